@@ -1,0 +1,163 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The catalogue: which file of the NVIDIA driver serves which driver capability.
+
+The knowledge itself is data, ``specs/cdi_specs/driver_files.json``; this module gives it types.
+``host`` asks it what to look for, ``generate`` asks it whom a file serves.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import lru_cache
+
+import cdi_specs
+from cdi_gen.errors import UsageError
+
+EVERY = "*"
+"""In place of a capability: the file serves whatever is asked for."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Capability:
+    """A driver capability, in the words of ``NVIDIA_DRIVER_CAPABILITIES``."""
+
+    name: str
+    default: bool
+    """It is part of a spec for which no capability was asked."""
+    requires: tuple[str, ...]
+    meaning: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ControlNode:
+    """A device node that belongs to the driver and not to one GPU."""
+
+    name: str
+    drivers: tuple[str, ...]
+    """Names in ``/proc/devices`` that may carry its major number; the first that is there does."""
+    minor: int
+    capabilities: frozenset[str]
+    module: str | None
+    """The node is of use only while this kernel module is loaded."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LinkRule:
+    """A symbolic link that programs expect beside a library."""
+
+    library: str
+    target: str
+    """``{file}`` stands for the library's file name."""
+    link: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileEntry:
+    """A file other than a shared library."""
+
+    name: str
+    kind: str
+    """``program``, ``data``, ``xorg``, ``firmware`` or ``socket``."""
+    capabilities: frozenset[str]
+    container: str
+    """Directory in the container under which ``name`` goes, for data files."""
+    under: tuple[str, ...]
+    """Directories of the host, for sockets."""
+    companion: str | None
+    """The library without which the file is of no use, and which is of little use without it."""
+    alternative: str | None
+    """Another entry that does as well."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Catalogue:
+    """Everything known of the driver's files."""
+
+    capabilities: tuple[Capability, ...]
+    control_nodes: tuple[ControlNode, ...]
+    libraries: dict[str, frozenset[str]]
+    """Capabilities by a library's name up to ``.so``."""
+    unversioned: frozenset[str]
+    """Libraries whose file name does not end in the driver's version."""
+    links: tuple[LinkRule, ...]
+    files: tuple[FileEntry, ...]
+    directories: dict[str, tuple[str, ...]]
+    """Where to look, relative to the driver root, by kind; ``{…}`` is filled in by ``host``."""
+
+    def select(self, names: Iterable[str]) -> frozenset[str]:
+        """The capabilities asked for, with those that they require.
+
+        ``all`` stands for every default capability.
+
+        Raises:
+            UsageError: a name is no capability.
+        """
+        known = {capability.name: capability for capability in self.capabilities}
+        selected: set[str] = set()
+        pending = list(names)
+        while pending:
+            name = pending.pop()
+            if name == "all":
+                pending += [each.name for each in self.capabilities if each.default]
+            elif name not in known:
+                raise UsageError(
+                    f"unknown driver capability: {name}", hint=f"known: all, {', '.join(known)}"
+                )
+            elif name not in selected:
+                selected.add(name)
+                pending += known[name].requires
+        return frozenset(selected)
+
+
+@lru_cache(maxsize=1)
+def catalogue() -> Catalogue:
+    """The catalogue that ships with this version."""
+    data = json.loads(cdi_specs.read_text("driver_files.json"))
+    return Catalogue(
+        capabilities=tuple(
+            Capability(
+                name=name,
+                default=item["default"],
+                requires=tuple(item["requires"]),
+                meaning=item["meaning"],
+            )
+            for name, item in data["capabilities"].items()
+        ),
+        control_nodes=tuple(
+            ControlNode(
+                name=item["name"],
+                drivers=tuple(item["driver"]),
+                minor=item["minor"],
+                capabilities=frozenset(item["capabilities"]),
+                module=item.get("module"),
+            )
+            for item in data["control_nodes"]
+        ),
+        libraries={item["name"]: frozenset(item["capabilities"]) for item in data["libraries"]},
+        unversioned=frozenset(
+            item["name"] for item in data["libraries"] if item.get("unversioned")
+        ),
+        links=tuple(
+            LinkRule(library=item["library"], target=item["target"], link=item["link"])
+            for item in data["links"]
+        ),
+        files=tuple(
+            FileEntry(
+                name=item["name"],
+                kind=item["kind"],
+                capabilities=frozenset(item["capabilities"]),
+                container=item.get("container", ""),
+                under=tuple(item.get("under", ())),
+                companion=item.get("with"),
+                alternative=item.get("or"),
+            )
+            for item in data["files"]
+        ),
+        directories={
+            kind: tuple(data[f"{kind}_directories"])
+            for kind in ("library", "program", "data", "xorg", "firmware")
+        }
+        | {"library_sub": tuple(data["library_subdirectories"])},
+    )

@@ -1,0 +1,303 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``cdi-gen generate``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from cdi_gen.cdi.model import Spec
+from cdi_gen.cdi.wire import dump
+from cdi_gen.cli import talk
+from cdi_gen.cli.output import print_data, redirected_to_spec
+from cdi_gen.cli.where import DIRECTORY, TEXT, inventory_from, looking
+from cdi_gen.errors import CdiGenError, ExitCode, UsageError
+from cdi_gen.generate import DEFAULTS, generate, generate_capabilities
+from cdi_gen.generate.options import ALL, HOOKS, OURS, STRATEGIES, Options
+from cdi_gen.inventory import Inventory
+
+MODES = ("auto", "nvml", "cap")
+LATER_MODES = ("csv", "gdrcopy", "gds", "imex", "management", "mofed", "nvswitch", "wsl")
+"""Modes of nvidia-ctk that this version does not have."""
+FEATURE_FLAGS = ("no-additional-gids-for-device-nodes", "disable-nvsandboxutils")
+"""Flags of nvidia-ctk for what cdi-gen does anyway."""
+
+
+@click.command("generate")
+@click.option(
+    "-o",
+    "--output",
+    metavar="FILE",
+    envvar="NVIDIA_CTK_CDI_OUTPUT_FILE_PATH",
+    help="Write to a file, at once and whole.  [default: standard output]",
+)
+@click.option(
+    "--format",
+    "text_format",
+    type=click.Choice(["json", "yaml"], case_sensitive=False),
+    envvar="NVIDIA_CTK_CDI_GENERATE_OUTPUT_FORMAT",
+    help="[default: by the file's extension, else json]",
+)
+@click.option(
+    "--inventory",
+    "inventory_path",
+    metavar="FILE",
+    help="Use this inventory (-: standard input) and do not look at the host.",
+)
+@click.option(
+    "--capabilities",
+    metavar="LIST",
+    default=ALL,
+    show_default=True,
+    help="Driver capabilities, as in NVIDIA_DRIVER_CAPABILITIES: compute,utility,video,graphics,"
+    "display,ngx,compat32,mps.",
+)
+@click.option(
+    "--for",
+    "consumer",
+    metavar="ENGINE[@VERSION]",
+    help="Write for one engine what that engine takes: podman@4.9, docker, containerd …",
+)
+@click.option(
+    "--hooks",
+    type=click.Choice(["auto", "none"]),
+    default="auto",
+    show_default=True,
+    help="none: a spec that runs no program when a container starts.",
+)
+@click.option("--dry-run", is_flag=True, help="Show what would change in the file; write nothing.")
+@click.option(
+    "--explain", is_flag=True, help="Print for each file whether it is taken, and why; no spec."
+)
+@click.option(
+    "--vendor",
+    "--cdi-vendor",
+    default="nvidia.com",
+    show_default=True,
+    envvar="NVIDIA_CTK_CDI_GENERATE_VENDOR",
+    help="Vendor of the CDI kind.",
+)
+@click.option(
+    "--class",
+    "--cdi-class",
+    "class_",
+    envvar="NVIDIA_CTK_CDI_GENERATE_CLASS",
+    help="Class of the CDI kind.  [default: gpu; cap with --mode cap]",
+)
+@click.option(
+    "--device-name-strategy",
+    "names",
+    multiple=True,
+    type=click.Choice(STRATEGIES),
+    envvar="NVIDIA_CTK_CDI_GENERATE_DEVICE_NAME_STRATEGIES",
+    help="How devices are named; may be given several times.  [default: index, uuid, pci]",
+)
+@click.option(
+    "--device-id",
+    "--device-ids",
+    "--device",
+    "--devices",
+    "devices",
+    multiple=True,
+    type=TEXT,
+    envvar="NVIDIA_CTK_CDI_GENERATE_DEVICE_IDS",
+    help="Devices to put in the spec, by any of their names; none: only the driver's files.  "
+    "[default: all]",
+)
+@click.option(
+    "--no-all-device",
+    is_flag=True,
+    envvar="NVIDIA_CTK_CDI_GENERATE_NO_ALL_DEVICE",
+    help="Leave out the devices all and none.",
+)
+@click.option(
+    "--disable-hook",
+    "--disable-hooks",
+    "disabled_hooks",
+    multiple=True,
+    type=TEXT,
+    envvar="NVIDIA_CTK_CDI_GENERATE_DISABLED_HOOKS",
+    help="Leave out one step of the hook, or all.",
+)
+@click.option(
+    "--enable-hook",
+    "--enable-hooks",
+    "enabled_hooks",
+    multiple=True,
+    type=TEXT,
+    envvar="NVIDIA_CTK_CDI_GENERATE_ENABLED_HOOKS",
+    help="Keep a step that --disable-hook leaves out.",
+)
+@click.option(
+    "--ldconfig-path",
+    type=DIRECTORY,
+    envvar="NVIDIA_CTK_CDI_GENERATE_LDCONFIG_PATH",
+    help="The host's ldconfig, for the hook.  [default: the hook finds it]",
+)
+@click.option(
+    "--mode",
+    "--discovery-mode",
+    default="auto",
+    show_default=True,
+    envvar="NVIDIA_CTK_CDI_GENERATE_MODE",
+    help="auto, nvml: the GPUs. cap: the driver capabilities as devices of their own.",
+)
+@click.option("--feature-flag", "--feature-flags", "feature_flags", multiple=True, hidden=True)
+@looking
+def command(
+    *,
+    output: str | None,
+    text_format: str | None,
+    inventory_path: str | None,
+    dry_run: bool,
+    explain: bool,
+    mode: str,
+    feature_flags: tuple[str, ...],
+    hook_path: str | None,
+    **choices: Any,
+) -> int:
+    """Write the CDI spec of this host's GPUs.
+
+    \b
+      cdi-gen generate > /etc/cdi/nvidia.json       or, safer, since the shell
+      cdi-gen generate -o /etc/cdi/nvidia.json      empties the file first
+    """  # noqa: D301 - \b is click's mark for text that is not to be wrapped
+    _check_flags(feature_flags)
+    where = {
+        name: choices.pop(name)
+        for name in (
+            "driver_root",
+            "dev_root",
+            "library_search_path",
+            "config_search_path",
+            "host_root",
+        )
+    }
+    capability_devices = _mode(mode) == "cap"
+    options = _options(choices, capability_devices=capability_devices)
+    try:
+        inventory = inventory_from(inventory_path, hook_path=hook_path, **where)
+        if explain:
+            from cdi_gen.generate.explain import table  # noqa: PLC0415
+
+            print_data(table(inventory, options))
+            return ExitCode.OK
+        make = generate_capabilities if capability_devices else generate
+        spec = make(inventory, options)
+        text = dump(spec, "yaml" if _is_yaml(output, text_format) else "json")
+        _deliver(text, spec, output, dry_run=dry_run)
+    except CdiGenError as error:
+        emptied = redirected_to_spec()
+        if emptied and not error.hint:
+            error.hint = f"the shell has emptied {emptied} already; use: -o {emptied}"
+        raise
+    _report(inventory, spec, output, options, dry_run=dry_run)
+    return ExitCode.PARTIAL if inventory.skipped else ExitCode.OK
+
+
+def _check_flags(flags: tuple[str, ...]) -> None:
+    for flag in flags:
+        if flag not in FEATURE_FLAGS:
+            raise UsageError(
+                f"unknown feature flag: {flag}", hint=f"known: {', '.join(FEATURE_FLAGS)}"
+            )
+
+
+def _mode(mode: str) -> str:
+    mode = mode.lower()
+    if mode in LATER_MODES:
+        raise UsageError(f"--mode {mode}: not in this version", hint=f"known: {', '.join(MODES)}")
+    if mode not in MODES:
+        raise UsageError(f"--mode: unknown mode {mode}", hint=f"known: {', '.join(MODES)}")
+    return mode
+
+
+def _options(choices: dict[str, Any], *, capability_devices: bool) -> Options:
+    for hook in choices["disabled_hooks"] + choices["enabled_hooks"]:
+        if hook not in (*HOOKS, ALL):
+            raise UsageError(f"unknown hook: {hook}", hint=f"known: {', '.join(HOOKS)}, all")
+    if ALL in choices["enabled_hooks"]:
+        raise UsageError("--enable-hook all: name the hooks to enable", hint=", ".join(OURS))
+    consumer = choices["consumer"]
+    newest, groups = None, False
+    if consumer:
+        from cdi_gen.cdi import consumers  # noqa: PLC0415
+
+        try:
+            found = consumers.find(consumer)
+        except consumers.UnknownConsumerError as error:
+            raise UsageError(f"--for: {error}") from error
+        newest, groups = found.newest_cdi_version, found.takes_additional_gids
+    return Options(
+        vendor=choices["vendor"],
+        class_=choices["class_"] or ("cap" if capability_devices else "gpu"),
+        names=tuple(dict.fromkeys(choices["names"])) or DEFAULTS.names,
+        devices=choices["devices"] or (ALL,),
+        all_device=not choices["no_all_device"],
+        capabilities=tuple(
+            name for part in choices["capabilities"].split(",") if (name := part.strip())
+        ),
+        hooks=choices["hooks"] == "auto",
+        disabled_hooks=choices["disabled_hooks"],
+        enabled_hooks=choices["enabled_hooks"],
+        ldconfig_path=choices["ldconfig_path"],
+        additional_gids=groups,
+        newest_version=newest,
+    )
+
+
+def _is_yaml(output: str | None, text_format: str | None) -> bool:
+    """The format: the file's extension wins, since engines go by it."""
+    by_extension = None
+    if output:
+        extension = output.rpartition(".")[2]
+        by_extension = {"yaml": "yaml", "yml": "yaml", "json": "json"}.get(extension)
+    if by_extension and text_format and by_extension != text_format:
+        talk.warning(f"--format {text_format} does not fit {output}: writing {by_extension}")
+    return (by_extension or text_format) == "yaml"
+
+
+def _deliver(text: str, spec: Spec, output: str | None, *, dry_run: bool) -> None:
+    if output in (None, "-") and not dry_run:
+        print_data(text)
+        return
+    from cdi_gen import store  # noqa: PLC0415
+
+    path = None if output in (None, "-") else output
+    if path and not path.endswith((".json", ".yaml")):
+        talk.warning(f"engines read .json and .yaml files only, not {path}")
+    if dry_run:
+        print_data(store.difference(path, text))
+    elif path:
+        store.write(text, path, spec)
+
+
+def _report(
+    inventory: Inventory, spec: Spec, output: str | None, options: Options, *, dry_run: bool
+) -> None:
+    """Say in one line what was done, and once what is not as it should be."""
+    counts = [(len(inventory.gpus), "GPU"), (len(inventory.mig_devices), "MIG device")]
+    devices = ", ".join(f"{n} {what}{'s' if n != 1 else ''}" for n, what in counts if n) or "no GPU"
+    processes = len(spec.container_edits.hooks)
+    hooks = {0: "no hook", 1: "one hook"}.get(processes, f"{processes} hooks")
+    place = f" in {output}" if output not in (None, "-") else ""
+    done = "would be " if dry_run else ""
+    talk.note(
+        f"{done}{spec.kind}{place}: {devices}, driver {inventory.driver.version}, "
+        f"CDI {spec.cdi_version}, {hooks}"
+    )
+    if options.hooks and inventory.hook is None:
+        talk.note(
+            "no hook program is installed, so the spec does without; docs/hooks.md says what that "
+            "means, and this installs it: sudo cdi-gen hook install"
+        )
+    for skipped in inventory.skipped:
+        talk.warning(f"left out: {skipped.device}: {skipped.reason}")
+    if inventory.missing:
+        names = ", ".join(each.name for each in inventory.missing)
+        if talk.is_debug():
+            for each in inventory.missing:
+                talk.note(f"missing: {each.name}: {each.reason}")
+        else:
+            talk.note(f"missing on this host: {names} (why: cdi-gen generate --explain)")

@@ -1,0 +1,35 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``cdi-gen inventory``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from cdi_gen.cli.output import print_data
+from cdi_gen.cli.where import look, looking
+from cdi_gen.errors import ExitCode
+
+
+@click.command("inventory")
+@click.option("-o", "--output", metavar="FILE", help="Write to a file.  [default: standard output]")
+@looking
+def command(*, output: str | None, **where: Any) -> int:
+    """Print the facts of this host as JSON.
+
+    The same facts give the same text. There are no secrets in it: device numbers, UUIDs, PCI
+    addresses and the driver's files. `cdi-gen generate --inventory FILE` makes of it, anywhere,
+    the spec that it would make here.
+    """
+    from cdi_gen.inventory_json import dump  # noqa: PLC0415
+
+    inventory = look(**where)
+    text = dump(inventory)
+    if output and output != "-":
+        from cdi_gen.store import write_text  # noqa: PLC0415
+
+        write_text(text, output)
+    else:
+        print_data(text)
+    return ExitCode.PARTIAL if inventory.skipped else ExitCode.OK

@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is said to people, on standard error; standard output carries data alone."""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import dataclass
+
+_COLOURS = {"error": "31;1", "warning": "33;1", "hint": "36"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manner:
+    """How to talk."""
+
+    quiet: bool = False
+    debug: bool = False
+    json_lines: bool = False
+    """One JSON object a line, for log collectors."""
+
+
+_manner = Manner()
+
+
+def configure(*, quiet: bool, debug: bool, json_lines: bool) -> None:
+    """Choose the manner for the rest of this process."""
+    global _manner  # noqa: PLW0603 - the one setting of a program's whole run
+    _manner = Manner(quiet=quiet, debug=debug, json_lines=json_lines)
+
+
+def is_debug() -> bool:
+    """Whether everything is to be told."""
+    return _manner.debug and not _manner.quiet
+
+
+def note(message: str) -> None:
+    """Something good to know."""
+    if not _manner.quiet:
+        _say("info", message)
+
+
+def warning(message: str, *, hint: str | None = None) -> None:
+    """Something is not as it should be; the command goes on."""
+    if not _manner.quiet:
+        _say("warning", message, hint)
+
+
+def error(message: str, *, hint: str | None = None) -> None:
+    """The command failed."""
+    _say("error", message, hint)
+
+
+def _say(level: str, message: str, hint: str | None = None) -> None:
+    if _manner.json_lines:
+        import json  # noqa: PLC0415
+
+        entry = {"level": level, "message": message} | ({"hint": hint} if hint else {})
+        text = json.dumps(entry) + "\n"
+    else:
+        mark = f"{_coloured(level, level)}: " if level in _COLOURS else ""
+        text = f"cdi-gen: {mark}{_one_line(message)}\n"
+        if hint:
+            text += f"  {_coloured('hint', 'hint')}: {_one_line(hint)}\n"
+    try:
+        sys.stderr.write(text)
+        sys.stderr.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # nobody listens
+
+
+def _one_line(text: str) -> str:
+    """Names from the host are data: a newline or an escape sequence in one stays visible."""
+    if text.isprintable():
+        return text
+    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)
+
+
+def _coloured(text: str, kind: str) -> str:
+    if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb" or not sys.stderr.isatty():
+        return text
+    return f"\033[{_COLOURS[kind]}m{text}\033[0m"

@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The options that say where to look, shared by every command that needs an inventory."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+from cdi_gen.errors import CdiGenError
+from cdi_gen.inventory import Inventory
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Text(click.ParamType):
+    """Text, taken whole: a value from the environment is one value, as nvidia-ctk has it."""
+
+    name = "text"
+
+    def convert(self, value: str, param: object, ctx: object) -> str:  # noqa: ARG002
+        """Take the value as it is."""
+        return value
+
+    def split_envvar_value(self, rv: str) -> list[str]:
+        """One value, whatever is in it."""
+        return [rv]
+
+
+class Directory(Text):
+    """An absolute path; click's own type would check it here, not below the host root."""
+
+    name = "dir"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: Any) -> str:
+        """Refuse a relative path: the spec is read by programs with another working directory."""
+        if not value.startswith("/"):
+            self.fail(f"{value!r} is not an absolute path", param, ctx)
+        return value
+
+
+DIRECTORY = Directory()
+TEXT = Text()
+
+OPTIONS = (
+    click.option(
+        "--driver-root",
+        type=DIRECTORY,
+        default="/",
+        show_default=True,
+        envvar=["NVIDIA_CTK_DRIVER_ROOT"],
+        help="Directory under which the driver is installed.",
+    ),
+    click.option(
+        "--dev-root",
+        type=DIRECTORY,
+        envvar="NVIDIA_CTK_DEV_ROOT",
+        help="Directory under which the driver's /dev is.  [default: the driver root]",
+    ),
+    click.option(
+        "--library-search-path",
+        "library_search_path",
+        type=DIRECTORY,
+        multiple=True,
+        envvar="NVIDIA_CTK_CDI_GENERATE_LIBRARY_SEARCH_PATHS",
+        help="Look for libraries here alone; may be given several times.",
+    ),
+    click.option(
+        "--config-search-path",
+        "config_search_path",
+        type=DIRECTORY,
+        multiple=True,
+        envvar="NVIDIA_CTK_CDI_GENERATE_CONFIG_SEARCH_PATHS",
+        help="Look for ICD, EGL and X.Org files here alone; may be given several times.",
+    ),
+    click.option(
+        "--nvidia-cdi-hook-path",
+        "--nvidia-ctk-path",
+        "hook_path",
+        type=DIRECTORY,
+        envvar="NVIDIA_CTK_CDI_HOOK_PATH",
+        help="The hook program.  [default: the installed cdi-gen-hook]",
+    ),
+    click.option(
+        "--host-root",
+        type=DIRECTORY,
+        default="/",
+        show_default=True,
+        help="Where the host's / is visible, when cdi-gen itself runs in a container.",
+    ),
+)
+
+
+def looking(command: F) -> F:
+    """Add the options that say where to look."""
+    for option in reversed(OPTIONS):
+        command = option(command)
+    return command
+
+
+def look(**options: Any) -> Inventory:
+    """The inventory of the host that the options describe."""
+    from cdi_gen.host import Where, gather  # noqa: PLC0415 - not needed with --inventory
+
+    return gather(Where(**options))
+
+
+def inventory_from(path: str | None, **options: Any) -> Inventory:
+    """The inventory in a file (``-``: standard input), or that of the host."""
+    if path is None:
+        return look(**options)
+    from cdi_gen.inventory_json import load  # noqa: PLC0415
+
+    try:
+        if path == "-":
+            return load(sys.stdin.buffer.read().decode("utf-8"))
+        with open(path, encoding="utf-8") as file:
+            return load(file.read())
+    except OSError as error:
+        raise CdiGenError(f"{path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise CdiGenError(f"{path}: not UTF-8 text", hint="is this an inventory?") from error

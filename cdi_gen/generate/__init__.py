@@ -1,0 +1,240 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From an inventory to a CDI spec: pure, so that the same inventory gives the same spec.
+
+``generate`` makes the spec of the GPUs; ``generate_capabilities`` the one of the driver
+capabilities as devices of their own. Both know NVIDIA's terms and the standard's.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from cdi_gen.catalogue import Catalogue, catalogue
+from cdi_gen.cdi import names, versions
+from cdi_gen.cdi.model import ContainerEdits, Device, Hook, Mount, Spec
+from cdi_gen.errors import CdiGenError, NoDriverError, UnsafeError, UsageError
+from cdi_gen.generate import driver
+from cdi_gen.generate.devices import EMPTY, DeviceEdits, by_path
+from cdi_gen.generate.hooks import PEERS, hooks
+from cdi_gen.generate.naming import gpu_name, mig_name
+from cdi_gen.generate.options import ALL, NONE, STRATEGIES, Options
+from cdi_gen.generate.selection import Selection, select
+from cdi_gen.inventory import Gpu, Inventory
+from cdi_gen.paths import ContainerPath, base_name, parent
+
+DEFAULTS = Options()
+
+NO_DOUBLE_INJECTION = "NVIDIA_VISIBLE_DEVICES=void"
+"""Stops the legacy runtime hook from injecting a second time when the image asks for ``all``."""
+
+
+def generate(inventory: Inventory, options: Options = DEFAULTS) -> Spec:
+    """The spec of the host's GPUs and MIG devices.
+
+    Raises:
+        NoDriverError: the host has no GPU.
+        UnsafeError: somebody other than root could change the hook program.
+        UsageError: a device or capability that was asked for is not there.
+        CdiGenError: the driver is split, or the engine can not take such a spec.
+    """
+    _require_whole_driver(inventory)
+    known = catalogue()
+    wanted = known.select(options.capabilities)
+    selection = select(inventory, known, wanted)
+    hook = _hook(inventory, options)
+    edits = DeviceEdits(inventory, options, by_path=hook is None)
+    common = ContainerEdits(
+        env=(*_library_directories(inventory), NO_DOUBLE_INJECTION),
+        hooks=hook or (),
+        mounts=_mounts(inventory, selection, known, hooked=hook is not None),
+    ) | edits.nodes(selection.control_nodes)
+    spec = Spec(
+        cdi_version="",
+        kind=_kind(options.vendor, options.class_),
+        devices=_devices(inventory, options, edits),
+        container_edits=common,
+    )
+    return _versioned(spec, options)
+
+
+def generate_capabilities(inventory: Inventory, options: Options) -> Spec:
+    """The driver capabilities as devices: ``--device nvidia.com/cap=graphics`` beside a GPU.
+
+    They carry files and control nodes; links and the loader's cache are the GPU spec's matter,
+    whose one hook serves whatever was composed.
+    """
+    _require_whole_driver(inventory)
+    known = catalogue()
+    hooked = _hook(inventory, options) is not None
+    edits = DeviceEdits(inventory, options, by_path=False)
+    devices = []
+    for capability in known.capabilities:
+        selection = select(inventory, known, known.select([capability.name]))
+        found = edits.nodes(selection.control_nodes) | ContainerEdits(
+            mounts=_mounts(inventory, selection, known, hooked=hooked)
+        )
+        if selection.libraries or found.mounts:
+            devices.append(Device(name=capability.name, container_edits=found))
+    spec = Spec(cdi_version="", kind=_kind(options.vendor, options.class_), devices=tuple(devices))
+    return _versioned(spec, options)
+
+
+def _require_whole_driver(inventory: Inventory) -> None:
+    loaded, installed = inventory.driver.version, inventory.driver.library_version
+    if loaded != installed:
+        raise CdiGenError(
+            f"the driver is split: its libraries are {installed}, the loaded kernel module is "
+            f"{loaded}; no program in a container could use the GPU",
+            hint="reboot, or unload and load the nvidia modules; an existing spec was left alone",
+        )
+
+
+def _hook(inventory: Inventory, options: Options) -> tuple[Hook, ...] | None:
+    """The spec's hooks; None for a spec that has to do without."""
+    program = inventory.hook
+    if not options.hooks or program is None:
+        return None
+    if program.unsafe:
+        raise UnsafeError(
+            f"the hook program {program.path} can not be trusted: {program.unsafe}",
+            hint="engines run it as root. Install it with: sudo cdi-gen hook install; "
+            "or write a spec that needs none: --hooks=none",
+        )
+    known = catalogue()
+    links = driver.links(inventory, known)
+    if base_name(program.path) not in PEERS:
+        links += [
+            (f"../{base_name(node.path)}", ContainerPath(by_path(gpu, node)))
+            for gpu in inventory.gpus
+            for node in gpu.drm_nodes
+        ]
+    return hooks(
+        program.path,
+        options,
+        links=links,
+        folders=driver.folders(inventory),
+        driver_version=inventory.driver.version,
+    )
+
+
+def _mounts(
+    inventory: Inventory, selection: Selection, known: Catalogue, *, hooked: bool
+) -> tuple[Mount, ...]:
+    """All mounts, parents before children, as engines apply them."""
+    found = (
+        driver.mounts(inventory, selection)
+        if hooked
+        else driver.mounts_without_hook(inventory, selection, known)
+    )
+    found += driver.file_mounts(selection, known, inventory.architecture)
+    unique = {mount.container_path: mount for mount in reversed(found)}
+    return tuple(
+        sorted(
+            unique.values(), key=lambda each: (each.container_path.count("/"), each.container_path)
+        )
+    )
+
+
+def _library_directories(inventory: Inventory) -> tuple[str, ...]:
+    """Where libcuda's directory is in the container, for programs that look for it."""
+    directories = dict.fromkeys(
+        parent(driver.in_container(inventory, library.path))
+        for library in inventory.libraries
+        if library.bits == 64
+    )
+    return (f"NVIDIA_CTK_LIBCUDA_DIR={':'.join(directories)}",) if directories else ()
+
+
+def _devices(inventory: Inventory, options: Options, edits: DeviceEdits) -> tuple[Device, ...]:
+    """Every device under each of its names, then ``all``, then ``none``."""
+    units = _units(inventory, edits)
+    _require_known(options.devices, units)
+    if NONE in options.devices:
+        return (Device(name=NONE, container_edits=EMPTY),)
+    if not units:
+        raise _no_device(inventory)
+    if ALL not in options.devices:
+        units = [each for each in units if not set(options.devices).isdisjoint(each[0].values())]
+    devices = [
+        Device(name=name, container_edits=found)
+        for strategy in options.names
+        for by_strategy, found in units
+        if (name := by_strategy.get(strategy))
+    ]
+    if options.all_device:
+        together = ContainerEdits()
+        for _, found in units:
+            together |= found
+        devices.append(Device(name=ALL, container_edits=_sorted_nodes(together)))
+        devices.append(Device(name=NONE, container_edits=EMPTY))
+    return tuple(devices)
+
+
+def _units(inventory: Inventory, edits: DeviceEdits) -> list[tuple[dict[str, str], ContainerEdits]]:
+    """(names by strategy, edits) of all that can be asked for: full GPUs, then MIG devices.
+
+    A GPU that is divided into MIG devices can not be used whole and is not among them.
+    """
+    by_index: dict[int, Gpu] = {gpu.index: gpu for gpu in inventory.gpus}
+    units = [
+        ({each: name for each in STRATEGIES if (name := gpu_name(gpu, each))}, edits.gpu(gpu))
+        for gpu in inventory.gpus
+        if not gpu.mig_enabled
+    ]
+    for device in inventory.mig_devices:
+        parent_gpu = by_index.get(device.gpu_index)
+        if parent_gpu is None:
+            raise CdiGenError(
+                f"the inventory has a MIG device of GPU {device.gpu_index}, but no such GPU"
+            )
+        by_strategy = {each: name for each in STRATEGIES if (name := mig_name(device, each))}
+        units.append((by_strategy, edits.mig(device, parent_gpu)))
+    return units
+
+
+def _require_known(
+    devices: tuple[str, ...], units: list[tuple[dict[str, str], ContainerEdits]]
+) -> None:
+    known = {name for by_strategy, _ in units for name in by_strategy.values()} | {ALL, NONE}
+    for device in devices:
+        if device not in known:
+            raise UsageError(
+                f"there is no device {device} on this host", hint="see them with: cdi-gen list"
+            )
+
+
+def _no_device(inventory: Inventory) -> NoDriverError:
+    if inventory.skipped:
+        first = inventory.skipped[0]
+        return NoDriverError(f"no GPU of this host can be used: {first.device}: {first.reason}")
+    if inventory.gpus:
+        return NoDriverError(
+            "every GPU of this host has MIG enabled, and none has a MIG device",
+            hint="create instances with: nvidia-smi mig -cgi PROFILE -C",
+        )
+    return NoDriverError(
+        f"the NVIDIA driver {inventory.driver.version} is loaded, but it has no GPU",
+        hint="look at: lspci -d 10de: ; dmesg | grep NVRM",
+    )
+
+
+def _sorted_nodes(edits: ContainerEdits) -> ContainerEdits:
+    return replace(edits, additional_gids=tuple(sorted(edits.additional_gids)))
+
+
+def _kind(vendor: str, class_: str) -> str:
+    try:
+        return f"{names.check_vendor(vendor)}/{names.check_class(class_)}"
+    except names.BadNameError as error:
+        raise UsageError(str(error)) from error
+
+
+def _versioned(spec: Spec, options: Options) -> Spec:
+    """The spec with the lowest version that its fields allow."""
+    version = versions.minimum_version(spec)
+    if options.newest_version and versions.compare(version, options.newest_version) > 0:
+        raise CdiGenError(
+            f"the engine takes CDI {options.newest_version} at most, this spec needs {version}",
+            hint="names that start with a digit need 0.5.0: try --device-name-strategy type-index",
+        )
+    return replace(spec, cdi_version=version)

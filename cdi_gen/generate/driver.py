@@ -1,0 +1,181 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The driver's files in the container: mounts, and the links that programs expect beside them.
+
+With a hook, every file goes where it lies in the driver root, the hook makes the links and enters
+the directories into the loader's cache. Without one, a library is mounted under each of its names
+in directories that the loaders of all common images search by themselves.
+"""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Iterable, Iterator
+
+from cdi_gen.catalogue import Catalogue
+from cdi_gen.cdi.model import Mount
+from cdi_gen.errors import CdiGenError
+from cdi_gen.generate.selection import Selection, stem
+from cdi_gen.inventory import DriverFile, Inventory, Library
+from cdi_gen.paths import ContainerPath, base_name, beneath, join, parent
+
+READ_ONLY = ("ro", "nosuid", "nodev", "rbind", "rprivate")
+DATA = ("ro", "nosuid", "nodev", "noexec", "rbind", "rprivate")
+SOCKET = ("nosuid", "nodev", "noexec", "rbind", "rprivate")
+"""Not read-only: a client could not connect (nvidia-container-toolkit 1.18.2)."""
+
+PROGRAM_DIRECTORIES = ("/usr/bin", "/usr/sbin", "/bin", "/sbin")
+"""Directories in the PATH of every image."""
+
+LOADER_DIRECTORIES = {64: ("/usr/lib64", "/usr/lib"), 32: ("/usr/lib32", "/usr/lib/i386-linux-gnu")}
+"""Without a hook. glibc built for Debian searches /usr/lib, for Red Hat, SUSE and Arch /usr/lib64;
+musl searches /usr/lib."""
+
+MODULE_DIRECTORIES = {
+    "x86_64": ("/usr/lib64", "/usr/lib/x86_64-linux-gnu"),
+    "aarch64": ("/usr/lib64", "/usr/lib/aarch64-linux-gnu"),
+}
+"""Without a hook: above gbm/ and vdpau/, which libgbm and libvdpau load from their own prefix."""
+
+Link = tuple[str, ContainerPath]
+"""(text of the link, where the link is)."""
+
+
+def in_container(inventory: Inventory, path: str) -> ContainerPath:
+    """A path of the driver root as the container sees it: without the root.
+
+    Raises:
+        CdiGenError: the path lies outside of the driver root (an inventory edited by hand).
+    """
+    inside = beneath(path, inventory.driver_root)
+    if inside is None or not inside.startswith("/"):
+        raise CdiGenError(
+            f"the inventory lists {path}, which is outside of its driver root "
+            f"{inventory.driver_root}"
+        )
+    return ContainerPath(inside)
+
+
+def mounts(inventory: Inventory, selection: Selection) -> list[Mount]:
+    """Mounts of a spec with a hook."""
+    return [
+        Mount(
+            host_path=library.path,
+            container_path=in_container(inventory, library.path),
+            options=READ_ONLY,
+        )
+        for library in selection.libraries
+    ]
+
+
+def file_mounts(selection: Selection, catalogue: Catalogue, architecture: str) -> list[Mount]:
+    """Mounts of everything that is not a shared library."""
+    entries = {entry.name: entry for entry in catalogue.files}
+    found = []
+    for file in selection.files:
+        entry = entries.get(file.entry)
+        kind = entry.kind if entry else "data"
+        options = {"socket": SOCKET, "data": DATA, "firmware": DATA}.get(kind, READ_ONLY)
+        base = entry.container if entry else ""
+        found.append(
+            Mount(
+                host_path=file.path,
+                container_path=_file_place(file, kind, base, architecture),
+                options=options,
+            )
+        )
+    return found
+
+
+def _file_place(file: DriverFile, kind: str, base: str, architecture: str) -> ContainerPath:
+    if kind == "program" and parent(file.seen_at) not in PROGRAM_DIRECTORIES:
+        return ContainerPath(join("/usr/bin", base_name(file.seen_at)))
+    if kind == "data" and base:
+        return ContainerPath(join(base, file.entry.format(architecture=architecture)))
+    return ContainerPath(file.seen_at)
+
+
+def folders(inventory: Inventory) -> list[str]:
+    """Directories for the loader's cache: all that hold a library, 64-bit ones first."""
+    ordered = sorted(inventory.libraries, key=lambda each: -each.bits)
+    return list(dict.fromkeys(parent(in_container(inventory, each.path)) for each in ordered))
+
+
+def links(inventory: Inventory, catalogue: Catalogue) -> list[Link]:
+    """Symbolic links for every library of the inventory, whether selected or not.
+
+    The hook makes a link only where its target is in the container, so one list serves the
+    default spec, a spec of few capabilities and the capability devices alike.
+    """
+    found: dict[ContainerPath, str] = {}
+    for library in inventory.libraries:
+        home = parent(in_container(inventory, library.path))
+        file = base_name(library.path)
+        if library.soname != file:
+            found.setdefault(ContainerPath(join(home, library.soname)), file)
+        for name in library.links:
+            text = library.soname if name.endswith(".so") else file
+            if name not in (text, library.soname):
+                found.setdefault(ContainerPath(join(home, name)), text)
+        for alias in _module_aliases(library, catalogue):
+            text = posixpath.relpath(join(home, library.soname), parent(alias))
+            found.setdefault(ContainerPath(alias), text)
+        for text, link in _rule_links(library, home, catalogue):
+            found.setdefault(link, text)
+    return [(text, link) for link, text in sorted(found.items())]
+
+
+def _module_aliases(library: Library, catalogue: Catalogue) -> Iterator[str]:
+    """Other names in directories from which modules are loaded by path (vdpau/)."""
+    for alias in library.aliases:
+        if base_name(parent(alias)) in catalogue.directories["library_sub"]:
+            yield alias
+
+
+def _rule_links(library: Library, home: str, catalogue: Catalogue) -> Iterator[Link]:
+    """The catalogue's links; one in a subdirectory goes below the public library directory."""
+    for rule in catalogue.links:
+        if rule.library != stem(library) or library.bits == 32:
+            continue
+        text = rule.target.format(file=base_name(library.path))
+        public = parent(library.aliases[0]) if library.aliases else home
+        if "/" not in rule.link or public == home:
+            yield text, ContainerPath(join(home, rule.link))
+        else:
+            place = join(public, rule.link)
+            yield posixpath.relpath(join(home, library.soname), parent(place)), ContainerPath(place)
+
+
+def mounts_without_hook(
+    inventory: Inventory, selection: Selection, catalogue: Catalogue
+) -> list[Mount]:
+    """Libraries under every name, in directories that images' loaders search by themselves."""
+    found: dict[str, Mount] = {}
+    for library in selection.libraries:
+        for place in _places_without_hook(library, inventory.architecture, catalogue):
+            found.setdefault(
+                place, Mount(host_path=library.path, container_path=place, options=READ_ONLY)
+            )
+    return list(found.values())
+
+
+def _places_without_hook(
+    library: Library, architecture: str, catalogue: Catalogue
+) -> Iterator[str]:
+    modules = catalogue.directories["library_sub"]
+    subdirectory = base_name(parent(library.path))
+    directories: Iterable[str] = LOADER_DIRECTORIES[32 if library.bits == 32 else 64]
+    public = MODULE_DIRECTORIES.get(architecture, ("/usr/lib64",))
+    names = {base_name(library.path), library.soname, *library.links}
+    rules = [each for each in catalogue.links if each.library == stem(library)]
+    names |= {each.link for each in rules if "/" not in each.link}
+    for directory in directories:
+        yield from (join(directory, name) for name in sorted(names))
+    if library.bits == 32:
+        return
+    nested = {subdirectory} | {base_name(parent(each)) for each in library.aliases}
+    for module in sorted(nested.intersection(modules)):
+        for directory in public:
+            yield from (join(directory, module, name) for name in sorted(names))
+    for rule in rules:
+        if "/" in rule.link:
+            yield from (join(directory, rule.link) for directory in public)

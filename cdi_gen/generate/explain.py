@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: Apache-2.0
+"""For each file of the driver: taken or left, why, and from where."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from cdi_gen.catalogue import Catalogue, catalogue
+from cdi_gen.generate.options import Options
+from cdi_gen.generate.selection import (
+    file_capabilities,
+    library_serves,
+    node_capabilities,
+    select,
+    serves,
+    stem,
+)
+from cdi_gen.inventory import Inventory, Library
+
+Row = tuple[str, str, str]
+"""(taken or left, what, why)."""
+
+
+def rows(inventory: Inventory, options: Options) -> Iterator[Row]:
+    """Everything that was looked at, in the inventory's order."""
+    known = catalogue()
+    wanted = known.select(options.capabilities)
+    selection = select(inventory, known, wanted)
+    for library in inventory.libraries:
+        taken = library in selection.libraries
+        yield _verdict(taken), library.path, _library_reason(library, known, wanted, taken=taken)
+    for file in inventory.files:
+        found = file_capabilities(file, known)
+        yield _verdict(serves(found, wanted)), file.path, _serves(found)
+    for node in inventory.control_nodes:
+        found = node_capabilities(node, known)
+        yield _verdict(serves(found, wanted)), node.path, _serves(found)
+    for gpu in inventory.gpus:
+        reason = f"GPU {gpu.index}, {gpu.model}"
+        yield (
+            _verdict(not gpu.mig_enabled),
+            gpu.node.path,
+            reason + (": MIG is enabled, its MIG devices are taken" if gpu.mig_enabled else ""),
+        )
+    for device in inventory.mig_devices:
+        yield "taken", f"{device.gpu_index}:{device.index}", f"MIG device {device.profile}"
+    for skipped in inventory.skipped:
+        yield "left", skipped.device, skipped.reason
+    for left in inventory.left:
+        yield "left", left.path, left.reason
+    for missing in inventory.missing:
+        yield "missing", missing.name, missing.reason
+
+
+def table(inventory: Inventory, options: Options) -> str:
+    """The rows as aligned text."""
+    found = list(rows(inventory, options))
+    width = max((len(what) for _, what, _ in found), default=0)
+    return "".join(f"{verdict:8}{what:{width}}  {why}\n" for verdict, what, why in found)
+
+
+def _verdict(taken: bool) -> str:
+    return "taken" if taken else "left"
+
+
+def _serves(capabilities: frozenset[str]) -> str:
+    return "serves every capability" if "*" in capabilities else _list(capabilities)
+
+
+def _list(capabilities: frozenset[str]) -> str:
+    return "serves " + ", ".join(sorted(capabilities))
+
+
+def _library_reason(
+    library: Library, known: Catalogue, wanted: frozenset[str], *, taken: bool
+) -> str:
+    listed = known.libraries.get(stem(library))
+    reason = _list(listed) if listed else "of this driver version, not in the catalogue"
+    if library.bits == 32:
+        reason += " (32-bit: compat32)"
+    if taken and not library_serves(library, known, wanted):
+        reason += "; another library that is taken needs it"
+    return reason

@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What can be chosen about a spec."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+STRATEGIES = ("index", "uuid", "pci", "type-index")
+"""Ways to name a device; each chosen one gives every device one name."""
+
+HOOKS = (
+    "create-symlinks",
+    "enable-cuda-compat",
+    "update-ldcache",
+    "disable-device-node-modification",
+    "update-application-profile",
+    "chmod",
+)
+"""The hooks' names, as nvidia-ctk has them."""
+
+OURS = ("create-symlinks", "update-ldcache")
+"""Those that cdi-gen's own hook program does."""
+
+ALL = "all"
+NONE = "none"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """Options of ``generate``; the defaults are those of the command line."""
+
+    vendor: str = "nvidia.com"
+    class_: str = "gpu"
+    names: tuple[str, ...] = ("index", "uuid", "pci")
+    """Of ``STRATEGIES``, in order."""
+    devices: tuple[str, ...] = (ALL,)
+    """Names of the devices to put in the spec, under any strategy."""
+    all_device: bool = True
+    """Write the device ``all``."""
+    capabilities: tuple[str, ...] = (ALL,)
+    """Driver capabilities, see ``cdi_gen.catalogue``."""
+    hooks: bool = True
+    """Name the host's hook program in the spec, where one is installed."""
+    disabled_hooks: tuple[str, ...] = ()
+    enabled_hooks: tuple[str, ...] = ()
+    """Wins over ``disabled_hooks``."""
+    ldconfig_path: str | None = None
+    """The host's ldconfig, for the hook; None: the hook finds it."""
+    additional_gids: bool = False
+    """Add the groups that own device nodes to the container's process (CDI 0.7.0)."""
+    newest_version: str | None = None
+    """The newest CDI version that the engine takes; None: any."""
+
+    def runs(self, hook: str) -> bool:
+        """Whether this hook was left enabled."""
+        if hook in self.enabled_hooks:
+            return True
+        return hook not in self.disabled_hooks and ALL not in self.disabled_hooks

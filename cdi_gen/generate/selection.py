@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which of the driver's files serve the driver capabilities that were asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from cdi_gen.catalogue import EVERY, Catalogue
+from cdi_gen.inventory import CharDevice, DriverFile, Inventory, Library
+from cdi_gen.paths import base_name
+
+COMPAT32 = "compat32"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Selection:
+    """The part of an inventory's driver that goes into a container."""
+
+    libraries: tuple[Library, ...]
+    files: tuple[DriverFile, ...]
+    control_nodes: tuple[CharDevice, ...]
+
+
+def select(inventory: Inventory, catalogue: Catalogue, wanted: frozenset[str]) -> Selection:
+    """What serves ``wanted``, closed over the libraries that those libraries need.
+
+    A library that the catalogue does not list serves the default capabilities together, so that a
+    new driver's new library reaches containers before anybody has listed it.
+    """
+    return Selection(
+        libraries=_libraries(inventory.libraries, catalogue, wanted),
+        files=tuple(
+            file for file in inventory.files if serves(file_capabilities(file, catalogue), wanted)
+        ),
+        control_nodes=tuple(
+            node
+            for node in inventory.control_nodes
+            if serves(node_capabilities(node, catalogue), wanted)
+        ),
+    )
+
+
+def serves(capabilities: frozenset[str], wanted: frozenset[str]) -> bool:
+    """Whether something that serves ``capabilities`` belongs to what is wanted."""
+    return EVERY in capabilities or not capabilities.isdisjoint(wanted)
+
+
+def stem(library: Library) -> str:
+    """``libcuda`` of ``libcuda.so.550.163.01``: the name that the catalogue lists."""
+    return base_name(library.path).partition(".so")[0]
+
+
+def library_serves(library: Library, catalogue: Catalogue, wanted: frozenset[str]) -> bool:
+    """Whether the library itself serves what is wanted, whoever else needs it."""
+    if library.bits == 32 and COMPAT32 not in wanted:
+        return False
+    listed = catalogue.libraries.get(stem(library))
+    if listed is None:
+        return wanted >= {each.name for each in catalogue.capabilities if each.default}
+    if wanted == {COMPAT32}:
+        return library.bits == 32  # composed with other capabilities by the engine
+    return serves(listed, wanted)
+
+
+def file_capabilities(file: DriverFile, catalogue: Catalogue) -> frozenset[str]:
+    """Capabilities of a catalogued file; of every one where the catalogue does not know it."""
+    for entry in catalogue.files:
+        if entry.name == file.entry:
+            return entry.capabilities
+    return frozenset({EVERY})
+
+
+def node_capabilities(node: CharDevice, catalogue: Catalogue) -> frozenset[str]:
+    """Capabilities of a control node."""
+    for entry in catalogue.control_nodes:
+        if f"/dev/{entry.name}" == node.path:
+            return entry.capabilities
+    return frozenset({EVERY})
+
+
+def _libraries(
+    libraries: Iterable[Library], catalogue: Catalogue, wanted: frozenset[str]
+) -> tuple[Library, ...]:
+    by_name = {
+        (library.bits, name): library
+        for library in libraries
+        for name in (base_name(library.path), library.soname)
+    }
+    chosen = [each for each in libraries if library_serves(each, catalogue, wanted)]
+    pending = list(chosen)
+    seen = set(chosen)
+    while pending:
+        library = pending.pop()
+        for name in library.needed:
+            needed = by_name.get((library.bits, name))
+            if needed is not None and needed not in seen:
+                seen.add(needed)
+                pending.append(needed)
+    return tuple(each for each in libraries if each in seen)

@@ -1,0 +1,163 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Looks at the machine and returns its inventory; the only part of cdi-gen that looks.
+
+It knows NVIDIA's driver and not the Container Device Interface.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+from cdi_gen.catalogue import catalogue
+from cdi_gen.errors import CdiGenError, NoDriverError
+from cdi_gen.host import files, hook_program, proc
+from cdi_gen.host.devices import DeviceNodes
+from cdi_gen.host.gpus import GpuSearch
+from cdi_gen.host.libraries import LibrarySearch
+from cdi_gen.host.roots import Root
+from cdi_gen.inventory import Driver, Inventory, Library
+from cdi_gen.paths import base_name, join
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Where:
+    """Where to look. Paths are the host's."""
+
+    host_root: str = "/"
+    """Where the host's ``/`` is visible to this process."""
+    driver_root: str = "/"
+    dev_root: str | None = None
+    """None: the driver root."""
+    library_search_path: tuple[str, ...] = ()
+    """In place of the usual directories and ld.so.cache."""
+    config_search_path: tuple[str, ...] = ()
+    hook_path: str | None = None
+    """None: the installed hook program."""
+
+
+def gather(where: Where = Where()) -> Inventory:
+    """Look at the host.
+
+    Raises:
+        NoDriverError: no NVIDIA kernel module is loaded, or no libraries of it are installed.
+        CdiGenError: a directory that was asked for is not there.
+    """
+    host = Root(seen_from=where.host_root)
+    _require_directory(host, "/", where.host_root)
+    _require_directory(host, where.driver_root, "--driver-root")
+    root = Root(where.driver_root, seen_from=where.host_root)
+    dev_root = where.driver_root if where.dev_root is None else where.dev_root
+    _require_directory(host, dev_root, "--dev-root")
+    module = proc.kernel_module(host)
+    if module is None:
+        raise _no_module(host)
+    known = catalogue()
+    architecture = _architecture()
+    search = LibrarySearch(
+        root, known, architecture, _search_path(host, root, where.library_search_path)
+    )
+    version = _library_version(search, module.version, where)
+    found = search.find(version)
+    file_search = files.FileSearch(
+        root,
+        host,
+        known,
+        library_directories=found.directories,
+        config_search_path=where.config_search_path,
+        version=version,
+        architecture=architecture,
+        kernel_release=proc.kernel_release(host),
+    )
+    driver_files = file_search.find()
+    nodes = DeviceNodes(host, Root(dev_root, seen_from=where.host_root), proc.majors(host))
+    gpus = GpuSearch(host, nodes, _nvml_library(root, found.libraries))
+    gpus.find()
+    stems = frozenset(base_name(each.path).partition(".so")[0] for each in found.libraries)
+    control_nodes = nodes.control(known.control_nodes)
+    return Inventory(
+        architecture=architecture,
+        driver_root=join(where.driver_root),
+        dev_root=join(dev_root),
+        driver=Driver(version=module.version, kernel_module=module.kind, library_version=version),
+        gpus=tuple(gpus.gpus),
+        mig_devices=tuple(gpus.mig_devices),
+        control_nodes=control_nodes,
+        libraries=tuple(found.libraries),
+        files=tuple(driver_files),
+        hook=hook_program.find(host, where.hook_path),
+        missing=(
+            *found.missing,
+            *files.incomplete(known, driver_files, stems),
+            *nodes.missing,
+            *gpus.missing,
+        ),
+        skipped=tuple(gpus.skipped),
+        left=(*found.left, *file_search.left, *gpus.left),
+    )
+
+
+def _architecture() -> str:
+    return os.uname().machine
+
+
+def _require_directory(host: Root, path: str, what: str) -> None:
+    try:
+        there = os.path.isdir(host.open_path(host.resolve(path)))
+    except OSError:
+        there = False
+    if not there:
+        raise CdiGenError(f"{what}: there is no directory {path}")
+
+
+def _no_module(host: Root) -> NoDriverError:
+    try:
+        host.lstat("/dev/dxg")
+    except OSError:
+        return NoDriverError(
+            "no NVIDIA driver is loaded on this host (/proc/driver/nvidia/version is not there)",
+            hint="install the driver, or load it with: modprobe nvidia",
+        )
+    return NoDriverError(
+        "this is WSL 2 (/dev/dxg is there), which this version does not support",
+        hint="see docs/differences-from-nvidia-ctk.md",
+    )
+
+
+def _search_path(host: Root, root: Root, directories: tuple[str, ...]) -> tuple[str, ...]:
+    """The user's library directories, host paths, as paths in the driver root."""
+    found = []
+    for directory in directories:
+        _require_directory(host, directory, "--library-search-path")
+        inside = root.inside(directory)
+        if inside is None:
+            raise CdiGenError(
+                f"--library-search-path: {directory} is outside of the driver root {root.name}",
+                hint="name directories as the host sees them, below --driver-root",
+            )
+        found.append(inside)
+    return tuple(found)
+
+
+def _library_version(search: LibrarySearch, loaded: str, where: Where) -> str:
+    """The version of the libraries: the loaded module's where it is installed."""
+    versions = search.versions()
+    if loaded in versions:
+        return loaded
+    if versions:
+        return versions[0]
+    looked_in = ", ".join(search.directories) or "no directory that exists"
+    raise NoDriverError(
+        f"the NVIDIA kernel module {loaded} is loaded, but none of its libraries is installed "
+        f"under {where.driver_root}",
+        hint=f"looked for libcuda.so.{loaded} in: {looked_in}; "
+        "if the driver is elsewhere, name it: --driver-root DIR or --library-search-path DIR",
+    )
+
+
+def _nvml_library(root: Root, libraries: list[Library]) -> str | None:
+    for library in libraries:
+        if base_name(library.path).startswith("libnvidia-ml.so.") and library.bits == 64:
+            inside = root.inside(library.path)
+            return None if inside is None else root.open_path(inside)
+    return None

@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The three facts of a shared library that matter here: its class, DT_SONAME and DT_NEEDED.
+
+Written by hand because of time: for the 46 libraries of a 550 driver the well-kept reader
+(pyelftools) takes longer than all else that ``generate`` does together; the row ``elf`` of
+``make bench`` has the numbers, and ``tests/host`` compares the two on every library.
+Layout: System V ABI, chapters 4 and 5; ``elf.h``.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from dataclasses import dataclass
+
+PT_LOAD, PT_DYNAMIC = 1, 2
+DT_NULL, DT_NEEDED, DT_STRTAB, DT_STRSZ, DT_SONAME = 0, 1, 5, 10, 14
+
+MAX_PROGRAM_HEADERS = 256
+MAX_DYNAMIC_BYTES = 64 * 1024
+MAX_STRING_TABLE_BYTES = 32 * 1024 * 1024
+MAX_NAME_BYTES = 255
+
+
+class ElfError(Exception):
+    """The file is not an ELF shared library that can be read."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SharedLibrary:
+    """What the dynamic section says."""
+
+    bits: int
+    soname: str | None
+    needed: tuple[str, ...]
+
+
+def read(path: str) -> SharedLibrary:
+    """Read a little-endian ELF shared library.
+
+    Raises:
+        ElfError: it is something else, or damaged.
+        OSError: it can not be read.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        return _read(descriptor)
+    except struct.error as error:
+        raise ElfError("truncated") from error
+    finally:
+        os.close(descriptor)
+
+
+def _read(descriptor: int) -> SharedLibrary:
+    header = os.pread(descriptor, 64, 0)
+    if header[:4] != b"\x7fELF":
+        raise ElfError("not an ELF file")
+    if header[5:6] != b"\x01":
+        raise ElfError("not little-endian")
+    bits = {1: 32, 2: 64}.get(header[4])
+    if bits is None:
+        raise ElfError("of an unknown ELF class")
+    if bits == 64:
+        table, size, count = (
+            *struct.unpack_from("<Q", header, 32),
+            *struct.unpack_from("<HH", header, 54),
+        )
+    else:
+        table, size, count = (
+            *struct.unpack_from("<I", header, 28),
+            *struct.unpack_from("<HH", header, 42),
+        )
+    if not 0 < count <= MAX_PROGRAM_HEADERS:
+        raise ElfError("without program headers")
+    loads, dynamic = _segments(os.pread(descriptor, size * count, table), bits, size, count)
+    if dynamic is None:
+        raise ElfError("without a dynamic section")
+    return _dynamic(descriptor, bits, loads, dynamic)
+
+
+def _segments(
+    headers: bytes, bits: int, size: int, count: int
+) -> tuple[list[tuple[int, int, int]], tuple[int, int] | None]:
+    """(address, file offset, file size) of each loaded segment; (offset, size) of PT_DYNAMIC."""
+    loads = []
+    dynamic = None
+    for at in range(0, size * count, size):
+        if bits == 64:
+            kind, _, offset, address, _, length = struct.unpack_from("<IIQQQQ", headers, at)
+        else:
+            kind, offset, address, _, length = struct.unpack_from("<IIIII", headers, at)
+        if kind == PT_LOAD:
+            loads.append((address, offset, length))
+        elif kind == PT_DYNAMIC:
+            dynamic = (offset, min(length, MAX_DYNAMIC_BYTES))
+    return loads, dynamic
+
+
+def _dynamic(
+    descriptor: int, bits: int, loads: list[tuple[int, int, int]], dynamic: tuple[int, int]
+) -> SharedLibrary:
+    section = os.pread(descriptor, dynamic[1], dynamic[0])
+    entry = struct.Struct("<qQ" if bits == 64 else "<iI")
+    needed, soname, strings, strings_size = [], None, None, 0
+    for tag, value in entry.iter_unpack(section[: len(section) // entry.size * entry.size]):
+        if tag == DT_NULL:
+            break
+        if tag == DT_NEEDED:
+            needed.append(value)
+        elif tag == DT_SONAME:
+            soname = value
+        elif tag == DT_STRTAB:
+            strings = value
+        elif tag == DT_STRSZ:
+            strings_size = min(value, MAX_STRING_TABLE_BYTES)
+    if strings is None:
+        raise ElfError("without a string table")
+    for address, offset, length in loads:
+        if address <= strings < address + length:
+            base = strings - address + offset
+            break
+    else:
+        raise ElfError("whose string table is not in the file")
+
+    def string(at: int) -> str:
+        if at >= strings_size:
+            raise ElfError("with a name outside its string table")
+        raw, end, _ = os.pread(descriptor, MAX_NAME_BYTES + 1, base + at).partition(b"\0")
+        if not end or not raw.isascii():
+            raise ElfError("with an unreadable name")
+        return raw.decode("ascii")
+
+    return SharedLibrary(
+        bits=bits,
+        soname=None if soname is None else string(soname),
+        needed=tuple(string(at) for at in needed),
+    )

@@ -1,0 +1,166 @@
+# SPDX-License-Identifier: Apache-2.0
+"""GPUs and MIG devices: procfs and sysfs first, NVML for what they can not tell.
+
+One that can not be used is skipped and reported; the others are not affected.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from cdi_gen.host import nvml, proc
+from cdi_gen.host.devices import DeviceNodes
+from cdi_gen.host.nvml import MigInstance, NvmlGpu
+from cdi_gen.host.roots import Root
+from cdi_gen.inventory import Gpu, Left, MigDevice, Missing, Skipped
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Found:
+    index: int
+    information: proc.GpuInformation
+
+
+class GpuSearch:
+    """Looks for every GPU of the kernel module and for the MIG devices in them."""
+
+    def __init__(self, kernel: Root, nodes: DeviceNodes, nvml_library: str | None) -> None:
+        self._kernel = kernel
+        self._nodes = nodes
+        self._nvml_library = nvml_library
+        self.gpus: list[Gpu] = []
+        self.mig_devices: list[MigDevice] = []
+        self.missing: list[Missing] = []
+        self.skipped: list[Skipped] = []
+        self.left: list[Left] = []
+
+    def find(self) -> None:
+        """Look once; the results are this object's attributes."""
+        found = self._procfs()
+        capabilities = proc.mig_capabilities(self._kernel)
+        divided = {each.gpu_minor for each in capabilities}
+        asked = [
+            each.information.pci_address
+            for each in found
+            if each.information.uuid is None or each.information.minor in divided
+        ]
+        answers, fault = self._ask_nvml(tuple(asked))
+        for each in found:
+            self._gpu(each, each.information.minor in divided, answers, fault, capabilities)
+
+    def _procfs(self) -> list[_Found]:
+        """GPUs in PCI order. A broken one keeps its index, so that the others keep theirs."""
+        found = []
+        index = 0
+        for address in proc.gpu_addresses(self._kernel):
+            try:
+                information = proc.gpu_information(self._kernel, address)
+            except (OSError, ValueError) as error:
+                reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
+                self.skipped.append(Skipped(device=f"GPU {index} at {address}", reason=reason))
+            else:
+                if information.excluded:  # NVML does not count it either
+                    self.left.append(
+                        Left(path=f"GPU at {address}", reason="excluded by the driver's settings")
+                    )
+                    continue
+                found.append(_Found(index=index, information=information))
+            index += 1
+        return found
+
+    def _ask_nvml(self, addresses: tuple[str, ...]) -> tuple[dict[str, NvmlGpu], str | None]:
+        """NVML's answers by PCI address, or the reason why there are none."""
+        if not addresses:
+            return {}, None
+        if self._nvml_library is None:
+            return {}, "libnvidia-ml is not installed"
+        try:
+            return nvml.ask(self._nvml_library, addresses), None
+        except nvml.NvmlUnavailable as error:
+            return {}, str(error)
+
+    def _gpu(
+        self,
+        found: _Found,
+        divided: bool,
+        answers: dict[str, NvmlGpu],
+        fault: str | None,
+        capabilities: list[proc.MigCapability],
+    ) -> None:
+        information = found.information
+        name = f"GPU {found.index} at {information.pci_address}"
+        node = self._nodes.gpu(information.minor)
+        if node is None:
+            self.skipped.append(Skipped(device=name, reason="the driver has no major number"))
+            return
+        answer = answers.get(information.pci_address)
+        if answer is not None and answer.fault and not answer.mig_enabled:
+            self.skipped.append(Skipped(device=name, reason=answer.fault))
+            return
+        uuid = information.uuid or (answer.uuid if answer else None)
+        if uuid is None:
+            self.missing.append(Missing(name=name, reason=f"its UUID is not known: {fault}"))
+        mig_enabled = divided or (answer is not None and answer.mig_enabled)
+        self.gpus.append(
+            Gpu(
+                index=found.index,
+                minor=information.minor,
+                uuid=uuid,
+                pci_address=information.pci_address,
+                model=information.model,
+                node=node,
+                drm_nodes=self._nodes.drm(information.pci_address),
+                mig_enabled=mig_enabled,
+            )
+        )
+        if not mig_enabled:
+            return
+        if answer is None or answer.fault:
+            reason = answer.fault if answer else fault
+            self.skipped.append(Skipped(device=f"MIG devices of {name}", reason=str(reason)))
+            return
+        self._mig(found, answer.mig, capabilities)
+
+    def _mig(
+        self,
+        found: _Found,
+        instances: tuple[MigInstance, ...],
+        capabilities: list[proc.MigCapability],
+    ) -> None:
+        minor = found.information.minor
+        files = {
+            (each.gpu_instance, each.compute_instance): each
+            for each in capabilities
+            if each.gpu_minor == minor
+        }
+        for instance in instances:
+            caps = [
+                self._nodes.capability(each.device_minor, each.file_mode)
+                for key in (
+                    (instance.gpu_instance, None),
+                    (instance.gpu_instance, instance.compute_instance),
+                )
+                if (each := files.get(key))
+            ]
+            nodes = [each for each in caps if each is not None]
+            if len(nodes) != 2:
+                self.skipped.append(
+                    Skipped(
+                        device=f"MIG device {found.index}:{instance.index}",
+                        reason="the kernel has no capability for its GPU instance or its compute "
+                        "instance",
+                    )
+                )
+                continue
+            self.mig_devices.append(
+                MigDevice(
+                    gpu_index=found.index,
+                    index=instance.index,
+                    uuid=instance.uuid,
+                    gpu_instance=instance.gpu_instance,
+                    compute_instance=instance.compute_instance,
+                    profile=instance.profile,
+                    gpu_instance_cap=nodes[0],
+                    compute_instance_cap=nodes[1],
+                )
+            )

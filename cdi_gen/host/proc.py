@@ -1,0 +1,183 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the NVIDIA kernel module says of itself under ``/proc`` and ``/sys/module``.
+
+Layout as of the 470 to 580 modules: nv-procfs.c and nvidia-caps.c of open-gpu-kernel-modules.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from cdi_gen.host.roots import Root
+
+_VERSION = re.compile(r"\b(\d{2,4}\.\d{1,4}(?:\.\d{1,4})?)\b", re.ASCII)
+_PCI_ADDRESS = re.compile(r"[0-9a-f]{4,8}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]", re.ASCII)
+_UUID = re.compile(r"GPU-[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII)
+_CAPABILITY_DIRECTORY = re.compile(r"(gpu|gi|ci)(\d{1,6})", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KernelModule:
+    """The loaded module ``nvidia``."""
+
+    version: str
+    kind: str
+    """``open`` or ``proprietary``."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GpuInformation:
+    """One ``/proc/driver/nvidia/gpus/*/information``."""
+
+    pci_address: str
+    model: str
+    uuid: str | None
+    """None while the module has not initialised the GPU: it then prints question marks."""
+    minor: int
+    excluded: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MigCapability:
+    """A capability file of a MIG GPU instance, or of a compute instance in it."""
+
+    gpu_minor: int
+    gpu_instance: int
+    compute_instance: int | None
+    device_minor: int
+    file_mode: int
+
+
+def kernel_module(root: Root) -> KernelModule | None:
+    """The loaded module, or None where there is none."""
+    try:
+        text = root.read_text("/proc/driver/nvidia/version")
+    except OSError:
+        return None
+    line = text.partition("\n")[0]
+    try:
+        version = root.read_text("/sys/module/nvidia/version").strip()
+    except OSError:
+        version = ""
+    if not _VERSION.fullmatch(version):
+        found = _VERSION.search(line)
+        if found is None:
+            return None
+        version = found[1]
+    return KernelModule(
+        version=version, kind="open" if "Open Kernel Module" in line else "proprietary"
+    )
+
+
+def majors(root: Root) -> dict[str, int]:
+    """Major numbers of character devices by driver name, from ``/proc/devices``."""
+    try:
+        text = root.read_text("/proc/devices")
+    except OSError:
+        return {}
+    numbers: dict[str, int] = {}
+    for line in text.partition("Block devices:")[0].splitlines():
+        number, _, name = line.strip().partition(" ")
+        if number.isdecimal():
+            numbers.setdefault(name, int(number))
+    return numbers
+
+
+def kernel_release(root: Root) -> str:
+    """``uname -r`` of the host."""
+    try:
+        return root.read_text("/proc/sys/kernel/osrelease").strip()
+    except OSError:
+        return ""
+
+
+def gpu_addresses(root: Root) -> list[str]:
+    """PCI addresses of the module's GPUs, in PCI order."""
+    try:
+        directory = root.resolve("/proc/driver/nvidia/gpus")
+    except OSError:
+        return []
+    names = [entry.name for entry in root.entries(directory)]
+    return sorted((name for name in names if _PCI_ADDRESS.fullmatch(name)), key=_pci_order)
+
+
+def _pci_order(address: str) -> tuple[int, ...]:
+    return tuple(int(part, 16) for part in re.split("[:.]", address))
+
+
+def gpu_information(root: Root, address: str) -> GpuInformation:
+    """Facts of one GPU.
+
+    Raises:
+        OSError: the file can not be read.
+        ValueError: it has no device minor; the GPU did not come up.
+    """
+    text = root.read_text(f"/proc/driver/nvidia/gpus/{address}/information")
+    values = {}
+    for line in text.splitlines():
+        key, _, value = line.partition(":")
+        values[key.strip()] = value.strip()
+    minor = values.get("Device Minor", "")
+    if not minor.isdecimal():
+        raise ValueError("the driver gives it no device minor")
+    uuid = values.get("GPU UUID", "")
+    model = values.get("Model", "")
+    return GpuInformation(
+        pci_address=address,
+        model=model if model.isprintable() else "",
+        uuid=uuid if _UUID.fullmatch(uuid) else None,
+        minor=int(minor),
+        excluded=values.get("GPU Excluded") == "Yes",
+    )
+
+
+def mig_capabilities(root: Root) -> list[MigCapability]:
+    """The capability files of all GPU and compute instances that exist now.
+
+    ``/dev/nvidia-caps/nvidia-capN`` is made on demand, so the kernel is asked and not ``/dev``.
+    """
+    found = []
+    for gpu, gpu_path in _numbered(root, "/proc/driver/nvidia/capabilities", "gpu"):
+        for instance, path in _numbered(root, f"{gpu_path}/mig", "gi"):
+            found += _capability(root, path, gpu, instance, None)
+            for compute, compute_path in _numbered(root, path, "ci"):
+                found += _capability(root, compute_path, gpu, instance, compute)
+    return found
+
+
+def _numbered(root: Root, directory: str, kind: str) -> list[tuple[int, str]]:
+    """Subdirectories ``kindN`` with their N, in the order of N."""
+    try:
+        resolved = root.resolve(directory)
+    except OSError:
+        return []
+    found = []
+    for entry in root.entries(resolved):
+        match = _CAPABILITY_DIRECTORY.fullmatch(entry.name)
+        if match and match[1] == kind:
+            found.append((int(match[2]), f"{resolved}/{entry.name}"))
+    return sorted(found)
+
+
+def _capability(
+    root: Root, directory: str, gpu: int, instance: int, compute: int | None
+) -> list[MigCapability]:
+    try:
+        text = root.read_text(f"{directory}/access")
+    except OSError:
+        return []
+    values = dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
+    minor = values.get("DeviceFileMinor", "").strip()
+    mode = values.get("DeviceFileMode", "").strip()
+    if not minor.isdecimal():
+        return []
+    return [
+        MigCapability(
+            gpu_minor=gpu,
+            gpu_instance=instance,
+            compute_instance=compute,
+            device_minor=int(minor),
+            file_mode=int(mode) & 0o777 if mode.isdecimal() else 0o444,
+        )
+    ]

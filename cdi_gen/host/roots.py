@@ -1,0 +1,146 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Directories that are seen as ``/``: a driver root, a dev root, a host mounted elsewhere.
+
+Symbolic links resolve inside the root, as in a chroot: an absolute link in the driver root
+``/run/nvidia/driver`` leads to a file of that root, not of the host.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+
+from cdi_gen.paths import beneath, join
+
+MAX_LINKS = 40
+"""As the kernel has it (``MAXSYMLINKS``, path_resolution(7))."""
+
+
+class Root:
+    """A directory that is seen as ``/``.
+
+    Args:
+        name: its path on the host, as a spec has to name it.
+        seen_from: where the host's own ``/`` is visible to this process; other than ``/`` when
+            cdi-gen runs in a container, or looks at a host laid out in a directory.
+    """
+
+    def __init__(self, name: str = "/", *, seen_from: str = "/") -> None:
+        self.name = join(name)
+        self._prefix = join(seen_from, name).rstrip("/")
+        self._links: dict[str, str | None] = {}
+
+    def open_path(self, path: str) -> str:
+        """The path by which this process can open ``path``, an already resolved path in here."""
+        return self._prefix + path or "/"
+
+    def host_path(self, path: str) -> str:
+        """The path on the host of ``path``, an already resolved path in here."""
+        return join(self.name, path)
+
+    def inside(self, host_path: str) -> str | None:
+        """The path in here of a path on the host; None where it lies outside."""
+        return beneath(join(host_path), self.name)
+
+    def resolve(self, path: str) -> str:
+        """Follow every symbolic link in ``path`` without leaving this root.
+
+        Raises:
+            OSError: nothing is there, or the links loop.
+        """
+        pending = path.split("/")[::-1]
+        resolved = ""
+        links = 0
+        while pending:
+            component = pending.pop()
+            if component in ("", "."):
+                continue
+            if component == "..":
+                resolved = resolved.rpartition("/")[0]
+                continue
+            candidate = f"{resolved}/{component}"
+            target = self._readlink(candidate)
+            if target is None:
+                resolved = candidate
+                continue
+            links += 1
+            if links > MAX_LINKS:
+                raise OSError(errno.ELOOP, "too many symbolic links", path)
+            if target.startswith("/"):
+                resolved = ""
+            pending += target.split("/")[::-1]
+        return resolved or "/"
+
+    def _readlink(self, path: str) -> str | None:
+        """The link's text; None where ``path`` is something else than a link."""
+        if path in self._links:
+            return self._links[path]
+        try:
+            target = os.readlink(self._prefix + path)
+        except OSError as error:
+            if error.errno != errno.EINVAL:
+                raise
+            target = None
+        self._links[path] = target
+        return target
+
+    def lstat(self, path: str) -> os.stat_result:
+        """Attributes of ``path`` after links in its directories, not of a final link's target.
+
+        Raises:
+            OSError: nothing is there.
+        """
+        directory, _, name = path.rpartition("/")
+        return os.lstat(f"{self._prefix}{self.resolve(directory)}/{name}")
+
+    def read_text(self, path: str, limit: int = 1 << 20) -> str:
+        """At most ``limit`` bytes of the file, decoded leniently: procfs and sysfs are ASCII.
+
+        Raises:
+            OSError: it is not there or can not be read.
+        """
+        descriptor = os.open(self.open_path(self.resolve(path)), os.O_RDONLY | os.O_NONBLOCK)
+        try:
+            parts = []
+            while limit > 0 and (part := os.read(descriptor, min(limit, 1 << 16))):
+                parts.append(part)
+                limit -= len(part)
+        finally:
+            os.close(descriptor)
+        return b"".join(parts).decode("ascii", errors="replace")
+
+    def entries(self, directory: str) -> list[os.DirEntry[str]]:
+        """The entries of a directory, an already resolved path; none where it can't be read."""
+        try:
+            with os.scandir(self.open_path(directory)) as found:
+                return list(found)
+        except OSError:
+            return []
+
+    def directories(self, patterns: tuple[str, ...]) -> Iterator[str]:
+        """Resolved directories that match, in the patterns' order, each once.
+
+        A pattern is relative to the root; its last component may end in ``*``.
+        """
+        seen = set()
+        for pattern in patterns:
+            for path in self._expand("/" + pattern):
+                try:
+                    resolved = self.resolve(path)
+                except OSError:
+                    continue
+                if resolved not in seen and os.path.isdir(self.open_path(resolved)):
+                    seen.add(resolved)
+                    yield resolved
+
+    def _expand(self, path: str) -> list[str]:
+        if not path.endswith("*"):
+            return [path]
+        parent, _, start = path[:-1].rpartition("/")
+        try:
+            resolved = self.resolve(parent)
+        except OSError:
+            return []
+        names = (entry.name for entry in self.entries(resolved))
+        return sorted(f"{resolved}/{name}" for name in names if name.startswith(start))

@@ -1,0 +1,163 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The inventory: everything cdi-gen knows of a machine, as one immutable value.
+
+``cdi_gen.host`` looks at the machine and returns it; ``cdi_gen.generate`` turns it into a CDI
+spec; ``cdi_gen.inventory_json`` gives it a JSON form, so that any host can be a test case, a bug
+report or a fleet check. It holds facts, never decisions: which of them reach a container is for
+``generate`` to say. Tuples are sorted, numbers as numbers, so equal hosts give equal inventories.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from cdi_gen.paths import HostPath
+
+FORMAT_VERSION = 1
+"""Version of the JSON form; a reader refuses a higher one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CharDevice:
+    """A character device, as the kernel numbers it.
+
+    ``path`` is where programs expect it (``/dev/nvidia0``), whatever the dev root. ``present``
+    tells whether the node exists on the host now; the numbers come from the kernel either way.
+    """
+
+    path: str
+    major: int
+    minor: int
+    file_mode: int = 0o666
+    gid: int = 0
+    present: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Driver:
+    """The NVIDIA driver: the loaded kernel module and the user-space libraries."""
+
+    version: str
+    """Version of the loaded kernel module, from ``/proc/driver/nvidia/version``."""
+    kernel_module: str
+    """``open`` or ``proprietary``."""
+    library_version: str
+    """Version of the user-space libraries; differs from ``version`` in a split driver."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gpu:
+    """A full GPU."""
+
+    index: int
+    """Position in PCI order, which is NVML's index; not the minor, not CUDA's order."""
+    minor: int
+    """N of ``/dev/nvidiaN``."""
+    uuid: str | None
+    """``GPU-…``; None where neither procfs nor NVML tells it."""
+    pci_address: str
+    """``domain:bus:device.function`` in lower case, ``0000:3b:00.0``."""
+    model: str
+    node: CharDevice
+    drm_nodes: tuple[CharDevice, ...] = ()
+    """``/dev/dri/cardN`` and ``/dev/dri/renderDN`` of this PCI device."""
+    mig_enabled: bool = False
+    """The GPU is divided into MIG devices and can not be used whole."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MigDevice:
+    """A MIG device: a compute instance within a GPU instance of a GPU."""
+
+    gpu_index: int
+    index: int
+    """NVML's index among the MIG devices of its GPU."""
+    uuid: str
+    gpu_instance: int
+    compute_instance: int
+    profile: str
+    """``1g.10gb``, ``1c.3g.40gb+me`` …; empty where NVML does not tell."""
+    gpu_instance_cap: CharDevice
+    compute_instance_cap: CharDevice
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Library:
+    """A shared library of the driver."""
+
+    path: HostPath
+    bits: int
+    """32 or 64."""
+    soname: str
+    """``DT_SONAME``, or the file's own name where it has none."""
+    needed: tuple[str, ...] = ()
+    """``DT_NEEDED`` in the file's order."""
+    links: tuple[str, ...] = ()
+    """Names in the same directory that lead to it: ``libcuda.so``, ``libcuda.so.1``."""
+    aliases: tuple[str, ...] = ()
+    """Paths in other directories of the driver root that lead to it (Debian's alternatives)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DriverFile:
+    """A program, configuration file, firmware image, X.Org module or socket of the driver."""
+
+    path: HostPath
+    seen_at: str
+    """Where programs look for it, in the driver root: a link may lead from there to ``path``."""
+    entry: str
+    """The name under which the catalogue lists it: ``nvidia-smi``, ``gsp*.bin`` …"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HookProgram:
+    """The program that specs name as their hook, and whether root may run it."""
+
+    path: HostPath
+    unsafe: str | None = None
+    """Why somebody other than root could change it; None where nobody can."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Missing:
+    """Something a complete driver installation has and this host has not."""
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Skipped:
+    """A device that can not be given to a container, and why."""
+
+    device: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Left:
+    """A file that looked like the driver's and was left out, and why."""
+
+    path: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inventory:
+    """All facts of one host."""
+
+    format_version: int = FORMAT_VERSION
+    architecture: str
+    """As ``uname -m`` has it: ``x86_64``, ``aarch64``."""
+    driver_root: str = "/"
+    dev_root: str = "/"
+    driver: Driver
+    gpus: tuple[Gpu, ...] = ()
+    mig_devices: tuple[MigDevice, ...] = ()
+    control_nodes: tuple[CharDevice, ...] = ()
+    libraries: tuple[Library, ...] = ()
+    files: tuple[DriverFile, ...] = ()
+    hook: HookProgram | None = None
+    missing: tuple[Missing, ...] = ()
+    skipped: tuple[Skipped, ...] = ()
+    left: tuple[Left, ...] = ()

@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The JSON form of the inventory: ``dump`` and ``load``.
+
+Keys are the fields' names in camelCase, in the fields' order, and empty values are left out, so
+that equal inventories give equal text. ``load`` checks every value against the field's type and
+names the place of the first that does not fit.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import MISSING, fields, is_dataclass
+from typing import Any
+
+from cdi_gen.errors import CdiGenError
+from cdi_gen.inventory import FORMAT_VERSION, Inventory
+
+MAX_BYTES = 16 * 1024 * 1024
+"""An inventory of a host with 56 MIG devices is 60 KB; anything near this is not one."""
+
+
+class InventoryError(CdiGenError):
+    """A text is not an inventory that this version reads."""
+
+
+def dump(inventory: Inventory) -> str:
+    """The inventory as JSON text with a final newline; the same inventory, the same bytes."""
+    return json.dumps(_encode(inventory), indent=1) + "\n"
+
+
+def load(text: str) -> Inventory:
+    """Read an inventory back.
+
+    Raises:
+        InventoryError: the text is not JSON, is of a newer format, or breaks the form; the
+            message says where.
+    """
+    if len(text) > MAX_BYTES:
+        raise InventoryError(
+            f"the inventory is larger than {MAX_BYTES // 2**20} MiB",
+            hint="make one with: cdi-gen inventory",
+        )
+    try:
+        document = json.loads(text, parse_constant=_no_constant)
+    except (ValueError, RecursionError) as error:
+        raise InventoryError(
+            f"the inventory is not valid JSON: {error}",
+            hint="was the file cut short? make it again with: cdi-gen inventory",
+        ) from error
+    if not isinstance(document, dict):
+        raise InventoryError("the inventory is not a JSON object")
+    version = document.get("formatVersion")
+    if type(version) is not int or version < 1:
+        raise InventoryError(
+            ".formatVersion: not a version number",
+            hint="is this an inventory? make one with: cdi-gen inventory",
+        )
+    if version > FORMAT_VERSION:
+        raise InventoryError(
+            f"the inventory has format version {version}; this cdi-gen reads up to "
+            f"{FORMAT_VERSION}",
+            hint="read it with the cdi-gen that wrote it, or a newer one",
+        )
+    inventory = _Decoder().record(Inventory, document, "")
+    assert isinstance(inventory, Inventory)  # noqa: S101 - for the type checker
+    return inventory
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(f"{name} is not a JSON number")
+
+
+def _encode(value: Any) -> Any:
+    if is_dataclass(value) and not isinstance(value, type):
+        encoded = {}
+        for field in fields(value):
+            item = getattr(value, field.name)
+            if item != field.default or field.name == "format_version":
+                encoded[_camel(field.name)] = _encode(item)
+        return encoded
+    if isinstance(value, tuple):
+        return [_encode(item) for item in value]
+    return value
+
+
+def _camel(name: str) -> str:
+    head, *rest = name.split("_")
+    return head + "".join(part.capitalize() for part in rest)
+
+
+class _Decoder:
+    """Builds dataclasses from plain JSON values, following the fields' types."""
+
+    def __init__(self) -> None:
+        # typing's machinery is needed for reading only, and costs start-up time.
+        import typing  # noqa: PLC0415
+
+        self._typing = typing
+
+    def record(self, cls: Any, document: Any, where: str) -> Any:
+        if not isinstance(document, dict):
+            raise InventoryError(f"{where or '.'}: expected an object")
+        hints = self._typing.get_type_hints(cls)
+        by_key = {_camel(field.name): field for field in fields(cls)}
+        for key in document:
+            if key not in by_key:
+                raise InventoryError(f"{where}.{key}: unknown field")
+        values = {}
+        for key, field in by_key.items():
+            if key in document:
+                values[field.name] = self.value(hints[field.name], document[key], f"{where}.{key}")
+            elif field.default is MISSING:
+                raise InventoryError(f"{where}.{key}: missing")
+        return cls(**values)
+
+    def value(self, hint: Any, value: Any, where: str) -> Any:
+        hint = getattr(hint, "__supertype__", hint)
+        arguments = self._typing.get_args(hint)
+        if type(None) in arguments:
+            if value is None:
+                return None
+            (inner,) = (argument for argument in arguments if argument is not type(None))
+            return self.value(inner, value, where)
+        if self._typing.get_origin(hint) is tuple:
+            if not isinstance(value, list):
+                raise InventoryError(f"{where}: expected a list")
+            return tuple(
+                self.value(arguments[0], item, f"{where}[{position}]")
+                for position, item in enumerate(value)
+            )
+        if is_dataclass(hint):
+            return self.record(hint, value, where)
+        if type(value) is not hint:
+            raise InventoryError(f"{where}: expected {_NOUNS[hint]}")
+        if hint is str and not value.isprintable():
+            raise InventoryError(f"{where}: contains a control character")
+        return value
+
+
+_NOUNS = {str: "a string", int: "an integer", bool: "true or false"}
