@@ -262,15 +262,35 @@ def _deliver(text: str, spec: Spec, output: str | None, *, dry_run: bool) -> Non
     if output in (None, "-") and not dry_run:
         print_data(text)
         return
-    from cdi_gen import store  # noqa: PLC0415
-
     path = None if output in (None, "-") else output
     if path and not path.endswith((".json", ".yaml")):
         talk.warning(f"engines read .json and .yaml files only, not {path}")
     if dry_run:
-        print_data(store.difference(path, text))
+        print_data(_difference(path, text))
     elif path:
-        store.write(text, path, spec)
+        from cdi_gen import store  # noqa: PLC0415
+
+        store.write(text, path, spec=spec)
+
+
+def _difference(path: str | None, text: str) -> str:
+    """What would change in the file, as a unified diff."""
+    import difflib  # noqa: PLC0415
+
+    old = ""
+    if path:
+        try:
+            with open(path, encoding="utf-8", errors="replace") as file:
+                old = file.read()
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            raise CdiGenError(f"{path}: {error.strerror}") from error
+    name = path or "standard output"
+    lines = difflib.unified_diff(
+        old.splitlines(keepends=True), text.splitlines(keepends=True), name, f"{name} (new)"
+    )
+    return "".join(lines)
 
 
 def _report(

@@ -5,13 +5,12 @@ from __future__ import annotations
 
 import os
 import sys
-from dataclasses import dataclass
+from typing import NamedTuple
 
 _COLOURS = {"error": "31;1", "warning": "33;1", "hint": "36"}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Manner:
+class Manner(NamedTuple):
     """How to talk."""
 
     quiet: bool = False

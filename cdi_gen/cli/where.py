@@ -15,12 +15,12 @@ from cdi_gen.inventory import Inventory
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-class Text(click.ParamType):
+class Text(click.ParamType):  # type: ignore[type-arg,unused-ignore]  # generic since click 8.3
     """Text, taken whole: a value from the environment is one value, as nvidia-ctk has it."""
 
     name = "text"
 
-    def convert(self, value: str, param: object, ctx: object) -> str:  # noqa: ARG002
+    def convert(self, value: str, param: click.Parameter | None, ctx: Any) -> str:  # noqa: ARG002
         """Take the value as it is."""
         return value
 

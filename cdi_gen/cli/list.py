@@ -1,0 +1,184 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``cdi-gen list``."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import click
+
+from cdi_gen.cli import talk
+from cdi_gen.cli.output import print_data
+from cdi_gen.cli.where import DIRECTORY, TEXT, inventory_from, looking
+from cdi_gen.errors import ExitCode
+from cdi_gen.generate import DEFAULTS
+from cdi_gen.generate.naming import gpu_name, mig_name
+from cdi_gen.generate.options import ALL, NONE
+from cdi_gen.inventory import Inventory
+
+COLUMNS = ("DEVICE", "INDEX", "MINOR", "UUID", "PCI ADDRESS", "MODEL", "MIG PROFILE")
+WIDE = ("OTHER NAMES", "NODES")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One GPU or MIG device, with everything by which it is known."""
+
+    device: str
+    index: str
+    minor: int
+    uuid: str
+    pci_address: str
+    model: str
+    mig_profile: str
+    names: tuple[str, ...]
+    nodes: tuple[str, ...]
+
+
+def rows(inventory: Inventory, kind: str) -> list[Row]:
+    """GPUs that can be used whole, then MIG devices; numbers in the order of numbers."""
+    found = []
+    for gpu in inventory.gpus:
+        if gpu.mig_enabled:
+            continue
+        names = tuple(name for each in DEFAULTS.names if (name := gpu_name(gpu, each)))
+        found.append(
+            Row(
+                device=f"{kind}={names[0]}",
+                index=str(gpu.index),
+                minor=gpu.minor,
+                uuid=gpu.uuid or "",
+                pci_address=gpu.pci_address,
+                model=gpu.model,
+                mig_profile="",
+                names=names,
+                nodes=tuple(node.path for node in (gpu.node, *gpu.drm_nodes)),
+            )
+        )
+    by_index = {gpu.index: gpu for gpu in inventory.gpus}
+    for device in inventory.mig_devices:
+        gpu = by_index[device.gpu_index]
+        names = tuple(name for each in DEFAULTS.names if (name := mig_name(device, each)))
+        caps = (device.gpu_instance_cap.path, device.compute_instance_cap.path)
+        found.append(
+            Row(
+                device=f"{kind}={names[0]}",
+                index=names[0],
+                minor=gpu.minor,
+                uuid=device.uuid,
+                pci_address=gpu.pci_address,
+                model=gpu.model,
+                mig_profile=device.profile,
+                names=names,
+                nodes=(gpu.node.path, *caps),
+            )
+        )
+    return found
+
+
+@click.command("list")
+@click.option(
+    "-o",
+    "--output",
+    "form",
+    type=click.Choice(["table", "wide", "json", "yaml", "name"]),
+    default="table",
+    show_default=True,
+    help="name: every name that can be asked for, one a line.",
+)
+@click.option("--inventory", "inventory_path", metavar="FILE", help="Use this inventory.")
+@click.option("--vendor", default="nvidia.com", show_default=True, type=TEXT)
+@click.option("--class", "class_", default="gpu", show_default=True, type=TEXT)
+@click.option(
+    "--spec-dir",
+    "spec_directories",
+    multiple=True,
+    type=DIRECTORY,
+    envvar="NVIDIA_CTK_CDI_SPEC_DIRS",
+    help="List the names in the spec files there, as engines find them; may be given several "
+    "times.",
+)
+@looking
+def command(
+    *,
+    form: str,
+    inventory_path: str | None,
+    vendor: str,
+    class_: str,
+    spec_directories: tuple[str, ...],
+    **where: Any,
+) -> int:
+    """List the devices that can be asked for, with all that they are known by."""
+    if spec_directories:
+        return _list_specs(spec_directories)
+    inventory = inventory_from(inventory_path, **where)
+    found = rows(inventory, f"{vendor}/{class_}")
+    print_data(_text(found, form, f"{vendor}/{class_}"))
+    for skipped in inventory.skipped:
+        talk.warning(f"left out: {skipped.device}: {skipped.reason}")
+    return ExitCode.PARTIAL if inventory.skipped else ExitCode.OK
+
+
+def _list_specs(directories: tuple[str, ...]) -> int:
+    from cdi_gen import store  # noqa: PLC0415
+
+    registry = store.read(directories)
+    for file in registry.files:
+        for problem in file.problems:
+            if problem.severity != "warning":
+                talk.warning(f"{file.path}: {problem}", hint=problem.consequence)
+    print_data("".join(f"{each.name}\n" for each in registry.devices if each.file))
+    return ExitCode.OK
+
+
+def _text(found: list[Row], form: str, kind: str) -> str:
+    if form == "name":
+        names = [name for row in found for name in row.names] + [ALL, NONE]
+        return "".join(f"{kind}={name}\n" for name in names)
+    if form in ("json", "yaml"):
+        return _document(found, form)
+    header = COLUMNS + (WIDE if form == "wide" else ())
+    lines = [header]
+    for row in found:
+        cells = (
+            row.device,
+            row.index,
+            str(row.minor),
+            row.uuid,
+            row.pci_address,
+            row.model,
+            row.mig_profile,
+        )
+        extra = (",".join(row.names[1:]), ",".join(row.nodes)) if form == "wide" else ()
+        lines.append(tuple(cell or "-" for cell in cells + extra))
+    widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
+    return "".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        + "\n"
+        for line in lines
+    )
+
+
+def _document(found: list[Row], form: str) -> str:
+    document = [
+        {
+            "device": row.device,
+            "index": row.index,
+            "minor": row.minor,
+            "uuid": row.uuid or None,
+            "pciAddress": row.pci_address,
+            "model": row.model,
+            "migProfile": row.mig_profile or None,
+            "names": list(row.names),
+            "nodes": list(row.nodes),
+        }
+        for row in found
+    ]
+    if form == "json":
+        return json.dumps(document, indent=2) + "\n"
+    import yaml  # noqa: PLC0415
+
+    text: str = yaml.safe_dump(document, sort_keys=False)
+    return text

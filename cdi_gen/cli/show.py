@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``cdi-gen show``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from cdi_gen.cdi.model import ContainerEdits, Device, Spec
+from cdi_gen.cli import talk
+from cdi_gen.cli.output import print_data
+from cdi_gen.cli.where import DIRECTORY, inventory_from, looking
+from cdi_gen.errors import CdiGenError, UsageError
+from cdi_gen.generate import generate
+
+
+@click.command("show")
+@click.argument("name")
+@click.option(
+    "-o",
+    "--output",
+    "form",
+    type=click.Choice(["table", "json", "yaml"]),
+    default="table",
+    show_default=True,
+)
+@click.option("--inventory", "inventory_path", metavar="FILE", help="Use this inventory.")
+@click.option(
+    "--spec-dir",
+    "spec_directories",
+    multiple=True,
+    type=DIRECTORY,
+    help="Look in the spec files there; may be given several times.  "
+    "[default: /etc/cdi, /var/run/cdi]",
+)
+@looking
+def command(
+    *,
+    name: str,
+    form: str,
+    inventory_path: str | None,
+    spec_directories: tuple[str, ...],
+    **where: Any,
+) -> None:
+    """Show what a container gets when it asks for the device NAME.
+
+    NAME is a qualified name (nvidia.com/gpu=0), looked up in the installed spec files as engines
+    do; or the plain name of a device of this host (0), whose spec is made on the spot.
+    """
+    if "=" in name and inventory_path is None:
+        spec, source = _installed(name, spec_directories)
+    else:
+        spec = generate(inventory_from(inventory_path, **where))
+        source = inventory_path or "this host"
+    plain = name.rpartition("=")[2]
+    device = next((each for each in spec.devices if each.name == plain), None)
+    if device is None:
+        raise UsageError(f"there is no device {name}", hint="see them with: cdi-gen list")
+    if form == "table":
+        print_data(_table(spec, device, source))
+        return
+    from cdi_gen.cdi.wire import dump  # noqa: PLC0415
+
+    one = Spec(
+        cdi_version=spec.cdi_version,
+        kind=spec.kind,
+        devices=(device,),
+        container_edits=spec.container_edits,
+    )
+    print_data(dump(one, "yaml" if form == "yaml" else "json"))
+
+
+def _installed(name: str, directories: tuple[str, ...]) -> tuple[Spec, str]:
+    from cdi_gen import store  # noqa: PLC0415
+
+    registry = store.read(directories or store.SPEC_DIRECTORIES)
+    found = registry.find(name)
+    looked_in = ", ".join(registry.directories)
+    if found is None:
+        for file in registry.files:
+            if file.spec is None:
+                talk.warning(f"{file.path} can not be read; see: cdi-gen validate {file.path}")
+        raise CdiGenError(
+            f"no spec file in {looked_in} defines {name}",
+            hint="write one with: cdi-gen generate -o /etc/cdi/nvidia.json",
+        )
+    if found.file is None or found.file.spec is None:
+        files = ", ".join(file.path for file in found.conflicting)
+        raise CdiGenError(
+            f"engines can not resolve {name}: {files} all define it",
+            hint="remove all but one of these files",
+        )
+    for file in found.shadowed:
+        talk.note(f"{found.file.path} wins over {file.path}")
+    return found.file.spec, found.file.path
+
+
+def _table(spec: Spec, device: Device, source: str) -> str:
+    edits: ContainerEdits = spec.container_edits | device.container_edits
+    lines = [f"{spec.kind}={device.name}  (CDI {spec.cdi_version}, from {source})"]
+    lines += [f"env     {entry}" for entry in edits.env]
+    lines += [
+        f"device  {node.path}  {node.type or 'c'} {node.major}:{node.minor}  {node.permissions}"
+        + (f"  from {node.host_path}" if node.host_path else "")
+        for node in edits.device_nodes
+    ]
+    lines += [
+        f"mount   {mount.container_path}"
+        + (f"  from {mount.host_path}" if mount.host_path != mount.container_path else "")
+        + ("" if "ro" in mount.options else "  (writable)")
+        for mount in edits.mounts
+    ]
+    lines += [f"group   {gid}" for gid in edits.additional_gids]
+    lines += [f"hook    {hook.hook_name}: {' '.join(hook.args)}" for hook in edits.hooks]
+    return "\n".join(lines) + "\n"

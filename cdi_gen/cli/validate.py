@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``cdi-gen validate``."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import click
+
+from cdi_gen.cdi.problem import Problem
+from cdi_gen.cli.output import print_data
+from cdi_gen.errors import CdiGenError, ExitCode
+
+MAX_BYTES = 64 << 20
+
+
+@click.command("validate")
+@click.argument("files", metavar="FILE...", nargs=-1, required=True)
+@click.option(
+    "-o",
+    "--output",
+    "form",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    show_default=True,
+)
+def command(*, files: tuple[str, ...], form: str) -> int:
+    """Check spec files: every problem with its place, and what an engine would do with it.
+
+    A FILE may be - for standard input. Exit code 6 if an engine would ignore a file, or a
+    container that asks for one of its devices would not start.
+    """
+    from cdi_gen.cdi.validation import check_text  # noqa: PLC0415
+
+    found = {path: check_text(_read(path)) for path in files}
+    print_data(_json(found) if form == "json" else _text(found))
+    bad = any(each.severity != "warning" for problems in found.values() for each in problems)
+    return ExitCode.INVALID_SPEC if bad else ExitCode.OK
+
+
+def _read(path: str) -> bytes:
+    try:
+        if path == "-":
+            return sys.stdin.buffer.read(MAX_BYTES)
+        with open(path, "rb") as file:
+            return file.read(MAX_BYTES)
+    except OSError as error:
+        raise CdiGenError(f"{path}: {error.strerror}") from error
+
+
+def _text(found: dict[str, tuple[Problem, ...]]) -> str:
+    lines = []
+    for path, problems in found.items():
+        lines += [f"{path}: {each.severity}: {each}\n    {each.consequence}" for each in problems]
+        if not problems:
+            lines.append(f"{path}: ok")
+    return "\n".join(lines) + "\n"
+
+
+def _json(found: dict[str, tuple[Problem, ...]]) -> str:
+    document = [
+        {
+            "file": path,
+            "problems": [
+                {
+                    "severity": each.severity,
+                    "path": each.path,
+                    "message": each.message,
+                    "consequence": each.consequence,
+                }
+                for each in problems
+            ],
+        }
+        for path, problems in found.items()
+    ]
+    return json.dumps(document, indent=2) + "\n"

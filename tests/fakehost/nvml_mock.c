@@ -1,0 +1,557 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * A libnvidia-ml.so.1 that answers from a text file instead of from a kernel module: under the real
+ * symbol names, with the real structures and error codes, as far as pynvml and go-nvml ask.
+ *
+ * The text is $NVML_MOCK_HOST, or nvml-mock.host beside the library. A line is one of
+ *
+ *   driver VERSION CUDA        the CUDA version as NVML has it: 12040 for 12.4
+ *   init CODE                  what nvmlInit answers; 0 is success
+ *   gpu UUID MINOR PCI-ADDRESS PCI-ID SUBSYSTEM-ID BRAND CC-MAJOR CC-MINOR MIB MIG HANDLE QUERY NAME
+ *   mig GPU-INDEX GI CI UUID SLICES MIB NAME
+ *
+ * in the order of NVML indices. PCI ids are hexadecimal, device in the upper half. MIG is -1 where
+ * the GPU has no such mode, else 0 or 1. HANDLE and QUERY are the NVML codes that asking for this
+ * GPU's handle, and asking the GPU for anything, are answered with.
+ */
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+enum {
+    SUCCESS = 0,
+    UNINITIALIZED = 1,
+    INVALID_ARGUMENT = 2,
+    NOT_SUPPORTED = 3,
+    NOT_FOUND = 6,
+    INSUFFICIENT_SIZE = 7,
+    DRIVER_NOT_LOADED = 9,
+};
+
+enum { MAX_GPUS = 32, MAX_MIGS = 8 };
+
+typedef int nvmlReturn_t;
+
+struct mig {
+    struct gpu *gpu;
+    unsigned gi, ci, slices;
+    unsigned long long mib;
+    char uuid[80], name[96];
+};
+
+struct gpu {
+    unsigned minor, domain, bus, slot, pci_id, subsystem_id, brand, cc_major, cc_minor;
+    unsigned long long mib;
+    int mig_mode, handle_code, query_code;
+    char uuid[80], name[96];
+    int migs;
+    struct mig mig[MAX_MIGS];
+};
+
+static struct {
+    int users;
+    char driver[80];
+    int cuda;
+    int gpus;
+    struct gpu gpu[MAX_GPUS];
+} host;
+
+/* A handle is a pointer into the tables above; which table, tells its kind. */
+typedef void *nvmlDevice_t;
+
+static struct gpu *as_gpu(nvmlDevice_t device)
+{
+    for (int i = 0; i < host.gpus; i++)
+        if (device == &host.gpu[i])
+            return &host.gpu[i];
+    return NULL;
+}
+
+static struct mig *as_mig(nvmlDevice_t device)
+{
+    for (int i = 0; i < host.gpus; i++)
+        for (int m = 0; m < host.gpu[i].migs; m++)
+            if (device == &host.gpu[i].mig[m])
+                return &host.gpu[i].mig[m];
+    return NULL;
+}
+
+/* Why `device` cannot be asked at all, or SUCCESS with the GPU that it is or lies on. */
+static nvmlReturn_t ask(nvmlDevice_t device, struct gpu **gpu)
+{
+    if (!host.users)
+        return UNINITIALIZED;
+    struct mig *mig = as_mig(device);
+    *gpu = mig ? mig->gpu : as_gpu(device);
+    return *gpu ? (*gpu)->query_code : INVALID_ARGUMENT;
+}
+
+#define ASK(device)                                                                                \
+    struct gpu *gpu;                                                                               \
+    nvmlReturn_t refused = ask(device, &gpu);                                                      \
+    if (refused)                                                                                   \
+        return refused
+
+static nvmlReturn_t put(char *into, unsigned size, const char *text)
+{
+    if (strlen(text) >= size)
+        return INSUFFICIENT_SIZE;
+    strcpy(into, text);
+    return SUCCESS;
+}
+
+static FILE *open_description(void)
+{
+    const char *named = getenv("NVML_MOCK_HOST");
+    if (named)
+        return fopen(named, "r");
+    Dl_info self;
+    char path[PATH_MAX + sizeof "/nvml-mock.host"];
+    if (!dladdr((void *)open_description, &self) || !realpath(self.dli_fname, path))
+        return NULL;
+    strcpy(strrchr(path, '/'), "/nvml-mock.host");
+    return fopen(path, "r");
+}
+
+static nvmlReturn_t read_description(void)
+{
+    FILE *file = open_description();
+    if (!file)
+        return DRIVER_NOT_LOADED;
+    int code = SUCCESS;
+    char line[512];
+    host.gpus = 0;
+    while (fgets(line, sizeof line, file)) {
+        unsigned index;
+        struct gpu g = {0};
+        struct mig m = {0};
+        sscanf(line, "driver %79s %d", host.driver, &host.cuda);
+        sscanf(line, "init %d", &code);
+        if (host.gpus < MAX_GPUS &&
+            sscanf(line, "gpu %79s %u %x:%x:%x.0 %x %x %u %u %u %llu %d %d %d %95[^\n]", g.uuid,
+                   &g.minor, &g.domain, &g.bus, &g.slot, &g.pci_id, &g.subsystem_id, &g.brand,
+                   &g.cc_major, &g.cc_minor, &g.mib, &g.mig_mode, &g.handle_code, &g.query_code,
+                   g.name) == 15)
+            host.gpu[host.gpus++] = g;
+        if (sscanf(line, "mig %u %u %u %79s %u %llu %95[^\n]", &index, &m.gi, &m.ci, m.uuid,
+                   &m.slices, &m.mib, m.name) == 7 &&
+            index < (unsigned)host.gpus && host.gpu[index].migs < MAX_MIGS) {
+            struct gpu *gpu = &host.gpu[index];
+            m.gpu = gpu;
+            gpu->mig[gpu->migs++] = m;
+        }
+    }
+    fclose(file);
+    return code;
+}
+
+/* ---- the library and the system ---- */
+
+nvmlReturn_t nvmlInitWithFlags(unsigned flags)
+{
+    (void)flags;
+    if (host.users++)
+        return SUCCESS;
+    nvmlReturn_t code = read_description();
+    if (code)
+        host.users = 0;
+    return code;
+}
+
+nvmlReturn_t nvmlInit_v2(void) { return nvmlInitWithFlags(0); }
+nvmlReturn_t nvmlInit(void) { return nvmlInitWithFlags(0); }
+
+nvmlReturn_t nvmlShutdown(void)
+{
+    if (!host.users)
+        return UNINITIALIZED;
+    host.users--;
+    return SUCCESS;
+}
+
+const char *nvmlErrorString(nvmlReturn_t code)
+{
+    switch (code) {
+    case SUCCESS: return "Success";
+    case UNINITIALIZED: return "Uninitialized";
+    case INVALID_ARGUMENT: return "Invalid Argument";
+    case NOT_SUPPORTED: return "Not Supported";
+    case 4: return "Insufficient Permissions";
+    case NOT_FOUND: return "Not Found";
+    case INSUFFICIENT_SIZE: return "Insufficient Size";
+    case DRIVER_NOT_LOADED: return "Driver Not Loaded";
+    case 15: return "GPU is lost";
+    case 16: return "GPU requires reset";
+    case 18: return "Driver/library version mismatch";
+    default: return "Unknown Error";
+    }
+}
+
+nvmlReturn_t nvmlSystemGetDriverVersion(char *version, unsigned size)
+{
+    return host.users ? put(version, size, host.driver) : UNINITIALIZED;
+}
+
+nvmlReturn_t nvmlSystemGetNVMLVersion(char *version, unsigned size)
+{
+    char text[96];
+    snprintf(text, sizeof text, "%d.%s", host.cuda / 1000, host.driver);
+    return host.users ? put(version, size, text) : UNINITIALIZED;
+}
+
+nvmlReturn_t nvmlSystemGetCudaDriverVersion_v2(int *version)
+{
+    *version = host.cuda;
+    return SUCCESS;
+}
+
+nvmlReturn_t nvmlSystemGetCudaDriverVersion(int *version)
+{
+    return nvmlSystemGetCudaDriverVersion_v2(version);
+}
+
+/* ---- from a name to a handle ---- */
+
+nvmlReturn_t nvmlDeviceGetCount_v2(unsigned *count)
+{
+    *count = (unsigned)host.gpus;
+    return host.users ? SUCCESS : UNINITIALIZED;
+}
+
+nvmlReturn_t nvmlDeviceGetCount(unsigned *count) { return nvmlDeviceGetCount_v2(count); }
+
+nvmlReturn_t nvmlDeviceGetHandleByIndex_v2(unsigned index, nvmlDevice_t *device)
+{
+    if (!host.users)
+        return UNINITIALIZED;
+    if (index >= (unsigned)host.gpus)
+        return INVALID_ARGUMENT;
+    *device = &host.gpu[index];
+    return host.gpu[index].handle_code;
+}
+
+nvmlReturn_t nvmlDeviceGetHandleByIndex(unsigned index, nvmlDevice_t *device)
+{
+    return nvmlDeviceGetHandleByIndex_v2(index, device);
+}
+
+nvmlReturn_t nvmlDeviceGetHandleByUUID(const char *uuid, nvmlDevice_t *device)
+{
+    if (!host.users)
+        return UNINITIALIZED;
+    for (int i = 0; i < host.gpus; i++) {
+        if (!strcmp(uuid, host.gpu[i].uuid))
+            return nvmlDeviceGetHandleByIndex_v2((unsigned)i, device);
+        for (int m = 0; m < host.gpu[i].migs; m++)
+            if (!strcmp(uuid, host.gpu[i].mig[m].uuid)) {
+                *device = &host.gpu[i].mig[m];
+                return host.gpu[i].handle_code;
+            }
+    }
+    return NOT_FOUND;
+}
+
+nvmlReturn_t nvmlDeviceGetHandleByPciBusId_v2(const char *address, nvmlDevice_t *device)
+{
+    unsigned domain, bus, slot;
+    if (!host.users)
+        return UNINITIALIZED;
+    if (sscanf(address, "%x:%x:%x", &domain, &bus, &slot) != 3)
+        return INVALID_ARGUMENT;
+    for (int i = 0; i < host.gpus; i++)
+        if (host.gpu[i].domain == domain && host.gpu[i].bus == bus && host.gpu[i].slot == slot)
+            return nvmlDeviceGetHandleByIndex_v2((unsigned)i, device);
+    return NOT_FOUND;
+}
+
+nvmlReturn_t nvmlDeviceGetHandleByPciBusId(const char *address, nvmlDevice_t *device)
+{
+    return nvmlDeviceGetHandleByPciBusId_v2(address, device);
+}
+
+/* ---- what a device is ---- */
+
+nvmlReturn_t nvmlDeviceGetIndex(nvmlDevice_t device, unsigned *index)
+{
+    ASK(device);
+    struct mig *mig = as_mig(device);
+    *index = (unsigned)(mig ? mig - gpu->mig : gpu - host.gpu);
+    return SUCCESS;
+}
+
+nvmlReturn_t nvmlDeviceGetUUID(nvmlDevice_t device, char *uuid, unsigned size)
+{
+    ASK(device);
+    struct mig *mig = as_mig(device);
+    return put(uuid, size, mig ? mig->uuid : gpu->uuid);
+}
+
+nvmlReturn_t nvmlDeviceGetName(nvmlDevice_t device, char *name, unsigned size)
+{
+    ASK(device);
+    struct mig *mig = as_mig(device);
+    return put(name, size, mig ? mig->name : gpu->name);
+}
+
+nvmlReturn_t nvmlDeviceGetMinorNumber(nvmlDevice_t device, unsigned *minor)
+{
+    ASK(device);
+    *minor = gpu->minor;
+    return as_mig(device) ? NOT_SUPPORTED : SUCCESS;
+}
+
+nvmlReturn_t nvmlDeviceGetBrand(nvmlDevice_t device, unsigned *brand)
+{
+    ASK(device);
+    *brand = gpu->brand;
+    return SUCCESS;
+}
+
+nvmlReturn_t nvmlDeviceGetCudaComputeCapability(nvmlDevice_t device, int *major, int *minor)
+{
+    ASK(device);
+    *major = (int)gpu->cc_major;
+    *minor = (int)gpu->cc_minor;
+    return SUCCESS;
+}
+
+struct pci_info {
+    char bus_id_legacy[16];
+    unsigned domain, bus, slot, pci_id, subsystem_id;
+    char bus_id[32];
+};
+
+nvmlReturn_t nvmlDeviceGetPciInfo_v3(nvmlDevice_t device, struct pci_info *pci)
+{
+    ASK(device);
+    memset(pci, 0, sizeof *pci);
+    snprintf(pci->bus_id_legacy, sizeof pci->bus_id_legacy, "%04X:%02X:%02X.0",
+             gpu->domain & 0xffff, gpu->bus & 0xff, gpu->slot & 0xff);
+    snprintf(pci->bus_id, sizeof pci->bus_id, "%08X:%02X:%02X.0", gpu->domain, gpu->bus & 0xff,
+             gpu->slot & 0xff);
+    pci->domain = gpu->domain;
+    pci->bus = gpu->bus;
+    pci->slot = gpu->slot;
+    pci->pci_id = gpu->pci_id;
+    pci->subsystem_id = gpu->subsystem_id;
+    return SUCCESS;
+}
+
+struct memory {
+    unsigned long long total, free, used;
+};
+
+static unsigned long long memory_of(nvmlDevice_t device, const struct gpu *gpu)
+{
+    struct mig *mig = as_mig(device);
+    return (mig ? mig->mib : gpu->mib) << 20;
+}
+
+nvmlReturn_t nvmlDeviceGetMemoryInfo(nvmlDevice_t device, struct memory *memory)
+{
+    ASK(device);
+    memory->total = memory->free = memory_of(device, gpu);
+    memory->used = 0;
+    return SUCCESS;
+}
+
+struct memory_v2 {
+    unsigned version;
+    unsigned long long total, reserved, free, used;
+};
+
+nvmlReturn_t nvmlDeviceGetMemoryInfo_v2(nvmlDevice_t device, struct memory_v2 *memory)
+{
+    ASK(device);
+    memory->total = memory->free = memory_of(device, gpu);
+    memory->reserved = memory->used = 0;
+    return SUCCESS;
+}
+
+/* ---- MIG ---- */
+
+nvmlReturn_t nvmlDeviceGetMigMode(nvmlDevice_t device, unsigned *current, unsigned *pending)
+{
+    ASK(device);
+    if (gpu->mig_mode < 0 || as_mig(device))
+        return NOT_SUPPORTED;
+    *current = *pending = (unsigned)gpu->mig_mode;
+    return SUCCESS;
+}
+
+nvmlReturn_t nvmlDeviceGetMaxMigDeviceCount(nvmlDevice_t device, unsigned *count)
+{
+    ASK(device);
+    *count = gpu->mig_mode < 0 ? 0 : 7;
+    return SUCCESS;
+}
+
+nvmlReturn_t nvmlDeviceGetMigDeviceHandleByIndex(nvmlDevice_t device, unsigned index,
+                                                 nvmlDevice_t *mig)
+{
+    ASK(device);
+    if (index >= 7)
+        return INVALID_ARGUMENT;
+    if (index >= (unsigned)gpu->migs)
+        return NOT_FOUND;
+    *mig = &gpu->mig[index];
+    return SUCCESS;
+}
+
+nvmlReturn_t nvmlDeviceIsMigDeviceHandle(nvmlDevice_t device, unsigned *is_mig)
+{
+    ASK(device);
+    *is_mig = as_mig(device) != NULL;
+    return SUCCESS;
+}
+
+nvmlReturn_t nvmlDeviceGetDeviceHandleFromMigDeviceHandle(nvmlDevice_t mig, nvmlDevice_t *device)
+{
+    ASK(mig);
+    *device = gpu;
+    return as_mig(mig) ? SUCCESS : INVALID_ARGUMENT;
+}
+
+nvmlReturn_t nvmlDeviceGetGpuInstanceId(nvmlDevice_t device, unsigned *id)
+{
+    ASK(device);
+    struct mig *mig = as_mig(device);
+    if (!mig)
+        return NOT_SUPPORTED;
+    *id = mig->gi;
+    return SUCCESS;
+}
+
+nvmlReturn_t nvmlDeviceGetComputeInstanceId(nvmlDevice_t device, unsigned *id)
+{
+    ASK(device);
+    struct mig *mig = as_mig(device);
+    if (!mig)
+        return NOT_SUPPORTED;
+    *id = mig->ci;
+    return SUCCESS;
+}
+
+struct attributes {
+    unsigned multiprocessors, copy_engines, decoders, encoders, jpegs, ofas, gi_slices, ci_slices;
+    unsigned long long mib;
+};
+
+nvmlReturn_t nvmlDeviceGetAttributes_v2(nvmlDevice_t device, struct attributes *attributes)
+{
+    ASK(device);
+    struct mig *mig = as_mig(device);
+    if (!mig)
+        return NOT_SUPPORTED;
+    *attributes = (struct attributes){
+        .multiprocessors = 16 * mig->slices,
+        .copy_engines = mig->slices,
+        .gi_slices = mig->slices,
+        .ci_slices = mig->slices,
+        .mib = mig->mib,
+    };
+    return SUCCESS;
+}
+
+nvmlReturn_t nvmlDeviceGetAttributes(nvmlDevice_t device, struct attributes *attributes)
+{
+    return nvmlDeviceGetAttributes_v2(device, attributes);
+}
+
+/* A GPU instance is handled by the first MIG device in it. */
+nvmlReturn_t nvmlDeviceGetGpuInstanceById(nvmlDevice_t device, unsigned id, void **instance)
+{
+    ASK(device);
+    for (int m = 0; m < gpu->migs; m++)
+        if (gpu->mig[m].gi == id) {
+            *instance = &gpu->mig[m];
+            return SUCCESS;
+        }
+    return NOT_FOUND;
+}
+
+struct gpu_instance_info {
+    nvmlDevice_t device;
+    unsigned id, profile, placement_start, placement_size;
+};
+
+nvmlReturn_t nvmlGpuInstanceGetInfo(void *instance, struct gpu_instance_info *info)
+{
+    ASK(instance);
+    struct mig *mig = as_mig(instance);
+    if (!mig)
+        return INVALID_ARGUMENT;
+    *info = (struct gpu_instance_info){.device = gpu, .id = mig->gi, .placement_size = mig->slices};
+    return SUCCESS;
+}
+
+/* And so is the compute instance. */
+nvmlReturn_t nvmlGpuInstanceGetComputeInstanceById(void *gpu_instance, unsigned id, void **instance)
+{
+    ASK(gpu_instance);
+    struct mig *mig = as_mig(gpu_instance);
+    if (!mig)
+        return INVALID_ARGUMENT;
+    for (int m = 0; m < gpu->migs; m++)
+        if (gpu->mig[m].gi == mig->gi && gpu->mig[m].ci == id) {
+            *instance = &gpu->mig[m];
+            return SUCCESS;
+        }
+    return NOT_FOUND;
+}
+
+struct compute_instance_info {
+    nvmlDevice_t device;
+    void *gpu_instance;
+    unsigned id, profile, placement_start, placement_size;
+};
+
+nvmlReturn_t nvmlComputeInstanceGetInfo_v2(void *instance, struct compute_instance_info *info)
+{
+    ASK(instance);
+    struct mig *mig = as_mig(instance);
+    if (!mig)
+        return INVALID_ARGUMENT;
+    *info = (struct compute_instance_info){.device = gpu,
+                                           .gpu_instance = mig,
+                                           .id = mig->ci,
+                                           .placement_size = mig->slices};
+    return SUCCESS;
+}
+
+/* One profile: NVML_GPU_INSTANCE_PROFILE_1_SLICE, without graphics. */
+struct gpu_instance_profile {
+    unsigned id, p2p, slices, instances, multiprocessors, copy_engines, decoders, encoders, jpegs,
+        ofas;
+    unsigned long long mib;
+};
+
+nvmlReturn_t nvmlDeviceGetGpuInstanceProfileInfo(nvmlDevice_t device, unsigned profile,
+                                                 struct gpu_instance_profile *info)
+{
+    ASK(device);
+    if (gpu->mig_mode < 0 || profile != 0)
+        return NOT_SUPPORTED;
+    *info = (struct gpu_instance_profile){
+        .slices = 1, .instances = 7, .multiprocessors = 16, .copy_engines = 1, .mib = gpu->mib / 8};
+    return SUCCESS;
+}
+
+struct compute_instance_profile {
+    unsigned id, slices, instances, multiprocessors, copy_engines, decoders, encoders, jpegs, ofas;
+};
+
+nvmlReturn_t nvmlGpuInstanceGetComputeInstanceProfileInfo(void *gpu_instance, unsigned profile,
+                                                          unsigned engines,
+                                                          struct compute_instance_profile *info)
+{
+    ASK(gpu_instance);
+    if (profile != 0 || engines != 0)
+        return NOT_SUPPORTED;
+    *info = (struct compute_instance_profile){.slices = 1, .instances = 1, .multiprocessors = 16};
+    return SUCCESS;
+}
