@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: Apache-2.0
+# `make` lists the targets. Every one is a short form of commands that also run by themselves.
+
+# The distribution's own Python, not a version manager's: it is what an installed cdi-gen runs on.
+PYTHON ?= $(firstword $(wildcard /usr/bin/python3) python3)
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+PREFIX ?= /usr/local
+EXAMPLE := specs/golden/h200-580-1gpu/inventory.json
+
+.DEFAULT_GOAL := help
+.PHONY: help run test check lint types bench golden build lock install uninstall man clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: $(VENV)/run ## make the environment and print the CDI spec of this host
+	@tools/run $(BIN)/cdi-gen $(EXAMPLE)
+
+test: $(VENV)/test ## run all tests; as root it installs what they need
+	@tools/test-packages
+	$(BIN)/python -m pytest $(PYTEST)
+
+check: $(VENV)/test lint types ## lint, types and the tests that need no root, no network and no engine
+	$(BIN)/python -m pytest -m "not host and not engine and not gpu" $(PYTEST)
+
+lint: $(VENV)/test ## ruff: rules and format
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+
+types: $(VENV)/test ## mypy, strict
+	$(BIN)/mypy
+
+bench: $(VENV)/test ## the table of times and memory, beside nvidia-ctk where it is on PATH
+	@tools/test-packages
+	$(BIN)/python -m tests.bench $(BENCH)
+
+golden: $(VENV)/test ## rewrite specs/golden from the fake hosts, and show what changed
+	$(BIN)/python -m pytest -q tests/golden --update-golden
+	git --no-pager diff --stat -- specs/golden
+
+build: $(VENV)/test ## wheel and sdist in dist/
+	$(BIN)/python -m build --no-isolation
+
+lock: $(VENV)/test ## pin the newest dependencies in requirements/
+	tools/lock $(BIN)
+
+man: $(VENV)/test ## man pages from the commands, in out/man
+	$(BIN)/python tools/man.py out/man
+
+install: ## install to PREFIX (/usr/local): program, hook, systemd unit, man pages, completions
+	@tools/install "$(PYTHON)" "$(PREFIX)" "$(DESTDIR)"
+
+uninstall: ## remove what `make install` put there
+	@tools/uninstall "$(PREFIX)" "$(DESTDIR)"
+
+clean: ## remove the environment and everything that was built
+	rm -rf $(VENV) dist out .mypy_cache .pytest_cache .ruff_cache .hypothesis
+
+# run: what cdi-gen needs. test: that, and what tests and linters need.
+$(VENV)/%: requirements/%.txt pyproject.toml
+	@tools/environment "$(PYTHON)" $(VENV) requirements/$*.txt
+	@touch $@

@@ -1,0 +1,38 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Fixtures that give tests the lab: ``pytest_plugins = ["tests.lab.fixtures"]``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.lab import images
+from tests.lab.cache import LabUnavailableError
+from tests.lab.engines import Lab
+
+
+@pytest.fixture(scope="session")
+def lab_of() -> Callable[[str], Lab]:
+    """Give the lab of a suite, or skip the test where there can be none."""
+    impossible: dict[str, str] = {}
+
+    def lab(suite: str) -> Lab:
+        if suite not in impossible:
+            try:
+                return Lab(suite)
+            except LabUnavailableError as error:
+                impossible[suite] = str(error)  # a build that failed is not tried for each test
+        pytest.skip(f"no {suite} lab: {impossible[suite]}")
+
+    return lab
+
+
+@pytest.fixture(scope="session")
+def image_archives() -> dict[str, Path]:
+    """The archives of ``images.images``."""
+    try:
+        return images.images()
+    except LabUnavailableError as error:
+        pytest.skip(f"no images: {error}")
