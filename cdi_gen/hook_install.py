@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Installs the hook program where a spec may name it.
+
+As files of root, apart from any Python environment: neither a user nor an upgrade of Python is to
+decide what engines run.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+
+from cdi_gen.errors import CdiGenError, UnsafeError
+from cdi_gen.host import hook_program
+from cdi_gen.host.roots import Root
+from cdi_gen.paths import join
+from cdi_gen.replacing import replace_file
+
+PYTHON = "/usr/bin/python3"
+"""The distribution's: root's own, and at the same path after an upgrade."""
+
+
+def install(prefix: str = "/usr/local", *, root: str = "/", python: str = PYTHON) -> str:
+    """Copy the hook program to ``PREFIX/libexec/cdi-gen``; return its path.
+
+    Args:
+        prefix: where the installation goes, as the host will see it.
+        root: directory that stands for ``/`` (a package's build root).
+        python: the interpreter that the program names.
+
+    Raises:
+        UnsafeError: somebody other than root could change what was installed.
+        CdiGenError: the files can not be written.
+    """
+    import cdi_hook  # noqa: PLC0415 - its place is all that is needed
+
+    package = os.path.dirname(os.path.abspath(cdi_hook.__file__))
+    directory = join(prefix, "libexec", "cdi-gen")
+    target = join(root, directory)
+    try:
+        os.makedirs(join(target, "cdi_hook"), mode=0o755, exist_ok=True)
+        for name in sorted(os.listdir(package)):
+            if name.endswith(".py"):
+                data = _read(join(package, name))
+                replace_file(join(target, "cdi_hook", name), data)
+        first, _, rest = _read(_launcher(package)).partition(b"\n")
+        if not first.endswith(b" -IS"):
+            raise CdiGenError(f"{_launcher(package)} does not start an isolated interpreter")
+        launcher = f"#!{python} -IS\n".encode() + rest
+        replace_file(join(target, hook_program.NAME), launcher, mode=0o755)
+        _compile(target, python)
+    except OSError as error:
+        raise CdiGenError(
+            f"{error.filename or target}: {error.strerror}", hint="run it as root"
+        ) from error
+    path = join(directory, hook_program.NAME)
+    if root != "/":
+        return path  # a package's files get their owner, and their interpreter, when installed
+    found = hook_program.find(Root(), path)
+    if found is None or found.unsafe:
+        reason = found.unsafe if found else "it is not there"
+        raise UnsafeError(f"installed, but no spec may name it: {reason}")
+    return path
+
+
+def _launcher(package: str) -> str:
+    """Beside the modules in an installed cdi-gen, above them in a checkout."""
+    inside = join(package, hook_program.NAME)
+    return inside if os.path.exists(inside) else join(os.path.dirname(package), hook_program.NAME)
+
+
+def _read(path: str) -> bytes:
+    with open(path, "rb") as file:
+        return file.read()
+
+
+def _compile(target: str, python: str) -> None:
+    """Byte-compile for this Python: the hook itself never writes, and would compile each time."""
+    subprocess.run(
+        [python, "-I", "-S", "-m", "compileall", "-q", target], check=False
+    )

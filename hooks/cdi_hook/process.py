@@ -1,0 +1,142 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The process a hook is: nothing of the image or of the caller reaches into it; it ends in time.
+
+`hooks/README.md` has the rules, and what each is for.
+"""
+
+from __future__ import annotations
+
+# `signal` is this module and an `enum` that costs 3 ms.
+import _signal  # type: ignore[import-not-found]
+import os
+import resource
+import sys
+import time
+
+from cdi_hook.faults import HookError, shown
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import TracebackType
+
+ALLOWED_ENVIRONMENT = frozenset({"PATH", "LC_ALL", "LC_CTYPE", "TZ"})
+"""What a spec of ours gives its hooks, and what Python itself adds (PEP 538)."""
+
+SECONDS = 10
+"""For the whole hook; the `timeout` in the spec (30) is the runtime's last resort."""
+
+OVERFLOW_USER = 65534
+MAX_OUTPUT = 8192
+MAX_MEMORY = 512 << 20
+MAX_INHERITED_DESCRIPTOR = 65_536
+
+_ENDINGS = (_signal.SIGTERM, _signal.SIGINT, _signal.SIGHUP)
+
+_left_to_say = MAX_OUTPUT
+
+
+def say(line: str) -> None:
+    """One line for the operator, on stderr; runc shows it if the hook fails, crun drops it."""
+    global _left_to_say  # noqa: PLW0603  (a process has one stderr)
+    text = f"cdi-gen-hook: {line}\n".encode("utf-8", "backslashreplace")[:_left_to_say]
+    _left_to_say -= len(text)
+    try:
+        os.write(2, text)
+    except OSError:
+        # A closed stderr is no reason to stop a container.
+        return
+
+
+def isolate() -> int | None:
+    """Make the process a clean one; returns an `O_PATH` descriptor of where it was started.
+
+    Raises:
+        HookError: the environment is not the one a spec of ours gives. An image's `LD_PRELOAD` has
+            then run already; the operator learns of it.
+    """
+    sys.excepthook = _last_words
+    for name in os.environ:
+        if name not in ALLOWED_ENVIRONMENT:
+            raise HookError(
+                f"{shown(name)} in the environment: the spec must give its hooks an 'env'"
+            )
+    os.environ.clear()
+    os.umask(0o022)
+    os.closerange(3, MAX_INHERITED_DESCRIPTOR)
+    limit(resource.RLIMIT_AS, MAX_MEMORY)
+    limit(resource.RLIMIT_CORE, 0)
+    for number in (*_ENDINGS, _signal.SIGALRM):
+        _signal.signal(number, _interrupted)
+    _signal.alarm(SECONDS + 1)
+    try:
+        started_in = os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:
+        started_in = None
+    os.chdir("/")
+    return started_in
+
+
+def in_first_user_namespace() -> bool:
+    """Whether user numbers are the machine's own here."""
+    descriptor = os.open("/proc/self/uid_map", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return os.read(descriptor, 4096).split() == [b"0", b"0", b"4294967295"]
+    finally:
+        os.close(descriptor)
+
+
+def may_be_trusted(owner: int) -> bool:
+    """Whether a file of this owner is the machine's root's, or the hook's own user's.
+
+    A user namespace shows the machine's root, whom it does not know, as the overflow user.
+    """
+    if owner in {0, os.geteuid()}:
+        return True
+    return owner == OVERFLOW_USER and not in_first_user_namespace()
+
+
+def limit(kind: int, most: int) -> None:
+    """Lower a resource limit for good; one that is lower already stays."""
+    hard = resource.getrlimit(kind)[1]
+    if hard == resource.RLIM_INFINITY or hard > most:
+        resource.setrlimit(kind, (most, most))
+
+
+def default_signals() -> None:
+    """For a child: what ends a program ends it; no handler of ours runs in it."""
+    for number in (*_ENDINGS, _signal.SIGALRM, _signal.SIGPIPE):
+        _signal.signal(number, _signal.SIG_DFL)
+
+
+def deadline() -> float:
+    """When all must be done, on the clock of `time.monotonic`."""
+    return time.monotonic() + SECONDS
+
+
+def seconds_left(until: float) -> float:
+    """How long there is until a deadline; never negative."""
+    return max(0.0, until - time.monotonic())
+
+
+class InterruptedHookError(HookError):
+    """A signal, or the deadline; raised wherever the hook is, so that nothing half-made stays."""
+
+    def __init__(self, number: int) -> None:
+        what = f"not done after {SECONDS} s" if number == _signal.SIGALRM else f"signal {number}"
+        super().__init__(what)
+        self.status = 1 if number == _signal.SIGALRM else 128 + number
+
+
+def _interrupted(number: int, _frame: object) -> None:
+    # Once is enough: a second one must not cut off the cleaning up.
+    for other in _ENDINGS:
+        _signal.signal(other, _signal.SIG_IGN)
+    raise InterruptedHookError(number)
+
+
+def _last_words(
+    kind: type[BaseException], fault: BaseException, _traceback: TracebackType | None
+) -> None:
+    """A fault of ours in one line: a traceback would open source files by their path."""
+    say(f"internal error, please report it: {kind.__name__}: {shown(str(fault))}")
+    os._exit(1)

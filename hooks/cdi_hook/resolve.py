@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Two ways to find a path below a root without ever leaving it; both must pass the same tests.
+
+A resolver takes the root's descriptor, a path in the container and `stay`; it gives an `O_PATH`
+descriptor. Symbolic links are followed as the container would: an absolute one starts at the root,
+`..` ends there. `stay` refuses (EXDEV) whatever lies in another mount than the root itself.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+
+from cdi_hook import syscalls
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    Resolver = Callable[[int, str, bool], int]
+
+MAX_LINKS = 40
+MAX_COMPONENTS = 256
+MAX_PATH = 4096
+MAX_TRIES = 128
+
+
+def choose(root: int) -> Resolver:
+    """The kernel's resolver where it has one: Linux 5.6, and no filter that denies it."""
+    try:
+        os.close(by_kernel(root, ".", False))
+    except OSError as error:
+        if error.errno in {errno.ENOSYS, errno.EPERM, errno.EINVAL}:
+            return by_walking
+        raise
+    return by_kernel
+
+
+def by_kernel(root: int, path: str, stay: bool) -> int:
+    """Resolve with openat2(2)."""
+    rules = syscalls.RESOLVE_IN_ROOT | syscalls.RESOLVE_NO_MAGICLINKS
+    if stay:
+        rules |= syscalls.RESOLVE_NO_XDEV
+    tries = 0
+    while True:
+        try:
+            return syscalls.openat2(root, path or ".", os.O_PATH, rules)
+        except OSError as error:
+            # EAGAIN: a rename or a mount anywhere on the machine made a `..` uncertain.
+            tries += 1
+            if error.errno not in {errno.EAGAIN, errno.EINTR} or tries == MAX_TRIES:
+                raise
+
+
+def by_walking(root: int, path: str, stay: bool) -> int:
+    """Resolve one component at a time, following no link but by hand (Linux 2.6.39)."""
+    if len(os.fsencode(path)) >= MAX_PATH:
+        raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG), path)
+    ahead = _components(path)[::-1]
+    behind = [_open_in(root, ".")]
+    links = components = 0
+    home = _mount_id(root) if stay else 0
+    try:
+        while ahead:
+            name = ahead.pop()
+            components += 1
+            if components > MAX_COMPONENTS:
+                raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG), path)
+            if name == "..":
+                # Never openat(".."): a folder that is moved away meanwhile has another parent.
+                if len(behind) > 1:
+                    os.close(behind.pop())
+                continue
+            found = _open_in(behind[-1], name)
+            behind.append(found)
+            if stay and _mount_id(found) != home:
+                raise OSError(errno.EXDEV, os.strerror(errno.EXDEV), path)
+            if stat.S_ISLNK(os.fstat(found).st_mode):
+                links += 1
+                if links > MAX_LINKS:
+                    raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
+                text = os.readlink("", dir_fd=found)
+                ahead.extend(_components(text)[::-1])
+                os.close(behind.pop())
+                while text.startswith("/") and len(behind) > 1:
+                    os.close(behind.pop())
+        return behind.pop()
+    finally:
+        for descriptor in behind:
+            os.close(descriptor)
+
+
+def _components(path: str) -> list[str]:
+    return [name for name in path.split("/") if name not in {"", "."}]
+
+
+def _open_in(directory: int, name: str) -> int:
+    return os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
+
+
+def _mount_id(descriptor: int) -> int:
+    """Which mount a descriptor lies in; a bind mount of the same file system differs in it."""
+    information = os.open(f"/proc/self/fdinfo/{descriptor}", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        lines = os.read(information, 4096).split(b"\n")
+    finally:
+        os.close(information)
+    return next(int(line[7:]) for line in lines if line.startswith(b"mnt_id:"))

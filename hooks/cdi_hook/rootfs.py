@@ -1,0 +1,305 @@
+# SPDX-License-Identifier: Apache-2.0
+"""All access to files of the container: through one descriptor of its root, never a joined path.
+
+The image is hostile: any name may be a link, a pipe, a device, and may change between two looks.
+So everything is first opened in place (`O_PATH` has no effect on anything), then looked at, then
+used through that very descriptor. What is written lies in the root's own mount: a volume is not.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+
+from cdi_hook import process, resolve, syscalls
+from cdi_hook.faults import HookError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from cdi_hook.resolve import Resolver
+
+MAX_NAMES = 65_536
+MAX_DEPTH = 16
+
+
+class RootFs:
+    """The root file system of a container that is being made.
+
+    Paths are as the container will see them; a leading slash is optional. Every method raises
+    `OSError` with the container's path as its file name.
+    """
+
+    def __init__(self, descriptor: int, resolver: Resolver | None = None) -> None:
+        here = os.fstat(descriptor)
+        # By identity: `//`, `/..`, a link to `/` and a bind mount of `/` are all the host.
+        if same_file(here, os.stat("/")):
+            raise HookError("the container's root is the host's root: refused")
+        if not stat.S_ISDIR(here.st_mode):
+            raise HookError("the container's root is not a directory")
+        self.descriptor = descriptor
+        self._resolve = resolver or resolve.choose(descriptor)
+        self._writable = _writable(descriptor)
+        self._owner: tuple[int, int] | None = None
+        # In a user namespace we are its root already; else what we make must be its root's.
+        if here.st_uid != os.geteuid() and process.in_first_user_namespace():
+            self._owner = (here.st_uid, here.st_gid)
+
+    def find(self, path: str) -> int:
+        """An `O_PATH` descriptor of what `path` leads to, links followed inside the root."""
+        try:
+            return self._resolve(self.descriptor, path, False)
+        except OSError as error:
+            raise _about(path, error) from None
+
+    def status(self, path: str) -> os.stat_result | None:
+        """What `path` leads to; None if it leads nowhere in the container."""
+        try:
+            descriptor = self.find(path)
+        except OSError as error:
+            if error.errno in {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG}:
+                return None
+            raise
+        try:
+            return os.fstat(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def is_directory(self, path: str) -> bool:
+        """Whether `path` leads to a directory."""
+        status = self.status(path)
+        return status is not None and stat.S_ISDIR(status.st_mode)
+
+    def read(self, path: str, limit: int) -> bytes:
+        """The content of a regular file of at most `limit` bytes; nothing else is ever opened."""
+        descriptor = self.find(path)
+        try:
+            return _content(descriptor, limit)
+        except OSError as error:
+            raise _about(path, error) from None
+        finally:
+            os.close(descriptor)
+
+    def names(self, path: str) -> list[str]:
+        """The names in a directory, in byte order; of more than 65,536, any 65,536."""
+        place = self.find(path)
+        try:
+            directory = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=place)
+        except OSError as error:
+            raise _about(path, error) from None
+        finally:
+            os.close(place)
+        found: list[str] = []
+        try:
+            with os.scandir(directory) as entries:
+                for entry in entries:
+                    if len(found) == MAX_NAMES:
+                        break
+                    found.append(entry.name)
+        finally:
+            os.close(directory)
+        return sorted(found, key=os.fsencode)
+
+    def put(self, path: str, content: bytes) -> bool:
+        """Replace a file (mode 0644) in one step, links at its place included; False if it is so.
+
+        The container sees the old file or the new one. It is not synced: an image that a crash of
+        the machine cuts off is not started again.
+        """
+        parent, name = self._place(path)
+        try:
+            if _holds(parent, name, content):
+                return False
+            temporary = _temporary_name()
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+            descriptor = os.open(temporary, flags, 0o600, dir_fd=parent)
+            try:
+                try:
+                    _write_all(descriptor, content)
+                    self._give(descriptor)
+                    os.fchmod(descriptor, 0o644)
+                finally:
+                    os.close(descriptor)
+                os.rename(temporary, name, src_dir_fd=parent, dst_dir_fd=parent)
+            except BaseException:
+                os.unlink(temporary, dir_fd=parent)
+                raise
+        except OSError as error:
+            raise _about(path, error) from None
+        finally:
+            os.close(parent)
+        return True
+
+    def link(self, path: str, text: str) -> bool:
+        """Make `path` a symbolic link that says `text`, in one step; False if it is so already.
+
+        A file or a link at its place is replaced; a directory is not.
+        """
+        parent, name = self._place(path)
+        try:
+            if _link_text(parent, name) == text:
+                return False
+            temporary = _temporary_name()
+            os.symlink(text, temporary, dir_fd=parent)
+            try:
+                if self._owner:
+                    os.chown(temporary, *self._owner, dir_fd=parent, follow_symlinks=False)
+                os.rename(temporary, name, src_dir_fd=parent, dst_dir_fd=parent)
+            except BaseException:
+                os.unlink(temporary, dir_fd=parent)
+                raise
+        except OSError as error:
+            raise _about(path, error) from None
+        finally:
+            os.close(parent)
+        return True
+
+    def remove(self, path: str) -> bool:
+        """Take a file or a link away; False if there is none."""
+        if self.status(path.rpartition("/")[0]) is None:
+            return False
+        parent, name = self._place(path)
+        try:
+            os.unlink(name, dir_fd=parent)
+        except FileNotFoundError:
+            return False
+        except OSError as error:
+            raise _about(path, error) from None
+        finally:
+            os.close(parent)
+        return True
+
+    def _place(self, path: str) -> tuple[int, str]:
+        """The directory that holds `path`, made where it is missing, and the last name."""
+        folder, _, name = path.rpartition("/")
+        if name in {"", ".", ".."}:
+            raise OSError(errno.EINVAL, "not the name of a file", path)
+        try:
+            try:
+                if self._writable != self.descriptor:
+                    # The clone knows no volumes: what lies below one must not be written to.
+                    os.close(self._resolve(self.descriptor, folder, True))
+                return self._resolve(self._writable, folder, True), name
+            except FileNotFoundError:
+                return self._make_directories(folder), name
+        except OSError as error:
+            raise _about(path, error) from None
+
+    def _make_directories(self, path: str) -> int:
+        parts = [part for part in path.split("/") if part]
+        if len(parts) > MAX_DEPTH:
+            raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
+        here = self._resolve(self._writable, "/", True)
+        for count, part in enumerate(parts, 1):
+            above = here
+            try:
+                try:
+                    here = self._resolve(self._writable, "/".join(parts[:count]), True)
+                except FileNotFoundError:
+                    here = self._make_directory(above, part)
+            finally:
+                os.close(above)
+        return here
+
+    def _make_directory(self, parent: int, name: str) -> int:
+        try:
+            os.mkdir(name, 0o755, dir_fd=parent)
+        except FileExistsError:
+            # Another start of the same image made it, or it is a link to nowhere: then the open
+            # below refuses.
+            made = False
+        else:
+            made = True
+        flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+        descriptor = os.open(name, flags, dir_fd=parent)
+        if made:
+            self._give(descriptor)
+        return descriptor
+
+    def _give(self, descriptor: int) -> None:
+        if self._owner:
+            os.fchown(descriptor, *self._owner)
+
+
+def same_file(one: os.stat_result, other: os.stat_result) -> bool:
+    """Whether both are of the same file, whatever its names."""
+    return (one.st_dev, one.st_ino) == (other.st_dev, other.st_ino)
+
+
+def _writable(root: int) -> int:
+    """The root, or a clone of its mount that can be written to, which nobody else sees.
+
+    For a read-only container runc makes the root read-only after the hooks, crun (1.8) before
+    them; the container gets the same either way.
+    """
+    if not os.fstatvfs(root).f_flag & os.ST_RDONLY:
+        return root
+    try:
+        clone = syscalls.clone_tree(root, recursive=False)
+        syscalls.make_writable(clone)
+    except OSError:
+        # Linux before 5.12, or another namespace made it so: each write will say EROFS.
+        return root
+    return clone
+
+
+def _about(path: str, error: OSError) -> OSError:
+    return OSError(error.errno, error.strerror, path)
+
+
+def _temporary_name() -> str:
+    return f".cdi-gen-{os.urandom(8).hex()}"
+
+
+def _content(descriptor: int, limit: int) -> bytes:
+    """Read a file that is open as `O_PATH`, if it is a regular one."""
+    first = os.fstat(descriptor)
+    if not stat.S_ISREG(first.st_mode):
+        raise OSError(errno.EINVAL, "not a regular file")
+    if first.st_size > limit:
+        raise OSError(errno.EFBIG, f"larger than {limit} bytes")
+    # Opening a name again could meet a pipe or a device; opening the descriptor again cannot.
+    flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+    again = os.open(f"/proc/self/fd/{descriptor}", flags)
+    try:
+        if not same_file(first, os.fstat(again)):
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+        content = bytearray()
+        while len(content) <= limit:
+            piece = os.read(again, limit + 1 - len(content))
+            if not piece:
+                return bytes(content)
+            content += piece
+    finally:
+        os.close(again)
+    raise OSError(errno.EFBIG, f"larger than {limit} bytes")
+
+
+def _holds(parent: int, name: str, content: bytes) -> bool:
+    """Whether the name is a regular file, not a link, of just this content."""
+    try:
+        descriptor = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
+    except FileNotFoundError:
+        return False
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode) or status.st_size != len(content):
+            return False
+        return _content(descriptor, len(content)) == content
+    finally:
+        os.close(descriptor)
+
+
+def _link_text(parent: int, name: str) -> str | None:
+    try:
+        return os.readlink(name, dir_fd=parent)
+    except OSError as error:
+        if error.errno in {errno.ENOENT, errno.EINVAL}:
+            return None
+        raise
+
+
+def _write_all(descriptor: int, content: bytes) -> None:
+    rest = memoryview(content)
+    while rest:
+        rest = rest[os.write(descriptor, rest) :]

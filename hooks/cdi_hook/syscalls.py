@@ -1,0 +1,188 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The few system calls that Python's `os` lacks. Each raises `OSError` like its neighbours there.
+
+Numbers from 424 on are the same on every architecture that has an NVIDIA driver.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import struct
+import sys
+
+AT_FDCWD = -100
+AT_EMPTY_PATH = 0x1000
+AT_RECURSIVE = 0x8000
+
+RESOLVE_NO_XDEV = 0x01
+RESOLVE_NO_MAGICLINKS = 0x02
+RESOLVE_NO_SYMLINKS = 0x04
+RESOLVE_IN_ROOT = 0x10
+
+CLONE_NEWNS = 0x00020000
+CLONE_NEWUTS = 0x04000000
+CLONE_NEWIPC = 0x08000000
+CLONE_NEWPID = 0x20000000
+CLONE_NEWNET = 0x40000000
+
+PR_SET_PDEATHSIG = 1
+PR_SET_KEEPCAPS = 8
+PR_SET_SECCOMP = 22
+PR_SET_NO_NEW_PRIVS = 38
+PR_CAP_AMBIENT = 47
+CAP_DAC_READ_SEARCH = 2
+
+MFD_EXEC = 0x10
+
+_OPEN_TREE, _MOVE_MOUNT, _FSOPEN, _FSCONFIG, _FSMOUNT = 428, 429, 430, 431, 432
+_OPENAT2, _MOUNT_SETATTR = 437, 442
+_OPEN_TREE_CLONE = 1
+_MOVE_MOUNT_EMPTY_PATHS = 0x04 | 0x40
+_FSCONFIG_SET_STRING, _FSCONFIG_CMD_CREATE = 1, 6
+_ATTR_RDONLY, _ATTR_NOSUID, _ATTR_NODEV, _ATTR_NOEXEC = 0x1, 0x2, 0x4, 0x8
+_MS_REC, _MS_PRIVATE, _MNT_DETACH = 0x4000, 1 << 18, 2
+
+MACHINE = os.uname().machine if sys.maxsize > 2**32 else "a 32-bit program"
+_PIVOT_ROOT = {"x86_64": 155, "aarch64": 41}.get(MACHINE)
+_OPEN_BY_HANDLE_AT = {"x86_64": 304, "aarch64": 265}.get(MACHINE)
+_AUDIT_ARCH = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}.get(MACHINE)
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.syscall.restype = ctypes.c_long
+# Looked up now: nothing is loaded once a child stands in the image.
+_syscall, _mount, _umount2 = _libc.syscall, _libc.mount, _libc.umount2
+_unshare, _prctl, _capset = _libc.unshare, _libc.prctl, _libc.capset
+
+
+def _checked(result: int, what: str) -> int:
+    if result < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number), what)
+    return result
+
+
+def _call(what: str, number: int | None, *arguments: int | bytes) -> int:
+    if number is None:
+        raise OSError(errno.ENOSYS, f"{os.strerror(errno.ENOSYS)} on {MACHINE}", what)
+    words = [ctypes.c_char_p(a) if isinstance(a, bytes) else ctypes.c_long(a) for a in arguments]
+    return _checked(_syscall(ctypes.c_long(number), *words), what)
+
+
+def openat2(directory: int, path: str, flags: int, resolve: int) -> int:
+    """Open `path` below `directory` under the rules of `resolve` (Linux 5.6)."""
+    name = os.fsencode(path)
+    if b"\0" in name:
+        # C would stop at it and open another name.
+        raise OSError(errno.EINVAL, "a NUL in the name", path)
+    how = struct.pack("QQQ", flags | os.O_CLOEXEC, 0, resolve)
+    return _call(path, _OPENAT2, directory, name, how, len(how))
+
+
+def clone_tree(descriptor: int, *, recursive: bool = True) -> int:
+    """A copy of the mount at `descriptor`, and of those below, attached nowhere (Linux 5.2)."""
+    flags = _OPEN_TREE_CLONE | os.O_CLOEXEC | AT_EMPTY_PATH
+    if recursive:
+        flags |= AT_RECURSIVE
+    return _call("open_tree", _OPEN_TREE, descriptor, b"", flags)
+
+
+def make_harmless(tree: int, *, executable: bool = False) -> None:
+    """Make every mount of a cloned tree private, read-only, nosuid, nodev, noexec (Linux 5.12)."""
+    attributes = _ATTR_RDONLY | _ATTR_NOSUID | _ATTR_NODEV
+    if not executable:
+        attributes |= _ATTR_NOEXEC
+    change = struct.pack("QQQQ", attributes, 0, _MS_PRIVATE, 0)
+    flags = AT_EMPTY_PATH | AT_RECURSIVE
+    _call("mount_setattr", _MOUNT_SETATTR, tree, b"", flags, change, len(change))
+
+
+def make_writable(mount: int) -> None:
+    """Make one cloned mount private and writable, if its file system is (Linux 5.12)."""
+    change = struct.pack("QQQQ", 0, _ATTR_RDONLY, _MS_PRIVATE, 0)
+    _call("mount_setattr", _MOUNT_SETATTR, mount, b"", AT_EMPTY_PATH, change, len(change))
+
+
+def new_tmpfs(**options: str) -> int:
+    """A fresh tmpfs, attached nowhere: nosuid, nodev, noexec (Linux 5.2)."""
+    context = _call("fsopen", _FSOPEN, b"tmpfs", 1)
+    try:
+        for key, value in options.items():
+            _call(
+                f"fsconfig {key}",
+                _FSCONFIG,
+                context,
+                _FSCONFIG_SET_STRING,
+                key.encode(),
+                value.encode(),
+                0,
+            )
+        _call("fsconfig", _FSCONFIG, context, _FSCONFIG_CMD_CREATE, 0, 0, 0)
+        return _call("fsmount", _FSMOUNT, context, 1, _ATTR_NOSUID | _ATTR_NODEV | _ATTR_NOEXEC)
+    finally:
+        os.close(context)
+
+
+def attach(tree: int, place: int) -> None:
+    """Attach a detached mount on the directory that `place` is open on (Linux 5.2)."""
+    _call("move_mount", _MOVE_MOUNT, tree, b"", place, b"", _MOVE_MOUNT_EMPTY_PATHS)
+
+
+def unshare(namespaces: int) -> None:
+    """Leave the given namespaces for new ones (`os.unshare` is in Python since 3.12)."""
+    _checked(_unshare(namespaces), "unshare")
+
+
+def make_mounts_private() -> None:
+    """Let no mount event of this namespace reach another."""
+    flags = ctypes.c_ulong(_MS_REC | _MS_PRIVATE)
+    _checked(_mount(None, b"/", None, flags, None), "mount")
+
+
+def change_root(tree: int) -> None:
+    """Make `tree`, which is attached, this process's `/`, and forget the old one."""
+    os.fchdir(tree)
+    _call("pivot_root", _PIVOT_ROOT, b".", b".")
+    _checked(_umount2(b".", _MNT_DETACH), "umount2")
+    os.chdir("/")
+
+
+def prctl(option: int, *arguments: int) -> None:
+    """Change what the kernel holds of this process; arguments that are not given are zero."""
+    words = (*arguments, 0, 0, 0, 0)[:4]
+    _checked(_prctl(option, *[ctypes.c_ulong(word) for word in words]), f"prctl {option}")
+
+
+def keep_only(capabilities: int) -> None:
+    """Hold just the capabilities of this bit mask, through the next execve too if any."""
+    header = struct.pack("Ii", 0x20080522, 0)
+    low, high = capabilities & 0xFFFFFFFF, capabilities >> 32
+    _checked(_capset(header, struct.pack("6I", low, low, low, high, high, high)), "capset")
+
+
+def forbid_open_by_handle() -> None:
+    """Take open_by_handle_at(2) away: with CAP_DAC_READ_SEARCH it opens any file of a file system.
+
+    Needs no_new_privs. Another architecture's calls (i386, x32) end the process.
+    """
+    if _OPEN_BY_HANDLE_AT is None or _AUDIT_ARCH is None:
+        raise OSError(errno.ENOSYS, f"{os.strerror(errno.ENOSYS)} on {MACHINE}", "seccomp")
+    load, equal, at_least, ret = 0x20, 0x15, 0x35, 0x06
+    kill, allow, refuse = 0x80000000, 0x7FFF0000, 0x00050000 | errno.EPERM
+    program = b"".join(
+        struct.pack("HBBI", *line)
+        for line in (
+            (load, 0, 0, 4),
+            (equal, 0, 5, _AUDIT_ARCH),
+            (load, 0, 0, 0),
+            (at_least, 3, 0, 0x40000000),
+            (equal, 1, 0, _OPEN_BY_HANDLE_AT),
+            (ret, 0, 0, allow),
+            (ret, 0, 0, refuse),
+            (ret, 0, 0, kill),
+        )
+    )
+    text = ctypes.create_string_buffer(program, len(program))
+    header = ctypes.create_string_buffer(struct.pack("HxxxxxxP", 8, ctypes.addressof(text)))
+    prctl(PR_SET_SECCOMP, 2, ctypes.addressof(header))

@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a hook may import and call, checked in its syntax trees (hooks/README.md says why)."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from pathlib import Path
+
+import pytest
+
+HOOKS = Path(__file__).resolve().parents[2] / "hooks"
+FILES = sorted([*HOOKS.glob("cdi_hook/**/*.py"), HOOKS / "cdi-gen-hook"])
+
+MODULES = {
+    "__future__", "_json", "_signal", "ctypes", "errno", "fcntl", "os", "resource", "select", "stat",
+    "struct", "sys", "time", "cdi_hook",
+}  # fmt: skip
+NAMES = {"open", "eval", "exec", "compile", "__import__", "input", "breakpoint"}
+OF_OS = {"path", "makedirs", "removedirs", "renames", "walk", "fwalk", "system", "popen", "fdopen"}
+OF_OS_ONLY = {"execve": "sandbox.py", "fork": "sandbox.py"}
+
+
+def offences(source: str, name: str) -> list[str]:
+    found: list[str] = []
+    launcher = name == "cdi-gen-hook"
+
+    def look(node: ast.AST, typing_only: bool) -> None:
+        where = f"{name}:{getattr(node, 'lineno', 0)}"
+        if isinstance(node, ast.Import | ast.ImportFrom) and not typing_only:
+            names = (
+                [a.name for a in node.names]
+                if isinstance(node, ast.Import)
+                else [node.module or "."]
+            )
+            found.extend(f"{where}: import {n}" for n in names if n.split(".")[0] not in MODULES)
+        if isinstance(node, ast.Name) and node.id in NAMES:
+            found.append(f"{where}: {node.id}")
+        if (
+            isinstance(node, ast.Attribute)
+            and isinstance(node.value, ast.Name)
+            and node.value.id == "os"
+        ):
+            if node.attr in OF_OS and not (launcher and node.attr == "path"):
+                found.append(f"{where}: os.{node.attr}")
+            if node.attr.startswith(("exec", "spawn", "posix_spawn", "fork")):
+                allowed = OF_OS_ONLY.get(node.attr)
+                if allowed != name:
+                    found.append(f"{where}: os.{node.attr}")
+        if isinstance(node, ast.ExceptHandler):
+            caught = ast.unparse(node.type) if node.type else "everything"
+            reraises = any(isinstance(inner, ast.Raise) for inner in ast.walk(node))
+            if caught in {"everything", "Exception", "BaseException"} and not reraises:
+                found.append(f"{where}: except {caught}")
+        if (
+            isinstance(node, ast.If)
+            and isinstance(node.test, ast.Name)
+            and node.test.id == "TYPE_CHECKING"
+        ):
+            typing_only = True
+        for child in ast.iter_child_nodes(node):
+            look(child, typing_only)
+
+    look(ast.parse(source), False)
+    return found
+
+
+def test_the_hooks_are_found() -> None:
+    assert {"cdi-gen-hook", "__main__.py", "rootfs.py", "sandbox.py"} <= {
+        file.name for file in FILES
+    }
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
+def test_a_hook_keeps_the_rules(file: Path) -> None:
+    assert offences(file.read_text(), file.name) == []
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "import pathlib",
+        "import yaml",
+        "import json",
+        "from cdi_gen import errors",
+        "open('/etc/passwd')",
+        "import os\nos.path.join('a', 'b')",
+        "import os\nos.makedirs('a')",
+        "import os\nos.execv('/bin/sh', [])",
+        "import os\nos.fork()",
+        "def f():\n    import subprocess",
+        "try:\n    f()\nexcept Exception:\n    pass",
+    ],
+)
+def test_the_rules_can_be_broken(source: str) -> None:
+    assert offences(source, "example.py")
+
+
+def test_everything_is_written_for_python_3_9() -> None:
+    for file in FILES:
+        ast.parse(file.read_text(), feature_version=(3, 9))
+
+
+def test_only_ldconfig_meets_names_of_the_host() -> None:
+    """Absolute paths of the host that are opened: they are few, and they are known."""
+    opened = {
+        node.args[0].value
+        for file in FILES
+        for node in ast.walk(ast.parse(file.read_text()))
+        if isinstance(node, ast.Call)
+        and ast.unparse(node.func) in {"os.open", "os.stat"}
+        and isinstance(node.args[0], ast.Constant)
+        and str(node.args[0].value).startswith("/")
+    }
+    assert opened == {"/", "/dev/null", "/proc/self/uid_map"}
+
+
+def test_the_hook_is_found_where_it_is_run() -> None:
+    first, *_ = (HOOKS / "cdi-gen-hook").read_text().splitlines()
+    assert first == "#!/usr/bin/python3 -IS"
+    assert (HOOKS / "cdi-gen-hook").stat().st_mode & 0o111 == 0o111
+    assert sys.version_info >= (3, 10)

@@ -1,0 +1,274 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Step update-ldcache: glibc, musl, both, neither; and twice."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from cdi_hook import ldcache
+from tests.hook.conftest import MACHINE, TRIPLET, Container, fingerprint
+
+DROP_IN = "/etc/ld.so.conf.d/00-cdi-gen.conf"
+MUSL = f"/lib/ld-musl-{MACHINE}.so.1"
+PATH_FILE = f"/etc/ld-musl-{MACHINE}.path"
+
+Library = Callable[[Path, str], None]
+
+
+@pytest.fixture
+def debian(container: Container, library: Library) -> Container:
+    """The parts of a Debian image that its loader's configuration is about."""
+    container.write("/etc/ld.so.conf", "include /etc/ld.so.conf.d/*.conf\n")
+    container.write("/etc/ld.so.conf.d/libc.conf", "# libc default configuration\n/usr/local/lib\n")
+    container.write(
+        f"/etc/ld.so.conf.d/{TRIPLET}.conf",
+        f"# Multiarch support\n/usr/local/lib/{TRIPLET}\n/lib/{TRIPLET}\n/usr/lib/{TRIPLET}\n",
+    )
+    (container.root / "lib").rmdir()
+    (container.root / "lib").symlink_to("usr/lib")
+    container.write(ldcache.GLIBC_LOADER)
+    library(container.root / f"usr/lib/{TRIPLET}/libc.so.6", "libc.so.6")
+    library(container.root / f"usr/lib/{TRIPLET}/libimage.so.3", "libimage.so.3")
+    library(container.root / "opt/odd/libcuda.so.550.1", "libcuda.so.1")
+    library(container.root / f"usr/lib/{TRIPLET}/libcuda.so.550.1", "libcuda.so.1")
+    library(container.root / "usr/lib64/libnvidia-ml.so.550.1", "libnvidia-ml.so.1")
+    return container
+
+
+def test_our_folder_comes_first_and_the_images_are_kept(debian: Container) -> None:
+    ended = debian.hook(
+        "update-ldcache", "--folder", "/opt/odd", "--folder=/usr/lib64", "--folder", "/not/there"
+    )
+    assert (ended.status, ended.said) == (0, "")
+    assert debian.read(DROP_IN) == "/opt/odd\n/usr/lib64\n"
+    assert debian.cached() == {
+        "libcuda.so.1": "/opt/odd/libcuda.so.1",
+        "libnvidia-ml.so.1": "/usr/lib64/libnvidia-ml.so.1",
+        "libc.so.6": f"/lib/{TRIPLET}/libc.so.6",
+        "libimage.so.3": f"/lib/{TRIPLET}/libimage.so.3",
+    }
+
+
+def test_a_folder_that_the_image_lists_needs_no_file_of_ours(debian: Container) -> None:
+    ended = debian.hook(
+        "update-ldcache", "--folder", f"/usr/lib/{TRIPLET}", "--folder", "/usr/local/lib"
+    )
+    assert ended.status == 0
+    assert not (debian.root / DROP_IN[1:]).exists()
+    assert "libcuda.so.1" in debian.cached()
+
+
+def test_a_drop_in_of_another_host_goes(debian: Container) -> None:
+    debian.write(DROP_IN, "/from/another/host\n")
+    assert debian.hook("update-ldcache", "--folder", f"/usr/lib/{TRIPLET}").status == 0
+    assert not (debian.root / DROP_IN[1:]).exists()
+
+
+@pytest.mark.parametrize("folder", ["/opt/odd", f"/usr/lib/{TRIPLET}"])
+def test_a_second_start_changes_nothing(debian: Container, folder: str) -> None:
+    words = (
+        "create-container",
+        "--link",
+        "libcuda.so.550.1::/opt/odd/libcuda.so.1",
+        "--folder",
+        folder,
+    )
+    debian.hook(*words)
+    once = fingerprint(debian.root)
+    assert debian.hook(*words).status == 0
+    assert fingerprint(debian.root) == once
+
+
+def test_a_later_ldconfig_keeps_our_folder(debian: Container) -> None:
+    debian.hook("update-ldcache", "--folder", "/opt/odd")
+    (debian.root / "etc/ld.so.cache").unlink()
+    subprocess.run(["/sbin/ldconfig", "-X", "-r", debian.root], check=True, capture_output=True)
+    assert debian.cached()["libcuda.so.1"] == "/opt/odd/libcuda.so.1"
+
+
+def test_an_old_cache_is_replaced_whatever_it_is(debian: Container) -> None:
+    debian.write("/etc/ld.so.cache", "stale")
+    assert debian.hook("update-ldcache", "--folder", "/opt/odd").status == 0
+    assert "libcuda.so.1" in debian.cached()
+
+
+def test_an_image_of_the_other_family(container: Container, library: Library) -> None:
+    """On Fedora's layout a Debian folder is foreign, and the other way round."""
+    library(container.root / "usr/lib64/libc.so.6", "libc.so.6")
+    (container.root / "lib64").symlink_to("usr/lib64")
+    library(container.root / f"usr/lib/{TRIPLET}/libcuda.so.1", "libcuda.so.1")
+    assert (
+        container.hook(
+            "update-ldcache", "--folder", f"/usr/lib/{TRIPLET}", "--folder", "/usr/lib64"
+        ).status
+        == 0
+    )
+    assert container.read(DROP_IN) == f"/usr/lib/{TRIPLET}\n"
+    assert {"libc.so.6", "libcuda.so.1"} <= container.cached().keys()
+
+
+def test_distroless(container: Container, library: Library) -> None:
+    """No ldconfig, no configuration, no cache: the loader reads a cache all the same."""
+    for folder in ("tmp", "run", "sys", "dev", "bin"):
+        (container.root / folder).rmdir()
+    library(container.root / "opt/odd/libcuda.so.1", "libcuda.so.1")
+    ended = container.hook("update-ldcache", "--folder", "/opt/odd")
+    assert (ended.status, ended.said) == (0, "")
+    assert container.read("/etc/ld.so.conf") == "include /etc/ld.so.conf.d/*.conf\n"
+    assert container.cached() == {"libcuda.so.1": "/opt/odd/libcuda.so.1"}
+
+
+def test_an_image_with_no_folder_at_all_for_the_desk(container: Container) -> None:
+    for folder in ("proc", "sys", "dev", "tmp", "run"):
+        (container.root / folder).rmdir()
+    (container.root / "opt").rename(container.root / "weird")
+    (container.root / "proc").symlink_to("weird")
+    ended = container.hook("update-ldcache", "--folder", "/weird/odd")
+    assert ended.status == 0
+    assert "left out: the sandbox for ldconfig cannot be set up here" in ended.said
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (None, "/lib\n/usr/local/lib\n/usr/lib\n/opt/odd\n/opt/two\n"),
+        ("/lib:/usr/lib", "/lib:/usr/lib\n/opt/odd\n/opt/two\n"),
+        ("/lib\n/opt/two\n", "/lib\n/opt/two\n/opt/odd\n"),
+        ("", "/opt/odd\n/opt/two\n"),
+        ("/opt/two:/opt/odd", "/opt/two:/opt/odd"),
+    ],
+)
+def test_musl(container: Container, before: str | None, after: str) -> None:
+    container.write(MUSL)
+    (container.root / "opt/two").mkdir()
+    if before is not None:
+        container.write(PATH_FILE, before)
+    words = (
+        "update-ldcache",
+        "--folder",
+        "/opt/odd",
+        "--folder",
+        "/opt/two",
+        "--folder",
+        "/not/there",
+    )
+    assert container.hook(*words).status == 0
+    assert container.read(PATH_FILE) == after
+    once = fingerprint(container.root)
+    assert container.hook(*words).status == 0
+    assert fingerprint(container.root) == once
+    assert os.listdir(container.root / "etc") == [PATH_FILE.rpartition("/")[2]]
+
+
+def test_musl_needs_no_file_for_where_it_looks_anyway(container: Container) -> None:
+    container.write(MUSL)
+    assert container.hook("update-ldcache", "--folder", "/usr/lib").status == 0
+    assert os.listdir(container.root / "etc") == []
+
+
+def test_both_loaders(debian: Container) -> None:
+    debian.write(MUSL.replace("/lib", "/usr/lib"))
+    assert debian.hook("update-ldcache", "--folder", "/opt/odd").status == 0
+    assert debian.read(PATH_FILE).endswith("/usr/lib\n/opt/odd\n")
+    assert debian.cached()["libcuda.so.1"] == "/opt/odd/libcuda.so.1"
+
+
+def test_no_folder_no_step(container: Container) -> None:
+    before = fingerprint(container.root)
+    for name in ("update-ldcache", "create-container"):
+        ended = container.hook(name, "--ldconfig-path", "/does/not/exist")
+        assert (ended.status, ended.said) == (0, "")
+    assert fingerprint(container.root) == before
+
+
+@pytest.mark.parametrize("folder", ["opt", "/a/../b", "/a#b", "/a=b", "/a:b", "/a\nb", "/a ", ""])
+def test_a_folder_no_loader_can_be_told_of(container: Container, folder: str) -> None:
+    ended = container.hook("update-ldcache", "--folder", folder)
+    assert ended.status == 2
+    assert ended.said.count("\n") == 1
+
+
+class TestWhichLdconfig:
+    """A09: only a static ldconfig of the host, and only if it is root's."""
+
+    @pytest.mark.parametrize("path", ["@/sbin/ldconfig", "/sbin/ldconfig"])
+    def test_the_one_that_is_named(self, debian: Container, path: str) -> None:
+        assert (
+            debian.hook("update-ldcache", "--folder", "/opt/odd", "--ldconfig-path", path).status
+            == 0
+        )
+        assert "libcuda.so.1" in debian.cached()
+
+    def test_beside_a_wrapper_lies_the_real_one(self, debian: Container) -> None:
+        """As on Ubuntu."""
+        wrapper = debian.bundle / "ldconfig"
+        wrapper.write_text("#!/bin/sh\nexec /bin/false\n")
+        wrapper.chmod(0o755)
+        shutil.copy("/sbin/ldconfig", debian.bundle / "ldconfig.real")
+        ended = debian.hook(
+            "update-ldcache", "--folder", "/opt/odd", "--ldconfig-path", str(wrapper)
+        )
+        assert (ended.status, ended.said) == (0, "")
+        assert "libcuda.so.1" in debian.cached()
+
+    @pytest.mark.parametrize("kind", ["script", "dynamic", "missing", "empty", "cut off"])
+    def test_what_is_not_static_is_not_run(self, debian: Container, kind: str) -> None:
+        program = debian.bundle / "program"
+        match kind:
+            case "script":
+                program.write_text(f"#!/bin/sh\necho run > {debian.canary}/file\n")
+            case "dynamic":
+                shutil.copy("/bin/true", program)
+            case "empty":
+                program.touch()
+            case "cut off":
+                program.write_bytes(Path("/sbin/ldconfig").read_bytes()[:100])
+        if program.exists():
+            program.chmod(0o755)
+        ended = debian.hook(
+            "create-container", "--link", "libc.so.6::/opt/odd/x", "--link", "libcuda.so.550.1::/opt/odd/y",
+            "--folder", "/opt/odd", "--ldconfig-path", str(program),
+        )  # fmt: skip
+        assert ended.status == 0
+        assert "left out: no static ldconfig on the host" in ended.said
+        assert (debian.root / "opt/odd/y").is_symlink()
+        assert not (debian.root / "etc/ld.so.cache").exists()
+        debian.assert_host_untouched()
+
+    @pytest.mark.parametrize("kind", ["another's", "writable", "pipe", "folder"])
+    def test_what_another_may_change_is_refused(self, debian: Container, kind: str) -> None:
+        program = debian.bundle / "program"
+        if kind == "pipe":
+            os.mkfifo(program)
+        elif kind == "folder":
+            program.mkdir()
+        else:
+            shutil.copy("/sbin/ldconfig", program)
+            program.chmod(0o775 if kind == "writable" else 0o755)
+            os.chown(program, 1000 if kind == "another's" else 0, 0)
+        ended = debian.hook(
+            "update-ldcache", "--folder", "/opt/odd", "--ldconfig-path", str(program)
+        )
+        assert ended.status == 1
+        assert ended.said.count("\n") == 1
+
+    @pytest.mark.parametrize(
+        "path", ["sbin/ldconfig", "../sbin/ldconfig", "", "@", "@sbin/ldconfig", "/x/../y"]
+    )
+    def test_it_must_be_an_absolute_path(self, debian: Container, path: str) -> None:
+        assert (
+            debian.hook("update-ldcache", "--folder", "/opt/odd", "--ldconfig-path", path).status
+            == 2
+        )
+
+    def test_never_the_images(self, debian: Container) -> None:
+        for place in ("sbin/ldconfig", "sbin/ldconfig.real", "usr/sbin/ldconfig", "bin/sh"):
+            debian.write(place, f"#!/bin/sh\necho run > {debian.canary}/file\n").chmod(0o755)
+        assert debian.hook("update-ldcache", "--folder", "/opt/odd").status == 0
+        debian.assert_host_untouched()

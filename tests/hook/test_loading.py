@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The point of it all: a program in the container loads a library by its SONAME."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.hook.conftest import Container
+
+CHROOT = "/usr/sbin/chroot"
+
+PROGRAM = r"""
+#include <dlfcn.h>
+#include <stdio.h>
+int main(int argc, char **argv) {
+    int found = 0;
+    for (int i = 1; i < argc; i++) {
+        void *library = dlopen(argv[i], RTLD_NOW);
+        int (*answer)(void) = library ? (int (*)(void))dlsym(library, "answer") : 0;
+        printf("%s=%d\n", argv[i], answer ? answer() : -1);
+        found += library != 0;
+    }
+    return found != argc - 1;
+}
+"""
+
+
+@pytest.fixture
+def image(
+    container: Container, compiled: Callable[..., Path], library: Callable[[Path, str], None]
+) -> Container:
+    """A root with a dynamic program, the libraries and the loader it needs, and the host's ldconfig."""
+    program = compiled("loads", PROGRAM, "-ldl")
+    shutil.copy(program, container.root / "bin/loads")
+    listing = subprocess.run(["ldd", program], capture_output=True, text=True, check=True).stdout
+    for path in re.findall(r"(/\S+)", listing):
+        place = container.root / path[1:]
+        place.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, place)
+    library(container.root / "opt/odd/libcuda.so.550.1", "libcuda.so.1")
+    library(container.root / "usr/lib/odder/libnvidia-ml.so.1", "libnvidia-ml.so.1")
+    return container
+
+
+def loads(image: Container, *names: str) -> dict[str, str]:
+    ended = subprocess.run(
+        [CHROOT, image.root, "/bin/loads", *names],
+        env={},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return dict(line.split("=") for line in ended.stdout.splitlines())
+
+
+def test_a_program_finds_the_driver(image: Container) -> None:
+    names = ("libcuda.so.1", "libcuda.so", "libnvidia-ml.so.1")
+    assert loads(image, *names) == dict.fromkeys(names, "-1")
+    ended = image.hook(
+        "create-container",
+        "--link", "libcuda.so.550.1::/opt/odd/libcuda.so.1",
+        "--link", "libcuda.so.1::/opt/odd/libcuda.so",
+        "--folder", "/opt/odd", "--folder", "/usr/lib/odder",
+    )  # fmt: skip
+    assert (ended.status, ended.said) == (0, "")
+    assert loads(image, *names) == dict.fromkeys(names, "42")
+
+
+def test_the_images_ldconfig_agrees(image: Container) -> None:
+    """glibc's own reading of what we wrote; and its rewriting of it keeps our folders."""
+    shutil.copy("/sbin/ldconfig", image.root / "bin/ldconfig")
+    image.hook(
+        "create-container", "--link", "libcuda.so.550.1::/opt/odd/libcuda.so.1",
+        "--folder", "/opt/odd", "--folder", "/usr/lib/odder",
+    )  # fmt: skip
+
+    def listed() -> set[str]:
+        listing = subprocess.run(
+            [CHROOT, image.root, "/bin/ldconfig", "-p"], capture_output=True, text=True, check=True
+        ).stdout
+        return {line.strip() for line in listing.splitlines() if "=>" in line}
+
+    ours = listed()
+    assert {line.split(" ")[0] for line in ours} >= {
+        "libcuda.so.1",
+        "libnvidia-ml.so.1",
+        "libc.so.6",
+    }
+    subprocess.run([CHROOT, image.root, "/bin/ldconfig", "-X"], capture_output=True, check=True)
+    assert {line for line in ours if "nvidia" in line or "cuda" in line} < listed() <= ours
+    assert loads(image, "libcuda.so.1") == {"libcuda.so.1": "42"}
+
+
+def test_a_library_for_newer_processors_is_preferred(
+    image: Container, library: Callable[[Path, str], None]
+) -> None:
+    """glibc-hwcaps: what only the real ldconfig knows how to write."""
+    library(image.root / "opt/odd/glibc-hwcaps/x86-64-v2/libcuda.so.1", "libcuda.so.1")
+    assert image.hook("update-ldcache", "--folder", "/opt/odd").status == 0
+    listing = subprocess.run(
+        ["/sbin/ldconfig", "-p", "-C", image.root / "etc/ld.so.cache"],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    assert "/opt/odd/glibc-hwcaps/x86-64-v2/libcuda.so.1" in listing

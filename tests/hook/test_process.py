@@ -1,0 +1,279 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The process: what it takes from whoever starts it, and that it ends."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.hook.conftest import ENVIRONMENT, HOOK, HOOKS, Container, fingerprint
+
+LINK = ("create-symlinks", "--link", "x::/opt/x")
+
+
+@pytest.mark.parametrize(
+    "name", ["LD_PRELOAD", "LD_LIBRARY_PATH", "PYTHONPATH", "HOME", "X\nY", "é"]
+)
+def test_another_environment_is_refused(container: Container, name: str) -> None:
+    """A spec that lost its `env`: the image's has reached us (CVE-2025-23266)."""
+    ended = container.hook(*LINK, environment={**ENVIRONMENT, name: ""})
+    assert ended.status == 1
+    assert ended.said.count("\n") == 1
+    assert f"{name!a} in the environment" in ended.said
+    assert not (container.root / "opt/x").is_symlink()
+
+
+@pytest.mark.parametrize("environment", [ENVIRONMENT, {}, {"PATH": "/bin"}])
+def test_the_environment_of_a_spec_is_fine(
+    container: Container, environment: dict[str, str]
+) -> None:
+    assert container.hook(*LINK, environment=environment).status == 0
+
+
+class TestUsage:
+    def test_an_unknown_hook_stops_no_container(self, container: Container) -> None:
+        """A60: a newer spec on an older hook."""
+        before = fingerprint(container.root)
+        ended = container.hook("enable-everything", "--flag", "x")
+        assert (ended.status, ended.said) == (
+            0,
+            "cdi-gen-hook: 'enable-everything': unknown hook: left out\n",
+        )
+        assert fingerprint(container.root) == before
+
+    @pytest.mark.parametrize(
+        "words",
+        [
+            (),
+            ("create-symlinks", "--folder", "/x"),
+            ("update-ldcache", "--link", "x::/y"),
+            ("create-container", "--no-such"),
+            ("create-container", "stray"),
+            ("create-container", "--link"),
+            ("create-container", "--link", "x::/y", "--folder"),
+            ("create-container", "--link", "x::/y", "-f", "/x"),
+        ],
+    )
+    def test_wrong_usage(self, container: Container, words: tuple[str, ...]) -> None:
+        before = fingerprint(container.root)
+        ended = container.hook(*words)
+        assert ended.status == 2
+        assert ended.said.count("\n") == 1
+        assert fingerprint(container.root) == before
+
+    @pytest.mark.parametrize("word", ["--help", "-h", "--version"])
+    def test_a_person_may_ask(self, container: Container, word: str) -> None:
+        ended = container.hook(word, environment=dict(os.environ))
+        assert ended.status == 0
+        assert ended.stdout.startswith("cdi-gen-hook 0." if "v" in word else "Usage: cdi-gen-hook")
+
+    def test_it_is_found_through_a_link(self, container: Container) -> None:
+        (container.bundle / "hook").symlink_to(HOOK)
+        container.launcher = [str(container.bundle / "hook")]
+        assert container.hook(*LINK).status == 0
+
+    def test_it_runs_where_it_is_installed(self, container: Container) -> None:
+        shutil.copytree(HOOKS, container.bundle / "libexec")
+        container.launcher = [str(container.bundle / "libexec/cdi-gen-hook")]
+        shutil.rmtree(container.bundle / "libexec/cdi_hook/__pycache__", ignore_errors=True)
+        before = fingerprint(container.bundle / "libexec")
+        assert container.hook(*LINK).status == 0
+        assert fingerprint(container.bundle / "libexec") == before
+
+    @pytest.mark.parametrize("version", ["3.9", "3.10", "3.12", "3.13", "3.14"])
+    def test_every_python(self, container: Container, version: str) -> None:
+        asked = [f"python{version}", "-c", "import sys; print(sys.executable)"]
+        if (
+            not shutil.which(asked[0])
+            or subprocess.run(asked, capture_output=True, check=False).returncode
+        ):
+            pytest.skip(f"no python{version}")
+        executable = subprocess.run(
+            asked, capture_output=True, text=True, check=True
+        ).stdout.strip()
+        container.launcher = [executable, "-IS", str(HOOK)]
+        ended = container.hook("create-container", "--link", "odd::/opt/x", "--folder", "/opt/odd")
+        assert (ended.status, ended.said) == (0, "")
+        assert (container.root / "etc/ld.so.cache").exists()
+        assert container.hook(*LINK, stdin=b"{").status == 1
+
+
+class TestState:
+    """OCI state on stdin, and config.json (A39)."""
+
+    @pytest.mark.parametrize("spelling", ["absolute", "rootfs", "./rootfs"])
+    def test_crun_says_the_root(self, container: Container, spelling: str) -> None:
+        (container.bundle / "config.json").unlink()
+        root = str(container.root) if spelling == "absolute" else spelling
+        state = {
+            "bundle": "/nowhere" if spelling == "absolute" else str(container.bundle),
+            "root": root,
+        }
+        assert container.hook(*LINK, stdin=json.dumps(state).encode()).status == 0
+        assert (container.root / "opt/x").is_symlink()
+
+    @pytest.mark.parametrize("path", ["rootfs", "./rootfs/", "absolute"])
+    def test_config_json_says_the_root(self, container: Container, path: str) -> None:
+        path = str(container.root) if path == "absolute" else path
+        config = {
+            "ociVersion": "1",
+            "process": {"args": ["x"]},
+            "root": {"path": path, "readonly": True},
+        }
+        (container.bundle / "config.json").write_text(json.dumps(config))
+        assert container.hook(*LINK).status == 0
+        assert (container.root / "opt/x").is_symlink()
+
+    def test_a_name_twice_is_refused(self, container: Container) -> None:
+        """Two readers may take different ones."""
+        root = json.dumps(str(container.root)).encode()
+        ended = container.hook(*LINK, stdin=b'{"root": ' + root + b', "root": ' + root + b"}")
+        assert (ended.status, ended.said.count("not JSON")) == (1, 1)
+        config = f'{{"root": {{"path": "{container.root}", "path": "rootfs"}}}}'
+        (container.bundle / "config.json").write_text(config)
+        assert container.hook(*LINK).status == 1
+
+    def test_a_byte_order_mark(self, container: Container) -> None:
+        assert container.hook(*LINK, stdin=b"\xef\xbb\xbf" + container.state() + b"\n").status == 0
+
+    @pytest.mark.parametrize(
+        "stdin",
+        [
+            b"", b"[]", b"1", b'"x"', b"null", b"{", b"{} {}", b"{}x", b'{"bundle": NaN}', b'{"bundle": 1e999}',
+            b'{"bundle": null}', b'{"bundle": ""}', b'{"bundle": "relative"}', b'{"bundle": "/a\\u0000b"}',
+            b'{"bundle": "/\\ud800"}', b'{"bundle": "/a\\nb"}', b'{"bundle": "/missing"}', b'{"bundle": "/etc/passwd"}',
+            b'{"root": "/tmp", "root": "/"}', b'{"bundle": "/tmp", "bundle": "/"}', b'{"root": 5}', b'{"root": ["/"]}',
+            b'{"root": "relative"}', b'{"root": ""}', "{}".encode("utf-16"), b"\xff\xfe", b"[" * 1_000_000,
+            b'{"a":' * 200_000, b"9" * 5000, b'{"bundle": "' + b"x" * (2 << 20) + b'"}', b" " * (1 << 20) + b"{}",
+        ],
+        ids=lambda stdin: ascii(stdin[:24]),
+    )  # fmt: skip
+    def test_what_is_no_state_is_refused(self, container: Container, stdin: bytes) -> None:
+        ended = container.hook(*LINK, stdin=stdin)
+        assert ended.status == 1
+        assert ended.said.count("\n") == 1
+        assert ended.seconds < 5
+
+    @pytest.mark.parametrize(
+        "config",
+        ["", "[]", "{}", '{"root": 1}', '{"root": {}}', '{"root": {"path": ""}}', '{"root": {"path": "missing"}}',
+         '{"root": {"path": "rootfs", "path": "/"}}', '{"root": {"path": "config.json"}}'],
+    )  # fmt: skip
+    def test_what_is_no_config_is_refused(self, container: Container, config: str) -> None:
+        (container.bundle / "config.json").write_text(config)
+        ended = container.hook(*LINK)
+        assert (ended.status, ended.said.count("\n")) == (1, 1)
+
+    @pytest.mark.parametrize("kind", ["link", "pipe", "another's", "missing", "folder", "huge"])
+    def test_config_json_must_be_a_file_of_root(self, container: Container, kind: str) -> None:
+        config = container.bundle / "config.json"
+        kept = config.rename(container.bundle / "kept.json")
+        match kind:
+            case "link":
+                config.symlink_to("kept.json")
+            case "pipe":
+                os.mkfifo(config)
+            case "another's":
+                kept.rename(config)
+                os.chown(config, 1000, 1000)
+            case "folder":
+                config.mkdir()
+            case "huge":
+                config.touch()
+                os.truncate(config, 1 << 40)
+        ended = container.hook(*LINK)
+        assert (ended.status, ended.said.count("\n")) == (1, 1)
+        assert ended.seconds < 5
+
+    def test_where_config_json_may_not_be_read_runc_has_said_the_root(
+        self, container: Container
+    ) -> None:
+        """Docker with `userns-remap`: the bundle is the host root's alone."""
+        container.bundle.chmod(0o755)
+        (container.bundle / "config.json").chmod(0o600)
+        os.chown(container.bundle / "config.json", 1, 1)
+        container.within = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"]
+        assert container.hook(*LINK).status == 0
+        assert (container.root / "opt/x").is_symlink()
+
+    def test_the_bundle_is_not_taken_for_the_root(self, container: Container) -> None:
+        os.chown(container.bundle / "config.json", 1, 1)
+        (container.bundle / "config.json").chmod(0o600)
+        container.within = [
+            "setpriv", "--bounding-set=-dac_override,-dac_read_search",
+            "env", "-i", "-C", str(container.bundle),
+        ]  # fmt: skip
+        ended = container.hook(*LINK)
+        assert ended.status == 1
+        assert "may not be read" in ended.said
+
+
+class TestTheEnd:
+    def test_a_state_that_never_comes(self, container: Container) -> None:
+        container.altered(process__SECONDS="1")
+        read, write = os.pipe()
+        begun = time.monotonic()
+        ended = subprocess.run(
+            [*container.launcher, *LINK],
+            stdin=read,
+            env=ENVIRONMENT,
+            capture_output=True,
+            check=False,
+            timeout=20,
+        )
+        assert ended.returncode == 1
+        assert b"did not end in time" in ended.stderr
+        assert time.monotonic() - begun < 3
+        os.close(read)
+        os.close(write)
+
+    def test_a_state_without_end(self, container: Container) -> None:
+        with Path("/dev/zero").open("rb") as zeros:
+            ended = subprocess.run(
+                [*container.launcher, *LINK],
+                stdin=zeros,
+                env=ENVIRONMENT,
+                capture_output=True,
+                check=False,
+                timeout=9,
+            )
+        assert ended.returncode == 1
+        assert b"larger than" in ended.stderr
+
+    @pytest.mark.parametrize(
+        "number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGALRM]
+    )
+    def test_a_signal_ends_it_with_a_line(
+        self, container: Container, number: signal.Signals
+    ) -> None:
+        process = subprocess.Popen(
+            [*container.launcher, *LINK],
+            stdin=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=ENVIRONMENT,
+        )
+        time.sleep(0.3)
+        process.send_signal(number)
+        _, said = process.communicate(timeout=5)
+        assert process.returncode == (1 if number == signal.SIGALRM else 128 + number)
+        assert said.count(b"\n") == 1
+
+    def test_nobody_listens(self, container: Container) -> None:
+        """A62: a closed stderr stops no container."""
+        container.within = ["sh", "-c", 'exec "$@" 2>&-', "sh", "env", "-u", "PWD", "-u", "OLDPWD"]
+        assert container.hook("no-such-hook").status == 0
+
+    def test_memory_and_time(self, container: Container, tmp_path: Path) -> None:
+        """O-MEM: far below 128 MiB, ldconfig included."""
+        before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+        assert container.hook("create-container", "--folder", "/opt/odd").status == 0
+        peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+        assert peak < 128 << 10 or peak == before

@@ -1,0 +1,285 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Both ways of finding a path in a root: the same table, and nothing of it leads out."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from cdi_hook import resolve, rootfs, syscalls
+from cdi_hook.faults import HookError
+from cdi_hook.rootfs import RootFs
+
+RESOLVERS = [resolve.by_kernel, resolve.by_walking]
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    """A root with every sort of link; outside of it, what they would reach if they were followed."""
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "outside/secret").write_text("outside")
+    root = tmp_path / "root"
+    (root / "a/b/c").mkdir(parents=True)
+    (root / "a/file").write_text("inside")
+    (root / "top").write_text("top")
+    links = {
+        "abs": "/a/b",
+        "rel": "a/b",
+        "up": "../../../../../../../../outside",
+        "a/up": "../../outside/secret",
+        "a/b/back": "../../a/file",
+        "absout": str(tmp_path / "outside/secret"),
+        "loop": "loop",
+        "chain0": "chain1/file",
+        "chain1": "/a",
+        "dangling": "nowhere",
+        "slash": "/",
+        "dots": "/../../../top",
+        "a/b/c/deep": "../../../../../../top",
+        "trailing": "a/b/",
+        "a/b/absolute": "/a/file",
+    }
+    for name, text in links.items():
+        (root / name).symlink_to(text)
+    for number in range(45):
+        (root / f"long{number}").symlink_to(f"long{number + 1}")
+    (root / "long45").write_text("end")
+    return root
+
+
+@pytest.fixture(params=RESOLVERS, ids=lambda resolver: resolver.__name__)
+def found(request: pytest.FixtureRequest, tree: Path) -> Iterator[object]:
+    """Resolve; gives the path from the root, or the name of the error."""
+    root = os.open(tree, os.O_PATH | os.O_DIRECTORY)
+
+    def find(path: str, stay: bool = False) -> str:
+        try:
+            descriptor = request.param(root, path, stay)
+        except OSError as error:
+            return errno.errorcode[error.errno or 0]
+        try:
+            return "/" + os.readlink(f"/proc/self/fd/{descriptor}")[len(str(tree)) :].strip("/")
+        finally:
+            os.close(descriptor)
+
+    yield find
+    os.close(root)
+
+
+@pytest.mark.parametrize(
+    ("path", "leads_to"),
+    [
+        ("", "/"),
+        ("/", "/"),
+        (".", "/"),
+        ("a/b/c", "/a/b/c"),
+        ("/a//b/./c", "/a/b/c"),
+        ("a/../a/file", "/a/file"),
+        ("..", "/"),
+        ("../../../../top", "/top"),
+        ("/../top", "/top"),
+        ("a/b/../../../top", "/top"),
+        ("abs", "/a/b"),
+        ("abs/c", "/a/b/c"),
+        ("rel/c", "/a/b/c"),
+        ("abs/../file", "/a/file"),
+        ("a/b/back", "/a/file"),
+        ("chain0", "/a/file"),
+        ("slash", "/"),
+        ("slash/a", "/a"),
+        ("dots", "/top"),
+        ("a/b/c/deep", "/top"),
+        ("trailing/c", "/a/b/c"),
+        ("a/b/absolute", "/a/file"),
+        ("long10", "/long45"),
+        ("up", "ENOENT"),
+        ("up/secret", "ENOENT"),
+        ("a/up", "ENOENT"),
+        ("absout", "ENOENT"),
+        ("dangling", "ENOENT"),
+        ("missing", "ENOENT"),
+        ("a/missing/x", "ENOENT"),
+        ("top/x", "ENOTDIR"),
+        ("loop", "ELOOP"),
+        ("long0", "ELOOP"),
+        ("x" * 300, "ENAMETOOLONG"),
+        ("a/" * 2048 + "x", "ENAMETOOLONG"),
+    ],
+)
+@pytest.mark.parametrize("stay", [False, True])
+def test_where_a_path_leads(found, path: str, leads_to: str, stay: bool) -> None:
+    assert found(path, stay) == leads_to
+
+
+def test_a_nul_is_no_end_of_a_name(tree: Path) -> None:
+    root = os.open(tree, os.O_PATH | os.O_DIRECTORY)
+    for resolver in RESOLVERS:
+        with pytest.raises((OSError, ValueError)):
+            resolver(root, "a/b\0/../../outside", False)
+    os.close(root)
+
+
+def test_the_kernels_way_is_taken_where_it_is(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = os.open(tree, os.O_PATH | os.O_DIRECTORY)
+    assert resolve.choose(root) is resolve.by_kernel
+    for number in (errno.ENOSYS, errno.EPERM, errno.EINVAL):
+
+        def refused(*_: object, number: int = number) -> int:
+            raise OSError(number, os.strerror(number))
+
+        monkeypatch.setattr(syscalls, "openat2", refused)
+        assert resolve.choose(root) is resolve.by_walking
+    os.close(root)
+
+
+def test_a_busy_machine_is_tried_again_but_not_for_ever(
+    tree: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = []
+
+    def again(*_: object) -> int:
+        calls.append(1)
+        raise OSError(errno.EAGAIN, "again")
+
+    monkeypatch.setattr(syscalls, "openat2", again)
+    with pytest.raises(OSError, match="again"):
+        resolve.by_kernel(0, "a", False)
+    assert len(calls) == 128
+
+
+def test_no_descriptor_is_left_open(tree: Path) -> None:
+    root = os.open(tree, os.O_PATH | os.O_DIRECTORY)
+    before = os.listdir("/proc/self/fd")
+    for path in ("a/b/c", "chain0", "slash"):
+        os.close(resolve.by_walking(root, path, True))
+    for path in ("loop", "up/secret", "missing", "top/x"):
+        with pytest.raises(OSError):
+            resolve.by_walking(root, path, True)
+    assert os.listdir("/proc/self/fd") == before
+    os.close(root)
+
+
+@pytest.mark.parametrize("spelling", ["/", "//", "/.", "/../", "link"])
+def test_the_hosts_root_is_refused_by_what_it_is(tmp_path: Path, spelling: str) -> None:
+    (tmp_path / "link").symlink_to("/")
+    path = tmp_path / "link" if spelling == "link" else spelling
+    with pytest.raises(HookError, match="host's root"):
+        RootFs(os.open(path, os.O_PATH | os.O_DIRECTORY))
+
+
+def opened(root: Path, resolver: object) -> RootFs:
+    return RootFs(os.open(root, os.O_PATH | os.O_DIRECTORY), resolver)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("resolver", RESOLVERS, ids=lambda resolver: resolver.__name__)
+class TestRootFs:
+    def test_a_file_is_put_once(self, tree: Path, resolver) -> None:
+        root = opened(tree, resolver)
+        assert root.put("/new/deep/file", b"one")
+        first = (tree / "new/deep/file").stat()
+        assert not root.put("/new/deep/file", b"one")
+        assert (tree / "new/deep/file").stat() == first
+        assert root.put("/new/deep/file", b"two")
+        assert (tree / "new/deep/file").read_bytes() == b"two"
+        assert oct((tree / "new/deep/file").stat().st_mode) == "0o100644"
+        assert oct((tree / "new/deep").stat().st_mode) == "0o40755"
+        assert os.listdir(tree / "new/deep") == ["file"]
+
+    def test_a_link_at_its_place_is_replaced_not_followed(self, tree: Path, resolver) -> None:
+        root = opened(tree, resolver)
+        (tree / "etc").mkdir()
+        (tree / "etc/cache").symlink_to(tree.parent / "outside/secret")
+        # Even if what it leads to says the same.
+        assert root.put("/etc/cache", b"outside")
+        assert not (tree / "etc/cache").is_symlink()
+        assert (tree.parent / "outside/secret").read_text() == "outside"
+
+    def test_a_hard_link_keeps_its_other_name(self, tree: Path, resolver) -> None:
+        os.link(tree.parent / "outside/secret", tree / "hard")
+        opened(tree, resolver).put("/hard", b"new")
+        assert (tree.parent / "outside/secret").read_text() == "outside"
+
+    def test_nothing_is_made_through_a_link_to_nowhere(self, tree: Path, resolver) -> None:
+        with pytest.raises(NotADirectoryError):
+            opened(tree, resolver).put("/dangling/file", b"x")
+        with pytest.raises(NotADirectoryError):
+            opened(tree, resolver).put("/up/file", b"x")
+        assert not (tree / "nowhere").exists()
+        assert os.listdir(tree.parent / "outside") == ["secret"]
+
+    @pytest.mark.parametrize("path", ["/", "/a/", "/a/..", "/a/.", ""])
+    def test_a_name_is_needed(self, tree: Path, resolver, path: str) -> None:
+        with pytest.raises(OSError, match="not the name of a file"):
+            opened(tree, resolver).put(path, b"x")
+
+    def test_a_directory_is_not_replaced(self, tree: Path, resolver) -> None:
+        root = opened(tree, resolver)
+        for act in (lambda: root.put("/a/b", b"x"), lambda: root.link("/a/b", "y")):
+            with pytest.raises(IsADirectoryError):
+                act()
+        assert not list(tree.rglob(".cdi-gen-*"))
+
+    def test_the_depth_has_an_end(self, tree: Path, resolver) -> None:
+        with pytest.raises(OSError, match="File name too long"):
+            opened(tree, resolver).put("/n" * 18, b"x")
+        assert not (tree / "n").exists()
+
+    def test_what_is_no_file_is_never_opened(self, tree: Path, resolver) -> None:
+        root = opened(tree, resolver)
+        os.mkfifo(tree / "pipe")
+        os.mknod(tree / "device", 0o020666, os.makedev(10, 130))
+        (tree / "to-pipe").symlink_to("pipe")
+        for name in ("pipe", "device", "to-pipe", "a"):
+            with pytest.raises(OSError, match="not a regular file"):
+                root.read(name, 100)
+        with pytest.raises(OSError, match="larger than 2 bytes"):
+            root.read("top", 2)
+        assert root.read("top", 3) == b"top"
+
+    def test_a_pipe_at_its_place_is_replaced(self, tree: Path, resolver) -> None:
+        os.mkfifo(tree / "pipe")
+        assert opened(tree, resolver).put("/pipe", b"x")
+        assert (tree / "pipe").read_bytes() == b"x"
+
+    def test_names_are_in_order_and_not_without_end(
+        self, tree: Path, resolver, monkeypatch
+    ) -> None:
+        root = opened(tree, resolver)
+        assert root.names("/abs") == ["absolute", "back", "c"]
+        monkeypatch.setattr(rootfs, "MAX_NAMES", 5)
+        assert len(root.names("/")) == 5
+
+    def test_what_is_made_belongs_to_the_owner_of_the_root(self, tree: Path, resolver) -> None:
+        os.chown(tree, 100000, 100001)
+        root = opened(tree, resolver)
+        root.put("/made/file", b"x")
+        root.link("/made/link", "file")
+        for name in ("made", "made/file", "made/link"):
+            status = (tree / name).lstat()
+            assert (status.st_uid, status.st_gid) == (100000, 100001), name
+
+    def test_a_full_disk_leaves_the_old_file(self, tree: Path, resolver, monkeypatch) -> None:
+        root = opened(tree, resolver)
+
+        def full(*_: object) -> int:
+            raise OSError(errno.ENOSPC, "full")
+
+        monkeypatch.setattr(os, "write", full)
+        with pytest.raises(OSError, match="full"):
+            root.put("/top", b"longer than before")
+        monkeypatch.undo()
+        assert (tree / "top").read_text() == "top"
+        assert not list(tree.rglob(".cdi-gen-*"))
+
+    def test_remove(self, tree: Path, resolver) -> None:
+        root = opened(tree, resolver)
+        assert not root.remove("/not/there")
+        assert not root.remove("/missing")
+        assert not (tree / "not").exists()
+        assert root.remove("/absout")
+        assert root.remove("/top")
+        assert not (tree / "top").exists()
