@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 import cdi_specs
 from cdi_gen.errors import UsageError
@@ -19,8 +19,7 @@ EVERY = "*"
 """In place of a capability: the file serves whatever is asked for."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Capability:
+class Capability(NamedTuple):
     """A driver capability, in the words of ``NVIDIA_DRIVER_CAPABILITIES``."""
 
     name: str
@@ -30,8 +29,7 @@ class Capability:
     meaning: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ControlNode:
+class ControlNode(NamedTuple):
     """A device node that belongs to the driver and not to one GPU."""
 
     name: str
@@ -43,8 +41,7 @@ class ControlNode:
     """The node is of use only while this kernel module is loaded."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LinkRule:
+class LinkRule(NamedTuple):
     """A symbolic link that programs expect beside a library."""
 
     library: str
@@ -53,8 +50,7 @@ class LinkRule:
     link: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FileEntry:
+class FileEntry(NamedTuple):
     """A file other than a shared library."""
 
     name: str
@@ -71,8 +67,7 @@ class FileEntry:
     """Another entry that does as well."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Catalogue:
+class Catalogue(NamedTuple):
     """Everything known of the driver's files."""
 
     capabilities: tuple[Capability, ...]

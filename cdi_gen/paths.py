@@ -25,6 +25,11 @@ def is_safe(path: str) -> bool:
     return all(_SAFE_COMPONENT.fullmatch(part) for part in path.split("/") if part)
 
 
+def printable(path: str) -> str:
+    """A name, however hostile, as text that a terminal and JSON can carry."""
+    return path if path.isascii() and path.isprintable() else ascii(path)[1:-1]
+
+
 def join(*parts: str) -> str:
     """Join absolute paths: ``join("/run/nvidia/driver", "/usr")``; ``/`` adds nothing."""
     return "/" + "/".join(stripped for part in parts if (stripped := part.strip("/")))

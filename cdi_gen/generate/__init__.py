@@ -7,6 +7,7 @@ capabilities as devices of their own. Both know NVIDIA's terms and the standard'
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 
 from cdi_gen.catalogue import Catalogue, catalogue
@@ -14,13 +15,13 @@ from cdi_gen.cdi import names, versions
 from cdi_gen.cdi.model import ContainerEdits, Device, Hook, Mount, Spec
 from cdi_gen.errors import CdiGenError, NoDriverError, UnsafeError, UsageError
 from cdi_gen.generate import driver
-from cdi_gen.generate.devices import EMPTY, DeviceEdits, by_path
-from cdi_gen.generate.hooks import PEERS, hooks
+from cdi_gen.generate.devices import EMPTY, DeviceEdits
+from cdi_gen.generate.hooks import hooks
 from cdi_gen.generate.naming import gpu_name, mig_name
 from cdi_gen.generate.options import ALL, NONE, STRATEGIES, Options
 from cdi_gen.generate.selection import Selection, select
 from cdi_gen.inventory import Gpu, Inventory
-from cdi_gen.paths import ContainerPath, base_name, parent
+from cdi_gen.paths import base_name, parent
 
 DEFAULTS = Options()
 
@@ -42,9 +43,9 @@ def generate(inventory: Inventory, options: Options = DEFAULTS) -> Spec:
     wanted = known.select(options.capabilities)
     selection = select(inventory, known, wanted)
     hook = _hook(inventory, options)
-    edits = DeviceEdits(inventory, options, by_path=hook is None)
+    edits = DeviceEdits(inventory, options)
     common = ContainerEdits(
-        env=(*_library_directories(inventory), NO_DOUBLE_INJECTION),
+        env=(*_library_directories(inventory, hooked=hook is not None), NO_DOUBLE_INJECTION),
         hooks=hook or (),
         mounts=_mounts(inventory, selection, known, hooked=hook is not None),
     ) | edits.nodes(selection.control_nodes)
@@ -66,7 +67,7 @@ def generate_capabilities(inventory: Inventory, options: Options) -> Spec:
     _require_whole_driver(inventory)
     known = catalogue()
     hooked = _hook(inventory, options) is not None
-    edits = DeviceEdits(inventory, options, by_path=False)
+    edits = DeviceEdits(inventory, options)
     devices = []
     for capability in known.capabilities:
         selection = select(inventory, known, known.select([capability.name]))
@@ -100,18 +101,10 @@ def _hook(inventory: Inventory, options: Options) -> tuple[Hook, ...] | None:
             hint="engines run it as root. Install it with: sudo cdi-gen hook install; "
             "or write a spec that needs none: --hooks=none",
         )
-    known = catalogue()
-    links = driver.links(inventory, known)
-    if base_name(program.path) not in PEERS:
-        links += [
-            (f"../{base_name(node.path)}", ContainerPath(by_path(gpu, node)))
-            for gpu in inventory.gpus
-            for node in gpu.drm_nodes
-        ]
     return hooks(
         program.path,
         options,
-        links=links,
+        links=driver.links(inventory, catalogue()),
         folders=driver.folders(inventory),
         driver_version=inventory.driver.version,
     )
@@ -135,14 +128,18 @@ def _mounts(
     )
 
 
-def _library_directories(inventory: Inventory) -> tuple[str, ...]:
+def _library_directories(inventory: Inventory, *, hooked: bool) -> tuple[str, ...]:
     """Where libcuda's directory is in the container, for programs that look for it."""
-    directories = dict.fromkeys(
-        parent(driver.in_container(inventory, library.path))
-        for library in inventory.libraries
-        if library.bits == 64
-    )
-    return (f"NVIDIA_CTK_LIBCUDA_DIR={':'.join(directories)}",) if directories else ()
+    directories: Iterable[str] = driver.LOADER_DIRECTORIES[64]
+    if hooked:
+        modules = catalogue().directories["library_sub"]
+        homes = (
+            parent(driver.in_container(inventory, library.path))
+            for library in inventory.libraries
+            if library.bits == 64
+        )
+        directories = dict.fromkeys(home for home in homes if base_name(home) not in modules)
+    return (f"NVIDIA_CTK_LIBCUDA_DIR={':'.join(directories)}",) if inventory.libraries else ()
 
 
 def _devices(inventory: Inventory, options: Options, edits: DeviceEdits) -> tuple[Device, ...]:

@@ -18,14 +18,13 @@ EMPTY = ContainerEdits(env=("NVIDIA_VISIBLE_DEVICES=void",))
 class DeviceEdits:
     """Builds the edits of devices of one inventory."""
 
-    def __init__(self, inventory: Inventory, options: Options, *, by_path: bool) -> None:
+    def __init__(self, inventory: Inventory, options: Options) -> None:
         self._dev_root = inventory.dev_root
         self._additional_gids = options.additional_gids
-        self._by_path = by_path
 
     def gpu(self, gpu: Gpu) -> ContainerEdits:
         """A full GPU: its own node and its DRM nodes."""
-        return self.nodes((gpu.node, *gpu.drm_nodes), by_path=self._drm_paths(gpu))
+        return self.nodes((gpu.node, *gpu.drm_nodes), by_path=_drm_paths(gpu))
 
     def mig(self, device: MigDevice, gpu: Gpu) -> ContainerEdits:
         """A MIG device: the node of its GPU and its two capabilities.
@@ -36,7 +35,7 @@ class DeviceEdits:
         nodes = (gpu.node, device.gpu_instance_cap, device.compute_instance_cap)
         return self.nodes(
             nodes + (gpu.drm_nodes if graphics else ()),
-            by_path=self._drm_paths(gpu) if graphics else (),
+            by_path=_drm_paths(gpu) if graphics else (),
         )
 
     def nodes(
@@ -66,11 +65,13 @@ class DeviceEdits:
             gid=device.gid if with_group else None,
         )
 
-    def _drm_paths(self, gpu: Gpu) -> tuple[tuple[CharDevice, str], ...]:
-        """The DRM nodes once more under their by-path names, where no hook makes links."""
-        if not self._by_path:
-            return ()
-        return tuple((node, by_path(gpu, node)) for node in gpu.drm_nodes)
+
+def _drm_paths(gpu: Gpu) -> tuple[tuple[CharDevice, str], ...]:
+    """The DRM nodes once more under their by-path names.
+
+    Nodes, not links: in the container /dev is a mount of its own, where no hook of ours writes.
+    """
+    return tuple((node, by_path(gpu, node)) for node in gpu.drm_nodes)
 
 
 def by_path(gpu: Gpu, node: CharDevice) -> str:

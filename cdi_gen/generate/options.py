@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 STRATEGIES = ("index", "uuid", "pci", "type-index")
 """Ways to name a device; each chosen one gives every device one name."""
@@ -25,8 +25,7 @@ ALL = "all"
 NONE = "none"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Options:
+class Options(NamedTuple):
     """Options of ``generate``; the defaults are those of the command line."""
 
     vendor: str = "nvidia.com"

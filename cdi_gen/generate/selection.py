@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from cdi_gen.catalogue import EVERY, Catalogue
 from cdi_gen.inventory import CharDevice, DriverFile, Inventory, Library
@@ -13,8 +13,7 @@ from cdi_gen.paths import base_name
 COMPAT32 = "compat32"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Selection:
+class Selection(NamedTuple):
     """The part of an inventory's driver that goes into a container."""
 
     libraries: tuple[Library, ...]

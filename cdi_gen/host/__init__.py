@@ -7,7 +7,7 @@ It knows NVIDIA's driver and not the Container Device Interface.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from cdi_gen.catalogue import catalogue
 from cdi_gen.errors import CdiGenError, NoDriverError
@@ -17,11 +17,10 @@ from cdi_gen.host.gpus import GpuSearch
 from cdi_gen.host.libraries import LibrarySearch
 from cdi_gen.host.roots import Root
 from cdi_gen.inventory import Driver, Inventory, Library
-from cdi_gen.paths import base_name, join
+from cdi_gen.paths import base_name, join, printable
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Where:
+class Where(NamedTuple):
     """Where to look. Paths are the host's."""
 
     host_root: str = "/"
@@ -36,7 +35,10 @@ class Where:
     """None: the installed hook program."""
 
 
-def gather(where: Where = Where()) -> Inventory:
+THIS_HOST = Where()
+
+
+def gather(where: Where = THIS_HOST) -> Inventory:
     """Look at the host.
 
     Raises:
@@ -93,7 +95,7 @@ def gather(where: Where = Where()) -> Inventory:
             *gpus.missing,
         ),
         skipped=tuple(gpus.skipped),
-        left=(*found.left, *file_search.left, *gpus.left),
+        left=(*search.left, *file_search.left, *gpus.left),
     )
 
 
@@ -146,7 +148,7 @@ def _library_version(search: LibrarySearch, loaded: str, where: Where) -> str:
         return loaded
     if versions:
         return versions[0]
-    looked_in = ", ".join(search.directories) or "no directory that exists"
+    looked_in = ", ".join(map(printable, search.directories)) or "no directory that exists"
     raise NoDriverError(
         f"the NVIDIA kernel module {loaded} is loaded, but none of its libraries is installed "
         f"under {where.driver_root}",

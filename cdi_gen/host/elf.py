@@ -10,8 +10,9 @@ Layout: System V ABI, chapters 4 and 5; ``elf.h``.
 from __future__ import annotations
 
 import os
+import stat
 import struct
-from dataclasses import dataclass
+from typing import NamedTuple
 
 PT_LOAD, PT_DYNAMIC = 1, 2
 DT_NULL, DT_NEEDED, DT_STRTAB, DT_STRSZ, DT_SONAME = 0, 1, 5, 10, 14
@@ -26,8 +27,7 @@ class ElfError(Exception):
     """The file is not an ELF shared library that can be read."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SharedLibrary:
+class SharedLibrary(NamedTuple):
     """What the dynamic section says."""
 
     bits: int
@@ -42,6 +42,8 @@ def read(path: str) -> SharedLibrary:
         ElfError: it is something else, or damaged.
         OSError: it can not be read.
     """
+    if not stat.S_ISREG(os.lstat(path).st_mode):  # opening a device could set it off
+        raise ElfError("not a regular file")
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     try:
         return _read(descriptor)
@@ -126,9 +128,10 @@ def _dynamic(
         if at >= strings_size:
             raise ElfError("with a name outside its string table")
         raw, end, _ = os.pread(descriptor, MAX_NAME_BYTES + 1, base + at).partition(b"\0")
-        if not end or not raw.isascii():
+        name = raw.decode("ascii", errors="replace")
+        if not end or not (name.isascii() and name.isprintable()):
             raise ElfError("with an unreadable name")
-        return raw.decode("ascii")
+        return name
 
     return SharedLibrary(
         bits=bits,

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from cdi_gen.catalogue import Catalogue, FileEntry
 from cdi_gen.host.roots import Root
 from cdi_gen.inventory import DriverFile, Left, Missing
-from cdi_gen.paths import HostPath, beneath, is_safe, join
+from cdi_gen.paths import HostPath, beneath, is_safe, join, printable
 
 
 class FileSearch:
@@ -72,7 +72,7 @@ class FileSearch:
         name = entry.name.format_map(self._fill)
         for named, resolved in self._directories[entry.kind]:
             path = self._regular(join(resolved, name))
-            if path is not None and (entry.kind != "program" or self._is_executable(path)):
+            if path is not None and (entry.kind != "program" or self._is_program(path)):
                 yield DriverFile(
                     path=HostPath(self._root.host_path(path)),
                     seen_at=join(named, name),
@@ -136,18 +136,25 @@ class FileSearch:
         except FileNotFoundError:
             return None
         except OSError as error:
-            self.left.append(Left(path=named, reason=error.strerror or str(error)))
-            return None
-        if not stat.S_ISREG(mode):
-            self.left.append(Left(path=named, reason="not a regular file"))
-            return None
-        if not is_safe(path):
-            self.left.append(Left(path=named, reason="a file name unfit for a spec"))
-            return None
-        return path
+            reason = error.strerror or str(error)
+        else:
+            if stat.S_ISREG(mode) and is_safe(path):
+                return path
+            regular = stat.S_ISREG(mode)
+            reason = "a file name unfit for a spec" if regular else "not a regular file"
+        self.left.append(Left(path=printable(named), reason=reason))
+        return None
 
-    def _is_executable(self, path: str) -> bool:
-        return bool(os.lstat(self._root.open_path(path)).st_mode & 0o111)
+    def _is_program(self, path: str) -> bool:
+        """A program of the driver is ELF; hosts put scripts of the same name before it in PATH."""
+        opened = self._root.open_path(path)
+        if not os.lstat(opened).st_mode & 0o111:
+            return False
+        with open(opened, "rb") as file:
+            if file.read(4) == b"\x7fELF":
+                return True
+        self.left.append(Left(path=path, reason="a script, not the driver's own program"))
+        return False
 
 
 def incomplete(

@@ -6,19 +6,15 @@ One that can not be used is skipped and reported; the others are not affected.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from cdi_gen.host import nvml, proc
+from cdi_gen.host import proc
 from cdi_gen.host.devices import DeviceNodes
-from cdi_gen.host.nvml import MigInstance, NvmlGpu
 from cdi_gen.host.roots import Root
 from cdi_gen.inventory import Gpu, Left, MigDevice, Missing, Skipped
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Found:
-    index: int
-    information: proc.GpuInformation
+if TYPE_CHECKING:
+    from cdi_gen.host.nvml import MigInstance, NvmlGpu
 
 
 class GpuSearch:
@@ -39,18 +35,17 @@ class GpuSearch:
         found = self._procfs()
         capabilities = proc.mig_capabilities(self._kernel)
         divided = {each.gpu_minor for each in capabilities}
-        asked = [
-            each.information.pci_address
-            for each in found
-            if each.information.uuid is None or each.information.minor in divided
-        ]
-        answers, fault = self._ask_nvml(tuple(asked))
-        for each in found:
-            self._gpu(each, each.information.minor in divided, answers, fault, capabilities)
+        # Once NVML is up, a further GPU costs next to nothing, and only NVML tells that MIG is
+        # enabled on one that has no instance yet.
+        needed = any(each.uuid is None or each.minor in divided for each in found.values())
+        addresses = tuple(each.pci_address for each in found.values()) if needed else ()
+        answers, fault = self._ask_nvml(addresses)
+        for index, each in found.items():
+            self._gpu(index, each, each.minor in divided, answers, fault, capabilities)
 
-    def _procfs(self) -> list[_Found]:
-        """GPUs in PCI order. A broken one keeps its index, so that the others keep theirs."""
-        found = []
+    def _procfs(self) -> dict[int, proc.GpuInformation]:
+        """GPUs by index, in PCI order. A broken one keeps its index, and the others theirs."""
+        found = {}
         index = 0
         for address in proc.gpu_addresses(self._kernel):
             try:
@@ -64,7 +59,7 @@ class GpuSearch:
                         Left(path=f"GPU at {address}", reason="excluded by the driver's settings")
                     )
                     continue
-                found.append(_Found(index=index, information=information))
+                found[index] = information
             index += 1
         return found
 
@@ -74,6 +69,8 @@ class GpuSearch:
             return {}, None
         if self._nvml_library is None:
             return {}, "libnvidia-ml is not installed"
+        from cdi_gen.host import nvml  # noqa: PLC0415 - most hosts never need it
+
         try:
             return nvml.ask(self._nvml_library, addresses), None
         except nvml.NvmlUnavailable as error:
@@ -81,14 +78,14 @@ class GpuSearch:
 
     def _gpu(
         self,
-        found: _Found,
+        index: int,
+        information: proc.GpuInformation,
         divided: bool,
         answers: dict[str, NvmlGpu],
         fault: str | None,
         capabilities: list[proc.MigCapability],
     ) -> None:
-        information = found.information
-        name = f"GPU {found.index} at {information.pci_address}"
+        name = f"GPU {index} at {information.pci_address}"
         node = self._nodes.gpu(information.minor)
         if node is None:
             self.skipped.append(Skipped(device=name, reason="the driver has no major number"))
@@ -103,7 +100,7 @@ class GpuSearch:
         mig_enabled = divided or (answer is not None and answer.mig_enabled)
         self.gpus.append(
             Gpu(
-                index=found.index,
+                index=index,
                 minor=information.minor,
                 uuid=uuid,
                 pci_address=information.pci_address,
@@ -119,15 +116,16 @@ class GpuSearch:
             reason = answer.fault if answer else fault
             self.skipped.append(Skipped(device=f"MIG devices of {name}", reason=str(reason)))
             return
-        self._mig(found, answer.mig, capabilities)
+        self._mig(index, information, answer.mig, capabilities)
 
     def _mig(
         self,
-        found: _Found,
+        index: int,
+        information: proc.GpuInformation,
         instances: tuple[MigInstance, ...],
         capabilities: list[proc.MigCapability],
     ) -> None:
-        minor = found.information.minor
+        minor = information.minor
         files = {
             (each.gpu_instance, each.compute_instance): each
             for each in capabilities
@@ -146,7 +144,7 @@ class GpuSearch:
             if len(nodes) != 2:
                 self.skipped.append(
                     Skipped(
-                        device=f"MIG device {found.index}:{instance.index}",
+                        device=f"MIG device {index}:{instance.index}",
                         reason="the kernel has no capability for its GPU instance or its compute "
                         "instance",
                     )
@@ -154,7 +152,7 @@ class GpuSearch:
                 continue
             self.mig_devices.append(
                 MigDevice(
-                    gpu_index=found.index,
+                    gpu_index=index,
                     index=instance.index,
                     uuid=instance.uuid,
                     gpu_instance=instance.gpu_instance,

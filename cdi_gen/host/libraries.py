@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
+from typing import NamedTuple
 
 from cdi_gen.catalogue import Catalogue
 from cdi_gen.host import elf, ldcache
 from cdi_gen.host.roots import Root
 from cdi_gen.inventory import Left, Library, Missing
-from cdi_gen.paths import HostPath, base_name, is_safe, parent
+from cdi_gen.paths import HostPath, base_name, is_safe, parent, printable
 
 _TRIPLETS = {
     "x86_64": ("x86_64-linux-gnu", "i386-linux-gnu"),
@@ -25,20 +26,17 @@ _TRIPLETS = {
     "ppc64le": ("powerpc64le-linux-gnu", "powerpc-linux-gnu"),
 }
 _VERSIONED = re.compile(r"lib(?:cuda|nvidia-ml)\.so\.(\d+\.\d+(?:\.\d+)*)", re.ASCII)
-_SUFFIX = re.compile(r"(?:\.\d+)+", re.ASCII)
 _NVIDIA = re.compile(r"lib(?:cuda|nvidia|nvcuvid|nvoptix|\w+_nvidia)", re.ASCII)
 MAX_CACHE_BYTES = 16 << 20
 
 
-@dataclass(slots=True)
-class Findings:
+class Findings(NamedTuple):
     """The driver's libraries in one root."""
 
-    libraries: list[Library] = field(default_factory=list)
-    directories: list[str] = field(default_factory=list)
+    libraries: list[Library]
+    directories: list[str]
     """Directories, resolved in the root, in which a library of the driver lies."""
-    missing: list[Missing] = field(default_factory=list)
-    left: list[Left] = field(default_factory=list)
+    missing: list[Missing]
 
 
 class LibrarySearch:
@@ -54,15 +52,16 @@ class LibrarySearch:
         self._root = root
         self._catalogue = catalogue
         self._names: dict[str, dict[str, bool]] = {}
+        self._modules = {
+            each.name.partition(".so")[0] for each in catalogue.files if each.kind == "xorg"
+        }
         self.left: list[Left] = []
         self._cache = {} if search_path else self._read_cache()
         self.directories = self._search_directories(architecture, search_path)
 
     def _read_cache(self) -> dict[str, tuple[str, ...]]:
         try:
-            path = self._root.open_path(self._root.resolve("/etc/ld.so.cache"))
-            with open(path, "rb") as file:
-                return ldcache.parse(file.read(MAX_CACHE_BYTES))
+            return ldcache.parse(self._root.read_bytes("/etc/ld.so.cache", MAX_CACHE_BYTES))
         except OSError:
             return {}
         except ldcache.LdCacheError as error:
@@ -111,17 +110,16 @@ class LibrarySearch:
         return sorted(found, key=lambda each: [int(part) for part in each.split(".")], reverse=True)
 
     def find(self, version: str) -> Findings:
-        """All libraries of one version of the driver."""
-        findings = Findings(left=self.left)
-        files = self._candidates(version)
-        by_path = {path: self._library(path, findings.left) for path in files}
-        libraries = {path: library for path, library in by_path.items() if library is not None}
-        self._close(version, libraries, findings)
-        findings.libraries = sorted(
-            _unique(self._with_names(libraries), findings.left), key=lambda each: each.path
+        """All libraries of one version of the driver; what was passed over is in ``left``."""
+        candidates = {path: self._library(path) for path in self._candidates(version)}
+        libraries = {path: library for path, library in candidates.items() if library is not None}
+        missing = self._close(version, libraries)
+        unique = self._unique(self._with_names(libraries))
+        return Findings(
+            libraries=sorted(unique, key=lambda each: each.path),
+            directories=sorted({parent(path) for path in libraries}),
+            missing=missing,
         )
-        findings.directories = sorted({parent(path) for path in libraries})
-        return findings
 
     def _candidates(self, version: str) -> list[str]:
         """Resolved paths of the files whose names say that they are the driver's."""
@@ -130,34 +128,41 @@ class LibrarySearch:
             for name in self.names(directory):
                 if self._is_driver_name(name, version):
                     path = self._resolve(f"{directory}/{name}")
-                    if path is not None:
+                    # A link's own name says nothing: libnvidia-nvvm.so.4 may lead to a leftover.
+                    if path is not None and self._is_driver_name(base_name(path), version):
                         found.setdefault(path)
         return list(found)
 
     def _is_driver_name(self, name: str, version: str) -> bool:
         stem, _, suffix = name.partition(".so")
+        if stem in self._modules:  # loaded by the X server, from its own directories
+            return False
         if suffix == "." + version:
             return True
-        return stem in self._catalogue.unversioned and bool(_SUFFIX.fullmatch(suffix))
+        _, *numbers = suffix.split(".")
+        return (
+            stem in self._catalogue.unversioned
+            and bool(numbers)
+            and all(number.isdecimal() for number in numbers)
+            and len(numbers[0]) < 3  # three digits: the version of another driver
+        )
 
     def _resolve(self, path: str) -> str | None:
         try:
             return self._root.resolve(path)
         except OSError as error:
-            self.left.append(Left(path=_printable(path), reason=error.strerror or str(error)))
+            self.left.append(Left(path=printable(path), reason=error.strerror or str(error)))
             return None
 
-    def _library(self, path: str, left: list[Left]) -> Library | None:
+    def _library(self, path: str) -> Library | None:
         if not is_safe(path):
-            left.append(Left(path=_printable(path), reason="a file name unfit for a spec"))
+            self.left.append(Left(path=printable(path), reason="a file name unfit for a spec"))
             return None
         try:
             shared = elf.read(self._root.open_path(path))
-        except elf.ElfError as error:
-            left.append(Left(path=path, reason=str(error)))
-            return None
-        except OSError as error:
-            left.append(Left(path=path, reason=error.strerror or str(error)))
+        except (elf.ElfError, OSError) as error:
+            reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
+            self.left.append(Left(path=path, reason=reason))
             return None
         name = base_name(path)
         soname = shared.soname if shared.soname and is_safe(shared.soname) else name
@@ -168,8 +173,9 @@ class LibrarySearch:
             needed=shared.needed,
         )
 
-    def _close(self, version: str, libraries: dict[str, Library], findings: Findings) -> None:
-        """Add what the driver's libraries need of the driver, wherever it lies."""
+    def _close(self, version: str, libraries: dict[str, Library]) -> list[Missing]:
+        """Add what the driver's libraries need of the driver; answer what is nowhere."""
+        missing = []
         known = {
             (each.bits, name) for path, each in libraries.items() for name in _names(path, each)
         }
@@ -180,28 +186,29 @@ class LibrarySearch:
                 if (library.bits, name) in known or not self._of_the_driver(name, version):
                     continue
                 known.add((library.bits, name))
-                found = self._needed(name, library.bits, findings.left)
+                found = self._needed(name, library.bits)
                 if found is None:
-                    findings.missing.append(
+                    missing.append(
                         Missing(name=name, reason=f"needed by {library.path}, and not found")
                     )
                     continue
                 path, added = found
                 libraries[path] = added
                 pending.append(added)
+        return missing
 
     def _of_the_driver(self, name: str, version: str) -> bool:
         stem, _, suffix = name.partition(".so")
         return suffix == "." + version or stem in self._catalogue.libraries
 
-    def _needed(self, name: str, bits: int, left: list[Left]) -> tuple[str, Library] | None:
+    def _needed(self, name: str, bits: int) -> tuple[str, Library] | None:
         places = [f"{directory}/{name}" for directory in self.directories]
         for place in (*places, *self._cache.get(name, ())):
             try:
                 path = self._root.resolve(place)
             except OSError:
                 continue
-            library = self._library(path, left)
+            library = self._library(path)
             if library is not None and library.bits == bits:
                 return path, library
         return None
@@ -232,23 +239,17 @@ class LibrarySearch:
                 ),
             )
 
+    def _unique(self, libraries: Iterable[Library]) -> Iterable[Library]:
+        """One file for each name: of copies in two directories, the first found."""
+        seen: dict[tuple[int, str], str] = {}
+        for library in libraries:
+            key = (library.bits, base_name(library.path))
+            if key in seen:
+                self.left.append(Left(path=library.path, reason=f"a copy of {seen[key]}"))
+            else:
+                seen[key] = library.path
+                yield library
+
 
 def _names(path: str, library: Library) -> tuple[str, str]:
     return base_name(path), library.soname
-
-
-def _unique(libraries: Iterable[Library], left: list[Left]) -> Iterable[Library]:
-    """One file for each name: of copies in two directories, the first found."""
-    seen: dict[tuple[int, str], str] = {}
-    for library in libraries:
-        key = (library.bits, base_name(library.path))
-        if key in seen:
-            left.append(Left(path=library.path, reason=f"a copy of {seen[key]}"))
-        else:
-            seen[key] = library.path
-            yield library
-
-
-def _printable(path: str) -> str:
-    """A hostile name as text that a terminal and JSON can carry."""
-    return path if path.isascii() and path.isprintable() else ascii(path)[1:-1]

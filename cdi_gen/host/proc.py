@@ -7,18 +7,16 @@ Layout as of the 470 to 580 modules: nv-procfs.c and nvidia-caps.c of open-gpu-k
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from cdi_gen.host.roots import Root
 
 _VERSION = re.compile(r"\b(\d{2,4}\.\d{1,4}(?:\.\d{1,4})?)\b", re.ASCII)
 _PCI_ADDRESS = re.compile(r"[0-9a-f]{4,8}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]", re.ASCII)
 _UUID = re.compile(r"GPU-[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII)
-_CAPABILITY_DIRECTORY = re.compile(r"(gpu|gi|ci)(\d{1,6})", re.ASCII)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class KernelModule:
+class KernelModule(NamedTuple):
     """The loaded module ``nvidia``."""
 
     version: str
@@ -26,8 +24,7 @@ class KernelModule:
     """``open`` or ``proprietary``."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GpuInformation:
+class GpuInformation(NamedTuple):
     """One ``/proc/driver/nvidia/gpus/*/information``."""
 
     pci_address: str
@@ -38,8 +35,7 @@ class GpuInformation:
     excluded: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MigCapability:
+class MigCapability(NamedTuple):
     """A capability file of a MIG GPU instance, or of a compute instance in it."""
 
     gpu_minor: int
@@ -118,8 +114,8 @@ def gpu_information(root: Root, address: str) -> GpuInformation:
     for line in text.splitlines():
         key, _, value = line.partition(":")
         values[key.strip()] = value.strip()
-    minor = values.get("Device Minor", "")
-    if not minor.isdecimal():
+    minor = _device_number(values.get("Device Minor", ""))
+    if minor is None:
         raise ValueError("the driver gives it no device minor")
     uuid = values.get("GPU UUID", "")
     model = values.get("Model", "")
@@ -127,7 +123,7 @@ def gpu_information(root: Root, address: str) -> GpuInformation:
         pci_address=address,
         model=model if model.isprintable() else "",
         uuid=uuid if _UUID.fullmatch(uuid) else None,
-        minor=int(minor),
+        minor=minor,
         excluded=values.get("GPU Excluded") == "Yes",
     )
 
@@ -154,9 +150,9 @@ def _numbered(root: Root, directory: str, kind: str) -> list[tuple[int, str]]:
         return []
     found = []
     for entry in root.entries(resolved):
-        match = _CAPABILITY_DIRECTORY.fullmatch(entry.name)
-        if match and match[1] == kind:
-            found.append((int(match[2]), f"{resolved}/{entry.name}"))
+        number = entry.name.removeprefix(kind)
+        if number != entry.name and number.isascii() and number.isdecimal():
+            found.append((int(number), f"{resolved}/{entry.name}"))
     return sorted(found)
 
 
@@ -168,16 +164,21 @@ def _capability(
     except OSError:
         return []
     values = dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
-    minor = values.get("DeviceFileMinor", "").strip()
+    minor = _device_number(values.get("DeviceFileMinor", "").strip())
     mode = values.get("DeviceFileMode", "").strip()
-    if not minor.isdecimal():
+    if minor is None:
         return []
     return [
         MigCapability(
             gpu_minor=gpu,
             gpu_instance=instance,
             compute_instance=compute,
-            device_minor=int(minor),
+            device_minor=minor,
             file_mode=int(mode) & 0o777 if mode.isdecimal() else 0o444,
         )
     ]
+
+
+def _device_number(text: str) -> int | None:
+    """A minor number; the kernel has 20 bits for them (MINORBITS)."""
+    return int(text) if text.isdecimal() and len(text) <= 7 else None

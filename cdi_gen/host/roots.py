@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 from collections.abc import Iterator
 
 from cdi_gen.paths import beneath, join
@@ -98,9 +99,21 @@ class Root:
         """At most ``limit`` bytes of the file, decoded leniently: procfs and sysfs are ASCII.
 
         Raises:
-            OSError: it is not there or can not be read.
+            OSError: as `read_bytes`.
         """
-        descriptor = os.open(self.open_path(self.resolve(path)), os.O_RDONLY | os.O_NONBLOCK)
+        return self.read_bytes(path, limit).decode("ascii", errors="replace")
+
+    def read_bytes(self, path: str, limit: int) -> bytes:
+        """At most ``limit`` bytes of a regular file.
+
+        Raises:
+            OSError: it is not there, can not be read, or is of another kind: to open a FIFO would
+                wait, to open a device could set it off.
+        """
+        real_path = self.open_path(self.resolve(path))
+        if not stat.S_ISREG(os.lstat(real_path).st_mode):
+            raise OSError(errno.EINVAL, "not a regular file", path)
+        descriptor = os.open(real_path, os.O_RDONLY | os.O_NONBLOCK)
         try:
             parts = []
             while limit > 0 and (part := os.read(descriptor, min(limit, 1 << 16))):
@@ -108,7 +121,7 @@ class Root:
                 limit -= len(part)
         finally:
             os.close(descriptor)
-        return b"".join(parts).decode("ascii", errors="replace")
+        return b"".join(parts)
 
     def entries(self, directory: str) -> list[os.DirEntry[str]]:
         """The entries of a directory, an already resolved path; none where it can't be read."""

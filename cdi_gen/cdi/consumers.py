@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The programs that consume specs, and what each of their releases takes.
+
+The facts, with their sources, are data: ``specs/cdi_specs/consumers.json``.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Literal
+
+import cdi_specs
+from cdi_gen.cdi import versions
+
+_VERSION = re.compile(r"v?([0-9]{1,6}(?:\.[0-9]{1,6}){0,2})(?:[-+~].*)?")
+
+
+class UnknownConsumerError(ValueError):
+    """No such engine is known, or none that old, or the text names no engine."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Consumer:
+    """What one release of one engine, and those up to the next known one, take."""
+
+    name: str
+    version: str
+    """The release from which on this holds; not necessarily the one that was asked for."""
+    newest_cdi_version: str
+    """It ignores files that claim a newer one."""
+    additional_gids: Literal["taken", "dropped", "refused", "untested"]
+    """``dropped``: silently, and the rest of the spec is applied. ``refused``: the whole file."""
+    source: str
+    """Where these facts are from."""
+
+    @property
+    def takes_additional_gids(self) -> bool:
+        """Whether it is known to give the container's process these groups."""
+        return self.additional_gids == "taken"
+
+    def accepts(self, cdi_version: str) -> bool:
+        """Tell whether it reads a file that claims ``cdi_version``."""
+        return versions.compare(cdi_version, self.newest_cdi_version) <= 0
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.version}"
+
+
+def find(text: str) -> Consumer:
+    """Return what is known of ``engine@version``; without a version, of its newest release.
+
+    A version between two known ones behaves as the older; ``5.4`` means ``5.4.0``, and what a
+    distribution appends (``4.9.3+ds1-1``) is passed over.
+
+    Raises:
+        UnknownConsumerError: with the engines, or the oldest version, that are known.
+    """
+    name, at, version = text.partition("@")
+    rows = [consumer for consumer in consumers() if consumer.name == name.strip().lower()]
+    if not rows:
+        known = ", ".join(dict.fromkeys(consumer.name for consumer in consumers()))
+        raise UnknownConsumerError(f"unknown engine {name!r}; known are {known}")
+    if not at:
+        return rows[-1]
+    wanted = _numbers(version)
+    fitting = [row for row in rows if _numbers(row.version) <= wanted]
+    if not fitting:
+        raise UnknownConsumerError(
+            f"{rows[0].name} {version}: nothing is known of CDI in it before {rows[0].version}"
+        )
+    return fitting[-1]
+
+
+def first_to_accept(cdi_version: str) -> tuple[Consumer, ...]:
+    """Return of each engine the first release that reads ``cdi_version``; none if none does."""
+    first: dict[str, Consumer] = {}
+    for consumer in consumers():
+        if consumer.accepts(cdi_version):
+            first.setdefault(consumer.name, consumer)
+    return tuple(first.values())
+
+
+@lru_cache(maxsize=1)
+def consumers() -> tuple[Consumer, ...]:
+    """Return everything known, engine by engine, oldest release first."""
+    data = json.loads(cdi_specs.read_text("consumers.json"))
+    sources = data["sources"]
+    return tuple(
+        Consumer(
+            name=name,
+            version=row["version"],
+            newest_cdi_version=row["cdiVersion"],
+            additional_gids=row["additionalGids"],
+            source="; ".join(sources[key] for key in row["sources"]),
+        )
+        for name, rows in data["consumers"].items()
+        for row in rows
+    )
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    match = _VERSION.fullmatch(version.strip())
+    if not match:
+        raise UnknownConsumerError(f"{version!r} is not a version; write podman@4.9.3")
+    numbers = [int(part) for part in match[1].split(".")]
+    return tuple(numbers + [0] * (3 - len(numbers)))

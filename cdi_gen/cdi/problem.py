@@ -1,0 +1,42 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is wrong with a spec: where, what, and what an engine does about it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Literal, NamedTuple
+
+from cdi_gen.errors import InvalidSpecError
+
+Severity = Literal["fatal", "error", "warning"]
+"""``fatal``: every engine ignores the whole file. ``error``: a container that asks for the device
+does not start, everywhere or under a common runtime. ``warning``: it works, but not everywhere, or
+not as meant."""
+
+FILE_IGNORED = "every engine ignores the whole file: all its devices become unresolvable"
+
+_SHOWN = 20
+
+
+class Problem(NamedTuple):
+    """One thing that is wrong with a spec."""
+
+    path: str
+    """Where: ``.devices[0].containerEdits.mounts[2].hostPath``, or ``line 3, column 5``."""
+    message: str
+    consequence: str = FILE_IGNORED
+    severity: Severity = "fatal"
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.message}" if self.path else self.message
+
+
+class SpecError(InvalidSpecError):
+    """A document is not a CDI spec; ``problems`` holds everything that is wrong with it."""
+
+    def __init__(self, problems: Iterable[Problem]) -> None:
+        self.problems = tuple(problems)
+        lines = [str(problem) for problem in self.problems[:_SHOWN]]
+        if len(self.problems) > _SHOWN:
+            lines.append(f"and {len(self.problems) - _SHOWN} more")
+        super().__init__("not a CDI spec: " + "\n".join(lines))

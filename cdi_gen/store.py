@@ -1,0 +1,296 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Spec directories: what engines find in them, and how a spec gets into one safely.
+
+Reading answers what an engine would resolve, and why not more: which file defines a device, which
+files lose, which cancel each other out, which are not read at all. Writing replaces a file in one
+step, whatever happens meanwhile, and refuses where somebody other than root could change it later:
+who can write a spec can have root run a hook.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+
+from cdi_gen.cdi import wire
+from cdi_gen.cdi.model import Spec
+from cdi_gen.cdi.problem import Problem, SpecError
+from cdi_gen.errors import CdiGenError, InvalidSpecError, UnsafeError
+from cdi_gen.replacing import replace_file
+
+SPEC_DIRECTORIES = ("/etc/cdi", "/var/run/cdi")
+"""Where engines look by default; what the later directory defines wins."""
+
+READ_AS_ROOT = frozenset({"/etc/cdi", "/var/run/cdi", "/run/cdi"})
+"""Directories whose hooks a root engine runs: nobody but root may write to them."""
+
+_SUFFIXES = (".json", ".yaml")
+_OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
+_MOST_LINKS = 40
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpecFile:
+    """One file of a spec directory (or the directory, if that cannot be read)."""
+
+    path: str
+    spec: Spec | None
+    """None if engines ignore the file."""
+    problems: tuple[Problem, ...] = ()
+    """All that is wrong with it, also what engines let pass."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resolution:
+    """What a qualified device name comes to."""
+
+    name: str
+    file: SpecFile | None
+    """The file that defines it; None if the name is unresolvable because of a conflict."""
+    shadowed: tuple[SpecFile, ...] = ()
+    """Files of earlier directories that define it too, to no effect."""
+    conflicting: tuple[SpecFile, ...] = ()
+    """Files of one directory that both define it. Engines then resolve it to neither, even if a
+    later directory defines it as well."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Registry:
+    """Everything that engines find in the spec directories."""
+
+    directories: tuple[str, ...]
+    files: tuple[SpecFile, ...]
+    devices: tuple[Resolution, ...]
+    """By name."""
+
+    def find(self, name: str) -> Resolution | None:
+        """Return what ``vendor/class=device`` comes to; None if no file defines it."""
+        return next((device for device in self.devices if device.name == name), None)
+
+
+def read(directories: Sequence[str] = SPEC_DIRECTORIES) -> Registry:
+    """Read spec directories as an engine does; faults of single files are data, not errors."""
+    scanned = [tuple(_spec_files(directory)) for directory in directories]
+    definitions: dict[str, list[list[SpecFile]]] = {}
+    for priority, files in enumerate(scanned):
+        for file in files:
+            for name in _device_names(file.spec):
+                definitions.setdefault(name, [[] for _ in scanned])[priority].append(file)
+    return Registry(
+        directories=tuple(directories),
+        files=tuple(file for files in scanned for file in files),
+        devices=tuple(_resolution(name, definitions[name]) for name in sorted(definitions)),
+    )
+
+
+def _device_names(spec: Spec | None) -> tuple[str, ...]:
+    return tuple(f"{spec.kind}={device.name}" for device in spec.devices) if spec else ()
+
+
+def _resolution(name: str, definers: list[list[SpecFile]]) -> Resolution:
+    conflicting = tuple(file for files in definers if len(files) > 1 for file in files)
+    defining = [file for files in definers for file in files]
+    if conflicting:
+        others = tuple(file for file in defining if file not in conflicting)
+        return Resolution(name=name, file=None, shadowed=others, conflicting=conflicting)
+    return Resolution(name=name, file=defining[-1], shadowed=tuple(defining[:-1]))
+
+
+def _spec_files(directory: str) -> Iterator[SpecFile]:
+    try:
+        names = sorted(os.listdir(directory))
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        yield _unreadable(directory, error, "engines read neither this directory nor later ones")
+        return
+    for name in names:
+        path = os.path.join(directory, name)
+        if name.endswith(_SUFFIXES) and not os.path.isdir(path):
+            with suppress(FileNotFoundError):
+                yield _read_file(path)
+
+
+def _read_file(path: str) -> SpecFile:
+    from cdi_gen.cdi import validation  # noqa: PLC0415  only readers need to judge
+
+    try:
+        # Without O_NONBLOCK, opening a FIFO waits for a writer that may never come.
+        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                problem = Problem(path="", message="is not a regular file")
+                return SpecFile(path=path, spec=None, problems=(problem,))
+            text = file.read(wire.MAX_SIZE + 1)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        return _unreadable(path, error, "engines without root's rights ignore it")
+    try:
+        document = wire.parse(text)
+    except SpecError as error:
+        return SpecFile(path=path, spec=None, problems=error.problems)
+    problems = validation.check(document, with_schema=False)
+    ignored = any(problem.severity == "fatal" for problem in problems)
+    spec = None if ignored else wire.from_document(document)
+    return SpecFile(path=path, spec=spec, problems=problems)
+
+
+def _unreadable(path: str, error: OSError, consequence: str) -> SpecFile:
+    message = f"cannot be read: {error.strerror}"
+    problem = Problem(path="", message=message, consequence=consequence, severity="error")
+    return SpecFile(path=path, spec=None, problems=(problem,))
+
+
+def write(
+    text: str, path: str, *, spec: Spec, read_as_root: Collection[str] = READ_AS_ROOT
+) -> None:
+    """Make ``path`` a spec file with ``text``, as `write_text` does.
+
+    Args:
+        text: the text of ``spec``; it is read back and compared before it is put in place.
+        path: the file.
+        spec: what ``text`` has to mean.
+        read_as_root: see `write_text`.
+
+    Raises:
+        InvalidSpecError: ``text`` does not mean ``spec``.
+        UnsafeError: see `write_text`.
+        CdiGenError: the file system refuses.
+    """
+    _check_meaning(text, spec)
+    write_text(text, path, read_as_root=read_as_root)
+
+
+def write_text(text: str, path: str, *, read_as_root: Collection[str] = READ_AS_ROOT) -> None:
+    """Make ``path`` a file of mode 0644 with ``text``, in one step; make its directory if needed.
+
+    A symbolic link at ``path`` is replaced, not followed. Whatever fails, the file that was there
+    stays as it was, and nothing else is left behind.
+
+    Args:
+        text: what the file will hold, in UTF-8.
+        path: the file.
+        read_as_root: directories that only root (or, for an ordinary user, that user) may be able
+            to change, all the way from ``/``. Other directories are only refused to root, and only
+            if others can write to them and they have no sticky bit.
+
+    Raises:
+        UnsafeError: somebody else could change the file, or put another in its place.
+        CdiGenError: the file system refuses.
+    """
+    directory = os.path.dirname(path) or "."
+    try:
+        check_directory(directory, read_as_root)
+        _make_directory(directory)
+        check_directory(directory, read_as_root)
+        replace_file(path, text.encode())
+    except OSError as error:
+        raise CdiGenError(
+            f"cannot write {path}: {error.strerror}", hint=_HINTS.get(error.errno or 0)
+        ) from error
+
+
+_HINTS = {
+    errno.EACCES: "run it as root, or name another file with --output",
+    errno.EPERM: "run it as root, or name another file with --output",
+    errno.EROFS: "the file system is read-only: name another file with --output",
+    errno.ENOSPC: "the file system is full; what was there before is unchanged",
+    errno.EDQUOT: "your quota is used up; what was there before is unchanged",
+    errno.EISDIR: "there is a directory of this name",
+    errno.ENOTDIR: "a part of the path is not a directory",
+}
+
+
+def _check_meaning(text: str, spec: Spec) -> None:
+    """A last look at what root is about to trust, independent of who made the text."""
+    try:
+        meant = wire.load(text) == spec
+    except SpecError as error:
+        raise InvalidSpecError(f"not written, because it cannot be read back: {error}") from error
+    if not meant:
+        raise InvalidSpecError(
+            "not written, because it would be read back as another spec",
+            hint="this is a fault of cdi-gen: please report it with the output of "
+            "`cdi-gen inventory`",
+        )
+
+
+def _make_directory(directory: str) -> None:
+    """Make what is missing, mode 0755 whatever the umask: rootless engines have to read it."""
+    missing = []
+    while directory and not os.path.isdir(directory):
+        missing.append(directory)
+        directory = os.path.dirname(directory.rstrip("/"))
+    for path in reversed(missing):
+        with suppress(FileExistsError):
+            os.mkdir(path, 0o755)
+            os.chmod(path, 0o755)  # noqa: S103  meant: see above
+
+
+def check_directory(directory: str, read_as_root: Collection[str] = READ_AS_ROOT) -> None:
+    """Refuse a directory in which somebody else could replace what is written; see `write`.
+
+    What does not exist yet is not judged.
+
+    Raises:
+        UnsafeError: it is one, and why.
+    """
+    absolute = os.path.abspath(directory)
+    real = os.path.realpath(directory)
+    if {absolute, real} & {place for known in read_as_root for place in _spellings(known)}:
+        fault = next(_faults_along(absolute), None)
+    elif os.geteuid() == 0:
+        fault = _fault_of_directory(real, os.stat(real)) if os.path.isdir(real) else None
+    else:
+        fault = None
+    if fault:
+        raise UnsafeError(
+            f"not writing to {directory}: {fault}",
+            hint="a spec says what root runs when a container starts, so only root may be able to "
+            "change it: correct owner and mode (root:root 0755), or name another file",
+        )
+
+
+def _spellings(directory: str) -> tuple[str, str]:
+    return directory, os.path.realpath(directory)
+
+
+def _fault_of_directory(path: str, status: os.stat_result) -> str | None:
+    if status.st_mode & _OTHERS_WRITE and not status.st_mode & stat.S_ISVTX:
+        return f"{path} can be written to by others (mode {stat.S_IMODE(status.st_mode):04o})"
+    return None
+
+
+def _faults_along(path: str) -> Iterator[str]:
+    """Walk from ``/`` to ``path``, through every link, and say who else could turn us aside."""
+    trusted = {0, os.geteuid()}
+    place, left, links = "/", _parts(path), 0
+    while True:
+        status = os.lstat(place)
+        if status.st_uid not in trusted:
+            yield f"{place} belongs to uid {status.st_uid}"
+        if stat.S_ISLNK(status.st_mode):
+            links += 1
+            if links > _MOST_LINKS:
+                raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), place)
+            target = os.readlink(place)
+            left = _parts(target) + left
+            place = "/" if target.startswith("/") else os.path.dirname(place)
+        elif fault := _fault_of_directory(place, status):
+            yield fault
+        elif not left and status.st_mode & _OTHERS_WRITE:
+            # Sticky: ours could not be replaced, but others could put specs beside it.
+            yield f"others can put files into {place} (mode {stat.S_IMODE(status.st_mode):04o})"
+        if not left:
+            return
+        place = os.path.normpath(os.path.join(place, left.pop(0)))
+        if not os.path.lexists(place):
+            return
+
+
+def _parts(path: str) -> list[str]:
+    return [part for part in path.split("/") if part not in {"", "."}]

@@ -1,0 +1,36 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What every test may use: the fake hosts, their inventories, and ``--update-golden``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from cdi_gen.inventory import Inventory
+from tests.fakehost.hosts import FakeHost
+from tests.host.looking import look_at
+
+pytest_plugins = ["tests.fakehost.fixtures", "tests.lab.fixtures"]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--update-golden",
+        action="store_true",
+        help="write specs/golden/ anew instead of comparing with it",
+    )
+
+
+@pytest.fixture(scope="session")
+def look(host: Callable[[str], FakeHost]) -> Callable[..., Inventory]:
+    """Give the inventory of a named fake host; looked at once a session."""
+    known: dict[object, Inventory] = {}
+
+    def looked(name: str, **where: str | tuple[str, ...]) -> Inventory:
+        key = (name, *sorted(where.items()))
+        if key not in known:
+            known[key] = look_at(host(name), **where)
+        return known[key]
+
+    return looked
