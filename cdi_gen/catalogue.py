@@ -76,6 +76,8 @@ class Catalogue(NamedTuple):
     """Capabilities by a library's name up to ``.so``."""
     unversioned: frozenset[str]
     """Libraries whose file name does not end in the driver's version."""
+    plain: frozenset[str]
+    """Libraries that programs also open by the name without any number, ``libcuda.so``."""
     links: tuple[LinkRule, ...]
     files: tuple[FileEntry, ...]
     directories: dict[str, tuple[str, ...]]
@@ -134,6 +136,7 @@ def catalogue() -> Catalogue:
         unversioned=frozenset(
             item["name"] for item in data["libraries"] if item.get("unversioned")
         ),
+        plain=frozenset(item["name"] for item in data["libraries"] if item.get("plain")),
         links=tuple(
             LinkRule(library=item["library"], target=item["target"], link=item["link"])
             for item in data["links"]

@@ -76,6 +76,4 @@ def _read(path: str) -> bytes:
 
 def _compile(target: str, python: str) -> None:
     """Byte-compile for this Python: the hook itself never writes, and would compile each time."""
-    subprocess.run(
-        [python, "-I", "-S", "-m", "compileall", "-q", target], check=False
-    )
+    subprocess.run([python, "-I", "-S", "-m", "compileall", "-q", target], check=False)

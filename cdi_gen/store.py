@@ -16,6 +16,7 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
+from cdi_gen import ownership
 from cdi_gen.cdi import wire
 from cdi_gen.cdi.model import Spec
 from cdi_gen.cdi.problem import Problem, SpecError
@@ -29,8 +30,6 @@ READ_AS_ROOT = frozenset({"/etc/cdi", "/var/run/cdi", "/run/cdi"})
 """Directories whose hooks a root engine runs: nobody but root may write to them."""
 
 _SUFFIXES = (".json", ".yaml")
-_OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
-_MOST_LINKS = 40
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -242,9 +241,9 @@ def check_directory(directory: str, read_as_root: Collection[str] = READ_AS_ROOT
     absolute = os.path.abspath(directory)
     real = os.path.realpath(directory)
     if {absolute, real} & {place for known in read_as_root for place in _spellings(known)}:
-        fault = next(_faults_along(absolute), None)
-    elif os.geteuid() == 0:
-        fault = _fault_of_directory(real, os.stat(real)) if os.path.isdir(real) else None
+        fault = ownership.fault(absolute, trusted={0, os.geteuid()})
+    elif os.geteuid() == 0 and os.path.isdir(real):
+        fault = _open_to_others(real)
     else:
         fault = None
     if fault:
@@ -259,38 +258,8 @@ def _spellings(directory: str) -> tuple[str, str]:
     return directory, os.path.realpath(directory)
 
 
-def _fault_of_directory(path: str, status: os.stat_result) -> str | None:
-    if status.st_mode & _OTHERS_WRITE and not status.st_mode & stat.S_ISVTX:
-        return f"{path} can be written to by others (mode {stat.S_IMODE(status.st_mode):04o})"
+def _open_to_others(directory: str) -> str | None:
+    mode = stat.S_IMODE(os.stat(directory).st_mode)
+    if mode & (stat.S_IWGRP | stat.S_IWOTH) and not mode & stat.S_ISVTX:
+        return f"{directory} can be written to by others (mode {mode:04o})"
     return None
-
-
-def _faults_along(path: str) -> Iterator[str]:
-    """Walk from ``/`` to ``path``, through every link, and say who else could turn us aside."""
-    trusted = {0, os.geteuid()}
-    place, left, links = "/", _parts(path), 0
-    while True:
-        status = os.lstat(place)
-        if status.st_uid not in trusted:
-            yield f"{place} belongs to uid {status.st_uid}"
-        if stat.S_ISLNK(status.st_mode):
-            links += 1
-            if links > _MOST_LINKS:
-                raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), place)
-            target = os.readlink(place)
-            left = _parts(target) + left
-            place = "/" if target.startswith("/") else os.path.dirname(place)
-        elif fault := _fault_of_directory(place, status):
-            yield fault
-        elif not left and status.st_mode & _OTHERS_WRITE:
-            # Sticky: ours could not be replaced, but others could put specs beside it.
-            yield f"others can put files into {place} (mode {stat.S_IMODE(status.st_mode):04o})"
-        if not left:
-            return
-        place = os.path.normpath(os.path.join(place, left.pop(0)))
-        if not os.path.lexists(place):
-            return
-
-
-def _parts(path: str) -> list[str]:
-    return [part for part in path.split("/") if part not in {"", "."}]

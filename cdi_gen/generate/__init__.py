@@ -14,7 +14,7 @@ from cdi_gen.catalogue import Catalogue, catalogue
 from cdi_gen.cdi import names, versions
 from cdi_gen.cdi.model import ContainerEdits, Device, Hook, Mount, Spec
 from cdi_gen.errors import CdiGenError, NoDriverError, UnsafeError, UsageError
-from cdi_gen.generate import driver
+from cdi_gen.generate import driver, soundness
 from cdi_gen.generate.devices import EMPTY, DeviceEdits
 from cdi_gen.generate.hooks import hooks
 from cdi_gen.generate.naming import gpu_name, mig_name
@@ -36,8 +36,10 @@ def generate(inventory: Inventory, options: Options = DEFAULTS) -> Spec:
         NoDriverError: the host has no GPU.
         UnsafeError: somebody other than root could change the hook program.
         UsageError: a device or capability that was asked for is not there.
-        CdiGenError: the driver is split, or the engine can not take such a spec.
+        CdiGenError: the driver is split, the inventory can be no host's, or the engine can not
+            take such a spec.
     """
+    soundness.require(inventory)
     _require_whole_driver(inventory)
     known = catalogue()
     wanted = known.select(options.capabilities)
@@ -64,6 +66,7 @@ def generate_capabilities(inventory: Inventory, options: Options) -> Spec:
     They carry files and control nodes; links and the loader's cache are the GPU spec's matter,
     whose one hook serves whatever was composed.
     """
+    soundness.require(inventory)
     _require_whole_driver(inventory)
     known = catalogue()
     hooked = _hook(inventory, options) is not None
@@ -76,6 +79,8 @@ def generate_capabilities(inventory: Inventory, options: Options) -> Spec:
         )
         if selection.libraries or found.mounts:
             devices.append(Device(name=capability.name, container_edits=found))
+    if not devices:
+        raise NoDriverError("the inventory has no file of the driver")
     spec = Spec(cdi_version="", kind=_kind(options.vendor, options.class_), devices=tuple(devices))
     return _versioned(spec, options)
 
@@ -164,7 +169,22 @@ def _devices(inventory: Inventory, options: Options, edits: DeviceEdits) -> tupl
             together |= found
         devices.append(Device(name=ALL, container_edits=_sorted_nodes(together)))
         devices.append(Device(name=NONE, container_edits=EMPTY))
+    _require_distinct(devices, options)
     return tuple(devices)
+
+
+def _require_distinct(devices: list[Device], options: Options) -> None:
+    """Refuse a spec that engines would refuse: without a device, or with two of one name."""
+    if not devices:
+        raise UsageError(
+            f"no device has a name by {' or '.join(options.names) or 'no strategy'}",
+            hint="name them by index: --device-name-strategy index",
+        )
+    seen = set()
+    for device in devices:
+        if device.name in seen:
+            raise CdiGenError(f"the inventory has two devices that are called {device.name}")
+        seen.add(device.name)
 
 
 def _units(inventory: Inventory, edits: DeviceEdits) -> list[tuple[dict[str, str], ContainerEdits]]:
@@ -220,6 +240,12 @@ def _sorted_nodes(edits: ContainerEdits) -> ContainerEdits:
 
 
 def _kind(vendor: str, class_: str) -> str:
+    for part in (vendor, class_):
+        if len(part) == 1:
+            raise UsageError(
+                f"the kind {vendor}/{class_} has a vendor or a class of a single letter",
+                hint="engines with a CDI library before 1.1.0 crash over such a file",
+            )
     try:
         return f"{names.check_vendor(vendor)}/{names.check_class(class_)}"
     except names.BadNameError as error:

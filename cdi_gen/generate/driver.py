@@ -177,8 +177,8 @@ def _places_without_hook(
     subdirectory = base_name(parent(library.path))
     directories: Iterable[str] = LOADER_DIRECTORIES[32 if library.bits == 32 else 64]
     public = MODULE_DIRECTORIES.get(architecture, ("/usr/lib64",))
-    names = _names_without_hook(library)
     rules = [each for each in catalogue.links if each.library == stem(library)]
+    names = _names_without_hook(library, catalogue)
     names |= {each.link for each in rules if "/" not in each.link}
     for directory in directories:
         yield from (join(directory, name) for name in sorted(names))
@@ -193,13 +193,11 @@ def _places_without_hook(
             yield from (join(directory, rule.link) for directory in public)
 
 
-def _names_without_hook(library: Library) -> set[str]:
+def _names_without_hook(library: Library, catalogue: Catalogue) -> set[str]:
     """The names by which programs open a library; each is a mount, and each mount costs 0.15 ms.
 
-    That is the SONAME, and for a library with an interface number in it (``libcuda.so.1``) the
-    plain name, which programs give to dlopen too. Nobody opens it by the driver's version, unless
-    that is the SONAME; and then the plain name is a packager's whim.
+    That is the SONAME, and for some the plain name. Other links on a host are its packager's; and
+    nobody opens a library by the driver's version, unless that is the SONAME.
     """
-    if library.soname == base_name(library.path):
-        return {library.soname}
-    return {library.soname, *(each for each in library.links if each.endswith(".so"))}
+    plain = {f"{stem(library)}.so"} if stem(library) in catalogue.plain else set()
+    return {library.soname} | plain

@@ -47,7 +47,7 @@ def read(path: str) -> SharedLibrary:
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     try:
         return _read(descriptor)
-    except struct.error as error:
+    except (struct.error, OverflowError) as error:  # an offset beyond what a file can have
         raise ElfError("truncated") from error
     finally:
         os.close(descriptor)
@@ -72,7 +72,7 @@ def _read(descriptor: int) -> SharedLibrary:
             *struct.unpack_from("<I", header, 28),
             *struct.unpack_from("<HH", header, 42),
         )
-    if not 0 < count <= MAX_PROGRAM_HEADERS:
+    if not size or not 0 < count <= MAX_PROGRAM_HEADERS:
         raise ElfError("without program headers")
     loads, dynamic = _segments(os.pread(descriptor, size * count, table), bits, size, count)
     if dynamic is None:

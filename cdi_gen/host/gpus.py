@@ -6,8 +6,10 @@ One that can not be used is skipped and reported; the others are not affected.
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
+from cdi_gen import ownership
 from cdi_gen.host import proc
 from cdi_gen.host.devices import DeviceNodes
 from cdi_gen.host.roots import Root
@@ -71,6 +73,8 @@ class GpuSearch:
             return {}, "libnvidia-ml is not installed"
         from cdi_gen.host import nvml  # noqa: PLC0415 - most hosts never need it
 
+        if os.geteuid() == 0 and (reason := ownership.fault(self._nvml_library)):
+            return {}, f"root does not load {self._nvml_library}: {reason}"
         try:
             return nvml.ask(self._nvml_library, addresses), None
         except nvml.NvmlUnavailable as error:

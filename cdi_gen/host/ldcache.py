@@ -16,6 +16,9 @@ _HEADER = struct.Struct("<20sII20x")
 _ENTRY = struct.Struct("<iIIIQ")
 _OLD_ENTRY_SIZE = 12
 MAX_ENTRIES = 1_000_000
+MAX_NAME_BYTES = 4096
+MAX_TEXT_BYTES = 64 << 20
+"""Of all names together: entries may share bytes, so a small file can stand for gigabytes."""
 
 
 class LdCacheError(Exception):
@@ -38,9 +41,14 @@ def parse(data: bytes) -> dict[str, tuple[str, ...]]:
     if count > MAX_ENTRIES or table + count * _ENTRY.size > len(data):
         raise LdCacheError("truncated table")
     paths: dict[str, list[str]] = {}
+    size = 0
     for at in range(table, table + count * _ENTRY.size, _ENTRY.size):
         _, key, value, _, _ = _ENTRY.unpack_from(data, at)
-        paths.setdefault(_string(data, start + key), []).append(_string(data, start + value))
+        name, path = _string(data, start + key), _string(data, start + value)
+        size += len(name) + len(path)
+        if size > MAX_TEXT_BYTES:
+            raise LdCacheError("more text than any loader cache has")
+        paths.setdefault(name, []).append(path)
     return {name: tuple(found) for name, found in paths.items()}
 
 
@@ -55,7 +63,7 @@ def _start(data: bytes) -> int:
 
 
 def _string(data: bytes, at: int) -> str:
-    end = data.find(b"\0", at)
-    if at >= len(data) or end < 0:
-        raise LdCacheError("a name lies outside the file")
+    end = data.find(b"\0", at, at + MAX_NAME_BYTES)
+    if end < 0:
+        raise LdCacheError("a name lies outside the file, or has no end")
     return data[at:end].decode("ascii", errors="surrogateescape")
