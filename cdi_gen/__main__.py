@@ -15,11 +15,29 @@ def main() -> None:
     the way, and to take the interpreter apart at the end, would cost a fifth of that.
     """
     gc.disable()
-    from cdi_gen.cli import run  # noqa: PLC0415 - importing this module costs nothing
+    if None in (sys.stdin, sys.stdout, sys.stderr):
+        _reopen_closed_streams()
+    try:
+        from cdi_gen.cli import run  # noqa: PLC0415 - importing this module costs nothing
 
-    code = run(sys.argv[1:])
-    sys.stderr.flush()
+        code = run(sys.argv[1:])
+    except KeyboardInterrupt:  # before or after the command itself
+        os.write(2, b"cdi-gen: error: interrupted\n")
+        code = 130
     os._exit(code)  # standard output was flushed where a failure could still be told
+
+
+def _reopen_closed_streams() -> None:
+    """Where the caller closed a stream, reading finds nothing and writing fails as it should.
+
+    Otherwise the next file to be opened would get its number, and a library's complaints.
+    """
+    while (descriptor := os.open(os.devnull, os.O_RDONLY)) <= 2:
+        pass
+    os.close(descriptor)
+    sys.stdin = sys.stdin or open(0, closefd=False)  # noqa: SIM115 - for the whole run
+    sys.stdout = sys.stdout or open(1, "w", closefd=False)  # noqa: SIM115
+    sys.stderr = sys.stderr or open(2, "w", closefd=False)  # noqa: SIM115
 
 
 if __name__ == "__main__":

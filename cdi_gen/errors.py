@@ -57,3 +57,9 @@ class UnsafeError(CdiGenError):
     """Doing it would let somebody other than root decide what root runs."""
 
     exit_code = ExitCode.UNSAFE
+
+
+class InterruptedByUserError(CdiGenError):
+    """Ctrl-C."""
+
+    exit_code = ExitCode.INTERRUPTED

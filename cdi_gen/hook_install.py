@@ -7,6 +7,7 @@ decide what engines run.
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 
@@ -14,7 +15,7 @@ from cdi_gen.errors import CdiGenError, UnsafeError
 from cdi_gen.host import hook_program
 from cdi_gen.host.roots import Root
 from cdi_gen.paths import join
-from cdi_gen.replacing import replace_file
+from cdi_gen.replacing import make_directory, replace_file
 
 PYTHON = "/usr/bin/python3"
 """The distribution's: root's own, and at the same path after an upgrade."""
@@ -37,8 +38,12 @@ def install(prefix: str = "/usr/local", *, root: str = "/", python: str = PYTHON
     package = os.path.dirname(os.path.abspath(cdi_hook.__file__))
     directory = join(prefix, "libexec", "cdi-gen")
     target = join(root, directory)
+    if not os.access(python, os.X_OK):
+        raise CdiGenError(
+            f"{python}: there is no such program", hint="name root's Python with: --python FILE"
+        )
     try:
-        os.makedirs(join(target, "cdi_hook"), mode=0o755, exist_ok=True)
+        make_directory(join(target, "cdi_hook"))
         for name in sorted(os.listdir(package)):
             if name.endswith(".py"):
                 data = _read(join(package, name))
@@ -48,10 +53,12 @@ def install(prefix: str = "/usr/local", *, root: str = "/", python: str = PYTHON
             raise CdiGenError(f"{_launcher(package)} does not start an isolated interpreter")
         launcher = f"#!{python} -IS\n".encode() + rest
         replace_file(join(target, hook_program.NAME), launcher, mode=0o755)
-        _compile(target, python)
+        _compile(target, python, directory)
     except OSError as error:
+        denied = error.errno in (errno.EACCES, errno.EPERM)
         raise CdiGenError(
-            f"{error.filename or target}: {error.strerror}", hint="run it as root"
+            f"cannot install to {target}: {error.filename or ''}: {error.strerror}",
+            hint="run it as root, or name a build root with: --root DIR" if denied else None,
         ) from error
     path = join(directory, hook_program.NAME)
     if root != "/":
@@ -74,6 +81,15 @@ def _read(path: str) -> bytes:
         return file.read()
 
 
-def _compile(target: str, python: str) -> None:
-    """Byte-compile for this Python: the hook itself never writes, and would compile each time."""
-    subprocess.run([python, "-I", "-S", "-m", "compileall", "-q", target], check=False)
+def _compile(target: str, python: str, directory: str) -> None:
+    """Byte-compile for this Python: the hook itself never writes, and would compile each time.
+
+    Args:
+        target: the directory with the program.
+        python: the interpreter.
+        directory: what ``target`` will be called, without the build root.
+    """
+    names = ["-s", target, "-p", directory]
+    subprocess.run(
+        [python, "-I", "-S", "-m", "compileall", "-q", *names, target], check=False, umask=0o022
+    )

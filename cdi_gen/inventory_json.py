@@ -42,7 +42,9 @@ def load(text: str) -> Inventory:
         )
     try:
         document = json.loads(text, parse_constant=_no_constant)
-    except (ValueError, RecursionError) as error:
+    except RecursionError as error:
+        raise InventoryError("the inventory is nested far too deep to be one") from error
+    except ValueError as error:
         raise InventoryError(
             f"the inventory is not valid JSON: {error}",
             hint="was the file cut short? make it again with: cdi-gen inventory",

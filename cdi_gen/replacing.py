@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Writing a file whole or not at all."""
+"""Writing a file whole or not at all, and directories that all can read."""
 
 from __future__ import annotations
 
@@ -32,6 +32,22 @@ def replace_file(path: str, data: bytes, *, mode: int = 0o644) -> None:
         raise
     finally:
         os.close(parent)
+
+
+def make_directory(path: str) -> None:
+    """Make ``path`` and what is missing above it, mode 0755 whatever the umask.
+
+    Raises:
+        OSError: the file system refuses.
+    """
+    missing = []
+    while path and not os.path.isdir(path):
+        missing.append(path)
+        path = os.path.dirname(path.rstrip("/"))
+    for each in reversed(missing):
+        with suppress(FileExistsError):
+            os.mkdir(each, 0o755)
+            os.chmod(each, 0o755)  # noqa: S103 - meant: whoever starts a container reads what is in it
 
 
 def _write_new(name: str, data: bytes, mode: int, parent: int) -> None:

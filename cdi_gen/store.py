@@ -21,7 +21,7 @@ from cdi_gen.cdi import wire
 from cdi_gen.cdi.model import Spec
 from cdi_gen.cdi.problem import Problem, SpecError
 from cdi_gen.errors import CdiGenError, InvalidSpecError, UnsafeError
-from cdi_gen.replacing import replace_file
+from cdi_gen.replacing import make_directory, replace_file
 
 SPEC_DIRECTORIES = ("/etc/cdi", "/var/run/cdi")
 """Where engines look by default; what the later directory defines wins."""
@@ -181,10 +181,13 @@ def write_text(text: str, path: str, *, read_as_root: Collection[str] = READ_AS_
         UnsafeError: somebody else could change the file, or put another in its place.
         CdiGenError: the file system refuses.
     """
-    directory = os.path.dirname(path) or "."
+    directory, name = os.path.split(path)
+    if not name:
+        raise CdiGenError(f"cannot write {path}: it ends in /, so it names a directory")
+    directory = directory or "."
     try:
         check_directory(directory, read_as_root)
-        _make_directory(directory)
+        make_directory(directory)
         check_directory(directory, read_as_root)
         replace_file(path, text.encode())
     except OSError as error:
@@ -201,6 +204,10 @@ _HINTS = {
     errno.EDQUOT: "your quota is used up; what was there before is unchanged",
     errno.EISDIR: "there is a directory of this name",
     errno.ENOTDIR: "a part of the path is not a directory",
+    errno.ENOENT: "this file system takes no files of ours, or the directory was removed meanwhile",
+    errno.EFBIG: "it is larger than this process may write (ulimit -f)",
+    errno.EMFILE: "this process may not open more files (ulimit -n)",
+    errno.ENAMETOOLONG: "a part of the path is too long for this file system",
 }
 
 
@@ -216,18 +223,6 @@ def _check_meaning(text: str, spec: Spec) -> None:
             hint="this is a fault of cdi-gen: please report it with the output of "
             "`cdi-gen inventory`",
         )
-
-
-def _make_directory(directory: str) -> None:
-    """Make what is missing, mode 0755 whatever the umask: rootless engines have to read it."""
-    missing = []
-    while directory and not os.path.isdir(directory):
-        missing.append(directory)
-        directory = os.path.dirname(directory.rstrip("/"))
-    for path in reversed(missing):
-        with suppress(FileExistsError):
-            os.mkdir(path, 0o755)
-            os.chmod(path, 0o755)  # noqa: S103  meant: see above
 
 
 def check_directory(directory: str, read_as_root: Collection[str] = READ_AS_ROOT) -> None:

@@ -6,15 +6,18 @@ A command's module is imported when that command runs, so that none pays for the
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from importlib import import_module
+from typing import Any
 
 import click
 
 from cdi_gen import __version__
 from cdi_gen.cli import talk
-from cdi_gen.errors import CdiGenError, ExitCode
+from cdi_gen.cli.output import redirected_to_spec
+from cdi_gen.errors import CdiGenError, ExitCode, InterruptedByUserError
 
 COMMANDS = {
     "generate": "Write the CDI spec of this host's GPUs.",
@@ -32,21 +35,42 @@ class Commands(click.Group):
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
         """Names in the order of the table."""
-        return list(COMMANDS)
+        return [*COMMANDS]  # the module cdi_gen.cli.list takes the name of the built-in
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
-        """The command; ``cdi`` is this group again, as in ``nvidia-ctk cdi generate``."""
+        """The command; ``cdi`` is a group of the same, as in ``nvidia-ctk cdi generate``."""
         if cmd_name == "cdi":
-            return main
+            return CDI
         if cmd_name not in COMMANDS:
             return None
         command: click.Command = import_module(f"cdi_gen.cli.{cmd_name}").command
         return command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """As click does, but a mistyped name gets a suggestion."""
+        known = (*COMMANDS, "cdi")
+        if ctx.resilient_parsing or args[0] in known or args[0].startswith("-"):
+            return super().resolve_command(ctx, args)
+        from difflib import get_close_matches  # noqa: PLC0415
+
+        close = get_close_matches(args[0], COMMANDS, n=1)
+        suggestion = f"; did you mean {close[0]}?" if close else ""
+        raise click.UsageError(f"there is no command {args[0]!r}{suggestion}", ctx)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """As click does, but Ctrl-C is an error like others: click would print an empty line."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as error:
+            message = "interrupted; no file was left half-written"
+            raise InterruptedByUserError(message) from error
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         """The list of commands, without importing them."""
         with formatter.section("Commands"):
-            formatter.write_dl(list(COMMANDS.items()))
+            formatter.write_dl([*COMMANDS.items()])
 
 
 @click.command(
@@ -62,7 +86,7 @@ class Commands(click.Group):
     "--debug",
     is_flag=True,
     envvar="NVIDIA_CTK_DEBUG",
-    help="Print what was found missing, and tracebacks of our own faults.",
+    help="Print also why something was found missing.",
 )
 @click.option(
     "--log-format",
@@ -83,36 +107,48 @@ def main(*, quiet: bool, debug: bool, log_format: str) -> None:
     talk.configure(quiet=quiet, debug=debug, json_lines=log_format == "json")
 
 
+CDI = Commands("cdi", help="The same commands again, as in `nvidia-ctk cdi generate`.")
+
+
 def run(arguments: list[str]) -> int:
     """Run a command line; every foreseeable fault ends in one line and its exit code."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # JSON is UTF-8 whatever the locale; a path of the host goes out as the bytes it is.
+        sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape")
     try:
         code = main.main(arguments, prog_name="cdi-gen", standalone_mode=False)
         sys.stdout.flush()
     except CdiGenError as error:
-        talk.error(error.message, hint=error.hint)
-        return error.exit_code
+        return _failed(error.message, error.hint, error.exit_code)
     except click.exceptions.NoArgsIsHelpError as error:
-        click.echo(error.format_message())
+        click.echo(error.format_message(), err=True)
         return ExitCode.USAGE
     except click.UsageError as error:
         where = error.ctx.command_path if error.ctx else "cdi-gen"
-        talk.error(error.format_message().rstrip("."), hint=f"see: {where} --help")
-        return ExitCode.USAGE
+        message = error.format_message().rstrip(".")
+        return _failed(message, f"see: {where} --help", ExitCode.USAGE)
     except click.ClickException as error:
-        talk.error(error.format_message())
-        return error.exit_code
-    except (KeyboardInterrupt, click.Abort):
-        talk.error("interrupted; nothing was changed")
-        return ExitCode.INTERRUPTED
+        return _failed(error.format_message(), None, error.exit_code)
+    except click.Abort:
+        return _failed("interrupted", None, ExitCode.INTERRUPTED)
     except BrokenPipeError:
         _close_stdout()
         return ExitCode.ERROR
     except OSError as error:
         _close_stdout()
-        where = f"{error.filename}: " if error.filename else ""
-        talk.error(f"{where}{error.strerror or error}")
-        return ExitCode.ERROR
+        reason = error.strerror or str(error)
+        return _failed(f"{error.filename or 'standard output'}: {reason}", None, ExitCode.ERROR)
     return code if isinstance(code, int) else ExitCode.OK
+
+
+def _failed(message: str, hint: str | None, code: int) -> int:
+    """Say what failed; and that the shell has emptied the file to which the data was to go."""
+    emptied = redirected_to_spec()
+    if emptied:
+        repair = f"the shell has emptied {emptied}; with -o the old file stays if something fails"
+        hint = f"{hint}; {repair}" if hint else repair
+    talk.error(message, hint=hint)
+    return code
 
 
 def _close_stdout() -> None:

@@ -10,8 +10,8 @@ import click
 from cdi_gen.cdi.model import Spec
 from cdi_gen.cdi.wire import dump
 from cdi_gen.cli import talk
-from cdi_gen.cli.output import print_data, redirected_to_spec
-from cdi_gen.cli.where import DIRECTORY, TEXT, inventory_from, looking
+from cdi_gen.cli.output import print_data
+from cdi_gen.cli.where import INVENTORY, PROGRAM, TEXT, inventory_from, looking
 from cdi_gen.errors import CdiGenError, ExitCode, UsageError
 from cdi_gen.generate import DEFAULTS, generate, generate_capabilities
 from cdi_gen.generate.options import ALL, HOOKS, OURS, STRATEGIES, Options
@@ -39,12 +39,7 @@ FEATURE_FLAGS = ("no-additional-gids-for-device-nodes", "disable-nvsandboxutils"
     envvar="NVIDIA_CTK_CDI_GENERATE_OUTPUT_FORMAT",
     help="[default: by the file's extension, else json]",
 )
-@click.option(
-    "--inventory",
-    "inventory_path",
-    metavar="FILE",
-    help="Use this inventory (-: standard input) and do not look at the host.",
-)
+@INVENTORY
 @click.option(
     "--capabilities",
     metavar="LIST",
@@ -57,7 +52,8 @@ FEATURE_FLAGS = ("no-additional-gids-for-device-nodes", "disable-nvsandboxutils"
     "--for",
     "consumer",
     metavar="ENGINE[@VERSION]",
-    help="Write for one engine what that engine takes: podman@4.9, docker, containerd …",
+    help="Write for one engine what that engine takes: podman@4.9, docker, containerd …  "
+    "[default: what every engine takes]",
 )
 @click.option(
     "--hooks",
@@ -118,7 +114,7 @@ FEATURE_FLAGS = ("no-additional-gids-for-device-nodes", "disable-nvsandboxutils"
     multiple=True,
     type=TEXT,
     envvar="NVIDIA_CTK_CDI_GENERATE_DISABLED_HOOKS",
-    help="Leave out one step of the hook, or all.",
+    help="Leave out one step of the hook, or all.  [default: none]",
 )
 @click.option(
     "--enable-hook",
@@ -127,11 +123,11 @@ FEATURE_FLAGS = ("no-additional-gids-for-device-nodes", "disable-nvsandboxutils"
     multiple=True,
     type=TEXT,
     envvar="NVIDIA_CTK_CDI_GENERATE_ENABLED_HOOKS",
-    help="Keep a step that --disable-hook leaves out.",
+    help="Keep a step that --disable-hook leaves out.  [default: none]",
 )
 @click.option(
     "--ldconfig-path",
-    type=DIRECTORY,
+    type=PROGRAM,
     envvar="NVIDIA_CTK_CDI_GENERATE_LDCONFIG_PATH",
     help="The host's ldconfig, for the hook.  [default: the hook finds it]",
 )
@@ -176,22 +172,18 @@ def command(
     }
     capability_devices = _mode(mode) == "cap"
     options = _options(choices, capability_devices=capability_devices)
-    try:
-        inventory = inventory_from(inventory_path, hook_path=hook_path, **where)
-        if explain:
-            from cdi_gen.generate.explain import table  # noqa: PLC0415
+    inventory = inventory_from(inventory_path, hook_path=hook_path, **where)
+    if explain:
+        from cdi_gen.generate.explain import table  # noqa: PLC0415
 
-            print_data(table(inventory, options))
-            return ExitCode.OK
-        make = generate_capabilities if capability_devices else generate
-        spec = make(inventory, options)
-        text = dump(spec, "yaml" if _is_yaml(output, text_format) else "json")
-        _deliver(text, spec, output, dry_run=dry_run)
-    except CdiGenError as error:
-        emptied = redirected_to_spec()
-        if emptied and not error.hint:
-            error.hint = f"the shell has emptied {emptied} already; use: -o {emptied}"
-        raise
+        print_data(table(inventory, options))
+        return ExitCode.OK
+    make = generate_capabilities if capability_devices else generate
+    spec = make(inventory, options)
+    if output in ("", "-"):
+        output = None
+    text = dump(spec, "yaml" if _is_yaml(output, text_format) else "json")
+    _deliver(text, spec, output, dry_run=dry_run)
     _report(inventory, spec, output, options, dry_run=dry_run)
     return ExitCode.PARTIAL if inventory.skipped else ExitCode.OK
 
@@ -218,7 +210,9 @@ def _options(choices: dict[str, Any], *, capability_devices: bool) -> Options:
         if hook not in (*HOOKS, ALL):
             raise UsageError(f"unknown hook: {hook}", hint=f"known: {', '.join(HOOKS)}, all")
     if ALL in choices["enabled_hooks"]:
-        raise UsageError("--enable-hook all: name the hooks to enable", hint=", ".join(OURS))
+        raise UsageError(
+            "--enable-hook all: name the hooks to enable", hint=f"known: {', '.join(OURS)}"
+        )
     consumer = choices["consumer"]
     newest, groups = None, False
     if consumer:
@@ -259,18 +253,16 @@ def _is_yaml(output: str | None, text_format: str | None) -> bool:
 
 
 def _deliver(text: str, spec: Spec, output: str | None, *, dry_run: bool) -> None:
-    if output in (None, "-") and not dry_run:
-        print_data(text)
-        return
-    path = None if output in (None, "-") else output
-    if path and not path.endswith((".json", ".yaml")):
-        talk.warning(f"engines read .json and .yaml files only, not {path}")
+    if output and not output.endswith((".json", ".yaml")):
+        talk.warning(f"engines read .json and .yaml files only, not {output}")
     if dry_run:
-        print_data(_difference(path, text))
-    elif path:
+        print_data(_difference(output, text))
+    elif output:
         from cdi_gen import store  # noqa: PLC0415
 
-        store.write(text, path, spec=spec)
+        store.write(text, output, spec=spec)
+    else:
+        print_data(text)
 
 
 def _difference(path: str | None, text: str) -> str:
@@ -301,8 +293,8 @@ def _report(
     devices = ", ".join(f"{n} {what}{'s' if n != 1 else ''}" for n, what in counts if n) or "no GPU"
     processes = len(spec.container_edits.hooks)
     hooks = {0: "no hook", 1: "one hook"}.get(processes, f"{processes} hooks")
-    place = f" in {output}" if output not in (None, "-") else ""
-    done = "would be " if dry_run else ""
+    place = f" in {output}" if output else ""
+    done = "dry run, nothing written: " if dry_run else ""
     talk.note(
         f"{done}{spec.kind}{place}: {devices}, driver {inventory.driver.version}, "
         f"CDI {spec.cdi_version}, {hooks}"

@@ -6,7 +6,7 @@ from __future__ import annotations
 import click
 
 from cdi_gen.cli import talk
-from cdi_gen.cli.where import DIRECTORY
+from cdi_gen.cli.where import DIRECTORY, PROGRAM
 
 
 @click.group("hook")
@@ -14,14 +14,20 @@ def command() -> None:
     """Install the program that engines run when a container starts."""
 
 
-@command.command("install")
-@click.option("--prefix", type=DIRECTORY, default="/usr/local", show_default=True)
+@command.command("install", short_help="Copy the hook program to PREFIX/libexec/cdi-gen.")
+@click.option(
+    "--prefix",
+    type=DIRECTORY,
+    default="/usr/local",
+    show_default=True,
+    help="Where the installation goes.",
+)
 @click.option(
     "--root", type=DIRECTORY, default="/", show_default=True, help="Build root of a package."
 )
 @click.option(
     "--python",
-    type=DIRECTORY,
+    type=PROGRAM,
     default="/usr/bin/python3",
     show_default=True,
     help="The interpreter it runs under: root's own.",

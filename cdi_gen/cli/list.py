@@ -5,18 +5,21 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from cdi_gen.cli import talk
 from cdi_gen.cli.output import print_data
-from cdi_gen.cli.where import DIRECTORY, TEXT, inventory_from, looking
+from cdi_gen.cli.where import DIRECTORY, INVENTORY, TEXT, inventory_from, looking
 from cdi_gen.errors import ExitCode
 from cdi_gen.generate import DEFAULTS
 from cdi_gen.generate.naming import gpu_name, mig_name
 from cdi_gen.generate.options import ALL, NONE
 from cdi_gen.inventory import Inventory
+
+if TYPE_CHECKING:
+    from cdi_gen.store import Resolution
 
 COLUMNS = ("DEVICE", "INDEX", "MINOR", "UUID", "PCI ADDRESS", "MODEL", "MIG PROFILE")
 WIDE = ("OTHER NAMES", "NODES")
@@ -88,9 +91,13 @@ def rows(inventory: Inventory, kind: str) -> list[Row]:
     show_default=True,
     help="name: every name that can be asked for, one a line.",
 )
-@click.option("--inventory", "inventory_path", metavar="FILE", help="Use this inventory.")
-@click.option("--vendor", default="nvidia.com", show_default=True, type=TEXT)
-@click.option("--class", "class_", default="gpu", show_default=True, type=TEXT)
+@INVENTORY
+@click.option(
+    "--vendor", default="nvidia.com", show_default=True, type=TEXT, help="Vendor of the CDI kind."
+)
+@click.option(
+    "--class", "class_", default="gpu", show_default=True, type=TEXT, help="Class of the CDI kind."
+)
 @click.option(
     "--spec-dir",
     "spec_directories",
@@ -98,7 +105,7 @@ def rows(inventory: Inventory, kind: str) -> list[Row]:
     type=DIRECTORY,
     envvar="NVIDIA_CTK_CDI_SPEC_DIRS",
     help="List the names in the spec files there, as engines find them; may be given several "
-    "times.",
+    "times.  [default: none: the devices of this host]",
 )
 @looking
 def command(
@@ -112,7 +119,7 @@ def command(
 ) -> int:
     """List the devices that can be asked for, with all that they are known by."""
     if spec_directories:
-        return _list_specs(spec_directories)
+        return _list_specs(spec_directories, form)
     inventory = inventory_from(inventory_path, **where)
     found = rows(inventory, f"{vendor}/{class_}")
     print_data(_text(found, form, f"{vendor}/{class_}"))
@@ -121,16 +128,53 @@ def command(
     return ExitCode.PARTIAL if inventory.skipped else ExitCode.OK
 
 
-def _list_specs(directories: tuple[str, ...]) -> int:
+def _list_specs(directories: tuple[str, ...], form: str) -> int:
     from cdi_gen import store  # noqa: PLC0415
 
     registry = store.read(directories)
+    if not registry.files:
+        talk.warning(f"no spec file in {', '.join(directories)}")
     for file in registry.files:
         for problem in file.problems:
             if problem.severity != "warning":
-                talk.warning(f"{file.path}: {problem}", hint=problem.consequence)
-    print_data("".join(f"{each.name}\n" for each in registry.devices if each.file))
+                talk.warning(f"{file.path}: {problem}: {problem.consequence}")
+    conflicts: dict[str, list[str]] = {}
+    for device in registry.devices:
+        if device.conflicting:
+            files = ", ".join(file.path for file in device.conflicting)
+            conflicts.setdefault(files, []).append(device.name)
+    for files, names in conflicts.items():
+        talk.warning(
+            f"engines resolve none of {', '.join(names)}: {files} all define them",
+            hint="remove all but one of these files",
+        )
+    print_data(_resolutions(registry.devices, form))
     return ExitCode.OK
+
+
+def _resolutions(devices: tuple[Resolution, ...], form: str) -> str:
+    found = [(each, each.file.path) for each in devices if each.file]
+    if form == "name":
+        return "".join(f"{each.name}\n" for each, _ in found)
+    if form in ("json", "yaml"):
+        return _document(
+            [
+                {
+                    "device": each.name,
+                    "file": each.file.path if each.file else None,
+                    "shadowed": [file.path for file in each.shadowed],
+                    "conflicting": [file.path for file in each.conflicting],
+                }
+                for each in devices
+            ],
+            form,
+        )
+    wide = form == "wide"
+    lines = [("DEVICE", "SPEC FILE", *(("SHADOWS",) if wide else ()))]
+    for each, path in found:
+        shadowed = ",".join(file.path for file in each.shadowed) or "-"
+        lines.append((each.name, path, *((shadowed,) if wide else ())))
+    return _aligned(lines)
 
 
 def _text(found: list[Row], form: str, kind: str) -> str:
@@ -138,7 +182,7 @@ def _text(found: list[Row], form: str, kind: str) -> str:
         names = [name for row in found for name in row.names] + [ALL, NONE]
         return "".join(f"{kind}={name}\n" for name in names)
     if form in ("json", "yaml"):
-        return _document(found, form)
+        return _document([_described(row) for row in found], form)
     header = COLUMNS + (WIDE if form == "wide" else ())
     lines = [header]
     for row in found:
@@ -153,7 +197,11 @@ def _text(found: list[Row], form: str, kind: str) -> str:
         )
         extra = (",".join(row.names[1:]), ",".join(row.nodes)) if form == "wide" else ()
         lines.append(tuple(cell or "-" for cell in cells + extra))
-    widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
+    return _aligned(lines)
+
+
+def _aligned(lines: list[tuple[str, ...]]) -> str:
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return "".join(
         "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
         + "\n"
@@ -161,21 +209,21 @@ def _text(found: list[Row], form: str, kind: str) -> str:
     )
 
 
-def _document(found: list[Row], form: str) -> str:
-    document = [
-        {
-            "device": row.device,
-            "index": row.index,
-            "minor": row.minor,
-            "uuid": row.uuid or None,
-            "pciAddress": row.pci_address,
-            "model": row.model,
-            "migProfile": row.mig_profile or None,
-            "names": list(row.names),
-            "nodes": list(row.nodes),
-        }
-        for row in found
-    ]
+def _described(row: Row) -> dict[str, Any]:
+    return {
+        "device": row.device,
+        "index": row.index,
+        "minor": row.minor,
+        "uuid": row.uuid or None,
+        "pciAddress": row.pci_address,
+        "model": row.model,
+        "migProfile": row.mig_profile or None,
+        "names": list(row.names),
+        "nodes": list(row.nodes),
+    }
+
+
+def _document(document: list[dict[str, Any]], form: str) -> str:
     if form == "json":
         return json.dumps(document, indent=2) + "\n"
     import yaml  # noqa: PLC0415

@@ -10,7 +10,7 @@ import click
 from cdi_gen.cdi.model import ContainerEdits, Device, Spec
 from cdi_gen.cli import talk
 from cdi_gen.cli.output import print_data
-from cdi_gen.cli.where import DIRECTORY, inventory_from, looking
+from cdi_gen.cli.where import DIRECTORY, INVENTORY, inventory_from, looking
 from cdi_gen.errors import CdiGenError, UsageError
 from cdi_gen.generate import generate
 
@@ -24,8 +24,9 @@ from cdi_gen.generate import generate
     type=click.Choice(["table", "json", "yaml"]),
     default="table",
     show_default=True,
+    help="Form of what is printed on standard output.",
 )
-@click.option("--inventory", "inventory_path", metavar="FILE", help="Use this inventory.")
+@INVENTORY
 @click.option(
     "--spec-dir",
     "spec_directories",
@@ -56,7 +57,8 @@ def command(
     plain = name.rpartition("=")[2]
     device = next((each for each in spec.devices if each.name == plain), None)
     if device is None:
-        raise UsageError(f"there is no device {name}", hint="see them with: cdi-gen list")
+        listing = "cdi-gen list" + (f" --inventory {inventory_path}" if inventory_path else "")
+        raise UsageError(f"there is no device {name} in {source}", hint=f"see them with: {listing}")
     if form == "table":
         print_data(_table(spec, device, source))
         return
@@ -80,7 +82,7 @@ def _installed(name: str, directories: tuple[str, ...]) -> tuple[Spec, str]:
     if found is None:
         for file in registry.files:
             if file.spec is None:
-                talk.warning(f"{file.path} can not be read; see: cdi-gen validate {file.path}")
+                talk.warning(f"engines ignore {file.path}; why: cdi-gen validate {file.path}")
         raise CdiGenError(
             f"no spec file in {looked_in} defines {name}",
             hint="write one with: cdi-gen generate -o /etc/cdi/nvidia.json",

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import json
-import sys
 
 import click
 
@@ -24,6 +23,7 @@ MAX_BYTES = 64 << 20
     type=click.Choice(["text", "json"]),
     default="text",
     show_default=True,
+    help="Form of what is printed on standard output.",
 )
 def command(*, files: tuple[str, ...], form: str) -> int:
     """Check spec files: every problem with its place, and what an engine would do with it.
@@ -41,12 +41,10 @@ def command(*, files: tuple[str, ...], form: str) -> int:
 
 def _read(path: str) -> bytes:
     try:
-        if path == "-":
-            return sys.stdin.buffer.read(MAX_BYTES)
-        with open(path, "rb") as file:
+        with open(0 if path == "-" else path, "rb", closefd=path != "-") as file:
             return file.read(MAX_BYTES)
     except OSError as error:
-        raise CdiGenError(f"{path}: {error.strerror}") from error
+        raise CdiGenError(f"cannot read {path}: {error.strerror}") from error
 
 
 def _text(found: dict[str, tuple[Problem, ...]]) -> str:

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -41,7 +40,14 @@ class Directory(Text):
         return value
 
 
+class Program(Directory):
+    """The absolute path of a program."""
+
+    name = "file"
+
+
 DIRECTORY = Directory()
+PROGRAM = Program()
 TEXT = Text()
 
 OPTIONS = (
@@ -65,7 +71,8 @@ OPTIONS = (
         type=DIRECTORY,
         multiple=True,
         envvar="NVIDIA_CTK_CDI_GENERATE_LIBRARY_SEARCH_PATHS",
-        help="Look for libraries here alone; may be given several times.",
+        help="Look for libraries here alone; may be given several times.  "
+        "[default: ldconfig's cache, and where distributions put them]",
     ),
     click.option(
         "--config-search-path",
@@ -73,13 +80,14 @@ OPTIONS = (
         type=DIRECTORY,
         multiple=True,
         envvar="NVIDIA_CTK_CDI_GENERATE_CONFIG_SEARCH_PATHS",
-        help="Look for ICD, EGL and X.Org files here alone; may be given several times.",
+        help="Look for ICD, EGL and X.Org files here alone; may be given several times.  "
+        "[default: /etc, /usr/share and where distributions put them]",
     ),
     click.option(
         "--nvidia-cdi-hook-path",
         "--nvidia-ctk-path",
         "hook_path",
-        type=DIRECTORY,
+        type=PROGRAM,
         envvar="NVIDIA_CTK_CDI_HOOK_PATH",
         help="The hook program.  [default: the installed cdi-gen-hook]",
     ),
@@ -90,6 +98,13 @@ OPTIONS = (
         show_default=True,
         help="Where the host's / is visible, when cdi-gen itself runs in a container.",
     ),
+)
+
+INVENTORY = click.option(
+    "--inventory",
+    "inventory_path",
+    metavar="FILE",
+    help="Use this inventory (-: standard input) and do not look.  [default: look at this host]",
 )
 
 
@@ -111,14 +126,19 @@ def inventory_from(path: str | None, **options: Any) -> Inventory:
     """The inventory in a file (``-``: standard input), or that of the host."""
     if path is None:
         return look(**options)
-    from cdi_gen.inventory_json import load  # noqa: PLC0415
+    from cdi_gen.inventory_json import MAX_BYTES, InventoryError, load  # noqa: PLC0415
 
+    name = "standard input" if path == "-" else path
+    failed = f"cannot read the inventory {name}"
+    hint = "make one with: cdi-gen inventory -o FILE"
     try:
-        if path == "-":
-            return load(sys.stdin.buffer.read().decode("utf-8"))
-        with open(path, encoding="utf-8") as file:
-            return load(file.read())
+        with open(0 if path == "-" else path, "rb", closefd=path != "-") as file:
+            return load(file.read(MAX_BYTES + 1).decode("utf-8"))
     except OSError as error:
-        raise CdiGenError(f"{path}: {error.strerror}") from error
+        raise CdiGenError(
+            f"{failed}: {error.strerror}", hint=hint
+        ) from error
     except UnicodeDecodeError as error:
-        raise CdiGenError(f"{path}: not UTF-8 text", hint="is this an inventory?") from error
+        raise CdiGenError(f"{failed}: not UTF-8 text", hint=hint) from error
+    except InventoryError as error:
+        raise InventoryError(f"{name}: {error.message}", hint=error.hint or hint) from error

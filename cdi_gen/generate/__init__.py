@@ -212,6 +212,8 @@ def _units(inventory: Inventory, edits: DeviceEdits) -> list[tuple[dict[str, str
 def _require_known(
     devices: tuple[str, ...], units: list[tuple[dict[str, str], ContainerEdits]]
 ) -> None:
+    if not devices:
+        raise UsageError("no device was asked for", hint="ask for all, or for none")
     known = {name for by_strategy, _ in units for name in by_strategy.values()} | {ALL, NONE}
     for device in devices:
         if device not in known:

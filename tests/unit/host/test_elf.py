@@ -131,8 +131,8 @@ def test_no_bytes_get_it_into_trouble(
     """An ElfError, an OSError of the system's, or an answer of printable names: nothing else."""
     content = bytearray(seeds[which % len(seeds)])
     for at, new in changes:
-        at %= len(content)
-        content[at : at + len(new)] = new
+        start = at % len(content)
+        content[start : start + len(new)] = new
     scratch.write_bytes(content[:cut])
     try:
         found = elf.read(str(scratch))

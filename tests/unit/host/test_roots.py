@@ -46,8 +46,11 @@ def test_any_tree_of_links_stays_inside(
                 place.mkdir()
     try:
         found = Root(seen_from=str(top)).resolve("/" + path)
+    except FileNotFoundError:
+        return
     except OSError as error:
-        assert error.errno in (errno.ENOENT, errno.ELOOP)
+        if error.errno != errno.ELOOP:
+            raise
         return
     real = Path(str(top) + found)
     assert not {"..", ".", ""} & set(found.split("/")[1:]) or found == "/"

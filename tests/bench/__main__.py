@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``python -m tests.bench [ROW...]``: what cdi-gen costs, beside ``nvidia-ctk``.
+
+See docs/benchmarks.md for what each row means.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from tests.bench import containers, elf_readers, generating, hook_alone, table
+from tests.bench.contest import Line
+from tests.fakehost.driver_packages import DriverRootUnavailableError
+from tests.lab.cache import LabUnavailableError
+
+ROWS: dict[str, Callable[[int], Iterator[Line]]] = {
+    "generate": generating.generate,
+    "floors": generating.floors,
+    "elf": elf_readers.readers,
+    "hook": hook_alone.hook,
+    "start": containers.start,
+}
+
+
+def main() -> int:
+    """Print the table; with ``--strict``, fail where a bar is not clearly met."""
+    parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
+    parser.add_argument("rows", nargs="*", metavar="ROW", help=f"{', '.join(ROWS)} (default: all)")
+    parser.add_argument("--runs", type=int, default=20, help="rounds that count (default: 20)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write every lap to a file")
+    parser.add_argument(
+        "--strict", action="store_true", help="exit 1 unless every bar is clearly met"
+    )
+    asked = parser.parse_args()
+    unknown = set(asked.rows) - set(ROWS)
+    if unknown:
+        parser.error(f"no such row: {', '.join(sorted(unknown))}; known: {', '.join(ROWS)}")
+    facts = table.machine()
+    print(", ".join(f"{name} {value}" for name, value in facts.items()), table.HEAD, sep="\n\n")
+    lines: list[Line] = []
+    for row in asked.rows or ROWS:
+        print(f"\n{row}")
+        for line in _measured(row, asked.runs):
+            lines.append(line)
+            print(table.shown(line), flush=True)
+    if asked.json:
+        asked.json.write_text(json.dumps(table.as_json(lines, facts), indent=1), "utf-8")
+    failed = [
+        f"{line.case}: {bar.verdict}" for line in lines for bar in line.bars if bar.verdict != "met"
+    ]
+    print("\n" + ("\n".join(failed) or "all bars of these rows are met"))
+    return 1 if failed and asked.strict else 0
+
+
+def _measured(row: str, runs: int) -> Iterator[Line]:
+    """The lines of a row; none, and why, where this machine can not have them."""
+    try:
+        yield from ROWS[row](runs)
+    except (DriverRootUnavailableError, LabUnavailableError) as error:
+        print(f"{row}: left out: {error}", flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
