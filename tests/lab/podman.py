@@ -46,14 +46,25 @@ class Podman:
         away), mode, size and symlink target. The runtime's own stubs are there too, the mount
         points that it made for the container's mounts: compare with a container that has those.
         """
+        (left,) = self.left_by_starts(image, *command, options=options, starts=1)
+        return left
+
+    def left_by_starts(
+        self, image: str, *command: str, options: Sequence[str] = (), starts: int
+    ) -> list[dict[str, tuple[str, ...]]]:
+        """``left_behind`` of one container, once after each of its starts."""
         container = self("create", *options, f"localhost/{image}", *command).stdout.strip()
         try:
-            self("start", "--attach", container)
-            upper = self(
-                "inspect", "--format", "{{.GraphDriver.Data.UpperDir}}", container
-            ).stdout.strip()
-            listed = self.inside.run(["sh", "-c", _LIST, "sh", upper]).stdout
+            return [self._start(container) for _ in range(starts)]
         finally:
             self("rm", "--force", container)
+
+    def _start(self, container: str) -> dict[str, tuple[str, ...]]:
+        """Start a container, wait for its end, and list its own layer."""
+        self("start", "--attach", container)
+        upper = self(
+            "inspect", "--format", "{{.GraphDriver.Data.UpperDir}}", container
+        ).stdout.strip()
+        listed = self.inside.run(["sh", "-c", _LIST, "sh", upper]).stdout
         entries = (line.split("\t") for line in listed.splitlines())
         return {f"/{path}": tuple(fields) for path, *fields in entries}

@@ -1,0 +1,138 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A fake GPU host with cdi-gen's hook installed, entered with the engines of a Debian suite.
+
+The spec is what the command line writes for that host, at the place where engines look for it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import json
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from tests.engine import expected
+from tests.fakehost import hosts
+from tests.fakehost.gpus import Gpu
+from tests.fakehost.hosts import FakeHost
+from tests.host import looking
+from tests.lab.engines import Inside, Lab
+from tests.lab.podman import Podman
+from tests.lab.probe import Answers
+
+HOOK = "/usr/libexec/cdi-gen/cdi-gen-hook"
+NVML_TEXT = "/nvml-mock.host"
+
+NVIDIA_SMI = (
+    *("--env", f"NVML_MOCK_HOST={NVML_TEXT}"),
+    *("--volume", f"/opt{NVML_TEXT}:{NVML_TEXT}:ro"),
+)
+"""Options of podman that let nvidia-smi know of the host's GPUs."""
+
+
+def prepare(name: str, folder: Path) -> FakeHost:
+    """Lay out a fake host with the hook program, as its package would install it.
+
+    Raises:
+        DriverRootUnavailableError: its driver cannot be had on this machine.
+    """
+    fake = hosts.build(name, folder)
+    (fake.root / "usr/bin").mkdir(parents=True, exist_ok=True)
+    # Inside, the suite's own interpreter takes its place; it is looked at when a spec names the hook.
+    (fake.root / "usr/bin/python3").touch(mode=0o755)
+    looking.run("hook", "install", "--prefix", "/usr", root=str(fake.root))
+    (fake.root / "opt").mkdir(exist_ok=True)
+    shutil.copy(fake.nvml.with_name("nvml-mock.host"), f"{fake.root}/opt{NVML_TEXT}")
+    if not looking.needs_nvml(fake):  # where it is needed, the host's nodes are not this machine's
+        source = Path(__file__).with_name("nvml_by_node.c")
+        fake.nvml.unlink()
+        command = ["cc", "-shared", "-fPIC", "-O1", "-Wall", "-Wextra", "-Wl,-soname"]
+        subprocess.run(
+            [*command, "-Wl,libnvidia-ml.so.1", "-o", str(fake.nvml), str(source)], check=True
+        )
+    return fake
+
+
+@contextlib.contextmanager
+def enter(lab: Lab, fake: FakeHost, images: Path) -> Iterator[Machine]:
+    """Enter a prepared host."""
+    binds = {"/images.tar": images}
+    if fake.driver_root != fake.root:  # below /run, which is a file system of its own
+        place = looking.driver_root_of(fake)
+        binds[place] = fake.driver_root
+    with lab.enter(under=[fake.root], dev_from=fake.root, binds=binds) as inside:
+        # What a package does when it is installed: the hook never writes its own bytecode.
+        inside.run(["python3", "-I", "-S", "-m", "compileall", "-q", "-f", HOOK.rpartition("/")[0]])
+        yield Machine(fake, inside)
+
+
+class Machine:
+    """An entered host."""
+
+    def __init__(self, fake: FakeHost, inside: Inside) -> None:
+        self.fake = fake
+        self.inside = inside
+        self._served: dict[str, str] = {}
+
+    def __hash__(self) -> int:
+        return id(self)
+
+    @functools.cached_property
+    def inventory(self) -> dict[str, Any]:
+        """What ``cdi-gen inventory`` says of the host."""
+        inventory: dict[str, Any] = json.loads(self._look("inventory"))
+        return inventory
+
+    @functools.cache  # noqa: B019 - a machine lives as long as the session
+    def generate(self, *options: str) -> str:
+        """What ``cdi-gen generate`` prints for the host."""
+        return self._look("generate", *options)
+
+    def _look(self, command: str, *options: str) -> str:
+        return looking.run(
+            command,
+            *options,
+            host_root=str(self.fake.root),
+            driver_root=looking.driver_root_of(self.fake),
+            nvidia_cdi_hook_path=HOOK,
+        ).stdout
+
+    def serve(self, **specs: str) -> None:
+        """Make these specs, by name, all that engines find."""
+        files = {f"/etc/cdi/{name}.{_extension(text)}": text for name, text in specs.items()}
+        for path in self._served.keys() - files:
+            self.inside.run(["rm", path])
+        for path, text in files.items():
+            if self._served.get(path) != text:
+                self.inside.write(path, text)
+        self._served = files
+
+    @functools.cache  # noqa: B019
+    def podman(self, runtime: str, user: int) -> Podman:
+        """Podman with the lab's images."""
+        podman = Podman(self.inside, runtime=runtime, user=user)
+        if not podman("images", "--quiet").stdout:
+            podman.load("/images.tar")
+        return podman
+
+    @functools.cache  # noqa: B019
+    def usual_nodes(self, podman: Podman) -> frozenset[str]:
+        """The device nodes of a container that was given none."""
+        return frozenset(expected.nodes(podman.ask("distroless", ("find", "/dev"))))
+
+    def gpu(self, index: int) -> Gpu:
+        """A GPU of the host by index."""
+        return self.fake.kernel.gpus[index]
+
+    def added_nodes(self, podman: Podman, answers: Answers) -> dict[str, tuple[int, int]]:
+        """The device nodes in the answers to ``find /dev`` that a container has not anyway."""
+        usual = self.usual_nodes(podman)
+        return {path: it for path, it in expected.nodes(answers).items() if path not in usual}
+
+
+def _extension(text: str) -> str:
+    return "json" if text.startswith("{") else "yaml"
