@@ -135,9 +135,7 @@ def inventory_from(path: str | None, **options: Any) -> Inventory:
         with open(0 if path == "-" else path, "rb", closefd=path != "-") as file:
             return load(file.read(MAX_BYTES + 1).decode("utf-8"))
     except OSError as error:
-        raise CdiGenError(
-            f"{failed}: {error.strerror}", hint=hint
-        ) from error
+        raise CdiGenError(f"{failed}: {error.strerror}", hint=hint) from error
     except UnicodeDecodeError as error:
         raise CdiGenError(f"{failed}: not UTF-8 text", hint=hint) from error
     except InventoryError as error:

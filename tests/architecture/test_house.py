@@ -1,0 +1,283 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The house stands as ``docs/architecture.md`` draws it: who may import whom, and what may be where."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.fakehost.hosts import FakeHost
+from tests.host.looking import REPOSITORY, python
+
+ROOTS = {"cdi_gen": "cdi_gen", "cdi_hook": "hooks/cdi_hook", "cdi_specs": "specs/cdi_specs"}
+
+GROUND = {"errors", "paths", "inventory", "catalogue", "cdi"}
+FLOOR = {"host", "generate", "store", "engines"}
+MAY_IMPORT: dict[str, set[str]] = {
+    # The ground floor. The inventory and the standard know nothing of each other.
+    "errors": set(),
+    "paths": set(),
+    "inventory": {"paths"},
+    "inventory_json": {"errors", "inventory"},
+    "catalogue": {"errors", "cdi_specs"},
+    "cdi": {"errors", "cdi_specs"},
+    "replacing": {"errors", "paths"},
+    "ownership": set(),
+    # Side by side on it. `host` does not know the standard, `store` does not know NVIDIA.
+    "host": {"errors", "paths", "inventory", "catalogue", "ownership"},
+    "generate": {"errors", "paths", "inventory", "catalogue", "cdi"},
+    "store": {"errors", "paths", "cdi", "replacing", "ownership"},
+    "engines": {"errors", "paths", "cdi", "replacing", "ownership"},
+    # On top of those.
+    "hook_install": {"errors", "paths", "replacing", "ownership", "host", "cdi_hook"},
+    "doctor": GROUND | FLOOR | {"inventory_json", "ownership", "hook_install"},
+    "cli": GROUND | FLOOR | {"inventory_json", "hook_install", "doctor", "__version__"},
+    "__main__": {"cli"},
+    "__init__": set(),
+    # Apart.
+    "cdi_hook": set(),
+    "cdi_specs": set(),
+}
+
+THIRD_PARTY = {
+    "click": re.compile(r"cdi_gen/cli/\w+\.py"),
+    "jsonschema": re.compile(r"cdi_gen/cdi/schema\.py"),
+    "yaml": re.compile(r"cdi_gen/cdi/yamltext\.py|cdi_gen/cli/(list|show)\.py"),
+    "pynvml": re.compile(r"cdi_gen/host/nvml\.py"),
+}
+STANDARD = sys.stdlib_module_names | {"__future__"}
+
+LONGEST = 400
+LONG: dict[str, str] = {}
+"""Files of more than ``LONGEST`` lines, each with the reason why it is not two."""
+
+VAGUE = {"util", "utils", "common", "helper", "helpers", "misc"}
+
+MACHINE = re.compile(r"/work/|/tmp/brief|/root/|/home/(?!kubernetes)\w+/|/Users/")
+"""Paths of somebody's machine. /home/kubernetes is where GKE has its driver."""
+
+
+def sources() -> Iterator[tuple[str, Path]]:
+    """(name from the repository's root, path) of each module of the three packages."""
+    for folder in ROOTS.values():
+        for path in sorted((REPOSITORY / folder).rglob("*.py")):
+            yield str(path.relative_to(REPOSITORY)), path
+
+
+SOURCES = dict(sources())
+
+
+def unit(name: str) -> str:
+    """The part of the house that a file belongs to: ``host`` for ``cdi_gen/host/elf.py``."""
+    for package, folder in ROOTS.items():
+        if name.startswith(folder + "/"):
+            rest = name.removeprefix(folder + "/")
+            return rest.split("/")[0].removesuffix(".py") if package == "cdi_gen" else package
+    raise AssertionError(name)
+
+
+def imports(tree: ast.AST, package: str) -> Iterator[str]:
+    """Every module that is imported anywhere in a file, with what is taken from it."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            module = node.module or ""
+            if node.level:
+                above = package.split(".")[: -node.level + 1 or None]
+                module = ".".join([*above, module] if module else above)
+            yield from (f"{module}.{alias.name}" for alias in node.names)
+
+
+def trespasses(name: str, text: str) -> list[str]:
+    own = unit(name)
+    found = []
+    for imported in imports(ast.parse(text), ".".join(name.split("/")[:-1])):
+        top, _, rest = imported.partition(".")
+        if top in STANDARD:
+            continue
+        if top == "cdi_gen":
+            other = rest.split(".")[0]
+        elif top in ROOTS:
+            other = top
+        else:
+            if top not in THIRD_PARTY or not THIRD_PARTY[top].fullmatch(name):
+                found.append(f"{name} imports {top}")
+            continue
+        if other != own and other not in MAY_IMPORT[own]:
+            found.append(f"{name}: {own} may not import {imported}")
+    return found
+
+
+def test_every_part_has_its_place() -> None:
+    """A new part of the house gets a line in the table: decide on which floor it stands."""
+    assert {unit(name) for name in SOURCES} <= MAY_IMPORT.keys()
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_who_imports_whom(name: str) -> None:
+    assert not trespasses(name, SOURCES[name].read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("cdi_gen/host/x.py", "from cdi_gen.cdi import model"),
+        ("cdi_gen/host/x.py", "from cdi_gen import cdi"),
+        ("cdi_gen/host/x.py", "def f():\n    import cdi_gen.generate.hooks"),
+        ("cdi_gen/host/x.py", "from ..generate import hooks"),
+        ("cdi_gen/cdi/x.py", "from cdi_gen.inventory import Gpu"),
+        ("cdi_gen/generate/x.py", "from cdi_gen.host import gather"),
+        ("cdi_gen/errors.py", "from cdi_gen.paths import join"),
+        ("cdi_gen/generate/x.py", "import click"),
+        ("cdi_gen/host/x.py", "import yaml"),
+        ("cdi_gen/store.py", "import requests"),
+        ("hooks/cdi_hook/x.py", "import cdi_gen"),
+        ("hooks/cdi_hook/x.py", "import cdi_specs"),
+        ("cdi_gen/store.py", "import cdi_hook"),
+        ("specs/cdi_specs/x.py", "from cdi_gen.errors import CdiGenError"),
+    ],
+)
+def test_a_trespasser_is_seen(name: str, text: str) -> None:
+    assert trespasses(name, text)
+
+
+def test_the_table_has_no_circle() -> None:
+    """Each part can be understood after those below it."""
+    standing = {name: set(others) for name, others in MAY_IMPORT.items()}
+    while standing:
+        free = {name for name, others in standing.items() if not others & standing.keys()}
+        assert free, sorted(standing)
+        standing = {name: others for name, others in standing.items() if name not in free}
+
+
+def tracked(*suffixes: str) -> list[Path]:
+    """The project's own files, of git's telling where there is git."""
+    done = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
+        check=False,
+        capture_output=True,
+        text=True,
+        cwd=REPOSITORY,
+    )
+    if done.returncode:
+        pytest.skip("not a git checkout")
+    paths = [REPOSITORY / line for line in done.stdout.splitlines()]
+    return [path for path in paths if path.is_file() and path.name.endswith(suffixes)]
+
+
+def test_every_source_names_its_licence() -> None:
+    marked = "SPDX-License-Identifier: Apache-2.0"
+    missing = [
+        str(path.relative_to(REPOSITORY))
+        for path in tracked(".py", ".sh", ".c", ".go")
+        if marked not in "".join(path.read_text(encoding="utf-8").splitlines(keepends=True)[:3])
+    ]
+    assert not missing
+
+
+def test_every_module_says_what_it_is() -> None:
+    missing = [
+        name
+        for name, path in SOURCES.items()
+        if not ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
+    ]
+    assert not missing
+
+
+def test_no_module_has_a_vague_name() -> None:
+    vague = [
+        str(path.relative_to(REPOSITORY))
+        for path in tracked(".py")
+        if VAGUE.intersection({path.stem, path.parent.name})
+    ]
+    assert not vague
+
+
+def test_long_files_have_a_reason() -> None:
+    """A file that a person can not read in one go; and no reason is kept that is not needed."""
+    lines = {name: path.read_text(encoding="utf-8").count("\n") for name, path in SOURCES.items()}
+    assert {name for name, count in lines.items() if count > LONGEST} == LONG.keys()
+
+
+def test_no_path_of_a_machine_is_in_the_tree() -> None:
+    here = Path(__file__).resolve()
+    found = []
+    for path in tracked(
+        ".py", ".md", ".json", ".yaml", ".toml", ".c", ".go", ".sh", ".txt", ".service", "Makefile"
+    ):
+        if path.resolve() == here:
+            continue
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+            if MACHINE.search(line):
+                found.append(f"{path.relative_to(REPOSITORY)}:{number}: {line.strip()[:80]}")
+    assert not found
+
+
+def modules_after(code: str, *words: str, isolated: bool = False) -> set[str]:
+    """Modules that are loaded once ``code`` ran, less those that Python starts with."""
+    options = ("-I",) if isolated else ()
+    program = f"""
+import sys
+sys.path[:0] = {[str(REPOSITORY / each) for each in (".", "specs", "hooks")]!r}
+before = set(sys.modules)
+{code}
+sys.stdout.flush()
+sys.stderr.write("\\n" + repr(sorted(set(sys.modules) - before)))
+"""
+    done = python(*options, "-c", program, *words)
+    assert done.returncode == 0, done.stderr
+    found: list[str] = ast.literal_eval(done.stderr.splitlines()[-1])
+    return set(found)
+
+
+def test_importing_the_package_imports_nothing_else() -> None:
+    assert modules_after("import cdi_gen", isolated=True) == {"cdi_gen"}
+
+
+def test_importing_the_hooks_package_imports_nothing_else() -> None:
+    assert modules_after("import cdi_hook", isolated=True) <= {"cdi_hook", "__future__"}
+
+
+# Each takes milliseconds that `generate` does not have, and that it does not need.
+TOO_SLOW = {
+    *("yaml", "jsonschema", "pynvml", "ctypes", "logging", "pathlib", "subprocess", "socket"),
+    *("asyncio", "importlib.metadata", "importlib.resources", "tempfile", "shutil", "difflib"),
+    *("argparse", "unittest", "email", "urllib", "http", "ssl", "multiprocessing", "sqlite3"),
+    *("xml", "decimal", "random", "hashlib", "platform"),
+}
+GENERATE = "from cdi_gen.cli import run; run(['generate', '--host-root', sys.argv[1]])"
+
+
+@pytest.mark.host
+def test_what_generate_loads(host: Callable[[str], FakeHost]) -> None:
+    found = modules_after(GENERATE, str(host("550-8gpu").root))
+    own = modules_after("import click")
+    assert {"cdi_gen.host", "cdi_gen.generate", "click"} <= found
+    assert not (found - own) & TOO_SLOW
+    # The commands that are not run stay where they are.
+    assert not found & {"cdi_gen.cli.validate", "cdi_gen.store", "cdi_gen.cdi.validation"}
+
+
+@pytest.mark.host
+def test_what_generate_loads_from_an_inventory(look: Callable[..., object]) -> None:
+    golden = REPOSITORY / "specs/golden/flat-550-1gpu/inventory.json"
+    code = "from cdi_gen.cli import run; run(['generate', '--inventory', sys.argv[1]])"
+    found = modules_after(code, str(golden))
+    assert not [name for name in found if name.startswith("cdi_gen.host")]
+
+
+def test_the_data_is_in_order() -> None:
+    """JSON files can be read by a person and compared line by line."""
+    for path in (REPOSITORY / "specs/cdi_specs").glob("*.json"):
+        text = path.read_text(encoding="utf-8")
+        assert json.loads(text)
+        assert text.endswith(("}", "}\n"))
+        assert "\t" not in text

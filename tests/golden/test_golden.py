@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is generated for known hosts, byte for byte: ``specs/golden``.
+
+``pytest tests/golden --update-golden`` writes it anew; the difference of the files is then the
+change in behaviour, for a reviewer to read.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from cdi_gen import inventory_json
+from cdi_gen.cdi import wire
+from cdi_gen.cdi.validation import check_text
+from cdi_gen.generate import generate, generate_capabilities
+from cdi_gen.generate.options import Options
+from cdi_gen.inventory import HookProgram, Inventory
+from cdi_gen.paths import HostPath
+
+GOLDEN = Path(__file__).resolve().parents[2] / "specs/golden"
+HOOK = HookProgram(path=HostPath("/usr/libexec/cdi-gen/cdi-gen-hook"))
+
+FAKE_HOSTS = {
+    "debian-bookworm-tesla-470-2gpu": "470-tesla",
+    "debian-trixie-550-8gpu": "550-debian",
+    "flat-550-1gpu": "550-1gpu",
+    "flat-550-mig-mixed": "550-mig-mixed",
+    "gpu-operator-550-2gpu": "550-operator",
+    "hgx-550-8gpu": "550-hgx",
+    "nixos-550-1gpu": "550-nixos",
+    "server-550-4gpu-headless": "550-server",
+    "usr-local-550-1gpu": "550-usr-local",
+}
+"""Golden hosts that are laid out as a fake host; the others were real."""
+
+
+def _yaml(inventory: Inventory) -> str:
+    return wire.dump(generate(inventory), "yaml")
+
+
+def _nohooks(inventory: Inventory) -> str:
+    return wire.dump(generate(inventory, Options(hooks=False)))
+
+
+def _cap(inventory: Inventory) -> str:
+    return wire.dump(generate_capabilities(inventory, Options(class_="cap")))
+
+
+OUTPUTS: dict[str, Callable[[Inventory], str]] = {
+    "nvidia.json": lambda inventory: wire.dump(generate(inventory)),
+    "nvidia.yaml": _yaml,
+    "nohooks.json": _nohooks,
+    "cap.json": _cap,
+}
+REQUIRED = ("inventory.json", "nvidia.json")
+YAML_FOR = "flat-550-1gpu"
+"""One host shows what the other format looks like."""
+
+
+def hosts() -> list[str]:
+    return sorted({path.name for path in GOLDEN.iterdir() if path.is_dir()} | FAKE_HOSTS.keys())
+
+
+def outputs() -> list[tuple[str, str]]:
+    found = []
+    for name in hosts():
+        wanted = [each for each in OUTPUTS if each != "nvidia.yaml" or name == YAML_FOR]
+        there = {path.name for path in (GOLDEN / name).glob("*")}
+        found += [
+            (name, each)
+            for each in OUTPUTS
+            if each in there or (name in FAKE_HOSTS and each in wanted)
+        ]
+    return found
+
+
+@pytest.fixture
+def update(pytestconfig: pytest.Config) -> bool:
+    return bool(pytestconfig.getoption("--update-golden"))
+
+
+# Before the outputs: with --update-golden they are made of what this one wrote.
+@pytest.mark.host
+@pytest.mark.parametrize("name", sorted(FAKE_HOSTS))
+def test_the_host_is_seen_as_ever(look: Callable[..., Inventory], name: str, update: bool) -> None:
+    inventory = dataclasses.replace(look(FAKE_HOSTS[name]), hook=HOOK)
+    path = GOLDEN / name / "inventory.json"
+    if update:
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(inventory_json.dump(inventory), encoding="utf-8")
+    assert inventory_json.dump(inventory) == path.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(("name", "output"), outputs())
+def test_the_output_is_as_ever(name: str, output: str, update: bool) -> None:
+    inventory = inventory_json.load((GOLDEN / name / "inventory.json").read_text(encoding="utf-8"))
+    text = OUTPUTS[output](inventory)
+    path = GOLDEN / name / output
+    if update:
+        path.write_text(text, encoding="utf-8")
+    assert text == path.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", hosts())
+def test_nothing_lies_there_that_is_not_compared(name: str) -> None:
+    there = {path.name for path in (GOLDEN / name).iterdir()}
+    assert there <= {"inventory.json", *OUTPUTS}
+    assert there >= set(REQUIRED)
+
+
+@pytest.mark.parametrize(("name", "output"), outputs())
+def test_the_output_is_a_spec_that_engines_take(name: str, output: str) -> None:
+    problems = check_text((GOLDEN / name / output).read_text(encoding="utf-8"))
+    assert not [each for each in problems if each.severity != "warning"]
+    spec = wire.load((GOLDEN / name / output).read_text(encoding="utf-8"))
+    assert spec.cdi_version in ("0.3.0", "0.5.0")
+
+
+@pytest.mark.parametrize("name", hosts())
+def test_the_inventory_is_as_it_would_be_written(name: str) -> None:
+    text = (GOLDEN / name / "inventory.json").read_text(encoding="utf-8")
+    assert inventory_json.dump(inventory_json.load(text)) == text
+
+
+def test_every_golden_host_is_described() -> None:
+    text = (GOLDEN.parent / "README.md").read_text(encoding="utf-8")
+    assert not [name for name in hosts() if f"`{name}`" not in text]

@@ -1,0 +1,179 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every difference from what nvidia-ctk writes for the same host is in the reviewed table.
+
+The reference specs were written by nvidia-ctk 1.20 on hosts laid out like the fake ones.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from cdi_gen.cdi.wire import to_document
+from cdi_gen.generate import generate
+from cdi_gen.generate.options import Options
+from cdi_gen.inventory import HookProgram, Inventory
+from cdi_gen.paths import HostPath
+from tests.fakehost.hosts import FakeHost
+from tests.parity import table
+from tests.parity.comparison import Difference, differences
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+REFERENCE = Path(
+    os.environ.get("CDI_GEN_REFERENCE", REPOSITORY.parent / "shared/reference/nvidia-ctk-specs")
+)
+DOCUMENT = REPOSITORY / "docs/differences-from-nvidia-ctk.md"
+HOOK = HookProgram(path=HostPath("/usr/libexec/cdi-gen/cdi-gen-hook"))
+
+
+class Case(NamedTuple):
+    """A reference spec, and how to make ours of the same host."""
+
+    file: str
+    host: str
+    options: Options = Options()
+    hook: HookProgram | None = HOOK
+
+
+CASES = {
+    "1gpu": Case("550.163.01-1gpu.json", "550-1gpu"),
+    "8gpu": Case("550.163.01.json", "550-8gpu"),
+    "debian": Case("550.163.01-debian.json", "550-debian"),
+    "hgx": Case("550.163.01-hgx.json", "550-hgx"),
+    "mig": Case("550.163.01-mig.json", "550-mig56"),
+    "nohooks": Case("550.163.01-nohooks.json", "550-8gpu", hook=None),
+    "uuid-only": Case(
+        "550.163.01-uuid-only.json", "550-8gpu", Options(names=("uuid",), all_device=False)
+    ),
+}
+OTHER_MODES = {
+    # Specs of modes that cdi-gen does not have yet: nothing of ours to compare with.
+    "550.163.01-hgx-imex.json": "imex",
+    "550.163.01-hgx-nvswitch.json": "nvswitch",
+}
+
+
+@pytest.fixture
+def compared(
+    host: Callable[[str], FakeHost], look: Callable[..., Inventory]
+) -> Callable[[str], list[Difference]]:
+    """Give the differences of a case."""
+
+    def compare(name: str) -> list[Difference]:
+        case = CASES[name]
+        inventory = dataclasses.replace(look(case.host), hook=case.hook)
+        ours = to_document(generate(inventory, case.options))
+        return differences(reference(case.file), ours, host(case.host).resolve)
+
+    return compare
+
+
+def reference(file: str) -> dict[str, Any]:
+    path = REFERENCE / file
+    if not path.exists():
+        pytest.skip(f"no reference specs in {REFERENCE} (CDI_GEN_REFERENCE names another place)")
+    return json.loads(path.read_text(encoding="utf-8"))  # type: ignore[no-any-return]
+
+
+@pytest.mark.host
+@pytest.mark.parametrize("name", CASES)
+def test_every_difference_is_in_the_table(
+    compared: Callable[[str], list[Difference]], name: str
+) -> None:
+    facts = [fact for row in table.rows() for fact in row.facts if name in fact.specs]
+    unlisted = [
+        difference
+        for difference in compared(name)
+        if not any(fact.matches(difference) for fact in facts)
+    ]
+    assert not unlisted
+
+
+@pytest.mark.host
+@pytest.mark.parametrize("name", CASES)
+def test_everything_in_the_table_still_occurs(
+    compared: Callable[[str], list[Difference]], name: str
+) -> None:
+    """A difference belongs to the first fact that it fits; each fact must have one."""
+    facts = [fact for row in table.rows() for fact in row.facts if name in fact.specs]
+    found = {
+        next((fact for fact in facts if fact.matches(difference)), None)
+        for difference in compared(name)
+    }
+    assert not [fact for fact in facts if fact not in found]
+
+
+def test_every_reference_spec_is_compared() -> None:
+    if not REFERENCE.is_dir():
+        pytest.skip(f"no reference specs in {REFERENCE}")
+    files = {path.name for path in REFERENCE.glob("*.json")}
+    assert files == {case.file for case in CASES.values()} | OTHER_MODES.keys()
+
+
+@pytest.mark.parametrize(("file", "mode"), OTHER_MODES.items())
+def test_a_mode_that_is_not_here_yet_is_documented(file: str, mode: str) -> None:
+    assert reference(file)["devices"]
+    assert f"`{mode}`" in DOCUMENT.read_text(encoding="utf-8")
+
+
+def test_the_document_has_the_table(pytestconfig: pytest.Config) -> None:
+    text = DOCUMENT.read_text(encoding="utf-8")
+    before, _, rest = text.partition(table.START)
+    _, _, after = rest.partition(table.END)
+    expected = before + table.rendered() + after
+    if pytestconfig.getoption("--update-golden"):
+        DOCUMENT.write_text(expected, encoding="utf-8")
+    assert text == expected or pytestconfig.getoption("--update-golden")
+
+
+def test_a_new_difference_would_be_seen() -> None:
+    """The comparison passes over nothing: each single change of a spec is a difference."""
+    spec = reference("550.163.01-1gpu.json")
+    assert not differences(spec, spec, str)
+    for path in _leaves(spec):
+        changed = json.loads(json.dumps(spec))
+        place = changed
+        for step in path[:-1]:
+            place = place[step]
+        old = place[path[-1]]
+        place[path[-1]] = old + 1 if isinstance(old, int) else f"{old}x"
+        assert differences(spec, changed, str), path
+
+
+def _leaves(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    items = enumerate(value) if isinstance(value, list) else value.items()
+    found: list[tuple[Any, ...]] = []
+    for key, item in items:
+        here = (*path, key)
+        found += _leaves(item, here) if isinstance(item, (dict, list)) else [here]
+    return found
+
+
+def test_the_options_that_are_the_same_are_there() -> None:
+    """Each option and variable of the document's first table is one of the command line's."""
+    from cdi_gen.cli import generate, main
+
+    parameters = [*main.params, *generate.command.params]
+    known = {option: each.envvar for each in parameters for option in each.opts}
+    text = DOCUMENT.read_text(encoding="utf-8")
+    section = text.partition("## The same\n")[2].partition("\n## ")[0]
+    rows = [re.findall(r"`(.+?)`", line) for line in section.splitlines() if "| `-" in line]
+    assert len(rows) == 18
+    for *names, variable in rows:
+        for name in names:
+            envvar = known[name]
+            assert variable == envvar or variable in (envvar or ())
+
+
+def test_what_is_accepted_and_does_nothing_is_documented() -> None:
+    from cdi_gen.cli.generate import FEATURE_FLAGS, LATER_MODES
+
+    text = DOCUMENT.read_text(encoding="utf-8")
+    assert not [name for name in (*FEATURE_FLAGS, *LATER_MODES) if f"`{name}`" not in text]
