@@ -13,7 +13,7 @@ from cdi_gen.cli import talk
 from cdi_gen.cli.output import print_data
 from cdi_gen.cli.where import DIRECTORY, INVENTORY, TEXT, inventory_from, looking
 from cdi_gen.errors import ExitCode
-from cdi_gen.generate import DEFAULTS
+from cdi_gen.generate import DEFAULTS, soundness
 from cdi_gen.generate.naming import gpu_name, mig_name
 from cdi_gen.generate.options import ALL, NONE
 from cdi_gen.inventory import Inventory
@@ -42,6 +42,7 @@ class Row:
 
 def rows(inventory: Inventory, kind: str) -> list[Row]:
     """GPUs that can be used whole, then MIG devices; numbers in the order of numbers."""
+    soundness.require(inventory)
     found = []
     for gpu in inventory.gpus:
         if gpu.mig_enabled:

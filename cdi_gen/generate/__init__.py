@@ -199,13 +199,8 @@ def _units(inventory: Inventory, edits: DeviceEdits) -> list[tuple[dict[str, str
         if not gpu.mig_enabled
     ]
     for device in inventory.mig_devices:
-        parent_gpu = by_index.get(device.gpu_index)
-        if parent_gpu is None:
-            raise CdiGenError(
-                f"the inventory has a MIG device of GPU {device.gpu_index}, but no such GPU"
-            )
         by_strategy = {each: name for each in STRATEGIES if (name := mig_name(device, each))}
-        units.append((by_strategy, edits.mig(device, parent_gpu)))
+        units.append((by_strategy, edits.mig(device, by_index[device.gpu_index])))
     return units
 
 

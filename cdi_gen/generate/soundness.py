@@ -37,8 +37,11 @@ def _problems(inventory: Inventory) -> Iterator[str]:
     yield from _name(".driver.version", inventory.driver.version)
     for position, gpu in enumerate(inventory.gpus):
         yield from _gpu(f".gpus[{position}]", gpu)
+    indices = {gpu.index for gpu in inventory.gpus}
     for position, device in enumerate(inventory.mig_devices):
         yield from _mig_device(f".migDevices[{position}]", device)
+        if device.gpu_index not in indices:
+            yield f".migDevices[{position}] is of GPU {device.gpu_index}, and there is none"
     for position, node in enumerate(inventory.control_nodes):
         yield from _node(f".controlNodes[{position}]", node)
     for position, library in enumerate(inventory.libraries):
