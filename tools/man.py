@@ -61,9 +61,13 @@ def page(title: str, command: click.Command, context: click.Context) -> str:
             lines += [".TP", f".B {text(record[0])}", text(record[1])]
     if isinstance(command, click.Group):
         lines.append(".SH COMMANDS")
-        table = COMMANDS if command is main else {
-            key: (each.help or "").partition("\n")[0] for key, each in command.commands.items()
-        }
+        table = (
+            COMMANDS
+            if command is main
+            else {
+                key: (each.help or "").partition("\n")[0] for key, each in command.commands.items()
+            }
+        )
         for key, help_text in table.items():
             lines += [".TP", f".BR {text(name)}\\-{text(key)} (1)", text(help_text)]
     lines += [".SH EXIT STATUS", text(" ".join(EXIT_CODES.split())), ".SH SEE ALSO", SEE_ALSO]

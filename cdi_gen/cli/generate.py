@@ -180,7 +180,7 @@ def command(
         return ExitCode.OK
     make = generate_capabilities if capability_devices else generate
     spec = make(inventory, options)
-    if output in ("", "-"):
+    if output == "-":
         output = None
     text = dump(spec, "yaml" if _is_yaml(output, text_format) else "json")
     _deliver(text, spec, output, dry_run=dry_run)

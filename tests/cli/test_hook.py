@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``cdi-gen hook install``: what it installs runs, and what others could change is refused."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import cdi_gen as package
+import cdi_hook
+from cdi_gen.cdi.wire import load
+from tests.cli.program import CHECKOUT, cdi_gen, failure
+from tests.fakehost.hosts import FakeHost
+
+HOOK = "/usr/local/libexec/cdi-gen/cdi-gen-hook"
+SYSTEM_PYTHON = "/usr/bin/python3"
+
+pytestmark = pytest.mark.skipif(
+    not os.path.exists(SYSTEM_PYTHON), reason="needs the distribution's Python"
+)
+
+
+@pytest.fixture
+def installed(tmp_path: Path) -> Path:
+    """A build root with the hook in it, made under a umask that hides everything."""
+    root = tmp_path / "root"
+    found = cdi_gen("hook", "install", "--root", str(root), umask=0o077)
+    assert (found.code, found.out) == (0, "")
+    assert found.err == f"cdi-gen: installed {HOOK}; specs generated from now on name it\n"
+    return root
+
+
+def test_versions_agree():
+    assert package.__version__ == cdi_hook.VERSION
+
+
+def test_it_runs_isolated_and_alone(installed, tmp_path):
+    """Nothing of the environment, of this directory or of site-packages gets into it."""
+    (tmp_path / "json.py").write_text("raise SystemExit('hijacked')")
+    found = subprocess.run(
+        [installed / HOOK[1:], "--version"],
+        env={"PYTHONPATH": str(tmp_path), "PYTHONSTARTUP": str(tmp_path / "json.py")},
+        cwd=tmp_path, capture_output=True, text=True, check=False, timeout=20,
+    )  # fmt: skip
+    assert (found.returncode, found.stdout) == (0, f"cdi-gen-hook {package.__version__}\n")
+    assert (installed / HOOK[1:]).read_text().startswith(f"#!{SYSTEM_PYTHON} -IS\n")
+
+
+def test_everything_is_readable_whatever_the_umask(installed):
+    for path in installed.rglob("*"):
+        mode = path.stat().st_mode & 0o777
+        executable = path.is_dir() or path.name == "cdi-gen-hook"
+        assert mode == (0o755 if executable else 0o644), path
+
+
+def test_every_module_is_there_and_compiled(installed):
+    folder = (installed / HOOK[1:]).parent / "cdi_hook"
+    modules = {path.stem for path in (CHECKOUT / "hooks/cdi_hook").glob("*.py")}
+    assert {path.stem for path in folder.glob("*.py")} == modules
+    compiled = list((folder / "__pycache__").iterdir())
+    assert {path.name.partition(".")[0] for path in compiled} == modules
+
+
+def test_no_file_names_the_build_root(installed):
+    for path in installed.rglob("*"):
+        assert path.is_dir() or str(installed).encode() not in path.read_bytes(), path
+
+
+def test_a_second_installation_replaces_the_first(installed):
+    before = {path: path.stat().st_ino for path in installed.rglob("*.py")}
+    (installed / HOOK[1:]).write_text("broken")
+    assert cdi_gen("hook", "install", "--root", str(installed)).code == 0
+    assert all(path.stat().st_ino != inode for path, inode in before.items())
+    assert not list(installed.rglob("*.tmp"))
+    subprocess.run([installed / HOOK[1:], "--version"], check=True, capture_output=True)
+
+
+def test_another_prefix(tmp_path):
+    assert cdi_gen("hook", "install", "--root", str(tmp_path), "--prefix", "/usr").code == 0
+    assert (tmp_path / "usr/libexec/cdi-gen/cdi-gen-hook").is_file()
+
+
+def test_what_can_not_be_installed(tmp_path):
+    said = failure(cdi_gen("hook", "install", "--python", "/nowhere/python3"), 1)
+    assert "/nowhere/python3: there is no such program" in said
+    (tmp_path / "usr").write_text("a file")
+    said = failure(cdi_gen("hook", "install", "--root", str(tmp_path)), 1)
+    assert "Not a directory" in said
+    assert "root" not in said.replace(str(tmp_path), ""), "that would be of no help here"
+
+
+@pytest.mark.host
+@pytest.mark.skipif(os.geteuid() != 0, reason="a fake host needs root")
+class TestOnAHost:
+    """The hook in a fake host; ``generate`` names it, or refuses to."""
+
+    @pytest.fixture
+    def root(self, own_host: Callable[[str], FakeHost]) -> Path:
+        """A host with the hook, and with an interpreter for it."""
+        root = own_host("550-1gpu").root
+        assert cdi_gen("hook", "install", "--root", str(root)).code == 0
+        python = root / SYSTEM_PYTHON[1:]
+        if not python.exists():
+            python.write_text("")
+            python.chmod(0o755)
+        return root
+
+    def test_a_spec_names_it(self, root):
+        found = cdi_gen("generate", "--host-root", str(root), "--nvidia-cdi-hook-path", HOOK)
+        assert found.code == 0, found.err
+        (hook,) = load(found.out).container_edits.hooks
+        assert hook.path == HOOK
+        assert cdi_gen("generate", "--host-root", str(root)).out == found.out
+
+    @pytest.mark.parametrize(
+        "path",
+        [
+            HOOK,
+            os.path.dirname(HOOK) + "/cdi_hook",
+            os.path.dirname(HOOK) + "/cdi_hook/process.py",
+            os.path.dirname(HOOK),
+            "/usr/local/libexec",
+            SYSTEM_PYTHON,
+        ],
+    )
+    @pytest.mark.parametrize("change", ["group", "others", "owner"])
+    def test_what_others_could_change_is_refused(self, root, tmp_path, path, change):
+        place = root / path[1:]
+        if change == "owner":
+            os.chown(place, 65534, -1)
+        else:
+            place.chmod(place.stat().st_mode | (0o020 if change == "group" else 0o002))
+        output = tmp_path / "nvidia.json"
+        arguments = ("generate", "--host-root", str(root), "-o", str(output))
+        said = failure(cdi_gen(*arguments, "--nvidia-cdi-hook-path", HOOK), 7)
+        assert path in said
+        assert "--hooks=none" in said
+        assert not output.exists()
+        assert cdi_gen(*arguments, "--hooks=none").code == 0
+
+    def test_a_hook_that_is_not_there_is_refused(self, root):
+        flags = ("--host-root", str(root), "--nvidia-cdi-hook-path", "/opt/hook")
+        assert "/opt/hook" in failure(cdi_gen("generate", *flags), 7)

@@ -1,0 +1,226 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is data goes to standard output, what is talk to standard error; and the exit codes."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import re
+import subprocess
+
+import click
+import pytest
+
+from cdi_gen.cli import COMMANDS, main
+from cdi_gen.errors import ExitCode
+from tests.cli.program import (
+    CHECKOUT,
+    ENVIRONMENT,
+    INVENTORY,
+    PROGRAM,
+    SPEC,
+    Result,
+    cdi_gen,
+    failure,
+    generate,
+)
+
+HELP = {
+    name: cdi_gen(*name.split(), "--help").out
+    for name in ("", *COMMANDS, "hook install", "cdi", "cdi generate")
+}
+README = (CHECKOUT / "README.md").read_text()
+
+
+def _partial(tmp_path) -> str:
+    """The inventory of a host with a broken GPU."""
+    document = json.loads((CHECKOUT / INVENTORY).read_text())
+    document["skipped"] = [{"device": "0000:5e:00.0", "reason": "fell off the bus"}]
+    path = tmp_path / "partial.json"
+    path.write_text(json.dumps(document))
+    return str(path)
+
+
+def test_standard_output_carries_data_alone():
+    found = generate()
+    assert (found.code, found.out) == (0, SPEC)
+    assert found.err == ("cdi-gen: nvidia.com/gpu: 1 GPU, driver 550.163.01, CDI 0.5.0, one hook\n")
+
+
+@pytest.mark.parametrize("command", ["generate", "list", "inventory"])
+def test_no_driver_is_exit_code_3(tmp_path, command):
+    assert "hint: " in failure(cdi_gen(command, "--host-root", str(tmp_path)), 3)
+
+
+def test_every_exit_code_is_reached_and_in_the_manual(tmp_path):
+    invalid = tmp_path / "invalid.json"
+    invalid.write_text("{}")
+    reached = {
+        0: generate(),
+        1: cdi_gen("generate", "--inventory", str(tmp_path / "missing")),
+        2: cdi_gen("generate", "--nonsense"),
+        3: cdi_gen("generate", "--host-root", str(tmp_path)),
+        4: cdi_gen("generate", "--inventory", _partial(tmp_path)),
+        6: cdi_gen("validate", str(invalid)),
+    }
+    assert {code: found.code for code, found in reached.items()} == {code: code for code in reached}
+    for code in ExitCode:  # 5 is not used yet; 7 and 130: test_hook.py, test_interrupted.py
+        assert re.search(rf"\b{code:d}\s", HELP[""]), code
+        assert re.search(rf"\b{code:d}\s", README), code
+
+
+def test_a_broken_device_is_told_and_the_others_are_written(tmp_path):
+    found = cdi_gen("generate", "--inventory", _partial(tmp_path))
+    assert (found.code, found.out) == (4, SPEC)
+    assert "warning: left out: 0000:5e:00.0: fell off the bus" in found.err
+
+
+def test_quiet_prints_errors_only(tmp_path):
+    assert generate().err != ""
+    assert cdi_gen("-q", "generate", "--inventory", _partial(tmp_path)).err == ""
+    assert "error" in failure(cdi_gen("-q", "generate", "--inventory", "missing"), 1)
+
+
+def test_debug_says_why_something_is_missing():
+    inventory = str(CHECKOUT / "specs/golden/h200-580-1gpu/inventory.json")
+    usual = cdi_gen("generate", "--inventory", inventory)
+    found = cdi_gen("-d", "generate", "--inventory", inventory)
+    assert "missing: " not in usual.err
+    assert found.err.count("missing: ") == 2
+    assert cdi_gen("-q", "-d", "generate", "--inventory", inventory).err == ""
+
+
+@pytest.mark.parametrize(
+    "arguments", [["generate", "--nonsense"], ["generate", "--vendor", "a\nb"]]
+)
+def test_json_lines_parse(tmp_path, arguments):
+    found = cdi_gen("--log-format", "json", *arguments)
+    (entry,) = [json.loads(line) for line in found.err.splitlines()]
+    assert entry["level"] == "error"
+    found = cdi_gen(
+        "generate", "--inventory", _partial(tmp_path), env={"CDI_GEN_LOG_FORMAT": "json"}
+    )
+    entries = [json.loads(line) for line in found.err.splitlines()]
+    assert [entry["level"] for entry in entries] == ["info", "warning"]
+
+
+def _on_terminal(**variables: str) -> str:
+    """What a failing command prints where standard error is a terminal."""
+    master, slave = pty.openpty()
+    with subprocess.Popen(
+        [*PROGRAM, "generate", "--nonsense"],
+        env=ENVIRONMENT | {"TERM": "xterm"} | variables,
+        stdout=subprocess.DEVNULL,
+        stderr=slave,
+        cwd=CHECKOUT,
+    ) as process:
+        assert process.wait(20) == 2
+        os.close(slave)
+        text = os.read(master, 4096).decode()
+    os.close(master)
+    return text
+
+
+def test_colour_on_a_terminal_alone():
+    assert "\033[31;1merror\033[0m" in _on_terminal()
+    assert "\033" not in _on_terminal(NO_COLOR="1")
+    assert "\033" not in _on_terminal(TERM="dumb")
+    assert "\033" not in cdi_gen("generate", "--nonsense", env={"TERM": "xterm"}).err
+
+
+def test_control_characters_stay_visible():
+    told = failure(cdi_gen("generate", "--inventory", "a\033[31m\nb"), 1)
+    assert "a\\x1b[31m\\nb" in told
+
+
+@pytest.mark.parametrize("name", HELP)
+def test_help_fits_and_goes_to_standard_output(name):
+    assert HELP[name].startswith("Usage: cdi-gen")
+    assert max(map(len, HELP[name].splitlines())) <= 100
+    wide = cdi_gen(*name.split(), "--help", env={"COLUMNS": "300"})
+    assert wide.code == 0
+    assert max(map(len, wide.out.splitlines())) <= 100
+
+
+def _commands(command: click.Command, name: str) -> list[tuple[str, click.Command]]:
+    """It and its subcommands, by the words that call them."""
+    found = [(name, command)]
+    if isinstance(command, click.Group):
+        context = click.Context(command)
+        for each in command.list_commands(context):
+            subcommand = command.get_command(context, each)
+            assert subcommand is not None
+            found += _commands(subcommand, f"{name} {each}".strip())
+    return found
+
+
+@pytest.mark.parametrize(
+    ("name", "option"),
+    [
+        pytest.param(name, option, id=f"{name} {option.opts[0]}")
+        for name, command in _commands(main, "")
+        for option in command.params
+        if isinstance(option, click.Option) and not option.hidden
+    ],
+)
+def test_help_explains_every_option_and_names_its_default(name, option):
+    assert option.help
+    help_text = "".join(HELP[name].split())
+    assert all(each in help_text for each in option.opts)
+    if not option.is_flag:
+        record = "".join(option.get_help_record(click.Context(main))[1].split())
+        assert "[default:" in record
+        assert record in help_text
+
+
+def test_without_a_command_the_help_is_talk():
+    for arguments in ([], ["hook"], ["cdi"]):
+        found = cdi_gen(*arguments)
+        assert (found.code, found.out) == (2, "")
+        assert "Usage: cdi-gen" in found.err
+
+
+def test_the_version():
+    import cdi_gen as package
+
+    assert cdi_gen("--version") == Result(0, f"cdi-gen {package.__version__}\n", "")
+
+
+def _told_in_readme() -> list[str]:
+    return [
+        line.removeprefix("sudo ").partition("#")[0].strip()
+        for line in re.findall(r"^    (.*cdi-gen.*)$|`(cdi-gen [^`]*)`", README, re.MULTILINE)
+        for line in line
+        if "cdi-gen " in line and "systemctl" not in line
+    ]
+
+
+@pytest.mark.parametrize("line", dict.fromkeys(_told_in_readme()))
+def test_what_the_readme_tells_to_type_is_understood(line, tmp_path):
+    """Everything is parsed and done, on an inventory instead of this host."""
+    (tmp_path / "nvidia.json").write_text(SPEC)
+    line = line.replace("/etc/cdi/*.json", "/etc/cdi/nvidia.json").replace(
+        "/etc/cdi", str(tmp_path)
+    )
+    words = line.partition(">")[0].split()[1:]
+    words = [INVENTORY if word == "host.json" else word for word in words]
+    if words[0] == "inventory":
+        words[words.index("-o") + 1 :] = [str(tmp_path / "host.json"), "--host-root", str(tmp_path)]
+        assert cdi_gen(*words).code == 3
+        return
+    if words[0] == "show":
+        words += ["--spec-dir", str(tmp_path)]
+    elif words[0] != "validate" and "--inventory" not in words:
+        words += ["--inventory", INVENTORY]
+    found = cdi_gen(*words)
+    assert found.code == 0, found
+
+
+def test_the_options_in_the_readme_exist():
+    known = {
+        name for _, command in _commands(main, "") for each in command.params for name in each.opts
+    }
+    used = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", README))
+    assert used - known <= {"--rm"}
+    assert len(used & known) >= 8

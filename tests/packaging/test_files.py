@@ -1,0 +1,168 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What packagers read: the locked requirements, the Makefile, the unit."""
+
+from __future__ import annotations
+
+import configparser
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.cli.program import CHECKOUT, cdi_gen
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+PROJECT = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())
+TARGETS = re.findall(r"^([a-z]+):.*## ", (CHECKOUT / "Makefile").read_text(), re.MULTILINE)
+LOCKS = {"run": ("build",), "test": ("test",)}
+"""The locked files, and the groups of pyproject.toml that they hold beside the dependencies."""
+
+
+def _name(requirement: str) -> str:
+    return re.split(r"[^A-Za-z0-9._-]", requirement, maxsplit=1)[0].lower().replace("_", "-")
+
+
+def _group(name: str) -> set[str]:
+    found: set[str] = set()
+    for each in PROJECT["dependency-groups"][name]:
+        found |= _group(each["include-group"]) if isinstance(each, dict) else {_name(each)}
+    return found
+
+
+@pytest.mark.parametrize("lock", LOCKS)
+def test_every_dependency_is_locked_with_hashes(lock):
+    text = (CHECKOUT / f"requirements/{lock}.txt").read_text()
+    assert "://" not in text
+    assert not re.search(
+        r"^\s*(-|#)(?!-hash)", re.sub(r"^\s+--hash", "", text, flags=re.MULTILINE), re.MULTILINE
+    )
+    locked = {}
+    for entry in re.sub(r"\\\n", " ", text).strip().splitlines():
+        name, version, hashes = re.fullmatch(
+            r"([a-z0-9.-]+)==(\S+)(?: ; [^-]+?)?((?:\s+--hash=sha256:[0-9a-f]{64})+)", entry
+        ).groups()
+        assert hashes
+        locked[name] = version
+    wanted = {_name(each) for each in PROJECT["project"]["dependencies"]}
+    for group in LOCKS[lock]:
+        wanted |= _group(group)
+    assert wanted <= set(locked)
+
+
+def test_the_lock_of_the_tests_has_the_versions_of_the_program():
+    run, test = (
+        set(
+            re.findall(
+                r"^\S+==\S+", (CHECKOUT / f"requirements/{name}.txt").read_text(), re.MULTILINE
+            )
+        )
+        for name in ("run", "test")
+    )
+    assert run <= test
+
+
+@pytest.mark.skipif(not shutil.which("make"), reason="needs make")
+class TestMake:
+    """The Makefile's targets."""
+
+    @pytest.mark.parametrize("target", TARGETS)
+    def test_every_target_runs_what_is_there(self, target):
+        found = _make("-n", target)
+        assert found.returncode == 0, found.stderr
+        for script in re.findall(r"tools/[\w.-]+", found.stdout):
+            assert (CHECKOUT / script).is_file()
+
+    def test_help_lists_them_all(self):
+        found = _make()
+        assert found.returncode == 0
+        assert re.findall(r"^  make ([a-z]+)", found.stdout, re.MULTILINE) == TARGETS
+        assert {"run", "test", "check", "install", "uninstall", "build", "man"} <= set(TARGETS)
+
+    def test_the_example_is_there(self):
+        (example,) = re.findall(
+            r"^EXAMPLE := (\S+)", (CHECKOUT / "Makefile").read_text(), re.MULTILINE
+        )
+        assert cdi_gen("generate", "--inventory", example).code == 0
+
+    def test_run_shows_an_example_where_there_is_no_driver(self, tmp_path):
+        """tools/run goes on where the program ends with 3, and nowhere else."""
+        program = tmp_path / "cdi-gen"
+        for code, calls in ((0, 1), (1, 1), (3, 2), (7, 1)):
+            log = tmp_path / str(code)
+            program.write_text(
+                f'#!/bin/sh\necho "$@" >> {log}\n[ "$#" = 3 ] && exit 0\nexit {code}\n'
+            )
+            program.chmod(0o755)
+            found = subprocess.run([CHECKOUT / "tools/run", program, "example"], check=False)
+            assert found.returncode == (0 if code == 3 else code)
+            assert len(log.read_text().splitlines()) == calls
+
+
+def _make(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["make", "--no-print-directory", *arguments],
+        cwd=CHECKOUT, capture_output=True, text=True, check=False, timeout=30,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("script", sorted((CHECKOUT / "tools").glob("[!.]*")))
+def test_tools_are_sound(script):
+    if script.suffix == ".py" or script.is_dir():
+        return
+    assert script.stat().st_mode & 0o111
+    subprocess.run(["sh", "-n", script], check=True)
+
+
+def _unit() -> configparser.ConfigParser:
+    unit = configparser.ConfigParser(strict=False, interpolation=None)
+    unit.optionxform = str  # type: ignore[assignment,method-assign]
+    unit.read(CHECKOUT / "systemd/cdi-gen.service")
+    return unit
+
+
+def test_the_unit_calls_commands_that_exist(tmp_path):
+    lines = (CHECKOUT / "systemd/cdi-gen.service").read_text().splitlines()
+    commands = [line.partition("=")[2] for line in lines if line.startswith("ExecStart=")]
+    assert commands
+    inventory = str(CHECKOUT / "specs/golden/flat-550-1gpu/inventory.json")
+    for command in commands:
+        program, *words = command.replace("/run/cdi", str(tmp_path)).split()
+        assert program == "@BINDIR@/cdi-gen"
+        assert cdi_gen(*words, "--inventory", inventory).code == 0
+    assert {path.name for path in tmp_path.iterdir()} == {"nvidia.json", "nvidia-cap.json"}
+
+
+def test_the_unit_takes_no_gpu_for_success_and_nothing_else():
+    assert _unit()["Service"]["SuccessExitStatus"].split() == ["3", "4"]
+
+
+@pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="needs systemd")
+def test_systemd_understands_the_unit(tmp_path):
+    text = (CHECKOUT / "systemd/cdi-gen.service").read_text()
+    unit = tmp_path / "cdi-gen.service"
+    unit.write_text(text.replace("@BINDIR@/cdi-gen", "/bin/true").replace("Documentation=", "#"))
+    found = subprocess.run(
+        ["systemd-analyze", "verify", "--recursive-errors=no", unit],
+        capture_output=True, text=True, check=False, timeout=30,
+    )  # fmt: skip
+    if "Failed to" in found.stderr:
+        pytest.skip(found.stderr.strip())
+    assert [line for line in found.stderr.splitlines() if unit.name in line] == []
+
+
+def test_the_uninstaller_removes_what_the_installer_puts(tmp_path: Path):
+    """By their texts: to run the installer takes a network."""
+    install, uninstall = (
+        (CHECKOUT / "tools" / name).read_text() for name in ("install", "uninstall")
+    )
+    placed = set(re.findall(r'> "\$destdir\$prefix(/\S+?)"', install)) | {"/bin/cdi-gen"}
+    assert len(placed) == 5
+    for path in placed:
+        assert f'"$root{path}"' in uninstall

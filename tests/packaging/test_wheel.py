@@ -1,0 +1,171 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The wheel, installed where no checkout is: it does all, with nothing but its dependencies."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+
+import cdi_gen as package
+from tests.cli.program import CHECKOUT, GOLDEN, ONE_GPU
+
+CONSUMER = """
+from cdi_gen.cdi.model import Device, Spec
+from cdi_gen.cdi.wire import dump, load
+from cdi_gen.generate import generate
+from cdi_gen.generate.options import Options
+from cdi_gen.inventory import Inventory
+from cdi_gen.inventory_json import load as inventory
+
+
+def names(host: Inventory) -> list[str]:
+    spec: Spec = generate(host, Options(names=("uuid",)))
+    devices: tuple[Device, ...] = load(dump(spec, "yaml")).devices
+    return [device.name for device in devices]
+"""
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory) -> Path:
+    """A directory with the wheel, and the sdist."""
+    folder = tmp_path_factory.mktemp("dist")
+    subprocess.run(
+        [sys.executable, "-m", "build", "--no-isolation", "--wheel", "--sdist",
+         "--outdir", folder, CHECKOUT],
+        check=True, capture_output=True, cwd=folder, timeout=120,
+    )  # fmt: skip
+    return folder
+
+
+@pytest.fixture(scope="module")
+def installed(built, tmp_path_factory) -> Path:
+    """A virtual environment's worth of directory: the wheel, and links to its dependencies."""
+    folder = tmp_path_factory.mktemp("installed")
+    (wheel,) = built.glob("*.whl")
+    subprocess.run(
+        [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index",
+         "--disable-pip-version-check", "--target", folder, wheel],
+        check=True, capture_output=True, timeout=120,
+    )  # fmt: skip
+    import click
+
+    # Links to the packages, and not the directory itself, whose .pth files lead to the checkout.
+    for path in Path(click.__file__).parents[1].iterdir():
+        if not path.name.startswith(("cdi_", "_", "pip")) and path.suffix != ".pth":
+            (folder / path.name).exists() or (folder / path.name).symlink_to(path)
+    return folder
+
+
+def _python(installed: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Python with the installed packages alone, in a directory where nothing is."""
+    empty = installed.parent / "elsewhere"
+    empty.mkdir(exist_ok=True)
+    found = subprocess.run(
+        [sys.executable, "-S", *arguments],
+        env={"PYTHONPATH": str(installed), "PATH": os.environ["PATH"], "LANG": "C.UTF-8"},
+        cwd=empty, capture_output=True, text=True, check=False, timeout=120,
+    )  # fmt: skip
+    assert "Traceback" not in found.stderr, found.stderr
+    return found
+
+
+def test_no_checkout_is_in_reach(installed):
+    script = "import cdi_gen, cdi_hook, cdi_specs; print(cdi_gen.__file__, cdi_hook.__file__)"
+    found = _python(installed, "-c", script).stdout.split()
+    assert all(path.startswith(f"{installed}/") for path in found)
+    assert len(found) == 2
+
+
+@pytest.mark.parametrize("host", sorted(path.name for path in GOLDEN.iterdir()))
+def test_it_generates_byte_for_byte(installed, host):
+    inventory = str(GOLDEN / host / "inventory.json")
+    found = _python(installed, "-m", "cdi_gen", "generate", "--inventory", inventory)
+    assert (found.returncode, found.stdout) == (0, (GOLDEN / host / "nvidia.json").read_text())
+
+
+def test_it_does_what_needs_the_data_files(installed):
+    program = ("-m", "cdi_gen")
+    assert _python(installed, *program, "validate", str(ONE_GPU / "nvidia.json")).returncode == 0
+    for_engine = ("generate", "--for", "podman@4.9", "--format", "yaml", "--inventory")
+    found = _python(installed, *program, *for_engine, str(ONE_GPU / "inventory.json"))
+    assert (found.returncode, found.stdout) == (0, (ONE_GPU / "nvidia.yaml").read_text())
+    inventory = ("--inventory", str(ONE_GPU / "inventory.json"), "-o", "yaml")
+    assert _python(installed, *program, "list", *inventory).returncode == 0
+
+
+@pytest.mark.skipif(not os.path.exists("/usr/bin/python3"), reason="needs the system's Python")
+def test_it_installs_its_hook(installed, tmp_path):
+    found = _python(installed, "-m", "cdi_gen", "hook", "install", "--root", str(tmp_path))
+    assert found.returncode == 0, found.stderr
+    hook = tmp_path / "usr/local/libexec/cdi-gen/cdi-gen-hook"
+    said = subprocess.run([hook, "--version"], capture_output=True, text=True, check=True)
+    assert said.stdout == f"cdi-gen-hook {package.__version__}\n"
+
+
+def test_the_script_and_the_metadata(installed):
+    (metadata,) = installed.glob("cdi_gen-*.dist-info")
+    assert metadata.name == f"cdi_gen-{package.__version__}.dist-info"
+    assert "cdi-gen = cdi_gen.__main__:main" in (metadata / "entry_points.txt").read_text()
+    assert (metadata / "licenses/LICENSE").is_file()
+    found = subprocess.run(
+        [installed / "bin/cdi-gen", "--version"],
+        env={"PYTHONPATH": str(installed)}, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert found.stdout == f"cdi-gen {package.__version__}\n"
+
+
+def test_a_typed_program_can_use_it(installed, tmp_path):
+    script = tmp_path / "consumer.py"
+    wrong = "\nanswer: int = names(inventory(''))\n"
+    for text, code in ((CONSUMER, 0), (CONSUMER + wrong, 1)):
+        script.write_text(text)
+        found = _python(
+            installed, "-m", "mypy", "--strict", "--cache-dir", str(tmp_path / "cache"),
+            str(script),
+        )  # fmt: skip
+        assert found.returncode == code, found.stdout
+        assert found.stdout.count("error:") == code
+        assert "py.typed" not in found.stdout
+
+
+def test_the_wheel_holds_what_runs_and_no_more(built):
+    (wheel,) = built.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        names = {name for name in archive.namelist() if ".dist-info/" not in name}
+    assert {name.partition("/")[0] for name in names} == {"cdi_gen", "cdi_hook", "cdi_specs"}
+    for root, folder in (("", "cdi_gen"), ("hooks/", "cdi_hook"), ("specs/", "cdi_specs")):
+        here = {
+            str(path.relative_to(CHECKOUT / root))
+            for path in (CHECKOUT / root / folder).rglob("*")
+            if path.is_file() and "__pycache__" not in path.parts
+        }
+        there = {name for name in names if name.startswith(f"{folder}/")}
+        assert there - {"cdi_hook/cdi-gen-hook"} == here
+    assert {"cdi_gen/py.typed", "cdi_hook/cdi-gen-hook"} <= names
+
+
+def test_the_sdist_holds_what_make_needs(built):
+    (archive,) = built.glob("*.tar.gz")
+    with tarfile.open(archive) as opened:
+        names = {name.partition("/")[2] for name in opened.getnames()}
+    tracked = subprocess.run(
+        ["git", "ls-files", "Makefile", "tools", "systemd", "requirements", "cdi_gen", "hooks"],
+        cwd=CHECKOUT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    if tracked.returncode != 0:
+        pytest.skip("not a git checkout")
+    assert set(tracked.stdout.split()) <= names
+
+
+def test_every_json_of_the_specs_package_parses(installed):
+    files = sorted((installed / "cdi_specs").glob("**/*.json"))
+    assert files
+    for path in files:
+        json.loads(path.read_text())
