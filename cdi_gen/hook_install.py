@@ -44,10 +44,12 @@ def install(prefix: str = "/usr/local", *, root: str = "/", python: str = PYTHON
         )
     try:
         make_directory(join(target, "cdi_hook"))
-        for name in sorted(os.listdir(package)):
-            if name.endswith(".py"):
-                data = _read(join(package, name))
-                replace_file(join(target, "cdi_hook", name), data)
+        modules = sorted(name for name in os.listdir(package) if name.endswith(".py"))
+        for name in modules:
+            replace_file(join(target, "cdi_hook", name), _read(join(package, name)))
+        for name in os.listdir(join(target, "cdi_hook")):
+            if name.endswith(".py") and name not in modules:
+                os.unlink(join(target, "cdi_hook", name))  # of an older version
         first, _, rest = _read(_launcher(package)).partition(b"\n")
         if not first.endswith(b" -IS"):
             raise CdiGenError(f"{_launcher(package)} does not start an isolated interpreter")

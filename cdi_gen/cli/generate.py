@@ -14,7 +14,7 @@ from cdi_gen.cli.output import print_data
 from cdi_gen.cli.where import INVENTORY, PROGRAM, TEXT, inventory_from, looking
 from cdi_gen.errors import CdiGenError, ExitCode, UsageError
 from cdi_gen.generate import DEFAULTS, generate, generate_capabilities
-from cdi_gen.generate.options import ALL, HOOKS, OURS, STRATEGIES, Options
+from cdi_gen.generate.options import ALL, HOOKS, NONE, OURS, STRATEGIES, Options
 from cdi_gen.inventory import Inventory
 
 MODES = ("auto", "nvml", "cap")
@@ -46,7 +46,7 @@ FEATURE_FLAGS = ("no-additional-gids-for-device-nodes", "disable-nvsandboxutils"
     default=ALL,
     show_default=True,
     help="Driver capabilities, as in NVIDIA_DRIVER_CAPABILITIES: compute,utility,video,graphics,"
-    "display,ngx,compat32,mps.",
+    "display,ngx,compat32,mps; or none.",
 )
 @click.option(
     "--for",
@@ -62,7 +62,11 @@ FEATURE_FLAGS = ("no-additional-gids-for-device-nodes", "disable-nvsandboxutils"
     show_default=True,
     help="none: a spec that runs no program when a container starts.",
 )
-@click.option("--dry-run", is_flag=True, help="Show what would change in the file; write nothing.")
+@click.option(
+    "--dry-run",
+    is_flag=True,
+    help="Show what would change in the file and write nothing; exit code 5 if something would.",
+)
 @click.option(
     "--explain", is_flag=True, help="Print for each file whether it is taken, and why; no spec."
 )
@@ -183,9 +187,16 @@ def command(
     if output == "-":
         output = None
     text = dump(spec, "yaml" if _is_yaml(output, text_format) else "json")
-    _deliver(text, spec, output, dry_run=dry_run)
+    difference = ""
+    if dry_run:
+        difference = _difference(output, text)
+        print_data(difference)
+    else:
+        _deliver(text, spec, output)
     _report(inventory, spec, output, options, dry_run=dry_run)
-    return ExitCode.PARTIAL if inventory.skipped else ExitCode.OK
+    if inventory.skipped:
+        return ExitCode.PARTIAL
+    return ExitCode.STALE if dry_run and output and difference else ExitCode.OK
 
 
 def _check_flags(flags: tuple[str, ...]) -> None:
@@ -229,9 +240,7 @@ def _options(choices: dict[str, Any], *, capability_devices: bool) -> Options:
         names=tuple(dict.fromkeys(choices["names"])) or DEFAULTS.names,
         devices=choices["devices"] or (ALL,),
         all_device=not choices["no_all_device"],
-        capabilities=tuple(
-            name for part in choices["capabilities"].split(",") if (name := part.strip())
-        ),
+        capabilities=_capabilities(choices["capabilities"]),
         hooks=choices["hooks"] == "auto",
         disabled_hooks=choices["disabled_hooks"],
         enabled_hooks=choices["enabled_hooks"],
@@ -239,6 +248,19 @@ def _options(choices: dict[str, Any], *, capability_devices: bool) -> Options:
         additional_gids=groups,
         newest_version=newest,
     )
+
+
+def _capabilities(text: str) -> tuple[str, ...]:
+    """Names as ``Options`` takes them; ``none`` is for specs to be composed with ``--mode cap``."""
+    names = tuple(name for part in text.split(",") if (name := part.strip()))
+    if names == (NONE,):
+        return ()
+    if not names:
+        raise UsageError(
+            "--capabilities names none: a container would get no file of the driver",
+            hint="leave the option out for all of them; or say it: --capabilities none",
+        )
+    return names
 
 
 def _is_yaml(output: str | None, text_format: str | None) -> bool:
@@ -252,12 +274,10 @@ def _is_yaml(output: str | None, text_format: str | None) -> bool:
     return (by_extension or text_format) == "yaml"
 
 
-def _deliver(text: str, spec: Spec, output: str | None, *, dry_run: bool) -> None:
+def _deliver(text: str, spec: Spec, output: str | None) -> None:
     if output and not output.endswith((".json", ".yaml")):
         talk.warning(f"engines read .json and .yaml files only, not {output}")
-    if dry_run:
-        print_data(_difference(output, text))
-    elif output:
+    if output:
         from cdi_gen import store  # noqa: PLC0415
 
         store.write(text, output, spec=spec)

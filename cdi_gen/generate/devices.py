@@ -3,10 +3,14 @@
 
 from __future__ import annotations
 
+from cdi_gen.cdi import versions
 from cdi_gen.cdi.model import ContainerEdits, DeviceNode
 from cdi_gen.generate.options import Options
 from cdi_gen.inventory import CharDevice, Gpu, Inventory, MigDevice
 from cdi_gen.paths import join
+
+HOST_PATH_SINCE = "0.5.0"
+"""The CDI version in which a node's path on the host may differ from that in the container."""
 
 PERMISSIONS = "rw"
 """Not ``m``: nothing in a container needs to make these nodes."""
@@ -21,10 +25,12 @@ class DeviceEdits:
     def __init__(self, inventory: Inventory, options: Options) -> None:
         self._dev_root = inventory.dev_root
         self._additional_gids = options.additional_gids
+        newest = options.newest_version
+        self._by_path = newest is None or versions.compare(newest, HOST_PATH_SINCE) >= 0
 
     def gpu(self, gpu: Gpu) -> ContainerEdits:
         """A full GPU: its own node and its DRM nodes."""
-        return self.nodes((gpu.node, *gpu.drm_nodes), by_path=_drm_paths(gpu))
+        return self.nodes((gpu.node, *gpu.drm_nodes), by_path=self._drm_paths(gpu))
 
     def mig(self, device: MigDevice, gpu: Gpu) -> ContainerEdits:
         """A MIG device: the node of its GPU and its two capabilities.
@@ -35,7 +41,7 @@ class DeviceEdits:
         nodes = (gpu.node, device.gpu_instance_cap, device.compute_instance_cap)
         return self.nodes(
             nodes + (gpu.drm_nodes if graphics else ()),
-            by_path=_drm_paths(gpu) if graphics else (),
+            by_path=self._drm_paths(gpu) if graphics else (),
         )
 
     def nodes(
@@ -65,13 +71,12 @@ class DeviceEdits:
             gid=device.gid if with_group else None,
         )
 
+    def _drm_paths(self, gpu: Gpu) -> tuple[tuple[CharDevice, str], ...]:
+        """The DRM nodes once more under their by-path names.
 
-def _drm_paths(gpu: Gpu) -> tuple[tuple[CharDevice, str], ...]:
-    """The DRM nodes once more under their by-path names.
-
-    Nodes, not links: in the container /dev is a mount of its own, where no hook of ours writes.
-    """
-    return tuple((node, by_path(gpu, node)) for node in gpu.drm_nodes)
+        Nodes, not links: in the container /dev is a mount of its own, where no hook of ours writes.
+        """
+        return tuple((node, by_path(gpu, node)) for node in gpu.drm_nodes if self._by_path)
 
 
 def by_path(gpu: Gpu, node: CharDevice) -> str:

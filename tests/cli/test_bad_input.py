@@ -88,7 +88,8 @@ def test_a_format_that_fits_no_extension_is_only_a_warning(tmp_path):
 
 
 def test_no_capability_is_only_the_device_nodes():
-    found = generate("--capabilities", "")
+    assert "--capabilities names none" in failure(generate("--capabilities", " ,"), 2)
+    found = generate("--capabilities", "none")
     assert found.code == 0
     assert "libcuda.so" not in json.dumps(json.loads(found.out)["containerEdits"].get("mounts"))
 

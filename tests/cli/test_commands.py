@@ -227,19 +227,20 @@ def test_validate_of_what_can_not_be_read(tmp_path):
 def test_a_dry_run_shows_the_difference_and_writes_nothing(tmp_path):
     path = tmp_path / "nvidia.json"
     new = generate("--dry-run", "-o", str(path))
-    assert new.code == 0
+    assert new.code == 5
     assert not path.exists()
     assert "".join(line[1:] for line in new.out.splitlines(keepends=True)[3:]) == SPEC
     assert "dry run, nothing written: nvidia.com/gpu in" in new.err
     path.write_text(SPEC)
-    assert generate("--dry-run", "-o", str(path)).out == ""
+    same = generate("--dry-run", "-o", str(path))
+    assert (same.code, same.out) == (0, "")
     other = generate("--dry-run", "-o", str(path), "--vendor", "example.org").out
     assert '-  "kind": "nvidia.com/gpu",\n+  "kind": "example.org/gpu",\n' in other
     assert path.read_text() == SPEC
 
 
 def test_a_dry_run_into_a_directory_that_is_not_there_makes_none(tmp_path):
-    assert generate("--dry-run", "-o", str(tmp_path / "cdi" / "nvidia.json")).code == 0
+    assert generate("--dry-run", "-o", str(tmp_path / "cdi" / "nvidia.json")).code == 5
     assert list(tmp_path.iterdir()) == []
 
 
