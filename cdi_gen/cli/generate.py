@@ -11,7 +11,7 @@ from cdi_gen.cdi.model import Spec
 from cdi_gen.cdi.wire import dump
 from cdi_gen.cli import talk
 from cdi_gen.cli.output import print_data
-from cdi_gen.cli.where import INVENTORY, PROGRAM, TEXT, inventory_from, looking
+from cdi_gen.cli.where import DIRECTORY, INVENTORY, PROGRAM, TEXT, inventory_from, looking
 from cdi_gen.errors import CdiGenError, ExitCode, UsageError
 from cdi_gen.generate import DEFAULTS, generate, generate_capabilities
 from cdi_gen.generate.options import ALL, HOOKS, NONE, OURS, STRATEGIES, Options
@@ -61,6 +61,14 @@ FEATURE_FLAGS = ("no-additional-gids-for-device-nodes", "disable-nvsandboxutils"
     default="auto",
     show_default=True,
     help="none: a spec that runs no program when a container starts.",
+)
+@click.option(
+    "--container-library-dir",
+    "library_directories",
+    multiple=True,
+    type=DIRECTORY,
+    help="With --hooks=none: where the libraries go in the container; may be given several times.  "
+    "[default: /usr/lib64, /usr/lib]",
 )
 @click.option(
     "--dry-run",
@@ -242,6 +250,7 @@ def _options(choices: dict[str, Any], *, capability_devices: bool) -> Options:
         all_device=not choices["no_all_device"],
         capabilities=_capabilities(choices["capabilities"]),
         hooks=choices["hooks"] == "auto",
+        library_directories=choices["library_directories"] or DEFAULTS.library_directories,
         disabled_hooks=choices["disabled_hooks"],
         enabled_hooks=choices["enabled_hooks"],
         ldconfig_path=choices["ldconfig_path"],

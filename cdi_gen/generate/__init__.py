@@ -40,6 +40,7 @@ def generate(inventory: Inventory, options: Options = DEFAULTS) -> Spec:
             take such a spec.
     """
     soundness.require(inventory)
+    soundness.require_directories(options.library_directories)
     _require_whole_driver(inventory)
     known = catalogue()
     wanted = known.select(options.capabilities)
@@ -47,9 +48,12 @@ def generate(inventory: Inventory, options: Options = DEFAULTS) -> Spec:
     hook = _hook(inventory, options)
     edits = DeviceEdits(inventory, options)
     common = ContainerEdits(
-        env=(*_library_directories(inventory, hooked=hook is not None), NO_DOUBLE_INJECTION),
+        env=(
+            *_library_directories(inventory, options, hooked=hook is not None),
+            NO_DOUBLE_INJECTION,
+        ),
         hooks=hook or (),
-        mounts=_mounts(inventory, selection, known, hooked=hook is not None),
+        mounts=_mounts(inventory, selection, known, options, hooked=hook is not None),
     ) | edits.nodes(selection.control_nodes)
     spec = Spec(
         cdi_version="",
@@ -67,6 +71,7 @@ def generate_capabilities(inventory: Inventory, options: Options) -> Spec:
     whose one hook serves whatever was composed.
     """
     soundness.require(inventory)
+    soundness.require_directories(options.library_directories)
     _require_whole_driver(inventory)
     known = catalogue()
     hooked = _hook(inventory, options) is not None
@@ -75,7 +80,7 @@ def generate_capabilities(inventory: Inventory, options: Options) -> Spec:
     for capability in known.capabilities:
         selection = select(inventory, known, known.select([capability.name]))
         found = edits.nodes(selection.control_nodes) | ContainerEdits(
-            mounts=_mounts(inventory, selection, known, hooked=hooked)
+            mounts=_mounts(inventory, selection, known, options, hooked=hooked)
         )
         if selection.libraries or found.mounts:
             devices.append(Device(name=capability.name, container_edits=found))
@@ -116,13 +121,13 @@ def _hook(inventory: Inventory, options: Options) -> tuple[Hook, ...] | None:
 
 
 def _mounts(
-    inventory: Inventory, selection: Selection, known: Catalogue, *, hooked: bool
+    inventory: Inventory, selection: Selection, known: Catalogue, options: Options, *, hooked: bool
 ) -> tuple[Mount, ...]:
     """All mounts, parents before children, as engines apply them."""
     found = (
         driver.mounts(inventory, selection)
         if hooked
-        else driver.mounts_without_hook(inventory, selection, known)
+        else driver.mounts_without_hook(inventory, selection, known, options.library_directories)
     )
     found += driver.file_mounts(selection, known, inventory.architecture)
     unique = {mount.container_path: mount for mount in reversed(found)}
@@ -133,9 +138,11 @@ def _mounts(
     )
 
 
-def _library_directories(inventory: Inventory, *, hooked: bool) -> tuple[str, ...]:
+def _library_directories(
+    inventory: Inventory, options: Options, *, hooked: bool
+) -> tuple[str, ...]:
     """Where libcuda's directory is in the container, for programs that look for it."""
-    directories: Iterable[str] = driver.LOADER_DIRECTORIES[64]
+    directories: Iterable[str] = options.library_directories
     if hooked:
         modules = catalogue().directories["library_sub"]
         homes = (

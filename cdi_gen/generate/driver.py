@@ -9,7 +9,7 @@ in directories that the loaders of all common images search by themselves.
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 from cdi_gen.catalogue import Catalogue
 from cdi_gen.cdi.model import Mount
@@ -26,9 +26,8 @@ SOCKET = ("nosuid", "nodev", "noexec", "rbind", "rprivate")
 PROGRAM_DIRECTORIES = ("/usr/bin", "/usr/sbin", "/bin", "/sbin")
 """Directories in the PATH of every image."""
 
-LOADER_DIRECTORIES = {64: ("/usr/lib64", "/usr/lib"), 32: ("/usr/lib32", "/usr/lib/i386-linux-gnu")}
-"""Without a hook. glibc built for Debian searches /usr/lib, for Red Hat, SUSE and Arch /usr/lib64;
-musl searches /usr/lib."""
+DIRECTORIES_32_BIT = ("/usr/lib32", "/usr/lib/i386-linux-gnu")
+"""Without a hook: where loaders of 32-bit programs search, of Arch and of Debian."""
 
 MODULE_DIRECTORIES = {
     "x86_64": ("/usr/lib64", "/usr/lib/x86_64-linux-gnu"),
@@ -158,12 +157,15 @@ def _rule_links(library: Library, home: str, catalogue: Catalogue) -> Iterator[L
 
 
 def mounts_without_hook(
-    inventory: Inventory, selection: Selection, catalogue: Catalogue
+    inventory: Inventory,
+    selection: Selection,
+    catalogue: Catalogue,
+    directories: tuple[str, ...],
 ) -> list[Mount]:
-    """Libraries under every name, in directories that images' loaders search by themselves."""
+    """Libraries under the names programs open, in directories that loaders search by themselves."""
     found: dict[str, Mount] = {}
     for library in selection.libraries:
-        for place in _places_without_hook(library, inventory.architecture, catalogue):
+        for place in _places_without_hook(library, inventory.architecture, catalogue, directories):
             found.setdefault(
                 place, Mount(host_path=library.path, container_path=place, options=READ_ONLY)
             )
@@ -171,16 +173,15 @@ def mounts_without_hook(
 
 
 def _places_without_hook(
-    library: Library, architecture: str, catalogue: Catalogue
+    library: Library, architecture: str, catalogue: Catalogue, directories: tuple[str, ...]
 ) -> Iterator[str]:
     modules = catalogue.directories["library_sub"]
     subdirectory = base_name(parent(library.path))
-    directories: Iterable[str] = LOADER_DIRECTORIES[32 if library.bits == 32 else 64]
     public = MODULE_DIRECTORIES.get(architecture, ("/usr/lib64",))
     rules = [each for each in catalogue.links if each.library == stem(library)]
     names = _names_without_hook(library, catalogue)
     names |= {each.link for each in rules if "/" not in each.link}
-    for directory in directories:
+    for directory in DIRECTORIES_32_BIT if library.bits == 32 else directories:
         yield from (join(directory, name) for name in sorted(names))
     if library.bits == 32:
         return

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from cdi_gen.cdi import names
-from cdi_gen.errors import CdiGenError
+from cdi_gen.errors import CdiGenError, UsageError
 from cdi_gen.inventory import CharDevice, Gpu, Inventory, MigDevice
 from cdi_gen.paths import is_safe
 
@@ -27,6 +27,19 @@ def require(inventory: Inventory) -> None:
         raise CdiGenError(
             f"the inventory is not sound: {problem}", hint="make it with: cdi-gen inventory"
         )
+
+
+def require_directories(directories: tuple[str, ...]) -> None:
+    """Check directories of the container that somebody named.
+
+    Raises:
+        UsageError: there is none, or one is no absolute path in its plainest form.
+    """
+    if not directories:
+        raise UsageError("no directory for the libraries in the container")
+    for directory in directories:
+        for problem in _path("the directory for libraries", directory):
+            raise UsageError(problem)
 
 
 def _problems(inventory: Inventory) -> Iterator[str]:

@@ -268,3 +268,22 @@ def test_nothing_of_the_driver(golden: Golden) -> None:
     empty = replace(golden("flat-550-1gpu"), libraries=(), files=())
     with pytest.raises(NoDriverError):
         generate_capabilities(empty, Options(class_="cap"))
+
+
+def test_without_a_hook_the_libraries_go_where_they_are_wanted(golden: Golden) -> None:
+    inventory = golden("flat-550-1gpu")
+    both = generate(inventory, Options(hooks=False))
+    one = generate(inventory, Options(hooks=False, library_directories=("/opt/lib",)))
+    places = {mount.container_path for mount in one.container_edits.mounts}
+    assert "/opt/lib/libcuda.so.1" in places
+    assert not {each for each in places if each.startswith(("/usr/lib/lib", "/usr/lib64/lib"))}
+    assert len(one.container_edits.mounts) < len(both.container_edits.mounts) * 2 / 3
+    assert "NVIDIA_CTK_LIBCUDA_DIR=/opt/lib" in one.container_edits.env
+
+
+@pytest.mark.parametrize("directories", [(), ("lib",), ("/usr/../lib",), ("/usr/lib/",)])
+def test_directories_of_the_container_are_plain_paths(
+    golden: Golden, directories: tuple[str, ...]
+) -> None:
+    with pytest.raises(UsageError):
+        generate(golden("flat-550-1gpu"), Options(hooks=False, library_directories=directories))
