@@ -60,8 +60,8 @@ LONG: dict[str, str] = {}
 
 VAGUE = {"util", "utils", "common", "helper", "helpers", "misc"}
 
-MACHINE = re.compile(r"/work/|/tmp/brief|/root/|/home/(?!kubernetes)\w+/|/Users/")
-"""Paths of somebody's machine. /home/kubernetes is where GKE has its driver."""
+MACHINE = re.compile(rf"{re.escape(str(REPOSITORY))}/|/root/|/home/(?!kubernetes)\w+/|/Users/")
+"""Paths of somebody's machine, this one included. /home/kubernetes is where GKE has its driver."""
 
 
 def sources() -> Iterator[tuple[str, Path]]:
