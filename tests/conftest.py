@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable
 
 import pytest
@@ -10,6 +11,11 @@ import pytest
 from cdi_gen.inventory import Inventory
 from tests.fakehost.hosts import FakeHost
 from tests.host.looking import look_at
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # A shell starts background jobs so, and some CI does; every program that a test starts and
+    # then interrupts would inherit it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 pytest_plugins = ["tests.fakehost.fixtures", "tests.lab.fixtures"]
 
