@@ -23,7 +23,7 @@ from cdi_gen.cdi.validation import HOOK_NAMES
 from cdi_gen.cdi.versions import minimum_version
 
 # Time is a matter of how busy the machine is: only tests that say so may fail for it.
-settings.register_profile("patient", deadline=None)
+settings.register_profile("patient", parent=settings(), deadline=None)
 settings.load_profile("patient")
 
 # Words that some YAML reader takes for a number, a date, a boolean, null or its own syntax.
