@@ -341,4 +341,4 @@ def _report(
             for each in inventory.missing:
                 talk.note(f"missing: {each.name}: {each.reason}")
         else:
-            talk.note(f"missing on this host: {names} (why: cdi-gen generate --explain)")
+            talk.note(f"the host lacks {names} (why: add --explain)")
