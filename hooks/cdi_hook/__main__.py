@@ -10,27 +10,63 @@ import errno
 import os
 import sys
 
-from cdi_hook import VERSION, arguments, ldcache, process, state, symlinks
-from cdi_hook.faults import HookError, SkippedError, UsageError, shown
+from cdi_hook import (
+    VERSION,
+    application_profile,
+    arguments,
+    cuda_compat,
+    device_nodes,
+    ldcache,
+    permissions,
+    process,
+    state,
+    symlinks,
+)
+from cdi_hook.faults import HookError, SkippedError, shown
 from cdi_hook.rootfs import RootFs
 
-HOOKS = {
-    "create-container": (symlinks.WHERE_THE_TARGET_IS, ldcache.STEP),
-    "create-symlinks": (symlinks.ALWAYS,),
-    "update-ldcache": (ldcache.STEP,),
-}
-"""Which steps a hook name stands for, in their order; links first, for ldconfig reads them."""
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from cdi_hook.step import Step
+
+PEER = "nvidia-cdi-hook"
+"""Installed or linked under this name the program takes that one's place: dockerd looks for it in
+its PATH, and the specs that nvidia-ctk wrote name it."""
+
+CREATE_CONTAINER = "create-container"
+
+STEPS = (
+    symlinks.WHERE_THE_TARGET_IS,
+    cuda_compat.STEP,
+    ldcache.STEP,
+    device_nodes.STEP,
+    application_profile.STEP,
+    permissions.STEP,
+)
+"""In their order: links and the compat directory are there when the cache is made of them."""
+
+HOOKS: dict[str, tuple[Step, ...]] = {step.name: (step,) for step in STEPS}
+HOOKS[CREATE_CONTAINER] = STEPS
+HOOKS[symlinks.ALWAYS.name] = (symlinks.ALWAYS,)
 
 HELP = """\
 Usage: cdi-gen-hook NAME [OPTION]... < OCI-STATE
 
-Run by OCI runtimes as a createContainer hook that a CDI spec names; not meant for people.
+Run by OCI runtimes as a createContainer hook that a CDI spec names; for people there is
+`cdi-gen hook run`.
 
   create-container    all of the below in one process; a link only where its target is
   create-symlinks     --link TARGET::LINK ...
+  enable-cuda-compat  --host-driver-version V [--host-cuda-version X.Y] [--host-gpu-brand B ...]
+                      [--cuda-compat-container-root DIR]
   update-ldcache      --folder DIR ... [--ldconfig-path PATH]
+  disable-device-node-modification    in create-container an option: --disable-device-...
+  update-application-profile          likewise
+  chmod               --path PATH ... --mode OCTAL
 
-  --help, --version
+  --dry-run (first)   say on stdout what would be done, and do nothing
+  --debug, -d         say on stderr what is done
+  --quiet, --help, --version
 
 Exit status: 0 done, or nothing to do here; 1 the container must not start so; 2 wrong usage.
 """
@@ -42,17 +78,23 @@ LEFT_OUT = {
 }
 
 
-def main() -> None:
-    """Run as a program; never returns."""
-    words = sys.argv[1:]
+def main(make_root: type[RootFs] = RootFs) -> None:
+    """Run as a program; never returns.
+
+    Args:
+        make_root: what the steps are to work on; a rehearsal brings its own.
+    """
+    program = sys.argv[0].rpartition("/")[2]
+    debug = _given("DEBUG", "--debug", "-d") and not _given("QUIET", "--quiet")
+    words = [word for word in sys.argv[1:] if word not in {"--debug", "-d", "--quiet"}]
     if words[:1] in (["--help"], ["-h"], ["--version"]):
         text = f"cdi-gen-hook {VERSION}\n" if words[0] == "--version" else HELP
         os.write(1, text.encode())
         os._exit(0)
     where = words[0] if words and words[0] in HOOKS else "start"
     try:
-        started_in = process.isolate()
-        status = hook(words, started_in)
+        started_in = process.isolate(any_environment=program == PEER)
+        status = hook(words, started_in, make_root, debug=debug)
     except HookError as error:
         process.say(f"{where}: {error}")
         status = error.status
@@ -66,33 +108,60 @@ def main() -> None:
     os._exit(status)
 
 
-def hook(words: list[str], started_in: int | None) -> int:
+def hook(
+    words: list[str], started_in: int | None, make_root: type[RootFs] = RootFs, *, debug: bool
+) -> int:
     """One hook, its options checked before anything is looked at. Returns the exit status."""
     if not words:
-        raise UsageError("which hook? See --help")
+        # As for a name that is not known.
+        process.say("which hook? See --help")
+        return 0
     steps = HOOKS.get(words[0])
     if steps is None:
         # A newer generator's spec must not stop containers where the hook is older.
         process.say(f"{shown(words[0])}: unknown hook: left out")
         return 0
-    options = arguments.parse(words[1:], tuple(name for step in steps for name in step.options))
-    plans = [(step, step.prepare(options)) for step in steps]
+    plans = plan(words[0], steps, words[1:])
     until = process.deadline()
-    rootfs = RootFs(state.open_root(started_in, until))
-    for step, plan in plans:
-        if not plan:
-            continue
+    rootfs = make_root(state.open_root(started_in, until), tell=process.say if debug else None)
+    for step, what in plans:
         try:
-            step.run(rootfs, plan, until)
+            step.run(rootfs, what, until)
         except SkippedError as reason:
             process.say(f"{step.name}: left out: {reason}")
         except OSError as error:
-            what = f"{step.name}: {shown(str(error.filename))}"
+            where = f"{step.name}: {shown(str(error.filename))}"
             if error.errno not in LEFT_OUT:
-                process.say(f"{what}: {error.strerror}")
+                process.say(f"{where}: {error.strerror}")
                 return 1
-            process.say(f"{what}: {LEFT_OUT[error.errno]}")
+            process.say(f"{where}: {LEFT_OUT[error.errno]}")
     return 0
+
+
+def plan(name: str, steps: tuple[Step, ...], words: list[str]) -> list[tuple[Step, object]]:
+    """What is to be done, in order; steps of which nothing was asked are not in it.
+
+    Raises:
+        UsageError: an option that no step has, or one that makes no sense.
+    """
+    together = name == CREATE_CONTAINER
+    switches = tuple(each for step in steps for each in step.switches) if together else ()
+    options = arguments.parse(
+        words, tuple(each for step in steps for each in step.options), switches
+    )
+    if not together:
+        # A step that has its own process is asked for by its name.
+        options.update({each: [""] for step in steps for each in step.switches})
+    plans = [(step, step.prepare(options)) for step in steps]
+    return [(step, what) for step, what in plans if what]
+
+
+def _given(name: str, *words: str) -> bool:
+    """Whether an option of all hooks is given, as a word or in the environment as nvidia-ctk's."""
+    values = (os.environ.get(f"NVIDIA_{whose}_{name}", "") for whose in ("CTK", "CDI"))
+    return not set(words).isdisjoint(sys.argv[1:]) or any(
+        value.lower() in {"1", "t", "true"} for value in values
+    )
 
 
 if __name__ == "__main__":

@@ -8,25 +8,33 @@ from cdi_hook.faults import UsageError, shown
 Options = dict[str, list[str]]
 
 
-def parse(words: list[str], known: tuple[str, ...]) -> Options:
-    """Collect the values of each option, in order.
+def parse(words: list[str], known: tuple[str, ...], switches: tuple[str, ...] = ()) -> Options:
+    """Collect the values of each option, in order; a switch has one empty value if it is given.
 
     Raises:
         UsageError: an option that is not in `known`, a stray word, or a value that is missing.
     """
-    options: Options = {name: [] for name in known}
+    options: Options = {name: [] for name in (*known, *switches)}
     rest = iter(words)
     for word in rest:
         name, equals, value = word.partition("=")
         if name not in options:
             raise UsageError(f"unknown option or stray word {shown(word)}")
-        if not equals:
+        if name in switches:
+            if equals:
+                raise UsageError(f"{name} takes no value")
+        elif not equals:
             following = next(rest, None)
             if following is None:
                 raise UsageError(f"{name} needs a value")
             value = following
         options[name].append(value)
     return options
+
+
+def last(values: list[str]) -> str | None:
+    """What counts where an option is given more than once."""
+    return values[-1] if values else None
 
 
 def checked_path(text: str) -> str:
@@ -42,6 +50,19 @@ def checked_path(text: str) -> str:
     if ".." in text.split("/"):
         raise UsageError(f"{shown(text)} holds a '..'")
     return text.rstrip("/") or "/"
+
+
+def checked_folder(text: str) -> str:
+    """The same for a path that a loader is to be told of.
+
+    Raises:
+        UsageError: as above, or a name that its configuration cannot hold.
+    """
+    folder = checked_path(text)
+    # glibc: a comment, `dir=type`; musl: a separator.
+    if set(folder) & set("#=:") or folder != folder.strip():
+        raise UsageError(f"{shown(folder)}: no loader can be told of such a name")
+    return folder
 
 
 def check_text(text: str) -> None:

@@ -5,16 +5,19 @@ from __future__ import annotations
 
 import os
 
-from cdi_hook import ldconfig, ldsoconf, sandbox
-from cdi_hook.arguments import checked_path
-from cdi_hook.faults import UsageError, shown
+from cdi_hook import ldsocache, ldsoconf, shared_libraries
+from cdi_hook.arguments import checked_folder, last
 from cdi_hook.step import Step
 from cdi_hook.syscalls import MACHINE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from cdi_hook.arguments import Options
     from cdi_hook.rootfs import RootFs
+
+    Maker = Callable[[RootFs, list[str], float], bytes]
 
 CACHE = "/etc/ld.so.cache"
 DROP_IN = f"{ldsoconf.CONF_DIR}/00-cdi-gen.conf"
@@ -34,16 +37,17 @@ MUSL_DEFAULT = ("/lib", "/usr/local/lib", "/usr/lib")
 """Where musl looks when the file is not there (musl: ldso/dynlink.c)."""
 
 MAX_MUSL_PATH = 64 << 10
+MAX_OLD_CACHE = 4 << 20
 
 
 class Plan:
-    """The folders, and where to look for ldconfig; empty if there is no folder."""
+    """The folders, and what makes the cache; empty if there is no folder."""
 
-    __slots__ = ("folders", "ldconfigs")
+    __slots__ = ("folders", "make_cache")
 
-    def __init__(self, folders: list[str], ldconfigs: tuple[str, ...]) -> None:
+    def __init__(self, folders: list[str], make_cache: Maker) -> None:
         self.folders = folders
-        self.ldconfigs = ldconfigs
+        self.make_cache = make_cache
 
     def __bool__(self) -> bool:
         return bool(self.folders)
@@ -56,15 +60,15 @@ def prepare(options: Options) -> Plan:
         UsageError: a folder that is not absolute or that a loader's configuration cannot hold, or
             an ldconfig that is not absolute.
     """
-    folders = [checked_path(folder) for folder in options["--folder"]]
-    for folder in folders:
-        # ldconfig: a comment, `dir=type`; musl: a separator.
-        if set(folder) & set("#=:") or folder != folder.strip():
-            raise UsageError(f"--folder {shown(folder)}: no loader can be told of such a name")
-    return Plan(
-        list(dict.fromkeys(folders)),
-        ldconfig.candidates(next(reversed(options["--ldconfig-path"]), None)),
-    )
+    folders = [checked_folder(folder) for folder in options["--folder"]]
+    make_cache: Maker = build_cache
+    program = last(options["--ldconfig-path"])
+    if program is not None:
+        # Only who asks for it pays for the sandbox; nothing has been read of the image so far.
+        from cdi_hook import ldconfig  # noqa: PLC0415
+
+        make_cache = ldconfig.maker(program)
+    return Plan(list(dict.fromkeys(folders)), make_cache)
 
 
 def run(rootfs: RootFs, plan: Plan, until: float) -> None:
@@ -74,10 +78,18 @@ def run(rootfs: RootFs, plan: Plan, until: float) -> None:
     if musl:
         extend_musl_path(rootfs, folders)
     if not musl or rootfs.status(GLIBC_LOADER) is not None:
-        configuration = configure(rootfs, folders)
-        program = ldconfig.open_static(plan.ldconfigs)
-        cache = sandbox.build_cache(program, rootfs.descriptor, configuration, until)
-        rootfs.put(CACHE, cache)
+        rootfs.put(CACHE, plan.make_cache(rootfs, configure(rootfs, folders), until))
+
+
+def build_cache(rootfs: RootFs, folders: list[str], until: float) -> bytes:
+    """The ld.so.cache of these folders, made here: no program is run."""
+    try:
+        known = ldsocache.parse(rootfs.read(CACHE, MAX_OLD_CACHE))
+    except OSError:
+        # None, no regular file, or too large: all libraries are read instead.
+        known = None
+    libraries, hwcaps = shared_libraries.entries(rootfs, folders, known, until)
+    return ldsocache.build(libraries, hwcaps, known.generator if known else ldsocache.GENERATOR)
 
 
 def extend_musl_path(rootfs: RootFs, folders: list[str]) -> None:
@@ -94,25 +106,25 @@ def extend_musl_path(rootfs: RootFs, folders: list[str]) -> None:
         rootfs.put(MUSL_PATH, os.fsencode(text + "\n".join(missing) + "\n"))
 
 
-def configure(rootfs: RootFs, folders: list[str]) -> bytes:
-    """Write what a later ldconfig in the container will read; return what ours reads now.
+def configure(rootfs: RootFs, folders: list[str]) -> list[str]:
+    """Write what a later ldconfig in the container will read; return the folders to look at now.
 
-    Ours reads: the folders the image does not list, what the image lists, then the system's
-    directories of every distribution, since the host's ldconfig knows those of its own alone.
+    Those of enable-cuda-compat, those the image does not list, what the image lists, then the
+    system's directories of every distribution, for the image's own ldconfig knows those unasked.
     """
     listed = ldsoconf.directories(rootfs, but=DROP_IN)
     if listed is None:
         rootfs.put(ldsoconf.CONF, NEW_CONF.encode())
         listed = []
+    compat = ldsoconf.directories_of(rootfs, ldsoconf.COMPAT)
     known = {*listed, *_loader_defaults(rootfs)}
     ours = [folder for folder in folders if folder not in known]
     if ours:
-        rootfs.put(DROP_IN, _lines(ours))
+        rootfs.put(DROP_IN, os.fsencode("".join(f"{folder}\n" for folder in ours)))
     else:
         # An image that was committed from a container on another host may hold one.
         rootfs.remove(DROP_IN)
-    system = [folder for folder in _SYSTEM if rootfs.is_directory(folder)]
-    return _lines(list(dict.fromkeys((*ours, *listed, *system))))
+    return list(dict.fromkeys((*compat, *ours, *listed, *_SYSTEM)))
 
 
 _MULTIARCH = (f"/lib/{TRIPLET}", f"/usr/lib/{TRIPLET}", "/lib", "/usr/lib")
@@ -124,10 +136,6 @@ def _loader_defaults(rootfs: RootFs) -> tuple[str, ...]:
     """Where the image's own loader looks unasked: glibc is told when it is built, beside itself."""
     debian = any(rootfs.status(f"{folder}/libc.so.6") for folder in _MULTIARCH[:2])
     return _MULTIARCH if debian else _LIB64
-
-
-def _lines(folders: list[str]) -> bytes:
-    return os.fsencode("".join(f"{folder}\n" for folder in folders))
 
 
 STEP = Step("update-ldcache", ("--folder", "--ldconfig-path"), prepare, run)

@@ -6,30 +6,36 @@ from __future__ import annotations
 import errno
 import os
 import stat
-import struct
 
-from cdi_hook import process
+from cdi_hook import elf, process, sandbox
 from cdi_hook.arguments import checked_path
 from cdi_hook.faults import HookError, SkippedError, shown
 
-DEFAULT_PATHS = ("/sbin/ldconfig.real", "/sbin/ldconfig", "/usr/sbin/ldconfig")
-"""On Ubuntu /sbin/ldconfig is a shell script around ldconfig.real."""
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from cdi_hook.ldcache import Maker
+    from cdi_hook.rootfs import RootFs
 
 MAX_SIZE = 16 << 20
-MAX_PROGRAM_HEADERS = 64
-_PT_INTERP = 3
 
 
-def candidates(argument: str | None) -> tuple[str, ...]:
-    """Where to look for it; `argument` may begin with `@`, as the peer's configuration has it.
+def maker(argument: str) -> Maker:
+    """What makes a cache by running this ldconfig of the host in the sandbox.
+
+    The path may begin with `@`, as the peer's configuration has it. The same with `.real` comes
+    first: on Ubuntu /sbin/ldconfig is a shell script around it.
 
     Raises:
         UsageError: the argument is not an absolute path.
     """
-    if argument is None:
-        return DEFAULT_PATHS
     path = checked_path(argument.removeprefix("@"))
-    return (f"{path}.real", path)
+
+    def make(rootfs: RootFs, folders: list[str], until: float) -> bytes:
+        program = open_static((f"{path}.real", path))
+        configuration = os.fsencode("".join(f"{folder}\n" for folder in folders))
+        return sandbox.build_cache(program, rootfs.descriptor, configuration, until)
+
+    return make
 
 
 def open_static(paths: tuple[str, ...]) -> int:
@@ -43,7 +49,7 @@ def open_static(paths: tuple[str, ...]) -> int:
         descriptor = _open_trusted(path)
         if descriptor is None:
             continue
-        if is_static(descriptor):
+        if elf.is_static(descriptor):
             return descriptor
         os.close(descriptor)
     raise SkippedError(f"no static ldconfig on the host (looked at {', '.join(map(shown, paths))})")
@@ -63,19 +69,3 @@ def _open_trusted(path: str) -> int | None:
     if not process.may_be_trusted(status.st_uid) or status.st_mode & 0o022:
         raise HookError(f"{shown(path)} can be changed by others than root: not run")
     return descriptor
-
-
-def is_static(descriptor: int) -> bool:
-    """Whether the file is a 64-bit ELF program that asks for no interpreter."""
-    header = os.pread(descriptor, 64, 0)
-    if len(header) < 64 or header[:6] != b"\x7fELF\x02\x01":
-        return False
-    (offset,) = struct.unpack_from("<Q", header, 32)
-    size, count = struct.unpack_from("<HH", header, 54)
-    if size != 56 or not 0 < count <= MAX_PROGRAM_HEADERS or offset > MAX_SIZE:
-        return False
-    table = os.pread(descriptor, size * count, offset)
-    if len(table) != size * count:
-        return False
-    kinds = {struct.unpack_from("<I", table, size * index)[0] for index in range(count)}
-    return _PT_INTERP not in kinds

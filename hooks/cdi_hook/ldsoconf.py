@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 CONF = "/etc/ld.so.conf"
 CONF_DIR = "/etc/ld.so.conf.d"
+COMPAT = f"{CONF_DIR}/00-cdi-gen-compat.conf"
+"""The drop-in of enable-cuda-compat; it sorts before that of update-ldcache."""
 
 MAX_FILE = 64 << 10
 MAX_TOTAL = 1 << 20
@@ -42,6 +44,18 @@ def directories(rootfs: RootFs, *, but: str) -> list[str] | None:
         return None
     reader.parse(CONF, rootfs.read(CONF, MAX_FILE), 1)
     return list(reader.found)
+
+
+def directories_of(rootfs: RootFs, path: str) -> list[str]:
+    """What one file of ours lists; none if it is not there, or not as we write it."""
+    try:
+        content = rootfs.read(path, MAX_FILE)
+    except OSError as error:
+        if error.errno in _UNREADABLE:
+            return []
+        raise
+    lines = os.fsdecode(content).split("\n")
+    return [line for line in lines if line.startswith("/")][:MAX_DIRECTORIES]
 
 
 class _Reader:

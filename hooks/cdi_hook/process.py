@@ -19,8 +19,14 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import TracebackType
 
-ALLOWED_ENVIRONMENT = frozenset({"PATH", "LC_ALL", "LC_CTYPE", "TZ"})
-"""What a spec of ours gives its hooks, and what Python itself adds (PEP 538)."""
+ALLOWED_ENVIRONMENT = frozenset(
+    {"PATH", "LC_ALL", "LC_CTYPE", "TZ"}
+    | {"NVIDIA_CTK_DEBUG", "NVIDIA_CDI_DEBUG", "NVIDIA_CTK_QUIET", "NVIDIA_CDI_QUIET"}
+)
+"""What a spec of ours gives its hooks, what Python adds (PEP 538), and what nvidia-ctk's give."""
+
+OF_THE_LOADER = ("LD_", "GCONV_PATH", "LOCPATH", "GLIBC_TUNABLES", "MALLOC_", "PYTHON")
+"""How the names of variables begin by which an image gets its code into a process."""
 
 SECONDS = 10
 """For the whole hook; the `timeout` in the spec (30) is the runtime's last resort."""
@@ -30,7 +36,8 @@ MAX_OUTPUT = 8192
 MAX_MEMORY = 512 << 20
 MAX_INHERITED_DESCRIPTOR = 65_536
 
-_ENDINGS = (_signal.SIGTERM, _signal.SIGINT, _signal.SIGHUP)
+_ENDINGS = (_signal.SIGINT, _signal.SIGTERM, _signal.SIGHUP)
+"""The first, before all else: until then it raises Python's own KeyboardInterrupt."""
 
 _left_to_say = MAX_OUTPUT
 
@@ -47,16 +54,26 @@ def say(line: str) -> None:
         return
 
 
-def isolate() -> int | None:
+def isolate(*, any_environment: bool = False) -> int | None:
     """Make the process a clean one; returns an `O_PATH` descriptor of where it was started.
+
+    Args:
+        any_environment: whether a spec without `env` is forgiven, as long as the environment holds
+            nothing of the loader's. nvidia-ctk before 1.17.8 wrote such specs; crun then hands on
+            its own environment.
 
     Raises:
         HookError: the environment is not the one a spec of ours gives. An image's `LD_PRELOAD` has
             then run already; the operator learns of it.
     """
     sys.excepthook = _last_words
+    for number in (*_ENDINGS, _signal.SIGALRM):
+        _signal.signal(number, _interrupted)
+    _signal.alarm(SECONDS + 1)
     for name in os.environ:
-        if name not in ALLOWED_ENVIRONMENT:
+        if name in ALLOWED_ENVIRONMENT:
+            continue
+        if not any_environment or name.startswith(OF_THE_LOADER):
             raise HookError(
                 f"{shown(name)} in the environment: the spec must give its hooks an 'env'"
             )
@@ -65,9 +82,6 @@ def isolate() -> int | None:
     os.closerange(3, MAX_INHERITED_DESCRIPTOR)
     limit(resource.RLIMIT_AS, MAX_MEMORY)
     limit(resource.RLIMIT_CORE, 0)
-    for number in (*_ENDINGS, _signal.SIGALRM):
-        _signal.signal(number, _interrupted)
-    _signal.alarm(SECONDS + 1)
     try:
         started_in = os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError:

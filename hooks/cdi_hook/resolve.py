@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 MAX_LINKS = 40
 MAX_COMPONENTS = 256
 MAX_PATH = 4096
-MAX_TRIES = 128
+MAX_TRIES = 32
 
 
 def choose(root: int) -> Resolver:
@@ -42,15 +42,15 @@ def by_kernel(root: int, path: str, stay: bool) -> int:
     rules = syscalls.RESOLVE_IN_ROOT | syscalls.RESOLVE_NO_MAGICLINKS
     if stay:
         rules |= syscalls.RESOLVE_NO_XDEV
-    tries = 0
-    while True:
+    for _ in range(MAX_TRIES):
         try:
             return syscalls.openat2(root, path or ".", os.O_PATH, rules)
         except OSError as error:
             # EAGAIN: a rename or a mount anywhere on the machine made a `..` uncertain.
-            tries += 1
-            if error.errno not in {errno.EAGAIN, errno.EINTR} or tries == MAX_TRIES:
+            if error.errno not in {errno.EAGAIN, errno.EINTR}:
                 raise
+    # Anybody may rename without a pause, in a container of their own; a walk does not mind.
+    return by_walking(root, path, stay)
 
 
 def by_walking(root: int, path: str, stay: bool) -> int:
@@ -67,9 +67,11 @@ def by_walking(root: int, path: str, stay: bool) -> int:
             components += 1
             if components > MAX_COMPONENTS:
                 raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG), path)
-            if name == "..":
+            if name in {".", ".."}:
+                if not stat.S_ISDIR(os.fstat(behind[-1]).st_mode):
+                    raise OSError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path)
                 # Never openat(".."): a folder that is moved away meanwhile has another parent.
-                if len(behind) > 1:
+                if name == ".." and len(behind) > 1:
                     os.close(behind.pop())
                 continue
             found = _open_in(behind[-1], name)
@@ -92,7 +94,9 @@ def by_walking(root: int, path: str, stay: bool) -> int:
 
 
 def _components(path: str) -> list[str]:
-    return [name for name in path.split("/") if name not in {"", "."}]
+    """The names of a path; a slash at its end asks for a directory, as `.` does."""
+    names = [name for name in path.split("/") if name]
+    return [*names, "."] if path.endswith("/") else names
 
 
 def _open_in(directory: int, name: str) -> int:

@@ -12,15 +12,22 @@ import errno
 import os
 import stat
 
-from cdi_hook import process, resolve, syscalls
+from cdi_hook import mounts, process, resolve
 from cdi_hook.faults import HookError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from cdi_hook.resolve import Resolver
+
+    Tell = Callable[[str], None]
 
 MAX_NAMES = 65_536
 MAX_DEPTH = 16
+
+NOWHERE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG})
+"""How a path ends that leads nowhere in the container."""
 
 
 class RootFs:
@@ -30,7 +37,14 @@ class RootFs:
     `OSError` with the container's path as its file name.
     """
 
-    def __init__(self, descriptor: int, resolver: Resolver | None = None) -> None:
+    def __init__(
+        self,
+        descriptor: int,
+        resolver: Resolver | None = None,
+        *,
+        tell: Tell | None = None,
+        at: str = "",
+    ) -> None:
         here = os.fstat(descriptor)
         # By identity: `//`, `/..`, a link to `/` and a bind mount of `/` are all the host.
         if same_file(here, os.stat("/")):
@@ -38,12 +52,33 @@ class RootFs:
         if not stat.S_ISDIR(here.st_mode):
             raise HookError("the container's root is not a directory")
         self.descriptor = descriptor
+        self._tell = tell
+        self._at = at
         self._resolve = resolver or resolve.choose(descriptor)
-        self._writable = _writable(descriptor)
+        self._writable = mounts.writable(descriptor)
         self._owner: tuple[int, int] | None = None
         # In a user namespace we are its root already; else what we make must be its root's.
         if here.st_uid != os.geteuid() and process.in_first_user_namespace():
             self._owner = (here.st_uid, here.st_gid)
+
+    def home(self, path: str) -> tuple[RootFs, str]:
+        """What `path` may be changed through, and its name there: the root, or the engine's /dev.
+
+        /dev is a mount of its own, but no operator's.
+        """
+        below = path.removeprefix("/dev/")
+        if below == path:
+            return self, path
+        devices = mounts.devices(self.descriptor)
+        if devices is None:
+            return self, path
+        return type(self)(devices, self._resolve, tell=self._tell, at="/dev"), f"/{below}"
+
+    def rehearses(self, change: str) -> bool:
+        """Tell of a change to whoever listens; True if it is to be told only and not made."""
+        if self._tell:
+            self._tell(change)
+        return False
 
     def find(self, path: str) -> int:
         """An `O_PATH` descriptor of what `path` leads to, links followed inside the root."""
@@ -52,12 +87,19 @@ class RootFs:
         except OSError as error:
             raise _about(path, error) from None
 
+    def find_within(self, directory: int, path: str) -> int:
+        """The same below a directory of the container, and in that directory's mount."""
+        try:
+            return self._resolve(directory, path, True)
+        except OSError as error:
+            raise _about(path, error) from None
+
     def status(self, path: str) -> os.stat_result | None:
         """What `path` leads to; None if it leads nowhere in the container."""
         try:
             descriptor = self.find(path)
         except OSError as error:
-            if error.errno in {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG}:
+            if error.errno in NOWHERE:
                 return None
             raise
         try:
@@ -70,9 +112,19 @@ class RootFs:
         status = self.status(path)
         return status is not None and stat.S_ISDIR(status.st_mode)
 
+    def open_file(self, path: str) -> int:
+        """A descriptor of a regular file, to read it; nothing else is ever opened."""
+        descriptor = self.find(path)
+        try:
+            return open_again(descriptor)
+        except OSError as error:
+            raise _about(path, error) from None
+        finally:
+            os.close(descriptor)
+
     def read(self, path: str, limit: int) -> bytes:
         """The content of a regular file of at most `limit` bytes; nothing else is ever opened."""
-        descriptor = self.find(path)
+        descriptor = self.open_file(path)
         try:
             return _content(descriptor, limit)
         except OSError as error:
@@ -100,6 +152,10 @@ class RootFs:
             os.close(directory)
         return sorted(found, key=os.fsencode)
 
+    def links_to_be(self, _directory: int) -> dict[str, str]:
+        """Links that a directory, which is open, does not have yet: a rehearsal's."""
+        return {}
+
     def put(self, path: str, content: bytes) -> bool:
         """Replace a file (mode 0644) in one step, links at its place included; False if it is so.
 
@@ -108,12 +164,12 @@ class RootFs:
         """
         parent, name = self._place(path)
         try:
-            if _holds(parent, name, content):
+            if holds(parent, name, content):
                 return False
             temporary = _temporary_name()
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-            descriptor = os.open(temporary, flags, 0o600, dir_fd=parent)
             try:
+                descriptor = os.open(temporary, flags, 0o600, dir_fd=parent)
                 try:
                     _write_all(descriptor, content)
                     self._give(descriptor)
@@ -122,12 +178,13 @@ class RootFs:
                     os.close(descriptor)
                 os.rename(temporary, name, src_dir_fd=parent, dst_dir_fd=parent)
             except BaseException:
-                os.unlink(temporary, dir_fd=parent)
+                _discard(parent, temporary)
                 raise
         except OSError as error:
             raise _about(path, error) from None
         finally:
             os.close(parent)
+        self.rehearses(f"write {path}")
         return True
 
     def link(self, path: str, text: str) -> bool:
@@ -137,26 +194,45 @@ class RootFs:
         """
         parent, name = self._place(path)
         try:
-            if _link_text(parent, name) == text:
+            if link_text(parent, name) == text:
                 return False
             temporary = _temporary_name()
-            os.symlink(text, temporary, dir_fd=parent)
             try:
+                os.symlink(text, temporary, dir_fd=parent)
                 if self._owner:
                     os.chown(temporary, *self._owner, dir_fd=parent, follow_symlinks=False)
                 os.rename(temporary, name, src_dir_fd=parent, dst_dir_fd=parent)
             except BaseException:
-                os.unlink(temporary, dir_fd=parent)
+                _discard(parent, temporary)
                 raise
         except OSError as error:
             raise _about(path, error) from None
+        finally:
+            os.close(parent)
+        self.rehearses(f"link {self._at}{path} to {text}")
+        return True
+
+    def has(self, path: str) -> bool:
+        """Whether there is anything at `path`, a link to nowhere included."""
+        folder, _, name = path.rpartition("/")
+        try:
+            parent = self.find(folder)
+        except OSError as error:
+            if error.errno in NOWHERE:
+                return False
+            raise
+        try:
+            os.stat(name, dir_fd=parent, follow_symlinks=False)
+        except (FileNotFoundError, NotADirectoryError):
+            return False
         finally:
             os.close(parent)
         return True
 
     def remove(self, path: str) -> bool:
         """Take a file or a link away; False if there is none."""
-        if self.status(path.rpartition("/")[0]) is None:
+        # A read-only root and a volume are no fault where nothing is to be done.
+        if not self.has(path):
             return False
         parent, name = self._place(path)
         try:
@@ -167,6 +243,7 @@ class RootFs:
             raise _about(path, error) from None
         finally:
             os.close(parent)
+        self.rehearses(f"remove {path}")
         return True
 
     def _place(self, path: str) -> tuple[int, str]:
@@ -226,23 +303,6 @@ def same_file(one: os.stat_result, other: os.stat_result) -> bool:
     return (one.st_dev, one.st_ino) == (other.st_dev, other.st_ino)
 
 
-def _writable(root: int) -> int:
-    """The root, or a clone of its mount that can be written to, which nobody else sees.
-
-    For a read-only container runc makes the root read-only after the hooks, crun (1.8) before
-    them; the container gets the same either way.
-    """
-    if not os.fstatvfs(root).f_flag & os.ST_RDONLY:
-        return root
-    try:
-        clone = syscalls.clone_tree(root, recursive=False)
-        syscalls.make_writable(clone)
-    except OSError:
-        # Linux before 5.12, or another namespace made it so: each write will say EROFS.
-        return root
-    return clone
-
-
 def _about(path: str, error: OSError) -> OSError:
     return OSError(error.errno, error.strerror, path)
 
@@ -251,31 +311,41 @@ def _temporary_name() -> str:
     return f".cdi-gen-{os.urandom(8).hex()}"
 
 
-def _content(descriptor: int, limit: int) -> bytes:
-    """Read a file that is open as `O_PATH`, if it is a regular one."""
+def _discard(parent: int, temporary: str) -> None:
+    """Take a temporary file away; a signal may have come before it was made or after its rename."""
+    try:
+        os.unlink(temporary, dir_fd=parent)
+    except FileNotFoundError:
+        return
+
+
+def open_again(descriptor: int) -> int:
+    """Open what is open as `O_PATH` to read it, if it is a regular file."""
     first = os.fstat(descriptor)
     if not stat.S_ISREG(first.st_mode):
         raise OSError(errno.EINVAL, "not a regular file")
-    if first.st_size > limit:
-        raise OSError(errno.EFBIG, f"larger than {limit} bytes")
     # Opening a name again could meet a pipe or a device; opening the descriptor again cannot.
     flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
     again = os.open(f"/proc/self/fd/{descriptor}", flags)
-    try:
-        if not same_file(first, os.fstat(again)):
-            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
-        content = bytearray()
+    if not same_file(first, os.fstat(again)):
+        os.close(again)
+        raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+    return again
+
+
+def _content(descriptor: int, limit: int) -> bytes:
+    """All of a regular file, within the limit."""
+    content = bytearray()
+    if os.fstat(descriptor).st_size <= limit:
         while len(content) <= limit:
-            piece = os.read(again, limit + 1 - len(content))
+            piece = os.read(descriptor, limit + 1 - len(content))
             if not piece:
                 return bytes(content)
             content += piece
-    finally:
-        os.close(again)
     raise OSError(errno.EFBIG, f"larger than {limit} bytes")
 
 
-def _holds(parent: int, name: str, content: bytes) -> bool:
+def holds(parent: int, name: str, content: bytes) -> bool:
     """Whether the name is a regular file, not a link, of just this content."""
     try:
         descriptor = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
@@ -285,12 +355,17 @@ def _holds(parent: int, name: str, content: bytes) -> bool:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode) or status.st_size != len(content):
             return False
-        return _content(descriptor, len(content)) == content
+        again = open_again(descriptor)
+        try:
+            return _content(again, len(content)) == content
+        finally:
+            os.close(again)
     finally:
         os.close(descriptor)
 
 
-def _link_text(parent: int, name: str) -> str | None:
+def link_text(parent: int, name: str) -> str | None:
+    """What a symbolic link says; None if it is none."""
     try:
         return os.readlink(name, dir_fd=parent)
     except OSError as error:

@@ -76,14 +76,22 @@ def build_cache(ldconfig: int, root: int, configuration: bytes, until: float) ->
         talk = _listen(hearing, until)
         status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     except BaseException:
-        os.kill(child, _SIGKILL)
-        os.waitpid(child, 0)
+        _end(child)
         raise
     if status == _SETUP_FAILED:
         raise SkippedError(_why(talk))
     if status != 0:
         raise HookError(f"ldconfig failed ({status}): {shown(talk)}")
     return _result(desk)
+
+
+def _end(child: int) -> None:
+    """Kill the child; a signal may have come when it had just been waited for."""
+    try:
+        os.kill(child, _SIGKILL)
+        os.waitpid(child, 0)
+    except (ProcessLookupError, ChildProcessError):
+        return
 
 
 def _why(reason: str) -> str:

@@ -18,6 +18,7 @@ from cdi_hook.faults import HookError, shown
 
 MAX_STATE = 1 << 20
 MAX_CONFIG = 16 << 20
+_BOM = b"\xef\xbb\xbf"
 
 
 def open_root(started_in: int | None, until: float) -> int:
@@ -58,7 +59,8 @@ def parse_object(content: bytes, what: str) -> dict[str, object]:
         HookError: it is something else.
     """
     try:
-        text = content.decode("utf-8-sig")
+        # Not "utf-8-sig": Python would import it now.
+        text = content.removeprefix(_BOM).decode()
         start = len(text) - len(text.lstrip(" \t\r\n"))
         value, end = _scan(text, start)
     except (ValueError, StopIteration, RecursionError, SystemError):

@@ -19,9 +19,11 @@ class Step:
     A plan that is empty is not run. `run` gets the plan and the deadline; doing it twice changes
     nothing. Its `OSError` is a line and exit 1, but EROFS, EXDEV and EBUSY: a read-only root and a
     volume are an operator's wish, so the step is left out with a line.
+
+    A step that takes no option has the switch `--NAME` where several steps share a command line.
     """
 
-    __slots__ = ("name", "options", "prepare", "run")
+    __slots__ = ("name", "options", "prepare", "run", "switches")
 
     def __init__(
         self,
@@ -32,5 +34,6 @@ class Step:
     ) -> None:
         self.name = name
         self.options = options
+        self.switches = () if options else (f"--{name}",)
         self.prepare = prepare
         self.run = run

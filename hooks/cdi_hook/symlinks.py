@@ -83,10 +83,11 @@ def target_path(rootfs: RootFs, link: Link) -> str:
 
 def _make(rootfs: RootFs, link: Link) -> None:
     try:
-        rootfs.link(link.path, link.target)
+        home, path = rootfs.home(link.path)
+        home.link(path, link.target)
     except OSError as error:
         if error.errno not in ELSEWHERE:
-            raise
+            raise OSError(error.errno, error.strerror, link.path) from None
         process.say(f"create-symlinks: {shown(link.path)}: left alone: it is in a mount of its own")
 
 

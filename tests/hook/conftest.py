@@ -6,6 +6,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 import stat
 import subprocess
@@ -15,12 +16,17 @@ from pathlib import Path
 
 import pytest
 
+from tests.hook.runtimes import ENVIRONMENT, Runtime, hook_of
+
+__all__ = ["ENVIRONMENT"]
+
 HOOKS = Path(__file__).resolve().parents[2] / "hooks"
 HOOK = HOOKS / "cdi-gen-hook"
 PYTHON = "/usr/bin/python3"
-ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8", "TZ": "UTC0"}
 MACHINE = os.uname().machine
 TRIPLET = f"{MACHINE}-linux-gnu"
+
+Library = Callable[[Path, str], None]
 
 FOLDERS = ("bin", "etc", "lib", "usr/lib", "proc", "sys", "dev", "tmp", "run", "opt/odd")
 
@@ -135,7 +141,8 @@ class Container:
             "sys.dont_write_bytecode = True",
             f"sys.path.insert(0, {str(HOOKS)!r})",
             "from cdi_hook.__main__ import main",
-            "from cdi_hook import ldcache, ldsoconf, process, resolve, sandbox, syscalls",
+            "from cdi_hook import device_nodes, ldcache, ldsoconf, permissions, process, resolve",
+            "from cdi_hook import rootfs, sandbox, syscalls",
             *(f"{name.replace('__', '.', 1)} = {value}" for name, value in settings.items()),
             "main()",
         ]
@@ -203,7 +210,7 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
 
 
 @pytest.fixture
-def library(compiled: Callable[..., Path]) -> Callable[[Path, str], None]:
+def library(compiled: Callable[..., Path]) -> Library:
     """Put a small shared library with the given SONAME at a path."""
 
     def put(path: Path, soname: str) -> None:
@@ -219,3 +226,74 @@ def library(compiled: Callable[..., Path]) -> Callable[[Path, str], None]:
         shutil.copy(made, path)
 
     return put
+
+
+PROGRAM = r"""
+#include <dlfcn.h>
+#include <stdio.h>
+int main(int argc, char **argv) {
+    int found = 0;
+    for (int i = 1; i < argc; i++) {
+        void *library = dlopen(argv[i], RTLD_NOW);
+        int (*answer)(void) = library ? (int (*)(void))dlsym(library, "answer") : 0;
+        printf("%s=%d\n", argv[i], answer ? answer() : -1);
+        found += library != 0;
+    }
+    return found != argc - 1;
+}
+"""
+
+
+@pytest.fixture
+def image(container: Container, compiled: Callable[..., Path], library: Library) -> Container:
+    """A root with a dynamic program, the libraries and the loader it needs, and the host's ldconfig."""
+    program = compiled("loads", PROGRAM, "-ldl")
+    shutil.copy(program, container.root / "bin/loads")
+    listing = subprocess.run(["ldd", program], capture_output=True, text=True, check=True).stdout
+    for path in re.findall(r"(/\S+)", listing):
+        place = container.root / path[1:]
+        place.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, place)
+    library(container.root / "opt/odd/libcuda.so.550.1", "libcuda.so.1")
+    library(container.root / "usr/lib/odder/libnvidia-ml.so.1", "libnvidia-ml.so.1")
+    return container
+
+
+@pytest.fixture(params=["runc", "crun"])
+def runtime(request: pytest.FixtureRequest) -> Runtime:
+    return Runtime(request.param)
+
+
+@pytest.fixture
+def bundle(container: Container, library: Library) -> Container:
+    """A bundle of busybox, with a driver library injected as a CDI spec would."""
+    busybox = shutil.which("busybox")
+    if not busybox:
+        pytest.skip("needs a static busybox")
+    shutil.copy(busybox, container.root / "bin/busybox")
+    (container.root / "etc/ld.so.conf").write_text("include /etc/ld.so.conf.d/*.conf\n")
+    driver = container.bundle / "driver/libcuda.so.550.1"
+    library(driver, "libcuda.so.1")
+    driver.chmod(0o644)
+    container.bundle.chmod(0o755)
+    (container.bundle / "config.json").unlink()
+    subprocess.run(["runc", "spec"], cwd=container.bundle, check=True)
+    spec = json.loads((container.bundle / "config.json").read_text())
+    spec["process"] |= {"terminal": False, "args": ["/bin/busybox", "true"]}
+    spec["process"].pop("rlimits", None)
+    spec["root"]["readonly"] = False
+    spec["linux"].pop("resources", None)
+    spec["linux"]["namespaces"] = [n for n in spec["linux"]["namespaces"] if n["type"] != "cgroup"]
+    spec["mounts"] = [m for m in spec["mounts"] if m["type"] != "cgroup"]
+    spec["mounts"].append(
+        {
+            "destination": "/opt/odd/libcuda.so.550.1",
+            "type": "bind",
+            "source": str(driver),
+            "options": ["ro", "nosuid", "nodev", "rbind", "rprivate"],
+        }
+    )
+    words = ("--link", "libcuda.so.550.1::/opt/odd/libcuda.so.1", "--folder", "/opt/odd")
+    spec["hooks"] = {"createContainer": [hook_of(container, "create-container", *words)]}
+    container.spec = spec  # type: ignore[attr-defined]
+    return container

@@ -11,14 +11,17 @@ from pathlib import Path
 
 import pytest
 
-from cdi_hook import ldcache
-from tests.hook.conftest import MACHINE, TRIPLET, Container, fingerprint
+from cdi_hook import ldcache, ldsoconf
+from tests.hook.conftest import HOOKS, MACHINE, PYTHON, TRIPLET, Container, fingerprint
+from tests.hook.shared_objects import shared_object
 
 DROP_IN = "/etc/ld.so.conf.d/00-cdi-gen.conf"
 MUSL = f"/lib/ld-musl-{MACHINE}.so.1"
 PATH_FILE = f"/etc/ld-musl-{MACHINE}.path"
 
 Library = Callable[[Path, str], None]
+
+COMPAT = ldsoconf.COMPAT
 
 
 @pytest.fixture
@@ -129,9 +132,83 @@ def test_an_image_with_no_folder_at_all_for_the_desk(container: Container) -> No
         (container.root / folder).rmdir()
     (container.root / "opt").rename(container.root / "weird")
     (container.root / "proc").symlink_to("weird")
-    ended = container.hook("update-ldcache", "--folder", "/weird/odd")
+    words = ("update-ldcache", "--folder", "/weird/odd")
+    ended = container.hook(*words, "--ldconfig-path", "/sbin/ldconfig")
     assert ended.status == 0
     assert "left out: the sandbox for ldconfig cannot be set up here" in ended.said
+    ended = container.hook(*words)
+    assert (ended.status, ended.said) == (0, "")
+    assert container.cached() == {}
+
+
+def test_with_and_without_ldconfig(debian: Container) -> None:
+    """The cache is the same, whoever makes it; who made the first is still written in it."""
+    words = ("update-ldcache", "--folder", "/opt/odd")
+    assert debian.hook(*words, "--ldconfig-path", "/sbin/ldconfig").status == 0
+    once = fingerprint(debian.root)
+    assert debian.hook(*words).status == 0
+    assert fingerprint(debian.root) == once
+
+
+def test_no_program_is_needed(debian: Container) -> None:
+    """On a host without any ldconfig, and where no process can be made."""
+    debian.altered(os__fork="None", os__execve="None")
+    debian.launcher[-1] = debian.launcher[-1].replace("import sys", "import sys, os", 1)
+    assert debian.hook("update-ldcache", "--folder", "/opt/odd").status == 0
+    assert "libcuda.so.1" in debian.cached()
+
+
+def test_the_compat_libraries_come_before_the_hosts(debian: Container, library: Library) -> None:
+    """Now, and whenever somebody runs ldconfig in the container later."""
+    library(debian.root / "usr/local/cuda-13.1/compat/libcuda.so.590.1", "libcuda.so.1")
+    library(debian.root / "usr/local/cuda-13.1/compat/libcuda.so.1", "libcuda.so.1")
+    debian.write(COMPAT, "/usr/local/cuda-13.1/compat\n")
+    assert debian.hook("update-ldcache", "--folder", "/opt/odd").status == 0
+    assert debian.cached()["libcuda.so.1"] == "/usr/local/cuda-13.1/compat/libcuda.so.1"
+    (debian.root / "etc/ld.so.cache").unlink()
+    subprocess.run(["/sbin/ldconfig", "-X", "-r", debian.root], check=True, capture_output=True)
+    assert debian.cached()["libcuda.so.1"] == "/usr/local/cuda-13.1/compat/libcuda.so.1"
+
+
+def test_several_architectures(debian: Container) -> None:
+    """i386 beside x86_64: the same names, each with the flags of its own loader."""
+    for machine, folder in (("x86_64", f"usr/lib/{TRIPLET}"), ("i386", "usr/lib/i386-linux-gnu")):
+        for name in ("libcuda.so.1", "libnvidia-ml.so.1"):
+            debian.write(f"/{folder}/{name}", shared_object(name.encode(), machine))
+    words = ("--folder", f"/usr/lib/{TRIPLET}", "--folder", "/usr/lib/i386-linux-gnu")
+    assert debian.hook("update-ldcache", *words).status == 0
+    listing = subprocess.run(
+        ["/sbin/ldconfig", "-p", "-C", debian.root / "etc/ld.so.cache"],
+        capture_output=True, text=True, check=True,
+    ).stdout  # fmt: skip
+    assert f"libcuda.so.1 (libc6,x86-64) => /lib/{TRIPLET}/libcuda.so.1" in listing
+    assert "libcuda.so.1 (libc6) => /usr/lib/i386-linux-gnu/libcuda.so.1" in listing
+
+
+@pytest.mark.parametrize("kind", ["missing", "damaged", "too large", "pipe", "of an older glibc"])
+def test_whatever_cache_the_image_has(debian: Container, kind: str) -> None:
+    """It saves reading; without one that is of use the same comes out."""
+    words = ("update-ldcache", "--folder", "/opt/odd")
+    cache = debian.root / "etc/ld.so.cache"
+    assert debian.hook(*words).status == 0
+    right = cache.read_bytes()
+    match kind:
+        case "missing":
+            cache.unlink()
+        case "damaged":
+            cache.write_bytes(right[:60])
+        case "too large":
+            cache.write_bytes(right + bytes(ldcache.MAX_OLD_CACHE))
+        case "pipe":
+            cache.unlink()
+            os.mkfifo(cache)
+        case "of an older glibc":
+            command = ["/sbin/ldconfig", "-X", "-r", debian.root, "-c", "compat"]
+            subprocess.run(command, check=True, capture_output=True)
+            assert cache.read_bytes().startswith(b"ld.so-1.7.0")
+    ended = debian.hook(*words)
+    assert (ended.status, ended.said) == (0, "")
+    assert cache.read_bytes() == right
 
 
 @pytest.mark.parametrize(
@@ -272,3 +349,20 @@ class TestWhichLdconfig:
             debian.write(place, f"#!/bin/sh\necho run > {debian.canary}/file\n").chmod(0o755)
         assert debian.hook("update-ldcache", "--folder", "/opt/odd").status == 0
         debian.assert_host_untouched()
+
+    @pytest.mark.parametrize("named", [False, True])
+    def test_the_sandbox_is_imported_if_one_is_named(self, named: bool) -> None:
+        """And then by `prepare`, before any input is read."""
+        options = {"--folder": ["/x"], "--ldconfig-path": ["/sbin/ldconfig"] if named else []}
+        script = f"""if True:
+            import sys
+            sys.path.insert(0, {str(HOOKS)!r})
+            from cdi_hook import __main__, ldcache
+            print("cdi_hook.sandbox" in sys.modules)
+            ldcache.prepare({options})
+            print("cdi_hook.sandbox" in sys.modules)
+        """
+        ended = subprocess.run(
+            [PYTHON, "-IBSc", script], capture_output=True, text=True, check=True
+        )
+        assert ended.stdout.split() == ["False", str(named)]

@@ -3,49 +3,14 @@
 
 from __future__ import annotations
 
-import re
 import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
-import pytest
-
 from tests.hook.conftest import Container
 
 CHROOT = "/usr/sbin/chroot"
-
-PROGRAM = r"""
-#include <dlfcn.h>
-#include <stdio.h>
-int main(int argc, char **argv) {
-    int found = 0;
-    for (int i = 1; i < argc; i++) {
-        void *library = dlopen(argv[i], RTLD_NOW);
-        int (*answer)(void) = library ? (int (*)(void))dlsym(library, "answer") : 0;
-        printf("%s=%d\n", argv[i], answer ? answer() : -1);
-        found += library != 0;
-    }
-    return found != argc - 1;
-}
-"""
-
-
-@pytest.fixture
-def image(
-    container: Container, compiled: Callable[..., Path], library: Callable[[Path, str], None]
-) -> Container:
-    """A root with a dynamic program, the libraries and the loader it needs, and the host's ldconfig."""
-    program = compiled("loads", PROGRAM, "-ldl")
-    shutil.copy(program, container.root / "bin/loads")
-    listing = subprocess.run(["ldd", program], capture_output=True, text=True, check=True).stdout
-    for path in re.findall(r"(/\S+)", listing):
-        place = container.root / path[1:]
-        place.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(path, place)
-    library(container.root / "opt/odd/libcuda.so.550.1", "libcuda.so.1")
-    library(container.root / "usr/lib/odder/libnvidia-ml.so.1", "libnvidia-ml.so.1")
-    return container
 
 
 def loads(image: Container, *names: str) -> dict[str, str]:

@@ -49,10 +49,15 @@ class TestUsage:
         )
         assert fingerprint(container.root) == before
 
+    def test_no_hook_at_all_neither(self, container: Container) -> None:
+        before = fingerprint(container.root)
+        ended = container.hook()
+        assert (ended.status, ended.said) == (0, "cdi-gen-hook: which hook? See --help\n")
+        assert fingerprint(container.root) == before
+
     @pytest.mark.parametrize(
         "words",
         [
-            (),
             ("create-symlinks", "--folder", "/x"),
             ("update-ldcache", "--link", "x::/y"),
             ("create-container", "--no-such"),

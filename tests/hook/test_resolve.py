@@ -17,12 +17,11 @@ from cdi_hook.rootfs import RootFs
 RESOLVERS = [resolve.by_kernel, resolve.by_walking]
 
 
-@pytest.fixture
-def tree(tmp_path: Path) -> Path:
+def planted(folder: Path) -> Path:
     """A root with every sort of link; outside of it, what they would reach if they were followed."""
-    (tmp_path / "outside").mkdir()
-    (tmp_path / "outside/secret").write_text("outside")
-    root = tmp_path / "root"
+    (folder / "outside").mkdir()
+    (folder / "outside/secret").write_text("outside")
+    root = folder / "root"
     (root / "a/b/c").mkdir(parents=True)
     (root / "a/file").write_text("inside")
     (root / "top").write_text("top")
@@ -32,7 +31,7 @@ def tree(tmp_path: Path) -> Path:
         "up": "../../../../../../../../outside",
         "a/up": "../../outside/secret",
         "a/b/back": "../../a/file",
-        "absout": str(tmp_path / "outside/secret"),
+        "absout": str(folder / "outside/secret"),
         "loop": "loop",
         "chain0": "chain1/file",
         "chain1": "/a",
@@ -41,6 +40,8 @@ def tree(tmp_path: Path) -> Path:
         "dots": "/../../../top",
         "a/b/c/deep": "../../../../../../top",
         "trailing": "a/b/",
+        "to-top": "top",
+        "with-slash": "top/",
         "a/b/absolute": "/a/file",
     }
     for name, text in links.items():
@@ -51,10 +52,21 @@ def tree(tmp_path: Path) -> Path:
     return root
 
 
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    return planted(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def still(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One that no test changes."""
+    return planted(tmp_path_factory.mktemp("still"))
+
+
 @pytest.fixture(params=RESOLVERS, ids=lambda resolver: resolver.__name__)
-def found(request: pytest.FixtureRequest, tree: Path) -> Iterator[object]:
+def found(request: pytest.FixtureRequest, still: Path) -> Iterator[object]:
     """Resolve; gives the path from the root, or the name of the error."""
-    root = os.open(tree, os.O_PATH | os.O_DIRECTORY)
+    root = os.open(still, os.O_PATH | os.O_DIRECTORY)
 
     def find(path: str, stay: bool = False) -> str:
         try:
@@ -62,7 +74,7 @@ def found(request: pytest.FixtureRequest, tree: Path) -> Iterator[object]:
         except OSError as error:
             return errno.errorcode[error.errno or 0]
         try:
-            return "/" + os.readlink(f"/proc/self/fd/{descriptor}")[len(str(tree)) :].strip("/")
+            return "/" + os.readlink(f"/proc/self/fd/{descriptor}")[len(str(still)) :].strip("/")
         finally:
             os.close(descriptor)
 
@@ -92,10 +104,24 @@ def found(request: pytest.FixtureRequest, tree: Path) -> Iterator[object]:
         ("slash", "/"),
         ("slash/a", "/a"),
         ("dots", "/top"),
+        ("a/./../top", "/top"),
+        ("a/./b/.././file", "/a/file"),
         ("a/b/c/deep", "/top"),
         ("trailing/c", "/a/b/c"),
         ("a/b/absolute", "/a/file"),
         ("long10", "/long45"),
+        # Forty links, and one more.
+        ("long5", "/long45"),
+        ("long4", "ELOOP"),
+        # 4095 bytes, and one more: a path ends with a NUL.
+        ("/" * 4092 + "top", "/top"),
+        ("/" * 4093 + "top", "ENAMETOOLONG"),
+        ("a/", "/a"),
+        ("top/", "ENOTDIR"),
+        ("top/.", "ENOTDIR"),
+        ("top/../top", "ENOTDIR"),
+        ("to-top/", "ENOTDIR"),
+        ("with-slash", "ENOTDIR"),
         ("up", "ENOENT"),
         ("up/secret", "ENOENT"),
         ("a/up", "ENOENT"),
@@ -113,6 +139,83 @@ def found(request: pytest.FixtureRequest, tree: Path) -> Iterator[object]:
 @pytest.mark.parametrize("stay", [False, True])
 def test_where_a_path_leads(found, path: str, leads_to: str, stay: bool) -> None:
     assert found(path, stay) == leads_to
+
+
+def test_the_walker_has_an_end(tree: Path) -> None:
+    """Also for a path that comes back to where it was, all in 4096 bytes."""
+    root = os.open(tree, os.O_PATH | os.O_DIRECTORY)
+    os.close(resolve.by_walking(root, "a/../" * 127 + "a/b", False))
+    with pytest.raises(OSError, match="File name too long"):
+        resolve.by_walking(root, "a/../" * 128 + "a", False)
+    os.close(root)
+
+
+@pytest.fixture(params=RESOLVERS, ids=lambda resolver: resolver.__name__)
+def proc(request: pytest.FixtureRequest) -> Iterator[RootFs]:
+    """A procfs as if it were a container's root: full of links that lead anywhere."""
+    files = RootFs(os.open("/proc", os.O_PATH | os.O_DIRECTORY), request.param)
+    yield files
+    os.close(files.descriptor)
+
+
+@pytest.mark.parametrize("name", ["root", "cwd", "exe", "fd/0", "root/etc/passwd"])
+def test_a_magic_link_leads_nowhere(proc: RootFs, name: str) -> None:
+    """A15: the kernel does not jump, the walker reads the text as any link's."""
+    assert proc.status("self") is not None
+    found = proc.status(f"self/{name}")
+    here = os.stat("/proc")
+    assert found is None or (found.st_dev, found.st_ino) == (here.st_dev, here.st_ino)
+
+
+def test_the_kernel_says_that_it_is_a_magic_link() -> None:
+    """And not that it is a volume, as it would without RESOLVE_NO_MAGICLINKS."""
+    root = os.open("/proc", os.O_PATH | os.O_DIRECTORY)
+    with pytest.raises(OSError) as caught:
+        resolve.by_kernel(root, "self/root", False)
+    assert caught.value.errno == errno.ELOOP
+    os.close(root)
+
+
+@pytest.mark.parametrize("resolver", RESOLVERS, ids=lambda resolver: resolver.__name__)
+@pytest.mark.parametrize("path", ["proc", "/proc/", "proc/self", "proc/../etc", "etc/../proc"])
+def test_another_mount_is_not_entered_by_who_stays(resolver, path: str) -> None:
+    root = os.open("/", os.O_PATH | os.O_DIRECTORY)
+    os.close(resolver(root, path, False))
+    with pytest.raises(OSError) as caught:
+        resolver(root, path, True)
+    assert caught.value.errno == errno.EXDEV
+    os.close(resolver(root, "etc", True))
+    os.close(root)
+
+
+def test_an_error_that_says_nothing_of_openat2_is_no_reason_to_walk(
+    tree: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> int:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    root = os.open(tree, os.O_PATH | os.O_DIRECTORY)
+    monkeypatch.setattr(syscalls, "openat2", full)
+    with pytest.raises(OSError, match="Too many open files"):
+        resolve.choose(root)
+    os.close(root)
+
+
+@pytest.mark.parametrize("number", [errno.EAGAIN, errno.EINTR])
+def test_a_path_that_was_uncertain_once_is_found(
+    tree: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    asked = []
+
+    def once(*words: object) -> int:
+        asked.append(words)
+        if len(asked) == 1:
+            raise OSError(number, os.strerror(number))
+        return 0
+
+    monkeypatch.setattr(syscalls, "openat2", once)
+    assert resolve.by_kernel(7, "a", False) == 0
+    assert len(asked) == 2
 
 
 def test_a_nul_is_no_end_of_a_name(tree: Path) -> None:
@@ -136,9 +239,11 @@ def test_the_kernels_way_is_taken_where_it_is(tree: Path, monkeypatch: pytest.Mo
     os.close(root)
 
 
-def test_a_busy_machine_is_tried_again_but_not_for_ever(
-    tree: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("stay", [False, True])
+def test_a_busy_machine_is_asked_again_and_then_walked(
+    monkeypatch: pytest.MonkeyPatch, stay: bool
 ) -> None:
+    """Who renames without a pause, anywhere on the machine, keeps no container from starting."""
     calls = []
 
     def again(*_: object) -> int:
@@ -146,9 +251,16 @@ def test_a_busy_machine_is_tried_again_but_not_for_ever(
         raise OSError(errno.EAGAIN, "again")
 
     monkeypatch.setattr(syscalls, "openat2", again)
-    with pytest.raises(OSError, match="again"):
-        resolve.by_kernel(0, "a", False)
-    assert len(calls) == 128
+    root = os.open("/", os.O_PATH | os.O_DIRECTORY)
+    if stay:
+        with pytest.raises(OSError, match="cross-device"):
+            resolve.by_kernel(root, "proc", stay)
+    else:
+        found = resolve.by_kernel(root, "proc", stay)
+        assert os.path.samestat(os.fstat(found), os.stat("/proc"))
+        os.close(found)
+    os.close(root)
+    assert len(calls) == resolve.MAX_TRIES == 32
 
 
 def test_no_descriptor_is_left_open(tree: Path) -> None:

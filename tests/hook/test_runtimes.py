@@ -3,110 +3,17 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.hook.conftest import ENVIRONMENT, HOOK, Container
+from tests.hook.conftest import HOOK, Container
+from tests.hook.runtimes import Runtime, give, in_a_user_namespace, open_to_others, start
 
 pytestmark = pytest.mark.engine
-
-Library = Callable[[Path, str], None]
-
-
-class Runtime:
-    """One OCI runtime and what this machine needs around it."""
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-        if not shutil.which(name):
-            pytest.skip(f"needs {name}")
-
-    def run(self, bundle: Path, *user: str) -> subprocess.CompletedProcess[str]:
-        words = [self.name]
-        before = ":"
-        if self.name == "crun":
-            words.append("--cgroup-manager=disabled")
-            # crun refuses a tree of cgroups of both versions.
-            before = "umount -l -R /sys/fs/cgroup 2>/dev/null; mount -t cgroup2 none /sys/fs/cgroup"
-        words += [
-            "--root",
-            str(bundle / "state"),
-            "run",
-            "--bundle",
-            str(bundle),
-            f"t{os.getpid()}",
-        ]
-        return subprocess.run(
-            ["unshare", "-m", "sh", "-c", f'{before}; exec "$@"', "sh", *user, *words],
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=60,
-            stdin=subprocess.DEVNULL,
-        )
-
-
-@pytest.fixture(params=["runc", "crun"])
-def runtime(request: pytest.FixtureRequest) -> Runtime:
-    return Runtime(request.param)
-
-
-@pytest.fixture
-def bundle(container: Container, library: Library) -> Container:
-    """A bundle of busybox, with a driver library injected as a CDI spec would."""
-    busybox = shutil.which("busybox")
-    if not busybox:
-        pytest.skip("needs a static busybox")
-    shutil.copy(busybox, container.root / "bin/busybox")
-    (container.root / "etc/ld.so.conf").write_text("include /etc/ld.so.conf.d/*.conf\n")
-    driver = container.bundle / "driver/libcuda.so.550.1"
-    library(driver, "libcuda.so.1")
-    driver.chmod(0o644)
-    container.bundle.chmod(0o755)
-    (container.bundle / "config.json").unlink()
-    subprocess.run(["runc", "spec"], cwd=container.bundle, check=True)
-    spec = json.loads((container.bundle / "config.json").read_text())
-    spec["process"] |= {"terminal": False, "args": ["/bin/busybox", "true"]}
-    spec["process"].pop("rlimits", None)
-    spec["root"]["readonly"] = False
-    spec["linux"].pop("resources", None)
-    spec["linux"]["namespaces"] = [n for n in spec["linux"]["namespaces"] if n["type"] != "cgroup"]
-    spec["mounts"] = [m for m in spec["mounts"] if m["type"] != "cgroup"]
-    spec["mounts"].append(
-        {
-            "destination": "/opt/odd/libcuda.so.550.1",
-            "type": "bind",
-            "source": str(driver),
-            "options": ["ro", "nosuid", "nodev", "rbind", "rprivate"],
-        }
-    )
-    spec["hooks"] = {
-        "createContainer": [
-            {
-                "path": str(HOOK),
-                "args": [
-                    "cdi-gen-hook", "create-container",
-                    "--link", "libcuda.so.550.1::/opt/odd/libcuda.so.1",
-                    "--folder", "/opt/odd",
-                ],
-                "env": [f"{name}={value}" for name, value in ENVIRONMENT.items()],
-                "timeout": 30,
-            }
-        ]
-    }  # fmt: skip
-    container.spec = spec  # type: ignore[attr-defined]
-    return container
-
-
-def start(runtime: Runtime, bundle: Container, *user: str) -> subprocess.CompletedProcess[str]:
-    (bundle.bundle / "config.json").write_text(json.dumps(bundle.spec))  # type: ignore[attr-defined]
-    return runtime.run(bundle.bundle, *user)
 
 
 def test_a_container_starts_with_links_and_cache(runtime: Runtime, bundle: Container) -> None:
@@ -134,30 +41,10 @@ def test_a_read_only_container(runtime: Runtime, bundle: Container) -> None:
     assert (bundle.root / "opt/odd/libcuda.so.1").is_symlink()
 
 
-def open_to_others(bundle: Container) -> None:
-    for folder in bundle.root.parents:
-        if folder.stat().st_uid == 0 and folder.name.startswith(("pytest-", "test_")):
-            folder.chmod(0o755)
-        if folder.stat().st_mode & 0o005 != 0o005:
-            pytest.skip(f"{folder} is closed to others")
-
-
-def give(bundle: Container, owner: int) -> None:
-    for path in [bundle.bundle, bundle.root, *bundle.root.rglob("*")]:
-        os.chown(path, owner, owner, follow_symlinks=False)
-
-
 @pytest.mark.parametrize("users", [65536, 1])
 def test_a_user_namespace(runtime: Runtime, bundle: Container, users: int) -> None:
     """Docker's userns-remap and Podman's --uidmap: the hook is root of the container only (A59)."""
-    spec = bundle.spec  # type: ignore[attr-defined]
-    spec["linux"]["namespaces"].append({"type": "user"})
-    for kind in ("uidMappings", "gidMappings"):
-        spec["linux"][kind] = [{"containerID": 0, "hostID": 100000, "size": users}]
-    if users == 1:
-        spec["mounts"] = [m for m in spec["mounts"] if m["destination"] != "/dev/pts"]
-    give(bundle, 100000)
-    open_to_others(bundle)
+    in_a_user_namespace(bundle, users)
     ended = start(runtime, bundle)
     assert (ended.returncode, ended.stderr) == (0, "")
     assert bundle.cached() == {"libcuda.so.1": "/opt/odd/libcuda.so.1"}

@@ -16,6 +16,8 @@ import pytest
 
 from tests.hook.conftest import ENVIRONMENT, MACHINE, Container, fingerprint
 
+LDCONFIG = ("--ldconfig-path", "/sbin/ldconfig")
+
 PROBE = r"""
 #define _GNU_SOURCE
 #include <dirent.h>
@@ -324,7 +326,7 @@ def test_without_the_whole_sandbox_ldconfig_is_not_run(container: Container, mis
     """An old kernel, or a rootless engine that may not: the drop-in is written, the cache is left."""
     failing = "lambda *_, **__: (_ for _ in ()).throw(OSError(38, 'Function not implemented', 'x'))"
     container.altered(**{f"syscalls__{missing}": failing})
-    ended = container.hook("update-ldcache", "--folder", "/opt/odd")
+    ended = container.hook("update-ldcache", "--folder", "/opt/odd", *LDCONFIG)
     assert ended.status == 0
     assert (
         "left out: the sandbox for ldconfig cannot be set up here (x: Function not implemented)"
@@ -340,7 +342,7 @@ def test_where_memfds_may_not_be_run(container: Container) -> None:
         os__memfd_create="lambda *_: (_ for _ in ()).throw(PermissionError(13, 'Permission denied'))"
     )
     container.launcher[-1] = container.launcher[-1].replace("import sys", "import sys, os", 1)
-    assert container.hook("update-ldcache", "--folder", "/opt/odd").status == 0
+    assert container.hook("update-ldcache", "--folder", "/opt/odd", *LDCONFIG).status == 0
     assert (container.root / "etc/ld.so.cache").exists()
 
 
@@ -348,7 +350,8 @@ def test_in_a_user_namespace_of_one_user(container: Container) -> None:
     """Rootless: root of the namespace is all there is."""
     container.within = ["unshare", "-U", "-r", "-m"]
     before = fingerprint(container.canary)
-    ended = container.hook("create-container", "--link", "odd::/opt/x", "--folder", "/opt/odd")
+    words = ("--link", "odd::/opt/x", "--folder", "/opt/odd", *LDCONFIG)
+    ended = container.hook("create-container", *words)
     assert (ended.status, ended.said) == (0, "")
     assert (container.root / "etc/ld.so.cache").exists()
     assert fingerprint(container.canary) == before

@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Step chmod: the mode of directories that engines make in /dev, for users other than root.
+
+Old crun made the directories of device nodes (/dev/dri, /dev/nvidia-caps) so that only root could
+enter them. No spec asks for this unless told to.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+
+from cdi_hook import process
+from cdi_hook.arguments import checked_path, last
+from cdi_hook.faults import UsageError, shown
+from cdi_hook.rootfs import NOWHERE
+from cdi_hook.step import Step
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from cdi_hook.arguments import Options
+    from cdi_hook.rootfs import RootFs
+
+MAX_MODE = 0o777
+"""Never setuid, setgid or sticky."""
+
+LEFT_ALONE = {
+    errno.EXDEV: "it is in a mount of its own",
+    errno.EINVAL: "it is not a directory",
+    errno.EPERM: "it belongs to somebody else",
+    errno.EACCES: "it belongs to somebody else",
+}
+
+
+class Plan:
+    """The paths, and the permissions they get; empty if there is no path."""
+
+    __slots__ = ("mode", "paths")
+
+    def __init__(self, paths: list[str], mode: int) -> None:
+        self.paths = paths
+        self.mode = mode
+
+    def __bool__(self) -> bool:
+        return bool(self.paths)
+
+
+def prepare(options: Options) -> Plan:
+    """What is asked for.
+
+    Raises:
+        UsageError: a path without a mode, or a mode that is not octal and at most 777.
+    """
+    paths = [checked_path(path) for path in options["--path"]]
+    text = last(options["--mode"])
+    if text is None:
+        if paths:
+            raise UsageError("--path needs a --mode")
+        return Plan([], 0)
+    if not text or set(text) - set("01234567") or int(text, 8) > MAX_MODE:
+        raise UsageError(f"--mode {shown(text)} is not octal, at most 777")
+    return Plan(list(dict.fromkeys(paths)), int(text, 8))
+
+
+def run(rootfs: RootFs, plan: Plan, _until: float) -> None:
+    """Give each directory its mode.
+
+    A path that leads nowhere is passed over, one in a volume or of somebody else left alone.
+    """
+    for path in plan.paths:
+        try:
+            home, place = rootfs.home(path)
+            descriptor = home.find_within(home.descriptor, place)
+            try:
+                _change(rootfs, descriptor, path, plan.mode)
+            finally:
+                os.close(descriptor)
+        except OSError as error:
+            if error.errno in NOWHERE:
+                continue
+            if error.errno not in LEFT_ALONE:
+                raise OSError(error.errno, error.strerror, path) from None
+            process.say(f"chmod: {shown(path)}: left alone: {LEFT_ALONE[error.errno]}")
+
+
+def _change(rootfs: RootFs, descriptor: int, path: str, mode: int) -> None:
+    status = os.fstat(descriptor)
+    if not stat.S_ISDIR(status.st_mode):
+        raise OSError(errno.EINVAL, "it is not a directory")
+    if stat.S_IMODE(status.st_mode) == mode:
+        return
+    if os.fstatvfs(descriptor).f_flag & os.ST_RDONLY:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+    if not rootfs.rehearses(f"chmod {mode:o} {path}"):
+        # An `O_PATH` descriptor has no fchmod(2); its entry in /proc leads to nothing else.
+        os.chmod(f"/proc/self/fd/{descriptor}", mode)
+
+
+STEP = Step("chmod", ("--path", "--mode"), prepare, run)

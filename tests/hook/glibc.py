@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: Apache-2.0
+"""glibc's own ldconfig on a tree, and ours on the same, to be compared byte by byte."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from cdi_hook import ldcache, ldsocache, ldsoconf, shared_libraries
+from cdi_hook.rootfs import RootFs
+
+LDCONFIG = "/sbin/ldconfig"
+
+# Over the tree's own /proc, in a mount namespace: a tree in the cache must not be written to.
+_RUN = """\
+set -e
+mount -t tmpfs none "$1/proc"
+printf %s "$2" > "$1/proc/conf"
+root=$1 program=$3; shift 3
+"$program" -r "$root" -X -i -f /proc/conf -C /proc/cache "$@" 2>/dev/null
+cat "$root/proc/cache"
+"""
+
+
+def glibc_cache(
+    root: Path, folders: Sequence[str], *options: str, program: str | Path = LDCONFIG
+) -> bytes:
+    """What ldconfig makes of these folders of a tree, which has an empty /proc."""
+    conf = "".join(f"{folder}\n" for folder in folders)
+    arguments = ["sh", "-c", _RUN, "sh", str(root), conf, str(program), *options]
+    ended = subprocess.run(
+        ["unshare", "-m", *arguments], capture_output=True, timeout=30, check=False
+    )
+    if ended.returncode:
+        pytest.skip(f"no ldconfig can be run here: {ended.stderr.decode()}")
+    return ended.stdout
+
+
+def our_cache(
+    root: Path,
+    folders: Sequence[str],
+    memory: bytes | None = None,
+    generator: bytes = ldsocache.GENERATOR,
+) -> bytes:
+    """What ours makes of the same; `memory` is the image's older cache."""
+    known = None if memory is None else ldsocache.parse(memory)
+    libraries, hwcaps = shared_libraries.entries(
+        root_fs(root), list(folders), known, time.monotonic() + 30
+    )
+    return ldsocache.build(libraries, hwcaps, generator)
+
+
+def root_fs(root: Path) -> RootFs:
+    return RootFs(os.open(root, os.O_PATH | os.O_DIRECTORY))
+
+
+def folders_of(root: Path) -> list[str]:
+    """What the image's configuration lists, and the system's directories, as update-ldcache has it."""
+    listed = ldsoconf.directories(root_fs(root), but=ldcache.DROP_IN) or []
+    return list(dict.fromkeys((*listed, *ldcache._SYSTEM)))
+
+
+def generator_of(cache: bytes) -> bytes:
+    known = ldsocache.parse(cache)
+    assert known is not None
+    return known.generator
+
+
+def assert_same(ours: bytes, theirs: bytes) -> None:
+    """Byte for byte; if they differ, say so in a form that a person can read."""
+    assert lines_of(ours) == lines_of(theirs)
+    assert ours == theirs
+
+
+def lines_of(cache: bytes) -> list[str]:
+    """What `ldconfig -p` prints."""
+    with tempfile.TemporaryFile() as file:
+        file.write(cache)
+        file.flush()
+        printed = subprocess.run(
+            [LDCONFIG, "-p", "-C", "/dev/stdin"], stdin=file, capture_output=True, check=True
+        ).stdout
+    return [line.strip() for line in printed.decode(errors="backslashreplace").splitlines()]

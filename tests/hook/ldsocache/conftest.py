@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Trees to make a cache of: real ones, and an empty one to put odd things into."""
+
+from __future__ import annotations
+
+import subprocess
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.fakehost.driver_packages import DRIVER_SETS, DriverRootUnavailableError, driver_root
+from tests.hook.ldsocache.trees import planted
+from tests.lab.engines import Lab
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """An image's root that has folders and nothing in them."""
+    tmp_path.chmod(0o755)
+    planted(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture(scope="session")
+def tree(
+    image_archives: dict[str, Path],
+    lab_of: Callable[[str], Lab],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Callable[[str], Path]:
+    """A real root: an image of the lab, the root of a lab, or one with a driver installed."""
+
+    def tree(name: str) -> Path:
+        if name in {"bookworm", "trixie"}:
+            return lab_of(name).root
+        if name in DRIVER_SETS:
+            try:
+                return driver_root(name)
+            except DriverRootUnavailableError as error:
+                pytest.skip(f"no driver root {name}: {error}")
+        unpacked = tmp_path_factory.getbasetemp() / f"image-{name}"
+        if not unpacked.is_dir():
+            with tarfile.open(image_archives[name]) as archive:
+                (layer,) = (entry for entry in archive if entry.name.endswith(".tar"))
+                content = archive.extractfile(layer).read()
+            unpacked.mkdir()
+            subprocess.run(["tar", "-x", "-C", unpacked], input=content, check=True)
+        return unpacked
+
+    return tree

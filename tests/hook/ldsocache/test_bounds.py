@@ -1,0 +1,154 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a hostile image can do to the making of its cache: nothing that lasts."""
+
+from __future__ import annotations
+
+import os
+import stat
+import struct
+from pathlib import Path
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from cdi_hook import ldsocache, library_folder, shared_libraries
+from cdi_hook.faults import HookError
+from cdi_hook.ldsocache import Entry
+from tests.hook.glibc import our_cache, root_fs
+from tests.hook.ldsocache.trees import FOLDERS, link, put
+
+
+class TestDamagedCaches:
+    CACHE = ldsocache.build(
+        [Entry(b"liba.so.%d" % n, b"/lib/liba.so.%d" % n, 0x303, b"x86-64-v2" if n == 3 else b"") for n in range(5)],
+        [b"x86-64-v2"],
+    )  # fmt: skip
+
+    @given(st.binary(max_size=300))
+    @example(b"")
+    @example(b"ld.so-1.7.0\0")
+    @example(b"ld.so-1.7.0\0" + b"\xff" * 4)
+    @example(b"glibc-ld.so.cache1.1" + b"\xff" * 28)
+    def test_any_bytes(self, content: bytes) -> None:
+        ldsocache.parse(content)
+
+    @given(st.data())
+    def test_any_damage(self, data: st.DataObject) -> None:
+        content = bytearray(self.CACHE)
+        for _ in range(data.draw(st.integers(1, 4))):
+            at = data.draw(st.integers(0, len(content) - 4))
+            content[at : at + 4] = data.draw(
+                st.sampled_from([b"\0\0\0\0", b"\xff\xff\xff\xff", b"\xff\xff\xff\x7f"])
+                | st.binary(min_size=4, max_size=4)
+            )
+        known = ldsocache.parse(bytes(content[: data.draw(st.integers(0, len(content)))]))
+        assert known is None or sum(map(len, known.folders.values())) <= 5
+
+    def test_names_that_share_megabytes(self) -> None:
+        """A small table may stand for gigabytes."""
+        count = 20_000
+        head = struct.pack("<20sIIB3xI12x", b"glibc-ld.so.cache1.1", count, 0, 2, 0)
+        at = 48 + 24 * count
+        text = b"/" + b"a" * 4000 + b"/" + b"b" * 90 + b"\0"
+        table = struct.pack("<iIIIQ", 0x303, at + 4002, at, 0, 0) * count
+        assert ldsocache.parse(head + table + text) is None
+        assert ldsocache.parse(head + table + b"a" * (1 << 22)) is None
+
+    def test_more_entries_than_any_image_has(self) -> None:
+        head = struct.pack("<20sIIB3xI12x", b"glibc-ld.so.cache1.1", 20_001, 0, 2, 0)
+        assert ldsocache.parse(head + bytes(24 * 20_001)) is None
+
+
+class TestBounds:
+    def test_more_libraries_than_any_loader_should_know(
+        self, root: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(ldsocache, "MAX_ENTRIES", 3)
+        for number in range(4):
+            put(root, f"opt/odd/lib{number}.so", None)
+        with pytest.raises(HookError, match="more than 3 libraries"):
+            our_cache(root, FOLDERS)
+
+    def test_more_names_than_any_folder_should_have(
+        self, root: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(library_folder, "MAX_NAMES", 3)
+        for number in range(4):
+            (root / f"opt/odd/{number}").touch()
+        with pytest.raises(HookError, match="more than 3 names"):
+            our_cache(root, FOLDERS)
+
+    def test_more_kinds_of_processors_than_there_are(
+        self, root: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(shared_libraries, "MAX_HWCAPS", 3)
+        for number in range(4):
+            (root / f"opt/odd/glibc-hwcaps/{number}").mkdir(parents=True)
+        with pytest.raises(HookError, match="more than 3 kinds"):
+            our_cache(root, FOLDERS)
+
+    def test_a_cache_that_would_be_too_large(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(ldsocache, "MAX_SIZE", 200)
+        with pytest.raises(HookError, match="larger than 200 bytes"):
+            ldsocache.build([Entry(b"liba.so", b"/lib/liba.so" + b"x" * 200, 3)], [])
+
+    @pytest.mark.parametrize("is_empty", [False, True])
+    def test_no_time_left(self, root: Path, is_empty: bool) -> None:
+        if not is_empty:
+            put(root, "opt/odd/libone.so.1", "libone.so.1")
+        with pytest.raises(HookError, match="not done after"):
+            shared_libraries.entries(root_fs(root), ["/opt/odd"], None, 0.0)
+
+    @pytest.mark.parametrize("what", ["pipe", "device", "folder", "socket"])
+    @pytest.mark.parametrize("how", ["there", "linked", "swapped in"])
+    def test_what_must_not_be_opened(
+        self, root: Path, what: str, how: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A pipe would block whoever opens it, and a watchdog's node would be armed."""
+        put(root, "opt/odd/libone.so.1", "libone.so.1")
+        place = root / ("srv" if how == "linked" else "opt/odd") / "libbad.so.1"
+        place.parent.mkdir(exist_ok=True)
+        match what:
+            case "pipe":
+                os.mkfifo(place)
+            case "device":
+                os.mknod(place, 0o020666, os.makedev(10, 130))
+            case "folder":
+                place.mkdir()
+            case "socket":
+                os.mknod(place, 0o140666)
+        if how == "linked":
+            link(root, "opt/odd/libbad.so.1", "/srv/libbad.so.1")
+        if how == "swapped in":
+            # It was a file when the folder was listed.
+            listing = library_folder.Folder.list
+
+            def stale(folder: library_folder.Folder, *, hwcaps: bool) -> None:
+                listing(folder, hwcaps=hwcaps)
+                folder.names["libbad.so.1"] = False
+
+            monkeypatch.setattr(library_folder.Folder, "list", stale)
+        opening = os.open
+
+        def watched(path: str, flags: int, *rest: int, **more: int) -> int:
+            descriptor = opening(path, flags, *rest, **more)
+            kind = os.fstat(descriptor).st_mode
+            assert flags & os.O_PATH or stat.S_ISREG(kind) or stat.S_ISDIR(kind), path
+            return descriptor
+
+        monkeypatch.setattr(os, "open", watched)
+        ours = our_cache(root, FOLDERS)
+        assert b"libone" in ours
+        assert b"libbad" not in ours
+
+    def test_a_link_out_of_the_root(
+        self, root: Path, tmp_path_factory: pytest.TempPathFactory
+    ) -> None:
+        outside = tmp_path_factory.mktemp("outside")
+        put(outside, "libout.so.1", "libout.so.1")
+        link(root, "opt/odd/libout.so.1", f"{outside}/libout.so.1")
+        link(root, "opt/odd/libup.so.1", "../" * 30 + f"{outside}/libout.so.1"[1:])
+        link(root, "opt/out", str(outside))
+        assert b"libout" not in our_cache(root, ["/opt/odd", "/opt/out"])
+        assert b"libup" not in our_cache(root, ["/opt/odd", "/opt/out"])

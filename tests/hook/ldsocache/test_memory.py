@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The image's own cache as a memory: it saves opening files, and changes nothing."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cdi_hook import elf, ldsocache
+from cdi_hook.ldsocache import Entry
+from tests.hook.conftest import TRIPLET
+from tests.hook.glibc import assert_same, generator_of, glibc_cache, our_cache
+from tests.hook.ldsocache.trees import FOLDERS, LIB, NAMES, PLACES, grow, link, planted, put
+
+ONE_MACHINE = st.one_of(
+    st.tuples(st.just("library"), NAMES | st.none(), st.just("x86_64")),
+    st.tuples(st.just("link"), NAMES, st.sampled_from(["", "", "/opt/odd/"])),
+)
+ORDINARY = st.dictionaries(
+    st.tuples(st.sampled_from(PLACES[:3]), NAMES.filter(lambda name: "01" not in name)),
+    ONE_MACHINE,
+    max_size=10,
+)
+
+
+@settings(max_examples=80, deadline=None)
+@given(ORDINARY, ORDINARY)
+def test_memory_changes_nothing(
+    before: dict[tuple[str, str], tuple[str, ...]], added: dict[tuple[str, str], tuple[str, ...]]
+) -> None:
+    """The image as its ldconfig saw it, and what was injected since."""
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        planted(root)
+        grow(root, before)
+        memory = glibc_cache(root, FOLDERS[1:])
+        # A file that comes under a name of the cache is taken for what the cache says it is.
+        grow(root, {key: what for key, what in added.items() if os.fsencode(key[1]) not in memory})
+        assert_same(our_cache(root, FOLDERS, memory), our_cache(root, FOLDERS))
+
+
+class TestMemory:
+    @pytest.fixture
+    def image(self, root: Path) -> Path:
+        for number in range(20):
+            put(root, f"{LIB}/libimage{number}.so.1.2", f"libimage{number}.so.1")
+            link(root, f"{LIB}/libimage{number}.so.1", f"libimage{number}.so.1.2")
+        put(root, f"{LIB}/libplain.so", "libplain.so")
+        link(root, f"{LIB}/libimage1.so", "libimage1.so.1")
+        return root
+
+    @pytest.fixture
+    def opened(self, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+        """One number for each library that is opened."""
+        calls: list[int] = []
+        read = elf.shared_library
+        monkeypatch.setattr(elf, "shared_library", lambda file: calls.append(file) or read(file))
+        return calls
+
+    def test_only_what_was_injected_is_opened(self, image: Path, opened: list[int]) -> None:
+        memory = glibc_cache(image, FOLDERS)
+        for number in range(5):
+            put(image, f"{LIB}/libcuda{number}.so.550", f"libcuda{number}.so.1")
+            link(image, f"{LIB}/libcuda{number}.so.1", f"libcuda{number}.so.550")
+            link(image, f"{LIB}/libcuda{number}.so", f"libcuda{number}.so.1")
+        ours = our_cache(image, FOLDERS, memory)
+        assert len(opened) == 5
+        assert ours == our_cache(image, FOLDERS)
+        assert len(opened) == 5 + 26
+
+    @pytest.mark.parametrize("format_", ["old", "compat"])
+    def test_caches_of_older_glibcs(self, image: Path, opened: list[int], format_: str) -> None:
+        memory = glibc_cache(image, FOLDERS, "-c", format_)
+        assert memory.startswith(b"ld.so-1.7.0\0")
+        assert our_cache(image, FOLDERS, memory) == our_cache(image, FOLDERS)
+        assert len(opened) == (21 if format_ == "compat" else 42)
+
+    def test_the_folder_has_another_name_there(self, image: Path, opened: list[int]) -> None:
+        memory = glibc_cache(image, FOLDERS)
+        assert f"/lib/{TRIPLET}/libplain.so".encode() in memory
+        ours = our_cache(image, [f"/usr/lib/{TRIPLET}"], memory)
+        assert opened == []
+        assert f"/usr/lib/{TRIPLET}/libplain.so".encode() in ours
+
+    @pytest.mark.parametrize(
+        "change", ["gone", "upgraded", "dangling", "empty", "text", "moved away"]
+    )
+    def test_a_cache_older_than_its_folder(self, image: Path, change: str) -> None:
+        memory = glibc_cache(image, FOLDERS)
+        place = image / LIB
+        match change:
+            case "gone":
+                (place / "libimage3.so.1").unlink()
+                (place / "libimage3.so.1.2").unlink()
+            case "upgraded":
+                (place / "libimage3.so.1").unlink()
+                (place / "libimage3.so.1.2").unlink()
+                put(image, f"{LIB}/libimage3.so.2.0", "libimage3.so.2")
+                link(image, f"{LIB}/libimage3.so.2", "libimage3.so.2.0")
+            case "dangling":
+                (place / "libimage3.so.1.2").unlink()
+            case "empty":
+                os.truncate(place / "libimage3.so.1.2", 0)
+            case "text":
+                (place / "libimage3.so.1").unlink()
+                (place / "libimage3.so").write_text("GROUP\n" * 99)
+            case "moved away":
+                place.rename(image / "opt/away")
+                place.mkdir()
+        assert our_cache(image, FOLDERS, memory) == our_cache(image, FOLDERS)
+
+    def test_a_cache_that_lies(self, image: Path) -> None:
+        """It may say anything of files that are there, and only of those."""
+        entries = [
+            Entry(b"libimage1.so.1", f"/lib/{TRIPLET}/libimage1.so.1".encode(), 0x303),
+            Entry(b"libplain.so", f"/lib/{TRIPLET}/libplain.so".encode(), 0x7777),
+            Entry(b"libc.so.6", b"/srv/elsewhere/libc.so.6", 0x303),
+            Entry(b"libimage2.so.1", b"/srv/other.so", 0x303),
+            Entry(b"../../x", b"/opt/odd/../../x", 0x303),
+        ]
+        lies = ldsocache.build(entries, [])
+        assert our_cache(image, FOLDERS, lies) == our_cache(image, FOLDERS)
+
+    def test_the_generator_is_the_images(self, image: Path) -> None:
+        theirs = glibc_cache(image, FOLDERS)
+        assert generator_of(theirs).startswith(b"ldconfig ")
+        assert generator_of(our_cache(image, FOLDERS)) == b"cdi-gen"
+        for text in (b"x" * 5000, b"a\nb", b"\xff", b""):
+            assert generator_of(ldsocache.build([], [], text)) == b"cdi-gen"

@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Our ld.so.cache of real images and drivers against glibc's own: the same bytes."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from cdi_hook import ldsocache
+from cdi_hook.ldsocache import Entry
+from tests.fakehost.driver_packages import DRIVER_SETS
+from tests.hook.conftest import TRIPLET, Container
+from tests.hook.glibc import assert_same, folders_of, generator_of, glibc_cache, our_cache
+
+Tree = Callable[[str], Path]
+
+IMAGES = ("debian", "rhel", "distroless", "bookworm", "trixie")
+
+
+@pytest.mark.engine
+@pytest.mark.parametrize("name", IMAGES)
+def test_an_image(tree: Tree, name: str) -> None:
+    root = tree(name)
+    theirs = glibc_cache(root, folders_of(root))
+    assert len(theirs) > 400
+    assert_same(our_cache(root, folders_of(root), generator=generator_of(theirs)), theirs)
+
+
+@pytest.mark.host
+@pytest.mark.parametrize("name", DRIVER_SETS)
+def test_a_driver(tree: Tree, name: str) -> None:
+    root = tree(name)
+    folders = [f"/usr/lib/{TRIPLET}/nvidia/current", *folders_of(root)]
+    theirs = glibc_cache(root, folders)
+    assert_same(our_cache(root, folders, generator=generator_of(theirs)), theirs)
+
+
+@pytest.mark.engine
+@pytest.mark.parametrize("name", ["bookworm", "trixie"])
+def test_the_same_as_a_newer_glibcs(tree: Tree, name: str) -> None:
+    program = tree("trixie") / "usr/sbin/ldconfig"
+    root = tree(name)
+    theirs = glibc_cache(root, folders_of(root), program=program)
+    assert b"2.41" in generator_of(theirs)
+    assert_same(our_cache(root, folders_of(root), generator=generator_of(theirs)), theirs)
+
+
+@pytest.mark.engine
+@pytest.mark.parametrize("name", IMAGES)
+def test_with_the_images_cache_as_memory(tree: Tree, name: str) -> None:
+    root = tree(name)
+    cache = root / "etc/ld.so.cache"
+    memory = cache.read_bytes() if cache.exists() else glibc_cache(root, folders_of(root))
+    assert our_cache(root, folders_of(root), memory) == our_cache(root, folders_of(root))
+
+
+@pytest.mark.host
+@pytest.mark.parametrize("name", ["550-full", "470-tesla"])
+def test_a_driver_with_memory(tree: Tree, name: str) -> None:
+    root = tree(name)
+    memory = (root / "etc/ld.so.cache").read_bytes()
+    for folders in (folders_of(root), [f"/usr/lib/{TRIPLET}", *folders_of(root)]):
+        assert our_cache(root, folders, memory) == our_cache(root, folders)
+
+
+def test_the_machines_own() -> None:
+    """Hundreds of libraries of every kind, of whatever machine the tests run on."""
+    own = Path("/etc/ld.so.cache").read_bytes()
+    known = ldsocache.parse(own)
+    assert known is not None
+    entries = [
+        Entry(name, folder + b"/" + name, flags)
+        for folder, names in known.folders.items()
+        for name, flags in names.items()
+    ]
+    if known.generator == ldsocache.GENERATOR or b"glibc-hwcaps" in own:
+        pytest.skip("the machine's cache is of another form")
+    assert ldsocache.build(entries, [], known.generator) == own
+
+
+def test_the_loader_finds_each_of_hundreds(image: Container, compiled: Callable[..., Path]) -> None:
+    """What the order of the entries is for: the loader's binary search."""
+    mould = compiled(
+        "mould", "int answer(void){return 42;}",
+        "-shared", "-fPIC", "-nostdlib", "-Wl,-soname,libmould000.so.00",
+    ).read_bytes()  # fmt: skip
+    names = [f"libmould{number:03}.so.{number % 23:02}" for number in range(300)]
+    for name in names:
+        image.write(f"/opt/odd/{name}", mould.replace(b"libmould000.so.00", name.encode()))
+    assert image.hook("update-ldcache", "--folder", "/opt/odd").status == 0
+    ended = subprocess.run(
+        ["/usr/sbin/chroot", image.root, "/bin/loads", *names],
+        env={}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert ended.stdout.split() == [f"{name}=42" for name in names]

@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Shared libraries made by hand, small and of any machine: what a compiler here would not make."""
+
+from __future__ import annotations
+
+import struct
+
+MACHINES = {
+    "x86_64": (64, 62, 0),
+    "x32": (32, 62, 0),
+    "i386": (32, 3, 0),
+    "i386 of 64 bits": (64, 3, 0),
+    "aarch64": (64, 183, 0),
+    "arm": (32, 40, 0x05000400),
+    "ia64": (64, 50, 0),
+}
+"""Bits, e_machine, e_flags."""
+
+ET_EXEC, ET_DYN = 2, 3
+PT_LOAD, PT_DYNAMIC, PT_GNU_PROPERTY = 1, 2, 0x6474E553
+SHT_STRTAB, SHT_NOTE = 3, 7
+
+
+def shared_object(
+    soname: bytes | None,
+    machine: str = "x86_64",
+    *,
+    kind: int = ET_DYN,
+    isa_needed: int | None = None,
+    notes: bytes | None = None,
+    note_align: int = 4,
+    needed: bytes = b"libc.so.6",
+) -> bytes:
+    """A file with one loaded segment, a dynamic section and what else is asked for.
+
+    Args:
+        soname: its DT_SONAME, None for none.
+        machine: a key of `MACHINES`.
+        kind: e_type.
+        isa_needed: the bits of the x86 property of that name.
+        notes: the content of a section `.note.test`.
+        note_align: that section's sh_addralign.
+        needed: its one DT_NEEDED; glibc before 2.37 tells an i386 library of glibc by it.
+    """
+    bits, number, flags = MACHINES[machine]
+    wide = bits == 64
+    word = bits // 8
+    strings = b"\0" + needed + b"\0" + (b"" if soname is None else soname + b"\0")
+    properties = b""
+    if isa_needed is not None:
+        body = struct.pack("<III", 0xC0008002, 4, isa_needed)
+        body += bytes(-len(body) % word)
+        properties = struct.pack("<III4s", 4, len(body), 5, b"GNU") + body
+    base = 0x10000
+    programs = 3 if properties else 2
+    header_size, program_size = (64, 56) if wide else (52, 32)
+    at_strings = header_size + programs * program_size
+    at_properties = (at_strings + len(strings) + 7) & ~7
+    at_dynamic = at_properties + len(properties)
+    tags = [(1, 1)]
+    tags += [] if soname is None else [(14, len(needed) + 2)]
+    tags += [(5, base + at_strings), (10, len(strings)), (0, 0)]
+    dynamic = b"".join(struct.pack("<qQ" if wide else "<iI", *tag) for tag in tags)
+    at_notes = (at_dynamic + len(dynamic) + 15) & ~15
+    names = b"\0.note.test\0.shstrtab\0"
+    at_names = at_notes + len(notes or b"")
+    at_sections = (at_names + len(names) + 7) & ~7
+
+    def program(kind: int, at: int, size: int, align: int) -> bytes:
+        if wide:
+            return struct.pack("<IIQQQQQQ", kind, 4, at, base + at, base + at, size, size, align)
+        return struct.pack("<IIIIIIII", kind, at, base + at, base + at, size, size, 4, align)
+
+    def section(name: int, kind: int, at: int, size: int, align: int) -> bytes:
+        layout = "<IIQQQQIIQQ" if wide else "<IIIIIIIIII"
+        return struct.pack(layout, name, kind, 0, 0, at, size, 0, 0, align, 0)
+
+    sections = b""
+    if notes is not None:
+        sections = section(0, 0, 0, 0, 0) + section(1, SHT_NOTE, at_notes, len(notes), note_align)
+        sections += section(12, SHT_STRTAB, at_names, len(names), 1)
+    count = 3 if sections else 0
+    ident = b"\x7fELF" + bytes((2 if wide else 1, 1, 1)) + bytes(9)
+    header = ident + struct.pack(
+        "<HHIQQQIHHHHHH" if wide else "<HHIIIIIHHHHHH",
+        *(kind, number, 1, 0, header_size, at_sections if sections else 0, flags),
+        *(header_size, program_size, programs, 64 if wide else 40, count, count and 2),
+    )
+    table = program(PT_LOAD, 0, at_sections + len(sections), 4096)
+    table += program(PT_DYNAMIC, at_dynamic, len(dynamic), word)
+    if properties:
+        table += program(PT_GNU_PROPERTY, at_properties, len(properties), word)
+    content = (header + table + strings).ljust(at_properties, b"\0") + properties + dynamic
+    content = content.ljust(at_notes, b"\0") + (notes or b"")
+    if sections:
+        content = (content + names).ljust(at_sections, b"\0") + sections
+    return content.ljust(128, b"\0")
+
+
+def note(owner: bytes, description: bytes, align: int = 4, *, kind: int = 1) -> bytes:
+    """One note, its name and description padded to `align`."""
+    head = struct.pack("<III", len(owner), len(description), kind)
+    name = owner + bytes(-len(owner) % align)
+    return head + name + description + bytes(-len(description) % align)

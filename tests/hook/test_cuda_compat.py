@@ -1,0 +1,479 @@
+# SPDX-License-Identifier: Apache-2.0
+"""enable-cuda-compat: when an image's own libcuda goes before the driver's, and when it must not."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import stat
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from cdi_hook import cuda_compat
+from tests.hook.conftest import Container, Library, fingerprint
+from tests.hook.runtimes import Runtime, hook_of, start
+from tests.hook.test_loading import loads
+
+COMPAT = "/usr/local/cuda/compat"
+DROP_IN = "etc/ld.so.conf.d/00-cdi-gen-compat.conf"
+NOTE: dict[str, object] = {
+    "format": 1,
+    "CUDA Version": "12.9",
+    "driver": [535, 550, 560, 565, 570, 575],
+    "device": [1, 2, 7, 8, 9, 10, 11, 12, 13, 14],
+}
+"""As the libraries of cuda-compat-12-9 have it."""
+
+Compat = Callable[..., None]
+
+SECTION = """\
+__asm__(".section .note.cuda.fwd_compatibility,\\"\\",%note\\n.balign 4\\n.long 19, 2f-1f, 1\\n"
+        ".asciz \\"NVIDIA Corporation\\"\\n.balign 4\\n1: .ascii {text}\\n2: .balign 4\\n.previous");
+"""
+
+
+@pytest.fixture
+def compat(container: Container, compiled: Callable[..., Path]) -> Compat:
+    """Put a compat libcuda into the image, with a note of these fields or text, or none."""
+
+    def put(
+        name: str = "libcuda.so.575.57.08",
+        note: object = None,
+        *,
+        folder: str = COMPAT,
+        answer: int = 43,
+    ) -> None:
+        text = note if isinstance(note, str) else json.dumps(note)
+        source = f"int answer(void) {{ return {answer}; }}\n"
+        if note is not None:
+            # Once for the assembler, once for C.
+            source += SECTION.format(text=json.dumps(json.dumps(text))[1:-1])
+        known = hashlib.sha256(source.encode()).hexdigest()[:16]
+        options = ("-shared", "-fPIC", "-nostdlib", "-Wl,-soname,libcuda.so.1")
+        place = container.root / folder.lstrip("/") / name
+        place.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(compiled(f"compat-{known}", source, *options), place)
+
+    return put
+
+
+def ask(container: Container, *words: str, driver: str | None = "550.163.01") -> tuple[bool, str]:
+    """Whether the image's library is used, and what was said."""
+    if driver is not None:
+        words = (f"--host-driver-version={driver}", *words)
+    ended = container.hook("enable-cuda-compat", *words)
+    assert ended.status == 0
+    assert ended.said.count("\n") <= 1
+    container.assert_host_untouched()
+    return (container.root / DROP_IN).exists(), ended.said
+
+
+@pytest.mark.parametrize(
+    ("driver", "cuda", "brands", "compat", "note", "used"),
+    [
+        # With a note: the branch, then the version.
+        ("550.163.01", "", [], "575.57.08", {}, True),
+        ("535.104", "", [], "575.57.08", {}, True),
+        ("545.23.08", "", [], "575.57.08", {}, False),
+        ("580.65.06", "", [], "575.57.08", {}, False),
+        ("575.51.03", "", [], "575.57.08", {}, True),
+        ("575.57.08", "", [], "575.57.08", {}, False),
+        ("575.64.03", "", [], "575.57.08", {}, False),
+        ("575.57.8", "", [], "575.57.08", {}, False),
+        ("550.163.01", "", [], "1.1", {}, False),
+        # The GPUs, as the note has them.
+        ("550.163.01", "", ["nvidia"], "575.57.08", {}, True),
+        ("550.163.01", "", ["nvidia", "tesla", "nvidiartx"], "575.57.08", {}, True),
+        ("550.163.01", "", ["geforce"], "575.57.08", {}, False),
+        ("550.163.01", "", ["nvidia", "titan"], "575.57.08", {}, False),
+        ("550.163.01", "", ["nvs"], "575.57.08", {}, False),
+        ("550.163.01", "", ["geforce"], "575.57.08", {"device": []}, True),
+        ("550.163.01", "", ["geforce"], "575.57.08", {"device": [5]}, True),
+        ("550.163.01", "", ["nvidia"], "575.57.08", {"device": [5]}, False),
+        ("550.163.01", "", [], "575.57.08", {"driver": []}, False),
+        ("550.163.01", "", [], "575.57.08", {"driver": "550"}, False),
+        ("550.163.01", "", [], "575.57.08", {"driver": ["550"]}, False),
+        # CUDA's version counts only where one of the driver's is not known.
+        ("550.163.01", "12.4", [], "575.57.08", {"driver": [535]}, False),
+        ("575.57.08", "12.4", [], "575.57.08", {}, False),
+        ("", "12.4", [], "575.57.08", {}, True),
+        ("", "12.9", [], "575.57.08", {}, False),
+        ("", "12.10", [], "575.57.08", {}, False),
+        ("", "12.9", [], "575.57.08", {"CUDA Version": "12.10"}, True),
+        ("", "13.0", [], "575.57.08", {"CUDA Version": "12.10"}, False),
+        ("", "12.4", ["geforce"], "575.57.08", {}, False),
+        ("rolling", "12.4", [], "575.57.08", {}, True),
+        ("550.163.01", "12.4", [], "orin.x", {}, True),
+        ("550.163.01", "", [], "orin.x", {}, False),
+        ("", "12.4", [], "575.57.08", {"CUDA Version": 13}, False),
+        ("", "12.4", [], "575.57.08", {"CUDA Version": None}, False),
+        # Without one: the branch alone, and no GPU that CUDA would refuse.
+        ("550.163.01", "", [], "575.57.08", None, True),
+        ("550.163.01", "", [], "550.200", None, False),
+        ("560.28.03", "", [], "550.163.01", None, False),
+        ("550.163.01", "", ["nvidia", "tesla"], "575.57.08", None, True),
+        ("550.163.01", "", ["geforce"], "575.57.08", None, False),
+        ("550.163.01", "", ["tesla", "titan"], "575.57.08", None, False),
+        ("550.163.01", "", ["geforcertx"], "575.57.08", None, False),
+        ("550.163.01", "", ["titanrtx"], "575.57.08", None, False),
+        ("", "12.4", [], "575.57.08", None, False),
+        ("rolling", "12.4", [], "575.57.08", None, False),
+        ("550.163.01", "12.4", [], "orin.x", None, False),
+    ],
+)
+def test_the_rule(
+    driver: str,
+    cuda: str,
+    brands: list[str],
+    compat: str,
+    note: dict[str, object] | None,
+    used: bool,
+) -> None:
+    """Rows of the table in docs/hooks.md; `note` is what differs from a real one."""
+    host = cuda_compat.prepare(
+        {
+            "--host-driver-version": [driver],
+            "--host-cuda-version": [cuda],
+            "--host-gpu-brand": brands,
+            "--cuda-compat-container-root": [],
+        }
+    )
+    parsed = None
+    if note is not None:
+        parsed = cuda_compat.parse_note(json.dumps({**NOTE, **note}).encode())
+        assert parsed is not None
+    assert cuda_compat.decide(host, cuda_compat.version(compat), parsed) is used
+
+
+def test_the_numbers_of_the_brands() -> None:
+    """nvmlBrandType_t of nvml.h."""
+    numbered = {name: number for number, name in enumerate(cuda_compat.BRANDS)}
+    assert numbered["tesla"] == 2
+    assert numbered["geforce"] == 5
+    assert numbered["titan"] == 6
+    assert numbered["quadrortx"] == 12
+    assert numbered["nvidiartx"] == 13
+    assert numbered["nvidia"] == 14
+    assert len(numbered) == 17
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("575.57.08", (575, 57, 8)),
+        ("12.10", (12, 10, 0)),
+        ("575", (575, 0, 0)),
+        ("0.0.0", (0, 0, 0)),
+        *((text, None) for text in ["", ".", "1.", "a.b", "1.2.3.4", "1.-2", "1.\uff12", "1." + "9" * 10, "1 .2"]),
+    ],
+)  # fmt: skip
+def test_versions(text: str, expected: tuple[int, ...] | None) -> None:
+    assert cuda_compat.version(text) == expected
+
+
+class TestLibraries:
+    """Real ELF files, with the note as NVIDIA's have it."""
+
+    def test_a_note_is_found(self, both: Container, compat: Compat) -> None:
+        """545 is not in its list, though older: by its version alone it would be used."""
+        compat(note=NOTE)
+        assert ask(both) == (True, "")
+        assert both.read(DROP_IN) == f"{COMPAT}\n"
+        assert stat.S_IMODE((both.root / DROP_IN).stat().st_mode) == 0o644
+        assert ask(both, driver="545.23.08") == (False, "")
+
+    def test_without_a_note(self, container: Container, compat: Compat) -> None:
+        compat()
+        assert ask(container, driver="545.23.08") == (True, "")
+        assert ask(container, driver="575.51.03") == (False, "")
+
+    def test_brands(self, container: Container, compat: Compat) -> None:
+        compat(note=NOTE)
+        assert ask(container, "--host-gpu-brand=nvidia", "--host-gpu-brand", "tesla") == (True, "")
+        assert ask(container, "--host-gpu-brand=nvidia", "--host-gpu-brand=geforce") == (False, "")
+
+    @pytest.mark.parametrize("name", ["CUDA Version", "CUDA version", "cuda version"])
+    def test_the_cuda_version_of_a_note(
+        self, container: Container, compat: Compat, name: str
+    ) -> None:
+        note = {key: value for key, value in NOTE.items() if key != "CUDA Version"}
+        compat(note={**note, name: "12.10"})
+        assert ask(container, "--host-cuda-version=12.9", driver=None) == (True, "")
+        assert ask(container, "--host-cuda-version=12.10", driver=None) == (False, "")
+
+    def test_orin(self, container: Container, compat: Compat) -> None:
+        """Its libcuda.so.1.1 has no driver's version, so CUDA's decides."""
+        folder = "/usr/local/cuda/compat_orin"
+        compat("libcuda.so.1.1", note=NOTE, folder=folder)
+        words = (f"--cuda-compat-container-root={folder}", "--host-cuda-version=12.6")
+        assert ask(container, *words, driver=None) == (True, "")
+        assert container.read(DROP_IN) == f"{folder}\n"
+        assert ask(container, words[0], "--host-cuda-version=12.9", driver=None) == (False, "")
+
+    def test_links_to_it_are_not_a_choice(self, container: Container, compat: Compat) -> None:
+        """As the package has them; and /usr/local/cuda is a link too, even two."""
+        compat(note=NOTE, folder="/usr/local/cuda-12.9/compat")
+        folder = container.root / "usr/local/cuda-12.9/compat"
+        (folder / "libcuda.so.1").symlink_to("libcuda.so.575.57.08")
+        (folder / "libcuda.so").symlink_to("libcuda.so.1")
+        (folder / "libcudadebugger.so.575.57.08").touch()
+        (container.root / "usr/local/cuda").symlink_to("/etc/alternatives/cuda")
+        (container.root / "etc/alternatives").mkdir()
+        (container.root / "etc/alternatives/cuda").symlink_to("/usr/local/cuda-12.9")
+        assert ask(container) == (True, "")
+
+    @pytest.mark.parametrize("version", ["", "550 163", "550.163.01.02", "$(id)"])
+    def test_a_version_that_is_none(
+        self, container: Container, compat: Compat, version: str
+    ) -> None:
+        compat(note=NOTE)
+        before = (container.root / "etc").stat().st_mtime_ns
+        assert ask(container, driver=version) == (False, "")
+        assert (container.root / "etc").stat().st_mtime_ns == before
+
+    def test_twice_is_once(self, container: Container, compat: Compat) -> None:
+        compat(note=NOTE)
+        ask(container)
+        before = (container.root / DROP_IN).stat()
+        ask(container)
+        after = (container.root / DROP_IN).stat()
+        assert (before.st_ino, before.st_mtime_ns) == (after.st_ino, after.st_mtime_ns)
+
+    @pytest.mark.parametrize("why", ["another host", "no library any more"])
+    def test_what_an_earlier_host_left_is_removed(
+        self, container: Container, compat: Compat, why: str
+    ) -> None:
+        compat(note=NOTE)
+        ask(container)
+        if why == "no library any more":
+            shutil.rmtree(container.root / "usr/local/cuda")
+        assert ask(container, driver="580.65.06") == (False, "")
+
+    @pytest.mark.parametrize(
+        "words",
+        [
+            ("--host-gpu-brand=voodoo",),
+            ("--cuda-compat-container-root=compat",),
+            ("--cuda-compat-container-root=/a/../b",),
+            ("--cuda-compat-container-root=/a\n/b",),
+            ("--cuda-compat-container-root=/a:/b",),
+            ("--cuda-compat-container-root=/a#b",),
+            ("--no-such",),
+        ],
+    )
+    def test_what_makes_no_sense(self, container: Container, words: tuple[str, ...]) -> None:
+        ended = container.hook("enable-cuda-compat", "--host-driver-version=1", *words)
+        assert (ended.status, ended.said.count("\n")) == (2, 1)
+
+
+class TestHostileImages:
+    """Nothing is done, within bounds, and the container starts (R-E4)."""
+
+    @pytest.fixture(autouse=True)
+    def _outside(self, container: Container) -> None:
+        """A library that would be used, were it in the image."""
+        (container.canary / "dir/libcuda.so.999.1").write_bytes(b"\x7fELF")
+        container.before = fingerprint(container.canary)
+
+    @pytest.mark.parametrize("way", ["absolute", "climbing", "the file", "a chain", "itself"])
+    def test_links_out_of_it(self, both: Container, way: str) -> None:
+        compat = both.root / COMPAT[1:]
+        outside = both.canary / "dir"
+        compat.parent.mkdir(parents=True)
+        match way:
+            case "absolute":
+                compat.symlink_to(outside)
+            case "climbing":
+                compat.symlink_to("../../../../../canary/dir")
+            case "the file":
+                compat.mkdir()
+                (compat / "libcuda.so.999.1").symlink_to(outside / "libcuda.so.999.1")
+            case "a chain":
+                compat.symlink_to("/out")
+                (both.root / "out").symlink_to("../" * 30 + str(outside)[1:])
+            case "itself":
+                compat.symlink_to("compat")
+        assert ask(both) == (False, "")
+
+    @pytest.mark.parametrize("kind", ["pipe", "device", "socket", "folder", "long link", "file"])
+    def test_what_is_no_folder(self, both: Container, kind: str) -> None:
+        compat = both.root / COMPAT[1:]
+        compat.parent.mkdir(parents=True)
+        put(compat, kind if kind != "folder" else "pipe")
+        assert ask(both) == (False, "")
+
+    @pytest.mark.parametrize("kind", ["pipe", "device", "socket", "folder", "long link", "link to a pipe"])  # fmt: skip
+    def test_what_is_no_file(self, both: Container, kind: str) -> None:
+        compat = both.root / COMPAT[1:]
+        compat.mkdir(parents=True)
+        put(compat / "libcuda.so.999.1", kind)
+        assert ask(both) == (False, "")
+
+    def test_an_endless_file(self, both: Container) -> None:
+        """8 TiB without a byte in them; what is no ELF has no note, so its name decides."""
+        compat = both.root / COMPAT[1:]
+        compat.mkdir(parents=True)
+        (compat / "libcuda.so.999.1").touch()
+        os.truncate(compat / "libcuda.so.999.1", 8 << 40)
+        assert ask(both) == (True, "")
+
+    def test_an_endless_section(self, container: Container, compat: Compat) -> None:
+        """The note's size is a lie of 4 GiB, and the file is as long."""
+        compat(note=NOTE)
+        place = container.root / COMPAT[1:] / "libcuda.so.575.57.08"
+        content = place.read_bytes()
+        at = content.index(b"NVIDIA Corporation\0") - 8
+        place.write_bytes(content[:at] + b"\xff\xff\xff\x7f" + content[at + 4 :])
+        os.truncate(place, 8 << 40)
+        used, _ = ask(container, driver="545.1")
+        assert not used
+
+    def test_a_crowd(self, container: Container) -> None:
+        """70,000 names, all of them of interest and none a file."""
+        compat = container.root / COMPAT[1:]
+        compat.mkdir(parents=True)
+        first = compat / "libcuda.so.0.0"
+        os.mkfifo(first)
+        for group in range(2):
+            folder = os.open(compat, os.O_RDONLY)
+            name = f"libcuda.so.{group}.fifo"
+            os.mkfifo(name, dir_fd=folder)
+            # A file has at most 65,000 names on ext4.
+            for number in range(35_000):
+                os.link(name, f"libcuda.so.{group}.{number}x", src_dir_fd=folder, dst_dir_fd=folder)
+            os.close(folder)
+        ended = container.hook("enable-cuda-compat", "--host-driver-version=1")
+        assert (ended.status, ended.said) == (0, "")
+
+    def test_more_than_one(self, container: Container, compat: Compat) -> None:
+        compat("libcuda.so.575.57.08")
+        compat("libcuda.so.565.57.01")
+        used, said = ask(container)
+        assert not used
+        assert said.startswith(
+            "cdi-gen-hook: enable-cuda-compat: '/usr/local/cuda/compat': not used: it has"
+        )
+
+    @pytest.mark.parametrize(
+        "text",
+        ["{", "[]", "535", '{"driver": [550], "driver": [1]}', '{"driver": NaN}', "[" * 4000,
+         '{"driver": [' + "550," * 4000 + "550]}", '{"driver": [' + "9" * 5000 + "]}"],
+        ids=lambda text: text[:20],
+    )  # fmt: skip
+    def test_a_note_that_is_none(self, container: Container, compat: Compat, text: str) -> None:
+        """A line, and the library counts as one without a note."""
+        compat(note=text)
+        used, said = ask(container, driver="545.1")
+        assert used
+        assert "the note of the image's libcuda is not" in said
+        used, _ = ask(container, driver="575.51.03")
+        assert not used
+
+    def test_names_are_quoted(self, container: Container) -> None:
+        for name in ("libcuda.so.1.\x1b[31m", "libcuda.so.1.\n" + "x" * 200):
+            container.write(f"{COMPAT}/{name}")
+        used, said = ask(container)
+        assert not used
+        assert "\x1b" not in said
+        assert len(said) < 600
+
+    def test_nobody_may_look(self, container: Container, compat: Compat) -> None:
+        """In a user namespace the folder may be another's: the driver's libcuda will do."""
+        compat(note=NOTE)
+        folder = container.root / COMPAT[1:]
+        folder.chmod(0o700)
+        os.chown(folder, 1234, 1234)
+        container.within = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"]
+        used, said = ask(container)
+        assert not used
+        assert "'/usr/local/cuda/compat': not used: Permission denied" in said
+
+
+def put(place: Path, kind: str) -> None:
+    """Something odd that belongs into no image."""
+    match kind:
+        case "pipe":
+            os.mkfifo(place)
+        case "device":
+            os.mknod(place, stat.S_IFCHR | 0o666, os.makedev(1, 5))
+        case "socket":
+            os.mknod(place, stat.S_IFSOCK | 0o666)
+        case "folder":
+            place.mkdir()
+        case "long link":
+            place.symlink_to("x" * 300)
+        case "file":
+            place.touch()
+        case "link to a pipe":
+            os.mkfifo(place.parent / "pipe")
+            place.symlink_to("pipe")
+
+
+class TestWithTheCache:
+    """Together with update-ldcache: the loader finds the compat libcuda before the driver's."""
+
+    WORDS = (
+        "create-container",
+        "--link", "libcuda.so.550.1::/opt/odd/libcuda.so.1",
+        "--host-driver-version=550.163.01",
+        "--folder", "/opt/odd",
+    )  # fmt: skip
+
+    def test_the_loader_finds_it_first(
+        self, container: Container, library: Library, compat: Compat
+    ) -> None:
+        library(container.root / "opt/odd/libcuda.so.550.1", "libcuda.so.1")
+        compat(note=NOTE)
+        (container.root / COMPAT[1:] / "libcuda.so.1").symlink_to("libcuda.so.575.57.08")
+        assert container.hook(*self.WORDS).said == ""
+        assert container.cached()["libcuda.so.1"] == f"{COMPAT}/libcuda.so.1"
+        ended = container.hook(*self.WORDS, "--host-gpu-brand=geforce")
+        assert (ended.status, ended.said) == (0, "")
+        assert container.cached()["libcuda.so.1"] == "/opt/odd/libcuda.so.1"
+
+    @pytest.mark.parametrize("conf", ["none", "with includes", "lists the driver's folder"])
+    def test_whatever_the_image_lists(self, image: Container, compat: Compat, conf: str) -> None:
+        compat(note=NOTE)
+        (image.root / COMPAT[1:] / "libcuda.so.1").symlink_to("libcuda.so.575.57.08")
+        if conf == "with includes":
+            image.write("etc/ld.so.conf", "include ld.so.conf.d/*.conf\n")
+        if conf == "lists the driver's folder":
+            image.write("etc/ld.so.conf", "/opt/odd\ninclude ld.so.conf.d/*.conf\n")
+        assert image.hook(*self.WORDS).said == ""
+        assert loads(image, "libcuda.so.1") == {"libcuda.so.1": "43"}
+
+    @pytest.mark.engine
+    @pytest.mark.parametrize(("brand", "answer"), [("nvidia", "43"), ("geforce", "42")])
+    def test_a_program_in_a_container_loads_it(
+        self,
+        runtime: Runtime,
+        image: Container,
+        bundle: Container,
+        compat: Compat,
+        brand: str,
+        answer: str,
+    ) -> None:
+        compat(note=NOTE)
+        (image.root / COMPAT[1:] / "libcuda.so.1").symlink_to("libcuda.so.575.57.08")
+        words = (*self.WORDS, f"--host-gpu-brand={brand}")
+        bundle.spec["hooks"] = {"createContainer": [hook_of(bundle, *words)]}
+        bundle.spec["process"]["args"] = ["/bin/loads", "libcuda.so.1"]
+        ended = start(runtime, bundle)
+        assert (ended.returncode, ended.stderr) == (0, "")
+        assert ended.stdout == f"libcuda.so.1={answer}\n"
+
+    def test_a_volume_over_the_configuration(self, container: Container, compat: Compat) -> None:
+        """It is left alone, with a line where there was something to do."""
+        compat(note=NOTE)
+        (container.root / "etc/ld.so.conf.d").mkdir()
+        container.with_mounts(
+            f"mount --bind {container.canary}/dir {container.root}/etc/ld.so.conf.d"
+        )
+        used, said = ask(container)
+        assert not used
+        assert "it is in a mount of its own: left out" in said
+        assert ask(container, driver="580.1") == (False, "")

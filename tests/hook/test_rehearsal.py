@@ -1,0 +1,350 @@
+# SPDX-License-Identifier: Apache-2.0
+"""--dry-run: what it prints is what the real run then does, in that order, on whatever root."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import stat
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from cdi_hook.rehearsal import Rehearsal
+from cdi_hook.rootfs import RootFs
+from tests.hook.conftest import HOOK, HOOKS, Container, Ended, Library, fingerprint
+from tests.hook.runtimes import open_to_others
+from tests.hook.test_cuda_compat import COMPAT, DROP_IN, NOTE, Compat, compat
+
+__all__ = ["compat"]
+
+PROFILE = "etc/nvidia/nvidia-application-profiles-rc.d/10-container.conf"
+
+WORDS = (
+    "create-container",
+    "--link", "libcuda.so.550.1::/opt/odd/libcuda.so.1",
+    "--link", "libcuda.so.1::/opt/odd/libcuda.so",
+    "--link", "../../opt/odd/libcuda.so.1::/new/folder/libcuda.so",
+    "--link", "libabsent.so.1::/opt/odd/libabsent.so",
+    "--host-driver-version=550.163.01",
+    "--folder", "/opt/odd", "--folder", "/usr/lib/odder", "--folder", "/absent",
+    "--disable-device-node-modification", "--update-application-profile",
+    "--mode", "755", "--path", "/dev/dri",
+)  # fmt: skip
+
+CHANGES = ("write ", "link ", "remove ", "chmod ")
+
+
+def told(ended: Ended) -> tuple[list[str], list[str]]:
+    """What --debug said of changes, and what else was said."""
+    lines = [line.removeprefix("cdi-gen-hook: ") for line in ended.said.splitlines()]
+    changes = [line for line in lines if line.startswith(CHANGES)]
+    return changes, [line for line in lines if line not in changes]
+
+
+def changed(root: Path, before: dict[str, tuple[object, ...]]) -> set[str]:
+    """What differs in a tree, folders that only got another name in them apart."""
+    after = fingerprint(root)
+    new_folders = {n for n, facts in after.items() if n not in before and str(facts[0])[0] == "d"}
+    return {
+        name
+        for name in (before.keys() | after.keys()) - new_folders
+        if (before[name][0] if name in before else None) != (after[name][0] if name in after else None)
+        or (before[name][3:4], before[name][6]) != (after[name][3:4], after[name][6])
+    }  # fmt: skip
+
+
+def real_names(container: Container, lines: list[str]) -> set[str]:
+    """The paths of changes, without links on the way to them."""
+    rootfs = RootFs(os.open(container.root, os.O_PATH))
+    names = set()
+    for line in lines:
+        kind, first, *rest = line.split(" ")
+        path = rest[0] if kind == "chmod" else first
+        folder, _, name = path.rpartition("/")
+        place = os.readlink(f"/proc/self/fd/{rootfs.find(folder)}")
+        names.add(os.path.relpath(f"{place}/{name}", container.root))
+    return names
+
+
+def rehearse_and_run(container: Container, *words: str) -> list[str]:
+    """Rehearse, run, compare; rehearse again. Gives what was announced."""
+    before = fingerprint(container.root)
+    rehearsed = container.hook("--dry-run", *words)
+    assert fingerprint(container.root) == before
+    announced = rehearsed.stdout.splitlines()
+    done = container.hook("--debug", *words)
+    changes, said = told(done)
+    assert said == rehearsed.said.replace("cdi-gen-hook: ", "").splitlines()
+    assert done.status == rehearsed.status
+    assert announced == changes
+    assert real_names(container, announced) == changed(container.root, before)
+    assert container.hook("--dry-run", *words).stdout == ""
+    container.assert_host_untouched()
+    return announced
+
+
+@pytest.fixture
+def furnished(container: Container, library: Library, compat: Compat) -> Container:
+    """Something to do for every step."""
+    library(container.root / "opt/odd/libcuda.so.550.1", "libcuda.so.1")
+    library(container.root / "usr/lib/odder/libnvidia-ml.so.1", "libnvidia-ml.so.1")
+    compat(note=NOTE)
+    (container.root / "dev/dri").mkdir(mode=0o700)
+    os.mknod(container.root / "dev/nvidia0", stat.S_IFCHR | 0o666, os.makedev(195, 0))
+    return container
+
+
+def test_all_steps_in_order(furnished: Container) -> None:
+    assert rehearse_and_run(furnished, *WORDS) == [
+        "link /opt/odd/libcuda.so.1 to libcuda.so.550.1",
+        "link /opt/odd/libcuda.so to libcuda.so.1",
+        "link /new/folder/libcuda.so to ../../opt/odd/libcuda.so.1",
+        f"write /{DROP_IN}",
+        "write /etc/ld.so.conf",
+        "write /etc/ld.so.conf.d/00-cdi-gen.conf",
+        "write /etc/ld.so.cache",
+        f"write /{PROFILE}",
+        "chmod 755 /dev/dri",
+    ]
+
+
+def test_nobody_may_rehearse(furnished: Container) -> None:
+    """Without root, on a tree that is not theirs."""
+    open_to_others(furnished)
+    shutil.copytree(HOOKS, furnished.bundle / "libexec")
+    furnished.launcher = [str(furnished.bundle / "libexec" / HOOK.name)]
+    before = fingerprint(furnished.root)
+    furnished.within = ["setpriv", "--reuid=54321", "--regid=54321", "--clear-groups"]
+    rehearsed = furnished.hook("--dry-run", *WORDS)
+    assert (rehearsed.status, rehearsed.said) == (0, "")
+    furnished.within = []
+    assert rehearsed.stdout.splitlines() == told(furnished.hook("--debug", *WORDS))[0]
+    assert fingerprint(furnished.root) != before
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("create-symlinks", ("--link", "x::/opt/x", "--link", "y::/opt/x", "--link", "y::/opt//x", "--link", "y::/new/a/y")),
+        ("enable-cuda-compat", ("--host-driver-version=550.1",)),
+        ("update-ldcache", ("--folder=/opt/odd",)),
+        ("update-application-profile", ()),
+        ("chmod", ("--mode=711", "--path=/dev/dri")),
+    ],
+)  # fmt: skip
+def test_each_step(furnished: Container, name: str, words: tuple[str, ...]) -> None:
+    if name == "create-symlinks":
+        # One after another at the same place: a second start does it all again.
+        assert (
+            furnished.hook("--dry-run", name, *words).stdout.splitlines()
+            == told(furnished.hook("--debug", name, *words))[0]
+        )
+        return
+    assert rehearse_and_run(furnished, name, *words)
+
+
+def test_what_was_there_is_taken_away(furnished: Container) -> None:
+    furnished.hook(*WORDS)
+    assert rehearse_and_run(furnished, *WORDS, "--host-gpu-brand=geforce") == [
+        f"remove /{DROP_IN}",
+        "write /etc/ld.so.cache",
+    ]
+
+
+def test_a_link_that_is_only_announced_is_followed(furnished: Container) -> None:
+    """By another name of its folder too; and the cache has the names that it brings."""
+    (furnished.root / "opt/other").symlink_to("odd")
+    words = (
+        "create-container",
+        "--link", "libcuda.so.550.1::/opt/other/libcuda.so.1",
+        "--link", "/opt/odd/libcuda.so.1::/etc/libcuda",
+        "--link", "libcuda.so.1::/opt/odd/libcuda.so", "--folder=/opt/odd",
+    )  # fmt: skip
+    assert len(rehearse_and_run(furnished, *words)) == 6
+    # The cache of before, with the linker's name missing in it and in the folder.
+    (furnished.root / "opt/odd/libcuda.so").unlink()
+    furnished.hook("update-ldcache", "--folder=/opt/odd")
+    assert rehearse_and_run(furnished, *words) == [
+        "link /opt/odd/libcuda.so to libcuda.so.1",
+        "write /etc/ld.so.cache",
+    ]
+
+
+@pytest.mark.parametrize(
+    "commands",
+    [
+        "mkdir opt/odd/libcuda.so.1",
+        "ln -s /nowhere new",
+        "mkfifo etc/ld.so.conf",
+        "ln -s /nowhere etc/ld.so.conf.d",
+    ],
+)
+def test_what_stops_a_container_stops_the_rehearsal(furnished: Container, commands: str) -> None:
+    subprocess.run(["sh", "-ec", commands], cwd=furnished.root, check=True)
+    rehearse_and_run(furnished, *WORDS)
+    assert furnished.hook("--dry-run", *WORDS).status == 1
+
+
+class Silent(Rehearsal):
+    """A rehearsal that nobody listens to."""
+
+    def rehearses(self, _change: str) -> bool:
+        return True
+
+
+TREE = "mkdir -p a/b c; ln -s a d; ln -s /c a/c; ln -s /nowhere n; ln -s b/f a/l; echo 1 > a/b/f; echo 2 > c/g"
+FOLDERS = ("", "/a", "/a/b", "/c", "/d", "/d/c", "/n", "/new", "/new/deep", "/a/b/f")
+NAMES = ("a", "f", "g", "l", "m", "new")
+TEXTS = ("f", "../c/g", "/a/b/f", "m", "/new/f", "b/f", "g")
+
+
+def above(path: str) -> list[str]:
+    return [path[:at] for at, char in enumerate(path) if at and char == "/"]
+
+
+def is_folder_or_missing(root: RootFs, path: str) -> bool:
+    return root.is_directory(path) or not root.has(path)
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_what_a_step_sees(tmp_path: Path, seed: int) -> None:
+    """After any changes a rehearsal's root answers as the real one does that was changed.
+
+    But for what stops a hook, a file or a link to nowhere in a folder's place, and for what no step
+    does: put a folder where it has removed a file.
+    """
+    chance = random.Random(seed)
+    roots = []
+    for name, kind in (("real", RootFs), ("rehearsed", Silent)):
+        (tmp_path / name).mkdir()
+        subprocess.run(["sh", "-ec", TREE], cwd=tmp_path / name, check=True)
+        roots.append(kind(os.open(tmp_path / name, os.O_PATH)))
+    untouched = fingerprint(tmp_path / "rehearsed")
+
+    def answer(root: RootFs, method: str, *arguments: object) -> object:
+        try:
+            found = getattr(root, method)(*arguments)
+        except OSError as error:
+            return error.errno if method in {"put", "link", "remove"} else None
+        if isinstance(found, os.stat_result):
+            return stat.S_IFMT(found.st_mode), found.st_size if stat.S_ISREG(found.st_mode) else 0
+        return found
+
+    for _ in range(60):
+        path = f"{chance.choice(FOLDERS)}/{chance.choice(NAMES)}"
+        asked: tuple[object, ...] = chance.choice(
+            [
+                ("put", path, chance.choice([b"", b"one\n", b"two\n"])),
+                ("link", path, chance.choice(TEXTS)),
+                ("has" if path in {"/a/b/f", "/new"} else "remove", path),
+                ("has", path),
+                ("status", path),
+                ("read", path, 100),
+                ("names", path.rpartition("/")[0] or "/"),
+            ]
+        )
+        if not all(is_folder_or_missing(roots[0], folder) for folder in above(path)):
+            continue
+        one, other = (answer(root, *asked) for root in roots)
+        assert one == other, asked
+    assert fingerprint(tmp_path / "rehearsed") == untouched
+
+
+def test_the_way_may_be_a_change_itself(tmp_path: Path) -> None:
+    """Folders that are new, and links to folders."""
+    subprocess.run(["sh", "-ec", TREE], cwd=tmp_path, check=True)
+    root = Silent(os.open(tmp_path, os.O_PATH))
+    assert root.put("/new/deep/f", b"one")
+    assert root.link("/new/deep/up", "../../c/g")
+    assert root.link("/new/folder", "/c")
+    assert root.link("/new/turn", "folder/../a/b/f")
+    assert root.read("/new/deep/up", 9) == b"2\n"
+    assert root.read("/new/folder/g", 9) == b"2\n"
+    assert root.read("/new/turn", 9) == b"1\n"
+    assert root.put("/new/folder/g", b"three")
+    assert root.read("/c/g", 9) == b"three"
+    assert root.is_directory("/new/deep")
+    assert not root.is_directory("/new/other")
+    assert root.names("/new") == ["deep", "folder", "turn"]
+
+
+ODD = ("libcuda.so.1", "libcuda.so", "libabsent.so")
+
+CHOICES: tuple[tuple[str, ...], ...] = (
+    ("", "rmdir opt/odd; mkdir -p srv/odd; ln -s ../srv/odd opt"),
+    ("", "cp $LIBRARY opt/odd/libcuda.so.550.1", "cp $LIBRARY opt/odd/libcuda.so.550.1"),
+    *(
+        (
+            "", "",
+            f"ln -s libcuda.so.550.1 opt/odd/{name}",
+            f"ln -s /opt/odd/libcuda.so.550.1 opt/odd/{name}",
+            f"ln -s libcuda.so.1 opt/odd/{name}",
+            f"touch opt/odd/{name}",
+            f"cp $LIBRARY opt/odd/{name}",
+            f"mkdir opt/odd/{name}" if name == "libabsent.so" else "",
+        )
+        for name in ODD
+    ),
+    ("", "echo 'include ld.so.conf.d/*.conf' > etc/ld.so.conf", "echo /opt/odd > etc/ld.so.conf", "ln -s /nowhere etc/ld.so.conf"),
+    (
+        "", "mkdir opt/conf.d; ln -s /opt/conf.d etc/ld.so.conf.d",
+        f"mkdir etc/ld.so.conf.d; echo /opt/odd > etc/ld.so.conf.d/00-cdi-gen.conf; echo /other > {DROP_IN}",
+        f"mkdir etc/ld.so.conf.d; echo {COMPAT} > {DROP_IN}",
+        "mkdir etc/ld.so.conf.d; ln -s /nowhere etc/ld.so.conf.d/00-cdi-gen-compat.conf",
+    ),
+    ("", "", "", "ln -s /nowhere etc/ld.so.conf.d || :", "touch etc/ld.so.conf.d || :"),
+    ("", "echo junk > etc/ld.so.cache", "ln -s /etc/hostname etc/ld.so.cache"),
+    ("", f"touch lib/ld-musl-{os.uname().machine}.so.1"),
+    ("", "cp $LIBRARY $COMPAT/libcuda.so.575.1", "cp $LIBRARY $COMPAT/libcuda.so.575.1; touch $COMPAT/libcuda.so.565.1"),
+    ("", f"mkdir -p etc/nvidia/nvidia-application-profiles-rc.d; echo > {PROFILE}", "ln -s ../opt etc/nvidia", "touch etc/nvidia"),
+    ("", "mknod dev/nvidia0 c 195 0", "mknod dev/nvidia0 c 195 0; mknod dev/nvidia7 c 195 7"),
+    ("", "mkdir -m 700 dev/dri", "ln -s /etc dev/dri"),
+)  # fmt: skip
+"""What a root may have at each of the places that the steps look at, as commands that make it."""
+
+VOLUMES = (
+    "", "", "",
+    "mount --bind $CANARY/dir $ROOT/etc",
+    "mount --bind $CANARY/dir $ROOT/opt",
+    "mount --bind $CANARY/dir $ROOT/usr/lib",
+    "mount --bind $CANARY/file $ROOT/etc/ld.so.cache || :",
+    "mount --bind $ROOT $ROOT; mount -o remount,bind,ro $ROOT",
+    "mount --bind $ROOT $ROOT; mount --bind $CANARY/dir $ROOT/etc; mount -o remount,bind,ro $ROOT",
+)  # fmt: skip
+
+
+READ_ONLY_FILE_SYSTEM = """
+cp -a $ROOT $ROOT.copy
+mount -t tmpfs none $ROOT
+cp -a $ROOT.copy/. $ROOT
+rm -r $ROOT.copy
+mount -o remount,ro $ROOT
+"""
+"""Which no hook can change, unlike a mount that is read-only."""
+
+
+@pytest.mark.parametrize("volume", [*filter(None, VOLUMES), READ_ONLY_FILE_SYSTEM])
+def test_what_is_not_the_containers(furnished: Container, volume: str) -> None:
+    (furnished.root / "etc/ld.so.cache").touch()
+    places = f"ROOT={furnished.root} CANARY={furnished.canary}\n"
+    furnished.with_mounts(places + volume)
+    rehearse_and_run(furnished, *WORDS)
+
+
+@pytest.mark.parametrize("seed", range(24))
+def test_whatever_the_root_has(container: Container, library: Library, seed: int) -> None:
+    library(container.bundle / "library", "libcuda.so.1")
+    chance = random.Random(seed)
+    places = (
+        f"ROOT={container.root} CANARY={container.canary} LIBRARY={container.bundle}/library "
+        f"COMPAT={COMPAT[1:]}\ncd $ROOT\n"
+    )
+    commands = ["mkdir -p $COMPAT", *map(chance.choice, CHOICES)]
+    subprocess.run(["sh", "-ec", places + "\n".join(commands)], check=True, stderr=subprocess.PIPE)
+    if chance.random() < 0.3:
+        container.hook("update-ldcache", "--folder=/opt/odd")
+    container.with_mounts(places + chance.choice(VOLUMES))
+    rehearse_and_run(container, *WORDS)

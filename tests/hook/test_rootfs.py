@@ -1,0 +1,353 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How `RootFs` asks the kernel: with which flags, from which folder, and what it leaves behind.
+
+What a flag is for shows only in a race or on a file system of its own; that it is there shows here.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from cdi_hook import process, resolve, rootfs
+from cdi_hook.faults import HookError
+from cdi_hook.rootfs import RootFs
+
+RESOLVERS = [resolve.by_kernel, resolve.by_walking]
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "outside/secret").write_text("outside")
+    root = tmp_path / "root"
+    (root / "etc").mkdir(parents=True)
+    (root / "etc/file").write_text("old")
+    return root
+
+
+@pytest.fixture(params=RESOLVERS, ids=lambda resolver: resolver.__name__)
+def files(request: pytest.FixtureRequest, root: Path) -> Iterator[RootFs]:
+    files = RootFs(os.open(root, os.O_PATH | os.O_DIRECTORY), request.param)
+    before = os.listdir("/proc/self/fd")
+    yield files
+    assert os.listdir("/proc/self/fd") == before, "a descriptor was left open"
+    os.close(files.descriptor)
+
+
+def everything(files: RootFs) -> None:
+    """Every way to use it, once."""
+    files.put("/etc/file", b"new")
+    files.put("/made/for/file", b"new")
+    files.put("/etc/file", b"new")
+    files.link("/etc/link", "file")
+    files.link("/etc/link", "file")
+    assert files.read("/etc/link", 10) == b"new"
+    assert files.names("/etc") == ["file", "link"]
+    assert files.is_directory("/made")
+    assert not files.is_directory("/etc/file")
+    assert files.remove("/etc/link")
+    os.close(files.open_file("/etc/file"))
+    os.close(files.find_within(files.descriptor, "/etc"))
+
+
+def test_every_open_has_its_flags(files: RootFs, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[tuple[str, int, int, int | None]] = []
+    real = os.open
+
+    def recording(path: str, flags: int, mode: int = 0o777, *, dir_fd: int | None = None) -> int:
+        opened.append((path, flags, mode, dir_fd))
+        return real(path, flags, mode, dir_fd=dir_fd)
+
+    monkeypatch.setattr(os, "open", recording)
+    everything(files)
+    monkeypatch.undo()
+    made = 0
+    for path, flags, mode, dir_fd in opened:
+        assert flags & os.O_CLOEXEC, path
+        assert not flags & (os.O_TRUNC | os.O_RDWR | os.O_APPEND), path
+        if path.startswith("/proc/self/fd/"):
+            assert flags & os.O_NONBLOCK, path
+            assert flags & os.O_NOCTTY, path
+        elif not path.startswith("/"):
+            assert dir_fd is not None, path
+            assert flags & os.O_NOFOLLOW or path == ".", path
+            # What is not opened to be made is looked at first, or is sure to be a directory.
+            assert flags & (os.O_PATH | os.O_DIRECTORY | os.O_EXCL), path
+        if flags & os.O_CREAT:
+            made += 1
+            assert flags & os.O_EXCL
+            assert mode == 0o600
+    assert made == 2
+
+
+def test_no_name_counts_from_where_the_hook_is(
+    files: RootFs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A call that lost its `dir_fd` works on the host's folder."""
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    for name in ("file", "link", "made", "for"):
+        (elsewhere / name).write_text("of the host")
+    monkeypatch.chdir(elsewhere)
+    everything(files)
+    assert {path.name: path.read_text() for path in elsewhere.iterdir()} == dict.fromkeys(
+        ("file", "link", "made", "for"), "of the host"
+    )
+
+
+@pytest.mark.parametrize("squatter", ["link", "hard link", "file", "pipe"])
+def test_a_temporary_name_that_is_there_is_not_used(
+    files: RootFs, root: Path, monkeypatch: pytest.MonkeyPatch, squatter: str
+) -> None:
+    """A21; the name cannot be guessed, but if it were."""
+    monkeypatch.setattr(rootfs, "_temporary_name", lambda: ".cdi-gen-0")
+    place, secret = root / "etc/.cdi-gen-0", root.parent / "outside/secret"
+    if squatter == "link":
+        place.symlink_to(secret)
+    elif squatter == "hard link":
+        os.link(secret, place)
+    elif squatter == "file":
+        place.write_text("squatter")
+    else:
+        os.mkfifo(place)
+    with pytest.raises(FileExistsError):
+        files.put("/etc/file", b"new")
+    assert (root / "etc/file").read_text() == "old"
+    assert secret.read_text() == "outside"
+
+
+def test_temporary_names_cannot_be_guessed() -> None:
+    names = {rootfs._temporary_name() for _ in range(100)}
+    assert len(names) == 100
+    assert all(name.startswith(".cdi-gen-") and len(name) == 9 + 16 for name in names)
+
+
+def unread(root: Path) -> dict[Path, tuple[int, int, int]]:
+    """What changes in a tree, but for what reading changes."""
+    known = {path: path.lstat() for path in root.rglob("*")}
+    return {path: (each.st_ino, each.st_mtime_ns, each.st_ctime_ns) for path, each in known.items()}
+
+
+class TestWhatIsMade:
+    def test_modes_and_owners(self, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        os.chown(root, 100000, 100001)
+        os.chown(root / "etc", 7, 7)
+        before = os.umask(0)
+        try:
+            files = RootFs(os.open(root, os.O_PATH | os.O_DIRECTORY))
+            files.put("/made/for/file", b"new")
+            files.link("/etc/link", "file")
+        finally:
+            os.umask(before)
+        modes = {
+            name: (root / name).lstat()
+            for name in ("made", "made/for", "made/for/file", "etc/link")
+        }
+        assert {stat.S_IMODE(each.st_mode) for each in modes.values()} == {0o755, 0o644, 0o777}
+        assert {(each.st_uid, each.st_gid) for each in modes.values()} == {(100000, 100001)}
+        assert (root / "etc").stat().st_uid == 7
+        os.close(files.descriptor)
+
+    def test_what_roots_own_root_gets_is_roots(self, root: Path) -> None:
+        os.chown(root, os.geteuid(), 7)
+        files = RootFs(os.open(root, os.O_PATH | os.O_DIRECTORY))
+        files.put("/made/file", b"new")
+        assert (root / "made/file").stat().st_gid == os.getegid()
+        os.close(files.descriptor)
+
+    def test_in_a_user_namespace_it_belongs_to_its_root(
+        self, root: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        os.chown(root, 100000, 100001)
+        monkeypatch.setattr(process, "in_first_user_namespace", lambda: False)
+        files = RootFs(os.open(root, os.O_PATH | os.O_DIRECTORY))
+        files.put("/made/file", b"new")
+        assert (root / "made/file").stat().st_uid == os.geteuid()
+        os.close(files.descriptor)
+
+    def test_a_folder_that_another_start_has_just_made_stays_as_it_is(
+        self, files: RootFs, root: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        files._owner = (100000, 100001)
+        real = os.mkdir
+
+        def lost(path: str, mode: int, *, dir_fd: int) -> None:
+            real(path, mode, dir_fd=dir_fd)
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), path)
+
+        monkeypatch.setattr(os, "mkdir", lost)
+        assert files.put("/made/file", b"new")
+        assert (root / "made").stat().st_uid == os.geteuid()
+        assert (root / "made/file").stat().st_uid == 100000
+
+    def test_as_deep_as_it_may_be(self, files: RootFs, root: Path) -> None:
+        assert files.put("/n" * 16 + "/file", b"x")
+        with pytest.raises(OSError, match="File name too long"):
+            files.put("/m" * 17 + "/file", b"x")
+        assert not (root / "m").exists()
+
+    def test_doing_it_again_is_nothing(self, files: RootFs, root: Path) -> None:
+        assert files.link("/etc/link", "file")
+        assert files.put("/etc/file", b"new")
+        before = unread(root)
+        assert files.link("/etc/link", "file") is False
+        assert files.put("/etc/file", b"new") is False
+        assert unread(root) == before
+        assert files.link("/etc/link", "other") is True
+        assert os.readlink(root / "etc/link") == "other"
+        assert files.link("/etc/file", "other") is True
+        assert files.put("/etc/link", b"new") is True
+
+    def test_it_is_told(self, root: Path) -> None:
+        told: list[str] = []
+        files = RootFs(os.open(root, os.O_PATH), tell=told.append)
+        everything(files)
+        assert told == [
+            "write /etc/file", "write /made/for/file", "link /etc/link to file", "remove /etc/link"
+        ]  # fmt: skip
+        assert files.rehearses("more") is False
+        os.close(files.descriptor)
+
+    @pytest.mark.parametrize("act", ["put", "link"])
+    @pytest.mark.parametrize("fails", ["open", "symlink", "rename", "chown", "fchown", "fchmod"])
+    def test_whatever_fails_nothing_is_left(
+        self, files: RootFs, root: Path, monkeypatch: pytest.MonkeyPatch, act: str, fails: str
+    ) -> None:
+        files._owner = (100000, 100001)
+        real: Callable[..., object] = getattr(os, fails)
+        done = []
+
+        def interrupted(*words: object, **more: object) -> object:
+            result = real(*words, **more)
+            if fails == "open" and not words[1] & os.O_CREAT:  # type: ignore[operator]
+                return result
+            done.append(result)
+            raise process.InterruptedHookError(15)
+
+        monkeypatch.setattr(os, fails, interrupted)
+        try:
+            if act == "put":
+                files.put("/etc/file", b"new")
+            else:
+                files.link("/etc/link", "file")
+        except process.InterruptedHookError:
+            assert done
+        monkeypatch.undo()
+        for result in done:
+            if fails == "open":
+                os.close(result)  # type: ignore[arg-type]
+        assert [name for name in os.listdir(root / "etc") if name.startswith(".")] == []
+
+
+class TestReading:
+    def test_what_is_there(self, files: RootFs, root: Path) -> None:
+        """A link to nowhere is; what it leads to is not."""
+        (root / "etc/dangling").symlink_to("/no/where")
+        for path in ("/etc/file", "etc", "/etc/dangling"):
+            assert files.has(path), path
+        for path in ("/etc/no", "/no/file", "/etc/file/x", "/etc/dangling/x", "/etc/"):
+            assert not files.has(path), path
+        assert files.remove("/etc/file/x") is False
+        assert files.remove("/etc/dangling") is True
+
+        def failing(*_: object) -> int:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+        files._resolve = failing
+        with pytest.raises(OSError, match="Input/output error"):
+            files.has("/etc/file")
+        assert files.links_to_be(files.descriptor) == {}
+
+    def test_names_are_in_the_order_of_their_bytes(self, files: RootFs, root: Path) -> None:
+        for name in (b"\xff", "\U0001f600".encode(), b"a", "é".encode()):
+            (root / "etc" / os.fsdecode(name)).touch()
+        assert [os.fsencode(name) for name in files.names("/etc")] == [
+            b"a", b"file", "é".encode(), "\U0001f600".encode(), b"\xff"
+        ]  # fmt: skip
+
+    def test_below_a_directory_and_in_its_mount(self, files: RootFs) -> None:
+        host = os.open("/", os.O_PATH)
+        with pytest.raises(OSError, match="cross-device"):
+            files.find_within(host, "proc")
+        os.close(host)
+
+    def test_errors_name_the_containers_path(self, files: RootFs, root: Path) -> None:
+        os.mkfifo(root / "etc/pipe")
+        (root / "etc/folder").mkdir()
+        acts: list[tuple[Callable[[], object], str]] = [
+            (lambda: files.find("/no"), "/no"),
+            (lambda: files.find_within(files.descriptor, "/no"), "/no"),
+            (lambda: files.read("/etc/pipe", 9), "/etc/pipe"),
+            (lambda: files.read("/etc/file", 2), "/etc/file"),
+            (lambda: files.open_file("/etc/pipe"), "/etc/pipe"),
+            (lambda: files.names("/etc/file"), "/etc/file"),
+            (lambda: files.put("/etc/folder", b""), "/etc/folder"),
+            (lambda: files.link("/etc/folder", "x"), "/etc/folder"),
+            (lambda: files.remove("/etc/folder"), "/etc/folder"),
+            (lambda: files.put("/etc/file/x", b""), "/etc/file/x"),
+        ]
+        for act, path in acts:
+            with pytest.raises(OSError) as caught:
+                act()
+            assert caught.value.filename == path
+
+    def test_a_file_of_just_the_limit(self, files: RootFs) -> None:
+        assert files.read("/etc/file", 3) == b"old"
+        with pytest.raises(OSError, match="larger than 2 bytes") as caught:
+            files.read("/etc/file", 2)
+        assert caught.value.errno == errno.EFBIG
+
+    def test_a_file_that_grows_meanwhile(
+        self, files: RootFs, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(os, "read", lambda _, size: b"x" * min(size, 2))
+        with pytest.raises(OSError, match="larger than 3 bytes"):
+            files.read("/etc/file", 3)
+
+    def test_another_file_than_was_looked_at(
+        self, files: RootFs, root: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """What /proc leads to is compared with what was found."""
+        real = os.open
+        other = str(root.parent / "outside/secret")
+
+        def led_astray(
+            path: str, flags: int, mode: int = 0o777, *, dir_fd: int | None = None
+        ) -> int:
+            return real(
+                other if path.startswith("/proc/self/fd/") else path, flags, mode, dir_fd=dir_fd
+            )
+
+        monkeypatch.setattr(os, "open", led_astray)
+        with pytest.raises(OSError) as caught:
+            files.read("/etc/file", 100)
+        assert caught.value.errno == errno.ESTALE
+
+    @pytest.mark.parametrize(
+        ("number", "leads"),
+        [(errno.ENOENT, False), (errno.ENOTDIR, False), (errno.ELOOP, False),
+         (errno.ENAMETOOLONG, False), (errno.EIO, True), (errno.EXDEV, True), (errno.EACCES, True)],
+    )  # fmt: skip
+    def test_what_leads_nowhere(self, root: Path, number: int, leads: bool) -> None:
+        def resolver(*_: object) -> int:
+            raise OSError(number, os.strerror(number))
+
+        descriptor = os.open(root, os.O_PATH)
+        files = RootFs(descriptor, resolver)
+        if leads:
+            with pytest.raises(OSError):
+                files.status("/x")
+        else:
+            assert files.status("/x") is None
+            assert not files.is_directory("/x")
+        os.close(descriptor)
+
+    def test_a_root_that_is_no_directory(self, root: Path) -> None:
+        with pytest.raises(HookError, match="not a directory"):
+            RootFs(os.open(root / "etc/file", os.O_PATH))
