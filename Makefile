@@ -9,7 +9,7 @@ PREFIX ?= /usr/local
 EXAMPLE := specs/golden/h200-580-1gpu/inventory.json
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check lint types bench golden build lock install uninstall man clean
+.PHONY: help run test check lint types nightly fuzz mutants bench golden build lock install uninstall man clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -30,6 +30,18 @@ lint: $(VENV)/test ## ruff: rules and format
 
 types: $(VENV)/test ## mypy, strict
 	$(BIN)/mypy
+
+nightly: $(VENV)/test ## long runs: races, a fault in every system call (half an hour)
+	@tools/test-packages
+	$(BIN)/python -m pytest -m nightly $(PYTEST)
+
+fuzz: ## ten minutes of a fuzzer on a parser of the hook: FUZZ=read-elf
+	$(PYTHON) -m venv $(VENV)/fuzz
+	$(VENV)/fuzz/bin/pip install --quiet atheris
+	PYTHONPATH=.:hooks:specs $(VENV)/fuzz/bin/python -m tests.fuzz $(or $(FUZZ),read-elf) -max_total_time=600
+
+mutants: $(VENV)/test ## which mistakes in a module of the hook no test would notice: MODULE=resolve
+	$(BIN)/python -m tests.mutation $(or $(MODULE),resolve)
 
 bench: $(VENV)/test ## the table of times and memory, beside nvidia-ctk where it is on PATH
 	@tools/test-packages

@@ -1,0 +1,153 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a fuzzer calls: each target takes any bytes, and raises only if a rule of the hook is broken.
+
+The rules: no exception but those that are documented, an answer within bounds, and, where the
+standard library reads the same language, the same answer.
+"""
+
+from __future__ import annotations
+
+import errno
+import fnmatch
+import json
+import os
+from collections.abc import Callable
+from typing import Any
+
+from cdi_hook import __main__ as hook
+from cdi_hook import cuda_compat, elf, ldsocache, ldsoconf, state
+from cdi_hook.faults import HookError
+
+
+def tried(function: Callable[..., object], *given: object, **named: object) -> Any:
+    """What a function gives, or how it refuses."""
+    try:
+        return function(*given, **named)
+    except HookError as error:
+        return error
+
+
+def refused(value: object) -> bool:
+    """Whether this is a refusal; it is one short line then."""
+    if not isinstance(value, HookError):
+        return False
+    assert len(str(value)) < 300
+    assert str(value).isprintable()
+    return True
+
+
+def read_state(data: bytes) -> None:
+    """The OCI state, config.json and NVIDIA's note: never laxer than `json`, never another value."""
+    value = tried(state.parse_object, data, "it")
+    if not refused(value):
+        assert repr(value) == repr(json.loads(data.decode("utf-8-sig")))
+
+
+class Files:
+    """A root file system of files alone, as `ldsoconf` asks for them."""
+
+    def __init__(self, content: dict[str, bytes]) -> None:
+        self.content = content
+        self.reads = 0
+
+    def status(self, path: str) -> object:
+        return self.content.get(path)
+
+    def read(self, path: str, limit: int) -> bytes:
+        if path not in self.content:
+            raise OSError(errno.ENOENT, "not there", path)
+        self.reads += 1
+        if len(self.content[path]) > limit:
+            raise OSError(errno.EFBIG, "large", path)
+        return self.content[path]
+
+    def names(self, folder: str) -> list[str]:
+        inside = {path.rpartition("/") for path in self.content}
+        return sorted(name for where, _, name in inside if where == folder)
+
+
+CONFIGURATION = (
+    ldsoconf.CONF, f"{ldsoconf.CONF_DIR}/a.conf", f"{ldsoconf.CONF_DIR}/b.conf", "/opt/c", "/etc/.d",
+)  # fmt: skip
+
+
+def read_configuration(data: bytes) -> None:
+    """ld.so.conf and what it includes: the files are separated by a 0xff."""
+    files = Files(dict(zip(CONFIGURATION, data.split(b"\xff"), strict=False)))
+    try:
+        listed = tried(ldsoconf.directories, files, but=CONFIGURATION[2])
+    except OSError:
+        # The first file, and only that, is not passed over if it cannot be read.
+        assert len(files.content[ldsoconf.CONF]) > ldsoconf.MAX_FILE
+        return
+    if refused(listed):
+        return
+    assert len(listed) <= ldsoconf.MAX_DIRECTORIES
+    assert files.reads < len(CONFIGURATION)
+    for folder in listed:
+        assert folder.startswith("/")
+        assert not set(folder) & set("\n\0#")
+
+
+def match_pattern(data: bytes) -> None:
+    """A pattern and a name, separated by a line's end: as the shell has it, but for `[`."""
+    pattern, _, name = os.fsdecode(data[:400]).partition("\n")
+    matches = tried(ldsoconf._matches, name, pattern)
+    if refused(matches):
+        return
+    expected = fnmatch.fnmatchcase(name, pattern.replace("[", "[[]"))
+    if name.startswith(".") and not pattern.startswith("."):
+        expected = False
+    assert matches is expected
+
+
+SECTION = b".note.test"
+"""As tests/hook/shared_objects.py names it."""
+
+
+def read_elf(data: bytes) -> None:
+    """A shared library, and NVIDIA's note in it."""
+    descriptor = os.memfd_create("fuzz", os.MFD_CLOEXEC)
+    try:
+        os.write(descriptor, data)
+        library = elf.shared_library(descriptor)
+        note = elf.note(descriptor, SECTION)
+        elf.is_static(descriptor)
+    finally:
+        os.close(descriptor)
+    if library and library.soname:
+        assert len(library.soname) <= elf.MAX_NAME
+        assert b"\0" not in library.soname
+        assert library.soname in data
+    if note is not None:
+        assert note in data
+        cuda_compat.parse_note(note)
+
+
+def read_cache(data: bytes) -> None:
+    """An ld.so.cache: what is read of it can be written, and is then read again."""
+    cache = ldsocache.parse(data)
+    if cache is None:
+        return
+    entries = [
+        ldsocache.Entry(name, folder + b"/" + name, flags)
+        for folder, names in cache.folders.items()
+        for name, flags in names.items()
+    ]
+    again = ldsocache.parse(ldsocache.build(entries, [], cache.generator))
+    assert again is not None
+    assert again.folders == cache.folders
+    assert again.generator == cache.generator
+
+
+def read_words(data: bytes) -> None:
+    """A command line, its words separated by NUL."""
+    words = [os.fsdecode(word) for word in data.split(b"\0")]
+    plan = tried(hook.plan, hook.CREATE_CONTAINER, hook.HOOKS[hook.CREATE_CONTAINER], words)
+    assert refused(plan) or len(plan) <= len(hook.STEPS)
+
+
+TARGETS: dict[str, Callable[[bytes], None]] = {
+    target.__name__.replace("_", "-"): target
+    for target in (read_state, read_configuration, match_pattern, read_elf, read_cache, read_words)
+}

@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The mutator makes the mistakes that it is there for."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+from tests.mutation.mutants import mutants
+
+HOOKS = Path(__file__).resolve().parents[2] / "hooks/cdi_hook"
+
+
+@pytest.mark.parametrize(
+    ("source", "changed"),
+    [
+        ("x = A | B | C", {"x = B | C", "x = A | C", "x = A | B"}),
+        ("x = a < 1", {"x = a >= 1", "x = a <= 1", "x = a < 2"}),
+        ("x = a in {B, C}", {"x = a not in {B, C}", "x = a in {B}", "x = a in {C}"}),
+        ("f(a, k=b)", {"pass", "f(a)"}),
+        ("while a:\n    continue", {"while not a:\n    continue", "while a:\n    pass"}),
+        ("raise OSError(errno.EXDEV, 'x')", {"pass", "raise OSError(errno.EPROTO, 'x')"}),
+        ("x = a and not b", {"x = a", "x = not b", "x = a and b"}),
+        ("x: int | None = y", set()),
+        ('"""Words."""', set()),
+        ("if TYPE_CHECKING:\n    x = A | B", set()),
+        ("def f() -> A | B:\n    return True", {"def f() -> A | B:\n    return False"}),
+    ],
+)
+def test_mutants_of(source: str, changed: set[str]) -> None:
+    assert {mutant.source for mutant in mutants(source)} == changed
+
+
+@pytest.mark.parametrize("name", ["resolve.py", "rootfs.py"])
+def test_the_flags_of_the_path_modules_are_among_them(name: str) -> None:
+    source = (HOOKS / name).read_text()
+    made = list(mutants(source))
+    for mutant in made:
+        assert ast.dump(ast.parse(mutant.source)) != ast.dump(ast.parse(source)), mutant.what
+    gone = {mutant.what for mutant in made}
+    wanted = {"without os.O_NOFOLLOW"}
+    if name == "resolve.py":
+        wanted |= {f"without syscalls.RESOLVE_{rule}" for rule in ("IN_ROOT", "NO_MAGICLINKS")}
+        wanted |= {"no rules |= syscalls.RESOLVE_NO_XDEV"}
+    else:
+        wanted |= {"without os.O_EXCL"}
+    assert wanted <= gone
