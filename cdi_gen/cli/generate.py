@@ -14,7 +14,7 @@ from cdi_gen.cli.output import print_data
 from cdi_gen.cli.where import DIRECTORY, INVENTORY, PROGRAM, TEXT, inventory_from, looking
 from cdi_gen.errors import CdiGenError, ExitCode, UsageError
 from cdi_gen.generate import DEFAULTS, generate, generate_capabilities
-from cdi_gen.generate.options import ALL, HOOKS, NONE, OURS, STRATEGIES, Options
+from cdi_gen.generate.options import ALL, HOOKS, NONE, STRATEGIES, Options
 from cdi_gen.inventory import Inventory
 
 MODES = ("auto", "nvml", "cap")
@@ -135,13 +135,13 @@ FEATURE_FLAGS = ("no-additional-gids-for-device-nodes", "disable-nvsandboxutils"
     multiple=True,
     type=TEXT,
     envvar="NVIDIA_CTK_CDI_GENERATE_ENABLED_HOOKS",
-    help="Keep a step that --disable-hook leaves out.  [default: none]",
+    help="Keep a step that --disable-hook leaves out; and chmod.  [default: none]",
 )
 @click.option(
     "--ldconfig-path",
     type=PROGRAM,
     envvar="NVIDIA_CTK_CDI_GENERATE_LDCONFIG_PATH",
-    help="The host's ldconfig, for the hook.  [default: the hook finds it]",
+    help="Have the hook run this ldconfig of the host.  [default: it writes the cache itself]",
 )
 @click.option(
     "--mode",
@@ -230,7 +230,7 @@ def _options(choices: dict[str, Any], *, capability_devices: bool) -> Options:
             raise UsageError(f"unknown hook: {hook}", hint=f"known: {', '.join(HOOKS)}, all")
     if ALL in choices["enabled_hooks"]:
         raise UsageError(
-            "--enable-hook all: name the hooks to enable", hint=f"known: {', '.join(OURS)}"
+            "--enable-hook all: name the hooks to enable", hint=f"known: {', '.join(HOOKS)}"
         )
     consumer = choices["consumer"]
     newest, groups = None, False

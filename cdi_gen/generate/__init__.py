@@ -111,13 +111,7 @@ def _hook(inventory: Inventory, options: Options) -> tuple[Hook, ...] | None:
             hint="engines run it as root. Install it with: sudo cdi-gen hook install; "
             "or write a spec that needs none: --hooks=none",
         )
-    return hooks(
-        program.path,
-        options,
-        links=driver.links(inventory, catalogue()),
-        folders=driver.folders(inventory),
-        driver_version=inventory.driver.version,
-    )
+    return hooks(program.path, options, inventory)
 
 
 def _mounts(

@@ -7,10 +7,15 @@ nvidia-ctk's command lines, one process a step.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
+from cdi_gen.catalogue import catalogue
 from cdi_gen.cdi.model import Hook
-from cdi_gen.generate.driver import Link
+from cdi_gen.generate import driver
+from cdi_gen.generate.brands import brands
 from cdi_gen.generate.options import Options
-from cdi_gen.paths import base_name
+from cdi_gen.inventory import Inventory
+from cdi_gen.paths import base_name, parent
 
 STAGE = "createContainer"
 ENVIRONMENT = ("PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C.UTF-8")
@@ -19,36 +24,53 @@ has none (CVE-2025-23266)."""
 TIMEOUT_SECONDS = 30
 PEERS = {"nvidia-cdi-hook": (), "nvidia-ctk": ("hook",)}
 
+WITHOUT_OPTIONS = ("disable-device-node-modification", "update-application-profile")
+"""Steps that are told nothing: in the one process of all steps their names are options."""
 
-def hooks(
-    path: str, options: Options, *, links: list[Link], folders: list[str], driver_version: str
-) -> tuple[Hook, ...]:
+MODE_OF_DIRECTORIES = "755"
+
+
+def hooks(path: str, options: Options, inventory: Inventory) -> tuple[Hook, ...]:
     """The hooks of a spec for the program at ``path``; none where all steps are disabled."""
     name = base_name(path)
-    link_words = [word for text, link in links for word in ("--link", f"{text}::{link}")]
-    folder_words = [word for folder in folders for word in ("--folder", folder)]
-    if options.ldconfig_path:
-        folder_words += ["--ldconfig-path", options.ldconfig_path]
+    steps = [(step, words) for step, words in _steps(inventory, options) if options.runs(step)]
     if name in PEERS:
-        commands = _peer_commands(options, link_words, folder_words, driver_version)
-        return tuple(_hook(path, (name, *PEERS[name], *command)) for command in commands)
-    words = link_words if options.runs("create-symlinks") else []
-    if options.runs("update-ldcache"):
-        words = words + folder_words
-    return (_hook(path, (name, "create-container", *words)),) if words else ()
+        return tuple(_hook(path, (name, *PEERS[name], step, *words)) for step, words in steps)
+    together: list[str] = []
+    for step, words in steps:
+        together += [f"--{step}"] if step in WITHOUT_OPTIONS else words
+        if step == "enable-cuda-compat":
+            # nvidia-ctk's hook would refuse these words.
+            together += [f"--host-gpu-brand={brand}" for brand in brands(inventory.gpus)]
+    return (_hook(path, (name, "create-container", *together)),) if together else ()
 
 
-def _peer_commands(
-    options: Options, link_words: list[str], folder_words: list[str], driver_version: str
-) -> list[list[str]]:
-    commands = [
-        ["create-symlinks", *link_words],
-        ["enable-cuda-compat", f"--host-driver-version={driver_version}"],
-        ["update-ldcache", *folder_words],
-        ["disable-device-node-modification"],
-        ["update-application-profile"],
-    ]
-    return [command for command in commands if options.runs(command[0])]
+def _steps(inventory: Inventory, options: Options) -> Iterator[tuple[str, list[str]]]:
+    """Every step and its options, in the order in which they run."""
+    links = driver.links(inventory, catalogue())
+    if links:
+        yield "create-symlinks", _each("--link", [f"{text}::{link}" for text, link in links])
+    yield "enable-cuda-compat", [f"--host-driver-version={inventory.driver.version}"]
+    folders = driver.folders(inventory)
+    if folders:
+        ldconfig = ["--ldconfig-path", options.ldconfig_path] if options.ldconfig_path else []
+        yield "update-ldcache", _each("--folder", folders) + ldconfig
+    for step in WITHOUT_OPTIONS:
+        yield step, []
+    directories = _device_directories(inventory)
+    if directories:
+        yield "chmod", ["--mode", MODE_OF_DIRECTORIES, *_each("--path", directories)]
+
+
+def _each(option: str, values: list[str]) -> list[str]:
+    return [word for value in values for word in (option, value)]
+
+
+def _device_directories(inventory: Inventory) -> list[str]:
+    """The directories below /dev that an engine makes for the nodes of GPUs."""
+    nodes = [node for gpu in inventory.gpus for node in gpu.drm_nodes]
+    nodes += [each.gpu_instance_cap for each in inventory.mig_devices]
+    return sorted({parent(node.path) for node in nodes})
 
 
 def _hook(path: str, args: tuple[str, ...]) -> Hook:

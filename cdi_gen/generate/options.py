@@ -16,10 +16,10 @@ HOOKS = (
     "update-application-profile",
     "chmod",
 )
-"""The hooks' names, as nvidia-ctk has them."""
+"""The steps of the hook, in their order, by the names of nvidia-ctk's hooks."""
 
-OURS = ("create-symlinks", "update-ldcache")
-"""Those that cdi-gen's own hook program does."""
+UNLESS_ENABLED = frozenset({"chmod"})
+"""Left out by default: old crun alone needs it, and /dev is the engine's."""
 
 ALL = "all"
 NONE = "none"
@@ -49,7 +49,7 @@ class Options(NamedTuple):
     glibc built for Red Hat, SUSE and Arch /usr/lib64. One is enough where the images are known,
     and halves the mounts."""
     ldconfig_path: str | None = None
-    """The host's ldconfig, for the hook; None: the hook finds it."""
+    """The host's ldconfig, for the hook to run; None: it writes the cache itself."""
     additional_gids: bool = False
     """Add the groups that own device nodes to the container's process (CDI 0.7.0)."""
     newest_version: str | None = None
@@ -59,4 +59,5 @@ class Options(NamedTuple):
         """Whether this hook was left enabled."""
         if hook in self.enabled_hooks:
             return True
-        return hook not in self.disabled_hooks and ALL not in self.disabled_hooks
+        disabled = UNLESS_ENABLED.union(self.disabled_hooks)
+        return hook not in disabled and ALL not in disabled

@@ -71,6 +71,9 @@ vdpau/libvdpau_nvidia.so.1  libvdpau_nvidia.so.VERSION
 """
 """The links that the hook makes in the folder of the libraries, and what they say."""
 
+PROFILE = "/etc/nvidia/nvidia-application-profiles-rc.d/10-container.conf"
+"""What the hook writes in every image, for EGL and Vulkan."""
+
 Left = dict[str, tuple[str, str]]
 """By path: its type, and a link's text; folders are not in it."""
 
@@ -112,7 +115,7 @@ def check(podman: Podman, image: str, expected: Left) -> None:
             above.add(path)
     assert folders == above - usual
     for path, (kind, mode, size, _) in ours.items():
-        if path in LOADER_FILES[image]:
+        if path in {*LOADER_FILES[image], PROFILE}:
             assert mode == "644"
         elif kind == "f":
             assert size == "0"
@@ -121,8 +124,8 @@ def check(podman: Podman, image: str, expected: Left) -> None:
 @IMAGES
 def test_with_a_hook(machine: Machine, podman: Podman, image: str) -> None:
     machine.serve(nvidia=machine.generate())
-    loader: Left = dict.fromkeys(LOADER_FILES[image], ("f", ""))
-    check(podman, image, mount_points(machine, image) | links(machine) | loader)
+    written: Left = dict.fromkeys((*LOADER_FILES[image], PROFILE), ("f", ""))
+    check(podman, image, mount_points(machine, image) | links(machine) | written)
 
 
 @TWO_ENGINES
@@ -142,6 +145,18 @@ def test_what_the_hook_tells_the_loader(machine_of: MachineOf, image: str) -> No
     assert {path: answers["read", path] for path in texts} == {
         path: (text,) for path, text in texts.items()
     }
+
+
+@IMAGES
+def test_what_the_hook_tells_egl(machine_of: MachineOf, image: str) -> None:
+    """By the minors of the nodes that the container has, which are not the GPUs' indices."""
+    machine = machine_of("trixie", "550-permuted")
+    podman = machine.podman("crun", 0)
+    machine.serve(nvidia=machine.generate())
+    minor = machine.fake.host.gpus[2].minor
+    assert minor != 2
+    answers = podman.ask(image, ("read", PROFILE), options=("--device", "nvidia.com/gpu=2"))
+    assert f'"EGLVisibleDGPUDevices",0x{1 << minor:x}]' in answers["read", PROFILE][0]
 
 
 def test_the_host_is_left_as_it_was(machine: Machine, podman: Podman) -> None:

@@ -6,6 +6,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
+from cdi_gen.generate.options import HOOKS
+
 
 class Difference(NamedTuple):
     """One fact that two specs tell differently; None: a spec does not tell it at all."""
@@ -85,14 +87,20 @@ def _of_hooks(
     scope: str, hooks: list[dict[str, Any]], _: object
 ) -> Iterator[tuple[tuple[str, str], str]]:
     commands = []
+    steps = []
     for hook in hooks:
         program, command, *words = hook["args"]
         commands.append(command)
+        steps.append(command)
         yield ("hook program", f"{scope}: {command}"), program
         pending = iter(words)
         for word in pending:
             flag, equals, value = word.partition("=")
+            if flag[2:] in HOOKS:
+                steps.append(flag[2:])
+                continue
             value = value if equals else next(pending)
+            steps.append(_STEPS_BY_OPTION.get(flag, command))
             if flag == "--link":
                 text, _, link = value.partition("::")
                 yield ("link", f"{scope}: {link}"), text
@@ -103,6 +111,9 @@ def _of_hooks(
         for key in hook.keys() - {"args"}:
             yield (f"hook {key}", f"{scope}: {command}"), str(hook[key])
     yield ("hook processes", scope), ", ".join(commands)
+    if scope == "every device":
+        # What a process of a single device does (nvidia-ctk's by-path links) is in "link".
+        yield from ((("hook step", step), "there") for step in HOOKS if step in steps)
 
 
 def _of_mounts(
@@ -122,6 +133,13 @@ def _of_mounts(
 def _of_gids(scope: str, gids: list[int], _: object) -> Iterator[tuple[tuple[str, str], str]]:
     yield ("additionalGids", scope), str(gids)
 
+
+_STEPS_BY_OPTION = {
+    "--link": "create-symlinks",
+    "--host-driver-version": "enable-cuda-compat",
+    "--folder": "update-ldcache",
+}
+"""What an option of our one process asks for, which nvidia-ctk starts a process for."""
 
 _READERS = {
     "env": _of_env,

@@ -12,7 +12,7 @@ from cdi_gen import inventory_json
 from cdi_gen.catalogue import catalogue
 from cdi_gen.cdi.model import ContainerEdits, Spec
 from cdi_gen.errors import CdiGenError, NoDriverError, UnsafeError, UsageError
-from cdi_gen.generate import generate, generate_capabilities
+from cdi_gen.generate import driver, generate, generate_capabilities
 from cdi_gen.generate.options import Options
 from cdi_gen.inventory import HookProgram, Inventory
 from cdi_gen.paths import base_name
@@ -155,6 +155,32 @@ def test_capability_devices_add_up_to_the_whole_driver(golden: Golden) -> None:
     assert {device.name for device in devices} <= {each.name for each in catalogue().capabilities}
 
 
+LINKS = "--link"
+COMPAT = "--host-driver-version"
+FOLDERS = "--folder"
+NODES = "--disable-device-node-modification"
+PROFILE = "--update-application-profile"
+CHMOD = "--path"
+
+STEPS = {
+    "create-symlinks": LINKS,
+    "enable-cuda-compat": COMPAT,
+    "update-ldcache": FOLDERS,
+    "disable-device-node-modification": NODES,
+    "update-application-profile": PROFILE,
+    "chmod": CHMOD,
+}
+"""By which word each step of the one process is known."""
+
+ENVIRONMENT = ("PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C.UTF-8")
+OURS = "/usr/local/libexec/cdi-gen/cdi-gen-hook"
+
+
+def folders(inventory: Inventory) -> list[str]:
+    """How update-ldcache is told of the driver's folders."""
+    return [word for folder in driver.folders(inventory) for word in ("--folder", folder)]
+
+
 class TestHooks:
     """The hooks of a spec."""
 
@@ -162,42 +188,120 @@ class TestHooks:
     def commands(spec: Spec) -> list[str]:
         return [hook.args[1] for hook in spec.container_edits.hooks]
 
+    @staticmethod
+    def steps(args: tuple[str, ...]) -> list[str]:
+        """The steps that a command line asks for, in its order."""
+        words = [word.partition("=")[0] for word in args]
+        return sorted((s for s in STEPS if STEPS[s] in words), key=lambda s: words.index(STEPS[s]))
+
     def test_one_process(self, golden: Golden) -> None:
         spec = generate(golden("debian-trixie-550-8gpu"))
         assert self.commands(spec) == ["create-container"]
         assert not any(device.container_edits.hooks for device in spec.devices)
 
     @pytest.mark.parametrize(
-        ("disabled", "enabled", "links", "folders"),
+        ("disabled", "enabled", "left_out"),
         [
-            ((), (), True, True),
-            (("create-symlinks",), (), False, True),
-            (("update-ldcache",), (), True, False),
-            (("all",), ("update-ldcache",), False, True),
-            (("enable-cuda-compat",), (), True, True),
+            ((), (), {"chmod"}),
+            ((), ("chmod",), set()),
+            *(((step,), (), {step, "chmod"}) for step in STEPS),
+            (("create-symlinks", "update-ldcache"), (), {"create-symlinks", "update-ldcache", "chmod"}),
+            (("all",), ("update-ldcache",), STEPS.keys() - {"update-ldcache"}),
+            (("all",), ("chmod",), STEPS.keys() - {"chmod"}),
+            (("chmod",), ("chmod",), set()),
         ],
-    )
+    )  # fmt: skip
     def test_steps(
         self,
         golden: Golden,
         disabled: tuple[str, ...],
         enabled: tuple[str, ...],
-        links: bool,
-        folders: bool,
+        left_out: set[str],
     ) -> None:
+        """In their order, whichever are chosen; and the same from the peer's program."""
         options = Options(disabled_hooks=disabled, enabled_hooks=enabled)
-        (hook,) = generate(golden("flat-550-1gpu"), options).container_edits.hooks
-        assert ("--link" in hook.args) is links
-        assert ("--folder" in hook.args) is folders
+        expected = [step for step in STEPS if step not in left_out]
+        inventory = golden("flat-550-1gpu")
+        (hook,) = generate(inventory, options).container_edits.hooks
+        assert hook.args[1] == "create-container"
+        assert self.steps(hook.args) == expected
+        peers = replace(inventory, hook=HookProgram(path="/usr/bin/nvidia-cdi-hook"))
+        assert self.commands(generate(peers, options)) == expected
 
-    def test_every_hook_has_an_environment_and_an_end(self, golden: Golden) -> None:
-        for path in ("/usr/libexec/cdi-gen/cdi-gen-hook", "/usr/bin/nvidia-cdi-hook"):
-            inventory = replace(golden("flat-550-1gpu"), hook=HookProgram(path=path))
-            for hook in generate(inventory).container_edits.hooks:
-                assert hook.env
-                assert hook.timeout
-                assert hook.hook_name == "createContainer"
-                assert hook.args[0] == base_name(path)
+    @pytest.mark.parametrize("path", [OURS, "/usr/bin/nvidia-cdi-hook", "/usr/bin/nvidia-ctk"])
+    def test_without_any_step_there_is_no_hook(self, golden: Golden, path: str) -> None:
+        inventory = replace(golden("flat-550-1gpu"), hook=HookProgram(path=path))
+        spec = generate(inventory, Options(disabled_hooks=("all",)))
+        assert not spec.container_edits.hooks
+        assert not any(device.container_edits.hooks for device in spec.devices)
+
+    def test_the_words_of_all_steps(self, golden: Golden) -> None:
+        """One GPU's; the links and folders are the driver's."""
+        inventory = golden("flat-550-1gpu")
+        options = Options(disabled_hooks=("create-symlinks",), enabled_hooks=("chmod",), ldconfig_path="/sbin/ldconfig")  # fmt: skip
+        (hook,) = generate(inventory, options).container_edits.hooks
+        assert hook.args == (
+            "cdi-gen-hook", "create-container",
+            "--host-driver-version=550.163.01", "--host-gpu-brand=nvidia",
+            *folders(inventory), "--ldconfig-path", "/sbin/ldconfig",
+            "--disable-device-node-modification", "--update-application-profile",
+            "--mode", "755", "--path", "/dev/dri",
+        )  # fmt: skip
+
+    @pytest.mark.parametrize(
+        ("models", "words"),
+        [
+            (("Tesla T4",), ["--host-gpu-brand=tesla"]),
+            (("NVIDIA GeForce RTX 4090", "NVIDIA H200"), ["--host-gpu-brand=geforce", "--host-gpu-brand=nvidia"]),
+            (("NVIDIA H200", "NVIDIA H100 PCIe"), ["--host-gpu-brand=nvidia"]),
+            (("NVIDIA Graphics Device",), []),
+        ],
+    )  # fmt: skip
+    def test_the_brands_of_the_gpus(
+        self, golden: Golden, models: tuple[str, ...], words: list[str]
+    ) -> None:
+        """For our own program alone: the peer's does not know the word."""
+        inventory = golden("debian-trixie-550-8gpu")
+        gpus = tuple(
+            replace(gpu, model=models[place % len(models)])
+            for place, gpu in enumerate(inventory.gpus)
+        )
+        (hook,) = generate(replace(inventory, gpus=gpus)).container_edits.hooks
+        assert [word for word in hook.args if "brand" in word] == words
+        peers = replace(inventory, gpus=gpus, hook=HookProgram(path="/usr/bin/nvidia-cdi-hook"))
+        for each in generate(peers).container_edits.hooks:
+            assert not [word for word in each.args if "brand" in word]
+
+    def test_directories_of_nodes(self, golden: Golden) -> None:
+        """Those of MIG's capabilities too, each once."""
+        options = Options(enabled_hooks=("chmod",))
+        (hook,) = generate(golden("flat-550-mig-mixed"), options).container_edits.hooks
+        paths = [hook.args[at + 1] for at, word in enumerate(hook.args) if word == "--path"]
+        assert paths == ["/dev/dri", "/dev/nvidia-caps"]
+        assert hook.args[hook.args.index("--mode") + 1] == "755"
+
+    @pytest.mark.parametrize("path", [OURS, "/usr/bin/nvidia-cdi-hook", "/opt/bin/nvidia-ctk"])
+    @pytest.mark.parametrize("name", ["flat-550-mig-mixed", "hgx-550-8gpu", "nixos-550-1gpu"])
+    def test_every_hook_has_an_environment_and_an_end(
+        self, golden: Golden, path: str, name: str
+    ) -> None:
+        """R-A1: constants, and never empty; in the specs of capabilities too."""
+        inventory = replace(golden(name), hook=HookProgram(path=path))
+        options = Options(enabled_hooks=("chmod",))
+        specs = [generate(inventory, options), generate_capabilities(inventory, options)]
+        edits = [
+            each
+            for spec in specs
+            for each in (spec.container_edits, *(d.container_edits for d in spec.devices))
+        ]
+        hooks = [hook for each in edits for hook in each.hooks]
+        assert hooks
+        for hook in hooks:
+            assert hook.env == ENVIRONMENT
+            assert hook.timeout == 30
+            assert hook.hook_name == "createContainer"
+            assert hook.path == path
+            assert hook.args[0] == base_name(path)
 
     @pytest.mark.parametrize(
         ("path", "words"),
@@ -207,12 +311,13 @@ class TestHooks:
         self, golden: Golden, path: str, words: int
     ) -> None:
         inventory = replace(golden("flat-550-1gpu"), hook=HookProgram(path=path))
-        spec = generate(inventory)
-        assert [hook.args[words] for hook in spec.container_edits.hooks] == [
-            *("create-symlinks", "enable-cuda-compat", "update-ldcache"),
-            *("disable-device-node-modification", "update-application-profile"),
-        ]
-        assert "--host-driver-version=550.163.01" in spec.container_edits.hooks[1].args
+        hooks = generate(inventory, Options(enabled_hooks=("chmod",))).container_edits.hooks
+        assert [hook.args[words] for hook in hooks] == list(STEPS)
+        _, compat, cache, nodes, profile, chmod = (hook.args[words + 1 :] for hook in hooks)
+        assert compat == ("--host-driver-version=550.163.01",)
+        assert cache == tuple(folders(inventory))
+        assert nodes == profile == ()
+        assert chmod == ("--mode", "755", "--path", "/dev/dri")
 
     def test_an_unsafe_program_is_refused(self, golden: Golden) -> None:
         hook = HookProgram(path="/opt/hook", unsafe="/opt belongs to uid 1000")
