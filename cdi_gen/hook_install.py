@@ -20,6 +20,9 @@ from cdi_gen.replacing import make_directory, replace_file
 PYTHON = "/usr/bin/python3"
 """The distribution's: root's own, and at the same path after an upgrade."""
 
+PEER = "nvidia-cdi-hook"
+"""nvidia-container-toolkit's program, whose command lines ours takes too."""
+
 
 def install(prefix: str = "/usr/local", *, root: str = "/", python: str = PYTHON) -> str:
     """Copy the hook program to ``PREFIX/libexec/cdi-gen``; return its path.
@@ -33,9 +36,7 @@ def install(prefix: str = "/usr/local", *, root: str = "/", python: str = PYTHON
         UnsafeError: somebody other than root could change what was installed.
         CdiGenError: the files can not be written.
     """
-    import cdi_hook  # noqa: PLC0415 - its place is all that is needed
-
-    package = os.path.dirname(os.path.abspath(cdi_hook.__file__))
+    package = _package()
     directory = join(prefix, "libexec", "cdi-gen")
     target = join(root, directory)
     if not os.access(python, os.X_OK):
@@ -50,11 +51,11 @@ def install(prefix: str = "/usr/local", *, root: str = "/", python: str = PYTHON
         for name in os.listdir(join(target, "cdi_hook")):
             if name.endswith(".py") and name not in modules:
                 os.unlink(join(target, "cdi_hook", name))  # of an older version
-        first, _, rest = _read(_launcher(package)).partition(b"\n")
+        first, _, rest = _read(launcher()).partition(b"\n")
         if not first.endswith(b" -IS"):
-            raise CdiGenError(f"{_launcher(package)} does not start an isolated interpreter")
-        launcher = f"#!{python} -IS\n".encode() + rest
-        replace_file(join(target, hook_program.NAME), launcher, mode=0o755)
+            raise CdiGenError(f"{launcher()} does not start an isolated interpreter")
+        script = f"#!{python} -IS\n".encode() + rest
+        replace_file(join(target, hook_program.NAME), script, mode=0o755)
         _compile(target, python, directory)
     except OSError as error:
         denied = error.errno in (errno.EACCES, errno.EPERM)
@@ -72,10 +73,51 @@ def install(prefix: str = "/usr/local", *, root: str = "/", python: str = PYTHON
     return path
 
 
-def _launcher(package: str) -> str:
-    """Beside the modules in an installed cdi-gen, above them in a checkout."""
+def launcher() -> str:
+    """The program as it came with this package.
+
+    It lies beside the modules in an installed cdi-gen, above them in a checkout.
+    """
+    package = _package()
     inside = join(package, hook_program.NAME)
     return inside if os.path.exists(inside) else join(os.path.dirname(package), hook_program.NAME)
+
+
+def _package() -> str:
+    import cdi_hook  # noqa: PLC0415 - its place is all that is needed
+
+    return os.path.dirname(os.path.abspath(cdi_hook.__file__))
+
+
+def link_as_peer(prefix: str = "/usr/local", *, root: str = "/") -> str:
+    """Link the installed program as ``PREFIX/bin/nvidia-cdi-hook``; return the link's path.
+
+    dockerd looks for a program of that name in its PATH before it maps ``--gpus`` to CDI, and the
+    specs of nvidia-ctk name ``/usr/bin/nvidia-cdi-hook``.
+
+    Raises:
+        CdiGenError: there is such a program already, or the link can not be made.
+        UnsafeError: somebody other than root could change it.
+    """
+    path = join(prefix, "bin", PEER)
+    text = f"../libexec/cdi-gen/{hook_program.NAME}"
+    place = join(root, path)
+    try:
+        make_directory(os.path.dirname(place))
+        if os.path.lexists(place) and (not os.path.islink(place) or os.readlink(place) != text):
+            raise CdiGenError(
+                f"{place} is there already, and not cdi-gen's",
+                hint="it is NVIDIA's own, of the package nvidia-container-toolkit-base: remove "
+                "that, or do without the link",
+            )
+        if not os.path.lexists(place):
+            os.symlink(text, place)
+    except OSError as error:
+        raise CdiGenError(f"cannot link {place}: {error.strerror}") from error
+    found = hook_program.find(Root(), path) if root == "/" else None
+    if found and found.unsafe:
+        raise UnsafeError(f"linked, but no engine should run it: {found.unsafe}")
+    return path
 
 
 def _read(path: str) -> bytes:

@@ -5,13 +5,18 @@ from __future__ import annotations
 
 import click
 
+from cdi_gen.cdi.model import Hook
 from cdi_gen.cli import talk
-from cdi_gen.cli.where import DIRECTORY, PROGRAM
+from cdi_gen.cli.installed import installed
+from cdi_gen.cli.where import DIRECTORY, PROGRAM, TEXT
+from cdi_gen.errors import CdiGenError, UsageError
+
+ALL_GPUS = "nvidia.com/gpu=all"
 
 
 @click.group("hook")
 def command() -> None:
-    """Install the program that engines run when a container starts."""
+    """Install the program that engines run when a container starts, or run it by hand."""
 
 
 @command.command("install", short_help="Copy the hook program to PREFIX/libexec/cdi-gen.")
@@ -32,7 +37,14 @@ def command() -> None:
     show_default=True,
     help="The interpreter it runs under: root's own.",
 )
-def install(*, prefix: str, root: str, python: str) -> None:
+@click.option(
+    "--nvidia-cdi-hook",
+    "as_peer",
+    is_flag=True,
+    help="Link it as PREFIX/bin/nvidia-cdi-hook too: for dockerd, which looks for that name before "
+    "it maps --gpus to CDI, and for specs of nvidia-ctk.",
+)
+def install(*, prefix: str, root: str, python: str, as_peer: bool) -> None:
     """Copy the hook program to PREFIX/libexec/cdi-gen, as files of root.
 
     Specs that are generated from then on name it.
@@ -41,3 +53,73 @@ def install(*, prefix: str, root: str, python: str) -> None:
 
     path = hook_install.install(prefix, root=root, python=python)
     talk.note(f"installed {path}; specs generated from now on name it")
+    if as_peer:
+        talk.note(f"linked {hook_install.link_as_peer(prefix, root=root)}")
+
+
+@command.command("run", short_help="Run hooks on a root file system, or print what they would do.")
+@click.argument("rootfs", type=click.Path(exists=True, file_okay=False))
+@click.argument("words", nargs=-1, type=TEXT)
+@click.option(
+    "--device",
+    "devices",
+    multiple=True,
+    type=TEXT,
+    help=f"Whose hooks to run, by its qualified name.  [default: {ALL_GPUS}]",
+)
+@click.option(
+    "--spec-dir",
+    "spec_directories",
+    multiple=True,
+    type=DIRECTORY,
+    help="Look in the spec files there; may be given several times.  "
+    "[default: /etc/cdi, /var/run/cdi]",
+)
+@click.option("-n", "--dry-run", is_flag=True, help="Print what would be done, in order.")
+def run(
+    *,
+    rootfs: str,
+    words: tuple[str, ...],
+    devices: tuple[str, ...],
+    spec_directories: tuple[str, ...],
+    dry_run: bool,
+) -> None:
+    """Do to the directory ROOTFS what would be done to a container's root file system.
+
+    The hooks are those of the spec that defines the device. WORDS after -- run one hook of your
+    own wording instead:
+
+    \b
+      cdi-gen hook run --dry-run ./rootfs
+      cdi-gen hook run ./rootfs -- update-ldcache --folder /usr/local/nvidia/lib64
+
+    Nothing is mounted: /proc is a container's, and there is none.
+    """  # noqa: D301
+    from cdi_gen import hook_run  # noqa: PLC0415
+
+    if words:
+        if devices or spec_directories:
+            raise UsageError("--device and --spec-dir name a spec's hooks; WORDS are one of yours")
+        hooks = [hook_run.worded(words)]
+    else:
+        hooks = _hooks_of(devices or (ALL_GPUS,), spec_directories)
+    for hook in hooks:
+        if dry_run and not hook_run.is_ours(hook.path):
+            talk.warning(f"{hook.path} can not be asked what it would do: {' '.join(hook.args)}")
+            continue
+        status = hook_run.run(hook, rootfs, rehearse=dry_run)
+        if status:
+            raise CdiGenError(f"{' '.join(hook.args[:2])} ended with exit code {status}")
+
+
+def _hooks_of(devices: tuple[str, ...], directories: tuple[str, ...]) -> list[Hook]:
+    """The hooks that a container with these devices runs, each once."""
+    found: dict[Hook, None] = {}
+    for name in devices:
+        spec, source = installed(name, directories)
+        device = next(each for each in spec.devices if f"{spec.kind}={each.name}" == name)
+        hooks = (spec.container_edits | device.container_edits).hooks
+        if not hooks:
+            talk.note(f"{name} has no hook, by {source}")
+        found.update(dict.fromkeys(hooks))
+    return list(found)

@@ -8,10 +8,10 @@ from typing import Any
 import click
 
 from cdi_gen.cdi.model import ContainerEdits, Device, Spec
-from cdi_gen.cli import talk
+from cdi_gen.cli.installed import installed
 from cdi_gen.cli.output import print_data
 from cdi_gen.cli.where import DIRECTORY, INVENTORY, inventory_from, looking
-from cdi_gen.errors import CdiGenError, UsageError
+from cdi_gen.errors import UsageError
 from cdi_gen.generate import generate
 
 
@@ -50,7 +50,7 @@ def command(
     do; or the plain name of a device of this host (0), whose spec is made on the spot.
     """
     if "=" in name and inventory_path is None:
-        spec, source = _installed(name, spec_directories)
+        spec, source = installed(name, spec_directories)
     else:
         spec = generate(inventory_from(inventory_path, **where))
         source = inventory_path or "this host"
@@ -71,31 +71,6 @@ def command(
         container_edits=spec.container_edits,
     )
     print_data(dump(one, "yaml" if form == "yaml" else "json"))
-
-
-def _installed(name: str, directories: tuple[str, ...]) -> tuple[Spec, str]:
-    from cdi_gen import store  # noqa: PLC0415
-
-    registry = store.read(directories or store.SPEC_DIRECTORIES)
-    found = registry.find(name)
-    looked_in = ", ".join(registry.directories)
-    if found is None:
-        for file in registry.files:
-            if file.spec is None:
-                talk.warning(f"engines ignore {file.path}; why: cdi-gen validate {file.path}")
-        raise CdiGenError(
-            f"no spec file in {looked_in} defines {name}",
-            hint="write one with: cdi-gen generate -o /etc/cdi/nvidia.json",
-        )
-    if found.file is None or found.file.spec is None:
-        files = ", ".join(file.path for file in found.conflicting)
-        raise CdiGenError(
-            f"engines can not resolve {name}: {files} all define it",
-            hint="remove all but one of these files",
-        )
-    for file in found.shadowed:
-        talk.note(f"{found.file.path} wins over {file.path}")
-    return found.file.spec, found.file.path
 
 
 def _table(spec: Spec, device: Device, source: str) -> str:

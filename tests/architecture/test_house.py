@@ -37,8 +37,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "engines": {"errors", "paths", "cdi", "replacing", "ownership"},
     # On top of those.
     "hook_install": {"errors", "paths", "replacing", "ownership", "host", "cdi_hook"},
+    "hook_run": {"errors", "cdi", "host", "generate", "hook_install"},
     "doctor": GROUND | FLOOR | {"inventory_json", "ownership", "hook_install"},
-    "cli": GROUND | FLOOR | {"inventory_json", "hook_install", "doctor", "__version__"},
+    "cli": GROUND | FLOOR | {"inventory_json", "hook_install", "hook_run", "doctor", "__version__"},
     "__main__": {"cli"},
     "__init__": set(),
     # Apart.

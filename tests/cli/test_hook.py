@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 from collections.abc import Callable
@@ -145,3 +146,125 @@ class TestOnAHost:
     def test_a_hook_that_is_not_there_is_refused(self, root):
         flags = ("--host-root", str(root), "--nvidia-cdi-hook-path", "/opt/hook")
         assert "/opt/hook" in failure(cdi_gen("generate", *flags), 7)
+
+
+class TestInPlaceOfThePeers:
+    """``--nvidia-cdi-hook``: the name that dockerd looks for, and that nvidia-ctk's specs have."""
+
+    def test_it_is_linked_and_runs_under_that_name(self, tmp_path):
+        found = cdi_gen("hook", "install", "--nvidia-cdi-hook", "--root", str(tmp_path))
+        assert (found.code, found.out) == (0, "")
+        assert found.err.endswith("cdi-gen: linked /usr/local/bin/nvidia-cdi-hook\n")
+        said = subprocess.run(
+            [tmp_path / "usr/local/bin/nvidia-cdi-hook", "no-such-hook", "--flag"],
+            input="", capture_output=True, text=True, check=False, timeout=20, env={},
+        )  # fmt: skip
+        assert (said.returncode, said.stdout) == (0, "")
+        assert said.stderr == "cdi-gen-hook: 'no-such-hook': unknown hook: left out\n"
+
+    def test_twice(self, tmp_path):
+        for _ in range(2):
+            assert (
+                cdi_gen("hook", "install", "--nvidia-cdi-hook", "--root", str(tmp_path)).code == 0
+            )
+
+    @pytest.mark.parametrize("kind", ["file", "link"])
+    def test_nvidias_own_is_not_replaced(self, tmp_path, kind):
+        theirs = tmp_path / "usr/bin/nvidia-cdi-hook"
+        theirs.parent.mkdir(parents=True)
+        if kind == "file":
+            theirs.write_text("NVIDIA's")
+        else:
+            theirs.symlink_to("/opt/nvidia-cdi-hook")
+        flags = ("--nvidia-cdi-hook", "--prefix", "/usr", "--root", str(tmp_path))
+        said = failure(cdi_gen("hook", "install", *flags), 1)
+        assert "/usr/bin/nvidia-cdi-hook is there already" in said
+        assert os.path.lexists(theirs)
+        assert not theirs.is_symlink() or os.readlink(theirs) == "/opt/nvidia-cdi-hook"
+
+
+class TestRun:
+    """``cdi-gen hook run``: a container's hooks on a directory, for a person."""
+
+    @pytest.fixture
+    def rootfs(self, tmp_path: Path) -> Path:
+        """A root file system with one library of a driver."""
+        root = tmp_path / "rootfs"
+        for name in ("etc", "opt/nvidia"):
+            (root / name).mkdir(parents=True)
+        (root / "opt/nvidia/libcuda.so.550.1").write_bytes(b"")
+        return root
+
+    @pytest.fixture
+    def specs(self, tmp_path: Path) -> Path:
+        """A spec directory with one spec, whose hook is that of this checkout."""
+        hook = {
+            "hookName": "createContainer",
+            "path": str(CHECKOUT / "hooks/cdi-gen-hook"),
+            "args": [
+                *("cdi-gen-hook", "create-container"),
+                *("--link", "libcuda.so.550.1::/opt/nvidia/libcuda.so.1"),
+                *("--link", "libcuda.so.1::/opt/nvidia/libcuda.so"),
+            ],
+            "env": ["PATH=/usr/bin"],
+        }
+        own = {"env": ["A=1"]}
+        spec = {
+            "cdiVersion": "0.5.0",
+            "kind": "nvidia.com/gpu",
+            "devices": [{"name": name, "containerEdits": own} for name in ("0", "all")],
+            "containerEdits": {"hooks": [hook]},
+        }
+        directory = tmp_path / "cdi"
+        directory.mkdir()
+        (directory / "nvidia.json").write_text(json.dumps(spec))
+        return directory
+
+    def test_a_rehearsal_says_what_the_run_then_does(self, rootfs, specs):
+        found = cdi_gen("hook", "run", "--spec-dir", str(specs), "--dry-run", str(rootfs))
+        assert (found.code, found.err) == (0, "")
+        assert found.out == (
+            "link /opt/nvidia/libcuda.so.1 to libcuda.so.550.1\n"
+            "link /opt/nvidia/libcuda.so to libcuda.so.1\n"
+        )
+        assert [path.name for path in (rootfs / "opt/nvidia").iterdir()] == ["libcuda.so.550.1"]
+        found = cdi_gen("hook", "run", "--spec-dir", str(specs), str(rootfs))
+        assert (found.code, found.out, found.err) == (0, "", "")
+        assert os.readlink(rootfs / "opt/nvidia/libcuda.so") == "libcuda.so.1"
+        again = cdi_gen("hook", "run", "--spec-dir", str(specs), "-n", str(rootfs))
+        assert (again.code, again.out) == (0, "")
+
+    def test_two_devices_of_one_spec_run_its_hook_once(self, rootfs, specs):
+        devices = ("--device", "nvidia.com/gpu=0", "--device", "nvidia.com/gpu=all")
+        found = cdi_gen("hook", "run", *devices, "--spec-dir", str(specs), "-n", str(rootfs))
+        assert found.out.count("libcuda.so.550.1") == 1
+
+    def test_words_of_ones_own(self, rootfs):
+        words = ("create-symlinks", "--link", "x::/opt/y")
+        found = cdi_gen("hook", "run", "-n", str(rootfs), "--", *words)
+        assert (found.code, found.out) == (0, "link /opt/y to x\n")
+
+    def test_a_hook_that_fails_is_an_error(self, rootfs):
+        found = cdi_gen("hook", "run", str(rootfs), "--", "create-symlinks", "--link", "nonsense")
+        assert found.code == 1
+        assert found.err.splitlines()[-1].endswith("create-symlinks ended with exit code 2")
+
+    def test_the_hosts_own_root_is_refused(self):
+        found = cdi_gen("hook", "run", "/", "--", "create-symlinks", "--link", "x::/opt/y")
+        assert found.code == 1
+        assert "the container's root is the host's root: refused" in found.err
+
+    def test_a_program_that_can_not_rehearse_is_not_run(self, rootfs, specs):
+        text = (specs / "nvidia.json").read_text().replace(str(CHECKOUT / "hooks"), "/bin/sh-")
+        (specs / "nvidia.json").write_text(text.replace("/bin/sh-/cdi-gen-hook", "/bin/true"))
+        found = cdi_gen("hook", "run", "--spec-dir", str(specs), "-n", str(rootfs))
+        assert (found.code, found.out) == (0, "")
+        assert "/bin/true can not be asked what it would do" in found.err
+
+    def test_a_device_that_no_spec_defines(self, rootfs, specs):
+        flags = ("--spec-dir", str(specs), "--device", "nvidia.com/gpu=7")
+        said = failure(cdi_gen("hook", "run", *flags, str(rootfs)), 1)
+        assert "defines nvidia.com/gpu=7" in said
+
+    def test_no_root_file_system(self, tmp_path):
+        failure(cdi_gen("hook", "run", str(tmp_path / "nowhere")), 2)

@@ -28,7 +28,7 @@ from tests.cli.program import (
 
 HELP = {
     name: cdi_gen(*name.split(), "--help").out
-    for name in ("", *COMMANDS, "hook install", "cdi", "cdi generate")
+    for name in ("", *COMMANDS, "hook install", "hook run", "cdi", "cdi generate")
 }
 README = (CHECKOUT / "README.md").read_text()
 
@@ -208,6 +208,15 @@ def test_what_the_readme_tells_to_type_is_understood(line, tmp_path):
     if words[0] == "inventory":
         words[words.index("-o") + 1 :] = [str(tmp_path / "host.json"), "--host-root", str(tmp_path)]
         assert cdi_gen(*words).code == 3
+        return
+    if words[0] == "hook":
+        if words[1] == "install":
+            words += ["--root", str(tmp_path)]
+        else:
+            (tmp_path / "rootfs").mkdir()
+            words = [str(tmp_path / word) if word == "rootfs" else word for word in words]
+            words += ["--spec-dir", str(tmp_path)]
+        assert cdi_gen(*words).code == 0
         return
     if words[0] == "show":
         words += ["--spec-dir", str(tmp_path)]

@@ -1,0 +1,42 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The spec file that engines take a device from, for commands that a person gives its name."""
+
+from __future__ import annotations
+
+from cdi_gen.cdi.model import Spec
+from cdi_gen.cli import talk
+from cdi_gen.errors import CdiGenError
+
+
+def installed(name: str, directories: tuple[str, ...]) -> tuple[Spec, str]:
+    """The spec that defines a qualified device name, and its file.
+
+    Args:
+        name: ``nvidia.com/gpu=0``.
+        directories: where to look; none: where engines do.
+
+    Raises:
+        CdiGenError: no file defines it, or engines would not know which to take.
+    """
+    from cdi_gen import store  # noqa: PLC0415
+
+    registry = store.read(directories or store.SPEC_DIRECTORIES)
+    found = registry.find(name)
+    looked_in = ", ".join(registry.directories)
+    if found is None:
+        for file in registry.files:
+            if file.spec is None:
+                talk.warning(f"engines ignore {file.path}; why: cdi-gen validate {file.path}")
+        raise CdiGenError(
+            f"no spec file in {looked_in} defines {name}",
+            hint="write one with: cdi-gen generate -o /etc/cdi/nvidia.json",
+        )
+    if found.file is None or found.file.spec is None:
+        files = ", ".join(file.path for file in found.conflicting)
+        raise CdiGenError(
+            f"engines can not resolve {name}: {files} all define it",
+            hint="remove all but one of these files",
+        )
+    for file in found.shadowed:
+        talk.note(f"{found.file.path} wins over {file.path}")
+    return found.file.spec, found.file.path

@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Runs hooks by hand, on a root file system that a person names: to see what they would do.
+
+As a runtime runs them: with the OCI state on standard input, and the environment of the spec alone.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Sequence
+
+from cdi_gen.cdi.model import Hook
+from cdi_gen.errors import CdiGenError
+from cdi_gen.generate.hooks import ENVIRONMENT, STAGE
+from cdi_gen.hook_install import launcher
+from cdi_gen.host import hook_program
+from cdi_gen.host.roots import Root
+
+
+def program() -> str:
+    """The installed hook program; where none is, the one that came with this package."""
+    found = hook_program.find(Root(), None)
+    return found.path if found else launcher()
+
+
+def worded(words: Sequence[str]) -> Hook:
+    """A hook of cdi-gen's program with a command line of its user's."""
+    path = program()
+    return Hook(hook_name=STAGE, path=path, args=(path, *words), env=ENVIRONMENT)
+
+
+def is_ours(path: str) -> bool:
+    """Whether a program, by whatever link it is called, is cdi-gen's own and can rehearse."""
+    return os.path.basename(os.path.realpath(path)) == hook_program.NAME
+
+
+def run(hook: Hook, rootfs: str, *, rehearse: bool) -> int:
+    """Run one hook on a root file system; return its exit status.
+
+    Args:
+        hook: program, arguments and environment.
+        rootfs: the directory that would be a container's ``/``.
+        rehearse: have it print what it would do, and do nothing. Where the spec is another
+            host's and its program is not here, the one that is here stands in.
+
+    Raises:
+        CdiGenError: the program can not be started.
+    """
+    root = os.path.abspath(rootfs)
+    state = {
+        "ociVersion": "1.0.2",
+        "id": "cdi-gen-hook-run",
+        "status": "creating",
+        "bundle": root,
+        "root": root,
+    }
+    path = program() if rehearse and not os.path.exists(hook.path) else hook.path
+    words = [path, *(["--dry-run"] if rehearse else []), *hook.args[1:]]
+    environment = dict(entry.partition("=")[::2] for entry in hook.env)
+    try:
+        ended = subprocess.run(
+            words, input=json.dumps(state).encode(), env=environment, check=False
+        )
+    except OSError as error:
+        raise CdiGenError(
+            f"{path}: {error.strerror}", hint="install it with: sudo cdi-gen hook install"
+        ) from error
+    return ended.returncode
