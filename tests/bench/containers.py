@@ -10,10 +10,21 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from tests.bench import peer, specs
-from tests.bench.contest import ENVIRONMENT, RACE, Bar, Lap, Line, Step, plan, read_laps, wall_bar
+from tests.bench.contest import (
+    ENVIRONMENT,
+    RACE,
+    Bar,
+    Lap,
+    Line,
+    Step,
+    cost_bar,
+    plan,
+    read_laps,
+    wall_bar,
+)
 from tests.bench.installed import CHECKOUT
 from tests.bench.root_file_system import layer, untimed
-from tests.bench.specs import DEVICE, HOST, OUR_HOOK_PATH, Document, Specs
+from tests.bench.specs import ALL, DEVICE, HOST, HOST_OF_8, OUR_HOOK_PATH, Document, Specs
 from tests.fakehost import hosts
 from tests.lab import images
 from tests.lab.engines import Inside, Lab
@@ -22,11 +33,25 @@ SUITE = "trixie"
 HOOKLESS = 0.4
 """How much a spec without a hook may add, measured by what the peer's spec adds."""
 
+ONE_GPU, EIGHT_GPUS = 0.5, 0.3
+"""How much our hook may add to the mounts, measured by what the peer's hooks add to theirs."""
+
+INSTEAD_OF_HOOKS = 0.15
+"""How much more a spec without a hook may take than the peer's mounts, measured by its hooks."""
+
 
 def start(runs: int) -> Iterator[Line]:
     """Containers that run /bin/true."""
-    host = hosts.cached(HOST)
+    yield from _starts(HOST, DEVICE, ONE_GPU, runs)
+    yield from _starts(HOST_OF_8, ALL, EIGHT_GPUS, runs, engines=False)
+
+
+def _starts(
+    name: str, device: str, limit: float, runs: int, *, engines: bool = True
+) -> Iterator[Line]:
+    host = hosts.cached(name)
     made = specs.of(host)
+    gpus = "1 GPU" if device == DEVICE else "8 GPUs"
     with tempfile.TemporaryDirectory() as folder:
         layer(Path(folder, "layer.tar"))
         binds: dict[str, str | os.PathLike[str]] = {
@@ -41,8 +66,10 @@ def start(runs: int) -> Iterator[Line]:
         with Lab(SUITE).enter(under=[host.root], dev_from=host.root, binds=binds) as inside:
             _install_hook(inside)
             for runtime in ("crun", "runc"):
-                laps = _race(inside, _bundles(inside, runtime, made), runs)
-                yield from _lines(f"{runtime} run", laps)
+                laps = _race(inside, _bundles(inside, runtime, made, device), runs)
+                yield from _lines(f"{runtime} run", laps, gpus, limit)
+            if not engines:
+                return
             inside.run(["podman", "load", "-q", "-i", "/bench/debian.tar"])
             for runtime in ("crun", "runc"):
                 laps = _race(inside, _podman(inside, runtime, made), runs)
@@ -50,22 +77,33 @@ def start(runs: int) -> Iterator[Line]:
                 clock = {
                     name: [lap._replace(cpu=0.0) for lap in each] for name, each in laps.items()
                 }
-                yield from _lines(f"podman run, {runtime}", clock)
+                yield from _lines(f"podman run, {runtime}", clock, gpus, limit)
 
 
-def _lines(what: str, laps: Mapping[str, Sequence[Lap]]) -> Iterator[Line]:
+def _lines(what: str, laps: Mapping[str, Sequence[Lap]], gpus: str, limit: float) -> Iterator[Line]:
     base, against = laps["none"], laps.get("peer", ())
     yield Line("start", f"{what}: no device", base)
     for name, case in (("hookless", "no hook"), ("hooked", "with the hook")):
         bars: tuple[Bar, ...] = ()
-        if name == "hookless" and against:
-            bars = (wall_bar("ratio of added time", laps[name], against, HOOKLESS, base),)
-        yield Line("start", f"{what}: 1 GPU, {case}", laps[name], against, base, bars)
+        if against:
+            hooks = (against, laps["peer-unhooked"])
+            if name == "hookless":
+                more = (laps[name], laps["peer-unhooked"])
+                bars = (
+                    wall_bar("ratio of added time", laps[name], against, HOOKLESS, base),
+                    cost_bar("over mounts, by the peer's hooks", more, hooks, INSTEAD_OF_HOOKS),
+                )
+            else:
+                own = (laps[name], laps["unhooked"])
+                bars = (cost_bar("the hook, by the peer's hooks", own, hooks, limit),)
+        yield Line("start", f"{what}: {gpus}, {case}", laps[name], against, base, bars)
 
 
 def _contestants(made: Specs) -> dict[str, Document]:
-    ours = {"hookless": made.hookless, "hooked": made.hooked}
-    return ours | ({"peer": made.peer} if made.peer else {})
+    found = {"hookless": made.hookless, "hooked": made.hooked, "unhooked": made.unhooked}
+    if made.peer and made.peer_unhooked:
+        found |= {"peer": made.peer, "peer-unhooked": made.peer_unhooked}
+    return found
 
 
 def _install_hook(inside: Inside) -> None:
@@ -80,7 +118,7 @@ def _race(inside: Inside, runners: Mapping[str, Sequence[Step]], runs: int) -> d
     return read_laps(inside.run(command, stdin=plan(runners, runs), timeout=600).stdout)
 
 
-def _bundles(inside: Inside, runtime: str, made: Specs) -> dict[str, list[Step]]:
+def _bundles(inside: Inside, runtime: str, made: Specs, device: str) -> dict[str, list[Step]]:
     """A bundle for each spec, run by the runtime alone."""
     shown = inside.run(
         ["sh", "-ec", f"cd /tmp; rm -f config.json; {runtime} spec; cat config.json"]
@@ -89,7 +127,7 @@ def _bundles(inside: Inside, runtime: str, made: Specs) -> dict[str, list[Step]]
     config["process"] |= {"terminal": False, "args": ["/bin/true"]}
     config["root"]["readonly"] = False
     configs = {"none": config} | {
-        name: specs.apply(config, spec, DEVICE) for name, spec in _contestants(made).items()
+        name: specs.apply(config, spec, device) for name, spec in _contestants(made).items()
     }
     runners = {}
     for name, each in configs.items():
@@ -99,7 +137,13 @@ def _bundles(inside: Inside, runtime: str, made: Specs) -> dict[str, list[Step]]
         runners[name] = [
             untimed(f"rm -rf {root}; mkdir {root}; tar -xf /bench/layer.tar -C {root}"),
             {
-                "argv": [f"/usr/bin/{runtime}", "run", "-b", bundle, f"bench-{name}"],
+                "argv": [
+                    f"/usr/bin/{runtime}",
+                    "run",
+                    "-b",
+                    bundle,
+                    f"bench-{name}",
+                ],
                 "env": {**ENVIRONMENT, "XDG_RUNTIME_DIR": "/run"},
             },
         ]

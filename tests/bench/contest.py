@@ -111,6 +111,26 @@ def wall_bar(what: str, one: Laps, other: Laps, limit: float, base: Laps = ()) -
     return Bar(what, of(everything), limit, *interval(len(one), of))
 
 
+def cost_bar(what: str, one: tuple[Laps, Laps], other: tuple[Laps, Laps], limit: float) -> Bar:
+    """A bar for what one adds to its own base, by what the other adds to its own.
+
+    Args:
+        what: what it is called.
+        one: laps with and without what is measured.
+        other: the same of the peer.
+        limit: the bar.
+    """
+
+    def of(rounds: Sequence[int]) -> float:
+        ours, theirs = (
+            median(full[i].wall - bare[i].wall for i in rounds) for full, bare in (one, other)
+        )
+        return ours / theirs if theirs else 0.0
+
+    everything = range(len(one[0]))
+    return Bar(what, of(everything), limit, *interval(len(everything), of))
+
+
 def ratio(one: Laps, other: Laps, which: int = 0) -> float:
     """The median of the ratios of the rounds."""
     return median(a[which] / b[which] for a, b in zip(one, other, strict=True))

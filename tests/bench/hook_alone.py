@@ -12,20 +12,32 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tests.bench import peer, specs
-from tests.bench.contest import Line, Step, race
+from tests.bench.contest import ENVIRONMENT, Line, Step, race, wall_bar
 from tests.bench.installed import CHECKOUT
 from tests.bench.root_file_system import layer, untimed
-from tests.bench.specs import DEVICE, HOST, Document
+from tests.bench.specs import ALL, DEVICE, HOST, HOST_OF_8, Document
 from tests.fakehost import hosts
 from tests.fakehost.driver_packages import cache_directory
 
 LDCACHE = "update-ldcache"
+PYTHON = "/usr/bin/python3"
+
+ONE_GPU, EIGHT_GPUS = 0.5, 0.3
+"""How long all steps may take, by nvidia-cdi-hook's processes for as many GPUs."""
+
+OWN_TIME = 16 / 6
+"""16 ms without the cache, where an interpreter that does nothing takes 6."""
 LINK = "/usr/lib/x86_64-linux-gnu/libcuda.so.1"
 
 
 def hook(runs: int) -> Iterator[Line]:
     """The hook programs, on the root file system of a Debian image with the driver in it."""
-    host = hosts.cached(HOST)
+    for host, device, limit in ((HOST, DEVICE, ONE_GPU), (HOST_OF_8, ALL, EIGHT_GPUS)):
+        yield from _hooks(hosts.cached(host), device, limit, runs)
+
+
+def _hooks(host: hosts.FakeHost, device: str, limit: float, runs: int) -> Iterator[Line]:
+    gpus = "1 GPU" if device == DEVICE else "8 GPUs"
     made = specs.of(host)
     (cache_directory() / "bench").mkdir(parents=True, exist_ok=True)
     # In the cache, where the driver's files can be had as hard links.
@@ -33,23 +45,34 @@ def hook(runs: int) -> Iterator[Line]:
         bundle = _Bundle(Path(folder), host, made.hooked)
         ours = str(_compiled_hook(Path(folder, "hook")))
         runners = {
-            "ours": bundle.hooks(made.hooked, ours),
-            "ours, links": bundle.hooks(made.links_only, ours, without=LDCACHE),
+            "bare": [{"argv": [PYTHON, "-I", "-S", "-c", "pass"], "env": ENVIRONMENT}],
+            "ours": bundle.hooks(made.hooked, device, ours),
+            "ours, links": bundle.hooks(made.links_only, device, ours, without=LDCACHE),
+            "ours, ldconfig": bundle.hooks(made.ldconfig, device, ours),
         }
         theirs = peer.hook_program()
         if made.peer and theirs:
-            runners["peer"] = bundle.hooks(made.peer, theirs)
-            runners["peer, links"] = bundle.hooks(made.peer, theirs, without=LDCACHE)
+            runners["peer"] = bundle.hooks(made.peer, device, theirs)
+            runners["peer, links"] = bundle.hooks(made.peer, device, theirs, without=LDCACHE)
         laps = race(runners, runs, within=["unshare", "--mount"])
-    for case, suffix in (("hook: all steps", ""), ("hook: without the ldcache step", ", links")):
+    yield Line("hook", f"python3 -I -S -c pass ({gpus})", laps["bare"])
+    for case, suffix in (("all steps", ""), ("without the ldcache step", ", links")):
         timed = [step for step in runners.get(f"peer{suffix}", ()) if not step.get("untimed")]
+        ours_laps, peer_laps = laps[f"ours{suffix}"], laps.get(f"peer{suffix}", ())
+        bars = [wall_bar("wall ratio", ours_laps, peer_laps, limit)] if peer_laps else []
+        if suffix:
+            bars = [
+                wall_bar("wall, by that of a bare interpreter", ours_laps, laps["bare"], OWN_TIME)
+            ]
         yield Line(
             "hook",
-            case,
-            laps[f"ours{suffix}"],
-            laps.get(f"peer{suffix}", ()),
+            f"hook, {gpus}: {case}",
+            ours_laps,
+            peer_laps,
+            bars=tuple(bars),
             note=f"one process against {len(timed)}" if timed else "",
         )
+    yield Line("hook", f"hook, {gpus}: all steps, the host's ldconfig", laps["ours, ldconfig"])
 
 
 class _Bundle:
@@ -68,7 +91,9 @@ class _Bundle:
             target.parent.mkdir(parents=True, exist_ok=True)
             os.link(source, target)
 
-    def hooks(self, spec: Document, program: str, *, without: str | None = None) -> list[Step]:
+    def hooks(
+        self, spec: Document, device: str, program: str, *, without: str | None = None
+    ) -> list[Step]:
         """All hooks of a spec: in the root file system, the state on standard input."""
         root = self._root
         state = {"ociVersion": "1.0.2", "id": "bench", "status": "creating", "pid": 0}
@@ -89,7 +114,7 @@ class _Bundle:
                     "stdin": stdin,
                     "cwd": str(root),
                 }
-                for each in specs.hooks(spec, DEVICE)
+                for each in specs.hooks(spec, device)
                 if without not in each["args"]
             ),
             untimed(done),
@@ -99,7 +124,5 @@ class _Bundle:
 def _compiled_hook(place: Path) -> Path:
     """Our hook as it is installed: byte-compiled, since it never writes itself."""
     shutil.copytree(CHECKOUT / "hooks", place, ignore=shutil.ignore_patterns("__pycache__", ".*"))
-    subprocess.run(
-        ["/usr/bin/python3", "-I", "-S", "-m", "compileall", "-q", str(place)], check=True
-    )
+    subprocess.run([PYTHON, "-I", "-S", "-m", "compileall", "-q", str(place)], check=True)
     return place / "cdi-gen-hook"

@@ -17,6 +17,9 @@ from tests.bench import peer
 from tests.fakehost.hosts import FakeHost
 
 HOST, DEVICE = "550-1gpu", "0"
+HOST_OF_8, ALL = "550-8gpu", "all"
+"""Where nvidia-ctk starts a process for each GPU too."""
+
 OUR_HOOK_PATH = "/usr/libexec/cdi-gen/cdi-gen-hook"
 
 Document = dict[str, Any]
@@ -29,7 +32,12 @@ class Specs(NamedTuple):
     hooked: Document
     links_only: Document
     """With the hook, but without its step for the loader's cache."""
+    ldconfig: Document
+    """With the hook, and the host's ldconfig in place of the hook's own writer."""
+    unhooked: Document
+    """What a hook makes useful: the spec with the hook, less the hook."""
     peer: Document | None
+    peer_unhooked: Document | None
 
 
 def of(host: FakeHost) -> Specs:
@@ -42,12 +50,25 @@ def of(host: FakeHost) -> Specs:
         return document
 
     theirs = peer.program()
+    hooked = ours(DEFAULTS)
+    peers = peer.spec(theirs, host) if theirs and peer.hook_program() else None
     return Specs(
         hookless=ours(Options(hooks=False)),
-        hooked=ours(DEFAULTS),
+        hooked=hooked,
         links_only=ours(Options(disabled_hooks=("update-ldcache",))),
-        peer=peer.spec(theirs, host) if theirs and peer.hook_program() else None,
+        ldconfig=ours(Options(ldconfig_path="/sbin/ldconfig")),
+        unhooked=without_hooks(hooked),
+        peer=peers,
+        peer_unhooked=without_hooks(peers) if peers else None,
     )
+
+
+def without_hooks(spec: Document) -> Document:
+    """A spec less its hooks: nodes and mounts alone."""
+    spec = json.loads(json.dumps(spec))
+    for each in (spec, *spec["devices"]):
+        each.get("containerEdits", {}).pop("hooks", None)
+    return spec
 
 
 def edits(spec: Document, device: str) -> list[Document]:

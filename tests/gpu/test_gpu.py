@@ -3,16 +3,21 @@
 
 Needs root, an NVIDIA GPU, Podman, a C compiler and a glibc image. From the environment:
 ``CDI_GEN_TEST_IMAGE`` (an image that is there already), ``CDI_GEN_TEST_PODMAN`` (how to call
-Podman, options before its command included) and ``CDI_GEN_TEST_RUN`` (options of ``podman run``).
+Podman, options before its command included), ``CDI_GEN_TEST_RUN`` (options of ``podman run``),
+``CDI_GEN_TEST_SQUARE`` and ``CDI_GEN_TEST_EGL_DEVICES`` (the two C programs, built elsewhere) and
+``CDI_GEN_TEST_EGL`` (options that bring libEGL.so.1 into the image).
 """
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import shlex
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -55,11 +60,16 @@ def container(*command: str, options: tuple[str, ...] = ()) -> str:
 
 @pytest.fixture(scope="module")
 def square(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    ready = os.environ.get("CDI_GEN_TEST_SQUARE")  # built elsewhere, against an older glibc
+    return built("square", tmp_path_factory)
+
+
+def built(name: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A C program; one that was built elsewhere, against an older glibc, where there is one."""
+    ready = os.environ.get(f"CDI_GEN_TEST_{name.upper()}")
     if ready:
         return Path(ready)
-    program = tmp_path_factory.mktemp("cuda") / "square"
-    subprocess.run(["cc", "-O1", "-o", program, HERE / "square.c", "-ldl"], check=True)
+    program = tmp_path_factory.mktemp("built") / name
+    subprocess.run(["cc", "-O1", "-o", program, HERE / f"{name}.c", "-ldl"], check=True)
     return program
 
 
@@ -101,3 +111,112 @@ def test_the_inventory_gives_the_same_spec(tmp_path: Path) -> None:
     inventory = tmp_path / "inventory.json"
     cdi_gen("inventory", "-o", str(inventory))
     assert cdi_gen("generate", "--inventory", str(inventory)) == cdi_gen("generate")
+
+
+def minors() -> list[int]:
+    """The minors of the host's GPUs, by index."""
+    gpus = json.loads(cdi_gen("inventory"))["gpus"]
+    return [gpu["minor"] for gpu in sorted(gpus, key=lambda gpu: gpu["index"])]
+
+
+PARAMS = "/proc/driver/nvidia/params"
+
+
+def test_the_driver_is_told_to_make_no_nodes(spec: str) -> None:
+    """A33. The image's root can neither change that nor take it away."""
+    host = Path(PARAMS).read_text()
+    if "ModifyDeviceFiles: 1\n" not in host:
+        pytest.skip("this host's driver makes no nodes anyway")
+    options = ("--device", f"{KIND}=0", "--cap-drop", "sys_admin")
+    said = container("cat", PARAMS, options=options)
+    expected = host.replace("ModifyDeviceFiles: 1\n", "ModifyDeviceFiles: 0\n")
+    assert said == (expected if spec == "auto" else host)
+    if spec == "auto":
+        tries = f"echo x > {PARAMS}; umount {PARAMS}; mount -o remount,rw {PARAMS}; cat {PARAMS}"
+        assert container("sh", "-c", f"({tries}) 2>/dev/null", options=options) == said
+    assert Path(PARAMS).read_text() == host
+    assert "nvct-params" not in Path("/proc/self/mountinfo").read_text()
+
+
+def test_the_profile_names_the_containers_gpus(spec: str) -> None:
+    if spec == "none":
+        pytest.skip("a spec without a hook writes none")
+    for index, minor in enumerate(minors()):
+        path = "/etc/nvidia/nvidia-application-profiles-rc.d/10-container.conf"
+        said = container("cat", path, options=("--device", f"{KIND}={index}"))
+        # The driver's own dialect of JSON: a number may be hexadecimal.
+        assert f'"settings":["EGLVisibleDGPUDevices",0x{1 << minor:x}]' in said
+
+
+def test_egl_finds_the_containers_gpu_and_no_other(
+    spec: str, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    egl = shlex.split(os.environ.get("CDI_GEN_TEST_EGL", ""))
+    program = built("egl_devices", tmp_path_factory)
+    options = (*egl, "-v", f"{program}:/egl_devices:ro", "--device")
+    if "libEGL.so.1" in container(
+        "sh", "-c", "/egl_devices 2>&1 || :", options=(*options, f"{KIND}=0")
+    ):
+        pytest.skip("the image has no libEGL.so.1")
+    said = container("/egl_devices", options=(*options, f"{KIND}=0"))
+    if spec == "auto":
+        assert said.splitlines()[0] == "1 EGL devices"
+        assert ": EGL 1." in said.splitlines()[1]
+
+
+NOTE = re.compile(
+    rb'{"format":1,"CUDA version":"[0-9.]+","driver":\[([0-9,]+)\],"device":\[([0-9,]+)\]}'
+)
+"""In every libcuda since R575, the host's own included."""
+
+
+class TestForwardCompatibility:
+    """The host's own libcuda as the compat library of an image, with what NVIDIA says of it."""
+
+    @pytest.fixture
+    def used(self, spec: str, square: Path, tmp_path: Path) -> Callable[..., str]:
+        """Run a CUDA program with such a library in the image; return the libcuda it loaded."""
+        (libcuda,) = [
+            each["path"]
+            for each in json.loads(cdi_gen("inventory"))["libraries"]
+            if each["soname"] == "libcuda.so.1" and each["bits"] == 64
+        ]
+        content = Path(libcuda).read_bytes()
+        found = NOTE.search(content)
+        if found is None:
+            pytest.skip("the host's libcuda has no note: it is older than R575")
+        major = Path(libcuda).name.split(".")[2]
+
+        def run(*, driver: str | None = None, brand: str | None = None) -> str:
+            """Replace the host's driver or the GPU's brand in the note by another."""
+            note = found[0].decode()
+            if driver:
+                assert major in found[1].decode().split(",")
+                note = note.replace(major, driver)
+            if brand:
+                assert "14" in found[2].decode().split(",")
+                note = note.replace("14]", f"{brand}]")
+            compat = tmp_path / "compat"
+            compat.mkdir()
+            name = f"libcuda.so.{major}.999.1"
+            (compat / name).write_bytes(content.replace(found[0], note.encode()))
+            (compat / "libcuda.so.1").symlink_to(name)
+            options = ("--device", f"{KIND}=0", "-v", f"{square}:/square:ro")
+            options += ("-v", f"{compat}:/usr/local/cuda/compat:ro")
+            said = container("sh", "-c", "LD_DEBUG=libs /square 2>&1", options=options)
+            assert "kernel ran, 31 * 31 = 961" in said
+            loaded = re.search(r"calling init: (\S+libcuda\.so\S*)", said)
+            assert loaded
+            return loaded[1]
+
+        return run
+
+    def test_a_newer_one_for_this_driver_and_gpu(self, used: Callable[..., str], spec: str) -> None:
+        assert used().startswith("/usr/local/cuda/compat/") is (spec == "auto")
+
+    def test_one_for_other_drivers(self, used: Callable[..., str]) -> None:
+        assert "compat" not in used(driver="999")
+
+    def test_one_for_other_brands(self, used: Callable[..., str]) -> None:
+        """A peer that reads the drivers alone would use it; on a GeForce that is error 804."""
+        assert "compat" not in used(brand="15")
