@@ -175,13 +175,23 @@ def driver_root(name: str) -> Path:
     root = base / driver_set.key
     if root.is_dir():
         return root
+    if name in _unavailable:
+        raise _unavailable[name]
     with locked(base / name):
         if not root.is_dir():
             building = base / f"{name}.building"
             shutil.rmtree(building, ignore_errors=True)
-            _build(driver_set, building)
+            try:
+                _build(driver_set, building)
+            except DriverRootUnavailableError as error:
+                _unavailable[name] = error
+                raise
             building.rename(root)
     return root
+
+
+_unavailable: dict[str, DriverRootUnavailableError] = {}
+"""Why, of those that could not be built: a mirror in mid-update fails a minute each time."""
 
 
 def driver_version(root: Path) -> str:

@@ -244,8 +244,41 @@ class TestWhatIsMade:
                 os.close(result)  # type: ignore[arg-type]
         assert [name for name in os.listdir(root / "etc") if name.startswith(".")] == []
 
+    def test_below_a_link_to_a_folder(self, files: RootFs, root: Path) -> None:
+        """As /lib of most images is."""
+        (root / "usr/lib").mkdir(parents=True)
+        (root / "lib").symlink_to("usr/lib")
+        assert files.put("/lib/new/deep/file", b"x")
+        assert (root / "usr/lib/new/deep/file").read_bytes() == b"x"
+        assert (root / "lib").is_symlink()
+
+    @pytest.mark.parametrize("kind", ["pipe", "link"])
+    def test_what_is_no_file_is_replaced_whatever_its_size(
+        self, files: RootFs, root: Path, kind: str
+    ) -> None:
+        if kind == "pipe":
+            os.mkfifo(root / "etc/odd")
+        else:
+            (root / "etc/odd").symlink_to("four")
+        content = b"four" if kind == "link" else b""
+        assert files.put("/etc/odd", content) is True
+        assert (root / "etc/odd").lstat().st_size == len(content)
+        assert stat.S_ISREG((root / "etc/odd").lstat().st_mode)
+
+    def test_what_has_just_gone_is_not_removed(
+        self, files: RootFs, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(files, "has", lambda _: True)
+        assert files.remove("/etc/no") is False
+
 
 class TestReading:
+    @pytest.mark.parametrize("act", ["put", "read"])
+    def test_what_is_no_name_or_no_file_is_invalid(self, files: RootFs, act: str) -> None:
+        with pytest.raises(OSError) as caught:
+            files.put("/etc/", b"") if act == "put" else files.read("/etc", 9)
+        assert caught.value.errno == errno.EINVAL
+
     def test_what_is_there(self, files: RootFs, root: Path) -> None:
         """A link to nowhere is; what it leads to is not."""
         (root / "etc/dangling").symlink_to("/no/where")
@@ -306,9 +339,16 @@ class TestReading:
     def test_a_file_that_grows_meanwhile(
         self, files: RootFs, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(os, "read", lambda _, size: b"x" * min(size, 2))
+        sizes: list[int] = []
+
+        def growing(_descriptor: int, size: int) -> bytes:
+            sizes.append(size)
+            return b"x" * min(size, 2)
+
+        monkeypatch.setattr(os, "read", growing)
         with pytest.raises(OSError, match="larger than 3 bytes"):
             files.read("/etc/file", 3)
+        assert sizes == [4, 2], "one byte more than the limit, and no more"
 
     def test_another_file_than_was_looked_at(
         self, files: RootFs, root: Path, monkeypatch: pytest.MonkeyPatch
