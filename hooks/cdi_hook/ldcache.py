@@ -12,12 +12,9 @@ from cdi_hook.syscalls import MACHINE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from cdi_hook.arguments import Options
+    from cdi_hook.ldconfig import Maker
     from cdi_hook.rootfs import RootFs
-
-    Maker = Callable[[RootFs, list[str], float], bytes]
 
 CACHE = "/etc/ld.so.cache"
 DROP_IN = f"{ldsoconf.CONF_DIR}/00-cdi-gen.conf"

@@ -13,8 +13,12 @@ from cdi_hook.faults import HookError, SkippedError, shown
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from cdi_hook.ldcache import Maker
+    from collections.abc import Callable
+
     from cdi_hook.rootfs import RootFs
+
+    Maker = Callable[[RootFs, list[str], float], bytes]
+    """Makes the cache of folders in a container's root, until a deadline."""
 
 MAX_SIZE = 16 << 20
 

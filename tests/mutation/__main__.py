@@ -25,7 +25,7 @@ SUITES = (
     ("tests/hook/test_resolve.py", "tests/hook/test_rootfs.py", "tests/hook/test_rootfs_mounts.py"),
     ("tests/property/test_hook.py", "-k", "TestRoot"),
     ("tests/hook/test_symlinks.py",),
-    ("tests/hook/test_hostile_image.py", "tests/hook/test_ldcache.py"),
+    ("tests/attack/test_links.py", "tests/attack/test_files.py", "tests/hook/test_ldcache.py"),
     ("tests/attack/test_races.py", "-k", "not naive and not trusts"),
     ("tests/attack/test_faults.py",),
 )
