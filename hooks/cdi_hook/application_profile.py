@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Step update-application-profile: EGL and Vulkan see the container's GPUs, and no others.
 
-They ask the driver for all GPUs of the host and fail on those whose nodes are not there. A profile
-of the driver names the visible ones, by the minors of their nodes.
+Those of some drivers look for all GPUs of the host, and fail on those whose nodes are not there. A
+profile of the driver names the visible ones, by the minors of their nodes.
 """
 
 from __future__ import annotations
