@@ -68,10 +68,13 @@ def found(request: pytest.FixtureRequest, still: Path) -> Iterator[object]:
     """Resolve; gives the path from the root, or the name of the error."""
     root = os.open(still, os.O_PATH | os.O_DIRECTORY)
 
-    def find(path: str, stay: bool = False) -> str:
+    def find(path: str, stay: bool = False, patience: int = 9) -> str:
         try:
             descriptor = request.param(root, path, stay)
         except OSError as error:
+            # Linux 6.18 finds 35 links too many now and then, while mounts change elsewhere.
+            if error.errno == errno.ELOOP and patience:
+                return find(path, stay, patience - 1)
             return errno.errorcode[error.errno or 0]
         try:
             return "/" + os.readlink(f"/proc/self/fd/{descriptor}")[len(str(still)) :].strip("/")
@@ -142,7 +145,6 @@ def test_where_a_path_leads(found, path: str, leads_to: str, stay: bool) -> None
 
 
 def test_the_walker_has_an_end(tree: Path) -> None:
-    """Also for a path that comes back to where it was, all in 4096 bytes."""
     root = os.open(tree, os.O_PATH | os.O_DIRECTORY)
     os.close(resolve.by_walking(root, "a/../" * 127 + "a/b", False))
     with pytest.raises(OSError, match="File name too long"):

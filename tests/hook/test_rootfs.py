@@ -11,11 +11,11 @@ import os
 import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from cdi_hook import process, resolve, rootfs
-from cdi_hook.faults import HookError
 from cdi_hook.rootfs import RootFs
 
 RESOLVERS = [resolve.by_kernel, resolve.by_walking]
@@ -38,6 +38,10 @@ def files(request: pytest.FixtureRequest, root: Path) -> Iterator[RootFs]:
     yield files
     assert os.listdir("/proc/self/fd") == before, "a descriptor was left open"
     os.close(files.descriptor)
+
+
+def failing(*_: object, **__: object) -> Any:
+    raise OSError(errno.EIO, os.strerror(errno.EIO))
 
 
 def everything(files: RootFs) -> None:
@@ -271,6 +275,13 @@ class TestWhatIsMade:
         monkeypatch.setattr(files, "has", lambda _: True)
         assert files.remove("/etc/no") is False
 
+    def test_what_cannot_be_looked_at_is_not_replaced(
+        self, files: RootFs, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(os, "readlink", failing)
+        with pytest.raises(OSError, match="Input/output error"):
+            files.link("/etc/file", "x")
+
 
 class TestReading:
     @pytest.mark.parametrize("act", ["put", "read"])
@@ -288,10 +299,6 @@ class TestReading:
             assert not files.has(path), path
         assert files.remove("/etc/file/x") is False
         assert files.remove("/etc/dangling") is True
-
-        def failing(*_: object) -> int:
-            raise OSError(errno.EIO, os.strerror(errno.EIO))
-
         files._resolve = failing
         with pytest.raises(OSError, match="Input/output error"):
             files.has("/etc/file")
@@ -387,7 +394,3 @@ class TestReading:
             assert files.status("/x") is None
             assert not files.is_directory("/x")
         os.close(descriptor)
-
-    def test_a_root_that_is_no_directory(self, root: Path) -> None:
-        with pytest.raises(HookError, match="not a directory"):
-            RootFs(os.open(root / "etc/file", os.O_PATH))

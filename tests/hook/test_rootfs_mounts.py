@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import pytest
 
 from cdi_hook import mounts, resolve, syscalls
+from cdi_hook.faults import HookError
 from cdi_hook.rootfs import RootFs
 
 
@@ -20,6 +21,28 @@ def root(tmp_path: Path) -> Path:
     (root / "etc").mkdir(parents=True)
     (root / "etc/file").write_text("old")
     return root
+
+
+def test_a_root_that_is_no_directory(root: Path) -> None:
+    with pytest.raises(HookError, match="not a directory"):
+        RootFs(os.open(root / "etc/file", os.O_PATH))
+
+
+def test_whatever_is_written_stays_in_the_mount(root: Path) -> None:
+    """Also what is found while folders are made."""
+    asked: list[bool] = []
+
+    def resolver(directory: int, path: str, stay: bool) -> int:
+        asked.append(stay)
+        return resolve.by_kernel(directory, path, stay)
+
+    files = RootFs(os.open(root, os.O_PATH), resolver)
+    files.put("/etc/file", b"new")
+    files.put("/made/for/file", b"new")
+    files.link("/made/too/link", "text")
+    assert len(asked) >= 7
+    assert all(asked)
+    os.close(files.descriptor)
 
 
 class TestAReadOnlyRoot:
