@@ -175,8 +175,8 @@ def driver_root(name: str) -> Path:
     root = base / driver_set.key
     if root.is_dir():
         return root
-    if name in _unavailable:
-        raise _unavailable[name]
+    if root in _unavailable:
+        raise _unavailable[root]
     with locked(base / name):
         if not root.is_dir():
             building = base / f"{name}.building"
@@ -184,13 +184,13 @@ def driver_root(name: str) -> Path:
             try:
                 _build(driver_set, building)
             except DriverRootUnavailableError as error:
-                _unavailable[name] = error
+                _unavailable[root] = error
                 raise
             building.rename(root)
     return root
 
 
-_unavailable: dict[str, DriverRootUnavailableError] = {}
+_unavailable: dict[Path, DriverRootUnavailableError] = {}
 """Why, of those that could not be built: a mirror in mid-update fails a minute each time."""
 
 
