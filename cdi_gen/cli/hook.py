@@ -8,7 +8,7 @@ import click
 from cdi_gen.cdi.model import Hook
 from cdi_gen.cli import talk
 from cdi_gen.cli.installed import installed
-from cdi_gen.cli.where import DIRECTORY, PROGRAM, TEXT
+from cdi_gen.cli.where import DIRECTORY, PROGRAM, SPEC_DIRECTORIES, TEXT
 from cdi_gen.errors import CdiGenError, UsageError
 
 ALL_GPUS = "nvidia.com/gpu=all"
@@ -67,14 +67,7 @@ def install(*, prefix: str, root: str, python: str, as_peer: bool) -> None:
     type=TEXT,
     help=f"Whose hooks to run, by its qualified name.  [default: {ALL_GPUS}]",
 )
-@click.option(
-    "--spec-dir",
-    "spec_directories",
-    multiple=True,
-    type=DIRECTORY,
-    help="Look in the spec files there; may be given several times.  "
-    "[default: /etc/cdi, /var/run/cdi]",
-)
+@SPEC_DIRECTORIES
 @click.option("-n", "--dry-run", is_flag=True, help="Print what would be done, in order.")
 def run(
     *,

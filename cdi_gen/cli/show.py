@@ -10,7 +10,7 @@ import click
 from cdi_gen.cdi.model import ContainerEdits, Device, Spec
 from cdi_gen.cli.installed import installed
 from cdi_gen.cli.output import print_data
-from cdi_gen.cli.where import DIRECTORY, INVENTORY, inventory_from, looking
+from cdi_gen.cli.where import INVENTORY, SPEC_DIRECTORIES, inventory_from, looking
 from cdi_gen.errors import UsageError
 from cdi_gen.generate import generate
 
@@ -27,14 +27,7 @@ from cdi_gen.generate import generate
     help="Form of what is printed on standard output.",
 )
 @INVENTORY
-@click.option(
-    "--spec-dir",
-    "spec_directories",
-    multiple=True,
-    type=DIRECTORY,
-    help="Look in the spec files there; may be given several times.  "
-    "[default: /etc/cdi, /var/run/cdi]",
-)
+@SPEC_DIRECTORIES
 @looking
 def command(
     *,

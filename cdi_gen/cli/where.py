@@ -107,6 +107,15 @@ INVENTORY = click.option(
     help="Use this inventory (-: standard input) and do not look.  [default: look at this host]",
 )
 
+SPEC_DIRECTORIES = click.option(
+    "--spec-dir",
+    "spec_directories",
+    multiple=True,
+    type=DIRECTORY,
+    help="Look in the spec files there; may be given several times.  "
+    "[default: /etc/cdi, /var/run/cdi]",
+)
+
 
 def looking(command: F) -> F:
     """Add the options that say where to look."""

@@ -33,14 +33,9 @@ class Rehearsal(RootFs):
     """A container's root that is only read, and what would have become of it so far."""
 
     def __init__(
-        self,
-        descriptor: int,
-        resolver: Resolver | None = None,
-        *,
-        tell: Tell | None = None,
-        at: str = "",
+        self, descriptor: int, resolver: Resolver | None = None, *, tell: Tell | None = None
     ) -> None:
-        super().__init__(descriptor, resolver, tell=tell, at=at)
+        super().__init__(descriptor, resolver, tell=tell)
         self._changes: dict[Place, Change] = {}
 
     def rehearses(self, change: str) -> bool:
@@ -119,7 +114,7 @@ class Rehearsal(RootFs):
 
     def put(self, path: str, content: bytes) -> bool:
         """Tell of a file that would be written."""
-        return self._change(path, content, f"write {path}")
+        return self._change(path, content, f"write {self._at}{path}")
 
     def link(self, path: str, text: str) -> bool:
         """Tell of a link that would be made."""
@@ -127,7 +122,7 @@ class Rehearsal(RootFs):
 
     def remove(self, path: str) -> bool:
         """Tell of a file that would be taken away."""
-        return self.has(path) and self._change(path, None, f"remove {path}")
+        return self.has(path) and self._change(path, None, f"remove {self._at}{path}")
 
     def _change(self, path: str, change: Change, told: str) -> bool:
         try:

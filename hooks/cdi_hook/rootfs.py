@@ -38,12 +38,7 @@ class RootFs:
     """
 
     def __init__(
-        self,
-        descriptor: int,
-        resolver: Resolver | None = None,
-        *,
-        tell: Tell | None = None,
-        at: str = "",
+        self, descriptor: int, resolver: Resolver | None = None, *, tell: Tell | None = None
     ) -> None:
         here = os.fstat(descriptor)
         # By identity: `//`, `/..`, a link to `/` and a bind mount of `/` are all the host.
@@ -53,7 +48,7 @@ class RootFs:
             raise HookError("the container's root is not a directory")
         self.descriptor = descriptor
         self._tell = tell
-        self._at = at
+        self._at = ""
         self._resolve = resolver or resolve.choose(descriptor)
         self._writable = mounts.writable(descriptor)
         self._owner: tuple[int, int] | None = None
@@ -72,7 +67,9 @@ class RootFs:
         devices = mounts.devices(self.descriptor)
         if devices is None:
             return self, path
-        return type(self)(devices, self._resolve, tell=self._tell, at="/dev"), f"/{below}"
+        found = type(self)(devices, self._resolve, tell=self._tell)
+        found._at = "/dev"  # noqa: SLF001  (one of our own kind)
+        return found, f"/{below}"
 
     def rehearses(self, change: str) -> bool:
         """Tell of a change to whoever listens; True if it is to be told only and not made."""
@@ -184,7 +181,7 @@ class RootFs:
             raise _about(path, error) from None
         finally:
             os.close(parent)
-        self.rehearses(f"write {path}")
+        self.rehearses(f"write {self._at}{path}")
         return True
 
     def link(self, path: str, text: str) -> bool:
@@ -243,7 +240,7 @@ class RootFs:
             raise _about(path, error) from None
         finally:
             os.close(parent)
-        self.rehearses(f"remove {path}")
+        self.rehearses(f"remove {self._at}{path}")
         return True
 
     def _place(self, path: str) -> tuple[int, str]:

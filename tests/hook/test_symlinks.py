@@ -218,3 +218,37 @@ def test_a_read_only_container_gets_the_same(both: Container) -> None:
     assert (both.root / "etc/ld.so.cache").exists()
     both.assert_host_untouched()
     assert list((both.root / "usr").rglob("x")) == []
+
+
+BY_PATH = "/dev/dri/by-path/pci-0000:3b:00.0-card"
+
+
+@pytest.mark.parametrize(
+    ("before", "made"),
+    [
+        ("mount -t tmpfs none $R/dev", True),
+        ("mkdir $R/../v; mount -t tmpfs none $R/../v; mount --bind $R/../v $R/dev", False),
+        ("mount --bind $R/../../canary/dir $R/dev", False),
+    ],
+    ids=["engine's", "a volume", "a folder of the host"],
+)
+def test_a_link_in_dev(both: Container, before: str, made: bool) -> None:
+    """nvidia-ctk's specs ask for them: /dev is a mount of its own, which the engine made."""
+    words = ("create-symlinks", "--link", f"../card1::{BY_PATH}")
+    after = f'readlink "$R{BY_PATH}" >&2 || :\nexit "$status"'
+    both.with_mounts(f"R={both.root}\n{before}", after)
+    ended = both.hook(*words)
+    assert ended.status == 0
+    if made:
+        assert ended.said == "../card1\n"
+    else:
+        assert ended.said == (
+            f"cdi-gen-hook: create-symlinks: '{BY_PATH}': left alone: it is in a mount of its own\n"
+        )
+    both.assert_host_untouched()
+
+
+def test_a_rehearsal_names_a_link_in_dev_as_the_container_will(container: Container) -> None:
+    container.with_mounts(f"mount -t tmpfs none {container.root}/dev")
+    ended = container.hook("--dry-run", "create-symlinks", "--link", f"../card1::{BY_PATH}")
+    assert (ended.status, ended.stdout) == (0, f"link {BY_PATH} to ../card1\n")
