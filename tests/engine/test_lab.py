@@ -331,6 +331,23 @@ def test_commands(lab: Lab) -> None:
         assert inside.run(["echo", "still here"]).stdout == "still here\n"
 
 
+def groups_without_a_lab() -> list[Path]:
+    groups = Path("/sys/fs/cgroup").rglob("cdi-gen-lab-*")
+    return [g for g in groups if not Path("/proc", g.name.rpartition("-")[2]).exists()]
+
+
+def test_what_a_killed_lab_left_goes_with_the_next(lab: Lab) -> None:
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    hierarchies = [Path("/sys/fs/cgroup"), *Path("/sys/fs/cgroup").iterdir()]
+    left = [each / f"cdi-gen-lab-{gone.pid}" for each in hierarchies if (each / "tasks").exists()]
+    for group in left or [hierarchies[0] / f"cdi-gen-lab-{gone.pid}"]:
+        (group / "engine").mkdir(parents=True)
+    assert groups_without_a_lab()
+    lab.run(["true"])
+    assert not groups_without_a_lab()
+
+
 def test_nothing_is_left_on_the_machine(lab: Lab) -> None:
     marker = f"{time.time_ns()}"
     script = "mkdir /sys/fs/cgroup/*/engine; (sleep 987654321; :) >/dev/null 2>&1 &"
@@ -339,9 +356,7 @@ def test_nothing_is_left_on_the_machine(lab: Lab) -> None:
     assert not any(marker.encode() in command for command in commands)
     assert not Path("/dev/only-in-the-lab").exists()
     assert str(cache.home()) not in Path("/proc/self/mountinfo").read_text("utf-8")
-    for group in Path("/sys/fs/cgroup").rglob("cdi-gen-lab-*"):
-        owner = group.name.rpartition("-")[2]
-        assert Path("/proc", owner).exists()  # of another lab, which is still open
+    assert not groups_without_a_lab()
 
 
 def test_two_labs_at_once_do_not_meet(lab: Lab) -> None:

@@ -19,6 +19,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import errno
+import glob
 import json
 import os
 import signal
@@ -39,6 +40,8 @@ MNT_DETACH = 2
 PR_SET_PDEATHSIG = 1
 
 CGROUPS = "/sys/fs/cgroup"
+GROUP = "cdi-gen-lab-"
+"""A lab's control groups are called so, and the id of its first process."""
 OLD = "/.machine"
 
 USUAL_DEVICES = (
@@ -81,7 +84,8 @@ def mount(
 def main() -> None:
     """Be all four processes, one after the other."""
     plan = json.loads(sys.stdin.buffer.readline())
-    groups = own_groups(f"cdi-gen-lab-{os.getpid()}")
+    remove(orphans())
+    groups = own_groups(f"{GROUP}{os.getpid()}")
     try:
         status = in_child(lambda: join_and_leave(plan, groups))
     finally:
@@ -287,6 +291,12 @@ def memberships() -> list[tuple[str, str]]:
     with open("/proc/self/cgroup", encoding="ascii") as file:
         fields = [line.rstrip("\n").split(":", 2) for line in file]
     return [(controllers, path) for _, controllers, path in fields]
+
+
+def orphans() -> list[str]:
+    """The groups of labs that were killed, which could not remove their own."""
+    groups = glob.glob(f"{CGROUPS}/**/{GROUP}*", recursive=True)
+    return [group for group in groups if not os.path.exists(f"/proc/{group.rpartition('-')[2]}")]
 
 
 def own_groups(name: str) -> list[str]:
