@@ -1,0 +1,352 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``cdi-gen engine``."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple, TypeVar
+
+import click
+
+from cdi_gen import engines
+from cdi_gen.cli import talk
+from cdi_gen.cli.output import print_data
+from cdi_gen.cli.where import PROGRAM, TEXT
+from cdi_gen.engines import configuration_file, runtimes
+from cdi_gen.engines.configuration_file import ConfigurationFile
+from cdi_gen.engines.machine import USUAL_DIRECTORIES, Machine
+from cdi_gen.engines.plan import Change, Finding, Runtime, Wishes
+from cdi_gen.errors import CdiGenError, ExitCode, UsageError
+from cdi_gen.host import hook_program
+from cdi_gen.paths import printable
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+RUNTIME = "nvidia-container-runtime"
+HOOK = "nvidia-container-runtime-hook"
+"""As they are linked by ``cdi-gen hook install``, and as nvidia-container-toolkit has them."""
+OURS = {RUNTIME: "cdi-gen-runtime", HOOK: "cdi-gen-runtime-hook"}
+
+COLUMNS = ("ENGINE", "VERSION", "MODE", "CDI", "UP TO", "SPEC DIRECTORIES", "NVIDIA RUNTIME")
+
+
+class Pending(NamedTuple):
+    """A file, and the text that it is to have; None if it is to go."""
+
+    file: ConfigurationFile
+    text: str | None
+    before: str | None = None
+    """What its backup has, when it is to be as it was."""
+
+
+@click.group("engine")
+def command() -> None:
+    """List container engines, and have them take CDI devices."""
+
+
+@command.command("list", short_help="List the engines that are installed, and how they take CDI.")
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+def list_(*, as_json: bool) -> None:
+    """List the engines that are installed: where they look for specs, and what they take.
+
+    What this user has: root the machine's engines, another user its own as well. No daemon needs to
+    run.
+    """
+    machine = Machine()
+    found = [each for name in engines.NAMES for each in engines.engine(name).findings(machine)]
+    if as_json:
+        import json  # noqa: PLC0415
+
+        print_data(json.dumps([_described(each) for each in found], indent=2) + "\n")
+        return
+    if not found:
+        talk.note(f"none of {', '.join(engines.NAMES)} is installed")
+        return
+    print_data(_table([COLUMNS, *(_cells(each) for each in found)]))
+    for each in found:
+        for note in each.notes:
+            talk.note(f"{each.engine}: {note}")
+
+
+def _changing(command: F) -> F:
+    """Add what `configure` and `unconfigure` both take."""
+    options = (
+        click.argument("engine", metavar="ENGINE", type=click.Choice(engines.NAMES)),
+        click.option(
+            "--dry-run",
+            is_flag=True,
+            help="Show what would change and write nothing; exit code 5 if something would.",
+        ),
+        click.option(
+            "--config",
+            "configuration",
+            type=PROGRAM,
+            help="The engine's configuration file.  [default: the usual one]",
+        ),
+        click.option(
+            "--drop-in",
+            type=PROGRAM,
+            help="The file that is added to the configuration, where the engine has such.  "
+            "[default: 99-nvidia.* in the usual directory]",
+        ),
+        click.option(
+            "--runtime-name",
+            "--nvidia-runtime-name",
+            type=TEXT,
+            default="nvidia",
+            show_default=True,
+            help="The runtime's name: docker run --runtime=NAME.",
+        ),
+        click.option(
+            "--rootless",
+            is_flag=True,
+            help="This user's own engine, with $XDG_RUNTIME_DIR/cdi as a spec directory too.",
+        ),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+@command.command("configure", short_help="Have an engine take CDI devices.")
+@_changing
+@click.option(
+    "--cdi/--no-cdi",
+    default=True,
+    show_default=True,
+    help="Switch CDI on, where the engine does not have it on by itself.",
+)
+@click.option(
+    "--runtime/--no-runtime",
+    "wanted",
+    default=None,
+    help="Register the runtime shim, for --runtime=nvidia.  [default: only if one of the next two "
+    "options is given]",
+)
+@click.option(
+    "--runtime-path",
+    "--nvidia-runtime-path",
+    type=PROGRAM,
+    help=f"The shim.  [default: the installed {RUNTIME}]",
+)
+@click.option(
+    "--set-as-default",
+    "--nvidia-set-as-default",
+    "default",
+    is_flag=True,
+    help="Give it to containers that ask for no runtime, too.",
+)
+@click.option(
+    "--oci-hook",
+    is_flag=True,
+    help="podman: have the prestart hook run for every container; for versions without CDI.",
+)
+@click.option(
+    "--runtime-hook-path",
+    "--nvidia-runtime-hook-path",
+    "hook_path",
+    type=PROGRAM,
+    help=f"With --oci-hook: the prestart hook.  [default: the installed {HOOK}]",
+)
+def configure(
+    *,
+    engine: str,
+    dry_run: bool,
+    wanted: bool | None,
+    runtime_path: str | None,
+    default: bool,
+    oci_hook: bool,
+    hook_path: str | None,
+    **choices: Any,
+) -> int:
+    """Have an engine take CDI devices, and with --runtime register the runtime shim.
+
+    ENGINE is docker, containerd, crio, podman, nerdctl or buildah.
+
+    Only these keys change, in a file of their own where the engine has such. What was there before
+    is kept once as FILE.cdi-gen.bak. No daemon is restarted: the command to do so is printed.
+    """
+    machine = _machine(rootless=choices["rootless"])
+    name = choices["runtime_name"]
+    if not runtimes.NAME.fullmatch(name) or name in runtimes.TAKEN:
+        raise UsageError(f"--runtime-name: {name!r} can not be the name of a runtime")
+    if wanted is False and (runtime_path or default):
+        raise UsageError("--no-runtime, and an option of the runtime")
+    runtime = None
+    if wanted or runtime_path or default:
+        runtime = Runtime(name, _program(RUNTIME, runtime_path, machine), default)
+    hook = _program(HOOK, hook_path, machine) if oci_hook else None
+    wishes = Wishes(runtime=runtime, hook=hook, **choices)
+    plan = engines.engine(engine).plan(wishes, machine)
+    for note in plan.notes:
+        talk.note(note)
+    for warning in plan.warnings:
+        talk.warning(warning)
+    pending = [each for change in plan.changes if (each := _made(change))]
+    return _carry_out(engine, pending, plan.restart, machine, dry_run=dry_run)
+
+
+@command.command("unconfigure", short_help="Take back what `configure` did.")
+@_changing
+def unconfigure(*, engine: str, dry_run: bool, **choices: Any) -> int:
+    """Take back what configure did, and nothing else.
+
+    ENGINE is docker, containerd, crio, podman, nerdctl or buildah.
+
+    A file that nobody else has changed since is again what it was, byte for byte.
+    """
+    machine = _machine(rootless=choices["rootless"])
+    # The hook's file goes too, whichever program it names.
+    hook = "" if engine == "podman" and not choices["rootless"] else None
+    plan = engines.engine(engine).plan(Wishes(hook=hook, **choices), machine)
+    pending = [each for change in plan.changes if (each := _undone(change))]
+    return _carry_out(engine, pending, plan.restart, machine, dry_run=dry_run, back=True)
+
+
+def _made(change: Change) -> Pending | None:
+    file = configuration_file.read(change.path)
+    with _naming(change.path):
+        text = change.make(file.text)
+    return Pending(file, text) if text != file.text else None
+
+
+def _undone(change: Change) -> Pending | None:
+    file = configuration_file.read(change.path)
+    if file.text is None:
+        return None
+    before = configuration_file.read_text(file.backup)
+    with _naming(change.path):
+        text = change.undo(file.text, before)
+    return Pending(file, text, before) if text != file.text else None
+
+
+@contextmanager
+def _naming(path: str) -> Iterator[None]:
+    """Have an error about a text say which file it is in."""
+    try:
+        yield
+    except CdiGenError as error:
+        hint = error.hint or "put it right, and run the command again"
+        raise CdiGenError(f"{path}: {error.message}; it is as it was", hint=hint) from error
+
+
+def _carry_out(
+    engine: str,
+    pending: list[Pending],
+    restart: str | None,
+    machine: Machine,
+    *,
+    dry_run: bool,
+    back: bool = False,
+) -> int:
+    """Write the files, or show what would be written; say what the engine needs then."""
+    if not pending:
+        talk.note(f"{engine}: nothing to change")
+        return ExitCode.OK
+    for each in pending:
+        configuration_file.check(each.file.path, trusted=machine.trusted)
+    if dry_run:
+        print_data("".join(_difference(each) for each in pending))
+        talk.note("dry run, nothing written")
+        return ExitCode.STALE
+    for file, text, before in pending:
+        _warn(file, machine)
+        backup = configuration_file.replace(file, text, backup=not back)
+        if back and text == before:
+            configuration_file.remove_backup(file)
+        done = "removed" if text is None else "wrote" if file.data is None else "changed"
+        talk.note(f"{done} {file.path}" + (f"; as it was: {backup}" if backup else ""))
+    if restart:
+        talk.note(f"{engine} reads it when it starts: {restart}")
+    return ExitCode.OK
+
+
+def _warn(file: ConfigurationFile, machine: Machine) -> None:
+    if file.names > 1:
+        talk.warning(f"{file.path} has {file.names} names (hard links): only this one is changed")
+    others = file.data is not None and (file.owner[0] not in machine.trusted or file.mode & 0o022)
+    if others:
+        talk.warning(
+            f"{file.path} can be changed by others than root (uid {file.owner[0]}, mode "
+            f"{file.mode:04o}): who can, can run programs as root"
+        )
+
+
+def _difference(each: Pending) -> str:
+    """What would change in a file, as a unified diff."""
+    import difflib  # noqa: PLC0415
+
+    old, new = ((text or "").splitlines(keepends=True) for text in (each.file.text, each.text))
+    path = each.file.path
+    from_name = os.devnull if each.file.text is None else path
+    to_name = os.devnull if each.text is None else f"{path} (new)"
+    lines = difflib.unified_diff(old, new, from_name, to_name)
+    return "".join(
+        line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n" for line in lines
+    )
+
+
+def _machine(*, rootless: bool) -> Machine:
+    machine = Machine()
+    if rootless and machine.uid == 0:
+        raise UsageError("--rootless: run it as the user whose engine it is")
+    return machine
+
+
+def _program(name: str, path: str | None, machine: Machine) -> str:
+    """The program that an engine is to run as root: nobody else may change it.
+
+    Raises:
+        UnsafeError: somebody could.
+    """
+    found = (
+        path
+        or machine.found(name, USUAL_DIRECTORIES)
+        or machine.found(OURS[name], hook_program.DIRECTORIES)
+        or f"/usr/bin/{name}"
+    )
+    machine.check_program(found)
+    if not os.path.exists(found):
+        talk.warning(
+            f"{found} does not exist yet", hint=f"install it: sudo cdi-gen hook install --{name}"
+        )
+    return found
+
+
+def _described(found: Finding) -> dict[str, Any]:
+    return {
+        "engine": found.engine,
+        "program": found.program,
+        "version": found.version,
+        "rootless": found.rootless,
+        "cdi": found.cdi,
+        "newestCdiVersion": found.newest_cdi_version,
+        "specDirectories": list(found.spec_directories),
+        "source": found.source,
+        "runtimes": dict(found.runtimes),
+        "notes": list(found.notes),
+    }
+
+
+def _cells(found: Finding) -> tuple[str, ...]:
+    cells = (
+        found.engine,
+        found.version,
+        "rootless" if found.rootless else "rootful",
+        found.cdi,
+        found.newest_cdi_version,
+        ":".join(found.spec_directories),
+        ", ".join(name for name, _ in found.runtimes),
+    )
+    return tuple(printable(cell) if cell else "-" for cell in cells)
+
+
+def _table(lines: list[tuple[str, ...]]) -> str:
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return "".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        + "\n"
+        for line in lines
+    )

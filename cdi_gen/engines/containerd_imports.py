@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The files that a configuration of containerd imports, and what all of them say together."""
+
+from __future__ import annotations
+
+import os
+from fnmatch import fnmatchcase
+from glob import has_magic
+
+from cdi_gen.engines import toml_text
+from cdi_gen.engines.machine import Machine
+from cdi_gen.engines.plan import undone
+from cdi_gen.engines.toml_text import Table, get
+from cdi_gen.paths import join, parent
+
+
+def with_import(
+    text: str | None, drop_in: str, *, directory: str, file_version: int, alone: bool = True
+) -> str:
+    """The main file, importing a drop-in; a new one says its version too.
+
+    Args:
+        text: what is in it; None if there is no such file.
+        drop_in: the path of the drop-in.
+        directory: of the main file.
+        file_version: of a new main file.
+        alone: whether nothing else is beside the drop-in, so that all there may be imported, as
+            is usual; what others left there and nobody reads is not to be read because of us.
+    """
+    pattern = _patterns(drop_in)[0 if alone else 1]
+    if text is None or not text.strip():
+        start = "" if text is None else text
+        return f"{start}version = {file_version}\nimports = [{toml_text.quoted(pattern)}]\n"
+    imports = toml_text.parse(text).get("imports")
+    for each in imports if isinstance(imports, list) else []:
+        # containerd 1.6 has a relative pattern count from its working directory.
+        certain = str(each).startswith("/") or not has_magic(str(each))
+        if certain and matches(str(each), drop_in, directory):
+            return text
+    return toml_text.with_item(text, ("imports",), pattern)
+
+
+def matches(pattern: str, path: str, directory: str) -> bool:
+    """Whether an entry of ``imports``, which counts from the file's directory, leads to a path."""
+    pattern = os.path.normpath(os.path.join(directory, pattern))
+    return parent(pattern) == parent(path) and fnmatchcase(
+        os.path.basename(path), os.path.basename(pattern)
+    )
+
+
+def without_import(
+    text: str, before: str | None, drop_in: str, directory: str, *, alone: bool
+) -> str | None:
+    """The main file without our entry of ``imports``.
+
+    Args:
+        text: what is in it.
+        before: its backup, if there is one.
+        drop_in: the path of the drop-in.
+        directory: of the main file.
+        alone: whether nothing else is beside the drop-in; else an entry for all that is there
+            stays, for others have come to count on it.
+    """
+    every, ours = _patterns(drop_in)
+    said = toml_text.parse(text)
+    imports = said.get("imports") or []
+    if (
+        every in imports
+        and not alone
+        and every not in (toml_text.parse(before).get("imports") or [])
+    ):
+        return text
+
+    def again(origin: str | None) -> str:
+        return with_import(
+            origin,
+            drop_in,
+            directory=directory,
+            file_version=said.get("version", 1),
+            alone=every in imports,
+        )
+
+    def remove(text: str, before: str | None) -> str:
+        had = toml_text.parse(before).get("imports") or []
+        left = [each for each in imports if each not in {every, ours} or each in had]
+        if left == imports:
+            return text
+        if left or "imports" in toml_text.parse(before):
+            return toml_text.with_value(text, ("imports",), left)
+        return toml_text.without(text, ("imports",))
+
+    return undone(text, before, again, remove)
+
+
+def _patterns(drop_in: str) -> tuple[str, str]:
+    """What is imported: all in the drop-in's directory, or it alone.
+
+    Both patterns: a file that is named and not there keeps containerd from starting.
+    """
+    return join(parent(drop_in), "*.toml"), f"{drop_in.removesuffix('.toml')}*.toml"
+
+
+def imported(path: str, text: str | None, machine: Machine) -> dict[str, str]:
+    """The files that a configuration imports, and those that these do, in that order."""
+    found: dict[str, str] = {}
+    waiting = [(path, text)]
+    while waiting:
+        name, said = waiting.pop(0)
+        if said is None:
+            continue
+        for each in toml_text.parse(said, name).get("imports") or []:
+            where = os.path.normpath(os.path.join(parent(name), str(each)))
+            names = [where]
+            if has_magic(where):
+                names = [one for one in machine.files(parent(where)) if matches(where, one, "/")]
+            for one in names:
+                content = None if one == path or one in found else machine.text(one)
+                if content is not None:
+                    found[one] = content
+                    waiting.append((one, content))
+    return found
+
+
+def section(texts: list[str], plugin: str, *, merges: bool) -> Table:
+    """What files, each later one over those before it, say of a plugin."""
+    said: Table = {}
+    for text in texts:
+        table = get(toml_text.parse(text), ("plugins", plugin))
+        if isinstance(table, dict):
+            said = merged(said, table) if merges else table
+    return said
+
+
+def merged(below: Table, above: Table) -> Table:
+    """Two tables in one: where both say something, and it is no table, the second counts."""
+    both = {**below, **above}
+    for name in below.keys() & above.keys():
+        if isinstance(below[name], dict) and isinstance(above[name], dict):
+            both[name] = merged(below[name], above[name])
+    return both

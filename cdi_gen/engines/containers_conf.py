@@ -1,0 +1,195 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``containers.conf``, which Podman and Buildah read both, and its drop-ins."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from cdi_gen.engines import toml_text, version
+from cdi_gen.engines.known import newest_cdi_version
+from cdi_gen.engines.machine import Machine
+from cdi_gen.engines.plan import SPEC_DIRECTORIES, Change, Finding, Plan, Runtime, Wishes
+from cdi_gen.engines.runtimes import is_nvidia
+from cdi_gen.engines.settings import Settings, edited, taken_back
+from cdi_gen.engines.toml_text import get
+from cdi_gen.errors import CdiGenError, UsageError
+from cdi_gen.paths import join
+
+SYSTEM = "/etc/containers"
+DROP_IN = "containers.conf.d/99-nvidia.conf"
+
+_DIRECTORIES = ("engine", "cdi_spec_dirs")
+_RUNTIMES = ("engine", "runtimes")
+_DEFAULT = ("engine", "runtime")
+
+
+class Reader(NamedTuple):
+    """A program that reads these files, and since when it does what."""
+
+    name: str
+    first_with_cdi: version.Version
+    first_told: version.Version
+    """From which on ``cdi_spec_dirs`` counts; before it the two directories are fixed."""
+    first_told_to_run: version.Version
+    """The same for ``run``; between the two it counts for ``build`` alone."""
+    first_with_both: version.Version
+    """Before it, one that is told looks by default in /etc/cdi alone (containers/common#2462)."""
+
+    def etc_alone(self, found: str | None, since: version.Version) -> bool:
+        """Whether it looks in /etc/cdi alone if it is told nothing."""
+        before_both = version.before(found, self.first_with_both)
+        return bool(before_both and not version.before(found, since))
+
+
+class Said(NamedTuple):
+    """What the files say, later ones over those before."""
+
+    directories: tuple[str, ...] | None
+    """``cdi_spec_dirs``; None where no file has it."""
+    runtimes: dict[str, str]
+    """By name, the first program that is to be looked for."""
+    source: str
+    """The file that said the directories."""
+
+
+def plan(reader: Reader, wishes: Wishes, machine: Machine) -> Plan:
+    """What is to be done for one of them."""
+    found = machine.version(machine.program(reader.name))
+    base = join(machine.config_home, "containers") if wishes.rootless else SYSTEM
+    path = wishes.drop_in or join(base, DROP_IN)
+    if not path.endswith(".conf"):
+        raise UsageError(f"--drop-in {path}: only *.conf is read")
+    told = said(machine, rootless=wishes.rootless, but=path)
+    notes, warnings = [], []
+    directories: tuple[str, ...] = ()
+    if wishes.cdi and version.before(found, reader.first_with_cdi):
+        first = ".".join(map(str, reader.first_with_cdi))
+        warnings.append(f"{reader.name} {found} knows no CDI ({first} does)")
+    elif wishes.cdi:
+        notes.append(f"{reader.name} takes CDI devices by itself")
+        etc_alone = reader.etc_alone(found, reader.first_told)
+        usual = told.directories or (SPEC_DIRECTORIES[:1] if etc_alone else SPEC_DIRECTORIES)
+        own = (join(machine.runtime_directory, "cdi"),) if wishes.rootless else ()
+        wanted = tuple(dict.fromkeys((*usual, *SPEC_DIRECTORIES, *own)))
+        if own and version.before(found, reader.first_told_to_run):
+            fixed = " and ".join(SPEC_DIRECTORIES)
+            warnings.append(f"{reader.name} run {found} looks in {fixed}, whatever it is told")
+        if wanted == usual or version.before(found, reader.first_told):
+            pass
+        elif told.directories is None:
+            directories = wanted
+        else:
+            warnings.append(f"{told.source} says where specs are looked for: it is left as it is")
+    ours = settings(directories, wishes.runtime)
+    return Plan((_change(path, ours, wishes),), tuple(notes), tuple(warnings))
+
+
+def settings(directories: tuple[str, ...], runtime: Runtime | None) -> Settings:
+    """The keys that are to be set; no directories: left alone."""
+    found: list[tuple[toml_text.Path, Any]] = []
+    if directories:
+        found.append((_DIRECTORIES, [*directories]))
+    if runtime:
+        found.append(((*_RUNTIMES, runtime.name), [runtime.path]))
+        if runtime.default:
+            found.append((_DEFAULT, runtime.name))
+    return found
+
+
+def _change(path: str, ours: Settings, wishes: Wishes) -> Change:
+    """The drop-in with these settings."""
+
+    def back(text: str, before: str | None) -> str | None:
+        paths = [_DIRECTORIES, (*_RUNTIMES, wishes.runtime_name)]
+        if get(toml_text.parse(text), _DEFAULT) == wishes.runtime_name:
+            paths.append(_DEFAULT)
+        return taken_back(text, before, paths)
+
+    return Change(path, lambda text: edited(text, ours), back)
+
+
+def said(machine: Machine, *, rootless: bool, but: str | None = None) -> Said:
+    """What the files say, in containers.conf(5)'s order, without the file ``but``.
+
+    Raises:
+        CdiGenError: one of them can not be read.
+    """
+    directories: tuple[str, ...] | None = None
+    runtimes: dict[str, str] = {}
+    source = "default"
+    for path in _files(machine, rootless=rootless):
+        text = machine.text(path) if path != but else None
+        engine = get(toml_text.parse(text, path), ("engine",))
+        if not isinstance(engine, dict):
+            continue
+        listed = engine.get("cdi_spec_dirs")
+        if isinstance(listed, list):
+            here = tuple(each for each in listed if isinstance(each, str))
+            # {append=true} in a list: it does not replace the list of the files before.
+            more = any(isinstance(each, dict) and each.get("append") for each in listed)
+            directories = (*(directories or ()), *here) if more else here
+            source = path
+        for name, programs in (engine.get("runtimes") or {}).items():
+            if isinstance(programs, list):
+                runtimes[name] = str(programs[0]) if programs else ""
+    return Said(directories, runtimes, source)
+
+
+def _files(machine: Machine, *, rootless: bool) -> list[str]:
+    override = machine.environment.get("CONTAINERS_CONF")
+    if override:
+        return [override]
+    found = ["/usr/share/containers/containers.conf"]
+    bases = [SYSTEM, *([join(machine.config_home, "containers")] if rootless else [])]
+    for base in bases:
+        drop_ins = machine.files(join(base, "containers.conf.d"), ".conf")
+        found += [join(base, "containers.conf"), *drop_ins]
+    return found
+
+
+def findings(reader: Reader, machine: Machine) -> list[Finding]:
+    """One of them as it is for this user."""
+    program = machine.program(reader.name)
+    if not program:
+        return []
+    found = machine.version(program)
+    rootless = machine.uid != 0
+    notes: list[str] = []
+    told = Said(None, {}, "default")
+    try:
+        told = said(machine, rootless=rootless)
+    except CdiGenError as error:
+        notes.append(error.message)
+    running = _directories(reader, found, told, reader.first_told_to_run)
+    building = _directories(reader, found, told, reader.first_told)
+    if told.directories is not None and building != told.directories:
+        notes.append(f"{told.source}: this version does not look at cdi_spec_dirs")
+    no = version.before(found, reader.first_with_cdi)
+    if not no and not {*SPEC_DIRECTORIES} <= {*running} & {*building}:
+        what = "it" if running == building else f"{reader.name} build"
+        notes.append(
+            f"{what} looks in {' '.join(building)} alone: cdi-gen engine configure {reader.name}"
+        )
+    return [
+        Finding(
+            engine=reader.name,
+            program=program,
+            version=found,
+            rootless=rootless,
+            cdi="no" if no else "on",
+            newest_cdi_version=newest_cdi_version(reader.name, found),
+            spec_directories=() if no else running,
+            source=told.source if running == told.directories else "default",
+            runtimes=tuple(each for each in told.runtimes.items() if is_nvidia(*each)),
+            notes=tuple(notes),
+        )
+    ]
+
+
+def _directories(
+    reader: Reader, found: str | None, told: Said, since: version.Version
+) -> tuple[str, ...]:
+    """Where it looks, for what is told of directories since a version."""
+    if told.directories is not None and not version.before(found, since):
+        return told.directories
+    return SPEC_DIRECTORIES[:1] if reader.etc_alone(found, since) else SPEC_DIRECTORIES

@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: Apache-2.0
+"""CRI-O: TOML with drop-ins, which it merges; it takes CDI devices by itself.
+
+It reads every file in its drop-in directory, whatever its name: nothing else of ours may lie there.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from cdi_gen.engines import toml_text, version
+from cdi_gen.engines.known import newest_cdi_version
+from cdi_gen.engines.machine import Machine
+from cdi_gen.engines.plan import SPEC_DIRECTORIES, Change, Finding, Plan, Runtime, Wishes, refuse
+from cdi_gen.engines.runtimes import is_nvidia, like
+from cdi_gen.engines.settings import Settings, edited, taken_back
+from cdi_gen.engines.toml_text import Table, get
+from cdi_gen.errors import CdiGenError
+from cdi_gen.paths import join, parent
+
+NAME = "crio"
+FILE = "/etc/crio/crio.conf"
+DROP_IN = "crio.conf.d/99-nvidia.toml"
+
+FIRST_WITH_CDI = (1, 23)
+_RUNTIME = ("crio", "runtime")
+
+
+def settings(said: Table, runtime: Runtime) -> Settings:
+    """The keys of a runtime: as the default one's, but for the program.
+
+    Args:
+        said: what is said below ``crio.runtime`` elsewhere.
+        runtime: what is to be registered.
+    """
+    runtimes = get(said, ("runtimes",)) or {}
+    default = said.get("default_runtime")
+    model: Any = next(
+        (runtimes[name] for name in (default, "runc", "crun") if name in runtimes), {}
+    )
+    entry = like(model)
+    entry["runtime_path"] = runtime.path
+    entry["runtime_type"] = "oci"
+    found: list[tuple[toml_text.Path, Any]] = [((*_RUNTIME, "runtimes", runtime.name), entry)]
+    if runtime.default:
+        found.append(((*_RUNTIME, "default_runtime"), runtime.name))
+    return found
+
+
+def plan(wishes: Wishes, machine: Machine) -> Plan:
+    """What is to be done for CRI-O."""
+    refuse(NAME, wishes, "--rootless", "--oci-hook")
+    path = wishes.configuration or FILE
+    ours_at = wishes.drop_in or join(parent(path), DROP_IN)
+    said = _said(machine, path, but=ours_at)
+    ours = settings(said, wishes.runtime) if wishes.runtime else ()
+    notes, warnings = [], []
+    found = machine.version(machine.program(NAME))
+    if wishes.cdi and version.before(found, FIRST_WITH_CDI):
+        warnings.append(f"CRI-O {found} knows no CDI (1.23 does)")
+    elif wishes.cdi:
+        notes.append("CRI-O takes CDI devices by itself")
+        directories = said.get("cdi_spec_dirs")
+        if directories is not None and not set(SPEC_DIRECTORIES) & set(directories):
+            warnings.append(f"its cdi_spec_dirs are {directories}: specs in /etc/cdi do not count")
+
+    def back(text: str, before: str | None) -> str | None:
+        paths: list[toml_text.Path] = [(*_RUNTIME, "runtimes", wishes.runtime_name)]
+        default = (*_RUNTIME, "default_runtime")
+        if get(toml_text.parse(text), default) == wishes.runtime_name:
+            paths.append(default)
+        return taken_back(text, before, paths)
+
+    change = Change(ours_at, lambda text: edited(text, ours), back)
+    return Plan((change,), tuple(notes), tuple(warnings), "systemctl restart crio")
+
+
+def _said(machine: Machine, path: str, *, but: str | None = None) -> Table:
+    """What the files say below ``crio.runtime``, later ones over those before."""
+    said: Table = {}
+    for name in (path, *machine.files(join(parent(path), "crio.conf.d"))):
+        text = machine.text(name) if name != but else None
+        table = get(toml_text.parse(text, name), _RUNTIME)
+        if isinstance(table, dict):
+            runtimes = {**(said.get("runtimes") or {}), **(table.get("runtimes") or {})}
+            said = {**said, **table, "runtimes": runtimes}
+    return said
+
+
+def findings(machine: Machine) -> list[Finding]:
+    """CRI-O as its files have it be."""
+    program = machine.program(NAME)
+    if not program:
+        return []
+    found = machine.version(program)
+    notes: tuple[str, ...] = ()
+    said: Table = {}
+    try:
+        said = _said(machine, FILE)
+    except CdiGenError as error:
+        notes = (error.message,)
+    directories = said.get("cdi_spec_dirs")
+    no = version.before(found, FIRST_WITH_CDI)
+    programs = [
+        (name, str(entry.get("runtime_path") or ""))
+        for name, entry in (said.get("runtimes") or {}).items()
+        if isinstance(entry, dict)
+    ]
+    return [
+        Finding(
+            engine=NAME,
+            program=program,
+            version=found,
+            rootless=False,
+            cdi="no" if no else "on" if directories != [] else "off",
+            newest_cdi_version=newest_cdi_version("cri-o", found),
+            spec_directories=() if no else tuple(directories or SPEC_DIRECTORIES),
+            source=parent(FILE) if directories is not None else "default",
+            runtimes=tuple(each for each in programs if is_nvidia(*each)),
+            notes=notes,
+        )
+    ]

@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The machine as this package looks at it: programs, what they print, and configuration files."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+
+from cdi_gen import ownership
+from cdi_gen.engines import version
+from cdi_gen.engines.configuration_file import read_text
+from cdi_gen.errors import UnsafeError
+from cdi_gen.paths import join
+
+USUAL_DIRECTORIES = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin")
+"""Where systemd has a daemon look for programs, whatever the user's PATH is."""
+
+PATIENCE = 3.0
+"""Seconds that a program gets to say what it is: a daemon may hang, ``engine list`` may not."""
+
+
+class Machine:
+    """What is asked of the machine; a test has its own."""
+
+    def __init__(
+        self, environment: Mapping[str, str] | None = None, *, uid: int | None = None
+    ) -> None:
+        self.environment = os.environ if environment is None else environment
+        self.uid = os.geteuid() if uid is None else uid
+
+    @property
+    def config_home(self) -> str:
+        """Where a user has configuration: ``$XDG_CONFIG_HOME``, else ``~/.config``."""
+        home = self.environment.get("HOME") or "/"
+        return self.environment.get("XDG_CONFIG_HOME") or join(home, ".config")
+
+    @property
+    def runtime_directory(self) -> str:
+        """Where a user's daemons have sockets: ``$XDG_RUNTIME_DIR``, else systemd's default."""
+        return self.environment.get("XDG_RUNTIME_DIR") or f"/run/user/{self.uid}"
+
+    @property
+    def trusted(self) -> tuple[int, ...]:
+        """The user ids that may own what this user's engines run and read."""
+        return (0, self.uid) if self.uid else (0,)
+
+    def check_program(self, path: str) -> None:
+        """Refuse a program that an engine is to run and that somebody else could change.
+
+        Raises:
+            UnsafeError: somebody could.
+        """
+        try:
+            fault = ownership.fault(path, trusted=self.trusted)
+        except OSError as error:
+            fault = error.strerror
+        if fault:
+            raise UnsafeError(f"{path} is not for an engine to run: {fault}")
+
+    def program(self, name: str) -> str | None:
+        """The path of a program in PATH or the usual directories."""
+        path = self.environment.get("PATH", "").split(":")
+        return self.found(
+            name, (*(each for each in path if each.startswith("/")), *USUAL_DIRECTORIES)
+        )
+
+    def found(self, name: str, directories: Iterable[str]) -> str | None:
+        """The first program of a name in these directories."""
+        for directory in directories:
+            path = join(directory, name)
+            if os.path.isfile(path) and os.access(path, os.X_OK):
+                return path
+        return None
+
+    def output(self, *command: str) -> str | None:
+        """What a program prints; None if it can not be run, fails, or does not end in time."""
+        environment = {**self.environment, "LC_ALL": "C.UTF-8"}
+        try:
+            process = subprocess.Popen(
+                command,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                start_new_session=True,
+            )
+        except OSError:
+            return None
+        try:
+            printed, _ = process.communicate(timeout=PATIENCE)
+        except subprocess.TimeoutExpired:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, 9)  # what it started holds the pipe too
+            process.communicate()
+            return None
+        return printed.decode("utf-8", "replace") if process.returncode == 0 else None
+
+    def version(self, program: str | None) -> str | None:
+        """The version that a program says it is."""
+        return version.read(self.output(program, "--version") or "") if program else None
+
+    def text(self, path: str) -> str | None:
+        """The text of a configuration file; None where there is none.
+
+        Raises:
+            CdiGenError: it can not be read.
+        """
+        return read_text(path)
+
+    def files(self, directory: str, suffix: str = "") -> tuple[str, ...]:
+        """The paths of the files in a directory whose names end so, in the order of names."""
+        try:
+            names = sorted(name for name in os.listdir(directory) if name.endswith(suffix))
+        except OSError:
+            return ()
+        return tuple(join(directory, name) for name in names)

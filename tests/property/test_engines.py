@@ -1,0 +1,322 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Laws for the editing of engines' configurations, whatever is in the file."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+import tomlkit
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from cdi_gen.engines import containerd, containerd_imports, crio, docker, json_text, toml_text
+from cdi_gen.engines.plan import Runtime
+from cdi_gen.engines.settings import edited, taken_back
+from cdi_gen.engines.toml_text import TOMLTextError
+
+RUNTIME = Runtime("nvidia", "/usr/bin/nvidia-container-runtime", default=True)
+OWN = ("/etc/cdi", "/var/run/cdi", "/run/user/1000/cdi")
+
+BLANK = st.sampled_from(["", " ", "\n", "\t", "\n    ", "\r\n  ", " \n\n"])
+NUMBER = st.sampled_from(["0", "-0.0", "1.10", "1e3", "12E+2", str(2**70), "0.1000"])
+STRING = st.one_of(
+    st.text(max_size=6).map(json.dumps),
+    st.text(max_size=6).map(lambda text: json.dumps(text, ensure_ascii=False)),
+    st.sampled_from([r'"a\/b"', r'"é\n"', '"\U0001f600"', r'"😀"']),
+)
+NAME = st.one_of(
+    STRING,
+    st.sampled_from(['"runtimes"', '"features"', '"cdi-spec-dirs"', '"default-runtime"', '"cdi"']),
+    st.sampled_from(['"nvidia"', '"runc"', '"path"']),
+)
+
+
+def _object(values: st.SearchStrategy[str], blank: st.SearchStrategy[str] = BLANK):
+    """An object as text, laid out in any way that JSON allows, no name twice."""
+    member = st.tuples(blank, NAME, blank, blank, values, blank)
+    return st.tuples(
+        blank, st.lists(member, max_size=4, unique_by=lambda each: json.loads(each[1]))
+    ).map(
+        lambda both: (
+            "{"
+            + (",".join(f"{a}{n}{b}:{c}{v}{d}" for a, n, b, c, v, d in both[1]) or both[0])
+            + "}"
+        )
+    )
+
+
+VALUE = st.recursive(
+    st.one_of(NUMBER, STRING, st.sampled_from(["true", "false", "null", "[]", "[ 1 , {} ]"])),
+    _object,
+    max_leaves=8,
+)
+JSON = st.tuples(BLANK, _object(VALUE), BLANK).map("".join)
+
+
+@given(JSON)
+def test_the_reader_takes_what_python_takes(text: str) -> None:
+    assert json_text.value(text) == json.loads(text)
+
+
+@given(st.text(alphabet='{}[]",:\\ \n01-.eEtrufalsn\x00﻿é', max_size=14))
+def test_the_reader_refuses_what_python_refuses(text: str) -> None:
+    def twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        assert len(dict(pairs)) == len(pairs)
+        return dict(pairs)
+
+    def no(_: str) -> None:
+        raise AssertionError
+
+    try:
+        expected = json.loads(text, object_pairs_hook=twice, parse_constant=no)
+        assert isinstance(expected, dict)
+    except (ValueError, AssertionError):
+        with pytest.raises(json_text.JSONTextError):
+            json_text.parse(text)
+    else:
+        assert json_text.value(text) == expected
+
+
+PLACES = st.lists(
+    st.sampled_from(["runtimes", "features", "cdi", "nvidia", "other", "é"]), min_size=1, max_size=3
+).map(tuple)
+
+
+def _without(said: Any, path: tuple[str, ...]) -> Any:
+    """A value less what is at a path; and less the objects that the path leads through."""
+    if not isinstance(said, dict):
+        return said
+    rest = dict(said)
+    if path[0] in rest and path[1:] and isinstance(rest[path[0]], dict):
+        rest[path[0]] = _without(rest[path[0]], path[1:])
+        if not rest[path[0]]:
+            del rest[path[0]]
+    else:
+        rest.pop(path[0], None)
+    return rest
+
+
+@given(JSON, PLACES, VALUE)
+def test_one_member_is_set_and_all_else_stays(text, path, wanted) -> None:
+    try:
+        made = json_text.with_member(text, path, wanted)
+    except json_text.JSONTextError:
+        above = [json_text.find(text, path[:depth]) for depth in range(len(path))]
+        assert any(each and not each.startswith("{") for each in above)
+        return
+    said: Any = json_text.value(made)
+    for name in path:
+        said = said[name]
+    assert said == json.loads(wanted)
+    assert _without(json_text.value(made), path) == _without(json_text.value(text), path)
+    assert json_text.with_member(made, path, wanted) == made
+
+
+@given(JSON, PLACES, VALUE)
+def test_a_new_member_is_an_insertion_and_goes_as_it_came(text, path, wanted) -> None:
+    assume(json_text.find(text, path[:-1]) is not None and json_text.find(text, path) is None)
+    try:
+        made = json_text.with_member(text, path, wanted)
+    except json_text.JSONTextError:
+        return
+    start = next((i for i, (a, b) in enumerate(zip(text, made, strict=False)) if a != b), len(text))
+    was_empty = not json.loads(json_text.find(text, path[:-1]) or "{}")
+    if not was_empty:
+        assert made.endswith(text[start:])
+        assert json_text.without_member(made, path) == text
+    assert json_text.value(json_text.without_member(made, path)) == json_text.value(text)
+
+
+@given(JSON, st.booleans(), st.sampled_from([(), OWN]), st.sampled_from([None, RUNTIME]))
+def test_docker_twice_is_once_and_back_is_as_it_was(text, cdi, directories, runtime) -> None:
+    what = {"cdi": cdi, "directories": directories, "runtime": runtime}
+    try:
+        made = docker.edit(text, **what)
+    except json_text.JSONTextError:
+        return
+    assert made is not None
+    assert docker.edit(made, **what) == made
+    assert docker.undo(made, text, "nvidia", OWN) == text
+    new = docker.edit(None, **what)
+    assert new is None or docker.undo(new, None, "nvidia", OWN) is None
+
+
+@given(JSON, JSON)
+def test_docker_back_takes_ours_alone_when_others_wrote_too(text, later) -> None:
+    """Somebody has added a key since; it stays, and so does what they had."""
+    try:
+        made = docker.edit(text, cdi=True, directories=OWN, runtime=RUNTIME)
+    except json_text.JSONTextError:
+        return
+    assert made is not None
+    assume("theirs" not in json_text.value(text))
+    made = json_text.with_member(made, ("theirs",), later)
+    back = docker.undo(made, text, "nvidia", OWN)
+    assert back is not None
+    assert json_text.value(back) == json_text.value(text) | {"theirs": json.loads(later)}
+
+
+KEY = st.sampled_from(["a", "b c", "é", "cri", "engine", "runtimes", "nvidia", "enable_cdi"])
+SCALAR = st.one_of(
+    st.integers(-(2**63), 2**63 - 1),
+    st.booleans(),
+    st.text(max_size=6),
+    st.lists(st.integers(0, 9), max_size=3),
+    st.sampled_from([0.5, -1e22]),
+)
+TABLE = st.recursive(
+    st.dictionaries(KEY, SCALAR, max_size=3),
+    lambda inner: st.dictionaries(KEY, st.one_of(SCALAR, inner), max_size=4),
+    max_leaves=12,
+)
+
+
+ODD = (
+    '\n[[many]]\nname = "x" # [x]\n[[many]]\nname = """\n[not.a.table]\na = 1\n"""\n',
+    "\n['quo.ted'.\"é\"] # 'x'\nk = '''a\n[b]\n'''\nd = 1979-05-27 07:32:00 # [\n",
+    '\n[dot]\na.b.c = 1\n d = {e = {f = "]#"}, g = [[1], # ]\n  []]}\n',
+    '\r\n[crlf]\r\n"a" = [\r\n 1,\r\n]\r\n',
+)
+"""What a reader of lines would take for something else."""
+
+
+@st.composite
+def toml(draw: st.DrawFn) -> str:
+    """A TOML text with comments and blanks where a person might put them."""
+    text = tomlkit.dumps(draw(TABLE))
+    lines = text.splitlines(keepends=True)
+    for _ in range(draw(st.integers(0, 3))):
+        extra = draw(st.sampled_from(["# a remark\n", "\n", "   # 'quoted' [brackets]\n"]))
+        lines.insert(draw(st.integers(0, len(lines))), extra)
+    if draw(st.booleans()):
+        lines = [
+            line.rstrip("\n") + "  # why\n"
+            if draw(st.booleans()) and line.endswith("\n") and line.strip() and "#" not in line
+            else line
+            for line in lines
+        ]
+    made = "".join(lines) + draw(st.sampled_from(["", *ODD]))
+    if draw(st.booleans()):
+        made = made.removesuffix("\n")
+    try:
+        toml_text.parse(made)
+    except TOMLTextError:  # a remark within a string of several lines
+        assume(False)
+    return made
+
+
+SETTINGS = st.lists(
+    st.tuples(
+        st.lists(KEY, min_size=1, max_size=3).map(tuple),
+        st.one_of(SCALAR, st.dictionaries(KEY, SCALAR, min_size=1, max_size=2)),
+    ),
+    min_size=1,
+    max_size=3,
+    unique_by=lambda each: each[0],
+)
+
+
+def _lines_but(text: str, path: tuple[str, ...]) -> list[str]:
+    """The lines of a text that do not set the key at the end of a path."""
+    own = (path[-1], tomlkit.key(path[-1]).as_string())
+    return [
+        line.strip()
+        for line in text.splitlines()
+        if line.strip() and not line.strip().startswith(own)
+    ]
+
+
+@settings(max_examples=200)
+@given(toml(), SETTINGS.map(lambda found: found[0]))
+def test_one_key_is_set_and_no_line_of_others_is_lost(text, setting) -> None:
+    path, value = setting
+    try:
+        made = toml_text.with_value(text, path, value)
+    except TOMLTextError:
+        return  # said, and nothing is changed
+    assert toml_text.get(toml_text.parse(made), path) == value
+    assert toml_text.with_value(made, path, value) == made
+    if toml_text.get(toml_text.parse(text), path) is None:
+        left = iter([line.strip() for line in made.splitlines()])
+        lost = [line for line in _lines_but(text, path) if line not in left]
+        assert not lost
+        again = toml_text.parse(toml_text.without(made, path))
+        was = toml_text.parse(text)
+        assert _pruned(again) == _pruned(was)
+
+
+def _pruned(said: Any) -> Any:
+    """Less the tables that say nothing."""
+    if not isinstance(said, dict):
+        return said
+    inner = {name: _pruned(each) for name, each in said.items()}
+    return {name: each for name, each in inner.items() if each != {}}
+
+
+@given(toml(), SETTINGS)
+def test_settings_twice_are_once_and_back_is_as_it_was(text, ours) -> None:
+    try:
+        made = edited(text, ours)
+        again = edited(made, ours)
+    except TOMLTextError:
+        return
+    assert made is not None
+    said = toml_text.parse(made)
+    if any(toml_text.get(said, path) != value for path, value in ours):
+        return  # one of the settings is within another
+    assert again == made
+    assert taken_back(made, text, [path for path, _ in ours]) == text
+
+
+PATTERNS = st.sampled_from(
+    ["/etc/containerd/conf.d/*.toml", "/else/*.toml", "conf.d/*.toml", "conf.d/99-nvidia.toml"]
+)
+DROP_IN = "/etc/containerd/conf.d/99-nvidia.toml"
+
+
+@given(toml(), st.one_of(st.none(), st.lists(PATTERNS, max_size=2)), st.booleans())
+def test_an_import_twice_is_once_and_back_is_as_it_was(text, imports, alone) -> None:
+    if imports is not None:
+        text = toml_text.with_value(text, ("imports",), imports)
+    if text.strip():
+        text = toml_text.with_value(text, ("version",), 2)
+    where = {"directory": "/etc/containerd", "file_version": 2, "alone": alone}
+    made = containerd_imports.with_import(text, DROP_IN, **where)
+    found = toml_text.parse(made)["imports"]
+    assert sum(containerd_imports.matches(each, DROP_IN, "/etc/containerd") for each in found) >= 1
+    assert containerd_imports.with_import(made, DROP_IN, **where) == made
+    back = containerd_imports.without_import(made, text, DROP_IN, "/etc/containerd", alone=alone)
+    assert back == text
+
+
+@given(TABLE, st.booleans(), st.sampled_from([None, RUNTIME]), st.sampled_from([1, 2, 3]))
+def test_a_drop_in_of_containerd_keeps_all_and_widens_nothing(table, cdi, runtime, version) -> None:
+    """A34."""
+    ours = containerd.settings(table, cdi=cdi, runtime=runtime, file_version=version)
+    made = containerd.drop_in(None, table, ours, file_version=version, carry=True)
+    if made is None:
+        assert not ours
+        return
+    plugin = toml_text.parse(made)["plugins"][containerd.plugin_of(version)]
+    for path, value in ours:
+        assert toml_text.get(plugin, path) == value
+        plugin = _without(plugin, path)
+    rest = table
+    for path, _ in ours:
+        rest = _without(rest, path)
+    assert _pruned(plugin) == _pruned(rest)
+    assert "cdi.k8s.io" not in made
+    assert containerd.drop_in(made, table, ours, file_version=version, carry=True) == made
+
+
+@given(TABLE)
+def test_a_runtime_of_crio_is_as_the_default_one(entry) -> None:
+    """A34."""
+    said = {"default_runtime": "x", "runtimes": {"x": entry}}
+    ((_, made), _) = crio.settings(said, RUNTIME)
+    changed = ("runtime_path", "runtime_type", "allowed_annotations")
+    assert {key: made[key] for key in made if key not in changed} == {
+        key: entry[key] for key in entry if key not in changed
+    }

@@ -1,0 +1,312 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What becomes of daemon.json, by Docker's version; and what is found of Docker."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from cdi_gen.engines import docker
+from cdi_gen.engines.plan import Runtime, Wishes
+from cdi_gen.errors import CdiGenError, UsageError
+
+from .machine import Told, carried_out, taken_back
+
+FILE = "/etc/docker/daemon.json"
+SHIM = Runtime("nvidia", "/usr/bin/nvidia-container-runtime")
+DEFAULT = SHIM._replace(default=True)
+ENTRY = {"path": "/usr/bin/nvidia-container-runtime", "args": []}
+
+TABBED = '{\n\t"log-level": "warn",\n\t"runtimes": {\n\t\t"kata": {"path": "/opt/kata"}\n\t}\n}'
+"""A person's file: tabs, an object in one line, no newline at its end."""
+
+
+def plan(version: str | None = "27.5.1", text: str | None = None, **wishes):
+    machine = Told(
+        {"dockerd": version} if version else {}, {FILE: text} if text is not None else {}
+    )
+    return docker.plan(Wishes(**wishes), machine)
+
+
+def after(version: str | None, text: str | None, **wishes) -> str | None:
+    files = {FILE: text} if text is not None else {}
+    return carried_out(plan(version, text, **wishes), files).get(FILE)
+
+
+@pytest.mark.parametrize(
+    ("before", "wishes", "expected"),
+    [
+        (None, {}, '{\n    "features": {\n        "cdi": true\n    }\n}\n'),
+        ("", {}, '{\n    "features": {\n        "cdi": true\n    }\n}\n'),
+        ("{}\n", {}, '{\n    "features": {\n        "cdi": true\n    }\n}\n'),
+        ('{"debug":true}', {}, '{"debug":true,"features":{"cdi": true}}'),
+        ('{"debug": true}', {}, '{"debug": true, "features": {"cdi": true}}'),
+        (
+            '{\n  "features": {"buildkit": true}\n}\n',
+            {},
+            '{\n  "features": {"buildkit": true, "cdi": true}\n}\n',
+        ),
+        ('{"features": {"cdi": false}}', {}, '{"features": {"cdi": true}}'),
+        (
+            TABBED,
+            {"runtime": SHIM, "cdi": False},
+            (
+                '{\n\t"log-level": "warn",\n\t"runtimes": {\n\t\t"kata": {"path": "/opt/kata"},\n'
+                '\t\t"nvidia": {\n\t\t\t"path": "/usr/bin/nvidia-container-runtime",\n'
+                '\t\t\t"args": []\n\t\t}\n\t}\n}'
+            ),
+        ),
+        (
+            '{\n    "default-runtime": "runc"\n}\n',
+            {"runtime": DEFAULT, "cdi": False},
+            (
+                '{\n    "default-runtime": "nvidia",\n    "runtimes": {\n        "nvidia": {\n'
+                '            "path": "/usr/bin/nvidia-container-runtime",\n            "args": []\n'
+                "        }\n    }\n}\n"
+            ),
+        ),
+        (
+            '{\n  "runtimes": {"kata": {"path": "/k"}}\n}\n',
+            {"runtime": SHIM, "cdi": False},
+            (
+                '{\n  "runtimes": {"kata": {"path": "/k"}, "nvidia": '
+                '{"path": "/usr/bin/nvidia-container-runtime", "args": []}}\n}\n'
+            ),
+        ),
+    ],
+)
+def test_before_and_after(before, wishes, expected) -> None:
+    made = after("27.5.1", before, **wishes)
+    assert made == expected
+
+
+def test_other_features_stay() -> None:
+    """The peer drops them: it takes a map of any for one of bool (toolkit-behaviour 7.1)."""
+    made = after("27.5.1", '{"features": {"buildkit": true, "containerd-snapshotter": false}}')
+    assert made == '{"features": {"buildkit": true, "containerd-snapshotter": false, "cdi": true}}'
+
+
+@pytest.mark.parametrize(
+    ("version", "text", "wanted"),
+    [
+        ("25.0.0", None, True),
+        ("26.1.5", "{}", True),
+        ("28.1.1", "{}", True),
+        ("28.2.0", None, False),
+        ("28.5.2", "{}", False),
+        ("28.5.2", '{"features": {"cdi": false}}', True),
+        (None, "{}", True),
+        ("20.10.24", "{}", False),
+        ("24.0.7", None, False),
+    ],
+)
+def test_the_feature_is_set_where_the_version_needs_it(version, text, wanted) -> None:
+    made = after(version, text)
+    assert (made is not None) == wanted
+    assert not wanted or json.loads(made or "")["features"]["cdi"] is True
+
+
+def test_a_version_without_cdi_is_told() -> None:
+    found = plan("20.10.24", "{}")
+    assert "docker 20.10.24 knows no CDI" in found.warnings[0]
+    assert "--runtime" in found.warnings[0]
+
+
+def test_one_that_takes_cdi_by_itself_is_told() -> None:
+    assert plan("28.5.2").notes == ("docker 28.5.2 takes CDI devices by itself",)
+
+
+def test_it_is_restarted_by_somebody_else() -> None:
+    assert plan().restart == "systemctl restart docker"
+    assert plan(rootless=True).restart == "systemctl --user restart docker"
+
+
+@pytest.mark.parametrize("version", ["27.5.1", "28.5.2"])
+def test_rootless(version) -> None:
+    machine = Told({"dockerd": version}, uid=1000)
+    found = docker.plan(Wishes(rootless=True), machine)
+    made = json.loads(carried_out(found, {})["/home/u/.config/docker/daemon.json"])
+    directories = ["/etc/cdi", "/var/run/cdi", "/home/u/.config/cdi", "/run/user/1000/cdi"]
+    assert made["cdi-spec-dirs"] == directories
+    assert ("features" in made) == (version == "27.5.1")
+    newer = docker.plan(Wishes(rootless=True), Told({"dockerd": "29.2.1"}, uid=1000))
+    assert carried_out(newer, {}) == {}
+
+
+def test_the_machines_spec_directories_are_never_widened() -> None:
+    """A34: those of a daemon that runs as root."""
+    text = '{"cdi-spec-dirs": ["/opt/cdi"]}'
+    assert plan("27.5.1", text).warnings == (
+        'its cdi-spec-dirs are ["/opt/cdi"]: specs in /etc/cdi do not count',
+    )
+    assert plan("27.5.1", '{"cdi-spec-dirs": ["/opt/cdi", "/etc/cdi"]}').warnings == ()
+    made = after("27.5.1", text, runtime=DEFAULT)
+    assert json.loads(made or "") == {
+        "cdi-spec-dirs": ["/opt/cdi"],
+        "features": {"cdi": True},
+        "runtimes": {"nvidia": ENTRY},
+        "default-runtime": "nvidia",
+    }
+
+
+@pytest.mark.parametrize(
+    ("before", "later", "expected"),
+    [
+        # Nothing but ours: as it was, whatever that was.
+        (None, None, None),
+        ("{}", None, "{}"),
+        (" {\n}\n\n", None, " {\n}\n\n"),
+        ("", None, ""),
+        (TABBED, None, TABBED),
+        ('{"default-runtime": "kata"}', None, '{"default-runtime": "kata"}'),
+        ('{"features": {"cdi": true}}', None, '{"features": {"cdi": true}}'),
+        # Somebody added a key: only ours go, and what ours replaced comes back.
+        ('{"default-runtime":"kata"}', "x", '{"default-runtime":"kata","x":1}'),
+        (
+            '{"features": {"cdi": false}, "a": 1}',
+            "x",
+            '{"features": {"cdi": false}, "a": 1, "x": 1}',
+        ),
+        ('{"runtimes": {}}', "x", '{"runtimes": {}, "x": 1}'),
+        (None, "x", '{\n    "x": 1\n}\n'),
+    ],
+)
+def test_back(before, later, expected) -> None:
+    files = {FILE: before} if before is not None else {}
+    found = plan("27.5.1", before, runtime=DEFAULT)
+    now = {**files, **carried_out(found, files)}
+    if later:
+        text = now[FILE]
+        end = text.rstrip().removesuffix("}").rstrip()
+        flat = "\n" not in text
+        apart = "," if flat and '":"' in text else ", " if flat else ",\n    "
+        colon = ":" if flat and '":"' in text else ": "
+        now[FILE] = f'{end}{apart}"x"{colon}1' + ("}" if flat else "\n}\n")
+    back = taken_back(plan("27.5.1", now[FILE]), now, files)
+    assert back[FILE] == ("" if expected is None else expected)
+
+
+def test_back_from_a_file_that_was_never_changed() -> None:
+    """Nobody knows any more whose the keys are: they are named in the command, so they go."""
+    text = json.dumps({"runtimes": {"nvidia": ENTRY, "kata": {"path": "/k"}}, "debug": True})
+    back = taken_back(plan("27.5.1", text), {FILE: text}, {})
+    assert json.loads(back[FILE]) == {"runtimes": {"kata": {"path": "/k"}}, "debug": True}
+
+
+def test_another_runtime_that_is_the_default_stays_so() -> None:
+    text = json.dumps({"default-runtime": "kata", "runtimes": {"nvidia": ENTRY}})
+    back = taken_back(plan("27.5.1", text), {FILE: text}, {})
+    assert json.loads(back[FILE]) == {"default-runtime": "kata"}
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('{"a": 1, "a": 2}', "a second time"),
+        ("\ufeff{}", "byte order mark"),
+        ('{"a": NaN}', "no JSON value"),
+        ('{"a": 1,}', "a name in quotes"),
+        ("{'a': 1}", "a name in quotes"),
+        ('{"a": 1} // x', "after the end"),
+        ("[]", "not a JSON object"),
+        ("{", "a name in quotes"),
+        ('{"a": "\t"}', "no JSON value"),
+        ('{"a": 01}', "a comma"),
+        ('{"features": [], "b": 1}', "features is not an object"),
+        ('{"a":' * 70 + "1" + "}" * 70, "levels"),
+    ],
+)
+def test_what_is_not_strict_json_is_refused(text, said) -> None:
+    with pytest.raises(CdiGenError, match=said):
+        after("27.5.1", text)
+
+
+def test_what_docker_does_not_have() -> None:
+    for wishes in ({"drop_in": "/x.json"}, {"hook": "/usr/bin/hook"}):
+        with pytest.raises(UsageError, match="docker has no use for"):
+            plan(**wishes)
+
+
+def one(**machine):
+    (found,) = docker.findings(Told(**machine))
+    return found
+
+
+@pytest.mark.parametrize(
+    ("version", "text", "cdi", "newest"),
+    [
+        ("20.10.24", None, "no", None),
+        ("25.0.0", None, "off", "0.6.0"),
+        ("26.1.5", '{"features": {"cdi": true}}', "on", "0.7.0"),
+        ("28.1.0", "{}", "off", "1.0.0"),
+        ("28.5.2", None, "on", "1.0.0"),
+        ("28.5.2", '{"features": {"cdi": false}}', "off", "1.0.0"),
+    ],
+)
+def test_what_is_found_where_the_daemon_is_down(version, text, cdi, newest) -> None:
+    found = one(versions={"dockerd": version}, files={FILE: text} if text else {})
+    assert (found.version, found.cdi, found.newest_cdi_version) == (version, cdi, newest)
+    assert found.spec_directories == (() if cdi == "no" else ("/etc/cdi", "/var/run/cdi"))
+    assert found.source == "default"
+
+
+def test_what_the_daemon_says_counts() -> None:
+    info = {
+        "ServerVersion": "26.1.5+dfsg1",
+        "CDISpecDirs": ["/opt/cdi"],
+        "Runtimes": {
+            "runc": {"path": "runc"},
+            "gpu": {"path": "/usr/bin/nvidia-container-runtime"},
+        },
+        "SecurityOptions": ["name=seccomp,profile=builtin"],
+    }
+    outputs = {("docker", "info", "--format", "{{json .}}"): json.dumps(info)}
+    found = one(
+        versions={"docker": "", "dockerd": "26.1.5"},
+        files={FILE: '{"cdi-spec-dirs": ["/etc/cdi"]}'},
+        outputs=outputs,
+    )
+    assert (found.cdi, found.spec_directories, found.source) == ("on", ("/opt/cdi",), "docker info")
+    assert found.runtimes == (("gpu", "/usr/bin/nvidia-container-runtime"),)
+    off = json.dumps(info | {"CDISpecDirs": []})
+    outputs = {("docker", "info", "--format", "{{json .}}"): off}
+    assert one(versions={"docker": "", "dockerd": "26.1.5"}, outputs=outputs).cdi == "off"
+
+
+def test_podmans_docker_is_no_docker() -> None:
+    outputs = {("docker", "info", "--format", "{{json .}}"): '{"host": {"arch": "amd64"}}'}
+    assert docker.findings(Told({"docker": "4.3.1"}, outputs=outputs)) == []
+
+
+def test_a_users_own_docker() -> None:
+    own = "/home/u/.config/docker/daemon.json"
+    machine = Told({"dockerd": "29.2.0"}, {own: "{}"}, uid=1000)
+    machines, users = docker.findings(machine)
+    assert (machines.rootless, users.rootless) == (False, True)
+    assert users.spec_directories[2:] == ("/home/u/.config/cdi", "/run/user/1000/cdi")
+
+
+def test_a_broken_file_is_a_note() -> None:
+    found = one(versions={"dockerd": "28.5.2"}, files={FILE: "{"})
+    assert found.cdi == "on"
+    assert f"{FILE}: line 1, column 2: a name in quotes is missing" in found.notes
+
+
+BY_CDI, BY_HOOK = "nvidia-cdi-hook", "nvidia-container-runtime-hook"
+
+
+@pytest.mark.parametrize(
+    ("version", "programs", "note"),
+    [
+        ("28.5.2", (), f"--gpus does not work: dockerd finds no {BY_HOOK}"),
+        ("28.5.2", (BY_CDI,), f"--gpus does not work: dockerd finds no {BY_HOOK}"),
+        ("28.5.2", (BY_CDI, BY_HOOK), f"--gpus: dockerd finds /usr/bin/{BY_HOOK}"),
+        ("29.0.1", (BY_CDI, BY_HOOK), f"--gpus: dockerd finds /usr/bin/{BY_CDI}"),
+        ("29.0.1", (BY_HOOK,), f"--gpus: dockerd finds /usr/bin/{BY_HOOK}"),
+        ("29.0.1", (), f"--gpus: dockerd finds no {BY_CDI}; it may look in the specs alone"),
+    ],
+)
+def test_what_gpus_comes_to(version, programs, note) -> None:
+    found = one(versions={"dockerd": version, **dict.fromkeys(programs, "")})
+    assert note in found.notes

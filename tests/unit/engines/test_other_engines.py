@@ -1,0 +1,238 @@
+# SPDX-License-Identifier: Apache-2.0
+"""CRI-O, Podman, Buildah and nerdctl: what becomes of their files, and what is found."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from cdi_gen.engines import buildah, crio, hooks_d, nerdctl, podman, toml_text
+from cdi_gen.engines.plan import HEADER, Runtime, Wishes
+from cdi_gen.errors import UsageError
+
+from .machine import Told, carried_out, taken_back
+
+SHIM = "/usr/bin/nvidia-container-runtime"
+RUNTIME = Runtime("nvidia", SHIM)
+BOTH = ["/etc/cdi", "/var/run/cdi"]
+
+CRIO = "/etc/crio/crio.conf.d/99-nvidia.toml"
+CRIO_FILES = {
+    "/etc/crio/crio.conf": '[crio.runtime]\ndefault_runtime = "crun"\n',
+    "/etc/crio/crio.conf.d/10-crun.conf": "[crio.runtime.runtimes.crun]\n"
+    'runtime_path = "/usr/bin/crun"\nmonitor_path = "/usr/libexec/crio/conmon"\n'
+    'allowed_annotations = ["io.containers.trace-syscall", "cdi.k8s.io", "c"]\n',
+}
+
+
+def test_crio_needs_nothing_for_cdi() -> None:
+    found = crio.plan(Wishes(), Told({"crio": "1.30.1"}))
+    assert carried_out(found, {}) == {}
+    assert found.notes == ("CRI-O takes CDI devices by itself",)
+    old = crio.plan(Wishes(), Told({"crio": "1.22.5"}))
+    assert "knows no CDI" in old.warnings[0]
+
+
+def test_a_runtime_of_crio_is_as_the_default_one() -> None:
+    """A34: it lets no more annotations through, and not those of CDI."""
+    wishes = Wishes(runtime=RUNTIME._replace(default=True))
+    made = carried_out(crio.plan(wishes, Told({"crio": "1.30.1"}, CRIO_FILES)), CRIO_FILES)
+    assert [*made] == [CRIO]
+    assert made[CRIO].startswith(HEADER)
+    assert toml_text.parse(made[CRIO])["crio"]["runtime"] == {
+        "default_runtime": "nvidia",
+        "runtimes": {
+            "nvidia": {
+                "runtime_path": SHIM,
+                "runtime_type": "oci",
+                "monitor_path": "/usr/libexec/crio/conmon",
+                "allowed_annotations": ["io.containers.trace-syscall"],
+            }
+        },
+    }
+    now = {**CRIO_FILES, **made}
+    assert carried_out(crio.plan(wishes, Told({"crio": "1.30.1"}, now)), now) == {}
+    back = taken_back(crio.plan(Wishes(), Told({}, now)), now, {})
+    assert back == {**CRIO_FILES, CRIO: ""}
+
+
+def test_somebody_elses_drop_in_of_crio() -> None:
+    theirs = '[crio.runtime.runtimes.kata]\nruntime_path = "/k" # k\n'
+    files = {CRIO: theirs}
+    wishes = Wishes(runtime=RUNTIME)
+    now = carried_out(crio.plan(wishes, Told({"crio": "1.30.1"}, files)), files)
+    assert 'runtime_path = "/k" # k' in now[CRIO]
+    assert taken_back(crio.plan(Wishes(), Told({}, now)), now, files) == files
+    assert taken_back(crio.plan(Wishes(), Told({}, files)), files, {}) == files
+
+
+def test_crio_that_looks_elsewhere_is_told_of_and_left() -> None:
+    """A34: its spec directories are never widened."""
+    files = {"/etc/crio/crio.conf": '[crio.runtime]\ncdi_spec_dirs = ["/opt/cdi"]\n'}
+    found = crio.plan(Wishes(runtime=RUNTIME), Told({"crio": "1.30.1"}, files))
+    assert "/opt/cdi" in found.warnings[0]
+    assert "cdi_spec_dirs" not in carried_out(found, files)[CRIO]
+
+
+def test_what_is_found_of_crio() -> None:
+    (found,) = crio.findings(Told({"crio": "1.34.0"}, {CRIO: crio_with_runtime()}))
+    assert (found.cdi, found.newest_cdi_version) == ("on", "1.0.0")
+    assert found.runtimes == (("nvidia", SHIM),)
+    (none,) = crio.findings(
+        Told({"crio": "1.34.0"}, {"/etc/crio/crio.conf": "[crio.runtime]\ncdi_spec_dirs = []\n"})
+    )
+    assert none.cdi == "off"
+
+
+def crio_with_runtime() -> str:
+    plan = crio.plan(Wishes(runtime=RUNTIME), Told({"crio": "1.34.0"}))
+    return carried_out(plan, {})[CRIO]
+
+
+PODMAN = "/etc/containers/containers.conf.d/99-nvidia.conf"
+USERS = "/home/u/.config/containers/containers.conf.d/99-nvidia.conf"
+
+
+@pytest.mark.parametrize(
+    ("engine", "version", "wanted"),
+    [
+        (podman, "4.3.1", None),
+        (podman, "5.3.0", None),
+        (podman, "5.4.2", BOTH),  # for podman build: run on Debian
+        (podman, "5.5.1", BOTH),
+        (podman, "5.6.0", None),
+        (podman, "5.8.6", None),
+        (buildah, "1.28.2", None),
+        (buildah, "1.39.3", BOTH),
+        (buildah, "1.41.0", None),
+    ],
+)
+def test_podman_is_told_where_to_look_if_it_does_not_look_in_both(engine, version, wanted) -> None:
+    """podman#26569."""
+    name = engine.__name__.rpartition(".")[2]
+    found = engine.plan(Wishes(), Told({name: version}))
+    made = carried_out(found, {})
+    assert (made != {}) == (wanted is not None)
+    assert not wanted or toml_text.parse(made[PODMAN])["engine"]["cdi_spec_dirs"] == wanted
+    assert found.restart is None
+
+
+@pytest.mark.parametrize("version", ["5.5.0", "5.8.6", None])
+def test_rootless_podman(version) -> None:
+    machine = Told({"podman": version} if version else {}, uid=1000)
+    made = carried_out(podman.plan(Wishes(rootless=True), machine), {})
+    assert toml_text.parse(made[USERS]) == {
+        "engine": {"cdi_spec_dirs": [*BOTH, "/run/user/1000/cdi"]}
+    }
+
+
+def test_rootless_podman_that_can_not_be_told() -> None:
+    machine = Told({"podman": "5.2.0"}, uid=1000)
+    found = podman.plan(Wishes(rootless=True), machine)
+    assert carried_out(found, {}) == {}
+    assert "whatever it is told" in found.warnings[0]
+    found = podman.plan(Wishes(rootless=True), Told({"podman": "5.4.2"}, uid=1000))
+    assert "podman run 5.4.2 looks in" in found.warnings[0]
+    assert "/run/user/1000/cdi" in carried_out(found, {})[USERS]
+
+
+def test_what_a_person_said_of_directories_stays() -> None:
+    files = {"/etc/containers/containers.conf": '[engine]\ncdi_spec_dirs = ["/opt/cdi"]\n'}
+    found = podman.plan(Wishes(), Told({"podman": "5.8.6"}, files))
+    assert carried_out(found, files) == {}
+    assert "left as it is" in found.warnings[0]
+
+
+def test_a_runtime_of_podman() -> None:
+    wishes = Wishes(runtime=RUNTIME._replace(default=True))
+    made = carried_out(podman.plan(wishes, Told({"podman": "4.3.1"})), {})
+    assert toml_text.parse(made[PODMAN]) == {
+        "engine": {"runtimes": {"nvidia": [SHIM]}, "runtime": "nvidia"}
+    }
+    assert taken_back(podman.plan(Wishes(), Told({}, made)), made, {}) == {PODMAN: ""}
+
+
+def test_the_hook_of_podman() -> None:
+    found = podman.plan(Wishes(hook="/usr/bin/nvidia-container-runtime-hook"), Told())
+    made = carried_out(found, {})[hooks_d.FILE]
+    assert json.loads(made) == {
+        "version": "1.0.0",
+        "hook": {
+            "path": "/usr/bin/nvidia-container-runtime-hook",
+            "args": ["nvidia-container-runtime-hook", "prestart"],
+            "env": ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"],
+        },
+        "when": {"always": True, "commands": [".*"]},
+        "stages": ["prestart"],
+    }
+    assert made.startswith('{\n  "version"')
+    assert hooks_d.undo(made, None) is None
+    assert hooks_d.undo(made, "{}") == "{}"
+    theirs = '{"version": "1.0.0", "hook": {"path": "/usr/bin/other"}}'
+    assert hooks_d.undo(theirs, None) == theirs
+    with pytest.raises(UsageError):
+        podman.plan(Wishes(hook="/h", rootless=True), Told(uid=1000))
+
+
+def test_what_is_found_of_podman() -> None:
+    (found,) = podman.findings(Told({"podman": "5.5.1"}))
+    assert (found.cdi, found.spec_directories) == ("on", ("/etc/cdi",))
+    assert found.notes == ("it looks in /etc/cdi alone: cdi-gen engine configure podman",)
+    (build,) = podman.findings(Told({"podman": "5.4.2"}))
+    assert build.spec_directories == tuple(BOTH)
+    assert build.notes == ("podman build looks in /etc/cdi alone: cdi-gen engine configure podman",)
+    files = {
+        "/usr/share/containers/containers.conf": '[engine]\ncdi_spec_dirs = ["/a"]\n',
+        "/etc/containers/containers.conf.d/1.conf": (
+            '[engine]\ncdi_spec_dirs = ["/b", {append=true}]\n'
+        ),
+        "/etc/containers/containers.conf.d/2.txt": '[engine]\ncdi_spec_dirs = ["/c"]\n',
+        "/home/u/.config/containers/containers.conf": '[engine]\ncdi_spec_dirs = ["/u"]\n',
+    }
+    (found,) = podman.findings(Told({"podman": "5.8.6"}, files))
+    assert found.spec_directories == ("/a", "/b")
+    assert found.source == "/etc/containers/containers.conf.d/1.conf"
+    (users,) = podman.findings(Told({"podman": "5.8.6"}, files, uid=1000))
+    assert (users.rootless, users.spec_directories) == (True, ("/u",))
+    (old,) = podman.findings(Told({"podman": "5.2.0"}, files))
+    assert old.spec_directories == tuple(BOTH)
+    assert "does not look at cdi_spec_dirs" in old.notes[0]
+    (none,) = buildah.findings(Told({"buildah": "1.28.2"}))
+    assert (none.cdi, none.newest_cdi_version, none.spec_directories) == ("no", None, ())
+
+
+NERDCTL = "/home/u/.config/nerdctl/nerdctl.toml"
+ALL = [*BOTH, "/home/u/.config/cdi", "/run/user/1000/cdi"]
+
+
+def test_nerdctl() -> None:
+    assert carried_out(nerdctl.plan(Wishes(), Told({"nerdctl": "2.1.2"})), {}) == {}
+    text = 'debug = false # quiet\n\nhosts_dir = ["/x"]\n'
+    machine = Told({"nerdctl": "2.1.2"}, {NERDCTL: text}, uid=1000)
+    found = nerdctl.plan(Wishes(rootless=True), machine)
+    made = carried_out(found, {NERDCTL: text})
+    assert made[NERDCTL].startswith(text)
+    assert toml_text.parse(made[NERDCTL])["cdi_spec_dirs"] == ALL
+    again = nerdctl.plan(Wishes(rootless=True), Told({"nerdctl": "2.1.2"}, made, uid=1000))
+    assert carried_out(again, made) == {}
+    assert taken_back(again, made, {NERDCTL: text}) == {NERDCTL: text}
+
+
+def test_a_runtime_is_nothing_to_nerdctl() -> None:
+    with pytest.raises(UsageError) as told:
+        nerdctl.plan(Wishes(runtime=RUNTIME), Told({"nerdctl": "2.1.2"}))
+    assert told.value.hint == f"nerdctl run --runtime {SHIM}"
+
+
+def test_what_is_found_of_nerdctl() -> None:
+    (found,) = nerdctl.findings(Told({"nerdctl": "2.1.2"}))
+    assert (found.cdi, found.spec_directories) == ("on", tuple(BOTH))
+    (users,) = nerdctl.findings(Told({"nerdctl": "2.1.2"}, uid=1000))
+    assert users.spec_directories == ("/home/u/.config/cdi", "/run/user/1000/cdi")
+    (told,) = nerdctl.findings(
+        Told({"nerdctl": "2.1.2"}, {NERDCTL: 'cdi_spec_dirs = ["/x"]\n'}, uid=1000)
+    )
+    assert (told.spec_directories, told.source) == (("/x",), NERDCTL)
+    (old,) = nerdctl.findings(Told({"nerdctl": "1.7.7"}))
+    assert old.cdi == "no"
