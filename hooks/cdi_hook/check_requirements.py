@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Step check-requirements: an image that this host cannot run does not start, and is told why.
+
+NVIDIA_REQUIRE_* in an image says which drivers and GPUs it is made for. nvidia-container-cli looked
+at it; engines that inject devices by CDI do not, and so a program fails at its first CUDA call
+instead. The spec says what the host has, the bundle's config.json what the image asks for.
+"""
+
+from __future__ import annotations
+
+import os
+
+from cdi_hook import process, state
+from cdi_hook.application_profile import gpu_minors
+from cdi_hook.arguments import last
+from cdi_hook.cuda_compat import BRANDS
+from cdi_hook.faults import SkippedError, UsageError, shown
+from cdi_hook.step import Step
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from cdi_hook.arguments import Options
+    from cdi_hook.requirement import Facts, GpuFacts, Requirements
+    from cdi_hook.rootfs import RootFs
+
+NAME = "check-requirements"
+
+
+class Plan:
+    """The host's facts, and the two halves of the check."""
+
+    __slots__ = ("check", "facts", "required")
+
+    def __init__(
+        self,
+        facts: Facts,
+        required: Callable[[Mapping[str, str]], Requirements],
+        check: Callable[[Requirements, Facts], tuple[str, ...]],
+    ) -> None:
+        self.facts = facts
+        self.required = required
+        self.check = check
+
+
+def prepare(options: Options) -> Plan | None:
+    """What the spec says of the host; None if nothing is asked for.
+
+    Raises:
+        UsageError: a version or a GPU that is none.
+    """
+    if not options[f"--{NAME}"]:
+        return None
+    # Few specs ask for it; nothing has been read of the image so far.
+    from cdi_hook import requirement  # noqa: PLC0415
+
+    def gpu(text: str) -> GpuFacts:
+        minor, _, rest = text.partition(":")
+        arch, colon, brand = rest.partition(":")
+        if not (minor.isascii() and minor.isdecimal() and len(minor) < 10 and colon):
+            raise UsageError(f"--gpu {shown(text)} is not MINOR:ARCH:BRAND")
+        if arch and requirement.version(arch) is None:
+            raise UsageError(f"--gpu {shown(text)}: that is no compute capability")
+        if brand and brand not in BRANDS:
+            raise UsageError(f"--gpu {shown(text)}: there is no such brand")
+        name = f"/dev/nvidia{minor}"
+        return requirement.GpuFacts(arch or None, brand or None, name, minor=int(minor))
+
+    facts = requirement.Facts(
+        last(options["--host-cuda-version"]),
+        last(options["--host-driver-version"]),
+        [gpu(text) for text in options["--gpu"]],
+    )
+    return Plan(facts, requirement.from_environment, requirement.check)
+
+
+def run(rootfs: RootFs, plan: Plan, until: float) -> None:
+    """Stop the container if the host, or one of the container's GPUs, is not what it requires.
+
+    Raises:
+        SkippedError: what the image requires is not known.
+        UnsatisfiedError: it is not so.
+    """
+    required = plan.required(_environment(rootfs, until))
+    facts = plan.facts.of_nodes(gpu_minors(rootfs))
+    if not required:
+        return
+    rootfs.rehearses(f"check {', '.join(shown(name) for name, _ in required)} against {facts}")
+    for doubt in plan.check(required, facts):
+        process.say(f"{NAME}: {doubt}")
+
+
+def _environment(rootfs: RootFs, until: float) -> dict[str, str]:
+    if rootfs.bundle is None or _is_the_root(rootfs, rootfs.bundle):
+        raise SkippedError("the container's config.json is not known")
+    try:
+        return state.environment(rootfs.bundle, until)
+    except (FileNotFoundError, PermissionError) as error:
+        raise SkippedError(f"the container's config.json: {error.strerror}") from None
+
+
+def _is_the_root(rootfs: RootFs, bundle: int) -> bool:
+    """Whether a config.json there would be the image's: so a hook is run by hand."""
+    here, there = os.fstat(rootfs.descriptor), os.fstat(bundle)
+    return (here.st_dev, here.st_ino) == (there.st_dev, there.st_ino)
+
+
+STEP = Step(
+    NAME,
+    ("--host-cuda-version", "--host-driver-version", "--gpu"),
+    prepare,
+    run,
+    switch=True,
+)
