@@ -1,0 +1,190 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The names by which a container asks for devices, and lists of them.
+
+| word | what it is |
+|---|---|
+| `all` | each GPU |
+| `none` | the driver's files, and no device |
+| `void` | nothing at all, whatever else is in the list |
+| `0` | a GPU's index |
+| `0:1` | a MIG device, by its GPU's index and its own |
+| `GPU-…` | a GPU's UUID, whole |
+| `MIG-…`, `MIG-GPU-…/1/0` | a MIG device's UUID, of drivers since 470 and before |
+| `0000:3b:00.0` | a GPU's PCI address |
+| `gpu0`, `mig0:1`, `pci-0000-3b-00-0` | a device's name in a spec of `--device-name-strategy` |
+| `vendor/class=name` | a CDI device |
+"""
+
+from __future__ import annotations
+
+from cdi_hook.faults import HookError, shown
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+ALL, NONE, VOID = "all", "none", "void"
+MAX_BYTES = 4096
+"""Of one list."""
+_MAX_DIGITS = 6
+
+_DIGITS = "0123456789"
+_HEX = "0123456789abcdefABCDEF"
+_LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+_UUID = (8, 4, 4, 4, 12)
+
+
+class RequestError(HookError):
+    """What a container asks for makes no sense, or it may not ask for it."""
+
+
+def words(text: str, source: str) -> list[str]:
+    """The words between commas, without blanks; empty ones are dropped.
+
+    Raises:
+        RequestError: the text is longer than any list should be.
+    """
+    if len(text) > MAX_BYTES or len(text.encode("utf-8", "surrogatepass")) > MAX_BYTES:
+        raise RequestError(f"{source} is longer than {MAX_BYTES} bytes")
+    return [word for word in (part.strip() for part in text.split(",")) if word]
+
+
+def devices(
+    asked: list[str], source: str, named: Callable[[str], bool] | None = None
+) -> tuple[str, ...]:
+    """The devices of a list's words, each once, in their order; () where nothing is asked for.
+
+    `void` anywhere makes it nothing. The first `all` or `none` stands in place of all words but CDI
+    names, which are of other kinds.
+
+    Args:
+        asked: the words.
+        source: where they are from, for people.
+        named: says of a word that is in no form whether it may be a device's name.
+
+    Raises:
+        RequestError: a word is in no form.
+    """
+    # libnvidia-container takes `ALL` too.
+    lower = [word.lower() for word in asked]
+    if VOID in lower:
+        return ()
+    special = next((word for word in lower if word in {ALL, NONE}), None)
+    others = [word for word in asked if word.lower() not in {ALL, NONE}]
+    names = dict.fromkeys(device(word, source, named) for word in others)
+    if special is None:
+        return tuple(names)
+    return (special, *filter(is_qualified, names))
+
+
+def device(word: str, source: str, named: Callable[[str], bool] | None = None) -> str:
+    """The device's name as specs have it; a UUID is kept as it is written.
+
+    Raises:
+        RequestError: it is in none of the forms.
+    """
+    if _is_uuid(word) or is_qualified(word) or _is_of_strategy(word):
+        return word
+    gpu, colon, instance = word.partition(":")
+    if _is_number(gpu) and (not colon or _is_number(instance)):
+        return f"{int(gpu)}:{int(instance)}" if colon else str(int(gpu))
+    address = _pci_name(word)
+    if address:
+        return address
+    if named is not None and named(word):
+        return word
+    raise RequestError(
+        f"{source}: {shown(word)[:80]} is no device: not all, none, void, an index, GPU:MIG, "
+        "a UUID, a PCI address or vendor/class=name"
+    )
+
+
+def is_qualified(word: str) -> bool:
+    """Whether it is `vendor/class=name`, by the rules of CDI."""
+    kind, equals, name = word.partition("=")
+    vendor, slash, class_ = kind.partition("/")
+    return bool(
+        equals
+        and slash
+        and _is_identifier(vendor, "._-")
+        and _is_identifier(class_, "._-")
+        and is_device_name(name)
+    )
+
+
+def is_device_name(word: str) -> bool:
+    """Whether CDI lets a device have this name."""
+    allowed = _LETTERS + _DIGITS
+    return (
+        word[:1] in allowed
+        and word[-1:] in allowed
+        and word != ""
+        and not word.strip(allowed + "_-.:")
+    )
+
+
+def vendor_of(qualified: str) -> str:
+    """The vendor of a CDI device's name."""
+    return qualified.partition("/")[0]
+
+
+def _is_identifier(word: str, between: str) -> bool:
+    return (
+        word != ""
+        and word[0] in _LETTERS
+        and word[-1] in _LETTERS + _DIGITS
+        and not word.strip(_LETTERS + _DIGITS + between)
+    )
+
+
+def _is_number(word: str) -> bool:
+    return 0 < len(word) <= _MAX_DIGITS and not word.strip(_DIGITS)
+
+
+def _is_hex(word: str, length: int) -> bool:
+    return len(word) == length and not word.strip(_HEX)
+
+
+def _is_uuid(word: str) -> bool:
+    prefix, _, rest = word.partition("-")
+    prefix = prefix.upper()
+    if prefix == "MIG" and rest[:4].upper() == "GPU-":
+        uuid, *instances = rest[4:].split("/")
+        return _is_hex_groups(uuid) and len(instances) == 2 and all(map(_is_number, instances))
+    return prefix in {"GPU", "MIG"} and _is_hex_groups(rest)
+
+
+def _is_hex_groups(word: str) -> bool:
+    groups = word.split("-")
+    return len(groups) == len(_UUID) and all(map(_is_hex, groups, _UUID))
+
+
+def _is_of_strategy(word: str) -> bool:
+    if word.startswith("gpu"):
+        return _is_number(word[3:])
+    if word.startswith("mig"):
+        gpu, _, instance = word[3:].partition(":")
+        return _is_number(gpu) and _is_number(instance)
+    if word.startswith("pci-"):
+        domain, *rest = word[4:].split("-")
+        return _pci_parts(domain, rest)
+    return False
+
+
+def _pci_name(word: str) -> str | None:
+    """`pci-0000-3b-00-0` for `3b:00.0`, `0000:3b:00.0` or NVML's `00000000:3B:00.0`."""
+    address, _, function = word.lower().partition(".")
+    parts = address.split(":")
+    domain = parts.pop(0) if len(parts) == 3 else "0000"
+    if not _pci_parts(domain, [*parts, function]):
+        return None
+    return "-".join(["pci", f"{int(domain, 16):04x}", *parts, function])
+
+
+def _pci_parts(domain: str, rest: list[str]) -> bool:
+    return (
+        4 <= len(domain) <= 8
+        and not domain.strip(_HEX)
+        and len(rest) == 3
+        and all(map(_is_hex, rest, (2, 2, 1)))
+    )

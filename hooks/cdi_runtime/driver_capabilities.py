@@ -1,0 +1,37 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The words of `NVIDIA_DRIVER_CAPABILITIES` and of `supported-driver-capabilities`."""
+
+from __future__ import annotations
+
+from cdi_hook.faults import shown
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+SUPPORTED = ("compute", "utility", "video", "graphics", "display", "ngx", "compat32")
+"""Those of the peer; in the order in which they are given on, whatever the order they came in."""
+KNOWN = (*SUPPORTED, "mps")
+"""`mps` is ours: the peer has it in `compute`. It is given where config.toml lists it."""
+DEFAULT = frozenset({"compute", "utility"})
+ALL, NONE = "all", "none"
+
+
+def chosen(words: Collection[str], supported: tuple[str, ...]) -> tuple[str, ...]:
+    """The capabilities of a list, each once: `all` is all that are supported, `none` is none.
+
+    Raises:
+        ValueError: a word is not supported, with what to say of it.
+    """
+    if ALL in words:
+        return supported
+    for word in words:
+        if word == NONE:
+            if len(set(words)) == 1:
+                return ()
+            raise ValueError("'none' beside other capabilities")
+        if word not in supported:
+            what = "is not among supported-driver-capabilities" if word in KNOWN else "is unknown"
+            there = ", ".join(supported) or "none"
+            raise ValueError(f"the capability {shown(word)[:40]} {what}; there is: {there}")
+    return tuple(word for word in KNOWN if word in words)

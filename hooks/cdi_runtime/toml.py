@@ -1,0 +1,336 @@
+# SPDX-License-Identifier: Apache-2.0
+"""TOML 1.0 as configuration files use it; Python's own reader needs 3.11 and regular expressions.
+
+Tables, dotted and quoted keys, strings on one line, decimal integers, booleans, arrays and inline
+tables. Floats, dates, arrays of tables, strings of several lines and integers of another base are
+refused by their names. Nothing is taken that the standard does not: a name twice, a table twice and
+a stray character are errors, and each error says its line.
+"""
+
+from __future__ import annotations
+
+from cdi_hook.faults import HookError, shown
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    Key = tuple[str, ...]
+    Table = dict[str, object]
+
+MAX_DEPTH = 32
+"""Of arrays and inline tables in each other."""
+_LARGEST = (1 << 63) - 1
+
+_LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+_DIGITS = "0123456789"
+_BARE = _LETTERS + _DIGITS + "_-"
+_BLANK = " \t"
+_ESCAPES = {"b": "\b", "t": "\t", "n": "\n", "f": "\f", "r": "\r", '"': '"', "\\": "\\"}
+_END_OF_WORD = frozenset(" \t\n,]}#")
+_CONTROL = frozenset(map(chr, [*range(9), *range(10, 32), 127]))
+
+
+class TomlError(HookError):
+    """The text is not TOML, or is TOML that is not taken here: `line N: what`."""
+
+
+def parse(text: str) -> tuple[Table, dict[Key, int]]:
+    """The document, and the line of each key and table header of it, counted from 1.
+
+    Raises:
+        TomlError: in the words of the class.
+    """
+    return _Reader(text).document()
+
+
+class _Reader:
+    """A place in a text, and what was read before it."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text.replace("\r\n", "\n") + "\n"
+        self._at = 0
+        self._root: Table = {}
+        self._lines: dict[Key, int] = {}
+        # What a header may not open (again): headers before, and tables made by dotted keys.
+        self._closed: set[Key] = set()
+        # Those made by dotted keys below the present header; that header may still add to them.
+        self._open: set[Key] = set()
+        # Inline tables and arrays: complete as they stand.
+        self._inline: set[Key] = set()
+
+    def document(self) -> tuple[Table, dict[Key, int]]:
+        text, end = self._text, len(self._text)
+        header: Key = ()
+        line, counted = 1, 0
+        while True:
+            self._skip(_BLANK + "\n")
+            if self._at >= end:
+                return self._root, self._lines
+            line += text.count("\n", counted, self._at)
+            counted = self._at
+            char = text[self._at]
+            if char == "[":
+                header = self._header()
+                self._lines.setdefault(header, line)
+            elif char != "#":
+                key = self._pair(header)
+                self._lines[key] = line
+            self._end_of_line()
+
+    # Statements.
+
+    def _header(self) -> Key:
+        if self._text.startswith("[[", self._at):
+            raise self._fault("arrays of tables, [[...]], are not taken")
+        start = self._at
+        self._at += 1
+        key = self._key()
+        if not self._taken("]"):
+            raise self._fault("']' is missing after the name of a table")
+        self._closed |= self._open
+        self._open = set()
+        if key in self._closed or self._is_inline(key):
+            raise self._fault(f"the table {_dotted(key)} is there already", start)
+        self._closed.add(key)
+        self._table(key, start)
+        return key
+
+    def _pair(self, header: Key) -> Key:
+        start = self._at
+        own = self._key()
+        if not self._taken("="):
+            raise self._fault("'=' is missing after a key")
+        key = header + own
+        for length in range(len(header) + 1, len(key)):
+            if key[:length] in self._closed:
+                raise self._fault(f"{_dotted(key[:length])} is a table by itself already", start)
+            self._open.add(key[:length])
+        value = self._value(0)
+        if self._is_inline(key[:-1]):
+            raise self._fault(f"{_dotted(key[:-1])} is complete already", start)
+        table = self._table(key[:-1], start)
+        if key[-1] in table:
+            raise self._fault(f"{_dotted(key)} is there already", start)
+        table[key[-1]] = value
+        if isinstance(value, (dict, list)):
+            self._inline.add(key)
+        return key
+
+    def _table(self, key: Key, start: int) -> Table:
+        """The table of this name, made where it is not there."""
+        table = self._root
+        for part in key:
+            inner = table.setdefault(part, {})
+            if not isinstance(inner, dict):
+                raise self._fault(f"{_dotted(key)}: {_dotted((part,))} is no table", start)
+            table = inner
+        return table
+
+    def _is_inline(self, key: Key) -> bool:
+        return bool(self._inline) and any(
+            key[:length] in self._inline for length in range(1, len(key) + 1)
+        )
+
+    def _key(self) -> Key:
+        parts = []
+        while True:
+            self._skip(_BLANK)
+            char = self._text[self._at]
+            if char in "\"'":
+                parts.append(self._string(char))
+            else:
+                parts.append(self._bare_key())
+            if not parts[-1] and char not in "\"'":
+                raise self._fault("a key is missing, or has a character that needs quotes")
+            if not self._taken("."):
+                return tuple(parts)
+
+    # Values.
+
+    def _value(self, depth: int) -> object:
+        self._skip(_BLANK)
+        if depth > MAX_DEPTH:
+            raise self._fault(f"values are deeper in each other than {MAX_DEPTH}")
+        char = self._text[self._at]
+        if char in "\"'":
+            return self._string(char)
+        if char == "[":
+            return self._array(depth)
+        if char == "{":
+            return self._inline_table(depth)
+        start = self._at
+        while self._text[self._at] not in _END_OF_WORD:
+            self._at += 1
+        word = self._text[start : self._at]
+        if word in {"true", "false"}:
+            return word == "true"
+        return self._integer(word, start)
+
+    def _integer(self, word: str, start: int) -> int:
+        digits = word[1:] if word[:1] in {"+", "-"} else word
+        groups = digits.split("_")
+        if not all(group and not group.strip(_DIGITS) for group in groups):
+            raise self._fault(_why_no_integer(word, digits), start)
+        if len(digits) > 1 and digits.startswith("0"):
+            raise self._fault(f"{shown(word)} has a leading zero", start)
+        if len(digits) > 40 or int(digits.replace("_", "")) > _LARGEST:
+            raise self._fault("an integer of more than 64 bits is not taken", start)
+        return int(word.replace("_", ""))
+
+    def _string(self, quote: str) -> str:
+        if self._text.startswith(quote * 3, self._at):
+            raise self._fault(f"strings of several lines, {quote * 3}, are not taken")
+        start = self._at
+        self._at += 1
+        plain = self._text[self._at : self._text.find(quote, self._at)]
+        if plain.isprintable() and "\\" not in plain and self._text[self._at + len(plain)] == quote:
+            self._at += len(plain) + 1
+            return plain
+        ends = _CONTROL | {quote, "\\"}
+        pieces = []
+        while True:
+            begin = self._at
+            while self._text[self._at] not in ends:
+                self._at += 1
+            char = self._text[self._at]
+            pieces.append(self._text[begin : self._at])
+            self._at += 1
+            if char == quote:
+                return "".join(pieces)
+            if char == "\n":
+                raise self._fault("a string does not end on its line", start)
+            if char != "\\":
+                raise self._fault(f"the control character {shown(char)} in a string", start)
+            pieces.append(self._escaped() if quote == '"' else "\\")
+
+    def _escaped(self) -> str:
+        char = self._text[self._at]
+        self._at += 1
+        if char in _ESCAPES:
+            return _ESCAPES[char]
+        digits = {"u": 4, "U": 8}.get(char, 0)
+        code = self._text[self._at : self._at + digits]
+        if not digits or len(code) < digits or code.strip("0123456789abcdefABCDEF"):
+            raise self._fault("a backslash before what it does not stand for", self._at - 2)
+        number = int(code, 16)
+        if number > 0x10FFFF or 0xD800 <= number <= 0xDFFF:
+            raise self._fault(f"\\{char}{code} is no character", self._at - 2)
+        self._at += digits
+        return chr(number)
+
+    def _array(self, depth: int) -> list[object]:
+        self._at += 1
+        items: list[object] = []
+        while True:
+            self._skip_lines()
+            if self._taken("]"):
+                return items
+            items.append(self._value(depth + 1))
+            self._skip_lines()
+            if not self._taken(","):
+                if self._taken("]"):
+                    return items
+                raise self._fault("',' or ']' is missing in an array")
+
+    def _inline_table(self, depth: int) -> Table:
+        self._at += 1
+        table: Table = {}
+        closed: set[Key] = set()
+        if self._taken("}"):
+            return table
+        while True:
+            start = self._at
+            key = self._key()
+            if not self._taken("="):
+                raise self._fault("'=' is missing after a key")
+            inner = table
+            for length, part in enumerate(key[:-1], 1):
+                below = inner.setdefault(part, {})
+                if not isinstance(below, dict) or key[:length] in closed:
+                    raise self._fault(f"{_dotted(key[:length])} is complete already", start)
+                inner = below
+            if key[-1] in inner:
+                raise self._fault(f"{_dotted(key)} is there already", start)
+            value = inner[key[-1]] = self._value(depth + 1)
+            if isinstance(value, dict):
+                closed.add(key)
+            if self._taken("}"):
+                return table
+            if not self._taken(","):
+                raise self._fault("',' or '}' is missing in an inline table, which is one line")
+
+    # Characters. The text ends with a line's end, so there always is one more to look at.
+
+    def _skip(self, chars: str) -> None:
+        text, at, end = self._text, self._at, len(self._text)
+        while at < end and text[at] in chars:
+            at += 1
+        self._at = at
+
+    def _skip_lines(self) -> None:
+        """Blanks, line ends and comments."""
+        while True:
+            self._skip(_BLANK + "\n")
+            if self._at >= len(self._text):
+                self._at = len(self._text) - 1
+                raise self._fault("an array does not end")
+            if self._text[self._at] != "#":
+                return
+            self._end_of_line()
+
+    def _bare_key(self) -> str:
+        """Letters, digits, `_` and `-`; in pieces, since a character at a time is slow."""
+        start = self._at
+        rest = ""
+        while not rest:
+            piece = self._text[self._at : self._at + 64]
+            rest = piece.lstrip(_BARE)
+            self._at += len(piece) - len(rest)
+        return self._text[start : self._at]
+
+    def _taken(self, char: str) -> bool:
+        """Whether this is the next character but for blanks; it is passed then."""
+        self._skip(_BLANK)
+        if self._text[self._at] != char:
+            return False
+        self._at += 1
+        return True
+
+    def _end_of_line(self) -> None:
+        """A comment or none, and the line's end."""
+        self._skip(_BLANK)
+        end = self._text.index("\n", self._at)
+        if self._text[self._at] == "#":
+            comment = self._text[self._at : end]
+            if not comment.isprintable() and not _CONTROL.isdisjoint(comment):
+                raise self._fault("a control character in a comment")
+        elif self._at != end:
+            raise self._fault(
+                f"{shown(self._text[self._at : end][:40])} after the end of a statement"
+            )
+        self._at = end
+
+    def _fault(self, what: str, at: int | None = None) -> TomlError:
+        before = self._text.count("\n", 0, self._at if at is None else at)
+        return TomlError(f"line {before + 1}: {what}")
+
+
+def _why_no_integer(word: str, digits: str) -> str:
+    """What a word is that is no value taken here."""
+    if not word:
+        return "a value is missing"
+    if digits[:2] in {"0x", "0o", "0b"}:
+        return f"{shown(word)}: integers are taken in base 10 alone"
+    if digits in {"inf", "nan"} or (
+        digits[:1].isdecimal() and not digits.strip("0123456789_.eE+-")
+    ):
+        # A date has these characters too, but for its colons and letters.
+        dated = digits.count("-") == 2 and "." not in digits and "e" not in digits.lower()
+        return f"{shown(word)}: {'dates' if dated else 'floats'} are not taken"
+    if digits[:1].isdecimal() and not digits.strip("0123456789-:.TtZz+"):
+        return f"{shown(word)}: dates and times are not taken"
+    return f"{shown(word)} is no value; text needs quotes"
+
+
+def _dotted(key: Key) -> str:
+    """A key as people write it, fit for a message."""
+    return shown(".".join(key))

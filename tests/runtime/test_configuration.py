@@ -1,0 +1,396 @@
+# SPDX-License-Identifier: Apache-2.0
+"""config.toml: each key, its default, and how a file that makes no sense is refused."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import stat
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cdi_hook.faults import HookError
+from cdi_runtime import configuration
+from cdi_runtime.configuration import Configuration, ConfigurationError, load, parse
+from tests.runtime.test_toml import SERIALIZED
+
+PEER = shutil.which("nvidia-ctk")
+
+ALL_CAPABILITIES = ("compute", "utility", "video", "graphics", "display", "ngx", "compat32")
+
+DEFAULTS: dict[str, Any] = {
+    "disable_require": False,
+    "swarm_resource": (),
+    "accept_environment_unprivileged": True,
+    "accept_volume_mounts": False,
+    "supported_driver_capabilities": ALL_CAPABILITIES,
+    "driver_root": "",
+    "cli_path": "",
+    "cli_environment": (),
+    "cli_debug": "",
+    "ldcache": "",
+    "ldconfig": "",
+    "load_kmods": True,
+    "no_pivot": False,
+    "no_cgroups": False,
+    "user": "",
+    "debug": "/dev/null",
+    "log_level": "info",
+    "mode": "auto",
+    "runtimes": ("runc", "crun"),
+    "spec_dirs": ("/etc/cdi", "/var/run/cdi"),
+    "default_kind": "nvidia.com/gpu",
+    "annotation_prefixes": ("cdi.k8s.io/",),
+    "csv_mount_spec_path": "/etc/nvidia-container-runtime/host-files-for-container.d",
+    "csv_compat_container_root": "",
+    "jit_feature_flags": (),
+    "jit_disabled_hooks": (),
+    "cuda_compat_mode": "ldconfig",
+    "hook_path": "nvidia-container-runtime-hook",
+    "skip_mode_detection": False,
+    "ctk_path": "nvidia-ctk",
+    "features": {},
+    "source": None,
+    "warnings": (),
+}
+
+CLI, RUNTIME = "[nvidia-container-cli]\n", "[nvidia-container-runtime]\n"
+MODES = "[nvidia-container-runtime.modes]\n"
+
+KEYS = [
+    # What the file says, the attribute, its value.
+    ("disable-require = true", "disable_require", True),
+    ('swarm-resource = "DOCKER_RESOURCE_GPU"', "swarm_resource", ("DOCKER_RESOURCE_GPU",)),
+    ('swarm-resource = " A, B,,A "', "swarm_resource", ("A", "B")),
+    ('swarm-resource = ""', "swarm_resource", ()),
+    (
+        "accept-nvidia-visible-devices-envvar-when-unprivileged = false",
+        "accept_environment_unprivileged",
+        False,
+    ),
+    ("accept-nvidia-visible-devices-as-volume-mounts = true", "accept_volume_mounts", True),
+    (
+        'supported-driver-capabilities = "utility, compute"',
+        "supported_driver_capabilities",
+        ("compute", "utility"),
+    ),
+    (
+        'supported-driver-capabilities = "all"',
+        "supported_driver_capabilities",
+        ALL_CAPABILITIES,
+    ),
+    (
+        'supported-driver-capabilities = "compute,mps"',
+        "supported_driver_capabilities",
+        ("compute", "mps"),
+    ),
+    ('supported-driver-capabilities = ""', "supported_driver_capabilities", ()),
+    (CLI + 'root = "/run/nvidia/driver"', "driver_root", "/run/nvidia/driver"),
+    (CLI + 'path = "/opt/cli"', "cli_path", "/opt/cli"),
+    (CLI + 'environment = ["A=b"]', "cli_environment", ("A=b",)),
+    (CLI + 'debug = "/var/log/x"', "cli_debug", "/var/log/x"),
+    (CLI + 'ldcache = "/etc/ld.so.cache"', "ldcache", "/etc/ld.so.cache"),
+    (CLI + 'ldconfig = "@/sbin/ldconfig.real"', "ldconfig", "@/sbin/ldconfig.real"),
+    (CLI + "load-kmods = false", "load_kmods", False),
+    (CLI + "no-pivot = true", "no_pivot", True),
+    (CLI + "no-cgroups = true", "no_cgroups", True),
+    (CLI + 'user = "root:video"', "user", "root:video"),
+    (RUNTIME + 'debug = "/var/log/y"', "debug", "/var/log/y"),
+    (RUNTIME + 'log-level = "debug"', "log_level", "debug"),
+    *((RUNTIME + f'mode = "{mode}"', "mode", mode) for mode in configuration.MODES),
+    (RUNTIME + 'runtimes = ["/usr/bin/crun"]', "runtimes", ("/usr/bin/crun",)),
+    (MODES + 'cdi.spec-dirs = ["/a", "/b"]', "spec_dirs", ("/a", "/b")),
+    (MODES + 'cdi.default-kind = "vendor.com/gpu"', "default_kind", "vendor.com/gpu"),
+    (MODES + 'cdi.annotation-prefixes = ["a/", "b"]', "annotation_prefixes", ("a/", "b")),
+    (MODES + "cdi.annotation-prefixes = []", "annotation_prefixes", ()),
+    (MODES + 'csv.mount-spec-path = "/c"', "csv_mount_spec_path", "/c"),
+    (MODES + 'csv.compat-container-root = "/d"', "csv_compat_container_root", "/d"),
+    (
+        MODES + 'jit-cdi.nvcdi-feature-flags = ["disable-nvsandboxutils"]',
+        "jit_feature_flags",
+        ("disable-nvsandboxutils",),
+    ),
+    (
+        MODES + 'jit-cdi.nvcdi-disable-hooks = ["enable-cuda-compat"]',
+        "jit_disabled_hooks",
+        ("enable-cuda-compat",),
+    ),
+    *(
+        (MODES + f'legacy.cuda-compat-mode = "{mode}"', "cuda_compat_mode", mode)
+        for mode in configuration.COMPAT_MODES
+    ),
+    ('[nvidia-container-runtime-hook]\npath = "/h"', "hook_path", "/h"),
+    (
+        "[nvidia-container-runtime-hook]\nskip-mode-detection = true",
+        "skip_mode_detection",
+        True,
+    ),
+    ('[nvidia-ctk]\npath = "/usr/bin/nvidia-ctk"', "ctk_path", "/usr/bin/nvidia-ctk"),
+    *((f"[features]\n{name} = true", "features", {name: True}) for name in configuration.FEATURES),
+    # Other ways to write the same.
+    ('nvidia-container-runtime.mode = "cdi"', "mode", "cdi"),
+    ('nvidia-container-runtime = {mode = "cdi"}', "mode", "cdi"),
+    ("\"nvidia-container-runtime\".'mode' = 'cdi'", "mode", "cdi"),
+]
+
+
+def as_dict(settings: Configuration) -> dict[str, Any]:
+    return {name: getattr(settings, name) for name in Configuration.__slots__}
+
+
+def made(text: str) -> Configuration:
+    return parse(text.encode(), "/c")
+
+
+def reason(text: str | bytes) -> str:
+    content = text.encode() if isinstance(text, str) else text
+    with pytest.raises(ConfigurationError) as caught:
+        parse(content, "/etc/x.toml")
+    message = str(caught.value)
+    assert message.isprintable()
+    return message
+
+
+def test_the_defaults() -> None:
+    assert as_dict(Configuration()) == DEFAULTS
+    assert as_dict(made("")) == DEFAULTS | {"source": "/c"}
+
+
+def test_the_peers_default_file_is_the_defaults() -> None:
+    assert as_dict(made(SERIALIZED)) == DEFAULTS | {
+        "source": "/c",
+        "ldconfig": "@/sbin/ldconfig.real",
+    }
+
+
+@pytest.mark.skipif(not PEER, reason="nvidia-ctk is not here")
+def test_the_file_that_the_peer_writes() -> None:
+    text = subprocess.run(
+        [str(PEER), "config", "default"], check=True, capture_output=True, timeout=20
+    ).stdout
+    settings = parse(text, "/c")
+    assert settings.warnings == ()
+    uncommented = b"\n".join(
+        line.removeprefix(b"#") for line in text.splitlines() if b"=" in line or b"[" in line
+    )
+    assert parse(uncommented, "/c").warnings == ()
+    assert as_dict(settings) | {"ldconfig": "", "source": None} == DEFAULTS
+
+
+@pytest.mark.parametrize(("text", "attribute", "value"), KEYS)
+def test_a_key(text: str, attribute: str, value: object) -> None:
+    expected = DEFAULTS | {"source": "/c", attribute: value}
+    assert as_dict(made(text)) == expected
+
+
+def test_every_key_is_tested() -> None:
+    assert {attribute for _, attribute, _ in KEYS} == DEFAULTS.keys() - {"source", "warnings"}
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "words"),
+    [
+        # Not TOML, and TOML of a kind that is not taken.
+        ("a = 1\nb", 2, "'=' is missing"),
+        ('[nvidia-container-cli]\nroot = "/a', 2, "does not end"),
+        ("disable-require = true\ndisable-require = false", 2, "is there already"),
+        ("x = 1.5", 1, "floats are not taken"),
+        (b"a = 1\n\n# \xff", 3, "not UTF-8"),
+        ('{"accept-nvidia-visible-devices-as-volume-mounts": true}', 1, "a key is missing"),
+        # Values that the key does not take.
+        ('\ndisable-require = "true"', 2, "'disable-require' is not true or false"),
+        ("disable-require = 1", 1, "is not true or false"),
+        ("swarm-resource = []", 1, "separated by commas"),
+        ('supported-driver-capabilities = "compute,gpu"', 1, "has 'gpu', which is none of compute"),
+        ('supported-driver-capabilities = ["compute"]', 1, "separated by commas"),
+        (CLI + "root = true", 2, "'nvidia-container-cli.root' is not a text"),
+        (CLI + 'root = "driver"', 2, "is not absolute"),
+        (CLI + 'environment = "A=b"', 2, "is not a list of texts"),
+        (CLI + "environment = [1]", 2, "is not a list of texts"),
+        (CLI + 'ldconfig = "/sbin/ldconfig"', 2, "does not begin with '@/'"),
+        (CLI + 'ldconfig = "@sbin/ldconfig"', 2, "does not begin with '@/'"),
+        (RUNTIME + "runtimes = []", 2, "'nvidia-container-runtime.runtimes' is empty"),
+        (RUNTIME + '\nmode = "CDI"', 3, "is 'CDI', and none of auto, legacy, csv, cdi, jit-cdi"),
+        (RUNTIME + 'mode = ""', 2, "is '', and none of"),
+        (RUNTIME + "mode = {a = 1}", 2, "is not a text"),
+        ("nvidia-container-runtime = {\tmode = 1}", 1, "'nvidia-container-runtime.mode' is not"),
+        (MODES + 'cdi.spec-dirs = ["etc/cdi"]', 2, "has 'etc/cdi', which is not absolute"),
+        (MODES + 'cdi.default-kind = "gpu"', 2, "is not of the form vendor/class"),
+        (MODES + 'cdi.default-kind = "nvidia.com/gpu="', 2, "is not of the form"),
+        (MODES + 'cdi.annotation-prefixes = ["a", ""]', 2, "has an empty one"),
+        ("features = true", 1, "'features' is not a table"),
+        ("[features]\nallow-ldconfig-from-container = 1", 2, "is not true or false"),
+    ],
+)
+def test_what_makes_no_sense(text: str | bytes, line: int, words: str) -> None:
+    message = reason(text)
+    assert message.startswith(f"'/etc/x.toml', line {line}: ")
+    assert words in message
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "words"),
+    [
+        # A slip of the pen that would leave a host open.
+        (
+            "accept-nvidia-visible-devices-envvar-when-unpriviledged = false",
+            1,
+            "'accept-nvidia-visible-devices-envvar-when-unpriviledged' is not known",
+        ),
+        (
+            RUNTIME + "experimental = true",
+            2,
+            "'nvidia-container-runtime.experimental' is not known",
+        ),
+        ("[a]\nb = {c = 1}", 2, "'a.b.c' is not known"),
+        ("[features]\n\nfast = true", 3, "'features.fast' is not known"),
+        (MODES + 'legacy.cuda-compat-mode = "on"', 2, "is none of disabled, hook"),
+        (
+            CLI + 'ldconfig = "/x"\n[features]\nallow-ldconfig-from-container = true',
+            2,
+            "is the container's, which is never run",
+        ),
+    ],
+)
+def test_what_is_worth_a_warning(text: str, line: int, words: str) -> None:
+    (warning,) = made(text).warnings
+    assert warning.startswith(f"'/c', line {line}: ")
+    assert words in warning
+
+
+@pytest.mark.parametrize(
+    ("feature", "mode"), [("", "disabled"), ("true", "ldconfig"), ("false", "disabled")]
+)
+def test_an_unknown_compat_mode(feature: str, mode: str) -> None:
+    """As the peer: its program's own default needs a feature, and an empty text is no default."""
+    text = MODES + 'legacy.cuda-compat-mode = ""\n'
+    if feature:
+        text += f"[features]\nallow-cuda-compat-libs-from-container = {feature}"
+    assert made(text).cuda_compat_mode == mode
+
+
+def test_the_containers_ldconfig_is_never_run() -> None:
+    text = CLI + 'ldconfig = "/x"\n[features]\nallow-ldconfig-from-container = true'
+    assert made(text).ldconfig == ""
+
+
+# Where it is.
+
+
+def write(path: Path, text: str = "disable-require = true") -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    return path
+
+
+def test_the_environment_says_where(tmp_path: Path) -> None:
+    override = write(tmp_path / "a.toml", 'swarm-resource = "A"')
+    below = write(tmp_path / "xdg" / configuration.PLACE, 'swarm-resource = "B"')
+    given = write(tmp_path / "c.toml", 'swarm-resource = "C"')
+    both = {configuration.OVERRIDE: str(override), "XDG_CONFIG_HOME": str(tmp_path / "xdg")}
+    assert load(str(given), both).swarm_resource == ("C",)
+    assert load(None, both).swarm_resource == ("A",)
+    settings = load(None, {"XDG_CONFIG_HOME": str(tmp_path / "xdg")})
+    assert (settings.swarm_resource, settings.source) == (("B",), str(below))
+
+
+def test_that_of_the_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(configuration.OVERRIDE, str(write(tmp_path / "a.toml")))
+    assert load().disable_require
+    assert load(None, {}).source in {None, f"/etc/{configuration.PLACE}"}
+
+
+@pytest.mark.parametrize("name", [configuration.OVERRIDE, "XDG_CONFIG_HOME"])
+@pytest.mark.parametrize(
+    "place",
+    ["x", "./x", "../x", "/proc/self/cwd/x", "//proc/1/root/x", "/./proc/x", "/etc/../proc/self/cwd",
+     "/dev/fd/0", "/dev/stdin", "/dev/shm/x"],
+)  # fmt: skip
+def test_an_images_environment(
+    name: str, place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A hook's is the image's where a spec gives it none, and so is its current directory."""
+    monkeypatch.chdir(write(tmp_path / "x").parent)
+    with pytest.raises(ConfigurationError, match=rf"^{name} is .*no place for config\.toml"):
+        load(None, {name: place})
+
+
+def test_none_there(tmp_path: Path) -> None:
+    absent = str(tmp_path / "absent")
+    assert as_dict(load(None, {"XDG_CONFIG_HOME": absent})) == DEFAULTS
+    with pytest.raises(ConfigurationError, match="is not there"):
+        load(absent, {})
+    with pytest.raises(ConfigurationError, match="is not there"):
+        load(None, {configuration.OVERRIDE: absent})
+
+
+def test_a_link_is_followed(tmp_path: Path) -> None:
+    """NixOS has links in /etc."""
+    write(tmp_path / "store" / "config.toml")
+    (tmp_path / "link.toml").symlink_to("store/config.toml")
+    assert load(str(tmp_path / "link.toml")).disable_require
+
+
+def test_a_file_that_others_can_write(tmp_path: Path) -> None:
+    file = write(tmp_path / "c.toml")
+    file.chmod(0o646)
+    with pytest.raises(ConfigurationError, match="others than root can write"):
+        load(str(file))
+    file.chmod(0o664)
+    if os.geteuid() == 0:
+        os.chown(file, 0, 1000)
+        with pytest.raises(ConfigurationError, match="others than root can write"):
+            load(str(file))
+        os.chown(file, 0, 0)
+        assert load(str(file)).disable_require
+        file.chmod(0o644)
+        os.chown(file, 1000, 0)
+        with pytest.raises(ConfigurationError, match="others than root can write"):
+            load(str(file))
+
+
+@pytest.mark.parametrize("kind", ["directory", "fifo", "socket", "null", "nul", "large"])
+def test_what_is_no_file(kind: str, tmp_path: Path) -> None:
+    place = tmp_path / "c"
+    with socket.socket(socket.AF_UNIX) as listening:
+        if kind == "directory":
+            place.mkdir()
+        elif kind == "fifo":
+            os.mkfifo(place)
+        elif kind == "socket":
+            listening.bind(str(place))
+        elif kind == "large":
+            place.write_bytes(b"#" * (configuration.MAX_BYTES + 1))
+        name = {"null": "/dev/null", "nul": "/a\0b"}.get(kind, str(place))
+        with pytest.raises(ConfigurationError, match=r"^'.*' is not read: ") as caught:
+            load(name)
+    assert str(caught.value).isprintable()
+    assert issubclass(ConfigurationError, HookError)
+
+
+def test_a_file_of_the_greatest_size(tmp_path: Path) -> None:
+    file = write(tmp_path / "c", "#" * configuration.MAX_BYTES)
+    assert stat.S_ISREG(file.stat().st_mode)
+    assert load(str(file)).source == str(file)
+
+
+def test_nothing_costly_is_imported() -> None:
+    hooks = Path(configuration.__file__).parents[1]
+    program = (
+        f"import os, stat, sys; sys.path.insert(0, {str(hooks)!r}); before = set(sys.modules)\n"
+        "from cdi_runtime import request, configuration\n"
+        "print(*sorted(name for name in set(sys.modules) - before if 'cdi_' not in name))"
+    )
+    said = subprocess.run(
+        [sys.executable, "-IS", "-c", program],
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=20,
+    ).stdout.split()
+    assert set(said) <= {"__future__", "_json", "_signal", "errno", "resource", "select", "time"}

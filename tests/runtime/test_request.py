@@ -1,0 +1,205 @@
+# SPDX-License-Identifier: Apache-2.0
+"""NVIDIA_VISIBLE_DEVICES: each form of a value, and what it is taken for.
+
+Where a row says "peer:" NVIDIA Container Toolkit 1.20 does something else, and this is right.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.runtime.requests import (
+    DIRECTORY,
+    MIG,
+    MOUNTS,
+    OLD_MIG,
+    PRIVILEGED,
+    UNPRIVILEGED,
+    UUID,
+    V,
+    asked,
+    config_of,
+    refused,
+    settings_of,
+)
+
+# NVIDIA_VISIBLE_DEVICES.
+
+
+@pytest.mark.parametrize(
+    ("value", "devices"),
+    [
+        (None, ()), ("", ()), (",", ()), (" , ,\t", ()), ("void", ()), ("VOID", ()),
+        ("all", ("all",)), ("ALL", ("all",)), (" all ", ("all",)),
+        # peer, jit-cdi before 1.18: all GPUs (issues 1555 and 1562).
+        ("none", ("none",)),
+        ("0", ("0",)), ("0,1", ("0", "1")), ("1,0", ("1", "0")), ("15", ("15",)),
+        (" 0 , 1 ,", ("0", "1")), (",,0,,", ("0",)),
+        # peer: the second makes the list ["", "0"], and "" is taken for "none": no GPU.
+        ("0,0", ("0",)), ("0,1,0", ("0", "1")), ("0,00", ("0",)),
+        ("0:1", ("0:1",)), ("0:1,0:1,1:0", ("0:1", "1:0")), ("00:01", ("0:1",)),
+        (UUID, (UUID,)), (UUID.lower(), (UUID.lower(),)), (UUID.upper(), (UUID.upper(),)),
+        (f"{UUID},{UUID}", (UUID,)),
+        (MIG, (MIG,)), (MIG.lower(), (MIG.lower(),)), (OLD_MIG, (OLD_MIG,)),
+        # A PCI address, as procfs, as NVML and as lspci has it; peer: in mode legacy alone.
+        ("0000:3b:00.0", ("pci-0000-3b-00-0",)), ("00000000:3B:00.0", ("pci-0000-3b-00-0",)),
+        ("3b:00.0", ("pci-0000-3b-00-0",)), ("00010000:e1:1f.7", ("pci-10000-e1-1f-7",)),
+        ("0000:3b:00.0,00000000:3B:00.0", ("pci-0000-3b-00-0",)),
+        # As specs name devices.
+        ("pci-0000-3b-00-0", ("pci-0000-3b-00-0",)), ("gpu0", ("gpu0",)), ("mig0:1", ("mig0:1",)),
+        # CDI names.
+        ("nvidia.com/gpu=0", ("nvidia.com/gpu=0",)),
+        ("nvidia.com/gpu=all,nvidia.com/gds=all", ("nvidia.com/gpu=all", "nvidia.com/gds=all")),
+        ("runtime.nvidia.com/gpu=0", ("runtime.nvidia.com/gpu=0",)),
+        (f"nvidia.com/gpu={UUID}", (f"nvidia.com/gpu={UUID}",)),
+        ("nvidia.com/mig-1g.5gb=0:1", ("nvidia.com/mig-1g.5gb=0:1",)),
+        # A special word stands in place of the others; `void` wins wherever it is.
+        ("all,0", ("all",)), ("0,all", ("all",)), ("none,0", ("none",)), ("0,none", ("none",)),
+        ("none,all", ("none",)), ("all,none", ("all",)), ("all,all", ("all",)),
+        ("0,void", ()), ("void,all", ()), ("all,void", ()), ("x!,void", ()),
+        ("void,vendor.com/x=y", ()),
+        # But CDI names may be of other kinds. peer, jit-cdi: all that follows is dropped.
+        ("all,nvidia.com/gds=all", ("all", "nvidia.com/gds=all")),
+        ("nvidia.com/gds=all,1,none", ("none", "nvidia.com/gds=all")),
+    ],
+)  # fmt: skip
+def test_visible_devices(value: str | None, devices: tuple[str, ...]) -> None:
+    request = asked(config_of({} if value is None else {V: value}))
+    assert request.devices == devices
+    assert request.source == ("" if value is None else V)
+    assert request.warnings == ()
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "foo", "GPU", "-1", "+1", "0x1", "1.5", "1e3", "٣", "²", "0;1", "0 1", "0\n1", "0\x001", "1234567",
+        ":", "0:", ":1", "0:1:2", "0: 1", "0:x",
+        "GPU-", "GPU-8d4c9b2e", UUID[:-1], UUID + "0", UUID.replace("-", ""), UUID[:-1] + "g",
+        "XPU" + UUID[3:], f"MIG-{UUID}", f"MIG-{UUID}/1", f"MIG-{UUID}/1/0/2",
+        f"MIG-{UUID}/1/x", f"MIG-{UUID}//", f"GPU-{UUID}/1/0", "all/1/0",
+        "0000:3b:00", "3b.0", "0000:3b:00.x", "0000:3b:0.0", "000:3b:00.0", "0000:0000:3b:00.0",
+        "000000000:3b:00.0", ":3b:00.0", "0000:3b:00.0.0", "0000-3b-00-0", "0000:3b-:00.0",
+        "pci-0000-3b-00", "pci-0000-3b-00-0-0", "pci-", "gpu", "gpux", "mig0", "mig0:", "mig:1",
+        # No CDI names.
+        "nvidia.com/gpu=", "nvidia.com/gpu", "nvidia.com=0", "=0", "/=0", "nvidia.com/=0", "/gpu=0",
+        "nvidia.com/gpu=0=1", "nvidia.com/gpu/x=0", "nvidia.com/gpu=-", "nvidia.com/gpu=a b",
+        "1nvidia.com/gpu=0", "nvidia.com/gpu-=0", "nvidia.com/gpu=../x", "nvidia.com/gpü=0",
+        # The words by which the peer itself tells its generator.
+        "mode=gds", "mode=imex", "/dev/nvidia0", "../../etc/shadow", "--device=0", "$(id)", "%s",
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("beside", ["{}", "0,{}", "all,{}", "{},none"])
+def test_what_is_no_device(value: str, beside: str) -> None:
+    message = refused(config_of({V: beside.format(value)}))
+    assert message.startswith(f"{V}: ")
+    assert "is no device: not all, none, void, an index" in message
+
+
+def test_other_names_are_of_spec_files() -> None:
+    """In mode cdi whatever CDI lets be a name is one, of the default kind."""
+    config = config_of({V: "my_gpu.a,0"})
+    assert asked(config, settings_of(mode="cdi")).devices == ("my_gpu.a", "0")
+    assert "is no device" in refused(config)
+    assert "is no device" in refused(config_of({V: "my gpu"}), settings_of(mode="cdi"))
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        ("0," * 2048 + "0", "longer than 4096 bytes"),
+        ("é" * 2048 + "0", "longer than 4096 bytes"),
+        ("é" * 2048, "is no device"),
+        ("0," * 2047 + "0", None),
+    ],
+)
+def test_how_long_a_list_is(value: str, words: str | None) -> None:
+    if words is None:
+        assert asked(config_of({V: value})).devices == ("0",)
+    else:
+        assert words in refused(config_of({V: value}))
+
+
+@pytest.mark.parametrize(
+    ("entries", "words"),
+    [
+        ([f"{V}=0", f"{V}=all"], f"{V} is twice"),
+        ([f"{V}=0", f"{V}=0"], f"{V} is twice"),
+        ([f"{V}=void", f"{V}=all"], f"{V} is twice"),
+        ([f"{V}=0", "NVIDIA_DRIVER_CAPABILITIES=all"] * 2, f"{V} is twice"),
+        (
+            [f"{V}=0", *["NVIDIA_DRIVER_CAPABILITIES=all"] * 2],
+            "NVIDIA_DRIVER_CAPABILITIES is twice",
+        ),
+        ([f"{V}=0", *["NVIDIA_GDS=enabled"] * 2], "NVIDIA_GDS is twice"),
+        ([f"{V}=0", *["NVIDIA_IMEX_CHANNELS=1"] * 2], "NVIDIA_IMEX_CHANNELS is twice"),
+        ([f"{V}=0", *["NVIDIA_MIG_CONFIG_DEVICES=all"] * 2], "NVIDIA_MIG_CONFIG_DEVICES is twice"),
+        (["CUDA_VERSION=9.0", "CUDA_VERSION="], "CUDA_VERSION is twice"),
+    ],
+)
+def test_a_variable_that_is_there_twice(entries: list[str], words: str) -> None:
+    """Libcs differ in which of the two counts. peer: the last."""
+    assert words in refused(config_of(entries, capabilities=PRIVILEGED))
+
+
+def test_what_is_no_variable_of_ours() -> None:
+    entries = ["A=1", "A=2", V, f"x{V}=all", f"{V}x=all", f"{V.lower()}=all", "=", ""]
+    assert asked(config_of(entries)).devices == ()
+
+
+@pytest.mark.parametrize(
+    ("env", "devices"),
+    [
+        ({"CUDA_VERSION": "8.0"}, ("all",)),
+        ({"CUDA_VERSION": "8.0", "NVIDIA_REQUIRE_CUDA": ""}, ("all",)),
+        ({"CUDA_VERSION": "8.0", "NVIDIA_REQUIRE_CUDA": "cuda>=8"}, ()),
+        ({"CUDA_VERSION": ""}, ()),
+        ({"CUDA_VERSION": "8.0", V: ""}, ()),
+        ({"CUDA_VERSION": "8.0", V: "void"}, ()),
+        ({"CUDA_VERSION": "8.0", V: "1"}, ("1",)),
+    ],
+)
+def test_an_image_of_before_there_were_requirements(
+    env: dict[str, str], devices: tuple[str, ...]
+) -> None:
+    assert asked(config_of(env)).devices == devices
+
+
+# Whose names the environment may hold.
+
+
+@pytest.mark.parametrize(
+    ("name", "capabilities", "words"),
+    [
+        ("vendor.com/device=x", None, "another vendor's"),
+        ("vendor.com/device=x", PRIVILEGED, "another vendor's"),
+        ("nvidia.com.evil.org/gpu=0", None, "another vendor's"),
+        ("NVIDIA.com/gpu=0", None, "another vendor's"),
+        ("k8s.device-plugin.nvidia.com/gpu=0", None, "another vendor's"),
+        # What a management container may do is more than any GPU gives.
+        ("management.nvidia.com/gpu=all", None, "privileged containers (CAP_SYS_ADMIN)"),
+        ("management.nvidia.com/gpu=all", UNPRIVILEGED, "privileged containers (CAP_SYS_ADMIN)"),
+        ("management.nvidia.com/gpu=all", PRIVILEGED, None),
+    ],
+)
+@pytest.mark.parametrize("beside", ["{}", "0,{}", "all,{}"])
+def test_vendors(name: str, capabilities: object, words: str | None, beside: str) -> None:
+    """peer: of any vendor."""
+    config = config_of({V: beside.format(name)}, capabilities=capabilities)
+    if words is None:
+        assert asked(config).devices[-1] == name
+    else:
+        assert words in refused(config)
+
+
+def test_the_vendor_of_the_default_kind() -> None:
+    settings = settings_of(default_kind="vendor.com/gpu")
+    assert asked(config_of({V: "vendor.com/nic=0"}), settings).devices == ("vendor.com/nic=0",)
+    assert asked(config_of({V: "nvidia.com/gpu=0"}), settings).devices == ("nvidia.com/gpu=0",)
+
+
+def test_other_vendors_by_other_ways() -> None:
+    config = config_of(mounts=[f"{DIRECTORY}/cdi/vendor.com/device/x"])
+    assert asked(config, MOUNTS).devices == ("vendor.com/device=x",)
+    config = config_of(annotations={"cdi.k8s.io/x": "vendor.com/device=x"})
+    assert asked(config).devices == ("vendor.com/device=x",)
