@@ -1,0 +1,144 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the runtime shim and the prestart hook apply, made beforehand: they can not look at a host.
+
+One JSON object:
+
+    key         the host's state that the rest was made in (``cdi_runtime.host_state``)
+    specs       the GPUs without capabilities, the capabilities as devices, the special modes
+    facts       what NVIDIA_REQUIRE_* is checked against
+    converted   the YAML files of the spec directories, as JSON; null where engines ignore one
+    problem     why there are no specs, where there are none
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import replace
+from typing import Any
+
+from cdi_gen import ownership
+from cdi_gen.cdi import wire
+from cdi_gen.cdi.model import Device, Spec
+from cdi_gen.cdi.problem import SpecError
+from cdi_gen.cdi.versions import minimum_version
+from cdi_gen.errors import CdiGenError, UnsafeError
+from cdi_gen.generate import generate, generate_capabilities, transports
+from cdi_gen.generate.devices import DeviceEdits
+from cdi_gen.generate.options import ALL, HOOKS, Options
+from cdi_gen.generate.requirement_facts import facts
+from cdi_gen.host import Where, gather, hook_program, mig_access
+from cdi_gen.host.roots import Root
+from cdi_gen.inventory import CharDevice, Inventory
+from cdi_gen.replacing import make_directory, replace_file
+from cdi_gen.store import SPEC_DIRECTORIES
+from cdi_runtime import host_state
+
+PATH = "/run/cdi-gen/runtime.json"
+
+Document = dict[str, Any]
+
+
+def choices(
+    *,
+    driver_root: str = "/",
+    hook: str | None = None,
+    spec_directories: tuple[str, ...] = (),
+    disabled_hooks: tuple[str, ...] = (),
+    feature_flags: tuple[str, ...] = (),
+) -> host_state.Choices:
+    """What to prepare; without any argument, what the shim asks for without a config.toml.
+
+    Args:
+        driver_root: under which the driver is installed.
+        hook: the hook program; None: the installed one.
+        spec_directories: whose YAML files to convert; none: those of engines.
+        disabled_hooks: names of hooks, or ``all``.
+        feature_flags: part of the key alone: none of the peer's changes what cdi-gen makes.
+    """
+    if hook is None:
+        found = hook_program.find(Root(), None)
+        hook = found.path if found else ""
+    directories = spec_directories or SPEC_DIRECTORIES
+    return host_state.Choices(driver_root, hook, directories, disabled_hooks, feature_flags)
+
+
+def prepare(choices: host_state.Choices) -> Document:
+    """Look at this host and make of it all that containers may ask for.
+
+    Raises:
+        CdiGenError: it has no driver or GPU that could be given, and no YAML file either.
+    """
+    # Before the look, so that a change meanwhile makes another preparation due.
+    key = host_state.key(choices)
+    converted = {path: _converted(path) for path in host_state.yaml_files(choices.spec_directories)}
+    document: Document = {"key": key, "specs": [], "facts": None, "converted": converted}
+    try:
+        inventory = gather(
+            Where(
+                driver_root=choices.driver_root or "/",
+                hook_path=choices.hook or None,
+                requirement_facts=True,
+            )
+        )
+        document |= {"specs": _specs(inventory, choices), "facts": facts(inventory)}
+    except CdiGenError as error:
+        if not converted:
+            raise
+        hint = f"; {error.hint}" if error.hint else ""
+        document["problem"] = f"{error.message}{hint}"
+    return document
+
+
+def write(document: Document, path: str = PATH) -> None:
+    """Put it where the shim reads it, whole or not at all.
+
+    Raises:
+        UnsafeError: others than root could change it.
+        CdiGenError: the file system refuses.
+    """
+    directory = os.path.dirname(path)
+    try:
+        make_directory(directory)
+        if path == PATH:
+            reason = ownership.fault(directory)
+            if reason:
+                raise UnsafeError(f"the runtime shim would not read {path}: {reason}")
+        replace_file(path, json.dumps(document, separators=(",", ":")).encode())
+    except OSError as error:
+        raise CdiGenError(
+            f"cannot write {path}: {error.strerror}",
+            hint="run it as root" if isinstance(error, PermissionError) else None,
+        ) from error
+
+
+def _specs(inventory: Inventory, choices: host_state.Choices) -> list[Document]:
+    # A hook that this version does not know need not be left out of anything.
+    disabled = tuple(hook for hook in choices.disabled_hooks if hook in (*HOOKS, ALL))
+    gpus = Options(capabilities=(), disabled_hooks=disabled)
+    capabilities = Options(class_="cap", disabled_hooks=disabled)
+    made = [generate(inventory, gpus), generate_capabilities(inventory, capabilities)]
+    made += [each for mode in transports.MODES if (each := transports.spec(mode, inventory))]
+    accesses = mig_access.nodes(inventory.dev_root)
+    if accesses:
+        made.append(_mig_accesses(inventory, accesses))
+    return [wire.to_document(spec) for spec in made]
+
+
+def _mig_accesses(inventory: Inventory, accesses: dict[str, CharDevice]) -> Spec:
+    """What NVIDIA_MIG_CONFIG_DEVICES and NVIDIA_MIG_MONITOR_DEVICES ask for, as devices."""
+    edits = DeviceEdits(inventory, Options())
+    devices = tuple(
+        Device(name=access, container_edits=edits.nodes((node,)))
+        for access, node in accesses.items()
+    )
+    spec = Spec(cdi_version="", kind="nvidia.com/mig", devices=devices)
+    return replace(spec, cdi_version=minimum_version(spec))
+
+
+def _converted(path: str) -> Document | None:
+    try:
+        with open(path, "rb") as file:
+            return wire.to_document(wire.load(file.read(wire.MAX_SIZE + 1)))
+    except (OSError, SpecError):
+        return None

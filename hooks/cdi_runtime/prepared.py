@@ -1,0 +1,287 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The prepared file: specs and facts of this host, made by `cdi-gen runtime prepare`.
+
+The shim can not look at a host: that takes the library, and ten times as long. So the library
+leaves what it found in a file of root's, with the host's state (`host_state`) as its key, and the
+shim starts it anew when the key no longer fits: the first container after a boot, after an update
+of the driver, after a change of MIG devices.
+
+It holds the spec of the GPUs without driver capabilities, the capabilities as devices, one spec for
+each special mode the host can serve, the facts that requirements are checked against, and the YAML
+files of the spec directories as JSON, which is all that the shim reads.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import select
+import time
+
+from cdi_hook import process
+from cdi_hook.faults import HookError, shown
+from cdi_hook.state import parse_object
+from cdi_runtime import host_state, trusted
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from cdi_runtime.configuration import Configuration
+
+    Document = dict[str, object]
+
+DIRECTORY, NAME = "/run/cdi-gen", "runtime.json"
+MAX_BYTES = 64 << 20
+SECONDS = 60
+"""For making it; NVML may have to wake GPUs."""
+MAX_SAID = 4096
+
+HERE = __file__.rpartition("/")[0].rpartition("/")[0]
+"""Where this package and the launchers are installed."""
+RECORD = "generator"
+"""A file there that names the `cdi-gen` it was installed by."""
+HOOK = "cdi-gen-hook"
+PROGRAMS = ("/usr/local/bin/cdi-gen", "/usr/bin/cdi-gen")
+ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8"}
+
+NOT_MADE = "the specs of this host can not be made"
+
+COMPAT_HOOK = "enable-cuda-compat"
+
+
+class NotPreparedError(HookError):
+    """There is no preparation of this host, and none could be made."""
+
+
+class Prepared:
+    """What the file says. `problem` is why there is no spec, where there is none."""
+
+    __slots__ = ("converted", "facts", "problem", "specs")
+
+    def __init__(self, document: Document) -> None:
+        specs, facts = document.get("specs"), document.get("facts")
+        converted, problem = document.get("converted"), document.get("problem")
+        self.specs = [each for each in _list(specs) if isinstance(each, dict)]
+        self.facts = facts if isinstance(facts, dict) else None
+        self.converted = converted if isinstance(converted, dict) else {}
+        self.problem = problem if isinstance(problem, str) else None
+
+
+def load(settings: Configuration, tell: Callable[[str], object]) -> Prepared:
+    """The preparation of this host as it is now; made anew if the one there is of another state.
+
+    Raises:
+        NotPreparedError: it can not be made: why, and what to do.
+    """
+    choices = chosen(settings)
+    found = _fitting(host_state.key(choices), tell)
+    if found is None:
+        lock = _lock()
+        try:
+            # Another container may have had it made meanwhile.
+            found = _fitting(host_state.key(choices), tell)
+            if found is None:
+                _make(choices, tell)
+                found = _fitting(host_state.key(choices), tell)
+        finally:
+            if lock is not None:
+                os.close(lock)
+    if found is None:
+        raise NotPreparedError(
+            f"{DIRECTORY}/{NAME} was made and does not fit: cdi-gen and the installed hooks may be "
+            "of different versions; run: cdi-gen hook install"
+        )
+    return Prepared(found)
+
+
+def chosen(settings: Configuration) -> host_state.Choices:
+    """What config.toml has to say of a preparation."""
+    disabled = tuple(settings.jit_disabled_hooks)
+    if settings.mode == "legacy" and (
+        settings.cuda_compat_mode == "disabled"
+        or settings.features.get("disable-cuda-compat-lib-hook")
+    ):
+        disabled = (*disabled, COMPAT_HOOK)
+    hook = f"{HERE}/{HOOK}"
+    return host_state.Choices(
+        settings.driver_root,
+        hook if os.access(hook, os.X_OK) else "",
+        settings.spec_dirs,
+        disabled,
+        settings.jit_feature_flags,
+    )
+
+
+def _fitting(key: host_state.State, tell: Callable[[str], object]) -> Document | None:
+    """The file's document, if it is there and its key is this one."""
+    try:
+        directory = trusted.open_directory(DIRECTORY)
+        try:
+            content = trusted.read(NAME, directory, MAX_BYTES)
+        finally:
+            os.close(directory)
+        document = parse_object(content, f"{DIRECTORY}/{NAME}")
+    except FileNotFoundError:
+        return None
+    except (OSError, HookError) as error:
+        tell(f"warning: {DIRECTORY}/{NAME} is not used: {getattr(error, 'strerror', error)}")
+        return None
+    return document if document.get("key") == key else None
+
+
+def _make(choices: host_state.Choices, tell: Callable[[str], object]) -> None:
+    words = ["runtime", "prepare"]
+    for name, values in (
+        ("--driver-root", [choices.driver_root]),
+        ("--nvidia-cdi-hook-path", [choices.hook]),
+        ("--spec-dir", choices.spec_directories),
+        ("--disable-hook", choices.disabled_hooks),
+        ("--feature-flag", choices.feature_flags),
+    ):
+        words += [f"{name}={value}" for value in values if value]
+    if os.geteuid() != 0 or not process.in_first_user_namespace():
+        # Nobody else's file would be trusted.
+        raise NotPreparedError(
+            f"{DIRECTORY}/{NAME} does not fit this host, or is not there; as root, run: "
+            f"cdi-gen {' '.join(words)}"
+        )
+    words.insert(0, generator())
+    tell(f"debug: {' '.join(words)}")
+    status, said = _run(words)
+    if status != 0:
+        raise NotPreparedError(f"{NOT_MADE}: {said or f'exit code {status}'}")
+
+
+def generator() -> str:
+    """The path of `cdi-gen`: where the installation says, beside it, or where programs are.
+
+    Raises:
+        NotPreparedError: there is none, or others than root could change it.
+    """
+    # Installed to PREFIX/libexec/cdi-gen; the program is in PREFIX/bin.
+    places = [f"{HERE.rpartition('/')[0].rpartition('/')[0]}/bin/cdi-gen", *PROGRAMS]
+    try:
+        here = trusted.open_directory(HERE)
+        try:
+            places.insert(0, trusted.read(RECORD, here, 4096).decode().strip())
+        finally:
+            os.close(here)
+    except (OSError, UnicodeError):
+        # Nothing recorded, or nothing to go by.
+        pass
+    reasons = []
+    for place in places:
+        try:
+            reason = "is not absolute" if not place.startswith("/") else trusted.fault(place)
+            interpreter = _interpreter(place) if reason is None else None
+            reason = reason or (trusted.fault(interpreter) if interpreter else None)
+        except (OSError, ValueError):
+            continue
+        if reason is None and os.access(place, os.X_OK):
+            return place
+        reasons.append(f"{place} is not run by root: {reason or 'it is not executable'}")
+    why = reasons[0] if reasons else "the program cdi-gen is not at " + " or ".join(places)
+    raise NotPreparedError(
+        f"{NOT_MADE}: {why}. Write one yourself: cdi-gen generate -o /etc/cdi/nvidia.json"
+    )
+
+
+def _interpreter(program: str) -> str | None:
+    """What the kernel starts for a script; None for a binary."""
+    descriptor = os.open(program, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        line = os.read(descriptor, 256).partition(b"\n")[0]
+    finally:
+        os.close(descriptor)
+    words = line[2:].split()
+    return os.fsdecode(words[0]) if line.startswith(b"#!") and words else None
+
+
+def _run(words: list[str]) -> tuple[int, str]:
+    """Run it to its end; its exit status and its error."""
+    reading, writing = os.pipe()
+    try:
+        child = os.posix_spawn(
+            words[0],
+            words,
+            ENVIRONMENT,
+            file_actions=[
+                (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),
+                (os.POSIX_SPAWN_OPEN, 1, "/dev/null", os.O_WRONLY, 0),
+                (os.POSIX_SPAWN_DUP2, writing, 2),
+            ],
+        )
+    except OSError as error:
+        os.close(reading)
+        os.close(writing)
+        raise NotPreparedError(f"cannot start {shown(words[0])}: {error.strerror}") from None
+    os.close(writing)
+    try:
+        said = _heard(reading, time.monotonic() + SECONDS)
+    finally:
+        os.close(reading)
+    if said is None:
+        os.kill(child, 9)
+    try:
+        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    except ChildProcessError:
+        # The engine has its children reaped by the kernel; the file will show.
+        status = 0
+    if said is None:
+        raise NotPreparedError(f"{words[0]} was not done after {SECONDS} s")
+    return status, _error_of(said)
+
+
+def _heard(descriptor: int, until: float) -> str | None:
+    """The last that a process says until it closes its end; None if the time is up before."""
+    ready = select.poll()
+    ready.register(descriptor, select.POLLIN)
+    said = bytearray()
+    while True:
+        left = until - time.monotonic()
+        if left <= 0 or not ready.poll(left * 1000):
+            return None
+        piece = os.read(descriptor, 1 << 16)
+        if not piece:
+            return said.decode("utf-8", "backslashreplace")
+        said = (said + piece)[-MAX_SAID:]
+
+
+def _error_of(said: str) -> str:
+    """The error and the hint below it, of all that cdi-gen says."""
+    lines = [line.strip() for line in said.splitlines()]
+    errors = [n for n, line in enumerate(lines) if line.startswith("cdi-gen: error: ")]
+    if not errors:
+        return lines[-1] if lines else ""
+    first = lines[errors[-1]].removeprefix("cdi-gen: error: ")
+    hints = [line for line in lines[errors[-1] + 1 :] if line.startswith("hint: ")]
+    return "; ".join([first, *hints[:1]])
+
+
+def _lock() -> int | None:
+    """Held by whoever makes the file, so that fifty containers do not make it fifty times."""
+    try:
+        os.mkdir(DIRECTORY, 0o755)
+        # Whatever the umask: rootless engines read it too.
+        os.chmod(DIRECTORY, 0o755)  # noqa: S103
+    except OSError:
+        # It is there already; or it can not be made, and cdi-gen will say why.
+        pass
+    try:
+        descriptor = trusted.open_directory(DIRECTORY)
+    except OSError:
+        return None
+    until = time.monotonic() + SECONDS
+    while time.monotonic() < until:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            time.sleep(0.02)
+        else:
+            break
+    return descriptor
+
+
+def _list(value: object) -> list[object]:
+    return value if isinstance(value, list) else []

@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the shim says, and where: stderr, the runtime's own log, the log of config.toml.
+
+Engines show what a low-level runtime wrote last to the file of its `--log`: containerd and dockerd,
+Podman through conmon. So a refusal is put there too, in the runtime's own words' form.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from cdi_runtime.configuration import Configuration
+    from cdi_runtime.invocation import Invocation
+
+PROGRAM = "cdi-gen-runtime"
+MAX_LINE = 4096
+
+LEVELS = ("debug", "info", "warning", "error")
+
+
+def failed(message: str, invocation: Invocation) -> None:
+    """Say why there will be no container."""
+    line = _one_line(message)
+    _write(2, f"{PROGRAM}: {line}\n")
+    log = invocation.log.removeprefix("file:")
+    # crun also logs to syslog and journald, by such words.
+    if log.startswith(("syslog:", "journald:")):
+        return
+    text = _json_line if invocation.log_format == "json" else _log_line
+    _append(log, text("error", f"{PROGRAM}: {line}"))
+
+
+class Journal:
+    """The log file of config.toml, `debug` there; without one nothing is kept."""
+
+    __slots__ = ("_least", "_path")
+
+    def __init__(self, settings: Configuration) -> None:
+        self._path = settings.debug
+        level = settings.log_level.lower()
+        self._least = LEVELS.index(level) if level in LEVELS else LEVELS.index("info")
+
+    def tell(self, line: str) -> None:
+        """A line of what was decided; one that begins with a level and a colon has that level."""
+        level, colon, rest = line.partition(": ")
+        if not colon or level not in LEVELS:
+            level, rest = "info", line
+        if LEVELS.index(level) >= self._least:
+            _append(self._path, _log_line(level, _one_line(rest)))
+
+
+def _append(path: str, line: str) -> None:
+    """Add a line to a log; that it can not be kept is no reason to stop a container."""
+    if not path.startswith("/") or path == "/dev/null":
+        return
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    try:
+        descriptor = os.open(path, flags | os.O_NOCTTY, 0o644)
+    except (OSError, ValueError):
+        return
+    _write(descriptor, line)
+    os.close(descriptor)
+
+
+def _write(descriptor: int, line: str) -> None:
+    try:
+        os.write(descriptor, line.encode("utf-8", "backslashreplace"))
+    except OSError:
+        return
+
+
+def _now() -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+
+
+def _json_line(level: str, message: str) -> str:
+    return f'{{"level":"{level}","msg":{_quoted(message)},"time":"{_now()}"}}\n'
+
+
+def _log_line(level: str, message: str) -> str:
+    return f'time="{_now()}" level={level} msg={_quoted(message)}\n'
+
+
+def _quoted(text: str) -> str:
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def _one_line(text: str) -> str:
+    """No control characters, nothing but ASCII, an end."""
+    if text.isascii() and text.isprintable():
+        return text[:MAX_LINE]
+    return ascii(text)[1:-1][:MAX_LINE]

@@ -1,0 +1,299 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From what a container asks for to the edits it gets: the same specs that CDI engines read.
+
+    mode        the specs
+    auto        those of the spec directories where they define the kind, else the prepared ones
+    legacy      as auto
+    cdi         those of the spec directories
+    jit-cdi     the prepared ones ("just in time": they are made anew when the host has changed)
+
+Names of another vendor, and whatever else is written out as `vendor/class=name`, come from the spec
+directories in every mode; `runtime.nvidia.com/gpu=0` is the prepared spec's `0`.
+"""
+
+from __future__ import annotations
+
+from cdi_hook import requirement
+from cdi_hook.faults import HookError, shown
+from cdi_runtime import injection, prepared, request, spec_directories
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from cdi_runtime.configuration import Configuration
+    from cdi_runtime.request import Request
+
+    Document = dict[str, object]
+    Directories = list[list[Document]]
+
+AUTO, CDI, JIT, LEGACY, CSV = "auto", "cdi", "jit-cdi", "legacy", "csv"
+
+ON_THE_SPOT = "runtime.nvidia.com"
+"""The peer's vendor for devices of specs that no file holds."""
+
+VENDOR = "nvidia.com"
+GPU, CAPABILITY, IMEX, MIG = "gpu", "cap", "imex-channel", "mig"
+ALL = "all"
+
+MOST_SHOWN = 12
+"""Devices that an error lists."""
+
+
+class ResolutionError(HookError):
+    """What is asked for is not there, or the specs that have it can not be had."""
+
+
+def edits(
+    config: Document,
+    settings: Configuration,
+    *,
+    annotations: bool,
+    tell: Callable[[str], object] = lambda _: None,
+) -> list[Document] | None:
+    """The `containerEdits` for a container, for `injection.apply`; None: nothing is asked for.
+
+    Args:
+        config: the bundle's `config.json`.
+        settings: of `config.toml`.
+        annotations: whether the caller honours device names in annotations: the shim does, as the
+            peer, if the mode is cdi or comes to it; the prestart hook does not.
+        tell: takes warnings and what was decided, one line each, for a log.
+
+    Raises:
+        RequestError: the request makes no sense, or is not allowed.
+        ResolutionError, injection.UnresolvedError: a device is not there.
+        prepared.NotPreparedError: the host's specs can not be had.
+        requirement.UnsatisfiedError: `NVIDIA_REQUIRE_*` is not met by the selected GPUs.
+    """
+    mode = settings.mode
+    if mode == CSV:
+        raise ResolutionError(
+            "mode csv of config.toml is not supported: have nvidia-ctk write a spec, `nvidia-ctk "
+            "cdi generate --mode csv --output /etc/cdi/nvidia.yaml`, and set mode to auto"
+        )
+    asked = request.read(config, settings, annotations=annotations and mode in {AUTO, CDI})
+    if mode == AUTO and annotations and not all(map(is_qualified, asked.devices)):
+        # Annotations count only where all of them are CDI names.
+        asked = request.read(config, settings, annotations=False)
+    for warning in asked.warnings:
+        tell(f"warning: {warning}")
+    if not asked.devices:
+        return None
+    tell(f"{', '.join(asked.devices)} of {asked.source}, mode {mode}")
+    return _Resolver(settings, tell).edits(config, asked)
+
+
+def is_qualified(name: str) -> bool:
+    """Whether it is a name as `vendor/class=device`, and no index or UUID."""
+    kind, equals, _ = name.partition("=")
+    return bool(equals) and "/" in kind
+
+
+class _Resolver:
+    """Where the specs of a kind are; each place is read when it is first needed."""
+
+    def __init__(self, settings: Configuration, tell: Callable[[str], object]) -> None:
+        self._settings = settings
+        self._tell = tell
+        self._at_once = settings.mode == JIT
+        self._of_directories: Directories | None = None
+        self._prepared: prepared.Prepared | None = None
+        self._known: dict[str, Directories] = {}
+
+    def edits(self, config: Document, asked: Request) -> list[Document]:
+        devices = _without_vendor(asked.devices)
+        self._at_once = self._at_once or devices != asked.devices
+        kind = self._gpu_kind()
+        wanted = []
+        for name in devices:
+            qualified, _, device = name.partition("=") if is_qualified(name) else (kind, "", name)
+            wanted.append(self._named(qualified, device))
+        if not all(map(is_qualified, devices)):
+            wanted += self._capabilities(kind, asked.capabilities)
+        for mode in asked.modes:
+            wanted += self._special(_beside(kind, mode))
+        wanted += self._mig(_beside(kind, MIG), asked)
+        wanted += self._channels(_beside(kind, IMEX), asked.imex_channels)
+        wanted = list(dict.fromkeys(wanted))
+        self._tell(f"info: CDI devices {', '.join(wanted)}")
+        found = injection.resolve(wanted, self._chosen())
+        if any(name.startswith(f"{kind}=") for name in wanted):
+            self._check_requirements(config, found)
+        return found
+
+    def _gpu_kind(self) -> str:
+        """The kind that indices and UUIDs are names of."""
+        default = self._settings.default_kind
+        if self._settings.mode != CDI and (self._at_once or not _define(self._files(), default)):
+            return f"{VENDOR}/{GPU}"
+        return default
+
+    def _specs(self, kind: str) -> Directories:
+        """The specs of a kind, of the one place that they come from."""
+        if kind not in self._known:
+            places = [self._files, self._made]
+            files_alone = self._settings.mode == CDI and not self._at_once
+            if files_alone or not kind.startswith(f"{VENDOR}/"):
+                places.remove(self._made)
+            elif self._at_once:
+                places.reverse()
+            self._known[kind] = next(
+                (found for place in places if (found := _define(place(), kind))), []
+            )
+        return self._known[kind]
+
+    def _chosen(self) -> Directories:
+        """What the names were looked up in, a directory of each priority."""
+        depth = max(len(each) for each in self._known.values())
+        chosen: Directories = [[] for _ in range(depth)]
+        for directories in self._known.values():
+            for level, specs in enumerate(directories):
+                chosen[level] += specs
+        return chosen
+
+    def _files(self) -> Directories:
+        if self._of_directories is None:
+            self._of_directories = spec_directories.read(
+                self._settings.spec_dirs, self._converted, self._tell
+            )
+        return self._of_directories
+
+    def _converted(self, path: str) -> Document:
+        document = self._preparation().converted.get(path)
+        if not isinstance(document, dict):
+            raise ResolutionError("it is not a valid spec; see: cdi-gen validate")
+        return document
+
+    def _made(self) -> Directories:
+        found = self._preparation()
+        if found.problem:
+            raise prepared.NotPreparedError(found.problem)
+        return [found.specs]
+
+    def _preparation(self) -> prepared.Prepared:
+        if self._prepared is None:
+            self._prepared = prepared.load(self._settings, self._tell)
+        return self._prepared
+
+    def _named(self, kind: str, wanted: str) -> str:
+        """The qualified name of a device, whatever the case of its UUID."""
+        names = spec_directories.devices_of(kind, self._specs(kind))
+        if not names:
+            raise ResolutionError(
+                f"no CDI spec in {', '.join(self._settings.spec_dirs)} defines {shown(kind)}; for "
+                "GPUs one is made by: cdi-gen generate -o /etc/cdi/nvidia.json"
+            )
+        if wanted not in names:
+            same = [name for name in names if name.lower() == wanted.lower()]
+            if not same:
+                raise ResolutionError(
+                    f"{kind} has no device {shown(wanted)[1:-1]}; there is: {_listed(names)}"
+                )
+            wanted = same[0]
+        return f"{kind}={wanted}"
+
+    def _capabilities(self, kind: str, capabilities: Sequence[str]) -> list[str]:
+        """The driver capabilities as devices, where there is a spec of them beside the GPUs'."""
+        beside = _beside(kind, CAPABILITY)
+        if _define(self._files(), kind) and not self._at_once:
+            # A spec in a file is complete unless the capabilities are in one too.
+            self._known[beside] = _define(self._files(), beside)
+        names = spec_directories.devices_of(beside, self._specs(beside))
+        for each in capabilities:
+            if names and each not in names:
+                self._tell(f"info: the driver has nothing for the capability {each}")
+        return [f"{beside}={each}" for each in capabilities if each in names]
+
+    def _special(self, kind: str) -> list[str]:
+        """What NVIDIA_GDS and its like ask for; a host without it starts the container without."""
+        try:
+            names = spec_directories.devices_of(kind, self._specs(kind))
+        except prepared.NotPreparedError as error:
+            self._tell(f"warning: {error}")
+            names = []
+        if not names:
+            self._tell(f"warning: this host has no {kind}: left out")
+        return [f"{kind}={ALL}"] if ALL in names else [f"{kind}={name}" for name in names]
+
+    def _channels(self, kind: str, numbers: Sequence[int]) -> list[str]:
+        if numbers and self._settings.mode == CDI and not self._specs(kind):
+            # The peer's mode cdi knows no channels at all.
+            self._tell(f"warning: no spec file defines {kind}: no IMEX channel is given")
+            return []
+        return [self._named(kind, str(number)) for number in numbers]
+
+    def _mig(self, kind: str, asked: Request) -> list[str]:
+        switches = (("config", asked.mig_config), ("monitor", asked.mig_monitor))
+        return [self._named(kind, name) for name, wanted in switches if wanted]
+
+    def _check_requirements(self, config: Document, edits: list[Document]) -> None:
+        required = requirement.from_environment(_environment(config))
+        if not required or self._settings.disable_require:
+            return
+        try:
+            facts = requirement.Facts.from_document(self._preparation().facts or {})
+        except prepared.NotPreparedError as error:
+            # The specs are files, and the container was started so far without any check.
+            self._tell(f"warning: requirements are not checked: {error}")
+            return
+        for doubt in requirement.check(required, facts.of_nodes(_minors(edits))):
+            self._tell(f"warning: {doubt}")
+
+
+def _without_vendor(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Names as the prepared spec has them, if they are of the peer's vendor for that.
+
+    Raises:
+        ResolutionError: only some of them are.
+    """
+    prefix = f"{ON_THE_SPOT}/"
+    mine = [name for name in names if name.startswith(prefix)]
+    if not mine:
+        return names
+    for name in names:
+        if not name.startswith(f"{prefix}{GPU}="):
+            raise ResolutionError(
+                f"{shown(mine[0])[1:-1]} and {shown(name)[1:-1]} can not be asked for together: "
+                f"devices of {ON_THE_SPOT}/{GPU} are made on the spot, all others are of spec files"
+            )
+    return tuple(name.partition("=")[2] for name in names)
+
+
+def _define(directories: Directories, kind: str) -> Directories:
+    """The specs of a kind alone, by directory; none where no directory has any."""
+    found = [[spec for spec in specs if spec.get("kind") == kind] for specs in directories]
+    return found if any(found) else []
+
+
+def _beside(kind: str, class_: str) -> str:
+    """Another class of the same vendor."""
+    return f"{kind.partition('/')[0]}/{class_}"
+
+
+def _environment(config: Document) -> dict[str, str]:
+    """The container's variables; the last of a name counts, as it does for programs."""
+    process = config.get("process")
+    entries = process.get("env") if isinstance(process, dict) else None
+    pairs = [each.partition("=") for each in entries or () if isinstance(each, str)]
+    return {name: value for name, _, value in pairs}
+
+
+def _minors(edits: list[Document]) -> list[int]:
+    """Which /dev/nvidiaN the edits bring."""
+    found = []
+    for each in edits:
+        nodes = each.get("deviceNodes")
+        for node in nodes if isinstance(nodes, list) else ():
+            path = node.get("path") if isinstance(node, dict) else None
+            number = str(path).removeprefix("/dev/nvidia")
+            if number.isdecimal() and number != path:
+                found.append(int(number))
+    return list(dict.fromkeys(found))
+
+
+def _listed(names: list[str]) -> str:
+    """Short names first: people ask by index."""
+    short = sorted(names, key=len)
+    more = f" and {len(names) - MOST_SHOWN} more" if len(names) > MOST_SHOWN else ""
+    return ", ".join(short[:MOST_SHOWN]) + more

@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`cdi-gen-runtime`: what engines start as their low-level runtime for `--runtime=nvidia`.
+
+Before a container is made its bundle gets the edits of what it asks for; then the shim becomes runc
+or crun, with the arguments it got. For every other command it does nothing but that, and so
+imports nothing that only the first needs.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from cdi_hook import VERSION
+from cdi_hook.faults import HookError, shown
+from cdi_runtime import configuration, invocation, low_level
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import TracebackType
+    from typing import NoReturn  # noqa: TID251
+
+    from cdi_runtime.configuration import Configuration
+    from cdi_runtime.invocation import Invocation
+
+PROGRAM = "cdi-gen-runtime"
+
+MODES = {".cdi": "cdi", ".legacy": "legacy"}
+"""What a program's name may end in, and the mode that it then has whatever config.toml says."""
+
+
+def main() -> NoReturn:
+    """Run as a program; never returns."""
+    sys.excepthook = _last_words
+    words = sys.argv[1:]
+    asked = invocation.read(words)
+    if asked.version:
+        # Engines read both; the runtime's own comes after it.
+        os.write(1, f"{PROGRAM} version {VERSION}\n".encode())
+    try:
+        settings = configuration.load()
+        if asked.edits_a_bundle():
+            _edit(asked, settings)
+        low_level.become(low_level.find(settings.runtimes), words)
+    except HookError as error:
+        _refuse(str(error), asked)
+    except OSError as error:
+        _refuse(f"{error.filename or PROGRAM}: {error.strerror}", asked)
+    except (MemoryError, RecursionError):
+        _refuse("out of memory", asked)
+
+
+def _edit(asked: Invocation, settings: Configuration) -> None:
+    # Everything is imported before the first byte of a bundle is read.
+    from cdi_runtime import container  # noqa: PLC0415
+
+    for ending, mode in MODES.items():
+        if sys.argv[0].endswith(ending):
+            settings.mode = mode
+    container.edit(asked, settings)
+
+
+def _last_words(
+    kind: type[BaseException], fault: BaseException, _traceback: TracebackType | None
+) -> NoReturn:
+    """A fault of ours, or an interruption, in one line where engines look for it."""
+    message = f"internal error, please report it: {kind.__name__}: {shown(str(fault))}"
+    if kind is KeyboardInterrupt:
+        message = "interrupted; config.json is whole"
+    _refuse(message, invocation.read(sys.argv[1:]))
+
+
+def _refuse(message: str, asked: Invocation) -> NoReturn:
+    from cdi_runtime import report  # noqa: PLC0415
+
+    report.failed(message, asked)
+    os._exit(1)

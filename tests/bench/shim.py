@@ -1,0 +1,161 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Row ``shim``: what the runtime shim adds to a low-level runtime, beside nvidia-container-runtime.
+
+Both read the same config.toml, in the mode that they have where none is said. The hooks that the
+shims add run within ``create``, and so they are in its time.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from tests.bench.contest import ENVIRONMENT, Line, Step, race, wall_bar
+from tests.bench.root_file_system import layer, untimed
+from tests.fakehost import hosts
+from tests.runtime.machine import Machine
+
+PYTHON = "/usr/bin/python3"
+PEER = "nvidia-container-runtime"
+
+CREATE = 0.5
+"""How much the shim may add, measured by what the peer's adds."""
+PASSED_THROUGH = 12 / 6
+"""12 ms, where an interpreter that does nothing takes 6."""
+
+ASKS = {
+    "ours": ("NVIDIA_VISIBLE_DEVICES=all",),
+    "ours, all": ("NVIDIA_VISIBLE_DEVICES=all", "NVIDIA_DRIVER_CAPABILITIES=all"),
+    "peer": ("NVIDIA_VISIBLE_DEVICES=all",),
+}
+"""The same request; where no capability is named the peer gives all the same, for it knows none."""
+
+
+def shim(runs: int) -> Iterator[Line]:
+    """The shim before runc."""
+    for name, gpus in (("550-1gpu", "1 GPU"), ("550-8gpu", "8 GPUs")):
+        yield from _creates(name, gpus, runs)
+    yield from _pass_through(runs)
+
+
+def _creates(name: str, gpus: str, runs: int) -> Iterator[Line]:
+    runc = str(shutil.which("runc"))
+    with tempfile.TemporaryDirectory() as folder:
+        machine = _machine(Path(folder), name)
+        layer(Path(folder, "layer.tar"))
+        bundles = Path(folder, "bundles")
+        bundles.mkdir()
+        programs = {"none": runc, "ours": str(machine.shim), "ours, all": str(machine.shim)}
+        theirs = _peer()
+        if theirs:
+            programs["peer"] = theirs
+        environment = {**ENVIRONMENT, "NVIDIA_CTK_CONFIG_FILE_PATH": str(machine.settings)}
+        config = _config(runc, Path(folder))
+        runners = {
+            which: _created(bundles, program, config, ASKS.get(which, ()), environment)
+            for which, program in programs.items()
+        }
+        # As below /run or in an overlay: making a file for each mount takes a disk's time elsewhere.
+        laps = race(runners, runs, within=machine.command(f"mount -t tmpfs bundles {bundles}"))
+    base, peer = laps["none"], laps.get("peer", ())
+    yield Line("shim", f"runc create: no device ({gpus})", base)
+    bars = [wall_bar("ratio of added time", laps["ours"], peer, CREATE, base)] if peer else []
+    yield Line("shim", f"create by the shim: {gpus}", laps["ours"], peer, base, tuple(bars))
+    yield Line(
+        "shim", f"create by the shim: {gpus}, all of the driver", laps["ours, all"], peer, base
+    )
+
+
+def _pass_through(runs: int) -> Iterator[Line]:
+    with tempfile.TemporaryDirectory() as folder:
+        machine = Machine(Path(folder))
+        machine.configure(runtime='runtimes = ["/bin/true"]')
+        environment = {**ENVIRONMENT, "NVIDIA_CTK_CONFIG_FILE_PATH": str(machine.settings)}
+        words = ("--root", "/run/runc", "state", "x")
+        runners: dict[str, list[Step]] = {
+            "none": [{"argv": ["/bin/true", *words], "env": environment}],
+            "bare": [{"argv": [PYTHON, "-I", "-S", "-c", "pass"], "env": environment}],
+            "ours": [{"argv": [str(machine.shim), *words], "env": environment}],
+        }
+        theirs = _peer()
+        if theirs:
+            runners["peer"] = [{"argv": [theirs, *words], "env": environment}]
+        laps = race(runners, runs)
+    yield Line("shim", "python3 -I -S -c pass", laps["bare"], base=laps["none"])
+    bar = wall_bar(
+        "added, by a bare interpreter", laps["ours"], laps["bare"], PASSED_THROUGH, laps["none"]
+    )
+    yield Line(
+        "shim", "any other command", laps["ours"], laps.get("peer", ()), laps["none"], (bar,)
+    )
+
+
+def _peer() -> str | None:
+    """NVIDIA's program, and not a link to ours."""
+    path = shutil.which(PEER)
+    if path is None:
+        return None
+    with open(path, "rb") as file:
+        return path if file.read(4) == b"\x7fELF" else None
+
+
+def _machine(folder: Path, name: str) -> Machine:
+    machine = Machine(folder, hosts.cached(name))
+    machine.configure(
+        f"""
+        [nvidia-ctk]
+        path = "{shutil.which("nvidia-ctk") or ""}"
+        # The peer's ends where a container's procfs does not have what this machine only shows.
+        [nvidia-container-runtime.modes.jit-cdi]
+        nvcdi-disable-hooks = ["disable-device-node-modification"]
+        """,
+        log=Path(os.devnull),
+    )
+    return machine
+
+
+def _config(runc: str, folder: Path) -> dict[str, Any]:
+    """runc's own, as far as this machine's control groups and limits let it."""
+    subprocess.run([runc, "spec"], cwd=folder, check=True)
+    config: dict[str, Any] = json.loads((folder / "config.json").read_text())
+    config["process"] |= {"terminal": False, "args": ["/bin/true"]}
+    config["process"].pop("rlimits", None)
+    config["root"]["readonly"] = False
+    config["linux"]["namespaces"] = [
+        each for each in config["linux"]["namespaces"] if each["type"] != "cgroup"
+    ]
+    config["mounts"] = [each for each in config["mounts"] if each["type"] != "cgroup"]
+    return config
+
+
+def _created(
+    bundles: Path,
+    program: str,
+    config: dict[str, Any],
+    variables: tuple[str, ...],
+    environment: dict[str, str],
+) -> list[Step]:
+    """Make a container of a small Debian and throw it away again; only the making counts."""
+    name = f"bench-{os.path.basename(program)}-{len(variables)}"
+    bundle, state = bundles / name, ("--root", f"{bundles}/state")
+    config = json.loads(json.dumps(config))
+    config["process"]["env"] += variables
+    fresh = f"""rm -rf {bundle}; mkdir -p {bundle}/rootfs {bundles}/pristine
+        [ -e {bundles}/pristine/etc ] || tar -xf {bundles.parent}/layer.tar -C {bundles}/pristine
+        cp -al {bundles}/pristine/. {bundle}/rootfs
+        cat > {bundle}/config.json <<'END'\n{json.dumps(config)}\nEND\n"""
+    # One that makes a container without a GPU would be fast.
+    done = f"runc {' '.join(state)} delete -f {name}"
+    if variables:
+        done += f"; grep -q libcuda.so {bundle}/config.json"
+    return [
+        untimed(fresh),
+        {"argv": [program, *state, "create", "--bundle", str(bundle), name], "env": environment},
+        untimed(done),
+    ]

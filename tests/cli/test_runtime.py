@@ -1,0 +1,144 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`cdi-gen runtime prepare`, on this machine and on fake ones."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cdi_gen import runtime_preparation
+from cdi_gen.cdi.wire import from_document
+from tests.cli.program import SPEC, cdi_gen, failure
+from tests.fakehost.hosts import FakeHost
+from tests.runtime.machine import Machine
+
+HAS_DRIVER = Path("/proc/driver/nvidia/version").exists()
+no_driver = pytest.mark.skipif(HAS_DRIVER, reason="this machine has a driver")
+
+
+@no_driver
+def test_there_is_no_driver() -> None:
+    said = failure(cdi_gen("runtime", "prepare", "-o", "-", "--spec-dir", "/nowhere"), 3)
+    assert "no NVIDIA driver" in said
+
+
+@no_driver
+def test_yaml_is_converted_where_there_is_no_driver(tmp_path: Path) -> None:
+    """The spec may be another vendor's, or one that nvidia-ctk wrote for a Jetson."""
+    (tmp_path / "good.yaml").write_text(SPEC)
+    (tmp_path / "bad.yaml").write_text("kind: [")
+    (tmp_path / "not-read.yml").write_text(SPEC)
+    result = cdi_gen("runtime", "prepare", "-o", "-", "--spec-dir", str(tmp_path))
+    assert result.code == 0, result
+    document = json.loads(result.out)
+    assert document["converted"] == {
+        f"{tmp_path}/bad.yaml": None,
+        f"{tmp_path}/good.yaml": json.loads(SPEC),
+    }
+    assert document["specs"] == []
+    assert "no NVIDIA driver" in document["problem"]
+    assert "modprobe" in document["problem"]
+
+
+def test_flags_that_nobody_knows_are_let_pass(tmp_path: Path) -> None:
+    """As nvidia-container-runtime does: config.toml may be of another version."""
+    (tmp_path / "good.yaml").write_text(SPEC)
+    words = ("--feature-flag", "new", "--disable-hook", "newer", "--spec-dir", str(tmp_path))
+    result = cdi_gen("runtime", "prepare", "-o", "-", *words)
+    assert "unknown feature flag, ignored: new" in result.err
+
+
+@pytest.mark.parametrize("option", ["--driver-root", "--spec-dir", "--nvidia-cdi-hook-path"])
+def test_paths_are_absolute(option: str) -> None:
+    assert "not an absolute path" in failure(cdi_gen("runtime", "prepare", option, "here"), 2)
+
+
+@no_driver
+@pytest.mark.skipif(os.geteuid() != 0, reason="writes as root, or can not")
+def test_the_file(tmp_path: Path) -> None:
+    (tmp_path / "good.yaml").write_text(SPEC)
+    target = tmp_path / "run/runtime.json"
+    result = cdi_gen("runtime", "prepare", "-o", str(target), "--spec-dir", str(tmp_path))
+    assert (result.code, result.out) == (0, "")
+    assert stat.S_IMODE(target.stat().st_mode) == 0o644
+    assert stat.S_IMODE(target.parent.stat().st_mode) == 0o755
+    assert json.loads(target.read_text())["converted"]
+
+
+def test_it_can_not_be_written(tmp_path: Path) -> None:
+    (tmp_path / "good.yaml").write_text(SPEC)
+    words = ("-o", "/proc/nowhere/runtime.json", "--spec-dir", str(tmp_path))
+    assert "cannot write /proc/nowhere/runtime.json" in failure(
+        cdi_gen("runtime", "prepare", *words), 1
+    )
+
+
+@pytest.fixture
+def prepared_on(tmp_path: Path, host: Callable[[str], FakeHost]) -> Callable[..., dict[str, Any]]:
+    """The document of a fake host."""
+    if os.geteuid() != 0:
+        pytest.skip("a mount namespace is root's")
+
+    def prepared(name: str, *words: str) -> dict[str, Any]:
+        tmp_path.chmod(0o755)
+        machine = Machine(tmp_path, host(name))
+        ended = machine.run(
+            str(machine.folder / "bin/cdi-gen"), "runtime", "prepare", "-o", "-",
+            f"--driver-root={machine.fake.root}", f"--spec-dir={machine.specs}",  # type: ignore[union-attr]
+            f"--nvidia-cdi-hook-path={machine.installed}/cdi-gen-hook", *words,
+        )  # fmt: skip
+        assert ended.returncode == 0, ended
+        found: dict[str, Any] = json.loads(ended.stdout)
+        return found
+
+    return prepared
+
+
+@pytest.mark.host
+def test_specs_and_facts_of_a_host(prepared_on: Callable[..., dict[str, Any]]) -> None:
+    document = prepared_on("550-8gpu")
+    gpus, capabilities = document["specs"][:2]
+    for spec in document["specs"]:
+        from_document(spec)
+    assert gpus["kind"] == "nvidia.com/gpu"
+    assert {"0", "7", "all", "none"} <= {each["name"] for each in gpus["devices"]}
+    mounted = [each["containerPath"] for each in gpus["containerEdits"].get("mounts", [])]
+    assert not [path for path in mounted if "libcuda.so" in path]
+    assert capabilities["kind"] == "nvidia.com/cap"
+    assert "compute" in [each["name"] for each in capabilities["devices"]]
+    assert [each["minor"] for each in document["facts"]["gpus"]] == [*range(8)]
+    assert document["facts"]["driver"].startswith("550.")
+    (hook,) = gpus["containerEdits"]["hooks"]
+    assert hook["path"].endswith("/libexec/cdi-gen/cdi-gen-hook")
+
+
+@pytest.mark.host
+def test_hooks_are_left_out(prepared_on: Callable[..., dict[str, Any]]) -> None:
+    document = prepared_on("550-1gpu", "--disable-hook=update-ldcache")
+    (hook,) = document["specs"][0]["containerEdits"]["hooks"]
+    assert "--folder" not in hook["args"]
+    assert "--link" in hook["args"]
+
+
+def test_the_key_is_of_before_the_look(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """What changes while the host is looked at makes another preparation due."""
+    order: list[str] = []
+    monkeypatch.setattr(runtime_preparation.host_state, "key", lambda _: order.append("key"))
+    monkeypatch.setattr(runtime_preparation, "_converted", lambda _: order.append("yaml"))
+    (tmp_path / "x.yaml").write_text("")
+
+    def look(_: object) -> None:
+        order.append("look")
+        raise runtime_preparation.CdiGenError("enough")
+
+    monkeypatch.setattr(runtime_preparation, "gather", look)
+    runtime_preparation.prepare(
+        runtime_preparation.choices(hook="", spec_directories=(str(tmp_path),))
+    )
+    assert order == ["key", "yaml", "look"]

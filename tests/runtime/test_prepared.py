@@ -1,0 +1,290 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The prepared file: when it fits, who may have written it, and how it is made."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from cdi_gen import runtime_preparation
+from cdi_runtime import host_state, prepared
+from cdi_runtime.host_state import Choices
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="the prepared file is root's")
+
+Settings = Any
+
+
+def settings(**other: object) -> Settings:
+    return SimpleNamespace(
+        **{
+            "mode": "auto",
+            "driver_root": "",
+            "spec_dirs": (),
+            "jit_disabled_hooks": (),
+            "jit_feature_flags": (),
+            "cuda_compat_mode": "ldconfig",
+            "features": {},
+        }
+        | other
+    )
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A machine's folders in a temporary one, and a cdi-gen that writes the key it should."""
+    tmp_path.chmod(0o755)
+    monkeypatch.setattr(prepared, "DIRECTORY", str(tmp_path / "run"))
+    monkeypatch.setattr(prepared, "HERE", str(tmp_path / "libexec"))
+    (tmp_path / "libexec").mkdir()
+    key = json.dumps(
+        {"key": host_state.key(prepared.chosen(settings())), "specs": [{"kind": "a/b"}]}
+    )
+    (tmp_path / "document").write_text(key)
+    makes(tmp_path, f"cp {tmp_path}/document {tmp_path}/run/runtime.json")
+    return tmp_path
+
+
+def makes(place: Path, script: str) -> Path:
+    """Have the recorded cdi-gen do this."""
+    program = place / "cdi-gen"
+    program.write_text(f'#!/bin/sh\necho "$@" >> {place}/calls\n{script}\n')
+    program.chmod(0o755)
+    (place / "libexec/generator").write_text(f"{program}\n")
+    return program
+
+
+def calls(place: Path) -> list[str]:
+    return (place / "calls").read_text().splitlines() if (place / "calls").exists() else []
+
+
+def load(told: list[str] | None = None, **other: object) -> prepared.Prepared:
+    return prepared.load(settings(**other), (told if told is not None else []).append)
+
+
+def test_it_is_made_once(place: Path) -> None:
+    assert load().specs == [{"kind": "a/b"}]
+    assert load().specs == [{"kind": "a/b"}]
+    assert calls(place) == ["runtime prepare"]
+    assert (place / "run").stat().st_mode & 0o777 == 0o755
+
+
+def test_all_of_config_toml_is_handed_on(place: Path) -> None:
+    chosen = {
+        "driver_root": "/driver",
+        "spec_dirs": ("/a", "/b"),
+        "jit_disabled_hooks": ("chmod",),
+        "jit_feature_flags": ("x",),
+    }
+    with pytest.raises(prepared.NotPreparedError, match="does not fit"):
+        load(**chosen)
+    (words,) = calls(place)
+    assert words == (
+        "runtime prepare --driver-root=/driver --spec-dir=/a --spec-dir=/b --disable-hook=chmod "
+        "--feature-flag=x"
+    )
+
+
+@pytest.mark.parametrize(
+    "other",
+    [{"cuda_compat_mode": "disabled"}, {"features": {"disable-cuda-compat-lib-hook": True}}],
+)
+def test_the_legacy_modes_switch_for_the_compat_step(other: dict[str, object]) -> None:
+    assert "enable-cuda-compat" in prepared.chosen(settings(mode="legacy", **other)).disabled_hooks
+    assert prepared.chosen(settings(mode="auto", **other)).disabled_hooks == ()
+
+
+@pytest.mark.parametrize("fault", ["owner", "mode", "link", "fifo", "folder mode", "not JSON"])
+def test_a_file_that_is_not_roots_is_made_anew(place: Path, fault: str) -> None:
+    load()
+    file = place / "run/runtime.json"
+    if fault == "owner":
+        os.chown(file, 1000, 0)
+    elif fault == "mode":
+        file.chmod(0o666)
+    elif fault == "link":
+        file.rename(place / "elsewhere")
+        file.symlink_to(place / "elsewhere")
+    elif fault == "fifo":
+        file.unlink()
+        os.mkfifo(file)
+    elif fault == "folder mode":
+        (place / "run").chmod(0o777)
+    else:
+        file.write_text("{")
+    makes(place, f"rm {file}; cp {place}/document {file}; chmod 755 {place}/run")
+    told: list[str] = []
+    load(told)
+    assert len(calls(place)) == 2
+    assert any("is not used" in line for line in told)
+
+
+def test_only_one_of_many_makes_it(place: Path) -> None:
+    makes(place, f"sleep 0.2; cp {place}/document {place}/run/runtime.json")
+    threads = [threading.Thread(target=load) for _ in range(5)]
+    for each in threads:
+        each.start()
+    for each in threads:
+        each.join()
+    assert len(calls(place)) == 1
+
+
+def test_why_it_can_not_be_made_is_said(place: Path) -> None:
+    said = ("cdi-gen: warning: x", "cdi-gen: error: no driver", "  hint: load it")
+    makes(place, "; ".join(f"echo '{line}' >&2" for line in said) + "; exit 3")
+    with pytest.raises(prepared.NotPreparedError, match="no driver; hint: load it"):
+        load()
+
+
+def test_a_cdi_gen_that_hangs(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prepared, "SECONDS", 0.2)
+    makes(place, "exec sleep 60")
+    with pytest.raises(prepared.NotPreparedError, match="was not done after"):
+        load()
+
+
+def test_a_cdi_gen_that_talks_without_end(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    makes(place, "head -c 3000000 /dev/zero | tr '\\0' x >&2; exit 1")
+    with pytest.raises(prepared.NotPreparedError) as raised:
+        load()
+    assert len(str(raised.value)) < 5000
+
+
+def test_its_environment_is_short(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LD_PRELOAD_LIKE", "1")
+    makes(place, f"env > {place}/environment; cp {place}/document {place}/run/runtime.json")
+    load()
+    names = {line.partition("=")[0] for line in (place / "environment").read_text().splitlines()}
+    assert names - {"PWD", "SHLVL", "_", "OLDPWD"} == {"PATH", "LC_ALL"}
+
+
+@pytest.mark.parametrize("fault", ["owner", "mode", "folder", "interpreter", "relative"])
+def test_a_cdi_gen_that_is_not_roots_is_not_run(
+    place: Path, fault: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(prepared, "PROGRAMS", ())
+    program = place / "cdi-gen"
+    if fault == "owner":
+        os.chown(program, 1000, 0)
+    elif fault == "mode":
+        program.chmod(0o775)
+    elif fault == "folder":
+        place.chmod(0o777)
+    elif fault == "interpreter":
+        shell = place / "sh"
+        shell.write_bytes(Path("/bin/sh").read_bytes())
+        shell.chmod(0o777)
+        program.write_text(f"#!{shell}\n")
+    else:
+        (place / "libexec/generator").write_text("bin/cdi-gen\n")
+    with pytest.raises(prepared.NotPreparedError, match=r"is not run by root|is not at"):
+        load()
+    assert calls(place) == []
+
+
+def test_there_is_no_cdi_gen(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prepared, "PROGRAMS", ("/nowhere/cdi-gen",))
+    (place / "libexec/generator").unlink()
+    with pytest.raises(prepared.NotPreparedError, match=r"is not at .*nowhere/cdi-gen") as raised:
+        load()
+    assert "cdi-gen generate -o /etc/cdi/nvidia.json" in str(raised.value)
+
+
+def test_it_is_looked_for_beside_the_installation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "libexec/cdi-gen").mkdir(parents=True)
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/cdi-gen").symlink_to("/bin/true")
+    monkeypatch.setattr(prepared, "HERE", str(tmp_path / "libexec/cdi-gen"))
+    assert prepared.generator() == f"{tmp_path}/bin/cdi-gen"
+
+
+class Host:
+    """A driver's procfs and a driver root, to change."""
+
+    def __init__(self, folder: Path) -> None:
+        self.proc = folder / "proc"
+        self.root = folder / "root"
+        self.specs = folder / "specs"
+        for name in ("gpus/0000:01:00.0", "capabilities/gpu0/mig/gi1/ci0"):
+            (self.proc / name).mkdir(parents=True)
+        (self.proc / "version").write_text("550\n")
+        for name in ("dev/nvidia-caps", "dev/dri", "etc"):
+            (self.root / name).mkdir(parents=True)
+        self.node("nvidia0", 0)
+        self.node("nvidia-caps/nvidia-cap1", 1)
+        (self.root / "etc/ld.so.cache").write_text("old")
+        self.specs.mkdir()
+        (self.specs / "nvidia.yaml").write_text("old")
+
+    def node(self, name: str, minor: int) -> None:
+        os.mknod(self.root / "dev" / name, 0o20666, os.makedev(195, minor))
+
+    def choices(self) -> Choices:
+        return Choices(str(self.root), "", [str(self.specs)])
+
+
+CHANGES: dict[str, Callable[[Host], object]] = {
+    "another driver": lambda host: (host.proc / "version").write_text("570\n"),
+    "a GPU more": lambda host: (host.proc / "gpus/0000:02:00.0").mkdir(),
+    "a GPU less": lambda host: (host.proc / "gpus/0000:01:00.0").rmdir(),
+    "MIG on": lambda host: (host.proc / "capabilities/gpu1/mig").mkdir(parents=True),
+    "a GPU instance": lambda host: (host.proc / "capabilities/gpu0/mig/gi2").mkdir(),
+    "a compute instance": lambda host: (host.proc / "capabilities/gpu0/mig/gi1/ci1").mkdir(),
+    "a node": lambda host: host.node("nvidia1", 1),
+    "no node": lambda host: (host.root / "dev/nvidia0").unlink(),
+    "a node of another number": lambda host: (
+        (host.root / "dev/nvidia0").unlink(),
+        host.node("nvidia0", 7),
+    ),
+    "a node of another mode": lambda host: (host.root / "dev/nvidia0").chmod(0o600),
+    "uvm": lambda host: host.node("nvidia-uvm", 0),
+    "a capability": lambda host: host.node("nvidia-caps/nvidia-cap2", 2),
+    "a card": lambda host: host.node("dri/card0", 0),
+    "libraries": lambda host: (host.root / "etc/ld.so.cache").write_text("new ones"),
+    "a YAML file": lambda host: (host.specs / "other.yaml").write_text(""),
+    "a YAML file's content": lambda host: (host.specs / "nvidia.yaml").write_text("newer"),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_host_that_has_changed(
+    change: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host = Host(tmp_path)
+    monkeypatch.setattr(host_state, "DRIVER", str(host.proc))
+    before = host_state.key(host.choices())
+    assert json.loads(json.dumps(before)) == before
+    assert host_state.key(host.choices()) == before
+    CHANGES[change](host)
+    assert host_state.key(host.choices()) != before
+
+
+def test_another_choice_is_another_key(tmp_path: Path) -> None:
+    keys = [
+        host_state.key(choices)
+        for choices in (
+            Choices(),
+            Choices(driver_root="/driver"),
+            Choices(hook="/hook"),
+            Choices(disabled_hooks=["chmod"]),
+            Choices(feature_flags=["x"]),
+        )
+    ]
+    assert all(keys.count(key) == 1 for key in keys)
+
+
+def test_both_sides_agree_where_nothing_is_configured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a unit prepares at boot is what the shim looks for."""
+    ours = runtime_preparation.choices(hook="/usr/libexec/cdi-gen/cdi-gen-hook")
+    shim = Choices("", "/usr/libexec/cdi-gen/cdi-gen-hook", ("/etc/cdi", "/var/run/cdi"))
+    assert host_state.key(ours) == host_state.key(shim)
+    assert f"{prepared.DIRECTORY}/{prepared.NAME}" == runtime_preparation.PATH

@@ -1,0 +1,243 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From a request to edits: which specs are asked, in which mode, and what is said where none has it."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from cdi_hook.faults import HookError
+from cdi_runtime import prepared
+from tests.runtime.resolving import FILE, MADE, UUID, World, spec
+
+CAPS = ["MADE=nvidia.com/cap=compute", "MADE=nvidia.com/cap=utility"]
+
+
+@pytest.mark.parametrize(
+    ("mode", "file", "value", "wanted"),
+    [
+        ("auto", False, "0", ["MADE=nvidia.com/gpu=0", *CAPS]),
+        ("auto", True, "0", ["FILE=nvidia.com/gpu=0"]),
+        ("auto", True, "1:0", "has no device 1:0"),
+        ("auto", False, "1:0", ["MADE=nvidia.com/gpu=1:0", *CAPS]),
+        ("auto", True, "0,1", ["FILE=nvidia.com/gpu=0", "FILE=nvidia.com/gpu=1"]),
+        ("auto", True, "0,0", ["FILE=nvidia.com/gpu=0"]),
+        ("auto", True, "all", ["FILE=nvidia.com/gpu=all"]),
+        ("auto", True, "none", ["FILE=nvidia.com/gpu=none"]),
+        ("auto", False, "none", ["MADE=nvidia.com/gpu=none", *CAPS]),
+        ("auto", True, UUID, [f"FILE=nvidia.com/gpu={UUID}"]),
+        ("auto", True, UUID.lower(), [f"FILE=nvidia.com/gpu={UUID}"]),
+        ("auto", False, UUID.replace("ab", "AB"), [f"MADE=nvidia.com/gpu={UUID}", *CAPS]),
+        ("auto", True, "nvidia.com/gpu=0", ["FILE=nvidia.com/gpu=0"]),
+        ("auto", False, "nvidia.com/gpu=0", ["MADE=nvidia.com/gpu=0"]),
+        ("auto", True, "runtime.nvidia.com/gpu=0", ["MADE=nvidia.com/gpu=0"]),
+        ("auto", True, "runtime.nvidia.com/gpu=all", ["MADE=nvidia.com/gpu=all"]),
+        (
+            "auto",
+            True,
+            "runtime.nvidia.com/gpu=0,nvidia.com/gpu=1",
+            "can not be asked for together",
+        ),
+        ("auto", True, "runtime.nvidia.com/gpu=0,1", "can not be asked for together"),
+        ("auto", True, "runtime.nvidia.com/nic=0", "can not be asked for together"),
+        ("legacy", True, "0", ["FILE=nvidia.com/gpu=0"]),
+        ("legacy", False, "0", ["MADE=nvidia.com/gpu=0", *CAPS]),
+        ("cdi", True, "0", ["FILE=nvidia.com/gpu=0"]),
+        ("cdi", False, "0", "no CDI spec in"),
+        ("cdi", False, "nvidia.com/gpu=0", "no CDI spec in"),
+        ("cdi", False, "runtime.nvidia.com/gpu=0", ["MADE=nvidia.com/gpu=0"]),
+        ("jit-cdi", True, "0", ["MADE=nvidia.com/gpu=0", *CAPS]),
+        ("jit-cdi", False, "7", "has no device 7; there is: 0, 1, 1:0, all, none"),
+        ("csv", True, "0", "mode csv of config.toml is not supported"),
+        ("auto", True, "void", None),
+        ("auto", True, "", None),
+    ],
+)
+def test_modes(
+    world: World, mode: str, file: bool, value: str, wanted: list[str] | str | None
+) -> None:
+    world.settings.mode = mode
+    if file:
+        world.file(FILE)
+    if isinstance(wanted, str):
+        assert wanted in world.refusal(f"NVIDIA_VISIBLE_DEVICES={value}")
+        return
+    found = world.devices(value)
+    # Capabilities are a matter of specs that are made; a file's have them all.
+    if wanted and value.startswith("runtime."):
+        wanted = [*wanted, *CAPS]
+    assert found == wanted
+
+
+def test_nothing_is_asked_for(world: World) -> None:
+    world.made = HookError("not needed")
+    assert world.edits() is None
+    assert world.edits("NVIDIA_DRIVER_CAPABILITIES=all", "NVIDIA_GDS=enabled") is None
+
+
+def test_a_preparation_is_not_needed_where_there_is_a_file(world: World) -> None:
+    world.made = HookError("not needed")
+    world.file(FILE)
+    assert world.devices("0") == ["FILE=nvidia.com/gpu=0"]
+
+
+def test_capabilities_in_a_file(world: World) -> None:
+    world.file(FILE)
+    world.file(spec("nvidia.com/cap", "FILE", "compute", "graphics"), "cap.json")
+    assert world.devices("0", "NVIDIA_DRIVER_CAPABILITIES=compute,graphics,video") == [
+        "FILE=nvidia.com/gpu=0",
+        "FILE=nvidia.com/cap=compute",
+        "FILE=nvidia.com/cap=graphics",
+    ]
+    assert any("nothing for the capability video" in line for line in world.told)
+    assert world.devices("nvidia.com/gpu=0") == ["FILE=nvidia.com/gpu=0"]
+
+
+def test_another_kind_is_the_default(world: World) -> None:
+    world.settings.default_kind = "acme.com/gpu"
+    world.file(spec("acme.com/gpu", "FILE", "0"))
+    assert world.devices("0") == ["FILE=acme.com/gpu=0"]
+
+
+def test_the_later_directory_wins(world: World, tmp_path: Path) -> None:
+    later = tmp_path / "later"
+    later.mkdir(mode=0o755)
+    world.settings.spec_dirs = (str(world.folder), "/nowhere", str(later))
+    world.file(FILE)
+    (later / "a.json").write_text(json.dumps(spec("nvidia.com/gpu", "LATER", "0")))
+    assert world.devices("0,1") == ["LATER=nvidia.com/gpu=0", "FILE=nvidia.com/gpu=1"]
+
+
+def test_two_files_of_one_directory_define_it(world: World) -> None:
+    world.file(FILE)
+    world.file(FILE, "again.json")
+    assert "more than one CDI spec" in world.refusal("NVIDIA_VISIBLE_DEVICES=0")
+
+
+def test_all_of_it_or_nothing(world: World) -> None:
+    world.file(FILE)
+    assert "has no device 9" in world.refusal("NVIDIA_VISIBLE_DEVICES=0,9")
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"kind": 1, "devices": 2}', '{"devices": [3]}'])
+def test_a_faulty_file_beside_a_good_one(world: World, content: str) -> None:
+    world.file(FILE)
+    (world.folder / "bad.json").write_text(content)
+    assert world.devices("0") == ["FILE=nvidia.com/gpu=0"]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+@pytest.mark.parametrize("fault", ["owner", "mode", "link", "fifo", "directory"])
+def test_a_file_that_is_not_roots_is_not_used(world: World, fault: str, tmp_path: Path) -> None:
+    """Who can write a spec can have root run a hook."""
+    world.made = HookError("not here")
+    world.file(FILE)
+    file = world.folder / "nvidia.json"
+    if fault == "owner":
+        os.chown(file, 1000, 0)
+    elif fault == "mode":
+        file.chmod(0o666)
+    elif fault == "link":
+        file.rename(tmp_path / "elsewhere")
+        file.symlink_to(tmp_path / "elsewhere")
+    elif fault == "fifo":
+        file.unlink()
+        os.mkfifo(file)
+    else:
+        world.folder.chmod(0o777)
+    world.refusal("NVIDIA_VISIBLE_DEVICES=0")
+    assert any("used" in line for line in world.told)
+
+
+def test_yaml_comes_from_the_preparation(world: World) -> None:
+    (world.folder / "nvidia.yaml").write_text("kind: x\n")
+    world.made = {**MADE, "converted": {f"{world.folder}/nvidia.yaml": FILE}}
+    assert world.devices("0") == ["FILE=nvidia.com/gpu=0"]
+    world.made = {**MADE, "converted": {f"{world.folder}/nvidia.yaml": None}}
+    assert world.devices("0") == ["MADE=nvidia.com/gpu=0", *CAPS]
+    assert any("nvidia.yaml' is not used: it is not a valid spec" in line for line in world.told)
+
+
+def test_files_that_are_no_specs(world: World) -> None:
+    for name in ("nvidia.yml", "nvidia.conf", "nvidia.json.tmp", ".cdi-gen-x.tmp"):
+        world.file(spec("nvidia.com/gpu", "WRONG", "0"), name)
+    assert world.devices("0") == ["MADE=nvidia.com/gpu=0", *CAPS]
+
+
+def test_there_is_no_driver(world: World) -> None:
+    world.made = {"specs": [], "converted": {}, "problem": "no NVIDIA driver is loaded"}
+    assert world.refusal("NVIDIA_VISIBLE_DEVICES=0") == "no NVIDIA driver is loaded"
+
+
+def test_special_modes(world: World) -> None:
+    found = world.devices("0", "NVIDIA_GDS=enabled", "NVIDIA_NVSWITCH=enabled")
+    assert found is not None
+    assert found[-2:] == ["MADE=nvidia.com/gds=all", "MADE=nvidia.com/nvswitch=all"]
+
+
+def test_a_special_mode_beside_a_file(world: World) -> None:
+    world.file(FILE)
+    assert world.devices("0", "NVIDIA_GDS=enabled") == [
+        "FILE=nvidia.com/gpu=0",
+        "MADE=nvidia.com/gds=all",
+    ]
+    world.file(spec("nvidia.com/gds", "FILE", "all"), "gds.json")
+    assert world.devices("0", "NVIDIA_GDS=enabled") == [
+        "FILE=nvidia.com/gpu=0",
+        "FILE=nvidia.com/gds=all",
+    ]
+
+
+def test_a_special_mode_that_the_host_has_not(world: World) -> None:
+    """An image may ask for it always: that is no reason not to start it."""
+    assert world.devices("0", "NVIDIA_MOFED=enabled") == ["MADE=nvidia.com/gpu=0", *CAPS]
+    assert any("has no nvidia.com/mofed" in line for line in world.told)
+    world.file(FILE)
+    world.made = prepared.NotPreparedError("no cdi-gen")
+    assert world.devices("0", "NVIDIA_MOFED=enabled") == ["FILE=nvidia.com/gpu=0"]
+
+
+def test_imex_channels(world: World) -> None:
+    found = world.devices("0", "NVIDIA_IMEX_CHANNELS=0,7")
+    assert found is not None
+    assert found[-2:] == [f"MADE=nvidia.com/imex-channel={each}" for each in (0, 7)]
+    assert "has no device 3" in world.refusal("NVIDIA_VISIBLE_DEVICES=0", "NVIDIA_IMEX_CHANNELS=3")
+
+
+def test_imex_channels_in_mode_cdi(world: World) -> None:
+    world.settings.mode = "cdi"
+    world.file(FILE)
+    wanted = ["FILE=nvidia.com/gpu=0"]
+    assert world.devices("0", "NVIDIA_IMEX_CHANNELS=0") == wanted
+    assert any("no IMEX channel is given" in line for line in world.told)
+    world.file(spec("nvidia.com/imex-channel", "FILE", "0"), "imex.json")
+    wanted.append("FILE=nvidia.com/imex-channel=0")
+    assert world.devices("0", "NVIDIA_IMEX_CHANNELS=0") == wanted
+
+
+def test_annotations(world: World) -> None:
+    world.file(FILE)
+    world.file(spec("acme.com/net", "FILE", "eth0"), "net.json")
+    names = {"cdi.k8s.io/x": "acme.com/net=eth0,nvidia.com/gpu=1"}
+    wanted = ["FILE=acme.com/net=eth0", "FILE=nvidia.com/gpu=1"]
+    for mode in ("auto", "cdi"):
+        world.settings.mode = mode
+        assert world.devices("0", annotations=names) == wanted
+    # The prestart hook knows none, nor do the other modes.
+    assert world.devices("0", annotations=names, allowed=False) == ["FILE=nvidia.com/gpu=0"]
+    for mode in ("legacy", "jit-cdi"):
+        world.settings.mode = mode
+        assert world.edits(annotations=names) is None
+
+
+def test_annotations_that_are_no_cdi_names(world: World) -> None:
+    """In auto they count for nothing then, as if they were not there."""
+    world.file(FILE)
+    names = {"cdi.k8s.io/x": "1"}
+    assert world.devices("0", annotations=names) == ["FILE=nvidia.com/gpu=0"]
+    assert world.edits(annotations=names) is None
+    world.settings.mode = "cdi"
+    assert world.edits(annotations=names) == ["FILE=nvidia.com/gpu=1"]

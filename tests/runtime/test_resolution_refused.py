@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Requests that are refused: by who asks, by what is asked for, by what the image requires."""
+
+from __future__ import annotations
+
+import pytest
+
+from cdi_hook.requirement import UnsatisfiedError
+from cdi_runtime import prepared
+from tests.runtime.resolving import FILE, MADE, UUID, Document, World, spec
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        ("acme.com/net=eth0", "another vendor's"),
+        ("nvidia.com/gpu=0,acme.com/net=eth0", "another vendor's"),
+        ("management.nvidia.com/gpu=all", "privileged"),
+        ("x" * 10_240, ""),
+        ("0\n1", ""),
+        ("../../etc", ""),
+        ("0;true", ""),
+    ],
+)
+def test_a_hostile_environment(world: World, value: str, said: str) -> None:
+    world.file(FILE)
+    world.file(spec("acme.com/net", "FILE", "eth0"), "net.json")
+    assert said in world.refusal(f"NVIDIA_VISIBLE_DEVICES={value}")
+
+
+@pytest.mark.parametrize("value", ["all", "0", "none", "void", "", "nvidia.com/gpu=all"])
+def test_an_unprivileged_container_on_a_host_that_does_not_accept_it(
+    world: World, value: str
+) -> None:
+    """A31 of the attack suite."""
+    world.settings.accept_environment_unprivileged = False
+    world.file(FILE)
+    assert world.devices(value) is None
+
+
+def test_a_variable_that_is_there_twice(world: World) -> None:
+    world.file(FILE)
+    assert "twice" in world.refusal("NVIDIA_VISIBLE_DEVICES=none", "NVIDIA_VISIBLE_DEVICES=all")
+
+
+def _with_nodes(*minors: int) -> Document:
+    nodes = [{"path": f"/dev/nvidia{minor}"} for minor in minors]
+    return {
+        "kind": "nvidia.com/gpu",
+        "devices": [{"name": "0", "containerEdits": {"deviceNodes": nodes}}],
+        "containerEdits": {"deviceNodes": [{"path": "/dev/nvidiactl"}]},
+    }
+
+
+FACTS = {
+    "cuda": "12.4",
+    "driver": "550.54",
+    "gpus": [
+        {"index": 0, "minor": 3, "uuid": UUID, "arch": "9.0", "brand": "nvidia"},
+        {"index": 1, "minor": 0, "uuid": "GPU-x", "arch": "7.5", "brand": "tesla"},
+    ],
+}
+
+
+def test_requirements_are_those_of_the_selected_gpus(world: World) -> None:
+    world.file(_with_nodes(3))
+    world.made = {**MADE, "facts": FACTS}
+    world.devices("0", "NVIDIA_REQUIRE_ARCH=arch>=8.0")
+    world.file(_with_nodes(3, 0))
+    with pytest.raises(UnsatisfiedError, match=r"7\.5"):
+        world.devices("0", "NVIDIA_REQUIRE_ARCH=arch>=8.0")
+    world.settings.disable_require = True
+    world.devices("0", "NVIDIA_REQUIRE_ARCH=arch>=8.0")
+
+
+def test_requirements_in_the_image(world: World) -> None:
+    world.file(FILE)
+    with pytest.raises(UnsatisfiedError):
+        world.devices("0", "NVIDIA_REQUIRE_CUDA=cuda>=13.0")
+    world.devices("0", "NVIDIA_REQUIRE_CUDA=cuda>=13.0", "NVIDIA_DISABLE_REQUIRE=1")
+    world.devices("0", "NVIDIA_REQUIRE_CUDA=cuda>=12.0")
+
+
+def test_requirements_where_no_facts_can_be_had(world: World) -> None:
+    """A container that is started from a file today is started tomorrow; a line says so."""
+    world.file(FILE)
+    world.made = prepared.NotPreparedError("no cdi-gen")
+    assert world.devices("0", "NVIDIA_REQUIRE_CUDA=cuda>=13.0") == ["FILE=nvidia.com/gpu=0"]
+    assert any("requirements are not checked: no cdi-gen" in line for line in world.told)
+
+
+def test_requirements_are_none_of_another_vendors_device(world: World) -> None:
+    world.file(spec("acme.com/net", "FILE", "eth0"), "net.json")
+    names = {"cdi.k8s.io/x": "acme.com/net=eth0"}
+    assert world.edits("NVIDIA_REQUIRE_CUDA=cuda>=99", annotations=names) == [
+        "FILE=acme.com/net=eth0"
+    ]
+
+
+def test_long_lists_are_cut(world: World) -> None:
+    world.file(spec("nvidia.com/gpu", "FILE", *map(str, range(1000))))
+    text = world.refusal("NVIDIA_VISIBLE_DEVICES=1000")
+    assert text.endswith("there is: 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11 and 988 more")

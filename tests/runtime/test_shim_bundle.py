@@ -1,0 +1,181 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A bundle's config.json: what is taken for one, and that it is old or new whatever happens."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import stat
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cdi_hook.faults import HookError
+from cdi_runtime import bundle
+from cdi_runtime.bundle import Bundle
+
+ODD = """{"z": 1, "a": [1.5, -0.0, 1e300, 123456789012345678901234567890, true, null, ""],
+ "text": "\\ud800 \\u0000 \\"\\\\ é 😀 <&>", "process": {"x-unknown": {"b": {}, "a": []}}}"""
+
+
+def opened(folder: Path, content: bytes | str) -> Bundle:
+    data = content.encode() if isinstance(content, str) else content
+    (folder / "config.json").write_bytes(data)
+    return Bundle(str(folder))
+
+
+def content_of(folder: Path) -> Any:
+    return json.loads((folder / "config.json").read_bytes())
+
+
+def test_what_nobody_knows_is_kept(tmp_path: Path) -> None:
+    found = opened(tmp_path, ODD)
+    found.config["added"] = 1
+    found.replace()
+    assert content_of(tmp_path) == json.loads(ODD) | {"added": 1}
+    assert [*content_of(tmp_path)] == ["z", "a", "text", "process", "added"]
+    # -0.0 == 0.0: looked at as text.
+    assert b"-0.0" in (tmp_path / "config.json").read_bytes()
+
+
+JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(st.characters(codec=None)),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=30,
+)
+
+
+@given(config=st.dictionaries(st.text(), JSON))
+def test_whatever_is_in_it_is_written_back(
+    config: dict[str, Any], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = tmp_path_factory.mktemp("bundle")
+    opened(folder, json.dumps(config)).replace()
+    text = (folder / "config.json").read_bytes()
+    assert text.isascii()
+    assert json.loads(text) == config
+    assert json.dumps(json.loads(text)) == json.dumps(config)
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o644, 0o400, 0o666])
+def test_owner_and_mode_stay(tmp_path: Path, mode: int) -> None:
+    found = opened(tmp_path, "{}")
+    file = tmp_path / "config.json"
+    file.chmod(mode)
+    if os.geteuid() == 0:
+        os.chown(file, 0, 4242)
+    group = file.stat().st_gid
+    found = Bundle(str(tmp_path))
+    found.config["added"] = 1
+    old = os.umask(0o077)
+    try:
+        found.replace()
+    finally:
+        os.umask(old)
+    assert stat.S_IMODE(file.stat().st_mode) == mode
+    assert file.stat().st_gid == group
+    assert [*tmp_path.iterdir()] == [file]
+
+
+def test_a_mebibyte(tmp_path: Path) -> None:
+    config = {"annotations": {f"key-{n}": "value " * 20 for n in range(8000)}}
+    found = opened(tmp_path, json.dumps(config))
+    assert (tmp_path / "config.json").stat().st_size > 1 << 20
+    found.replace()
+    assert content_of(tmp_path) == config
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"", b"[]", b"{", b'{"a": NaN}', b'{"a": 1, "a": 2}', b"\xff{}", b"{}{}", b"null",
+        b"[" * 100_000, '{"a": 1}'.encode("utf-16"), b'{"a": ' + b"9" * 5000 + b"}",
+    ],
+    ids=lambda content: content[:12].decode("latin-1"),
+)  # fmt: skip
+def test_what_is_no_configuration(tmp_path: Path, content: bytes) -> None:
+    with pytest.raises(HookError) as raised:
+        opened(tmp_path, content)
+    assert "config.json" in str(raised.value)
+    assert (tmp_path / "config.json").read_bytes() == content
+
+
+def test_a_number_that_json_does_not_have(tmp_path: Path) -> None:
+    found = opened(tmp_path, '{"a": 1e999}')
+    with pytest.raises(bundle.BundleError):
+        found.replace()
+    assert (tmp_path / "config.json").read_text() == '{"a": 1e999}'
+    assert len([*tmp_path.iterdir()]) == 1
+
+
+def test_too_large(tmp_path: Path) -> None:
+    with pytest.raises(bundle.BundleError, match="larger than"):
+        opened(tmp_path, b" " * (bundle.MAX_CONFIG + 1))
+
+
+@pytest.mark.parametrize("kind", ["fifo", "link", "broken link", "directory", "socket", "device"])
+def test_a_configuration_that_is_no_file(tmp_path: Path, kind: str) -> None:
+    file = tmp_path / "config.json"
+    if kind == "fifo":
+        os.mkfifo(file)
+    elif kind == "link":
+        (tmp_path / "other").write_text("{}")
+        file.symlink_to("other")
+    elif kind == "broken link":
+        file.symlink_to("/nowhere")
+    elif kind == "directory":
+        file.mkdir()
+    elif kind == "socket":
+        os.mknod(file, stat.S_IFSOCK | 0o600)
+    elif os.geteuid() == 0:
+        os.mknod(file, stat.S_IFCHR | 0o600, os.makedev(1, 3))
+    else:
+        pytest.skip("only root makes devices")
+    with pytest.raises(bundle.BundleError, match=r"config\.json"):
+        Bundle(str(tmp_path))
+
+
+def test_somebody_elses(tmp_path: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root gives files away")
+    (tmp_path / "config.json").write_text("{}")
+    os.chown(tmp_path / "config.json", 1000, 0)
+    with pytest.raises(bundle.BundleError, match="belongs to user 1000"):
+        Bundle(str(tmp_path))
+
+
+@pytest.mark.parametrize("path", ["/nowhere", "a\0b", "x" * 5000, "/dev/null", ""])
+def test_a_bundle_that_is_none(path: str) -> None:
+    with pytest.raises(bundle.BundleError):
+        Bundle(path)
+
+
+def test_a_bundle_behind_a_link(tmp_path: Path) -> None:
+    """Engines have their bundles below /var/run, which is one."""
+    (tmp_path / "real").mkdir()
+    opened(tmp_path / "real", "{}")
+    (tmp_path / "link").symlink_to("real")
+    assert Bundle(f"{tmp_path}/link").config == {}
+
+
+@pytest.mark.parametrize("call", ["write", "rename", "fchmod", "open"])
+def test_a_full_disk(tmp_path: Path, call: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = opened(tmp_path, "{}")
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, call, full)
+    with pytest.raises(bundle.BundleError, match="No space left"):
+        found.replace()
+    monkeypatch.undo()
+    assert (tmp_path / "config.json").read_text() == "{}"
+    assert len([*tmp_path.iterdir()]) == 1

@@ -1,0 +1,184 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the shim hands on to the low-level runtime, which here only tells of how it was started."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+
+import pytest
+
+from tests.runtime.machine import ENVIRONMENT, Bundle, Ended, Machine
+
+
+class Noting:
+    """A low-level runtime that tells of the process that it was started as."""
+
+    def __init__(self, plain: Machine) -> None:
+        self.machine = plain
+        self.program = plain.folder / "runc"
+
+    def does(self, script: str) -> None:
+        self.program.write_text(f"#!/bin/sh\n{script}\n")
+
+    def run(self, *words: str, **how: object) -> Ended:
+        return self.machine.run(str(self.machine.shim), *words, **how)
+
+
+@pytest.fixture
+def noting(plain: Machine) -> Noting:
+    return Noting(plain)
+
+
+def test_arguments_are_handed_on_as_they_are(noting: Noting) -> None:
+    noting.does('for each; do printf "%s|" "$each"; done')
+    words = ["--root", "", "exec", "a b", "--", "-x", "é", "*"]
+    assert noting.run(*words).stdout == "".join(f"{each}|" for each in words)
+
+
+def test_the_exit_code_is_the_runtimes(noting: Noting) -> None:
+    noting.does("exit 42")
+    assert noting.run("state", "x").returncode == 42
+
+
+def test_signals_are_the_runtimes(noting: Noting) -> None:
+    """It is the same process; and Python's own settings are gone."""
+    noting.does("kill -TERM $$")
+    assert noting.run("state", "x").returncode == -signal.SIGTERM
+    noting.does("grep ^SigIgn /proc/self/status")
+    ignored = int(noting.run("state", "x").stdout.split()[1], 16)
+    for number in (signal.SIGPIPE, signal.SIGXFSZ):
+        assert not ignored & 1 << number - 1
+
+
+def test_the_environment_is_the_engines(noting: Noting) -> None:
+    noting.does("exec cat /proc/self/environ")
+    given = ENVIRONMENT | {
+        "NVIDIA_CTK_CONFIG_FILE_PATH": str(noting.machine.settings),
+        "ODD": "a\nb",
+        "NOTIFY_SOCKET": "/x",
+    }
+    for more in ({}, {"LC_CTYPE": "C.UTF-8"}, {"LC_ALL": "POSIX"}):
+        found = noting.run("state", "x", env=given | more).stdout.split("\0")
+        names = {each.partition("=")[0]: each.partition("=")[2] for each in found if each}
+        for shells in ("PWD", "OLDPWD", "SHLVL", "_"):
+            names.pop(shells, None)
+        assert names == given | more
+
+
+def test_descriptors_are_handed_on(noting: Noting) -> None:
+    """--preserve-fds, and the pipes of conmon and of containerd's shim."""
+    reading, writing = os.pipe()
+    os.write(writing, b"through\n")
+    os.close(writing)
+    noting.does(f"cat /proc/self/fd/{reading}")
+    found = noting.machine.run(str(noting.machine.shim), "state", "x", pass_fds=(reading,))
+    os.close(reading)
+    assert "through\n" in found.stdout
+
+
+def test_a_link_that_leads_back(noting: Noting) -> None:
+    shim = noting.machine.shim
+    noting.program.unlink()
+    noting.program.symlink_to(shim)
+    ended = noting.run("state", "x")
+    assert ended.returncode == 1
+    assert "is a link to cdi-gen-runtime itself" in ended.stderr
+    # Where another is there, that one.
+    other = noting.machine.folder / "crun"
+    other.write_text("#!/bin/sh\necho crun\n")
+    other.chmod(0o755)
+    noting.machine.configure(runtime=f'runtimes = ["{noting.program}", "{other}"]')
+    assert noting.run("state", "x").stdout == "crun\n"
+
+
+def test_there_is_no_runtime(noting: Noting) -> None:
+    noting.machine.configure(runtime='runtimes = ["/nowhere/runc", "no-such-runtime"]')
+    ended = noting.run("state", "x")
+    assert ended.returncode == 1
+    assert "looked for: /nowhere/runc, no-such-runtime" in ended.stderr
+
+
+def test_a_runtime_is_found_where_path_is_short(plain: Machine) -> None:
+    plain.configure()
+    if not shutil.which("runc"):
+        pytest.skip("needs runc")
+    environment = {"PATH": "/nowhere", "NVIDIA_CTK_CONFIG_FILE_PATH": str(plain.settings)}
+    ended = plain.run(
+        "env", "-i", *(f"{k}={v}" for k, v in environment.items()), str(plain.shim), "-v"
+    )
+    assert "runc version" in ended.stdout
+
+
+def test_another_name_is_another_mode(plain: Machine, bundle: Bundle) -> None:
+    """Installed as nvidia-container-runtime.cdi, say."""
+    bundle.asks("NVIDIA_VISIBLE_DEVICES=0")
+    plain.configure(runtime=f'mode = "csv"\nruntimes = ["{plain.folder}/runc"]')
+    words = ("create", "--bundle", str(bundle.path), "x")
+    for name, status in (("", 1), (".cdi", 0), (".legacy", 0)):
+        link = plain.folder / f"nvidia-container-runtime{name}"
+        link.symlink_to(plain.shim)
+        bundle.write()
+        assert plain.run(str(link), *words).returncode == status, name
+        assert ("GPU" in bundle.environment()) is (status == 0)
+
+
+def test_the_prestart_hooks_of_nvidia_are_taken_out(plain: Machine, bundle: Bundle) -> None:
+    ours = {"path": "/usr/bin/mine", "args": ["nvidia-container-runtime-hook"]}
+    bundle.config["hooks"] = {
+        "prestart": [
+            {"path": "/usr/bin/nvidia-container-runtime-hook", "args": ["x", "prestart"]},
+            ours,
+            {"path": "/usr/local/bin/nvidia-container-toolkit"},
+        ],
+        "poststop": [{"path": "/usr/bin/nvidia-container-toolkit"}],
+    }
+    bundle.asks("NVIDIA_VISIBLE_DEVICES=0")
+    plain.run(str(plain.shim), "create", "--bundle", str(bundle.path), "x")
+    hooks = bundle.edited()["hooks"]
+    assert hooks["prestart"] == [ours]
+    assert hooks["poststop"] == bundle.config["hooks"]["poststop"]
+
+
+def test_cruns_other_configuration_is_the_one_that_is_edited(
+    plain: Machine, bundle: Bundle
+) -> None:
+    bundle.asks("NVIDIA_VISIBLE_DEVICES=0")
+    other = bundle.path / "other.json"
+    other.write_bytes(bundle.file.read_bytes())
+    plain.run(str(plain.shim), "create", "--config", "other.json", "x", cwd=bundle.path)
+    assert "GPU" not in bundle.environment()
+    assert "GPU=0" in json.loads(other.read_text())["process"]["env"]
+
+
+def test_the_bundle_is_the_current_folder(plain: Machine, bundle: Bundle) -> None:
+    bundle.asks("NVIDIA_VISIBLE_DEVICES=0")
+    plain.run(str(plain.shim), "create", "x", cwd=bundle.path)
+    assert bundle.environment()["GPU"] == "0"
+
+
+def test_restoring_and_all_else_leaves_the_bundle_alone(plain: Machine, bundle: Bundle) -> None:
+    bundle.asks("NVIDIA_VISIBLE_DEVICES=0")
+    content = bundle.file.read_bytes()
+    for command in ("restore", "exec", "state", "spec"):
+        assert (
+            plain.run(str(plain.shim), command, "--bundle", str(bundle.path), "x").returncode == 0
+        )
+    assert bundle.file.read_bytes() == content
+
+
+def test_other_commands_import_what_they_need_alone(plain: Machine) -> None:
+    """What only the first command needs is not even imported by the others."""
+    if not shutil.which("strace"):
+        pytest.skip("needs strace")
+    trace = plain.folder / "trace"
+    words = ("strace", "-f", "-qq", "-e", "trace=openat", "-o", str(trace), str(plain.shim))
+    assert plain.run(*words, "state", "x").returncode == 0
+    opened = trace.read_text(errors="replace")
+    assert "cdi_runtime/__pycache__/shim." in opened
+    for name in ("injection", "resolution", "bundle", "prepared", "request", "report"):
+        assert f"cdi_runtime/__pycache__/{name}." not in opened
+    for name in ("re/", "json/", "subprocess", "typing", "dataclasses", "enum"):
+        assert f"/{name}" not in opened.partition("runc")[0]

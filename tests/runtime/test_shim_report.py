@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the shim says: one line, whatever is in it, where engines look for it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from cdi_runtime import configuration, invocation, report
+
+MESSAGES = ["plain", "a\nb", 'quoted "x" \\ y', "\x1b[2J", "é \u2028 \ud800", "x" * 100_000]
+
+
+@pytest.mark.parametrize("message", MESSAGES, ids=lambda message: ascii(message)[:20])
+@pytest.mark.parametrize("form", ["json", "text", ""])
+def test_a_refusal(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], message: str, form: str
+) -> None:
+    log = tmp_path / "log"
+    log.write_text("before\n")
+    words = ["--log", str(log), *(["--log-format", form] if form else []), "create", "x"]
+    report.failed(message, invocation.read(words))
+    said = capfd.readouterr().err
+    first, line, *more = log.read_text().splitlines()
+    assert (first, more) == ("before", [])
+    assert said.startswith("cdi-gen-runtime: ")
+    for each in (said.removesuffix("\n"), line):
+        assert each.isascii()
+        assert each.isprintable()
+        assert len(each) < 8192
+    if form == "json":
+        assert f"{json.loads(line)['msg']}\n" == said
+        assert json.loads(line)["level"] == "error"
+    else:
+        assert ' level=error msg="cdi-gen-runtime: ' in line
+
+
+@pytest.mark.parametrize(
+    ("given", "path"),
+    [("file:{}", "{}"), ("journald:{}", None), ("syslog:{}", None), ("relative", None), ("", None)],
+)
+def test_words_of_crun(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: str, path: str | None
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    asked = invocation.read(["--log", given.format(tmp_path / "log"), "create"])
+    report.failed("x", asked)
+    assert (tmp_path / "log").exists() is (path is not None)
+    assert len([*tmp_path.iterdir()]) == (path is not None)
+
+
+@pytest.mark.parametrize(
+    ("level", "kept"),
+    [
+        ("debug", "debug info warning error"),
+        ("info", "info warning error"),
+        ("warning", "warning error"),
+        ("error", "error"),
+        ("nonsense", "info warning error"),
+    ],
+)
+def test_levels_of_the_journal(tmp_path: Path, level: str, kept: str) -> None:
+    settings = configuration.Configuration()
+    settings.debug, settings.log_level = str(tmp_path / "log"), level
+    journal = report.Journal(settings)
+    for each in ("debug", "info", "warning", "error"):
+        journal.tell(f"{each}: what")
+    found = [line.split()[1] for line in (tmp_path / "log").read_text().splitlines()]
+    assert found == [f"level={each}" for each in kept.split()]
+
+
+def test_a_line_without_a_level_is_information(tmp_path: Path) -> None:
+    settings = configuration.Configuration()
+    settings.debug = str(tmp_path / "log")
+    report.Journal(settings).tell("0 of NVIDIA_VISIBLE_DEVICES: what: else")
+    assert 'level=info msg="0 of' in (tmp_path / "log").read_text()
