@@ -1,26 +1,47 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The spec file that engines take a device from, for commands that a person gives its name."""
+"""The spec files that engines take devices from, for commands that a person gives their names."""
 
 from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from cdi_gen.cdi.model import Spec
 from cdi_gen.cli import talk
 from cdi_gen.errors import CdiGenError
 
+if TYPE_CHECKING:
+    from cdi_gen.store import Registry, SpecFile
+
 
 def installed(name: str, directories: tuple[str, ...]) -> tuple[Spec, str]:
-    """The spec that defines a qualified device name, and its file.
+    """The spec that defines a qualified device name, and its file; see `all_installed`."""
+    ((spec, path),) = all_installed((name,), directories)
+    return spec, path
+
+
+def all_installed(
+    names: Iterable[str], directories: tuple[str, ...]
+) -> tuple[tuple[Spec, str], ...]:
+    """The specs that define qualified device names, with their files; the later wins.
 
     Args:
-        name: ``nvidia.com/gpu=0``.
+        names: ``nvidia.com/gpu=0``.
         directories: where to look; none: where engines do.
 
     Raises:
-        CdiGenError: no file defines it, or engines would not know which to take.
+        CdiGenError: no file defines a name, or engines would not know which to take.
     """
     from cdi_gen import store  # noqa: PLC0415
 
     registry = store.read(directories or store.SPEC_DIRECTORIES)
+    taken = {id(_defining(name, registry)) for name in names}
+    return tuple(
+        (file.spec, file.path) for file in registry.files if file.spec and id(file) in taken
+    )
+
+
+def _defining(name: str, registry: Registry) -> SpecFile:
     found = registry.find(name)
     looked_in = ", ".join(registry.directories)
     if found is None:
@@ -31,7 +52,7 @@ def installed(name: str, directories: tuple[str, ...]) -> tuple[Spec, str]:
             f"no spec file in {looked_in} defines {name}",
             hint="write one with: cdi-gen generate -o /etc/cdi/nvidia.json",
         )
-    if found.file is None or found.file.spec is None:
+    if found.file is None:
         files = ", ".join(file.path for file in found.conflicting)
         raise CdiGenError(
             f"engines can not resolve {name}: {files} all define it",
@@ -39,4 +60,4 @@ def installed(name: str, directories: tuple[str, ...]) -> tuple[Spec, str]:
         )
     for file in found.shadowed:
         talk.note(f"{found.file.path} wins over {file.path}")
-    return found.file.spec, found.file.path
+    return found.file

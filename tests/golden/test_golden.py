@@ -16,7 +16,7 @@ import pytest
 from cdi_gen import inventory_json
 from cdi_gen.cdi import wire
 from cdi_gen.cdi.validation import check_text
-from cdi_gen.generate import generate, generate_capabilities
+from cdi_gen.generate import generate, generate_capabilities, transports
 from cdi_gen.generate.options import Options
 from cdi_gen.inventory import HookProgram, Inventory
 from cdi_gen.paths import HostPath
@@ -50,15 +50,26 @@ def _cap(inventory: Inventory) -> str:
     return wire.dump(generate_capabilities(inventory, Options(class_="cap")))
 
 
+def _transport(mode: str) -> Callable[[Inventory], str]:
+    def dumped(inventory: Inventory) -> str:
+        spec = transports.spec(mode, inventory)
+        return wire.dump(spec) if spec else ""
+
+    return dumped
+
+
 OUTPUTS: dict[str, Callable[[Inventory], str]] = {
     "nvidia.json": lambda inventory: wire.dump(generate(inventory)),
     "nvidia.yaml": _yaml,
     "nohooks.json": _nohooks,
     "cap.json": _cap,
+    **{f"{each.class_}.json": _transport(mode) for mode, each in transports.MODES.items()},
 }
 REQUIRED = ("inventory.json", "nvidia.json")
-YAML_FOR = "flat-550-1gpu"
-"""One host shows what the other format looks like."""
+SHOWN_BY = {"nvidia.yaml": "flat-550-1gpu"} | {
+    f"{each.class_}.json": "hgx-550-8gpu" for each in transports.MODES.values()
+}
+"""Of the fake hosts, one shows what the other format looks like, and one has all transports."""
 
 
 def hosts() -> list[str]:
@@ -68,7 +79,7 @@ def hosts() -> list[str]:
 def outputs() -> list[tuple[str, str]]:
     found = []
     for name in hosts():
-        wanted = [each for each in OUTPUTS if each != "nvidia.yaml" or name == YAML_FOR]
+        wanted = [each for each in OUTPUTS if SHOWN_BY.get(each, name) == name]
         there = {path.name for path in (GOLDEN / name).glob("*")}
         found += [
             (name, each)
