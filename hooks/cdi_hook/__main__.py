@@ -14,6 +14,7 @@ from cdi_hook import (
     VERSION,
     application_profile,
     arguments,
+    check_requirements,
     cuda_compat,
     device_nodes,
     ldcache,
@@ -36,6 +37,7 @@ its PATH, and the specs that nvidia-ctk wrote name it."""
 CREATE_CONTAINER = "create-container"
 
 STEPS = (
+    check_requirements.STEP,
     symlinks.WHERE_THE_TARGET_IS,
     cuda_compat.STEP,
     ldcache.STEP,
@@ -43,7 +45,8 @@ STEPS = (
     application_profile.STEP,
     permissions.STEP,
 )
-"""In their order: links and the compat directory are there when the cache is made of them."""
+"""In their order: nothing is touched for a container that is not to start; links and the compat
+directory are there when the cache is made of them."""
 
 HOOKS: dict[str, tuple[Step, ...]] = {step.name: (step,) for step in STEPS}
 HOOKS[CREATE_CONTAINER] = STEPS
@@ -56,6 +59,8 @@ Run by OCI runtimes as a createContainer hook that a CDI spec names; for people 
 `cdi-gen hook run`.
 
   create-container    all of the below in one process; a link only where its target is
+  check-requirements  [--host-driver-version V] [--host-cuda-version X.Y]
+                      [--gpu MINOR:ARCH:BRAND ...]; in create-container with --check-requirements
   create-symlinks     --link TARGET::LINK ...
   enable-cuda-compat  --host-driver-version V [--host-cuda-version X.Y] [--host-gpu-brand B ...]
                       [--cuda-compat-container-root DIR]
@@ -123,7 +128,9 @@ def hook(
         return 0
     plans = plan(words[0], steps, words[1:])
     until = process.deadline()
-    rootfs = make_root(state.open_root(started_in, until), tell=process.say if debug else None)
+    root, bundle = state.open_root(started_in, until)
+    rootfs = make_root(root, tell=process.say if debug else None)
+    rootfs.bundle = bundle
     for step, what in plans:
         try:
             step.run(rootfs, what, until)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 
-from cdi_hook import syscalls
+from cdi_hook import resolve, syscalls
 
 MAX_MOUNTINFO = 4 << 20
 
@@ -37,21 +37,39 @@ def devices(root: int) -> int | None:
         descriptor = os.open("dev", flags, dir_fd=root)
     except OSError:
         return None
-    is_tmpfs = syscalls.file_system(descriptor) == syscalls.TMPFS_MAGIC
-    if is_tmpfs and _times_mounted(os.fstat(descriptor).st_dev) == 1:
+    if MountTable().is_of_the_container_alone(descriptor):
         return descriptor
     os.close(descriptor)
     return None
 
 
-def _times_mounted(device: int) -> int:
-    """How often a file system is mounted, in any of its parts, where this process can see it."""
-    number = b"%d:%d" % (os.major(device), os.minor(device))
-    content = bytearray()
-    descriptor = os.open("/proc/self/mountinfo", os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        while len(content) < MAX_MOUNTINFO and (piece := os.read(descriptor, 1 << 16)):
-            content += piece
-    finally:
-        os.close(descriptor)
-    return sum(line.split(b" ", 3)[2:3] == [number] for line in content.split(b"\n"))
+class MountTable:
+    """The mounts that this process can see, as they are now (proc_pid_mountinfo(5))."""
+
+    def __init__(self) -> None:
+        content = bytearray()
+        descriptor = os.open("/proc/self/mountinfo", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            while len(content) < MAX_MOUNTINFO and (piece := os.read(descriptor, 1 << 16)):
+                content += piece
+        finally:
+            os.close(descriptor)
+        lines = bytes(content).split(b"\n")
+        self._lines = [line.partition(b" - ")[0].split(b" ") for line in lines]
+        self._shared = {
+            int(fields[0])
+            for fields in self._lines
+            if any(field.startswith(b"shared:") for field in fields[6:])
+        }
+
+    def is_of_the_container_alone(self, descriptor: int) -> bool:
+        """Whether a file lies in a tmpfs that is mounted nowhere else: nobody's volume."""
+        if syscalls.file_system(descriptor) != syscalls.TMPFS_MAGIC:
+            return False
+        device = os.fstat(descriptor).st_dev
+        number = b"%d:%d" % (os.major(device), os.minor(device))
+        return sum(fields[2:3] == [number] for fields in self._lines) == 1
+
+    def tells_others(self, descriptor: int) -> bool:
+        """Whether what is mounted on a file appears elsewhere too: its mount is a shared one."""
+        return bool(self._shared) and resolve.mount_id(descriptor) in self._shared

@@ -39,13 +39,16 @@ MAX_INHERITED_DESCRIPTOR = 65_536
 _ENDINGS = (_signal.SIGINT, _signal.SIGTERM, _signal.SIGHUP)
 """The first, before all else: until then it raises Python's own KeyboardInterrupt."""
 
+NAME = "cdi-gen-hook"
+
 _left_to_say = MAX_OUTPUT
+_name = NAME
 
 
 def say(line: str) -> None:
     """One line for the operator, on stderr; runc shows it if the hook fails, crun drops it."""
     global _left_to_say  # noqa: PLW0603  (a process has one stderr)
-    text = f"cdi-gen-hook: {line}\n".encode("utf-8", "backslashreplace")[:_left_to_say]
+    text = f"{_name}: {line}\n".encode("utf-8", "backslashreplace")[:_left_to_say]
     _left_to_say -= len(text)
     try:
         os.write(2, text)
@@ -66,10 +69,7 @@ def isolate(*, any_environment: bool = False) -> int | None:
         HookError: the environment is not the one a spec of ours gives. An image's `LD_PRELOAD` has
             then run already; the operator learns of it.
     """
-    sys.excepthook = _last_words
-    for number in (*_ENDINGS, _signal.SIGALRM):
-        _signal.signal(number, _interrupted)
-    _signal.alarm(SECONDS + 1)
+    begin(NAME)
     for name in os.environ:
         if name in ALLOWED_ENVIRONMENT:
             continue
@@ -77,17 +77,39 @@ def isolate(*, any_environment: bool = False) -> int | None:
             raise HookError(
                 f"{shown(name)} in the environment: the spec must give its hooks an 'env'"
             )
-    os.environ.clear()
-    os.umask(0o022)
-    os.closerange(3, MAX_INHERITED_DESCRIPTOR)
+    leave_the_callers()
     limit(resource.RLIMIT_AS, MAX_MEMORY)
-    limit(resource.RLIMIT_CORE, 0)
     try:
         started_in = os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError:
         started_in = None
     os.chdir("/")
     return started_in
+
+
+def begin(name: str) -> None:
+    """Have every fault end in one line under this name, and a signal or the deadline in a fault."""
+    global _name  # noqa: PLW0603  (a process has one name)
+    _name = name
+    sys.excepthook = _last_words
+    for number in (*_ENDINGS, _signal.SIGALRM):
+        _signal.signal(number, _interrupted)
+    # crun (1.8) starts hooks with its own mask, in which all of them are blocked.
+    _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
+    wake_after(SECONDS)
+
+
+def wake_after(seconds: int) -> None:
+    """Set the deadline anew: a second later than the steps would notice it themselves."""
+    _signal.alarm(seconds + 1)
+
+
+def leave_the_callers() -> None:
+    """Keep neither the caller's environment nor its descriptors; leave no core either."""
+    os.environ.clear()
+    os.umask(0o022)
+    os.closerange(3, MAX_INHERITED_DESCRIPTOR)
+    limit(resource.RLIMIT_CORE, 0)
 
 
 def in_first_user_namespace() -> bool:

@@ -60,7 +60,7 @@ def by_walking(root: int, path: str, stay: bool) -> int:
     ahead = _components(path)[::-1]
     behind = [_open_in(root, ".")]
     links = components = 0
-    home = _mount_id(root) if stay else 0
+    home = mount_id(root) if stay else 0
     try:
         while ahead:
             name = ahead.pop()
@@ -76,7 +76,7 @@ def by_walking(root: int, path: str, stay: bool) -> int:
                 continue
             found = _open_in(behind[-1], name)
             behind.append(found)
-            if stay and _mount_id(found) != home:
+            if stay and mount_id(found) != home:
                 raise OSError(errno.EXDEV, os.strerror(errno.EXDEV), path)
             if stat.S_ISLNK(os.fstat(found).st_mode):
                 links += 1
@@ -103,7 +103,7 @@ def _open_in(directory: int, name: str) -> int:
     return os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
 
 
-def _mount_id(descriptor: int) -> int:
+def mount_id(descriptor: int) -> int:
     """Which mount a descriptor lies in; a bind mount of the same file system differs in it."""
     information = os.open(f"/proc/self/fdinfo/{descriptor}", os.O_RDONLY | os.O_CLOEXEC)
     try:

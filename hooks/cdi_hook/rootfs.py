@@ -47,6 +47,8 @@ class RootFs:
         if not stat.S_ISDIR(here.st_mode):
             raise HookError("the container's root is not a directory")
         self.descriptor = descriptor
+        self.bundle: int | None = None
+        """The folder of the container's config.json; None where it is not known."""
         self._tell = tell
         self._at = ""
         self._resolve = resolver or resolve.choose(descriptor)

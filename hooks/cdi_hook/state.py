@@ -21,35 +21,59 @@ MAX_CONFIG = 16 << 20
 _BOM = b"\xef\xbb\xbf"
 
 
-def open_root(started_in: int | None, until: float) -> int:
-    """An `O_PATH` descriptor of the directory that will be the container's `/`.
+def open_root(started_in: int | None, until: float) -> tuple[int, int | None]:
+    """`O_PATH` descriptors of the directory that will be the container's `/`, and of the bundle.
 
     1. `root` of the state: crun says it, in the words of config.json. 2. `root.path` of the
     bundle's config.json; both may be relative to the bundle. 3. Where the
     hook was started, if config.json may not be read: under a container user namespace (Docker's
     `userns-remap`) it belongs to the host's root, and runc starts hooks in the container's root.
+    The bundle is None where the state names none that can be entered.
 
     Raises:
         HookError: the state or config.json is not what the OCI runtime specification says.
     """
-    state = parse_object(_read(0, MAX_STATE, until, "the state on stdin"), "the state on stdin")
+    state = of_stdin(until)
     root = state.get("root")
     if isinstance(root, str) and root.startswith("/"):
-        return _open_directory(_text(root, "root"))
+        return _open_directory(_text(root, "root")), _bundle_if_any(state.get("bundle"))
     bundle_path = _text(state.get("bundle"), "bundle", absolute=True)
     try:
         bundle = _open_directory(bundle_path)
         if root is not None:
-            return _open_directory(_text(root, "root"), bundle)
+            return _open_directory(_text(root, "root"), bundle), bundle
         config = _read_config(bundle, until)
     except PermissionError:
         if started_in is None:
             raise
-        return _not_the_bundle(started_in, bundle_path)
+        return _not_the_bundle(started_in, bundle_path), None
     section = parse_object(config, "config.json").get("root")
     if not isinstance(section, dict):
         raise HookError("config.json has no 'root'")
-    return _open_directory(_text(section.get("path"), "root.path"), bundle)
+    return _open_directory(_text(section.get("path"), "root.path"), bundle), bundle
+
+
+def of_stdin(until: float) -> dict[str, object]:
+    """The OCI state on standard input.
+
+    Raises:
+        HookError: it is none, is larger than 1 MiB, or does not end in time.
+    """
+    return parse_object(_read(0, MAX_STATE, until, "the state on stdin"), "the state on stdin")
+
+
+def environment(bundle: int, until: float) -> dict[str, str]:
+    """The environment of the container's process, by the bundle's config.json.
+
+    Raises:
+        OSError: config.json is not there, or may not be read.
+        HookError: it is not what the OCI runtime specification says.
+    """
+    section = parse_object(_read_config(bundle, until), "config.json").get("process")
+    entries = (section.get("env") or []) if isinstance(section, dict) else []
+    if not isinstance(entries, list) or not all(isinstance(each, str) for each in entries):
+        raise HookError("'process.env' of config.json is no list of texts")
+    return dict(entry.partition("=")[::2] for entry in entries)
 
 
 def parse_object(content: bytes, what: str) -> dict[str, object]:
@@ -140,6 +164,14 @@ def _text(value: object, name: str, *, absolute: bool = False) -> str:
     if absolute and not value.startswith("/"):
         raise HookError(f"'{name}' is not an absolute path: {shown(value)}")
     return value
+
+
+def _bundle_if_any(path: object) -> int | None:
+    """The bundle, for steps that have a use for it: crun tells the root without it."""
+    try:
+        return _open_directory(_text(path, "bundle", absolute=True))
+    except (HookError, PermissionError):
+        return None
 
 
 def _open_directory(path: str, within: int | None = None) -> int:

@@ -20,7 +20,8 @@ class Step:
     nothing. Its `OSError` is a line and exit 1, but EROFS, EXDEV and EBUSY: a read-only root and a
     volume are an operator's wish, so the step is left out with a line.
 
-    A step that takes no option has the switch `--NAME` where several steps share a command line.
+    A step that takes no option, or whose options are other steps' too, has the switch `--NAME`
+    where several steps share a command line.
     """
 
     __slots__ = ("name", "options", "prepare", "run", "switches")
@@ -31,9 +32,11 @@ class Step:
         options: tuple[str, ...],
         prepare: Callable[[Options], Any],
         run: Callable[[RootFs, Any, float], None],
+        *,
+        switch: bool = False,
     ) -> None:
         self.name = name
         self.options = options
-        self.switches = () if options else (f"--{name}",)
+        self.switches = (f"--{name}",) if switch or not options else ()
         self.prepare = prepare
         self.run = run

@@ -37,15 +37,18 @@ CAP_DAC_READ_SEARCH = 2
 
 MFD_EXEC = 0x10
 
+ATTR_RDONLY, ATTR_NOSUID, ATTR_NODEV, ATTR_NOEXEC = 0x1, 0x2, 0x4, 0x8
+"""Of mount_setattr(2); mount(2) has the same numbers."""
+
 _OPEN_TREE, _MOVE_MOUNT, _FSOPEN, _FSCONFIG, _FSMOUNT = 428, 429, 430, 431, 432
 _OPENAT2, _MOUNT_SETATTR = 437, 442
 _OPEN_TREE_CLONE = 1
 _MOVE_MOUNT_EMPTY_PATHS = 0x04 | 0x40
 _FSCONFIG_SET_STRING, _FSCONFIG_CMD_CREATE = 1, 6
-_ATTR_RDONLY, _ATTR_NOSUID, _ATTR_NODEV, _ATTR_NOEXEC = 0x1, 0x2, 0x4, 0x8
-_MS_REC, _MNT_DETACH = 0x4000, 2
+_MNT_DETACH = 2
 
-MS_RDONLY, MS_REMOUNT, MS_BIND, MS_PRIVATE = 0x1, 0x20, 0x1000, 1 << 18
+MS_RDONLY, MS_REMOUNT, MS_BIND, MS_REC = 0x1, 0x20, 0x1000, 0x4000
+MS_PRIVATE, MS_SLAVE = 1 << 18, 1 << 19
 MS_HARMLESS = 0x2 | 0x4 | 0x8
 """nosuid, nodev, noexec"""
 
@@ -54,6 +57,7 @@ PROC_SUPER_MAGIC, TMPFS_MAGIC = 0x9FA0, 0x01021994
 MACHINE = os.uname().machine if sys.maxsize > 2**32 else "a 32-bit program"
 _PIVOT_ROOT = {"x86_64": 155, "aarch64": 41}.get(MACHINE)
 _OPEN_BY_HANDLE_AT = {"x86_64": 304, "aarch64": 265}.get(MACHINE)
+_BPF = {"x86_64": 321, "aarch64": 280}.get(MACHINE)
 _AUDIT_ARCH = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}.get(MACHINE)
 
 
@@ -89,9 +93,9 @@ class _IntFunction(_ctypes.CFuncPtr):
 # Looked up now: nothing is loaded once a child stands in the image.
 _libc = _ctypes.dlopen(None, 0)  # type: ignore[arg-type]  # the program itself
 _syscall = _Function(_ctypes.dlsym(_libc, "syscall"))
-_mount, _umount2, _unshare, _prctl, _capset, _fstatfs = (
+_mount, _umount2, _unshare, _setns, _prctl, _capset, _fstatfs = (
     _IntFunction(_ctypes.dlsym(_libc, name))
-    for name in ("mount", "umount2", "unshare", "prctl", "capset", "fstatfs")
+    for name in ("mount", "umount2", "unshare", "setns", "prctl", "capset", "fstatfs")
 )
 
 
@@ -130,17 +134,24 @@ def clone_tree(descriptor: int, *, recursive: bool = True) -> int:
 
 def make_harmless(tree: int, *, executable: bool = False) -> None:
     """Make every mount of a cloned tree private, read-only, nosuid, nodev, noexec (Linux 5.12)."""
-    attributes = _ATTR_RDONLY | _ATTR_NOSUID | _ATTR_NODEV
+    attributes = ATTR_RDONLY | ATTR_NOSUID | ATTR_NODEV
     if not executable:
-        attributes |= _ATTR_NOEXEC
+        attributes |= ATTR_NOEXEC
     change = struct.pack("QQQQ", attributes, 0, MS_PRIVATE, 0)
     flags = AT_EMPTY_PATH | AT_RECURSIVE
     _call("mount_setattr", _MOUNT_SETATTR, tree, b"", flags, change, len(change))
 
 
+def set_attributes(tree: int, attributes: int, propagation: int, *, recursive: bool) -> None:
+    """Give a cloned tree, all its mounts or the first, ATTR_* and MS_PRIVATE or MS_SLAVE (5.12)."""
+    change = struct.pack("QQQQ", attributes, 0, propagation, 0)
+    flags = AT_EMPTY_PATH | (AT_RECURSIVE if recursive else 0)
+    _call("mount_setattr", _MOUNT_SETATTR, tree, b"", flags, change, len(change))
+
+
 def make_writable(mount: int) -> None:
     """Make one cloned mount private and writable, if its file system is (Linux 5.12)."""
-    change = struct.pack("QQQQ", 0, _ATTR_RDONLY, MS_PRIVATE, 0)
+    change = struct.pack("QQQQ", 0, ATTR_RDONLY, MS_PRIVATE, 0)
     _call("mount_setattr", _MOUNT_SETATTR, mount, b"", AT_EMPTY_PATH, change, len(change))
 
 
@@ -159,7 +170,7 @@ def new_tmpfs(**options: str) -> int:
                 0,
             )
         _call("fsconfig", _FSCONFIG, context, _FSCONFIG_CMD_CREATE, 0, 0, 0)
-        return _call("fsmount", _FSMOUNT, context, 1, _ATTR_NOSUID | _ATTR_NODEV | _ATTR_NOEXEC)
+        return _call("fsmount", _FSMOUNT, context, 1, ATTR_NOSUID | ATTR_NODEV | ATTR_NOEXEC)
     finally:
         os.close(context)
 
@@ -187,7 +198,7 @@ def unmount(root: int) -> None:
 def file_system(descriptor: int) -> int:
     """The magic number of the file system that a file lies in, of statfs(2)."""
     answer = bytearray(256)
-    _checked(_fstatfs(descriptor, _Long(_address(answer))), "fstatfs")
+    _checked(_fstatfs(descriptor, _Long(address(answer))), "fstatfs")
     return int(struct.unpack_from("l", answer)[0])
 
 
@@ -196,9 +207,14 @@ def unshare(namespaces: int) -> None:
     _checked(_unshare(namespaces), "unshare")
 
 
+def setns(namespace: int) -> None:
+    """Enter a namespace (`os.setns` is in Python since 3.12); a PID namespace: only children do."""
+    _checked(_setns(namespace, 0), "setns")
+
+
 def make_mounts_private() -> None:
     """Let no mount event of this namespace reach another."""
-    _checked(_mount(None, b"/", None, _Long(_MS_REC | MS_PRIVATE), None), "mount")
+    _checked(_mount(None, b"/", None, _Long(MS_REC | MS_PRIVATE), None), "mount")
 
 
 def change_root(tree: int) -> None:
@@ -245,10 +261,15 @@ def forbid_open_by_handle() -> None:
         )
     )
     text = bytearray(program)
-    header = bytearray(struct.pack("HxxxxxxP", 8, _address(text)))
-    prctl(PR_SET_SECCOMP, 2, _address(header))
+    header = bytearray(struct.pack("HxxxxxxP", 8, address(text)))
+    prctl(PR_SET_SECCOMP, 2, address(header))
 
 
-def _address(content: bytearray) -> int:
+def bpf(command: int, attributes: bytearray) -> int:
+    """Run a command of the call; the kernel may write its answer into the attributes."""
+    return _call("bpf", _BPF, command, address(attributes), len(attributes))
+
+
+def address(content: bytearray) -> int:
     """Where the bytes lie, for as long as `content` lives and keeps its size."""
     return _ctypes.addressof(_Byte.from_buffer(content))

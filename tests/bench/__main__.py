@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from tests.bench import containers, elf_readers, generating, hook_alone, table
+from tests.bench import containers, elf_readers, generating, hook_alone, prestart, shim, table
 from tests.bench.contest import Line
 from tests.fakehost.driver_packages import DriverRootUnavailableError
 from tests.lab.cache import LabUnavailableError
@@ -23,6 +23,8 @@ ROWS: dict[str, Callable[[int], Iterator[Line]]] = {
     "elf": elf_readers.readers,
     "hook": hook_alone.hook,
     "start": containers.start,
+    "shim": shim.shim,
+    "prestart": prestart.prestart,
 }
 
 

@@ -66,7 +66,7 @@ def _peer(line: Line) -> str:
     return f"{ABSENT:^27}" if peer.program() is None and line.row in _AGAINST_PEER else f"{'-':^27}"
 
 
-_AGAINST_PEER = {"generate", "hook", "start"}
+_AGAINST_PEER = {"generate", "hook", "start", "shim", "prestart"}
 
 
 def _ratios(line: Line) -> str:

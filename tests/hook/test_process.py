@@ -256,15 +256,21 @@ class TestTheEnd:
     @pytest.mark.parametrize(
         "number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGALRM]
     )
+    @pytest.mark.parametrize("blocked", [False, True])
     def test_a_signal_ends_it_with_a_line(
-        self, container: Container, number: signal.Signals
+        self, container: Container, number: signal.Signals, blocked: bool
     ) -> None:
-        process = subprocess.Popen(
-            [*container.launcher, *LINK],
-            stdin=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env=ENVIRONMENT,
-        )
+        """crun starts hooks with all signals blocked, the deadline's included."""
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, [number] if blocked else [])
+        try:
+            process = subprocess.Popen(
+                [*container.launcher, *LINK],
+                stdin=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                env=ENVIRONMENT,
+            )
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         time.sleep(0.3)
         process.send_signal(number)
         _, said = process.communicate(timeout=5)

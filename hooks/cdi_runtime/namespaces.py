@@ -1,0 +1,175 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The namespaces of a container that exists already, and work that is done in them.
+
+A process that has entered them does not come back: each piece of work has a child of its own.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+
+from cdi_hook import process, syscalls
+from cdi_hook.faults import HookError, shown
+from cdi_hook.rootfs import same_file
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    Work = Callable[[], None]
+
+MOUNT, USER = "mnt", "user"
+KINDS = ("cgroup", "ipc", "net", "pid", "uts", MOUNT, USER)
+"""As /proc/PID/ns calls them. The user namespace last: whoever is in it may enter no other of its
+parent's."""
+
+MAX_SAID = 4096
+PATIENCE = 1.0
+"""Seconds that a child has to undo what it did, when it is told to end."""
+
+_SIGTERM, _SIGKILL = 15, 9
+
+
+class Namespaces:
+    """Those of a process that are not this one's, as descriptors: a number may be given anew."""
+
+    def __init__(self, number: int) -> None:
+        """Open them.
+
+        Raises:
+            HookError: the process is not there, may not be looked at, or has the caller's mounts.
+        """
+        try:
+            self.process = os.open(f"/proc/{number}", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+            self._others = {
+                kind: descriptor
+                for kind in KINDS
+                if (descriptor := _other(self.process, kind)) is not None
+            }
+        except (FileNotFoundError, ProcessLookupError):
+            raise HookError(f"process {number}, the container's, is not there") from None
+        except PermissionError:
+            raise HookError(f"the namespaces of process {number} may not be entered") from None
+        if MOUNT not in self._others or _is_of_first_process(self._others[MOUNT]):
+            raise HookError(f"process {number} has the host's mounts, and no container's: refused")
+
+    def has_own(self, kind: str) -> bool:
+        """Whether the container's namespace of this kind is another than the caller's."""
+        return kind in self._others
+
+    def enter(self, kinds: Iterable[str] = KINDS) -> None:
+        """Go there: for good, and only in a child. A PID namespace takes effect for its children.
+
+        In a user namespace the process becomes its root.
+        """
+        wanted = set(kinds)
+        for kind, descriptor in self._others.items():
+            if kind in wanted:
+                syscalls.setns(descriptor)
+        if USER in wanted and USER in self._others:
+            if _may_set_groups():
+                os.setgroups([])
+            os.setresgid(0, 0, 0)
+            os.setresuid(0, 0, 0)
+
+
+def _may_set_groups() -> bool:
+    """Not in the user namespace of a rootless engine that has given it up."""
+    descriptor = os.open("/proc/self/setgroups", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return os.read(descriptor, 16).strip() == b"allow"
+    finally:
+        os.close(descriptor)
+
+
+def _other(number: int, kind: str) -> int | None:
+    try:
+        own = os.stat(f"/proc/self/ns/{kind}")
+        descriptor = os.open(f"ns/{kind}", os.O_RDONLY | os.O_CLOEXEC, dir_fd=number)
+    except FileNotFoundError:
+        # A kernel without this kind; that of the process itself is noticed by the others.
+        if kind == MOUNT:
+            raise
+        return None
+    if not same_file(own, os.fstat(descriptor)):
+        return descriptor
+    os.close(descriptor)
+    return None
+
+
+def _is_of_first_process(mounts: int) -> bool:
+    """Whether it is where process 1 is: an engine may have mounts of its own, apart from those."""
+    try:
+        return same_file(os.fstat(mounts), os.stat("/proc/1/ns/mnt"))
+    except (PermissionError, FileNotFoundError):
+        # Only root sees that; for others the kernel decides what they may enter.
+        return False
+
+
+def in_a_child(work: Work, until: float) -> None:
+    """Do the work in a child, within the deadline.
+
+    Raises:
+        HookError: what the work raised, in its own words; or it was not done in time.
+    """
+    hearing, talking = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(hearing)
+        _be_the_child(work, talking)
+    os.close(talking)
+    try:
+        said = _heard(hearing, until)
+        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    except BaseException:
+        _end(child, hearing)
+        raise
+    finally:
+        os.close(hearing)
+    if status != 0:
+        raise HookError(said or f"a process in the container's namespaces ended with {status}")
+
+
+def _be_the_child(work: Work, talking: int) -> None:
+    """It never returns; signals are faults here as well, so that what is half done is undone."""
+    status, said = 1, ""
+    try:
+        syscalls.prctl(syscalls.PR_SET_PDEATHSIG, _SIGTERM)
+        work()
+        status = 0
+    except HookError as error:
+        said = str(error)
+    except OSError as error:
+        said = f"{shown(str(error.filename))}: {error.strerror}"
+    except (MemoryError, RecursionError):
+        said = "out of memory"
+    finally:
+        os.write(talking, said.encode("utf-8", "backslashreplace")[:MAX_SAID])
+        os._exit(status)
+
+
+def _heard(descriptor: int, until: float) -> str:
+    """What the child says until it ends."""
+    ready = select.poll()
+    ready.register(descriptor, select.POLLIN)
+    said = b""
+    while ready.poll(process.seconds_left(until) * 1000):
+        piece = os.read(descriptor, MAX_SAID)
+        if not piece:
+            return said.decode("utf-8", "replace")
+        said += piece
+    raise HookError("the work in the container's namespaces was not done in time")
+
+
+def _end(child: int, hearing: int) -> None:
+    """Have the child undo what it did, and wait; one that does not end is killed."""
+    try:
+        os.kill(child, _SIGTERM)
+        ready = select.poll()
+        ready.register(hearing, select.POLLIN)
+        ready.poll(PATIENCE * 1000)
+        os.kill(child, _SIGKILL)
+        os.waitpid(child, 0)
+    except (ProcessLookupError, ChildProcessError):
+        return

@@ -1,0 +1,198 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`systemctl daemon-reload` does not take the devices of a running container away.
+
+With a systemd of its own: process 1 of new PID, mount, control group and host name namespaces, with
+no unit but the test's, so that nothing of the machine's is started.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.prestart.machine import DENIED, NO_DEVICE, NODES, Machine
+
+pytestmark = pytest.mark.engine
+
+SYSTEMD = "/usr/lib/systemd/systemd"
+EMPTY = (
+    "/run",
+    "/var/log",
+    "/etc/systemd",
+    "/etc/init.d",
+    "/etc/rc2.d",
+    "/etc/modules-load.d",
+    "/usr/lib/systemd/system",
+    "/usr/lib/systemd/system-generators",
+    "/usr/lib/systemd/system-environment-generators",
+    "/usr/lib/environment.d",
+)
+PATIENCE = 20
+
+
+class Booted:
+    """The systemd of a test, and commands where it is."""
+
+    def __init__(self, first: int) -> None:
+        self.first = first
+
+    def run(self, *words: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        enter = ["nsenter", "-t", str(self.first), "-m", "-p", "-C", "-u"]
+        return subprocess.run(
+            [*enter, *words],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=check,
+            timeout=PATIENCE,
+        )
+
+
+@contextlib.contextmanager
+def booted(machine: Machine) -> Iterator[Booted]:
+    if not Path(SYSTEMD).exists() or not shutil.which("systemctl"):
+        pytest.skip("needs systemd")
+    group = _new_group()
+    folder = machine.folder
+    nodes = "; ".join(
+        f"mknod -m 666 {machine.devices / name} c {major} {minor}"
+        for name, (major, minor) in NODES.items()
+    )
+    script = f"""
+        mount --make-rprivate /
+        mount --bind {folder} {folder}
+        mkdir {machine.devices}/caps; {nodes}
+        mount -o remount,bind,ro /
+        mount -t proc proc /proc
+        umount -l -R /sys/fs/cgroup
+        mount -t cgroup2 none /sys/fs/cgroup
+        for place in {" ".join(EMPTY)}; do [ ! -d $place ] || mount -t tmpfs -o mode=755 none $place; done
+        mkdir /etc/systemd/system
+        printf '[Unit]\\nDefaultDependencies=no\\n' >/usr/lib/systemd/system/lab.target
+        cd /
+        exec env -i container=test PATH=$PATH {SYSTEMD} --unit=lab.target --show-status=no
+    """
+    outside = (
+        f'echo $$ >{group}/cgroup.procs; exec unshare -m -p -f -C -u --kill-child=KILL sh -ec "$1"'
+    )
+    with subprocess.Popen(
+        ["sh", "-ec", outside, "sh", script],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    ) as process:
+        try:
+            yield _ready(process.pid)
+        finally:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            _remove(group)
+
+
+def _new_group() -> Path:
+    """A group of version 2: what systemd does to its own, it does to nothing of the machine's."""
+    for tree in (Path("/sys/fs/cgroup/unified"), Path("/sys/fs/cgroup")):
+        if (tree / "cgroup.procs").exists():
+            group = tree / f"cdi-gen-test-{os.getpid()}"
+            try:
+                group.mkdir()
+            except OSError as error:
+                pytest.skip(f"no control group can be made: {error}")
+            return group
+    pytest.skip("this machine has no control groups of version 2")
+
+
+def _ready(outside: int) -> Booted:
+    until = time.monotonic() + PATIENCE
+    while time.monotonic() < until:
+        children = Path(f"/proc/{outside}/task/{outside}/children").read_text().split()
+        if children:
+            found = Booted(int(children[0]))
+            if found.run("systemctl", "is-active", "lab.target", check=False).returncode == 0:
+                return found
+        time.sleep(0.05)
+    pytest.skip("systemd does not start in a namespace here")
+
+
+def _remove(group: Path) -> None:
+    """When the last of its processes is gone, which takes a moment."""
+    until = time.monotonic() + PATIENCE
+    while group.exists() and time.monotonic() < until:
+        for folder in [*sorted(group.rglob("*/"), reverse=True), group]:
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+
+
+@contextlib.contextmanager
+def running(machine: Machine, systemd: Booted) -> Iterator[list[str]]:
+    """A container in a scope; gives the words that run something in it."""
+    machine.spec["process"]["args"] = ["/bin/busybox", "sleep", "60"]
+    machine.spec["linux"]["cgroupsPath"] = "system.slice:test:gpu"
+    machine.write_down()
+    runc = ["runc", "--root", "/run/runc"]
+    start = f"exec {' '.join(runc)} --systemd-cgroup run -d -b {machine.bundle} gpu >/dev/null 2>&1"
+    systemd.run("sh", "-c", start)
+    yield [*runc, "exec", "gpu", "/bin/busybox", "sh", "-c"]
+
+
+def _says(systemd: Booted, inside: list[str], script: str) -> str:
+    ended = systemd.run(*inside, script, check=False)
+    return ended.stdout + ended.stderr
+
+
+def test_devices_stay(machine: Machine) -> None:
+    with booted(machine) as systemd, running(machine, systemd) as inside:
+        opens = "cat </dev/nvidia0; cat </dev/caps/cap1"
+        assert _says(systemd, inside, opens).count(NO_DEVICE) == 2
+        systemd.run("systemctl", "daemon-reload")
+        assert _says(systemd, inside, opens).count(NO_DEVICE) == 2
+        # What the engine allowed is as it was, and nothing more is allowed.
+        others = "echo x >/dev/null; head -c1 </dev/zero | wc -c; mknod /dev/k c 1 11; cat </dev/k"
+        assert _says(systemd, inside, others).startswith("1\n")
+        shown = systemd.run("systemctl", "show", "test-gpu.scope", "-p", "DeviceAllow").stdout
+        assert "DeviceAllow=/dev/char/195:0 rw\n" in shown
+        assert "DeviceAllow=/dev/char/1:3 rwm\n" in shown
+
+
+def test_devices_go_where_systemd_is_not_told(machine: Machine) -> None:
+    """The control: it is the telling that keeps them."""
+    libexec = machine.folder / "libexec"
+    shutil.copytree(Path(machine.program).parent, libexec)
+    with (libexec / "cdi_runtime/systemd.py").open("a") as module:
+        module.write("\n\ndef allow(*_):\n    return False\n")
+    machine.program = str(libexec / "cdi-gen-runtime-hook")
+    with booted(machine) as systemd, running(machine, systemd) as inside:
+        assert NO_DEVICE in _says(systemd, inside, "cat </dev/nvidia0")
+        systemd.run("systemctl", "daemon-reload")
+        assert DENIED in _says(systemd, inside, "cat </dev/nvidia0")
+
+
+def test_a_device_that_was_named_keeps_what_it_may(machine: Machine) -> None:
+    """The spec's `rw` of a node does not take `m` from the rule that the engine made for it."""
+    machine.edits["deviceNodes"].append(
+        {"path": "/dev/nul", "hostPath": "/dev/null", "permissions": "r"}
+    )
+    with booted(machine) as systemd, running(machine, systemd):
+        shown = systemd.run("systemctl", "show", "test-gpu.scope", "-p", "DeviceAllow").stdout
+        assert "DeviceAllow=/dev/char/1:3 rwm\n" in shown
+
+
+def test_a_scope_without_restrictions_gets_none(machine: Machine) -> None:
+    """`--privileged`: the first device that is named would forbid all others."""
+    machine.spec["linux"]["resources"] = {"devices": [{"allow": True, "access": "rwm"}]}
+    with booted(machine) as systemd, running(machine, systemd) as inside:
+        shown = systemd.run(
+            "systemctl", "show", "test-gpu.scope", "-p", "DevicePolicy", "-p", "DeviceAllow"
+        )
+        assert shown.stdout == "DevicePolicy=auto\n"
+        systemd.run("systemctl", "daemon-reload")
+        assert NO_DEVICE in _says(systemd, inside, "cat </dev/nvidia0")
