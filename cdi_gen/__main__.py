@@ -15,6 +15,7 @@ def main() -> None:
     the way, and to take the interpreter apart at the end, would cost a fifth of that.
     """
     gc.disable()
+    sys.unraisablehook = _unraisable
     if None in (sys.stdin, sys.stdout, sys.stderr):
         _reopen_closed_streams()
     try:
@@ -22,9 +23,23 @@ def main() -> None:
 
         code = run(sys.argv[1:])
     except KeyboardInterrupt:  # before or after the command itself
-        os.write(2, b"cdi-gen: error: interrupted\n")
-        code = 130
+        code = _interrupted()
     os._exit(code)  # standard output was flushed where a failure could still be told
+
+
+def _interrupted() -> int:
+    os.write(2, b"cdi-gen: error: interrupted\n")
+    return 130
+
+
+def _unraisable(fault: sys.UnraisableHookArgs) -> None:
+    """An exception where none can be raised; Ctrl-C is to end the program there too.
+
+    It falls into the callback of a weak reference while ``typing`` is imported, for one.
+    """
+    if fault.exc_type is KeyboardInterrupt:
+        os._exit(_interrupted())
+    sys.__unraisablehook__(fault)
 
 
 def _reopen_closed_streams() -> None:

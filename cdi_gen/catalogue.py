@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import cdi_specs
 from cdi_gen.errors import UsageError
@@ -39,6 +39,43 @@ class ControlNode(NamedTuple):
     capabilities: frozenset[str]
     module: str | None
     """The node is of use only while this kernel module is loaded."""
+
+
+class TransportNode(NamedTuple):
+    """Device nodes of a transport: one, or all that differ in a number."""
+
+    name: str
+    """Below /dev; a ``*`` at its end stands for a decimal number."""
+    driver: str | None
+    """Name in ``/proc/devices`` of those who have the major number."""
+    minor: int | None
+    """None: the number in the name."""
+    sysfs_class: str | None
+    """Where there is no one driver: the directory in /sys/class that tells both numbers."""
+
+    def number(self, name: str) -> int | None:
+        """The number in a name that is one of these; 0 where they have none; None: it is not."""
+        if not self.name.endswith("*"):
+            return 0 if name == self.name else None
+        start = self.name[:-1]
+        digits = name[len(start) :]
+        if not name.startswith(start) or not digits.isascii() or not digits.isdecimal():
+            return None
+        # As the kernel writes it, and no more than MINORBITS can hold.
+        return int(digits) if len(digits) <= 7 and str(int(digits)) == digits else None
+
+
+class Transport(NamedTuple):
+    """A way for data to and from GPUs that has device nodes of its own."""
+
+    mode: str
+    """nvidia-ctk's word for it: ``gds``, ``mofed``, ``gdrcopy``, ``nvswitch``, ``imex``."""
+    class_: str
+    """Class of its CDI kind."""
+    meaning: str
+    nodes: tuple[TransportNode, ...]
+    files: tuple[str, ...]
+    """Files and directories of the host that programs read beside the nodes."""
 
 
 class LinkRule(NamedTuple):
@@ -72,6 +109,7 @@ class Catalogue(NamedTuple):
 
     capabilities: tuple[Capability, ...]
     control_nodes: tuple[ControlNode, ...]
+    transports: tuple[Transport, ...]
     libraries: dict[str, frozenset[str]]
     """Capabilities by a library's name up to ``.so``."""
     unversioned: frozenset[str]
@@ -82,6 +120,8 @@ class Catalogue(NamedTuple):
     files: tuple[FileEntry, ...]
     directories: dict[str, tuple[str, ...]]
     """Where to look, relative to the driver root, by kind; ``{…}`` is filled in by ``host``."""
+    cuda_versions: dict[str, str]
+    """The newest CUDA version that a branch of the driver (``580``) runs."""
 
     def select(self, names: Iterable[str]) -> frozenset[str]:
         """The capabilities asked for, with those that they require.
@@ -132,6 +172,7 @@ def catalogue() -> Catalogue:
             )
             for item in data["control_nodes"]
         ),
+        transports=tuple(_transport(mode, item) for mode, item in data["transports"].items()),
         libraries={item["name"]: frozenset(item["capabilities"]) for item in data["libraries"]},
         unversioned=frozenset(
             item["name"] for item in data["libraries"] if item.get("unversioned")
@@ -158,4 +199,23 @@ def catalogue() -> Catalogue:
             for kind in ("library", "program", "data", "xorg", "firmware")
         }
         | {"library_sub": tuple(data["library_subdirectories"])},
+        cuda_versions=data["cuda_versions"],
+    )
+
+
+def _transport(mode: str, item: dict[str, Any]) -> Transport:
+    return Transport(
+        mode=mode,
+        class_=item["class"],
+        meaning=item["meaning"],
+        nodes=tuple(
+            TransportNode(
+                name=node["name"],
+                driver=node.get("driver"),
+                minor=node.get("minor"),
+                sysfs_class=node.get("class"),
+            )
+            for node in item["nodes"]
+        ),
+        files=tuple(item.get("files", ())),
     )

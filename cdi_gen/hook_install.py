@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Installs the hook program where a spec may name it.
+"""Installs what engines run: the hook, the runtime shim and the prestart hook.
 
 As files of root, apart from any Python environment: neither a user nor an upgrade of Python is to
 decide what engines run.
@@ -20,23 +20,41 @@ from cdi_gen.replacing import make_directory, replace_file
 PYTHON = "/usr/bin/python3"
 """The distribution's: root's own, and at the same path after an upgrade."""
 
-PEER = "nvidia-cdi-hook"
-"""nvidia-container-toolkit's program, whose command lines ours takes too."""
+PACKAGES = ("cdi_hook", "cdi_runtime")
+PROGRAMS = (hook_program.NAME, "cdi-gen-runtime", "cdi-gen-runtime-hook")
+"""Each starts by itself: it finds the packages beside itself, and nothing else."""
+
+GENERATOR = "generator"
+"""A file beside them with the path of `cdi-gen`: the shim has it look at the host, which it can not
+do itself."""
+
+LINKS = {
+    "nvidia-cdi-hook": hook_program.NAME,
+    "nvidia-container-runtime": "cdi-gen-runtime",
+    "nvidia-container-runtime-hook": "cdi-gen-runtime-hook",
+}
+"""nvidia-container-toolkit's programs, and which of ours take their command lines."""
 
 
-def install(prefix: str = "/usr/local", *, root: str = "/", python: str = PYTHON) -> str:
-    """Copy the hook program to ``PREFIX/libexec/cdi-gen``; return its path.
+def install(
+    prefix: str = "/usr/local",
+    *,
+    root: str = "/",
+    python: str = PYTHON,
+    generator: str | None = None,
+) -> str:
+    """Copy the programs to ``PREFIX/libexec/cdi-gen``; return the hook's path.
 
     Args:
         prefix: where the installation goes, as the host will see it.
         root: directory that stands for ``/`` (a package's build root).
-        python: the interpreter that the program names.
+        python: the interpreter that the programs name.
+        generator: the path of ``cdi-gen``; None: ``PREFIX/bin/cdi-gen``.
 
     Raises:
         UnsafeError: somebody other than root could change what was installed.
         CdiGenError: the files can not be written.
     """
-    package = _package()
     directory = join(prefix, "libexec", "cdi-gen")
     target = join(root, directory)
     if not os.access(python, os.X_OK):
@@ -44,18 +62,16 @@ def install(prefix: str = "/usr/local", *, root: str = "/", python: str = PYTHON
             f"{python}: there is no such program", hint="name root's Python with: --python FILE"
         )
     try:
-        make_directory(join(target, "cdi_hook"))
-        modules = sorted(name for name in os.listdir(package) if name.endswith(".py"))
-        for name in modules:
-            replace_file(join(target, "cdi_hook", name), _read(join(package, name)))
-        for name in os.listdir(join(target, "cdi_hook")):
-            if name.endswith(".py") and name not in modules:
-                os.unlink(join(target, "cdi_hook", name))  # of an older version
-        first, _, rest = _read(launcher()).partition(b"\n")
-        if not first.endswith(b" -IS"):
-            raise CdiGenError(f"{launcher()} does not start an isolated interpreter")
-        script = f"#!{python} -IS\n".encode() + rest
-        replace_file(join(target, hook_program.NAME), script, mode=0o755)
+        for package in PACKAGES:
+            _copy_modules(_source(package), join(target, package))
+        for program in PROGRAMS:
+            first, _, rest = _read(launcher(program)).partition(b"\n")
+            if not first.endswith(b" -IS"):
+                raise CdiGenError(f"{launcher(program)} does not start an isolated interpreter")
+            script = f"#!{python} -IS\n".encode() + rest
+            replace_file(join(target, program), script, mode=0o755)
+        named = generator or join(prefix, "bin", "cdi-gen")
+        replace_file(join(target, GENERATOR), f"{named}\n".encode())
         _compile(target, python, directory)
     except OSError as error:
         denied = error.errno in (errno.EACCES, errno.EPERM)
@@ -73,34 +89,50 @@ def install(prefix: str = "/usr/local", *, root: str = "/", python: str = PYTHON
     return path
 
 
-def launcher() -> str:
-    """The program as it came with this package.
+def _copy_modules(source: str, target: str) -> None:
+    make_directory(target)
+    modules = sorted(name for name in os.listdir(source) if name.endswith(".py"))
+    for name in modules:
+        replace_file(join(target, name), _read(join(source, name)))
+    for name in os.listdir(target):
+        if name.endswith(".py") and name not in modules:
+            os.unlink(join(target, name))  # of an older version
 
-    It lies beside the modules in an installed cdi-gen, above them in a checkout.
+
+def launcher(program: str = hook_program.NAME) -> str:
+    """A program as it came with this package.
+
+    It lies in ``cdi_hook``, beside the modules, in an installed cdi-gen, above them in a checkout.
     """
-    package = _package()
-    inside = join(package, hook_program.NAME)
-    return inside if os.path.exists(inside) else join(os.path.dirname(package), hook_program.NAME)
+    package = _source("cdi_hook")
+    inside = join(package, program)
+    return inside if os.path.exists(inside) else join(os.path.dirname(package), program)
 
 
-def _package() -> str:
+def _source(package: str) -> str:
     import cdi_hook  # noqa: PLC0415 - its place is all that is needed
 
-    return os.path.dirname(os.path.abspath(cdi_hook.__file__))
+    return join(os.path.dirname(os.path.dirname(os.path.abspath(cdi_hook.__file__))), package)
 
 
-def link_as_peer(prefix: str = "/usr/local", *, root: str = "/") -> str:
-    """Link the installed program as ``PREFIX/bin/nvidia-cdi-hook``; return the link's path.
+def link_as_peer(name: str, prefix: str = "/usr/local", *, root: str = "/") -> str:
+    """Link an installed program as ``PREFIX/bin/NAME``; return the link's path.
 
-    dockerd looks for a program of that name in its PATH before it maps ``--gpus`` to CDI, and the
-    specs of nvidia-ctk name ``/usr/bin/nvidia-cdi-hook``.
+    dockerd looks for ``nvidia-cdi-hook`` and ``nvidia-container-runtime-hook`` in its PATH to know
+    what ``--gpus`` is to come to, the specs of nvidia-ctk name ``/usr/bin/nvidia-cdi-hook``, and
+    configurations of engines ``/usr/bin/nvidia-container-runtime``.
+
+    Args:
+        name: one of ``LINKS``.
+        prefix: see `install`.
+        root: see `install`.
 
     Raises:
         CdiGenError: there is such a program already, or the link can not be made.
         UnsafeError: somebody other than root could change it.
     """
-    path = join(prefix, "bin", PEER)
-    text = f"../libexec/cdi-gen/{hook_program.NAME}"
+    path = join(prefix, "bin", name)
+    text = f"../libexec/cdi-gen/{LINKS[name]}"
     place = join(root, path)
     try:
         make_directory(os.path.dirname(place))

@@ -43,6 +43,8 @@ class Driver:
     """``open`` or ``proprietary``."""
     library_version: str
     """Version of the user-space libraries; differs from ``version`` in a split driver."""
+    cuda_version: str | None = None
+    """The newest CUDA version that its libcuda runs, ``13.0``; None where nobody asked."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +65,10 @@ class Gpu:
     """``/dev/dri/cardN`` and ``/dev/dri/renderDN`` of this PCI device."""
     mig_enabled: bool = False
     """The GPU is divided into MIG devices and can not be used whole."""
+    compute_capability: str | None = None
+    """``9.0``; None where nobody asked, for it takes NVML, or where NVML does not tell."""
+    brand: str | None = None
+    """NVML's brand in the words of ``NVIDIA_REQUIRE_CUDA``, ``geforce``; None likewise."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,6 +161,10 @@ class Inventory:
     gpus: tuple[Gpu, ...] = ()
     mig_devices: tuple[MigDevice, ...] = ()
     control_nodes: tuple[CharDevice, ...] = ()
+    transport_nodes: tuple[CharDevice, ...] = ()
+    """Of GPUDirect Storage, RDMA cards, GDRCopy, NVSwitches, IMEX channels: see the catalogue."""
+    transport_files: tuple[DriverFile, ...] = ()
+    """What their programs read beside them; ``entry`` is the path that the catalogue lists."""
     libraries: tuple[Library, ...] = ()
     files: tuple[DriverFile, ...] = ()
     hook: HookProgram | None = None

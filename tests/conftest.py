@@ -30,12 +30,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Long runs are for those who ask for them: ``-m nightly``."""
-    if "nightly" in str(config.getoption("markexpr")):
-        return
-    long = [item for item in items if item.get_closest_marker("nightly")]
-    config.hook.pytest_deselected(items=long)
-    items[:] = [item for item in items if not item.get_closest_marker("nightly")]
+    """Long runs are for those who ask for them: ``-m nightly``, ``-m engines``."""
+    asked = str(config.getoption("markexpr"))
+    left_out = [mark for mark in ("nightly", "engines") if mark not in asked]
+    long = {item for item in items if any(item.get_closest_marker(mark) for mark in left_out)}
+    config.hook.pytest_deselected(items=[*long])
+    items[:] = [item for item in items if item not in long]
 
 
 @pytest.fixture(scope="session")

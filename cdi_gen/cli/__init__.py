@@ -25,7 +25,10 @@ COMMANDS = {
     "list": "List the devices that can be asked for.",
     "show": "Show what a container gets for a device.",
     "validate": "Check spec files against the standard.",
-    "hook": "Install the program that engines run when a container starts.",
+    "inject": "Apply devices to an OCI runtime configuration.",
+    "engine": "List container engines, and have them take CDI devices.",
+    "hook": "Install the programs that engines run when a container starts.",
+    "runtime": "Prepare what the runtime shim and the prestart hook apply.",
     "completion": "Print the shell's completion script.",
 }
 

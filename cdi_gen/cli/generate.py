@@ -14,11 +14,12 @@ from cdi_gen.cli.output import print_data
 from cdi_gen.cli.where import DIRECTORY, INVENTORY, PROGRAM, TEXT, inventory_from, looking
 from cdi_gen.errors import CdiGenError, ExitCode, UsageError
 from cdi_gen.generate import DEFAULTS, generate, generate_capabilities
-from cdi_gen.generate.options import ALL, HOOKS, NONE, STRATEGIES, Options
+from cdi_gen.generate.options import ALL, CHECK_REQUIREMENTS, HOOKS, NONE, STRATEGIES, Options
 from cdi_gen.inventory import Inventory
 
-MODES = ("auto", "nvml", "cap")
-LATER_MODES = ("csv", "gdrcopy", "gds", "imex", "management", "mofed", "nvswitch", "wsl")
+TRANSPORTS = ("gds", "mofed", "gdrcopy", "nvswitch", "imex")
+MODES = ("auto", "nvml", "cap", *TRANSPORTS)
+LATER_MODES = ("csv", "management", "wsl")
 """Modes of nvidia-ctk that this version does not have."""
 FEATURE_FLAGS = ("no-additional-gids-for-device-nodes", "disable-nvsandboxutils")
 """Flags of nvidia-ctk for what cdi-gen does anyway."""
@@ -91,7 +92,8 @@ FEATURE_FLAGS = ("no-additional-gids-for-device-nodes", "disable-nvsandboxutils"
     "--cdi-class",
     "class_",
     envvar="NVIDIA_CTK_CDI_GENERATE_CLASS",
-    help="Class of the CDI kind.  [default: gpu; cap with --mode cap]",
+    help="Class of the CDI kind.  [default: gpu, or that of the mode: cap, gds, mofed, gdrcopy, "
+    "nvswitch, imex-channel]",
 )
 @click.option(
     "--device-name-strategy",
@@ -135,7 +137,9 @@ FEATURE_FLAGS = ("no-additional-gids-for-device-nodes", "disable-nvsandboxutils"
     multiple=True,
     type=TEXT,
     envvar="NVIDIA_CTK_CDI_GENERATE_ENABLED_HOOKS",
-    help="Keep a step that --disable-hook leaves out; and chmod.  [default: none]",
+    help="Keep a step that --disable-hook leaves out; and chmod, and check-requirements, with "
+    "which a container starts only if this host is what the image's NVIDIA_REQUIRE_* ask for.  "
+    "[default: none]",
 )
 @click.option(
     "--ldconfig-path",
@@ -149,7 +153,9 @@ FEATURE_FLAGS = ("no-additional-gids-for-device-nodes", "disable-nvsandboxutils"
     default="auto",
     show_default=True,
     envvar="NVIDIA_CTK_CDI_GENERATE_MODE",
-    help="auto, nvml: the GPUs. cap: the driver capabilities as devices of their own.",
+    help="auto, nvml: the GPUs. cap: the driver capabilities as devices of their own. gds, mofed, "
+    "gdrcopy, nvswitch, imex: GPUDirect Storage, RDMA network cards, GDRCopy, NVSwitches, IMEX "
+    "channels.",
 )
 @click.option("--feature-flag", "--feature-flags", "feature_flags", multiple=True, hidden=True)
 @looking
@@ -182,16 +188,19 @@ def command(
             "host_root",
         )
     }
-    capability_devices = _mode(mode) == "cap"
-    options = _options(choices, capability_devices=capability_devices)
+    mode = _mode(mode)
+    if explain and mode in TRANSPORTS:
+        raise UsageError(f"--explain is about files of the driver; --mode {mode} has none of them")
+    options = _options(choices, mode)
+    where["requirement_facts"] = options.runs(CHECK_REQUIREMENTS)
+    where["transports"] = mode in TRANSPORTS
     inventory = inventory_from(inventory_path, hook_path=hook_path, **where)
     if explain:
         from cdi_gen.generate.explain import table  # noqa: PLC0415
 
         print_data(table(inventory, options))
         return ExitCode.OK
-    make = generate_capabilities if capability_devices else generate
-    spec = make(inventory, options)
+    spec = _made(mode, inventory, options)
     if output == "-":
         output = None
     text = dump(spec, "yaml" if _is_yaml(output, text_format) else "json")
@@ -201,9 +210,12 @@ def command(
         print_data(difference)
     else:
         _deliver(text, spec, output)
-    _report(inventory, spec, output, options, dry_run=dry_run)
-    if inventory.skipped:
-        return ExitCode.PARTIAL
+    if mode in TRANSPORTS:
+        _report_nodes(spec, output, dry_run=dry_run)
+    else:
+        _report(inventory, spec, output, options, dry_run=dry_run)
+        if inventory.skipped:
+            return ExitCode.PARTIAL
     return ExitCode.STALE if dry_run and output and difference else ExitCode.OK
 
 
@@ -224,7 +236,27 @@ def _mode(mode: str) -> str:
     return mode
 
 
-def _options(choices: dict[str, Any], *, capability_devices: bool) -> Options:
+def _class(mode: str) -> str:
+    if mode in TRANSPORTS:
+        from cdi_gen.generate import transports  # noqa: PLC0415
+
+        return transports.MODES[mode].class_
+    return "cap" if mode == "cap" else DEFAULTS.class_
+
+
+def _made(mode: str, inventory: Inventory, options: Options) -> Spec:
+    if mode in TRANSPORTS:
+        from cdi_gen.generate import transports  # noqa: PLC0415
+
+        spec = transports.spec(mode, inventory, options)
+        if spec is None:
+            raise transports.nothing_of(mode, inventory)
+        return spec
+    make = generate_capabilities if mode == "cap" else generate
+    return make(inventory, options)
+
+
+def _options(choices: dict[str, Any], mode: str) -> Options:
     for hook in choices["disabled_hooks"] + choices["enabled_hooks"]:
         if hook not in (*HOOKS, ALL):
             raise UsageError(f"unknown hook: {hook}", hint=f"known: {', '.join(HOOKS)}, all")
@@ -244,7 +276,7 @@ def _options(choices: dict[str, Any], *, capability_devices: bool) -> Options:
         newest, groups = found.newest_cdi_version, found.takes_additional_gids
     return Options(
         vendor=choices["vendor"],
-        class_=choices["class_"] or ("cap" if capability_devices else "gpu"),
+        class_=choices["class_"] or _class(mode),
         names=tuple(dict.fromkeys(choices["names"])) or DEFAULTS.names,
         devices=choices["devices"] or (ALL,),
         all_device=not choices["no_all_device"],
@@ -314,6 +346,18 @@ def _difference(path: str | None, text: str) -> str:
     return "".join(lines)
 
 
+def _report_nodes(spec: Spec, output: str | None, *, dry_run: bool) -> None:
+    edits = [device.container_edits for device in spec.devices]
+    count = len({node.path for each in edits for node in each.device_nodes})
+    nodes = f"{count} device node{'s' if count != 1 else ''}"
+    talk.note(f"{_done(spec, output, dry_run=dry_run)}: {nodes}, CDI {spec.cdi_version}")
+
+
+def _done(spec: Spec, output: str | None, *, dry_run: bool) -> str:
+    place = f" in {output}" if output else ""
+    return f"{'dry run, nothing written: ' if dry_run else ''}{spec.kind}{place}"
+
+
 def _report(
     inventory: Inventory, spec: Spec, output: str | None, options: Options, *, dry_run: bool
 ) -> None:
@@ -322,10 +366,8 @@ def _report(
     devices = ", ".join(f"{n} {what}{'s' if n != 1 else ''}" for n, what in counts if n) or "no GPU"
     processes = len(spec.container_edits.hooks)
     hooks = {0: "no hook", 1: "one hook"}.get(processes, f"{processes} hooks")
-    place = f" in {output}" if output else ""
-    done = "dry run, nothing written: " if dry_run else ""
     talk.note(
-        f"{done}{spec.kind}{place}: {devices}, driver {inventory.driver.version}, "
+        f"{_done(spec, output, dry_run=dry_run)}: {devices}, driver {inventory.driver.version}, "
         f"CDI {spec.cdi_version}, {hooks}"
     )
     if options.hooks and inventory.hook is None:

@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+import os
+import sys
+
 import click
 
 from cdi_gen.cdi.model import Hook
@@ -16,10 +19,10 @@ ALL_GPUS = "nvidia.com/gpu=all"
 
 @click.group("hook")
 def command() -> None:
-    """Install the program that engines run when a container starts, or run it by hand."""
+    """Install the programs that engines run when a container starts, or run the hook by hand."""
 
 
-@command.command("install", short_help="Copy the hook program to PREFIX/libexec/cdi-gen.")
+@command.command("install", short_help="Copy what engines run to PREFIX/libexec/cdi-gen.")
 @click.option(
     "--prefix",
     type=DIRECTORY,
@@ -39,22 +42,41 @@ def command() -> None:
 )
 @click.option(
     "--nvidia-cdi-hook",
-    "as_peer",
+    "as_hook",
     is_flag=True,
-    help="Link it as PREFIX/bin/nvidia-cdi-hook too: for dockerd, which looks for that name before "
-    "it maps --gpus to CDI, and for specs of nvidia-ctk.",
+    help="Link the hook as PREFIX/bin/nvidia-cdi-hook too: for dockerd, which looks for that name "
+    "before it maps --gpus to CDI, and for specs of nvidia-ctk.",
 )
-def install(*, prefix: str, root: str, python: str, as_peer: bool) -> None:
-    """Copy the hook program to PREFIX/libexec/cdi-gen, as files of root.
+@click.option(
+    "--nvidia-container-runtime",
+    "as_runtime",
+    is_flag=True,
+    help="Link the runtime shim as PREFIX/bin/nvidia-container-runtime: for engines that are "
+    "configured so.",
+)
+@click.option(
+    "--nvidia-container-runtime-hook",
+    "as_prestart",
+    is_flag=True,
+    help="Link the prestart hook as PREFIX/bin/nvidia-container-runtime-hook: for dockerd, which "
+    "runs that for --gpus where it does not map it to CDI.",
+)
+def install(
+    *, prefix: str, root: str, python: str, as_hook: bool, as_runtime: bool, as_prestart: bool
+) -> None:
+    """Copy hook, runtime shim and prestart hook to PREFIX/libexec/cdi-gen, as files of root.
 
-    Specs that are generated from then on name it.
+    Specs that are generated from then on name the hook.
     """
     from cdi_gen import hook_install  # noqa: PLC0415
 
-    path = hook_install.install(prefix, root=root, python=python)
+    started = sys.argv[0] if os.path.basename(sys.argv[0]) == "cdi-gen" and root == "/" else None
+    generator = started and os.path.abspath(started)
+    path = hook_install.install(prefix, root=root, python=python, generator=generator)
     talk.note(f"installed {path}; specs generated from now on name it")
-    if as_peer:
-        talk.note(f"linked {hook_install.link_as_peer(prefix, root=root)}")
+    for name, asked in zip(hook_install.LINKS, (as_hook, as_runtime, as_prestart), strict=True):
+        if asked:
+            talk.note(f"linked {hook_install.link_as_peer(name, prefix, root=root)}")
 
 
 @command.command("run", short_help="Run hooks on a root file system, or print what they would do.")

@@ -14,6 +14,11 @@ from cdi_gen.errors import ExitCode
 
 @click.command("inventory")
 @click.option("-o", "--output", metavar="FILE", help="Write to a file.  [default: standard output]")
+@click.option(
+    "--requirement-facts",
+    is_flag=True,
+    help="Ask libcuda and NVML for what images ask for in NVIDIA_REQUIRE_*, too.",
+)
 @looking
 def command(*, output: str | None, **where: Any) -> int:
     """Print the facts of this host as JSON.

@@ -25,6 +25,9 @@ from cdi_gen.paths import base_name, parent
 
 DEFAULTS = Options()
 
+Unit = tuple[dict[str, str], ContainerEdits]
+"""(names by strategy, edits) of something that can be asked for."""
+
 NO_DOUBLE_INJECTION = "NVIDIA_VISIBLE_DEVICES=void"
 """Stops the legacy runtime hook from injecting a second time when the image asks for ``all``."""
 
@@ -57,11 +60,11 @@ def generate(inventory: Inventory, options: Options = DEFAULTS) -> Spec:
     ) | edits.nodes(selection.control_nodes)
     spec = Spec(
         cdi_version="",
-        kind=_kind(options.vendor, options.class_),
+        kind=kind_of(options.vendor, options.class_),
         devices=_devices(inventory, options, edits),
         container_edits=common,
     )
-    return _versioned(spec, options)
+    return versioned(spec, options)
 
 
 def generate_capabilities(inventory: Inventory, options: Options) -> Spec:
@@ -86,8 +89,10 @@ def generate_capabilities(inventory: Inventory, options: Options) -> Spec:
             devices.append(Device(name=capability.name, container_edits=found))
     if not devices:
         raise NoDriverError("the inventory has no file of the driver")
-    spec = Spec(cdi_version="", kind=_kind(options.vendor, options.class_), devices=tuple(devices))
-    return _versioned(spec, options)
+    spec = Spec(
+        cdi_version="", kind=kind_of(options.vendor, options.class_), devices=tuple(devices)
+    )
+    return versioned(spec, options)
 
 
 def _require_whole_driver(inventory: Inventory) -> None:
@@ -151,11 +156,20 @@ def _library_directories(
 def _devices(inventory: Inventory, options: Options, edits: DeviceEdits) -> tuple[Device, ...]:
     """Every device under each of its names, then ``all``, then ``none``."""
     units = _units(inventory, edits)
-    _require_known(options.devices, units)
+    require_known(options.devices, units)
     if NONE in options.devices:
         return (Device(name=NONE, container_edits=EMPTY),)
     if not units:
         raise _no_device(inventory)
+    devices = named(units, options)
+    if options.all_device:
+        devices.append(Device(name=NONE, container_edits=EMPTY))
+    require_distinct(devices, options)
+    return tuple(devices)
+
+
+def named(units: list[Unit], options: Options) -> list[Device]:
+    """The units that were asked for, each under each of its names, then ``all`` of them."""
     if ALL not in options.devices:
         units = [each for each in units if not set(options.devices).isdisjoint(each[0].values())]
     devices = [
@@ -165,17 +179,26 @@ def _devices(inventory: Inventory, options: Options, edits: DeviceEdits) -> tupl
         if (name := by_strategy.get(strategy))
     ]
     if options.all_device:
-        together = ContainerEdits()
-        for _, found in units:
-            together |= found
+        together = _together([found for _, found in units])
         devices.append(Device(name=ALL, container_edits=_sorted_nodes(together)))
-        devices.append(Device(name=NONE, container_edits=EMPTY))
-    _require_distinct(devices, options)
-    return tuple(devices)
+    return devices
 
 
-def _require_distinct(devices: list[Device], options: Options) -> None:
-    """Refuse a spec that engines would refuse: without a device, or with two of one name."""
+def _together(edits: list[ContainerEdits]) -> ContainerEdits:
+    """All of them, in order; by halves, for a host may have 2048 IMEX channels."""
+    if len(edits) < 2:
+        return edits[0] if edits else ContainerEdits()
+    middle = len(edits) // 2
+    return _together(edits[:middle]) | _together(edits[middle:])
+
+
+def require_distinct(devices: list[Device], options: Options) -> None:
+    """Refuse a spec that engines would refuse.
+
+    Raises:
+        UsageError: it has no device.
+        CdiGenError: it has two of one name.
+    """
     if not devices:
         raise UsageError(
             f"no device has a name by {' or '.join(options.names) or 'no strategy'}",
@@ -188,8 +211,8 @@ def _require_distinct(devices: list[Device], options: Options) -> None:
         seen.add(device.name)
 
 
-def _units(inventory: Inventory, edits: DeviceEdits) -> list[tuple[dict[str, str], ContainerEdits]]:
-    """(names by strategy, edits) of all that can be asked for: full GPUs, then MIG devices.
+def _units(inventory: Inventory, edits: DeviceEdits) -> list[Unit]:
+    """All that can be asked for: full GPUs, then MIG devices.
 
     A GPU that is divided into MIG devices can not be used whole and is not among them.
     """
@@ -205,12 +228,17 @@ def _units(inventory: Inventory, edits: DeviceEdits) -> list[tuple[dict[str, str
     return units
 
 
-def _require_known(
-    devices: tuple[str, ...], units: list[tuple[dict[str, str], ContainerEdits]]
+def require_known(
+    devices: tuple[str, ...], units: list[Unit], always: frozenset[str] = frozenset({ALL, NONE})
 ) -> None:
+    """Refuse what no unit is called by any strategy.
+
+    Raises:
+        UsageError: nothing was asked for, or something that is not there.
+    """
     if not devices:
         raise UsageError("no device was asked for", hint="ask for all, or for none")
-    known = {name for by_strategy, _ in units for name in by_strategy.values()} | {ALL, NONE}
+    known = always.union(name for by_strategy, _ in units for name in by_strategy.values())
     for device in devices:
         if device not in known:
             raise UsageError(
@@ -237,7 +265,12 @@ def _sorted_nodes(edits: ContainerEdits) -> ContainerEdits:
     return replace(edits, additional_gids=tuple(sorted(edits.additional_gids)))
 
 
-def _kind(vendor: str, class_: str) -> str:
+def kind_of(vendor: str, class_: str) -> str:
+    """The kind of a spec.
+
+    Raises:
+        UsageError: the standard or an engine does not take it.
+    """
     for part in (vendor, class_):
         if len(part) == 1:
             raise UsageError(
@@ -250,8 +283,12 @@ def _kind(vendor: str, class_: str) -> str:
         raise UsageError(str(error)) from error
 
 
-def _versioned(spec: Spec, options: Options) -> Spec:
-    """The spec with the lowest version that its fields allow."""
+def versioned(spec: Spec, options: Options) -> Spec:
+    """The spec with the lowest version that its fields allow.
+
+    Raises:
+        CdiGenError: the engine does not take that version.
+    """
     version = versions.minimum_version(spec)
     if options.newest_version and versions.compare(version, options.newest_version) > 0:
         raise CdiGenError(

@@ -11,9 +11,10 @@ from collections.abc import Iterator
 
 from cdi_gen.catalogue import catalogue
 from cdi_gen.cdi.model import Hook
-from cdi_gen.generate import driver
+from cdi_gen.errors import UsageError
+from cdi_gen.generate import driver, requirement_facts
 from cdi_gen.generate.brands import brands
-from cdi_gen.generate.options import Options
+from cdi_gen.generate.options import CHECK_REQUIREMENTS, Options
 from cdi_gen.inventory import Inventory
 from cdi_gen.paths import base_name, parent
 
@@ -26,19 +27,32 @@ PEERS = {"nvidia-cdi-hook": (), "nvidia-ctk": ("hook",)}
 
 WITHOUT_OPTIONS = ("disable-device-node-modification", "update-application-profile")
 """Steps that are told nothing: in the one process of all steps their names are options."""
+SWITCHES = (CHECK_REQUIREMENTS, *WITHOUT_OPTIONS)
+"""All whose names are options there."""
 
 MODE_OF_DIRECTORIES = "755"
 
 
 def hooks(path: str, options: Options, inventory: Inventory) -> tuple[Hook, ...]:
-    """The hooks of a spec for the program at ``path``; none where all steps are disabled."""
+    """The hooks of a spec for the program at ``path``; none where all steps are disabled.
+
+    Raises:
+        UsageError: a step is enabled that this program does not have.
+    """
     name = base_name(path)
     steps = [(step, words) for step, words in _steps(inventory, options) if options.runs(step)]
+    if name in PEERS and options.runs(CHECK_REQUIREMENTS):
+        raise UsageError(
+            f"{path} has no step {CHECK_REQUIREMENTS}",
+            hint="cdi-gen's own has it: sudo cdi-gen hook install",
+        )
     if name in PEERS:
         return tuple(_hook(path, (name, *PEERS[name], step, *words)) for step, words in steps)
     together: list[str] = []
     for step, words in steps:
-        together += [f"--{step}"] if step in WITHOUT_OPTIONS else words
+        together += [f"--{step}"] if step in SWITCHES else []
+        # Two of them are told the driver's version.
+        together += [w for w in words if step != "enable-cuda-compat" or w not in together]
         if step == "enable-cuda-compat":
             # nvidia-ctk's hook would refuse these words.
             together += [f"--host-gpu-brand={brand}" for brand in brands(inventory.gpus)]
@@ -47,6 +61,7 @@ def hooks(path: str, options: Options, inventory: Inventory) -> tuple[Hook, ...]
 
 def _steps(inventory: Inventory, options: Options) -> Iterator[tuple[str, list[str]]]:
     """Every step and its options, in the order in which they run."""
+    yield CHECK_REQUIREMENTS, requirement_facts.words(inventory)
     links = driver.links(inventory, catalogue())
     if links:
         yield "create-symlinks", _each("--link", [f"{text}::{link}" for text, link in links])

@@ -8,7 +8,10 @@ from typing import NamedTuple
 STRATEGIES = ("index", "uuid", "pci", "type-index")
 """Ways to name a device; each chosen one gives every device one name."""
 
+CHECK_REQUIREMENTS = "check-requirements"
+
 HOOKS = (
+    CHECK_REQUIREMENTS,
     "create-symlinks",
     "enable-cuda-compat",
     "update-ldcache",
@@ -16,10 +19,11 @@ HOOKS = (
     "update-application-profile",
     "chmod",
 )
-"""The steps of the hook, in their order, by the names of nvidia-ctk's hooks."""
+"""The steps of the hook, in their order, by the names of nvidia-ctk's hooks where it has them."""
 
-UNLESS_ENABLED = frozenset({"chmod"})
-"""Left out by default: old crun alone needs it, and /dev is the engine's."""
+UNLESS_ENABLED = frozenset({CHECK_REQUIREMENTS, "chmod"})
+"""Left out by default: the first, since nvidia-ctk's specs check nothing, and its facts take NVML;
+the last, since old crun alone needs it, and /dev is the engine's."""
 
 ALL = "all"
 NONE = "none"

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 from cdi_gen.cdi import names
 from cdi_gen.errors import CdiGenError, UsageError
-from cdi_gen.inventory import CharDevice, Gpu, Inventory, MigDevice
+from cdi_gen.inventory import CharDevice, DriverFile, Gpu, Inventory, MigDevice
 from cdi_gen.paths import is_safe
 
 _UINT32 = 1 << 32
@@ -48,6 +48,8 @@ def _problems(inventory: Inventory) -> Iterator[str]:
             yield from _path(where, root)
     yield from _name(".architecture", inventory.architecture)
     yield from _name(".driver.version", inventory.driver.version)
+    if inventory.driver.cuda_version is not None:
+        yield from _version(".driver.cudaVersion", inventory.driver.cuda_version)
     for position, gpu in enumerate(inventory.gpus):
         yield from _gpu(f".gpus[{position}]", gpu)
     indices = {gpu.index for gpu in inventory.gpus}
@@ -64,11 +66,22 @@ def _problems(inventory: Inventory) -> Iterator[str]:
             yield from _name(f"{where}: a name", name)
         for alias in library.aliases:
             yield from _path(f"{where}: an alias", alias)
-    for position, file in enumerate(inventory.files):
-        yield from _path(f".files[{position}].path", file.path)
-        yield from _path(f".files[{position}].seenAt", file.seen_at)
+    yield from _files(".files", inventory.files)
+    yield from _transports(inventory)
     if inventory.hook:
         yield from _path(".hook.path", inventory.hook.path)
+
+
+def _files(where: str, files: tuple[DriverFile, ...]) -> Iterator[str]:
+    for position, file in enumerate(files):
+        yield from _path(f"{where}[{position}].path", file.path)
+        yield from _path(f"{where}[{position}].seenAt", file.seen_at)
+
+
+def _transports(inventory: Inventory) -> Iterator[str]:
+    for position, node in enumerate(inventory.transport_nodes):
+        yield from _node(f".transportNodes[{position}]", node)
+    yield from _files(".transportFiles", inventory.transport_files)
 
 
 def _gpu(where: str, gpu: Gpu) -> Iterator[str]:
@@ -76,6 +89,10 @@ def _gpu(where: str, gpu: Gpu) -> Iterator[str]:
     if gpu.uuid is not None:
         yield from _device_name(f"{where}.uuid", gpu.uuid)
     yield from _device_name(f"{where}.pciAddress", gpu.pci_address)
+    if gpu.compute_capability is not None:
+        yield from _version(f"{where}.computeCapability", gpu.compute_capability)
+    if gpu.brand is not None and not (gpu.brand.isascii() and gpu.brand.isalpha()):
+        yield f"{where}.brand is {gpu.brand!r}"
     for node in (gpu.node, *gpu.drm_nodes):
         yield from _node(where, node)
 
@@ -110,6 +127,12 @@ def _path(where: str, path: str) -> Iterator[str]:
 def _name(where: str, name: str) -> Iterator[str]:
     if not name or "/" in name or name in (".", "..") or not is_safe(name):
         yield f"{where} is {name!r}"
+
+
+def _version(where: str, version: str) -> Iterator[str]:
+    parts = version.split(".")
+    if not all(part.isascii() and part.isdecimal() and len(part) < 10 for part in parts):
+        yield f"{where} is {version!r}"
 
 
 def _number(where: str, number: int) -> Iterator[str]:

@@ -7,6 +7,7 @@ It knows NVIDIA's driver and not the Container Device Interface.
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from typing import NamedTuple
 
 from cdi_gen.catalogue import catalogue
@@ -33,6 +34,10 @@ class Where(NamedTuple):
     config_search_path: tuple[str, ...] = ()
     hook_path: str | None = None
     """None: the installed hook program."""
+    requirement_facts: bool = False
+    """Ask libcuda and NVML for what ``NVIDIA_REQUIRE_CUDA`` is about: 40 ms a GPU and more."""
+    transports: bool = True
+    """Look for their nodes and files, which no GPU's spec has."""
 
 
 THIS_HOST = Where()
@@ -72,16 +77,28 @@ def gather(where: Where = THIS_HOST) -> Inventory:
         kernel_release=proc.kernel_release(host),
     )
     driver_files = file_search.find()
-    nodes = DeviceNodes(host, Root(dev_root, seen_from=where.host_root), proc.majors(host))
-    gpus = GpuSearch(host, nodes, _nvml_library(root, found.libraries))
+    dev = Root(dev_root, seen_from=where.host_root)
+    majors = proc.majors(host)
+    nodes = DeviceNodes(host, dev, majors)
+    gpus = GpuSearch(
+        host,
+        nodes,
+        _seen(root, found.libraries, "libnvidia-ml.so."),
+        requirement_facts=where.requirement_facts,
+    )
     gpus.find()
     stems = frozenset(base_name(each.path).partition(".so")[0] for each in found.libraries)
     control_nodes = nodes.control(known.control_nodes)
-    return Inventory(
+    inventory = Inventory(
         architecture=architecture,
         driver_root=join(where.driver_root),
         dev_root=join(dev_root),
-        driver=Driver(version=module.version, kernel_module=module.kind, library_version=version),
+        driver=Driver(
+            version=module.version,
+            kernel_module=module.kind,
+            library_version=version,
+            cuda_version=_cuda_version(root, found.libraries) if where.requirement_facts else None,
+        ),
         gpus=tuple(gpus.gpus),
         mig_devices=tuple(gpus.mig_devices),
         control_nodes=control_nodes,
@@ -96,6 +113,25 @@ def gather(where: Where = THIS_HOST) -> Inventory:
         ),
         skipped=tuple(gpus.skipped),
         left=(*search.left, *file_search.left, *gpus.left),
+    )
+    if not where.transports:
+        return inventory
+    roots = (root,) if root.name == host.name else (root, host)
+    return _with_transports(inventory, DeviceNodes(host, dev, majors), roots)
+
+
+def _with_transports(
+    inventory: Inventory, nodes: DeviceNodes, roots: tuple[Root, ...]
+) -> Inventory:
+    from cdi_gen.host.transports import TransportSearch  # noqa: PLC0415 - most looks do without
+
+    found = TransportSearch(nodes, roots).find(catalogue().transports)
+    return replace(
+        inventory,
+        transport_nodes=found.nodes,
+        transport_files=found.files,
+        missing=(*inventory.missing, *nodes.missing),
+        left=(*inventory.left, *found.left),
     )
 
 
@@ -157,9 +193,17 @@ def _library_version(search: LibrarySearch, loaded: str, where: Where) -> str:
     )
 
 
-def _nvml_library(root: Root, libraries: list[Library]) -> str | None:
+def _cuda_version(root: Root, libraries: list[Library]) -> str | None:
+    from cdi_gen.host import libcuda  # noqa: PLC0415 - most looks do without
+
+    library = _seen(root, libraries, "libcuda.so.")
+    return None if library is None else libcuda.newest_version(library)
+
+
+def _seen(root: Root, libraries: list[Library], name: str) -> str | None:
+    """Where this process can open the 64-bit library whose file name begins like this."""
     for library in libraries:
-        if base_name(library.path).startswith("libnvidia-ml.so.") and library.bits == 64:
+        if base_name(library.path).startswith(name) and library.bits == 64:
             inside = root.inside(library.path)
             return None if inside is None else root.open_path(inside)
     return None

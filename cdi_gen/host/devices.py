@@ -36,8 +36,24 @@ class DeviceNodes:
 
         None where the driver has no major number (its module is not loaded) and no node either.
         """
-        major = next((self._majors[name] for name in drivers if name in self._majors), None)
+        return self._node(path, self._char_device(path), drivers, minor, file_mode)
+
+    def node_that_is_there(
+        self, path: str, drivers: Sequence[str], minor: int
+    ) -> CharDevice | None:
+        """The same; None where there is no character device at ``path``."""
         found = self._char_device(path)
+        return self._node(path, found, drivers, minor) if found else None
+
+    def _node(
+        self,
+        path: str,
+        found: os.stat_result | None,
+        drivers: Sequence[str],
+        minor: int,
+        file_mode: int = 0o666,
+    ) -> CharDevice | None:
+        major = next((self._majors[name] for name in drivers if name in self._majors), None)
         if major is None:
             if found is None:
                 return None
@@ -64,6 +80,18 @@ class DeviceNodes:
             file_mode=stat.S_IMODE(found.st_mode) & 0o777,
             gid=found.st_gid,
         )
+
+    def names(self, directory: str) -> list[str]:
+        """What is in a directory of the dev root."""
+        try:
+            resolved = self._dev.resolve(directory)
+        except OSError:
+            return []
+        return [entry.name for entry in self._dev.entries(resolved)]
+
+    def has_driver(self, name: str) -> bool:
+        """Whether the kernel has a driver of this name, or does not tell which it has."""
+        return name in self._majors or not self._majors
 
     def gpu(self, minor: int) -> CharDevice | None:
         """``/dev/nvidiaN``."""
@@ -104,12 +132,13 @@ class DeviceNodes:
             number = entry.name[len(prefix) :]
             if not prefix or not number.isdecimal():
                 continue
-            node = self._drm_node(f"/dev/dri/{entry.name}", f"{directory}/{entry.name}/dev")
+            node = self.numbered_by(f"/dev/dri/{entry.name}", f"{directory}/{entry.name}/dev")
             if node is not None:
                 nodes.append((prefix, int(number), node))
         return tuple(node for *_, node in sorted(nodes, key=lambda each: each[:2]))
 
-    def _drm_node(self, path: str, numbers: str) -> CharDevice | None:
+    def numbered_by(self, path: str, numbers: str) -> CharDevice | None:
+        """The node at ``path``, numbered as a file of sysfs says; None where there is no node."""
         found = self._char_device(path)
         if found is None:
             return None

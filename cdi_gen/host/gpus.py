@@ -22,8 +22,17 @@ if TYPE_CHECKING:
 class GpuSearch:
     """Looks for every GPU of the kernel module and for the MIG devices in them."""
 
-    def __init__(self, kernel: Root, nodes: DeviceNodes, nvml_library: str | None) -> None:
+    def __init__(
+        self,
+        kernel: Root,
+        nodes: DeviceNodes,
+        nvml_library: str | None,
+        *,
+        requirement_facts: bool = False,
+    ) -> None:
         self._kernel = kernel
+        self._requirement_facts = requirement_facts
+        self._facts: dict[str, NvmlGpu] = {}
         self._nodes = nodes
         self._nvml_library = nvml_library
         self.gpus: list[Gpu] = []
@@ -40,8 +49,14 @@ class GpuSearch:
         # Once NVML is up, a further GPU costs next to nothing, and only NVML tells that MIG is
         # enabled on one that has no instance yet.
         needed = any(each.uuid is None or each.minor in divided for each in found.values())
-        addresses = tuple(each.pci_address for each in found.values()) if needed else ()
+        asking = needed or self._requirement_facts
+        addresses = tuple(each.pci_address for each in found.values()) if asking else ()
         answers, fault = self._ask_nvml(addresses)
+        if self._requirement_facts:
+            self._facts = answers
+        if not needed:
+            # The same devices, whatever else NVML was asked for.
+            answers = {}
         for index, each in found.items():
             self._gpu(index, each, each.minor in divided, answers, fault, capabilities)
 
@@ -102,6 +117,7 @@ class GpuSearch:
         if uuid is None:
             self.missing.append(Missing(name=name, reason=f"its UUID is not known: {fault}"))
         mig_enabled = divided or (answer is not None and answer.mig_enabled)
+        told = self._facts.get(information.pci_address)
         self.gpus.append(
             Gpu(
                 index=index,
@@ -112,6 +128,8 @@ class GpuSearch:
                 node=node,
                 drm_nodes=self._nodes.drm(information.pci_address),
                 mig_enabled=mig_enabled,
+                compute_capability=told.compute_capability if told else None,
+                brand=told.brand if told else None,
             )
         )
         if not mig_enabled:

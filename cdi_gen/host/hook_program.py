@@ -17,6 +17,8 @@ from cdi_gen.paths import HostPath, parent
 
 DIRECTORIES = ("/usr/libexec/cdi-gen", "/usr/lib/cdi-gen", "/usr/local/libexec/cdi-gen")
 NAME = "cdi-gen-hook"
+PACKAGES = ("cdi_hook", "cdi_runtime")
+"""What the programs beside them import: the shim and the prestart hook both, the hook the first."""
 
 
 def find(root: Root, path: str | None) -> HookProgram | None:
@@ -41,9 +43,12 @@ def _unsafe(root: Root, path: str, resolved: str) -> str | None:
     if not mode & stat.S_IXUSR:
         return f"{resolved} is not executable"
     try:
-        package = f"{parent(resolved)}/cdi_hook"
+        directory = parent(resolved)
+        here = {entry.name for entry in root.entries(directory)}
+        packages = [f"{directory}/{name}" for name in PACKAGES if name in here]
         interpreter = _interpreter(root, resolved)
-        for name in (path, *interpreter, package, *_files(root, package)):
+        modules = [name for package in packages for name in (package, *_files(root, package))]
+        for name in (path, *interpreter, *modules):
             reason = ownership.fault(name, seen_from=root.open_path(""))
             if reason:
                 return reason

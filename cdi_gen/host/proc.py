@@ -142,6 +142,11 @@ def mig_capabilities(root: Root) -> list[MigCapability]:
     return found
 
 
+def mig_access(root: Root, name: str) -> tuple[int, int] | None:
+    """Minor and mode of the node for ``config`` or ``monitor`` of all MIG devices."""
+    return _access(root, f"/proc/driver/nvidia/capabilities/mig/{name}")
+
+
 def _numbered(root: Root, directory: str, kind: str) -> list[tuple[int, str]]:
     """Subdirectories ``kindN`` with their N, in the order of N."""
     try:
@@ -159,24 +164,30 @@ def _numbered(root: Root, directory: str, kind: str) -> list[tuple[int, str]]:
 def _capability(
     root: Root, directory: str, gpu: int, instance: int, compute: int | None
 ) -> list[MigCapability]:
-    try:
-        text = root.read_text(f"{directory}/access")
-    except OSError:
-        return []
-    values = dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
-    minor = _device_number(values.get("DeviceFileMinor", "").strip())
-    mode = values.get("DeviceFileMode", "").strip()
-    if minor is None:
+    numbers = _access(root, f"{directory}/access")
+    if numbers is None:
         return []
     return [
         MigCapability(
             gpu_minor=gpu,
             gpu_instance=instance,
             compute_instance=compute,
-            device_minor=minor,
-            file_mode=int(mode) & 0o777 if mode.isdecimal() else 0o444,
+            device_minor=numbers[0],
+            file_mode=numbers[1],
         )
     ]
+
+
+def _access(root: Root, path: str) -> tuple[int, int] | None:
+    """Minor and mode of the node that a capability file stands for."""
+    try:
+        text = root.read_text(path)
+    except OSError:
+        return None
+    values = dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
+    minor = _device_number(values.get("DeviceFileMinor", "").strip())
+    mode = values.get("DeviceFileMode", "").strip()
+    return None if minor is None else (minor, int(mode) & 0o777 if mode.isdecimal() else 0o444)
 
 
 def _device_number(text: str) -> int | None:

@@ -47,7 +47,7 @@ def _refused(code: int, *arguments: str, **how: object) -> str:
         (["--device-id", ""], "there is no device"),
         (["--enable-hook", "all"], "name the hooks to enable"),
         (["--enable-hook", "chmood"], "unknown hook: chmood"),
-        (["--disable-hook", "x"], "known: create-symlinks"),
+        (["--disable-hook", "x"], "known: check-requirements, create-symlinks"),
         (["--mode", "csv"], "not in this version"),
         (["--mode", "quantum"], "unknown mode quantum"),
         (["--feature-flag", "x"], "unknown feature flag: x"),

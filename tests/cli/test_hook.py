@@ -13,6 +13,7 @@ import pytest
 
 import cdi_gen as package
 import cdi_hook
+from cdi_gen import hook_install
 from cdi_gen.cdi.wire import load
 from tests.cli.program import CHECKOUT, cdi_gen, failure
 from tests.fakehost.hosts import FakeHost
@@ -54,7 +55,7 @@ def test_it_runs_isolated_and_alone(installed, tmp_path):
 def test_everything_is_readable_whatever_the_umask(installed):
     for path in installed.rglob("*"):
         mode = path.stat().st_mode & 0o777
-        executable = path.is_dir() or path.name == "cdi-gen-hook"
+        executable = path.is_dir() or path.name in hook_install.PROGRAMS
         assert mode == (0o755 if executable else 0o644), path
 
 

@@ -103,9 +103,16 @@ def _command(page: str) -> tuple[click.Command, click.Context]:
 
 
 def test_there_is_a_page_for_each_command(pages):
-    assert set(pages) == {"cdi-gen", "cdi-gen-hook-install", "cdi-gen-hook-run"} | {
-        f"cdi-gen-{name}" for name in COMMANDS
+    parts = {
+        "hook": ("install", "run"),
+        "engine": ("list", "configure", "unconfigure"),
+        "runtime": ("prepare",),
     }
+    assert set(pages) == (
+        {"cdi-gen"}
+        | {f"cdi-gen-{name}" for name in COMMANDS}
+        | {f"cdi-gen-{group}-{name}" for group, names in parts.items() for name in names}
+    )
 
 
 def test_pages_render_without_a_warning_and_name_every_option(pages):

@@ -26,9 +26,13 @@ from tests.cli.program import (
     generate,
 )
 
+SUBCOMMANDS = (
+    *("hook install", "hook run", "runtime prepare"),
+    *("engine list", "engine configure", "engine unconfigure"),
+)
 HELP = {
     name: cdi_gen(*name.split(), "--help").out
-    for name in ("", *COMMANDS, "hook install", "hook run", "cdi", "cdi generate")
+    for name in ("", *COMMANDS, *SUBCOMMANDS, "cdi", "cdi generate")
 }
 README = (CHECKOUT / "README.md").read_text()
 
@@ -170,7 +174,7 @@ def test_help_explains_every_option_and_names_its_default(name, option):
     assert all(each in help_text for each in option.opts)
     if not option.is_flag:
         record = "".join(option.get_help_record(click.Context(main))[1].split())
-        assert "[default:" in record
+        assert "[default:" in record or "[required]" in record
         assert record in help_text
 
 

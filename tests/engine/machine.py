@@ -11,9 +11,9 @@ import functools
 import json
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from tests.engine import expected
 from tests.fakehost import hosts
@@ -58,13 +58,22 @@ def prepare(name: str, folder: Path) -> FakeHost:
 
 
 @contextlib.contextmanager
-def enter(lab: Lab, fake: FakeHost, images: Path) -> Iterator[Machine]:
-    """Enter a prepared host."""
-    binds = {"/images.tar": images}
+def enter(
+    lab: Lab,
+    fake: FakeHost,
+    images: Path,
+    *,
+    shown: Mapping[str, Path] | None = None,
+    cgroup: Literal["v1", "v2"] | None = None,
+) -> Iterator[Machine]:
+    """Enter a prepared host; ``shown`` are more files to see inside."""
+    binds = {"/images.tar": images, **(shown or {})}
     if fake.driver_root != fake.root:  # below /run, which is a file system of its own
         place = looking.driver_root_of(fake)
         binds[place] = fake.driver_root
-    with lab.enter(under=[fake.root], dev_from=fake.root, binds=binds) as inside:
+    with lab.enter(
+        under=[fake.root], dev_from=fake.root, binds=binds, cgroup=cgroup
+    ) as inside:
         # What a package does when it is installed: the hook never writes its own bytecode.
         inside.run(["python3", "-I", "-S", "-m", "compileall", "-q", "-f", HOOK.rpartition("/")[0]])
         yield Machine(fake, inside)

@@ -119,7 +119,15 @@ HOSTS = {
     ),
     "550-hgx": replace(
         _550_8,
-        kernel=Kernel(driver_version="", nvswitches=4, imex_channels=4, sockets=SOCKETS),
+        kernel=Kernel(
+            driver_version="",
+            nvswitches=4,
+            imex_channels=4,
+            sockets=SOCKETS,
+            nvidia_fs=16,
+            rdma_cards=8,
+            gdrcopy=True,
+        ),
     ),
     "550-mig56": replace(_550_8, gpus=tuple(split(index) for index in range(8))),
     # MIG off, on with three compute instances in one GPU instance, on and empty.

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 NVIDIA_MAJOR = 195
 DRM_MAJOR = 226
+# Of verbs devices the first 32 have a fixed major (drivers/infiniband/core/uverbs_main.c); rdma_cm is
+# a misc device with a minor of its boot.
+VERBS_MAJOR, FIRST_VERBS_MINOR, MISC_MAJOR, RDMA_CM_MINOR = 231, 192, 10, 121
 NVIDIACTL_MINOR, MODESET_MINOR = 255, 254
 VIDEO_GID, RENDER_GID = 44, 992
 
@@ -49,6 +52,12 @@ class Kernel:
     imex_major: int = 236
     nvswitches: int = 0
     imex_channels: int = 0
+    nvidia_fs_major: int = 509
+    gdrdrv_major: int = 508
+    nvidia_fs: int = 0
+    """Nodes of GPUDirect Storage."""
+    rdma_cards: int = 0
+    gdrcopy: bool = False
     modeset: bool = True
     sockets: tuple[str, ...] = ()
     """Below /run: nvidia-persistenced/socket, nvidia-fabricmanager/socket."""
@@ -73,6 +82,7 @@ def write(kernel: Kernel, root: Path) -> None:
             "sys/module/firmware_class/parameters/path": f"{kernel.firmware_path}\n",
             **(_procfs(kernel) if kernel.loaded else {}),
             **(_modules(kernel) if kernel.loaded else {}),
+            **_transport_files(kernel),
         },
     )
     for gpu in kernel.gpus:
@@ -138,6 +148,16 @@ def _device_nodes(kernel: Kernel) -> list[_Node]:
         _Node(f"nvidia-caps-imex-channels/channel{channel}", kernel.imex_major, channel)
         for channel in range(kernel.imex_channels)
     ]
+    nodes += [
+        _Node(f"nvidia-fs{number}", kernel.nvidia_fs_major, number)
+        for number in range(kernel.nvidia_fs)
+    ]
+    nodes += [_Node("gdrdrv", kernel.gdrdrv_major, 0)] * kernel.gdrcopy
+    nodes += [
+        _Node(f"infiniband/uverbs{card}", VERBS_MAJOR, FIRST_VERBS_MINOR + card)
+        for card in range(kernel.rdma_cards)
+    ]
+    nodes += [_Node("infiniband/rdma_cm", MISC_MAJOR, RDMA_CM_MINOR)] * bool(kernel.rdma_cards)
     instances = {
         minor
         for gpu in kernel.gpus
@@ -175,6 +195,9 @@ def _branch(kernel: Kernel) -> int:
 
 def _proc_devices(kernel: Kernel) -> str:
     devices = [(1, "mem"), (4, "tty"), (5, "/dev/tty"), (5, "/dev/console"), (10, "misc")]
+    devices += [(VERBS_MAJOR, "infiniband_verbs")] * bool(kernel.rdma_cards)
+    devices += [(kernel.nvidia_fs_major, "nvidia-fs")] * bool(kernel.nvidia_fs)
+    devices += [(kernel.gdrdrv_major, "gdrdrv")] * kernel.gdrcopy
     devices += [(13, "input"), (136, "pts"), (DRM_MAJOR, "drm"), (254, "gpiochip")]
     if kernel.loaded:
         # One name for all of 195 until the 545 branch.
@@ -188,6 +211,20 @@ def _proc_devices(kernel: Kernel) -> str:
             devices += [(kernel.imex_major, "nvidia-caps-imex-channels")]
     lines = [f"{major:3} {name}" for major, name in sorted(devices, key=lambda each: each[0])]
     return "\n".join(["Character devices:", *lines, "", "Block devices:", "259 blkext", ""])
+
+
+def _transport_files(kernel: Kernel) -> dict[str, str]:
+    """What is in /sys/class for RDMA cards, and in /etc and /run for GPUDirect Storage."""
+    files = {
+        f"sys/class/infiniband_verbs/uverbs{card}/dev": f"{VERBS_MAJOR}:{FIRST_VERBS_MINOR + card}\n"
+        for card in range(kernel.rdma_cards)
+    }
+    if kernel.rdma_cards:
+        files["sys/class/misc/rdma_cm/dev"] = f"{MISC_MAJOR}:{RDMA_CM_MINOR}\n"
+    if kernel.nvidia_fs:
+        files["etc/cufile.json"] = '{"properties": {"use_poll_mode": false}}\n'
+        files["run/udev/data/c509:0"] = "I:1\n"
+    return files
 
 
 def _procfs(kernel: Kernel) -> dict[str, str]:

@@ -16,6 +16,8 @@ _CACHE = ldsocache.build(
     [b"x86-64-v3"],
 )
 
+_MOUNTED = b"/var/run/nvidia-container-devices"
+
 
 def _with_note(align: int) -> bytes:
     notes = note(b"NVIDIA Corporation\0", _NOTE, align)
@@ -57,5 +59,26 @@ SEEDS: dict[str, tuple[bytes, ...]] = {
         b"--link\0a::/b\0--folder=/x\0--host-driver-version\x00550.54.15",
         b"--update-application-profile\0--path\0/dev/dri\0--mode\x00755",
         b"--folder\0/../x",
+        b"--check-requirements\0--gpu=0:9.0:nvidia\0--host-cuda-version=13.0",
+    ),
+    "check-requirement": (
+        b"NVIDIA_REQUIRE_CUDA=cuda>=12.8 brand=tesla,driver>=470,driver<471 arch!=9.0\0PATH=/bin",
+        b"CUDA_VERSION=12.4.1\0NVIDIA_REQUIRE_X=memory>=80 brand<x,,  cuda==1\0NVIDIA_DISABLE_REQUIRE=no",
+        b"NVIDIA_REQUIRE_\xff\x1b=\xe2\x80\xae cuda>=" + b"9" * 5000,
+    ),
+    "read-toml": (
+        b"# x\n[a.b]\nc = [1, 'x', {d = true}] # y\n\n'e f'.g = \"\\u00e9\"\nh = -1_000\n",
+        b'disable-require = false\n[nvidia-container-runtime]\nmode = "auto"\nruntimes = ["runc"]',
+        b"[features]\nignore-imex-channel-requests = true\n[nvidia-container-cli]\nldconfig = '@/x'",
+        b"[a]\nb.c = 1\n[a.b]\n",
+        b"a = {b = 1, c.d = 2}\na = 1.5\n",
+        b'[[a]]\nb = 2020-01-01\nc = """\n',
+    ),
+    "read-request": (
+        b"NVIDIA_VISIBLE_DEVICES=0,GPU-8d4c9b2e-1f3a-4c5d-9e6f-0123456789ab\0NVIDIA_GDS=enabled",
+        b"NVIDIA_VISIBLE_DEVICES=0:1,0000:3b:00.0,nvidia.com/gpu=0\0NVIDIA_IMEX_CHANNELS=0,7",
+        b"SWARM=all\0NVIDIA_DRIVER_CAPABILITIES=video,utility\0CUDA_VERSION=9.0",
+        b"%(at)b/cdi/nvidia.com/gpu/0\0%(at)b/imex/5\0%(at)b-x/1\0%(at)b/1" % {b"at": _MOUNTED},
+        b"@cdi.k8s.io/x=vendor.com/device=y,nvidia.com/gpu=all\0NVIDIA_VISIBLE_DEVICES=void",
     ),
 }

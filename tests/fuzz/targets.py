@@ -11,12 +11,14 @@ import errno
 import fnmatch
 import json
 import os
+import sys
 from collections.abc import Callable
 from typing import Any
 
 from cdi_hook import __main__ as hook
-from cdi_hook import cuda_compat, elf, ldsocache, ldsoconf, state
+from cdi_hook import cuda_compat, elf, ldsocache, ldsoconf, requirement, state
 from cdi_hook.faults import HookError
+from cdi_runtime import configuration, request, toml
 
 
 def tried(function: Callable[..., object], *given: object, **named: object) -> Any:
@@ -147,7 +149,82 @@ def read_words(data: bytes) -> None:
     assert refused(plan) or len(plan) <= len(hook.STEPS)
 
 
+FACTS = requirement.Facts(
+    "12.4", None, [requirement.GpuFacts("9.0", "nvidia", "GPU 0"), requirement.GpuFacts()]
+)
+
+
+def check_requirement(data: bytes) -> None:
+    """An environment, its entries separated by NUL: a verdict, and what is said of it, in bounds."""
+    entries = (os.fsdecode(entry).partition("=") for entry in data.split(b"\0"))
+    required = requirement.from_environment({name: value for name, _, value in entries})
+    verdict = tried(requirement.check, required, FACTS)
+    lines = [str(verdict)] if isinstance(verdict, HookError) else verdict
+    assert len(lines) <= len(required) * len(FACTS.gpus)
+    for line in lines:
+        assert len(line) < 1700
+        assert line.isprintable()
+    # The place that a message names is the condition's.
+    for _, expression in required:
+        for alternative in requirement.parse(expression):
+            for condition in alternative:
+                assert expression[condition.place - 1 :].startswith(condition.text)
+
+
+def read_toml(data: bytes) -> None:
+    """config.toml: never laxer than `tomllib`, never another value, and a place in each refusal."""
+    text = data.decode("utf-8", "surrogateescape")
+    values = tried(toml.parse, text)
+    if refused(values):
+        assert str(values).startswith("line ")
+    elif sys.version_info >= (3, 11):
+        import tomllib
+
+        assert repr(values[0]) == repr(tomllib.loads(text))
+    # And whatever it says, it is a configuration or a refusal.
+    refused(tried(configuration.parse, data, "config.toml"))
+
+
+HOST = configuration.Configuration()
+HOST.accept_volume_mounts = True
+HOST.swarm_resource = ("SWARM",)
+
+
+def read_request(data: bytes) -> None:
+    """An environment, mounts (entries that begin with `/`) and annotations (with `@`), by NUL."""
+    entries = [os.fsdecode(entry) for entry in data.split(b"\0")]
+    config = {
+        "process": {"env": [entry for entry in entries if entry[:1] not in {"/", "@"}]},
+        "mounts": [
+            {"source": "/dev/null", "destination": entry}
+            for entry in entries
+            if entry.startswith("/")
+        ],
+        "annotations": dict(entry[1:].split("=", 1) for entry in entries if "=" in entry[1:]),
+    }
+    asked = tried(request.read, config, HOST, annotations=True)
+    if isinstance(asked, HookError):
+        assert len(str(asked)) < 500
+        assert str(asked).isprintable()
+        return
+    # What was understood is understood the same when it is asked for again.
+    again = {"annotations": {"cdi.k8s.io/x": ",".join(asked.devices)}}
+    if sum(map(len, asked.devices)) < 3000:
+        assert request.read(again, HOST, annotations=True).devices == asked.devices
+    assert all(0 <= channel < 1 << 20 for channel in asked.imex_channels)
+
+
 TARGETS: dict[str, Callable[[bytes], None]] = {
     target.__name__.replace("_", "-"): target
-    for target in (read_state, read_configuration, match_pattern, read_elf, read_cache, read_words)
+    for target in (
+        read_state,
+        read_configuration,
+        match_pattern,
+        read_elf,
+        read_cache,
+        read_words,
+        check_requirement,
+        read_toml,
+        read_request,
+    )
 }

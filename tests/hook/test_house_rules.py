@@ -64,9 +64,9 @@ def offences(source: str, name: str) -> list[str]:
         ):
             if node.attr in OF_OS and not (launcher and node.attr == "path"):
                 found.append(f"{where}: os.{node.attr}")
-            if node.attr.startswith(("exec", "spawn", "posix_spawn", "fork")):
-                if name not in OF_OS_ONLY.get(node.attr, ()):
-                    found.append(f"{where}: os.{node.attr}")
+            begins = node.attr.startswith(("exec", "spawn", "posix_spawn", "fork"))
+            if begins and name not in OF_OS_ONLY.get(node.attr, ()):
+                found.append(f"{where}: os.{node.attr}")
         if isinstance(node, ast.FunctionDef):
             late = [
                 each for each in ast.walk(node) if isinstance(each, ast.Import | ast.ImportFrom)

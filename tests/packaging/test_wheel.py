@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 import cdi_gen as package
+from cdi_gen.hook_install import PROGRAMS
 from tests.cli.program import CHECKOUT, GOLDEN, ONE_GPU
 
 CONSUMER = """
@@ -139,15 +140,20 @@ def test_the_wheel_holds_what_runs_and_no_more(built):
     (wheel,) = built.glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
         names = {name for name in archive.namelist() if ".dist-info/" not in name}
-    assert {name.partition("/")[0] for name in names} == {"cdi_gen", "cdi_hook", "cdi_specs"}
-    for root, folder in (("", "cdi_gen"), ("hooks/", "cdi_hook"), ("specs/", "cdi_specs")):
+    packages = (
+        ("", "cdi_gen"), ("hooks/", "cdi_hook"), ("hooks/", "cdi_runtime"), ("specs/", "cdi_specs"),
+    )  # fmt: skip
+    assert {name.partition("/")[0] for name in names} == {folder for _, folder in packages}
+    launchers = {f"cdi_hook/{program}" for program in PROGRAMS}
+    for root, folder in packages:
         here = {
             str(path.relative_to(CHECKOUT / root))
             for path in (CHECKOUT / root / folder).rglob("*")
             if path.is_file() and "__pycache__" not in path.parts
         }
         there = {name for name in names if name.startswith(f"{folder}/")}
-        assert there - {"cdi_hook/cdi-gen-hook"} == here
+        assert there - launchers == here
+    assert launchers <= names
     assert {"cdi_gen/py.typed", "cdi_hook/cdi-gen-hook"} <= names
 
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import string
+from dataclasses import replace
 
 from hypothesis import strategies as st
 
@@ -38,6 +39,18 @@ directories = st.sampled_from(
 stems = st.sampled_from(sorted(KNOWN.libraries)) | st.text(
     string.ascii_lowercase + "-_+", min_size=1, max_size=8
 ).map("libnvidia-{}".format)
+
+TRANSPORT_PATHS = [
+    f"/dev/{entry.name.replace('*', number)}"
+    for transport in KNOWN.transports
+    for entry in transport.nodes
+    for number in ("0", "7", "07", "x")
+]
+TRANSPORT_FILES = [
+    DriverFile(path=path, seen_at=path, entry=path)
+    for transport in KNOWN.transports
+    for path in transport.files
+]
 
 
 def char_devices(path: str, minor: int | None = None) -> st.SearchStrategy[CharDevice]:
@@ -136,6 +149,14 @@ def sound(draw: st.DrawFn) -> Inventory:
             for entry in KNOWN.control_nodes
             if draw(st.booleans())
         ),
+        transport_nodes=tuple(
+            draw(char_devices(f"/dev/{entry.name.replace('*', str(number))}"))
+            for transport in KNOWN.transports
+            for entry in transport.nodes
+            for number in range(draw(st.integers(0, 2)) if "*" in entry.name else 1)
+            if draw(st.booleans())
+        ),
+        transport_files=draw(some(st.sampled_from(TRANSPORT_FILES))),
         libraries=_distinct(
             [draw(libraries(prefix, names)) for _ in range(draw(st.integers(0, 6)))]
         ),
@@ -243,6 +264,12 @@ def hostile() -> st.SearchStrategy[Inventory]:
             )
         ),
         control_nodes=some(nodes),
+        transport_nodes=some(
+            nodes | st.builds(replace, nodes, path=st.sampled_from(TRANSPORT_PATHS))
+        ),
+        transport_files=some(
+            st.builds(DriverFile, path=texts, seen_at=texts, entry=st.sampled_from(["/run/udev"]))
+        ),
         libraries=some(
             st.builds(
                 Library,

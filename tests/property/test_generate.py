@@ -15,7 +15,7 @@ from cdi_gen.cdi import wire
 from cdi_gen.cdi.model import Spec
 from cdi_gen.cdi.validation import check
 from cdi_gen.errors import CdiGenError
-from cdi_gen.generate import generate, generate_capabilities
+from cdi_gen.generate import generate, generate_capabilities, transports
 from cdi_gen.generate.explain import table
 from cdi_gen.generate.naming import gpu_name, mig_name
 from cdi_gen.generate.options import STRATEGIES, Options
@@ -64,6 +64,48 @@ def test_any_inventory_gives_a_sound_spec_or_an_error(
             continue
         assert not faults(spec)
         event("spec")
+
+
+@given(inventories.sound(), st.sampled_from(sorted(transports.MODES)))
+def test_every_node_of_a_transport_is_in_its_spec_alone(inventory: Inventory, mode: str) -> None:
+    found = {each: transports.spec(each, inventory) for each in transports.MODES}
+    nodes = {
+        each: {
+            node.path
+            for device in spec.devices
+            if device.name == "all"
+            for node in device.container_edits.device_nodes
+        }
+        for each, spec in found.items()
+        if spec
+    }
+    assert sum(map(len, nodes.values())) == len({node.path for node in inventory.transport_nodes})
+    assert set().union(*nodes.values()) == {node.path for node in inventory.transport_nodes}
+    spec = found[mode]
+    event(f"{mode}: {'spec' if spec else 'none'}")
+    if spec:
+        assert not faults(spec)
+        assert nodes[mode]
+    without = dataclasses.replace(inventory, transport_nodes=(), transport_files=())
+    assert transports.spec(mode, without) is None
+
+
+@given(
+    inventories.sound() | inventories.hostile(),
+    inventories.options,
+    st.sampled_from(sorted(transports.MODES)),
+)
+def test_a_transport_of_any_inventory_is_a_sound_spec_or_an_error(
+    inventory: Inventory, options: Options, mode: str
+) -> None:
+    for chosen in (options, None):
+        try:
+            spec = transports.spec(mode, inventory, chosen)
+        except CdiGenError:
+            continue
+        if spec:
+            assert not faults(spec)
+            event("spec")
 
 
 @st.composite
