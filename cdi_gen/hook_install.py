@@ -20,6 +20,8 @@ from cdi_gen.replacing import make_directory, replace_file
 PYTHON = "/usr/bin/python3"
 """The distribution's: root's own, and at the same path after an upgrade."""
 
+_ISOLATED = b"/usr/bin/python3 -IS"
+
 PACKAGES = ("cdi_hook", "cdi_runtime")
 PROGRAMS = (hook_program.NAME, "cdi-gen-runtime", "cdi-gen-runtime-hook")
 """Each starts by itself: it finds the packages beside itself, and nothing else."""
@@ -65,10 +67,10 @@ def install(
         for package in PACKAGES:
             _copy_modules(_source(package), join(target, package))
         for program in PROGRAMS:
-            first, _, rest = _read(launcher(program)).partition(b"\n")
-            if not first.endswith(b" -IS"):
+            script = _read(launcher(program))
+            if script.count(_ISOLATED) != 1:
                 raise CdiGenError(f"{launcher(program)} does not start an isolated interpreter")
-            script = f"#!{python} -IS\n".encode() + rest
+            script = script.replace(_ISOLATED, f"{python} -IS".encode())
             replace_file(join(target, program), script, mode=0o755)
         named = generator or join(prefix, "bin", "cdi-gen")
         replace_file(join(target, GENERATOR), f"{named}\n".encode())

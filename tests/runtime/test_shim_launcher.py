@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The launcher's first part, in sh: what makes no container is an exec; all else goes to Python.
+
+Here the launcher stands alone, without its package: where Python is reached it says so and fails.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.host.looking import REPOSITORY
+
+PLAIN = '[nvidia-container-runtime]\n#debug = "/x"\nruntimes = ["runc", "crun"]\n'
+SHELLS = [shell for shell in ("dash", "bash", "busybox") if shutil.which(shell)]
+
+
+class Alone:
+    """The launcher with a runtime that writes down its arguments, and a config.toml."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.program = folder / "cdi-gen-runtime"
+        shutil.copy(REPOSITORY / "hooks/cdi-gen-runtime", self.program)
+        self.runtimes = folder / "bin"
+        self.runtimes.mkdir()
+        self.settings = folder / "config.toml"
+        self.settings.write_text(PLAIN)
+        self.runtime("runc")
+
+    def runtime(self, name: str) -> None:
+        program = self.runtimes / name
+        program.write_text(f'#!/bin/sh\nprintf "%s\\0" {name} "$@"\nexit 42\n')
+        program.chmod(0o755)
+
+    def run(
+        self, *words: str, shell: str = "", **variables: str
+    ) -> subprocess.CompletedProcess[str]:
+        command = {"": [], "busybox": ["busybox", "sh"]}.get(shell, [shell])
+        environment = {
+            "PATH": f"{self.runtimes}:/usr/bin:/bin",
+            "NVIDIA_CTK_CONFIG_FILE_PATH": str(self.settings),
+        } | variables
+        return subprocess.run(
+            [*command, str(self.program), *words],
+            env=environment, capture_output=True, text=True, check=False, timeout=20,
+        )  # fmt: skip
+
+
+@pytest.fixture
+def alone(tmp_path: Path) -> Alone:
+    return Alone(tmp_path)
+
+
+def reached_python(ended: subprocess.CompletedProcess[str]) -> bool:
+    return ended.returncode == 1 and "No module named 'cdi_runtime'" in ended.stderr
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_words_and_exit_status_pass_unchanged(alone: Alone, shell: str) -> None:
+    words = ["--root", "/a b", "", "kill", "$(x)", "*", "a\nb", "-n", "--", "'", "9"]
+    ended = alone.run(*words, shell=shell)
+    assert ended.stdout.split("\0")[:-1] == ["runc", *words]
+    assert (ended.returncode, ended.stderr) == (42, "")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["create", "c"], ["run", "c"], ["--root", "/r", "create", "--bundle", "/b", "c"],
+        ["--version"], ["-v"], ["-version"], ["delete", "create"],
+    ],
+)  # fmt: skip
+def test_what_could_make_a_container_goes_to_python(alone: Alone, words: list[str]) -> None:
+    assert reached_python(alone.run(*words))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'runtimes = ["crun"]', 'runtimes = ["crun", "runc"]', "runtimes=['runc', 'crun']",
+        'nvidia-container-runtime.runtimes = ["x"]', '"runtimes" = []', 'runtimes = ["runc", "crun"] # x',
+        "x = { runtimes = [] }",
+    ],
+)  # fmt: skip
+def test_other_runtimes_are_for_python_to_find(alone: Alone, text: str) -> None:
+    alone.settings.write_text(f"{PLAIN}\n  {text}\n")
+    assert reached_python(alone.run("state", "c"))
+
+
+def test_no_configuration_is_the_default(alone: Alone) -> None:
+    ended = alone.run(
+        "state", "c", NVIDIA_CTK_CONFIG_FILE_PATH="", XDG_CONFIG_HOME=str(alone.folder)
+    )
+    assert ended.stdout == "runc\0state\0c\0"
+
+
+def test_one_that_is_named_and_not_there_is_an_error(alone: Alone) -> None:
+    alone.settings.unlink()
+    assert reached_python(alone.run("state", "c"))
+
+
+def test_a_pipe_is_not_waited_for(alone: Alone) -> None:
+    alone.settings.unlink()
+    os.mkfifo(alone.settings)
+    assert reached_python(alone.run("state", "c"))
+
+
+def test_a_fault_in_it_keeps_nobody_from_ending_containers(alone: Alone) -> None:
+    alone.settings.write_text("[nvidia-container-runtime\nmode = \n")
+    assert alone.run("kill", "c").stdout == "runc\0kill\0c\0"
+
+
+def test_the_second_runtime_is_taken_where_the_first_is_not(alone: Alone) -> None:
+    (alone.runtimes / "runc").chmod(0o644)
+    alone.runtime("crun")
+    ended = alone.run("state", "c", PATH=str(alone.runtimes))
+    there = [
+        f"{place}/runc" for place in ("/usr/sbin", "/usr/bin") if os.path.exists(f"{place}/runc")
+    ]
+    # A runc of the machine's comes before any crun, as in Python.
+    assert there or ended.stdout == "crun\0state\0c\0"
+
+
+def test_it_does_not_start_itself(alone: Alone) -> None:
+    for name in ("runc", "crun"):
+        place = alone.runtimes / name
+        place.unlink(missing_ok=True)
+        place.symlink_to(alone.program)
+    other = alone.folder / "other"
+    other.mkdir()
+    alone.runtimes = other
+    alone.runtime("runc")
+    ended = alone.run("state", "c", PATH=f"{alone.folder}/bin:{other}:/usr/bin:/bin")
+    assert ended.stdout == "runc\0state\0c\0"
+
+
+def test_nothing_is_started_from_where_it_is_run(alone: Alone) -> None:
+    """An empty or relative entry of PATH means the working directory: a bundle, often."""
+    for entry in ("", ".", "bin"):
+        ended = subprocess.run(
+            [str(alone.program), "state", "c"],
+            env={"PATH": f"{entry}:/usr/bin:/bin", "NVIDIA_CTK_CONFIG_FILE_PATH": str(alone.settings)},
+            cwd=alone.runtimes if entry != "bin" else alone.folder,
+            capture_output=True, text=True, check=False, timeout=20,
+        )  # fmt: skip
+        assert "runc\0" not in ended.stdout
