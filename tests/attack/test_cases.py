@@ -53,18 +53,10 @@ def missing(case: Case) -> list[str]:
     return gone
 
 
-@pytest.mark.parametrize(
-    "case", [case for case in CASES if case.tested], ids=lambda case: case.number
-)
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.number)
 def test_a_case_has_its_tests(case: Case) -> None:
     assert case.where
     assert not missing(case)
-
-
-def test_a_case_without_a_test_says_why() -> None:
-    later = [case.number for case in CASES if not case.tested]
-    assert later == ["A31", "A34", "A54", "A56"]
-    assert all(case.why for case in CASES if not case.tested)
 
 
 def test_every_number_in_a_docstring_is_a_case() -> None:
@@ -103,7 +95,7 @@ def test_a_forgotten_case_is_noticed(case: Case) -> None:
 @pytest.mark.parametrize("cve", CVES)
 def test_a_published_weakness_has_tests(cve: str) -> None:
     assert CVES[cve]
-    assert all(NUMBERS[number].tested for number in CVES[cve])
+    assert set(CVES[cve]) <= NUMBERS.keys()
 
 
 def rows(text: str) -> dict[str, tuple[str, ...]]:
@@ -122,7 +114,7 @@ def test_security_md_has_the_same_table() -> None:
     table = rows(path.read_text(encoding="utf-8"))
     assert {cve: table.get(cve) for cve in CVES} == CVES
     numbers = {number for row in table.values() for number in row}
-    assert all(NUMBERS[number].tested for number in numbers), "one that is tested later"
+    assert numbers <= NUMBERS.keys()
 
 
 def test_a_row_is_read() -> None:
