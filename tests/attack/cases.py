@@ -35,6 +35,7 @@ RUNTIME = HERE + "test_in_a_runtime.py"
 RACES = HERE + "test_races.py"
 FAULTS = HERE + "test_faults.py"
 ENGINES = HERE + "test_engine_configuration.py"
+REFUSED = "tests/runtime/test_resolution_refused.py::"
 PRESTART = "tests/prestart/test_hostile_images.py::"
 DRIVER_ROOT = "tests/host/test_hostile.py::"
 
@@ -110,8 +111,7 @@ CASES = (
         "env-unprivileged",
         (
             "tests/runtime/test_shim_hostile.py::test_an_unprivileged_container_gets_nothing",
-            "tests/runtime/test_resolution_refused.py"
-            "::test_an_unprivileged_container_on_a_host_that_does_not_accept_it",
+            REFUSED + "test_an_unprivileged_container_on_a_host_that_does_not_accept_it",
         ),
     ),
     Case("A33", "params-ro", (MOUNTS, RUNTIME)),
