@@ -9,10 +9,10 @@ PREFIX ?= /usr/local
 EXAMPLE := specs/golden/h200-580-1gpu/inventory.json
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check lint types nightly fuzz mutants bench golden build lock install uninstall man clean
+.PHONY: help run test test-engines check lint types nightly fuzz mutants bench golden build lock install uninstall man clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: $(VENV)/run ## make the environment and print the CDI spec of this host
 	@tools/run $(BIN)/cdi-gen $(EXAMPLE)
@@ -30,6 +30,10 @@ lint: $(VENV)/test ## ruff: rules and format
 
 types: $(VENV)/test ## mypy, strict
 	$(BIN)/mypy
+
+test-engines: $(VENV)/test ## every engine and way to ask for a GPU; docs/engines.md from what they do
+	@tools/test-packages
+	$(BIN)/python -m pytest -m engines --update-engines tests/engine/matrix $(PYTEST)
 
 nightly: $(VENV)/test ## long runs: races, a fault in every system call (half an hour)
 	@tools/test-packages
@@ -49,7 +53,7 @@ bench: $(VENV)/test ## the table of times and memory, beside nvidia-ctk where it
 
 golden: $(VENV)/test ## rewrite specs/golden from the fake hosts, and show what changed
 	$(BIN)/python -m pytest -q tests/golden --update-golden
-	git --no-pager diff --stat -- specs/golden
+	git --no-pager diff --stat -- specs/golden tests/golden
 
 build: $(VENV)/test ## wheel and sdist in dist/
 	$(BIN)/python -m build --no-isolation
