@@ -26,6 +26,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="write specs/golden/ anew instead of comparing with it",
     )
+    parser.addoption(
+        "--update-engines",
+        action="store_true",
+        help="write docs/engines.json and docs/engines.md from what the engines do",
+    )
 
 
 @pytest.hookimpl(tryfirst=True)

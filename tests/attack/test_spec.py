@@ -15,8 +15,7 @@ from cdi_gen import inventory_json
 from cdi_gen.cdi import wire
 from cdi_gen.cdi.model import Hook, Spec
 from cdi_gen.generate import generate, generate_capabilities
-from cdi_gen.generate.hooks import PEERS
-from cdi_gen.generate.hooks import CHECK_REQUIREMENTS
+from cdi_gen.generate.hooks import CHECK_REQUIREMENTS, PEERS
 from cdi_gen.generate.options import HOOKS, Options
 from cdi_gen.inventory import HookProgram, Inventory
 from cdi_gen.paths import HostPath

@@ -71,9 +71,7 @@ def enter(
     if fake.driver_root != fake.root:  # below /run, which is a file system of its own
         place = looking.driver_root_of(fake)
         binds[place] = fake.driver_root
-    with lab.enter(
-        under=[fake.root], dev_from=fake.root, binds=binds, cgroup=cgroup
-    ) as inside:
+    with lab.enter(under=[fake.root], dev_from=fake.root, binds=binds, cgroup=cgroup) as inside:
         # What a package does when it is installed: the hook never writes its own bytecode.
         inside.run(["python3", "-I", "-S", "-m", "compileall", "-q", "-f", HOOK.rpartition("/")[0]])
         yield Machine(fake, inside)

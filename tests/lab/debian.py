@@ -16,11 +16,26 @@ from pathlib import Path
 
 from tests.lab.cache import LabUnavailableError, cached, require_root
 
+_PODMAN = ("podman", "crun", "runc")
+_MORE = (
+    *_PODMAN,
+    *("buildah", "containerd", "docker-compose", "docker.io", "rootlesskit", "runsc"),
+    # What these need and do not ask for, and what cdi-gen itself needs to run beside them.
+    *("iproute2", "iptables"),
+    *("python3-click", "python3-jsonschema", "python3-tomlkit", "python3-yaml"),
+)
+
 ENGINES = {
-    "bookworm": ("podman", "crun", "runc"),  # podman 4.3, crun 1.8, runc 1.1.5
-    "trixie": ("podman", "crun", "runc"),  # podman 5.4, crun 1.21, runc 1.1.15
+    "bookworm": _PODMAN,  # podman 4.3, crun 1.8, runc 1.1.5
+    "trixie": _PODMAN,  # podman 5.4, crun 1.21, runc 1.1.15
+    # Docker 20.10, containerd 1.6
+    "bookworm-engines": _MORE,
+    # Docker 26.1, containerd 1.7
+    "trixie-engines": (*_MORE, "docker-cli"),
+    # podman 5.8, Docker 28.5, containerd 2.1
+    "sid-engines": (*_MORE, "apptainer", "docker-buildx", "docker-cli"),
 }
-"""The engines of each suite's root; a new root of the lab is one more line here."""
+"""The engines of each root, named by its suite and what it is for: a new root is one more line."""
 
 BASE = ("mount", "python3", "uidmap")
 """In every root: what engines need of a system, and the interpreter that runs hooks."""
@@ -61,13 +76,14 @@ _SYSTEM_FILES = {
 _LEFTOVERS = ("var/cache/apt", "var/lib/apt/lists")
 
 
-def root(suite: str) -> Path:
-    """A Debian root folder with the engines of ``suite``.
+def root(name: str) -> Path:
+    """A Debian root folder with the engines of ``name``, one of ``ENGINES``.
 
     Raises:
         LabUnavailableError: it is not in the cache and cannot be built here.
     """
-    include = ",".join((*BASE, *ENGINES[suite]))
+    suite = name.partition("-")[0]
+    include = ",".join((*BASE, *ENGINES[name]))
     options = [
         "--quiet",
         # The smallest variant with /etc/passwd, `sh` and alternatives in place.
@@ -98,7 +114,7 @@ def root(suite: str) -> Path:
         for directory in ("etc/cdi", "home/user"):
             (folder / directory).mkdir(exist_ok=True)
 
-    return cached(suite, repr((options, _LEFTOVERS, _SYSTEM_FILES)), build)
+    return cached(name, repr((options, _LEFTOVERS, _SYSTEM_FILES)), build)
 
 
 def unpack(packages: Sequence[str], into: Path, *, suite: str = "bookworm") -> dict[str, Path]:

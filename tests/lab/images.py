@@ -13,7 +13,7 @@ import json
 import shutil
 import subprocess
 import tarfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from tests.lab import debian
@@ -37,17 +37,17 @@ def images() -> dict[str, Path]:
     """An archive of each image, by its short name, to load with ``podman load -i``.
 
     The image in the archive is called ``localhost/NAME:latest``. The name ``all`` is of one
-    archive with every image in it.
+    archive with every image in it; ``pause`` is one whose container waits, for CRI's pods.
 
     Raises:
         LabUnavailableError: they are not in the cache and cannot be built here.
     """
     recipe = Path(__file__).read_text("utf-8") + _PROBE.read_text("utf-8")
     folder = cached("images", recipe, _build)
-    return {name: folder / f"{name}.tar" for name in (*_TREES, "all")}
+    return {name: folder / f"{name}.tar" for name in (*_TREES, "all", "pause")}
 
 
-def archive(trees: Mapping[str, Path], to: Path) -> None:
+def archive(trees: Mapping[str, Path], to: Path, *, command: Sequence[str] = ("/probe",)) -> None:
     """Write folders as images ``localhost/NAME:latest`` into one docker-archive."""
     manifest = []
     with tarfile.open(to, "w") as out:
@@ -58,7 +58,7 @@ def archive(trees: Mapping[str, Path], to: Path) -> None:
                 {
                     "architecture": "amd64",
                     "os": "linux",
-                    "config": {"Env": list(_ENVIRONMENT), "Cmd": ["/probe"]},
+                    "config": {"Env": list(_ENVIRONMENT), "Cmd": list(command)},
                     "rootfs": {"type": "layers", "diff_ids": [f"sha256:{digest}"]},
                     "history": [{"created_by": f"tests/lab/images.py {name}"}],
                 }
@@ -153,6 +153,7 @@ def _build(folder: Path) -> None:
         )
         archive({name: tree}, folder / f"{name}.tar")
     archive(trees, folder / "all.tar")
+    archive({"pause": trees["distroless"]}, folder / "pause.tar", command=("/probe", "pause", "-"))
     shutil.rmtree(folder / "packages")
     shutil.rmtree(folder / "trees")
 
