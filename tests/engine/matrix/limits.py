@@ -1,0 +1,174 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What engines are known not to do, and how they say so: each is a row of the table, too."""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+from tests.engine.matrix.cells import BOTH, GROUPS, SUITES, Cell
+
+CONTAINER = ("container",)
+"""No container was started."""
+NOTHING = ("nodes", "mounts", "links", "libraries", "variables")
+"""It was, and nothing of the GPU reached it."""
+
+
+class Limit(NamedTuple):
+    """What some cells lack, and why."""
+
+    why: str
+    engine: str
+    """Patterns: of the engine's name, of what the user writes, of what is printed."""
+    row: str = ""
+    says: str = ""
+    lacks: tuple[str, ...] = CONTAINER
+    suites: tuple[str, ...] = SUITES
+    runtime: str = ""
+    users: tuple[int, ...] = BOTH
+    groups: tuple[str, ...] = GROUPS
+    machines: bool = False
+    """It is this machine's and not the engine's: elsewhere there may be none."""
+
+    def holds_for(self, cell: Cell) -> bool:
+        return (
+            re.fullmatch(self.engine, cell.row.engine) is not None
+            and re.search(self.row, cell.row.says) is not None
+            and cell.suite in self.suites
+            and self.runtime in {"", cell.runtime}
+            and cell.user in self.users
+            and cell.groups in self.groups
+        )
+
+
+_12 = ("bookworm",)
+_12_13 = ("bookworm", "trixie")
+_13_SID = ("trixie", "sid")
+_CDI = "nvidia.com/gpu"
+
+LIMITS = (
+    Limit(
+        "crun 1.8 raises RLIMIT_MEMLOCK for a filter of devices, which root of the machine that "
+        "ran this may not (no CAP_SYS_RESOURCE)",
+        "podman|crun",
+        "^(?!build)",
+        "RLIM_MEMLOCK",
+        suites=_12,
+        runtime="crun",
+        users=(0,),
+        groups=("v2",),
+        machines=True,
+    ),
+    Limit(
+        "the machine that ran this has no cpu controller in its v2 tree, and CRI always sets a weight",
+        "containerd",
+        "^CRI",
+        "cpu.weight",
+        groups=("v2",),
+        machines=True,
+    ),
+    Limit(
+        "a prestart hook runs when the process has its environment already: the spec's variables "
+        "do not reach it",
+        "podman|docker",
+        "prestart|driver: nvidia",
+        lacks=("variables",),
+    ),
+    Limit("podman 4 takes --gpus and does nothing", "podman", "--gpus", lacks=NOTHING, suites=_12),
+    Limit(
+        "buildah 1.28, which is in podman 4.3 too, takes the name for a path",
+        "podman|buildah",
+        "^build",
+        f"{_CDI}=0: no such file",
+        suites=_12,
+    ),
+    Limit(
+        "buildah writes the device rules of a root's build without an access: runc refuses them, "
+        "and so does a v1 devices.allow",
+        "podman|buildah",
+        "^build",
+        "device access at .* cannot be empty",
+        suites=_13_SID,
+        runtime="runc",
+        users=(0,),
+    ),
+    Limit(
+        "buildah writes the device rules of a root's build without an access: runc refuses them, "
+        "and so does a v1 devices.allow",
+        "podman|buildah",
+        "^build",
+        "devices.allow.: Invalid argument",
+        suites=_13_SID,
+        runtime="crun",
+        users=(0,),
+        groups=("v1",),
+    ),
+    Limit(
+        "Docker 20.10 knows no CDI",
+        "docker",
+        "^--device",
+        "is not an absolute path",
+        suites=_12,
+    ),
+    Limit(
+        "Docker 20.10 knows no CDI",
+        "docker",
+        "driver=cdi|driver: cdi",
+        'could not select device driver "cdi"',
+        suites=_12,
+    ),
+    Limit(
+        "docker build without BuildKit has no devices",
+        "docker",
+        "^build",
+        "unknown flag: --device",
+        suites=_12_13,
+    ),
+    Limit(
+        "the Dockerfile frontend that is built into Docker has RUN --device in its labs channel "
+        "only, which is an image of a registry",
+        "docker",
+        "^build",
+        "only supported in Dockerfile frontend .*-labs",
+        suites=("sid",),
+    ),
+    Limit(
+        "ctr before containerd 2 takes the name for a path",
+        "containerd",
+        "^ctr run --device",
+        f"stat {_CDI}=0: no such file",
+        suites=_12_13,
+    ),
+    Limit(
+        "containerd 1.6 knows no CDI, and ignores what CRI says of it",
+        "containerd",
+        "CDI_devices|annotation",
+        lacks=NOTHING,
+        suites=_12,
+    ),
+    Limit(
+        "runsc runs no createContainer hook, and of 2022 it makes no device nodes either",
+        "runsc",
+        lacks=("nodes", "links", "libraries"),
+        suites=_12,
+    ),
+    Limit("runsc runs no createContainer hook", "runsc", lacks=("links", "libraries")),
+    Limit(
+        "Apptainer 1.4 knows no CDI: --nv has a list of libraries of its own",
+        "apptainer",
+        says="unknown flag: --device",
+    ),
+)
+
+NOT_RUN = {
+    "nerdctl": "not in Debian, and its module was not to be had from the module proxy that crictl came from",
+    "CRI-O": "not in Debian, and its module was not to be had from the module proxy that crictl came from",
+    "Docker 29": "not in Debian: the first whose `--gpus` takes CDI devices by itself",
+    "podman 6": "in Debian's experimental only",
+}
+"""Engines that the table lacks, and why."""
+
+
+def limit_of(cell: Cell) -> Limit | None:
+    """The first that is known of a cell."""
+    return next((limit for limit in LIMITS if limit.holds_for(cell)), None)

@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Programs that Debian has not, built from their sources through Go's module proxy."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+from tests.lab.cache import LabUnavailableError, cached
+
+_SECONDS = 900
+
+
+def program(module: str, version: str, package: str) -> Path:
+    """The program of a ``package`` in a module, built without C; its name is the package's.
+
+    Raises:
+        LabUnavailableError: Go is missing, or does not get or build it.
+    """
+    name = package.rpartition("/")[2]
+
+    def build(folder: Path) -> None:
+        if not shutil.which("go"):
+            raise LabUnavailableError(f"{name} is built with Go, and go is not here")
+        source = folder / "source"
+        source.mkdir()
+        # The module by its own name: a proxy may refuse what is only a package of it.
+        (source / "go.mod").write_text(f"module lab\n\ngo 1.24\n\nrequire {module} {version}\n")
+        environment = {**os.environ, "CGO_ENABLED": "0", "GOFLAGS": "-mod=mod"}
+        command = ["go", "build", "-trimpath", "-ldflags=-s -w", "-o", str(folder / name)]
+        done = subprocess.run(
+            [*command, f"{module}/{package}"],
+            cwd=source,
+            env=environment,
+            check=False,
+            capture_output=True,
+            text=True,
+            timeout=_SECONDS,
+        )
+        shutil.rmtree(source)
+        if done.returncode != 0:
+            raise LabUnavailableError(f"Go does not build {name}: {done.stderr.strip()[-300:]}")
+
+    return cached(name, f"{module} {version} {package}", build) / name
