@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import subprocess
 
 from cdi_gen.errors import CdiGenError, UnsafeError
@@ -92,13 +93,19 @@ def install(
 
 
 def _copy_modules(source: str, target: str) -> None:
+    """A package and those in it; what an older version had is removed."""
     make_directory(target)
-    modules = sorted(name for name in os.listdir(source) if name.endswith(".py"))
-    for name in modules:
-        replace_file(join(target, name), _read(join(source, name)))
+    names = {name for name in os.listdir(source) if name != "__pycache__"}
+    for name in sorted(names):
+        if os.path.isdir(join(source, name)):
+            _copy_modules(join(source, name), join(target, name))
+        elif name.endswith(".py"):
+            replace_file(join(target, name), _read(join(source, name)))
     for name in os.listdir(target):
-        if name.endswith(".py") and name not in modules:
-            os.unlink(join(target, name))  # of an older version
+        if name.endswith(".py") and name not in names:
+            os.unlink(join(target, name))
+        elif os.path.isdir(join(target, name)) and name not in names:
+            shutil.rmtree(join(target, name))
 
 
 def launcher(program: str = hook_program.NAME) -> str:

@@ -13,7 +13,8 @@ import stat
 
 from cdi_hook import process
 from cdi_hook.faults import HookError, shown
-from cdi_runtime import driver_capabilities, toml
+from cdi_runtime import toml
+from cdi_runtime.request import driver_capabilities
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -20,7 +20,7 @@ else:
     import tomli as tomllib
 
 PROJECT = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())
-TARGETS = re.findall(r"^([a-z]+):.*## ", (CHECKOUT / "Makefile").read_text(), re.MULTILINE)
+TARGETS = re.findall(r"^([a-z-]+):.*## ", (CHECKOUT / "Makefile").read_text(), re.MULTILINE)
 LOCKS = {"run": ("build",), "test": ("test",)}
 """The locked files, and the groups of pyproject.toml that they hold beside the dependencies."""
 
@@ -82,7 +82,7 @@ class TestMake:
     def test_help_lists_them_all(self):
         found = _make()
         assert found.returncode == 0
-        assert re.findall(r"^  make ([a-z]+)", found.stdout, re.MULTILINE) == TARGETS
+        assert re.findall(r"^  make ([a-z-]+)", found.stdout, re.MULTILINE) == TARGETS
         assert {"run", "test", "check", "install", "uninstall", "build", "man"} <= set(TARGETS)
 
     def test_the_example_is_there(self):

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from cdi_runtime import control_groups
-from cdi_runtime.control_groups import ControlGroups, HookError
+from cdi_runtime.prestart import control_groups
+from cdi_runtime.prestart.control_groups import ControlGroups, HookError
 
 SCOPE = "docker-0f.scope"
 CALLER = "5:devices:/system.slice/docker.service\n0::/system.slice/docker.service\n"

@@ -12,9 +12,9 @@ from collections.abc import Callable
 
 import pytest
 
-from cdi_runtime import dbus, systemd
-from cdi_runtime.dbus import MessageError
-from cdi_runtime.device_filter import Rule
+from cdi_runtime.prestart import dbus, systemd
+from cdi_runtime.prestart.dbus import MessageError
+from cdi_runtime.prestart.device_filter import Rule
 
 HELLO = b"OK 830eba56fb474c4b9e9137fe1c0786c5\r\n"
 CALL = ("/org/freedesktop/systemd1", "org.freedesktop.DBus.Properties", "Get", "ss", ("a", "b"))

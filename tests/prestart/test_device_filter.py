@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cdi_runtime import device_filter
-from cdi_runtime.device_filter import FilterError, Rule
+from cdi_runtime.prestart import device_filter
+from cdi_runtime.prestart.device_filter import FilterError, Rule
 from tests.hook.conftest import HOOKS, PYTHON
 
 KINDS = st.sampled_from("bc")
@@ -108,8 +108,8 @@ def test_a_program_of_more_than_rules(program: bytes) -> None:
 IN_THE_KERNEL = """
 import os, struct, sys
 sys.path.insert(0, sys.argv[1])
-from cdi_runtime import device_filter as f
-from cdi_runtime.device_filter import Rule
+from cdi_runtime.prestart import device_filter as f
+from cdi_runtime.prestart.device_filter import Rule
 
 tree = "/sys/fs/cgroup"
 group = f"{tree}/cdi-gen-filter-{os.getpid()}"

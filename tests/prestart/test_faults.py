@@ -168,7 +168,7 @@ def test_a_kernel_that_cannot_replace_a_filter(machine: Machine) -> None:
     program = machine.folder / "older.py"
     program.write_text(
         f"import sys\nsys.path.insert(0, {str(Path(machine.program).parent)!r})\n"
-        "import errno\nfrom cdi_runtime import device_filter, prestart\n"
+        "import errno\nfrom cdi_runtime import prestart\nfrom cdi_runtime.prestart import device_filter\n"
         "attach = device_filter._attach\n"
         "def refused(group, program, flags, old=0):\n"
         "    if flags & 4:\n        raise OSError(errno.EINVAL, 'unknown flag')\n"

@@ -167,7 +167,7 @@ def test_devices_go_where_systemd_is_not_told(machine: Machine) -> None:
     """The control: it is the telling that keeps them."""
     libexec = machine.folder / "libexec"
     shutil.copytree(Path(machine.program).parent, libexec)
-    with (libexec / "cdi_runtime/systemd.py").open("a") as module:
+    with (libexec / "cdi_runtime/prestart/systemd.py").open("a") as module:
         module.write("\n\ndef allow(*_):\n    return False\n")
     machine.program = str(libexec / "cdi-gen-runtime-hook")
     with booted(machine) as systemd, running(machine, systemd) as inside:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from cdi_hook.faults import shown
 from cdi_runtime import document
-from cdi_runtime.device_names import RequestError
+from cdi_runtime.request.device_names import RequestError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -13,13 +13,13 @@ from __future__ import annotations
 import os
 
 from cdi_hook.faults import HookError, shown
-from cdi_runtime import device_filter
+from cdi_runtime.prestart import device_filter
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
 
-    from cdi_runtime.device_filter import Rule
+    from cdi_runtime.prestart.device_filter import Rule
 
 MAX_BYTES = 4 << 20
 CONTROLLER = "devices"

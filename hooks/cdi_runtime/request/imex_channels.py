@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from cdi_hook.faults import shown
-from cdi_runtime.device_names import ALL, NONE, VOID, RequestError
+from cdi_runtime.request.device_names import ALL, NONE, VOID, RequestError
 
 MAX = (1 << 20) - 1
 """A number is a minor of a device: the peer before 1.20 made paths of whatever came."""

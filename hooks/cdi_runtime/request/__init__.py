@@ -15,9 +15,10 @@ of NVIDIA's vendors, and config.toml can make it count for privileged containers
 from __future__ import annotations
 
 from cdi_hook.faults import shown
-from cdi_runtime import device_names, document, driver_capabilities, imex_channels, mount_list
-from cdi_runtime.device_names import RequestError
-from cdi_runtime.environment import WHERE, Environment, is_privileged, process_of
+from cdi_runtime import document
+from cdi_runtime.request import device_names, driver_capabilities, imex_channels, mount_list
+from cdi_runtime.request.device_names import RequestError
+from cdi_runtime.request.environment import WHERE, Environment, is_privileged, process_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

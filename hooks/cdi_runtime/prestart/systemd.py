@@ -17,13 +17,13 @@ import errno
 import os
 
 from cdi_hook.faults import HookError, shown
-from cdi_runtime import dbus
+from cdi_runtime.prestart import dbus
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from cdi_runtime.device_filter import Rule
+    from cdi_runtime.prestart.device_filter import Rule
 
 RUNNING = "/run/systemd/system"
 """There if systemd is what was booted, says sd_booted(3)."""

@@ -22,7 +22,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from cdi_runtime.container_root import ContainerRoot, Journal
+    from cdi_runtime.prestart.container_root import ContainerRoot, Journal
 
     Document = dict[str, object]
 

@@ -21,21 +21,12 @@ import sys
 
 from cdi_hook import VERSION, mounts, process, state
 from cdi_hook.faults import HookError, UsageError, shown
-from cdi_runtime import (
-    attachment,
-    configuration,
-    control_groups,
-    injection,
-    namespaces,
-    own_hooks,
-    prepared,
-    resolution,
-    systemd,
-)
+from cdi_runtime import configuration, injection, prepared, resolution
 from cdi_runtime.bundle import Bundle
-from cdi_runtime.container_root import ContainerRoot, Journal
-from cdi_runtime.device_filter import Rule
 from cdi_runtime.document import number_of, object_of, objects_of, text_of
+from cdi_runtime.prestart import attachment, control_groups, namespaces, own_hooks, systemd
+from cdi_runtime.prestart.container_root import ContainerRoot, Journal
+from cdi_runtime.prestart.device_filter import Rule
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
