@@ -128,7 +128,8 @@ def run(arguments: list[str]) -> int:
         return ExitCode.USAGE
     except click.UsageError as error:
         where = error.ctx.command_path if error.ctx else "cdi-gen"
-        message = error.format_message().rstrip(".")
+        # click lists the choices of a missing argument a line each.
+        message = " ".join(error.format_message().split()).rstrip(".")
         return _failed(message, f"see: {where} --help", ExitCode.USAGE)
     except click.ClickException as error:
         return _failed(error.format_message(), None, error.exit_code)

@@ -329,3 +329,9 @@ def test_programs_that_print_nonsense(programs) -> None:
     found = cdi_gen("engine", "list", "--json", env=env)
     assert found.code == 0, found
     assert cdi_gen("engine", "list", env=env).code == 0
+
+
+def test_an_engine_that_is_not_named() -> None:
+    ended = cdi_gen("engine", "configure")
+    assert (ended.code, ended.out) == (2, "")
+    assert "'ENGINE'. Choose from: docker, containerd, crio" in ended.err
