@@ -75,25 +75,34 @@ def _creates(name: str, gpus: str, runs: int) -> Iterator[Line]:
 def _pass_through(runs: int) -> Iterator[Line]:
     with tempfile.TemporaryDirectory() as folder:
         machine = Machine(Path(folder))
-        machine.configure(runtime='runtimes = ["/bin/true"]')
-        environment = {**ENVIRONMENT, "NVIDIA_CTK_CONFIG_FILE_PATH": str(machine.settings)}
+        runc = Path(folder, "programs/runc")
+        runc.parent.mkdir()
+        runc.symlink_to("/bin/true")
+        named = Path(folder, "named.toml")
+        named.write_text(f'[nvidia-container-runtime]\nruntimes = ["{runc}"]\n')
         words = ("--root", "/run/runc", "state", "x")
-        runners: dict[str, list[Step]] = {
-            "none": [{"argv": ["/bin/true", *words], "env": environment}],
-            "bare": [{"argv": [PYTHON, "-I", "-S", "-c", "pass"], "env": environment}],
-            "ours": [{"argv": [str(machine.shim), *words], "env": environment}],
+
+        def of(settings: Path, *argv: str) -> list[Step]:
+            path = f"{runc.parent}:{ENVIRONMENT['PATH']}"
+            told = {"PATH": path, "NVIDIA_CTK_CONFIG_FILE_PATH": str(settings)}
+            return [{"argv": [*argv], "env": {**ENVIRONMENT, **told}}]
+
+        runners = {
+            "none": of(named, str(runc), *words),
+            "bare": of(named, PYTHON, "-I", "-S", "-c", "pass"),
+            "ours": of(machine.settings, str(machine.shim), *words),
+            "named": of(named, str(machine.shim), *words),
         }
         theirs = _peer()
         if theirs:
-            runners["peer"] = [{"argv": [theirs, *words], "env": environment}]
+            runners["peer"] = of(named, theirs, *words)
         laps = race(runners, runs)
-    yield Line("shim", "python3 -I -S -c pass", laps["bare"], base=laps["none"])
-    bar = wall_bar(
-        "added, by a bare interpreter", laps["ours"], laps["bare"], PASSED_THROUGH, laps["none"]
-    )
-    yield Line(
-        "shim", "any other command", laps["ours"], laps.get("peer", ()), laps["none"], (bar,)
-    )
+    base, peer = laps["none"], laps.get("peer", ())
+    yield Line("shim", "python3 -I -S -c pass", laps["bare"], base=base)
+    for which, case in (("ours", ""), ("named", ", runtimes named in config.toml")):
+        what = "added, by a bare interpreter"
+        bar = wall_bar(what, laps[which], laps["bare"], PASSED_THROUGH, base)
+        yield Line("shim", f"any other command{case}", laps[which], peer, base, (bar,))
 
 
 def _peer() -> str | None:
