@@ -228,7 +228,7 @@ def test_what_the_readme_tells_to_type_is_understood(line, tmp_path):
         assert cdi_gen(*words).code in {0, 5}
         return
     if words[0] == "inject":
-        (tmp_path / "config.json").write_text("{}")
+        (tmp_path / "config.json").write_text('{"ociVersion": "1.0.2"}')
         words = [str(tmp_path) if word == "BUNDLE" else word for word in words]
     if "--mode" in words:
         inventory = str(GOLDEN / "hgx-550-8gpu/inventory.json")  # which has all that goes with GPUs
