@@ -143,6 +143,17 @@ def test_an_older_kernel(machine: Machine, engine: Engine, kernel: str, kind: st
     assert said.endswith("ro,nosuid,nodev,relatime -\n")
 
 
+def test_no_second_interpreter_is_started_for_our_own_hook(program: Machine, runc: Engine) -> None:
+    """It takes longer than all the rest, and nothing but the time would show it."""
+    strace = shutil.which("strace")
+    if not strace:
+        pytest.skip("needs strace")
+    trace = program.folder / "trace"
+    _wrap(program, f"{strace} -f -qq -e trace=execve -e signal=none -o {trace}")
+    assert program.started(runc, "/bin/loads libcuda.so.1") == "libcuda.so.1=42\n"
+    assert trace.read_text().count("execve(") == 1
+
+
 FAULTS = (
     *((name, when) for name in ("mknodat", "mkdirat", "openat2") for when in (1, 3)),
     *(("move_mount", when) for when in (1, 2)),

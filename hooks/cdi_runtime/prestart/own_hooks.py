@@ -32,7 +32,7 @@ SECONDS = 30
 MOST_SECONDS = 120
 MAX_SAID = 2048
 
-OURS = f"{__file__.rpartition('/')[0]}/../cdi-gen-hook"
+OURS = f"{__file__.rpartition('/')[0]}/../../cdi-gen-hook"
 
 _CONFIG = "config.json"
 _SIGKILL = 9
