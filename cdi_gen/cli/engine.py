@@ -12,7 +12,7 @@ import click
 
 from cdi_gen import engines
 from cdi_gen.cli import talk
-from cdi_gen.cli.output import print_data
+from cdi_gen.cli.output import aligned, print_data
 from cdi_gen.cli.where import PROGRAM, TEXT
 from cdi_gen.engines import configuration_file, runtimes
 from cdi_gen.engines.configuration_file import ConfigurationFile
@@ -64,7 +64,7 @@ def list_(*, as_json: bool) -> None:
     if not found:
         talk.note(f"none of {', '.join(engines.NAMES)} is installed")
         return
-    print_data(_table([COLUMNS, *(_cells(each) for each in found)]))
+    print_data(aligned([COLUMNS, *(_cells(each) for each in found)]))
     for each in found:
         for note in each.notes:
             talk.note(f"{each.engine}: {note}")
@@ -341,12 +341,3 @@ def _cells(found: Finding) -> tuple[str, ...]:
         ", ".join(name for name, _ in found.runtimes),
     )
     return tuple(printable(cell) if cell else "-" for cell in cells)
-
-
-def _table(lines: list[tuple[str, ...]]) -> str:
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return "".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
-        + "\n"
-        for line in lines
-    )

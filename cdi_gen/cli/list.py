@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cdi_gen.cli import talk
-from cdi_gen.cli.output import print_data
+from cdi_gen.cli.output import aligned, print_data
 from cdi_gen.cli.where import DIRECTORY, INVENTORY, TEXT, inventory_from, looking
 from cdi_gen.errors import ExitCode
 from cdi_gen.generate import DEFAULTS, soundness
@@ -175,7 +175,7 @@ def _resolutions(devices: tuple[Resolution, ...], form: str) -> str:
     for each, path in found:
         shadowed = ",".join(file.path for file in each.shadowed) or "-"
         lines.append((each.name, path, *((shadowed,) if wide else ())))
-    return _aligned(lines)
+    return aligned(lines)
 
 
 def _text(found: list[Row], form: str, kind: str) -> str:
@@ -198,16 +198,7 @@ def _text(found: list[Row], form: str, kind: str) -> str:
         )
         extra = (",".join(row.names[1:]), ",".join(row.nodes)) if form == "wide" else ()
         lines.append(tuple(cell or "-" for cell in cells + extra))
-    return _aligned(lines)
-
-
-def _aligned(lines: list[tuple[str, ...]]) -> str:
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return "".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
-        + "\n"
-        for line in lines
-    )
+    return aligned(lines)
 
 
 def _described(row: Row) -> dict[str, Any]:
