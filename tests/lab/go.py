@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 
 from tests.lab.cache import LabUnavailableError, cached
@@ -13,13 +14,24 @@ from tests.lab.cache import LabUnavailableError, cached
 _SECONDS = 900
 
 
-def program(module: str, version: str, package: str) -> Path:
+def program(
+    module: str, version: str, package: str, *, variables: Mapping[str, str] | None = None
+) -> Path:
     """The program of a ``package`` in a module, built without C; its name is the package's.
+
+    Args:
+        module: its path.
+        version: of the module.
+        package: a folder of the module.
+        variables: what the linker writes into the module's variables, each named by the folder
+            of its package: a program's own version, mostly.
 
     Raises:
         LabUnavailableError: Go is missing, or does not get or build it.
     """
     name = package.rpartition("/")[2]
+    written = [f"-X {module}/{variable}={value}" for variable, value in (variables or {}).items()]
+    flags = " ".join(("-s -w", *written))
 
     def build(folder: Path) -> None:
         if not shutil.which("go"):
@@ -29,7 +41,7 @@ def program(module: str, version: str, package: str) -> Path:
         # The module by its own name: a proxy may refuse what is only a package of it.
         (source / "go.mod").write_text(f"module lab\n\ngo 1.24\n\nrequire {module} {version}\n")
         environment = {**os.environ, "CGO_ENABLED": "0", "GOFLAGS": "-mod=mod"}
-        command = ["go", "build", "-trimpath", "-ldflags=-s -w", "-o", str(folder / name)]
+        command = ["go", "build", "-trimpath", f"-ldflags={flags}", "-o", str(folder / name)]
         done = subprocess.run(
             [*command, f"{module}/{package}"],
             cwd=source,
@@ -43,4 +55,4 @@ def program(module: str, version: str, package: str) -> Path:
         if done.returncode != 0:
             raise LabUnavailableError(f"Go does not build {name}: {done.stderr.strip()[-300:]}")
 
-    return cached(name, f"{module} {version} {package}", build) / name
+    return cached(name, " ".join((module, version, package, *written)), build) / name

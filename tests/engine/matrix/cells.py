@@ -12,6 +12,8 @@ from tests.engine.matrix.deliveries import GPU, REQUEST, SHIM, Delivery
 from tests.lab import debian
 
 SUITES = ("bookworm", "trixie", "sid")
+MOBY = "moby"
+"""sid, with a dockerd built from its sources: Debian has none that is new enough."""
 GROUPS = ("v1", "v2")
 BOTH = (0, debian.USER)
 
@@ -28,11 +30,15 @@ class Row(NamedTuple):
     suites: tuple[str, ...] = SUITES
     quick: bool = False
     """Whether the small roots have what it takes."""
+    every: bool = False
+    """Whether every GPU is asked for, and not GPU 0 alone."""
     needs: str = ""
     """A program that Debian has not: without it the row is skipped."""
 
 
 _TWO = ("crun", "runc")
+_DOCKER = (*SUITES, MOBY)
+_ALLOW = "--allow device=…"
 _CDI = f"--device {GPU}"
 _DEVICE = {"driver": "cdi", "device_ids": [GPU], "capabilities": ["gpu"]}
 _OF_NVIDIA = {"driver": "nvidia", "device_ids": ["0"], "capabilities": ["gpu"]}
@@ -41,7 +47,7 @@ _ENV = [dict(zip(("key", "value"), REQUEST.split("="), strict=True))]
 _BINARY = ("--runc-binary", SHIM, "--env", REQUEST)
 
 _BUILD = ("build", "--no-cache", "--network", "none", "--device", GPU)
-_RUNSC = ("--network=none", "--ignore-cgroups")
+_RUNSC = ("runsc", "--network=none", "--ignore-cgroups")
 
 ROWS = (
     Row("podman", _CDI, by.podman("--device", GPU), _TWO, BOTH, quick=True),
@@ -57,19 +63,36 @@ ROWS = (
     Row("podman", f"prestart hook in hooks.d, -e {REQUEST}", by.podman_hooks_d, _TWO),
     Row("podman", f"build {_CDI}", by.built("podman", *_BUILD), _TWO, BOTH),
     Row("buildah", f"build {_CDI}", by.built("buildah", *_BUILD), _TWO, BOTH),
-    Row("docker", _CDI, by.docker("--device", GPU), users=BOTH),
+    Row("docker", _CDI, by.docker("--device", GPU), users=BOTH, suites=_DOCKER),
     Row(
-        "docker", f"--gpus driver=cdi,device={GPU}", by.docker("--gpus", f"driver=cdi,device={GPU}")
+        "docker",
+        f"--gpus driver=cdi,device={GPU}",
+        by.docker("--gpus", f"driver=cdi,device={GPU}"),
+        suites=_DOCKER,
     ),
-    Row("docker", "--gpus device=0 (prestart hook)", by.docker("--gpus", "device=0"), users=BOTH),
+    Row("docker", "--gpus device=0", by.docker("--gpus", "device=0"), users=BOTH, suites=_DOCKER),
+    Row("docker", "--gpus all", by.docker("--gpus", "all"), suites=_DOCKER, every=True),
     Row(
         "docker",
         f"--runtime nvidia -e {REQUEST}",
         by.docker("--runtime", "nvidia", "--env", REQUEST),
+        suites=_DOCKER,
     ),
-    Row("docker", "compose, driver: cdi", by.docker_compose(**_DEVICE)),
-    Row("docker", "compose, driver: nvidia", by.docker_compose(**_OF_NVIDIA)),
-    Row("docker", f"build, RUN {_CDI}", by.docker_build),
+    Row("docker", "compose, driver: cdi", by.docker_compose(**_DEVICE), suites=_DOCKER),
+    Row("docker", "compose, driver: nvidia", by.docker_compose(**_OF_NVIDIA), suites=_DOCKER),
+    Row("docker", f"build {_ALLOW}, RUN {_CDI}", by.docker_build(), suites=_DOCKER),
+    Row(
+        "docker",
+        f"build {_ALLOW} --network none, RUN {_CDI}",
+        by.docker_build("--network", "none"),
+        suites=_DOCKER,
+    ),
+    Row(
+        "docker",
+        f"build {_ALLOW}, RUN {_CDI}, spec of generate --hooks=none",
+        by.docker_build(spec=("--hooks=none",)),
+        suites=_DOCKER,
+    ),
     Row("containerd", f"ctr run {_CDI}", by.ctr("--device", GPU), _TWO),
     Row("containerd", f"ctr run --runc-binary {SHIM} --env {REQUEST}", by.ctr(*_BINARY)),
     Row("containerd", "CRI, field CDI_devices", by.cri(**_FIELD), needs="crictl"),
@@ -83,8 +106,12 @@ ROWS = (
     Row("crun", "cdi-gen inject, crun run", by.alone("crun", injected=True), ("crun",)),
     Row("runc", "cdi-gen inject, runc run", by.alone("runc", injected=True)),
     Row("runc", f"cdi-gen-runtime run, {REQUEST}", by.alone(SHIM, injected=False), quick=True),
+    Row("runsc", "cdi-gen inject, runsc run", by.alone(*_RUNSC, injected=True), ("runsc",)),
     Row(
-        "runsc", "cdi-gen inject, runsc run", by.alone("runsc", *_RUNSC, injected=True), ("runsc",)
+        "runsc",
+        "cdi-gen inject of generate --hooks=none, runsc run",
+        by.alone(*_RUNSC, injected=True, spec=("--hooks=none",)),
+        ("runsc",),
     ),
     Row("apptainer", f"exec {_CDI}", by.apptainer, ("-",), BOTH, ("sid",)),
 )

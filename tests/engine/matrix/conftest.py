@@ -13,6 +13,7 @@ import pytest
 from tests.engine import machine as machines
 from tests.engine.matrix import place as places
 from tests.engine.matrix import report
+from tests.engine.matrix.cells import MOBY
 from tests.engine.matrix.place import Place
 from tests.engine.matrix.report import Results
 from tests.fakehost.driver_packages import DriverRootUnavailableError
@@ -34,6 +35,18 @@ def crictl() -> Path | None:
 
 
 @pytest.fixture(scope="session")
+def dockerd() -> Path:
+    """Built in minutes, once: asked for by those who want it only."""
+    module, version = "github.com/moby/moby/v2", "v2.0.0-beta.24"
+    # Of 2026-09-15, twelve days after 29.8.0: a release's module is tagged apart from it.
+    says = {"dockerversion.Version": f"29.8.0-moby-{version}"}
+    try:
+        return go.program(module, version, "cmd/dockerd", variables=says)
+    except LabUnavailableError as error:
+        pytest.skip(f"no newer dockerd: {error}")
+
+
+@pytest.fixture(scope="session")
 def gpu_host(tmp_path_factory: pytest.TempPathFactory) -> FakeHost:
     """A host with eight GPUs, and all that cdi-gen installs for engines."""
     try:
@@ -51,20 +64,23 @@ def place_of(
     image_archives: dict[str, Path],
     gpu_host: FakeHost,
     crictl: Path | None,
+    request: pytest.FixtureRequest,
 ) -> Iterator[Callable[[str, str], Place]]:
     """Give the host, entered with the engines of a root, in a view of control groups."""
     with contextlib.ExitStack() as entered:
 
         @functools.cache
         def place(root: str, groups: str) -> Place:
+            suite = root.partition("-")[0]
+            newer = [request.getfixturevalue("dockerd")] if suite == MOBY else []
             door = machines.enter(
-                lab_of(root),
+                lab_of("sid-engines" if suite == MOBY else root),
                 gpu_host,
                 image_archives["all"],
-                shown=places.shown(image_archives, crictl),
+                shown=places.shown(image_archives, crictl, *newer),
                 cgroup=groups,
             )
-            return Place(entered.enter_context(door), root.partition("-")[0], groups)
+            return Place(entered.enter_context(door), suite, groups)
 
         yield place
 

@@ -33,11 +33,12 @@ WORDS = probe(
 _ANSWER = re.compile(r"\b(?:open|dlopen|stat|readlink|env)\t.*")
 
 
-def lacking(printed: str) -> tuple[str, ...]:
+def lacking(printed: str, *, every: bool) -> tuple[str, ...]:
     """What the container has not got, in words; nothing: it has it all. No answers: nothing at all.
 
     Args:
         printed: what the engine printed, the container's answers somewhere in it.
+        every: whether it is to have another GPU, too; else it is to have none.
     """
     found = answers("\n".join(_ANSWER.findall(printed)))
     if not found:
@@ -50,6 +51,7 @@ def lacking(printed: str) -> tuple[str, ...]:
         "links": found["readlink", LINK][0] != LIBRARIES[0],
         "libraries": any(found["dlopen", name][0] != "ok" for name in LIBRARIES),
         "variables": found["env", VARIABLE][0] != "set",
-        "isolation": found["open", OTHER_GPU][0] != "ENOENT",
+        "other GPUs": every and found["open", OTHER_GPU][0] == "ENOENT",
+        "isolation": not every and found["open", OTHER_GPU][0] != "ENOENT",
     }
     return tuple(name for name, lacks in parts.items() if lacks)

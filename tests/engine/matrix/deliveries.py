@@ -96,13 +96,27 @@ def docker_compose(**device: object) -> Delivery:
     return run
 
 
-def docker_build(place: Place, runtime: str, user: int) -> Ended:
-    """``RUN --device`` in a Dockerfile that BuildKit builds."""
-    place.docker(user)
-    if place.run("docker", "buildx", "version").returncode != 0:
-        return place.run("docker", "build", "--device", GPU, _context(place))
-    context = _context(place, f"RUN --device={GPU} ")
-    return place.run("docker", "buildx", "build", "--progress=plain", "--no-cache", context)
+def docker_build(*options: str, spec: tuple[str, ...] = ()) -> Delivery:
+    """``RUN --device`` in a Dockerfile that BuildKit builds.
+
+    Args:
+        options: of the build.
+        spec: options of `cdi-gen generate`, if it is to be another spec than the other cells'.
+    """
+
+    def run(place: Place, runtime: str, user: int) -> Ended:
+        place.docker(user)
+        if place.run("docker", "buildx", "version").returncode != 0:
+            return place.run("docker", "build", *options, "--device", GPU, _context(place))
+        context = _context(place, f"RUN --device={GPU} ")
+        words = ("build", "--progress=plain", "--no-cache", "--allow", f"device={GPU}", *options)
+        place.serve(*spec)
+        try:
+            return place.run("docker", "buildx", *words, context)
+        finally:
+            place.serve()
+
+    return run
 
 
 def ctr(*options: str) -> Delivery:
@@ -146,8 +160,15 @@ def cri(*, handler: str = "", annotated: bool = False, **container: object) -> D
     return run
 
 
-def alone(program: str, *options: str, injected: bool) -> Delivery:
-    """A runtime and a bundle, whose configuration `cdi-gen inject` has edited, or the shim edits."""
+def alone(program: str, *options: str, injected: bool, spec: tuple[str, ...] = ()) -> Delivery:
+    """A runtime and a bundle, whose configuration `cdi-gen inject` has edited, or the shim edits.
+
+    Args:
+        program: the runtime.
+        options: its own.
+        injected: whether `cdi-gen inject` edits.
+        spec: options of `cdi-gen generate`, if it is to be another spec than the engines'.
+    """
 
     def run(place: Place, runtime: str, user: int) -> Ended:
         bundle = place.bundle()
@@ -158,7 +179,8 @@ def alone(program: str, *options: str, injected: bool) -> Delivery:
         config["root"]["readonly"] = False
         place.write(f"{bundle}/config.json", config)
         if injected:
-            place.must("cdi-gen", "inject", "--device", GPU, "--in-place", bundle)
+            where = ("--spec-dir", place.another_spec(*spec)) if spec else ()
+            place.must("cdi-gen", "inject", "--device", GPU, *where, "--in-place", bundle)
         return place.run(program, *options, "run", "--bundle", bundle, next(_names))
 
     return run

@@ -6,7 +6,7 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from tests.engine.matrix.cells import BOTH, GROUPS, SUITES, Cell
+from tests.engine.matrix.cells import BOTH, GROUPS, MOBY, SUITES, Cell
 
 CONTAINER = ("container",)
 """No container was started."""
@@ -71,7 +71,7 @@ LIMITS = (
         "a prestart hook runs when the process has its environment already: the spec's variables "
         "do not reach it",
         "podman|docker",
-        "prestart|driver: nvidia",
+        r"prestart|--gpus (device=0|all)$|driver: nvidia",
         lacks=("variables",),
     ),
     Limit("podman 4 takes --gpus and does nothing", "podman", "--gpus", lacks=NOTHING, suites=_12),
@@ -125,12 +125,26 @@ LIMITS = (
         suites=_12_13,
     ),
     Limit(
-        "the Dockerfile frontend that is built into Docker has RUN --device in its labs channel "
-        "only, which is an image of a registry",
+        "the builder of Docker 28, as it comes, grants no device, and its own Dockerfile frontend "
+        "has RUN --device in the labs channel only",
         "docker",
         "^build",
-        "only supported in Dockerfile frontend .*-labs",
+        "entitlement device is not allowed by build daemon configuration",
         suites=("sid",),
+    ),
+    Limit(
+        "a spec without hooks makes no links",
+        "docker",
+        "--hooks=none",
+        lacks=("links",),
+        suites=(MOBY,),
+    ),
+    Limit(
+        "Docker's builder puts a hook of its own, for the network, in the place of all hooks of a spec",
+        "docker",
+        "^build (?!.*--network none)",
+        lacks=("links", "libraries"),
+        suites=(MOBY,),
     ),
     Limit(
         "ctr before containerd 2 takes the name for a path",
@@ -146,6 +160,14 @@ LIMITS = (
         lacks=NOTHING,
         suites=_12,
     ),
+    Limit(
+        "a spec without hooks makes no links, and runsc of 2022 no device nodes",
+        "runsc",
+        "--hooks=none",
+        lacks=("nodes", "links"),
+        suites=_12,
+    ),
+    Limit("a spec without hooks makes no links", "runsc", "--hooks=none", lacks=("links",)),
     Limit(
         "runsc runs no createContainer hook, and of 2022 it makes no device nodes either",
         "runsc",
@@ -163,7 +185,6 @@ LIMITS = (
 NOT_RUN = {
     "nerdctl": "not in Debian, and its module was not to be had from the module proxy that crictl came from",
     "CRI-O": "not in Debian, and its module was not to be had from the module proxy that crictl came from",
-    "Docker 29": "not in Debian: the first whose `--gpus` takes CDI devices by itself",
     "podman 6": "in Debian's experimental only",
 }
 """Engines that the table lacks, and why."""

@@ -54,10 +54,10 @@ runroot = "/run/user/1000/containers"
 """
 
 
-def shown(images: Mapping[str, Path], crictl: Path | None) -> dict[str, Path]:
-    """What a place sees of the machine that tests run on."""
-    programs = {"/usr/local/bin/crictl": crictl} if crictl else {}
-    return {"/images": images["all"].parent, SOURCES: REPOSITORY, **programs}
+def shown(images: Mapping[str, Path], *programs: Path | None) -> dict[str, Path]:
+    """What a place sees of the machine that tests run on: programs before Debian's of that name."""
+    there = {f"/usr/local/bin/{program.name}": program for program in programs if program}
+    return {"/images": images["all"].parent, SOURCES: REPOSITORY, **there}
 
 
 class Place:
@@ -68,7 +68,7 @@ class Place:
         self.suite = suite
         self.groups = groups
         machine.inside.write("/usr/bin/cdi-gen", CDI_GEN, mode=0o755)
-        machine.serve(nvidia=machine.generate())
+        self.serve()
 
     def __hash__(self) -> int:
         return id(self)
@@ -162,6 +162,16 @@ class Place:
         self.must("sh", "-c", script)
         self.must("runc", "spec", "--bundle", "/run/bundle")
         return "/run/bundle"
+
+    def serve(self, *options: str) -> None:
+        """Have engines find the spec that these options of `cdi-gen generate` make of the host."""
+        self.machine.serve(nvidia=self.machine.generate(*options))
+
+    def another_spec(self, *options: str) -> str:
+        """A folder, where no engine looks, with the spec that these options make of the host."""
+        folder = "/run/another-spec"
+        self.write(f"{folder}/nvidia.json", self.machine.generate(*options))
+        return folder
 
     def _storage(self, name: str) -> None:
         # An overlay cannot lie on an overlay: the daemon's storage needs a plain file system.

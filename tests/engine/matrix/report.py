@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
-from tests.engine.matrix.cells import ROWS, SUITES, Cell, Row, cells
+from tests.engine.matrix.cells import MOBY, ROWS, SUITES, Cell, Row, cells
 from tests.engine.matrix.limits import CONTAINER, NOT_RUN, NOTHING, limit_of
 from tests.engine.matrix.versions import ENGINES
 from tests.host.looking import REPOSITORY
@@ -15,6 +15,8 @@ from tests.lab import debian
 
 RESULTS = REPOSITORY / "docs/engines.json"
 PAGE = REPOSITORY / "docs/engines.md"
+
+COLUMNS = (*SUITES, MOBY)
 
 VARYING = ("runtime", "user", "groups")
 """What the cells of a row differ in, in a suite."""
@@ -32,7 +34,11 @@ mounts are there, the hook's links too, the image's own loader finds libcuda and
 spec's variables are set. What it lacks else is said, with a reason below. Docker, containerd and
 Podman's hooks.d were configured by `cdi-gen engine configure`. The machine is a fake host
 (`tests/fakehost`) with engines in namespaces (`tests/lab`), each in a view of control groups of
-version 1 and 2; where nothing is said of runtime, user or version, it is the same with all.
+version 1 and 2; where nothing is said of runtime, user or version, it is the same with all others.
+The column *moby* is sid with a dockerd built from Docker's sources: module `github.com/moby/moby/v2`
+2.0.0-beta.24, which has no number of Docker's and is given that of the release twelve days before
+it. From 29 on `--gpus` takes CDI devices by itself where dockerd finds `nvidia-cdi-hook` in its PATH,
+a link that `cdi-gen hook install --nvidia-cdi-hook` makes.
 """
 
 
@@ -84,10 +90,11 @@ def page(document: Document) -> str:
 
 
 def _table_of(engine: str, document: Document, reasons: list[str]) -> str:
-    heads = [f"{suite}: {_version(document, suite, engine)}" for suite in SUITES]
     rows = [row for row in ROWS if row.engine == engine]
+    suites = [suite for suite in COLUMNS if any(suite in row.suites for row in rows)]
+    heads = [f"{suite}: {_version(document, suite, engine)}" for suite in suites]
     lines = [
-        (f"`{row.says}`", *(_answer(row, suite, document, reasons) for suite in SUITES))
+        (f"`{row.says}`", *(_answer(row, suite, document, reasons) for suite in suites))
         for row in rows
     ]
     return _table(("", *heads), lines)
@@ -109,9 +116,12 @@ def _answer(row: Row, suite: str, document: Document, reasons: list[str]) -> str
     if len(found) < 2:
         return next(iter(found), "-")
     named = [(_which(group, every), said) for said, group in found.items()]
-    # What holds for no kind of cells alone is said of the rest, last.
-    named.sort(key=lambda each: (each[1] != "yes", each[0] == ""))
-    return "; ".join(said if said == "yes" else f"{of or 'else'}: {said}" for of, said in named)
+    # What no condition tells from the others holds where no other does: it is said first, without
+    # one. Where each has its own, yes is.
+    named.sort(key=lambda each: (each[0] != "", each[1] != "yes"))
+    (of, said), *others = named
+    first = said if said == "yes" else f"{of}: {said}" if of else said
+    return "; ".join((first, *(f"{of}: {said}" for of, said in others)))
 
 
 def _said(cell: Cell, lacks: tuple[str, ...], reasons: list[str]) -> str:
@@ -154,13 +164,13 @@ def _accepted(document: Document) -> str:
         (
             engine,
             *(
-                ", ".join(document["accepted"].get(engine, {}).get(suite, ())) or "none"
-                for suite in SUITES
+                ", ".join(document["accepted"].get(engine, {}).get(suite, "-")) or "none"
+                for suite in COLUMNS
             ),
         )
         for engine in ENGINES
     ]
-    return _table(("", *SUITES), lines)
+    return _table(("", *COLUMNS), lines)
 
 
 def _table(head: Iterable[str], lines: Iterable[Iterable[str]]) -> str:
