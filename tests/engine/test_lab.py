@@ -69,7 +69,7 @@ SPEC = {
 }
 
 
-@pytest.fixture(scope="module", params=sorted(debian.ENGINES))
+@pytest.fixture(scope="module", params=debian.SMALL)
 def lab(request: pytest.FixtureRequest, lab_of: Callable[[str], Lab]) -> Lab:
     return lab_of(request.param)
 

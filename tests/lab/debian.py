@@ -37,6 +37,9 @@ ENGINES = {
 }
 """The engines of each root, named by its suite and what it is for: a new root is one more line."""
 
+SMALL = ("bookworm", "trixie")
+"""The roots that `make test` has; the others are for the matrix of engines."""
+
 BASE = ("mount", "python3", "uidmap")
 """In every root: what engines need of a system, and the interpreter that runs hooks."""
 
