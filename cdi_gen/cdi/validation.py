@@ -23,15 +23,8 @@ from cdi_gen.cdi.model import (
     Spec,
 )
 from cdi_gen.cdi.problem import Problem, SpecError
+from cdi_runtime.injection import HOOK_NAMES
 
-HOOK_NAMES = (
-    "prestart",
-    "createRuntime",
-    "createContainer",
-    "startContainer",
-    "poststart",
-    "poststop",
-)
 READ_BY_ALL = "0.5.0"
 """The newest cdiVersion that every engine in use reads (Podman 4.3 of Debian 12 sets it)."""
 

@@ -32,9 +32,15 @@ if TYPE_CHECKING:
 
     Document = dict[str, object]
 
-HOOK_NAMES = frozenset(
-    ("prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop")
+HOOK_NAMES = (
+    "prestart",
+    "createRuntime",
+    "createContainer",
+    "startContainer",
+    "poststart",
+    "poststop",
 )
+"""The stages of the OCI runtime specification, in their order."""
 _NODE_TYPES = {stat.S_IFBLK: "b", stat.S_IFCHR: "c", stat.S_IFIFO: "p"}
 _EDITS = "CDI edits"
 _CONFIG = "config.json"
