@@ -73,7 +73,17 @@ def environment(bundle: int, until: float) -> dict[str, str]:
     entries = (section.get("env") or []) if isinstance(section, dict) else []
     if not isinstance(entries, list) or not all(isinstance(each, str) for each in entries):
         raise HookError("'process.env' of config.json is no list of texts")
-    return dict(entry.partition("=")[::2] for entry in entries)
+    return variables(entries)
+
+
+def variables(entries: list[str]) -> dict[str, str]:
+    """The variables of `process.env` as the container's process sees them.
+
+    Of several entries of one name the last counts, as in runc (libcontainer, `prepareEnv`; before
+    1.3 by `os.Setenv`), crun (`putenv`) and runsc, and so in NVIDIA's programs. dockerd appends
+    what `--gpus` says to the image's own ENV, kubelet what a device plugin says to a pod's.
+    """
+    return {name: value for name, equals, value in (e.partition("=") for e in entries) if equals}
 
 
 def parse_object(content: bytes, what: str) -> dict[str, object]:

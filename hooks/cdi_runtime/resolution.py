@@ -16,6 +16,7 @@ from __future__ import annotations
 from cdi_hook import requirement
 from cdi_hook.faults import HookError, shown
 from cdi_runtime import injection, prepared, request, spec_directories
+from cdi_runtime.request.environment import process_of, variables_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -228,7 +229,7 @@ class _Resolver:
         return [self._named(kind, name) for name, wanted in switches if wanted]
 
     def _check_requirements(self, config: Document, edits: list[Document]) -> None:
-        required = requirement.from_environment(_environment(config))
+        required = requirement.from_environment(variables_of(process_of(config)))
         if not required or self._settings.disable_require:
             return
         try:
@@ -269,14 +270,6 @@ def _define(directories: Directories, kind: str) -> Directories:
 def _beside(kind: str, class_: str) -> str:
     """Another class of the same vendor."""
     return f"{kind.partition('/')[0]}/{class_}"
-
-
-def _environment(config: Document) -> dict[str, str]:
-    """The container's variables; the last of a name counts, as it does for programs."""
-    process = config.get("process")
-    entries = process.get("env") if isinstance(process, dict) else None
-    pairs = [each.partition("=") for each in entries or () if isinstance(each, str)]
-    return {name: value for name, _, value in pairs}
 
 
 def _minors(edits: list[Document]) -> list[int]:

@@ -28,6 +28,19 @@ def test_nodes_can_be_opened(machine: Machine, engine: Engine) -> None:
     assert found == {**dict.fromkeys(names, NO_DEVICE), "nvidia2": ABSENT}
 
 
+def test_what_an_image_asks_for_and_then_its_user(machine: Machine, engine: Engine) -> None:
+    """`docker run --gpus device=1` of an image with ENV NVIDIA_VISIBLE_DEVICES=all."""
+    machine.asks(
+        "NVIDIA_VISIBLE_DEVICES=all",
+        "NVIDIA_DRIVER_CAPABILITIES=rubbish",
+        "NVIDIA_VISIBLE_DEVICES=1",
+        "NVIDIA_DRIVER_CAPABILITIES=compute,utility",
+    )
+    assert machine.opens(engine, "nvidia0", "nvidia1") == {"nvidia0": ABSENT, "nvidia1": NO_DEVICE}
+    said = machine.started(engine, "env | grep NVIDIA | sort")
+    assert said == "NVIDIA_DRIVER_CAPABILITIES=compute,utility\nNVIDIA_VISIBLE_DEVICES=1\n"
+
+
 def test_the_library_is_loaded(program: Machine, engine: Engine) -> None:
     """Mounted, linked, and in the cache: the spec's own hook has run."""
     said = program.started(engine, "/bin/loads libcuda.so.1; grep -c libcuda /proc/self/mountinfo")

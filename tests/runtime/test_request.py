@@ -121,25 +121,46 @@ def test_how_long_a_list_is(value: str, words: str | None) -> None:
 
 
 @pytest.mark.parametrize(
-    ("entries", "words"),
+    ("entries", "devices"),
     [
-        ([f"{V}=0", f"{V}=all"], f"{V} is twice"),
-        ([f"{V}=0", f"{V}=0"], f"{V} is twice"),
-        ([f"{V}=void", f"{V}=all"], f"{V} is twice"),
-        ([f"{V}=0", "NVIDIA_DRIVER_CAPABILITIES=all"] * 2, f"{V} is twice"),
-        (
-            [f"{V}=0", *["NVIDIA_DRIVER_CAPABILITIES=all"] * 2],
-            "NVIDIA_DRIVER_CAPABILITIES is twice",
-        ),
-        ([f"{V}=0", *["NVIDIA_GDS=enabled"] * 2], "NVIDIA_GDS is twice"),
-        ([f"{V}=0", *["NVIDIA_IMEX_CHANNELS=1"] * 2], "NVIDIA_IMEX_CHANNELS is twice"),
-        ([f"{V}=0", *["NVIDIA_MIG_CONFIG_DEVICES=all"] * 2], "NVIDIA_MIG_CONFIG_DEVICES is twice"),
-        (["CUDA_VERSION=9.0", "CUDA_VERSION="], "CUDA_VERSION is twice"),
+        # An image's ENV, and what dockerd adds for `--gpus device=1`; the last counts.
+        ([f"{V}=all", f"{V}=1"], ("1",)),
+        ([f"{V}=1", f"{V}=all"], ("all",)),
+        ([f"{V}=0", f"{V}=0"], ("0",)),
+        ([f"{V}=all", f"{V}=void"], ()),
+        ([f"{V}=all", f"{V}="], ()),
+        ([f"{V}=void", f"{V}=all"], ("all",)),
+        ([f"{V}=rubbish!", f"{V}=0"], ("0",)),
+        ([f"{V}=0", "A=1", f"{V}=1", "A=2", f"{V}=2"], ("2",)),
+        (["CUDA_VERSION=9.0", "CUDA_VERSION="], ()),
+        (["CUDA_VERSION=", "CUDA_VERSION=9.0"], ("all",)),
+        (["CUDA_VERSION=9.0", "NVIDIA_REQUIRE_CUDA=", "NVIDIA_REQUIRE_CUDA=cuda>=9"], ()),
     ],
 )
-def test_a_variable_that_is_there_twice(entries: list[str], words: str) -> None:
-    """Libcs differ in which of the two counts. peer: the last."""
-    assert words in refused(config_of(entries, capabilities=PRIVILEGED))
+def test_devices_that_are_asked_for_twice(entries: list[str], devices: tuple[str, ...]) -> None:
+    assert asked(config_of(entries)).devices == devices
+
+
+def test_each_variable_that_is_there_twice() -> None:
+    """The first of each asks for what the second does not."""
+    first = {
+        "NVIDIA_DRIVER_CAPABILITIES": ("all", "utility"),
+        "NVIDIA_GDS": ("enabled", "disabled"),
+        "NVIDIA_MOFED": ("disabled", "enabled"),
+        "NVIDIA_GDRCOPY": ("rubbish", "enabled"),
+        "NVIDIA_NVSWITCH": ("enabled", ""),
+        "NVIDIA_IMEX_CHANNELS": ("1,2", "3"),
+        "NVIDIA_MIG_CONFIG_DEVICES": ("all", ""),
+        "NVIDIA_MIG_MONITOR_DEVICES": ("", "all"),
+        V: ("0", "1"),
+    }
+    entries = [f"{name}={pair[which]}" for which in (0, 1) for name, pair in first.items()]
+    found = asked(config_of(entries, capabilities=PRIVILEGED))
+    assert (found.devices, found.capabilities) == (("1",), ("utility",))
+    assert found.modes == ("mofed", "gdrcopy")
+    assert found.imex_channels == (3,)
+    assert (found.mig_config, found.mig_monitor) == (False, True)
+    assert found.warnings == ()
 
 
 def test_what_is_no_variable_of_ours() -> None:

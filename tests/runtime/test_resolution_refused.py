@@ -38,11 +38,6 @@ def test_an_unprivileged_container_on_a_host_that_does_not_accept_it(
     assert world.devices(value) is None
 
 
-def test_a_variable_that_is_there_twice(world: World) -> None:
-    world.file(FILE)
-    assert "twice" in world.refusal("NVIDIA_VISIBLE_DEVICES=none", "NVIDIA_VISIBLE_DEVICES=all")
-
-
 def _with_nodes(*minors: int) -> Document:
     nodes = [{"path": f"/dev/nvidia{minor}"} for minor in minors]
     return {

@@ -81,6 +81,30 @@ def test_create_then_start(runtime: Runtime, bundle: Bundle) -> None:
     assert int((bundle.path / "pid").read_text()) > 0
 
 
+def test_what_an_image_asks_for_and_then_its_user(
+    machine_of: Callable[[str], Machine], bundle: Bundle
+) -> None:
+    """The engine's value stands behind the image's own; the process sees one of each, the last."""
+    machine = machine_of("550-8gpu")
+    for name in ("runc", "crun"):
+        runtime = Runtime(name, machine)
+        bundle.asks(
+            "NVIDIA_VISIBLE_DEVICES=all",
+            "NVIDIA_REQUIRE_CUDA=cuda>=99",
+            "NVIDIA_DRIVER_CAPABILITIES=rubbish",
+            "NVIDIA_VISIBLE_DEVICES=3",
+            "NVIDIA_DRIVER_CAPABILITIES=utility",
+            "NVIDIA_REQUIRE_CUDA=cuda>=12",
+            script="env | grep -c ^NVIDIA_[RVD]; echo $NVIDIA_REQUIRE_CUDA; cd /dev; echo nvidia[0-9]*; "
+            "test -e /usr/lib/x86_64-linux-gnu/libcuda.so.1 || echo no libcuda",
+        )
+        ended = runtime.start(bundle)
+        assert (ended.returncode, ended.stdout) == (
+            0,
+            "3\ncuda>=12\nnvidia3\nno libcuda\n",
+        ), ended
+
+
 def test_two_gpus_of_eight(machine_of: Callable[[str], Machine], bundle: Bundle) -> None:
     runtime = Runtime("runc", machine_of("550-8gpu"))
     uuid = runtime.machine.fake.host.gpus[5].uuid.upper().replace("GPU-", "gpu-")  # type: ignore[union-attr]

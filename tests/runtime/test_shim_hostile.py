@@ -98,13 +98,6 @@ def test_an_unprivileged_container_gets_nothing(
     assert bundle.environment()["GPU"] == "0"
 
 
-def test_a_variable_of_the_image_twice(
-    start: Callable[..., Ended], plain: Machine, bundle: Bundle
-) -> None:
-    bundle.asks("NVIDIA_VISIBLE_DEVICES=none", "NVIDIA_VISIBLE_DEVICES=all")
-    assert "twice" in refused(start(), plain)
-
-
 @pytest.mark.parametrize("kind", ["fifo", "link", "directory", "socket", "device", "owner"])
 def test_a_configuration_that_is_no_file_of_roots(
     start: Callable[..., Ended], plain: Machine, bundle: Bundle, kind: str

@@ -18,7 +18,7 @@ from cdi_hook.faults import shown
 from cdi_runtime import document
 from cdi_runtime.request import device_names, driver_capabilities, imex_channels, mount_list
 from cdi_runtime.request.device_names import RequestError
-from cdi_runtime.request.environment import WHERE, Environment, is_privileged, process_of
+from cdi_runtime.request.environment import WHERE, is_privileged, process_of, variables_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ class _Reader:
         process = process_of(config)
         self._config = config
         self._settings = settings
-        self._environment = Environment(process)
+        self._environment = variables_of(process)
         self._privileged = is_privileged(process)
         self._counts = self._privileged or settings.accept_environment_unprivileged
         self._warnings: list[str] = []
@@ -165,8 +165,8 @@ class _Reader:
 
     def _of_environment(self) -> tuple[tuple[str, ...], str]:
         environment = self._environment
-        names = [name for name in self._settings.swarm_resource if environment.has(name)]
-        if not names and environment.has(VISIBLE_DEVICES):
+        names = [name for name in self._settings.swarm_resource if name in environment]
+        if not names and VISIBLE_DEVICES in environment:
             names = [VISIBLE_DEVICES]
         source = ", ".join(names)
         if not names:
@@ -180,9 +180,7 @@ class _Reader:
             return (), source
         if not names:
             return (device_names.ALL,), source
-        words = [
-            word for name in names for word in device_names.words(environment.get(name) or "", name)
-        ]
+        words = [word for name in names for word in device_names.words(environment[name], name)]
         self._check_no_directory(words, source)
         found = self._named(words, source)
         for name in filter(device_names.is_qualified, found):
@@ -195,7 +193,7 @@ class _Reader:
         return device_names.devices(words, source, free)
 
     def _asks(self, name: str) -> bool:
-        text = self._environment.last(name)
+        text = self._environment[name]
         return text.strip(" ,").lower() not in {"", device_names.VOID}
 
     def _is_legacy(self) -> bool:
@@ -260,10 +258,10 @@ class _Reader:
         words, source = self._mounted_channels, f"the mounts in {mount_list.ROOT}/{mount_list.IMEX}"
         if not words:
             source = IMEX_CHANNELS
-            if self._environment.has(source) and not self._counts:
+            if source in self._environment and not self._counts:
                 self._ignored(source)
                 return ()
-            words = device_names.words(self._environment.get(source) or "", source)
+            words = device_names.words(self._environment.get(source, ""), source)
         if words and self._settings.features.get(IGNORE_CHANNELS):
             self._warnings.append(f"{source}: ignored, as config.toml says by {IGNORE_CHANNELS}")
             return ()
@@ -272,7 +270,7 @@ class _Reader:
         return imex_channels.channels(words, source)
 
     def _mig(self, name: str) -> bool:
-        words = device_names.words(self._environment.get(name) or "", name)
+        words = device_names.words(self._environment.get(name, ""), name)
         if not words:
             return False
         if not self._privileged:

@@ -3,9 +3,8 @@
 
 from __future__ import annotations
 
-from cdi_hook.faults import shown
+from cdi_hook import state
 from cdi_runtime import document
-from cdi_runtime.request.device_names import RequestError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -15,42 +14,13 @@ WHERE = "config.json"
 _SYS_ADMIN = "CAP_SYS_ADMIN"
 
 
-class Environment:
-    """The variables; one that a request is read of must be there once.
+def variables_of(process: Document) -> dict[str, str]:
+    """The variables that the process will see.
 
-    Of two entries of one name the process may see the one, and a check have seen the other.
+    Raises:
+        DocumentError: `env` is no list of texts.
     """
-
-    __slots__ = ("_twice", "_values")
-
-    def __init__(self, process: Document) -> None:
-        self._values: dict[str, str] = {}
-        self._twice: set[str] = set()
-        for entry in document.texts_of(process, "env", WHERE):
-            name, equals, value = entry.partition("=")
-            if not equals:
-                continue
-            if name in self._values:
-                self._twice.add(name)
-            self._values[name] = value
-
-    def get(self, name: str) -> str | None:
-        """The value; None where the variable is not set.
-
-        Raises:
-            RequestError: it is set twice.
-        """
-        if name in self._twice:
-            raise RequestError(f"{shown(name)[1:-1]} is twice in the container's environment")
-        return self._values.get(name)
-
-    def last(self, name: str) -> str:
-        """The value that counts nowhere, to be looked at; empty where the variable is not set."""
-        return self._values.get(name, "")
-
-    def has(self, name: str) -> bool:
-        """Whether the variable is set, to whatever."""
-        return name in self._values
+    return state.variables(document.texts_of(process, "env", WHERE))
 
 
 def process_of(config: Document) -> Document:
