@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The peer, ``nvidia-ctk`` of the NVIDIA Container Toolkit, where it is on PATH.
+"""The peer, ``nvidia-ctk`` of the NVIDIA Container Toolkit: on PATH, or built where Go is there.
 
 It reads ``/proc`` and ``/sys`` of its own ``/``, so it looks at a fake host from a chroot.
 """
@@ -15,6 +15,8 @@ from typing import Any
 from tests.bench.contest import ENVIRONMENT, Step
 from tests.bench.race import measured
 from tests.fakehost.hosts import FakeHost
+from tests.lab import nvidia_toolkit
+from tests.lab.cache import LabUnavailableError
 
 HOOK_PATH = "/usr/bin/nvidia-cdi-hook"
 """Where the peer's hook is in a lab, and so in the specs that are used there."""
@@ -22,12 +24,22 @@ HOOK_PATH = "/usr/bin/nvidia-cdi-hook"
 
 def program() -> str | None:
     """The path of ``nvidia-ctk``."""
-    return shutil.which("nvidia-ctk")
+    return _program("nvidia-ctk")
 
 
 def hook_program() -> str | None:
     """The path of ``nvidia-cdi-hook``, which the peer's specs name."""
-    return shutil.which("nvidia-cdi-hook")
+    return _program("nvidia-cdi-hook")
+
+
+def _program(name: str) -> str | None:
+    found = shutil.which(name)
+    if found:
+        return found
+    try:
+        return str(nvidia_toolkit.program(name))
+    except LabUnavailableError:
+        return None
 
 
 def version() -> str | None:
@@ -48,10 +60,10 @@ def generate(path: str, host: FakeHost, *options: str) -> Step:
     }
 
 
-def spec(path: str, host: FakeHost) -> dict[str, Any]:
+def spec(path: str, host: FakeHost, *options: str) -> dict[str, Any]:
     """The spec that it writes for a fake host, naming its hook at ``HOOK_PATH``."""
     with tempfile.NamedTemporaryFile() as out, tempfile.TemporaryFile() as said:
-        step = generate(path, host, f"--nvidia-cdi-hook-path={HOOK_PATH}")
+        step = generate(path, host, f"--nvidia-cdi-hook-path={HOOK_PATH}", *options)
         measured({**step, "stdout": out.name}, said.fileno())
         found: dict[str, Any] = json.loads(out.read())
         return found

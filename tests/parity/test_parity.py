@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Every difference from what nvidia-ctk writes for the same host is in the reviewed table.
 
-The reference specs were written by nvidia-ctk 1.20 on hosts laid out like the fake ones.
+``nvidia_ctk/`` holds what nvidia-ctk wrote on the fake hosts, so that every clone can compare. Where
+Go builds the program, it writes them again and they have to be the same.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -21,23 +21,24 @@ from cdi_gen.generate import generate, transports
 from cdi_gen.generate.options import Options
 from cdi_gen.inventory import HookProgram, Inventory
 from cdi_gen.paths import HostPath
+from tests.bench import peer
 from tests.fakehost.hosts import FakeHost
+from tests.lab import go, nvidia_toolkit
+from tests.lab.cache import LabUnavailableError
 from tests.parity import table
 from tests.parity.comparison import Difference, differences
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-REFERENCE = Path(
-    os.environ.get("CDI_GEN_REFERENCE", REPOSITORY.parent / "shared/reference/nvidia-ctk-specs")
-)
+REFERENCE = Path(__file__).with_name("nvidia_ctk")
 DOCUMENT = REPOSITORY / "docs/differences-from-nvidia-ctk.md"
 HOOK = HookProgram(path=HostPath("/usr/libexec/cdi-gen/cdi-gen-hook"))
 
 
 class Case(NamedTuple):
-    """A reference spec, and how to make ours of the same host."""
+    """A fake host, and what each of the two programs is asked for."""
 
-    file: str
     host: str
+    theirs: tuple[str, ...] = ()
     options: Options = Options()
     hook: HookProgram | None = HOOK
     mode: str | None = None
@@ -45,17 +46,19 @@ class Case(NamedTuple):
 
 
 CASES = {
-    "1gpu": Case("550.163.01-1gpu.json", "550-1gpu"),
-    "8gpu": Case("550.163.01.json", "550-8gpu"),
-    "debian": Case("550.163.01-debian.json", "550-debian"),
-    "hgx": Case("550.163.01-hgx.json", "550-hgx"),
-    "mig": Case("550.163.01-mig.json", "550-mig56"),
-    "nohooks": Case("550.163.01-nohooks.json", "550-8gpu", hook=None),
+    "1gpu": Case("550-1gpu"),
+    "8gpu": Case("550-8gpu"),
+    "debian": Case("550-debian"),
+    "hgx": Case("550-hgx"),
+    "mig": Case("550-mig56"),
+    "nohooks": Case("550-8gpu", ("--disable-hook=all",), hook=None),
     "uuid-only": Case(
-        "550.163.01-uuid-only.json", "550-8gpu", Options(names=("uuid",), all_device=False)
+        "550-8gpu",
+        ("--device-name-strategy=uuid", "--no-all-device"),
+        Options(names=("uuid",), all_device=False),
     ),
-    "imex": Case("550.163.01-hgx-imex.json", "550-hgx", mode="imex"),
-    "nvswitch": Case("550.163.01-hgx-nvswitch.json", "550-hgx", mode="nvswitch"),
+    "imex": Case("550-hgx", ("--mode=imex",), mode="imex"),
+    "nvswitch": Case("550-hgx", ("--mode=nvswitch",), mode="nvswitch"),
 }
 
 
@@ -74,16 +77,49 @@ def compared(
             found = transports.spec(case.mode, inventory)
             assert found
             ours = found
-        return differences(reference(case.file), to_document(ours), host(case.host).resolve)
+        return differences(reference(name), to_document(ours), host(case.host).resolve)
 
     return compare
 
 
-def reference(file: str) -> dict[str, Any]:
-    path = REFERENCE / file
-    if not path.exists():
-        pytest.skip(f"no reference specs in {REFERENCE} (CDI_GEN_REFERENCE names another place)")
-    return json.loads(path.read_text(encoding="utf-8"))  # type: ignore[no-any-return]
+def reference(name: str) -> dict[str, Any]:
+    spec: dict[str, Any] = json.loads((REFERENCE / f"{name}.json").read_text(encoding="utf-8"))
+    return spec
+
+
+@pytest.fixture(scope="session")
+def nvidia_ctk() -> Path:
+    """Give the peer's program."""
+    try:
+        return nvidia_toolkit.program("nvidia-ctk")
+    except LabUnavailableError as error:
+        pytest.skip(str(error))
+
+
+@pytest.mark.host
+@pytest.mark.parametrize("name", CASES)
+def test_nvidia_ctk_writes_the_reference(
+    nvidia_ctk: Path, host: Callable[[str], FakeHost], name: str, pytestconfig: pytest.Config
+) -> None:
+    """The newest nvidia-ctk, on the same fake host."""
+    case = CASES[name]
+    spec = peer.spec(str(nvidia_ctk), host(case.host), *case.theirs)
+    if pytestconfig.getoption("--update-golden"):
+        text = json.dumps(spec, indent=1) + "\n"
+        (REFERENCE / f"{name}.json").write_text(text, encoding="utf-8")
+    assert spec == reference(name)
+
+
+@pytest.mark.nightly
+def test_there_is_no_newer_nvidia_ctk() -> None:
+    listed = go.versions(nvidia_toolkit.MODULE)
+    released = [each for each in listed if "-" not in each]
+    assert released[-1] == nvidia_toolkit.VERSION
+
+
+def test_the_document_names_the_version_compared_with() -> None:
+    version = nvidia_toolkit.VERSION.removeprefix("v")
+    assert f"Compared with version {version}" in DOCUMENT.read_text(encoding="utf-8")
 
 
 @pytest.mark.host
@@ -115,10 +151,7 @@ def test_everything_in_the_table_still_occurs(
 
 
 def test_every_reference_spec_is_compared() -> None:
-    if not REFERENCE.is_dir():
-        pytest.skip(f"no reference specs in {REFERENCE}")
-    files = {path.name for path in REFERENCE.glob("*.json")}
-    assert files == {case.file for case in CASES.values()}
+    assert {path.stem for path in REFERENCE.glob("*.json")} == set(CASES)
 
 
 def test_the_document_has_the_table(pytestconfig: pytest.Config) -> None:
@@ -133,7 +166,7 @@ def test_the_document_has_the_table(pytestconfig: pytest.Config) -> None:
 
 def test_a_new_difference_would_be_seen() -> None:
     """The comparison passes over nothing: each single change of a spec is a difference."""
-    spec = reference("550.163.01-1gpu.json")
+    spec = reference("1gpu")
     assert not differences(spec, spec, str)
     for path in _leaves(spec):
         changed = json.loads(json.dumps(spec))
