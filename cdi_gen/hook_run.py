@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import sys
 from collections.abc import Sequence
 
 from cdi_gen.cdi.model import Hook
@@ -17,6 +18,17 @@ from cdi_gen.generate.hooks import ENVIRONMENT, STAGE
 from cdi_gen.hook_install import launcher
 from cdi_gen.host import hook_program
 from cdi_gen.host.roots import Root
+
+
+_AS_INSTALLED = """\
+import sys
+_, launcher, place, *words = sys.argv
+sys.argv = [launcher, *words]
+with open(launcher, "rb") as file:
+    text = file.read()
+exec(compile(text, launcher, "exec"), {"__name__": "__main__", "__file__": place})
+"""
+"""Runs a launcher as if it lay at another place: launchers look for their modules beside them."""
 
 
 def program() -> str:
@@ -57,7 +69,7 @@ def run(hook: Hook, rootfs: str, *, rehearse: bool) -> int:
         "root": root,
     }
     path = program() if rehearse and not os.path.exists(hook.path) else hook.path
-    words = [path, *(["--dry-run"] if rehearse else []), *hook.args[1:]]
+    words = [*_start(path), *(["--dry-run"] if rehearse else []), *hook.args[1:]]
     environment = dict(entry.partition("=")[::2] for entry in hook.env)
     try:
         ended = subprocess.run(
@@ -68,3 +80,16 @@ def run(hook: Hook, rootfs: str, *, rehearse: bool) -> int:
             f"{path}: {error.strerror}", hint="install it with: sudo cdi-gen hook install"
         ) from error
     return ended.returncode
+
+
+def _start(path: str) -> tuple[str, ...]:
+    """How a hook's program is started.
+
+    A wheel has the launcher inside the package ``cdi_hook``, where it does not find its modules;
+    and there the interpreter that runs cdi-gen is the one that is known to be there.
+    """
+    directory, name = os.path.split(path)
+    if path != launcher() or os.path.basename(directory) != "cdi_hook":
+        return (path,)
+    place = os.path.join(os.path.dirname(directory), name)
+    return sys.executable, "-IS", "-c", _AS_INSTALLED, path, place

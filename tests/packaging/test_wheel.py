@@ -15,6 +15,7 @@ import pytest
 
 import cdi_gen as package
 from cdi_gen.hook_install import PROGRAMS
+from cdi_gen.host import hook_program
 from tests.cli.program import CHECKOUT, GOLDEN, ONE_GPU
 
 CONSUMER = """
@@ -108,6 +109,23 @@ def test_it_installs_its_hook(installed, tmp_path):
     hook = tmp_path / "usr/local/libexec/cdi-gen/cdi-gen-hook"
     said = subprocess.run([hook, "--version"], capture_output=True, text=True, check=True)
     assert said.stdout == f"cdi-gen-hook {package.__version__}\n"
+
+
+def test_it_runs_its_hook_by_hand_before_anything_is_installed(installed, tmp_path):
+    """The launcher lies inside the package there, and its modules beside that."""
+    if any(os.path.exists(f"{place}/cdi-gen-hook") for place in hook_program.DIRECTORIES):
+        pytest.skip("this machine has the hook installed, and that one is run")
+    (tmp_path / "root/etc").mkdir(parents=True)
+    words = ("hook", "run", str(tmp_path / "root"))
+    step = ("--", "create-symlinks", "--link", "../b::/etc/a")
+    found = _python(installed, "-m", "cdi_gen", *words, "--dry-run", *step)
+    assert (found.returncode, found.stderr) == (0, "")
+    assert "/etc/a" in found.stdout
+    assert not (tmp_path / "root/etc/a").is_symlink()
+    found = _python(installed, "-m", "cdi_gen", *words, *step)
+    assert (found.returncode, found.stderr) == (0, "")
+    assert os.readlink(tmp_path / "root/etc/a") == "../b"
+    assert not list(tmp_path.rglob("__pycache__"))
 
 
 def test_the_script_and_the_metadata(installed):
