@@ -19,7 +19,6 @@ from cdi_gen.hook_install import launcher
 from cdi_gen.host import hook_program
 from cdi_gen.host.roots import Root
 
-
 _AS_INSTALLED = """\
 import sys
 _, launcher, place, *words = sys.argv

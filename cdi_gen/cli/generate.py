@@ -3,16 +3,17 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import click
 
 from cdi_gen.cdi.model import Spec
 from cdi_gen.cdi.wire import dump
-from cdi_gen.cli import talk
+from cdi_gen.cli import named_file, talk
 from cdi_gen.cli.output import print_data
 from cdi_gen.cli.where import DIRECTORY, INVENTORY, PROGRAM, TEXT, inventory_from, looking
-from cdi_gen.errors import CdiGenError, ExitCode, UsageError
+from cdi_gen.errors import ExitCode, UsageError
 from cdi_gen.generate import DEFAULTS, generate, generate_capabilities
 from cdi_gen.generate.options import ALL, CHECK_REQUIREMENTS, HOOKS, NONE, STRATEGIES, Options
 from cdi_gen.inventory import Inventory
@@ -332,13 +333,10 @@ def _difference(path: str | None, text: str) -> str:
 
     old = ""
     if path:
-        try:
-            with open(path, encoding="utf-8", errors="replace") as file:
-                old = file.read()
-        except FileNotFoundError:
-            pass
-        except OSError as error:
-            raise CdiGenError(f"{path}: {error.strerror}") from error
+        from cdi_gen.cdi.wire import MAX_SIZE  # noqa: PLC0415
+
+        if os.path.exists(path):
+            old = named_file.read(path, MAX_SIZE)[0].decode("utf-8", "replace")
     name = path or "standard output"
     lines = difflib.unified_diff(
         old.splitlines(keepends=True), text.splitlines(keepends=True), name, f"{name} (new)"

@@ -12,7 +12,7 @@ import click
 
 from cdi_gen.cdi.inject import inject
 from cdi_gen.cdi.names import BadNameError, parse
-from cdi_gen.cli import talk
+from cdi_gen.cli import named_file, talk
 from cdi_gen.cli.installed import all_installed
 from cdi_gen.cli.output import print_data
 from cdi_gen.cli.where import SPEC_DIRECTORIES, TEXT
@@ -20,8 +20,6 @@ from cdi_gen.errors import CdiGenError, UsageError
 
 MAX_BYTES = 16 << 20
 """Of a configuration; an engine's has some 50 kB."""
-
-_STDIN = "standard input"
 
 
 @click.command("inject")
@@ -59,6 +57,8 @@ def command(
     for name in names:
         _check(name)
     path = os.path.join(config, "config.json") if os.path.isdir(config) else config
+    if in_place and os.path.exists(path) and not os.path.isfile(path):
+        raise UsageError(f"--in-place: {path} is no regular file, so nothing can be written to it")
     document, mode = _read(path)
     specs = all_installed(names, spec_directories)
     edited = inject(document, names, *([spec] for spec, _ in specs))
@@ -80,14 +80,8 @@ def _check(name: str) -> None:
 
 def _read(path: str) -> tuple[dict[str, Any], int]:
     """The document, and the permissions with which it is to be written: it may hold secrets."""
-    what = _STDIN if path == "-" else path
-    try:
-        with open(0 if path == "-" else path, "rb", closefd=path != "-") as file:
-            found = os.fstat(file.fileno())
-            text = file.read(MAX_BYTES + 1)
-    except OSError as error:
-        hint = "make one with: runc spec" if isinstance(error, FileNotFoundError) else None
-        raise CdiGenError(f"cannot read {what}: {error.strerror}", hint=hint) from error
+    what = named_file.title(path)
+    text, found = named_file.read(path, MAX_BYTES, hint="make one with: runc spec")
     if len(text) > MAX_BYTES:
         raise CdiGenError(f"{what}: more than {MAX_BYTES >> 20} MiB is no configuration")
     try:

@@ -58,9 +58,9 @@ def _say(level: str, message: str, hint: str | None = None) -> None:
         text = json.dumps(entry) + "\n"
     else:
         mark = f"{_coloured(level, level)}: " if level in _COLOURS else ""
-        text = f"cdi-gen: {mark}{_one_line(message)}\n"
+        text = f"cdi-gen: {mark}{printable(message)}\n"
         if hint:
-            text += f"  {_coloured('hint', 'hint')}: {_one_line(hint)}\n"
+            text += f"  {_coloured('hint', 'hint')}: {printable(hint)}\n"
     try:
         sys.stderr.write(text)
         sys.stderr.flush()
@@ -68,7 +68,7 @@ def _say(level: str, message: str, hint: str | None = None) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # nobody listens
 
 
-def _one_line(text: str) -> str:
+def printable(text: str) -> str:
     """Names from the host are data: a newline or an escape sequence in one stays visible."""
     if text.isprintable():
         return text

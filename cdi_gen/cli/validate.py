@@ -8,8 +8,9 @@ import json
 import click
 
 from cdi_gen.cdi.problem import Problem
+from cdi_gen.cli import named_file
 from cdi_gen.cli.output import print_data
-from cdi_gen.errors import CdiGenError, ExitCode
+from cdi_gen.errors import ExitCode
 
 MAX_BYTES = 64 << 20
 
@@ -33,18 +34,10 @@ def command(*, files: tuple[str, ...], form: str) -> int:
     """
     from cdi_gen.cdi.validation import check_text  # noqa: PLC0415
 
-    found = {path: check_text(_read(path)) for path in files}
+    found = {path: check_text(named_file.read(path, MAX_BYTES)[0]) for path in files}
     print_data(_json(found) if form == "json" else _text(found))
     bad = any(each.severity != "warning" for problems in found.values() for each in problems)
     return ExitCode.INVALID_SPEC if bad else ExitCode.OK
-
-
-def _read(path: str) -> bytes:
-    try:
-        with open(0 if path == "-" else path, "rb", closefd=path != "-") as file:
-            return file.read(MAX_BYTES)
-    except OSError as error:
-        raise CdiGenError(f"cannot read {path}: {error.strerror}") from error
 
 
 def _text(found: dict[str, tuple[Problem, ...]]) -> str:

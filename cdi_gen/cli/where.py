@@ -4,12 +4,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import click
 
-from cdi_gen.errors import CdiGenError
-from cdi_gen.inventory import Inventory
+from cdi_gen.cli import named_file
+from cdi_gen.errors import CdiGenError, UsageError
+from cdi_gen.inventory import HookProgram, Inventory
+from cdi_gen.paths import HostPath
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -100,6 +103,11 @@ OPTIONS = (
     ),
 )
 
+_PLACES = frozenset(
+    {"driver_root", "dev_root", "library_search_path", "config_search_path", "host_root"}
+)
+"""What an inventory already is the answer to."""
+
 INVENTORY = click.option(
     "--inventory",
     "inventory_path",
@@ -131,21 +139,49 @@ def look(**options: Any) -> Inventory:
     return gather(Where(**options))
 
 
-def inventory_from(path: str | None, **options: Any) -> Inventory:
-    """The inventory in a file (``-``: standard input), or that of the host."""
+def inventory_from(path: str | None, *, hook_path: str | None = None, **options: Any) -> Inventory:
+    """The inventory in a file (``-``: standard input), or that of the host.
+
+    Raises:
+        UsageError: there is a file, and an option says where to look on this host.
+    """
     if path is None:
-        return look(**options)
+        return look(hook_path=hook_path, **options)
+    _require_nothing_to_look_for()
+    inventory = _inventory_in(path)
+    if hook_path is None:
+        return inventory
+    # A path of the host that the inventory is of: it cannot be judged here.
+    return replace(inventory, hook=HookProgram(path=HostPath(hook_path), unsafe=None))
+
+
+def _require_nothing_to_look_for() -> None:
+    """Refuse what was typed to no effect; the environment may be set for other calls too."""
+    context = click.get_current_context()
+    for parameter in context.command.params:
+        name = parameter.name or ""
+        if (
+            name in _PLACES
+            and context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
+        ):
+            raise UsageError(
+                f"{parameter.opts[0]} says where to look, and with --inventory nothing is looked "
+                "at",
+                hint=f"give it where the inventory is made: cdi-gen inventory {parameter.opts[0]} "
+                "…",
+            )
+
+
+def _inventory_in(path: str) -> Inventory:
     from cdi_gen.inventory_json import MAX_BYTES, InventoryError, load  # noqa: PLC0415
 
-    name = "standard input" if path == "-" else path
-    failed = f"cannot read the inventory {name}"
+    name = named_file.title(path)
     hint = "make one with: cdi-gen inventory -o FILE"
     try:
-        with open(0 if path == "-" else path, "rb", closefd=path != "-") as file:
-            return load(file.read(MAX_BYTES + 1).decode("utf-8"))
-    except OSError as error:
-        raise CdiGenError(f"{failed}: {error.strerror}", hint=hint) from error
+        content, _ = named_file.read(path, MAX_BYTES, what=f"the inventory {name}", hint=hint)
+        return load(content.decode("utf-8"))
     except UnicodeDecodeError as error:
-        raise CdiGenError(f"{failed}: not UTF-8 text", hint=hint) from error
+        message = f"cannot read the inventory {name}: not UTF-8 text"
+        raise CdiGenError(message, hint=hint) from error
     except InventoryError as error:
         raise InventoryError(f"{name}: {error.message}", hint=error.hint or hint) from error

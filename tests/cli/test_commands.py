@@ -4,6 +4,10 @@
 from __future__ import annotations
 
 import json
+import os
+import stat
+import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -16,6 +20,7 @@ from tests.cli.program import (
     INVENTORY,
     MIG,
     ONE_GPU,
+    PROGRAM,
     SPEC,
     cdi_gen,
     failure,
@@ -289,3 +294,136 @@ def test_the_output_of_an_inventory_is_safe_too(tmp_path):
     path.write_text("old")
     failure(cdi_gen("inventory", "--host-root", str(CHECKOUT / "docs"), "-o", str(path)), 3)
     assert path.read_text() == "old"
+
+
+NODE = {"path": "/dev/x"}
+
+
+@pytest.mark.parametrize(
+    ("edits", "line"),
+    [
+        # As amd-ctk writes /dev/kfd, and vfio plugins their groups: numbers are the host's.
+        ({"deviceNodes": [{"path": "/dev/kfd"}]}, "device  /dev/kfd  as on the host  rwm"),
+        (
+            {"deviceNodes": [{"path": "/dev/vfio/vfio", "permissions": "mrw", "gid": 44}]},
+            "device  /dev/vfio/vfio  as on the host  mrw  gid 44",
+        ),
+        (
+            {"deviceNodes": [NODE | {"type": "c", "hostPath": "/dev/accel/accel0"}]},
+            "device  /dev/x  c as on the host  rwm  from /dev/accel/accel0",
+        ),
+        (
+            {"deviceNodes": [NODE | {"type": "b", "major": 8, "fileMode": 0o640, "uid": 0}]},
+            "device  /dev/x  b 8:0  rwm  mode 0640  uid 0",
+        ),
+        ({"deviceNodes": [NODE | {"type": "p"}]}, "device  /dev/x  p  rwm"),
+        (
+            {"netDevices": [{"hostInterfaceName": "ens1f0v3", "name": "rdma0"}]},
+            "net     rdma0  from ens1f0v3",
+        ),
+        (
+            {"intelRdt": {"closID": "gold", "schemata": ["L3:0=ff", "MB:0=50"]}},
+            "rdt     closID gold  schemata L3:0=ff, MB:0=50",
+        ),
+        ({"intelRdt": {}}, "rdt     a group of its own"),
+        (
+            {"mounts": [{"hostPath": "tmpfs", "containerPath": "/scratch", "type": "tmpfs",
+                         "options": ["nosuid", "size=64m"]}]},
+            "mount   /scratch  a new tmpfs  (writable, size=64m)",
+        ),
+        (
+            {"mounts": [{"hostPath": "/opt/habana", "containerPath": "/opt/habana", "type": "none",
+                         "options": ["rbind", "ro", "exec"]}]},
+            "mount   /opt/habana  (exec)",
+        ),
+        (
+            {"hooks": [{"hookName": "createRuntime", "path": "/usr/bin/tool", "timeout": 5}]},
+            "hook    createRuntime: /usr/bin/tool (at most 5 s)",
+        ),
+        (
+            {"hooks": [{"hookName": "prestart", "path": "/opt/h", "args": ["other", "-x"]}]},
+            "hook    prestart: /opt/h -x (as other)",
+        ),
+        ({"env": ["A=\u001b[31m\nmount   /etc"]}, "env     A=\\x1b[31m\\nmount   /etc"),
+    ],
+)  # fmt: skip
+def test_show_tells_all_that_any_vendors_spec_gives(tmp_path, edits, line):
+    document = {
+        "cdiVersion": "1.1.0",
+        "kind": "vendor.example/thing",
+        "devices": [{"name": "a", "containerEdits": edits}],
+    }
+    (tmp_path / "a.json").write_text(json.dumps(document))
+    found = cdi_gen("show", "vendor.example/thing=a", "--spec-dir", str(tmp_path))
+    assert found.code == 0
+    assert found.out.splitlines()[1:] == [line]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["validate", "FIFO"],
+        ["show", "0", "--inventory", "FIFO"],
+        ["generate", "--inventory", "FIFO"],
+        ["generate", "--inventory", INVENTORY, "--dry-run", "-o", "FIFO"],
+        ["inject", "FIFO", "--device", "a.b/c=d"],
+    ],
+    ids=" ".join,
+)
+def test_no_command_waits_for_ever_for_a_pipe_that_it_is_given(tmp_path, words):
+    fifo = str(tmp_path / "pipe")
+    os.mkfifo(fifo)
+    found = cdi_gen(*(fifo if word == "FIFO" else word for word in words), timeout=20)
+    assert f"{fifo}: it is a named pipe, and nobody wrote to it for 3 sec" in failure(found, 1)
+    assert stat.S_ISFIFO(os.stat(fifo).st_mode)
+
+
+def test_nothing_is_written_in_the_place_of_a_pipe(tmp_path):
+    fifo = tmp_path / "config.json"
+    os.mkfifo(fifo)
+    for words in ([str(fifo)], [str(tmp_path)], ["/dev/null"]):
+        said = failure(cdi_gen("inject", "-i", *words, "--device", "a.b/c=d"), 2)
+        assert "is no regular file, so nothing can be written to it" in said
+    assert stat.S_ISFIFO(os.stat(fifo).st_mode)
+
+
+@pytest.mark.parametrize("words", [["validate"], ["list", "--inventory"]])
+def test_what_has_no_end_is_not_read(words):
+    assert "/dev/zero: it is neither a file nor a pipe" in failure(cdi_gen(*words, "/dev/zero"), 1)
+
+
+def test_a_pipe_that_the_shell_opened_is_read(tmp_path):
+    """As `cdi-gen validate <(make-spec)`; its content may come late."""
+    reading, writing = os.pipe()
+    with open(reading, "rb"), open(writing, "wb") as pipe:
+        words = [*PROGRAM, "validate", f"/dev/fd/{reading}", "/dev/stdin"]
+        with subprocess.Popen(
+            words, cwd=CHECKOUT, pass_fds=(reading,), stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        ) as process:  # fmt: skip
+            time.sleep(0.5)
+            pipe.write(SPEC.encode())
+            pipe.close()
+            out, err = process.communicate(SPEC.encode(), timeout=30)
+    assert (process.returncode, err) == (0, b"")
+    assert out.decode() == f"/dev/fd/{reading}: ok\n/dev/stdin: ok\n"
+
+
+def test_an_inventory_of_another_host_takes_the_hook_that_it_is_told_of():
+    found = cdi_gen("generate", "--inventory", INVENTORY, "--nvidia-cdi-hook-path", "/opt/hook")
+    assert found.code == 0
+    assert [hook.path for hook in load(found.out).container_edits.hooks] == ["/opt/hook"]
+    shown = cdi_gen("show", "0", "--inventory", INVENTORY, "--nvidia-cdi-hook-path", "/opt/hook")
+    assert "hook    createContainer: /opt/hook " in shown.out
+
+
+@pytest.mark.parametrize("command", [["generate"], ["list"], ["show", "0"]])
+@pytest.mark.parametrize(
+    "option", ["--driver-root", "--dev-root", "--library-search-path", "--config-search-path",
+               "--host-root"],
+)  # fmt: skip
+def test_where_to_look_makes_no_sense_beside_an_inventory(command, option):
+    said = failure(cdi_gen(*command, "--inventory", INVENTORY, option, "/opt"), 2)
+    assert f"{option} says where to look, and with --inventory nothing is looked at" in said
+    environment = {"NVIDIA_CTK_DRIVER_ROOT": "/opt"}
+    assert cdi_gen(*command, "--inventory", INVENTORY, env=environment).code == 0
