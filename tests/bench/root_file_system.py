@@ -3,20 +3,15 @@
 
 from __future__ import annotations
 
-import tarfile
 from pathlib import Path
 
 from tests.bench.contest import ENVIRONMENT, Step
-from tests.lab import images
+from tests.lab import archives, images
 
 
 def layer(to: Path) -> None:
     """Write the one layer of the lab's Debian image as a tar file."""
-    with tarfile.open(images.images()["debian"]) as archive:
-        (name,) = (each for each in archive.getnames() if each.endswith(".tar"))
-        found = archive.extractfile(name)
-        assert found is not None
-        to.write_bytes(found.read())
+    to.write_bytes(archives.layer_of(images.images()["debian"]))
 
 
 def untimed(script: str) -> Step:

@@ -16,6 +16,7 @@ import pytest
 from tests.hook.conftest import Container, Library, fingerprint
 from tests.hook.runtimes import Runtime, hook_of, start
 from tests.hook.test_loading import loads
+from tests.lab.cuda import NOTE_SECTION
 
 COMPAT = "/usr/local/cuda/compat"
 DROP_IN = "etc/ld.so.conf.d/00-cdi-gen-compat.conf"
@@ -28,11 +29,6 @@ NOTE: dict[str, object] = {
 """As the libraries of cuda-compat-12-9 have it."""
 
 Compat = Callable[..., None]
-
-SECTION = """\
-__asm__(".section .note.cuda.fwd_compatibility,\\"\\",%note\\n.balign 4\\n.long 19, 2f-1f, 1\\n"
-        ".asciz \\"NVIDIA Corporation\\"\\n.balign 4\\n1: .ascii {text}\\n2: .balign 4\\n.previous");
-"""
 
 
 @pytest.fixture
@@ -50,7 +46,7 @@ def compat(container: Container, compiled: Callable[..., Path]) -> Compat:
         source = f"int answer(void) {{ return {answer}; }}\n"
         if note is not None:
             # Once for the assembler, once for C.
-            source += SECTION.format(text=json.dumps(json.dumps(text))[1:-1])
+            source += NOTE_SECTION.format(text=json.dumps(json.dumps(text))[1:-1])
         known = hashlib.sha256(source.encode()).hexdigest()[:16]
         options = ("-shared", "-fPIC", "-nostdlib", "-Wl,-soname,libcuda.so.1")
         place = container.root / folder.lstrip("/") / name

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,6 +18,7 @@ from cdi_hook.requirement import (
     parse,
     version,
 )
+from tests.lab.cuda import REQUIREMENTS, expression_of
 
 H100 = GpuFacts("9.0", "nvidia", "GPU 0", index=0, minor=0)
 T4 = GpuFacts("7.5", "tesla", "GPU 1", index=1, minor=1)
@@ -93,16 +93,7 @@ def test_an_expression(expression: str, expected: bool) -> None:
     assert holds(expression) is expected
 
 
-IMAGES = json.loads(Path(__file__).with_name("requirements_of_images.json").read_text())
-
-
-def expression_of(image: dict[str, Any]) -> str:
-    if image["text"] != "rebuilt":
-        return str(image["value"])
-    pairs = [(brand, branch) for branch in image["branches"] for brand in image["brands"]]
-    return " ".join(
-        [f"cuda>={image['cuda']}", *(f"brand={b},driver>={n},driver<{n + 1}" for b, n in pairs)]
-    )
+IMAGES = json.loads(REQUIREMENTS.read_text())
 
 
 @pytest.mark.parametrize("image", IMAGES["images"], ids=lambda image: image["image"][:40])

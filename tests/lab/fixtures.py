@@ -36,3 +36,12 @@ def image_archives() -> dict[str, Path]:
         return images.images()
     except LabUnavailableError as error:
         pytest.skip(f"no images: {error}")
+
+
+@pytest.fixture(scope="session")
+def zoo_archives() -> dict[str, Path]:
+    """The archives of ``images.animals``."""
+    try:
+        return images.animals()
+    except LabUnavailableError as error:
+        pytest.skip(f"no zoo: {error}")

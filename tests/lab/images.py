@@ -1,40 +1,33 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Small container images that differ in what matters to a GPU container: the C library, where
-its loader looks, whether there is an ldconfig, and whether there is a shell.
-
-They are made of single Debian packages, and each has the program ``/probe`` (see probe.c).
+"""Small container images, archives to load with ``podman load -i``: bare distributions, and a zoo
+of images as people have them (see zoo.py). Each has the program ``/probe`` (see probe.c).
 """
 
 from __future__ import annotations
 
-import hashlib
-import io
-import json
+import os
 import shutil
-import subprocess
-import tarfile
-from collections.abc import Callable, Mapping, Sequence
+import tempfile
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from tests.lab import debian
-from tests.lab.cache import LabUnavailableError, cached, require_root
+from tests.lab import archives, cuda, debian, distributions, zoo
+from tests.lab.archives import USUAL, Configuration
+from tests.lab.cache import cached, require_root
+from tests.lab.distributions import DISTRIBUTIONS, PROBE, Packages
 
-_PROBE = Path(__file__).with_name("probe.c")
-_PACKAGES = (
-    "busybox-static",
-    "libc-bin",
-    "libc6",
-    # The 64-bit C library of 32-bit systems: not built for multiarch, its loader looks in
-    # /lib64 and /usr/lib64 first, as on Red Hat's systems.
-    "libc6-amd64:i386",
-    "musl",
-    "musl-dev",
+BARE = ("debian", "rhel", "alpine", "distroless")
+
+_HERE = Path(__file__).parent
+_RECIPE = tuple(
+    _HERE / name for name in ("images.py", "archives.py", "distributions.py", PROBE.name)
 )
-_ENVIRONMENT = ("PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",)
+_RECIPE_OF_ZOO = (*_RECIPE, _HERE / "zoo.py", _HERE / "cuda.py", cuda.REQUIREMENTS)
 
 
 def images() -> dict[str, Path]:
-    """An archive of each image, by its short name, to load with ``podman load -i``.
+    """An archive of each bare distribution, by its short name.
 
     The image in the archive is called ``localhost/NAME:latest``. The name ``all`` is of one
     archive with every image in it; ``pause`` is one whose container waits, for CRI's pods.
@@ -42,217 +35,79 @@ def images() -> dict[str, Path]:
     Raises:
         LabUnavailableError: they are not in the cache and cannot be built here.
     """
-    recipe = Path(__file__).read_text("utf-8") + _PROBE.read_text("utf-8")
-    folder = cached("images", recipe, _build)
-    return {name: folder / f"{name}.tar" for name in (*_TREES, "all", "pause")}
+    folder = cached("images", _text(_RECIPE), _build_bare)
+    return {name: folder / f"{name}.tar" for name in (*BARE, "all", "pause")}
 
 
-def archive(trees: Mapping[str, Path], to: Path, *, command: Sequence[str] = ("/probe",)) -> None:
-    """Write folders as images ``localhost/NAME:latest`` into one docker-archive."""
-    manifest = []
-    with tarfile.open(to, "w") as out:
-        for name, tree in trees.items():
-            layer = _layer(tree)
-            digest = hashlib.sha256(layer).hexdigest()
-            config = json.dumps(
-                {
-                    "architecture": "amd64",
-                    "os": "linux",
-                    "config": {"Env": list(_ENVIRONMENT), "Cmd": list(command)},
-                    "rootfs": {"type": "layers", "diff_ids": [f"sha256:{digest}"]},
-                    "history": [{"created_by": f"tests/lab/images.py {name}"}],
-                }
-            ).encode()
-            config_name = f"{hashlib.sha256(config).hexdigest()}.json"
-            _add(out, config_name, config)
-            _add(out, f"{digest}.tar", layer)
-            manifest.append(
-                {
-                    "Config": config_name,
-                    "RepoTags": [f"localhost/{name}:latest"],
-                    "Layers": [f"{digest}.tar"],
-                }
-            )
-        _add(out, "manifest.json", json.dumps(manifest).encode())
+def animals() -> dict[str, Path]:
+    """An archive of each image of the zoo, called ``localhost/NAME:latest`` in it.
+
+    Raises:
+        LabUnavailableError: they are not in the cache and cannot be built here.
+    """
+    folder = cached("zoo", _text(_RECIPE_OF_ZOO), _build_zoo)
+    return {name: folder / f"{name}.tar" for name in zoo.ZOO}
 
 
-def _debian(tree: Path, packages: Mapping[str, Path]) -> None:
-    """Debian 12: merged /usr, multiarch folders, ld.so.conf.d, ld.so.cache."""
-    _skeleton(tree)
-    _merge_usr(tree)
-    _copy(packages["libc6"], tree)
-    _copy(packages["libc-bin"], tree, "etc", "sbin/ldconfig")
-    _busybox(tree, packages)
-    _write(tree, "etc/debian_version", "12.0\n")
-    _os_release(tree, "debian", "12", "")
-    subprocess.run([str(tree / "sbin/ldconfig"), "-r", str(tree)], check=True)
-
-
-def _rhel(tree: Path, packages: Mapping[str, Path]) -> None:
-    """Red Hat's layout: everything 64-bit in /usr/lib64, no multiarch folder."""
-    _skeleton(tree)
-    _merge_usr(tree)
-    _copy(packages["libc6-amd64"], tree, "lib64")
-    _copy(packages["libc-bin"], tree, "sbin/ldconfig")
-    _busybox(tree, packages)
-    # The last two lines are what Red Hat's ldconfig knows without being told; this one does not.
-    _write(tree, "etc/ld.so.conf", "include ld.so.conf.d/*.conf\n/lib64\n/usr/lib64\n")
-    (tree / "etc/ld.so.conf.d").mkdir()
-    _write(tree, "etc/redhat-release", "Red Hat Enterprise Linux release 9.4 (Plow)\n")
-    _os_release(tree, "rhel", "9.4", "fedora")
-    subprocess.run([str(tree / "sbin/ldconfig"), "-r", str(tree)], check=True)
-
-
-def _alpine(tree: Path, packages: Mapping[str, Path]) -> None:
-    """Alpine's layout: musl in /lib, no merged /usr, an ldconfig that does nothing."""
-    _skeleton(tree)
-    for folder in ("bin", "lib", "sbin", "usr/lib", "usr/local/lib"):
-        (tree / folder).mkdir(parents=True)
-    shutil.copy(_musl(packages), tree / "lib/ld-musl-x86_64.so.1")
-    (tree / "lib/libc.musl-x86_64.so.1").symlink_to("ld-musl-x86_64.so.1")
-    _busybox(tree, packages)
-    _write(tree, "sbin/ldconfig", "#!/bin/sh\nexit 0\n")
-    (tree / "sbin/ldconfig").chmod(0o755)
-    _write(tree, "etc/alpine-release", "3.20.0\n")
-    _os_release(tree, "alpine", "3.20.0", "")
-
-
-def _distroless(tree: Path, packages: Mapping[str, Path]) -> None:
-    """Debian's C library and nothing else: no shell, no ldconfig, no ld.so.conf, no ld.so.cache."""
-    _skeleton(tree)
-    wanted = ("ld-linux-x86-64", "libc", "libdl", "libm", "libpthread", "librt")
-    multiarch = "lib/x86_64-linux-gnu"
-    for file in sorted((packages["libc6"] / multiarch).iterdir()):
-        if file.name.partition(".")[0] in wanted:
-            _copy(packages["libc6"], tree, f"{multiarch}/{file.name}")
-    _copy(packages["libc6"], tree, "lib64")
-    _os_release(tree, "debian", "12", "")
-
-
-_TREES: dict[str, Callable[[Path, Mapping[str, Path]], None]] = {
-    "debian": _debian,
-    "rhel": _rhel,
-    "alpine": _alpine,
-    "distroless": _distroless,
-}
-
-
-def _build(folder: Path) -> None:
+def _build_bare(folder: Path) -> None:
     require_root()
-    packages = debian.unpack(_PACKAGES, folder / "packages")
-    compilers = {"alpine": _compile_with_musl}
+    distributions_ = {name: DISTRIBUTIONS[name] for name in BARE}
     trees = {}
-    for name, fill in _TREES.items():
-        trees[name] = tree = folder / "trees" / name
-        tree.mkdir(parents=True)
-        fill(tree, packages)
-        compilers.get(name, _compile)(tree / "probe", packages)
-        # A C library older than the compiler's would show here and not in some later test.
-        subprocess.run(
-            ["chroot", str(tree), "/probe", "stat", "/"], check=True, stdout=subprocess.DEVNULL
+    with tempfile.TemporaryDirectory(dir=folder) as scratch:
+        unpacked = _unpack(
+            [(each.suite, each.takes()) for each in distributions_.values()], Path(scratch)
         )
-        archive({name: tree}, folder / f"{name}.tar")
-    archive(trees, folder / "all.tar")
-    archive({"pause": trees["distroless"]}, folder / "pause.tar", command=("/probe", "pause", "-"))
-    shutil.rmtree(folder / "packages")
-    shutil.rmtree(folder / "trees")
+        for name, distribution in distributions_.items():
+            tree = Path(scratch, name)
+            tree.mkdir()
+            distributions.make(name, tree, unpacked[distribution.suite])
+            distributions.ldconfig(tree)
+            trees[name] = (tree, USUAL)
+            archives.archive({name: trees[name]}, folder / f"{name}.tar")
+        archives.archive(trees, folder / "all.tar")
+        waits = Configuration(command=("/probe", "pause", "-"))
+        archives.archive({"pause": (trees["distroless"][0], waits)}, folder / "pause.tar")
 
 
-def _compile(program: Path, _: Mapping[str, Path]) -> None:
-    _cc("-o", str(program), str(_PROBE), "-ldl")
-
-
-def _compile_with_musl(program: Path, packages: Mapping[str, Path]) -> None:
-    place = packages["musl-dev"] / "usr/lib/x86_64-linux-musl"
-    include = packages["musl-dev"] / "usr/include/x86_64-linux-musl"
-    _cc(
-        *("-nostdinc", "-isystem", str(include), "-no-pie", "-fno-stack-protector"),
-        *("-nostdlib", "-Wl,-dynamic-linker=/lib/ld-musl-x86_64.so.1"),
-        *("-o", str(program), str(place / "crt1.o"), str(place / "crti.o"), str(_PROBE)),
-        # By name, not by path: the path would become a needed library of the program.
-        *("-L", str(_musl(packages).parent), "-lc", str(place / "crtn.o")),
-    )
-
-
-def _cc(*arguments: str) -> None:
-    try:
-        subprocess.run(
-            ["cc", "-std=gnu11", "-O2", "-Wall", "-Wextra", "-s", *arguments], check=True
-        )
-    except FileNotFoundError:
-        raise LabUnavailableError(
-            "the lab compiles its probe with a C compiler, and cc is not here"
-        ) from None
-
-
-def _musl(packages: Mapping[str, Path]) -> Path:
-    return packages["musl"] / "lib/x86_64-linux-musl/libc.so"
-
-
-def _skeleton(tree: Path) -> None:
-    for folder in ("dev", "etc", "proc", "root", "run", "sys", "tmp", "usr", "var"):
-        (tree / folder).mkdir()
-    (tree / "tmp").chmod(0o1777)
-    _write(tree, "etc/passwd", "root:x:0:0:root:/root:/bin/sh\n")
-    _write(tree, "etc/group", "root:x:0:\n")
-
-
-def _merge_usr(tree: Path) -> None:
-    for folder in ("bin", "lib", "lib64", "sbin"):
-        (tree / "usr" / folder).mkdir()
-        (tree / folder).symlink_to(f"usr/{folder}")
-
-
-def _busybox(tree: Path, packages: Mapping[str, Path]) -> None:
-    _copy(packages["busybox-static"], tree, "bin/busybox")
-    busybox = tree / "bin/busybox"
-    listed = subprocess.run([str(busybox), "--list"], check=True, capture_output=True, text=True)
-    for applet in listed.stdout.split():
-        if not (tree / "bin" / applet).exists():
-            (tree / "bin" / applet).symlink_to("busybox")
-
-
-def _os_release(tree: Path, name: str, version: str, like: str) -> None:
-    _write(tree, "etc/os-release", f'ID={name}\nVERSION_ID="{version}"\nID_LIKE="{like}"\n')
-
-
-def _copy(package: Path, tree: Path, *paths: str) -> None:
-    """Copy files or folders of an unpacked package, or all of it, minus what no image needs."""
-    for path in paths or tuple(entry.name for entry in package.iterdir()):
-        source, target = package / path, tree / path
-        if source.is_dir() and not source.is_symlink():
-            shutil.copytree(
-                source,
-                target,
-                symlinks=True,
-                dirs_exist_ok=True,
-                ignore=shutil.ignore_patterns("doc", "gconv", "lintian", "locale"),
+def _build_zoo(folder: Path) -> None:
+    require_root()
+    with tempfile.TemporaryDirectory(dir=folder) as scratch:
+        wanted = [
+            (
+                DISTRIBUTIONS[image.distribution].suite,
+                (*DISTRIBUTIONS[image.distribution].takes(), *image.packages),
             )
-        else:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(source, target, follow_symlinks=False)
+            for image in zoo.ZOO.values()
+        ]
+        unpacked = _unpack(wanted, Path(scratch))
+
+        def build(name: str) -> None:
+            image = zoo.ZOO[name]
+            packages = unpacked[DISTRIBUTIONS[image.distribution].suite]
+            tree = Path(scratch, name)
+            tree.mkdir()
+            distributions.make(image.distribution, tree, packages)
+            image.fill(tree, packages)
+            distributions.ldconfig(tree)
+            archives.archive({name: (tree, image.configuration)}, folder / f"{name}.tar")
+            shutil.rmtree(tree)
+
+        with ThreadPoolExecutor(os.cpu_count()) as workers:
+            list(workers.map(build, zoo.ZOO))
 
 
-def _write(tree: Path, path: str, text: str) -> None:
-    (tree / path).write_text(text, "ascii")
+def _unpack(wanted: Iterable[tuple[str, tuple[str, ...]]], into: Path) -> dict[str, Packages]:
+    """The packages of each suite, the suites at once; ``wanted`` are suites with packages."""
+    of_suite: dict[str, dict[str, None]] = {}
+    for suite, packages in wanted:
+        of_suite.setdefault(suite, {}).update(dict.fromkeys(packages))
+
+    def unpack(suite: str) -> Packages:
+        return debian.unpack(list(of_suite[suite]), into / f"packages-{suite}", suite=suite)
+
+    with ThreadPoolExecutor() as workers:
+        return dict(zip(of_suite, workers.map(unpack, of_suite), strict=True))
 
 
-def _layer(tree: Path) -> bytes:
-    """A tar of a folder, root's and of no time, so that the same image has the same digest."""
-
-    def anonymous(entry: tarfile.TarInfo) -> tarfile.TarInfo:
-        entry.uid = entry.gid = entry.mtime = 0
-        entry.uname = entry.gname = ""
-        return entry
-
-    out = io.BytesIO()
-    with tarfile.open(fileobj=out, mode="w") as layer:
-        for path in sorted(tree.iterdir()):
-            layer.add(path, path.name, filter=anonymous)
-    return out.getvalue()
-
-
-def _add(out: tarfile.TarFile, name: str, content: bytes) -> None:
-    entry = tarfile.TarInfo(name)
-    entry.size = len(content)
-    out.addfile(entry, io.BytesIO(content))
+def _text(files: Iterable[Path]) -> str:
+    return "".join(file.read_text("utf-8") for file in files)

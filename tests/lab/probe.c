@@ -8,6 +8,9 @@
 // printable ASCII, and backslashes, as \xNN. An error is its symbol, ENOENT say.
 //
 //   dlopen NAME    ok PATH-IT-WAS-FOUND-AT | fail MESSAGE
+//   who NAME       ok PATH-IT-WAS-FOUND-AT REAL-PATH WHAT-IT-SAYS | fail MESSAGE    what it says is its
+//                  string lab_identity, empty in a library that is not the lab's own
+//   listed NAME    the first path that `ldconfig -p` has for this architecture | none | ERROR
 //   stat PATH      TYPE MODE UID GID MAJOR MINOR | ERROR     TYPE is one of f d l c b p s; follows symlinks
 //   open PATH      ok | ERROR                                for reading and writing
 //   create PATH    ok | ERROR                                a new, empty file
@@ -35,6 +38,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 static void put(const char *text, size_t length) {
@@ -133,6 +137,54 @@ static void probe_dlopen(const char *verb, const char *name) {
         field("ok");
         field(map->l_name);
     }
+    end();
+}
+
+static void probe_who(const char *verb, const char *name) {
+    char real[PATH_MAX];
+    struct link_map *map;
+    begin(verb, name);
+    void *handle = dlopen(name, RTLD_LAZY | RTLD_LOCAL);
+    if (handle == NULL || dlinfo(handle, RTLD_DI_LINKMAP, &map) != 0) {
+        field("fail");
+        field(dlerror());
+    } else {
+        const char *says = dlsym(handle, "lab_identity");
+        field("ok");
+        field(map->l_name);
+        field(realpath(map->l_name, real) ? real : symbol(errno));
+        field(says ? says : "");
+    }
+    end();
+}
+
+static void probe_listed(const char *verb, const char *name) {
+    int ends[2];
+    char line[2 * PATH_MAX], found[PATH_MAX] = "";
+    int status = -1;
+    begin(verb, name);
+    pid_t child = pipe(ends) == 0 ? fork() : -1;
+    if (child == 0) {
+        dup2(ends[1], STDOUT_FILENO);
+        close(ends[0]);
+        execl("/sbin/ldconfig", "ldconfig", "-p", (char *)NULL);
+        _exit(errno);
+    }
+    close(ends[1]);
+    FILE *list = child < 0 ? NULL : fdopen(ends[0], "r");
+    while (list && fgets(line, sizeof line, list)) {
+        size_t length = strlen(name);
+        char *path = strstr(line, "x86-64) => ");
+        // A cache of glibc before 2.33 says more between the brackets: "(libc6,x86-64, hwcap: ...)".
+        if (!*found && line[0] == '\t' && path && strncmp(line + 1, name, length) == 0 && line[1 + length] == ' ')
+            snprintf(found, sizeof found, "%.*s", (int)strcspn(path + 11, "\n"), path + 11);
+    }
+    if (list)
+        fclose(list);
+    if (child > 0 && waitpid(child, &status, 0) == child && WIFEXITED(status) && WEXITSTATUS(status) == 0)
+        field(*found ? found : "none");
+    else
+        field(WIFEXITED(status) ? symbol(WEXITSTATUS(status)) : "killed");
     end();
 }
 
@@ -297,7 +349,7 @@ static const struct {
     const char *verb;
     void (*answer)(const char *verb, const char *subject);
 } probes[] = {
-    {"dlopen", probe_dlopen}, {"stat", probe_stat}, {"open", probe_open},
+    {"dlopen", probe_dlopen}, {"who", probe_who},   {"listed", probe_listed}, {"stat", probe_stat}, {"open", probe_open},
     {"create", probe_open},   {"read", probe_read}, {"env", probe_env},
     {"readlink", probe_readlink}, {"ls", probe_ls}, {"find", probe_find},
     {"pause", probe_pause},

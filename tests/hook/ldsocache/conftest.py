@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import subprocess
-import tarfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import pytest
 
 from tests.fakehost.driver_packages import DRIVER_SETS, DriverRootUnavailableError, driver_root
 from tests.hook.ldsocache.trees import planted
+from tests.lab import archives
 from tests.lab.engines import Lab
 
 
@@ -41,9 +41,7 @@ def tree(
                 pytest.skip(f"no driver root {name}: {error}")
         unpacked = tmp_path_factory.getbasetemp() / f"image-{name}"
         if not unpacked.is_dir():
-            with tarfile.open(image_archives[name]) as archive:
-                (layer,) = (entry for entry in archive if entry.name.endswith(".tar"))
-                content = archive.extractfile(layer).read()
+            content = archives.layer_of(image_archives[name])
             unpacked.mkdir()
             subprocess.run(["tar", "-x", "-C", unpacked], input=content, check=True)
         return unpacked
