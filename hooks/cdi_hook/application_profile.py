@@ -11,6 +11,7 @@ import os
 import stat
 
 from cdi_hook import process
+from cdi_hook.rootfs import NOWHERE
 from cdi_hook.step import Step
 
 TYPE_CHECKING = False
@@ -47,16 +48,30 @@ def run(rootfs: RootFs, _asked: bool, _until: float) -> None:
 
 
 def gpu_minors(rootfs: RootFs) -> list[int]:
-    """The minors of the container's nodes /dev/nvidiaN, in order."""
-    if not rootfs.is_directory("/dev"):
-        return []
+    """The minors of the container's nodes /dev/nvidiaN, in order.
+
+    Of its own nodes: no link is followed, for what is told of a volume's would be written down.
+    """
+    flags = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+    try:
+        devices = os.open("dev", flags, dir_fd=rootfs.descriptor)
+    except OSError as error:
+        if error.errno in NOWHERE:
+            return []
+        raise
     found = set()
-    for name in rootfs.names("/dev"):
-        number = name.removeprefix("nvidia")
-        if number != name and number.isascii() and number.isdecimal():
-            status = rootfs.status(f"/dev/{name}")
-            if status is not None and stat.S_ISCHR(status.st_mode):
-                found.add(os.minor(status.st_rdev))
+    try:
+        for name in rootfs.names("/dev"):
+            number = name.removeprefix("nvidia")
+            if number != name and number.isascii() and number.isdecimal():
+                try:
+                    status = os.stat(name, dir_fd=devices, follow_symlinks=False)
+                except FileNotFoundError:
+                    continue
+                if stat.S_ISCHR(status.st_mode):
+                    found.add(os.minor(status.st_rdev))
+    finally:
+        os.close(devices)
     return sorted(found)
 
 

@@ -13,7 +13,8 @@ import os
 
 from cdi_hook import syscalls
 from cdi_hook.faults import HookError, SkippedError
-from cdi_hook.rootfs import NOWHERE, same_file
+from cdi_hook.reading import same_file
+from cdi_hook.rootfs import NOWHERE
 from cdi_hook.step import Step
 
 TYPE_CHECKING = False

@@ -72,10 +72,10 @@ def run(rootfs: RootFs, plan: Plan, until: float) -> None:
     """Make the container's loader, glibc's or musl's or both, find what is in the folders."""
     folders = [folder for folder in plan.folders if rootfs.is_directory(folder)]
     musl = rootfs.status(MUSL_LOADER) is not None
-    if musl:
-        extend_musl_path(rootfs, folders)
     if not musl or rootfs.status(GLIBC_LOADER) is not None:
         rootfs.put(CACHE, plan.make_cache(rootfs, configure(rootfs, folders), until))
+    if musl:
+        extend_musl_path(rootfs, folders)
 
 
 def build_cache(rootfs: RootFs, folders: list[str], until: float) -> bytes:
@@ -94,7 +94,7 @@ def extend_musl_path(rootfs: RootFs, folders: list[str]) -> None:
     if rootfs.status(MUSL_PATH) is None:
         text = "\n".join(MUSL_DEFAULT) + "\n"
     else:
-        text = os.fsdecode(rootfs.read(MUSL_PATH, MAX_MUSL_PATH))
+        text = os.fsdecode(rootfs.read(MUSL_PATH, MAX_MUSL_PATH, everybodys=True))
     known = text.replace(":", "\n").split("\n")
     missing = [folder for folder in folders if folder not in known]
     if missing:

@@ -37,12 +37,13 @@ def directories(rootfs: RootFs, *, but: str) -> list[str] | None:
 
     Raises:
         HookError: the image lists more than any loader should have to look at.
-        OSError: etc/ld.so.conf itself is not a regular file of at most 64 KiB.
+        OSError: etc/ld.so.conf itself is not a regular file of at most 64 KiB; EXDEV if a link
+            leads out of the root's own mount.
     """
     reader = _Reader(rootfs, but)
     if rootfs.status(CONF) is None:
         return None
-    reader.parse(CONF, rootfs.read(CONF, MAX_FILE), 1)
+    reader.parse(CONF, rootfs.read_in_place(CONF, MAX_FILE), 1)
     return list(reader.found)
 
 
@@ -94,13 +95,19 @@ class _Reader:
             if len(self._seen) > MAX_FILES:
                 raise HookError(f"{CONF} includes more than {MAX_FILES} files")
             try:
-                content = self._rootfs.read(path, MAX_FILE)
+                content = self._content(path)
             except OSError as error:
                 # What ldconfig could not read it would pass over too. A pipe is no regular file.
                 if error.errno in _UNREADABLE:
                     continue
                 raise
             self.parse(path, content, depth)
+
+    def _content(self, path: str) -> bytes:
+        """What it lists may end in the cache; a ConfigMap's file in CONF_DIR is for just that."""
+        if path.rpartition("/")[0] == CONF_DIR:
+            return self._rootfs.read_in_place(path, MAX_FILE)
+        return self._rootfs.read(path, MAX_FILE)
 
     def _matching(self, pattern: str) -> list[str]:
         """The files of a pattern. Only the last name may hold `*` or `?`: no image says more."""
@@ -125,6 +132,7 @@ _UNREADABLE = frozenset(
         errno.EFBIG,
         errno.EACCES,
         errno.ENAMETOOLONG,
+        errno.EXDEV,
     }
 )
 

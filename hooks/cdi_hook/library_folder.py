@@ -10,7 +10,8 @@ import time
 
 from cdi_hook import elf, process
 from cdi_hook.faults import HookError, shown
-from cdi_hook.rootfs import MAX_NAMES, open_again
+from cdi_hook.reading import open_file
+from cdi_hook.rootfs import MAX_NAMES
 from cdi_hook.syscalls import MACHINE
 
 TYPE_CHECKING = False
@@ -51,9 +52,11 @@ UNREADABLE = frozenset(
         errno.ENAMETOOLONG,
         errno.ESTALE,
         errno.EIO,
+        errno.EXDEV,
     }
 )
-"""What ldconfig passes over too. EINVAL is a pipe or a device, which is never opened."""
+"""What ldconfig passes over too; EINVAL is what is never opened, a pipe, a device or a file of the
+kernel's, and EXDEV a file in a volume that not everybody may read."""
 
 
 class Library:
@@ -177,7 +180,10 @@ class Folder:
             else:
                 place = self._rootfs.find(f"{self._path}/{name}")
             try:
-                file = open_again(place)
+                # What a file of a volume says, everybody will read in the cache.
+                if not os.fstat(place).st_mode & stat.S_IROTH:
+                    os.close(self._rootfs.find(f"{self._path}/{name}", stay=True))
+                file = open_file(place)
             finally:
                 os.close(place)
             try:

@@ -43,18 +43,18 @@ class Rehearsal(RootFs):
         os.write(1, f"{change}\n".encode("utf-8", "backslashreplace"))
         return True
 
-    def find(self, path: str) -> int:
+    def find(self, path: str, *, stay: bool = False) -> int:
         """What `path` would lead to; a file that is not there yet is one in memory."""
         ahead = path
         for _ in range(resolve.MAX_LINKS):
             try:
-                folder, rest = self._reach(ahead, stay=False)
+                folder, rest = self._reach(ahead, stay=stay)
                 try:
                     place = _place(folder, rest)
                     known = place in self._changes
                     change = self._changes[place] if known else link_text(folder, rest)
                     if change is None and not known:
-                        return self._resolve(folder, rest, False)
+                        return self._resolve(folder, rest, stay)
                 finally:
                     os.close(folder)
             except OSError as error:
@@ -112,9 +112,9 @@ class Rehearsal(RootFs):
         made = _made_in(self._changes, _place(directory, ""))
         return {name: change for name, change in made.items() if isinstance(change, str)}
 
-    def put(self, path: str, content: bytes) -> bool:
+    def put(self, path: str, new: bytes) -> bool:
         """Tell of a file that would be written."""
-        return self._change(path, content, f"write {self._at}{path}")
+        return self._change(path, new, f"write {self._at}{path}")
 
     def link(self, path: str, text: str) -> bool:
         """Tell of a link that would be made."""

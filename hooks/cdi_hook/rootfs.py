@@ -13,7 +13,8 @@ import os
 import stat
 
 from cdi_hook import mounts, process, resolve
-from cdi_hook.faults import HookError
+from cdi_hook.faults import HookError, SkippedError, shown
+from cdi_hook.reading import content, open_directory, open_file, same_file
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -79,10 +80,13 @@ class RootFs:
             self._tell(change)
         return False
 
-    def find(self, path: str) -> int:
-        """An `O_PATH` descriptor of what `path` leads to, links followed inside the root."""
+    def find(self, path: str, *, stay: bool = False) -> int:
+        """An `O_PATH` descriptor of what `path` leads to, links followed inside the root.
+
+        With `stay` it lies in the root's own mount, and so does all that is passed on the way.
+        """
         try:
-            return self._resolve(self.descriptor, path, False)
+            return self._resolve(self.descriptor, path, stay)
         except OSError as error:
             raise _about(path, error) from None
 
@@ -115,27 +119,60 @@ class RootFs:
         """A descriptor of a regular file, to read it; nothing else is ever opened."""
         descriptor = self.find(path)
         try:
-            return open_again(descriptor)
+            return open_file(descriptor)
         except OSError as error:
             raise _about(path, error) from None
         finally:
             os.close(descriptor)
 
-    def read(self, path: str, limit: int) -> bytes:
-        """The content of a regular file of at most `limit` bytes; nothing else is ever opened."""
-        descriptor = self.open_file(path)
+    def read(self, path: str, limit: int, *, everybodys: bool = False) -> bytes:
+        """The content of a regular file of at most `limit` bytes, of the root's own mount.
+
+        What a step reads it may write elsewhere, where the container's user can read it. So no
+        link leads to it through a volume or another mount (EXDEV), whose files only the host's
+        root may be meant to read; with `everybodys` it is a file that all users may read.
+
+        Raises:
+            SkippedError: it is not.
+        """
+        place = self.find(path, stay=True)
         try:
-            return _content(descriptor, limit)
+            if everybodys and not os.fstat(place).st_mode & stat.S_IROTH:
+                raise SkippedError(f"{shown(path)}: not everybody may read it")
+            return _content(path, place, limit)
+        finally:
+            os.close(place)
+
+    def read_in_place(self, path: str, limit: int) -> bytes:
+        """The same, but a file may also be mounted at `path` itself, with no link on the way.
+
+        Its operator wants the container to have this content under this name.
+        """
+        try:
+            return self.read(path, limit)
+        except OSError as error:
+            if error.errno != errno.EXDEV:
+                raise
+        folder, _, name = path.rpartition("/")
+        parent = self.find(folder, stay=True)
+        try:
+            place = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
         except OSError as error:
             raise _about(path, error) from None
         finally:
-            os.close(descriptor)
+            os.close(parent)
+        try:
+            if stat.S_ISLNK(os.fstat(place).st_mode):
+                raise OSError(errno.EXDEV, os.strerror(errno.EXDEV), path)
+            return _content(path, place, limit)
+        finally:
+            os.close(place)
 
     def names(self, path: str) -> list[str]:
         """The names in a directory, in byte order; of more than 65,536, any 65,536."""
         place = self.find(path)
         try:
-            directory = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=place)
+            directory = open_directory(place)
         except OSError as error:
             raise _about(path, error) from None
         finally:
@@ -155,7 +192,7 @@ class RootFs:
         """Links that a directory, which is open, does not have yet: a rehearsal's."""
         return {}
 
-    def put(self, path: str, content: bytes) -> bool:
+    def put(self, path: str, new: bytes) -> bool:
         """Replace a file (mode 0644) in one step, links at its place included; False if it is so.
 
         The container sees the old file or the new one. It is not synced: an image that a crash of
@@ -163,14 +200,14 @@ class RootFs:
         """
         parent, name = self._place(path)
         try:
-            if holds(parent, name, content):
+            if holds(parent, name, new):
                 return False
             temporary = _temporary_name()
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
             try:
                 descriptor = os.open(temporary, flags, 0o600, dir_fd=parent)
                 try:
-                    _write_all(descriptor, content)
+                    _write_all(descriptor, new)
                     self._give(descriptor)
                     os.fchmod(descriptor, 0o644)
                 finally:
@@ -297,13 +334,19 @@ class RootFs:
             os.fchown(descriptor, *self._owner)
 
 
-def same_file(one: os.stat_result, other: os.stat_result) -> bool:
-    """Whether both are of the same file, whatever its names."""
-    return (one.st_dev, one.st_ino) == (other.st_dev, other.st_ino)
-
-
 def _about(path: str, error: OSError) -> OSError:
     return OSError(error.errno, error.strerror, path)
+
+
+def _content(path: str, place: int, limit: int) -> bytes:
+    try:
+        file = open_file(place)
+        try:
+            return content(file, limit)
+        finally:
+            os.close(file)
+    except OSError as error:
+        raise _about(path, error) from None
 
 
 def _temporary_name() -> str:
@@ -318,33 +361,7 @@ def _discard(parent: int, temporary: str) -> None:
         return
 
 
-def open_again(descriptor: int) -> int:
-    """Open what is open as `O_PATH` to read it, if it is a regular file."""
-    first = os.fstat(descriptor)
-    if not stat.S_ISREG(first.st_mode):
-        raise OSError(errno.EINVAL, "not a regular file")
-    # Opening a name again could meet a pipe or a device; opening the descriptor again cannot.
-    flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
-    again = os.open(f"/proc/self/fd/{descriptor}", flags)
-    if not same_file(first, os.fstat(again)):
-        os.close(again)
-        raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
-    return again
-
-
-def _content(descriptor: int, limit: int) -> bytes:
-    """All of a regular file, within the limit."""
-    content = bytearray()
-    if os.fstat(descriptor).st_size <= limit:
-        while len(content) <= limit:
-            piece = os.read(descriptor, limit + 1 - len(content))
-            if not piece:
-                return bytes(content)
-            content += piece
-    raise OSError(errno.EFBIG, f"larger than {limit} bytes")
-
-
-def holds(parent: int, name: str, content: bytes) -> bool:
+def holds(parent: int, name: str, expected: bytes) -> bool:
     """Whether the name is a regular file, not a link, of just this content."""
     try:
         descriptor = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
@@ -352,13 +369,17 @@ def holds(parent: int, name: str, content: bytes) -> bool:
         return False
     try:
         status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode) or status.st_size != len(content):
+        if not stat.S_ISREG(status.st_mode) or status.st_size != len(expected):
             return False
-        again = open_again(descriptor)
+        file = open_file(descriptor)
         try:
-            return _content(again, len(content)) == content
+            return content(file, len(expected)) == expected
         finally:
-            os.close(again)
+            os.close(file)
+    except OSError as error:
+        if error.errno == errno.EINVAL:  # the kernel's, mounted here
+            return False
+        raise
     finally:
         os.close(descriptor)
 

@@ -16,6 +16,7 @@ import stat
 from cdi_hook import ldsocache
 from cdi_hook.faults import HookError, SkippedError
 from cdi_hook.library_folder import FLAGS, HWCAPS, UNREADABLE, Folder, Library
+from cdi_hook.reading import open_directory
 from cdi_hook.syscalls import MACHINE
 
 TYPE_CHECKING = False
@@ -119,8 +120,7 @@ class _Search:
                 if not stat.S_ISDIR(status.st_mode) or identity in self._seen:
                     return None
                 self._seen.add(identity)
-                flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
-                return os.open(".", flags, dir_fd=place), identity
+                return open_directory(place), identity
             finally:
                 os.close(place)
         except OSError as error:

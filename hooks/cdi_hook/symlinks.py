@@ -8,7 +8,7 @@ import errno
 from cdi_hook import process
 from cdi_hook.arguments import check_text, checked_path
 from cdi_hook.faults import UsageError, shown
-from cdi_hook.rootfs import same_file
+from cdi_hook.reading import same_file
 from cdi_hook.step import Step
 
 TYPE_CHECKING = False

@@ -54,6 +54,43 @@ MS_HARMLESS = 0x2 | 0x4 | 0x8
 
 PROC_SUPER_MAGIC, TMPFS_MAGIC = 0x9FA0, 0x01021994
 
+KERNEL_FILE_SYSTEMS = frozenset(
+    {
+        PROC_SUPER_MAGIC,
+        0x62656572,  # sysfs
+        0x64626720,  # debugfs
+        0x74726163,  # tracefs
+        0x73636673,  # securityfs
+        0x62656570,  # configfs
+        0x0027E0EB,  # cgroup, and cpuset
+        0x63677270,  # cgroup2
+        0x07655821,  # resctrl
+        0xCAFE4A11,  # bpf
+        0x6165676C,  # pstore
+        0xDE5E81E4,  # efivarfs
+        0x00001CD1,  # devpts
+        0x19800202,  # mqueue
+        0x6E736673,  # nsfs
+        0x50494446,  # pidfs
+        0x6C6F6F70,  # binder
+        0x42494E4D,  # binfmt_misc
+        0x65735543,  # fusectl; not FUSE, which a container's root may be
+        0x00000187,  # autofs
+        0x67596969,  # rpc_pipefs
+        0x6E667364,  # nfsd
+        0xF97CFF8C,  # selinuxfs
+        0x43415D53,  # smackfs
+        0x5A3C69F0,  # AppArmor's
+        0xABBA1974,  # xenfs
+        0x00009FA1,  # openpromfs
+        0x00009FA2,  # usbdevfs
+        0x76A9F425,  # ocfs2_dlmfs
+        0x23C9B64E,  # spufs
+    }
+)
+"""By statfs(2): those whose files are no data but answers of the kernel. To read one may take the
+answer away from somebody else, wait, or tell what only the host's root may know (linux/magic.h)."""
+
 MACHINE = os.uname().machine if sys.maxsize > 2**32 else "a 32-bit program"
 _PIVOT_ROOT = {"x86_64": 155, "aarch64": 41}.get(MACHINE)
 _OPEN_BY_HANDLE_AT = {"x86_64": 304, "aarch64": 265}.get(MACHINE)

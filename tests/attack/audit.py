@@ -128,6 +128,12 @@ class Audit:
             if call.done and not self._inside(place) and not self._may_be_read(place):
                 raise HarmError("O-OPEN", f"reads {place}")
 
+    def kept_away_from(self, folder: Path) -> None:
+        """O-READ: nothing below a folder of the image is opened for more than a look."""
+        for call, place in self._openings(ldconfig=False):
+            if place == str(folder) or place.startswith(f"{folder}/"):
+                raise HarmError("O-READ", f"opens {place}: {call.name}({call.words}")
+
     def _openings(self, *, ldconfig: bool) -> Iterator[tuple[Call, str]]:
         for call in self.calls:
             if call.name not in _OPENING or "O_PATH" in call.words:

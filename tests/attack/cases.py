@@ -31,6 +31,7 @@ BOMBS = HERE + "test_bombs.py"
 STATE = HERE + "test_stdin.py"
 LIMITS = HERE + "test_limits.py"
 SPEC = HERE + "test_spec.py"
+READING = HERE + "test_reading.py"
 RUNTIME = HERE + "test_in_a_runtime.py"
 RACES = HERE + "test_races.py"
 FAULTS = HERE + "test_faults.py"
@@ -173,6 +174,8 @@ CASES = (
         (LIMITS, "tests/unit/test_store.py::test_a_file_is_readable_by_all_whatever_the_umask"),
     ),
     Case("A62", "signals", (LIMITS, FAULTS)),
+    Case("A63", "content-copied", (READING,)),
+    Case("A64", "kernel-file-systems", (READING,)),
 )
 
 CVES: dict[str, tuple[str, ...]] = {

@@ -16,6 +16,8 @@ import subprocess
 import sys
 
 PARAMS = "/proc/driver/nvidia/params"
+MACHINE = os.uname().machine
+MUSL, MUSL_PATH = f"/lib/ld-musl-{MACHINE}.so.1", f"/etc/ld-musl-{MACHINE}.path"
 CONF, DROP_IN = "/etc/ld.so.conf", "/etc/ld.so.conf.d/00-cdi-gen.conf"
 
 
@@ -67,7 +69,11 @@ def update_ldcache(root: str, folders: list[str]) -> None:
             print("found", library, file=sys.stderr)
             with open(library, "rb") as file:
                 file.read(4)
-    put(root + DROP_IN, "\n".join(folders) + "\n")
+    put(root + DROP_IN, "\n".join([*folders, *listed]) + "\n")
+    if os.path.exists(root + MUSL) and os.path.exists(root + MUSL_PATH):
+        with open(root + MUSL_PATH, errors="replace") as file:
+            put(root + MUSL_PATH + ".new", file.read() + "\n".join(folders) + "\n")
+        os.rename(root + MUSL_PATH + ".new", root + MUSL_PATH)
     own = [root + path for path in ("/sbin/ldconfig", "/usr/sbin/ldconfig")]
     program = next(filter(os.path.exists, own), "ldconfig")
     subprocess.run([program, "-r", root], check=False)

@@ -108,6 +108,15 @@ def documented(before: Prints, after: Prints, *, also: str | None = None) -> Non
         raise HarmError("O-DIFF", sorted(odd))
 
 
+def nothing_copied(root: Path, secret: bytes) -> None:
+    """O-COPY: what the container's user may not read is in no file of the image that everybody may."""
+    for path in sorted(root.rglob("*")):
+        if path.is_symlink() or not path.is_file() or not path.stat().st_mode & stat.S_IROTH:
+            continue
+        if secret in path.read_bytes():
+            raise HarmError("O-COPY", path.relative_to(root))
+
+
 def said_in_lines(said: str, most: int) -> None:
     """O-OUT: at most 8 KiB and so many lines, each of ours, no traceback, nothing unprintable."""
     if len(said.encode()) > MAX_SAID:

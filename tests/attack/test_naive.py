@@ -17,6 +17,7 @@ from tests.attack import test_interpreter as interpreter
 from tests.attack import test_limits as limits
 from tests.attack import test_links as links
 from tests.attack import test_mounts as mounts
+from tests.attack import test_reading as reading
 from tests.attack import test_stdin as state
 from tests.attack.oracles import HarmError
 from tests.attack.victim import Victim
@@ -82,6 +83,29 @@ NOTICED: dict[str, list[Case]] = {
         (bombs.test_libraries_that_are_none, {"size": bombs.SHORT}),
         (bombs.test_a_configuration, {"make": bombs.CONFIGURATIONS[0], "size": bombs.SHORT}),
         (state.test_a_state, {"name": "nested"}),
+    ],
+    "O-COPY": [
+        *(
+            (reading.test_a_secret_of_a_volume, {"name": name, "way": way})
+            for name in (reading.MUSL_PATH, reading.CONF, reading.INCLUDED, reading.LIBRARY)
+            for way in reading.WAYS[:3]
+        ),
+        (
+            reading.test_what_procfs_tells_root,
+            {"name": reading.MUSL_PATH, "what": "self/mountinfo"},
+        ),
+        (reading.test_a_secret_of_the_image, {}),
+    ],
+    "O-READ": [
+        *(
+            (reading.test_a_file_of_the_kernels, {"name": name, "kind": kind})
+            for name in (reading.CONF, reading.INCLUDED, reading.LIBRARY)
+            for kind in ("sysfs", "tracefs", "cgroup2")
+        ),
+        (
+            reading.test_a_line_that_names_the_kernels,
+            {"line": "include /kernel/{}", "what": "self/mountinfo"},
+        ),
     ],
     "O-DIFF": [(files.test_libraries_of_the_image_get_no_links, {})],
 }

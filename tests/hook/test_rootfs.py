@@ -347,8 +347,11 @@ class TestReading:
         self, files: RootFs, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         sizes: list[int] = []
+        real = os.read
 
-        def growing(_descriptor: int, size: int) -> bytes:
+        def growing(descriptor: int, size: int) -> bytes:
+            if not os.readlink(f"/proc/self/fd/{descriptor}").endswith("/etc/file"):
+                return real(descriptor, size)
             sizes.append(size)
             return b"x" * min(size, 2)
 

@@ -15,7 +15,7 @@ import stat
 
 from cdi_hook import syscalls
 from cdi_hook.faults import HookError, shown
-from cdi_hook.rootfs import same_file
+from cdi_hook.reading import same_file
 from cdi_runtime.document import number_of, object_of, objects_of, text_of, texts_of
 
 TYPE_CHECKING = False

@@ -14,7 +14,8 @@ import stat
 
 from cdi_hook import mounts, syscalls
 from cdi_hook.faults import HookError, shown
-from cdi_hook.rootfs import NOWHERE, RootFs, same_file
+from cdi_hook.reading import same_file
+from cdi_hook.rootfs import NOWHERE, RootFs
 
 _ATTACHED, _DIRECTORY, _FILE = "mount", "directory", "file"
 _ST_NODEV = 4

@@ -11,7 +11,7 @@ import select
 
 from cdi_hook import process, syscalls
 from cdi_hook.faults import HookError, shown
-from cdi_hook.rootfs import same_file
+from cdi_hook.reading import same_file
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ import time
 
 from cdi_hook import process, syscalls
 from cdi_hook.faults import HookError, shown
-from cdi_hook.rootfs import same_file
+from cdi_hook.reading import same_file
 from cdi_runtime.bundle import encode
 from cdi_runtime.document import number_of, object_of, objects_of, text_of, texts_of
 
