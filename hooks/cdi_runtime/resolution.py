@@ -101,6 +101,7 @@ class _Resolver:
         self._of_directories: Directories | None = None
         self._prepared: prepared.Prepared | None = None
         self._known: dict[str, Directories] = {}
+        self._names: dict[str, dict[str, str]] = {}
 
     def edits(self, config: Document, asked: Request) -> list[Document]:
         devices = _without_vendor(asked.devices)
@@ -179,20 +180,24 @@ class _Resolver:
 
     def _named(self, kind: str, wanted: str) -> str:
         """The qualified name of a device, whatever the case of its UUID."""
-        names = spec_directories.devices_of(kind, self._specs(kind))
+        if kind not in self._names:
+            # A name as it is written goes before one that differs in case.
+            known = self._names[kind] = {
+                name: name for name in spec_directories.devices_of(kind, self._specs(kind))
+            }
+            for name in [*known]:
+                known.setdefault(name.lower(), name)
+        names = self._names[kind]
         if not names:
             raise ResolutionError(
                 f"no CDI spec in {', '.join(self._settings.spec_dirs)} defines {shown(kind)}; for "
                 "GPUs one is made by: cdi-gen generate -o /etc/cdi/nvidia.json"
             )
-        if wanted not in names:
-            same = [name for name in names if name.lower() == wanted.lower()]
-            if not same:
-                raise ResolutionError(
-                    f"{kind} has no device {shown(wanted)[1:-1]}; there is: {_listed(names)}"
-                )
-            wanted = same[0]
-        return f"{kind}={wanted}"
+        name = names.get(wanted) or names.get(wanted.lower())
+        if name is None:
+            there = _listed(list(dict.fromkeys(names.values())))
+            raise ResolutionError(f"{kind} has no device {shown(wanted)[1:-1]}; there is: {there}")
+        return f"{kind}={name}"
 
     def _capabilities(self, kind: str, capabilities: Sequence[str]) -> list[str]:
         """The driver capabilities as devices, where there is a spec of them beside the GPUs'."""

@@ -104,20 +104,68 @@ def test_other_names_are_of_spec_files() -> None:
     assert "is no device" in refused(config_of({V: "my gpu"}), settings_of(mode="cdi"))
 
 
+MIGS = tuple(f"MIG-{number:08x}-1f3a-4c5d-9e6f-0123456789ab" for number in range(11_200))
+
+
+@pytest.mark.parametrize(
+    ("words", "devices"),
+    [
+        # kubelet's device plugin names the device of each of a pod's time slices.
+        ([UUID] * 100, (UUID,)),
+        # 16 GPUs of 7 MIG devices of 100 slices, one after the other or in turn.
+        ([uuid for uuid in MIGS[:112] for _ in range(100)], MIGS[:112]),
+        (MIGS[:112] * 100, MIGS[:112]),
+        (MIGS, MIGS),
+        (["0"] * 500_000, ("0",)),
+        (["0", " ", ""] * 100_000, ("0",)),
+    ],
+    ids=["slices of one GPU", "slices", "slices in turn", "names", "short", "blanks"],
+)
+def test_as_many_as_there_may_be(words: list[str], devices: tuple[str, ...]) -> None:
+    text = ",".join(words)
+    assert asked(config_of({V: text})).devices == devices
+    assert asked(config_of({"A": text}), settings_of(swarm_resource=("A", "B"))).devices == devices
+    assert asked(config_of(annotations={"cdi.k8s.io/x": text})).devices == devices
+    mounts = [f"{DIRECTORY}/{word}" for word in words if word.strip()]
+    assert asked(config_of(mounts=mounts), MOUNTS).devices == devices
+
+
+def test_as_many_imex_channels_as_there_are() -> None:
+    numbers = tuple(range(2048))
+    text = ",".join(map(str, numbers * 3))
+    found = asked(config_of({V: "0", "NVIDIA_IMEX_CHANNELS": text})).imex_channels
+    assert found == numbers
+    mounts = [f"{DIRECTORY}/imex/{number}" for number in numbers * 3]
+    assert asked(config_of({V: "0"}, mounts), MOUNTS).imex_channels == numbers
+
+
 @pytest.mark.parametrize(
     ("value", "words"),
     [
-        ("0," * 2048 + "0", "longer than 4096 bytes"),
-        ("é" * 2048 + "0", "longer than 4096 bytes"),
-        ("é" * 2048, "is no device"),
-        ("0," * 2047 + "0", None),
+        ("0," * (1 << 19) + "0", "longer than 1048576 bytes"),
+        ("é" * (1 << 19) + "0", "longer than 1048576 bytes"),
+        ("é" * (1 << 19), "is no device"),
+        ("0," * ((1 << 19) - 1) + "0", None),
+        (",".join(map(str, range(16_385))), "lists more than 16384 devices"),
+        (",".join(map(str, range(16_384))), None),
     ],
 )
 def test_how_long_a_list_is(value: str, words: str | None) -> None:
     if words is None:
-        assert asked(config_of({V: value})).devices == ("0",)
+        assert asked(config_of({V: value})).devices[0] == "0"
     else:
         assert words in refused(config_of({V: value}))
+
+
+def test_how_long_all_lists_are() -> None:
+    """The bound is on what is kept, wherever it comes from."""
+    half, rest = (",".join(map(str, range(*each))) for each in ((0, 9000), (9000, 18_000)))
+    settings = settings_of(swarm_resource=("A", "B"))
+    assert "A, B lists more" in refused(config_of({"A": half, "B": rest}), settings)
+    annotations = {"cdi.k8s.io/a": half, "cdi.k8s.io/b": rest}
+    assert "lists more than 16384" in refused(config_of(annotations=annotations))
+    mounts = [f"{DIRECTORY}/{number}" for number in range(18_000)]
+    assert "lists more than 16384" in refused(config_of(mounts=mounts), MOUNTS)
 
 
 @pytest.mark.parametrize(

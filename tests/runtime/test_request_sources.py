@@ -280,7 +280,7 @@ def test_annotations_by_prefix() -> None:
     [
         ("foo", "annotation 'cdi.k8s.io/x': 'foo' is no device"),
         ("nvidia.com/gpu=", "is no device"),
-        ("0," * 3000, "longer than 4096 bytes"),
+        ("0," * (1 << 20), "longer than 1048576 bytes"),
         (7, "is not a text"),
         (None, "is not a text"),
     ],

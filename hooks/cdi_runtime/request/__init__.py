@@ -140,22 +140,20 @@ class _Reader:
     def _annotated(self) -> tuple[list[str], str]:
         found = document.object_of(self._config, "annotations", WHERE)
         prefixes = self._settings.annotation_prefixes
-        words: list[str] = []
-        sources: list[str] = []
-        for name in sorted(name for name in found if name.startswith(prefixes)):
-            value = found[name]
-            source = f"annotation {shown(name)}"
-            if not isinstance(value, str):
-                raise RequestError(f"{source} is not a text")
-            words += device_names.words(value, source)
-            sources.append(source)
-        return words, ", ".join(sources)
+        names = sorted(name for name in found if name.startswith(prefixes))
+        source = ", ".join(f"annotation {shown(name)}" for name in names)[: device_names.MAX_SHOWN]
+        each = (
+            word for name in names for word in _words_of(found[name], f"annotation {shown(name)}")
+        )
+        return device_names.distinct(each, source), source
 
     def _mounted(self) -> tuple[list[str], str]:
         mounts = document.objects_of(self._config, "mounts", WHERE)
         if self._settings.accept_volume_mounts:
-            words, self._mounted_channels = mount_list.read(mounts)
-            return words, f"the mounts in {mount_list.ROOT}"
+            source = f"the mounts in {mount_list.ROOT}"
+            words, channels = mount_list.read(mounts)
+            self._mounted_channels = device_names.distinct(channels, source)
+            return device_names.distinct(words, source), source
         if any(map(mount_list.entry, mounts)):
             self._warnings.append(
                 f"the mounts in {mount_list.ROOT} are ignored: "
@@ -180,7 +178,8 @@ class _Reader:
             return (), source
         if not names:
             return (device_names.ALL,), source
-        words = [word for name in names for word in device_names.words(environment[name], name)]
+        each = (word for name in names for word in device_names.words(environment[name], name))
+        words = device_names.distinct(each, source)
         self._check_no_directory(words, source)
         found = self._named(words, source)
         for name in filter(device_names.is_qualified, found):
@@ -234,7 +233,7 @@ class _Reader:
         text = self._environment.get(DRIVER_CAPABILITIES)
         if text is None and self._is_legacy():
             return supported
-        words = device_names.words(text or "", DRIVER_CAPABILITIES)
+        words = device_names.words(text or "", DRIVER_CAPABILITIES, device_names.MAX_SHORT)
         if not words:
             return tuple(each for each in supported if each in driver_capabilities.DEFAULT)
         try:
@@ -270,7 +269,7 @@ class _Reader:
         return imex_channels.channels(words, source)
 
     def _mig(self, name: str) -> bool:
-        words = device_names.words(self._environment.get(name, ""), name)
+        words = device_names.words(self._environment.get(name, ""), name, device_names.MAX_SHORT)
         if not words:
             return False
         if not self._privileged:
@@ -278,3 +277,9 @@ class _Reader:
         if set(words) != {device_names.ALL}:
             raise RequestError(f"{name} can only be 'all', not {shown(','.join(words))[:80]}")
         return True
+
+
+def _words_of(value: object, source: str) -> list[str]:
+    if not isinstance(value, str):
+        raise RequestError(f"{source} is not a text")
+    return device_names.words(value, source)

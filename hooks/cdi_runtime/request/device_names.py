@@ -21,11 +21,16 @@ from cdi_hook.faults import HookError, shown
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
 ALL, NONE, VOID = "all", "none", "void"
-MAX_BYTES = 4096
-"""Of one list."""
+MAX_BYTES = 1 << 20
+"""Of one list. A pod with 100 time slices of each MIG device of 16 GPUs has 11,200 words of 41."""
+MAX_SHORT = 4096
+"""Of a list whose words are no devices."""
+MAX_WORDS = 16_384
+"""Of all that is asked for, each word once; there are 2048 IMEX channels."""
+MAX_SHOWN = 200
 _MAX_DIGITS = 6
 
 _DIGITS = "0123456789"
@@ -38,15 +43,29 @@ class RequestError(HookError):
     """What a container asks for makes no sense, or it may not ask for it."""
 
 
-def words(text: str, source: str) -> list[str]:
-    """The words between commas, without blanks; empty ones are dropped.
+def words(text: str, source: str, most: int = MAX_BYTES) -> list[str]:
+    """The words between commas, without blanks, each once; empty ones are dropped.
 
     Raises:
-        RequestError: the text is longer than any list should be.
+        RequestError: there are more than any list should have.
     """
-    if len(text) > MAX_BYTES or len(text.encode("utf-8", "surrogatepass")) > MAX_BYTES:
-        raise RequestError(f"{source} is longer than {MAX_BYTES} bytes")
-    return [word for word in (part.strip() for part in text.split(",")) if word]
+    if len(text) > most or len(text.encode("utf-8", "surrogatepass")) > most:
+        raise RequestError(f"{source} is longer than {most} bytes")
+    return distinct(filter(None, map(str.strip, text.split(","))), source)
+
+
+def distinct(several: Iterable[str], source: str) -> list[str]:
+    """Each word once, in the order of their first; a time slice of a device is that device.
+
+    Raises:
+        RequestError: there are more of them than any host has devices.
+    """
+    found: dict[str, None] = {}
+    for word in several:
+        found[word] = None
+        if len(found) > MAX_WORDS:
+            raise RequestError(f"{source[:MAX_SHOWN]} lists more than {MAX_WORDS} devices")
+    return [*found]
 
 
 def devices(
