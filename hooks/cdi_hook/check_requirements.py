@@ -31,15 +31,17 @@ NAME = "check-requirements"
 class Plan:
     """The host's facts, and the two halves of the check."""
 
-    __slots__ = ("check", "facts", "required")
+    __slots__ = ("check", "facts", "names", "required")
 
     def __init__(
         self,
         facts: Facts,
         required: Callable[[Mapping[str, str]], Requirements],
         check: Callable[[Requirements, Facts], tuple[str, ...]],
+        names: tuple[str, ...],
     ) -> None:
         self.facts = facts
+        self.names = names
         self.required = required
         self.check = check
 
@@ -72,7 +74,7 @@ def prepare(options: Options) -> Plan | None:
         last(options["--host-driver-version"]),
         [gpu(text) for text in options["--gpu"]],
     )
-    return Plan(facts, requirement.from_environment, requirement.check)
+    return Plan(facts, requirement.from_environment, requirement.check, requirement.NAMES)
 
 
 def run(rootfs: RootFs, plan: Plan, until: float) -> None:
@@ -82,7 +84,7 @@ def run(rootfs: RootFs, plan: Plan, until: float) -> None:
         SkippedError: what the image requires is not known.
         UnsatisfiedError: it is not so.
     """
-    required = plan.required(_environment(rootfs, until))
+    required = plan.required(_environment(rootfs, until, plan.names))
     facts = plan.facts.of_nodes(gpu_minors(rootfs))
     if not required:
         return
@@ -91,11 +93,11 @@ def run(rootfs: RootFs, plan: Plan, until: float) -> None:
         process.say(f"{NAME}: {doubt}")
 
 
-def _environment(rootfs: RootFs, until: float) -> dict[str, str]:
+def _environment(rootfs: RootFs, until: float, names: tuple[str, ...]) -> dict[str, str]:
     if rootfs.bundle is None or _is_the_root(rootfs, rootfs.bundle):
         raise SkippedError("the container's config.json is not known")
     try:
-        return state.environment(rootfs.bundle, until)
+        return state.environment(rootfs.bundle, until, names)
     except (FileNotFoundError, PermissionError) as error:
         raise SkippedError(f"the container's config.json: {error.strerror}") from None
 

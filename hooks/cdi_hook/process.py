@@ -104,6 +104,42 @@ def wake_after(seconds: int) -> None:
     _signal.alarm(seconds + 1)
 
 
+class Bounds:
+    """The deadline, and the limit on memory, for a part of a process that then becomes another."""
+
+    __slots__ = ("_handler", "_mask", "_memory")
+
+    def __enter__(self) -> None:
+        self._memory = resource.getrlimit(resource.RLIMIT_AS)
+        soft, hard = self._memory
+        if soft == resource.RLIM_INFINITY or soft > MAX_MEMORY:
+            resource.setrlimit(resource.RLIMIT_AS, (MAX_MEMORY, hard))
+        self._handler = _signal.signal(_signal.SIGALRM, _interrupted)
+        self._mask = _signal.pthread_sigmask(_signal.SIG_UNBLOCK, (_signal.SIGALRM,))
+        wake_after(SECONDS)
+
+    def __exit__(self, *_fault: object) -> None:
+        _signal.alarm(0)
+        _signal.pthread_sigmask(_signal.SIG_SETMASK, self._mask)
+        _signal.signal(_signal.SIGALRM, self._handler)
+        resource.setrlimit(resource.RLIMIT_AS, self._memory)
+
+
+class Unbounded:
+    """Neither deadline nor limit on memory: another program works, and has its own."""
+
+    __slots__ = ("_left", "_memory")
+
+    def __enter__(self) -> None:
+        self._left = _signal.alarm(0)
+        self._memory = resource.getrlimit(resource.RLIMIT_AS)
+        resource.setrlimit(resource.RLIMIT_AS, (self._memory[1], self._memory[1]))
+
+    def __exit__(self, *_fault: object) -> None:
+        resource.setrlimit(resource.RLIMIT_AS, self._memory)
+        _signal.alarm(self._left)
+
+
 def leave_the_callers() -> None:
     """Keep neither the caller's environment nor its descriptors; leave no core either."""
     os.environ.clear()

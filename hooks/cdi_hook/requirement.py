@@ -40,6 +40,9 @@ PREFIX = "NVIDIA_REQUIRE_"
 JETPACK = "NVIDIA_REQUIRE_JETPACK"
 """How names begin whose requirements are those of Jetson boards, in words of their own."""
 DISABLE = "NVIDIA_DISABLE_REQUIRE"
+CUDA_VERSION = "CUDA_VERSION"
+NAMES = (PREFIX, f"{DISABLE}=", f"{CUDA_VERSION}=")
+"""How the entries of an environment begin that requirements are read from."""
 TRUE = frozenset({"1", "t", "T", "TRUE", "true", "True"})
 """What Go's `strconv.ParseBool` takes for true, and so do all programs of NVIDIA's."""
 
@@ -50,6 +53,8 @@ VERSIONS = ("cuda", "driver", "arch")
 
 MAX_EXPRESSION = 128 << 10
 """No program can be given a longer variable (MAX_ARG_STRLEN of Linux)."""
+MAX_EXPRESSIONS = 256 << 10
+"""Of all together: a second's work on a host of 16 GPUs. CUDA's own images have 2 KiB."""
 MAX_DIGITS = 19
 """Of one number of a version: no more fit the 64 bits that libnvidia-container has for it."""
 MAX_ALTERNATIVES = 6
@@ -146,10 +151,10 @@ def from_environment(environment: Mapping[str, str]) -> Requirements:
         if name.startswith(PREFIX) and not name.startswith(JETPACK) and value
     ]
     if not environment.get(f"{PREFIX}CUDA"):
-        made_for = version(environment.get("CUDA_VERSION", "").removeprefix("v"))
+        made_for = version(environment.get(CUDA_VERSION, "").removeprefix("v"))
         if made_for is not None:
             major, minor = (*made_for, 0, 0)[:2]
-            found.append(("CUDA_VERSION", f"cuda>={major}.{minor}"))
+            found.append((CUDA_VERSION, f"cuda>={major}.{minor}"))
     return tuple(sorted(found))
 
 
@@ -171,6 +176,12 @@ def check(requirements: Requirements, facts: Facts) -> tuple[str, ...]:
     for name, expression in requirements:
         if len(expression) > MAX_EXPRESSION:
             raise UnsatisfiedError(f"{_cut(name)} is longer than {MAX_EXPRESSION} characters")
+    if sum(len(name) + len(expression) for name, expression in requirements) > MAX_EXPRESSIONS:
+        raise UnsatisfiedError(
+            f"{PREFIX}*: all together are longer than {MAX_EXPRESSIONS} characters; "
+            f"use another image, or set {DISABLE}=1"
+        )
+    for name, expression in requirements:
         alternatives = parse(expression)
         for gpu in facts.gpus or (None,):
             verdicts = [_verdict(each, facts, gpu) for each in alternatives]

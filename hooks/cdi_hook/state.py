@@ -17,7 +17,12 @@ from cdi_hook import process
 from cdi_hook.faults import HookError, shown
 
 MAX_STATE = 1 << 20
-MAX_CONFIG = 16 << 20
+MAX_CONFIG = 8 << 20
+"""Linux gives a program 6 MiB of arguments and environment at most (fs/exec.c)."""
+MAX_VALUES = 500_000
+"""Of a config.json: texts, commas and brackets. Each value takes up to 300 bytes of memory."""
+MAX_VARIABLES = 4096
+"""Of those that are read."""
 _BOM = b"\xef\xbb\xbf"
 
 
@@ -47,7 +52,7 @@ def open_root(started_in: int | None, until: float) -> tuple[int, int | None]:
         if started_in is None:
             raise
         return _not_the_bundle(started_in, bundle_path), None
-    section = parse_object(config, "config.json").get("root")
+    section = parse_config(config, "config.json").get("root")
     if not isinstance(section, dict):
         raise HookError("config.json has no 'root'")
     return _open_directory(_text(section.get("path"), "root.path"), bundle), bundle
@@ -62,28 +67,60 @@ def of_stdin(until: float) -> dict[str, object]:
     return parse_object(_read(0, MAX_STATE, until, "the state on stdin"), "the state on stdin")
 
 
-def environment(bundle: int, until: float) -> dict[str, str]:
+def environment(bundle: int, until: float, names: tuple[str, ...]) -> dict[str, str]:
     """The environment of the container's process, by the bundle's config.json.
+
+    Args:
+        bundle: a descriptor of it.
+        until: the deadline.
+        names: how the entries begin that are wanted.
 
     Raises:
         OSError: config.json is not there, or may not be read.
         HookError: it is not what the OCI runtime specification says.
     """
-    section = parse_object(_read_config(bundle, until), "config.json").get("process")
+    section = parse_config(_read_config(bundle, until), "config.json").get("process")
     entries = (section.get("env") or []) if isinstance(section, dict) else []
     if not isinstance(entries, list) or not all(isinstance(each, str) for each in entries):
         raise HookError("'process.env' of config.json is no list of texts")
-    return variables(entries)
+    return variables(entries, names)
 
 
-def variables(entries: list[str]) -> dict[str, str]:
-    """The variables of `process.env` as the container's process sees them.
+def variables(entries: list[str], names: tuple[str, ...]) -> dict[str, str]:
+    """Variables of `process.env`, as the container's process sees them.
 
     Of several entries of one name the last counts, as in runc (libcontainer, `prepareEnv`; before
     1.3 by `os.Setenv`), crun (`putenv`) and runsc, and so in NVIDIA's programs. dockerd appends
     what `--gpus` says to the image's own ENV, kubelet what a device plugin says to a pod's.
+
+    Args:
+        entries: `NAME=VALUE`; what has another form is no variable.
+        names: how the entries begin that are wanted; all else is the image's, and may be anything.
+
+    Raises:
+        HookError: there are more of them than any image has.
     """
-    return {name: value for name, equals, value in (e.partition("=") for e in entries) if equals}
+    found: dict[str, str] = {}
+    for entry in reversed(entries):
+        if entry.startswith(names):
+            name, equals, value = entry.partition("=")
+            if equals and name not in found:
+                found[name] = value
+                if len(found) > MAX_VARIABLES:
+                    raise HookError(f"'process.env' has more than {MAX_VARIABLES} NVIDIA_REQUIRE_*")
+    return found
+
+
+def parse_config(content: bytes, what: str) -> dict[str, object]:
+    """The JSON object that a config.json is, within bounds: an image has written parts of it.
+
+    Raises:
+        HookError: it is something else, or larger than what any container needs.
+    """
+    # At most that many; counting takes 1 ms a MiB, and parsing them 100 MiB of memory.
+    if content.count(b'"') // 2 + sum(map(content.count, (b",", b"[", b"{"))) > MAX_VALUES:
+        raise HookError(f"{what} has more than {MAX_VALUES} texts, commas and brackets")
+    return parse_object(content, what)
 
 
 def parse_object(content: bytes, what: str) -> dict[str, object]:

@@ -10,7 +10,7 @@ import stat
 
 from cdi_hook import process
 from cdi_hook.faults import HookError, shown
-from cdi_hook.state import MAX_CONFIG, parse_object
+from cdi_hook.state import MAX_CONFIG, parse_config
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ class Bundle:
 
         Raises:
             BundleError: it is not there, is no regular file of root or of the caller, or is not one
-                JSON object of at most 16 MiB.
+                JSON object of at most 8 MiB.
         """
         self.path = f"{directory}/{name}"
         try:
@@ -49,7 +49,7 @@ class Bundle:
         except ValueError:
             raise BundleError(f"{shown(self.path)} is not a path") from None
         self._name = name
-        self.config = parse_object(content, shown(self.path))
+        self.config = parse_config(content, shown(self.path))
 
     def _read(self, name: str) -> tuple[bytes, os.stat_result]:
         # NONBLOCK: opening a FIFO must not wait for somebody to write to it.

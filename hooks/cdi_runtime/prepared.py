@@ -77,22 +77,29 @@ def load(settings: Configuration, tell: Callable[[str], object]) -> Prepared:
     choices = chosen(settings)
     found = _fitting(host_state.key(choices), tell)
     if found is None:
-        lock = _lock()
-        try:
-            # Another container may have had it made meanwhile.
-            found = _fitting(host_state.key(choices), tell)
-            if found is None:
-                _make(choices, tell)
-                found = _fitting(host_state.key(choices), tell)
-        finally:
-            if lock is not None:
-                os.close(lock)
+        with process.Unbounded():
+            found = _made(choices, tell)
     if found is None:
         raise NotPreparedError(
             f"{DIRECTORY}/{NAME} was made and does not fit: cdi-gen and the installed hooks may be "
             "of different versions; run: cdi-gen hook install"
         )
     return Prepared(found)
+
+
+def _made(choices: host_state.Choices, tell: Callable[[str], object]) -> Document | None:
+    """Have it made, by one process of all that want it."""
+    lock = _lock()
+    try:
+        # Another container may have had it made meanwhile.
+        found = _fitting(host_state.key(choices), tell)
+        if found is None:
+            _make(choices, tell)
+            found = _fitting(host_state.key(choices), tell)
+    finally:
+        if lock is not None:
+            os.close(lock)
+    return found
 
 
 def chosen(settings: Configuration) -> host_state.Choices:

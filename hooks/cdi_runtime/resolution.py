@@ -193,11 +193,10 @@ class _Resolver:
                 f"no CDI spec in {', '.join(self._settings.spec_dirs)} defines {shown(kind)}; for "
                 "GPUs one is made by: cdi-gen generate -o /etc/cdi/nvidia.json"
             )
-        name = names.get(wanted) or names.get(wanted.lower())
-        if name is None:
+        if wanted not in names and wanted.lower() not in names:
             there = _listed(list(dict.fromkeys(names.values())))
             raise ResolutionError(f"{kind} has no device {shown(wanted)[1:-1]}; there is: {there}")
-        return f"{kind}={name}"
+        return f"{kind}={names.get(wanted) or names[wanted.lower()]}"
 
     def _capabilities(self, kind: str, capabilities: Sequence[str]) -> list[str]:
         """The driver capabilities as devices, where there is a spec of them beside the GPUs'."""
@@ -234,7 +233,7 @@ class _Resolver:
         return [self._named(kind, name) for name, wanted in switches if wanted]
 
     def _check_requirements(self, config: Document, edits: list[Document]) -> None:
-        required = requirement.from_environment(variables_of(process_of(config)))
+        required = requirement.from_environment(variables_of(process_of(config), requirement.NAMES))
         if not required or self._settings.disable_require:
             return
         try:

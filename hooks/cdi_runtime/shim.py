@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import sys
 
-from cdi_hook import VERSION
+from cdi_hook import VERSION, process
 from cdi_hook.faults import HookError, shown
 from cdi_runtime import configuration, invocation, low_level
 
@@ -57,7 +57,9 @@ def _edit(asked: Invocation, settings: Configuration) -> None:
     for ending, mode in MODES.items():
         if sys.argv[0].endswith(ending):
             settings.mode = mode
-    container.edit(asked, settings)
+    # Taken off again before the runtime takes the process over.
+    with process.Bounds():
+        container.edit(asked, settings)
 
 
 def _last_words(

@@ -21,7 +21,7 @@ import sys
 
 from cdi_hook import VERSION, mounts, process, state
 from cdi_hook.faults import HookError, UsageError, shown
-from cdi_runtime import configuration, injection, prepared, resolution
+from cdi_runtime import configuration, injection, resolution
 from cdi_runtime.bundle import Bundle
 from cdi_runtime.document import number_of, object_of, objects_of, text_of
 from cdi_runtime.prestart import attachment, control_groups, namespaces, own_hooks, systemd
@@ -123,8 +123,6 @@ def _prestart(settings: Configuration, *, debug: bool) -> None:
     if not bundle.startswith("/"):
         raise HookError(f"'bundle' of {_STATE} is not an absolute path")
     config = Bundle(bundle).config
-    # Its first call after a change of the host has the specs made.
-    process.wake_after(process.SECONDS + prepared.SECONDS)
     tell = process.say if debug else _keep_quiet
     edits = resolution.edits(config, settings, annotations=False, tell=tell)
     if edits is None:

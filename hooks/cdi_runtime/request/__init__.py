@@ -40,6 +40,11 @@ MODES = {
 }
 ENABLED, DISABLED = "enabled", "disabled"
 CUDA_VERSION, REQUIRE_CUDA = "CUDA_VERSION", "NVIDIA_REQUIRE_CUDA"
+READ = (
+    *(VISIBLE_DEVICES, DRIVER_CAPABILITIES, IMEX_CHANNELS, MIG_CONFIG, MIG_MONITOR, *MODES),
+    *(CUDA_VERSION, REQUIRE_CUDA),
+)
+"""The variables that are read, beside those of `swarm-resource`."""
 
 VENDORS = ("nvidia.com", "runtime.nvidia.com")
 """Whose CDI names may come from the environment; `runtime` is the peer's for specs in no file."""
@@ -109,7 +114,9 @@ class _Reader:
         process = process_of(config)
         self._config = config
         self._settings = settings
-        self._environment = variables_of(process)
+        self._environment = variables_of(
+            process, tuple(f"{name}=" for name in (*READ, *settings.swarm_resource))
+        )
         self._privileged = is_privileged(process)
         self._counts = self._privileged or settings.accept_environment_unprivileged
         self._warnings: list[str] = []

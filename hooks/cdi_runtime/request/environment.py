@@ -14,13 +14,14 @@ WHERE = "config.json"
 _SYS_ADMIN = "CAP_SYS_ADMIN"
 
 
-def variables_of(process: Document) -> dict[str, str]:
-    """The variables that the process will see.
+def variables_of(process: Document, names: tuple[str, ...]) -> dict[str, str]:
+    """The variables that the process will see, of those whose entries begin with one of the names.
 
     Raises:
         DocumentError: `env` is no list of texts.
+        HookError: there are too many.
     """
-    return state.variables(document.texts_of(process, "env", WHERE))
+    return state.variables(document.texts_of(process, "env", WHERE), names)
 
 
 def process_of(config: Document) -> Document:
