@@ -163,6 +163,7 @@ def _of_edits(path: str, edits: ContainerEdits) -> Found:
             message = f"mounts[{mounted[mount.container_path]}] already is at this place"
             yield _warning(f"{where}.containerPath", message, "only the later one is mounted")
         mounted[mount.container_path] = index
+    yield from _of_untyped_mounts(f"{path}.mounts", edits.mounts)
     if edits.intel_rdt is not None:
         yield from _of_intel_rdt(f"{path}.intelRdt", edits.intel_rdt)
     if edits.additional_gids:
@@ -234,12 +235,24 @@ def _of_hook(path: str, hook: Hook) -> Found:
 
 def _of_mount(path: str, mount: Mount) -> Found:
     yield from _of_path(f"{path}.containerPath", mount.container_path)
-    if not mount.type and not {"bind", "rbind"}.intersection(mount.options):
+    if mount.type in {"", "bind"} and not {"bind", "rbind"}.intersection(mount.options):
         yield _error(f"{path}.options", "neither 'bind' nor 'rbind' is among them")
     if mount.type in {"", "bind", "none"}:
         yield from _of_path(f"{path}.hostPath", mount.host_path)
     elif not mount.host_path:
         yield _fatal(f"{path}.hostPath", "is empty")
+
+
+def _of_untyped_mounts(path: str, mounts: tuple[Mount, ...]) -> Found:
+    """Told once: a driver has a hundred files."""
+    untyped = [index for index, mount in enumerate(mounts) if not mount.type]
+    if untyped:
+        yield _warning(
+            path,
+            f"{len(untyped)} of {len(mounts)} do not say 'type: bind'",
+            "crun crashes when the container joins another one's user namespace, as in a pod "
+            "(crun#1948)",
+        )
 
 
 def _of_intel_rdt(path: str, intel_rdt: IntelRdt) -> Found:

@@ -54,14 +54,20 @@ def in_container(inventory: Inventory, path: str) -> ContainerPath:
     return ContainerPath(inside)
 
 
+def bind(host_path: str, container_path: str, options: tuple[str, ...]) -> Mount:
+    """A bind mount that says so in its type too.
+
+    ``rbind`` among the options is enough for runc. crun compares the type of each mount when it
+    joins another container's user namespace, a pod's for instance, and crashes where there is
+    none (crun#1948).
+    """
+    return Mount(host_path=host_path, container_path=container_path, options=options, type="bind")
+
+
 def mounts(inventory: Inventory, selection: Selection) -> list[Mount]:
     """Mounts of a spec with a hook."""
     return [
-        Mount(
-            host_path=library.path,
-            container_path=in_container(inventory, library.path),
-            options=READ_ONLY,
-        )
+        bind(library.path, in_container(inventory, library.path), READ_ONLY)
         for library in selection.libraries
     ]
 
@@ -75,13 +81,7 @@ def file_mounts(selection: Selection, catalogue: Catalogue, architecture: str) -
         kind = entry.kind if entry else "data"
         options = {"socket": SOCKET, "data": DATA, "firmware": DATA}.get(kind, READ_ONLY)
         base = entry.container if entry else ""
-        found.append(
-            Mount(
-                host_path=file.path,
-                container_path=_file_place(file, kind, base, architecture),
-                options=options,
-            )
-        )
+        found.append(bind(file.path, _file_place(file, kind, base, architecture), options))
     return found
 
 
@@ -166,9 +166,7 @@ def mounts_without_hook(
     found: dict[str, Mount] = {}
     for library in selection.libraries:
         for place in _places_without_hook(library, inventory.architecture, catalogue, directories):
-            found.setdefault(
-                place, Mount(host_path=library.path, container_path=place, options=READ_ONLY)
-            )
+            found.setdefault(place, bind(library.path, place, READ_ONLY))
     return list(found.values())
 
 

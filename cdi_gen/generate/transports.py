@@ -123,7 +123,7 @@ def _require_all(mode: str, options: Options) -> None:
 
 def _mounts(transport: Transport, inventory: Inventory) -> tuple[Mount, ...]:
     return tuple(
-        Mount(host_path=file.path, container_path=file.seen_at, options=driver.DATA)
+        driver.bind(file.path, file.seen_at, driver.DATA)
         for file in inventory.transport_files
         if file.entry in transport.files
     )

@@ -284,7 +284,7 @@ def test_for_an_engine_that_knows_no_names_with_a_digit_first():
     assert "--device-name-strategy type-index" in failure(cdi_gen(*old), 1)
     found = cdi_gen(*old, "--device-name-strategy", "type-index", "--no-all-device")
     assert found.code == 0
-    assert load(found.out).cdi_version == "0.3.0"
+    assert load(found.out).cdi_version == "0.4.0"
     assert [device.name for device in load(found.out).devices] == ["gpu0", "gpu1", "gpu2", "gpu3"]
 
 

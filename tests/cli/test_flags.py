@@ -41,7 +41,7 @@ def _names(text: str) -> list[str]:
             ["--device-id", "--device-ids", "--device", "--devices"],
             "GENERATE_DEVICE_IDS",
             "none",
-            '"cdiVersion": "0.3.0"',
+            '"cdiVersion": "0.4.0"',
         ),
         (
             ["--ldconfig-path"],

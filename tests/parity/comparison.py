@@ -121,10 +121,12 @@ def _of_mounts(
 ) -> Iterator[tuple[tuple[str, str], str]]:
     places: dict[str, list[str]] = {}
     for mount in mounts:
-        assert mount.keys() == {"hostPath", "containerPath", "options"}
+        assert mount.keys() - {"type"} == {"hostPath", "containerPath", "options"}
         file = resolve(mount["hostPath"])
         places.setdefault(file, []).append(mount["containerPath"])
         yield ("mount named", f"{scope}: {file}"), mount["hostPath"]
+        if "type" in mount:
+            yield ("mount type", f"{scope}: {file}"), mount["type"]
         yield ("mount options", f"{scope}: {file}"), ",".join(sorted(mount["options"]))
     for file, found in places.items():
         yield ("mount", f"{scope}: {file}"), " ".join(sorted(found))

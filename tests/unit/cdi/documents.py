@@ -45,6 +45,7 @@ GOOD: dict[str, Any] = {
                 "hostPath": "/usr/lib/libgpu.so.1",
                 "containerPath": "/usr/lib/libgpu.so.1",
                 "options": ["ro", "rbind"],
+                "type": "bind",
             }
         ],
     },
@@ -222,7 +223,7 @@ ACCEPTED: tuple[tuple[str, Any], ...] = (
     (f"{_HOOK}.timeout", -1),
     (f"{_MOUNT}.options", ABSENT),
     (f"{_MOUNT}.type", "tmpfs"),
-    (f"{_MOUNT}.type", "bind"),
+    (f"{_MOUNT}.type", ABSENT),
     ("devices.0.name", 0),
     ("devices.0.name", 1.5),
     ("containerEdits.hooks.0.args", ["hook", 1, True]),

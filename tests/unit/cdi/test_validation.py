@@ -66,6 +66,8 @@ def test_what_engines_accept_is_not_fatal(case):
         (f"{MOUNT}.containerPath", "lib", "error", f"{MOUNT}.containerPath", "does not start"),
         (f"{MOUNT}.hostPath", "lib", "error", f"{MOUNT}.hostPath", "does not start"),
         (f"{MOUNT}.hostPath", "/a\0b", "error", f"{MOUNT}.hostPath", "does not start"),
+        (f"{MOUNT}.type", documents.ABSENT, "warning", "containerEdits.mounts", "crun#1948"),
+        (f"{MOUNT}.type", "", "warning", "containerEdits.mounts", "crun#1948"),
         (f"{NODE}.path", "dev/gpu0", "error", f"{NODE}.path", "does not start"),
         (f"{NODE}.hostPath", "gpu0", "error", f"{NODE}.hostPath", "does not start"),
         (f"{NODE}.type", documents.ABSENT, "warning", NODE, "host has no such node"),
@@ -108,6 +110,22 @@ def test_mounts_of_other_types_need_no_bind(mount_type):
     document = documents.changed(f"{MOUNT}.type", mount_type)
     document["containerEdits"]["mounts"][0] |= {"options": ["ro"], "hostPath": mount_type}
     assert validation.check(document) == ()
+
+
+def test_mounts_without_a_type_are_counted_once():
+    """And a mount of the devices is one too."""
+    mount = {"hostPath": "/a", "options": ["bind"]}
+    document = documents.changed(f"{MOUNT}.type", documents.ABSENT)
+    document["containerEdits"]["mounts"] += [
+        {**mount, "containerPath": "/b"},
+        {**mount, "containerPath": "/c", "type": "bind"},
+    ]
+    document["devices"][0]["containerEdits"]["mounts"] = [{**mount, "containerPath": "/d"}]
+    found = validation.check(document)
+    assert [(each.path, each.message, each.severity) for each in found] == [
+        (".containerEdits.mounts", "2 of 3 do not say 'type: bind'", "warning"),
+        (".devices[0].containerEdits.mounts", "1 of 1 do not say 'type: bind'", "warning"),
+    ]
 
 
 def test_a_fifo_needs_no_major():
