@@ -196,7 +196,7 @@ def catalogue() -> Catalogue:
         ),
         directories={
             kind: tuple(data[f"{kind}_directories"])
-            for kind in ("library", "program", "data", "xorg", "firmware")
+            for kind in ("library", "walked", "program", "data", "xorg", "firmware")
         }
         | {"library_sub": tuple(data["library_subdirectories"])},
         cuda_versions=data["cuda_versions"],

@@ -13,7 +13,10 @@ class ExitCode(IntEnum):
     ERROR = 1
     USAGE = 2
     NO_DRIVER = 3
-    """No NVIDIA driver, or no GPU: a systemd unit may call this success."""
+    """No NVIDIA driver, or no GPU: there is nothing to do, so a unit may call it success.
+
+    A driver that is there and cannot be served is an error.
+    """
     PARTIAL = 4
     """Something was written, but a device was left out."""
     STALE = 5

@@ -99,7 +99,8 @@ class Library:
     needed: tuple[str, ...] = ()
     """``DT_NEEDED`` in the file's order."""
     links: tuple[str, ...] = ()
-    """Names in the same directory that lead to it: ``libcuda.so``, ``libcuda.so.1``."""
+    """Names in the same directory that lead to it, or to another version of the library, which
+    containers do not get: ``libcuda.so``, ``libcuda.so.1``."""
     aliases: tuple[str, ...] = ()
     """Paths in other directories of the driver root that lead to it (Debian's alternatives)."""
 
@@ -112,7 +113,7 @@ class DriverFile:
     seen_at: str
     """Where programs look for it, in the driver root: a link may lead from there to ``path``."""
     entry: str
-    """The name under which the catalogue lists it: ``nvidia-smi``, ``gsp*.bin`` …"""
+    """The name under which the catalogue lists it: ``nvidia-smi``, ``firmware`` …"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

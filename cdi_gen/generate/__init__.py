@@ -36,11 +36,11 @@ def generate(inventory: Inventory, options: Options = DEFAULTS) -> Spec:
     """The spec of the host's GPUs and MIG devices.
 
     Raises:
-        NoDriverError: the host has no GPU.
+        NoDriverError: the host has nothing to give: no GPU, or MIG enabled and no MIG device.
         UnsafeError: somebody other than root could change the hook program.
         UsageError: a device or capability that was asked for is not there.
-        CdiGenError: the driver is split, the inventory can be no host's, or the engine can not
-            take such a spec.
+        CdiGenError: the driver is split, every GPU is broken, the inventory can be no host's, or
+            the engine can not take such a spec.
     """
     soundness.require(inventory)
     soundness.require_directories(options.library_directories)
@@ -88,7 +88,7 @@ def generate_capabilities(inventory: Inventory, options: Options) -> Spec:
         if selection.libraries or found.mounts:
             devices.append(Device(name=capability.name, container_edits=found))
     if not devices:
-        raise NoDriverError("the inventory has no file of the driver")
+        raise CdiGenError("the inventory has no file of the driver")
     spec = Spec(
         cdi_version="", kind=kind_of(options.vendor, options.class_), devices=tuple(devices)
     )
@@ -246,10 +246,10 @@ def require_known(
             )
 
 
-def _no_device(inventory: Inventory) -> NoDriverError:
+def _no_device(inventory: Inventory) -> CdiGenError:
     if inventory.skipped:
         first = inventory.skipped[0]
-        return NoDriverError(f"no GPU of this host can be used: {first.device}: {first.reason}")
+        return CdiGenError(f"no GPU of this host can be used: {first.device}: {first.reason}")
     if inventory.gpus:
         return NoDriverError(
             "every GPU of this host has MIG enabled, and none has a MIG device",

@@ -42,6 +42,8 @@ Link = tuple[str, ContainerPath]
 def in_container(inventory: Inventory, path: str) -> ContainerPath:
     """A path of the driver root as the container sees it: without the root.
 
+    What lies in the root itself goes where loaders look: a root may be one directory of libraries.
+
     Raises:
         CdiGenError: the path lies outside of the driver root (an inventory edited by hand).
     """
@@ -51,6 +53,8 @@ def in_container(inventory: Inventory, path: str) -> ContainerPath:
             f"the inventory lists {path}, which is outside of its driver root "
             f"{inventory.driver_root}"
         )
+    if inside.count("/") == 1:
+        return ContainerPath(join("/usr/lib64", inside))
     return ContainerPath(inside)
 
 

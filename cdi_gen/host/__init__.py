@@ -12,10 +12,10 @@ from typing import NamedTuple
 
 from cdi_gen.catalogue import catalogue
 from cdi_gen.errors import CdiGenError, NoDriverError
-from cdi_gen.host import files, hook_program, proc
+from cdi_gen.host import files, hook_program, places, platforms, proc
 from cdi_gen.host.devices import DeviceNodes
 from cdi_gen.host.gpus import GpuSearch
-from cdi_gen.host.libraries import LibrarySearch
+from cdi_gen.host.libraries import TRIPLETS, LibrarySearch
 from cdi_gen.host.roots import Root
 from cdi_gen.inventory import Driver, Inventory, Library
 from cdi_gen.paths import base_name, join, printable
@@ -41,14 +41,18 @@ class Where(NamedTuple):
 
 
 THIS_HOST = Where()
+KNOWN_DRIVER_ROOTS = ("/run/nvidia/driver", "/home/kubernetes/bin/nvidia")
+"""Of NVIDIA's GPU operator and of Google's driver installer."""
 
 
 def gather(where: Where = THIS_HOST) -> Inventory:
     """Look at the host.
 
     Raises:
-        NoDriverError: no NVIDIA kernel module is loaded, or no libraries of it are installed.
-        CdiGenError: a directory that was asked for is not there.
+        NoDriverError: no NVIDIA kernel module is loaded.
+        CdiGenError: a directory that was asked for is not there; or the module is loaded, and its
+            libraries are not found or are of another architecture; or this is a platform of
+            NVIDIA's that this version does not support.
     """
     host = Root(seen_from=where.host_root)
     _require_directory(host, "/", where.host_root)
@@ -58,23 +62,43 @@ def gather(where: Where = THIS_HOST) -> Inventory:
     _require_directory(host, dev_root, "--dev-root")
     module = proc.kernel_module(host)
     if module is None:
-        raise _no_module(host)
+        raise platforms.unsupported(host) or _no_module()
     known = catalogue()
-    architecture = _architecture()
+    architecture = module.architecture or os.uname().machine
     search = LibrarySearch(
         root, known, architecture, _search_path(host, root, where.library_search_path)
     )
-    version = _library_version(search, module.version, where)
+    firmware_path = places.firmware_path(host, root)
+    release = proc.kernel_release(host)
+    if not where.library_search_path and module.version not in search.versions():
+        search.widen(
+            module.version,
+            places.Places(
+                root,
+                version=module.version,
+                triplet=TRIPLETS.get(architecture, (architecture,))[0],
+                firmware_path=firmware_path,
+                kernel_release=release,
+            ).sources(known.directories["program"], known.directories["walked"]),
+        )
+    version = _library_version(host, search, module.version, where)
     found = search.find(version)
+    if not found.libraries and search.foreign:
+        raise CdiGenError(
+            f"the driver's libraries under {where.driver_root} are for "
+            f"{' and '.join(sorted(search.foreign))}, the loaded kernel module is for "
+            f"{architecture}",
+            hint="name the driver root of this machine's own driver: --driver-root DIR",
+        )
     file_search = files.FileSearch(
         root,
         host,
         known,
         library_directories=found.directories,
         config_search_path=where.config_search_path,
-        version=version,
-        architecture=architecture,
-        kernel_release=proc.kernel_release(host),
+        belonging=found.belonging,
+        fill={"version": version, "architecture": architecture, "release": release},
+        firmware_path=firmware_path,
     )
     driver_files = file_search.find()
     dev = Root(dev_root, seen_from=where.host_root)
@@ -135,30 +159,15 @@ def _with_transports(
     )
 
 
-def _architecture() -> str:
-    return os.uname().machine
-
-
 def _require_directory(host: Root, path: str, what: str) -> None:
-    try:
-        there = os.path.isdir(host.open_path(host.resolve(path)))
-    except OSError:
-        there = False
-    if not there:
+    if not _is_there(host, path):
         raise CdiGenError(f"{what}: there is no directory {path}")
 
 
-def _no_module(host: Root) -> NoDriverError:
-    try:
-        host.lstat("/dev/dxg")
-    except OSError:
-        return NoDriverError(
-            "no NVIDIA driver is loaded on this host (/proc/driver/nvidia/version is not there)",
-            hint="install the driver, or load it with: modprobe nvidia",
-        )
+def _no_module() -> NoDriverError:
     return NoDriverError(
-        "this is WSL 2 (/dev/dxg is there), which this version does not support",
-        hint="see docs/differences-from-nvidia-ctk.md",
+        "no NVIDIA driver is loaded on this host (/proc/driver/nvidia/version is not there)",
+        hint="install the driver, or load it with: modprobe nvidia",
     )
 
 
@@ -177,20 +186,39 @@ def _search_path(host: Root, root: Root, directories: tuple[str, ...]) -> tuple[
     return tuple(found)
 
 
-def _library_version(search: LibrarySearch, loaded: str, where: Where) -> str:
+def _library_version(host: Root, search: LibrarySearch, loaded: str, where: Where) -> str:
     """The version of the libraries: the loaded module's where it is installed."""
     versions = search.versions()
     if loaded in versions:
         return loaded
     if versions:
         return versions[0]
+    unsupported = platforms.unsupported(host)
+    if unsupported:
+        raise unsupported
     looked_in = ", ".join(map(printable, search.directories)) or "no directory that exists"
-    raise NoDriverError(
+    raise CdiGenError(
         f"the NVIDIA kernel module {loaded} is loaded, but none of its libraries is installed "
         f"under {where.driver_root}",
         hint=f"looked for libcuda.so.{loaded} in: {looked_in}; "
-        "if the driver is elsewhere, name it: --driver-root DIR or --library-search-path DIR",
+        f"if the driver is elsewhere, name it: {_driver_roots(host, where)}",
     )
+
+
+def _driver_roots(host: Root, where: Where) -> str:
+    """Options that could help, with the driver roots of other programs that this host has."""
+    there = [
+        each for each in KNOWN_DRIVER_ROOTS if each != where.driver_root and _is_there(host, each)
+    ]
+    known = "".join(f" ({each} is there)" for each in there)
+    return f"--driver-root DIR{known} or --library-search-path DIR"
+
+
+def _is_there(host: Root, path: str) -> bool:
+    try:
+        return os.path.isdir(host.open_path(host.resolve(path)))
+    except OSError:
+        return False
 
 
 def _cuda_version(root: Root, libraries: list[Library]) -> str | None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The three facts of a shared library that matter here: its class, DT_SONAME and DT_NEEDED.
+"""The facts of an ELF file that matter here: class, machine, DT_SONAME, DT_NEEDED, DT_RUNPATH.
 
 Written by hand because of time: for the 46 libraries of a 550 driver the well-kept reader
 (pyelftools) takes longer than all else that ``generate`` does together; the row ``elf`` of
@@ -15,12 +15,21 @@ import struct
 from typing import NamedTuple
 
 PT_LOAD, PT_DYNAMIC = 1, 2
-DT_NULL, DT_NEEDED, DT_STRTAB, DT_STRSZ, DT_SONAME = 0, 1, 5, 10, 14
+DT_NULL, DT_NEEDED, DT_STRTAB, DT_STRSZ, DT_SONAME, DT_RPATH, DT_RUNPATH = 0, 1, 5, 10, 14, 15, 29
+
+MACHINES = {
+    "x86_64": frozenset({62, 3}),
+    "aarch64": frozenset({183, 40}),
+    "ppc64le": frozenset({21, 20}),
+}
+"""``e_machine`` of the 64-bit and 32-bit libraries of an architecture, as ``uname -m`` names it."""
 
 MAX_PROGRAM_HEADERS = 256
 MAX_DYNAMIC_BYTES = 64 * 1024
 MAX_STRING_TABLE_BYTES = 32 * 1024 * 1024
 MAX_NAME_BYTES = 255
+MAX_RUNPATH_BYTES = 16 * 1024
+"""Nix names every package that a program needs."""
 
 
 class ElfError(Exception):
@@ -31,8 +40,19 @@ class SharedLibrary(NamedTuple):
     """What the dynamic section says."""
 
     bits: int
+    machine: int
     soname: str | None
     needed: tuple[str, ...]
+    runpath: tuple[str, ...] = ()
+    """Directories in which the loader looks first for what the file needs."""
+
+    @property
+    def architecture(self) -> str:
+        """Whose library it is, in the words of ``uname -m``."""
+        for name, machines in MACHINES.items():
+            if self.machine in machines:
+                return name
+        return f"ELF machine {self.machine}"
 
 
 def read(path: str) -> SharedLibrary:
@@ -77,7 +97,8 @@ def _read(descriptor: int) -> SharedLibrary:
     loads, dynamic = _segments(os.pread(descriptor, size * count, table), bits, size, count)
     if dynamic is None:
         raise ElfError("without a dynamic section")
-    return _dynamic(descriptor, bits, loads, dynamic)
+    (machine,) = struct.unpack_from("<H", header, 18)
+    return _dynamic(descriptor, (bits, machine), loads, dynamic)
 
 
 def _segments(
@@ -99,11 +120,15 @@ def _segments(
 
 
 def _dynamic(
-    descriptor: int, bits: int, loads: list[tuple[int, int, int]], dynamic: tuple[int, int]
+    descriptor: int,
+    kind: tuple[int, int],
+    loads: list[tuple[int, int, int]],
+    dynamic: tuple[int, int],
 ) -> SharedLibrary:
+    bits, machine = kind
     section = os.pread(descriptor, dynamic[1], dynamic[0])
     entry = struct.Struct("<qQ" if bits == 64 else "<iI")
-    needed, soname, strings, strings_size = [], None, None, 0
+    needed, runpath, soname, strings, strings_size = [], [], None, None, 0
     for tag, value in entry.iter_unpack(section[: len(section) // entry.size * entry.size]):
         if tag == DT_NULL:
             break
@@ -111,6 +136,8 @@ def _dynamic(
             needed.append(value)
         elif tag == DT_SONAME:
             soname = value
+        elif tag in (DT_RPATH, DT_RUNPATH):
+            runpath.append(value)
         elif tag == DT_STRTAB:
             strings = value
         elif tag == DT_STRSZ:
@@ -124,10 +151,10 @@ def _dynamic(
     else:
         raise ElfError("whose string table is not in the file")
 
-    def string(at: int) -> str:
+    def string(at: int, limit: int = MAX_NAME_BYTES) -> str:
         if at >= strings_size:
             raise ElfError("with a name outside its string table")
-        raw, end, _ = os.pread(descriptor, MAX_NAME_BYTES + 1, base + at).partition(b"\0")
+        raw, end, _ = os.pread(descriptor, limit + 1, base + at).partition(b"\0")
         name = raw.decode("ascii", errors="replace")
         if not end or not (name.isascii() and name.isprintable()):
             raise ElfError("with an unreadable name")
@@ -135,6 +162,13 @@ def _dynamic(
 
     return SharedLibrary(
         bits=bits,
+        machine=machine,
         soname=None if soname is None else string(soname),
         needed=tuple(string(at) for at in needed),
+        runpath=tuple(
+            directory
+            for at in runpath
+            for directory in string(at, MAX_RUNPATH_BYTES).split(":")
+            if directory.startswith("/")
+        ),
     )

@@ -3,19 +3,32 @@
 
 from __future__ import annotations
 
-import fnmatch
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from cdi_gen.catalogue import Catalogue, FileEntry
+from cdi_gen.host.belonging import Belonging
 from cdi_gen.host.roots import Root
 from cdi_gen.inventory import DriverFile, Left, Missing
-from cdi_gen.paths import HostPath, beneath, is_safe, join, printable
+from cdi_gen.paths import HostPath, base_name, is_safe, join, printable
+
+MAX_FIRMWARE_DEPTH = 3
 
 
 class FileSearch:
-    """Looks for the files that the catalogue lists, in the order of its directories."""
+    """Looks for the files that the catalogue lists, in the order of its directories.
+
+    Args:
+        root: the driver root.
+        host: where sockets of daemons are.
+        catalogue: what to look for, and where.
+        library_directories: where the driver's libraries were found, resolved in the root.
+        config_search_path: in place of the catalogue's directories for data.
+        belonging: tells the files of another driver version.
+        fill: values of ``{architecture}``, ``{version}`` and ``{release}``.
+        firmware_path: the kernel's own, as `places.firmware_path` answers it.
+    """
 
     def __init__(
         self,
@@ -25,34 +38,49 @@ class FileSearch:
         *,
         library_directories: list[str],
         config_search_path: tuple[str, ...] = (),
-        version: str,
-        architecture: str,
-        kernel_release: str,
+        belonging: Belonging,
+        fill: dict[str, str],
+        firmware_path: str = "",
     ) -> None:
         self._root = root
         self._host = host
         self._catalogue = catalogue
-        self._fill = {"version": version, "architecture": architecture, "release": kernel_release}
+        self._belonging = belonging
+        self._fill = fill
         self.left: list[Left] = []
-        directories = catalogue.directories
-        xorg = [
-            each.format(library=library.strip("/"))
-            for each in directories["xorg"]
-            for library in (library_directories if "{library}" in each else [""])
+        subdirectories = catalogue.directories["library_sub"]
+        self._libraries = [
+            each.strip("/") for each in library_directories if base_name(each) not in subdirectories
         ]
-        data = config_search_path or directories["data"]
+        data = tuple(each.strip("/") for each in config_search_path)
         self._directories = {
-            "program": self._resolved(directories["program"]),
-            "data": self._resolved(tuple(each.strip("/") for each in data)),
-            "xorg": self._resolved(tuple(xorg)),
+            "program": self._resolved(self._filled(catalogue.directories["program"])),
+            "data": self._resolved(data or self._filled(catalogue.directories["data"])),
+            "xorg": self._resolved(self._filled(catalogue.directories["xorg"])),
         }
+        self._firmware_directories = self._filled(
+            f"{each}/nvidia/{{version}}" for each in catalogue.directories["firmware"]
+        )
+        if firmware_path:
+            self._firmware_directories = (
+                f"{firmware_path.strip('/')}/nvidia/{fill['version']}",
+                *self._firmware_directories,
+            )
+
+    def _filled(self, patterns: Iterable[str]) -> tuple[str, ...]:
+        """Patterns of directories; ``{library}`` stands for each with a library of the driver."""
+        return tuple(
+            each.format(library=library, **self._fill)
+            for each in patterns
+            for library in (self._libraries if "{library}" in each else [""])
+        )
 
     def _resolved(self, patterns: tuple[str, ...]) -> list[tuple[str, str]]:
         """(directory as named, directory resolved), each resolved one once."""
         found: dict[str, str] = {}
         for pattern in patterns:
             for resolved in self._root.directories((pattern,)):
-                named = resolved if pattern.endswith("*") else "/" + pattern
+                named = resolved if "*" in pattern or ".." in pattern else "/" + pattern
                 found.setdefault(resolved, named)
         return [(named, resolved) for resolved, named in found.items()]
 
@@ -69,24 +97,35 @@ class FileSearch:
         return found
 
     def _first(self, entry: FileEntry) -> Iterator[DriverFile]:
+        for named, resolved, name in self._places(entry):
+            path = self._regular(join(resolved, name))
+            if path is None or (entry.kind == "program" and not self._is_program(path)):
+                continue
+            other = self._belonging.other(path)
+            if other:
+                self.left.append(Left(path=path, reason=f"of the driver {other}"))
+                continue
+            yield DriverFile(
+                path=HostPath(self._root.host_path(path)),
+                seen_at=join(named, name),
+                entry=entry.name,
+            )
+            return
+
+    def _places(self, entry: FileEntry) -> Iterator[tuple[str, str, str]]:
+        """(directory as named, directory resolved, name) of each place where a file may be."""
         name = entry.name.format_map(self._fill)
         for named, resolved in self._directories[entry.kind]:
-            path = self._regular(join(resolved, name))
-            if path is not None and (entry.kind != "program" or self._is_program(path)):
-                yield DriverFile(
-                    path=HostPath(self._root.host_path(path)),
-                    seen_at=join(named, name),
-                    entry=entry.name,
-                )
-                return
+            yield named, resolved, name
+        if self._belonging.several:
+            # What Debian's alternatives choose among lies beside the libraries of each driver.
+            for library in self._libraries:
+                yield f"/{library}", f"/{library}", base_name(name)
 
     def _firmware(self, entry: FileEntry) -> Iterator[DriverFile]:
-        for directory in self._firmware_directories():
-            names = sorted(
-                each.name
-                for each in self._root.entries(directory)
-                if fnmatch.fnmatchcase(each.name, entry.name)
-            )
+        """All that is in the driver's own folder, of the first directory that has one."""
+        for directory in self._root.directories(self._firmware_directories):
+            names = self._names_below(directory)
             for name in names:
                 path = self._regular(join(directory, name))
                 if path is not None:
@@ -98,19 +137,16 @@ class FileSearch:
             if names:
                 return
 
-    def _firmware_directories(self) -> Iterator[str]:
-        """Where the kernel looks (firmware_class; Documentation/driver-api/firmware)."""
-        patterns = [each.format_map(self._fill) for each in self._catalogue.directories["firmware"]]
-        try:
-            custom = self._host.read_text("/sys/module/firmware_class/parameters/path").strip()
-        except OSError:
-            custom = ""
-        # The kernel's path is the host's; it is of use here where it leads into the driver root.
-        inside = beneath(custom, self._root.name) if custom else None
-        if inside:
-            patterns.insert(0, inside.strip("/"))
-        version = self._fill["version"]
-        return self._root.directories(tuple(f"{each}/nvidia/{version}" for each in patterns))
+    def _names_below(self, directory: str, depth: int = 0) -> list[str]:
+        """Names of files relative to a directory, sorted; links to directories are not followed."""
+        found = []
+        for entry in self._root.entries(directory):
+            if not entry.is_dir(follow_symlinks=False):
+                found.append(entry.name)
+            elif depth < MAX_FIRMWARE_DEPTH:
+                below = self._names_below(f"{directory}/{entry.name}", depth + 1)
+                found += [f"{entry.name}/{name}" for name in below]
+        return sorted(found)
 
     def _socket(self, entry: FileEntry) -> Iterator[DriverFile]:
         """A socket, or the pipe directory of MPS, of a daemon that runs on the host."""

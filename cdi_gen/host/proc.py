@@ -12,6 +12,8 @@ from typing import NamedTuple
 from cdi_gen.host.roots import Root
 
 _VERSION = re.compile(r"\b(\d{2,4}\.\d{1,4}(?:\.\d{1,4})?)\b", re.ASCII)
+_ARCHITECTURE = re.compile(r"\b(x86_64|aarch64|ppc64le)\b", re.ASCII)
+"""``NVIDIA UNIX x86_64 Kernel Module``, ``NVIDIA UNIX Open Kernel Module for x86_64``."""
 _PCI_ADDRESS = re.compile(r"[0-9a-f]{4,8}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]", re.ASCII)
 _UUID = re.compile(r"GPU-[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII)
 
@@ -22,6 +24,8 @@ class KernelModule(NamedTuple):
     version: str
     kind: str
     """``open`` or ``proprietary``."""
+    architecture: str | None
+    """As ``uname -m`` has it; None where the module does not say it."""
 
 
 class GpuInformation(NamedTuple):
@@ -61,8 +65,11 @@ def kernel_module(root: Root) -> KernelModule | None:
         if found is None:
             return None
         version = found[1]
+    architecture = _ARCHITECTURE.search(line)
     return KernelModule(
-        version=version, kind="open" if "Open Kernel Module" in line else "proprietary"
+        version=version,
+        kind="open" if "Open Kernel Module" in line else "proprietary",
+        architecture=architecture[1] if architecture else None,
     )
 
 

@@ -8,6 +8,7 @@ Symbolic links resolve inside the root, as in a chroot: an absolute link in the 
 from __future__ import annotations
 
 import errno
+import fnmatch
 import os
 import stat
 from collections.abc import Iterator
@@ -134,7 +135,7 @@ class Root:
     def directories(self, patterns: tuple[str, ...]) -> Iterator[str]:
         """Resolved directories that match, in the patterns' order, each once.
 
-        A pattern is relative to the root; its last component may end in ``*``.
+        A pattern is relative to the root; ``*`` stands for any part of one component.
         """
         seen = set()
         for pattern in patterns:
@@ -147,13 +148,24 @@ class Root:
                     seen.add(resolved)
                     yield resolved
 
-    def _expand(self, path: str) -> list[str]:
-        if not path.endswith("*"):
-            return [path]
-        parent, _, start = path[:-1].rpartition("/")
+    def _expand(self, pattern: str) -> list[str]:
+        """The paths that a pattern stands for, in order; resolved as far as its last ``*``."""
+        found = [""]
+        for component in pattern.split("/")[1:]:
+            if "*" in component:
+                found = [each for path in found for each in self._matching(path, component)]
+            else:
+                found = [f"{path}/{component}" for path in found]
+        return found
+
+    def _matching(self, directory: str, component: str) -> list[str]:
         try:
-            resolved = self.resolve(parent)
+            resolved = self.resolve(directory)
         except OSError:
             return []
         names = (entry.name for entry in self.entries(resolved))
-        return sorted(f"{resolved}/{name}" for name in names if name.startswith(start))
+        return sorted(
+            f"{resolved.rstrip('/')}/{name}"
+            for name in names
+            if fnmatch.fnmatchcase(name, component)
+        )

@@ -134,6 +134,22 @@ DRIVER_SETS = {
             ),
             directory="nvidia/tesla-470",
         ),
+        # Two drivers side by side, as Debian's alternatives allow: one is loaded, one is chosen.
+        DriverSet(
+            name="470-tesla+535",
+            suite="bookworm",
+            packages=(
+                *_tesla(
+                    "470",
+                    f"{_TESLA_LIBRARIES} cbl ifr1",
+                    _TESLA_PROGRAMS,
+                    ("libglx-nvidia-tesla-470-0", "xserver-xorg-video-nvidia-tesla-470"),
+                ),
+                *_SERVER,
+                *_GRAPHICS_535,
+            ),
+            directory="nvidia/current",
+        ),
         DriverSet(
             name="535-tesla",
             suite="trixie",
@@ -190,6 +206,39 @@ def driver_root(name: str) -> Path:
     return root
 
 
+FOREIGN = {
+    "550-arm64": ("trixie", "arm64", ("libcuda1", "libnvidia-ml1", "libnvidia-ptxjitcompiler1")),
+}
+"""Suite, architecture and packages of drivers whose maintainer scripts this machine cannot run."""
+
+
+def foreign_root(name: str) -> Path:
+    """The unpacked packages of another architecture: the files, and no alternatives.
+
+    Raises:
+        DriverRootUnavailableError: they are not cached and cannot be fetched here.
+    """
+    suite, architecture, packages = FOREIGN[name]
+    recipe = hashlib.sha256(repr(FOREIGN[name]).encode()).hexdigest()[:8]
+    root = cache_directory() / "driver-roots" / f"{name}-{recipe}"
+    with locked(root.with_name(name)):
+        if not root.is_dir():
+            building = root.with_name(f"{name}.building")
+            shutil.rmtree(building, ignore_errors=True)
+            source = f"deb {_apt_mirror()} {suite} {COMPONENTS}"
+            _run(
+                [
+                    *("mmdebstrap", "--quiet", "--mode=root", "--variant=extract"),
+                    *("--format=directory", f"--architectures={architecture}"),
+                    *(f"--include={','.join(packages)}", "--aptopt=Acquire::Languages none"),
+                    "--skip=check/empty,cleanup/apt,cleanup/reproducible",
+                    *(suite, str(building), source),
+                ]
+            )
+            building.rename(root)
+    return root
+
+
 _unavailable: dict[Path, DriverRootUnavailableError] = {}
 """Why, of those that could not be built: a mirror in mid-update fails a minute each time."""
 
@@ -216,14 +265,19 @@ def debian_mirror() -> str:
     return uris[0]
 
 
-def _build(driver_set: DriverSet, into: Path) -> None:
+def _apt_mirror() -> str:
+    """The mirror of packages, with the program that installs them in place."""
     if os.geteuid() != 0:
-        raise DriverRootUnavailableError(f"building driver root {driver_set.name} needs root")
+        raise DriverRootUnavailableError("building a driver root needs root")
     if shutil.which("apt-get") is None:
         raise DriverRootUnavailableError("no apt-get: driver roots come from Debian's packages")
-    source = f"deb {debian_mirror()} {driver_set.suite} {COMPONENTS}"
     if shutil.which("mmdebstrap") is None:
         _run(["apt-get", "install", "-y", "--no-install-recommends", "mmdebstrap"])
+    return debian_mirror()
+
+
+def _build(driver_set: DriverSet, into: Path) -> None:
+    source = f"deb {_apt_mirror()} {driver_set.suite} {COMPONENTS}"
     # 101 is policy-rc.d's "do not start it": the packages bring services.
     no_services = r"""printf '#!/bin/sh\nexit 101\n' >"$1/usr/sbin/policy-rc.d"
         chmod 755 "$1/usr/sbin/policy-rc.d" """

@@ -11,6 +11,7 @@ from typing import NamedTuple
 from elftools.common.exceptions import ELFError
 from elftools.elf.dynamic import DynamicSegment
 from elftools.elf.elffile import ELFFile
+from elftools.elf.enums import ENUM_E_MACHINE
 
 from tests.fakehost.hosts import FakeHost
 
@@ -19,8 +20,10 @@ class Elf(NamedTuple):
     """What pyelftools reads of a shared library."""
 
     bits: int
+    machine: int
     soname: str | None
     needed: tuple[str, ...]
+    runpath: tuple[str, ...]
 
 
 def read(path: str) -> Elf | None:
@@ -42,7 +45,16 @@ def _read_inode(device: int, inode: int) -> Elf | None:
             tags = list(segment.iter_tags())
             sonames = [tag.soname for tag in tags if tag.entry.d_tag == "DT_SONAME"]
             needed = tuple(tag.needed for tag in tags if tag.entry.d_tag == "DT_NEEDED")
-            return Elf(elf.elfclass, sonames[0] if sonames else None, needed)
+            paths = [tag.rpath for tag in tags if tag.entry.d_tag == "DT_RPATH"]
+            paths += [tag.runpath for tag in tags if tag.entry.d_tag == "DT_RUNPATH"]
+            absolute = (each for path in paths for each in path.split(":") if each[:1] == "/")
+            return Elf(
+                elf.elfclass,
+                ENUM_E_MACHINE[elf.header["e_machine"]],
+                sonames[0] if sonames else None,
+                needed,
+                tuple(absolute),
+            )
     return None
 
 

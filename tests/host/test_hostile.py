@@ -16,7 +16,7 @@ import pytest
 
 from cdi_gen import inventory_json
 from cdi_gen.cdi.validation import check
-from cdi_gen.errors import NoDriverError
+from cdi_gen.errors import CdiGenError, ExitCode
 from cdi_gen.generate import generate
 from cdi_gen.inventory import Inventory
 from cdi_gen.paths import is_safe
@@ -358,8 +358,9 @@ def test_no_library_at_all(fake: FakeHost) -> None:
     for path in (fake.root / MULTIARCH).iterdir():
         if VERSION in path.name:
             path.unlink()
-    with pytest.raises(NoDriverError, match="none of its libraries is installed") as caught:
+    with pytest.raises(CdiGenError, match="none of its libraries is installed") as caught:
         look_at(fake)
+    assert caught.value.exit_code is ExitCode.ERROR  # the unit is not to be green over it
     assert f"libcuda.so.{VERSION}" in str(caught.value.hint)
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.program import CHECKOUT, cdi_gen
+from tests.unit.host.elf_files import shared_library
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -21,6 +22,10 @@ else:
 
 PROJECT = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())
 TARGETS = re.findall(r"^([a-z-]+):.*## ", (CHECKOUT / "Makefile").read_text(), re.MULTILINE)
+LOADED = (
+    "NVRM version: NVIDIA UNIX x86_64 Kernel Module  550.163.01  Tue Apr  8 12:41:17 UTC 2025\n"
+)
+LIBCUDA = "libcuda.so.550.163.01"
 LOCKS = {"run": ("build",), "test": ("test",)}
 """The locked files, and the groups of pyproject.toml that they hold beside the dependencies."""
 
@@ -145,6 +150,29 @@ def test_the_unit_calls_commands_that_exist(tmp_path):
 
 def test_the_unit_takes_no_gpu_for_success_and_nothing_else():
     assert _unit()["Service"]["SuccessExitStatus"].split() == ["3", "4"]
+
+
+@pytest.mark.parametrize(
+    ("files", "code", "green"),
+    [
+        # A host without a driver: there is nothing to do.
+        ({}, 3, True),
+        # The module is loaded, and its libraries are nowhere: somebody has to look at it.
+        ({"proc/driver/nvidia/version": LOADED}, 1, False),
+        # The module is loaded and has no GPU.
+        ({"proc/driver/nvidia/version": LOADED, f"usr/lib64/{LIBCUDA}": None}, 3, True),
+    ],
+)
+def test_the_unit_is_green_only_where_there_is_nothing_to_do(tmp_path, files, code, green):
+    for name, text in files.items():
+        place = tmp_path / name
+        place.parent.mkdir(parents=True)
+        place.write_bytes(shared_library(soname=b"libcuda.so.1") if text is None else text.encode())
+    (tmp_path / "usr/lib").mkdir(parents=True, exist_ok=True)
+    done = cdi_gen("generate", "--host-root", str(tmp_path))
+    assert done.code == code, done.err
+    success = {"0", *_unit()["Service"]["SuccessExitStatus"].split()}
+    assert (str(code) in success) is green
 
 
 @pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="needs systemd")

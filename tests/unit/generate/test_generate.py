@@ -11,10 +11,10 @@ import pytest
 from cdi_gen import inventory_json
 from cdi_gen.catalogue import catalogue
 from cdi_gen.cdi.model import ContainerEdits, Spec
-from cdi_gen.errors import CdiGenError, NoDriverError, UnsafeError, UsageError
+from cdi_gen.errors import CdiGenError, ExitCode, NoDriverError, UnsafeError, UsageError
 from cdi_gen.generate import driver, generate, generate_capabilities
 from cdi_gen.generate.options import Options
-from cdi_gen.inventory import HookProgram, Inventory
+from cdi_gen.inventory import HookProgram, Inventory, Skipped
 from cdi_gen.paths import base_name
 from tests.host.looking import REPOSITORY
 
@@ -370,10 +370,21 @@ def test_no_device(golden: Golden, gpus: tuple[()] | None, message: str) -> None
         generate(replace(inventory, gpus=found, mig_devices=()))
 
 
+def test_no_gpu_that_could_be_given(golden: Golden) -> None:
+    """There is something to do, and it failed: not the exit code of a host without a GPU."""
+    broken = replace(
+        golden("flat-550-1gpu"), gpus=(), skipped=(Skipped(device="GPU 0", reason="is lost"),)
+    )
+    with pytest.raises(CdiGenError, match="GPU 0: is lost") as caught:
+        generate(broken)
+    assert caught.value.exit_code is ExitCode.ERROR
+
+
 def test_nothing_of_the_driver(golden: Golden) -> None:
     empty = replace(golden("flat-550-1gpu"), libraries=(), files=())
-    with pytest.raises(NoDriverError):
+    with pytest.raises(CdiGenError) as caught:
         generate_capabilities(empty, Options(class_="cap"))
+    assert caught.value.exit_code is ExitCode.ERROR
 
 
 def test_without_a_hook_the_libraries_go_where_they_are_wanted(golden: Golden) -> None:

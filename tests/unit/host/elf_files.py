@@ -6,7 +6,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Sequence
 
-from cdi_gen.host.elf import DT_NEEDED, DT_NULL, DT_SONAME, DT_STRSZ, DT_STRTAB
+from cdi_gen.host.elf import DT_NEEDED, DT_NULL, DT_RUNPATH, DT_SONAME, DT_STRSZ, DT_STRTAB
 
 PT_LOAD, PT_DYNAMIC = 1, 2
 BASE = 0x10000
@@ -14,12 +14,21 @@ BASE = 0x10000
 
 
 def shared_library(
-    *, bits: int = 64, soname: bytes | None = b"libx.so.1", needed: Sequence[bytes] = ()
+    *,
+    bits: int = 64,
+    machine: int = 62,
+    soname: bytes | None = b"libx.so.1",
+    needed: Sequence[bytes] = (),
+    runpath: bytes | None = None,
 ) -> bytes:
     """A library of a header, two program headers, a dynamic section and its strings."""
     strings = b"\0"
     entries = []
-    for tag, names in ((DT_NEEDED, needed), (DT_SONAME, [] if soname is None else [soname])):
+    for tag, names in (
+        (DT_NEEDED, needed),
+        (DT_SONAME, [] if soname is None else [soname]),
+        (DT_RUNPATH, [] if runpath is None else [runpath]),
+    ):
         for name in names:
             entries.append((tag, len(strings)))
             strings += name + b"\0"
@@ -32,7 +41,7 @@ def shared_library(
     total = strings_at + len(strings)
     ident = b"\x7fELF" + bytes((2 if bits == 64 else 1, 1, 1)) + bytes(9)
     layout = "<16sHHIQQQIHHHHHH" if bits == 64 else "<16sHHIIIIIHHHHHH"
-    head = struct.pack(layout, ident, 3, 62, 1, 0, header, 0, 0, header, program, 2, 0, 0, 0)
+    head = struct.pack(layout, ident, 3, machine, 1, 0, header, 0, 0, header, program, 2, 0, 0, 0)
     return head + b"".join(
         (
             _program(bits, PT_LOAD, 0, BASE, total),

@@ -23,12 +23,19 @@ def written(path: Path, content: bytes) -> str:
     return str(path)
 
 
+@pytest.mark.parametrize("machine", [62, 183])
 @pytest.mark.parametrize("bits", [32, 64])
-def test_reads_what_was_made(tmp_path: Path, bits: int) -> None:
-    path = written(tmp_path / "x", shared_library(bits=bits, needed=NEEDED))
-    assert elf.read(path) == elf.SharedLibrary(
-        bits, "libx.so.1", tuple(name.decode() for name in NEEDED)
-    )
+def test_reads_what_was_made(tmp_path: Path, bits: int, machine: int) -> None:
+    content = shared_library(bits=bits, machine=machine, needed=NEEDED, runpath=b"/a:$ORIGIN:/b/c")
+    found = elf.read(written(tmp_path / "x", content))
+    needed = tuple(name.decode() for name in NEEDED)
+    assert found == elf.SharedLibrary(bits, machine, "libx.so.1", needed, ("/a", "/b/c"))
+    assert found.architecture == {62: "x86_64", 183: "aarch64"}[machine]
+
+
+def test_a_machine_that_nvidia_has_no_driver_for(tmp_path: Path) -> None:
+    path = written(tmp_path / "x", shared_library(machine=243))
+    assert elf.read(path).architecture == "ELF machine 243"
 
 
 def test_a_library_need_not_have_a_name(tmp_path: Path) -> None:

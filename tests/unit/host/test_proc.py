@@ -25,11 +25,18 @@ PROPRIETARY_470 = (
 @pytest.mark.parametrize(
     ("version_file", "sysfs", "expected"),
     [
-        (OPEN_580, "580.159.04\n", ("580.159.04", "open")),
-        (OPEN_580, None, ("580.159.04", "open")),
-        (PROPRIETARY_470, "470.256.02\n", ("470.256.02", "proprietary")),
-        (PROPRIETARY_470, None, ("470.256.02", "proprietary")),
-        (PROPRIETARY_470, "rubbish\n", ("470.256.02", "proprietary")),
+        (OPEN_580, "580.159.04\n", ("580.159.04", "open", "x86_64")),
+        (OPEN_580, None, ("580.159.04", "open", "x86_64")),
+        (PROPRIETARY_470, "470.256.02\n", ("470.256.02", "proprietary", "x86_64")),
+        (PROPRIETARY_470, None, ("470.256.02", "proprietary", "x86_64")),
+        (PROPRIETARY_470, "rubbish\n", ("470.256.02", "proprietary", "x86_64")),
+        (OPEN_580.replace("x86_64", "aarch64"), None, ("580.159.04", "open", "aarch64")),
+        (
+            PROPRIETARY_470.replace("x86_64", "ppc64le"),
+            None,
+            ("470.256.02", "proprietary", "ppc64le"),
+        ),
+        (PROPRIETARY_470.replace("x86_64 ", ""), None, ("470.256.02", "proprietary", None)),
         ("NVRM version: none of the known forms\n", None, None),
         ("", None, None),
         (None, "580.159.04\n", None),
@@ -39,7 +46,7 @@ def test_the_loaded_module(
     fs: FakeFilesystem,
     version_file: str | None,
     sysfs: str | None,
-    expected: tuple[str, str] | None,
+    expected: tuple[str, str, str | None] | None,
 ) -> None:
     if version_file is not None:
         fs.create_file("/proc/driver/nvidia/version", contents=version_file)

@@ -1,0 +1,210 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where a driver lies that is in none of the usual directories: whoever uses it knows.
+
+Asked only where the libraries of the loaded module are in no directory of the catalogue and in
+none that the loader's cache names. In this order: the loader's configuration, the kernel's
+firmware path, the module's own file, the driver's programs, the package that installed them, and
+at last a walk through the directories that administrators and immutable distributions use.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fnmatch
+import os
+import re
+import stat
+from collections.abc import Callable, Iterator
+
+from cdi_gen.host import elf
+from cdi_gen.host.roots import Root
+from cdi_gen.paths import base_name, beneath, is_safe, parent
+
+LIBRARY_DIRECTORIES = ("lib64", "lib", "usr/lib64", "usr/lib", "lib/{triplet}", "")
+"""Below the prefix that a driver was installed to."""
+
+MAX_CONFIGURATION_FILES = 256
+MAX_LIST_BYTES = 8 << 20
+MAX_LISTS = 512
+MAX_DEPTH = 6
+MAX_DIRECTORIES = 20_000
+
+
+class Places:
+    """Answers directories of a root in which the libraries of one driver version may be.
+
+    Args:
+        root: the driver root.
+        version: the loaded module's.
+        triplet: of the library directories of its architecture.
+        firmware_path: the kernel's ``firmware_class.path``, as seen in the root; may be empty.
+        kernel_release: whose modules to look for.
+    """
+
+    def __init__(
+        self, root: Root, *, version: str, triplet: str, firmware_path: str, kernel_release: str
+    ) -> None:
+        self._root = root
+        self._version = version
+        self._triplet = triplet
+        self._firmware_path = firmware_path
+        self._release = kernel_release
+
+    def sources(
+        self, programs: tuple[str, ...], walked: tuple[str, ...]
+    ) -> Iterator[Callable[[], Iterator[str]]]:
+        """Each source of directories; a later one is of use where the earlier ones had nothing.
+
+        Args:
+            programs: patterns of directories with the driver's programs.
+            walked: patterns of directories to search at last.
+        """
+        yield self._of_the_loader
+        yield self._of_the_module
+        yield lambda: self._of_programs(programs)
+        yield self._of_packages
+        yield lambda: self._walk(walked)
+
+    def _below(self, prefix: str) -> Iterator[str]:
+        """Library directories of a prefix, ``/usr/local/nvidia``."""
+        if prefix.strip("/"):
+            for name in LIBRARY_DIRECTORIES:
+                yield f"{prefix}/{name.format(triplet=self._triplet)}"
+
+    def _of_the_loader(self) -> Iterator[str]:
+        """What ld.so.conf lists: on an image that is never written to, no cache may be there."""
+        pending = ["/etc/ld.so.conf"]
+        read = 0
+        while pending and read < MAX_CONFIGURATION_FILES:
+            read += 1
+            for line in self._text(pending.pop(0)).splitlines():
+                words = line.partition("#")[0].replace(",", " ").replace(":", " ").split()
+                if words[:1] == ["include"]:
+                    pending += [each for word in words[1:] for each in self._included(word)]
+                else:
+                    yield from (word.partition("=")[0] for word in words if word.startswith("/"))
+
+    def _included(self, pattern: str) -> list[str]:
+        directory, _, name = pattern.rpartition("/")
+        directory = directory if pattern.startswith("/") else f"/etc/{directory}"
+        names = sorted(each.name for each in self._entries(directory))
+        return [f"{directory}/{each}" for each in names if fnmatch.fnmatchcase(each, name)]
+
+    def _of_the_module(self) -> Iterator[str]:
+        """The prefixes above the firmware that it loads and above its own file."""
+        yield from self._below(parent(self._firmware_path) if self._firmware_path else "/")
+        for base in ("/lib/modules", "/run/booted-system/kernel-modules/lib/modules"):
+            directory = f"{base}/{self._release}"
+            for line in self._text(f"{directory}/modules.dep", MAX_LIST_BYTES).splitlines():
+                name = line.partition(":")[0]
+                if base_name(name).partition(".")[0] != "nvidia":
+                    continue
+                path = self._resolved(name if name.startswith("/") else f"{directory}/{name}")
+                while path and not path.startswith(("/usr/lib/modules/", "/lib/modules/")):
+                    path = "" if parent(path) in ("/", "/usr") else parent(path)
+                    yield from self._below(path)
+
+    def _of_programs(self, patterns: tuple[str, ...]) -> Iterator[str]:
+        """Beside the driver's programs, and where their own loader finds libraries."""
+        for directory in self._root.directories(patterns):
+            for name in ("nvidia-smi", "nvidia-persistenced", "nvidia-modprobe"):
+                path = self._resolved(f"{directory}/{name}")
+                if path is None:
+                    continue
+                # Not of a wrapper script, nor of a program that is linked statically.
+                with contextlib.suppress(elf.ElfError, OSError):
+                    yield from elf.read(self._root.open_path(path)).runpath
+                prefix = parent(parent(path))
+                if prefix not in ("/", "/usr", "/usr/local"):
+                    yield from self._below(prefix)
+
+    def _of_packages(self) -> Iterator[str]:
+        """The lists of files that package managers and NVIDIA's installer keep."""
+        library = re.compile(
+            rf"(?:^|[\s\"'=:])(/?[^\s:\"']*)/?lib(?:cuda|nvidia-ml)\.so\.{re.escape(self._version)}\b",
+            re.ASCII | re.MULTILINE,
+        )
+        for path in self._package_lists():
+            for match in library.finditer(self._text(path, MAX_LIST_BYTES)):
+                yield "/" + match[1].strip("/")
+
+    def _package_lists(self) -> Iterator[str]:
+        about = re.compile(r"nvidia|libcuda", re.IGNORECASE)
+
+        def named(directory: str) -> list[str]:
+            found = sorted(each.name for each in self._entries(directory))
+            return [f"{directory}/{each}" for each in found if about.search(each)][:MAX_LISTS]
+
+        yield from named("/var/lib/dpkg/info")
+        for package in named("/var/lib/pacman/local"):
+            yield f"{package}/files"
+        for directory in ("/var/lib/pkgtools/packages", "/var/log/packages"):  # Slackware
+            yield from named(directory)
+        for category in ("x11-drivers", "dev-util"):  # Gentoo
+            for package in named(f"/var/db/pkg/{category}"):
+                yield f"{package}/CONTENTS"
+        for directory in ("/var/db/xbps", "/usr/share/clear/bundles"):
+            yield from named(directory)
+        yield "/var/lib/nvidia/log"
+
+    def _walk(self, patterns: tuple[str, ...]) -> Iterator[str]:
+        """Directories below ``patterns`` that have the driver's libcuda or NVML.
+
+        No link is followed, and nothing is taken from a directory that others than root can
+        write to: what lies here, no package and no loader has vouched for.
+        """
+        wanted = {f"{name}.so.{self._version}" for name in ("libcuda", "libnvidia-ml")}
+        versioned = tuple(each.format(version=self._version) for each in patterns)
+        pending = [(each, 0) for each in self._root.directories(versioned)]
+        seen = 0
+        while pending and seen < MAX_DIRECTORIES:
+            directory, depth = pending.pop(0)
+            if not self._is_roots_own(directory):
+                continue
+            seen += 1
+            below = []
+            for entry in self._root.entries(directory):
+                if entry.name in wanted:
+                    yield directory
+                elif depth < MAX_DEPTH and is_safe(entry.name) and _is_directory(entry):
+                    below.append(f"{directory.rstrip('/')}/{entry.name}")
+            pending += [(each, depth + 1) for each in sorted(below)]
+
+    def _is_roots_own(self, directory: str) -> bool:
+        try:
+            found = os.lstat(self._root.open_path(directory))
+        except OSError:
+            return False
+        return found.st_uid in (0, os.geteuid()) and not found.st_mode & stat.S_IWOTH
+
+    def _entries(self, directory: str) -> list[os.DirEntry[str]]:
+        resolved = self._resolved(directory)
+        return self._root.entries(resolved) if resolved else []
+
+    def _resolved(self, path: str) -> str | None:
+        try:
+            return self._root.resolve(path)
+        except OSError:
+            return None
+
+    def _text(self, path: str, limit: int = 1 << 20) -> str:
+        try:
+            return self._root.read_text(path, limit)
+        except OSError:
+            return ""
+
+
+def _is_directory(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir(follow_symlinks=False)
+    except OSError:
+        return False
+
+
+def firmware_path(host: Root, root: Root) -> str:
+    """The kernel's own firmware path as a path in the driver root; empty where it is elsewhere."""
+    try:
+        custom = host.read_text("/sys/module/firmware_class/parameters/path").strip()
+    except OSError:
+        return ""
+    return (beneath(custom, root.name) or "") if custom.startswith("/") else ""
