@@ -143,9 +143,41 @@ def in_memory(peak_kib: int) -> None:
 
 def same_mounts(before: str, after: str) -> None:
     """O-MNT: the mount table is as it was."""
-    if before != after:
-        lines = set(before.splitlines()) ^ set(after.splitlines())
-        raise HarmError("O-MNT", sorted(lines))
+    lines = changed_mounts(before, after)
+    if lines:
+        raise HarmError("O-MNT", lines)
+
+
+def changed_mounts(before: str, after: str) -> list[str]:
+    """The lines in which two tables of one mount namespace differ, but for what others remove.
+
+    A new mount namespace has copies of all that is mounted on the machine. When somebody outside
+    removes a directory, Linux detaches every mount on it, in all namespaces; a bind mount of what
+    was removed says so. Both happen at any time, wherever else a container ends.
+    """
+    old, new = _mounts(before), _mounts(after)
+    gone = [old[number] for number in old.keys() - new.keys() if _still_there(old[number])]
+    other = {
+        line
+        for number in old.keys() & new.keys()
+        if old[number] != new[number].replace("//deleted ", " ", 1)
+        for line in (old[number], new[number])
+    }
+    return sorted({*gone, *other, *(new[number] for number in new.keys() - old.keys())})
+
+
+def _mounts(table: str) -> dict[str, str]:
+    """The lines of a mountinfo by the number of the mount."""
+    return {line.partition(" ")[0]: line for line in table.splitlines()}
+
+
+def _still_there(line: str) -> bool:
+    """Whether the mount point of a mount that is gone is still there."""
+    point = line.split(" ")[4]
+    return os.path.lexists(_OCTAL.sub(lambda found: chr(int(found[1], 8)), point))
+
+
+_OCTAL = re.compile(r"\\([0-7]{3})")
 
 
 _PR_SET_CHILD_SUBREAPER = 36

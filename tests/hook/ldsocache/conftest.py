@@ -26,6 +26,7 @@ def root(tmp_path: Path) -> Path:
 @pytest.fixture(scope="session")
 def tree(
     image_archives: dict[str, Path],
+    zoo_archives: dict[str, Path],
     lab_of: Callable[[str], Lab],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Callable[[str], Path]:
@@ -41,7 +42,7 @@ def tree(
                 pytest.skip(f"no driver root {name}: {error}")
         unpacked = tmp_path_factory.getbasetemp() / f"image-{name}"
         if not unpacked.is_dir():
-            content = archives.layer_of(image_archives[name])
+            content = archives.layer_of({**image_archives, **zoo_archives}[name])
             unpacked.mkdir()
             subprocess.run(["tar", "-x", "-C", unpacked], input=content, check=True)
         return unpacked

@@ -13,39 +13,65 @@ from cdi_hook import ldsocache
 from cdi_hook.ldsocache import Entry
 from tests.fakehost.driver_packages import DRIVER_SETS
 from tests.hook.conftest import TRIPLET, Container
-from tests.hook.glibc import assert_same, folders_of, generator_of, glibc_cache, our_cache
+from tests.hook.glibc import (
+    assert_same,
+    assert_same_entries,
+    folders_of,
+    generator_of,
+    glibc_cache,
+    our_cache,
+)
 
 Tree = Callable[[str], Path]
 
-IMAGES = ("debian", "rhel", "distroless", "bookworm", "trixie")
+OF_THE_ZOO = (
+    "cuda-devel",
+    "cuda-compat",
+    "cuda-rockylinux",
+    "committed",
+    "pytorch",
+    "large-bullseye",
+    "large-rhel",
+)
+IMAGES = ("debian", "rhel", "distroless", "bookworm", "trixie", *OF_THE_ZOO)
+
+OLDER = {"2.31": ("cuda-compat", "-c", "new"), "2.36": ("debian",)}
+"""An image whose ldconfig is that glibc's, and what it has to be told to write the newer form."""
+
+
+@pytest.fixture(scope="session")
+def newest(tree: Tree) -> Path:
+    """The ldconfig of glibc 2.41: what it writes does not hang on the machine that tests run on."""
+    return tree("trixie") / "usr/sbin/ldconfig"
 
 
 @pytest.mark.engine
 @pytest.mark.parametrize("name", IMAGES)
-def test_an_image(tree: Tree, name: str) -> None:
+def test_an_image(tree: Tree, newest: Path, name: str) -> None:
     root = tree(name)
-    theirs = glibc_cache(root, folders_of(root))
+    theirs = glibc_cache(root, folders_of(root), program=newest)
     assert len(theirs) > 400
+    assert b"2.41" in generator_of(theirs)
     assert_same(our_cache(root, folders_of(root), generator=generator_of(theirs)), theirs)
 
 
 @pytest.mark.host
 @pytest.mark.parametrize("name", DRIVER_SETS)
-def test_a_driver(tree: Tree, name: str) -> None:
+def test_a_driver(tree: Tree, newest: Path, name: str) -> None:
     root = tree(name)
     folders = [f"/usr/lib/{TRIPLET}/nvidia/current", *folders_of(root)]
-    theirs = glibc_cache(root, folders)
+    theirs = glibc_cache(root, folders, program=newest)
     assert_same(our_cache(root, folders, generator=generator_of(theirs)), theirs)
 
 
-@pytest.mark.engine
-@pytest.mark.parametrize("name", ["bookworm", "trixie"])
-def test_the_same_as_a_newer_glibcs(tree: Tree, name: str) -> None:
-    program = tree("trixie") / "usr/sbin/ldconfig"
+@pytest.mark.host
+@pytest.mark.parametrize("glibc", OLDER)
+@pytest.mark.parametrize("name", [*DRIVER_SETS, *IMAGES])
+def test_older_glibcs_find_the_same(tree: Tree, name: str, glibc: str) -> None:
+    image, *options = OLDER[glibc]
     root = tree(name)
-    theirs = glibc_cache(root, folders_of(root), program=program)
-    assert b"2.41" in generator_of(theirs)
-    assert_same(our_cache(root, folders_of(root), generator=generator_of(theirs)), theirs)
+    theirs = glibc_cache(root, folders_of(root), *options, program=tree(image) / "sbin/ldconfig")
+    assert_same_entries(our_cache(root, folders_of(root)), theirs)
 
 
 @pytest.mark.engine
