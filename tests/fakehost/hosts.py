@@ -95,6 +95,7 @@ HOSTS = {
     "550-nogpu": Host(driver="550-full"),
     "550-debian": Host(driver="550-full", layout="debian", gpus=several(8)),
     "550-lib64": Host(driver="550-full", layout="lib64", gpus=several(2, RTX_4090)),
+    "550-arch": Host(driver="550-full", layout="arch", gpus=several(2)),
     # The majors, the address and the missing DRM of the machine that has this layout.
     "550-usr-local": Host(
         driver="550-full",

@@ -62,6 +62,17 @@ def _move(source: Path, target: Path) -> None:
     source.replace(target)
 
 
+def _merge(source: Path, target: Path) -> None:
+    """Move all that is in a directory into another, which may have directories of the same names."""
+    for path in source.iterdir():
+        place = target / path.name
+        if place.is_dir() and not place.is_symlink():
+            _merge(path, place)
+        else:
+            _move(path, place)
+    source.rmdir()
+
+
 def _link(link: Path, text: str) -> None:
     link.parent.mkdir(parents=True, exist_ok=True)
     link.unlink(missing_ok=True)
@@ -172,6 +183,22 @@ def lay_out_lib64(driver: Path, host: Path) -> None:
         path.unlink()
     _replace(host / "etc/os-release", 'ID="rhel"\nVERSION_ID="9.6"\nID_LIKE="fedora"\n')
     ldconfig(host, "/lib64", "/lib")
+
+
+def lay_out_arch(driver: Path, host: Path) -> None:
+    """64-bit libraries in /usr/lib, which /usr/lib64 is a link to, and 32-bit ones in /usr/lib32."""
+    lay_out_flat(driver, host)
+    (host / "usr/lib64/ld-linux-x86-64.so.2").unlink()
+    (host / "usr/lib64").rmdir()
+    (host / "usr/lib64").symlink_to("lib")
+    _merge(host / "usr/lib/x86_64-linux-gnu", host / "usr/lib")
+    if (host / "usr/lib/i386-linux-gnu").is_dir():
+        _move(host / "usr/lib/i386-linux-gnu", host / "usr/lib32")
+    for path in (host / "etc/ld.so.conf.d").iterdir():
+        path.unlink()
+    _replace(host / "etc/ld.so.conf.d/lib32-glibc.conf", "/usr/lib32\n")
+    _replace(host / "etc/os-release", "ID=arch\nBUILD_ID=rolling\n")
+    ldconfig(host, "/usr/lib")
 
 
 def _replace(path: Path, text: str) -> None:
@@ -305,6 +332,7 @@ LAYOUTS = {
     "debian": Layout(lay_out=lay_out_debian),
     "flat": Layout(lay_out=lay_out_flat),
     "lib64": Layout(lay_out=lay_out_lib64),
+    "arch": Layout(lay_out=lay_out_arch),
     "usr-local": Layout(
         lay_out=lay_out_usr_local,
         firmware_path="/usr/local/nvidia/firmware",
