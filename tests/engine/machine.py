@@ -11,6 +11,7 @@ import functools
 import json
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -48,13 +49,21 @@ def prepare(name: str, folder: Path) -> FakeHost:
     (fake.root / "opt").mkdir(exist_ok=True)
     shutil.copy(fake.nvml.with_name("nvml-mock.host"), f"{fake.root}/opt{NVML_TEXT}")
     if not looking.needs_nvml(fake):  # where it is needed, the host's nodes are not this machine's
-        source = Path(__file__).with_name("nvml_by_node.c")
-        fake.nvml.unlink()
-        command = ["cc", "-shared", "-fPIC", "-O1", "-Wall", "-Wextra", "-Wl,-soname"]
-        subprocess.run(
-            [*command, "-Wl,libnvidia-ml.so.1", "-o", str(fake.nvml), str(source)], check=True
-        )
+        _compile_nvml(fake.nvml)
     return fake
+
+
+def _compile_nvml(library: Path) -> None:
+    """NVML for any glibc: it names libc.so.6, like the real one, and no version of its symbols."""
+    source = Path(__file__).with_name("nvml_by_node.c")
+    command = ["cc", "-shared", "-nostdlib", "-fPIC", "-O1", "-Wall", "-Wextra"]
+    library.unlink()
+    with tempfile.TemporaryDirectory() as folder:
+        libc = f"{folder}/libc.so.6"
+        empty = ("-x", "c", "/dev/null")
+        subprocess.run([*command, "-Wl,-soname,libc.so.6", "-o", libc, *empty], check=True)
+        named = ("-Wl,-soname,libnvidia-ml.so.1", "-Wl,--no-as-needed")
+        subprocess.run([*command, *named, "-o", str(library), str(source), libc], check=True)
 
 
 @contextlib.contextmanager
