@@ -22,17 +22,8 @@ HOOK_PATH = "/usr/bin/nvidia-cdi-hook"
 """Where the peer's hook is in a lab, and so in the specs that are used there."""
 
 
-def program() -> str | None:
-    """The path of ``nvidia-ctk``."""
-    return _program("nvidia-ctk")
-
-
-def hook_program() -> str | None:
-    """The path of ``nvidia-cdi-hook``, which the peer's specs name."""
-    return _program("nvidia-cdi-hook")
-
-
-def _program(name: str) -> str | None:
+def program(name: str = "nvidia-ctk") -> str | None:
+    """The path of one of the toolkit's programs."""
     found = shutil.which(name)
     if found:
         return found
@@ -40,6 +31,11 @@ def _program(name: str) -> str | None:
         return str(nvidia_toolkit.program(name))
     except LabUnavailableError:
         return None
+
+
+def hook_program() -> str | None:
+    """The path of ``nvidia-cdi-hook``, which the peer's specs name."""
+    return program("nvidia-cdi-hook")
 
 
 def version() -> str | None:

@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from tests.bench import peer
 from tests.bench.contest import ENVIRONMENT, Line, Step, race, wall_bar
 from tests.bench.root_file_system import layer, untimed
 from tests.fakehost import hosts
@@ -63,12 +64,12 @@ def _creates(name: str, gpus: str, runs: int) -> Iterator[Line]:
         }
         # As below /run or in an overlay: making a file for each mount takes a disk's time elsewhere.
         laps = race(runners, runs, within=machine.command(f"mount -t tmpfs bundles {bundles}"))
-    base, peer = laps["none"], laps.get("peer", ())
+    base, against = laps["none"], laps.get("peer", ())
     yield Line("shim", f"runc create: no device ({gpus})", base)
-    bars = [wall_bar("ratio of added time", laps["ours"], peer, CREATE, base)] if peer else []
-    yield Line("shim", f"create by the shim: {gpus}", laps["ours"], peer, base, tuple(bars))
+    bars = [wall_bar("ratio of added time", laps["ours"], against, CREATE, base)] if against else []
+    yield Line("shim", f"create by the shim: {gpus}", laps["ours"], against, base, tuple(bars))
     yield Line(
-        "shim", f"create by the shim: {gpus}, all of the driver", laps["ours, all"], peer, base
+        "shim", f"create by the shim: {gpus}, all of the driver", laps["ours, all"], against, base
     )
 
 
@@ -97,17 +98,17 @@ def _pass_through(runs: int) -> Iterator[Line]:
         if theirs:
             runners["peer"] = of(named, theirs, *words)
         laps = race(runners, runs)
-    base, peer = laps["none"], laps.get("peer", ())
+    base, against = laps["none"], laps.get("peer", ())
     yield Line("shim", "python3 -I -S -c pass", laps["bare"], base=base)
     for which, case in (("ours", ""), ("named", ", runtimes named in config.toml")):
         what = "added, by a bare interpreter"
         bar = wall_bar(what, laps[which], laps["bare"], PASSED_THROUGH, base)
-        yield Line("shim", f"any other command{case}", laps[which], peer, base, (bar,))
+        yield Line("shim", f"any other command{case}", laps[which], against, base, (bar,))
 
 
 def _peer() -> str | None:
     """NVIDIA's program, and not a link to ours."""
-    path = shutil.which(PEER)
+    path = peer.program(PEER)
     if path is None:
         return None
     with open(path, "rb") as file:
@@ -119,7 +120,7 @@ def _machine(folder: Path, name: str) -> Machine:
     machine.configure(
         f"""
         [nvidia-ctk]
-        path = "{shutil.which("nvidia-ctk") or ""}"
+        path = "{peer.program() or ""}"
         # The peer's ends where a container's procfs does not have what this machine only shows.
         [nvidia-container-runtime.modes.jit-cdi]
         nvcdi-disable-hooks = ["disable-device-node-modification"]

@@ -9,6 +9,7 @@ import re
 import shutil
 import stat
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -246,14 +247,11 @@ def test_two_processes_work_together(drop_in: Container, library: Library, compa
 
 
 class TestBesideThePeer:
-    """What both programs leave in the same root, where the peer's is on PATH."""
+    """What both programs leave in the same root."""
 
     @pytest.fixture
-    def peer(self) -> str:
-        program = shutil.which("nvidia-cdi-hook")
-        if program is None or Path(program).resolve() == HOOK:
-            pytest.skip("needs nvidia-cdi-hook on PATH")
-        return program
+    def peer(self, nvidia_program: Callable[[str], Path]) -> str:
+        return str(nvidia_program("nvidia-cdi-hook"))
 
     @pytest.fixture
     def twin(self, tmp_path: Path) -> Container:
@@ -329,7 +327,7 @@ class TestBesideThePeer:
         said = subprocess.run([peer, "--help"], capture_output=True, text=True, check=True).stdout
         assert set(re.findall(r"^ {3}([a-z][a-z-]+)[ ,]", said, re.MULTILINE)) - {"help"} <= {
             "create-symlinks", "enable-cuda-compat", "update-ldcache", "disable-device-node-modification",
-            "update-application-profile", "chmod",
+            "update-application-profile", "chmod", "apply-cuda-memory-limits",
         }  # fmt: skip
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.lab import images
+from tests.lab import images, nvidia_toolkit
 from tests.lab.cache import LabUnavailableError
 from tests.lab.engines import Lab
 
@@ -45,3 +45,16 @@ def zoo_archives() -> dict[str, Path]:
         return images.animals()
     except LabUnavailableError as error:
         pytest.skip(f"no zoo: {error}")
+
+
+@pytest.fixture(scope="session")
+def nvidia_program() -> Callable[[str], Path]:
+    """Give a program of the NVIDIA Container Toolkit by its name, or skip the test."""
+
+    def program(name: str) -> Path:
+        try:
+            return nvidia_toolkit.program(name)
+        except LabUnavailableError as error:
+            pytest.skip(str(error))
+
+    return program

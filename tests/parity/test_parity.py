@@ -24,7 +24,6 @@ from cdi_gen.paths import HostPath
 from tests.bench import peer
 from tests.fakehost.hosts import FakeHost
 from tests.lab import go, nvidia_toolkit
-from tests.lab.cache import LabUnavailableError
 from tests.parity import table
 from tests.parity.comparison import Difference, differences
 
@@ -87,23 +86,17 @@ def reference(name: str) -> dict[str, Any]:
     return spec
 
 
-@pytest.fixture(scope="session")
-def nvidia_ctk() -> Path:
-    """Give the peer's program."""
-    try:
-        return nvidia_toolkit.program("nvidia-ctk")
-    except LabUnavailableError as error:
-        pytest.skip(str(error))
-
-
 @pytest.mark.host
 @pytest.mark.parametrize("name", CASES)
 def test_nvidia_ctk_writes_the_reference(
-    nvidia_ctk: Path, host: Callable[[str], FakeHost], name: str, pytestconfig: pytest.Config
+    nvidia_program: Callable[[str], Path],
+    host: Callable[[str], FakeHost],
+    name: str,
+    pytestconfig: pytest.Config,
 ) -> None:
     """The newest nvidia-ctk, on the same fake host."""
     case = CASES[name]
-    spec = peer.spec(str(nvidia_ctk), host(case.host), *case.theirs)
+    spec = peer.spec(str(nvidia_program("nvidia-ctk")), host(case.host), *case.theirs)
     if pytestconfig.getoption("--update-golden"):
         text = json.dumps(spec, indent=1) + "\n"
         (REFERENCE / f"{name}.json").write_text(text, encoding="utf-8")

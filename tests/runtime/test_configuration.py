@@ -4,11 +4,11 @@
 from __future__ import annotations
 
 import os
-import shutil
 import socket
 import stat
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,6 @@ from cdi_hook.faults import HookError
 from cdi_runtime import configuration
 from cdi_runtime.configuration import Configuration, ConfigurationError, load, parse
 from tests.runtime.test_toml import SERIALIZED
-
-PEER = shutil.which("nvidia-ctk")
 
 ALL_CAPABILITIES = ("compute", "utility", "video", "graphics", "display", "ngx", "compat32")
 
@@ -168,10 +166,12 @@ def test_the_peers_default_file_is_the_defaults() -> None:
     }
 
 
-@pytest.mark.skipif(not PEER, reason="nvidia-ctk is not here")
-def test_the_file_that_the_peer_writes() -> None:
+def test_the_file_that_the_peer_writes(nvidia_program: Callable[[str], Path]) -> None:
     text = subprocess.run(
-        [str(PEER), "config", "default"], check=True, capture_output=True, timeout=20
+        [nvidia_program("nvidia-ctk"), "config", "default"],
+        check=True,
+        capture_output=True,
+        timeout=20,
     ).stdout
     settings = parse(text, "/c")
     assert settings.warnings == ()

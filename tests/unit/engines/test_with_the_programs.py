@@ -8,7 +8,6 @@ is asked in the lab. And beside what nvidia-ctk writes, where it is on PATH.
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -218,10 +217,8 @@ def test_podman_build_looks_in_both_directories_once_it_is_told(lab_of, image_ar
 
 @pytest.mark.parametrize("kind", ["none", "1", "2", "3"])
 @pytest.mark.parametrize("default", [False, True])
-def test_the_same_runtime_as_nvidia_ctk_writes(kind, default, tmp_path) -> None:
-    peer = shutil.which("nvidia-ctk")
-    if peer is None:
-        pytest.skip("needs nvidia-ctk on PATH")
+def test_the_same_runtime_as_nvidia_ctk_writes(kind, default, tmp_path, nvidia_program) -> None:
+    peer = str(nvidia_program("nvidia-ctk"))
     said = []
     for name in ("theirs", "ours"):
         path = tmp_path / name / "config.toml"
@@ -261,10 +258,8 @@ def test_the_same_runtime_as_nvidia_ctk_writes(kind, default, tmp_path) -> None:
 
 @pytest.mark.parametrize("text", ["{}", '{"debug": true}', '{"default-runtime": "runc"}'])
 @pytest.mark.parametrize("default", [False, True])
-def test_the_same_daemon_json_as_nvidia_ctk_writes(text, default, tmp_path) -> None:
-    peer = shutil.which("nvidia-ctk")
-    if peer is None:
-        pytest.skip("needs nvidia-ctk on PATH")
+def test_the_same_daemon_json_as_nvidia_ctk_writes(text, default, tmp_path, nvidia_program) -> None:
+    peer = str(nvidia_program("nvidia-ctk"))
     theirs, ours = tmp_path / "theirs.json", tmp_path / "ours.json"
     theirs.write_text(text)
     ours.write_text(text)
