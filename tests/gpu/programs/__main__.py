@@ -1,0 +1,209 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which CUDA programs work in a container, with the hook, without one, and with NVIDIA's spec.
+
+    sudo python3 -m tests.gpu.programs [OPTIONS]
+
+See docs/gpu/README.md. It needs a GPU, runc or crun, and what cdi-gen needs; of NVIDIA's toolkit
+nvidia-ctk and nvidia-cdi-hook for the third column. A program that fails is a row of the table.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from tests.gpu.programs import machine, report
+from tests.gpu.programs.container import CHECKOUT, PASSED, Form, Runner, cdi_gen
+from tests.gpu.programs.programs import PROGRAMS, Program
+
+HANDED_ON = ("NCCL_", "NVSHMEM_", "TORCH_", "CUDA_HOME", "XLA_")
+"""Variables of the caller that containers get too, by how they begin: what this machine needs."""
+
+PATH = "/usr/local/cuda/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+ALONE = "CDI_GEN_PROGRAMS_IN_A_MOUNT_NAMESPACE"
+
+
+def main() -> None:
+    """Run every program in every form, and write down what became of it."""
+    options = _options()
+    if os.geteuid():
+        sys.exit("tests.gpu.programs: needs root, for overlays and containers")
+    if ALONE not in os.environ:
+        # What is mounted here goes when this process does.
+        words = ["unshare", "--mount", "--propagation", "private", sys.executable, "-m"]
+        os.environ[ALONE] = "1"
+        os.execvp("unshare", [*words, "tests.gpu.programs", *sys.argv[1:]])
+    with tempfile.TemporaryDirectory(prefix="cdi-gen-programs-") as name:
+        folder = Path(name)
+        machine.mount("-t", "tmpfs", "-o", "mode=755,size=80%", "tmpfs", folder)
+        try:
+            sys.exit(_all(options, folder))
+        finally:
+            subprocess.run(["umount", "--lazy", str(folder)], check=False)
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python3 -m tests.gpu.programs", description=(__doc__ or "").partition("\n")[0]
+    )
+    names = ", ".join(program.name for program in PROGRAMS)
+    parser.add_argument("--only", metavar="NAMES", help=f"separated by commas; of: {names}")
+    parser.add_argument(
+        "--forms", default="hook,no-hook,nvidia", help="the columns  [default: %(default)s]"
+    )
+    parser.add_argument(
+        "--root",
+        type=Path,
+        help="an image's root file system  [default: this machine's / without its driver]",
+    )
+    parser.add_argument(
+        "--runtime",
+        metavar="COMMAND",
+        help="runc or crun, with global options  [default: crun, else runc]",
+    )
+    parser.add_argument("--device", default="nvidia.com/gpu=all", help="[default: %(default)s]")
+    parser.add_argument(
+        "--env",
+        metavar="NAME=VALUE",
+        action="append",
+        default=[],
+        help="for the containers; an image's ENV, with --root",
+    )
+    parser.add_argument(
+        "--jobs", type=int, default=1, help="containers at a time  [default: %(default)s]"
+    )
+    parser.add_argument("--output", type=Path, default=Path("programs.md"), help="[%(default)s]")
+    return parser.parse_args()
+
+
+def _all(options: argparse.Namespace, folder: Path) -> int:
+    programs = _chosen(options.only)
+    inventory = json.loads(cdi_gen("inventory"))
+    containers = folder / "containers"
+    containers.mkdir()
+    if options.root:
+        root = machine.of_directory(options.root)
+    else:
+        root = machine.of_this_machine(inventory, folder / "bare")
+    runner = Runner(
+        runtime=_runtime(options.runtime),
+        root=root,
+        folder=containers,
+        device=options.device,
+        environment=_environment(options, own=not options.root),
+    )
+    first = runner.run(Program("true", "true", 60), Form("no device", None))
+    if first.verdict != PASSED:
+        sys.exit(f"{shlex.join(runner.runtime)} runs no container here:\n{first.output}")
+    forms = list(_forms(options.forms.split(","), folder))
+    about = (
+        *_about(runner, options.root),
+        *(f"{form.title}: {form.lacking}" for form in forms if form.lacking),
+    )
+    results: report.Results = {}
+
+    def work(program: Program, form: Form) -> None:
+        outcome = runner.run(program, form)
+        results[program.name, form.title] = outcome
+        print(
+            f"{program.name}, {form.title}: {outcome.verdict}, {outcome.seconds:.1f} s", flush=True
+        )
+        # Written each time: whoever ends this early has what was found.
+        text = report.text(about, programs, [each.title for each in forms], dict(results))
+        options.output.write_text(text, encoding="utf-8")
+
+    pairs = [(program, form) for program in programs for form in forms]
+    with ThreadPoolExecutor(options.jobs) as pool:
+        for done in [pool.submit(work, *pair) for pair in pairs if not pair[0].alone]:
+            done.result()
+    for program, form in pairs:
+        if program.alone:
+            work(program, form)
+    return report.status(results)
+
+
+def _chosen(only: str | None) -> list[Program]:
+    known = {program.name: program for program in PROGRAMS}
+    if only is None:
+        return list(PROGRAMS)
+    unknown = [name for name in only.split(",") if name not in known]
+    if unknown:
+        sys.exit(f"--only: unknown: {', '.join(unknown)}; there are: {', '.join(known)}")
+    return [known[name] for name in only.split(",")]
+
+
+def _runtime(given: str | None) -> Sequence[str]:
+    if given:
+        return shlex.split(given)
+    for name in ("crun", "runc"):
+        if found := shutil.which(name):
+            return [found]
+    return sys.exit("neither crun nor runc is in PATH: name one with --runtime")
+
+
+def _environment(options: argparse.Namespace, *, own: bool) -> dict[str, str]:
+    path = os.environ.get("PATH", PATH) if own else PATH
+    handed = {key: value for key, value in os.environ.items() if key.startswith(HANDED_ON)}
+    given = dict(each.partition("=")[::2] for each in options.env)
+    # A home of its own: what an earlier run has compiled would not be compiled again.
+    fixed = {"PATH": path, "HOME": "/tmp/home", "LANG": "C.UTF-8", "USER": "root"}
+    return {**fixed, "XLA_PYTHON_CLIENT_PREALLOCATE": "false", **handed, **given}
+
+
+def _forms(names: Sequence[str], folder: Path) -> Iterator[Form]:
+    for name in names:
+        specs = folder / "specs" / name
+        specs.mkdir(parents=True)
+        spec = specs / "nvidia.json"
+        lacking = ""
+        if name == "nvidia":
+            lacking = _of_nvidia(spec)
+        elif name in ("hook", "no-hook"):
+            hooks = "auto" if name == "hook" else "none"
+            spec.write_text(cdi_gen("generate", "--hooks", hooks), encoding="utf-8")
+            if name == "hook" and "createContainer" not in spec.read_text(encoding="utf-8"):
+                lacking = "no hook is installed: cdi-gen hook install"
+        else:
+            sys.exit(f"--forms: {name} is none of hook, no-hook and nvidia")
+        yield Form(name, specs, lacking)
+
+
+def _of_nvidia(spec: Path) -> str:
+    """Have NVIDIA's program write its spec; or say why not."""
+    program, hook = shutil.which("nvidia-ctk"), shutil.which("nvidia-cdi-hook")
+    if not program or not hook:
+        return "no nvidia-ctk or no nvidia-cdi-hook here"
+    words = [program, "cdi", "generate", f"--nvidia-cdi-hook-path={hook}", f"--output={spec}"]
+    done = subprocess.run([*words, "--format=json"], capture_output=True, text=True, check=False)
+    return "" if done.returncode == 0 else f"nvidia-ctk: {done.stderr.strip()[-300:]}"
+
+
+def _about(runner: Runner, root: Path | None) -> Iterator[str]:
+    """What the page begins with."""
+    yield f"root: {root}" if root else "root: the machine's own, without its driver"
+    for words in (
+        ["nvidia-smi", "-L"],
+        ["cat", "/proc/driver/nvidia/version"],
+        ["uname", "-r"],
+        [*runner.runtime, "--version"],
+    ):
+        if shutil.which(words[0]):
+            done = subprocess.run(words, capture_output=True, text=True, check=False)
+            yield f"{shlex.join(words)}: {done.stdout.strip().partition(chr(10) * 2)[0]}"
+    yield f"Python {platform.python_version()}, {platform.freedesktop_os_release()['PRETTY_NAME']}"
+    yield f"cdi-gen: {CHECKOUT.name}, {cdi_gen('--version').strip()}"
+
+
+if __name__ == "__main__":
+    main()
