@@ -24,7 +24,7 @@ PYTHON = "/usr/bin/python3"
 _ISOLATED = b"/usr/bin/python3 -IS"
 
 PACKAGES = ("cdi_hook", "cdi_runtime")
-PROGRAMS = (hook_program.NAME, "cdi-gen-runtime", "cdi-gen-runtime-hook")
+PROGRAMS = (hook_program.NAME, "nvidia-cdi-hook", "cdi-gen-runtime", "cdi-gen-runtime-hook")
 """Each starts by itself: it finds the packages beside itself, and nothing else."""
 
 GENERATOR = "generator"
@@ -32,7 +32,7 @@ GENERATOR = "generator"
 do itself."""
 
 LINKS = {
-    "nvidia-cdi-hook": hook_program.NAME,
+    "nvidia-cdi-hook": "nvidia-cdi-hook",
     "nvidia-container-runtime": "cdi-gen-runtime",
     "nvidia-container-runtime-hook": "cdi-gen-runtime-hook",
 }

@@ -69,7 +69,8 @@ def _files(root: Root, directory: str) -> Iterator[str]:
 
 
 def _interpreter(root: Root, path: str) -> tuple[str, ...]:
-    """The program that the kernel starts for a script; none for a binary."""
+    """The programs that the kernel, and env, start for a script; none for a binary."""
     line = root.read_text(path, limit=256).partition("\n")[0]
-    words = line[2:].split()
-    return (words[0],) if line.startswith("#!") and words else ()
+    if not line.startswith("#!"):
+        return ()
+    return tuple(word for word in line[2:].split() if word.startswith("/"))

@@ -34,6 +34,7 @@ SPEC = HERE + "test_spec.py"
 READING = HERE + "test_reading.py"
 RUNTIME = HERE + "test_in_a_runtime.py"
 RACES = HERE + "test_races.py"
+WITHOUT_ENV = HERE + "test_without_env.py"
 FAULTS = HERE + "test_faults.py"
 ENGINES = HERE + "test_engine_configuration.py"
 REFUSED = "tests/runtime/test_resolution_refused.py::"
@@ -176,6 +177,15 @@ CASES = (
     Case("A62", "signals", (LIMITS, FAULTS)),
     Case("A63", "content-copied", (READING,)),
     Case("A64", "kernel-file-systems", (READING,)),
+    Case(
+        "A70",
+        "env-bombs",
+        (
+            "tests/runtime/test_shim_bounds.py::test_the_shim",
+            "tests/runtime/test_shim_bounds.py::test_the_hook",
+        ),
+    ),
+    Case("A71", "env-pipes", (WITHOUT_ENV,)),
 )
 
 CVES: dict[str, tuple[str, ...]] = {

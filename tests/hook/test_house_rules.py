@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 HOOKS = Path(__file__).resolve().parents[2] / "hooks"
-LAUNCHERS = ("cdi-gen-hook", "cdi-gen-runtime", "cdi-gen-runtime-hook")
+LAUNCHERS = ("cdi-gen-hook", "nvidia-cdi-hook", "cdi-gen-runtime", "cdi-gen-runtime-hook")
 PACKAGES = ("cdi_hook", "cdi_runtime")
 FILES = sorted(
     [

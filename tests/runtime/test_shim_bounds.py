@@ -73,6 +73,7 @@ def in_bounds(status: int, stderr: str, begun: float, refusal: str | None) -> No
 
 @pytest.mark.host
 def test_the_shim(machine: Machine, bomb: tuple[Bundle, str | None], tmp_path: Path) -> None:
+    """A70 env-bombs."""
     bundle, refusal = bomb
     note_calls(tmp_path)
     machine.configure(runtime=f'runtimes = ["{tmp_path}/runc"]')
@@ -87,6 +88,7 @@ def test_the_shim(machine: Machine, bomb: tuple[Bundle, str | None], tmp_path: P
 
 
 def test_the_hook(bomb: tuple[Bundle, str | None], tmp_path: Path) -> None:
+    """A70 env-bombs."""
     bundle, refusal = bomb
     tmp_path.chmod(0o755)
     hook = (str(HOOK), "check-requirements", "--host-driver-version=580.1", "--gpu=0:9.0:tesla")
