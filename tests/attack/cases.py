@@ -186,6 +186,7 @@ CASES = (
         ),
     ),
     Case("A71", "env-pipes", (WITHOUT_ENV,)),
+    Case("A72", "prestart-pivoted", ("tests/prestart/test_namespaces.py",)),
 )
 
 CVES: dict[str, tuple[str, ...]] = {

@@ -227,6 +227,7 @@ class Injection:
                 node.place(root, journal, bound=bound)
             for mount in self.mounts:
                 mount.source.attach(root, mount.destination, journal)
+            container.spaces.check_root()
             own_hooks.run(self.hooks.in_the_container, *container.as_seen_from_here(place))
         except BaseException:
             journal.undo()

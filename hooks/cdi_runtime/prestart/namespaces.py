@@ -34,12 +34,16 @@ _SIGTERM, _SIGKILL = 15, 9
 class Namespaces:
     """Those of a process that are not this one's, as descriptors: a number may be given anew."""
 
+    __slots__ = ("_number", "_others", "_root", "process")
+
     def __init__(self, number: int) -> None:
         """Open them.
 
         Raises:
             HookError: the process is not there, may not be looked at, or has the caller's mounts.
         """
+        self._number = number
+        self._root = os.stat("/")
         try:
             self.process = os.open(f"/proc/{number}", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
             self._others = {
@@ -62,16 +66,34 @@ class Namespaces:
         """Go there: for good, and only in a child. A PID namespace takes effect for its children.
 
         In a user namespace the process becomes its root.
+
+        Raises:
+            HookError: see `check_root`.
         """
         wanted = set(kinds)
         for kind, descriptor in self._others.items():
             if kind in wanted:
                 syscalls.setns(descriptor)
+        if MOUNT in wanted:
+            self.check_root()
         if USER in wanted and USER in self._others:
             if _may_set_groups():
                 os.setgroups([])
             os.setresgid(0, 0, 0)
             os.setresuid(0, 0, 0)
+
+    def check_root(self) -> None:
+        """Make sure that `/` is the host's here: what is opened or run by its path is believed.
+
+        Raises:
+            HookError: the container has pivoted, and `/` is the image.
+        """
+        # Entering sets it to the namespace's root; pivot_root(2) moves whoever is there along.
+        if not same_file(self._root, os.stat("/")):
+            raise HookError(
+                f"process {self._number} has left the host's root already, and / is the image: "
+                "refused. A prestart hook runs before that"
+            )
 
 
 def _may_set_groups() -> bool:
