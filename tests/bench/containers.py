@@ -23,7 +23,7 @@ from tests.bench.contest import (
     wall_bar,
 )
 from tests.bench.installed import CHECKOUT
-from tests.bench.root_file_system import layer, untimed
+from tests.bench.root_file_system import IMAGE, layer, untimed
 from tests.bench.specs import ALL, DEVICE, HOST, HOST_OF_8, OUR_HOOK_PATH, Document, Specs
 from tests.fakehost import hosts
 from tests.lab import images
@@ -57,7 +57,7 @@ def _starts(
         binds: dict[str, str | os.PathLike[str]] = {
             "/bench/hooks": CHECKOUT / "hooks",
             "/bench/race.py": RACE,
-            "/bench/debian.tar": images.images()["debian"],
+            "/bench/image.tar": images.animals()[IMAGE],
             "/bench/layer.tar": Path(folder, "layer.tar"),
         }
         theirs = peer.hook_program()
@@ -70,7 +70,7 @@ def _starts(
                 yield from _lines(f"{runtime} run", laps, gpus, limit)
             if not engines:
                 return
-            inside.run(["podman", "load", "-q", "-i", "/bench/debian.tar"])
+            inside.run(["podman", "load", "-q", "-i", "/bench/image.tar"])
             for runtime in ("crun", "runc"):
                 laps = _race(inside, _podman(inside, runtime, made), runs)
                 # The runtime is not podman's child to the end: its CPU time is not in there.
@@ -153,7 +153,7 @@ def _bundles(inside: Inside, runtime: str, made: Specs, device: str) -> dict[str
 def _podman(inside: Inside, runtime: str, made: Specs) -> dict[str, list[Step]]:
     """Podman with one spec in place at a time, since it reads all that it finds."""
     run = ["/usr/bin/podman", "--runtime", runtime, "run", "--rm"]
-    command = ["localhost/debian", "/bin/true"]
+    command = [f"localhost/{IMAGE}", "/bin/true"]
     environment = {**ENVIRONMENT, "HOME": "/root", "PODMAN_IGNORE_CGROUPSV1_WARNING": "1"}
     emptied = "rm -f /etc/cdi/*"
     runners = {"none": [untimed(emptied), {"argv": [*run, *command], "env": environment}]}

@@ -14,7 +14,7 @@ from pathlib import Path
 from tests.bench import peer, specs
 from tests.bench.contest import ENVIRONMENT, Line, Step, race, wall_bar
 from tests.bench.installed import CHECKOUT
-from tests.bench.root_file_system import layer, untimed
+from tests.bench.root_file_system import IMAGE, LARGE, layer, untimed
 from tests.bench.specs import ALL, DEVICE, HOST, HOST_OF_8, Document
 from tests.fakehost import hosts
 from tests.fakehost.driver_packages import cache_directory
@@ -31,18 +31,24 @@ LINK = "/usr/lib/x86_64-linux-gnu/libcuda.so.1"
 
 
 def hook(runs: int) -> Iterator[Line]:
-    """The hook programs, on the root file system of a Debian image with the driver in it."""
-    for host, device, limit in ((HOST, DEVICE, ONE_GPU), (HOST_OF_8, ALL, EIGHT_GPUS)):
-        yield from _hooks(hosts.cached(host), device, limit, runs)
+    """The hook programs, on the root file system of an image with the driver in it."""
+    for host, device, limit, image in (
+        (HOST, DEVICE, ONE_GPU, IMAGE),
+        (HOST_OF_8, ALL, EIGHT_GPUS, IMAGE),
+        (HOST, DEVICE, ONE_GPU, LARGE),
+    ):
+        yield from _hooks(hosts.cached(host), device, limit, image, runs)
 
 
-def _hooks(host: hosts.FakeHost, device: str, limit: float, runs: int) -> Iterator[Line]:
-    gpus = "1 GPU" if device == DEVICE else "8 GPUs"
+def _hooks(
+    host: hosts.FakeHost, device: str, limit: float, image: str, runs: int
+) -> Iterator[Line]:
+    gpus = "large image" if image == LARGE else "1 GPU" if device == DEVICE else "8 GPUs"
     made = specs.of(host)
     (cache_directory() / "bench").mkdir(parents=True, exist_ok=True)
     # In the cache, where the driver's files can be had as hard links.
     with tempfile.TemporaryDirectory(dir=cache_directory() / "bench") as folder:
-        bundle = _Bundle(Path(folder), host, made.hooked)
+        bundle = _Bundle(Path(folder), host, made.hooked, image)
         ours = str(_compiled_hook(Path(folder, "hook")))
         runners = {
             "bare": [{"argv": [PYTHON, "-I", "-S", "-c", "pass"], "env": ENVIRONMENT}],
@@ -78,12 +84,12 @@ def _hooks(host: hosts.FakeHost, device: str, limit: float, runs: int) -> Iterat
 class _Bundle:
     """An OCI bundle whose root file system is new for every run."""
 
-    def __init__(self, place: Path, host: hosts.FakeHost, spec: Document) -> None:
+    def __init__(self, place: Path, host: hosts.FakeHost, spec: Document, image: str) -> None:
         self._pristine, self._root = place / "pristine", place / "bundle/rootfs"
         self._root.parent.mkdir()
         (self._root.parent / "config.json").write_text('{"root": {"path": "rootfs"}}', "ascii")
         self._pristine.mkdir()
-        layer(place / "layer.tar")
+        layer(place / "layer.tar", image)
         subprocess.run(["tar", "-xf", place / "layer.tar", "-C", self._pristine], check=True)
         for mount in spec["containerEdits"]["mounts"]:
             source = Path(f"{host.root}{mount['hostPath']}")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The root file system of a container: a small Debian's, new for every run."""
+"""The root file system of a container: an image of the lab's zoo, new for every run."""
 
 from __future__ import annotations
 
@@ -8,10 +8,16 @@ from pathlib import Path
 from tests.bench.contest import ENVIRONMENT, Step
 from tests.lab import archives, images
 
+IMAGE = "cuda-base"
+"""As NVIDIA's CUDA images: folders of its own for the loader, and a libcuda that is older."""
 
-def layer(to: Path) -> None:
-    """Write the one layer of the lab's Debian image as a tar file."""
-    to.write_bytes(archives.layer_of(images.images()["debian"]))
+LARGE = "pytorch"
+"""With 1,600 libraries more."""
+
+
+def layer(to: Path, image: str = IMAGE) -> None:
+    """Write the one layer of an image as a tar file."""
+    to.write_bytes(archives.layer_of(images.animals()[image]))
 
 
 def untimed(script: str) -> Step:
