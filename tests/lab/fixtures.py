@@ -3,12 +3,13 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.lab import images, nvidia_toolkit
+from tests.lab import archives, images, nvidia_toolkit
 from tests.lab.cache import LabUnavailableError
 from tests.lab.engines import Lab
 
@@ -58,3 +59,24 @@ def nvidia_program() -> Callable[[str], Path]:
             pytest.skip(str(error))
 
     return program
+
+
+@pytest.fixture(scope="session")
+def files_of(
+    image_archives: dict[str, Path],
+    zoo_archives: dict[str, Path],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Callable[[str], Path]:
+    """Give the files of an image, in a folder that nobody writes to."""
+    known = {**image_archives, **zoo_archives}
+    base = tmp_path_factory.mktemp("images")
+
+    def files(name: str) -> Path:
+        folder = base / name
+        if not folder.exists():
+            folder.mkdir()
+            layer = archives.layer_of(known[name])
+            subprocess.run(["tar", "-x", "-C", folder], input=layer, check=True)
+        return folder
+
+    return files

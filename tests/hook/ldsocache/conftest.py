@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,7 +10,6 @@ import pytest
 
 from tests.fakehost.driver_packages import DRIVER_SETS, DriverRootUnavailableError, driver_root
 from tests.hook.ldsocache.trees import planted
-from tests.lab import archives
 from tests.lab.engines import Lab
 
 
@@ -24,12 +22,7 @@ def root(tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def tree(
-    image_archives: dict[str, Path],
-    zoo_archives: dict[str, Path],
-    lab_of: Callable[[str], Lab],
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Callable[[str], Path]:
+def tree(files_of: Callable[[str], Path], lab_of: Callable[[str], Lab]) -> Callable[[str], Path]:
     """A real root: an image of the lab, the root of a lab, or one with a driver installed."""
 
     def tree(name: str) -> Path:
@@ -40,11 +33,6 @@ def tree(
                 return driver_root(name)
             except DriverRootUnavailableError as error:
                 pytest.skip(f"no driver root {name}: {error}")
-        unpacked = tmp_path_factory.getbasetemp() / f"image-{name}"
-        if not unpacked.is_dir():
-            content = archives.layer_of({**image_archives, **zoo_archives}[name])
-            unpacked.mkdir()
-            subprocess.run(["tar", "-x", "-C", unpacked], input=content, check=True)
-        return unpacked
+        return files_of(name)
 
     return tree
