@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import os
 
-from cdi_hook import ldsocache, ldsoconf, shared_libraries
+from cdi_hook import ldsocache, ldsoconf, library_folder, precedence, shared_libraries
 from cdi_hook.arguments import checked_folder, last
+from cdi_hook.precedence import Driver
 from cdi_hook.step import Step
 from cdi_hook.syscalls import MACHINE
 
@@ -38,11 +39,11 @@ MAX_OLD_CACHE = 4 << 20
 
 
 class Plan:
-    """The folders, and what makes the cache; empty if there is no folder."""
+    """The folders, and what makes the cache if not this program; empty if there is no folder."""
 
     __slots__ = ("folders", "make_cache")
 
-    def __init__(self, folders: list[str], make_cache: Maker) -> None:
+    def __init__(self, folders: list[str], make_cache: Maker | None) -> None:
         self.folders = folders
         self.make_cache = make_cache
 
@@ -58,7 +59,7 @@ def prepare(options: Options) -> Plan:
             an ldconfig that is not absolute.
     """
     folders = [checked_folder(folder) for folder in options["--folder"]]
-    make_cache: Maker = build_cache
+    make_cache: Maker | None = None
     program = last(options["--ldconfig-path"])
     if program is not None:
         # Only who asks for it pays for the sandbox; nothing has been read of the image so far.
@@ -71,43 +72,22 @@ def prepare(options: Options) -> Plan:
 def run(rootfs: RootFs, plan: Plan, until: float) -> None:
     """Make the container's loader, glibc's or musl's or both, find what is in the folders."""
     folders = [folder for folder in plan.folders if rootfs.is_directory(folder)]
+    driver = Driver(rootfs, folders, _SYSTEM)
     musl = rootfs.status(MUSL_LOADER) is not None
     if not musl or rootfs.status(GLIBC_LOADER) is not None:
-        rootfs.put(CACHE, plan.make_cache(rootfs, configure(rootfs, folders), until))
+        tell_glibc(rootfs, driver, folders, plan.make_cache, until)
     if musl:
-        extend_musl_path(rootfs, folders)
+        tell_musl(rootfs, driver, folders)
 
 
-def build_cache(rootfs: RootFs, folders: list[str], until: float) -> bytes:
-    """The ld.so.cache of these folders, made here: no program is run."""
-    try:
-        known = ldsocache.parse(rootfs.read(CACHE, MAX_OLD_CACHE))
-    except OSError:
-        # None, no regular file, or too large: all libraries are read instead.
-        known = None
-    libraries, hwcaps = shared_libraries.entries(rootfs, folders, known, until)
-    return ldsocache.build(libraries, hwcaps, known.generator if known else ldsocache.GENERATOR)
+def tell_glibc(
+    rootfs: RootFs, driver: Driver, folders: list[str], make_cache: Maker | None, until: float
+) -> None:
+    """Write the cache, and what a later ldconfig in the container will read.
 
-
-def extend_musl_path(rootfs: RootFs, folders: list[str]) -> None:
-    """Append the folders that musl's search path lacks."""
-    if rootfs.status(MUSL_PATH) is None:
-        text = "\n".join(MUSL_DEFAULT) + "\n"
-    else:
-        text = os.fsdecode(rootfs.read(MUSL_PATH, MAX_MUSL_PATH, everybodys=True))
-    known = text.replace(":", "\n").split("\n")
-    missing = [folder for folder in folders if folder not in known]
-    if missing:
-        if text and not text.endswith("\n"):
-            text += "\n"
-        rootfs.put(MUSL_PATH, os.fsencode(text + "\n".join(missing) + "\n"))
-
-
-def configure(rootfs: RootFs, folders: list[str]) -> list[str]:
-    """Write what a later ldconfig in the container will read; return the folders to look at now.
-
-    Those of enable-cuda-compat, those the image does not list, what the image lists, then the
-    system's directories of every distribution, for the image's own ldconfig knows those unasked.
+    In this order: the folder of enable-cuda-compat; links to what of the driver others would hide;
+    those of the driver's folders that the image does not list; what it lists; the system's
+    directories of every distribution, for the image's own ldconfig knows those unasked.
     """
     listed = ldsoconf.directories(rootfs, but=DROP_IN)
     if listed is None:
@@ -116,12 +96,61 @@ def configure(rootfs: RootFs, folders: list[str]) -> list[str]:
     compat = ldsoconf.directories_of(rootfs, ldsoconf.COMPAT)
     known = {*listed, *_loader_defaults(rootfs)}
     ours = [folder for folder in folders if folder not in known]
-    if ours:
-        rootfs.put(DROP_IN, os.fsencode("".join(f"{folder}\n" for folder in ours)))
+    order = list(dict.fromkeys((*compat, *ours, *listed, *_SYSTEM)))
+    old = _old_cache(rootfs)
+    libraries: list[ldsocache.Entry] = []
+    hwcaps: list[bytes] = []
+    if library_folder.FLAGS:
+        libraries, hwcaps = shared_libraries.entries(rootfs, order, old, until)
+    hidden = precedence.hidden_from_glibc(driver, compat, libraries)
+    links = precedence.put_all(rootfs, precedence.GLIBC, hidden)
+    if links or ours:
+        rootfs.put(DROP_IN, os.fsencode("".join(f"{folder}\n" for folder in (*links, *ours))))
+        ldsoconf.include_first(rootfs, DROP_IN)
     else:
         # An image that was committed from a container on another host may hold one.
         rootfs.remove(DROP_IN)
-    return list(dict.fromkeys((*compat, *ours, *listed, *_SYSTEM)))
+    if make_cache:
+        at = len(compat)
+        content = make_cache(rootfs, [*order[:at], *links, *order[at:]], until)
+    else:
+        preferred, more = shared_libraries.entries(rootfs, links, None, until)
+        content = ldsocache.build(
+            [*preferred, *libraries],
+            [*more, *hwcaps],
+            old.generator if old else ldsocache.GENERATOR,
+        )
+    rootfs.put(CACHE, content)
+
+
+def _old_cache(rootfs: RootFs) -> ldsocache.Cache | None:
+    try:
+        return ldsocache.parse(rootfs.read(CACHE, MAX_OLD_CACHE))
+    except OSError:
+        # None, no regular file, or too large: all libraries are read instead.
+        return None
+
+
+def tell_musl(rootfs: RootFs, driver: Driver, folders: list[str]) -> None:
+    """Put links to what others would hide before musl's search path, and append what it lacks."""
+    if rootfs.status(MUSL_PATH) is None:
+        text = "\n".join(MUSL_DEFAULT) + "\n"
+    else:
+        text = os.fsdecode(rootfs.read(MUSL_PATH, MAX_MUSL_PATH, everybodys=True))
+    first = f"{precedence.MUSL}\n"
+    new = text.removeprefix(first)
+    known = new.replace(":", "\n").split("\n")
+    missing = [folder for folder in folders if folder not in known]
+    if missing:
+        if new and not new.endswith("\n"):
+            new += "\n"
+        new += "\n".join(missing) + "\n"
+    hidden = precedence.hidden_from_musl(driver, list(dict.fromkeys((*known, *missing))))
+    precedence.put(rootfs, precedence.MUSL, hidden)
+    if hidden:
+        new = first + new
+    if missing or new != text:
+        rootfs.put(MUSL_PATH, os.fsencode(new))
 
 
 _MULTIARCH = (f"/lib/{TRIPLET}", f"/usr/lib/{TRIPLET}", "/lib", "/usr/lib")

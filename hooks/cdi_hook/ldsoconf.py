@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import os
 
-from cdi_hook.faults import HookError, shown
+from cdi_hook.faults import HookError, SkippedError, shown
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,6 +19,8 @@ CONF = "/etc/ld.so.conf"
 CONF_DIR = "/etc/ld.so.conf.d"
 COMPAT = f"{CONF_DIR}/00-cdi-gen-compat.conf"
 """The drop-in of enable-cuda-compat; it sorts before that of update-ldcache."""
+
+OUR_INCLUDE = f"include {CONF_DIR}/00-cdi-gen*.conf\n".encode()
 
 MAX_FILE = 64 << 10
 MAX_TOTAL = 1 << 20
@@ -45,6 +47,34 @@ def directories(rootfs: RootFs, *, but: str) -> list[str] | None:
         return None
     reader.parse(CONF, rootfs.read_in_place(CONF, MAX_FILE), 1)
     return list(reader.found)
+
+
+def include_first(rootfs: RootFs, path: str) -> None:
+    """See to it that etc/ld.so.conf reads a file in `CONF_DIR` before all that it lists itself.
+
+    Distributions include that folder first. SUSE's has two folders before it, and a Dockerfile that
+    says `echo /opt/lib > /etc/ld.so.conf` leaves nothing that reads it.
+    """
+    try:
+        content = rootfs.read(CONF, MAX_FILE, everybodys=True)
+    except (OSError, SkippedError):
+        # It was read a moment ago, so it is mounted there or not for everybody: not ours to copy.
+        return
+    new = OUR_INCLUDE + content
+    if len(new) <= MAX_FILE and not _is_first(rootfs, path, os.fsdecode(content)):
+        rootfs.put(CONF, new)
+
+
+def _is_first(rootfs: RootFs, path: str, text: str) -> bool:
+    for raw in text.split("\n"):
+        words = raw.partition("#")[0].split()
+        if words[:1] == ["include"]:
+            pattern = words[1] if len(words) > 1 else ""
+            found = _matching(rootfs, pattern if pattern.startswith("/") else f"/etc/{pattern}")
+            return path in [each for each in found if each != COMPAT][:1]
+        if words:
+            return False
+    return False
 
 
 def directories_of(rootfs: RootFs, path: str) -> list[str]:
@@ -88,7 +118,7 @@ class _Reader:
             return
         if not pattern.startswith("/"):
             pattern = f"{by.rpartition('/')[0]}/{pattern}"
-        for path in self._matching(pattern):
+        for path in _matching(self._rootfs, pattern):
             if path in self._seen:
                 continue
             self._seen.add(path)
@@ -109,19 +139,6 @@ class _Reader:
             return self._rootfs.read_in_place(path, MAX_FILE)
         return self._rootfs.read(path, MAX_FILE)
 
-    def _matching(self, pattern: str) -> list[str]:
-        """The files of a pattern. Only the last name may hold `*` or `?`: no image says more."""
-        folder, _, last = pattern.rpartition("/")
-        if not set(last) & set("*?"):
-            return [pattern]
-        try:
-            names = self._rootfs.names(folder)
-        except OSError as error:
-            if error.errno in _UNREADABLE:
-                return []
-            raise
-        return [f"{folder}/{name}" for name in names if _matches(name, last)]
-
 
 _UNREADABLE = frozenset(
     {
@@ -135,6 +152,20 @@ _UNREADABLE = frozenset(
         errno.EXDEV,
     }
 )
+
+
+def _matching(rootfs: RootFs, pattern: str) -> list[str]:
+    """The files of a pattern. Only the last name may hold `*` or `?`: no image says more."""
+    folder, _, last = pattern.rpartition("/")
+    if not set(last) & set("*?"):
+        return [pattern]
+    try:
+        names = rootfs.names(folder)
+    except OSError as error:
+        if error.errno in _UNREADABLE:
+            return []
+        raise
+    return [f"{folder}/{name}" for name in names if _matches(name, last)]
 
 
 def _matches(name: str, pattern: str) -> bool:

@@ -177,6 +177,7 @@ CASES = (
     Case("A62", "signals", (LIMITS, FAULTS)),
     Case("A63", "content-copied", (READING,)),
     Case("A64", "kernel-file-systems", (READING,)),
+    Case("A65", "preferred-links", (LINKS,)),
     Case(
         "A70",
         "env-bombs",

@@ -69,6 +69,10 @@ def update_ldcache(root: str, folders: list[str]) -> None:
             print("found", library, file=sys.stderr)
             with open(library, "rb") as file:
                 file.read(4)
+    for library in [each for folder in folders for each in glob.glob(f"{root}{folder}/lib*.so.1")]:
+        name = os.path.basename(library)
+        if any(os.path.exists(f"{root}{folder}/{name}") for folder in listed):
+            link(root, f"{library.removeprefix(root)}::/etc/cdi-gen/glibc/303/{name}")
     put(root + DROP_IN, "\n".join([*folders, *listed]) + "\n")
     if os.path.exists(root + MUSL) and os.path.exists(root + MUSL_PATH):
         with open(root + MUSL_PATH, errors="replace") as file:

@@ -28,6 +28,7 @@ DOCUMENTED = re.compile(
     r"""(.*/)?(
         ld\.so\.cache | ld\.so\.conf | ld\.so\.conf\.d(/00-cdi-gen(-compat)?\.conf)? | ld-musl-\w+\.path
         | libcuda\.so(\.1)?
+        | cdi-gen(/glibc(/[0-9a-f]+(/.*)?)?)? | cdi-gen/musl(/.*)?
         | nvidia | nvidia-application-profiles-rc\.d(/10-container\.conf)?
     )""",
     re.VERBOSE,

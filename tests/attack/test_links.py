@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -198,3 +199,69 @@ def test_the_root_is_the_hosts(hostile: Victim, spelling: str, by: str) -> None:
     attempt = hostile.attack(*words, stdin=stdin).harmless(1)
     expected = "cdi-gen-hook: create-symlinks: the container's root is the host's root: refused\n"
     assert attempt.said == expected
+
+
+def with_a_dispute(victim: Victim) -> None:
+    """An image that lists its own libcuda before the driver's, which is mounted."""
+    driver = victim.folder / "libcuda.so.550.1"
+    shutil.copy(victim.root / "opt/odd/libcuda.so.550.1", driver)
+    shutil.copytree(victim.root / "opt/odd", victim.root / "opt/stubs")
+    (victim.root / "opt/stubs/libcuda.so.550.1").rename(victim.root / "opt/stubs/libcuda.so.1")
+    victim.write("/etc/ld.so.conf", "/opt/stubs\n/opt/odd\n")
+    victim.with_mounts(f"mount --bind {driver} {victim.root}/opt/odd/libcuda.so.550.1")
+
+
+ON_A_GEFORCE = tuple("geforce" if word == "tesla" else word for word in Victim.FULL)
+"""So that the image's compat folder is not used, whose libcuda would come first."""
+
+OF_LINKS = ("etc/cdi-gen", "etc/cdi-gen/glibc", "etc/cdi-gen/glibc/303")
+
+
+@pytest.mark.parametrize("way", ["absolute", "relative", "magic"])
+@pytest.mark.parametrize("place", OF_LINKS)
+def test_the_folder_of_links_is_a_link_out(both: Victim, place: str, way: str) -> None:
+    """A65 preferred-links: nothing is made, and nothing that lies there is taken away."""
+    with_a_dispute(both)
+    (both.canary / "dir/303").mkdir()
+    (both.canary / "dir/303/libold.so.1").symlink_to("x")
+    (both.canary / "dir/libold.so.1").symlink_to("x")
+    both.prints = fingerprint(both.canary)
+    replace(both.root / place, ways_to(both.canary / "dir")[way])
+    both.attack(*ON_A_GEFORCE, prints=False).harmless(0, 1)
+
+
+@pytest.mark.parametrize("place", OF_LINKS)
+@pytest.mark.parametrize("kind", ["pipe", "device", "socket", "folder"])
+def test_the_folder_of_links_is_something_else(hostile: Victim, place: str, kind: str) -> None:
+    """A65 preferred-links: a line, or links in the folder that is there."""
+    with_a_dispute(hostile)
+    plant(hostile.root / place, kind)
+    attempt = hostile.attack(*ON_A_GEFORCE).harmless(0, 1)
+    assert attempt.status == int(kind != "folder")
+
+
+def test_the_folder_of_links_is_full(hostile: Victim) -> None:
+    """A65 preferred-links: of thousands that another host's hook might have made none stays."""
+    with_a_dispute(hostile)
+    for number in range(5_000):
+        os.makedirs(hostile.root / "etc/cdi-gen/glibc/303/glibc-hwcaps/x86-64-v3", exist_ok=True)
+        (hostile.root / f"etc/cdi-gen/glibc/303/lib{number}.so.1").symlink_to("/nowhere")
+    hostile.attack(*ON_A_GEFORCE, prints=False, measured=True).harmless(0)
+    links = list((hostile.root / "etc/cdi-gen/glibc/303").glob("lib*"))
+    assert [link.name for link in links] == ["libcuda.so.1"]
+
+
+@pytest.mark.parametrize("place", OF_LINKS)
+def test_the_folder_of_links_is_a_volume(both: Victim, place: str) -> None:
+    """A65 preferred-links: the step is left out, and the volume is as it was."""
+    with_a_dispute(both)
+    volume = both.canary / "dir"
+    (volume / "303/libold.so.1").parent.mkdir()
+    (volume / "303/libold.so.1").symlink_to("x")
+    both.prints = fingerprint(both.canary)
+    (both.root / place).mkdir(parents=True)
+    script = f"mount --bind {volume} {both.root}/{place}"
+    driver = both.folder / "libcuda.so.550.1"
+    both.with_mounts(f"mount --bind {driver} {both.root}/opt/odd/libcuda.so.550.1; {script}")
+    attempt = both.attack(*ON_A_GEFORCE).harmless(0)
+    assert "left out" in attempt.said

@@ -37,6 +37,11 @@ NOTICED: dict[str, list[Case]] = {
         ),
         (links.test_a_file_of_ours_is_a_link_out, {"name": links.WRITTEN[1], "way": "absolute"}),
         (links.test_a_file_of_ours_is_a_name_of_the_hosts_file, {"name": links.WRITTEN[1]}),
+        (
+            links.test_the_folder_of_links_is_a_link_out,
+            {"place": links.OF_LINKS[0], "way": "absolute"},
+        ),
+        (links.test_the_folder_of_links_is_a_volume, {"place": links.OF_LINKS[1]}),
         (links.test_the_root_is_the_hosts, {"spelling": "//", "by": "state"}),
         (links.test_the_root_is_the_hosts, {"spelling": "link", "by": "config"}),
         (

@@ -1,0 +1,300 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The driver's libraries are found before the image's, and nothing else changes its place.
+
+Asked of the real loaders: glibc 2.31, 2.36 and 2.41 of Debian's and of Red Hat's layout, and musl.
+"""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from tests.hook.conftest import MACHINE, TRIPLET, Container, fingerprint
+from tests.hook.shared_objects import shared_object
+from tests.hook.test_loading import CHROOT
+from tests.lab import archives, cuda
+
+pytestmark = pytest.mark.engine
+
+IMAGES = ("debian", "rhel", "distroless", "alpine", "cuda-compat", "cuda-devel", "committed")
+"""Bare ones, and three of the zoo: glibc 2.31, glibc 2.41 with stubs, the remains of a driver."""
+
+FOLDERS = ("/usr/lib64", f"/usr/lib/{TRIPLET}", "/usr/lib", "/opt/odd")
+"""Where hosts have the driver: Red Hat's, Debian's, Arch's, and one that no image knows."""
+
+COMPAT = "/usr/local/cuda-12.8/compat"
+NAMES = ("libcuda.so.1", "libcuda.so", "libnvidia-ml.so.1", "libnvidia-ptxjitcompiler.so.1")
+OTHER = "libimage.so.6"
+"""A library of the image's, in two versions."""
+MUSL_PATH = f"etc/ld-musl-{MACHINE}.path"
+
+
+class Host:
+    """A driver, mounted file by file, as a CDI spec does it."""
+
+    def __init__(self, container: Container, folder: str, version: str = "550.1") -> None:
+        self.container = container
+        self.folder = folder
+        self.files = container.bundle / f"driver-{version}"
+        self.words: list[str] = []
+        for stem in ("libcuda", "libnvidia-ml", "libnvidia-ptxjitcompiler"):
+            cuda.library(self.files / f"{stem}.so.{version}", f"{stem}.so.1", f"driver {version}")
+            self.words += ["--link", f"{stem}.so.{version}::{folder}/{stem}.so.1"]
+        self.words += ["--link", f"libcuda.so.1::{folder}/libcuda.so", "--folder", folder]
+
+    def mounts(self) -> str:
+        """A script that mounts it."""
+        lines = [f"mkdir -p {self.container.root}{self.folder}"]
+        for file in sorted(self.files.iterdir()):
+            place = f"{self.container.root}{self.folder}/{file.name}"
+            lines += [f": >> {place}; mount --bind {file} {place}"]
+        return "\n".join(lines)
+
+    def start(self, *words: str, then: str = ":") -> None:
+        """Run the hook, then something in the container, while the driver is there."""
+        self.container.with_mounts(self.mounts(), f'{then}\nexit "$status"')
+        ended = self.container.hook("create-container", *self.words, *words)
+        assert (ended.status, ended.said) == (0, "")
+
+
+class Found(NamedTuple):
+    """What a program got that asked for a name, by what each library says of itself."""
+
+    at_once: dict[str, str]
+    later: dict[str, str]
+    """After the image's own ldconfig, or the machine's where it has none, was run."""
+
+
+def ask(host: Host, *words: str) -> Found:
+    """Start a container and ask its loader."""
+    root, answers = host.container.root, host.container.bundle / "answers"
+    asked = " -- ".join(f"who {name}" for name in (*NAMES, OTHER))
+    probe = f"env -i {CHROOT} {root} /probe {asked}"
+    own = f"{CHROOT} {root} /sbin/ldconfig"
+    then = f"""
+        {probe} > {answers}-1
+        if [ -x {root}/sbin/ldconfig ]; then {own}; else ldconfig -r {root}; fi 2>&-
+        {probe} > {answers}-2
+    """
+    host.start(*words, then=then)
+    found = []
+    for number in (1, 2):
+        lines = [line.split("\t") for line in Path(f"{answers}-{number}").read_text().splitlines()]
+        found.append({line[1]: line[-1] for line in lines})
+    return Found(*found)
+
+
+@pytest.fixture
+def image(
+    container: Container, image_archives: dict[str, Path], zoo_archives: dict[str, Path]
+) -> Callable[[str], Container]:
+    """Fill the container with an image of the lab."""
+
+    def fill(name: str) -> Container:
+        archive = {**image_archives, **zoo_archives}[name]
+        subprocess.run(["rm", "-rf", container.root], check=True)
+        container.root.mkdir()
+        layer = archives.layer_of(archive)
+        subprocess.run(["tar", "-x", "-C", container.root], input=layer, check=True)
+        return container
+
+    return fill
+
+
+def system_folder(root: Path) -> str:
+    """Where the image's distribution has its libraries."""
+    folders = (f"usr/lib/{TRIPLET}", f"lib/{TRIPLET}", "usr/lib64", "usr/lib")
+    return next(each for each in folders if (root / each).is_dir())
+
+
+def hide(container: Container) -> None:
+    """List an older libcuda, a stub and a newer library of the image's before all other folders."""
+    root = container.root
+    cuda.library(root / "opt/newer" / OTHER, OTHER, "the newer")
+    cuda.library(root / system_folder(root) / OTHER, OTHER, "the older")
+    for name in ("libcuda.so.1", "libnvidia-ptxjitcompiler.so.1"):
+        cuda.library(root / COMPAT[1:] / name, name, "compat")
+        cuda.library(root / "opt/stubs" / name, name, "stub")
+        for level in ("x86-64-v2", "x86-64-v3"):
+            cuda.library(root / f"opt/stubs/glibc-hwcaps/{level}/{name}", name, f"stub {level}")
+    cuda.library(root / "opt/stubs/libcuda.so", "libcuda.so", "stub without a version")
+    listed = (COMPAT, "/opt/stubs", "/opt/newer")
+    if (root / f"lib/ld-musl-{MACHINE}.so.1").exists():
+        folders = (*listed, "/lib", "/usr/local/lib", "/usr/lib")
+        container.write(MUSL_PATH, "".join(f"{each}\n" for each in folders))
+        return
+    if not (root / "etc/ld.so.conf").exists():
+        container.write("etc/ld.so.conf", "include /etc/ld.so.conf.d/*.conf\n")
+    cuda.listed(root, "00-first", *listed)
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+@pytest.mark.parametrize("name", IMAGES)
+def test_the_driver_is_found_and_the_rest_as_before(
+    image: Callable[[str], Container], name: str, folder: str
+) -> None:
+    container = image(name)
+    hide(container)
+    found = ask(Host(container, folder))
+    expected = dict.fromkeys(NAMES, "driver 550.1") | {OTHER: "the newer"}
+    assert found.at_once == expected
+    assert found.later == expected
+
+
+@pytest.mark.parametrize(
+    ("brand", "libcuda"), [("tesla", "compat 570.124.06"), ("geforce", "driver 550.1")]
+)
+def test_forward_compatibility_decides_by_its_own_rule(
+    image: Callable[[str], Container], brand: str, libcuda: str
+) -> None:
+    """The image lists its compat folder first; that counts for nothing, and its libcuda may win."""
+    container = image("cuda-compat")
+    folder = f"/usr/lib/{TRIPLET}"
+    words = ("--host-driver-version", "550.1", "--host-gpu-brand", brand)
+    for found in ask(Host(container, folder), *words):
+        assert found["libcuda.so.1"] == found["libnvidia-ptxjitcompiler.so.1"] == libcuda
+        assert found["libnvidia-ml.so.1"] == "driver 550.1"
+
+
+def test_nothing_is_left_where_nothing_is_hidden(image: Callable[[str], Container]) -> None:
+    container = image("cuda-base")
+    ask(Host(container, f"/usr/lib/{TRIPLET}"))
+    assert not (container.root / "etc/cdi-gen").exists()
+    assert not (container.root / "etc/ld.so.conf.d/00-cdi-gen.conf").exists()
+
+
+@pytest.mark.parametrize("name", ["debian", "alpine"])
+def test_a_second_start_changes_nothing(image: Callable[[str], Container], name: str) -> None:
+    container = image(name)
+    hide(container)
+    host = Host(container, "/usr/lib")
+    host.start()
+    once = fingerprint(container.root / "etc")
+    host.start()
+    assert fingerprint(container.root / "etc") == once
+
+
+@pytest.mark.parametrize("name", ["debian", "rhel", "alpine"])
+def test_an_image_that_was_committed_on_another_host(
+    image: Callable[[str], Container], name: str
+) -> None:
+    """Links of the former driver go; what is found is this host's."""
+    container = image(name)
+    hide(container)
+    former = Host(container, "/usr/lib64", "535.1")
+    cuda.library(former.files / "libgone.so.535.1", "libgone.so.1", "driver 535.1")
+    cuda.library(container.root / "opt/stubs/libgone.so.1", "libgone.so.1", "stub")
+    former.start("--link", "libgone.so.535.1::/usr/lib64/libgone.so.1")
+    expected = dict.fromkeys(NAMES, "driver 550.1") | {OTHER: "the newer"}
+    assert ask(Host(container, "/usr/lib")) == (expected, expected)
+    for link in (container.root / "etc/cdi-gen").rglob("lib*"):
+        assert str(link.readlink().parent) in {"/usr/lib", "/lib"}, link
+    if name == "alpine":
+        # An empty file is left of each mount, and musl's loader would take it.
+        return
+    # A driver in a folder of its own, and an image that hides nothing any more.
+    for conf in ("etc/ld.so.conf.d/00-first.conf", MUSL_PATH):
+        (container.root / conf).unlink(missing_ok=True)
+    Host(container, "/opt/odd").start()
+    assert not list((container.root / "etc/cdi-gen").rglob("lib*"))
+    for conf in (container.root / "etc").rglob("*cdi-gen.conf"):
+        assert conf.read_text() == "/opt/odd\n"
+
+
+@pytest.mark.parametrize(
+    "conf",
+    [
+        "/usr/local/lib64\n/opt/stubs\ninclude /etc/ld.so.conf.d/*.conf\n",
+        "/opt/stubs\n",
+        "# nothing\n\n",
+        "include /etc/other.conf\ninclude /etc/ld.so.conf.d/*.conf\n",
+    ],
+    ids=["SUSE", "overwritten", "empty", "another first"],
+)
+@pytest.mark.parametrize("folder", [f"/usr/lib/{TRIPLET}", "/opt/odd"])
+def test_a_configuration_that_reads_other_folders_first(
+    image: Callable[[str], Container], conf: str, folder: str
+) -> None:
+    """A later ldconfig reads what the hook wrote, and reads it first."""
+    container = image("debian")
+    hide(container)
+    (container.root / "etc/ld.so.conf.d/00-first.conf").unlink()
+    container.write("etc/ld.so.conf", conf)
+    container.write("etc/other.conf", "/opt/stubs\n")
+    for found in ask(Host(container, folder)):
+        assert {name: found[name] for name in NAMES} == dict.fromkeys(NAMES, "driver 550.1")
+    text = container.read("/etc/ld.so.conf")
+    if conf.startswith("#") and folder != "/opt/odd":
+        assert text == conf, "nothing is hidden, nothing is written"
+        return
+    assert text == "include /etc/ld.so.conf.d/00-cdi-gen*.conf\n" + conf
+    Host(container, folder).start()
+    assert container.read("/etc/ld.so.conf") == text
+
+
+def test_a_folder_that_is_mounted_as_a_whole(image: Callable[[str], Container]) -> None:
+    """As on hosts whose driver is an installation of its own: the CUDA images list its place."""
+    container = image("cuda-base")
+    hide(container)
+    host = Host(container, "/usr/local/nvidia/lib64")
+    place = container.root / "usr/local/nvidia/lib64"
+    for file in host.files.iterdir():
+        (host.files / file.name.replace("550.1", "1")).symlink_to(file.name)
+    (host.files / "libcuda.so").symlink_to("libcuda.so.1")
+    host.mounts = lambda: f"mkdir -p {place}; mount --bind {host.files} {place}"  # type: ignore[method-assign]
+    host.words = ["--folder", host.folder]
+    expected = dict.fromkeys(NAMES, "driver 550.1") | {OTHER: "the newer"}
+    assert ask(host) == (expected, expected)
+
+
+def test_in_place_of_nvidia_cdi_hook(image: Callable[[str], Container]) -> None:
+    """Specs of others: a process a step, and update-ldcache is told of folders only."""
+    container = image("rhel")
+    hide(container)
+    host = Host(container, "/usr/lib64")
+    host.start()
+    links = [word for word in host.words if word != "--folder" and not word.startswith("/")]
+    container.with_mounts(host.mounts())
+    assert container.hook("create-symlinks", *links).status == 0
+    assert container.hook("update-ldcache", "--folder", "/usr/lib64").status == 0
+    (place,) = (container.root / "etc/cdi-gen/glibc").iterdir()
+    assert str((place / "libcuda.so.1").readlink()) in {
+        "/usr/lib64/libcuda.so.1",
+        "/lib64/libcuda.so.1",
+    }
+
+
+def test_with_the_hosts_ldconfig(image: Callable[[str], Container]) -> None:
+    container = image("debian")
+    hide(container)
+    expected = dict.fromkeys(NAMES, "driver 550.1") | {OTHER: "the newer"}
+    host = Host(container, f"/usr/lib/{TRIPLET}")
+    assert ask(host, "--ldconfig-path", "/sbin/ldconfig") == (expected, expected)
+
+
+def test_libraries_of_two_kinds(container: Container) -> None:
+    """i386 and x86-64 have the same names, and each its links."""
+    folders = {"x86_64": f"/usr/lib/{TRIPLET}", "i386": "/usr/lib/i386-linux-gnu"}
+    mounts = []
+    for machine, folder in folders.items():
+        content = shared_object(b"libcuda.so.1", machine)
+        driver = container.bundle / f"libcuda-{machine}"
+        driver.write_bytes(content)
+        container.write(f"/opt/stubs-{machine}/libcuda.so.1", content)
+        container.write(f"{folder}/libcuda.so.1")
+        mounts += [f"mount --bind {driver} {container.root}{folder}/libcuda.so.1"]
+    listed = "".join(f"/opt/stubs-{machine}\n" for machine in folders)
+    container.write("/etc/ld.so.conf", listed + "".join(f"{each}\n" for each in folders.values()))
+    container.with_mounts("\n".join(mounts))
+    words = [word for folder in folders.values() for word in ("--folder", folder)]
+    ended = container.hook("update-ldcache", *words)
+    assert (ended.status, ended.said) == (0, "")
+    links = (container.root / "etc/cdi-gen").rglob("libcuda*")
+    assert {link.parent.name: str(link.readlink()) for link in links} == {
+        "303": f"/usr/lib/{TRIPLET}/libcuda.so.1",
+        "3": "/usr/lib/i386-linux-gnu/libcuda.so.1",
+    }
