@@ -11,9 +11,11 @@ from cdi_gen.catalogue import Catalogue, FileEntry
 from cdi_gen.host.belonging import Belonging
 from cdi_gen.host.roots import Root
 from cdi_gen.inventory import DriverFile, Left, Missing
-from cdi_gen.paths import HostPath, base_name, is_safe, join, printable
+from cdi_gen.paths import HostPath, base_name, is_safe, join, parent, printable
 
 MAX_FIRMWARE_DEPTH = 3
+USUAL_PREFIXES = ("/", "/usr", "/usr/lib", "/usr/local")
+"""The catalogue has their directories."""
 
 
 class FileSearch:
@@ -52,6 +54,7 @@ class FileSearch:
         self._libraries = [
             each.strip("/") for each in library_directories if base_name(each) not in subdirectories
         ]
+        self._prefixes = _prefixes(self._libraries)
         data = tuple(each.strip("/") for each in config_search_path)
         self._directories = {
             "program": self._resolved(self._filled(catalogue.directories["program"])),
@@ -68,19 +71,27 @@ class FileSearch:
             )
 
     def _filled(self, patterns: Iterable[str]) -> tuple[str, ...]:
-        """Patterns of directories; ``{library}`` stands for each with a library of the driver."""
-        return tuple(
-            each.format(library=library, **self._fill)
-            for each in patterns
-            for library in (self._libraries if "{library}" in each else [""])
-        )
+        """Patterns of directories, with values in the place of the words in braces.
+
+        ``{library}`` stands for each directory with a library of the driver, ``{prefix}`` for each
+        that a driver with libraries there may have been installed to.
+        """
+        several = {"{library}": self._libraries, "{prefix}": self._prefixes}
+        found: list[str] = []
+        for pattern in patterns:
+            word = next((each for each in several if each in pattern), None)
+            found += [
+                pattern.format(library=value, prefix=value, **self._fill)
+                for value in (several[word] if word else [""])
+            ]
+        return tuple(found)
 
     def _resolved(self, patterns: tuple[str, ...]) -> list[tuple[str, str]]:
         """(directory as named, directory resolved), each resolved one once."""
         found: dict[str, str] = {}
         for pattern in patterns:
             for resolved in self._root.directories((pattern,)):
-                named = resolved if "*" in pattern or ".." in pattern else "/" + pattern
+                named = resolved if "*" in pattern else "/" + pattern
                 found.setdefault(resolved, named)
         return [(named, resolved) for resolved, named in found.items()]
 
@@ -191,6 +202,13 @@ class FileSearch:
                 return True
         self.left.append(Left(path=path, reason="a script, not the driver's own program"))
         return False
+
+
+def _prefixes(libraries: Iterable[str]) -> list[str]:
+    """``opt/nvidia`` of ``opt/nvidia/lib64``, and of ``opt/nvidia/usr/lib64``."""
+    above = [parent(join(each)) for each in libraries]
+    found = dict.fromkeys((*above, *map(parent, above)))
+    return [each.strip("/") for each in found if each not in USUAL_PREFIXES]
 
 
 def incomplete(

@@ -30,6 +30,8 @@ TRIPLETS = {
 _VERSIONED = re.compile(rf"lib(?:cuda|nvidia-ml)\.so\.({VERSION})", re.ASCII)
 _NVIDIA = re.compile(r"lib(?:cuda|nvidia|nvcuvid|nvoptix|\w+_nvidia)", re.ASCII)
 MAX_CACHE_BYTES = 16 << 20
+MAX_OTHER_VERSIONS = 64
+"""Of which files are told apart from the loaded version's: each is looked for in their content."""
 
 
 class Findings(NamedTuple):
@@ -62,6 +64,7 @@ class LibrarySearch:
             each.name.partition(".so")[0] for each in catalogue.files if each.kind == "xorg"
         }
         self.left: list[Left] = []
+        self._versions: list[str] | None = None
         self._cache = {} if search_path else self._read_cache()
         self.directories = self._search_directories(architecture, search_path)
 
@@ -110,6 +113,7 @@ class LibrarySearch:
             ]
             if any(f".so.{version}" in name for each in found for name in self.names(each)):
                 self.directories += found
+                self._versions = None
                 return
 
     def names(self, directory: str) -> dict[str, bool]:
@@ -124,17 +128,19 @@ class LibrarySearch:
 
     def versions(self) -> list[str]:
         """Versions of the driver that have libcuda or libnvidia-ml, newest first."""
-        found = {
-            match[1]
-            for directory in self.directories
-            for name in self.names(directory)
-            if (match := _VERSIONED.fullmatch(name))
-        }
-        return sorted(found, key=lambda each: [int(part) for part in each.split(".")], reverse=True)
+        if self._versions is None:
+            found = {
+                match[1]
+                for directory in self.directories
+                for name in self.names(directory)
+                if (match := _VERSIONED.fullmatch(name))
+            }
+            self._versions = sorted(found, key=_in_order, reverse=True)
+        return self._versions
 
     def find(self, version: str) -> Findings:
         """All libraries of one version of the driver; what was passed over is in ``left``."""
-        others = tuple(each for each in self.versions() if each != version)
+        others = tuple(each for each in self.versions() if each != version)[:MAX_OTHER_VERSIONS]
         belonging = Belonging(self._root, version, others)
         candidates = {path: self._library(path) for path in self._candidates(version)}
         libraries = {
@@ -322,6 +328,10 @@ class LibrarySearch:
             self.left.append(
                 Left(path=libraries[path].path, reason=f"{what} {libraries[chosen].path}")
             )
+
+
+def _in_order(version: str) -> list[int]:
+    return [int(part) for part in version.split(".")]
 
 
 def _names(path: str, library: Library) -> tuple[str, str]:

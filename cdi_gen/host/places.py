@@ -10,7 +10,6 @@ at last a walk through the directories that administrators and immutable distrib
 from __future__ import annotations
 
 import contextlib
-import fnmatch
 import os
 import re
 import stat
@@ -26,6 +25,8 @@ LIBRARY_DIRECTORIES = ("lib64", "lib", "usr/lib64", "usr/lib", "lib/{triplet}", 
 MAX_CONFIGURATION_FILES = 256
 MAX_LIST_BYTES = 8 << 20
 MAX_LISTS = 512
+STORES_OF_IMAGES = frozenset({"overlay", "overlay2", "snapshots", "vfs", "aufs", "fuse-overlayfs"})
+"""Directories of engines whose data somebody put into /opt: images may have a driver, too."""
 MAX_DEPTH = 6
 MAX_DIRECTORIES = 20_000
 
@@ -85,10 +86,7 @@ class Places:
                     yield from (word.partition("=")[0] for word in words if word.startswith("/"))
 
     def _included(self, pattern: str) -> list[str]:
-        directory, _, name = pattern.rpartition("/")
-        directory = directory if pattern.startswith("/") else f"/etc/{directory}"
-        names = sorted(each.name for each in self._entries(directory))
-        return [f"{directory}/{each}" for each in names if fnmatch.fnmatchcase(each, name)]
+        return self._root.expand(pattern if pattern.startswith("/") else f"/etc/{pattern}")
 
     def _of_the_module(self) -> Iterator[str]:
         """The prefixes above the firmware that it loads and above its own file."""
@@ -166,7 +164,7 @@ class Places:
             for entry in self._root.entries(directory):
                 if entry.name in wanted:
                     yield directory
-                elif depth < MAX_DEPTH and is_safe(entry.name) and _is_directory(entry):
+                elif depth < MAX_DEPTH and _is_walked(entry):
                     below.append(f"{directory.rstrip('/')}/{entry.name}")
             pending += [(each, depth + 1) for each in sorted(below)]
 
@@ -194,7 +192,9 @@ class Places:
             return ""
 
 
-def _is_directory(entry: os.DirEntry[str]) -> bool:
+def _is_walked(entry: os.DirEntry[str]) -> bool:
+    if entry.name in STORES_OF_IMAGES or not is_safe(entry.name):
+        return False
     try:
         return entry.is_dir(follow_symlinks=False)
     except OSError:

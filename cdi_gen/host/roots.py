@@ -32,6 +32,7 @@ class Root:
         self.name = join(name)
         self._prefix = join(seen_from, name).rstrip("/")
         self._links: dict[str, str | None] = {}
+        self._listed: dict[str, list[str]] = {}
 
     def open_path(self, path: str) -> str:
         """The path by which this process can open ``path``, an already resolved path in here."""
@@ -139,7 +140,7 @@ class Root:
         """
         seen = set()
         for pattern in patterns:
-            for path in self._expand("/" + pattern):
+            for path in self.expand("/" + pattern):
                 try:
                     resolved = self.resolve(path)
                 except OSError:
@@ -148,8 +149,8 @@ class Root:
                     seen.add(resolved)
                     yield resolved
 
-    def _expand(self, pattern: str) -> list[str]:
-        """The paths that a pattern stands for, in order; resolved as far as its last ``*``."""
+    def expand(self, pattern: str) -> list[str]:
+        """The paths that an absolute pattern stands for; resolved as far as its last ``*``."""
         found = [""]
         for component in pattern.split("/")[1:]:
             if "*" in component:
@@ -163,9 +164,7 @@ class Root:
             resolved = self.resolve(directory)
         except OSError:
             return []
-        names = (entry.name for entry in self.entries(resolved))
-        return sorted(
-            f"{resolved.rstrip('/')}/{name}"
-            for name in names
-            if fnmatch.fnmatchcase(name, component)
-        )
+        if resolved not in self._listed:
+            self._listed[resolved] = sorted(entry.name for entry in self.entries(resolved))
+        names = fnmatch.filter(self._listed[resolved], component)
+        return [f"{resolved.rstrip('/')}/{name}" for name in names]

@@ -225,6 +225,35 @@ def ubuntu_core(host: SmallHost) -> None:
     link(host.root / "snap/nvidia-core24/current", "21")
 
 
+def mageia(host: SmallHost) -> None:
+    """Libraries and programs in one directory of the driver, as alternatives of ld.so.conf."""
+    host.libraries("usr/lib64/nvidia-current")
+    host.programs("usr/lib64/nvidia-current/bin")
+    host.shared("usr/share")
+    host.firmware("lib/firmware")
+
+
+def exherbo(host: SmallHost) -> None:
+    """A prefix for each architecture."""
+    host.libraries("usr/x86_64-pc-linux-gnu/lib")
+    host.programs("usr/x86_64-pc-linux-gnu/bin")
+    host.shared("usr/share")
+    host.firmware("usr/lib/firmware")
+    link(host.root / "lib", "usr/lib")
+
+
+def bright_cluster_manager(host: SmallHost) -> None:
+    """The driver of a cluster's nodes, in the directory that the head node shares."""
+    host.whole(f"cm/local/apps/cuda-driver/libs/{host.tree.version}")
+    link(host.root / "cm/local/apps/cuda-driver/libs/current", host.tree.version)
+
+
+def cray(host: SmallHost) -> None:
+    """The driver of a compute node."""
+    host.whole(f"opt/cray/nvidia/{host.tree.version}")
+    link(host.root / "opt/cray/nvidia/default", host.tree.version)
+
+
 def glibc_beside_musl(host: SmallHost) -> None:
     """Alpine with a glibc of its own."""
     host.libraries("usr/glibc-compat/lib")
@@ -264,6 +293,7 @@ LAYOUTS = (
     *(bottlerocket, bottlerocket_of_several_branches, talos, flatcar, container_linux),
     *(clear_linux, nixos_datacenter, guix, gentoo, void, slackware, silverblue),
     *(container_optimized_os, kubernetes_engine, truenas, ubuntu_core, glibc_beside_musl),
+    *(mageia, exherbo, bright_cluster_manager, cray),
     *(a_package_of_debian, a_package_of_arch, a_package_of_gentoo),
 )
 FIRMWARE = {
@@ -279,6 +309,31 @@ def test_found_without_help(
     host = small(firmware_path=FIRMWARE.get(lay_out.__name__, ""))
     lay_out(host)
     require_whole(host, host.look())
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        {"etc/ld.so.conf": "# of the site\n/data/nvidia/lib64 # the driver\n"},
+        {"etc/ld.so.conf": "include ld.so.conf.d/*.conf\n", "etc/ld.so.conf.d/n.conf": "LINES"},
+        {"etc/ld.so.conf": "include /srv/*/site.conf\n", "srv/a/site.conf": "LINES"},
+    ],
+    ids=["line", "included", "included from elsewhere"],
+)
+def test_what_the_loader_is_told(small: Callable[..., SmallHost], files: dict[str, str]) -> None:
+    """An image that is never written to may have ld.so.conf and no cache."""
+    host = small()
+    host.whole("data/nvidia")
+    for name, text in files.items():
+        host.text(name, text.replace("LINES", "/usr/local/lib\n/data/nvidia/lib64\n"))
+    require_whole(host, host.look())
+
+
+def test_an_ld_so_conf_that_includes_itself(small: Callable[..., SmallHost]) -> None:
+    host = small()
+    host.text("etc/ld.so.conf", "include /etc/ld.so.conf\ninclude /etc/*\n")
+    with pytest.raises(CdiGenError, match="none of its libraries is installed"):
+        host.look()
 
 
 @pytest.mark.parametrize("prefix", ["/data/drivers/nvidia-550", "/mnt/stateful/nvidia"])
@@ -330,6 +385,16 @@ def test_a_directory_that_others_can_write_to_is_not_walked(
         host.look()
     (host.root / "opt/nvidia-550/lib64").chmod(0o755)
     require_whole(host, host.look())
+
+
+@pytest.mark.parametrize("store", ["docker/overlay2/a1/diff", "containerd/s/snapshots/7/fs"])
+def test_an_engines_images_are_not_walked(small: Callable[..., SmallHost], store: str) -> None:
+    """Of a daemon with its data in /opt; an image has libraries of the loaded version."""
+    host = small()
+    host.libraries(f"opt/{store}/usr/lib64")
+    host.libraries(f"opt/{store}/lib64")
+    with pytest.raises(CdiGenError, match="none of its libraries is installed"):
+        host.look()
 
 
 def test_the_loaded_version_is_looked_for_where_another_is_installed(

@@ -110,13 +110,13 @@ class TestTegra:
     def board(host: SmallHost, directory: str) -> None:
         host.text("etc/nv_tegra_release", TEGRA_RELEASE)
         for name, soname in (("libcuda.so.1.1", b"libcuda.so.1"), ("libnvidia-ml.so.1", None)):
-            place = host.root / ARM / directory / name
+            place = host.root / directory / name
             place.parent.mkdir(parents=True, exist_ok=True)
             place.write_bytes(shared_library(machine=183, soname=soname or name.encode()))
 
-    @pytest.mark.parametrize("directory", ["tegra", "nvidia"])
+    @pytest.mark.parametrize("directory", [f"{ARM}/tegra", f"{ARM}/nvidia", "usr/lib"])
     def test_it_is_named(self, small: Callable[..., SmallHost], directory: str) -> None:
-        """JetPack 6: the module is loaded, its version is 540.4.0."""
+        """JetPack 6: the module is loaded, its version is 540.4.0; the last is Yocto's."""
         host = small(architecture="aarch64", version="540.4.0", gpus=())
         self.board(host, directory)
         with pytest.raises(CdiGenError, match="Tegra platform") as caught:
