@@ -17,7 +17,9 @@ from cdi_gen.cli.where import PROGRAM, TEXT
 from cdi_gen.engines import configuration_file, runtimes
 from cdi_gen.engines.configuration_file import ConfigurationFile
 from cdi_gen.engines.machine import USUAL_DIRECTORIES, Machine
-from cdi_gen.engines.plan import Change, Finding, Runtime, Wishes
+from cdi_gen.engines.plan import ByHand, Change, Finding, Runtime, Wishes
+from cdi_gen.engines.record import Record, Value
+from cdi_gen.engines.taking_back import taken_back
 from cdi_gen.errors import CdiGenError, ExitCode, UsageError
 from cdi_gen.host import hook_program
 from cdi_gen.paths import printable
@@ -37,8 +39,12 @@ class Pending(NamedTuple):
 
     file: ConfigurationFile
     text: str | None
-    before: str | None = None
-    """What its backup has, when it is to be as it was."""
+    record: Record
+    """Of what is ours in it then."""
+    first: bool = False
+    """Whether nothing of it is ours yet."""
+    left: tuple[str, ...] = ()
+    """What is not taken back, and why."""
 
 
 @click.group("engine")
@@ -92,14 +98,6 @@ def _changing(command: F) -> F:
             "[default: 99-nvidia.* in the usual directory]",
         ),
         click.option(
-            "--runtime-name",
-            "--nvidia-runtime-name",
-            type=TEXT,
-            default="nvidia",
-            show_default=True,
-            help="The runtime's name: docker run --runtime=NAME.",
-        ),
-        click.option(
             "--rootless",
             is_flag=True,
             help="This user's own engine, with $XDG_RUNTIME_DIR/cdi as a spec directory too.",
@@ -112,6 +110,21 @@ def _changing(command: F) -> F:
 
 @command.command("configure", short_help="Have an engine take CDI devices.")
 @_changing
+@click.option(
+    "--runtime-name",
+    "--nvidia-runtime-name",
+    type=TEXT,
+    default="nvidia",
+    show_default=True,
+    help="The runtime's name: docker run --runtime=NAME.",
+)
+@click.option(
+    "--executable-path",
+    "executable",
+    type=PROGRAM,
+    help="containerd: the program that reads --config, whose version counts.  [default: the one "
+    "that runs with it, that its distribution brings, or in PATH]",
+)
 @click.option(
     "--cdi/--no-cdi",
     default=True,
@@ -166,10 +179,13 @@ def configure(
     ENGINE is docker, containerd, crio, podman, nerdctl or buildah.
 
     Only these keys change, in a file of their own where the engine has such. What was there before
-    is kept once as FILE.cdi-gen.bak. No daemon is restarted: the command to do so is printed.
+    is kept as FILE.cdi-gen.bak, and what was there before the last change as FILE.cdi-gen.last.bak;
+    FILE.cdi-gen.json has what was written. No daemon is restarted: the command to do so is printed.
     """
     machine = _machine(rootless=choices["rootless"])
     name = choices["runtime_name"]
+    if choices["executable"]:
+        machine.check_program(choices["executable"])
     if not runtimes.NAME.fullmatch(name) or name in runtimes.TAKEN:
         raise UsageError(f"--runtime-name: {name!r} can not be the name of a runtime")
     if wanted is False and (runtime_path or default):
@@ -184,42 +200,97 @@ def configure(
         talk.note(note)
     for warning in plan.warnings:
         talk.warning(warning)
-    pending = [each for change in plan.changes if (each := _made(change))]
+    if plan.by_hand:
+        return _by_hand(plan.by_hand, plan.restart)
+    pending = [each for change in plan.changes if (each := _made(change, machine))]
     return _carry_out(engine, pending, plan.restart, machine, dry_run=dry_run)
 
 
 @command.command("unconfigure", short_help="Take back what `configure` did.")
 @_changing
+@click.option(
+    "--runtime-name",
+    "--nvidia-runtime-name",
+    type=TEXT,
+    help="Of the runtimes, only the one of this name.  [default: all that configure registered]",
+)
 def unconfigure(*, engine: str, dry_run: bool, **choices: Any) -> int:
     """Take back what configure did, and nothing else.
 
     ENGINE is docker, containerd, crio, podman, nerdctl or buildah.
 
-    A file that nobody else has changed since is again what it was, byte for byte.
+    A file that nobody else has changed since is again what it was, byte for byte. In another one
+    only that goes which is recorded beside it as written by cdi-gen, and is still as it was
+    written. What was there before is kept as FILE.cdi-gen.last.bak.
     """
     machine = _machine(rootless=choices["rootless"])
     # The hook's file goes too, whichever program it names.
     hook = "" if engine == "podman" and not choices["rootless"] else None
-    plan = engines.engine(engine).plan(Wishes(hook=hook, **choices), machine)
-    pending = [each for change in plan.changes if (each := _undone(change))]
-    return _carry_out(engine, pending, plan.restart, machine, dry_run=dry_run, back=True)
+    plan = engines.engine(engine).plan(Wishes(hook=hook, back=True, **choices), machine)
+    name = choices["runtime_name"]
+    # First what names a launcher, then the launcher.
+    undone = [_undone(change, name, machine) for change in reversed(plan.changes)]
+    found = [each for each in undone if each]
+    for each in found:
+        for left in each.left:
+            talk.warning(f"{each.file.path}: {left}")
+    pending = [each for each in found if each.text != each.file.text]
+    return _carry_out(engine, pending, plan.restart, machine, dry_run=dry_run)
 
 
-def _made(change: Change) -> Pending | None:
+def _by_hand(hand: ByHand, restart: str | None) -> int:
+    """Say what is to be written where cdi-gen writes nothing."""
+    if hand.text is None:
+        talk.note(f"{hand.path} {hand.why}, and nothing is to be written for CDI devices")
+        return ExitCode.OK
+    print_data(hand.text)
+    then = f"; then: {restart}" if restart else ""
+    raise CdiGenError(
+        f"{hand.path} {hand.why}: nothing is written",
+        hint=f"write what is printed to {hand.where}{then}",
+    )
+
+
+def _made(change: Change, machine: Machine) -> Pending | None:
     file = configuration_file.read(change.path)
+    record = configuration_file.recorded(file, trusted=machine.trusted)
     with _naming(change.path):
         text = change.make(file.text)
-    return Pending(file, text) if text != file.text else None
+        if text == file.text:
+            return None
+        after = record.with_step(change.syntax, file.text, text, change.paths)
+    if file.data is None:
+        file = file._replace(mode=change.mode)
+    return Pending(file, text, after, first=not record.steps)
 
 
-def _undone(change: Change) -> Pending | None:
+def _undone(change: Change, name: str | None, machine: Machine) -> Pending | None:
     file = configuration_file.read(change.path)
     if file.text is None:
         return None
-    before = configuration_file.read_text(file.backup)
     with _naming(change.path):
-        text = change.undo(file.text, before)
-    return Pending(file, text, before) if text != file.text else None
+        if change.syntax:
+            change.syntax.check(file.text)
+    record = configuration_file.recorded(file, trusted=machine.trusted)
+    if not record.steps:
+        talk.note(f"{file.path}: no record of a change by cdi-gen, so all of it stays")
+        return None
+    was = configuration_file.before_us(file, record)
+
+    def stays(value: Value, made: str | None) -> str | None:
+        if name is not None and runtimes.of_another(value, change.syntax, name):
+            return ""
+        return change.stays(value, made)
+
+    with _naming(change.path):
+        found = taken_back(
+            file.text,
+            record,
+            change.syntax,
+            before=None if was is None else (was.text,),
+            stays=stays,
+        )
+    return Pending(file, found.text, found.record, left=found.left)
 
 
 @contextmanager
@@ -239,7 +310,6 @@ def _carry_out(
     machine: Machine,
     *,
     dry_run: bool,
-    back: bool = False,
 ) -> int:
     """Write the files, or show what would be written; say what the engine needs then."""
     if not pending:
@@ -251,13 +321,15 @@ def _carry_out(
         print_data("".join(_difference(each) for each in pending))
         talk.note("dry run, nothing written")
         return ExitCode.STALE
-    for file, text, before in pending:
+    for each in pending:
+        file, text = each.file, each.text
         _warn(file, machine)
-        backup = configuration_file.replace(file, text, backup=not back)
-        if back and text == before:
-            configuration_file.remove_backup(file)
+        backup = configuration_file.replace(file, text, each.record, first=each.first)
+        if not each.record.steps:
+            configuration_file.remove_backup(file, text)
         done = "removed" if text is None else "wrote" if file.data is None else "changed"
-        talk.note(f"{done} {file.path}" + (f"; as it was: {backup}" if backup else ""))
+        kept = f"; {'as it was' if each.first else 'backup'}: {backup}" if backup else ""
+        talk.note(f"{done} {file.path}{kept}")
     if restart:
         talk.note(f"{engine} reads it when it starts: {restart}")
     return ExitCode.OK

@@ -18,7 +18,7 @@ BUILDAH = containers_conf.Reader(
 
 def plan(wishes: Wishes, machine: Machine) -> Plan:
     """What is to be done for Buildah."""
-    refuse(BUILDAH.name, wishes, "--config", "--oci-hook")
+    refuse(BUILDAH.name, wishes, "--config", "--executable-path", "--oci-hook")
     return containers_conf.plan(BUILDAH, wishes, machine)
 
 

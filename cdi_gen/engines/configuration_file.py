@@ -3,7 +3,10 @@
 
 The file is edited where it is: behind a symbolic link, with its owner, mode and extended
 attributes. It is the old one or the new one, whatever happens; and if somebody else has changed it
-since it was read, it is left to them.
+since it was read, up to the moment in which the new one is in its place, it is left to them.
+
+Before every write what is there is kept: beside it, in `BACKUP` what was there before the first
+change, in `LAST_BACKUP` what was there before the last. `RECORD` has what was written.
 """
 
 from __future__ import annotations
@@ -11,16 +14,23 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import NamedTuple
 
 from cdi_gen import ownership
+from cdi_gen.engines import exchange
+from cdi_gen.engines.record import Record, RecordError, digest
+from cdi_gen.engines.record import read as read_record
 from cdi_gen.errors import CdiGenError, UnsafeError
 from cdi_gen.paths import parent
 from cdi_gen.replacing import make_directory
 
 MAX_BYTES = 1 << 20
 BACKUP = ".cdi-gen.bak"
+LAST_BACKUP = ".cdi-gen.last.bak"
+RECORD = ".cdi-gen.json"
+NOTHING = Record()
 
 Identity = tuple[int, int, int, int, int]
 """Device, inode, size, and when content and attributes were last changed, in ns."""
@@ -48,22 +58,33 @@ class ConfigurationFile(NamedTuple):
 
     @property
     def backup(self) -> str:
-        """Where the backup of it is.
+        """Where the backup from before the first change is."""
+        return self._beside(BACKUP)
 
-        Beside it; but beside a drop-in directory, not in it: CRI-O reads every file there.
-        """
+    @property
+    def last_backup(self) -> str:
+        """Where the backup from before the last change is, if that is another."""
+        return self._beside(LAST_BACKUP)
+
+    @property
+    def record(self) -> str:
+        """Where it is recorded what was written to it."""
+        return self._beside(RECORD)
+
+    def _beside(self, ending: str) -> str:
+        """Beside it; but beside a drop-in directory, not in it: CRI-O reads every file there."""
         directory, name = os.path.split(self.place)
         if directory.endswith(".d"):
             directory, drop_ins = os.path.split(directory)
             name = f"{drop_ins}.{name}"
-        return os.path.join(directory, name + BACKUP)
+        return os.path.join(directory, name + ending)
 
 
 def read_text(path: str) -> str | None:
     """The text of a file; None where there is none.
 
     Raises:
-        CdiGenError: it can not be read, or is no text.
+        CdiGenError: it cannot be read, or is no text.
     """
     return read(path).text
 
@@ -72,7 +93,7 @@ def read(path: str) -> ConfigurationFile:
     """A file with all that is needed to replace it.
 
     Raises:
-        CdiGenError: it is no regular file, too large, or can not be read.
+        CdiGenError: it is no regular file, too large, or cannot be read.
     """
     place = os.path.realpath(path)
     try:
@@ -114,7 +135,7 @@ def check(path: str, *, trusted: tuple[int, ...] = (0,)) -> None:
 
     Raises:
         UnsafeError: a directory or link on the way to it is others' to change.
-        CdiGenError: the way to it can not be walked.
+        CdiGenError: the way to it cannot be walked.
     """
     for _ in range(ownership.MAX_LINKS):
         try:
@@ -133,47 +154,117 @@ def check(path: str, *, trusted: tuple[int, ...] = (0,)) -> None:
     raise CdiGenError(f"{path}: {os.strerror(errno.ELOOP)}")
 
 
-def replace(file: ConfigurationFile, text: str | None, *, backup: bool) -> str | None:
-    """Make a file that was read have this text, or be gone; return the path of a new backup.
-
-    A backup is of the state before the first change, and is not made anew.
+def recorded(file: ConfigurationFile, *, trusted: tuple[int, ...] = (0,)) -> Record:
+    """What is recorded of our changes to a file, less those that it does not have.
 
     Raises:
-        CdiGenError: it has changed since it was read, or can not be written; it is as it was.
+        UnsafeError: somebody who is not trusted could have written the record.
+        CdiGenError: it cannot be read.
     """
-    directory = parent(file.place)
+    found = read(file.record)
+    if found.data is None:
+        return Record()
+    if found.owner[0] not in trusted or found.mode & 0o022:
+        raise UnsafeError(
+            f"{file.record}: others could have written it (uid {found.owner[0]}, mode "
+            f"{found.mode:04o})",
+            hint="remove it, and take back by hand what cdi-gen wrote",
+        )
     try:
-        if file.data is None:
-            make_directory(directory)
-        made = None
-        if backup and file.data is not None and not os.path.lexists(file.backup):
-            _write(file.backup, file.data, file, instead=None)
-            made = file.backup
+        record = read_record(found.data)
+    except RecordError as error:
+        raise CdiGenError(
+            f"{file.record}: {error}",
+            hint="remove it, and take back by hand what cdi-gen wrote",
+        ) from None
+    return record.as_far_as(digest(file.data))
+
+
+def before_us(file: ConfigurationFile, record: Record) -> ConfigurationFile | None:
+    """The file as it was before the first recorded change; None where no backup has that."""
+    first = record.steps[0].before
+    if first is None:
+        return file._replace(data=None)
+    for path in (file.backup, file.last_backup):
+        found = read(path)
+        if digest(found.data) == first:
+            return found
+    return None
+
+
+def replace(
+    file: ConfigurationFile, text: str | None, record: Record = NOTHING, *, first: bool = False
+) -> str | None:
+    """Make a file that was read have this text, or be gone; return the path of its backup.
+
+    Args:
+        file: as it was read.
+        text: what it is to be; None is no file.
+        record: of what is ours in it then.
+        first: whether it is our first change, before which it is as somebody else made it.
+
+    The record is written before the file: a change that is not recorded is nobody's. It is
+    removed after it, where it says nothing any more.
+
+    Raises:
+        CdiGenError: it has changed since it was read, or cannot be written; it is as it was.
+    """
+    try:
+        make_directory(parent(file.place))
+        made = _backed_up(file, first=first) if file.data is not None else None
+        if record.steps:
+            _record(file, record)
         if text is None:
-            _unchanged(file)
-            os.unlink(file.place)
+            aside = _second_name(file.place, file)
+            with _theirs(file) as expected:
+                exchange.take(file.place, aside, expected)
+            os.unlink(aside)
         else:
             _write(file.place, text.encode(), file, instead=file)
-        _keep(directory)
+        if not record.steps:
+            with suppress(FileNotFoundError):
+                os.unlink(file.record)
+        _keep(parent(file.place))
     except OSError as error:
         raise _failed(file.path, error) from error
     return made
 
 
-def remove_backup(file: ConfigurationFile) -> None:
-    """Remove the backup of a file, which is as it was again."""
-    with suppress(OSError):
-        os.unlink(file.backup)
+def remove_backup(file: ConfigurationFile, text: str | None) -> None:
+    """Remove the backup from before the first change, if the file is that again."""
+    with suppress(OSError, CdiGenError):
+        if text is not None and read(file.backup).data == text.encode():
+            os.unlink(file.backup)
+
+
+def _backed_up(file: ConfigurationFile, *, first: bool) -> str:
+    """Keep what is in a file, if it is not kept already; never in the place of what was first."""
+    there = os.path.lexists(file.backup)
+    if there and not os.path.islink(file.backup):
+        with suppress(CdiGenError):
+            if read(file.backup).data == file.data:
+                return file.backup
+    place = file.backup if first and not there else file.last_backup
+    with suppress(FileNotFoundError):
+        os.unlink(file.last_backup)
+    _write(place, file.data or b"", file, instead=None)
+    return place
+
+
+def _record(file: ConfigurationFile, record: Record) -> None:
+    """Write a record, whose owner and mode are not the file's: who may write that one may not."""
+    owner = (os.geteuid(), os.getegid())
+    like = file._replace(owner=owner, mode=0o644, attributes=(), data=None)
+    with suppress(FileNotFoundError):
+        os.unlink(file.record)
+    _write(file.record, record.text().encode(), like, instead=None)
 
 
 def _write(
     place: str, data: bytes, like: ConfigurationFile, *, instead: ConfigurationFile | None
 ) -> None:
     """Write a file whole: with a second name first, and that only when all of it is on the disk."""
-    directory = parent(like.backup)  # not the drop-in directory: what is left by a kill is inert
-    if os.stat(directory).st_dev != os.stat(parent(place)).st_dev:
-        directory = parent(place)
-    temporary = os.path.join(directory, f".cdi-gen-{os.urandom(8).hex()}.tmp")
+    temporary = _second_name(place, like)
     file = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
         try:
@@ -184,14 +275,22 @@ def _write(
         finally:
             os.close(file)
         if instead is not None and instead.data is not None:
-            _unchanged(instead)
-            os.rename(temporary, place)
+            with _theirs(instead) as expected:
+                exchange.put(temporary, place, expected)
         else:
             # A link is never made over a file that has come into being meanwhile; a rename is.
             os.link(temporary, place, follow_symlinks=False)
     finally:
         with suppress(FileNotFoundError):
             os.unlink(temporary)
+
+
+def _second_name(place: str, like: ConfigurationFile) -> str:
+    """A name that nobody knows, on the same file system."""
+    directory = parent(like.backup)  # not the drop-in directory: what is left by a kill is inert
+    if os.stat(directory).st_dev != os.stat(parent(place)).st_dev:
+        directory = parent(place)
+    return os.path.join(directory, f".cdi-gen-{os.urandom(8).hex()}.tmp")
 
 
 def _like(file: int, like: ConfigurationFile) -> None:
@@ -212,18 +311,35 @@ def _attributes(file: int) -> tuple[tuple[str, bytes], ...]:
         raise
 
 
-def _unchanged(file: ConfigurationFile) -> None:
-    """Raise unless the file is the one that was read, with what was in it then."""
-    now = read(file.path)
-    if (now.place, now.identity, now.data) != (file.place, file.identity, file.data):
-        raise CdiGenError(
-            f"{file.path}: somebody else has changed it meanwhile; it is left as it is",
-            hint="look at it, and run the command again",
-        )
+@contextmanager
+def _theirs(file: ConfigurationFile) -> Iterator[exchange.Seen]:
+    """The file as it is now, which must be the one that was read, with what was in it then.
+
+    Raises:
+        CdiGenError: somebody else has changed it, until now or within.
+    """
+    changed = f"{file.path}: somebody else has changed it meanwhile; it is left as it is"
+    hint = "look at it, and run the command again"
+    try:
+        expected = exchange.seen(file.place)
+        now = read(file.path)
+        _same(now, file)
+        yield expected
+    except FileNotFoundError:
+        raise CdiGenError(changed, hint=hint) from None
+    except exchange.ChangedError as error:
+        if error.saved:
+            changed += f"; {error.saved} is what it was in between"
+        raise CdiGenError(changed, hint=hint) from None
+
+
+def _same(one: ConfigurationFile, other: ConfigurationFile) -> None:
+    if (one.place, one.identity, one.data) != (other.place, other.identity, other.data):
+        raise exchange.ChangedError
 
 
 def _keep(directory: str) -> None:
-    with suppress(OSError):  # some file systems can not; the file is in place all the same
+    with suppress(OSError):  # some file systems cannot; the file is in place all the same
         descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             os.fsync(descriptor)

@@ -8,50 +8,69 @@ into it (containerd#5837), so there it carries all that was said of the plugin b
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from cdi_gen.engines import toml_text, version
+from cdi_gen.engines import low_level, toml_text, version
+from cdi_gen.engines.containerd_daemons import (
+    Daemon,
+    daemon_of,
+    has_actions,
+    is_made_anew,
+    is_template,
+)
 from cdi_gen.engines.containerd_imports import (
     imported,
     merged,
+    said_at,
     section,
+    spelled,
     with_import,
-    without_import,
+)
+from cdi_gen.engines.containerd_imports import stays as import_stays
+from cdi_gen.engines.containerd_runtimes import (
+    DEFAULT,
+    ENABLE_CDI,
+    RUNTIMES,
+    binary_name,
+    low_level_runtime,
+    settings,
 )
 from cdi_gen.engines.known import newest_cdi_version
 from cdi_gen.engines.machine import Machine
 from cdi_gen.engines.plan import (
     HEADER,
     SPEC_DIRECTORIES,
+    ByHand,
     Change,
     Finding,
     Plan,
-    Runtime,
     Wishes,
+    in_usual_places,
     refuse,
 )
-from cdi_gen.engines.runtimes import is_nvidia, like
-from cdi_gen.engines.settings import Settings, edited, taken_back
+from cdi_gen.engines.runtimes import is_nvidia, needed_as_default
+from cdi_gen.engines.settings import Settings, edited
+from cdi_gen.engines.syntax import Path
 from cdi_gen.engines.toml_text import Table, TOMLTextError, get
 from cdi_gen.errors import CdiGenError, UsageError
 from cdi_gen.paths import join, parent
 
 NAME = "containerd"
+_RESTART = "systemctl restart containerd"
 FILE = "/etc/containerd/config.toml"
 DROP_IN = "conf.d/99-nvidia.toml"
 
 PLUGINS = {1: "cri", 2: "io.containerd.grpc.v1.cri", 3: "io.containerd.cri.v1.runtime"}
 """The CRI plugin's key in each version of the file; version 4 has it as 3 does."""
 
+_DIRECTORIES = ("cdi_spec_dirs",)
+
 FIRST_WITH_CDI = (1, 7)
 ON_BY_DEFAULT = (2, 0)
 FIRST_THAT_MERGES = (2, 1)
-RUNC = "io.containerd.runc.v2"
-
-BUILT_IN = {"runtime_type": RUNC}
-"""containerd 1 has a runtime runc, the default, as long as its configuration names none."""
-_BUILT_IN = ("containerd", "runtimes", "runc")
+FIRST_WITH_VERSIONS_IN_ORDER = (2, 3)
+"""From it on no imported file may have a newer version than the first one, and version 1 counts."""
 
 CARRIED = (
     "# Before containerd 2.1 it replaces what other files say of the plugin, so it has all of it.\n"
@@ -68,7 +87,8 @@ def file_version(text: str | None, containerd: str | None, file: str | None = No
     """
     if text is None or not text.strip():
         return 2 if version.before(containerd, (2, 0)) in (True, None) else 3
-    said = toml_text.parse(text, file).get("version", 1)
+    said = said_at(toml_text.parse(text, file), ("version",))
+    said = 1 if said is None else said
     if type(said) is not int or said < 1:
         raise TOMLTextError(f"{file}: version = {said!r} is no version of a configuration file")
     return said
@@ -79,57 +99,14 @@ def plugin_of(file_version: int) -> str:
     return PLUGINS[min(file_version, 3)]
 
 
-def runtime_entry(section: Table, runtime: Runtime, file_version: int) -> Table:
-    """The entry of a runtime: as the default one's in this section, but for the program."""
-    default = get(section, ("containerd", "default_runtime_name"))
-    runtimes = get(section, ("containerd", "runtimes")) or {}
-    model = next((runtimes[name] for name in (default, "runc", "crun") if name in runtimes), None)
-    if isinstance(model, dict):
-        entry = like(model)
-    elif file_version < 3:
-        entry = {
-            "runtime_type": RUNC,
-            "runtime_root": "",
-            "runtime_engine": "",
-            "privileged_without_host_devices": False,
-        }
-    else:
-        entry = {}
-    if not entry.get("runtime_type"):
-        entry["runtime_type"] = RUNC  # absent, the runtime can not be started
-    options = dict(entry.get("options") or {})
-    options["BinaryName"] = runtime.path
-    if file_version == 1:
-        options["Runtime"] = runtime.path
-    entry["options"] = options
-    return entry
-
-
-def settings(
-    section: Table,
-    *,
-    cdi: bool,
-    runtime: Runtime | None,
-    file_version: int,
-    containerd: str | None = None,
-) -> Settings:
-    """The keys below the CRI plugin that are to be set, given what is said of it."""
-    found: list[tuple[toml_text.Path, Any]] = []
-    if cdi:
-        found.append((("enable_cdi",), True))
-    if runtime:
-        first = not get(section, ("containerd", "runtimes"))
-        if first and file_version < 3 and version.before(containerd, (2, 0)) is not False:
-            found.append((_BUILT_IN, {**BUILT_IN}))
-        entry = runtime_entry(section, runtime, file_version)
-        found.append((("containerd", "runtimes", runtime.name), entry))
-        if runtime.default:
-            found.append((("containerd", "default_runtime_name"), runtime.name))
-    return found
-
-
 def drop_in(
-    text: str | None, section: Table, ours: Settings, *, file_version: int, carry: bool
+    text: str | None,
+    section: Table,
+    ours: Settings,
+    *,
+    file_version: int,
+    carry: bool,
+    whole: bool = True,
 ) -> str | None:
     """The drop-in with our settings.
 
@@ -143,9 +120,10 @@ def drop_in(
         ours: what is to be set below the plugin.
         file_version: of the configuration.
         carry: whether a drop-in replaces what is said elsewhere.
+        whole: whether what is in it is ours as a whole.
     """
     plugin = ("plugins", plugin_of(file_version))
-    if text is not None and not text.startswith(HEADER):
+    if text is not None and not whole:
         return edited(text, [((*plugin, *path), value) for path, value in ours])
     kept = [*_kept(get(toml_text.parse(text), plugin) or {}, section)] if text else []
     every = dict([*kept, *ours])
@@ -162,21 +140,21 @@ def drop_in(
     return HEADER + (CARRIED if carry else "") + toml_text.render(table)
 
 
-def _kept(had: Table, section: Table) -> Iterator[tuple[toml_text.Path, Any]]:
+def _kept(had: Table, section: Table) -> Iterator[tuple[Path, Any]]:
     """What our drop-in set: all that is not there without it."""
-    if had.get("enable_cdi") is True:
-        yield ("enable_cdi",), True
-    runtimes = get(section, ("containerd", "runtimes")) or {}
+    if said_at(had, ENABLE_CDI) is True:
+        yield spelled(section, ENABLE_CDI), True
+    runtimes = said_at(section, RUNTIMES) or {}
     own = {
         name: entry
-        for name, entry in (get(had, ("containerd", "runtimes")) or {}).items()
+        for name, entry in (said_at(had, RUNTIMES) or {}).items()
         if name not in runtimes
     }
     for name, entry in own.items():
-        yield ("containerd", "runtimes", name), entry
-    default = get(had, ("containerd", "default_runtime_name"))
+        yield (*spelled(section, RUNTIMES), name), entry
+    default = said_at(had, DEFAULT)
     if default in own:
-        yield ("containerd", "default_runtime_name"), default
+        yield spelled(section, DEFAULT), default
 
 
 def plan(wishes: Wishes, machine: Machine) -> Plan:
@@ -184,116 +162,195 @@ def plan(wishes: Wishes, machine: Machine) -> Plan:
     refuse(NAME, wishes, "--rootless", "--oci-hook")
     path = wishes.configuration or FILE
     text = machine.text(path)
-    found = machine.version(machine.program(NAME))
+    if wishes.back:
+        return Plan(_back(path, text, wishes, machine), restart=_RESTART)
+    daemon = daemon_of(path, FILE, wishes.executable, machine)
+    found = machine.version(daemon.program)
+    restart = daemon.distribution.restart if daemon.distribution else _RESTART
+    if has_actions(text) or is_made_anew(path, text, daemon.distribution):
+        return _by_hand(path, found, wishes, daemon, machine)
     ours_at = wishes.drop_in or join(parent(path), DROP_IN)
-    known = file_version(text, found, path)
-    drop_in_is_ours = (machine.text(ours_at) or "").startswith(HEADER)
-    if known == 1 and (version.before(found, (2, 0)) is False or drop_in_is_ours):
-        known = 3  # containerd 2 does not look at the plugin's table of version 1
-    if known == 1 and wishes.drop_in:
-        raise UsageError(
-            f"{path} has version 1, which knows no drop-ins", hint="leave out --drop-in"
-        )
-    if not ours_at.endswith(".toml"):
-        raise UsageError(f"--drop-in {ours_at}: containerd imports *.toml")
     others = imported(path, text, machine)
     others.pop(ours_at, None)
+    known = file_version(text, found, path)
+    alone = is_template(path, text)
+    if version.before(found, FIRST_WITH_VERSIONS_IN_ORDER) is False:
+        known = _first_version([text or "", *others.values()]) or known
+    elif known == 1 and (version.before(found, (2, 0)) is False or machine.is_ours(ours_at)):
+        known = 3  # containerd 2 does not look at the plugin's table of version 1
+    alone = alone or known == 1
+    if alone and wishes.drop_in:
+        what = "is a template" if known > 1 else "has version 1"
+        raise UsageError(f"{path} {what}, which knows no drop-ins", hint="leave out --drop-in")
+    if not ours_at.endswith(".toml"):
+        raise UsageError(f"--drop-in {ours_at}: containerd imports *.toml")
     merges = version.before(found, FIRST_THAT_MERGES) is False
     said = section([text or "", *others.values()], plugin_of(known), merges=merges)
     notes, warnings = [], []
+    if daemon.distribution:
+        notes.append(f"{path} is of {daemon.distribution.name}: containerd {found or 'unknown'}")
     too_old = version.before(found, FIRST_WITH_CDI)
     if wishes.cdi and too_old:
         warnings.append(f"containerd {found} knows no CDI (1.7 does)")
     by_default = version.before(found, ON_BY_DEFAULT) is False
-    if by_default and said.get("enable_cdi") is not False:
+    if by_default and said_at(said, ENABLE_CDI) is not False:
         notes.append(f"containerd {found} takes CDI devices by itself")
         too_old = True
+    directories = said_at(said, _DIRECTORIES)
+    if wishes.cdi and isinstance(directories, list) and not in_usual_places(directories):
+        warnings.append(f"its cdi_spec_dirs are {directories}: specs in /etc/cdi do not count")
     if _without_cri(text):
         warnings.append(f"{path} switches the CRI plugin off (disabled_plugins)")
+    runs = low_level_runtime(said, found, machine) if wishes.runtime else None
+    wishes, launcher, more = low_level.told(NAME, wishes, runs, machine)
 
-    def ours(said: Table) -> Settings:
+    def ours(said: Table, below: Table | None = None) -> Settings:
         cdi = wishes.cdi and not too_old
-        return settings(said, cdi=cdi, runtime=wishes.runtime, file_version=known, containerd=found)
+        return settings(
+            said,
+            cdi=cdi,
+            runtime=wishes.runtime,
+            file_version=known,
+            containerd=found,
+            below=below,
+        )
 
     changes = (
-        _main_file(path, ours(said), wishes)
-        if known == 1
-        else _drop_in(path, ours_at, said, ours, wishes, machine, known, carry=not merges)
+        _main_file(path, said, ours(said), known)
+        if alone
+        else _drop_in(path, ours_at, said, ours, machine, known, carry=not merges)
     )
-    return Plan(changes, tuple(notes), tuple(warnings), "systemctl restart containerd")
+    return Plan((*launcher, *changes), tuple(notes), (*warnings, *more), restart)
 
 
-def _main_file(path: str, ours: Settings, wishes: Wishes) -> tuple[Change, ...]:
-    plugin = ("plugins", PLUGINS[1])
-    placed = [((*plugin, *each), value) for each, value in ours]
+def _back(path: str, text: str | None, wishes: Wishes, machine: Machine) -> tuple[Change, ...]:
+    """The files that may be ours, whichever containerd reads them."""
+    if has_actions(text):
+        return ()
+    ours_at = wishes.drop_in or join(parent(path), DROP_IN)
+    others = imported(path, text, machine)
+    others.pop(ours_at, None)
+    known = file_version(text, None, path)
+    said = section([text or "", *others.values()], plugin_of(known), merges=True)
+    _, launchers, _ = low_level.told(NAME, wishes, None, machine)
+    files = _drop_in(path, ours_at, said, lambda *_: (), machine, known, carry=False)
+    return *launchers, *files
 
-    def back(text: str, before: str | None) -> str | None:
-        return _main_file_back(text, before, wishes.runtime_name)
 
-    return (Change(path, lambda text: edited(text, placed), back),)
-
-
-def _main_file_back(text: str, before: str | None, name: str) -> str | None:
-    return taken_back(text, before, _our_paths(text, before, ("plugins", PLUGINS[1]), name))
+def _first_version(texts: list[str]) -> int:
+    """The version that counts for all files: the first that one of them says; 0 if none does."""
+    versions = [said_at(toml_text.parse(text), ("version",)) for text in texts]
+    return next((min(each, 3) for each in versions if isinstance(each, int) and each > 0), 0)
 
 
-def _our_paths(
-    text: str, before: str | None, plugin: toml_text.Path, name: str
-) -> list[toml_text.Path]:
-    """The keys in a file that `settings` gives, in its order."""
-    said = get(toml_text.parse(text), plugin) or {}
-    built_in = (*plugin, *_BUILT_IN)
-    paths: list[toml_text.Path] = []
-    if said.get("enable_cdi") is True:
-        paths.append((*plugin, "enable_cdi"))
-    if get(said, _BUILT_IN) == BUILT_IN and before and not get(toml_text.parse(before), built_in):
-        paths.append(built_in)
-    paths.append((*plugin, "containerd", "runtimes", name))
-    if get(said, ("containerd", "default_runtime_name")) == name:
-        paths.append((*plugin, "containerd", "default_runtime_name"))
-    return paths
+def _by_hand(
+    path: str, found: str | None, wishes: Wishes, daemon: Daemon, machine: Machine
+) -> Plan:
+    """What a person is to write, and where, into what is no configuration yet."""
+    newer = version.before(found, ON_BY_DEFAULT) is False
+    known = 3 if newer else 2
+    cdi = wishes.cdi and not newer and not version.before(found, FIRST_WITH_CDI)
+    runtime = wishes.runtime and wishes.runtime._replace(default=False)
+    ours = settings({}, cdi=cdi, runtime=runtime, file_version=3, containerd=found)
+    table: Table = {}
+    for each, value in ours:
+        place = table.setdefault("plugins", {}).setdefault(plugin_of(known), {})
+        for name in each[:-1]:
+            place = place.setdefault(name, {})
+        place[each[-1]] = value
+    where = path
+    if daemon.distribution and not has_actions(machine.text(path)):
+        suffix = "-v3" if newer else ""
+        where = daemon.distribution.advice.format(
+            directory=parent(path), suffix=suffix, name=daemon.distribution.name
+        )
+    why = "is a template" if has_actions(machine.text(path)) else "is made anew at every start"
+    restart = daemon.distribution.restart if daemon.distribution else None
+    text = toml_text.render(table) if table else None
+    return Plan(restart=restart, by_hand=ByHand(path, why, where, text))
+
+
+def _paths(plugin: str, names: Iterable[str], said: Table) -> tuple[Path, ...]:
+    """Where `settings` sets something."""
+    runtimes = spelled(said, RUNTIMES)
+    below = (
+        spelled(said, ENABLE_CDI),
+        *((*runtimes, name) for name in names),
+        spelled(said, DEFAULT),
+    )
+    return (("version",), *(("plugins", plugin, *path) for path in below))
+
+
+def _names(ours: Settings) -> list[str]:
+    """The runtimes that are set."""
+    return [path[-1] for path, _ in ours if path[-2:-1] == (RUNTIMES[-1],)]
+
+
+def _main_file(path: str, said: Table, ours: Settings, known: int) -> tuple[Change, ...]:
+    plugin = plugin_of(known)
+    placed = [(("plugins", plugin, *each), value) for each, value in ours]
+    runtimes, default = (("plugins", plugin, *spelled(said, each)) for each in (RUNTIMES, DEFAULT))
+    return (
+        Change(
+            path,
+            lambda text: edited(text, placed),
+            toml_text.TOML,
+            _paths(plugin, _names(ours), said),
+            needed_as_default(toml_text.TOML, runtimes, default),
+        ),
+    )
 
 
 def _drop_in(
     path: str,
     ours_at: str,
     said: Table,
-    ours: Callable[[Table], Settings],
-    wishes: Wishes,
+    ours: Callable[[Table, Table | None], Settings],
     machine: Machine,
     known: int,
     *,
     carry: bool,
 ) -> tuple[Change, ...]:
-    plugin, cri = ("plugins", plugin_of(known)), ("plugins", PLUGINS[1])
+    plugin = plugin_of(known)
     directory = parent(path)
     beside = [each for each in machine.files(parent(ours_at), ".toml") if each != ours_at]
+    whole = machine.is_ours(ours_at)
+    below = None if carry else said
 
     def make(text: str | None) -> str | None:
         here = said
-        if text is not None and not text.startswith(HEADER):
-            here = merged(said, get(toml_text.parse(text), plugin) or {})
-        return drop_in(text, said, ours(here), file_version=known, carry=carry)
-
-    def back(text: str, before: str | None) -> str | None:
-        return taken_back(text, before, _our_paths(text, before, plugin, wishes.runtime_name))
+        if text is not None and not whole:
+            here = merged(said, get(toml_text.parse(text), ("plugins", plugin)) or {})
+        wanted = ours(here, below)
+        return drop_in(text, said, wanted, file_version=known, carry=carry, whole=whole)
 
     def importing(text: str | None) -> str | None:
-        if not ours(said):
+        if not ours(said, below):
             return text
         return with_import(text, ours_at, directory=directory, file_version=known, alone=not beside)
 
-    def not_importing(text: str, before: str | None) -> str | None:
-        if get(toml_text.parse(text), (*cri, "containerd", "runtimes", wishes.runtime_name)):
-            # From before containerd was renewed: it was version 1's file then.
-            return _main_file_back(text, before, wishes.runtime_name)
-        return without_import(text, before, ours_at, directory, alone=not beside)
-
-    return Change(ours_at, make, back), Change(path, importing, not_importing)
+    runtimes, default = (("plugins", plugin, *spelled(said, each)) for each in (RUNTIMES, DEFAULT))
+    elsewhere = said_at(said, DEFAULT)
+    defined = elsewhere in (said_at(said, RUNTIMES) or {})
+    stays = needed_as_default(toml_text.TOML, runtimes, default, None if defined else elsewhere)
+    names = _names(ours(said, below))
+    imports = (spelled(toml_text.parse(machine.text(path)), ("imports",)), ("version",))
+    needed = import_stays(ours_at, alone=not beside)
+    own = needed_as_default(toml_text.TOML, runtimes, default)
+    return (
+        Change(ours_at, make, toml_text.TOML, _paths(plugin, names, said), stays),
+        Change(
+            path,
+            importing,
+            toml_text.TOML,
+            imports,
+            lambda value, made: own(value, made) or needed(value, made),
+        ),
+    )
 
 
 def _without_cri(text: str | None) -> bool:
-    said = toml_text.parse(text).get("disabled_plugins")
+    said = said_at(toml_text.parse(text), ("disabled_plugins",))
     return isinstance(said, list) and any(plugin in said for plugin in PLUGINS.values())
 
 
@@ -313,7 +370,7 @@ def findings(machine: Machine) -> list[Finding]:
             notes.append(error.message)
     if not said and not notes:
         source = "default"
-    enabled = said.get("enable_cdi")
+    enabled = said_at(said, ENABLE_CDI)
     if version.before(found, FIRST_WITH_CDI):
         cdi = "no"
     elif isinstance(enabled, bool):
@@ -321,12 +378,14 @@ def findings(machine: Machine) -> list[Finding]:
     else:
         by_default = version.before(found, ON_BY_DEFAULT)
         cdi = "unknown" if by_default is None else "off" if by_default else "on"
-    directories = said.get("cdi_spec_dirs")
+    directories = said_at(said, _DIRECTORIES)
     if not isinstance(directories, list):
         directories = [*SPEC_DIRECTORIES]
-    runtimes = get(said, ("containerd", "runtimes")) or {}
+    runtimes = said_at(said, RUNTIMES) or {}
     programs = [
-        (name, str(get(entry, ("options", "BinaryName")) or "")) for name, entry in runtimes.items()
+        (name, binary_name(entry, found))
+        for name, entry in runtimes.items()
+        if isinstance(entry, dict)
     ]
     return [
         Finding(

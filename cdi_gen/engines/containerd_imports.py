@@ -6,10 +6,13 @@ from __future__ import annotations
 import os
 from fnmatch import fnmatchcase
 from glob import has_magic
+from typing import Any
 
 from cdi_gen.engines import toml_text
 from cdi_gen.engines.machine import Machine
-from cdi_gen.engines.plan import undone
+from cdi_gen.engines.record import Value
+from cdi_gen.engines.syntax import Path
+from cdi_gen.engines.taking_back import Stays
 from cdi_gen.engines.toml_text import Table, get
 from cdi_gen.paths import join, parent
 
@@ -27,17 +30,19 @@ def with_import(
         alone: whether nothing else is beside the drop-in, so that all there may be imported, as
             is usual; what others left there and nobody reads is not to be read because of us.
     """
-    pattern = _patterns(drop_in)[0 if alone else 1]
+    pattern = patterns(drop_in)[0 if alone else 1]
     if text is None or not text.strip():
         start = "" if text is None else text
         return f"{start}version = {file_version}\nimports = [{toml_text.quoted(pattern)}]\n"
-    imports = toml_text.parse(text).get("imports")
+    said = toml_text.parse(text)
+    (key,) = spelled(said, ("imports",))
+    imports = said.get(key)
     for each in imports if isinstance(imports, list) else []:
         # containerd 1.6 has a relative pattern count from its working directory.
         certain = str(each).startswith("/") or not has_magic(str(each))
         if certain and matches(str(each), drop_in, directory):
             return text
-    return toml_text.with_item(text, ("imports",), pattern)
+    return toml_text.with_item(text, (key,), pattern)
 
 
 def matches(pattern: str, path: str, directory: str) -> bool:
@@ -48,51 +53,19 @@ def matches(pattern: str, path: str, directory: str) -> bool:
     )
 
 
-def without_import(
-    text: str, before: str | None, drop_in: str, directory: str, *, alone: bool
-) -> str | None:
-    """The main file without our entry of ``imports``.
+def stays(drop_in: str, *, alone: bool) -> Stays:
+    """What must stay: the import of a whole directory, if others have files there by now."""
+    every = patterns(drop_in)[0]
 
-    Args:
-        text: what is in it.
-        before: its backup, if there is one.
-        drop_in: the path of the drop-in.
-        directory: of the main file.
-        alone: whether nothing else is beside the drop-in; else an entry for all that is there
-            stays, for others have come to count on it.
-    """
-    every, ours = _patterns(drop_in)
-    said = toml_text.parse(text)
-    imports = said.get("imports") or []
-    if (
-        every in imports
-        and not alone
-        and every not in (toml_text.parse(before).get("imports") or [])
-    ):
-        return text
+    def needed(value: Value, _made: str | None) -> str | None:
+        if alone or value.path[-1].lower() != "imports" or every not in value.now:
+            return None
+        return f"the import of {every} stays: there are other files in that directory"
 
-    def again(origin: str | None) -> str:
-        return with_import(
-            origin,
-            drop_in,
-            directory=directory,
-            file_version=said.get("version", 1),
-            alone=every in imports,
-        )
-
-    def remove(text: str, before: str | None) -> str:
-        had = toml_text.parse(before).get("imports") or []
-        left = [each for each in imports if each not in {every, ours} or each in had]
-        if left == imports:
-            return text
-        if left or "imports" in toml_text.parse(before):
-            return toml_text.with_value(text, ("imports",), left)
-        return toml_text.without(text, ("imports",))
-
-    return undone(text, before, again, remove)
+    return needed
 
 
-def _patterns(drop_in: str) -> tuple[str, str]:
+def patterns(drop_in: str) -> tuple[str, str]:
     """What is imported: all in the drop-in's directory, or it alone.
 
     Both patterns: a file that is named and not there keeps containerd from starting.
@@ -108,7 +81,7 @@ def imported(path: str, text: str | None, machine: Machine) -> dict[str, str]:
         name, said = waiting.pop(0)
         if said is None:
             continue
-        for each in toml_text.parse(said, name).get("imports") or []:
+        for each in said_at(toml_text.parse(said, name), ("imports",)) or []:
             where = os.path.normpath(os.path.join(parent(name), str(each)))
             names = [where]
             if has_magic(where):
@@ -129,6 +102,22 @@ def section(texts: list[str], plugin: str, *, merges: bool) -> Table:
         if isinstance(table, dict):
             said = merged(said, table) if merges else table
     return said
+
+
+def spelled(said: Table, path: Path) -> Path:
+    """A path as a text has it: containerd reads the names of keys in upper and lower case alike."""
+    found = []
+    for name in path:
+        alike = [key for key in said if key.lower() == name.lower()] if said else []
+        found.append(name if name in alike or not alike else alike[0])
+        below = said.get(found[-1])
+        said = below if isinstance(below, dict) else {}
+    return tuple(found)
+
+
+def said_at(said: Table, path: Path) -> Any:
+    """The value at a path, however its keys are spelled; None where there is none."""
+    return get(said, spelled(said, path))
 
 
 def merged(below: Table, above: Table) -> Table:

@@ -5,12 +5,21 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from cdi_gen.engines import toml_text, version
+from cdi_gen.engines import low_level, toml_text, version
 from cdi_gen.engines.known import newest_cdi_version
 from cdi_gen.engines.machine import Machine
-from cdi_gen.engines.plan import SPEC_DIRECTORIES, Change, Finding, Plan, Runtime, Wishes
-from cdi_gen.engines.runtimes import is_nvidia
-from cdi_gen.engines.settings import Settings, edited, taken_back
+from cdi_gen.engines.plan import (
+    SPEC_DIRECTORIES,
+    Change,
+    Finding,
+    Plan,
+    Runtime,
+    Wishes,
+    place,
+)
+from cdi_gen.engines.runtimes import is_nvidia, needed_as_default
+from cdi_gen.engines.settings import Settings, edited
+from cdi_gen.engines.syntax import Path
 from cdi_gen.engines.toml_text import get
 from cdi_gen.errors import CdiGenError, UsageError
 from cdi_gen.paths import join
@@ -47,9 +56,11 @@ class Said(NamedTuple):
     directories: tuple[str, ...] | None
     """``cdi_spec_dirs``; None where no file has it."""
     runtimes: dict[str, str]
-    """By name, the first program that is to be looked for."""
+    """By name, the first of its programs that is there, or else the first."""
     source: str
     """The file that said the directories."""
+    default: str | None = None
+    """The runtime that is used where none is asked for."""
 
 
 def plan(reader: Reader, wishes: Wishes, machine: Machine) -> Plan:
@@ -70,7 +81,8 @@ def plan(reader: Reader, wishes: Wishes, machine: Machine) -> Plan:
         etc_alone = reader.etc_alone(found, reader.first_told)
         usual = told.directories or (SPEC_DIRECTORIES[:1] if etc_alone else SPEC_DIRECTORIES)
         own = (join(machine.runtime_directory, "cdi"),) if wishes.rootless else ()
-        wanted = tuple(dict.fromkeys((*usual, *SPEC_DIRECTORIES, *own)))
+        lacking = [each for each in (*SPEC_DIRECTORIES, *own) if not _has(usual, each)]
+        wanted = (*usual, *lacking)
         if own and version.before(found, reader.first_told_to_run):
             fixed = " and ".join(SPEC_DIRECTORIES)
             warnings.append(f"{reader.name} run {found} looks in {fixed}, whatever it is told")
@@ -80,13 +92,33 @@ def plan(reader: Reader, wishes: Wishes, machine: Machine) -> Plan:
             directories = wanted
         else:
             warnings.append(f"{told.source} says where specs are looked for: it is left as it is")
+    runs = _low_level(told, machine) if wishes.runtime else None
+    wishes, launcher, more = low_level.told(reader.name, wishes, runs, machine)
     ours = settings(directories, wishes.runtime)
-    return Plan((_change(path, ours, wishes),), tuple(notes), tuple(warnings))
+    elsewhere = told.default if told.default not in told.runtimes else None
+    change = Change(
+        path,
+        lambda text: edited(text, ours),
+        toml_text.TOML,
+        tuple(each for each, _ in ours),
+        needed_as_default(toml_text.TOML, _RUNTIMES, _DEFAULT, elsewhere),
+    )
+    return Plan((*launcher, change), tuple(notes), (*warnings, *more))
+
+
+def _low_level(told: Said, machine: Machine) -> str | None:
+    """What is run by default: what a file names, by a name in the files or a path; else crun."""
+    names = (told.default,) if told.default else ("crun", "runc")
+    for name in names:
+        program = low_level.of(told.runtimes.get(name) or name, machine)
+        if program:
+            return program
+    return None
 
 
 def settings(directories: tuple[str, ...], runtime: Runtime | None) -> Settings:
     """The keys that are to be set; no directories: left alone."""
-    found: list[tuple[toml_text.Path, Any]] = []
+    found: list[tuple[Path, Any]] = []
     if directories:
         found.append((_DIRECTORIES, [*directories]))
     if runtime:
@@ -94,18 +126,6 @@ def settings(directories: tuple[str, ...], runtime: Runtime | None) -> Settings:
         if runtime.default:
             found.append((_DEFAULT, runtime.name))
     return found
-
-
-def _change(path: str, ours: Settings, wishes: Wishes) -> Change:
-    """The drop-in with these settings."""
-
-    def back(text: str, before: str | None) -> str | None:
-        paths = [_DIRECTORIES, (*_RUNTIMES, wishes.runtime_name)]
-        if get(toml_text.parse(text), _DEFAULT) == wishes.runtime_name:
-            paths.append(_DEFAULT)
-        return taken_back(text, before, paths)
-
-    return Change(path, lambda text: edited(text, ours), back)
 
 
 def said(machine: Machine, *, rootless: bool, but: str | None = None) -> Said:
@@ -117,6 +137,7 @@ def said(machine: Machine, *, rootless: bool, but: str | None = None) -> Said:
     directories: tuple[str, ...] | None = None
     runtimes: dict[str, str] = {}
     source = "default"
+    default: str | None = None
     for path in _files(machine, rootless=rootless):
         text = machine.text(path) if path != but else None
         engine = get(toml_text.parse(text, path), ("engine",))
@@ -129,10 +150,12 @@ def said(machine: Machine, *, rootless: bool, but: str | None = None) -> Said:
             more = any(isinstance(each, dict) and each.get("append") for each in listed)
             directories = (*(directories or ()), *here) if more else here
             source = path
+        default = str(engine.get("runtime") or "") or default
         for name, programs in (engine.get("runtimes") or {}).items():
             if isinstance(programs, list):
-                runtimes[name] = str(programs[0]) if programs else ""
-    return Said(directories, runtimes, source)
+                places = [str(each) for each in programs if isinstance(each, str)]
+                runtimes[name] = next(filter(machine.exists, places), (places or [""])[0])
+    return Said(directories, runtimes, source, default)
 
 
 def _files(machine: Machine, *, rootless: bool) -> list[str]:
@@ -165,7 +188,9 @@ def findings(reader: Reader, machine: Machine) -> list[Finding]:
     if told.directories is not None and building != told.directories:
         notes.append(f"{told.source}: this version does not look at cdi_spec_dirs")
     no = version.before(found, reader.first_with_cdi)
-    if not no and not {*SPEC_DIRECTORIES} <= {*running} & {*building}:
+    if not no and not all(
+        _has(each, one) for each in (running, building) for one in SPEC_DIRECTORIES
+    ):
         what = "it" if running == building else f"{reader.name} build"
         notes.append(
             f"{what} looks in {' '.join(building)} alone: cdi-gen engine configure {reader.name}"
@@ -184,6 +209,11 @@ def findings(reader: Reader, machine: Machine) -> list[Finding]:
             notes=tuple(notes),
         )
     ]
+
+
+def _has(directories: tuple[str, ...], one: str) -> bool:
+    """Whether a directory is among others, compared as paths."""
+    return place(one) in {*map(place, directories)}
 
 
 def _directories(

@@ -8,12 +8,22 @@ from __future__ import annotations
 
 from typing import Any
 
-from cdi_gen.engines import toml_text, version
+from cdi_gen.engines import low_level, toml_text, version
 from cdi_gen.engines.known import newest_cdi_version
 from cdi_gen.engines.machine import Machine
-from cdi_gen.engines.plan import SPEC_DIRECTORIES, Change, Finding, Plan, Runtime, Wishes, refuse
-from cdi_gen.engines.runtimes import is_nvidia, like
-from cdi_gen.engines.settings import Settings, edited, taken_back
+from cdi_gen.engines.plan import (
+    SPEC_DIRECTORIES,
+    Change,
+    Finding,
+    Plan,
+    Runtime,
+    Wishes,
+    in_usual_places,
+    refuse,
+)
+from cdi_gen.engines.runtimes import is_nvidia, like, needed_as_default
+from cdi_gen.engines.settings import Settings, edited
+from cdi_gen.engines.syntax import Path
 from cdi_gen.engines.toml_text import Table, get
 from cdi_gen.errors import CdiGenError
 from cdi_gen.paths import join, parent
@@ -24,6 +34,8 @@ DROP_IN = "crio.conf.d/99-nvidia.toml"
 
 FIRST_WITH_CDI = (1, 23)
 _RUNTIME = ("crio", "runtime")
+_RUNTIMES = (*_RUNTIME, "runtimes")
+_DEFAULT = (*_RUNTIME, "default_runtime")
 
 
 def settings(said: Table, runtime: Runtime) -> Settings:
@@ -41,19 +53,18 @@ def settings(said: Table, runtime: Runtime) -> Settings:
     entry = like(model)
     entry["runtime_path"] = runtime.path
     entry["runtime_type"] = "oci"
-    found: list[tuple[toml_text.Path, Any]] = [((*_RUNTIME, "runtimes", runtime.name), entry)]
+    found: list[tuple[Path, Any]] = [((*_RUNTIMES, runtime.name), entry)]
     if runtime.default:
-        found.append(((*_RUNTIME, "default_runtime"), runtime.name))
+        found.append((_DEFAULT, runtime.name))
     return found
 
 
 def plan(wishes: Wishes, machine: Machine) -> Plan:
     """What is to be done for CRI-O."""
-    refuse(NAME, wishes, "--rootless", "--oci-hook")
+    refuse(NAME, wishes, "--executable-path", "--rootless", "--oci-hook")
     path = wishes.configuration or FILE
     ours_at = wishes.drop_in or join(parent(path), DROP_IN)
     said = _said(machine, path, but=ours_at)
-    ours = settings(said, wishes.runtime) if wishes.runtime else ()
     notes, warnings = [], []
     found = machine.version(machine.program(NAME))
     if wishes.cdi and version.before(found, FIRST_WITH_CDI):
@@ -61,18 +72,35 @@ def plan(wishes: Wishes, machine: Machine) -> Plan:
     elif wishes.cdi:
         notes.append("CRI-O takes CDI devices by itself")
         directories = said.get("cdi_spec_dirs")
-        if directories is not None and not set(SPEC_DIRECTORIES) & set(directories):
+        if directories is not None and not in_usual_places(directories):
             warnings.append(f"its cdi_spec_dirs are {directories}: specs in /etc/cdi do not count")
 
-    def back(text: str, before: str | None) -> str | None:
-        paths: list[toml_text.Path] = [(*_RUNTIME, "runtimes", wishes.runtime_name)]
-        default = (*_RUNTIME, "default_runtime")
-        if get(toml_text.parse(text), default) == wishes.runtime_name:
-            paths.append(default)
-        return taken_back(text, before, paths)
+    runs = _low_level(said, machine) if wishes.runtime else None
+    wishes, launcher, more = low_level.told(NAME, wishes, runs, machine)
+    ours = settings(said, wishes.runtime) if wishes.runtime else ()
+    elsewhere = said.get("default_runtime")
+    defined = elsewhere in (said.get("runtimes") or {})
+    change = Change(
+        ours_at,
+        lambda text: edited(text, ours),
+        toml_text.TOML,
+        tuple(path for path, _ in ours),
+        needed_as_default(toml_text.TOML, _RUNTIMES, _DEFAULT, None if defined else elsewhere),
+    )
+    return Plan((*launcher, change), tuple(notes), (*warnings, *more), "systemctl restart crio")
 
-    change = Change(ours_at, lambda text: edited(text, ours), back)
-    return Plan((change,), tuple(notes), tuple(warnings), "systemctl restart crio")
+
+def _low_level(said: Table, machine: Machine) -> str | None:
+    """What the default runtime runs; its name, where CRI-O looks for that in its PATH."""
+    runtimes = said.get("runtimes") or {}
+    for name in dict.fromkeys((said.get("default_runtime"), "crun", "runc")):
+        entry = runtimes.get(name)
+        if not isinstance(entry, dict) or entry.get("runtime_type") == "vm":
+            continue
+        program = low_level.of(str(entry.get("runtime_path") or name), machine)
+        if program:
+            return program
+    return None
 
 
 def _said(machine: Machine, path: str, *, but: str | None = None) -> Table:

@@ -6,12 +6,20 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from cdi_gen.engines import json_text, version
+from cdi_gen.engines import json_text, low_level, version
 from cdi_gen.engines.known import newest_cdi_version
 from cdi_gen.engines.machine import USUAL_DIRECTORIES, Machine
-from cdi_gen.engines.plan import SPEC_DIRECTORIES, Change, Finding, Plan, Runtime, Wishes, refuse
-from cdi_gen.engines.plan import undone as _undone
-from cdi_gen.engines.runtimes import is_nvidia
+from cdi_gen.engines.plan import (
+    SPEC_DIRECTORIES,
+    Change,
+    Finding,
+    Plan,
+    Runtime,
+    Wishes,
+    in_usual_places,
+    refuse,
+)
+from cdi_gen.engines.runtimes import is_nvidia, needed_as_default
 from cdi_gen.errors import CdiGenError
 from cdi_gen.paths import join
 
@@ -25,6 +33,12 @@ USERS_DIRECTORIES_BY_DEFAULT = (29, 2)
 """moby#51624: a rootless daemon reads the user's own directories too."""
 
 FIRST_WITH_GPUS_BY_CDI = (29, 0)
+_CDI = ("features", "cdi")
+_DIRECTORIES = ("cdi-spec-dirs",)
+_RUNTIMES = ("runtimes",)
+_DEFAULT = ("default-runtime",)
+_RUNC = "io.containerd.runc.v2"
+
 GPUS_BY_CDI = "nvidia-cdi-hook"
 GPUS_BY_HOOK = "nvidia-container-runtime-hook"
 """What dockerd looks for in its PATH when it starts, for ``docker run --gpus``: with the first,
@@ -48,70 +62,17 @@ def edit(
     made = text if text is not None and text.strip() else "{}"
     json_text.parse(made)
     if cdi:
-        made = json_text.with_member(made, ("features", "cdi"), "true")
+        made = json_text.with_member(made, _CDI, "true")
     if directories:
-        made = json_text.with_member(made, ("cdi-spec-dirs",), json.dumps([*directories]))
+        made = json_text.with_member(made, _DIRECTORIES, json.dumps([*directories]))
     if runtime:
         entry = json.dumps({"path": runtime.path, "args": []})
-        made = json_text.with_member(made, ("runtimes", runtime.name), entry)
+        made = json_text.with_member(made, (*_RUNTIMES, runtime.name), entry)
         if runtime.default:
-            made = json_text.with_member(made, ("default-runtime",), json.dumps(runtime.name))
+            made = json_text.with_member(made, _DEFAULT, json.dumps(runtime.name))
     if made == "{}":
         return text
     return made if text else made + "\n"
-
-
-def undo(text: str, before: str | None, name: str, directories: tuple[str, ...]) -> str | None:
-    """``daemon.json`` without what `edit` put there; a value that it replaced is put back.
-
-    Args:
-        text: what is in it.
-        before: its backup, if there is one.
-        name: the runtime's name.
-        directories: the ``cdi-spec-dirs`` that are ours.
-
-    Raises:
-        JSONTextError: it is no JSON object.
-    """
-    said = json_text.value(text) if text.strip() else {}
-    path = _member(_member(said, "runtimes"), name).get("path")
-    listed = said.get("cdi-spec-dirs") == [*directories]
-
-    def again(origin: str | None) -> str | None:
-        default = said.get("default-runtime") == name
-        return edit(
-            origin,
-            cdi=_member(said, "features").get("cdi") is True,
-            directories=directories if listed else (),
-            runtime=Runtime(name, str(path), default) if path else None,
-        )
-
-    def remove(text: str, before: str | None) -> str:
-        was = before if before and before.strip() else "{}"
-        ours: list[json_text.Path] = [("runtimes", name)]
-        if said.get("default-runtime") == name:
-            ours.append(("default-runtime",))
-        if _member(said, "features").get("cdi") is True:
-            ours.append(("features", "cdi"))
-        if listed:
-            ours.append(("cdi-spec-dirs",))
-        for place in ours:
-            old = json_text.find(was, place)
-            text = json_text.with_member(text, place, old) if old else _without(text, was, place)
-        return text
-
-    return _undone(text, before, again, remove) if text.strip() else text
-
-
-def _without(text: str, was: str, place: json_text.Path) -> str:
-    """The text without a member, nor the object of ours around it that then is empty."""
-    if json_text.find(text, place) is None:
-        return text
-    text = json_text.without_member(text, place)
-    above = place[:-1]
-    if above and json_text.find(text, above) == "{}" and json_text.find(was, above) is None:
-        text = json_text.without_member(text, above)
-    return text
 
 
 def _member(said: dict[str, Any], name: str) -> dict[str, Any]:
@@ -121,7 +82,7 @@ def _member(said: dict[str, Any], name: str) -> dict[str, Any]:
 
 def plan(wishes: Wishes, machine: Machine) -> Plan:
     """What is to be done for Docker."""
-    refuse(NAME, wishes, "--drop-in", "--oci-hook")
+    refuse(NAME, wishes, "--drop-in", "--executable-path", "--oci-hook")
     path = _file(wishes, machine)
     found = _version(machine)
     notes, warnings = [], []
@@ -137,20 +98,38 @@ def plan(wishes: Wishes, machine: Machine) -> Plan:
     on_anyway = version.before(found, ON_BY_DEFAULT) is False
     directories = _own_directories(wishes, machine, found) if wanted else ()
 
+    text = machine.text(path)
+    wishes, launcher, more = low_level.told(NAME, wishes, _low_level(text, machine), machine)
+    warnings += more
+
     def make(text: str | None) -> str | None:
         features = _member(json_text.value(text), "features") if text and text.strip() else {}
         needed = wanted and not (on_anyway and features.get("cdi") is not False)
         return edit(text, cdi=needed, directories=directories, runtime=wishes.runtime)
 
-    def back(text: str, before: str | None) -> str | None:
-        every = _users_directories(machine) if wishes.rootless else ()
-        return undo(text, before, wishes.runtime_name, every)
-
     if wanted and on_anyway:
         notes.append(f"docker {found} takes CDI devices by itself")
     restart = "systemctl --user restart docker" if wishes.rootless else "systemctl restart docker"
-    change = Change(path, make, back)
-    return Plan((change,), tuple(notes), tuple(warnings), restart)
+    paths = [_CDI, _DIRECTORIES]
+    if wishes.runtime:
+        paths += [(*_RUNTIMES, wishes.runtime.name), _DEFAULT]
+    stays = needed_as_default(json_text.JSON, _RUNTIMES, _DEFAULT)
+    change = Change(path, make, json_text.JSON, tuple(paths), stays)
+    return Plan((*launcher, change), tuple(notes), tuple(warnings), restart)
+
+
+def _low_level(text: str | None, machine: Machine) -> str | None:
+    """The default runtime of a file, or the one that has been ours until now."""
+    try:
+        said = json_text.value(text) if text and text.strip() else {}
+    except json_text.JSONTextError:
+        return None  # told when it is changed
+    name = str(said.get("default-runtime") or "runc")
+    entry = _member(_member(said, "runtimes"), name)
+    options = {key.lower(): each for key, each in _member(entry, "options").items()}
+    if str(entry.get("runtimeType") or _RUNC) != _RUNC:
+        return None  # a shim of containerd's, and no program with runc's command line
+    return low_level.of(str(entry.get("path") or options.get("binaryname") or name), machine)
 
 
 def _elsewhere(text: str | None) -> str:
@@ -159,7 +138,7 @@ def _elsewhere(text: str | None) -> str:
         directories = json_text.value(text or "{}").get("cdi-spec-dirs")
     except json_text.JSONTextError:
         return ""  # told when it is changed
-    known = isinstance(directories, list) and {*SPEC_DIRECTORIES} & {*map(str, directories)}
+    known = isinstance(directories, list) and in_usual_places(directories)
     return "" if directories is None or known else json.dumps(directories)
 
 
@@ -203,8 +182,8 @@ def _info(machine: Machine) -> dict[str, Any]:
     client = machine.program("docker")
     printed = machine.output(client, "info", "--format", "{{json .}}") if client else None
     try:
-        info = json.loads(printed or "{}")
-    except ValueError:
+        info = json_text.loads(printed or "{}")
+    except (ValueError, RecursionError):
         return {}
     # Podman's own `docker` has another form of this.
     return info if isinstance(info, dict) and info.get("ServerVersion") else {}

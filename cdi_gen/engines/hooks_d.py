@@ -7,9 +7,7 @@ For engines that know no CDI: the prestart hook does nothing to a container that
 from __future__ import annotations
 
 import json
-from typing import Any
 
-from cdi_gen.engines import json_text
 from cdi_gen.engines.plan import Change
 from cdi_gen.paths import base_name
 
@@ -17,8 +15,6 @@ DIRECTORY = "/usr/share/containers/oci/hooks.d"
 """The one directory that every Podman reads by itself, and CRI-O too."""
 
 FILE = f"{DIRECTORY}/oci-nvidia-hook.json"
-
-PROGRAMS = ("nvidia-container-runtime-hook", "nvidia-container-toolkit", "cdi-gen-runtime-hook")
 
 _PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -41,12 +37,4 @@ def text_of(hook: str) -> str:
 
 def change(hook: str) -> Change:
     """The file of this hook. What was there under that name is replaced, for it is the peer's."""
-    return Change(FILE, lambda _: text_of(hook), undo)
-
-
-def undo(text: str, before: str | None) -> str | None:
-    """What was there before, if what is there now runs our prestart hook; else what is there."""
-    said: Any = json_text.value(text)
-    hook = said.get("hook")
-    path = hook.get("path") if isinstance(hook, dict) else None
-    return before if isinstance(path, str) and base_name(path) in PROGRAMS else text
+    return Change(FILE, lambda _: text_of(hook))

@@ -14,6 +14,7 @@ import json
 import re
 from typing import Any, NamedTuple
 
+from cdi_gen.engines.syntax import Path
 from cdi_gen.errors import CdiGenError
 
 MAX_DEPTH = 64
@@ -22,7 +23,8 @@ _STRING = re.compile(r'"(?:[^"\\\x00-\x1f]|\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4}))*"'
 _SCALAR = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?|true|false|null")
 _INDENT = "    "
 
-Path = tuple[str, ...]
+MAX_DIGITS = 400
+"""Of a number that is compared as one: no value of ours is longer, and Python refuses 4301."""
 
 
 class JSONTextError(CdiGenError):
@@ -67,8 +69,26 @@ def value(text: str) -> dict[str, Any]:
         JSONTextError: see `parse`.
     """
     parse(text)
-    said: dict[str, Any] = json.loads(text)
+    said: dict[str, Any] = loads(text)
     return said
+
+
+def loads(text: str) -> Any:
+    """What a JSON text says; a number of more than `MAX_DIGITS` digits stays a text.
+
+    Raises:
+        ValueError: it is no JSON.
+        RecursionError: it has too many levels.
+    """
+    return json.loads(text, parse_int=_number, parse_float=_float)
+
+
+def _number(digits: str) -> int | str:
+    return int(digits) if len(digits) <= MAX_DIGITS else digits
+
+
+def _float(digits: str) -> float | str:
+    return float(digits) if len(digits) <= MAX_DIGITS else digits
 
 
 def find(text: str, path: Path) -> str | None:
@@ -95,7 +115,7 @@ def with_member(text: str, path: Path, wanted: str) -> str:
             break
         node = node.members[name].value
     else:
-        if json.loads(text[node.start : node.end]) == json.loads(wanted):
+        if _same(loads(text[node.start : node.end]), json.loads(wanted)):
             return text
         indent = _indent_at(text, node.start)
         laid_out = _laid_out(json.loads(wanted), indent, _step(text, root), _is_flat(text, root))
@@ -124,6 +144,50 @@ def without_member(text: str, path: Path) -> str:
     if len(names) > 1:
         return text[: member.start] + text[node.members[names[1]].start :]
     return text[: node.start] + "{}" + text[node.end :]
+
+
+class _JSON:
+    """JSON as a language of configuration files (`syntax.Syntax`)."""
+
+    def check(self, text: str) -> None:
+        if text.strip():
+            parse(text)
+
+    def find(self, text: str, path: Path) -> str | None:
+        return find(text, path) if text.strip() else None
+
+    def value(self, found: str) -> Any:
+        return loads(found)
+
+    def put(self, text: str, path: Path, wanted: str) -> str:
+        """As it is written: a number that was there before keeps all its digits."""
+        if _at(parse(text), path) is None:
+            text = with_member(text, path, "null")
+        node = _at(parse(text), path)
+        return text[: node.start] + wanted + text[node.end :] if node else text
+
+    def written(self, value: Any) -> str:
+        return json.dumps(value)
+
+    def remove(self, text: str, path: Path, above: int) -> str:
+        text = without_member(text, path)
+        for length in range(len(path) - 1, above, -1):
+            node = _at(parse(text), path[:length])
+            if node is None or node.members:
+                break
+            text = without_member(text, path[:length])
+        return text
+
+    def is_empty(self, text: str) -> bool:
+        return text.strip() in {"", "{}"}
+
+
+JSON = _JSON()
+
+
+def _same(one: Any, other: Any) -> bool:
+    """Whether two values say the same; for Python ``1`` and ``true`` do."""
+    return json.dumps(one, sort_keys=True) == json.dumps(other, sort_keys=True)
 
 
 def _at(node: Node, path: Path) -> Node | None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
+from glob import glob
 
 from cdi_gen import ownership
-from cdi_gen.engines import version
-from cdi_gen.engines.configuration_file import read_text
+from cdi_gen.engines import configuration_file, version
+from cdi_gen.engines.record import digest
 from cdi_gen.errors import UnsafeError
 from cdi_gen.paths import join
 
@@ -74,6 +75,56 @@ class Machine:
                 return path
         return None
 
+    def exists(self, path: str) -> bool:
+        """Whether anything is at a path."""
+        return os.path.exists(path)
+
+    def first(self, patterns: Iterable[str]) -> str | None:
+        """The first program that one of these patterns leads to."""
+        for pattern in patterns:
+            for path in sorted(glob(pattern)):
+                if os.path.isfile(path) and os.access(path, os.X_OK) and self.trusts(path):
+                    return path
+        return None
+
+    def trusts(self, program: str) -> bool:
+        """Whether nobody else can change a program, so that we may start it."""
+        try:
+            return ownership.fault(program, trusted=self.trusted) is None
+        except OSError:
+            return False
+
+    def processes(self, program: str) -> Iterator[tuple[str, tuple[str, ...]]]:
+        """The path and the words of each process of a program that sees the files that we see.
+
+        Only programs that we may start; of other users' processes only root learns them.
+        """
+        here = os.stat("/")
+        for name in filter(str.isdigit, os.listdir("/proc")):
+            try:
+                root = os.stat(f"/proc/{name}/root")
+                path = os.readlink(f"/proc/{name}/exe").removesuffix(" (deleted)")
+                with open(f"/proc/{name}/cmdline", "rb") as file:
+                    words = file.read(1 << 16).decode("utf-8", "replace").split("\0")
+            except OSError:
+                continue
+            # k3s is started as k3s, under the name of the program that it is to be.
+            named = program in {os.path.basename(path), os.path.basename(words[0])}
+            same_root = (root.st_dev, root.st_ino) == (here.st_dev, here.st_ino)
+            if named and same_root and self.trusts(path):
+                yield path, tuple(words)
+
+    def is_ours(self, path: str) -> bool:
+        """Whether we made a file, and nobody else has changed it since.
+
+        Raises:
+            CdiGenError: it cannot be read, or the record of it is not to be trusted.
+        """
+        file = configuration_file.read(path)
+        record = configuration_file.recorded(file, trusted=self.trusted)
+        made = bool(record.steps) and record.steps[0].before is None
+        return made and record.is_all(digest(file.data))
+
     def output(self, *command: str) -> str | None:
         """What a program prints; None if it can not be run, fails, or does not end in time."""
         environment = {**self.environment, "LC_ALL": "C.UTF-8"}
@@ -107,7 +158,7 @@ class Machine:
         Raises:
             CdiGenError: it can not be read.
         """
-        return read_text(path)
+        return configuration_file.read_text(path)
 
     def files(self, directory: str, suffix: str = "") -> tuple[str, ...]:
         """The paths of the files in a directory whose names end so, in the order of names."""

@@ -6,8 +6,8 @@ from __future__ import annotations
 from cdi_gen.engines import toml_text, version
 from cdi_gen.engines.known import newest_cdi_version
 from cdi_gen.engines.machine import Machine
-from cdi_gen.engines.plan import SPEC_DIRECTORIES, Change, Finding, Plan, Wishes, refuse
-from cdi_gen.engines.settings import edited, taken_back
+from cdi_gen.engines.plan import SPEC_DIRECTORIES, Change, Finding, Plan, Wishes, place, refuse
+from cdi_gen.engines.settings import edited
 from cdi_gen.errors import CdiGenError, UsageError
 from cdi_gen.paths import join
 
@@ -22,7 +22,7 @@ _DIRECTORIES = ("cdi_spec_dirs",)
 
 def plan(wishes: Wishes, machine: Machine) -> Plan:
     """What is to be done for nerdctl."""
-    refuse(NAME, wishes, "--drop-in", "--oci-hook")
+    refuse(NAME, wishes, "--drop-in", "--executable-path", "--oci-hook")
     if wishes.runtime:
         raise UsageError(
             "nerdctl takes a runtime by its path alone",
@@ -40,16 +40,16 @@ def plan(wishes: Wishes, machine: Machine) -> Plan:
         notes.append("nerdctl takes CDI devices by itself")
         if wishes.rootless and there is None:
             ours = [(_DIRECTORIES, [*every])]
-        elif wishes.rootless and there != [*every]:
+        elif wishes.rootless and not _are(there, every):
             warnings.append(f"{path} says where specs are looked for: it is left as it is")
 
-    def back(text: str, before: str | None) -> str | None:
-        said = toml_text.parse(text).get("cdi_spec_dirs")
-        return taken_back(text, before, [_DIRECTORIES] if said == [*every] else [])
+    change = Change(path, lambda text: edited(text, ours), toml_text.TOML, (_DIRECTORIES,))
+    return Plan((change,), tuple(notes), tuple(warnings))
 
-    return Plan(
-        (Change(path, lambda text: edited(text, ours), back),), tuple(notes), tuple(warnings)
-    )
+
+def _are(there: object, directories: tuple[str, ...]) -> bool:
+    """Whether a file names these directories, compared as paths."""
+    return isinstance(there, list) and [*map(place, map(str, there))] == [*map(place, directories)]
 
 
 def _file(machine: Machine, *, rootless: bool) -> str:

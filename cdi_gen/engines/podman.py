@@ -19,7 +19,7 @@ PODMAN = containers_conf.Reader(
 
 def plan(wishes: Wishes, machine: Machine) -> Plan:
     """What is to be done for Podman."""
-    refuse(PODMAN.name, wishes, "--config")
+    refuse(PODMAN.name, wishes, "--config", "--executable-path")
     if wishes.hook and wishes.rootless:
         raise UsageError("--oci-hook: Podman reads hooks of the machine alone, not of a user")
     made = containers_conf.plan(PODMAN, wishes, machine)

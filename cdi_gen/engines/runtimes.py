@@ -7,6 +7,9 @@ import re
 from fnmatch import fnmatchcase
 from typing import Any
 
+from cdi_gen.engines.record import Value
+from cdi_gen.engines.syntax import Path, Syntax
+from cdi_gen.engines.taking_back import Stays
 from cdi_gen.paths import base_name
 
 _OURS = re.compile(r"nvidia|cdi-gen-runtime")
@@ -46,3 +49,37 @@ def _lets_cdi_through(pattern: str) -> bool:
     """As containerd reads it, a pattern of file names; or as CRI-O does, a prefix."""
     some = f"{_CDI_ANNOTATION}x"
     return fnmatchcase(some, pattern) or some.startswith(pattern) or _CDI_ANNOTATION in pattern
+
+
+def needed_as_default(
+    syntax: Syntax, runtimes: Path, default: Path, elsewhere: str | None = None
+) -> Stays:
+    """What must stay: a runtime that somebody else has made the default.
+
+    An engine whose default runtime is none of its runtimes does not start.
+
+    Args:
+        syntax: of the file.
+        runtimes: where it has runtimes.
+        default: where it names the default one.
+        elsewhere: the one that other files name, and do not define.
+    """
+
+    def stays(value: Value, made: str | None) -> str | None:
+        name = value.path[-1]
+        if value.path[:-1] != runtimes or syntax.find(made or "", value.path) is not None:
+            return None
+        chosen = syntax.find(made or "", default)
+        if (syntax.value(chosen) if chosen is not None else elsewhere) != name:
+            return None
+        return f"{name} stays: {default[-1]} names it, and cdi-gen did not set that"
+
+    return stays
+
+
+def of_another(value: Value, syntax: Syntax | None, name: str) -> bool:
+    """Whether a value is of a runtime with another name: its entry, or that it is the default."""
+    if value.path[-2:-1] == ("runtimes",):
+        return value.path[-1] != name
+    defaults = ("default-runtime", "default_runtime", "default_runtime_name", "runtime")
+    return bool(syntax and value.path[-1] in defaults and syntax.value(value.now) != name)

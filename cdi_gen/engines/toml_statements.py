@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
-Path = tuple[str, ...]
+from cdi_gen.engines.syntax import Path
 
 _STRING = (
     r'"""(?:[^\\]|\\.)*?"{3,5}(?!")'

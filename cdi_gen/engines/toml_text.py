@@ -15,11 +15,10 @@ from typing import Any
 import tomlkit
 from tomlkit.exceptions import TOMLKitError
 
-from cdi_gen.engines import toml_statements
+from cdi_gen.engines.syntax import Path
 from cdi_gen.engines.toml_statements import Statement, last_of_list, statements
 from cdi_gen.errors import CdiGenError
 
-Path = toml_statements.Path
 Table = dict[str, Any]
 
 
@@ -61,7 +60,8 @@ def with_value(text: str, path: Path, wanted: Any) -> str:
         TOMLTextError: it is no TOML, something on the way is no table, or its form is not known.
     """
     expected = parse(text)
-    if get(expected, path) == wanted:
+    there = get(expected, path)
+    if there == wanted and isinstance(there, bool) == isinstance(wanted, bool):
         return text
     place = expected
     for depth, name in enumerate(path[:-1], start=1):
@@ -97,8 +97,13 @@ def with_item(text: str, path: Path, wanted: str) -> str:
     return _checked(made, expected, path, [*there, wanted])
 
 
-def without(text: str, path: Path) -> str:
+def without(text: str, path: Path, above: int = 0) -> str:
     """The text without the key at a path, nor the tables above it that then are empty.
+
+    Args:
+        text: all of it.
+        path: of the key.
+        above: how many of the tables above it stay, empty or not.
 
     Raises:
         TOMLTextError: it is no TOML, or its form is not known.
@@ -107,11 +112,11 @@ def without(text: str, path: Path) -> str:
     if get(expected, path) is None:
         return text
     gone = path
-    for length in range(len(path), 0, -1):
+    for length in range(len(path), above, -1):
         gone = path[:length]
-        above = get(expected, gone[:-1])
-        del above[gone[-1]]
-        if above:
+        table = get(expected, gone[:-1])
+        del table[gone[-1]]
+        if table:
             break
     at = [each for each in _statements(text) if each.path[: len(gone)] == gone]
     return _checked(_cut(text, at), expected, path, None)
@@ -156,6 +161,35 @@ def dotted(path: Path) -> str:
 def _written(value: Any) -> str:
     text: str = tomlkit.item(value).as_string()
     return text
+
+
+class _TOML:
+    """TOML as a language of configuration files (`syntax.Syntax`)."""
+
+    def check(self, text: str) -> None:
+        parse(text)
+
+    def find(self, text: str, path: Path) -> str | None:
+        there = get(parse(text), path)
+        return None if there is None else self.written(there)
+
+    def value(self, found: str) -> Any:
+        return parse(found)["value"]
+
+    def put(self, text: str, path: Path, wanted: str) -> str:
+        return with_value(text, path, self.value(wanted))
+
+    def written(self, value: Any) -> str:
+        return render({"value": value})
+
+    def remove(self, text: str, path: Path, above: int) -> str:
+        return without(text, path, above)
+
+    def is_empty(self, text: str) -> bool:
+        return not parse(text)
+
+
+TOML = _TOML()
 
 
 def _cut(text: str, at: list[Statement]) -> str:

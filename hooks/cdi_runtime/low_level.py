@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 
 RUNTIMES = ("runc", "crun")
 
+TOLD = "CDI_GEN_LOW_LEVEL_RUNTIME"
+"""The variable by which a launcher of `cdi-gen engine configure` says what the engine would have
+used; it is the engine's environment, and no container's."""
+
 DIRECTORIES = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin")
 """Besides those of PATH: services have short ones."""
 
@@ -33,11 +37,15 @@ class NoRuntimeError(HookError):
 def find(names: Iterable[str] = RUNTIMES) -> str:
     """The path of the first that is there: a name is searched, a path is taken as it is.
 
+    Where the engine's launcher names one it is that, or none: what one runtime has made no other
+    can end.
+
     Raises:
         NoRuntimeError: there is none. One that leads back to this program is none: it would start
             itself for ever.
     """
-    names = tuple(names)
+    told = os.environ.get(TOLD)
+    names = (told,) if told else tuple(names)
     path = os.environ.get("PATH", "").split(":")
     itself = _identity(sys.argv[0])
     loops = []
@@ -56,6 +64,10 @@ def find(names: Iterable[str] = RUNTIMES) -> str:
             f"runtime is there; looked for: {looked_for}. Name one by its path in 'runtimes' of "
             "config.toml"
         )
+    if told:
+        raise NoRuntimeError(
+            f"{shown(told)} is not there, which {TOLD} names: run 'cdi-gen engine configure' again"
+        )
     raise NoRuntimeError(
         f"no low-level runtime is there; looked for: {looked_for}. Install runc or crun, or name "
         "one by its path in 'runtimes' of config.toml"
@@ -71,6 +83,7 @@ def become(program: str, words: Sequence[str]) -> NoReturn:
     for number in _IGNORED_BY_PYTHON:
         _signal.signal(number, _signal.SIG_DFL)
     environment = dict(os.environb)
+    environment.pop(TOLD.encode(), None)
     if _COERCED in environment and not _was_given(_COERCED):
         del environment[_COERCED]
     try:

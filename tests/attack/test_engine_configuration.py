@@ -206,7 +206,8 @@ def test_comments_order_and_inline_tables_stay(etc, version) -> None:
     assert {each: _state(each) for each in etc.rglob("*")} == files, "a second time nothing changes"
     assert unconfigure(path, engine="containerd").code == 0
     assert path.read_text() == text
-    assert not [each for each in etc.rglob("*") if each.is_file() and each != path]
+    left = [each for each in etc.rglob("*") if each.is_file() and each != path]
+    assert all(each.name.endswith(".cdi-gen.last.bak") for each in left), left
 
 
 @pytest.mark.parametrize("mode", [0o600, 0o640, 0o644])
@@ -345,7 +346,7 @@ def test_an_update_of_somebody_else_is_not_lost(etc, how, text) -> None:
     _changed_meanwhile(path, how)
     now = path.read_bytes() if path.exists() else None
     with pytest.raises(CdiGenError, match="somebody else has changed it meanwhile"):
-        configuration_file.replace(file, text, backup=False)
+        configuration_file.replace(file, text)
     assert (path.read_bytes() if path.exists() else None) == now
     assert path.is_symlink() == (how == "linked")
     assert not [name for name in os.listdir(etc) if name.startswith(".cdi-gen")]
@@ -357,7 +358,7 @@ def test_a_file_that_somebody_made_meanwhile_is_not_lost(etc) -> None:
     file = configuration_file.read(str(path))
     path.write_text("theirs")
     with pytest.raises(CdiGenError, match="somebody else has made it meanwhile"):
-        configuration_file.replace(file, "ours", backup=True)
+        configuration_file.replace(file, "ours", first=True)
     assert path.read_text() == "theirs"
     assert os.listdir(etc) == ["daemon.json"]
 
@@ -464,10 +465,14 @@ class Scene:
             assert backup.stat().st_mode & 0o777 == 0o640
         else:
             assert text == OLD, "changed, and no backup"
+        record = Path(f"{self.path}.cdi-gen.json")
+        assert text == OLD or record.exists(), "changed, and no record"
+        assert not record.exists() or json.loads(record.read_text())["steps"]
         return text
 
     def litter(self) -> set[str]:
-        return set(os.listdir(self.etc)) - {"daemon.json", "daemon.json.cdi-gen.bak"}
+        kept = {"daemon.json", "daemon.json.cdi-gen.bak", "daemon.json.cdi-gen.json"}
+        return set(os.listdir(self.etc)) - kept
 
 
 @pytest.fixture(scope="module")

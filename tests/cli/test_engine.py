@@ -72,7 +72,10 @@ def test_configure_and_back(daemon_json, programs) -> None:
     back = unconfigure("docker", daemon_json, env=env)
     assert back.code == 0
     assert daemon_json.read_text() == '{"debug": true}\n'
-    assert os.listdir(daemon_json.parent) == ["daemon.json"]
+    last = Path(f"{daemon_json}.cdi-gen.last.bak")
+    assert last.read_text() == '{"debug": true, "features": {"cdi": true}}\n'
+    assert f"changed {daemon_json}; backup: {last}" in back.err
+    assert sorted(os.listdir(daemon_json.parent)) == ["daemon.json", last.name]
     assert "nothing to change" in unconfigure("docker", daemon_json, env=env).err
 
 
@@ -100,7 +103,7 @@ def test_a_difference_of_files_that_come_and_go(tmp_path) -> None:
     found = unconfigure("docker", path, "--dry-run")
     assert found.out.startswith(f"--- {path}\n+++ /dev/null\n")
     assert unconfigure("docker", path).code == 0
-    assert os.listdir(tmp_path) == []
+    assert os.listdir(tmp_path) == ["daemon.json.cdi-gen.last.bak"]
 
 
 @pytest.mark.parametrize(
@@ -238,7 +241,8 @@ def test_containerd(tmp_path, programs) -> None:
     assert "nothing to change" in configure("containerd", path, env=env).err
     assert unconfigure("containerd", path, env=env).code == 0
     assert path.read_text() == "version = 2 # two\n"
-    assert sorted(os.listdir(tmp_path)) == ["bin", "conf.d", "config.toml"]
+    backups = [f"{name}.cdi-gen.last.bak" for name in ("conf.d.99-nvidia.toml", "config.toml")]
+    assert sorted(os.listdir(tmp_path)) == sorted(["bin", "conf.d", "config.toml", *backups])
     assert os.listdir(tmp_path / "conf.d") == []
 
 
@@ -254,7 +258,10 @@ def test_nothing_but_ours_lies_in_a_drop_in_directory(tmp_path) -> None:
     assert (tmp_path / "crio.conf.d.99-nvidia.toml.cdi-gen.bak").exists()
     assert unconfigure("crio", path).code == 0
     assert drop_in.read_text() == "# theirs\n[crio.runtime]\n"
-    assert os.listdir(tmp_path) == ["crio.conf.d"]
+    assert sorted(os.listdir(tmp_path)) == [
+        "crio.conf.d", "crio.conf.d.99-nvidia.toml.cdi-gen.last.bak",
+    ]  # fmt: skip
+    assert os.listdir(drop_in.parent) == [drop_in.name]
 
 
 def test_an_engine_that_needs_nothing(tmp_path, programs) -> None:

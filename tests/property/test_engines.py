@@ -11,10 +11,36 @@ import tomlkit
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from cdi_gen.engines import containerd, containerd_imports, crio, docker, json_text, toml_text
+from cdi_gen.engines import (
+    containerd,
+    containerd_imports,
+    containerd_runtimes,
+    crio,
+    docker,
+    json_text,
+    record,
+    toml_text,
+)
 from cdi_gen.engines.plan import Runtime
-from cdi_gen.engines.settings import edited, taken_back
+from cdi_gen.engines.record import Record, digest
+from cdi_gen.engines.settings import edited
+from cdi_gen.engines.syntax import Path, Syntax
+from cdi_gen.engines.taking_back import taken_back
 from cdi_gen.engines.toml_text import TOMLTextError
+
+DOCKERS = (("features", "cdi"), ("cdi-spec-dirs",), ("runtimes", "nvidia"), ("default-runtime",))
+
+
+def back(
+    before: str | None, made: str, syntax: Syntax, paths: list[Path], now: str | None = None
+) -> str | None:
+    """What becomes of a text, which others may have changed since, when ours is taken back."""
+    written = Record().with_step(syntax, before, made, paths)
+    text = made if now is None else now
+    found = taken_back(text, written, syntax, before=(before,), stays=lambda *_: None)
+    assert found.record == Record()
+    return found.text
+
 
 RUNTIME = Runtime("nvidia", "/usr/bin/nvidia-container-runtime", default=True)
 OWN = ("/etc/cdi", "/var/run/cdi", "/run/user/1000/cdi")
@@ -138,9 +164,9 @@ def test_docker_twice_is_once_and_back_is_as_it_was(text, cdi, directories, runt
         return
     assert made is not None
     assert docker.edit(made, **what) == made
-    assert docker.undo(made, text, "nvidia", OWN) == text
+    assert back(text, made, json_text.JSON, [*DOCKERS]) == text
     new = docker.edit(None, **what)
-    assert new is None or docker.undo(new, None, "nvidia", OWN) is None
+    assert new is None or back(None, new, json_text.JSON, [*DOCKERS]) is None
 
 
 @given(JSON, JSON)
@@ -152,10 +178,25 @@ def test_docker_back_takes_ours_alone_when_others_wrote_too(text, later) -> None
         return
     assert made is not None
     assume("theirs" not in json_text.value(text))
-    made = json_text.with_member(made, ("theirs",), later)
-    back = docker.undo(made, text, "nvidia", OWN)
-    assert back is not None
-    assert json_text.value(back) == json_text.value(text) | {"theirs": json.loads(later)}
+    now = json_text.with_member(made, ("theirs",), later)
+    left = back(text, made, json_text.JSON, [*DOCKERS], now)
+    assert left is not None
+    assert json_text.value(left) == json_text.value(text) | {"theirs": json.loads(later)}
+
+
+@given(JSON)
+def test_what_a_file_has_that_we_did_not_write_stays(text) -> None:
+    """Whatever it is called: a second time changes nothing, so there is no more to take back."""
+    try:
+        made = docker.edit(text, cdi=True, directories=OWN, runtime=RUNTIME)
+    except json_text.JSONTextError:
+        return
+    assert made is not None
+    again = Record().with_step(json_text.JSON, made, made, DOCKERS)
+    assert again.steps[0].values == ()
+    read = record.read(again.text().encode())
+    assert read == again
+    assert read.as_far_as(digest(made.encode())) == read
 
 
 KEY = st.sampled_from(["a", "b c", "é", "cri", "engine", "runtimes", "nvidia", "enable_cdi"])
@@ -267,7 +308,27 @@ def test_settings_twice_are_once_and_back_is_as_it_was(text, ours) -> None:
     if any(toml_text.get(said, path) != value for path, value in ours):
         return  # one of the settings is within another
     assert again == made
-    assert taken_back(made, text, [path for path, _ in ours]) == text
+    assert back(text, made, toml_text.TOML, [path for path, _ in ours]) == text
+
+
+@given(toml(), SETTINGS)
+def test_settings_back_when_others_wrote_too(text, ours) -> None:
+    """Every value is what it was; a table that ours has come into stays, if it was there."""
+    try:
+        made = edited(text, ours)
+        assert made is not None
+        now = toml_text.with_value(made, ("theirs",), 1)
+        left = back(text, made, toml_text.TOML, [path for path, _ in ours], now)
+    except TOMLTextError:
+        return
+    said = toml_text.parse(made)
+    paths = [path for path, _ in ours]
+    if any(toml_text.get(said, path) != value for path, value in ours) or any(
+        one[: len(other)] == other for one in paths for other in paths if one != other
+    ):
+        return  # one of the settings is within another
+    assert left is not None
+    assert _pruned(toml_text.parse(left)) == _pruned(toml_text.parse(text)) | {"theirs": 1}
 
 
 PATTERNS = st.sampled_from(
@@ -287,14 +348,19 @@ def test_an_import_twice_is_once_and_back_is_as_it_was(text, imports, alone) -> 
     found = toml_text.parse(made)["imports"]
     assert sum(containerd_imports.matches(each, DROP_IN, "/etc/containerd") for each in found) >= 1
     assert containerd_imports.with_import(made, DROP_IN, **where) == made
-    back = containerd_imports.without_import(made, text, DROP_IN, "/etc/containerd", alone=alone)
-    assert back == text
+    paths = [("imports",), ("version",)]
+    assert back(text, made, toml_text.TOML, paths) == text
+    others = toml_text.with_item(made, ("imports",), "/theirs/*.toml")
+    left = back(text, made, toml_text.TOML, paths, others)
+    assert left is not None
+    was = toml_text.parse(text).get("imports") or []
+    assert toml_text.parse(left)["imports"] == [*was, "/theirs/*.toml"]
 
 
 @given(TABLE, st.booleans(), st.sampled_from([None, RUNTIME]), st.sampled_from([1, 2, 3]))
 def test_a_drop_in_of_containerd_keeps_all_and_widens_nothing(table, cdi, runtime, version) -> None:
     """A34."""
-    ours = containerd.settings(table, cdi=cdi, runtime=runtime, file_version=version)
+    ours = containerd_runtimes.settings(table, cdi=cdi, runtime=runtime, file_version=version)
     made = containerd.drop_in(None, table, ours, file_version=version, carry=True)
     if made is None:
         assert not ours

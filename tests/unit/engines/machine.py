@@ -3,10 +3,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Iterator
+from fnmatch import fnmatchcase
 
 from cdi_gen.engines.machine import Machine
-from cdi_gen.engines.plan import Change, Plan
+from cdi_gen.engines.plan import Plan
+from cdi_gen.engines.record import Record, digest
+from cdi_gen.engines.taking_back import taken_back as take_back
 
 BANNERS = {
     "dockerd": "Docker version {}, build 5d6db84",
@@ -19,7 +22,10 @@ BANNERS = {
 
 
 class Told(Machine):
-    """Programs by their versions, files by their texts."""
+    """Programs by their versions, files by their texts.
+
+    A program is named by its path, or is in /usr/bin.
+    """
 
     def __init__(
         self,
@@ -28,19 +34,38 @@ class Told(Machine):
         outputs: dict[tuple[str, ...], str] | None = None,
         *,
         uid: int = 0,
+        running: dict[str, tuple[str, ...]] | None = None,
     ) -> None:
         super().__init__({"HOME": "/home/u", "XDG_RUNTIME_DIR": "/run/user/1000"}, uid=uid)
         self.versions = versions or {}
         self.texts = files or {}
         self.outputs = outputs or {}
+        self.running = running or {}
 
     def found(self, name: str, directories: Iterable[str]) -> str | None:
         return f"/usr/bin/{name}" if name in self.versions else None
 
+    def first(self, patterns: Iterable[str]) -> str | None:
+        there = [
+            (one, each) for one in patterns for each in self.versions if fnmatchcase(each, one)
+        ]
+        return there[0][1] if there else None
+
+    def exists(self, path: str) -> bool:
+        return path in self.versions or path in self.texts
+
+    def processes(self, program: str) -> Iterator[tuple[str, tuple[str, ...]]]:
+        yield from self.running.items()
+
+    def is_ours(self, path: str) -> bool:
+        record = RECORDS.get(path, Record())
+        made = bool(record.steps) and record.steps[0].before is None
+        return made and record.is_all(_digest(self.texts.get(path)))
+
     def output(self, *command: str) -> str | None:
         name = command[0].rpartition("/")[2]
         if command[1:] == ("--version",):
-            return BANNERS[name].format(self.versions[name])
+            return BANNERS[name].format(self.versions.get(command[0]) or self.versions[name])
         return self.outputs.get((name, *command[1:]))
 
     def text(self, path: str) -> str | None:
@@ -59,31 +84,40 @@ class Told(Machine):
         )
 
 
+RECORDS: dict[str, Record] = {}
+"""What is recorded of each file in the test that runs."""
+
+
 def carried_out(plan: Plan, files: dict[str, str]) -> dict[str, str]:
-    """The files of a machine after a plan, without what did not change."""
-
-    def made(change: Change) -> str | None:
-        return change.make(files.get(change.path))
-
-    return _changed(plan, files, made)
+    """The files of a machine after a plan, without what did not change; it is recorded."""
+    after: dict[str, str] = {}
+    for change in plan.changes:
+        before = files.get(change.path)
+        text = change.make(before)
+        if text == before:
+            continue
+        record = RECORDS.get(change.path, Record()).as_far_as(_digest(before))
+        RECORDS[change.path] = record.with_step(change.syntax, before, text, change.paths)
+        after[change.path] = "" if text is None else text
+    return after
 
 
 def taken_back(plan: Plan, files: dict[str, str], backups: dict[str, str]) -> dict[str, str]:
-    """The files of a machine after a plan is taken back; ``backups`` as they were once."""
-
-    def undone(change: Change) -> str | None:
+    """The files of a machine after what is recorded is taken back; ``backups`` as they were once."""
+    after = dict(files)
+    for change in reversed(plan.changes):
         text = files.get(change.path)
-        return None if text is None else change.undo(text, backups.get(change.path))
-
-    return {**files, **_changed(plan, files, undone)}
-
-
-def _changed(
-    plan: Plan, files: dict[str, str], become: Callable[[Change], str | None]
-) -> dict[str, str]:
-    after = {}
-    for change in plan.changes:
-        text = become(change)
-        if text != files.get(change.path):
-            after[change.path] = "" if text is None else text
+        record = RECORDS.get(change.path, Record()).as_far_as(_digest(text))
+        if text is None or not record.steps:
+            continue
+        was = backups.get(change.path)
+        known = _digest(was) == record.steps[0].before
+        found = take_back(
+            text, record, change.syntax, before=(was,) if known else None, stays=change.stays
+        )
+        after[change.path] = "" if found.text is None else found.text
     return after
+
+
+def _digest(text: str | None) -> str | None:
+    return digest(None if text is None else text.encode())

@@ -187,17 +187,54 @@ def test_back(before, later, expected) -> None:
     assert back[FILE] == ("" if expected is None else expected)
 
 
-def test_back_from_a_file_that_was_never_changed() -> None:
-    """Nobody knows any more whose the keys are: they are named in the command, so they go."""
-    text = json.dumps({"runtimes": {"nvidia": ENTRY, "kata": {"path": "/k"}}, "debug": True})
-    back = taken_back(plan("27.5.1", text), {FILE: text}, {})
-    assert json.loads(back[FILE]) == {"runtimes": {"kata": {"path": "/k"}}, "debug": True}
+def test_back_from_a_file_that_we_never_changed() -> None:
+    """Its keys are as ours would be, and whose they are nobody has recorded: they stay."""
+    text = json.dumps({"runtimes": {"nvidia": ENTRY}, "features": {"cdi": True}})
+    assert after("27.5.1", text, runtime=SHIM) is None
+    assert taken_back(plan("27.5.1", text), {FILE: text}, {}) == {FILE: text}
+
+
+def test_what_was_there_before_ours_stays_when_ours_goes() -> None:
+    """NVIDIA's toolkit has registered the runtime; ours is the feature alone."""
+    text = json.dumps({"runtimes": {"nvidia": ENTRY}})
+    now = {FILE: after("27.5.1", text, runtime=SHIM) or ""}
+    now[FILE] = now[FILE].replace("{", '{"debug": true, ', 1)
+    back = json.loads(taken_back(plan("27.5.1", now[FILE]), now, {FILE: text})[FILE])
+    assert back == {"debug": True, "runtimes": {"nvidia": ENTRY}}
+
+
+def test_what_somebody_has_changed_since_stays() -> None:
+    text = "{}"
+    now = {FILE: after("27.5.1", text, runtime=DEFAULT) or ""}
+    now[FILE] = now[FILE].replace("nvidia-container-runtime", "their-nvidia-runtime")
+    now[FILE] = now[FILE].replace('"default-runtime": "nvidia"', '"default-runtime": "runc"')
+    back = json.loads(taken_back(plan("27.5.1", now[FILE]), now, {FILE: text})[FILE])
+    there = ENTRY | {"path": "/usr/bin/their-nvidia-runtime"}
+    assert back == {"runtimes": {"nvidia": there}, "default-runtime": "runc"}
+
+
+def test_a_runtime_that_somebody_else_has_made_the_default_stays() -> None:
+    """dockerd does not start with a default runtime that it does not have."""
+    now = {FILE: after("27.5.1", "{}", runtime=SHIM) or ""}
+    now[FILE] = now[FILE].replace("{", '{"default-runtime": "nvidia", ', 1)
+    back = json.loads(taken_back(plan("27.5.1", now[FILE]), now, {FILE: "{}"})[FILE])
+    assert back == {"default-runtime": "nvidia", "runtimes": {"nvidia": ENTRY}}
+
+
+def test_one_is_no_true() -> None:
+    """For Python it is; dockerd takes no number there."""
+    made = after("27.5.1", '{"features": {"cdi": 1}}')
+    assert made == '{"features": {"cdi": true}}'
+    back = taken_back(plan("27.5.1", made), {FILE: made}, {FILE: '{"features": {"cdi": 1}}'})
+    assert back[FILE] == '{"features": {"cdi": 1}}'
 
 
 def test_another_runtime_that_is_the_default_stays_so() -> None:
-    text = json.dumps({"default-runtime": "kata", "runtimes": {"nvidia": ENTRY}})
-    back = taken_back(plan("27.5.1", text), {FILE: text}, {})
-    assert json.loads(back[FILE]) == {"default-runtime": "kata"}
+    text = json.dumps({"default-runtime": "kata"})
+    now = {FILE: after("27.5.1", text, runtime=SHIM) or ""}
+    now[FILE] = now[FILE].replace("{", '{"debug": true, ', 1)
+    back = taken_back(plan("27.5.1", text), now, {FILE: text})
+    assert json.loads(back[FILE]) == {"default-runtime": "kata", "debug": True}
 
 
 @pytest.mark.parametrize(

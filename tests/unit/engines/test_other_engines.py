@@ -167,10 +167,24 @@ def test_the_hook_of_podman() -> None:
         "stages": ["prestart"],
     }
     assert made.startswith('{\n  "version"')
-    assert hooks_d.undo(made, None) is None
-    assert hooks_d.undo(made, "{}") == "{}"
-    theirs = '{"version": "1.0.0", "hook": {"path": "/usr/bin/other"}}'
-    assert hooks_d.undo(theirs, None) == theirs
+    back = podman.plan(Wishes(hook="", back=True), Told())
+    assert taken_back(back, {hooks_d.FILE: made}, {}) == {hooks_d.FILE: ""}
+    changed = {hooks_d.FILE: made.replace("1.0.0", "1.0.1")}
+    assert taken_back(back, changed, {}) == changed, "somebody has changed it"
+
+
+def test_the_hook_that_nvidias_toolkit_has_put_there_stays() -> None:
+    """It may be the same to the last byte: nothing was written, so nothing is taken back."""
+    theirs = {hooks_d.FILE: hooks_d.text_of("/usr/bin/nvidia-container-runtime-hook")}
+    found = podman.plan(Wishes(hook="/usr/bin/nvidia-container-runtime-hook"), Told())
+    assert carried_out(found, theirs) == {}
+    assert taken_back(podman.plan(Wishes(hook="", back=True), Told()), theirs, {}) == theirs
+    other = {hooks_d.FILE: hooks_d.text_of("/usr/bin/nvidia-container-toolkit")}
+    made = carried_out(found, other)
+    assert taken_back(podman.plan(Wishes(hook="", back=True), Told()), made, other) == other
+
+
+def test_nothing_is_asked_of_a_user_about_hooks() -> None:
     with pytest.raises(UsageError):
         podman.plan(Wishes(hook="/h", rootless=True), Told(uid=1000))
 

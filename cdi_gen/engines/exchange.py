@@ -1,0 +1,194 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A file put in the place of another, or taken away, and nobody's change lost.
+
+A check and then a rename leave a moment in which somebody else's change is lost. So two names
+change places in one step: what was in the place is then at hand, whole, under a name that nobody
+else knows, and if it is not what was expected it goes back.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import fcntl
+import hashlib
+import os
+import signal
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import NamedTuple
+
+_HERE = -100  # AT_FDCWD
+_EXCHANGE = 2  # RENAME_EXCHANGE, Linux 3.15
+
+_UNSUPPORTED = (errno.ENOSYS, errno.EINVAL, errno.ENOTSUP)
+"""What file systems say that cannot exchange names: NFS, and ZFS before 2.2."""
+
+_TRIES = 100
+"""How often a file is given back to somebody who writes to it all the time."""
+
+
+class ChangedError(Exception):
+    """What is in the place is not what was expected; it is there again.
+
+    `saved` is the name of what it was in between, where others have changed it twice.
+    """
+
+    def __init__(self, saved: str | None = None) -> None:
+        super().__init__(saved)
+        self.saved = saved
+
+
+class Seen(NamedTuple):
+    """What tells whether a file is still the one that it was, wherever it has been moved to."""
+
+    device: int
+    inode: int
+    mode: int
+    owner: int
+    group: int
+    modified: int
+    content: bytes | None
+    """A digest; None of what is no regular file."""
+
+
+def seen(path: str) -> Seen:
+    """A file as it is.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    status = os.lstat(path)
+    content = None
+    if stat.S_ISREG(status.st_mode):
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        with open(os.open(path, flags), "rb") as file:
+            content = hashlib.sha256(file.read()).digest()
+    return Seen(
+        status.st_dev,
+        status.st_ino,
+        status.st_mode,
+        status.st_uid,
+        status.st_gid,
+        status.st_mtime_ns,
+        content,
+    )
+
+
+def put(new: str, place: str, expected: Seen) -> None:
+    """Put a file in the place of another; that is then at ``new``, or else nothing is changed.
+
+    Where the file system cannot exchange names it is a rename: a change in the moment before is
+    lost.
+
+    Raises:
+        ChangedError: the other is not as expected, or somebody is writing to it.
+        OSError: the file system refuses.
+    """
+    ours = seen(new)
+    try:
+        # Once more, for who reads the place between two exchanges reads ours.
+        if _changed(place, expected):
+            raise ChangedError
+        _exchange(new, place)
+    except FileNotFoundError:
+        raise ChangedError from None
+    except OSError as error:
+        if error.errno not in _UNSUPPORTED:
+            raise
+        os.rename(new, place)
+        return
+    if _is(new, expected):
+        return
+    # Exchanged again until what comes out is what was put in, the newest is in its place.
+    put_in = ours
+    for _ in range(_TRIES):
+        theirs = seen(new)
+        _exchange(new, place)
+        if _is(new, put_in):
+            break
+        put_in = theirs
+    if _is(new, ours):
+        raise ChangedError
+    saved = new.removesuffix(".tmp") + ".saved"
+    os.rename(new, saved)
+    raise ChangedError(saved)
+
+
+def take(place: str, aside: str, expected: Seen) -> None:
+    """Move a file to a name that nobody knows, or else leave it where it is.
+
+    Raises:
+        ChangedError: it is not as expected, or somebody is writing to it.
+        OSError: the file system refuses.
+    """
+    try:
+        os.rename(place, aside)
+    except FileNotFoundError:
+        raise ChangedError from None
+    if _is(aside, expected):
+        return
+    try:
+        os.link(aside, place, follow_symlinks=False)
+    except FileExistsError:  # somebody has made a new one meanwhile
+        saved = aside.removesuffix(".tmp") + ".saved"
+        os.rename(aside, saved)
+        raise ChangedError(saved) from None
+    os.unlink(aside)
+    raise ChangedError
+
+
+def _changed(place: str, expected: Seen) -> bool:
+    """Whether a file is plainly not as expected, without reading it."""
+    status = os.lstat(place)
+    now = (status.st_dev, status.st_ino, status.st_mtime_ns)
+    return now != (expected.device, expected.inode, expected.modified)
+
+
+def _exchange(one: str, other: str) -> None:
+    function = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    if function is None:  # glibc before 2.28, musl before 1.2.6
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS), one)
+    if function(_HERE, os.fsencode(one), _HERE, os.fsencode(other), _EXCHANGE):
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number), other)
+
+
+def _is(path: str, expected: Seen) -> bool:
+    """Whether a file is the one that was seen, and nobody has it open for writing."""
+    with _lease(path) as at_rest:
+        return at_rest and seen(path) == expected
+
+
+@contextmanager
+def _lease(path: str) -> Iterator[bool]:
+    """A lease on a file, which nobody gets while another has it open for writing.
+
+    For a name that nobody else knows: whoever writes to the file had it open before it got that
+    name. Of a file system without leases nothing is learnt, and it is taken to be at rest.
+    """
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    try:
+        file = os.open(path, flags)
+    except OSError:
+        yield True  # no file that could be written to
+        return
+    # The kernel sends this if somebody opens the file all the same, and it would end us.
+    before = None
+    with suppress(ValueError):  # not the main thread
+        before = signal.signal(signal.SIGIO, signal.SIG_IGN)
+    try:
+        yield before is None or not _is_written_to(file)
+    finally:
+        os.close(file)
+        if before is not None:
+            signal.signal(signal.SIGIO, before)
+
+
+def _is_written_to(file: int) -> bool:
+    try:
+        fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_RDLCK)
+    except OSError as error:
+        return error.errno == errno.EAGAIN
+    return False
