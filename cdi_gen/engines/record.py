@@ -17,6 +17,10 @@ from cdi_gen.engines.syntax import Path, Syntax
 
 VERSION = 1
 
+UNKNOWN = ""
+"""In the place of a digest: there is no state of the file that had all of the others' and none of
+ours."""
+
 
 class RecordError(Exception):
     """It is no record."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
-from cdi_gen.engines.record import Record, Step, Value, digest
+from cdi_gen.engines.record import UNKNOWN, Record, Step, Value, digest
 from cdi_gen.engines.syntax import Syntax
 
 Stays = Callable[[Value, "str | None"], "str | None"]
@@ -65,7 +65,7 @@ def taken_back(
         made, changed = _without(text, values, syntax, staying)
     left = Record()
     if staying:
-        step = Step(digest(text.encode()), digest(made.encode()), tuple(reversed([*staying])))
+        step = Step(UNKNOWN, digest(made.encode()), tuple(reversed([*staying])))
         left = Record((step,))
     gone = record.steps[0].before is None and not staying and syntax.is_empty(made)
     return TakenBack(None if gone else made, left, (*changed, *_said(staying)))

@@ -125,9 +125,7 @@ def test_a_second_change_while_the_first_is_given_back(path, monkeypatch) -> Non
 
 def test_somebody_writes_to_ours_while_it_is_taken_out(path, monkeypatch) -> None:
     file = configuration_file.read(str(path))
-    before_the_exchange(
-        monkeypatch, lambda: by_rename(path, THEIRS), lambda: in_place(path, LATER)
-    )
+    before_the_exchange(monkeypatch, lambda: by_rename(path, THEIRS), lambda: in_place(path, LATER))
     refused(file)
     assert path.read_text() == LATER
 
