@@ -65,10 +65,17 @@ def taken_back(
         made, changed = _without(text, values, syntax, staying)
     left = Record()
     if staying:
-        step = Step(UNKNOWN, digest(made.encode()), tuple(reversed([*staying])))
+        kept = tuple(_last(value, values) for value in reversed([*staying]))
+        step = Step(UNKNOWN, digest(made.encode()), kept)
         left = Record((step,))
     gone = record.steps[0].before is None and not staying and syntax.is_empty(made)
     return TakenBack(None if gone else made, left, (*changed, *_said(staying)))
+
+
+def _last(value: Value, values: Iterable[Value]) -> Value:
+    """A value that is the last of ours in its table: that goes with it, if another of ours made it."""
+    beside = [each.above for each in values if each.path[:-1] == value.path[:-1]]
+    return value._replace(above=min(beside))
 
 
 def _said(staying: dict[Value, str]) -> tuple[str, ...]:
