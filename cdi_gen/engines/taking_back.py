@@ -73,7 +73,7 @@ def taken_back(
 
 
 def _last(value: Value, values: Iterable[Value]) -> Value:
-    """A value that is the last of ours in its table: that goes with it, if another of ours made it."""
+    """A value that is left of several in a table: if another of them made that, it goes with it."""
     beside = [each.above for each in values if each.path[:-1] == value.path[:-1]]
     return value._replace(above=min(beside))
 
