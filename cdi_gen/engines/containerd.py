@@ -174,10 +174,18 @@ def plan(wishes: Wishes, machine: Machine) -> Plan:
     others.pop(ours_at, None)
     known = file_version(text, found, path)
     alone = is_template(path, text)
+    first = _first_version([text or "", *others.values()])
+    notes: list[str] = []
+    warnings: list[str] = []
     if version.before(found, FIRST_WITH_VERSIONS_IN_ORDER) is False:
-        known = _first_version([text or "", *others.values()]) or known
-    elif known == 1 and (version.before(found, (2, 0)) is False or machine.is_ours(ours_at)):
+        known = first or 3
+    elif known == 1 and (version.before(found, ON_BY_DEFAULT) is False or machine.is_ours(ours_at)):
         known = 3  # containerd 2 does not look at the plugin's table of version 1
+        if first == 1:
+            warnings.append(
+                f"{path} says version = 1: containerd 2.3 will not start with a newer drop-in; "
+                "before you install it: containerd config migrate"
+            )
     alone = alone or known == 1
     if alone and wishes.drop_in:
         what = "is a template" if known > 1 else "has version 1"
@@ -186,7 +194,6 @@ def plan(wishes: Wishes, machine: Machine) -> Plan:
         raise UsageError(f"--drop-in {ours_at}: containerd imports *.toml")
     merges = version.before(found, FIRST_THAT_MERGES) is False
     said = section([text or "", *others.values()], plugin_of(known), merges=merges)
-    notes, warnings = [], []
     if daemon.distribution:
         notes.append(f"{path} is of {daemon.distribution.name}: containerd {found or 'unknown'}")
     too_old = version.before(found, FIRST_WITH_CDI)
@@ -240,7 +247,7 @@ def _back(path: str, text: str | None, wishes: Wishes, machine: Machine) -> tupl
 def _first_version(texts: list[str]) -> int:
     """The version that counts for all files: the first that one of them says; 0 if none does."""
     versions = [said_at(toml_text.parse(text), ("version",)) for text in texts]
-    return next((min(each, 3) for each in versions if isinstance(each, int) and each > 0), 0)
+    return next((each for each in versions if isinstance(each, int) and each > 0), 0)
 
 
 def _by_hand(

@@ -182,3 +182,43 @@ def test_other_commands_import_what_they_need_alone(plain: Machine) -> None:
         assert f"cdi_runtime/__pycache__/{name}." not in opened
     for name in ("re/", "json/", "subprocess", "typing", "dataclasses", "enum"):
         assert f"/{name}" not in opened.partition("runc")[0]
+
+
+TOLD = "CDI_GEN_LOW_LEVEL_RUNTIME"
+
+
+@pytest.mark.parametrize("command", ["state", "create"])
+def test_the_engines_launcher_says_which_runtime(
+    noting: Noting, bundle: Bundle, command: str
+) -> None:
+    """By sh, which is there for most commands, and by Python; the runtime itself learns nothing."""
+    noting.does("echo wrong")
+    other = noting.machine.folder / "crun"
+    other.write_text(f'#!/bin/sh\nprintf "%s|" "$0" "${TOLD}" "$@"\n')
+    other.chmod(0o755)
+    launcher = noting.machine.folder / "nvidia-container-runtime"
+    launcher.write_text(f'#!/bin/sh\nexport {TOLD}={other}\nexec {noting.machine.shim} "$@"\n')
+    launcher.chmod(0o755)
+    bundle.asks("NVIDIA_VISIBLE_DEVICES=0")
+    words = (command, "--bundle", str(bundle.path), "x")
+    ended = noting.machine.run(str(launcher), *words)
+    assert ended.stdout == "".join(f"{each}|" for each in (str(other), "", *words)), ended
+    assert ("GPU" in bundle.environment()) is (command == "create")
+
+
+@pytest.mark.parametrize("command", ["state", "create"])
+@pytest.mark.parametrize("named", ["/nowhere/crun", "the shim itself", "a file"])
+def test_one_that_is_not_there_is_replaced_by_no_other(
+    noting: Noting, bundle: Bundle, command: str, named: str
+) -> None:
+    """No other runtime can end what it has made."""
+    noting.does("echo wrong")
+    plain_file = noting.machine.folder / "plain"
+    plain_file.write_text("")
+    places = {"the shim itself": str(noting.machine.shim), "a file": str(plain_file)}
+    settings = {TOLD: places.get(named, named)}
+    environment = ENVIRONMENT | {"NVIDIA_CTK_CONFIG_FILE_PATH": str(noting.machine.settings)}
+    ended = noting.run(command, "--bundle", str(bundle.path), "x", env=environment | settings)
+    assert ended.returncode == 1
+    assert "wrong" not in ended.stdout
+    assert settings[TOLD] in ended.stderr
