@@ -4,9 +4,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any, NamedTuple, TypeVar
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import click
 
@@ -14,12 +13,11 @@ from cdi_gen import engines
 from cdi_gen.cli import talk
 from cdi_gen.cli.output import aligned, print_data
 from cdi_gen.cli.where import PROGRAM, TEXT
-from cdi_gen.engines import configuration_file, runtimes
+from cdi_gen.engines import configuration_file, pending_change, runtimes
 from cdi_gen.engines.configuration_file import ConfigurationFile
 from cdi_gen.engines.machine import USUAL_DIRECTORIES, Machine
-from cdi_gen.engines.plan import ByHand, Change, Finding, Runtime, Wishes
-from cdi_gen.engines.record import Record, Value
-from cdi_gen.engines.taking_back import taken_back
+from cdi_gen.engines.pending_change import Pending
+from cdi_gen.engines.plan import ByHand, Finding, Runtime, Wishes
 from cdi_gen.errors import CdiGenError, ExitCode, UsageError
 from cdi_gen.host import hook_program
 from cdi_gen.paths import printable
@@ -32,19 +30,6 @@ HOOK = "nvidia-container-runtime-hook"
 OURS = {RUNTIME: "cdi-gen-runtime", HOOK: "cdi-gen-runtime-hook"}
 
 COLUMNS = ("ENGINE", "VERSION", "MODE", "CDI", "UP TO", "SPEC DIRECTORIES", "NVIDIA RUNTIME")
-
-
-class Pending(NamedTuple):
-    """A file, and the text that it is to have; None if it is to go."""
-
-    file: ConfigurationFile
-    text: str | None
-    record: Record
-    """Of what is ours in it then."""
-    first: bool = False
-    """Whether nothing of it is ours yet."""
-    left: tuple[str, ...] = ()
-    """What is not taken back, and why."""
 
 
 @click.group("engine")
@@ -202,7 +187,7 @@ def configure(
         talk.warning(warning)
     if plan.by_hand:
         return _by_hand(plan.by_hand, plan.restart)
-    pending = [each for change in plan.changes if (each := _made(change, machine))]
+    pending = [each for change in plan.changes if (each := pending_change.made(change, machine))]
     return _carry_out(engine, pending, plan.restart, machine, dry_run=dry_run)
 
 
@@ -229,11 +214,11 @@ def unconfigure(*, engine: str, dry_run: bool, **choices: Any) -> int:
     plan = engines.engine(engine).plan(Wishes(hook=hook, back=True, **choices), machine)
     name = choices["runtime_name"]
     # First what names a launcher, then the launcher.
-    undone = [_undone(change, name, machine) for change in reversed(plan.changes)]
+    undone = [pending_change.undone(change, name, machine) for change in reversed(plan.changes)]
     found = [each for each in undone if each]
     for each in found:
         for left in each.left:
-            talk.warning(f"{each.file.path}: {left}")
+            talk.note(f"{each.file.path}: {left}")
     pending = [each for each in found if each.text != each.file.text]
     return _carry_out(engine, pending, plan.restart, machine, dry_run=dry_run)
 
@@ -249,58 +234,6 @@ def _by_hand(hand: ByHand, restart: str | None) -> int:
         f"{hand.path} {hand.why}: nothing is written",
         hint=f"write what is printed to {hand.where}{then}",
     )
-
-
-def _made(change: Change, machine: Machine) -> Pending | None:
-    file = configuration_file.read(change.path)
-    record = configuration_file.recorded(file, trusted=machine.trusted)
-    with _naming(change.path):
-        text = change.make(file.text)
-        if text == file.text:
-            return None
-        after = record.with_step(change.syntax, file.text, text, change.paths)
-    if file.data is None:
-        file = file._replace(mode=change.mode)
-    return Pending(file, text, after, first=not record.steps)
-
-
-def _undone(change: Change, name: str | None, machine: Machine) -> Pending | None:
-    file = configuration_file.read(change.path)
-    if file.text is None:
-        return None
-    with _naming(change.path):
-        if change.syntax:
-            change.syntax.check(file.text)
-    record = configuration_file.recorded(file, trusted=machine.trusted)
-    if not record.steps:
-        talk.note(f"{file.path}: no record of a change by cdi-gen, so all of it stays")
-        return None
-    was = configuration_file.before_us(file, record)
-
-    def stays(value: Value, made: str | None) -> str | None:
-        if name is not None and runtimes.of_another(value, change.syntax, name):
-            return ""
-        return change.stays(value, made)
-
-    with _naming(change.path):
-        found = taken_back(
-            file.text,
-            record,
-            change.syntax,
-            before=None if was is None else (was.text,),
-            stays=stays,
-        )
-    return Pending(file, found.text, found.record, left=found.left)
-
-
-@contextmanager
-def _naming(path: str) -> Iterator[None]:
-    """Have an error about a text say which file it is in."""
-    try:
-        yield
-    except CdiGenError as error:
-        hint = error.hint or "put it right, and run the command again"
-        raise CdiGenError(f"{path}: {error.message}; it is as it was", hint=hint) from error
 
 
 def _carry_out(

@@ -19,6 +19,7 @@ from cdi_gen.engines.containerd_daemons import (
     is_made_anew,
     is_template,
 )
+from cdi_gen.engines.containerd_findings import findings
 from cdi_gen.engines.containerd_imports import (
     imported,
     merged,
@@ -29,74 +30,52 @@ from cdi_gen.engines.containerd_imports import (
 )
 from cdi_gen.engines.containerd_imports import stays as import_stays
 from cdi_gen.engines.containerd_runtimes import (
+    CDI_DIRECTORIES,
     DEFAULT,
     ENABLE_CDI,
     RUNTIMES,
-    binary_name,
     low_level_runtime,
     settings,
 )
-from cdi_gen.engines.known import newest_cdi_version
+from cdi_gen.engines.containerd_versions import (
+    FILE,
+    FIRST_THAT_MERGES,
+    FIRST_WITH_CDI,
+    NAME,
+    ON_BY_DEFAULT,
+    PLUGINS,
+    file_version,
+    first_version,
+    plugin_of,
+)
 from cdi_gen.engines.machine import Machine
 from cdi_gen.engines.plan import (
     HEADER,
-    SPEC_DIRECTORIES,
     ByHand,
     Change,
-    Finding,
     Plan,
     Wishes,
     in_usual_places,
     refuse,
 )
-from cdi_gen.engines.runtimes import is_nvidia, needed_as_default
+from cdi_gen.engines.runtimes import needed_as_default
 from cdi_gen.engines.settings import Settings, edited
 from cdi_gen.engines.syntax import Path
-from cdi_gen.engines.toml_text import Table, TOMLTextError, get
-from cdi_gen.errors import CdiGenError, UsageError
+from cdi_gen.engines.toml_text import Table, get
+from cdi_gen.errors import UsageError
 from cdi_gen.paths import join, parent
 
-NAME = "containerd"
+__all__ = ["FILE", "NAME", "drop_in", "findings", "plan", "plugin_of"]
+
 _RESTART = "systemctl restart containerd"
-FILE = "/etc/containerd/config.toml"
 DROP_IN = "conf.d/99-nvidia.toml"
 
-PLUGINS = {1: "cri", 2: "io.containerd.grpc.v1.cri", 3: "io.containerd.cri.v1.runtime"}
-"""The CRI plugin's key in each version of the file; version 4 has it as 3 does."""
-
-_DIRECTORIES = ("cdi_spec_dirs",)
-
-FIRST_WITH_CDI = (1, 7)
-ON_BY_DEFAULT = (2, 0)
-FIRST_THAT_MERGES = (2, 1)
 FIRST_WITH_VERSIONS_IN_ORDER = (2, 3)
 """From it on no imported file may have a newer version than the first one, and version 1 counts."""
 
 CARRIED = (
     "# Before containerd 2.1 it replaces what other files say of the plugin, so it has all of it.\n"
 )
-
-
-def file_version(text: str | None, containerd: str | None, file: str | None = None) -> int:
-    """The version of a configuration file: 1 if it does not say.
-
-    A new file gets the newest that its containerd knows: 3 from 2.0 on.
-
-    Raises:
-        TOMLTextError: the version is no number, or none that is known.
-    """
-    if text is None or not text.strip():
-        return 2 if version.before(containerd, (2, 0)) in (True, None) else 3
-    said = said_at(toml_text.parse(text, file), ("version",))
-    said = 1 if said is None else said
-    if type(said) is not int or said < 1:
-        raise TOMLTextError(f"{file}: version = {said!r} is no version of a configuration file")
-    return said
-
-
-def plugin_of(file_version: int) -> str:
-    """The key of the CRI plugin."""
-    return PLUGINS[min(file_version, 3)]
 
 
 def drop_in(
@@ -174,7 +153,7 @@ def plan(wishes: Wishes, machine: Machine) -> Plan:
     others.pop(ours_at, None)
     known = file_version(text, found, path)
     alone = is_template(path, text)
-    first = _first_version([text or "", *others.values()])
+    first = first_version([text or "", *others.values()])
     notes: list[str] = []
     warnings: list[str] = []
     if version.before(found, FIRST_WITH_VERSIONS_IN_ORDER) is False:
@@ -203,7 +182,7 @@ def plan(wishes: Wishes, machine: Machine) -> Plan:
     if by_default and said_at(said, ENABLE_CDI) is not False:
         notes.append(f"containerd {found} takes CDI devices by itself")
         too_old = True
-    directories = said_at(said, _DIRECTORIES)
+    directories = said_at(said, CDI_DIRECTORIES)
     if wishes.cdi and isinstance(directories, list) and not in_usual_places(directories):
         warnings.append(f"its cdi_spec_dirs are {directories}: specs in /etc/cdi do not count")
     if _without_cri(text):
@@ -242,12 +221,6 @@ def _back(path: str, text: str | None, wishes: Wishes, machine: Machine) -> tupl
     _, launchers, _ = low_level.told(NAME, wishes, None, machine)
     files = _drop_in(path, ours_at, said, lambda *_: (), machine, known, carry=False)
     return *launchers, *files
-
-
-def _first_version(texts: list[str]) -> int:
-    """The version that counts for all files: the first that one of them says; 0 if none does."""
-    versions = [said_at(toml_text.parse(text), ("version",)) for text in texts]
-    return next((each for each in versions if isinstance(each, int) and each > 0), 0)
 
 
 def _by_hand(
@@ -359,73 +332,3 @@ def _drop_in(
 def _without_cri(text: str | None) -> bool:
     said = said_at(toml_text.parse(text), ("disabled_plugins",))
     return isinstance(said, list) and any(plugin in said for plugin in PLUGINS.values())
-
-
-def findings(machine: Machine) -> list[Finding]:
-    """The containerd that is installed, as it is or as its files have it be."""
-    program = machine.program(NAME)
-    if not program:
-        return []
-    found = machine.version(program)
-    notes: list[str] = []
-    source, said = "containerd config dump", _dumped(machine, program) if found else None
-    if said is None:
-        try:
-            source, said = _from_files(machine, found)
-        except CdiGenError as error:
-            source, said = FILE, {}
-            notes.append(error.message)
-    if not said and not notes:
-        source = "default"
-    enabled = said_at(said, ENABLE_CDI)
-    if version.before(found, FIRST_WITH_CDI):
-        cdi = "no"
-    elif isinstance(enabled, bool):
-        cdi = "on" if enabled else "off"
-    else:
-        by_default = version.before(found, ON_BY_DEFAULT)
-        cdi = "unknown" if by_default is None else "off" if by_default else "on"
-    directories = said_at(said, _DIRECTORIES)
-    if not isinstance(directories, list):
-        directories = [*SPEC_DIRECTORIES]
-    runtimes = said_at(said, RUNTIMES) or {}
-    programs = [
-        (name, binary_name(entry, found))
-        for name, entry in runtimes.items()
-        if isinstance(entry, dict)
-    ]
-    return [
-        Finding(
-            engine=NAME,
-            program=program,
-            version=found,
-            rootless=False,
-            cdi=cdi,
-            newest_cdi_version=newest_cdi_version(NAME, found),
-            spec_directories=tuple(map(str, directories)) if cdi != "no" else (),
-            source=source,
-            runtimes=tuple(each for each in programs if is_nvidia(*each)),
-            notes=tuple(notes),
-        )
-    ]
-
-
-def _dumped(machine: Machine, program: str) -> Table | None:
-    """What containerd says that it would do, its drop-ins and defaults included."""
-    printed = machine.output(program, "config", "dump")
-    if not printed:
-        return None
-    try:
-        plugin = plugin_of(file_version(printed, None))
-        return section([printed], plugin, merges=True)
-    except TOMLTextError:
-        return None
-
-
-def _from_files(machine: Machine, found: str | None) -> tuple[str, Table]:
-    text = machine.text(FILE)
-    plugin = plugin_of(file_version(text, found, FILE))
-    texts = {FILE: text or "", **imported(FILE, text, machine)}
-    merges = version.before(found, FIRST_THAT_MERGES) is False
-    said = section([*texts.values()], plugin, merges=merges)
-    return ", ".join(name for name, each in texts.items() if each), said

@@ -22,6 +22,7 @@ RUNC = "io.containerd.runc.v2"
 RUNTIMES = ("containerd", "runtimes")
 DEFAULT = ("containerd", "default_runtime_name")
 ENABLE_CDI = ("enable_cdi",)
+CDI_DIRECTORIES = ("cdi_spec_dirs",)
 
 BUILT_IN = {"runtime_type": RUNC}
 """containerd 1 has a runtime runc, the default, as long as its configuration names none."""
