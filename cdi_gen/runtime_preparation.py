@@ -4,6 +4,7 @@
 One JSON object:
 
     key         the host's state that the rest was made in (``cdi_runtime.host_state``)
+    layout      where the driver was looked for, which the state is taken of
     specs       the GPUs without capabilities, the capabilities as devices, the special modes
     facts       what NVIDIA_REQUIRE_* is checked against
     converted   the YAML files of the spec directories, as JSON; null where engines ignore one
@@ -46,6 +47,7 @@ def choices(
     spec_directories: tuple[str, ...] = (),
     disabled_hooks: tuple[str, ...] = (),
     feature_flags: tuple[str, ...] = (),
+    places: tuple[str, ...] = (),
 ) -> host_state.Choices:
     """What to prepare; without any argument, what the shim asks for without a config.toml.
 
@@ -55,32 +57,39 @@ def choices(
         spec_directories: whose YAML files to convert; none: those of engines.
         disabled_hooks: names of hooks, or ``all``.
         feature_flags: part of the key alone: none of the peer's changes what cdi-gen makes.
+        places: what else the caller says of the host's layout, as words; part of the key alone.
     """
     if hook is None:
         found = hook_program.find(Root(), None)
         hook = found.path if found else ""
     directories = spec_directories or SPEC_DIRECTORIES
-    return host_state.Choices(driver_root, hook, directories, disabled_hooks, feature_flags)
+    return host_state.Choices(driver_root, hook, directories, disabled_hooks, feature_flags, places)
 
 
-def prepare(choices: host_state.Choices) -> Document:
+def prepare(choices: host_state.Choices, where: Where | None = None) -> Document:
     """Look at this host and make of it all that containers may ask for.
+
+    Args:
+        choices: what the shim will compare.
+        where: how the host is laid out; None: as the choices alone say.
 
     Raises:
         CdiGenError: it has no driver or GPU that could be given, and no YAML file either.
     """
+    if where is None:
+        where = Where(driver_root=choices.driver_root or "/", hook_path=choices.hook or None)
+    choices.layout = host_state.Layout(
+        where.driver_root,
+        where.dev_root or "",
+        (*where.library_search_path, *where.config_search_path),
+    )
     # Before the look, so that a change meanwhile makes another preparation due.
     key = host_state.key(choices)
     converted = {path: _converted(path) for path in host_state.yaml_files(choices.spec_directories)}
-    document: Document = {"key": key, "specs": [], "facts": None, "converted": converted}
+    document: Document = {"key": key, "layout": choices.layout.document(), "specs": []}
+    document |= {"facts": None, "converted": converted}
     try:
-        inventory = gather(
-            Where(
-                driver_root=choices.driver_root or "/",
-                hook_path=choices.hook or None,
-                requirement_facts=True,
-            )
-        )
+        inventory = gather(where._replace(requirement_facts=True))
         document |= {"specs": _specs(inventory, choices), "facts": facts(inventory)}
     except CdiGenError as error:
         if not converted:

@@ -19,6 +19,9 @@ from cdi_gen.cli import talk
 from cdi_gen.cli.output import redirected_to_spec
 from cdi_gen.errors import CdiGenError, ExitCode, InterruptedByUserError
 
+CONFIGURATION = "cdi_gen.config"
+"""Where contexts keep what `--config` names."""
+
 COMMANDS = {
     "generate": "Write the CDI spec of this host's GPUs.",
     "inventory": "Print the facts of this host as JSON.",
@@ -29,6 +32,7 @@ COMMANDS = {
     "engine": "List container engines, and have them take CDI devices.",
     "hook": "Install the programs that engines run when a container starts.",
     "runtime": "Prepare what the runtime shim and the prestart hook apply.",
+    "config": "Show how this host is laid out, and where that is said.",
     "completion": "Print the shell's completion script.",
 }
 
@@ -98,6 +102,14 @@ class Commands(click.Group):
     show_default=True,
     envvar="CDI_GEN_LOG_FORMAT",
     help="Form of what is printed on standard error.",
+)
+@click.option(
+    "--config",
+    metavar="FILE",
+    envvar="CDI_GEN_CONFIG",
+    callback=lambda ctx, _, value: ctx.meta.update({CONFIGURATION: value}),
+    expose_value=False,
+    help="How this host is laid out.  [default: /etc/cdi-gen/config.toml, config.d/*.toml]",
 )
 @click.version_option(__version__, prog_name="cdi-gen", message="%(prog)s %(version)s")
 def main(*, quiet: bool, debug: bool, log_format: str) -> None:

@@ -4,13 +4,14 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import click
 
 from cdi_gen.cli import talk
 from cdi_gen.cli.generate import FEATURE_FLAGS
 from cdi_gen.cli.output import print_data
-from cdi_gen.cli.where import DIRECTORY, PROGRAM, SPEC_DIRECTORIES, TEXT
+from cdi_gen.cli.where import PROGRAM, SPEC_DIRECTORIES, TEXT, laid_out, said_where, typed
 from cdi_gen.errors import ExitCode
 
 
@@ -26,19 +27,8 @@ def command() -> None:
     metavar="FILE",
     help="Write to another file; -: standard output.  [default: /run/cdi-gen/runtime.json]",
 )
-@click.option(
-    "--driver-root",
-    type=DIRECTORY,
-    default="/",
-    show_default=True,
-    help="Directory under which the driver is installed.",
-)
-@click.option(
-    "--nvidia-cdi-hook-path",
-    "hook",
-    type=PROGRAM,
-    help="The hook program.  [default: the installed cdi-gen-hook]",
-)
+@laid_out
+@click.option("--installed-hook", type=PROGRAM, hidden=True)
 @SPEC_DIRECTORIES
 @click.option(
     "--disable-hook",
@@ -51,31 +41,39 @@ def command() -> None:
 def prepare(
     *,
     output: str | None,
-    driver_root: str,
-    hook: str | None,
+    installed_hook: str | None,
     spec_directories: tuple[str, ...],
     disabled_hooks: tuple[str, ...],
     feature_flags: tuple[str, ...],
+    **layout: Any,
 ) -> int:
     """Look at this host and write the specs and facts that containers are started with.
 
     The shim starts it by itself, with the options that config.toml comes to, when what is there
     does not fit the host any more. Starting it at boot spares the first container the wait.
+
+    How the host is laid out is best said in /etc/cdi-gen/config.toml: the shim then has it too.
     """
     from cdi_gen import runtime_preparation  # noqa: PLC0415
+    from cdi_gen.host import Where  # noqa: PLC0415
+
+    context = click.get_current_context()
 
     for flag in feature_flags:
         if flag not in FEATURE_FLAGS:
             talk.note(f"unknown feature flag, ignored: {flag}")
-    document = runtime_preparation.prepare(
-        runtime_preparation.choices(
-            driver_root=driver_root,
-            hook=hook,
-            spec_directories=spec_directories,
-            disabled_hooks=disabled_hooks,
-            feature_flags=feature_flags,
-        )
+    said = {name: typed(context, name) for name in layout}
+    choices = runtime_preparation.choices(
+        driver_root=said.pop("driver_root") or "/",
+        hook=said.pop("hook_path") or installed_hook,
+        spec_directories=spec_directories,
+        disabled_hooks=disabled_hooks,
+        feature_flags=feature_flags,
+        places=tuple(f"{name}={value}" for name, value in sorted(said.items()) if value),
     )
+    where = Where(**{**layout, "hook_path": layout["hook_path"] or choices.hook or None})
+    with said_where():
+        document = runtime_preparation.prepare(choices, where)
     if output == "-":
         print_data(json.dumps(document, indent=1) + "\n")
     else:

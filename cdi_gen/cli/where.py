@@ -3,16 +3,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any, TypeVar
+from functools import cache
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+from click.core import ParameterSource
 
-from cdi_gen.cli import named_file
+from cdi_gen.cli import CONFIGURATION, named_file
 from cdi_gen.errors import CdiGenError, UsageError
 from cdi_gen.inventory import HookProgram, Inventory
 from cdi_gen.paths import HostPath
+
+if TYPE_CHECKING:
+    from cdi_gen.layout import Settings
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -53,9 +59,48 @@ DIRECTORY = Directory()
 PROGRAM = Program()
 TEXT = Text()
 
+HOOK_PATH = "nvidia-cdi-hook-path"
+
+
+class HostOption(click.Option):
+    """An option that the host's configuration may hold; it is read where nothing else says it."""
+
+    @property
+    def key(self) -> str:
+        """Its name there."""
+        name = str(self.name).replace("_", "-")
+        return HOOK_PATH if name == "hook-path" else name
+
+    def consume_value(
+        self, ctx: click.Context, opts: Mapping[str, Any]
+    ) -> tuple[Any, ParameterSource]:
+        """The command line, the environment, the file, the default: the first that says it."""
+        value, source = super().consume_value(ctx, opts)
+        elsewhere = ctx.resilient_parsing or opts.get("inventory_path") is not None
+        if source is not ParameterSource.DEFAULT or elsewhere:
+            return value, source
+        setting = configured(ctx, opts.get("host_root")).get(self.key)
+        if setting is None:
+            return value, source
+        return setting.value, ParameterSource.DEFAULT_MAP
+
+
+def configured(ctx: click.Context, host_root: str | None = None) -> Settings:
+    """What the host's configuration says, or the file that the command line names in its place."""
+    return _loaded(ctx.meta.get(CONFIGURATION), host_root or "/")
+
+
+@cache
+def _loaded(path: str | None, host_root: str) -> Settings:
+    from cdi_gen import layout  # noqa: PLC0415 - not needed with --inventory
+
+    return layout.load(path, host_root)
+
+
 OPTIONS = (
     click.option(
         "--driver-root",
+        cls=HostOption,
         type=DIRECTORY,
         default="/",
         show_default=True,
@@ -64,6 +109,7 @@ OPTIONS = (
     ),
     click.option(
         "--dev-root",
+        cls=HostOption,
         type=DIRECTORY,
         envvar="NVIDIA_CTK_DEV_ROOT",
         help="Directory under which the driver's /dev is.  [default: the driver root]",
@@ -71,6 +117,7 @@ OPTIONS = (
     click.option(
         "--library-search-path",
         "library_search_path",
+        cls=HostOption,
         type=DIRECTORY,
         multiple=True,
         envvar="NVIDIA_CTK_CDI_GENERATE_LIBRARY_SEARCH_PATHS",
@@ -80,6 +127,7 @@ OPTIONS = (
     click.option(
         "--config-search-path",
         "config_search_path",
+        cls=HostOption,
         type=DIRECTORY,
         multiple=True,
         envvar="NVIDIA_CTK_CDI_GENERATE_CONFIG_SEARCH_PATHS",
@@ -90,6 +138,7 @@ OPTIONS = (
         "--nvidia-cdi-hook-path",
         "--nvidia-ctk-path",
         "hook_path",
+        cls=HostOption,
         type=PROGRAM,
         envvar="NVIDIA_CTK_CDI_HOOK_PATH",
         help="The hook program.  [default: the installed cdi-gen-hook]",
@@ -132,11 +181,49 @@ def looking(command: F) -> F:
     return command
 
 
+def laid_out(command: F) -> F:
+    """Add those that describe a host, without the environment: what runs later has another one."""
+    looking(command)
+    parameters = command.__click_params__  # type: ignore[attr-defined]
+    described = [each for each in parameters if isinstance(each, HostOption)]
+    for option in described:
+        option.envvar = None
+    command.__click_params__ = [  # type: ignore[attr-defined]
+        each for each in parameters if each in described or each.name != "host_root"
+    ]
+    return command
+
+
+def typed(context: click.Context, name: str) -> Any:
+    """The value of a parameter if the command line has it; None else."""
+    given = context.get_parameter_source(name) is ParameterSource.COMMANDLINE
+    return context.params[name] if given else None
+
+
 def look(**options: Any) -> Inventory:
     """The inventory of the host that the options describe."""
     from cdi_gen.host import Where, gather  # noqa: PLC0415 - not needed with --inventory
 
-    return gather(Where(**options))
+    with said_where():
+        return gather(Where(**options))
+
+
+@contextmanager
+def said_where() -> Iterator[None]:
+    """Tell of a fault in a setting of the host's configuration in which file it is."""
+    context = click.get_current_context()
+    try:
+        yield
+    except CdiGenError as error:
+        name = error.message.partition(":")[0].removeprefix("--")
+        for option in context.command.params:
+            from_file = (
+                context.get_parameter_source(str(option.name)) is ParameterSource.DEFAULT_MAP
+            )
+            if isinstance(option, HostOption) and option.key == name and from_file:
+                place = configured(context, context.params.get("host_root"))[name].source
+                error.hint = f"{place} says so" + (f"; {error.hint}" if error.hint else "")
+        raise
 
 
 def inventory_from(path: str | None, *, hook_path: str | None = None, **options: Any) -> Inventory:
@@ -160,10 +247,7 @@ def _require_nothing_to_look_for() -> None:
     context = click.get_current_context()
     for parameter in context.command.params:
         name = parameter.name or ""
-        if (
-            name in _PLACES
-            and context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
-        ):
+        if name in _PLACES and context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
             raise UsageError(
                 f"{parameter.opts[0]} says where to look, and with --inventory nothing is looked "
                 "at",

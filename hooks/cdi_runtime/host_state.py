@@ -26,15 +26,57 @@ PRESENT = (
 )
 """What comes and goes and is in specs: daemons may start after the first container."""
 
+CONFIGURATION, DROP_INS = "/etc/cdi-gen/config.toml", "/etc/cdi-gen/config.d"
+"""How the host is laid out, said by its administrator (`cdi_gen.layout`)."""
+
 NODES = "nvidia"
 """How names in /dev begin: nvidia0, nvidiactl, nvidia-uvm, nvidia-fs0, nvidia-nvswitch0 …"""
 OTHER_NODES = ("gdrdrv", "infiniband", "dri")
 
 
-class Choices:
-    """What was chosen of a host's configuration; another choice is another preparation."""
+class Layout:
+    """Where the driver is looked for; it may be the administrator's file that says it."""
 
-    __slots__ = ("disabled_hooks", "driver_root", "feature_flags", "hook", "spec_directories")
+    __slots__ = ("dev_root", "directories", "driver_root")
+
+    def __init__(
+        self, driver_root: str = "", dev_root: str = "", directories: Sequence[str] = ()
+    ) -> None:
+        self.driver_root = plain(driver_root)
+        self.dev_root = plain(dev_root) if dev_root else self.driver_root
+        self.directories = tuple(map(plain, directories))
+        """Those in which alone libraries, or ICD files and the like, are looked for."""
+
+    def document(self) -> State:
+        """Its JSON form."""
+        return [self.driver_root, self.dev_root, list(self.directories)]
+
+    @classmethod
+    def of(cls, document: object) -> Layout | None:
+        """The one of such a form; None: it is none."""
+        if not isinstance(document, list) or len(document) != 3:
+            return None
+        driver_root, dev_root, directories = document
+        texts = (driver_root, dev_root, *(directories if isinstance(directories, list) else (0,)))
+        return cls(*document) if all(isinstance(each, str) for each in texts) else None
+
+
+class Choices:
+    """What was chosen for a preparation; another choice is another preparation.
+
+    `layout` is what they and the administrator's file come to: whoever looks at the host knows it,
+    and writes it down for whoever compares.
+    """
+
+    __slots__ = (
+        "disabled_hooks",
+        "driver_root",
+        "feature_flags",
+        "hook",
+        "layout",
+        "places",
+        "spec_directories",
+    )
 
     def __init__(
         self,
@@ -43,30 +85,53 @@ class Choices:
         spec_directories: Sequence[str] = (),
         disabled_hooks: Sequence[str] = (),
         feature_flags: Sequence[str] = (),
+        places: Sequence[str] = (),
+        layout: Layout | None = None,
     ) -> None:
-        self.driver_root = driver_root.rstrip("/")
+        self.driver_root = plain(driver_root)
         self.hook = hook
-        self.spec_directories = tuple(spec_directories)
+        self.spec_directories = distinct(spec_directories)
         self.disabled_hooks = tuple(disabled_hooks)
         self.feature_flags = tuple(feature_flags)
+        self.places = tuple(places)
+        """What else was said of the host's layout, in words."""
+        self.layout = layout or Layout(driver_root)
+
+
+def distinct(directories: Sequence[str]) -> tuple[str, ...]:
+    """Spec directories in rising priority, each once, where it counts, however it is written."""
+    return tuple(reversed(dict.fromkeys(map(plain, reversed(directories)))))
+
+
+def plain(path: str) -> str:
+    """An absolute path without what makes no other path of it; the root is empty."""
+    return "".join(f"/{part}" for part in path.split("/") if part not in {"", "."})
 
 
 def key(choices: Choices) -> State:
     """All that a preparation depends on, of this host now."""
-    root = choices.driver_root
+    layout = choices.layout
     return [
         VERSION,
-        [root, list(choices.disabled_hooks), list(choices.feature_flags)],
-        [choices.hook, _stamp(choices.hook)],
+        [choices.driver_root, list(choices.disabled_hooks), list(choices.feature_flags)],
+        [choices.hook, _stamp(choices.hook), list(choices.places)],
+        [layout.document(), [[path, _stamp(path)] for path in configuration_files()]],
         _text(f"{DRIVER}/version"),
         _names(f"{DRIVER}/gpus"),
         _instances(f"{DRIVER}/capabilities"),
-        _nodes(f"{root}/dev"),
+        _nodes(f"{layout.dev_root}/dev"),
         # A driver that is replaced brings libraries, and ldconfig is run for them.
-        [_stamp(f"{root}/etc/ld.so.cache"), _identity(root or "/")],
+        [_stamp(f"{layout.driver_root}/etc/ld.so.cache"), _identity(layout.driver_root or "/")],
+        [[path, _stamp(path)] for path in layout.directories],
         [path for path in PRESENT if _identity(path)],
         [[path, _stamp(path)] for path in yaml_files(choices.spec_directories)],
     ]
+
+
+def configuration_files() -> list[str]:
+    """The administrator's files, in rising priority, whether they are there or not."""
+    names = (name for name in _names(DROP_INS) if name.endswith(".toml"))
+    return [CONFIGURATION, *(f"{DROP_INS}/{name}" for name in names)]
 
 
 def yaml_files(directories: Sequence[str]) -> list[str]:

@@ -75,7 +75,7 @@ def load(settings: Configuration, tell: Callable[[str], object]) -> Prepared:
         NotPreparedError: it can not be made: why, and what to do.
     """
     choices = chosen(settings)
-    found = _fitting(host_state.key(choices), tell)
+    found = _fitting(choices, tell)
     if found is None:
         with process.Unbounded():
             found = _made(choices, tell)
@@ -92,10 +92,10 @@ def _made(choices: host_state.Choices, tell: Callable[[str], object]) -> Documen
     lock = _lock()
     try:
         # Another container may have had it made meanwhile.
-        found = _fitting(host_state.key(choices), tell)
+        found = _fitting(choices, tell)
         if found is None:
             _make(choices, tell)
-            found = _fitting(host_state.key(choices), tell)
+            found = _fitting(choices, tell)
     finally:
         if lock is not None:
             os.close(lock)
@@ -120,8 +120,8 @@ def chosen(settings: Configuration) -> host_state.Choices:
     )
 
 
-def _fitting(key: host_state.State, tell: Callable[[str], object]) -> Document | None:
-    """The file's document, if it is there and its key is this one."""
+def _fitting(choices: host_state.Choices, tell: Callable[[str], object]) -> Document | None:
+    """The file's document, if it is there, was made for these choices, and the host is as then."""
     try:
         directory = trusted.open_directory(DIRECTORY)
         try:
@@ -134,14 +134,16 @@ def _fitting(key: host_state.State, tell: Callable[[str], object]) -> Document |
     except (OSError, HookError) as error:
         tell(f"warning: {DIRECTORY}/{NAME} is not used: {getattr(error, 'strerror', error)}")
         return None
-    return document if document.get("key") == key else None
+    # What the administrator's file says of the driver's place is known to who has read it.
+    choices.layout = host_state.Layout.of(document.get("layout")) or choices.layout
+    return document if document.get("key") == host_state.key(choices) else None
 
 
 def _make(choices: host_state.Choices, tell: Callable[[str], object]) -> None:
     words = ["runtime", "prepare"]
     for name, values in (
         ("--driver-root", [choices.driver_root]),
-        ("--nvidia-cdi-hook-path", [choices.hook]),
+        ("--installed-hook", [choices.hook]),
         ("--spec-dir", choices.spec_directories),
         ("--disable-hook", choices.disabled_hooks),
         ("--feature-flag", choices.feature_flags),

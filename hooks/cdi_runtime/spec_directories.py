@@ -10,7 +10,7 @@ import os
 
 from cdi_hook.faults import HookError, shown
 from cdi_hook.state import parse_object
-from cdi_runtime import trusted
+from cdi_runtime import host_state, trusted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def read(
         converted: gives the document of a YAML file.
         tell: takes a line for each file that is left out.
     """
-    return [_of(directory, converted, tell) for directory in directories]
+    return [_of(directory, converted, tell) for directory in host_state.distinct(directories)]
 
 
 def _of(

@@ -23,7 +23,12 @@ ROOTS = {
     "cdi_specs": "specs/cdi_specs",
 }
 
-SHARED = {"cdi_runtime.injection", "cdi_runtime.host_state", "cdi_hook.faults"}
+SHARED = {
+    "cdi_runtime.injection",
+    "cdi_runtime.host_state",
+    "cdi_runtime.toml",
+    "cdi_hook.faults",
+}
 """Modules of the hooks that the library may have: a rule that both need is written where the
 stricter of the two can read it."""
 
@@ -39,6 +44,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "cdi": {"errors", "cdi_specs", "cdi_runtime.injection", "cdi_hook.faults"},
     "replacing": {"errors", "paths"},
     "ownership": set(),
+    "layout": {"errors", "ownership", "cdi_runtime.toml"},
     # Side by side on it. `host` does not know the standard, `store` does not know NVIDIA.
     "host": {"errors", "paths", "inventory", "catalogue", "ownership"},
     "generate": {"errors", "paths", "inventory", "catalogue", "cdi"},
@@ -53,7 +59,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "cli": GROUND
     | FLOOR
     | {"inventory_json", "replacing", "hook_install", "hook_run", "doctor", "__version__"}
-    | {"runtime_preparation"},
+    | {"runtime_preparation", "layout"},
     "__main__": {"cli"},
     "__init__": set(),
     # Apart.

@@ -107,6 +107,7 @@ def test_there_is_a_page_for_each_command(pages):
         "hook": ("install", "run"),
         "engine": ("list", "configure", "unconfigure"),
         "runtime": ("prepare",),
+        "config": ("show",),
     }
     assert set(pages) == (
         {"cdi-gen"}

@@ -15,7 +15,7 @@ import pytest
 
 from cdi_gen import runtime_preparation
 from cdi_runtime import host_state, prepared
-from cdi_runtime.host_state import Choices
+from cdi_runtime.host_state import Choices, Layout
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="the prepared file is root's")
 
@@ -275,6 +275,10 @@ def test_another_choice_is_another_key(tmp_path: Path) -> None:
             Choices(),
             Choices(driver_root="/driver"),
             Choices(hook="/hook"),
+            Choices(places=["dev_root=/dev2"]),
+            Choices(layout=Layout("/driver")),
+            Choices(layout=Layout("", "/dev2")),
+            Choices(layout=Layout("", "", ["/lib2"])),
             Choices(disabled_hooks=["chmod"]),
             Choices(feature_flags=["x"]),
         )
@@ -288,3 +292,31 @@ def test_both_sides_agree_where_nothing_is_configured(monkeypatch: pytest.Monkey
     shim = Choices("", "/usr/libexec/cdi-gen/cdi-gen-hook", ("/etc/cdi", "/var/run/cdi"))
     assert host_state.key(ours) == host_state.key(shim)
     assert f"{prepared.DIRECTORY}/{prepared.NAME}" == runtime_preparation.PATH
+
+
+def test_a_directory_is_the_same_however_it_is_written(tmp_path: Path) -> None:
+    """A unit prepares for `/etc/cdi`, a config.toml of NVIDIA's says `/etc/cdi/`."""
+    (tmp_path / "a.yaml").write_text("")
+    spellings = [f"{tmp_path}", f"{tmp_path}/", f"/{tmp_path}//", f"{tmp_path}/."]
+    keys = [host_state.key(Choices(spec_directories=(each,))) for each in spellings]
+    assert all(key == keys[0] for key in keys)
+    assert host_state.key(Choices(driver_root=f"{tmp_path}/.")) == host_state.key(
+        Choices(driver_root=str(tmp_path))
+    )
+    assert host_state.yaml_files(Choices(spec_directories=spellings).spec_directories) == [
+        f"{tmp_path}/a.yaml"
+    ]
+    # The later place of the same directory is its priority.
+    twice = ("/etc/cdi/", "/run/cdi", "/etc//cdi")
+    assert Choices(spec_directories=twice).spec_directories == ("/run/cdi", "/etc/cdi")
+
+
+def test_layouts_that_are_none() -> None:
+    """What is in the file of another version, or of a hand."""
+    for document in (None, [], ["/", "/"], ["/", "/", "x"], ["/", 1, []], ["/", "/", [1]], {}):
+        assert Layout.of(document) is None
+    made = Layout("/driver/", "", ["/a", "/b/"])
+    assert made.document() == ["/driver", "/driver", ["/a", "/b"]]
+    again = Layout.of(made.document())
+    assert again is not None
+    assert again.document() == made.document()

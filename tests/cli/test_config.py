@@ -1,0 +1,338 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`/etc/cdi-gen/config.toml`: what it may say, who may write it, and what counts before it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cdi_gen import layout
+from cdi_gen.cli.where import OPTIONS, HostOption, looking
+from cdi_runtime import host_state
+from tests.cli.program import cdi_gen, failure, generate
+from tests.fakehost.hosts import FakeHost
+from tests.host.looking import SOURCES
+from tests.runtime.machine import Machine
+
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+
+ALL = """
+[host]
+driver-root = "/run/nvidia/driver"
+dev-root = "/run/nvidia/dev"
+library-search-path = ["/run/nvidia/driver/lib", "/run/nvidia/driver/lib64"]
+config-search-path = []
+nvidia-cdi-hook-path = "/opt/hook/nvidia-cdi-hook"
+"""
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    place = tmp_path / "config.toml"
+    place.write_text(ALL)
+    return place
+
+
+def shown(*words: str, file: Path, env: dict[str, str] | None = None) -> dict[str, Any]:
+    result = cdi_gen("--config", str(file), "config", "show", "-o", "json", *words, env=env)
+    assert result.code == 0, result
+    found: dict[str, Any] = json.loads(result.out)
+    assert found["files"] == [str(file)]
+    return dict(found["host"])
+
+
+def test_each_key_is_an_option_that_describes_a_host() -> None:
+    """All of `generate`'s that say where to look, but for where cdi-gen itself is."""
+
+    @looking
+    def command() -> None:
+        pass
+
+    options = command.__click_params__  # type: ignore[attr-defined]
+    assert len(options) == len(OPTIONS)
+    keys = {each.key for each in options if isinstance(each, HostOption)}
+    assert keys == set(layout.KEYS)
+    assert [each.name for each in options if not isinstance(each, HostOption)] == ["host_root"]
+    for option in options:
+        if isinstance(option, HostOption):
+            assert f"--{option.key}" in option.opts
+            assert option.multiple is layout.KEYS[option.key]
+
+
+def test_the_shim_looks_at_the_same_files() -> None:
+    assert (layout.PATH, layout.DROP_INS) == (host_state.CONFIGURATION, host_state.DROP_INS)
+
+
+def test_what_the_file_says(file: Path) -> None:
+    found = shown(file=file)
+    assert found["driver-root"] == {"value": "/run/nvidia/driver", "from": f"{file}, line 3"}
+    assert found["library-search-path"]["value"] == [
+        "/run/nvidia/driver/lib",
+        "/run/nvidia/driver/lib64",
+    ]
+    assert found["config-search-path"] == {"value": [], "from": f"{file}, line 6"}
+    assert found["nvidia-cdi-hook-path"]["value"] == "/opt/hook/nvidia-cdi-hook"
+    assert [each["from"] for each in found.values()] == [f"{file}, line {n}" for n in range(3, 8)]
+
+
+def test_what_counts_before_it(file: Path) -> None:
+    """The command line, then the environment, then the file, then the default."""
+    env = {
+        "NVIDIA_CTK_DRIVER_ROOT": "/of/the/environment",
+        "NVIDIA_CTK_DEV_ROOT": "/of/the/environment",
+        "NVIDIA_CTK_CDI_GENERATE_LIBRARY_SEARCH_PATHS": "/of/the/environment",
+    }
+    found = shown("--dev-root", "/of/the/line", "--library-search-path=/a", file=file, env=env)
+    assert found["driver-root"]["value"] == "/of/the/environment"
+    assert found["driver-root"]["from"] == "the environment, NVIDIA_CTK_DRIVER_ROOT"
+    assert found["dev-root"] == {"value": "/of/the/line", "from": "the command line, --dev-root"}
+    assert found["library-search-path"]["value"] == ["/a"]
+    assert found["nvidia-cdi-hook-path"]["from"] == f"{file}, line 7"
+    file.write_text("")
+    assert shown(file=file)["driver-root"] == {"value": "/", "from": "default"}
+
+
+def test_a_table_for_people(file: Path) -> None:
+    result = cdi_gen("config", "show", env={"CDI_GEN_CONFIG": str(file)})
+    assert result.out.splitlines()[0].split() == ["KEY", "VALUE", "FROM"]
+    (line,) = [line for line in result.out.splitlines() if line.startswith("library-search-path")]
+    assert line.endswith(f"{file}, line 5")
+    assert "  /run/nvidia/driver/lib, /run/nvidia/driver/lib64  " in line
+    assert result.err == f"cdi-gen: read: {file}\n"
+
+
+@pytest.mark.parametrize("command", ["generate", "inventory", "list", "show 0", "runtime prepare"])
+def test_who_reads_it(file: Path, command: str) -> None:
+    """Each ends at the directory that the file names, and says where that is said."""
+    said = failure(cdi_gen("--config", str(file), *command.split()), 1)
+    assert "--driver-root: there is no directory /run/nvidia/driver" in said
+    assert f"hint: {file}, line 3 says so" in said
+    words = [*command.split(), "--driver-root", "/nowhere/else"]
+    said = failure(cdi_gen("--config", str(file), *words), 1)
+    assert "there is no directory /nowhere/else" in said
+    assert "says so" not in said
+
+
+def test_an_inventory_is_of_another_host(file: Path) -> None:
+    """What is said of this one has no say in it, not even where the hook is."""
+    assert generate().out == generate(env={"CDI_GEN_CONFIG": str(file)}).out
+    file.write_text("not = [TOML")
+    assert generate(env={"CDI_GEN_CONFIG": str(file)}).code == 0
+
+
+FAULTS: dict[str, tuple[str, str]] = {
+    "key": ('[host]\n\ndriver-rot = "/x"', "line 3: there is no key 'driver-rot'; did you mean driver-root?"),
+    "no such key": ("[host]\nx = 1", "line 2: there is no key 'x'"),
+    "outside": ('driver-root = "/x"', "line 1: there is no 'driver-root'"),
+    "table": ("# a\n[hosts]\n", "line 2: there is no 'hosts'"),
+    "no table": ("host = 1", "line 1: host is no table"),
+    "number": ("[host]\ndriver-root = 7", "line 2: driver-root has to be a path"),
+    "list": ('[host]\ndriver-root = ["/x"]', "line 2: driver-root has to be a path"),
+    "text": ('[host]\nlibrary-search-path = "/x"', "line 2: library-search-path has to be a list of paths"),
+    "numbers": ("[host]\nlibrary-search-path = [1]", "line 2: library-search-path has to be a list"),
+    "relative": ('[host]\ndev-root = "x"', "line 2: dev-root: 'x' is not an absolute path"),
+    "relative of several": ('[host]\nconfig-search-path = ["/a", ""]', "line 2: config-search-path: '' is not"),
+    "control": ('[host]\ndev-root = "/\\u001b[2J"', "line 2: dev-root: '/\\x1b[2J' is not"),
+    "syntax": ("[host]\ndev-root = /x", "line 2: '/x' is no value; text needs quotes"),
+    "twice": ('[host]\ndev-root = "/x"\ndev-root = "/x"', "line 3: 'host.dev-root' is there already"),
+    "inline": ('host = { dev-rot = "/x" }', "line 1: there is no key 'dev-rot'; did you mean dev-root?"),
+    "binary": ("[host]\n\udcff", "line 2: this is not UTF-8 text"),
+    "large": ("#" * (1 << 18) + "\n", "is larger than 262144 bytes"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_what_it_may_not_say(file: Path, name: str) -> None:
+    text, words = FAULTS[name]
+    file.write_bytes(text.encode(errors="surrogateescape"))
+    for command in (["config", "show"], ["generate"]):
+        said = failure(cdi_gen("--config", str(file), *command), 1)
+        assert f"{file}, {words}" in said or f"{file} {words}" in said
+    # What is no fault of the command is no reason to withhold its help.
+    assert cdi_gen("--config", str(file), "generate", "--help").code == 0
+
+
+@pytest.mark.parametrize("kind", ["absent", "directory", "fifo"])
+def test_what_is_no_file(file: Path, kind: str) -> None:
+    file.unlink()
+    if kind == "directory":
+        file.mkdir()
+    elif kind == "fifo":
+        os.mkfifo(file)
+    words = {
+        "absent": "No such file",
+        "directory": "Is a directory",
+        "fifo": "not a regular file",
+    }
+    said = failure(cdi_gen("--config", str(file), "generate"), 1)
+    assert words[kind] in said
+    assert str(file) in said
+
+
+@as_root
+@pytest.mark.parametrize("way", ["mode", "group", "owner", "directory", "link"])
+def test_a_file_that_others_can_change(file: Path, way: str) -> None:
+    if way == "mode":
+        file.chmod(0o646)
+    elif way == "group":
+        file.chmod(0o664)
+    elif way == "owner":
+        os.chown(file, 1000, 0)
+    elif way == "directory":
+        file.parent.chmod(0o777)
+    else:
+        (file.parent / "link").symlink_to(file)
+        os.chown(file.parent / "link", 1000, 1000, follow_symlinks=False)
+        file = file.parent / "link"
+    for command in (["generate"], ["config", "show"], ["runtime", "prepare"]):
+        said = failure(cdi_gen("--config", str(file), *command), 7)
+        assert f"{file} is not read: " in said
+        assert "root:root 0644" in said
+
+
+@as_root
+def test_an_ordinary_user_reads_their_own(tmp_path: Path) -> None:
+    """Nobody else runs what they write."""
+    if not shutil.which("setpriv"):
+        pytest.skip("needs setpriv")
+    tmp_path.chmod(0o755)
+    for folder in tmp_path.parents:
+        if folder.stat().st_mode & 0o005 != 0o005:
+            folder.chmod(folder.stat().st_mode | 0o055)
+    file = tmp_path / "config.toml"
+    file.write_text('[host]\ndriver-root = "/x"\n')
+    os.chown(file, 1000, 1000)
+    code = f"from cdi_gen import layout; print(layout.load({str(file)!r})['driver-root'].value)"
+    words = ["setpriv", "--reuid=1000", "--regid=1000", "--clear-groups", "python3", "-c", code]
+    assert run_in_the_checkout(words) == "/x\n"
+
+
+def run_in_the_checkout(words: list[str]) -> str:
+    env = {"PATH": os.environ["PATH"], "PYTHONPATH": SOURCES, "PYTHONDONTWRITEBYTECODE": "1"}
+    done = subprocess.run(words, capture_output=True, text=True, env=env, check=False, timeout=30)
+    if "Permission denied" in done.stderr:
+        pytest.skip("the checkout is closed to others")
+    assert done.returncode == 0, done
+    return done.stdout
+
+
+# The files of the host itself, and drop-ins.
+
+
+@pytest.fixture
+def host_root(tmp_path: Path) -> Path:
+    """A host whose / is elsewhere, as in a container that looks at it."""
+    (tmp_path / "etc/cdi-gen/config.d").mkdir(parents=True)
+    (tmp_path / "etc/cdi-gen/config.toml").write_text(ALL)
+    return tmp_path
+
+
+def test_drop_ins_come_after_it(host_root: Path) -> None:
+    folder = host_root / "etc/cdi-gen/config.d"
+    (folder / "50-b.toml").write_text('[host]\ndev-root = "/b"\nlibrary-search-path = ["/b"]\n')
+    (folder / "10-a.toml").write_text('[host]\ndev-root = "/a"\ndriver-root = "/a"\n')
+    (folder / "60-c.toml.rpmnew").write_text("rubbish")
+    found = layout.load(host_root=str(host_root))
+    where = "/etc/cdi-gen/config.d"
+    assert found["driver-root"] == ("/a", f"{where}/10-a.toml, line 3")
+    assert found["dev-root"] == ("/b", f"{where}/50-b.toml, line 2")
+    # A list is replaced, not added to.
+    assert found["library-search-path"] == (("/b",), f"{where}/50-b.toml, line 3")
+    assert found["nvidia-cdi-hook-path"].source == "/etc/cdi-gen/config.toml, line 7"
+
+
+def test_drop_ins_alone(host_root: Path) -> None:
+    (host_root / "etc/cdi-gen/config.toml").unlink()
+    assert layout.load(host_root=str(host_root)) == {}
+    (host_root / "etc/cdi-gen/config.d/a.toml").write_text('[host]\ndev-root = "/a"')
+    assert layout.load(host_root=str(host_root))["dev-root"].value == "/a"
+
+
+def test_the_hosts_file_is_below_its_root(host_root: Path) -> None:
+    said = failure(cdi_gen("generate", "--host-root", str(host_root)), 1)
+    assert "there is no directory /run/nvidia/driver" in said
+    assert "/etc/cdi-gen/config.toml, line 3 says so" in said
+
+
+# The shim.
+
+
+@pytest.mark.host
+@as_root
+def test_the_shim_prepares_by_it_and_anew_when_it_changes(
+    tmp_path: Path, host: Callable[[str], FakeHost]
+) -> None:
+    """A driver where it is found by options alone; two files, as an administrator changes them."""
+    tmp_path.chmod(0o755)
+    machine = Machine(tmp_path, host("550-1gpu"))
+    root = str(machine.fake.root)  # type: ignore[union-attr]
+    machine.configure()
+    # NVIDIA's config.toml says nothing of the driver's root.
+    machine.settings.write_text(machine.settings.read_text().replace(f'root = "{root}"', ""))
+    etc = tmp_path / "etc"
+    etc.mkdir()
+    within = f"mkdir -p /etc/cdi-gen; mount --bind {etc} /etc/cdi-gen"
+    if not Path("/etc/cdi-gen").is_dir():
+        within = _over_etc(etc)
+    hooks = f"import sys; sys.path.insert(0, {str(machine.installed)!r})"
+    code = (
+        f"{hooks}\nfrom cdi_runtime import configuration, prepared\n"
+        "found = prepared.load(configuration.load(), print)\n"
+        "print([each['path'] for each in found.specs[0]['devices'][0]['containerEdits']['deviceNodes']],"
+        " found.specs[0]['containerEdits']['hooks'][0]['path'])"
+    )
+
+    def load() -> str:
+        ended = machine.run("/usr/bin/python3", "-IS", "-c", code, within=within)
+        return ended.stdout + ended.stderr
+
+    # What is looked for under / is not there, or another driver's.
+    assert "the specs of this host can not be made" in load()
+    (etc / "config.toml").write_text(f'[host]\ndriver-root = "{root}"\n')
+    assert "/dev/nvidia0" in load()
+    times = machine.times_prepared()
+    assert "/dev/nvidia0" in load()
+    assert machine.times_prepared() == times
+    other = tmp_path / "libexec/other"
+    shutil.copytree(machine.installed, other)
+    (etc / "config.d").mkdir()
+    (etc / "config.d/hook.toml").write_text(
+        f'[host]\nnvidia-cdi-hook-path = "{other}/cdi-gen-hook"\n'
+    )
+    # Said by an administrator: it counts before the one beside the shim.
+    assert f"{other}/cdi-gen-hook" in load()
+    assert machine.times_prepared() == times + 1
+    # Another dev root: its nodes are looked at, and when they change, it is made anew.
+    dev = tmp_path / "elsewhere"
+    shutil.copytree(f"{root}/dev", dev / "dev", symlinks=True, copy_function=_node)
+    (etc / "config.d/zz.toml").write_text(f'[host]\ndev-root = "{dev}"\n')
+    assert "/dev/nvidia0" in load()
+    assert machine.times_prepared() == times + 2
+    (dev / "dev/nvidia0").chmod(0o600)
+    load()
+    assert machine.times_prepared() == times + 3
+    (etc / "config.d/zz.toml").write_text("[host]\ndev-rot = 1\n")
+    assert "config.d/zz.toml, line 2: there is no key 'dev-rot'" in load()
+
+
+def _node(source: str, target: str) -> str:
+    status = os.lstat(source)
+    os.mknod(target, status.st_mode, status.st_rdev)
+    os.chmod(target, status.st_mode & 0o7777)
+    return target
+
+
+def _over_etc(etc: Path) -> str:
+    """A machine that has no /etc/cdi-gen gets one in its mount namespace alone."""
+    return (
+        f"mkdir -p {etc.parent}/upper {etc.parent}/work; "
+        f"mount -t overlay -o lowerdir=/etc,upperdir={etc.parent}/upper,workdir={etc.parent}/work "
+        f"none /etc; mkdir -p /etc/cdi-gen; mount --bind {etc} /etc/cdi-gen"
+    )
