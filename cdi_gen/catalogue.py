@@ -85,6 +85,8 @@ class LinkRule(NamedTuple):
     target: str
     """``{file}`` stands for the library's file name."""
     link: str
+    """Beside the library; or, with a directory in it, below a library directory: a module that
+    another library opens by its path."""
 
 
 class FileEntry(NamedTuple):
@@ -102,6 +104,8 @@ class FileEntry(NamedTuple):
     """The library without which the file is of no use, and which is of little use without it."""
     alternative: str | None
     """Another entry that does as well."""
+    module: str | None
+    """Where the program that opens it by its path looks, below a library directory."""
 
 
 class Catalogue(NamedTuple):
@@ -116,10 +120,16 @@ class Catalogue(NamedTuple):
     """Libraries whose file name does not end in the driver's version."""
     plain: frozenset[str]
     """Libraries that programs also open by the name without any number, ``libcuda.so``."""
+    in_images: frozenset[str]
+    """Libraries of which images may bring one of their own: forward compatibility, stubs."""
     links: tuple[LinkRule, ...]
     files: tuple[FileEntry, ...]
     directories: dict[str, tuple[str, ...]]
     """Where to look, relative to the driver root, by kind; ``{…}`` is filled in by ``host``."""
+    image_directories: dict[str, tuple[str, ...]]
+    """Where programs of images look, of whatever distribution: ``module`` and ``xorg`` are above
+    modules that are opened by their path, ``driver`` is searched before the places where images
+    have libraries of ``in_images``. ``{triplet}`` is Debian's name of the architecture."""
     cuda_versions: dict[str, str]
     """The newest CUDA version that a branch of the driver (``580``) runs."""
 
@@ -178,6 +188,7 @@ def catalogue() -> Catalogue:
             item["name"] for item in data["libraries"] if item.get("unversioned")
         ),
         plain=frozenset(item["name"] for item in data["libraries"] if item.get("plain")),
+        in_images=frozenset(item["name"] for item in data["libraries"] if item.get("in_images")),
         links=tuple(
             LinkRule(library=item["library"], target=item["target"], link=item["link"])
             for item in data["links"]
@@ -191,6 +202,7 @@ def catalogue() -> Catalogue:
                 under=tuple(item.get("under", ())),
                 companion=item.get("with"),
                 alternative=item.get("or"),
+                module=item.get("module"),
             )
             for item in data["files"]
         ),
@@ -199,6 +211,9 @@ def catalogue() -> Catalogue:
             for kind in ("library", "walked", "program", "data", "xorg", "firmware")
         }
         | {"library_sub": tuple(data["library_subdirectories"])},
+        image_directories={
+            kind: tuple(data[f"image_{kind}_directories"]) for kind in ("module", "xorg", "driver")
+        },
         cuda_versions=data["cuda_versions"],
     )
 

@@ -69,8 +69,8 @@ FEATURE_FLAGS = ("no-additional-gids-for-device-nodes", "disable-nvsandboxutils"
     "library_directories",
     multiple=True,
     type=DIRECTORY,
-    help="With --hooks=none: where the libraries go in the container; may be given several times.  "
-    "[default: /usr/lib64, /usr/lib]",
+    help="With --hooks=none: where the libraries go in the container, and nowhere else; may be "
+    "given several times.  [default: where any image finds them: /usr/lib64, /usr/lib …]",
 )
 @click.option(
     "--dry-run",
@@ -283,7 +283,7 @@ def _options(choices: dict[str, Any], mode: str) -> Options:
         all_device=not choices["no_all_device"],
         capabilities=_capabilities(choices["capabilities"]),
         hooks=choices["hooks"] == "auto",
-        library_directories=choices["library_directories"] or DEFAULTS.library_directories,
+        library_directories=choices["library_directories"] or None,
         disabled_hooks=choices["disabled_hooks"],
         enabled_hooks=choices["enabled_hooks"],
         ldconfig_path=choices["ldconfig_path"],

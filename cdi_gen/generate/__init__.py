@@ -7,21 +7,20 @@ capabilities as devices of their own. Both know NVIDIA's terms and the standard'
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import replace
 
 from cdi_gen.catalogue import Catalogue, catalogue
 from cdi_gen.cdi import names, versions
 from cdi_gen.cdi.model import ContainerEdits, Device, Hook, Mount, Spec
 from cdi_gen.errors import CdiGenError, NoDriverError, UnsafeError, UsageError
-from cdi_gen.generate import driver, soundness
+from cdi_gen.generate import driver, image_layouts, soundness
 from cdi_gen.generate.devices import EMPTY, DeviceEdits
 from cdi_gen.generate.hooks import hooks
 from cdi_gen.generate.naming import gpu_name, mig_name
 from cdi_gen.generate.options import ALL, NONE, STRATEGIES, Options
-from cdi_gen.generate.selection import Selection, select
+from cdi_gen.generate.selection import Selection, select, stem
 from cdi_gen.inventory import Gpu, Inventory
-from cdi_gen.paths import base_name, parent
+from cdi_gen.paths import parent
 
 DEFAULTS = Options()
 
@@ -43,7 +42,8 @@ def generate(inventory: Inventory, options: Options = DEFAULTS) -> Spec:
             the engine can not take such a spec.
     """
     soundness.require(inventory)
-    soundness.require_directories(options.library_directories)
+    if options.library_directories is not None:
+        soundness.require_directories(options.library_directories)
     _require_whole_driver(inventory)
     known = catalogue()
     wanted = known.select(options.capabilities)
@@ -52,7 +52,7 @@ def generate(inventory: Inventory, options: Options = DEFAULTS) -> Spec:
     edits = DeviceEdits(inventory, options)
     common = ContainerEdits(
         env=(
-            *_library_directories(inventory, options, hooked=hook is not None),
+            *_for_programs(inventory, options, hooked=hook is not None),
             NO_DOUBLE_INJECTION,
         ),
         hooks=hook or (),
@@ -74,7 +74,8 @@ def generate_capabilities(inventory: Inventory, options: Options) -> Spec:
     whose one hook serves whatever was composed.
     """
     soundness.require(inventory)
-    soundness.require_directories(options.library_directories)
+    if options.library_directories is not None:
+        soundness.require_directories(options.library_directories)
     _require_whole_driver(inventory)
     known = catalogue()
     hooked = _hook(inventory, options) is not None
@@ -137,20 +138,22 @@ def _mounts(
     )
 
 
-def _library_directories(
-    inventory: Inventory, options: Options, *, hooked: bool
-) -> tuple[str, ...]:
-    """Where libcuda's directory is in the container, for programs that look for it."""
-    directories: Iterable[str] = options.library_directories
+def _for_programs(inventory: Inventory, options: Options, *, hooked: bool) -> tuple[str, ...]:
+    """Variables that tell programs where libcuda is: its one directory.
+
+    Triton reads ``TRITON_LIBCUDA_PATH``, or else asks ``ldconfig -p``, which knows the driver only
+    if the hook has made the loader's cache.
+    """
+    libcuda = next((e for e in inventory.libraries if stem(e) == "libcuda" and e.bits == 64), None)
+    if libcuda is None:
+        return ()
     if hooked:
-        modules = catalogue().directories["library_sub"]
-        homes = (
-            parent(driver.in_container(inventory, library.path))
-            for library in inventory.libraries
-            if library.bits == 64
-        )
-        directories = dict.fromkeys(home for home in homes if base_name(home) not in modules)
-    return (f"NVIDIA_CTK_LIBCUDA_DIR={':'.join(directories)}",) if inventory.libraries else ()
+        directory = parent(driver.in_container(inventory, libcuda.path))
+    else:
+        directory = (options.library_directories or image_layouts.LOADER_DIRECTORIES)[0]
+    told = (f"NVIDIA_CTK_LIBCUDA_DIR={directory}",)
+    cached = hooked and options.runs("update-ldcache")
+    return told if cached else (*told, f"TRITON_LIBCUDA_PATH={directory}")
 
 
 def _devices(inventory: Inventory, options: Options, edits: DeviceEdits) -> tuple[Device, ...]:

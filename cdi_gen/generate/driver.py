@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from cdi_gen.catalogue import Catalogue
 from cdi_gen.cdi.model import Mount
 from cdi_gen.errors import CdiGenError
+from cdi_gen.generate import image_layouts
 from cdi_gen.generate.selection import Selection, stem
 from cdi_gen.inventory import DriverFile, Inventory, Library
 from cdi_gen.paths import ContainerPath, base_name, beneath, join, parent
@@ -25,15 +26,6 @@ SOCKET = ("nosuid", "nodev", "noexec", "rbind", "rprivate")
 
 PROGRAM_DIRECTORIES = ("/usr/bin", "/usr/sbin", "/bin", "/sbin")
 """Directories in the PATH of every image."""
-
-DIRECTORIES_32_BIT = ("/usr/lib32", "/usr/lib/i386-linux-gnu")
-"""Without a hook: where loaders of 32-bit programs search, of Arch and of Debian."""
-
-MODULE_DIRECTORIES = {
-    "x86_64": ("/usr/lib64", "/usr/lib/x86_64-linux-gnu"),
-    "aarch64": ("/usr/lib64", "/usr/lib/aarch64-linux-gnu"),
-}
-"""Without a hook: above gbm/ and vdpau/, which libgbm and libvdpau load from their own prefix."""
 
 Link = tuple[str, ContainerPath]
 """(text of the link, where the link is)."""
@@ -125,8 +117,34 @@ def links(inventory: Inventory, catalogue: Catalogue) -> list[Link]:
             found.setdefault(ContainerPath(alias), text)
         for text, link in _rule_links(library, home, catalogue):
             found.setdefault(link, text)
-    order = sorted(found, key=lambda link: (_hops(link, found), link))
-    return [(found[link], link) for link in order]
+    others: dict[ContainerPath, str] = {}
+    for text, link in _links_of_other_layouts(inventory, catalogue):
+        there = image_layouts.leads_to(link, found.get(link, "."))
+        if image_layouts.leads_to(link, text) not in (link, there):
+            others.setdefault(link, text)
+    made = found | others
+    order = sorted(made, key=lambda link: (_hops(link, made), link))
+    # Red Hat has 32-bit libraries in /usr/lib: where such a one was injected, its link is made at
+    # the end, in the place of the other.
+    own = [(found[link], link) for link in sorted(found.keys() & others.keys())]
+    return [(made[link], link) for link in order] + own
+
+
+def _links_of_other_layouts(inventory: Inventory, catalogue: Catalogue) -> Iterator[Link]:
+    """From where the image's linkers and programs look to where the host has the file."""
+    architecture = inventory.architecture
+    for library in inventory.libraries:
+        target = join(parent(in_container(inventory, library.path)), library.soname)
+        for place in image_layouts.modules(library, catalogue, architecture):
+            yield target, place
+        if library.bits != 32 and stem(library) in catalogue.plain:
+            for directory in (parent(target), image_layouts.LINKER_DIRECTORY):
+                # With the SONAME beside it: ldconfig takes a lone libcuda.so for libcuda.so.1.
+                yield target, ContainerPath(join(directory, library.soname))
+                yield library.soname, ContainerPath(join(directory, f"{stem(library)}.so"))
+    for file in inventory.files:
+        for place in image_layouts.xorg_modules(file, catalogue, architecture):
+            yield file.seen_at, place
 
 
 def _hops(link: ContainerPath, links: dict[ContainerPath, str]) -> int:
@@ -134,7 +152,7 @@ def _hops(link: ContainerPath, links: dict[ContainerPath, str]) -> int:
     place: str = link
     passed = -1
     while place in links and passed < len(links):  # an inventory edited by hand may have a circle
-        place = posixpath.normpath(join(parent(place), links[ContainerPath(place)]))
+        place = image_layouts.leads_to(place, links[ContainerPath(place)])
         passed += 1
     return passed
 
@@ -147,53 +165,58 @@ def _module_aliases(library: Library, catalogue: Catalogue) -> Iterator[str]:
 
 
 def _rule_links(library: Library, home: str, catalogue: Catalogue) -> Iterator[Link]:
-    """The catalogue's links; one in a subdirectory goes below the public library directory."""
+    """The catalogue's links; a module's is below the public library directory."""
     for rule in catalogue.links:
         if rule.library != stem(library) or library.bits == 32:
             continue
-        text = rule.target.format(file=base_name(library.path))
-        public = parent(library.aliases[0]) if library.aliases else home
-        if "/" not in rule.link or public == home:
+        if "/" not in rule.link:
+            text = rule.target.format(file=base_name(library.path))
             yield text, ContainerPath(join(home, rule.link))
-        else:
-            place = join(public, rule.link)
-            yield posixpath.relpath(join(home, library.soname), parent(place)), ContainerPath(place)
+            continue
+        public = parent(library.aliases[0]) if library.aliases else home
+        place = join(image_layouts.above_modules(public, catalogue), rule.link)
+        target = join(home, library.soname)
+        if place != target:
+            yield posixpath.relpath(target, parent(place)), ContainerPath(place)
 
 
 def mounts_without_hook(
     inventory: Inventory,
     selection: Selection,
     catalogue: Catalogue,
-    directories: tuple[str, ...],
+    directories: tuple[str, ...] | None,
 ) -> list[Mount]:
     """Libraries under the names programs open, in directories that loaders search by themselves."""
     found: dict[str, Mount] = {}
     for library in selection.libraries:
-        for place in _places_without_hook(library, inventory.architecture, catalogue, directories):
+        for place in _places_without_hook(library, inventory, catalogue, directories):
             found.setdefault(place, bind(library.path, place, READ_ONLY))
+    for file in selection.files:
+        for place in image_layouts.xorg_modules(file, catalogue, inventory.architecture):
+            found.setdefault(place, bind(file.path, place, READ_ONLY))
     return list(found.values())
 
 
 def _places_without_hook(
-    library: Library, architecture: str, catalogue: Catalogue, directories: tuple[str, ...]
+    library: Library,
+    inventory: Inventory,
+    catalogue: Catalogue,
+    directories: tuple[str, ...] | None,
 ) -> Iterator[str]:
-    modules = catalogue.directories["library_sub"]
-    subdirectory = base_name(parent(library.path))
-    public = MODULE_DIRECTORIES.get(architecture, ("/usr/lib64",))
-    rules = [each for each in catalogue.links if each.library == stem(library)]
+    """All that a library is mounted at; those for any image only where none were named."""
+    home = parent(in_container(inventory, library.path))
+    everywhere = directories or image_layouts.LOADER_DIRECTORIES
     names = _names_without_hook(library, catalogue)
-    names |= {each.link for each in rules if "/" not in each.link}
-    for directory in DIRECTORIES_32_BIT if library.bits == 32 else directories:
-        yield from (join(directory, name) for name in sorted(names))
     if library.bits == 32:
-        return
-    nested = {subdirectory} | {base_name(parent(each)) for each in library.aliases}
-    for module in sorted(nested.intersection(modules)):
-        for directory in public:
-            yield from (join(directory, module, name) for name in sorted(names))
-    for rule in rules:
-        if "/" in rule.link:
-            yield from (join(directory, rule.link) for directory in public)
+        everywhere = image_layouts.LOADER_DIRECTORIES_32_BIT
+    for directory in everywhere:
+        yield from (join(directory, name) for name in sorted(names))
+    yield from image_layouts.modules(library, catalogue, inventory.architecture)
+    if image_layouts.is_named_by_path(library, home, catalogue):
+        yield join(home, library.soname)
+    if library.bits != 32 and directories is None and stem(library) in catalogue.in_images:
+        for directory in image_layouts.driver_directories(catalogue, inventory.architecture):
+            yield join(directory, library.soname)
 
 
 def _names_without_hook(library: Library, catalogue: Catalogue) -> set[str]:
@@ -202,5 +225,7 @@ def _names_without_hook(library: Library, catalogue: Catalogue) -> set[str]:
     That is the SONAME, and for some the plain name. Other links on a host are its packager's; and
     nobody opens a library by the driver's version, unless that is the SONAME.
     """
-    plain = {f"{stem(library)}.so"} if stem(library) in catalogue.plain else set()
-    return {library.soname} | plain
+    name = stem(library)
+    links = {each.link for each in catalogue.links if each.library == name and "/" not in each.link}
+    plain = {f"{name}.so"} if name in catalogue.plain else set()
+    return {library.soname} | plain | links

@@ -47,11 +47,10 @@ class Options(NamedTuple):
     disabled_hooks: tuple[str, ...] = ()
     enabled_hooks: tuple[str, ...] = ()
     """Wins over ``disabled_hooks``."""
-    library_directories: tuple[str, ...] = ("/usr/lib64", "/usr/lib")
-    """Where a spec without a hook puts the libraries in the container. Between them the loaders of
-    all common images search these two by themselves: glibc built for Debian and musl /usr/lib,
-    glibc built for Red Hat, SUSE and Arch /usr/lib64. One is enough where the images are known,
-    and halves the mounts."""
+    library_directories: tuple[str, ...] | None = None
+    """Where a spec without a hook puts the libraries in the container; None: where the loaders of
+    all common images find them, see ``cdi_gen.generate.image_layouts``. A single one is enough
+    where the images are known, and halves the mounts."""
     ldconfig_path: str | None = None
     """The host's ldconfig, for the hook to run; None: it writes the cache itself."""
     additional_gids: bool = False

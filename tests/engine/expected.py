@@ -92,9 +92,12 @@ def loadable(inventory: dict[str, Any]) -> list[str]:
 def library_folders(inventory: dict[str, Any], *, hooked: bool) -> set[str]:
     """Where 64-bit libraries lie in a container."""
     if not hooked:
-        return {"/usr/lib", "/usr/lib64"}
+        # The last two have what an image may have of its own: libcuda and what it opens, NVML.
+        triplet = f"{inventory['architecture']}-linux-gnu"
+        return {"/usr/lib", "/usr/lib64", f"/usr/lib/{triplet}", "/usr/local/nvidia/lib64"}
     root = inventory.get("driverRoot", "")
-    return {
+    # The first has links, for linkers; musl searches it before what the hook tells it of.
+    return {"/usr/lib"} | {
         posixpath.dirname(each["path"]).removeprefix(root)
         for each in inventory["libraries"]
         if each["bits"] == 64

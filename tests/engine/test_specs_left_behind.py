@@ -49,6 +49,7 @@ libcudadebugger.so.1        libcudadebugger.so.VERSION
 libnvcuvid.so               libnvcuvid.so.1
 libnvcuvid.so.1             libnvcuvid.so.VERSION
 libnvidia-allocator.so.1    libnvidia-allocator.so.VERSION
+libnvidia-cfg.so            libnvidia-cfg.so.1
 libnvidia-cfg.so.1          libnvidia-cfg.so.VERSION
 libnvidia-egl-gbm.so.1      libnvidia-egl-gbm.so.1.1.2
 libnvidia-egl-wayland.so.1  libnvidia-egl-wayland.so.1.1.18
@@ -64,12 +65,41 @@ libnvidia-nvvm.so.4         libnvidia-nvvm.so.VERSION
 libnvidia-opencl.so.1       libnvidia-opencl.so.VERSION
 libnvidia-opticalflow.so    libnvidia-opticalflow.so.1
 libnvidia-opticalflow.so.1  libnvidia-opticalflow.so.VERSION
+libnvidia-ptxjitcompiler.so libnvidia-ptxjitcompiler.so.1
 libnvidia-ptxjitcompiler.so.1 libnvidia-ptxjitcompiler.so.VERSION
 libnvoptix.so.1             libnvoptix.so.VERSION
 gbm/nvidia-drm_gbm.so       ../libnvidia-allocator.so.1
 vdpau/libvdpau_nvidia.so.1  libvdpau_nvidia.so.VERSION
 """
 """The links that the hook makes in the folder of the libraries, and what they say."""
+
+FOR_LINKERS = [
+    "libcuda",
+    "libnvcuvid",
+    "libnvidia-cfg",
+    "libnvidia-encode",
+    "libnvidia-fbc",
+    "libnvidia-ml",
+    "libnvidia-opticalflow",
+    "libnvidia-ptxjitcompiler",
+]
+"""What has its names in /usr/lib too, where linkers look."""
+
+OF_OTHER_LAYOUTS = {
+    "/usr/lib64/xorg/modules/drivers/nvidia_drv.so": "/usr/lib/xorg/modules/drivers/nvidia_drv.so",
+    "/usr/lib64/xorg/modules/extensions/libglxserver_nvidia.so": (
+        "/usr/lib/xorg/modules/extensions/libglxserver_nvidia.so"
+    ),
+    **{
+        f"/{home}/{module}": f"{LIBRARIES}/{library}"
+        for home in ("usr/lib", "usr/lib64")
+        for module, library in (
+            ("gbm/nvidia-drm_gbm.so", "libnvidia-allocator.so.1"),
+            ("vdpau/libvdpau_nvidia.so.1", "vdpau/libvdpau_nvidia.so.1"),
+        )
+    },
+}
+"""Modules, for images of Red Hat's and Arch's layout."""
 
 PROFILE = "/etc/nvidia/nvidia-application-profiles-rc.d/10-container.conf"
 """What the hook writes in every image, for EGL and Vulkan."""
@@ -89,7 +119,11 @@ def mount_points(machine: Machine, image: str, *options: str) -> Left:
 
 def links(machine: Machine) -> Left:
     lines = LINKS.replace("VERSION", machine.fake.driver_version).split("\n")[1:-1]
-    return {f"{LIBRARIES}/{line.split()[0]}": ("l", line.split()[1]) for line in lines}
+    found = {f"{LIBRARIES}/{line.split()[0]}": line.split()[1] for line in lines}
+    for name in FOR_LINKERS:
+        found[f"/usr/lib/{name}.so.1"] = f"{LIBRARIES}/{name}.so.1"
+        found[f"/usr/lib/{name}.so"] = f"{name}.so.1"
+    return {path: ("l", text) for path, text in (found | OF_OTHER_LAYOUTS).items()}
 
 
 @functools.cache

@@ -38,10 +38,8 @@ def check_libraries(machine: Machine, podman: Podman, image: str, mode: str) -> 
         assert result == "ok", f"{name}: {place}"
         assert posixpath.basename(place) == name
         assert in_usr(image, posixpath.dirname(place)) in folders
-    # What names libcuda's directory to programs tells the truth.
-    told = answers["env", "NVIDIA_CTK_LIBCUDA_DIR"][1].split(":")
-    assert in_usr(image, posixpath.dirname(answers["dlopen", "libcuda.so.1"][1])) in told
-    assert set(told) <= folders
+    # What names libcuda's directory to programs tells the truth: test_specs_images.py.
+    assert answers["env", "NVIDIA_CTK_LIBCUDA_DIR"][1] in folders
 
 
 def in_usr(image: str, folder: str) -> str:

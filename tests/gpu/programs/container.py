@@ -145,7 +145,7 @@ def _configuration(
         "ociVersion": "1.0.2",
         "process": {
             "user": {"uid": 0, "gid": 0},
-            "args": ["/bin/sh", "-c", f"mkdir -p $HOME && cd /tmp && {{ {program.script}; }}"],
+            "args": ["/bin/sh", "-c", f"mkdir -p $HOME && cd /tmp && {{ {program.script}\n}}"],
             "env": [f"{name}={value}" for name, value in environment.items()],
             "cwd": "/",
             "capabilities": dict.fromkeys(("bounding", "effective", "permitted"), capabilities),

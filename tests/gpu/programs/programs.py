@@ -53,10 +53,9 @@ PROGRAMS = (
     ),
     Program(
         "globs",
-        # Ollama's and conda's way: names with wildcards, none of them with the driver's version.
-        "ls /usr/lib*/libcuda.so* /usr/lib/*-linux-gnu/libcuda.so* /usr/local/nvidia/lib64/"
-        "libcuda.so* 2>/dev/null; ls /usr/lib*/libcuda.so.1 /usr/lib/*-linux-gnu/libcuda.so.1 "
-        "2>/dev/null | grep -q .",
+        # As Ollama looks: it loads what it finds.
+        "ls /usr/lib*/libcuda.so* /usr/lib/*-linux-gnu/libcuda.so* 2>/dev/null; "
+        "ls /usr/lib*/libcuda.so* /usr/lib/*-linux-gnu/libcuda.so* 2>/dev/null | grep -q .",
         30,
     ),
     Program(

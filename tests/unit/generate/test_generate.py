@@ -8,7 +8,6 @@ from dataclasses import replace
 
 import pytest
 
-from cdi_gen import inventory_json
 from cdi_gen.catalogue import catalogue
 from cdi_gen.cdi.model import ContainerEdits, Spec
 from cdi_gen.errors import CdiGenError, ExitCode, NoDriverError, UnsafeError, UsageError
@@ -16,18 +15,8 @@ from cdi_gen.generate import driver, generate, generate_capabilities
 from cdi_gen.generate.options import Options
 from cdi_gen.inventory import HookProgram, Inventory, Skipped
 from cdi_gen.paths import base_name
-from tests.host.looking import REPOSITORY
 
 Golden = Callable[[str], Inventory]
-
-
-@pytest.fixture(scope="module")
-def golden() -> Golden:
-    def load(name: str) -> Inventory:
-        path = REPOSITORY / "specs/golden" / name / "inventory.json"
-        return inventory_json.load(path.read_text(encoding="utf-8"))
-
-    return load
 
 
 def names(spec: Spec) -> list[str]:
