@@ -39,7 +39,7 @@ _GRAPHICS = (
     # What these need, and the driver's own libraries.
     *("libdrm2", "libexpat1", "libffi8", "libwayland-client0", "libwayland-server0", "zlib1g"),
     *("libx11-6", "libxext6", "libxcb1", "libxcb-randr0", "libxau6", "libxdmcp6"),
-    *("libbsd0", "libmd0"),
+    *("libbsd0", "libmd0", "libgcc-s1"),
 )
 _TINI = ("tini",)
 
@@ -158,7 +158,7 @@ ZOO = {
     "large-bullseye": Image("bullseye", _large(DEBIAN_LIBRARIES)),
     "large-rhel": Image("rhel", _large(RED_HAT_LIBRARIES)),
     "graphics": Image(
-        "debian",
+        "trixie",
         _graphics,
         Configuration(
             cuda.environment_without_requirement(
