@@ -26,10 +26,12 @@ MachineOf = Callable[[str, str], Machine]
 def machine_of(
     lab_of: Callable[[str], Lab],
     image_archives: dict[str, Path],
+    zoo_archives: dict[str, Path],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[MachineOf]:
     """Give a named fake host, entered with the engines of a suite."""
     folder = tmp_path_factory.mktemp("machines")
+    zoo = {f"/zoo/{name}.tar": archive for name, archive in zoo_archives.items()}
 
     @functools.cache
     def prepared(name: str) -> FakeHost:
@@ -42,7 +44,7 @@ def machine_of(
 
         @functools.cache
         def get(suite: str, name: str) -> Machine:
-            place = machines.enter(lab_of(suite), prepared(name), image_archives["all"])
+            place = machines.enter(lab_of(suite), prepared(name), image_archives["all"], shown=zoo)
             return entered.enter_context(place)
 
         yield get

@@ -136,6 +136,11 @@ class Machine:
         return podman
 
     @functools.cache  # noqa: B019
+    def load(self, podman: Podman, image: str) -> None:
+        """Load an image of the zoo, where the machine was entered with it."""
+        podman.load(f"/zoo/{image}.tar")
+
+    @functools.cache  # noqa: B019
     def usual_nodes(self, podman: Podman) -> frozenset[str]:
         """The device nodes of a container that was given none."""
         return frozenset(expected.nodes(podman.ask("distroless", ("find", "/dev"))))
