@@ -73,9 +73,9 @@ def build(entries: list[Entry], hwcaps: list[bytes], generator: bytes = GENERATO
     Raises:
         HookError: it would be larger than 16 MiB.
     """
-    key: Callable[[bytes], bytes | list[int]] = _key
+    key: Callable[[bytes], bytes | _Name] = _key
     if any(_has_long_number(entry.name) for entry in entries):
-        key = _key_as_in_c
+        key = _Name
     # Those for better processors come first, for the search ends at the first that is for all.
     ordered = sorted((entry for entry in entries if entry.hwcaps), key=lambda entry: entry.hwcaps)
     ordered += [entry for entry in entries if not entry.hwcaps]
@@ -203,6 +203,33 @@ def _key_as_in_c(name: bytes) -> list[int]:
         parts += before.translate(_RANK)
         parts.append(_Number(2 * _FAR + _as_int(int(run))))
     return [*parts, *rest.translate(_RANK), *_END]
+
+
+class _Name:
+    """What sorts as the loader compares, whatever the name: by its key, or its numbers one by one.
+
+    Those are not kept, for in Python a number takes as much memory as thirty letters.
+    """
+
+    __slots__ = ("_key", "_text")
+
+    def __init__(self, text: bytes) -> None:
+        self._text = text
+        self._key = None if _has_long_number(text) else _key(text)
+
+    def __lt__(self, other: _Name) -> bool:
+        if self._key is not None and other._key is not None:
+            return self._key < other._key
+        return _key_as_in_c(self._text) < _key_as_in_c(other._text)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, _Name):
+            return False
+        if self._key is not None and other._key is not None:
+            return self._key == other._key
+        return _key_as_in_c(self._text) == _key_as_in_c(other._text)
+
+    __hash__ = None  # type: ignore[assignment]  # only to be compared
 
 
 def is_older(name: bytes, other: bytes) -> bool:

@@ -165,7 +165,13 @@ def _matching(rootfs: RootFs, pattern: str) -> list[str]:
         if error.errno in _UNREADABLE:
             return []
         raise
-    return [f"{folder}/{name}" for name in names if _matches(name, last)]
+    found: list[str] = []
+    for name in names:
+        if _matches(name, last):
+            found.append(f"{folder}/{name}")
+            if len(found) > MAX_FILES:
+                raise HookError(f"{CONF} includes more than {MAX_FILES} files")
+    return found
 
 
 def _matches(name: str, pattern: str) -> bool:

@@ -21,6 +21,15 @@ if TYPE_CHECKING:
 HWCAPS = "glibc-hwcaps"
 MAX_LINKS = 40
 
+MAX_KEPT = 48 << 20
+"""Of one folder; a folder of 20,000 libraries needs 10 MiB."""
+
+OVERHEAD = 150
+"""What Python needs for a name and its place in a table, besides its letters."""
+
+MAX_NAME = 255
+"""Bytes that the name of a file may have."""
+
 _LIBC6 = 3
 _MACHINES = {
     "x86_64": {
@@ -59,6 +68,27 @@ UNREADABLE = frozenset(
 kernel's, and EXDEV a file in a volume that not everybody may read."""
 
 
+class Memory:
+    """What is kept of an image so far, in bytes: each thing is small, and the sum need not be."""
+
+    __slots__ = ("_kept", "_most", "_what")
+
+    def __init__(self, what: str, most: int = MAX_KEPT) -> None:
+        self._what = what
+        self._most = most
+        self._kept = 0
+
+    def keep(self, size: int) -> None:
+        """Count something that will be kept.
+
+        Raises:
+            HookError: that is too much.
+        """
+        self._kept += size
+        if self._kept > self._most:
+            raise HookError(f"{self._what} would need more than {self._most >> 20} MiB of memory")
+
+
 class Library:
     """A name in a folder that leads to a library: the name that programs need it by, and flags.
 
@@ -89,6 +119,7 @@ class Folder:
         self._until = until
         self._links: dict[str, str] = {}
         self._read: dict[str, elf.SharedLibrary | None] = {}
+        self._memory = Memory(f"the libraries in {shown(path)}")
         self.names: dict[str, bool] = {}
         self.has_hwcaps = False
 
@@ -102,6 +133,7 @@ class Folder:
                 count += 1
                 if count > MAX_NAMES:
                     raise HookError(f"{shown(self._path)} has more than {MAX_NAMES} names")
+                self._memory.keep(OVERHEAD + len(name))
                 if _is_library(name):
                     is_link = entry.is_symlink()
                     if is_link or entry.is_file(follow_symlinks=False):
@@ -129,9 +161,13 @@ class Folder:
 
     def _text_of(self, link: str) -> str:
         try:
-            return os.readlink(link, dir_fd=self._descriptor)
+            text = os.readlink(link, dir_fd=self._descriptor)
         except OSError:
             return ""
+        # A longer one is no name in this folder, and need not be kept.
+        text = text if len(text) <= MAX_NAME else ""
+        self._memory.keep(OVERHEAD + len(text))
+        return text
 
     def leads_to_content(self, name: str) -> bool:
         """Whether a name leads to a regular file that is not empty, wherever in the container.
@@ -161,6 +197,8 @@ class Folder:
         if facts is None or flags is None:
             return None
         soname = name if facts.soname is None else os.fsdecode(facts.soname)
+        # Once for what was read, once for what is made of it.
+        self._memory.keep(2 * (OVERHEAD + len(soname)))
         # libx.so -> libx.so.1 is an entry of its own; any other link is one more file.
         is_link = self.names[name] and (
             soname == name or (name.endswith(".so") and soname.startswith(name))

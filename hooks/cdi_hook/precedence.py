@@ -13,7 +13,7 @@ from __future__ import annotations
 import errno
 import os
 
-from cdi_hook.library_folder import HWCAPS
+from cdi_hook.library_folder import HWCAPS, OVERHEAD, Memory
 from cdi_hook.resolve import mount_id
 from cdi_hook.rootfs import NOWHERE
 
@@ -128,11 +128,14 @@ def hidden_from_musl(driver: Driver, folders: list[str]) -> Links:
     """The same for musl's loader, which takes the first file of a name, whatever it is."""
     first: dict[str, str] = {}
     links: Links = {}
+    memory = Memory("the libraries of musl's search path")
     for folder in folders:
         for name in _names(driver.rootfs, folder) if folder.startswith("/") else ():
             if name.startswith("lib") and ".so" in name:
                 path = f"{folder}/{name}"
                 found = first.setdefault(name, path)
+                if found is path:
+                    memory.keep(2 * OVERHEAD + len(name) + len(path))
                 if found == path or not driver.owns(path):
                     continue
                 if not _is_as_good(driver, found, path):

@@ -15,7 +15,7 @@ import stat
 
 from cdi_hook import ldsocache
 from cdi_hook.faults import HookError, SkippedError
-from cdi_hook.library_folder import FLAGS, HWCAPS, UNREADABLE, Folder, Library
+from cdi_hook.library_folder import FLAGS, HWCAPS, UNREADABLE, Folder, Library, Memory
 from cdi_hook.reading import open_directory
 from cdi_hook.syscalls import MACHINE
 
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 MAX_HWCAPS = 256
 MAX_KNOWN_FOLDERS = 64
+MAX_ENTRIES_KEPT = 8 << 20
+"""Bytes of names and paths; 20,000 libraries as images have them need 2 MiB."""
 
 
 def entries(
@@ -63,7 +65,7 @@ class _Search:
         self._known_places: dict[tuple[int, int], bytes] | None = None
         self._until = until
         self._seen: set[tuple[int, int]] = set()
-        self._text = 0
+        self._memory = Memory("the image's libraries", MAX_ENTRIES_KEPT)
 
     def look(self, path: str) -> None:
         """Look at a folder of the configuration, and at the `glibc-hwcaps` folders below it."""
@@ -160,12 +162,12 @@ class _Search:
         for soname, library in reversed(found.items()):
             name = os.fsencode(soname)
             place = folder + (os.fsencode(library.name) if hwcaps else name)
-            self._text += len(place) + len(name)
+            self._memory.keep(len(place) + len(name))
             self.entries.append(
                 ldsocache.Entry(name, place, library.flags, hwcaps, library.isa_level)
             )
-        if len(self.entries) > ldsocache.MAX_ENTRIES or self._text > ldsocache.MAX_SIZE:
-            raise HookError(f"the image has more than {ldsocache.MAX_ENTRIES} libraries")
+            if len(self.entries) > ldsocache.MAX_ENTRIES:
+                raise HookError(f"the image has more than {ldsocache.MAX_ENTRIES} libraries")
 
 
 def _by_soname(folder: Folder, remembered: dict[str, int]) -> dict[str, Library]:

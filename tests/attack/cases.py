@@ -29,6 +29,7 @@ MOUNTS = HERE + "test_mounts.py"
 FILES = HERE + "test_files.py"
 BOMBS = HERE + "test_bombs.py"
 STATE = HERE + "test_stdin.py"
+MEMORY = HERE + "test_memory.py"
 LIMITS = HERE + "test_limits.py"
 SPEC = HERE + "test_spec.py"
 READING = HERE + "test_reading.py"
@@ -178,6 +179,7 @@ CASES = (
     Case("A63", "content-copied", (READING,)),
     Case("A64", "kernel-file-systems", (READING,)),
     Case("A65", "preferred-links", (LINKS,)),
+    Case("A66", "memory-sums", (MEMORY,)),
     Case(
         "A70",
         "env-bombs",

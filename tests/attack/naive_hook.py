@@ -64,6 +64,9 @@ def included(root: str, path: str) -> list[str]:
 
 def update_ldcache(root: str, folders: list[str]) -> None:
     listed = included(root, root + CONF) if os.path.exists(root + CONF) else []
+    links = glob.glob(f"{root}/*/*/lib*.so")
+    texts = {each: os.readlink(each) for each in links if os.path.islink(each)}
+    print("links", len(texts), file=sys.stderr)
     for folder in (*folders, *listed):
         for library in glob.glob(f"{root}{folder}/lib*.so*"):
             print("found", library, file=sys.stderr)

@@ -16,6 +16,7 @@ from tests.attack import test_files as files
 from tests.attack import test_interpreter as interpreter
 from tests.attack import test_limits as limits
 from tests.attack import test_links as links
+from tests.attack import test_memory as memory
 from tests.attack import test_mounts as mounts
 from tests.attack import test_reading as reading
 from tests.attack import test_stdin as state
@@ -83,7 +84,10 @@ NOTICED: dict[str, list[Case]] = {
         ),
         (files.test_other_files_that_are_none, {"name": files.LIBRARIES[1], "kind": "pipe"}),
     ],
-    "O-MEM": [(state.test_a_state_without_end, {"source": "/dev/zero"})],
+    "O-MEM": [
+        (state.test_a_state_without_end, {"source": "/dev/zero"}),
+        (memory.test_a_sum, {"make": memory.link_texts}),
+    ],
     "O-OUT": [
         (bombs.test_libraries_that_are_none, {"size": bombs.SHORT}),
         (bombs.test_a_configuration, {"make": bombs.CONFIGURATIONS[0], "size": bombs.SHORT}),
