@@ -112,7 +112,8 @@ OPTIONS = (
         cls=HostOption,
         type=DIRECTORY,
         envvar="NVIDIA_CTK_DEV_ROOT",
-        help="Directory under which the driver's /dev is.  [default: the driver root]",
+        help="Directory under which the driver's /dev is.  [default: the driver root, or / where "
+        "that has no /dev]",
     ),
     click.option(
         "--library-search-path",

@@ -28,7 +28,7 @@ class Where(NamedTuple):
     """Where the host's ``/`` is visible to this process."""
     driver_root: str = "/"
     dev_root: str | None = None
-    """None: the driver root."""
+    """None: the driver root, or ``/`` where that has no ``/dev``."""
     library_search_path: tuple[str, ...] = ()
     """In place of the usual directories and ld.so.cache."""
     config_search_path: tuple[str, ...] = ()
@@ -58,7 +58,7 @@ def gather(where: Where = THIS_HOST) -> Inventory:
     _require_directory(host, "/", where.host_root)
     _require_directory(host, where.driver_root, "--driver-root")
     root = Root(where.driver_root, seen_from=where.host_root)
-    dev_root = where.driver_root if where.dev_root is None else where.dev_root
+    dev_root = where.dev_root or (where.driver_root if _is_there(root, "/dev") else "/")
     _require_directory(host, dev_root, "--dev-root")
     module = proc.kernel_module(host)
     if module is None:

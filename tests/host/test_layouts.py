@@ -418,20 +418,30 @@ class TestDriverRoots:
     def test_one(self, small: Callable[..., SmallHost], root: str, libraries: str) -> None:
         host = small()
         host.whole(root, libraries)
-        inventory = host.look(driver_root=root, dev_root="/")
+        inventory = host.look(driver_root=root)
         require_whole(host, inventory)
-        assert inventory.driver_root == root
+        assert (inventory.driver_root, inventory.dev_root) == (root, "/")
+        (node, *_) = inventory.control_nodes
+        assert node.present
+
+    def test_one_with_nodes_of_its_own(self, small: Callable[..., SmallHost]) -> None:
+        """Of a driver container: its /dev counts, and an option that names another."""
+        host = small()
+        host.whole("run/nvidia/driver/usr")
+        (host.root / "run/nvidia/driver/dev").mkdir()
+        assert host.look(driver_root="/run/nvidia/driver").dev_root == "/run/nvidia/driver"
+        assert host.look(driver_root="/run/nvidia/driver", dev_root="/").dev_root == "/"
 
     def test_icd_files_as_google_has_them(self, small: Callable[..., SmallHost]) -> None:
         host = small()
         kubernetes_engine(host)
-        require_whole(host, host.look(driver_root="/home/kubernetes/bin/nvidia", dev_root="/"))
+        require_whole(host, host.look(driver_root="/home/kubernetes/bin/nvidia"))
 
     def test_libraries_in_the_root_itself(self, small: Callable[..., SmallHost]) -> None:
         """In the container they are in a directory of libraries, not in /."""
         host = small()
         host.whole("mnt/d", "")
-        inventory = host.look(driver_root="/mnt/d", dev_root="/")
+        inventory = host.look(driver_root="/mnt/d")
         spec = generate(dataclasses.replace(inventory, hook=HOOK))
         places = {each.container_path for each in spec.container_edits.mounts}
         assert f"/usr/lib64/libcuda.so.{host.tree.version}" in places
@@ -445,7 +455,7 @@ class TestDriverRoots:
         host = small()
         host.libraries("mnt/d/lib64")
         host.programs("mnt/d")
-        spec = generate(host.look(driver_root="/mnt/d", dev_root="/"))
+        spec = generate(host.look(driver_root="/mnt/d"))
         places = {each.container_path: each.host_path for each in spec.container_edits.mounts}
         assert places["/usr/bin/nvidia-smi"] == "/mnt/d/nvidia-smi"
 
