@@ -29,6 +29,8 @@ TRIPLETS = {
 """Of the directories for 64-bit and 32-bit libraries, by the architecture."""
 _VERSIONED = re.compile(rf"lib(?:cuda|nvidia-ml)\.so\.({VERSION})", re.ASCII)
 _NVIDIA = re.compile(r"lib(?:cuda|nvidia|nvcuvid|nvoptix|\w+_nvidia)", re.ASCII)
+FORWARD_COMPATIBILITY = "compat"
+"""Of a CUDA toolkit: it has the libcuda of a driver, and no driver."""
 MAX_CACHE_BYTES = 16 << 20
 MAX_OTHER_VERSIONS = 64
 """Of which files are told apart from the loaded version's: each is looked for in their content."""
@@ -109,7 +111,7 @@ class LibrarySearch:
             found = [
                 each
                 for each in self._with_subdirectories(tuple(dict.fromkeys(patterns)))
-                if each not in self.directories
+                if each not in self.directories and base_name(each) != FORWARD_COMPATIBILITY
             ]
             if any(f".so.{version}" in name for each in found for name in self.names(each)):
                 self.directories += found

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 
 from cdi_gen.host import elf
 from cdi_gen.host.roots import Root
-from cdi_gen.paths import base_name, beneath, is_safe, parent
+from cdi_gen.paths import base_name, beneath, is_safe, join, parent
 
 LIBRARY_DIRECTORIES = ("lib64", "lib", "usr/lib64", "usr/lib", "lib/{triplet}", "")
 """Below the prefix that a driver was installed to."""
@@ -104,7 +104,8 @@ class Places:
 
     def _of_programs(self, patterns: tuple[str, ...]) -> Iterator[str]:
         """Beside the driver's programs, and where their own loader finds libraries."""
-        for directory in self._root.directories(patterns):
+        known = tuple(each for each in patterns if "{" not in each)  # not by what is looked for
+        for directory in self._root.directories(known):
             for name in ("nvidia-smi", "nvidia-persistenced", "nvidia-modprobe"):
                 path = self._resolved(f"{directory}/{name}")
                 if path is None:
@@ -119,8 +120,7 @@ class Places:
     def _of_packages(self) -> Iterator[str]:
         """The lists of files that package managers and NVIDIA's installer keep."""
         library = re.compile(
-            rf"(?:^|[\s\"'=:])(/?[^\s:\"']*)/?lib(?:cuda|nvidia-ml)\.so\.{re.escape(self._version)}\b",
-            re.ASCII | re.MULTILINE,
+            rf"([^\s:\"'<>=]*)/lib(?:cuda|nvidia-ml)\.so\.{re.escape(self._version)}\b", re.ASCII
         )
         for path in self._package_lists():
             for match in library.finditer(self._text(path, MAX_LIST_BYTES)):
@@ -138,11 +138,9 @@ class Places:
             yield f"{package}/files"
         for directory in ("/var/lib/pkgtools/packages", "/var/log/packages"):  # Slackware
             yield from named(directory)
-        for category in ("x11-drivers", "dev-util"):  # Gentoo
-            for package in named(f"/var/db/pkg/{category}"):
-                yield f"{package}/CONTENTS"
-        for directory in ("/var/db/xbps", "/usr/share/clear/bundles"):
-            yield from named(directory)
+        for package in named("/var/db/pkg/x11-drivers"):  # Gentoo
+            yield f"{package}/CONTENTS"
+        yield from named("/var/db/xbps")
         yield "/var/lib/nvidia/log"
 
     def _walk(self, patterns: tuple[str, ...]) -> Iterator[str]:
@@ -207,4 +205,4 @@ def firmware_path(host: Root, root: Root) -> str:
         custom = host.read_text("/sys/module/firmware_class/parameters/path").strip()
     except OSError:
         return ""
-    return (beneath(custom, root.name) or "") if custom.startswith("/") else ""
+    return (beneath(join(custom), root.name) or "") if custom.startswith("/") else ""

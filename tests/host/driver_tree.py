@@ -12,13 +12,17 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 
+from cdi_gen.generate import generate
 from cdi_gen.host import Where, gather
-from cdi_gen.inventory import Inventory
+from cdi_gen.inventory import HookProgram, Inventory
+from cdi_gen.paths import HostPath, base_name
 from tests.fakehost import driver_packages, layouts
 from tests.fakehost.gpus import Gpu, headless, several
 from tests.fakehost.kernel import Kernel, write
 from tests.host import elf_oracle
 
+HOOK = HookProgram(path=HostPath("/usr/libexec/cdi-gen/cdi-gen-hook"))
+ICD = "/usr/share/glvnd/egl_vendor.d/10_nvidia.json"
 PROGRAMS = ("nvidia-smi", "nvidia-debugdump", "nvidia-cuda-mps-control", "nvidia-modprobe")
 SHARED = (
     "glvnd/egl_vendor.d/10_nvidia.json",
@@ -145,6 +149,11 @@ class SmallHost:
         self.shared(f"{prefix}/share")
         self.firmware(f"{prefix}/firmware")
 
+    def move(self, old: str, new: str) -> None:
+        """Rename a directory of the host."""
+        (self.root / new).parent.mkdir(parents=True, exist_ok=True)
+        (self.root / old).rename(self.root / new)
+
     def file(self, name: str, source: Path) -> Path:
         """Give a file of the driver a place, which may be taken by an older one."""
         place = self.root / name.lstrip("/")
@@ -174,3 +183,23 @@ def link(place: Path, text: str) -> None:
 def look(root: Path, **where: str | tuple[str, ...]) -> Inventory:
     """What cdi-gen sees of a host in a directory."""
     return gather(Where(host_root=str(root), **where))  # type: ignore[arg-type]
+
+
+def require_whole(host: SmallHost, inventory: Inventory, *, firmware: bool = True) -> None:
+    """The container gets all of the driver, where its programs and loaders look for it."""
+    assert {base_name(each.path) for each in inventory.libraries} == set(host.tree.libraries) - {
+        name for name in host.tree.libraries if name.startswith("libglxserver")
+    }
+    assert not [each for each in inventory.missing if "needed by" in each.reason]
+    mounts = {
+        each.container_path: each.host_path for each in generate(inventory).container_edits.mounts
+    }
+    assert {"/usr/bin/nvidia-smi", "/bin/nvidia-smi"} & mounts.keys()
+    assert base_name(mounts["/etc/vulkan/icd.d/nvidia_icd.json"]) == "nvidia_icd.json"
+    assert base_name(mounts[ICD]) == "10_nvidia.json"
+    assert base_name(mounts["/usr/share/nvidia/nvoptix.bin"]) == "nvoptix.bin"
+    if firmware:
+        place = f"/lib/firmware/nvidia/{host.tree.version}"
+        assert {f"{place}/{each}" for each in host.tree.firmware} <= mounts.keys()
+    for path in mounts.values():
+        assert (host.root / path.lstrip("/")).is_file()

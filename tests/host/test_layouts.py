@@ -8,66 +8,19 @@ the ICD files, each where a container looks for it.
 
 from __future__ import annotations
 
-import dataclasses
-import os
 import shutil
 import subprocess
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
-from cdi_gen.errors import CdiGenError
-from cdi_gen.generate import generate
-from cdi_gen.inventory import HookProgram, Inventory
-from cdi_gen.paths import HostPath, base_name
-from tests.fakehost.driver_packages import DriverRootUnavailableError
-from tests.host import driver_tree
-from tests.host.driver_tree import SmallHost, link
+from tests.host.driver_tree import SmallHost, link, require_whole
 
 pytestmark = pytest.mark.host
 
 SYSROOT = "x86_64-bottlerocket-linux-gnu/sys-root"
 STORE = "/nix/store/7q1lmpj1xq9gs5zk2a3f0yd1nwcbz8hi"
 GUIX = "/gnu/store/1x5ah9qbkrdk4sm7mvpk3gfk9rqkcq2x"
-HOOK = HookProgram(path=HostPath("/usr/libexec/cdi-gen/cdi-gen-hook"))
-ICD = "/usr/share/glvnd/egl_vendor.d/10_nvidia.json"
-
-
-@pytest.fixture
-def small(tmp_path: Path) -> Callable[..., SmallHost]:
-    """Give an empty host of a driver of Debian's."""
-
-    def made(driver_set: str = "550-full", **changes: object) -> SmallHost:
-        try:
-            tree = driver_tree.tree(driver_set)
-        except DriverRootUnavailableError as error:
-            pytest.skip(f"no driver {driver_set}: {error}")
-        host = SmallHost(root=tmp_path, tree=tree, **changes)  # type: ignore[arg-type]
-        host.boot()
-        return host
-
-    return made
-
-
-def require_whole(host: SmallHost, inventory: Inventory, *, firmware: bool = True) -> None:
-    """The container gets all of the driver, where its programs and loaders look for it."""
-    assert {base_name(each.path) for each in inventory.libraries} == set(host.tree.libraries) - {
-        name for name in host.tree.libraries if name.startswith("libglxserver")
-    }
-    assert not [each for each in inventory.missing if "needed by" in each.reason]
-    mounts = {
-        each.container_path: each.host_path for each in generate(inventory).container_edits.mounts
-    }
-    assert {"/usr/bin/nvidia-smi", "/bin/nvidia-smi"} & mounts.keys()
-    assert base_name(mounts["/etc/vulkan/icd.d/nvidia_icd.json"]) == "nvidia_icd.json"
-    assert base_name(mounts[ICD]) == "10_nvidia.json"
-    assert base_name(mounts["/usr/share/nvidia/nvoptix.bin"]) == "nvoptix.bin"
-    if firmware:
-        place = f"/lib/firmware/nvidia/{host.tree.version}"
-        assert {f"{place}/{each}" for each in host.tree.firmware} <= mounts.keys()
-    for path in mounts.values():
-        assert (host.root / path.lstrip("/")).is_file()
 
 
 def bottlerocket(host: SmallHost) -> None:
@@ -200,7 +153,7 @@ def container_optimized_os(host: SmallHost) -> None:
 def kubernetes_engine(host: SmallHost) -> None:
     """The same at Google's Kubernetes; Vulkan's file lies in a directory of its own."""
     host.whole("home/kubernetes/bin/nvidia")
-    move(host, "home/kubernetes/bin/nvidia/share/vulkan", "home/kubernetes/bin/nvidia/vulkan")
+    host.move("home/kubernetes/bin/nvidia/share/vulkan", "home/kubernetes/bin/nvidia/vulkan")
 
 
 def truenas(host: SmallHost) -> None:
@@ -262,39 +215,11 @@ def glibc_beside_musl(host: SmallHost) -> None:
     host.firmware("lib/firmware")
 
 
-def a_package_of_debian(host: SmallHost) -> None:
-    """A prefix that only the package's list of files tells."""
-    host.whole("data/nvidia")
-    names = "".join(f"/data/nvidia/lib64/{each}\n" for each in host.tree.libraries)
-    host.text("var/lib/dpkg/info/site-nvidia-driver.list", f"/.\n/data\n{names}")
-
-
-def a_package_of_arch(host: SmallHost) -> None:
-    """The same of pacman, whose names have no leading slash."""
-    host.whole("data/nvidia")
-    names = "".join(f"data/nvidia/lib64/{each}\n" for each in host.tree.libraries)
-    host.text("var/lib/pacman/local/site-nvidia-utils-550-1/files", f"%FILES%\ndata/\n{names}")
-
-
-def a_package_of_gentoo(host: SmallHost) -> None:
-    """The same of Portage."""
-    host.whole("data/nvidia")
-    names = "".join(f"obj /data/nvidia/lib64/{each} d41d8 17\n" for each in host.tree.libraries)
-    host.text("var/db/pkg/x11-drivers/nvidia-drivers-550.163.01/CONTENTS", names)
-
-
-def move(host: SmallHost, old: str, new: str) -> None:
-    """Rename a directory of the host."""
-    (host.root / new).parent.mkdir(parents=True, exist_ok=True)
-    (host.root / old).rename(host.root / new)
-
-
 LAYOUTS = (
     *(bottlerocket, bottlerocket_of_several_branches, talos, flatcar, container_linux),
     *(clear_linux, nixos_datacenter, guix, gentoo, void, slackware, silverblue),
     *(container_optimized_os, kubernetes_engine, truenas, ubuntu_core, glibc_beside_musl),
     *(mageia, exherbo, bright_cluster_manager, cray),
-    *(a_package_of_debian, a_package_of_arch, a_package_of_gentoo),
 )
 FIRMWARE = {
     "nixos_datacenter": "/run/current-system/firmware",
@@ -309,160 +234,3 @@ def test_found_without_help(
     host = small(firmware_path=FIRMWARE.get(lay_out.__name__, ""))
     lay_out(host)
     require_whole(host, host.look())
-
-
-@pytest.mark.parametrize(
-    "files",
-    [
-        {"etc/ld.so.conf": "# of the site\n/data/nvidia/lib64 # the driver\n"},
-        {"etc/ld.so.conf": "include ld.so.conf.d/*.conf\n", "etc/ld.so.conf.d/n.conf": "LINES"},
-        {"etc/ld.so.conf": "include /srv/*/site.conf\n", "srv/a/site.conf": "LINES"},
-    ],
-    ids=["line", "included", "included from elsewhere"],
-)
-def test_what_the_loader_is_told(small: Callable[..., SmallHost], files: dict[str, str]) -> None:
-    """An image that is never written to may have ld.so.conf and no cache."""
-    host = small()
-    host.whole("data/nvidia")
-    for name, text in files.items():
-        host.text(name, text.replace("LINES", "/usr/local/lib\n/data/nvidia/lib64\n"))
-    require_whole(host, host.look())
-
-
-def test_an_ld_so_conf_that_includes_itself(small: Callable[..., SmallHost]) -> None:
-    host = small()
-    host.text("etc/ld.so.conf", "include /etc/ld.so.conf\ninclude /etc/*\n")
-    with pytest.raises(CdiGenError, match="none of its libraries is installed"):
-        host.look()
-
-
-@pytest.mark.parametrize("prefix", ["/data/drivers/nvidia-550", "/mnt/stateful/nvidia"])
-def test_a_prefix_that_the_kernel_is_told(small: Callable[..., SmallHost], prefix: str) -> None:
-    """firmware_class.path= is the one thing that leads to a prefix of the site's own."""
-    host = small(firmware_path=f"{prefix}/firmware")
-    host.whole(prefix)
-    require_whole(host, host.look())
-
-
-def test_where_the_modules_own_file_is(small: Callable[..., SmallHost]) -> None:
-    """depmod's list names it, and leads by a link to the prefix of all the driver."""
-    host = small()
-    host.whole("data/nvidia")
-    host.text("data/nvidia/kernel/nvidia.ko.zst", "")
-    release = "6.12.38+deb13-amd64"
-    modules = f"lib/modules/{release}"
-    host.text(
-        f"{modules}/modules.dep", "kernel/fs/ext4.ko:\nupdates/nvidia.ko.zst: kernel/drm.ko\n"
-    )
-    link(host.root / modules / "updates/nvidia.ko.zst", "/data/nvidia/kernel/nvidia.ko.zst")
-    require_whole(host, host.look())
-
-
-def test_where_the_loader_of_nvidia_smi_looks(
-    small: Callable[..., SmallHost], tmp_path: Path
-) -> None:
-    """A program that was linked with a RUNPATH to a directory that nothing else names."""
-    host = small()
-    host.libraries("data/a1b2c3/lib")
-    source = tmp_path / "smi.c"
-    source.write_text("int main(void) { return 0; }\n", encoding="ascii")
-    (host.root / "usr/bin").mkdir(parents=True)
-    command = ["cc", "-o", str(host.root / "usr/bin/nvidia-smi"), str(source)]
-    if shutil.which("cc") is None:
-        pytest.skip("no C compiler")
-    subprocess.run([*command, "-Wl,-rpath,/data/a1b2c3/lib:/lib"], check=True)
-    assert {os.path.dirname(each.path) for each in host.look().libraries} == {"/data/a1b2c3/lib"}
-
-
-def test_a_directory_that_others_can_write_to_is_not_walked(
-    small: Callable[..., SmallHost],
-) -> None:
-    """Anybody could put a library of the loaded version there."""
-    host = small()
-    host.whole("opt/nvidia-550")
-    (host.root / "opt/nvidia-550/lib64").chmod(0o777)
-    with pytest.raises(CdiGenError, match="none of its libraries is installed"):
-        host.look()
-    (host.root / "opt/nvidia-550/lib64").chmod(0o755)
-    require_whole(host, host.look())
-
-
-@pytest.mark.parametrize("store", ["docker/overlay2/a1/diff", "containerd/s/snapshots/7/fs"])
-def test_an_engines_images_are_not_walked(small: Callable[..., SmallHost], store: str) -> None:
-    """Of a daemon with its data in /opt; an image has libraries of the loaded version."""
-    host = small()
-    host.libraries(f"opt/{store}/usr/lib64")
-    host.libraries(f"opt/{store}/lib64")
-    with pytest.raises(CdiGenError, match="none of its libraries is installed"):
-        host.look()
-
-
-def test_the_loaded_version_is_looked_for_where_another_is_installed(
-    small: Callable[..., SmallHost],
-) -> None:
-    """The distribution's 470 in the usual place, the loaded 550 in /opt."""
-    host = small()
-    older = SmallHost(root=host.root, tree=driver_tree.tree("470-tesla"))
-    older.libraries("usr/lib/x86_64-linux-gnu")
-    host.whole("opt/nvidia-550")
-    inventory = host.look()
-    assert inventory.driver.library_version == host.tree.version
-    require_whole(host, inventory)
-
-
-class TestDriverRoots:
-    """``--driver-root`` of a directory that is no whole file tree."""
-
-    @pytest.mark.parametrize("libraries", ["lib64", "lib", "lib/x86_64-linux-gnu", ""])
-    @pytest.mark.parametrize("root", ["/home/kubernetes/bin/nvidia", "/usr/local/nvidia", "/mnt/d"])
-    def test_one(self, small: Callable[..., SmallHost], root: str, libraries: str) -> None:
-        host = small()
-        host.whole(root, libraries)
-        inventory = host.look(driver_root=root)
-        require_whole(host, inventory)
-        assert (inventory.driver_root, inventory.dev_root) == (root, "/")
-        (node, *_) = inventory.control_nodes
-        assert node.present
-
-    def test_one_with_nodes_of_its_own(self, small: Callable[..., SmallHost]) -> None:
-        """Of a driver container: its /dev counts, and an option that names another."""
-        host = small()
-        host.whole("run/nvidia/driver/usr")
-        (host.root / "run/nvidia/driver/dev").mkdir()
-        assert host.look(driver_root="/run/nvidia/driver").dev_root == "/run/nvidia/driver"
-        assert host.look(driver_root="/run/nvidia/driver", dev_root="/").dev_root == "/"
-
-    def test_icd_files_as_google_has_them(self, small: Callable[..., SmallHost]) -> None:
-        host = small()
-        kubernetes_engine(host)
-        require_whole(host, host.look(driver_root="/home/kubernetes/bin/nvidia"))
-
-    def test_libraries_in_the_root_itself(self, small: Callable[..., SmallHost]) -> None:
-        """In the container they are in a directory of libraries, not in /."""
-        host = small()
-        host.whole("mnt/d", "")
-        inventory = host.look(driver_root="/mnt/d")
-        spec = generate(dataclasses.replace(inventory, hook=HOOK))
-        places = {each.container_path for each in spec.container_edits.mounts}
-        assert f"/usr/lib64/libcuda.so.{host.tree.version}" in places
-        assert not [each for each in places if each.count("/") == 1]
-        (hook,) = spec.container_edits.hooks
-        assert {"/usr/lib64/libcuda.so.1", "/usr/lib64"} <= {
-            word for each in hook.args for word in each.split("::")
-        }
-
-    def test_programs_in_the_root_itself(self, small: Callable[..., SmallHost]) -> None:
-        host = small()
-        host.libraries("mnt/d/lib64")
-        host.programs("mnt/d")
-        spec = generate(host.look(driver_root="/mnt/d"))
-        places = {each.container_path: each.host_path for each in spec.container_edits.mounts}
-        assert places["/usr/bin/nvidia-smi"] == "/mnt/d/nvidia-smi"
-
-    def test_one_that_is_not_named(self, small: Callable[..., SmallHost]) -> None:
-        """A driver root of the GPU operator: its links are absolute, so it has to be named."""
-        host = small()
-        host.whole("run/nvidia/driver/usr")
-        with pytest.raises(CdiGenError) as caught:
-            host.look()
-        assert "--driver-root DIR (/run/nvidia/driver is there)" in str(caught.value.hint)

@@ -25,22 +25,6 @@ ARM = "usr/lib/aarch64-linux-gnu"
 TEGRA_RELEASE = "# R36 (release), REVISION: 4.3, GCID: 38968081, BOARD: generic, EABI: aarch64\n"
 
 
-@pytest.fixture
-def small(tmp_path: Path) -> Callable[..., SmallHost]:
-    """Give an empty host; with ``loaded=False`` one without the kernel module."""
-
-    def made(driver_set: str = "550-full", **changes: object) -> SmallHost:
-        try:
-            tree = driver_tree.tree(driver_set)
-        except DriverRootUnavailableError as error:
-            pytest.skip(f"no driver {driver_set}: {error}")
-        host = SmallHost(root=tmp_path, tree=tree, **changes)  # type: ignore[arg-type]
-        host.boot()
-        return host
-
-    return made
-
-
 class TestArchitecture:
     """The loaded module says whose machine it is, the ELF files say whose libraries they are."""
 
