@@ -16,6 +16,7 @@ from cdi_gen.engines.containerd_daemons import (
     Daemon,
     daemon_of,
     has_actions,
+    is_drop_in,
     is_made_anew,
     is_template,
 )
@@ -66,6 +67,14 @@ from cdi_gen.errors import UsageError
 from cdi_gen.paths import join, parent
 
 __all__ = ["FILE", "NAME", "drop_in", "findings", "plan", "plugin_of"]
+
+_DEFAULT_RUNTIME = ("containerd", "default_runtime")
+"""Deprecated since containerd 1.3, and it counts until 2.0."""
+
+_NEWER = (
+    "{} says version = 1: containerd 2.3 will not start with a newer drop-in; before you install "
+    "it: containerd config migrate"
+)
 
 _RESTART = "systemctl restart containerd"
 DROP_IN = "conf.d/99-nvidia.toml"
@@ -152,7 +161,7 @@ def plan(wishes: Wishes, machine: Machine) -> Plan:
     others = imported(path, text, machine)
     others.pop(ours_at, None)
     known = file_version(text, found, path)
-    alone = is_template(path, text)
+    alone = is_template(path, text) or is_drop_in(path, daemon.distribution)
     first = first_version([text or "", *others.values()])
     notes: list[str] = []
     warnings: list[str] = []
@@ -160,11 +169,7 @@ def plan(wishes: Wishes, machine: Machine) -> Plan:
         known = first or 3
     elif known == 1 and (version.before(found, ON_BY_DEFAULT) is False or machine.is_ours(ours_at)):
         known = 3  # containerd 2 does not look at the plugin's table of version 1
-        if first == 1:
-            warnings.append(
-                f"{path} says version = 1: containerd 2.3 will not start with a newer drop-in; "
-                "before you install it: containerd config migrate"
-            )
+        warnings += [_NEWER.format(path)] * (first == 1)
     alone = alone or known == 1
     if alone and wishes.drop_in:
         what = "is a template" if known > 1 else "has version 1"
@@ -175,24 +180,18 @@ def plan(wishes: Wishes, machine: Machine) -> Plan:
     said = section([text or "", *others.values()], plugin_of(known), merges=merges)
     if daemon.distribution:
         notes.append(f"{path} is of {daemon.distribution.name}: containerd {found or 'unknown'}")
+    warnings += _warnings(path, text, said, found, wishes)
     too_old = version.before(found, FIRST_WITH_CDI)
-    if wishes.cdi and too_old:
-        warnings.append(f"containerd {found} knows no CDI (1.7 does)")
     by_default = version.before(found, ON_BY_DEFAULT) is False
     if by_default and said_at(said, ENABLE_CDI) is not False:
         notes.append(f"containerd {found} takes CDI devices by itself")
         too_old = True
-    directories = said_at(said, CDI_DIRECTORIES)
-    if wishes.cdi and isinstance(directories, list) and not in_usual_places(directories):
-        warnings.append(f"its cdi_spec_dirs are {directories}: specs in /etc/cdi do not count")
-    if _without_cri(text):
-        warnings.append(f"{path} switches the CRI plugin off (disabled_plugins)")
     runs = low_level_runtime(said, found, machine) if wishes.runtime else None
     wishes, launcher, more = low_level.told(NAME, wishes, runs, machine)
 
     def ours(said: Table, below: Table | None = None) -> Settings:
         cdi = wishes.cdi and not too_old
-        return settings(
+        every = settings(
             said,
             cdi=cdi,
             runtime=wishes.runtime,
@@ -200,6 +199,8 @@ def plan(wishes: Wishes, machine: Machine) -> Plan:
             containerd=found,
             below=below,
         )
+        # What NVIDIA's toolkit or a distribution has written already needs no drop-in.
+        return [(path, value) for path, value in every if get(said, path) != value]
 
     changes = (
         _main_file(path, said, ours(said), known)
@@ -209,6 +210,25 @@ def plan(wishes: Wishes, machine: Machine) -> Plan:
     return Plan((*launcher, *changes), tuple(notes), (*warnings, *more), restart)
 
 
+def _warnings(
+    path: str, text: str | None, said: Table, found: str | None, wishes: Wishes
+) -> Iterator[str]:
+    """What will keep containers from their devices, and is a person's to change."""
+    if wishes.cdi and version.before(found, FIRST_WITH_CDI):
+        yield f"containerd {found} knows no CDI (1.7 does)"
+    directories = said_at(said, CDI_DIRECTORIES)
+    if wishes.cdi and isinstance(directories, list) and not in_usual_places(directories):
+        yield f"its cdi_spec_dirs are {directories}: specs in /etc/cdi do not count"
+    default = wishes.runtime and wishes.runtime.default
+    if default and version.before(found, (2, 0)) and said_at(said, _DEFAULT_RUNTIME):
+        yield (
+            f"{path} has the table default_runtime, which containerd 1 takes in the place of "
+            "default_runtime_name: remove it"
+        )
+    if _without_cri(text):
+        yield f"{path} switches the CRI plugin off (disabled_plugins)"
+
+
 def _back(path: str, text: str | None, wishes: Wishes, machine: Machine) -> tuple[Change, ...]:
     """The files that may be ours, whichever containerd reads them."""
     if has_actions(text):
@@ -216,7 +236,7 @@ def _back(path: str, text: str | None, wishes: Wishes, machine: Machine) -> tupl
     ours_at = wishes.drop_in or join(parent(path), DROP_IN)
     others = imported(path, text, machine)
     others.pop(ours_at, None)
-    known = file_version(text, None, path)
+    known = file_version(machine.text(ours_at) or text, None, path)
     said = section([text or "", *others.values()], plugin_of(known), merges=True)
     _, launchers, _ = low_level.told(NAME, wishes, None, machine)
     files = _drop_in(path, ours_at, said, lambda *_: (), machine, known, carry=False)
@@ -269,11 +289,16 @@ def _names(ours: Settings) -> list[str]:
 def _main_file(path: str, said: Table, ours: Settings, known: int) -> tuple[Change, ...]:
     plugin = plugin_of(known)
     placed = [(("plugins", plugin, *each), value) for each, value in ours]
+
+    def make(text: str | None) -> str | None:
+        new = text is None and known > 1 and placed
+        return edited(text, [(("version",), known), *placed] if new else placed)
+
     runtimes, default = (("plugins", plugin, *spelled(said, each)) for each in (RUNTIMES, DEFAULT))
     return (
         Change(
             path,
-            lambda text: edited(text, placed),
+            make,
             toml_text.TOML,
             _paths(plugin, _names(ours), said),
             needed_as_default(toml_text.TOML, runtimes, default),

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from cdi_gen.engines.machine import Machine
 from cdi_gen.errors import CdiGenError
-from cdi_gen.paths import base_name
+from cdi_gen.paths import base_name, parent
 
 PROGRAM = "containerd"
 OPTION = "--executable-path"
@@ -153,7 +153,7 @@ def _running(usual: str, machine: Machine) -> list[tuple[str, str]]:
     found = []
     for program, words in machine.processes(PROGRAM):
         path = usual
-        for word, following in zip(words, [*words[1:], ""], strict=True):
+        for word, following in zip(words, [*words, ""][1:], strict=True):
             name, equals, value = word.partition("=")
             if name in {"--config", "-c", "-config"}:
                 path = value if equals else following
@@ -166,6 +166,11 @@ def is_template(path: str, text: str | None) -> bool:
     said = _without_comments(text or "")
     named = path.endswith(".tmpl") or "template" in base_name(path)
     return named or bool(_ACTIONS.search(said) or _VARIABLES.search(said))
+
+
+def is_drop_in(path: str, distribution: Distribution | None) -> bool:
+    """Whether a file is one of several that a distribution puts together."""
+    return distribution is not None and parent(path).endswith(".d")
 
 
 def has_actions(text: str | None) -> bool:

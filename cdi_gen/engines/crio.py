@@ -34,6 +34,8 @@ DROP_IN = "crio.conf.d/99-nvidia.toml"
 
 FIRST_WITH_CDI = (1, 23)
 _RUNTIME = ("crio", "runtime")
+_PROGRAMS = ("inherit_default_runtime", "platform_runtime_paths")
+"""Keys of a runtime that have another program run than its `runtime_path`."""
 _RUNTIMES = (*_RUNTIME, "runtimes")
 _DEFAULT = (*_RUNTIME, "default_runtime")
 
@@ -51,6 +53,8 @@ def settings(said: Table, runtime: Runtime) -> Settings:
         (runtimes[name] for name in (default, "runc", "crun") if name in runtimes), {}
     )
     entry = like(model)
+    for name in _PROGRAMS:
+        entry.pop(name, None)
     entry["runtime_path"] = runtime.path
     entry["runtime_type"] = "oci"
     found: list[tuple[Path, Any]] = [((*_RUNTIMES, runtime.name), entry)]

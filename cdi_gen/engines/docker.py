@@ -4,9 +4,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 from cdi_gen.engines import json_text, low_level, version
+from cdi_gen.engines.docker_options import KEYS, refuse_what_is_told_twice
 from cdi_gen.engines.known import newest_cdi_version
 from cdi_gen.engines.machine import USUAL_DIRECTORIES, Machine
 from cdi_gen.engines.plan import (
@@ -19,7 +21,9 @@ from cdi_gen.engines.plan import (
     in_usual_places,
     refuse,
 )
+from cdi_gen.engines.record import Record
 from cdi_gen.engines.runtimes import is_nvidia, needed_as_default
+from cdi_gen.engines.syntax import Path
 from cdi_gen.errors import CdiGenError
 from cdi_gen.paths import join
 
@@ -107,6 +111,8 @@ def plan(wishes: Wishes, machine: Machine) -> Plan:
         needed = wanted and not (on_anyway and features.get("cdi") is not False)
         return edit(text, cdi=needed, directories=directories, runtime=wishes.runtime)
 
+    if path == FILE and not wishes.back:
+        refuse_what_is_told_twice(machine, _set(text, make))
     if wanted and on_anyway:
         notes.append(f"docker {found} takes CDI devices by itself")
     restart = "systemctl --user restart docker" if wishes.rootless else "systemctl restart docker"
@@ -116,6 +122,16 @@ def plan(wishes: Wishes, machine: Machine) -> Plan:
     stays = needed_as_default(json_text.JSON, _RUNTIMES, _DEFAULT)
     change = Change(path, make, json_text.JSON, tuple(paths), stays)
     return Plan((*launcher, change), tuple(notes), tuple(warnings), restart)
+
+
+def _set(text: str | None, make: Callable[[str | None], str | None]) -> set[Path]:
+    """What a file says anew; nothing where it cannot be read, which is told when it is changed."""
+    try:
+        made = make(text)
+    except json_text.JSONTextError:
+        return set()
+    step = Record().with_step(json_text.JSON, text, made, [*KEYS.values()]).steps[0]
+    return {value.path for value in step.values}
 
 
 def _low_level(text: str | None, machine: Machine) -> str | None:
