@@ -68,8 +68,8 @@ from cdi_gen.paths import join, parent
 
 __all__ = ["FILE", "NAME", "drop_in", "findings", "plan", "plugin_of"]
 
-_DEFAULT_RUNTIME = ("containerd", "default_runtime")
-"""Deprecated since containerd 1.3, and it counts until 2.0."""
+_DEFAULT_RUNTIME = ("containerd", "default_runtime", "runtime_type")
+"""Of a table that is deprecated since containerd 1.3, and counts until 2.0 if it has a type."""
 
 _NEWER = (
     "{} says version = 1: containerd 2.3 will not start with a newer drop-in; before you install "
@@ -181,6 +181,8 @@ def plan(wishes: Wishes, machine: Machine) -> Plan:
     if daemon.distribution:
         notes.append(f"{path} is of {daemon.distribution.name}: containerd {found or 'unknown'}")
     warnings += _warnings(path, text, said, found, wishes)
+    if not alone:
+        warnings += _overruled(others, ours_at, wishes, plugin_of(known), merges=merges)
     too_old = version.before(found, FIRST_WITH_CDI)
     by_default = version.before(found, ON_BY_DEFAULT) is False
     if by_default and said_at(said, ENABLE_CDI) is not False:
@@ -227,6 +229,21 @@ def _warnings(
         )
     if _without_cri(text):
         yield f"{path} switches the CRI plugin off (disabled_plugins)"
+
+
+def _overruled(
+    others: dict[str, str], ours_at: str, wishes: Wishes, plugin: str, *, merges: bool
+) -> Iterator[str]:
+    """What drop-ins that are read after ours say otherwise; before 2.1 anything replaces ours."""
+    for name, text in others.items():
+        if parent(name) != parent(ours_at) or name < ours_at:
+            continue
+        said = get(toml_text.parse(text), ("plugins", plugin))
+        if isinstance(said, dict) and not merges:
+            yield f"{name} is read after {ours_at}, and replaces what is said of CRI before"
+        default = said_at(said or {}, DEFAULT)
+        if wishes.runtime and wishes.runtime.default and default not in {None, wishes.runtime.name}:
+            yield f"{name} is read after {ours_at}, and makes {default} the default"
 
 
 def _back(path: str, text: str | None, wishes: Wishes, machine: Machine) -> tuple[Change, ...]:

@@ -19,6 +19,8 @@ from cdi_gen.engines.syntax import Path
 from cdi_gen.engines.toml_text import Table
 
 RUNC = "io.containerd.runc.v2"
+LINUX = "io.containerd.runtime.v1.linux"
+"""Before containerd 1.4; its options are others than runc's."""
 RUNTIMES = ("containerd", "runtimes")
 DEFAULT = ("containerd", "default_runtime_name")
 ENABLE_CDI = ("enable_cdi",)
@@ -119,9 +121,14 @@ def low_level_runtime(section: Table, containerd: str | None, machine: Machine) 
             if name == default == "runc":
                 return low_level.of("runc", machine)
             continue
-        if str(said_at(entry, ("runtime_type",)) or RUNC) != RUNC:
+        kind = str(said_at(entry, ("runtime_type",)) or RUNC)
+        if kind == LINUX:
+            named = said_at(entry, ("options", "Runtime")) or said_at(entry, ("runtime_engine",))
+        elif kind.startswith("io.containerd.runc."):
+            named = binary_name(entry, containerd)
+        else:
             continue
-        program = low_level.of(binary_name(entry, containerd) or "runc", machine)
+        program = low_level.of(str(named or "runc"), machine)
         if program:
             return program
     return None

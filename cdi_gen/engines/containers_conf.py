@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from cdi_gen.engines import low_level, toml_text, version
@@ -22,7 +23,7 @@ from cdi_gen.engines.settings import Settings, edited
 from cdi_gen.engines.syntax import Path
 from cdi_gen.engines.toml_text import get
 from cdi_gen.errors import CdiGenError, UsageError
-from cdi_gen.paths import join
+from cdi_gen.paths import join, parent
 
 SYSTEM = "/etc/containers"
 DROP_IN = "containers.conf.d/99-nvidia.conf"
@@ -95,6 +96,7 @@ def plan(reader: Reader, wishes: Wishes, machine: Machine) -> Plan:
     runs = _low_level(told, machine) if wishes.runtime else None
     wishes, launcher, more = low_level.told(reader.name, wishes, runs, machine)
     ours = settings(directories, wishes.runtime)
+    warnings += _overruled(machine, path, wishes)
     elsewhere = told.default if told.default not in told.runtimes else None
     change = Change(
         path,
@@ -104,6 +106,16 @@ def plan(reader: Reader, wishes: Wishes, machine: Machine) -> Plan:
         needed_as_default(toml_text.TOML, _RUNTIMES, _DEFAULT, elsewhere),
     )
     return Plan((*launcher, change), tuple(notes), (*warnings, *more))
+
+
+def _overruled(machine: Machine, path: str, wishes: Wishes) -> Iterator[str]:
+    """What files that are read after ours say otherwise."""
+    files = _files(machine, rootless=wishes.rootless, also=path)
+    for name in files[files.index(path) + 1 :] if path in files and wishes.runtime else ():
+        engine = get(toml_text.parse(machine.text(name), name), ("engine",)) or {}
+        default = engine.get("runtime")
+        if wishes.runtime and wishes.runtime.default and default not in {None, wishes.runtime.name}:
+            yield f"{name} is read after {path}, and makes {default} the default"
 
 
 def _low_level(told: Said, machine: Machine) -> str | None:
@@ -158,15 +170,19 @@ def said(machine: Machine, *, rootless: bool, but: str | None = None) -> Said:
     return Said(directories, runtimes, source, default)
 
 
-def _files(machine: Machine, *, rootless: bool) -> list[str]:
+def _files(machine: Machine, *, rootless: bool, also: str | None = None) -> list[str]:
+    """The files in the order of reading; ``also`` one that is not there yet."""
     override = machine.environment.get("CONTAINERS_CONF")
     if override:
         return [override]
     found = ["/usr/share/containers/containers.conf"]
     bases = [SYSTEM, *([join(machine.config_home, "containers")] if rootless else [])]
     for base in bases:
-        drop_ins = machine.files(join(base, "containers.conf.d"), ".conf")
-        found += [join(base, "containers.conf"), *drop_ins]
+        directory = join(base, "containers.conf.d")
+        drop_ins = {*machine.files(directory, ".conf")}
+        if also and parent(also) == directory:
+            drop_ins.add(also)
+        found += [join(base, "containers.conf"), *sorted(drop_ins)]
     return found
 
 

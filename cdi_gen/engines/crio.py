@@ -6,6 +6,7 @@ It reads every file in its drop-in directory, whatever its name: nothing else of
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from cdi_gen.engines import low_level, toml_text, version
@@ -82,6 +83,7 @@ def plan(wishes: Wishes, machine: Machine) -> Plan:
     runs = _low_level(said, machine) if wishes.runtime else None
     wishes, launcher, more = low_level.told(NAME, wishes, runs, machine)
     ours = settings(said, wishes.runtime) if wishes.runtime else ()
+    warnings += _overruled(machine, path, ours_at, wishes.runtime)
     elsewhere = said.get("default_runtime")
     defined = elsewhere in (said.get("runtimes") or {})
     change = Change(
@@ -92,6 +94,19 @@ def plan(wishes: Wishes, machine: Machine) -> Plan:
         needed_as_default(toml_text.TOML, _RUNTIMES, _DEFAULT, None if defined else elsewhere),
     )
     return Plan((*launcher, change), tuple(notes), (*warnings, *more), "systemctl restart crio")
+
+
+def _overruled(machine: Machine, path: str, ours_at: str, runtime: Runtime | None) -> Iterator[str]:
+    """What files that are read after ours say otherwise."""
+    for name in machine.files(join(parent(path), "crio.conf.d")) if runtime else ():
+        if parent(name) != parent(ours_at) or name <= ours_at:
+            continue
+        said = get(toml_text.parse(machine.text(name), name), _RUNTIME) or {}
+        default = said.get("default_runtime")
+        if runtime and runtime.default and default not in {None, runtime.name}:
+            yield f"{name} is read after {ours_at}, and makes {default} the default"
+        if runtime and runtime.name in (said.get("runtimes") or {}):
+            yield f"{name} is read after {ours_at}, and has another {runtime.name}"
 
 
 def _low_level(said: Table, machine: Machine) -> str | None:

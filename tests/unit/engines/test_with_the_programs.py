@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +17,9 @@ import pytest
 from cdi_gen.engines import podman, toml_text
 from cdi_gen.engines.plan import Runtime, Wishes
 from tests.cli.program import ENVIRONMENT, cdi_gen
-from tests.lab import debian
-from tests.lab.cache import LabUnavailableError, cached
 
 from .machine import Told, carried_out
+from .programs import dump
 
 SUITES = ("bookworm", "trixie", "sid")
 """containerd 1.6, 1.7 and 2.1; Docker 20.10, 26.1 and 28.5."""
@@ -66,41 +64,6 @@ options = {{ BinaryName = "/usr/bin/crun" }}
 }
 
 
-@pytest.fixture(scope="module")
-def program() -> Callable[[str, str], Path]:
-    """A program of a suite, unpacked and not installed."""
-    impossible: dict[str, str] = {}
-
-    def found(suite: str, name: str) -> Path:
-        packages = ("containerd", "docker.io")
-
-        def build(folder: Path) -> None:
-            debian.unpack(packages, folder, suite=suite)
-
-        if suite not in impossible:
-            try:
-                folder = cached(f"programs-{suite}", repr(packages), build)
-                (path,) = folder.glob(f"*/usr/*bin/{name}")
-            except LabUnavailableError as error:
-                impossible[suite] = str(error)
-            else:
-                return path
-        pytest.skip(f"no {name} of {suite}: {impossible[suite]}")
-
-    return found
-
-
-def _dump(containerd: Path, path: Path) -> dict[str, Any]:
-    """What it would run with, its defaults included; and what it complains of is an error."""
-    command = [containerd, "--config", path, "config", "dump"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
-    assert done.returncode == 0, done
-    assert "level=error" not in done.stderr
-    said = toml_text.parse(done.stdout)
-    said.pop("imports", None)
-    return said
-
-
 def _said(dump: Any) -> Any:
     """What a dump says, less all that is nothing: 0, "", an empty table."""
     if not isinstance(dump, dict):
@@ -132,11 +95,11 @@ def test_containerd_reads_what_was_meant(program, suite, kind, tmp_path) -> None
         other = tmp_path / "conf.d" / "50-other.toml"
         other.parent.mkdir()
         other.write_text(f'version = 2\n[plugins."{V2}"]\nmax_concurrent_downloads = 7\n')
-    was = _dump(containerd, path if path.exists() else Path("/dev/null"))
+    was = dump(containerd, path if path.exists() else Path("/dev/null"))
     options = ("--config", str(path), "--runtime")
     done = cdi_gen("engine", "configure", "containerd", *options, env=env)
     assert done.code == 0, done
-    now = _dump(containerd, path)
+    now = dump(containerd, path)
     runtime = _cri(now)["containerd"]["runtimes"].pop("nvidia")
     assert runtime["runtime_type"] == "io.containerd.runc.v2"
     assert runtime["options"]["BinaryName"] == SHIM
