@@ -27,6 +27,9 @@ from cdi_gen.paths import parent
 from cdi_gen.replacing import make_directory
 
 MAX_BYTES = 1 << 20
+MAX_RECORD = 64 << 20
+"""It has what was replaced, in each of our writes, and JSON writes some characters as six."""
+
 BACKUP = ".cdi-gen.bak"
 LAST_BACKUP = ".cdi-gen.last.bak"
 RECORD = ".cdi-gen.json"
@@ -89,8 +92,12 @@ def read_text(path: str) -> str | None:
     return read(path).text
 
 
-def read(path: str) -> ConfigurationFile:
+def read(path: str, limit: int = MAX_BYTES) -> ConfigurationFile:
     """A file with all that is needed to replace it.
+
+    Args:
+        path: of the file.
+        limit: how large it may be.
 
     Raises:
         CdiGenError: it is no regular file, too large, or cannot be read.
@@ -107,10 +114,10 @@ def read(path: str) -> ConfigurationFile:
         if not stat.S_ISREG(status.st_mode):
             raise CdiGenError(f"{path}: not a regular file")
         data = b""
-        while chunk := os.read(file, MAX_BYTES + 1 - len(data)):
+        while chunk := os.read(file, limit + 1 - len(data)):
             data += chunk
-        if len(data) > MAX_BYTES:
-            raise CdiGenError(f"{path}: larger than {MAX_BYTES >> 10} KiB, so it is none of these")
+        if len(data) > limit:
+            raise CdiGenError(f"{path}: larger than {limit >> 10} KiB, so it is none of these")
         attributes = _attributes(file)
     except OSError as error:
         raise _failed(path, error) from error
@@ -161,7 +168,7 @@ def recorded(file: ConfigurationFile, *, trusted: tuple[int, ...] = (0,)) -> Rec
         UnsafeError: somebody who is not trusted could have written the record.
         CdiGenError: it cannot be read.
     """
-    found = read(file.record)
+    found = read(file.record, MAX_RECORD)
     if found.data is None:
         return Record()
     if found.owner[0] not in trusted or found.mode & 0o022:

@@ -153,6 +153,55 @@ def test_what_is_no_strict_json_stays_as_it_is(etc, kind) -> None:
     assert os.listdir(etc) == ["daemon.json"]
 
 
+ENDLESS = {
+    "integer": "9" * 900_000,
+    "fraction": "0." + "9" * 900_000,
+    "exponent": "1e" + "9" * 400_000,
+    "huge": "1e999999",
+    "negative": "-" + "1" * 5000,
+    "list": "[" + ",".join(["1"] * 20_000) + "]",
+    "text": '"' + "\\u0000" * 100_000 + '"',
+    "surrogate": '"\\ud800"',
+}
+
+
+@pytest.mark.parametrize("kind", ENDLESS)
+@pytest.mark.parametrize("place", ["elsewhere", "ours"])
+def test_values_that_no_engine_has(etc, kind, place) -> None:
+    """A54: they stay as they are written; one in the place of ours is replaced, and comes back."""
+    path = etc / "daemon.json"
+    text = {
+        "elsewhere": f'{{"a": {ENDLESS[kind]}}}\n',
+        "ours": f'{{"default-runtime": {ENDLESS[kind]}}}\n',
+    }[place]
+    path.write_text(text)
+    done = configure(path, "--set-as-default")
+    assert done.code == 0, done.err[-2000:]
+    assert json.dumps("nvidia") in path.read_text()
+    # Somebody else has changed it since, so each value is put back by itself.
+    path.write_text(path.read_text().replace("{", '{"b": 1, ', 1))
+    assert unconfigure(path).code == 0
+    left = path.read_text()
+    assert left.replace('"b": 1, ', "", 1) == text
+    assert "Traceback" not in done.err
+
+
+@pytest.mark.parametrize(
+    "value", ["9" * 900_000, "1e" + "9" * 400_000, "[" * 5000, "0x" + "f" * 5000]
+)
+@pytest.mark.parametrize("engine", ["containerd", "crio"])
+def test_values_that_no_toml_has(etc, engine, value) -> None:
+    """A56."""
+    path = etc / "config"
+    text = f"a = {value}\n"
+    path.write_text(text)
+    done = configure(path, "--runtime", engine=engine)
+    assert "Traceback" not in done.err
+    assert done.code in {0, 1}, done
+    assert unconfigure(path, engine=engine).code in {0, 1}
+    assert path.read_text() == text
+
+
 @pytest.mark.parametrize(
     "text",
     [b"a = 1\na = 2\n", b"\xef\xbb\xbfversion = 2\n", b"[x\n", b"a = [" * 3000, b"a = \xff\n"],
