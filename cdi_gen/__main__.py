@@ -14,17 +14,17 @@ def main() -> None:
     A command takes some 50 ms and returns everything at once when it ends: to look for garbage on
     the way, and to take the interpreter apart at the end, would cost a fifth of that.
     """
-    gc.disable()
-    sys.unraisablehook = _unraisable
-    if None in (sys.stdin, sys.stdout, sys.stderr):
-        _reopen_closed_streams()
-    try:
+    try:  # first of all: what comes before, the interpreter's start, is nobody's to catch
+        gc.disable()
+        sys.unraisablehook = _unraisable
+        if None in (sys.stdin, sys.stdout, sys.stderr):
+            _reopen_closed_streams()
         from cdi_gen.cli import run  # noqa: PLC0415 - importing this module costs nothing
 
         code = run(sys.argv[1:])
+        os._exit(code)  # standard output was flushed where a failure could still be told
     except KeyboardInterrupt:  # before or after the command itself
-        code = _interrupted()
-    os._exit(code)  # standard output was flushed where a failure could still be told
+        os._exit(_interrupted())
 
 
 def _interrupted() -> int:

@@ -111,6 +111,13 @@ def test_ctrl_c_at_any_moment(old, ticks, moment):
     assert found.stderr.count("\n") == 1 or old.read_text() == SPEC
 
 
+@pytest.mark.parametrize("tick", range(2, 10))
+def test_ctrl_c_in_the_first_milliseconds(old, tick):
+    found = _interrupted_after(tick, old)
+    assert (found.returncode, found.stdout, found.stderr) == (130, "", f"{INTERRUPTED}\n")
+    assert old.read_text() == OLD
+
+
 def test_killed_at_random_moments(old):
     """Old or new, never half, and nothing that an engine would read is left behind."""
     chance = random.Random(1)
