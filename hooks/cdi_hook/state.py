@@ -187,7 +187,10 @@ def _read_config(bundle: int, until: float) -> bytes:
     descriptor = os.open("config.json", flags, dir_fd=bundle)
     try:
         status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode) or not process.may_be_trusted(status.st_uid):
+        # In a user namespace it is the engine's user's, who may be anybody there: with Podman's
+        # --userns=keep-id the user of the same number, and not the root whom the hook runs as.
+        whose = process.may_be_trusted(status.st_uid) or not process.in_first_user_namespace()
+        if not stat.S_ISREG(status.st_mode) or not whose:
             raise HookError("config.json is not a regular file of root or of the hook's user")
         return _read(descriptor, MAX_CONFIG, until, "config.json")
     finally:
