@@ -10,10 +10,12 @@ import json
 import re
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import groupby
 from typing import Literal
 
 import cdi_specs
 from cdi_gen.cdi import versions
+from cdi_runtime.specification.libraries import LIBRARIES, newest_cdi_version
 
 _VERSION = re.compile(r"v?([0-9]{1,6}(?:\.[0-9]{1,6}){0,2})(?:[-+~].*)?")
 
@@ -31,6 +33,8 @@ class Consumer:
     """The release from which on this holds; not necessarily the one that was asked for."""
     newest_cdi_version: str
     """It ignores files that claim a newer one."""
+    library: str
+    """The release of the standard's library by which it reads specs."""
     additional_gids: Literal["taken", "dropped", "refused", "untested"]
     """``dropped``: silently, and the rest of the spec is applied. ``refused``: the whole file."""
     source: str
@@ -83,6 +87,53 @@ def first_to_accept(cdi_version: str) -> tuple[Consumer, ...]:
     return tuple(first.values())
 
 
+def ignoring(refused_by: frozenset[str]) -> str:
+    """Say which engines ignore a file that these releases of the standard's library refuse."""
+    libraries = _spans([(_generation(each), each in refused_by) for each in LIBRARIES])
+    engines = [
+        f"{name} {span}"
+        for name, rows in groupby(consumers(), key=lambda consumer: consumer.name)
+        if (span := _spans([(row.version, _refuses(row.library, refused_by)) for row in rows]))
+    ]
+    told = f"engines with a CDI library {libraries} ignore the whole file"
+    return f"{told}: {', '.join(engines)}" if engines else told
+
+
+def _generation(library: str) -> str:
+    """Releases of one minor version read alike, but for 1.1.1."""
+    return library if library == LIBRARIES[-1] else newest_cdi_version(library)
+
+
+def _refuses(library: str, refused_by: frozenset[str]) -> bool:
+    """Others than `LIBRARIES` read as the one of their minor version, or as the oldest."""
+    if library in LIBRARIES:
+        return library in refused_by
+    alike = (each for each in LIBRARIES if _minor(each) == _minor(library))
+    return next(alike, LIBRARIES[0]) in refused_by
+
+
+def _minor(library: str) -> str:
+    return library.rpartition(".")[0]
+
+
+def _spans(verdicts: list[tuple[str, bool]]) -> str:
+    """``before 0.7.0 or from 1.1.1 on``, of names in order and which of them are meant."""
+    spans = []
+    starts = [name for name, _ in verdicts]
+    for meant, run in groupby(range(len(verdicts)), key=lambda index: verdicts[index][1]):
+        places = list(run)
+        after = starts[places[-1] + 1] if places[-1] + 1 < len(starts) else None
+        if not meant:
+            continue
+        if places[0] == 0:
+            spans.append(f"before {after}" if after else "of any release")
+        elif after is None:
+            spans.append(f"from {starts[places[0]]} on")
+        else:
+            spans.append(f"from {starts[places[0]]} and before {after}")
+    return " or ".join(spans)
+
+
 @lru_cache(maxsize=1)
 def consumers() -> tuple[Consumer, ...]:
     """Return everything known, engine by engine, oldest release first."""
@@ -93,6 +144,7 @@ def consumers() -> tuple[Consumer, ...]:
             name=name,
             version=row["version"],
             newest_cdi_version=row["cdiVersion"],
+            library=row["library"],
             additional_gids=row["additionalGids"],
             source="; ".join(sources[key] for key in row["sources"]),
         )

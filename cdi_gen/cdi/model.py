@@ -90,6 +90,9 @@ class IntelRdt:
     """Needs CDI 1.1.0."""
     enable_monitoring: bool = False
     """Needs CDI 1.1.0."""
+    enable_cmt: bool = False
+    """Of CDI 0.7.0 to 1.0.0 alone, as ``enable_mbm``."""
+    enable_mbm: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

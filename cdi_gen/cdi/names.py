@@ -1,18 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The grammar of names: ``vendor.example/class=device``.
+"""Names of devices: ``vendor.example/class=device``.
 
-Vendor and class start with a letter, a device name with a letter or a digit; all end with a letter
-or a digit; between are letters, digits, ``_``, ``-`` and ``.``, in device names also ``:``. ASCII
-only. Source: the standard's SPEC.md, "Kind" and "Name".
+The grammar is in ``cdi_runtime.specification.names``, which the shim goes by too.
 """
 
 from __future__ import annotations
 
-import re
 from typing import NamedTuple
 
-_KIND_PART = re.compile(r"[A-Za-z](?:[A-Za-z0-9_.-]*[A-Za-z0-9])?")
-_DEVICE = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_.:-]*[A-Za-z0-9])?")
+from cdi_runtime.specification import names
 
 
 class BadNameError(ValueError):
@@ -54,10 +50,9 @@ def parse_kind(text: str) -> tuple[str, str]:
     Raises:
         BadNameError: it is not a kind.
     """
-    vendor, slash, device_class = text.partition("/")
-    if not slash:
-        raise BadNameError(f"{text!r} is not a kind: it has no '/' between vendor and class")
-    return check_vendor(vendor), check_class(device_class)
+    _refuse(names.fault_of_kind(text))
+    vendor, _, device_class = text.partition("/")
+    return vendor, device_class
 
 
 def check_vendor(name: str) -> str:
@@ -66,7 +61,8 @@ def check_vendor(name: str) -> str:
     Raises:
         BadNameError: it is not.
     """
-    return _checked("vendor", name, _KIND_PART, start="a letter", inner="letters, digits, '_-.'")
+    _refuse(names.fault_of_part("vendor", name))
+    return name
 
 
 def check_class(name: str) -> str:
@@ -75,7 +71,8 @@ def check_class(name: str) -> str:
     Raises:
         BadNameError: it is not.
     """
-    return _checked("class", name, _KIND_PART, start="a letter", inner="letters, digits, '_-.'")
+    _refuse(names.fault_of_part("class", name))
+    return name
 
 
 def check_device(name: str) -> str:
@@ -84,23 +81,10 @@ def check_device(name: str) -> str:
     Raises:
         BadNameError: it is not.
     """
-    return _checked(
-        "device name", name, _DEVICE, start="a letter or digit", inner="letters, digits, '_-.:'"
-    )
+    _refuse(names.fault_of_device(name))
+    return name
 
 
-def _checked(what: str, name: str, form: re.Pattern[str], *, start: str, inner: str) -> str:
-    if form.fullmatch(name):
-        return name
-    if not name:
-        raise BadNameError(f"the {what} is empty")
-    if not form.fullmatch(name[0]):
-        raise BadNameError(f"{what} {name!r} starts with {name[0]!r}; it must start with {start}")
-    for position, character in enumerate(name, start=1):
-        if not form.fullmatch(f"a{character}a"):
-            raise BadNameError(
-                f"{what} {name!r} has {character!r} at character {position}; allowed are {inner}"
-            )
-    raise BadNameError(
-        f"{what} {name!r} ends with {name[-1]!r}; it must end with a letter or digit"
-    )
+def _refuse(fault: str | None) -> None:
+    if fault:
+        raise BadNameError(fault)

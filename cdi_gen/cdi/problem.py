@@ -7,11 +7,12 @@ from collections.abc import Iterable
 from typing import Literal, NamedTuple
 
 from cdi_gen.errors import InvalidSpecError
+from cdi_runtime.specification.libraries import EVERY
 
 Severity = Literal["fatal", "error", "warning"]
-"""``fatal``: every engine ignores the whole file. ``error``: a container that asks for the device
-does not start, everywhere or under a common runtime. ``warning``: it works, but not everywhere, or
-not as meant."""
+"""``fatal``: every engine ignores the whole file. ``error``: some engines ignore it, or a container
+that asks for the device does not start, everywhere or under a common runtime. ``warning``: it
+works, but not everywhere, or not as meant."""
 
 FILE_IGNORED = "every engine ignores the whole file: all its devices become unresolvable"
 
@@ -26,6 +27,13 @@ class Problem(NamedTuple):
     message: str
     consequence: str = FILE_IGNORED
     severity: Severity = "fatal"
+    partly_refused_by: frozenset[str] = frozenset()
+    """Releases of the standard's library that ignore the whole file, where not all do."""
+
+    @property
+    def refused_by(self) -> frozenset[str]:
+        """Releases of the standard's library that ignore the whole file for it."""
+        return EVERY if self.severity == "fatal" else self.partly_refused_by
 
     def __str__(self) -> str:
         return f"{self.path}: {self.message}" if self.path else self.message

@@ -18,13 +18,16 @@ from typing import Any, Literal
 from cdi_gen.cdi.document import from_document, to_document
 from cdi_gen.cdi.model import Spec
 from cdi_gen.cdi.problem import Problem, SpecError
+from cdi_runtime import spec_directories
+from cdi_runtime.specification import json_text
+from cdi_runtime.specification.faults import Fault
 
-__all__ = ["MAX_SIZE", "Format", "dump", "from_document", "load", "parse", "to_document"]
+__all__ = ["MAX_SIZE", "Format", "dump", "from_document", "load", "parse", "read", "to_document"]
 
 Format = Literal["json", "yaml"]
 
-MAX_SIZE = 4 * 1024 * 1024
-"""Bytes, or characters, that are read at most. The largest specs known have 0.15 MB."""
+MAX_SIZE = spec_directories.MAX_BYTES
+"""Bytes, or characters, that are read at most."""
 
 _LONGEST_NUMBER = 30
 
@@ -53,27 +56,40 @@ def parse(text: str | bytes) -> object:
     """Return the document in JSON or YAML text, whatever it holds.
 
     Raises:
-        SpecError: it is neither, or has a key twice, or NaN, or more than ``MAX_SIZE`` bytes.
+        SpecError: no engine reads it, or it has more than ``MAX_SIZE`` bytes.
+    """
+    return read(text)[0]
+
+
+def read(text: str | bytes) -> tuple[object, list[Fault]]:
+    """Return the document as `parse` does, and what some engines refuse in its text.
+
+    Raises:
+        SpecError: see `parse`.
     """
     if len(text) > MAX_SIZE:
         raise _refused("", f"more than {MAX_SIZE} bytes; the largest specs have 150,000")
     if isinstance(text, bytes):
         try:
-            text = text.decode()
+            text = text.decode("utf-16" if text.startswith(_BOMS_OF_UTF_16) else "utf-8")
         except UnicodeDecodeError as error:
             raise _refused(f"byte {error.start}", "not UTF-8 text") from error
     text = text.removeprefix("\ufeff")
     try:
-        return _JSON.decode(text)
+        document = _JSON.decode(text)
     except json.JSONDecodeError as error:
-        return _parse_yaml(text, _refused(_place(error.lineno, error.colno), error.msg))
+        return _read_yaml(text, _refused(_place(error.lineno, error.colno), error.msg))
     except _DuplicateKeyError as error:
-        return _parse_yaml(text, _refused("", f"key {error.key!r} is there twice"))
+        return _read_yaml(text, _refused("", f"key {error.key!r} is there twice"))
+    except _OnlyYamlError:
+        return _read_yaml(text, _NOT_JSON)
     except RecursionError as error:
         raise _refused("", "nested far too deep") from error
+    # Engines read JSON as the YAML that it mostly is.
+    return (document, []) if json_text.doubt(text) is None else _read_yaml(text, _NOT_JSON)
 
 
-def _parse_yaml(text: str, json_error: SpecError) -> object:
+def _read_yaml(text: str, json_error: SpecError) -> tuple[object, list[Fault]]:
     from cdi_gen.cdi import yamltext  # noqa: PLC0415  reading JSON need not pay for it
 
     try:
@@ -117,8 +133,14 @@ class _DuplicateKeyError(ValueError):
         self.key = key
 
 
+class _OnlyYamlError(ValueError):
+    """Only a YAML reader can tell what it is."""
+
+
 def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
     result = dict(pairs)
+    if any(len(key) > json_text.MAX_KEY for key in result):
+        raise _OnlyYamlError
     if len(result) != len(pairs):
         keys = [key for key, _ in pairs]
         raise _DuplicateKeyError(next(key for key in keys if keys.count(key) > 1))
@@ -130,8 +152,8 @@ def _integer(digits: str) -> int | float:
     return int(digits) if len(digits) <= _LONGEST_NUMBER else float("inf")
 
 
-def _constant(name: str) -> object:
-    raise _refused("", f"{name} is not a number that JSON knows")
+def _constant(_name: str) -> object:
+    raise _OnlyYamlError
 
 
 _JSON = json.JSONDecoder(object_pairs_hook=_object, parse_int=_integer, parse_constant=_constant)
@@ -143,3 +165,7 @@ def _place(line: int, column: int) -> str:
 
 def _refused(path: str, message: str) -> SpecError:
     return SpecError([Problem(path=path, message=message)])
+
+
+_NOT_JSON = _refused("", "not JSON")
+_BOMS_OF_UTF_16 = (b"\xff\xfe", b"\xfe\xff")

@@ -334,6 +334,8 @@ def _intel_rdt(edit: Document) -> Document:
         l3CacheSchema=text_of(edit, "l3CacheSchema", _EDITS),
         memBwSchema=text_of(edit, "memBwSchema", _EDITS),
         enableMonitoring=edit.get("enableMonitoring") is True,
+        enableCMT=edit.get("enableCMT") is True,
+        enableMBM=edit.get("enableMBM") is True,
     )
 
 

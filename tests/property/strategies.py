@@ -19,8 +19,8 @@ from cdi_gen.cdi.model import (
     NetDevice,
     Spec,
 )
-from cdi_gen.cdi.validation import HOOK_NAMES
 from cdi_gen.cdi.versions import minimum_version
+from cdi_runtime.injection import HOOK_NAMES
 
 # Time is a matter of how busy the machine is: only tests that say so may fail for it.
 settings.register_profile("patient", parent=settings(), deadline=None)

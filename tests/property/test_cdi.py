@@ -65,7 +65,7 @@ def test_the_json_is_yaml_too(spec):
     text = wire.dump(spec, "json")
     assert yaml.safe_load(text) == wire.to_document(spec)
     assert yaml.load(text, Yaml12Loader) == wire.to_document(spec)
-    assert yamltext.parse(text) == wire.to_document(spec)
+    assert yamltext.parse(text) == (wire.to_document(spec), [])
 
 
 def test_the_1_2_reader_of_these_tests_is_one():

@@ -19,8 +19,8 @@ from cdi_gen.cdi.model import (
     NetDevice,
     Spec,
 )
-from cdi_gen.cdi.validation import HOOK_NAMES
 from cdi_gen.cdi.versions import KNOWN_VERSIONS, minimum_version
+from cdi_runtime.injection import HOOK_NAMES
 from tests.parity.injection.nodes import NODES, OTHERS
 from tests.property.strategies import some
 

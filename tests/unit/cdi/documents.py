@@ -101,9 +101,6 @@ FATAL: tuple[tuple[str, Any], ...] = (
     ("annotations", {"a": "b"}),
     ("annotations", ["a"]),
     ("annotations", {"a": ["b"]}),
-    ("devices", ABSENT),
-    ("devices", []),
-    ("devices", None),
     ("devices", {}),
     ("devices.0", "0"),
     ("devices.1", GOOD["devices"][0]),
@@ -123,7 +120,6 @@ FATAL: tuple[tuple[str, Any], ...] = (
     ("containerEdits.unknown", 1),
     ("devices.0.unknown", 1),
     (f"{_NODE}.unknown", 1),
-    (f"{_NODE}.hostpath", "/dev/null"),
     (f"{_NODE}.path", ABSENT),
     (f"{_NODE}.path", ""),
     (f"{_NODE}.type", "d"),
@@ -160,6 +156,7 @@ FATAL: tuple[tuple[str, Any], ...] = (
     ("containerEdits.additionalGids", [44]),
     ("containerEdits.additionalGids", ["44"]),
     ("containerEdits.intelRdt", {}),
+    ("containerEdits.intelRdt", {"schemata": []}),
     ("containerEdits.netDevices", [{"hostInterfaceName": "a", "name": "b"}]),
 )
 """Each alone makes every engine ignore the file."""
@@ -180,7 +177,6 @@ FATAL_WHOLE: tuple[tuple[str, Any], ...] = (
     ("closID ..", _newest({"intelRdt": {"closID": ".."}})),
     ("closID with a newline", _newest({"intelRdt": {"closID": "a\nb"}})),
     ("closID of 4096", _newest({"intelRdt": {"closID": "a" * 4096}})),
-    ("enableCMT", _newest({"intelRdt": {"enableCMT": True}})),
     ("net device unnamed", _newest({"netDevices": [{"hostInterfaceName": "a", "name": ""}]})),
     ("net device without host", _newest({"netDevices": [{"name": "a"}]})),
     (
@@ -193,13 +189,57 @@ FATAL_WHOLE: tuple[tuple[str, Any], ...] = (
     ),
 )
 
+_BY_JSON = ("0.5.4", "0.6.2", "0.7.2", "0.8.1", "1.0.1", "1.1.0")
+
+PARTLY: tuple[tuple[str, Any, tuple[str, ...]], ...] = (
+    (f"{_NODE}.hostpath", "/dev/null", ("1.1.1",)),
+    ("Kind", "vendor.example/gpu", ("1.1.1",)),
+    ("containerEdits.ENV", ["A=b"], ("1.1.1",)),
+    ("annotations", {}, ("0.5.4",)),
+    ("containerEdits.additionalGids", [], ("0.5.4", "0.6.2")),
+    ("containerEdits.intelRdt", None, ("0.5.4", "0.6.2")),
+    ("containerEdits.netDevices", [], _BY_JSON[:-1]),
+    ("containerEdits.env", ["A=b", None], _BY_JSON),
+    ("devices", ABSENT, ("1.0.1", "1.1.0", "1.1.1")),
+    ("devices", [], ("1.0.1", "1.1.0", "1.1.1")),
+    ("devices", None, ("1.0.1", "1.1.0", "1.1.1")),
+    ("devices.1", None, _BY_JSON),
+    (f"{_NODE}.permissions", "none", _BY_JSON),
+    ("kind", "a/b", _BY_JSON),
+    ("kind", "vendor.example/b", _BY_JSON),
+    ("devices.0.name", 10**22, _BY_JSON),
+)
+"""Each alone makes these releases of the library, and so their engines, ignore the file."""
+
+_AT_0_7 = {**GOOD, "cdiVersion": "0.7.0"}
+
+PARTLY_WHOLE: tuple[tuple[str, Any, tuple[str, ...]], ...] = (
+    (
+        "enableCMT",
+        {**_AT_0_7, "containerEdits": {"intelRdt": {"enableCMT": True}}},
+        ("0.5.4", "0.6.2", "1.1.0", "1.1.1"),
+    ),
+    (
+        "enableMBM null",
+        {**_AT_0_7, "containerEdits": {"intelRdt": {"enableMBM": None}}},
+        ("0.5.4", "0.6.2", "1.1.0", "1.1.1"),
+    ),
+    (
+        "closID /",
+        {**_AT_0_7, "containerEdits": {"intelRdt": {"closID": "/"}}},
+        _BY_JSON[:-1],
+    ),
+    (
+        "enableMonitoring text",
+        {**GOOD, "cdiVersion": "1.1.0", "containerEdits": {"intelRdt": {"enableMonitoring": "y"}}},
+        _BY_JSON,
+    ),
+)
+
 ACCEPTED: tuple[tuple[str, Any], ...] = (
     ("cdiVersion", "1.0.0"),
     ("cdiVersion", "v0.5.0"),
-    ("kind", "a/b"),
     ("kind", "vendor_1.example-2/gpu_3-4"),
-    ("annotations", {}),
-    ("annotations", None),
     ("devices.0.name", "GPU-1f-2_3.4:5"),
     ("devices.0.name", "0:1"),
     ("containerEdits", ABSENT),
@@ -212,7 +252,6 @@ ACCEPTED: tuple[tuple[str, Any], ...] = (
     (f"{_NODE}.type", "u"),
     (f"{_NODE}.major", ABSENT),
     (f"{_NODE}.major", None),
-    (f"{_NODE}.permissions", "none"),
     (f"{_NODE}.permissions", "mwr"),
     (f"{_NODE}.permissions", ""),
     (f"{_NODE}.path", "dev/gpu0"),

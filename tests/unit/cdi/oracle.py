@@ -3,14 +3,17 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 
+from tests.lab import go
+from tests.lab.cache import LabUnavailableError
+
 LIBRARY = "tags.cncf.io/container-device-interface"
+UNTIL_0_6 = "github.com/container-orchestrated-devices/container-device-interface"
+"""What the module was called before; 0.6.2 has both names."""
 
 
 class Oracle:
@@ -19,44 +22,24 @@ class Oracle:
     def __init__(self, version: str, work: Path) -> None:
         self.version = version
         self._work = work
-        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-        self._program = cache / "cdi-gen" / "bin" / f"cdi-verdict-{version}"
-        if not self._program.exists():
-            self._build()
-
-    def _build(self) -> None:
-        if not shutil.which("go"):
-            pytest.skip("needs Go, to build the standard's own library")
-        folder = self._work / f"build-{self.version}"
-        folder.mkdir()
-        shutil.copy(Path(__file__).with_name("verdict.go"), folder / "main.go")
-        self._program.parent.mkdir(parents=True, exist_ok=True)
-        for arguments in (
-            ["mod", "init", "verdict"],
-            ["get", f"{LIBRARY}/pkg/cdi@{self.version}"],
-            ["build", "-o", f"{self._program}.{os.getpid()}", "."],
-        ):
-            done = subprocess.run(
-                ["go", *arguments],
-                cwd=folder,
-                capture_output=True,
-                text=True,
-                timeout=300,
-                check=False,
+        module = UNTIL_0_6 if version.startswith("0.5.") else LIBRARY
+        text = Path(__file__).with_name("verdict.go").read_text()
+        try:
+            self._program = go.compiled(
+                text.replace(LIBRARY, module), "cdi-verdict", module, f"v{version}"
             )
-            if arguments[0] == "get" and done.returncode:
-                pytest.skip(f"the module proxy does not answer: {done.stderr.strip()[-200:]}")
-            assert done.returncode == 0, done.stderr
-        os.replace(f"{self._program}.{os.getpid()}", self._program)
+        except LabUnavailableError as error:
+            pytest.skip(str(error))
 
-    def verdicts(self, texts: dict[str, str]) -> dict[str, str]:
+    def verdicts(self, texts: dict[str, str | bytes]) -> dict[str, str]:
         """Return of each named text ``"ok"``, or ``"refused ..."`` with the library's reason."""
         folder = self._work / f"specs-{self.version}"
         folder.mkdir(exist_ok=True)
         paths = []
         for index, text in enumerate(texts.values()):
             path = folder / f"{index}.yaml"
-            path.write_text(text, encoding="utf-8", errors="surrogatepass")
+            content = text if isinstance(text, bytes) else text.encode(errors="surrogatepass")
+            path.write_bytes(content)
             paths.append(str(path))
         done = subprocess.run(
             [self._program], input="\n".join(paths), capture_output=True, text=True, check=True

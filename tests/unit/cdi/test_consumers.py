@@ -30,6 +30,8 @@ from cdi_gen.cdi import consumers, versions
         ("containerd@1.7.15", "containerd 1.7.12", "0.6.0", False),
         ("containerd@1.7.16", "containerd 1.7.16", "0.7.0", True),
         ("containerd@2.1.9", "containerd 2.1.0", "1.0.0", True),
+        ("containerd@2.2.0", "containerd 2.1.0", "1.0.0", True),
+        ("containerd@2.3.7", "containerd 2.2.1", "1.1.0", True),
         ("cri-o@1.30.4", "cri-o 1.30.0", "0.7.0", False),
     ],
 )
@@ -82,5 +84,5 @@ def test_the_table_is_in_order_and_every_fact_has_a_source():
 def test_the_first_release_that_reads_a_version():
     assert "podman 5.1.0" in map(str, consumers.first_to_accept("0.7.0"))
     assert {str(consumer) for consumer in consumers.first_to_accept("1.1.0")} == {
-        "containerd 2.3.0"
+        "containerd 2.2.1"
     }

@@ -47,6 +47,38 @@ def test_fatal_documents(case):
     assert any(problem.severity == "fatal" for problem in validation.check(case[1]))
 
 
+@pytest.mark.parametrize("case", documents.PARTLY, ids=_case)
+def test_what_some_engines_ignore_is_said_of_those(case):
+    path, value, refused_by = case
+    problems = validation.check(documents.changed(path, value), with_schema=False)
+    refused = set().union(*(problem.refused_by for problem in problems))
+    assert refused == set(refused_by)
+    (problem,) = (each for each in problems if each.refused_by)
+    assert problem.severity in {"error", "warning"}
+
+
+@pytest.mark.parametrize("case", documents.PARTLY_WHOLE, ids=lambda case: case[0])
+def test_documents_that_some_engines_ignore(case):
+    problems = validation.check(case[1], with_schema=False)
+    assert set().union(*(problem.refused_by for problem in problems)) == set(case[2])
+
+
+@pytest.mark.parametrize(
+    ("change", "libraries", "engines"),
+    [
+        ({"intelRdt": {"enableCMT": True}}, "from 1.1.0 on", "containerd from 2.2.1 on"),
+        ({"Env": ["A=b"]}, "from 1.1.1 on", "containerd from 2.4.0 on"),
+        ({"netDevices": []}, "from 0.7.0 and before 1.1.0", "podman from 5.1.0 on, docker"),
+    ],
+)
+def test_the_engines_that_ignore_a_file_are_named(change, libraries, engines):
+    """Those that do not read the claimed version are told of at the version."""
+    document = {**documents.GOOD, "cdiVersion": "0.7.0", "containerEdits": change}
+    (problem,) = (p for p in validation.check(document) if p.severity == "error")
+    told = f"engines with a CDI library {libraries} ignore the whole file: {engines}"
+    assert problem.consequence.startswith(told)
+
+
 @pytest.mark.parametrize("case", documents.ACCEPTED, ids=_case)
 def test_what_engines_accept_is_not_fatal(case):
     problems = validation.check(documents.changed(*case))
@@ -74,7 +106,7 @@ def test_what_engines_accept_is_not_fatal(case):
         (f"{NODE}.major", documents.ABSENT, "warning", NODE, "host has no such node"),
         (f"{NODE}.major", 0, "warning", NODE, "host has no such node"),
         (f"{NODE}.fileMode", 0o20666, "warning", f"{NODE}.fileMode", "bits"),
-        (f"{NODE}.permissions", "none", "warning", f"{NODE}.permissions", "before 1.1.0"),
+        (f"{NODE}.permissions", "none", "warning", f"{NODE}.permissions", "before 1.1.1"),
         ("kind", "a/gpu", "error", "kind", "crash"),
         ("kind", "vendor/b", "error", "kind", "crash"),
         ("cdiVersion", "v0.5.0", "warning", "cdiVersion", "no 'v'"),

@@ -14,7 +14,6 @@ import pytest
 import yaml
 
 from cdi_gen.cdi import wire
-from cdi_gen.cdi.document import MAX_PROBLEMS
 from cdi_gen.cdi.model import (
     ContainerEdits,
     Device,
@@ -27,6 +26,8 @@ from cdi_gen.cdi.model import (
 )
 from cdi_gen.cdi.problem import SpecError
 from cdi_gen.errors import ExitCode
+from cdi_runtime.specification.fields import MAX_FAULTS
+from cdi_runtime.specification.words import WORDS, PlainWord
 
 from . import documents
 
@@ -246,6 +247,7 @@ def test_json_needs_neither_yaml_nor_jsonschema():
     done = subprocess.run(
         [sys.executable, "-S", "-c", program],
         cwd=REPOSITORY,
+        env={"PYTHONPATH": ".:hooks:specs"},
         capture_output=True,
         text=True,
         check=True,
@@ -283,7 +285,7 @@ def test_an_escape_of_no_character_is_refused(escape, either_yaml):
             -1,
             ".devices[0].containerEdits.deviceNodes[0].uid: -1 is not between 0 and 4294967295",
         ),
-        ("containerEdits.env", ["A=b", None], ".containerEdits.env[1]: must be text, not null"),
+        ("containerEdits.env", ["A=b", []], ".containerEdits.env[1]: must be text, not a list"),
         ("containerEdits.intelRdt", {"enableMonitoring": 1}, "must be true or false, not a number"),
         ("containerEdits.env", ["A=\ud800"], ".containerEdits.env[0]: is not Unicode text"),
     ],
@@ -332,11 +334,12 @@ def test_a_number_where_text_belongs_is_taken_as_text(written, read):
         ("a: 1\nb:\n  c: 1\n  c: 2\n", "line 4, column 3", "key 'c' is there twice"),
         ('{"a": 1,\n "a": 2}', "line 2, column 2", "key 'a' is there twice"),
         ("a: *b", "line 1, column 4", "alias *b stands for nothing"),
-        ("a: !x b", "line 1, column 4", "tag !x has no place"),
-        ("a: 1\n---\nb: 2", "line 2, column 1", "a second document"),
+        ("a: !!python/name:os.system b", "line 1, column 4", "has no place in a spec"),
+        ("a: !!binary b", "line 1, column 4", "not the base64 of a text"),
+        ("a: {<<: 1}", "line 1, column 9", "<< must name a mapping"),
+        ('{"a": "b\\/"}', "line 1, column 7", "has \\/, which YAML does not know"),
+        ("%YAML 1.2\n---\na: 1", "line 1, column 1", "engines read YAML 1.1"),
         ("? [a]\n: b", "line 1, column 3", "a key must be text"),
-        ('{"a": NaN}', "", "NaN is not a number"),
-        ('{"a": -Infinity}', "", "-Infinity is not a number"),
         ("a: " + "[" * 100, "line 1, column 67", "nested more than 64 deep"),
         ("a: \x07", "line 1, column 4", "a character that YAML does not allow"),
         (" " * (wire.MAX_SIZE + 1), "", "more than 4194304 bytes"),
@@ -385,7 +388,7 @@ def test_a_byte_order_mark_is_skipped():
 def test_plain_scalars_are_what_they_are_to_engines(plain, value, either_yaml):
     read = wire.parse(f"a: {plain}\nb: c" if plain != "-" else "a: -x\nb: c")
     assert read["a"] == (value if plain != "-" else "-x")
-    assert type(read["a"]) is type(value)
+    assert type(read["a"]) is (PlainWord if value in WORDS else type(value))
 
 
 def test_anchors_are_followed():
@@ -404,5 +407,5 @@ def test_a_small_text_that_stands_for_a_huge_document_is_refused_quickly():
 def test_the_number_of_problems_is_bounded():
     with pytest.raises(SpecError) as error:
         wire.load(json.dumps({str(n): n for n in range(100_000)}))
-    assert len(error.value.problems) <= MAX_PROBLEMS + 1
+    assert len(error.value.problems) <= MAX_FAULTS + 1
     assert len(str(error.value)) < 5000

@@ -1,0 +1,329 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The fields of a spec's document: what they are called, what they hold, which release knows them.
+
+Reading is strict, as every engine is (an unknown field refuses the file), and collects everything
+that is wrong instead of stopping at the first fault. Where engines are lenient, so is reading:
+`null` is an absent field, and a number where text belongs is taken as text.
+"""
+
+from __future__ import annotations
+
+from cdi_runtime.specification.faults import Fault, TooMuchError
+from cdi_runtime.specification.libraries import BY_JSON, EVERY, NONE, before, since
+from cdi_runtime.specification.words import (
+    FALSE,
+    INFINITE,
+    TRUE,
+    WANTED_FALSE,
+    WANTED_TRUE,
+    PlainWord,
+)
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    Document = dict[str, object]
+    Form = Callable[["Reading", str, object], object]
+
+MAX_VALUES = 500_000
+"""YAML aliases can make a short text stand for a document without end; real specs have 10,000."""
+
+MAX_FAULTS = 200
+
+_MAX_INT64, _MAX_UINT32 = 2**63 - 1, 2**32 - 1
+_TOO_LARGE_FOR_NAMES = 1e21
+"""From here on the releases that read by JSON write a number with `e+`."""
+_STRICT = EVERY - BY_JSON
+
+
+class Reading:
+    """One pass over a document, and what it found wrong."""
+
+    def __init__(self) -> None:
+        self.faults: list[Fault] = []
+        self._values = 0
+
+    def wrong(self, where: str, message: str, refused_by: frozenset[str] = EVERY) -> None:
+        """Note a fault for which releases refuse the file."""
+        self._add(Fault(where or ".", message, refused_by))
+
+    def odd(self, where: str, message: str, consequence: str) -> None:
+        """Note what every release lets pass."""
+        self._add(Fault(where or ".", message, NONE, consequence=consequence))
+
+    def _add(self, fault: Fault) -> None:
+        if len(self.faults) < MAX_FAULTS:
+            self.faults.append(fault)
+        elif fault.refused_by:
+            raise TooMuchError([*self.faults, fault])
+
+    def text(self, where: str, value: object) -> str:
+        """Text; a number or a boolean is taken for it."""
+        if isinstance(value, PlainWord):
+            if value in INFINITE:
+                self.wrong(where, f"{value} is a number to YAML: write it in quotes", BY_JSON)
+            else:
+                self._not_text(where, "a boolean", value)
+            return str(value)
+        if isinstance(value, str):
+            if not value.isascii() and _has_surrogates(value):
+                self.wrong(where, "is not Unicode text: half of a surrogate pair")
+                return ""
+            return value
+        if isinstance(value, (int, float)):
+            text = str(value).lower() if isinstance(value, bool) else str(value)
+            self._not_text(where, kind_of(value), text)
+            return text
+        self.wrong(where, f"must be text, not {kind_of(value)}")
+        return ""
+
+    def _not_text(self, where: str, kind: str, text: str) -> None:
+        message = f"is {kind}; it must be text: write {text!r} in quotes"
+        self.odd(where, message, "engines take it as text, and not all as the same text")
+
+    def name(self, where: str, value: object) -> str:
+        """A device's name."""
+        if isinstance(value, (int, float)) and abs(value) >= _TOO_LARGE_FOR_NAMES:
+            self.wrong(where, "is a number too large for a name: write it in quotes", BY_JSON)
+        return self.text(where, value)
+
+    def _whole(self, where: str, value: object, low: int, high: int) -> int | None:
+        if isinstance(value, float) and value.is_integer():
+            message = f"is written as the fraction {value}"
+            self.odd(where, message, "engines take it as a whole number")
+            value = int(value)
+        if not isinstance(value, int) or isinstance(value, bool):
+            self.wrong(where, f"must be a whole number, not {kind_of(value)}")
+        elif not low <= value <= high:
+            self.wrong(where, f"{value} is not between {low} and {high}")
+        else:
+            return value
+        return None
+
+    def uint32(self, where: str, value: object) -> int | None:
+        """A whole number of 32 bits without sign."""
+        return self._whole(where, value, 0, _MAX_UINT32)
+
+    def int64(self, where: str, value: object) -> int | None:
+        """A whole number of 64 bits."""
+        return self._whole(where, value, -_MAX_INT64 - 1, _MAX_INT64)
+
+    def boolean(self, where: str, value: object) -> bool:
+        """A truth value, and the words of YAML 1.1 for it."""
+        if isinstance(value, bool):
+            return value
+        refused_by = NONE
+        if not isinstance(value, str) or value not in TRUE | FALSE:
+            refused_by = EVERY
+        else:
+            if not isinstance(value, PlainWord):
+                refused_by |= BY_JSON
+            if value not in WANTED_TRUE | WANTED_FALSE:
+                refused_by |= _STRICT
+        shown = repr(value) if isinstance(value, str) else kind_of(value)
+        if refused_by:
+            self.wrong(where, f"must be true or false, not {shown}", refused_by)
+        else:
+            self.odd(where, f"is {shown}", "it is true or false to YAML 1.1 alone")
+        return isinstance(value, str) and value in TRUE
+
+    def items(self, where: str, value: object, form: Form, absent: frozenset[str]) -> list[object]:
+        """A list.
+
+        Args:
+            where: its place.
+            value: the list.
+            form: of each item.
+            absent: the releases that refuse the file for an item that is null; the others leave it
+                out, or take it for an empty one.
+        """
+        if not isinstance(value, list):
+            self.wrong(where, f"must be a list, not {kind_of(value)}")
+            return []
+        self._values += len(value)
+        if self._values > MAX_VALUES:
+            message = f"the document stands for more than {MAX_VALUES} values"
+            raise TooMuchError([Fault(where, message)])
+        found = []
+        for index, item in enumerate(value):
+            if item is None and absent != EVERY:
+                self._null(f"{where}[{index}]", absent)
+            else:
+                found.append(form(self, f"{where}[{index}]", item))
+        return found
+
+    def _null(self, where: str, refused_by: frozenset[str]) -> None:
+        if refused_by:
+            self.wrong(where, "is null, and so left out or empty", refused_by)
+        else:
+            self.odd(where, "is null", "some engines leave it out, others take it as empty")
+
+    def annotations(self, where: str, value: object) -> Document:
+        """Texts by their names."""
+        if not isinstance(value, dict):
+            self.wrong(where, f"must be an object, not {kind_of(value)}")
+            return {}
+        found: Document = {}
+        for key, item in value.items():
+            name = self.text(where, key)
+            found[name] = "" if item is None else self.text(f"{where}.{name}", item)
+        return found
+
+    def record(self, where: str, value: object, fields: dict[str, Field]) -> Document:
+        """An object with these fields and no others."""
+        if not isinstance(value, dict):
+            self.wrong(where, f"must be an object, not {kind_of(value)}")
+            return {}
+        if not value.keys() <= fields.keys():
+            value = self._renamed(where, value, fields)
+        found: Document = {}
+        for key, (form, known_to, required) in fields.items():
+            item = value.get(key)
+            if known_to != EVERY and key in value:
+                self.wrong(f"{where}.{key}", UNKNOWN, EVERY - known_to)
+            if item is not None:
+                found[key] = form(self, f"{where}.{key}", item)
+            elif required:
+                self.wrong(f"{where}.{key}", "missing")
+        return found
+
+    def _renamed(self, where: str, value: Document, fields: dict[str, Field]) -> Document:
+        """What the releases that read by JSON make of keys: the case does not matter to them."""
+        by_folded = {key.lower(): key for key in fields}
+        found: Document = {}
+        # Of two keys that differ in case the later one counts, and they sort them.
+        for key in sorted(value, key=str):
+            name = key if key in fields else by_folded.get(_folded(key))
+            if name is None:
+                self.wrong(f"{where}.{key}", UNKNOWN)
+                continue
+            if name != key:
+                message = f"{UNKNOWN}; {name!r} is written with other capitals"
+                self.wrong(f"{where}.{key}", message, _STRICT)
+            found[name] = value[key]
+        return found
+
+
+UNKNOWN = "unknown field"
+
+
+def kind_of(value: object) -> str:
+    """What a value is, in a message."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "a boolean"
+    if isinstance(value, (int, float)):
+        return "a number"
+    if isinstance(value, str):
+        return "text"
+    return "a list" if isinstance(value, list) else "an object"
+
+
+def _folded(key: object) -> str:
+    """As Go folds the case of keys: two letters beyond ASCII fold into it."""
+    return str(key).lower().replace("\u017f", "s")
+
+
+def _has_surrogates(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return True
+    return False
+
+
+def _one(fields: dict[str, Field]) -> Form:
+    return lambda reading, where, value: reading.record(where, value, fields)
+
+
+def _list(form: Form, absent: frozenset[str] = EVERY) -> Form:
+    return lambda reading, where, value: reading.items(where, value, form, absent)
+
+
+if TYPE_CHECKING:
+    Field = tuple[Form, frozenset[str], bool]
+    """How it is read, which releases know it, whether it has to be there."""
+
+_TEXTS = _list(Reading.text, NONE)
+_VARIABLES = _list(Reading.text, BY_JSON)
+_SINCE_0_6, _SINCE_0_7, _SINCE_1_1 = since("0.6.2"), since("0.7.2"), since("1.1.0")
+
+_NODE: dict[str, Field] = {
+    "path": (Reading.text, EVERY, True),
+    "hostPath": (Reading.text, EVERY, False),
+    "type": (Reading.text, EVERY, False),
+    "major": (Reading.int64, EVERY, False),
+    "minor": (Reading.int64, EVERY, False),
+    "fileMode": (Reading.uint32, EVERY, False),
+    "permissions": (Reading.text, EVERY, False),
+    "uid": (Reading.uint32, EVERY, False),
+    "gid": (Reading.uint32, EVERY, False),
+}
+_NET_DEVICE: dict[str, Field] = {
+    "hostInterfaceName": (Reading.text, EVERY, True),
+    "name": (Reading.text, EVERY, True),
+}
+_HOOK: dict[str, Field] = {
+    "hookName": (Reading.text, EVERY, True),
+    "path": (Reading.text, EVERY, True),
+    "args": (_TEXTS, EVERY, False),
+    "env": (_VARIABLES, EVERY, False),
+    "timeout": (Reading.int64, EVERY, False),
+}
+_MOUNT: dict[str, Field] = {
+    "hostPath": (Reading.text, EVERY, True),
+    "containerPath": (Reading.text, EVERY, True),
+    "options": (_TEXTS, EVERY, False),
+    "type": (Reading.text, EVERY, False),
+}
+_INTEL_RDT: dict[str, Field] = {
+    "closID": (Reading.text, EVERY, False),
+    "l3CacheSchema": (Reading.text, EVERY, False),
+    "memBwSchema": (Reading.text, EVERY, False),
+    "schemata": (_TEXTS, _SINCE_1_1, False),
+    "enableMonitoring": (Reading.boolean, _SINCE_1_1, False),
+    "enableCMT": (Reading.boolean, _SINCE_0_7 & before("1.1.0"), False),
+    "enableMBM": (Reading.boolean, _SINCE_0_7 & before("1.1.0"), False),
+}
+_EDITS: dict[str, Field] = {
+    "env": (_VARIABLES, EVERY, False),
+    "deviceNodes": (_list(_one(_NODE)), EVERY, False),
+    "netDevices": (_list(_one(_NET_DEVICE)), _SINCE_1_1, False),
+    "hooks": (_list(_one(_HOOK)), EVERY, False),
+    "mounts": (_list(_one(_MOUNT)), EVERY, False),
+    "intelRdt": (_one(_INTEL_RDT), _SINCE_0_7, False),
+    "additionalGids": (_list(Reading.uint32, NONE), _SINCE_0_7, False),
+}
+_DEVICE: dict[str, Field] = {
+    "name": (Reading.name, EVERY, True),
+    "annotations": (Reading.annotations, _SINCE_0_6, False),
+    "containerEdits": (_one(_EDITS), EVERY, True),
+}
+_SPEC: dict[str, Field] = {
+    "cdiVersion": (Reading.text, EVERY, True),
+    "kind": (Reading.text, EVERY, True),
+    "annotations": (Reading.annotations, _SINCE_0_6, False),
+    "devices": (_list(_one(_DEVICE), BY_JSON), EVERY, False),
+    "containerEdits": (_one(_EDITS), EVERY, False),
+}
+
+KEYS = tuple(
+    dict.fromkeys(
+        key
+        for fields in (_SPEC, _DEVICE, _EDITS, _NODE, _NET_DEVICE, _HOOK, _MOUNT, _INTEL_RDT)
+        for key in fields
+    )
+)
+"""Every field's name."""
+
+
+def read(document: object) -> tuple[Document, list[Fault]]:
+    """The document with known fields alone, each of its type; and what is wrong with it.
+
+    Raises:
+        TooMuchError: there is far too much, of content or of faults.
+    """
+    reading = Reading()
+    return reading.record("", document, _SPEC), reading.faults

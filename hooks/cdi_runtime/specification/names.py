@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The grammar of names: `vendor.example/class=device`.
+
+Vendor and class start with a letter, a device name with a letter or a digit; all end with a letter
+or a digit; between are letters, digits, `_`, `-` and `.`, in device names also `:`. ASCII
+only. Source: the standard's SPEC.md, "Kind" and "Name".
+"""
+
+from __future__ import annotations
+
+_LETTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
+_ALPHANUMERIC = _LETTERS | frozenset("0123456789")
+_KIND_PART = _ALPHANUMERIC | frozenset("_-.")
+_DEVICE = _KIND_PART | {":"}
+
+
+def fault_of_kind(text: str) -> str | None:
+    """Why it is no `vendor/class`; None if it is one."""
+    vendor, slash, class_ = text.partition("/")
+    if not slash:
+        return f"{text!r} is not a kind: it has no '/' between vendor and class"
+    return fault_of_part("vendor", vendor) or fault_of_part("class", class_)
+
+
+def fault_of_part(what: str, name: str) -> str | None:
+    """Why it is no vendor, or no class; None if it is one."""
+    return _fault(what, name, _LETTERS, "a letter", _KIND_PART, "letters, digits, '_-.'")
+
+
+def fault_of_device(name: str) -> str | None:
+    """Why it is no device name; None if it is one."""
+    start = "a letter or digit"
+    return _fault("device name", name, _ALPHANUMERIC, start, _DEVICE, "letters, digits, '_-.:'")
+
+
+def _fault(
+    what: str, name: str, first: frozenset[str], start: str, inner: frozenset[str], allowed: str
+) -> str | None:
+    if not name:
+        return f"the {what} is empty"
+    if name[0] not in first:
+        return f"{what} {name!r} starts with {name[0]!r}; it must start with {start}"
+    if not inner.issuperset(name):
+        position, character = next((n, c) for n, c in enumerate(name, 1) if c not in inner)
+        return f"{what} {name!r} has {character!r} at character {position}; allowed are {allowed}"
+    if name[-1] not in _ALPHANUMERIC:
+        return f"{what} {name!r} ends with {name[-1]!r}; it must end with a letter or digit"
+    return None
