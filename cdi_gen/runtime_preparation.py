@@ -7,7 +7,7 @@ One JSON object:
     layout      where the driver was looked for, which the state is taken of
     specs       the GPUs without capabilities, the capabilities as devices, the special modes
     facts       what NVIDIA_REQUIRE_* is checked against
-    converted   the YAML files of the spec directories, as JSON; null where engines ignore one
+    converted   the spec files that are not JSON, by path: stamp, and document or problem
     problem     why there are no specs, where there are none
 """
 
@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -33,7 +34,7 @@ from cdi_gen.host.roots import Root
 from cdi_gen.inventory import CharDevice, Inventory
 from cdi_gen.replacing import make_directory, replace_file
 from cdi_gen.store import SPEC_DIRECTORIES
-from cdi_runtime import host_state
+from cdi_runtime import host_state, spec_directories, specification
 
 PATH = "/run/cdi-gen/runtime.json"
 
@@ -85,7 +86,7 @@ def prepare(choices: host_state.Choices, where: Where | None = None) -> Document
     )
     # Before the look, so that a change meanwhile makes another preparation due.
     key = host_state.key(choices)
-    converted = {path: _converted(path) for path in host_state.yaml_files(choices.spec_directories)}
+    converted = _converted(choices.spec_directories)
     document: Document = {"key": key, "layout": choices.layout.document(), "specs": []}
     document |= {"facts": None, "converted": converted}
     try:
@@ -145,9 +146,27 @@ def _mig_accesses(inventory: Inventory, accesses: dict[str, CharDevice]) -> Spec
     return replace(spec, cdi_version=minimum_version(spec))
 
 
-def _converted(path: str) -> Document | None:
+def _converted(directories: Sequence[str]) -> dict[str, Document]:
+    """The spec files that are not JSON; of what every engine ignores, the reason."""
+    found: dict[str, Document] = {}
+    for directory in directories:
+        try:
+            files = list(spec_directories.files(directory))
+        except OSError:
+            continue
+        for file in files:
+            content = file.content
+            if content is not None and spec_directories.json_document(content) is None:
+                found[file.path] = {"stamp": file.stamp, **_conversion(content)}
+    return found
+
+
+def _conversion(content: bytes) -> Document:
     try:
-        with open(path, "rb") as file:
-            return wire.to_document(wire.load(file.read(wire.MAX_SIZE + 1)))
-    except (OSError, SpecError):
-        return None
+        document, of_text = wire.read(content)
+        known, faults = specification.judge(document, of_text)
+    except (SpecError, specification.TooMuchError) as error:
+        return {"problem": str(error)}
+    if specification.ignored_by(faults) == specification.EVERY:
+        return {"problem": f"engines ignore it: {faults[0]}"}
+    return {"document": known}

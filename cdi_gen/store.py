@@ -13,7 +13,6 @@ import errno
 import os
 import stat
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 
 from cdi_gen import ownership
@@ -22,14 +21,13 @@ from cdi_gen.cdi.model import Spec
 from cdi_gen.cdi.problem import Problem, SpecError
 from cdi_gen.errors import CdiGenError, InvalidSpecError, UnsafeError
 from cdi_gen.replacing import make_directory, replace_file
+from cdi_runtime import spec_directories, specification
 
 SPEC_DIRECTORIES = ("/etc/cdi", "/var/run/cdi")
 """Where engines look by default; what the later directory defines wins."""
 
 READ_AS_ROOT = frozenset({"/etc/cdi", "/var/run/cdi", "/run/cdi"})
 """Directories whose hooks a root engine runs: nobody but root may write to them."""
-
-_SUFFIXES = (".json", ".yaml")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,47 +99,42 @@ def _resolution(name: str, definers: list[list[SpecFile]]) -> Resolution:
 
 def _spec_files(directory: str) -> Iterator[SpecFile]:
     try:
-        names = sorted(os.listdir(directory))
+        for file in spec_directories.files(directory):
+            yield _read(file)
     except FileNotFoundError:
         return
     except OSError as error:
-        yield _unreadable(directory, error, "engines read neither this directory nor later ones")
-        return
-    for name in names:
-        path = os.path.join(directory, name)
-        if name.endswith(_SUFFIXES) and not os.path.isdir(path):
-            with suppress(FileNotFoundError):
-                yield _read_file(path)
+        message = f"cannot be read: {error.strerror}"
+        consequence = "engines read neither this directory nor later ones"
+        problem = Problem("", message, consequence, "error")
+        yield SpecFile(path=directory, spec=None, problems=(problem,))
 
 
-def _read_file(path: str) -> SpecFile:
+def _read(file: spec_directories.SpecFile) -> SpecFile:
     from cdi_gen.cdi import validation  # noqa: PLC0415  only readers need to judge
 
+    if file.content is None:
+        problem = Problem(path="", message=file.problem or "")
+        if file.is_closed:
+            consequence = "engines without root's rights ignore it"
+            problem = problem._replace(consequence=consequence, severity="error")
+        return SpecFile(path=file.path, spec=None, problems=(problem,))
     try:
-        # Without O_NONBLOCK, opening a FIFO waits for a writer that may never come.
-        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
-            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                problem = Problem(path="", message="is not a regular file")
-                return SpecFile(path=path, spec=None, problems=(problem,))
-            text = file.read(wire.MAX_SIZE + 1)
-    except FileNotFoundError:
-        raise
-    except OSError as error:
-        return _unreadable(path, error, "engines without root's rights ignore it")
-    try:
-        document = wire.parse(text)
+        document, of_text = wire.read(file.content)
     except SpecError as error:
-        return SpecFile(path=path, spec=None, problems=error.problems)
-    problems = validation.check(document, with_schema=False)
-    ignored = any(problem.severity == "fatal" for problem in problems)
-    spec = None if ignored else wire.from_document(document)
-    return SpecFile(path=path, spec=spec, problems=problems)
+        return SpecFile(path=file.path, spec=None, problems=error.problems)
+    problems = validation.check(document, of_text, with_schema=False)
+    if file.distrust:
+        problems = (Problem("", file.distrust, _NOT_BY_THE_SHIM, "error"), *problems)
+    read_by = specification.EVERY.difference(*(problem.refused_by for problem in problems))
+    spec = wire.from_document(document) if read_by else None
+    return SpecFile(path=file.path, spec=spec, problems=problems)
 
 
-def _unreadable(path: str, error: OSError, consequence: str) -> SpecFile:
-    message = f"cannot be read: {error.strerror}"
-    problem = Problem(path="", message=message, consequence=consequence, severity="error")
-    return SpecFile(path=path, spec=None, problems=(problem,))
+_NOT_BY_THE_SHIM = (
+    "who can change it decides what root runs: engines read it all the same, the runtime shim and "
+    "the prestart hook do not"
+)
 
 
 def write(

@@ -135,6 +135,8 @@ def _intel_rdt(rdt: IntelRdt) -> str:
         ("memBwSchema", rdt.mem_bw_schema),
         ("schemata", ", ".join(rdt.schemata)),
         ("enableMonitoring", "true" if rdt.enable_monitoring else ""),
+        ("enableCMT", "true" if rdt.enable_cmt else ""),
+        ("enableMBM", "true" if rdt.enable_mbm else ""),
     )
     return "  ".join(f"{key} {value}" for key, value in given if value) or "a group of its own"
 

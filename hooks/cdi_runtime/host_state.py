@@ -124,7 +124,6 @@ def key(choices: Choices) -> State:
         [_stamp(f"{layout.driver_root}/etc/ld.so.cache"), _identity(layout.driver_root or "/")],
         [[path, _stamp(path)] for path in layout.directories],
         [path for path in PRESENT if _identity(path)],
-        [[path, _stamp(path)] for path in yaml_files(choices.spec_directories)],
     ]
 
 
@@ -132,16 +131,6 @@ def configuration_files() -> list[str]:
     """The administrator's files, in rising priority, whether they are there or not."""
     names = (name for name in _names(DROP_INS) if name.endswith(".toml"))
     return [CONFIGURATION, *(f"{DROP_INS}/{name}" for name in names)]
-
-
-def yaml_files(directories: Sequence[str]) -> list[str]:
-    """The spec files that only the library can read."""
-    return [
-        f"{directory}/{name}"
-        for directory in directories
-        for name in _names(directory)
-        if name.endswith(".yaml")
-    ]
 
 
 def _nodes(directory: str) -> State:

@@ -7,8 +7,8 @@ shim starts it anew when the key no longer fits: the first container after a boo
 of the driver, after a change of MIG devices.
 
 It holds the spec of the GPUs without driver capabilities, the capabilities as devices, one spec for
-each special mode the host can serve, the facts that requirements are checked against, and the YAML
-files of the spec directories as JSON, which is all that the shim reads.
+each special mode the host can serve, the facts that requirements are checked against, and the spec
+files that are not JSON, as JSON, which is all that the shim reads; each with the stamp of the file.
 """
 
 from __future__ import annotations
@@ -25,9 +25,10 @@ from cdi_runtime import host_state, trusted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from cdi_runtime.configuration import Configuration
+    from cdi_runtime.spec_directories import Conversion, Stamp
 
     Document = dict[str, object]
 
@@ -61,24 +62,37 @@ class Prepared:
 
     def __init__(self, document: Document) -> None:
         specs, facts = document.get("specs"), document.get("facts")
-        converted, problem = document.get("converted"), document.get("problem")
+        problem = document.get("problem")
         self.specs = [each for each in _list(specs) if isinstance(each, dict)]
         self.facts = facts if isinstance(facts, dict) else None
-        self.converted = converted if isinstance(converted, dict) else {}
+        self.converted = _conversions(document)
         self.problem = problem if isinstance(problem, str) else None
 
+    def has(self, wanted: Mapping[str, Stamp]) -> bool:
+        """Whether these files were converted, as they are now."""
+        return _has(self.converted, wanted)
 
-def load(settings: Configuration, tell: Callable[[str], object]) -> Prepared:
+
+def load(
+    settings: Configuration,
+    tell: Callable[[str], object],
+    wanted: Mapping[str, Stamp] | None = None,
+) -> Prepared:
     """The preparation of this host as it is now; made anew if the one there is of another state.
+
+    Args:
+        settings: of config.toml.
+        tell: takes a line of what is odd.
+        wanted: the spec files that it must have converted, each with its stamp; None: none.
 
     Raises:
         NotPreparedError: it can not be made: why, and what to do.
     """
-    choices = chosen(settings)
-    found = _fitting(choices, tell)
+    choices, wanted = chosen(settings), wanted or {}
+    found = _fitting(choices, wanted, tell)
     if found is None:
         with process.Unbounded():
-            found = _made(choices, tell)
+            found = _made(choices, wanted, tell)
     if found is None:
         raise NotPreparedError(
             f"{DIRECTORY}/{NAME} was made and does not fit: cdi-gen and the installed hooks may be "
@@ -87,15 +101,17 @@ def load(settings: Configuration, tell: Callable[[str], object]) -> Prepared:
     return Prepared(found)
 
 
-def _made(choices: host_state.Choices, tell: Callable[[str], object]) -> Document | None:
+def _made(
+    choices: host_state.Choices, wanted: Mapping[str, Stamp], tell: Callable[[str], object]
+) -> Document | None:
     """Have it made, by one process of all that want it."""
     lock = _lock()
     try:
         # Another container may have had it made meanwhile.
-        found = _fitting(choices, tell)
+        found = _fitting(choices, wanted, tell)
         if found is None:
             _make(choices, tell)
-            found = _fitting(choices, tell)
+            found = _fitting(choices, wanted, tell)
     finally:
         if lock is not None:
             os.close(lock)
@@ -120,8 +136,10 @@ def chosen(settings: Configuration) -> host_state.Choices:
     )
 
 
-def _fitting(choices: host_state.Choices, tell: Callable[[str], object]) -> Document | None:
-    """The file's document, if it is there, was made for these choices, and the host is as then."""
+def _fitting(
+    choices: host_state.Choices, wanted: Mapping[str, Stamp], tell: Callable[[str], object]
+) -> Document | None:
+    """The file's document, if it was made for these choices, and all is as it was then."""
     try:
         directory = trusted.open_directory(DIRECTORY)
         try:
@@ -136,7 +154,19 @@ def _fitting(choices: host_state.Choices, tell: Callable[[str], object]) -> Docu
         return None
     # What the administrator's file says of the driver's place is known to who has read it.
     choices.layout = host_state.Layout.of(document.get("layout")) or choices.layout
-    return document if document.get("key") == host_state.key(choices) else None
+    fits = document.get("key") == host_state.key(choices) and _has(_conversions(document), wanted)
+    return document if fits else None
+
+
+def _conversions(document: Document) -> dict[str, Conversion]:
+    found = document.get("converted")
+    return found if isinstance(found, dict) else {}
+
+
+def _has(conversions: Mapping[str, Conversion], wanted: Mapping[str, Stamp]) -> bool:
+    return all(
+        (conversions.get(path) or {}).get("stamp") == stamp for path, stamp in wanted.items()
+    )
 
 
 def _make(choices: host_state.Choices, tell: Callable[[str], object]) -> None:

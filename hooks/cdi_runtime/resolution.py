@@ -20,10 +20,11 @@ from cdi_runtime.request.environment import process_of, variables_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from cdi_runtime.configuration import Configuration
     from cdi_runtime.request import Request
+    from cdi_runtime.spec_directories import Conversion, Stamp
 
     Document = dict[str, object]
     Directories = list[list[Document]]
@@ -161,11 +162,8 @@ class _Resolver:
             )
         return self._of_directories
 
-    def _converted(self, path: str) -> Document:
-        document = self._preparation().converted.get(path)
-        if not isinstance(document, dict):
-            raise ResolutionError("it is not a valid spec; see: cdi-gen validate")
-        return document
+    def _converted(self, wanted: Mapping[str, Stamp]) -> Mapping[str, Conversion]:
+        return self._preparation(wanted).converted
 
     def _made(self) -> Directories:
         found = self._preparation()
@@ -173,9 +171,9 @@ class _Resolver:
             raise prepared.NotPreparedError(found.problem)
         return [found.specs]
 
-    def _preparation(self) -> prepared.Prepared:
-        if self._prepared is None:
-            self._prepared = prepared.load(self._settings, self._tell)
+    def _preparation(self, wanted: Mapping[str, Stamp] | None = None) -> prepared.Prepared:
+        if self._prepared is None or not self._prepared.has(wanted or {}):
+            self._prepared = prepared.load(self._settings, self._tell, wanted)
         return self._prepared
 
     def _named(self, kind: str, wanted: str) -> str:

@@ -1,67 +1,210 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The spec directories as engines read them: the later one wins, a faulty file is left out.
+"""The spec directories as engines read them: the later one wins, what they ignore is left out.
 
-JSON is read here; YAML the library has to turn into JSON first (`prepared`).
+One reader for the shim, the prestart hook and the library. The text of a file is YAML, whatever the
+file is called; here only JSON is read, which nearly all specs are, and the library has to turn any
+other text into JSON first (`prepared`). The shim leaves out what others than root could change,
+which engines do not.
 """
 
 from __future__ import annotations
 
 import os
+import stat
 
 from cdi_hook.faults import HookError, shown
 from cdi_hook.state import parse_object
-from cdi_runtime import host_state, trusted
+from cdi_runtime import host_state, specification, trusted
+from cdi_runtime.specification import json_text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from typing import Optional  # noqa: TID251  (never imported when it runs)
 
     Document = dict[str, object]
+    Stamp = list[int]
+    Conversion = Optional[Document]
+    """`{"document": ...}` or `{"problem": ...}`; None where there is none."""
 
-MAX_BYTES = 16 << 20
+SUFFIXES = (".json", ".yaml")
+
+MAX_BYTES = 4 << 20
+"""The largest specs known have 0.15 MB."""
+
+
+class SpecFile:
+    """One file of a spec directory, as it was when it was opened.
+
+    `content` is None where there is a `problem`; `is_closed` where it may be others' to read it.
+    `distrust` is why somebody other than root, or the
+    caller, could change it; None where nobody can. `stamp` changes when the file does.
+    """
+
+    __slots__ = ("content", "distrust", "is_closed", "path", "problem", "stamp")
+
+    def __init__(self, path: str, closed: OSError | None = None) -> None:
+        self.path = path
+        self.is_closed = closed is not None
+        self.problem = f"cannot be read: {closed.strerror}" if closed else None
+        self.content: bytes | None = None
+        self.distrust: str | None = None
+        self.stamp: Stamp = []
+
+
+def files(path: str, directory: int | None = None) -> Iterator[SpecFile]:
+    """The files that engines would read, in their order; none is waited for, or read for ever.
+
+    Args:
+        path: of the directory.
+        directory: an open descriptor of it, if it is to be no other.
+
+    Raises:
+        OSError: the directory cannot be read.
+    """
+    for name in sorted(os.listdir(path if directory is None else directory)):
+        if name.endswith(SUFFIXES):
+            file = _opened(f"{path}/{name}", name, directory)
+            if file:
+                yield file
+
+
+def _opened(path: str, name: str, directory: int | None) -> SpecFile | None:
+    """The file; None if it is a directory, or gone."""
+    where = path if directory is None else name
+    # Opening a pipe would wait for its writer.
+    flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+    try:
+        descriptor = os.open(where, flags, dir_fd=directory)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        return SpecFile(path, error)
+    try:
+        status = os.fstat(descriptor)
+        if stat.S_ISDIR(status.st_mode):
+            return None
+        file = SpecFile(path)
+        if not stat.S_ISREG(status.st_mode):
+            file.problem = "is not a regular file"
+            return file
+        if stat.S_ISLNK(os.lstat(where, dir_fd=directory).st_mode):
+            file.distrust = "is a symbolic link"
+        file.distrust = file.distrust or trusted.distrust(status)
+        file.stamp = stamp(status)
+        content = trusted.content(descriptor, MAX_BYTES)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        return SpecFile(path, error)
+    finally:
+        os.close(descriptor)
+    if len(content) > MAX_BYTES:
+        file.problem = f"more than {MAX_BYTES} bytes; the largest specs have 150,000"
+    else:
+        file.content = content
+    return file
+
+
+def stamp(status: os.stat_result) -> Stamp:
+    """What changes when a file does."""
+    return [status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino]
+
+
+def json_document(content: bytes) -> Document | None:
+    """What a JSON text holds; None where it takes a YAML reader to tell."""
+    try:
+        document = parse_object(content, "a spec")
+        text = content.decode()
+    except (HookError, UnicodeError):
+        return None
+    return document if json_text.doubt(text) is None else None
 
 
 def read(
     directories: Sequence[str],
-    converted: Callable[[str], Document],
+    convert: Callable[[Mapping[str, Stamp]], Mapping[str, Conversion]],
     tell: Callable[[str], object],
 ) -> list[list[Document]]:
     """The specs of each directory, in the order given.
 
     Args:
         directories: in rising priority.
-        converted: gives the document of a YAML file.
+        convert: gives what the library made of files that are not JSON, each with its stamp.
         tell: takes a line for each file that is left out.
     """
-    return [_of(directory, converted, tell) for directory in host_state.distinct(directories)]
+    found = [[*_trusted(directory, tell)] for directory in host_state.distinct(directories)]
+    documents = {file.path: json_document(file.content or b"") for each in found for file in each}
+    others = {
+        file.path: file.stamp for each in found for file in each if documents[file.path] is None
+    }
+    if others:
+        documents.update(_converted(others, convert, tell))
+    return [[*_taken([(f.path, documents[f.path]) for f in each], tell)] for each in found]
 
 
-def _of(
-    path: str, converted: Callable[[str], Document], tell: Callable[[str], object]
-) -> list[Document]:
-    found: list[Document] = []
+def _trusted(path: str, tell: Callable[[str], object]) -> Iterator[SpecFile]:
     try:
         directory = trusted.open_directory(path)
     except FileNotFoundError:
-        return found
+        return
     except OSError as error:
         tell(f"warning: no spec of {shown(path)} is used: it {error.strerror}")
-        return found
+        return
     try:
-        for name in sorted(os.listdir(directory)):
-            file = f"{path}/{name}"
-            try:
-                if name.endswith(".json"):
-                    content = trusted.read(name, directory, MAX_BYTES)
-                    found.append(parse_object(content, shown(file)))
-                elif name.endswith(".yaml"):
-                    found.append(converted(file))
-            except (OSError, HookError) as error:
-                reason = getattr(error, "strerror", None) or error
-                tell(f"warning: {shown(file)} is not used: {reason}")
+        for file in files(path, directory):
+            reason = file.problem or file.distrust
+            if reason is None:
+                yield file
+            else:
+                tell(f"warning: {shown(file.path)} is not used: {reason}")
+    except OSError as error:
+        tell(f"warning: no spec of {shown(path)} is used: {error.strerror}")
     finally:
         os.close(directory)
+
+
+def _converted(
+    wanted: Mapping[str, Stamp],
+    convert: Callable[[Mapping[str, Stamp]], Mapping[str, Conversion]],
+    tell: Callable[[str], object],
+) -> dict[str, Document | None]:
+    try:
+        conversions = convert(wanted)
+    except HookError as error:
+        for path in wanted:
+            tell(f"warning: {shown(path)} is not used: {error}")
+        return {}
+    found: dict[str, Document | None] = {}
+    for path in wanted:
+        conversion = conversions.get(path) or {}
+        document = conversion.get("document")
+        if isinstance(document, dict):
+            found[path] = document
+        else:
+            reason = conversion.get("problem") or "it is not a valid spec"
+            tell(f"warning: {shown(path)} is not used: {reason}; see: cdi-gen validate")
     return found
+
+
+def _taken(
+    documents: list[tuple[str, Document | None]], tell: Callable[[str], object]
+) -> Iterator[Document]:
+    """Those that some engine takes, as it reads them."""
+    for path, document in documents:
+        if document is None:
+            continue
+        try:
+            known, faults = specification.judge(document)
+        except specification.TooMuchError as error:
+            tell(f"warning: {shown(path)} is not used: {error}")
+            continue
+        if specification.ignored_by(faults) == specification.EVERY:
+            fault = next((each for each in faults if each.refused_by == specification.EVERY), None)
+            reason = f"engines ignore it: {fault or faults[0]}"
+            tell(f"warning: {shown(path)} is not used: {reason}")
+        else:
+            yield known
 
 
 def devices_of(kind: str, directories: Sequence[Sequence[Document]]) -> list[str]:

@@ -33,25 +33,35 @@ def read(name: str, directory: int, limit: int) -> bytes:
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
     descriptor = _checked(os.open(name, flags, dir_fd=directory), name, stat.S_IFREG)
     try:
-        content = bytearray()
-        while piece := os.read(descriptor, min(1 << 20, limit + 1 - len(content))):
-            content += piece
+        found = content(descriptor, limit)
     finally:
         os.close(descriptor)
-    if len(content) > limit:
+    if len(found) > limit:
         raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), name)
-    return bytes(content)
+    return found
+
+
+def content(descriptor: int, limit: int) -> bytes:
+    """What an open file holds, or its first `limit` + 1 bytes."""
+    found = bytearray()
+    while piece := os.read(descriptor, min(1 << 20, limit + 1 - len(found))):
+        found += piece
+    return bytes(found)
+
+
+def distrust(status: os.stat_result) -> str | None:
+    """Why others than root, or the caller, could change it; None: they can not."""
+    if not process.may_be_trusted(status.st_uid):
+        return f"belongs to user {status.st_uid}"
+    if status.st_mode & _OTHERS_WRITE:
+        return f"can be written to by others (mode {stat.S_IMODE(status.st_mode):04o})"
+    return None
 
 
 def _checked(descriptor: int, name: str, kind: int = stat.S_IFDIR) -> int:
     status = os.fstat(descriptor)
-    reason = None
-    if stat.S_IFMT(status.st_mode) != kind:
-        reason = "is not a regular file"
-    elif not process.may_be_trusted(status.st_uid):
-        reason = f"belongs to user {status.st_uid}"
-    elif status.st_mode & _OTHERS_WRITE:
-        reason = f"can be written to by others (mode {stat.S_IMODE(status.st_mode):04o})"
+    is_other = stat.S_IFMT(status.st_mode) != kind
+    reason = "is not a regular file" if is_other else distrust(status)
     if reason is None:
         return descriptor
     os.close(descriptor)

@@ -26,6 +26,8 @@ ROOTS = {
 SHARED = {
     "cdi_runtime.injection",
     "cdi_runtime.host_state",
+    "cdi_runtime.spec_directories",
+    "cdi_runtime.specification",
     "cdi_runtime.toml",
     "cdi_hook.faults",
 }
@@ -41,20 +43,26 @@ MAY_IMPORT: dict[str, set[str]] = {
     "inventory": {"paths"},
     "inventory_json": {"errors", "inventory"},
     "catalogue": {"errors", "cdi_specs"},
-    "cdi": {"errors", "cdi_specs", "cdi_runtime.injection", "cdi_hook.faults"},
+    "cdi": {
+        *("errors", "cdi_specs", "cdi_hook.faults"),
+        *("cdi_runtime.injection", "cdi_runtime.specification"),
+        "cdi_runtime.spec_directories",
+    },
     "replacing": {"errors", "paths"},
     "ownership": set(),
     "layout": {"errors", "ownership", "cdi_runtime.toml"},
     # Side by side on it. `host` does not know the standard, `store` does not know NVIDIA.
     "host": {"errors", "paths", "inventory", "catalogue", "ownership"},
     "generate": {"errors", "paths", "inventory", "catalogue", "cdi"},
-    "store": {"errors", "paths", "cdi", "replacing", "ownership"},
+    "store": {"errors", "paths", "cdi", "replacing", "ownership"}
+    | {"cdi_runtime.spec_directories", "cdi_runtime.specification"},
     "engines": {"errors", "paths", "cdi", "replacing", "ownership"},
     # On top of those.
     "hook_install": {"errors", "paths", "replacing", "ownership", "host", "cdi_hook"},
     "hook_run": {"errors", "cdi", "host", "generate", "hook_install"},
     "runtime_preparation": GROUND
-    | {"host", "generate", "store", "ownership", "replacing", "cdi_runtime.host_state"},
+    | {"host", "generate", "store", "ownership", "replacing", "cdi_runtime.host_state"}
+    | {"cdi_runtime.spec_directories", "cdi_runtime.specification"},
     "doctor": GROUND | FLOOR | {"inventory_json", "ownership", "hook_install"},
     "cli": GROUND
     | FLOOR
@@ -132,8 +140,8 @@ def trespasses(name: str, text: str) -> list[str]:
         if top == "cdi_gen":
             other = rest.split(".")[0]
         elif top in ROOTS:
-            parts = {imported, imported.rpartition(".")[0]}
-            other = next(iter(SHARED & parts), top) if own not in ROOTS else top
+            shared = (each for each in SHARED if f"{imported}.".startswith(f"{each}."))
+            other = next(shared, top) if own not in ROOTS else top
         else:
             if top not in THIRD_PARTY or not THIRD_PARTY[top].fullmatch(name):
                 found.append(f"{name} imports {top}")

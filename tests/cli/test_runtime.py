@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from cdi_gen import runtime_preparation
 from cdi_gen.cdi.wire import from_document
+from cdi_runtime import spec_directories
 from tests.cli.program import SPEC, cdi_gen, failure
 from tests.fakehost.hosts import FakeHost
 from tests.runtime.machine import Machine
@@ -31,16 +33,24 @@ def test_there_is_no_driver() -> None:
 @no_driver
 def test_yaml_is_converted_where_there_is_no_driver(tmp_path: Path) -> None:
     """The spec may be another vendor's, or one that nvidia-ctk wrote for a Jetson."""
-    (tmp_path / "good.yaml").write_text(SPEC)
+    text = yaml.safe_dump(json.loads(SPEC))
+    (tmp_path / "good.yaml").write_text(text)
+    (tmp_path / "good.json").write_text(text)
+    (tmp_path / "json.yaml").write_text(SPEC)
     (tmp_path / "bad.yaml").write_text("kind: [")
-    (tmp_path / "not-read.yml").write_text(SPEC)
+    (tmp_path / "ignored.yaml").write_text(text.replace("0.5.0", "0.3.0"))
+    (tmp_path / "not-read.yml").write_text(text)
+    os.mkfifo(tmp_path / "pipe.yaml")
     result = cdi_gen("runtime", "prepare", "-o", "-", "--spec-dir", str(tmp_path))
     assert result.code == 0, result
     document = json.loads(result.out)
-    assert document["converted"] == {
-        f"{tmp_path}/bad.yaml": None,
-        f"{tmp_path}/good.yaml": json.loads(SPEC),
-    }
+    converted = {path.rpartition("/")[2]: made for path, made in document["converted"].items()}
+    assert converted.keys() == {"good.yaml", "good.json", "bad.yaml", "ignored.yaml"}
+    for name in ("good.yaml", "good.json"):
+        assert converted[name]["document"] == json.loads(SPEC)
+        assert converted[name]["stamp"] == spec_directories.stamp(os.stat(tmp_path / name))
+    assert "line 2, column 1" in converted["bad.yaml"]["problem"]
+    assert "engines ignore it: .cdiVersion: claims 0.3.0" in converted["ignored.yaml"]["problem"]
     assert document["specs"] == []
     assert "no NVIDIA driver" in document["problem"]
     assert "modprobe" in document["problem"]
@@ -48,7 +58,7 @@ def test_yaml_is_converted_where_there_is_no_driver(tmp_path: Path) -> None:
 
 def test_flags_that_nobody_knows_are_let_pass(tmp_path: Path) -> None:
     """As nvidia-container-runtime does: config.toml may be of another version."""
-    (tmp_path / "good.yaml").write_text(SPEC)
+    (tmp_path / "good.yaml").write_text(yaml.safe_dump(json.loads(SPEC)))
     words = ("--feature-flag", "new", "--disable-hook", "newer", "--spec-dir", str(tmp_path))
     result = cdi_gen("runtime", "prepare", "-o", "-", *words)
     assert "unknown feature flag, ignored: new" in result.err
@@ -62,7 +72,7 @@ def test_paths_are_absolute(option: str) -> None:
 @no_driver
 @pytest.mark.skipif(os.geteuid() != 0, reason="writes as root, or can not")
 def test_the_file(tmp_path: Path) -> None:
-    (tmp_path / "good.yaml").write_text(SPEC)
+    (tmp_path / "good.yaml").write_text(yaml.safe_dump(json.loads(SPEC)))
     target = tmp_path / "run/runtime.json"
     result = cdi_gen("runtime", "prepare", "-o", str(target), "--spec-dir", str(tmp_path))
     assert (result.code, result.out) == (0, "")
@@ -72,7 +82,7 @@ def test_the_file(tmp_path: Path) -> None:
 
 
 def test_it_can_not_be_written(tmp_path: Path) -> None:
-    (tmp_path / "good.yaml").write_text(SPEC)
+    (tmp_path / "good.yaml").write_text(yaml.safe_dump(json.loads(SPEC)))
     words = ("-o", "/proc/nowhere/runtime.json", "--spec-dir", str(tmp_path))
     assert "cannot write /proc/nowhere/runtime.json" in failure(
         cdi_gen("runtime", "prepare", *words), 1
@@ -130,7 +140,12 @@ def test_the_key_is_of_before_the_look(monkeypatch: pytest.MonkeyPatch, tmp_path
     """What changes while the host is looked at makes another preparation due."""
     order: list[str] = []
     monkeypatch.setattr(runtime_preparation.host_state, "key", lambda _: order.append("key"))
-    monkeypatch.setattr(runtime_preparation, "_converted", lambda _: order.append("yaml"))
+
+    def converted(_: object) -> dict[str, object]:
+        order.append("yaml")
+        return {"/etc/cdi/a.yaml": {}}
+
+    monkeypatch.setattr(runtime_preparation, "_converted", converted)
     (tmp_path / "x.yaml").write_text("")
 
     def look(_: object) -> None:

@@ -52,12 +52,20 @@ class World:
         self.settings.spec_dirs = (str(self.folder),)
         self.made: Document | HookError = MADE
         self.told: list[str] = []
+        self.wanted: Document = {}
         monkeypatch.setattr(prepared, "load", self._load)
 
-    def _load(self, *_: object) -> prepared.Prepared:
+    def _load(
+        self, _settings: object, _tell: object, wanted: Document | None = None
+    ) -> prepared.Prepared:
+        self.wanted = wanted or {}
         if isinstance(self.made, HookError):
             raise self.made
-        return prepared.Prepared(self.made)
+        found = prepared.Prepared(self.made)
+        for path, conversion in found.converted.items():
+            if conversion:
+                conversion.setdefault("stamp", self.wanted.get(path))
+        return found
 
     def file(self, document: object, name: str = "nvidia.json") -> None:
         (self.folder / name).write_text(json.dumps(document))

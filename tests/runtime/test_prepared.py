@@ -207,6 +207,22 @@ def test_it_is_looked_for_beside_the_installation(
     assert prepared.generator() == f"{tmp_path}/bin/cdi-gen"
 
 
+def test_it_is_made_again_for_a_spec_file_that_it_has_not_converted(place: Path) -> None:
+    """One by one: a file that is JSON, as most are, makes no preparation due."""
+    document = json.loads((place / "document").read_text())
+    document["converted"] = {"/etc/cdi/a.yaml": {"stamp": [1, 2, 3, 4], "document": {}}}
+    (place / "document").write_text(json.dumps(document))
+    told: list[str] = []
+    prepared.load(settings(), told.append)
+    has = {"/etc/cdi/a.yaml": [1, 2, 3, 4]}
+    assert prepared.load(settings(), told.append, has).converted == document["converted"]
+    assert (place / "calls").read_text().count("prepare") == 1
+    for changed in ({"/etc/cdi/a.yaml": [1, 2, 3, 5]}, has | {"/etc/cdi/b.json": [1, 2, 3, 4]}):
+        with pytest.raises(prepared.NotPreparedError, match="does not fit"):
+            prepared.load(settings(), told.append, changed)
+    assert (place / "calls").read_text().count("prepare") == 3
+
+
 class Host:
     """A driver's procfs and a driver root, to change."""
 
@@ -223,7 +239,6 @@ class Host:
         self.node("nvidia-caps/nvidia-cap1", 1)
         (self.root / "etc/ld.so.cache").write_text("old")
         self.specs.mkdir()
-        (self.specs / "nvidia.yaml").write_text("old")
 
     def node(self, name: str, minor: int) -> None:
         os.mknod(self.root / "dev" / name, 0o20666, os.makedev(195, minor))
@@ -250,8 +265,6 @@ CHANGES: dict[str, Callable[[Host], object]] = {
     "a capability": lambda host: host.node("nvidia-caps/nvidia-cap2", 2),
     "a card": lambda host: host.node("dri/card0", 0),
     "libraries": lambda host: (host.root / "etc/ld.so.cache").write_text("new ones"),
-    "a YAML file": lambda host: (host.specs / "other.yaml").write_text(""),
-    "a YAML file's content": lambda host: (host.specs / "nvidia.yaml").write_text("newer"),
 }
 
 
@@ -303,9 +316,9 @@ def test_a_directory_is_the_same_however_it_is_written(tmp_path: Path) -> None:
     assert host_state.key(Choices(driver_root=f"{tmp_path}/.")) == host_state.key(
         Choices(driver_root=str(tmp_path))
     )
-    assert host_state.yaml_files(Choices(spec_directories=spellings).spec_directories) == [
-        f"{tmp_path}/a.yaml"
-    ]
+    assert [
+        *runtime_preparation._converted(Choices(spec_directories=spellings).spec_directories)
+    ] == [f"{tmp_path}/a.yaml"]
     # The later place of the same directory is its priority.
     twice = ("/etc/cdi/", "/run/cdi", "/etc//cdi")
     assert Choices(spec_directories=twice).spec_directories == ("/run/cdi", "/etc/cdi")

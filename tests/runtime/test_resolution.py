@@ -131,11 +131,15 @@ def test_a_faulty_file_beside_a_good_one(world: World, content: str) -> None:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
 @pytest.mark.parametrize("fault", ["owner", "mode", "link", "fifo", "directory"])
-def test_a_file_that_is_not_roots_is_not_used(world: World, fault: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["nvidia.json", "nvidia.yaml"])
+def test_a_file_that_is_not_roots_is_not_used(
+    world: World, name: str, fault: str, tmp_path: Path
+) -> None:
     """Who can write a spec can have root run a hook."""
     world.made = HookError("not here")
-    world.file(FILE)
-    file = world.folder / "nvidia.json"
+    world.file(FILE, name)
+    assert world.devices("0")
+    file = world.folder / name
     if fault == "owner":
         os.chown(file, 1000, 0)
     elif fault == "mode":
@@ -152,13 +156,64 @@ def test_a_file_that_is_not_roots_is_not_used(world: World, fault: str, tmp_path
     assert any("used" in line for line in world.told)
 
 
-def test_yaml_comes_from_the_preparation(world: World) -> None:
-    (world.folder / "nvidia.yaml").write_text("kind: x\n")
-    world.made = {**MADE, "converted": {f"{world.folder}/nvidia.yaml": FILE}}
+@pytest.mark.parametrize("name", ["nvidia.yaml", "nvidia.json"])
+def test_yaml_comes_from_the_preparation_whatever_the_file_is_called(
+    world: World, name: str
+) -> None:
+    path = world.folder / name
+    path.write_text("kind: x\n")
+    world.made = {**MADE, "converted": {str(path): {"document": FILE}}}
     assert world.devices("0") == ["FILE=nvidia.com/gpu=0"]
-    world.made = {**MADE, "converted": {f"{world.folder}/nvidia.yaml": None}}
+    assert list(world.wanted) == [str(path)]
+    world.made = {**MADE, "converted": {str(path): {"problem": "engines ignore it: .kind"}}}
     assert world.devices("0") == ["MADE=nvidia.com/gpu=0", *CAPS]
-    assert any("nvidia.yaml' is not used: it is not a valid spec" in line for line in world.told)
+    assert any(f"{name}' is not used: engines ignore it: .kind" in line for line in world.told)
+    world.made = {**MADE, "converted": {str(path): None}}
+    assert world.devices("0") == ["MADE=nvidia.com/gpu=0", *CAPS]
+    assert any(f"{name}' is not used: it is not a valid spec" in line for line in world.told)
+
+
+def test_json_needs_no_preparation_whatever_the_file_is_called(world: World) -> None:
+    world.file(FILE, "nvidia.yaml")
+    world.made = HookError("not prepared")
+    assert world.devices("0") == ["FILE=nvidia.com/gpu=0"]
+
+
+IGNORED = {
+    "no edits": {"devices": [{"name": "0", "containerEdits": {}}]},
+    "an unknown version": {"cdiVersion": "9.9.9"},
+    "a version too low": {"cdiVersion": "0.3.0"},
+    "an unknown field": {"colour": "green"},
+    "a device twice": {"devices": [FILE["devices"][0]] * 2},
+    "a device's name": {"devices": [{**FILE["devices"][0], "name": "-"}]},
+    "a variable without =": {"containerEdits": {"env": ["A"]}},
+    "a number as text": {"containerEdits": {"deviceNodes": [{"path": "/dev/a", "major": "1"}]}},
+    "no hook's name": {"containerEdits": {"hooks": [{"path": "/a", "hookName": "create"}]}},
+    "a mount from nowhere": {"containerEdits": {"mounts": [{"containerPath": "/a"}]}},
+}
+
+
+@pytest.mark.parametrize("name", ["nvidia.json", "nvidia.yaml"])
+@pytest.mark.parametrize("fault", IGNORED)
+def test_what_every_engine_ignores_is_not_used(world: World, fault: str, name: str) -> None:
+    world.file({**FILE, **IGNORED[fault]}, name)
+    assert world.devices("0") == ["MADE=nvidia.com/gpu=0", *CAPS]
+    assert any(f"{name}' is not used: engines ignore it: ." in line for line in world.told)
+
+
+def test_what_some_engine_takes_is_used_as_that_one_reads_it(world: World) -> None:
+    document = {**FILE, "Kind": FILE["kind"], "containerEdits": {"Env": ["TOO=1"]}}
+    del document["kind"]
+    world.file(document)
+    assert world.devices("0") == ["TOO=1", "FILE=nvidia.com/gpu=0"]
+
+
+def test_json_that_engines_read_as_yaml_is_left_to_the_library(world: World) -> None:
+    r"""Go's YAML knows no \/, and refuses the file; only the library has a YAML reader."""
+    (world.folder / "nvidia.json").write_text(json.dumps(FILE).replace("/", "\\/"))
+    world.made = {**MADE, "converted": {}}
+    assert world.devices("0") == ["MADE=nvidia.com/gpu=0", *CAPS]
+    assert any("nvidia.json' is not used: it is not a valid spec" in line for line in world.told)
 
 
 def test_files_that_are_no_specs(world: World) -> None:

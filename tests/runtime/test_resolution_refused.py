@@ -41,6 +41,7 @@ def test_an_unprivileged_container_on_a_host_that_does_not_accept_it(
 def _with_nodes(*minors: int) -> Document:
     nodes = [{"path": f"/dev/nvidia{minor}"} for minor in minors]
     return {
+        "cdiVersion": "0.5.0",
         "kind": "nvidia.com/gpu",
         "devices": [{"name": "0", "containerEdits": {"deviceNodes": nodes}}],
         "containerEdits": {"deviceNodes": [{"path": "/dev/nvidiactl"}]},
