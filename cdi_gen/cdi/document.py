@@ -69,9 +69,8 @@ def build(known: dict[str, Any]) -> Spec:
 def problem(fault: Fault) -> Problem:
     """What a fault of a document means to a person."""
     message = fault.message
-    if message == fields.UNKNOWN:
-        key = fault.path.rpartition(".")[2]
-        message = _NOT_EVERYWHERE if fault.refused_by != EVERY else message + _alike(key)
+    if fault.among:
+        message += _alike(fault.path.rpartition(".")[2], fault.among)
     if fault.refused_by == EVERY:
         return Problem(path=fault.path, message=message)
     from cdi_gen.cdi import consumers  # noqa: PLC0415  it reads a file, and needs versions
@@ -87,13 +86,10 @@ def problem(fault: Fault) -> Problem:
     )
 
 
-_NOT_EVERYWHERE = "a field that not every release of the standard's library knows"
-
-
-def _alike(key: str) -> str:
+def _alike(key: str, among: tuple[str, ...]) -> str:
     from difflib import get_close_matches  # noqa: PLC0415  only a fault has to pay for it
 
-    known = {name.lower(): name for name in fields.KEYS}
+    known = {name.lower(): name for name in among}
     alike = get_close_matches(key.replace("_", "").lower(), known, 1, 0.8)
     return f"; did you mean {known[alike[0]]!r}?" if alike else ""
 

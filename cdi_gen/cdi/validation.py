@@ -25,6 +25,8 @@ from cdi_runtime import specification
 READ_BY_ALL = "0.5.0"
 """The newest cdiVersion that every engine in use reads (Podman 4.3 of Debian 12 sets it)."""
 
+_ODD_IN_NAMES = frozenset(" \t\n\"'`/#$")
+
 _WEIGHTS = {"warning": 1, "error": 2, "fatal": 3}
 _NOT_STARTED = "a container with this device does not start"
 
@@ -134,8 +136,13 @@ def _of_edits(path: str, edits: ContainerEdits) -> Found:
 
 def _of_env(path: str, env: tuple[str, ...]) -> Found:
     for index, variable in enumerate(env):
+        name = variable.partition("=")[0]
         if "\0" in variable:
             yield _error(f"{path}[{index}]", "has a zero byte")
+        elif not _ODD_IN_NAMES.isdisjoint(name):
+            message = f"{name!r} is no name that a program would look for"
+            consequence = "the variable is there under this name: were quotes or a comment meant?"
+            yield _warning(f"{path}[{index}]", message, consequence)
 
 
 def _of_node(path: str, node: DeviceNode) -> Found:

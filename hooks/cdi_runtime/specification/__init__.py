@@ -45,7 +45,9 @@ def judge(document: object, of_text: Sequence[Fault] = ()) -> tuple[Document, li
     faults = [*of_text, *faults]
     claim = _of_version(read)
     known = {fault.path for fault in faults if fault.refused_by == EVERY}
-    faults += [fault for fault in _of_spec(read) if fault.path not in known]
+    # What could not be read is not there, and not to be missed again.
+    within = {path[:end] for path in known for end, c in enumerate(path) if c in ".["}
+    faults += [fault for fault in _of_spec(read) if fault.path not in known | within]
     if claim is None:
         return read, faults
     faults = [fault for fault in faults if fault.remains_beside(claim)]

@@ -12,10 +12,10 @@ class Fault:
 
     `path` is as `.devices[0].containerEdits.env[2]`. `refused_by` are the releases that ignore the
     whole file for it; `consequence` is what comes of it otherwise. It is `slight` where a writer
-    may have meant it so.
+    may have meant it so. `among` are the names that an unknown one could have been.
     """
 
-    __slots__ = ("consequence", "message", "path", "refused_by", "slight")
+    __slots__ = ("among", "consequence", "message", "path", "refused_by", "slight")
 
     def __init__(
         self,
@@ -25,12 +25,14 @@ class Fault:
         *,
         consequence: str = "",
         slight: bool = False,
+        among: tuple[str, ...] = (),
     ) -> None:
         self.path = path
         self.message = message
         self.refused_by = refused_by
         self.consequence = consequence
         self.slight = slight
+        self.among = among
 
     def remains_beside(self, claim: Fault) -> bool:
         """Whether there is more to say than that releases refuse the version that is claimed.

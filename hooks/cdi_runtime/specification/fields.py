@@ -181,7 +181,8 @@ class Reading:
         for key, (form, known_to, required) in fields.items():
             item = value.get(key)
             if known_to != EVERY and key in value:
-                self.wrong(f"{where}.{key}", UNKNOWN, EVERY - known_to)
+                message = "a field that not every release of the standard's library knows"
+                self.wrong(f"{where}.{key}", message, EVERY - known_to)
             if item is not None:
                 found[key] = form(self, f"{where}.{key}", item)
             elif required:
@@ -196,7 +197,7 @@ class Reading:
         for key in sorted(value, key=str):
             name = key if key in fields else by_folded.get(_folded(key))
             if name is None:
-                self.wrong(f"{where}.{key}", UNKNOWN)
+                self._add(Fault(f"{where}.{key}", UNKNOWN, among=tuple(fields)))
                 continue
             if name != key:
                 message = f"{UNKNOWN}; {name!r} is written with other capitals"
@@ -308,15 +309,6 @@ _SPEC: dict[str, Field] = {
     "devices": (_list(_one(_DEVICE), BY_JSON), EVERY, False),
     "containerEdits": (_one(_EDITS), EVERY, False),
 }
-
-KEYS = tuple(
-    dict.fromkeys(
-        key
-        for fields in (_SPEC, _DEVICE, _EDITS, _NODE, _NET_DEVICE, _HOOK, _MOUNT, _INTEL_RDT)
-        for key in fields
-    )
-)
-"""Every field's name."""
 
 
 def read(document: object) -> tuple[Document, list[Fault]]:
