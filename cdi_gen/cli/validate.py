@@ -59,6 +59,7 @@ def _json(found: dict[str, tuple[Problem, ...]]) -> str:
                     "path": each.path,
                     "message": each.message,
                     "consequence": each.consequence,
+                    "refusedBy": sorted(each.refused_by),
                 }
                 for each in problems
             ],

@@ -191,6 +191,7 @@ def test_validate_says_every_problem_with_its_place(tmp_path):
         assert place in places
         assert f"{path}: fatal: {place}: " in text.out
     assert all(each["consequence"] and each["message"] for each in bad["problems"])
+    assert all("1.1.1" in each["refusedBy"] for each in bad["problems"])
     assert text.out.count(f"{path}: ") == len(places)
 
 
