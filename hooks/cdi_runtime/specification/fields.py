@@ -145,6 +145,8 @@ class Reading:
         if self._values > MAX_VALUES:
             message = f"the document stands for more than {MAX_VALUES} values"
             raise TooMuchError([Fault(where, message)])
+        if form is Reading.text and all(type(each) is str and each.isascii() for each in value):
+            return list(value)
         found = []
         for index, item in enumerate(value):
             if item is None and absent != EVERY:
@@ -183,7 +185,10 @@ class Reading:
             if known_to != EVERY and key in value:
                 message = "a field that not every release of the standard's library knows"
                 self.wrong(f"{where}.{key}", message, EVERY - known_to)
-            if item is not None:
+            if type(item) is str and form is Reading.text and item.isascii():
+                # Most of a spec: nothing can be wrong with it here.
+                found[key] = item
+            elif item is not None:
                 found[key] = form(self, f"{where}.{key}", item)
             elif required:
                 self.wrong(f"{where}.{key}", "missing")
