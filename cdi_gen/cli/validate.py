@@ -30,7 +30,8 @@ def command(*, files: tuple[str, ...], form: str) -> int:
     """Check spec files: every problem with its place, and what an engine would do with it.
 
     A FILE may be - for standard input. Exit code 6 if an engine would ignore a file, or a
-    container that asks for one of its devices would not start.
+    container that asks for one of its devices would not start; that older engines do not know the
+    version that a file claims is a warning.
     """
     from cdi_gen.cdi.validation import check_text  # noqa: PLC0415
 
