@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from cdi_gen.host.devices import CAPS, FRONTEND
 from tests.cli.program import CHECKOUT, cdi_gen
 from tests.unit.host.elf_files import shared_library
 
@@ -173,6 +174,21 @@ def test_the_unit_is_green_only_where_there_is_nothing_to_do(tmp_path, files, co
     assert done.code == code, done.err
     success = {"0", *_unit()["Service"]["SuccessExitStatus"].split()}
     assert (str(code) in success) is green
+
+
+def test_the_unit_sees_every_place_of_a_driver():
+    """Its sandbox hides nothing that the same command finds in a shell."""
+    service = _unit()["Service"]
+    assert service["ProtectHome"] == "read-only"  # Google's installer: /home/kubernetes/bin/nvidia
+    hiding = {"InaccessiblePaths", "TemporaryFileSystem", "PrivateTmp", "ProtectKernelModules"}
+    assert not hiding & set(service)
+
+
+@pytest.mark.parametrize("driver", [*FRONTEND, *CAPS, "nvidia-uvm"])
+def test_the_unit_may_open_what_nvml_opens(driver):
+    """By the names of the drivers of old branches too: 535 registers nvidia-frontend."""
+    lines = (CHECKOUT / "systemd/cdi-gen.service").read_text().splitlines()
+    assert f"DeviceAllow=char-{driver} rw" in lines
 
 
 @pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="needs systemd")
