@@ -63,6 +63,8 @@ class Gpu:
     node: CharDevice
     drm_nodes: tuple[CharDevice, ...] = ()
     """``/dev/dri/cardN`` and ``/dev/dri/renderDN`` of this PCI device."""
+    by_path: tuple[str, ...] = ()
+    """The names below ``/dev/dri/by-path`` by which the host knows them; udev makes these links."""
     mig_enabled: bool = False
     """The GPU is divided into MIG devices and can not be used whole."""
     compute_capability: str | None = None
@@ -78,7 +80,8 @@ class MigDevice:
     gpu_index: int
     index: int
     """NVML's index among the MIG devices of its GPU."""
-    uuid: str
+    uuid: str | None
+    """``MIG-…``, or ``MIG-GPU-…/GI/CI`` of a driver before 470; None where it is not its own."""
     gpu_instance: int
     compute_instance: int
     profile: str
@@ -134,6 +137,14 @@ class Missing:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Stale:
+    """A device node that is there, with the numbers of another boot."""
+
+    path: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Skipped:
     """A device that can not be given to a container, and why."""
 
@@ -169,6 +180,12 @@ class Inventory:
     libraries: tuple[Library, ...] = ()
     files: tuple[DriverFile, ...] = ()
     hook: HookProgram | None = None
+    engines_make_nodes: bool = True
+    """Whether an engine of this host's root can make a device node. In a user namespace (LXC,
+    Podman in Podman) nobody can: engines bind the host's, and start nothing if it is not there."""
+    booting: bool = False
+    """The host has not finished to boot, and lacks nodes that may still come."""
     missing: tuple[Missing, ...] = ()
+    stale: tuple[Stale, ...] = ()
     skipped: tuple[Skipped, ...] = ()
     left: tuple[Left, ...] = ()

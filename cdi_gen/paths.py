@@ -31,8 +31,9 @@ def printable(path: str) -> str:
 
 
 def join(*parts: str) -> str:
-    """Join absolute paths: ``join("/run/nvidia/driver", "/usr")``; ``/`` adds nothing."""
-    return "/" + "/".join(stripped for part in parts if (stripped := part.strip("/")))
+    """Join absolute paths: ``join("/run/nvidia/driver", "/usr")``; ``/`` and ``.`` add nothing."""
+    components = [each for part in parts for each in part.split("/")]
+    return "/" + "/".join(each for each in components if each not in ("", "."))
 
 
 def beneath(path: str, root: str) -> str | None:

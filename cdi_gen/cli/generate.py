@@ -14,7 +14,7 @@ from cdi_gen.cli import named_file, talk
 from cdi_gen.cli.output import print_data
 from cdi_gen.cli.where import DIRECTORY, INVENTORY, PROGRAM, TEXT, inventory_from, looking
 from cdi_gen.errors import ExitCode, UsageError
-from cdi_gen.generate import DEFAULTS, generate, generate_capabilities
+from cdi_gen.generate import DEFAULTS, count, generate, generate_capabilities
 from cdi_gen.generate.options import ALL, CHECK_REQUIREMENTS, HOOKS, NONE, STRATEGIES, Options
 from cdi_gen.inventory import Inventory
 
@@ -63,6 +63,12 @@ FEATURE_FLAGS = ("no-additional-gids-for-device-nodes", "disable-nvsandboxutils"
     default="auto",
     show_default=True,
     help="none: a spec that runs no program when a container starts.",
+)
+@click.option(
+    "--rootless",
+    is_flag=True,
+    help="Write for engines of ordinary users, which cannot make a device node: leave out the "
+    "driver's nodes that do not exist.  [default: where an ordinary user looks]",
 )
 @click.option(
     "--container-library-dir",
@@ -192,6 +198,8 @@ def command(
     mode = _mode(mode)
     if explain and mode in TRANSPORTS:
         raise UsageError(f"--explain is about files of the driver; --mode {mode} has none of them")
+    if inventory_path is None and os.geteuid() != 0:
+        choices["rootless"] = True
     options = _options(choices, mode)
     where["requirement_facts"] = options.runs(CHECK_REQUIREMENTS)
     where["transports"] = mode in TRANSPORTS
@@ -287,6 +295,7 @@ def _options(choices: dict[str, Any], mode: str) -> Options:
         disabled_hooks=choices["disabled_hooks"],
         enabled_hooks=choices["enabled_hooks"],
         ldconfig_path=choices["ldconfig_path"],
+        rootless=choices["rootless"],
         additional_gids=groups,
         newest_version=newest,
     )
@@ -360,7 +369,8 @@ def _report(
     inventory: Inventory, spec: Spec, output: str | None, options: Options, *, dry_run: bool
 ) -> None:
     """Say in one line what was done, and once what is not as it should be."""
-    counts = [(len(inventory.gpus), "GPU"), (len(inventory.mig_devices), "MIG device")]
+    gpus, parts = count(inventory, options)
+    counts = [(gpus, "GPU"), (parts, "MIG device")]
     devices = ", ".join(f"{n} {what}{'s' if n != 1 else ''}" for n, what in counts if n) or "no GPU"
     processes = len(spec.container_edits.hooks)
     hooks = {0: "no hook", 1: "one hook"}.get(processes, f"{processes} hooks")
@@ -375,6 +385,8 @@ def _report(
         )
     for skipped in inventory.skipped:
         talk.warning(f"left out: {skipped.device}: {skipped.reason}")
+    for stale in inventory.stale:
+        talk.warning(f"{stale.path} {stale.reason}")
     if inventory.missing:
         names = ", ".join(each.name for each in inventory.missing)
         if talk.is_debug():

@@ -14,9 +14,10 @@ from cdi_gen.cli.output import aligned, print_data
 from cdi_gen.cli.where import DIRECTORY, INVENTORY, TEXT, inventory_from, looking
 from cdi_gen.errors import ExitCode
 from cdi_gen.generate import DEFAULTS, soundness
-from cdi_gen.generate.naming import gpu_name, mig_name
+from cdi_gen.generate.devices import gpu_nodes, mig_nodes
+from cdi_gen.generate.naming import names_of
 from cdi_gen.generate.options import ALL, NONE
-from cdi_gen.inventory import Inventory
+from cdi_gen.inventory import CharDevice, Gpu, Inventory, MigDevice
 
 if TYPE_CHECKING:
     from cdi_gen.store import Resolution
@@ -43,43 +44,35 @@ class Row:
 def rows(inventory: Inventory, kind: str) -> list[Row]:
     """GPUs that can be used whole, then MIG devices; numbers in the order of numbers."""
     soundness.require(inventory)
-    found = []
-    for gpu in inventory.gpus:
-        if gpu.mig_enabled:
-            continue
-        names = tuple(name for each in DEFAULTS.names if (name := gpu_name(gpu, each)))
-        found.append(
-            Row(
-                device=f"{kind}={names[0]}",
-                index=str(gpu.index),
-                minor=gpu.minor,
-                uuid=gpu.uuid or "",
-                pci_address=gpu.pci_address,
-                model=gpu.model,
-                mig_profile="",
-                names=names,
-                nodes=tuple(node.path for node in (gpu.node, *gpu.drm_nodes)),
-            )
-        )
+    found = [
+        _row(kind, gpu, gpu, str(gpu.index), gpu_nodes(gpu))
+        for gpu in inventory.gpus
+        if not gpu.mig_enabled
+    ]
     by_index = {gpu.index: gpu for gpu in inventory.gpus}
     for device in inventory.mig_devices:
         gpu = by_index[device.gpu_index]
-        names = tuple(name for each in DEFAULTS.names if (name := mig_name(device, each)))
-        caps = (device.gpu_instance_cap.path, device.compute_instance_cap.path)
-        found.append(
-            Row(
-                device=f"{kind}={names[0]}",
-                index=names[0],
-                minor=gpu.minor,
-                uuid=device.uuid,
-                pci_address=gpu.pci_address,
-                model=gpu.model,
-                mig_profile=device.profile,
-                names=names,
-                nodes=(gpu.node.path, *caps),
-            )
-        )
+        index = f"{device.gpu_index}:{device.index}"
+        found.append(_row(kind, device, gpu, index, mig_nodes(device, gpu)))
     return found
+
+
+def _row(
+    kind: str, device: Gpu | MigDevice, gpu: Gpu, index: str, nodes: tuple[CharDevice, ...]
+) -> Row:
+    by_strategy = names_of(device)
+    names = tuple(by_strategy[each] for each in DEFAULTS.names if each in by_strategy)
+    return Row(
+        device=f"{kind}={names[0]}",
+        index=index,
+        minor=gpu.minor,
+        uuid=device.uuid or "",
+        pci_address=gpu.pci_address,
+        model=gpu.model,
+        mig_profile="" if isinstance(device, Gpu) else device.profile,
+        names=names,
+        nodes=tuple(node.path for node in nodes),
+    )
 
 
 @click.command("list")

@@ -7,7 +7,9 @@ capabilities as devices of their own. Both know NVIDIA's terms and the standard'
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
+from typing import NamedTuple
 
 from cdi_gen.catalogue import Catalogue, catalogue
 from cdi_gen.cdi import names, versions
@@ -15,17 +17,32 @@ from cdi_gen.cdi.model import ContainerEdits, Device, Hook, Mount, Spec
 from cdi_gen.errors import CdiGenError, NoDriverError, UnsafeError, UsageError
 from cdi_gen.generate import driver, image_layouts, soundness
 from cdi_gen.generate.devices import EMPTY, DeviceEdits
-from cdi_gen.generate.hooks import hooks
-from cdi_gen.generate.naming import gpu_name, mig_name
-from cdi_gen.generate.options import ALL, NONE, STRATEGIES, Options
+from cdi_gen.generate.hooks import hooks, makes_by_path_links
+from cdi_gen.generate.naming import in_cdi, names_of
+from cdi_gen.generate.options import ALL, NONE, Options
 from cdi_gen.generate.selection import Selection, select, stem
 from cdi_gen.inventory import Gpu, Inventory
 from cdi_gen.paths import parent
 
 DEFAULTS = Options()
 
-Unit = tuple[dict[str, str], ContainerEdits]
-"""(names by strategy, edits) of something that can be asked for."""
+
+class Unit(NamedTuple):
+    """Something that can be asked for: a GPU, a MIG device, a node of a transport."""
+
+    names: dict[str, str]
+    """By strategy."""
+    edits: ContainerEdits
+    part_of: frozenset[str] = frozenset()
+    """All names of the GPU that is divided into this: they ask for all of its parts."""
+
+    def is_asked_for(self, devices: Iterable[str]) -> bool:
+        """Whether it is among devices that are asked for, by whichever name."""
+        asked = {in_cdi(device) for device in devices}
+        return ALL in asked or not asked.isdisjoint({*self.names.values(), *self.part_of})
+
+
+MAKE_INSTANCES = "create instances with: nvidia-smi mig -cgi PROFILE -C"
 
 NO_DOUBLE_INJECTION = "NVIDIA_VISIBLE_DEVICES=void"
 """Stops the legacy runtime hook from injecting a second time when the image asks for ``all``."""
@@ -46,10 +63,9 @@ def generate(inventory: Inventory, options: Options = DEFAULTS) -> Spec:
         soundness.require_directories(options.library_directories)
     _require_whole_driver(inventory)
     known = catalogue()
-    wanted = known.select(options.capabilities)
-    selection = select(inventory, known, wanted)
+    selection = select(inventory, known, options)
     hook = _hook(inventory, options)
-    edits = DeviceEdits(inventory, options)
+    edits = DeviceEdits(inventory, options, links=makes_by_path_links(inventory.hook, options))
     common = ContainerEdits(
         env=(
             *_for_programs(inventory, options, hooked=hook is not None),
@@ -82,7 +98,7 @@ def generate_capabilities(inventory: Inventory, options: Options) -> Spec:
     edits = DeviceEdits(inventory, options)
     devices = []
     for capability in known.capabilities:
-        selection = select(inventory, known, known.select([capability.name]))
+        selection = select(inventory, known, options._replace(capabilities=(capability.name,)))
         found = edits.nodes(selection.control_nodes) | ContainerEdits(
             mounts=_mounts(inventory, selection, known, options, hooked=hooked)
         )
@@ -159,6 +175,7 @@ def _for_programs(inventory: Inventory, options: Options, *, hooked: bool) -> tu
 def _devices(inventory: Inventory, options: Options, edits: DeviceEdits) -> tuple[Device, ...]:
     """Every device under each of its names, then ``all``, then ``none``."""
     units = _units(inventory, edits)
+    _require_parts(inventory, options)
     require_known(options.devices, units)
     if NONE in options.devices:
         return (Device(name=NONE, container_edits=EMPTY),)
@@ -173,16 +190,15 @@ def _devices(inventory: Inventory, options: Options, edits: DeviceEdits) -> tupl
 
 def named(units: list[Unit], options: Options) -> list[Device]:
     """The units that were asked for, each under each of its names, then ``all`` of them."""
-    if ALL not in options.devices:
-        units = [each for each in units if not set(options.devices).isdisjoint(each[0].values())]
+    units = [each for each in units if each.is_asked_for(options.devices)]
     devices = [
-        Device(name=name, container_edits=found)
+        Device(name=name, container_edits=unit.edits)
         for strategy in options.names
-        for by_strategy, found in units
-        if (name := by_strategy.get(strategy))
+        for unit in units
+        if (name := unit.names.get(strategy))
     ]
     if options.all_device:
-        together = _together([found for _, found in units])
+        together = _together([unit.edits for unit in units])
         devices.append(Device(name=ALL, container_edits=_sorted_nodes(together)))
     return devices
 
@@ -220,15 +236,22 @@ def _units(inventory: Inventory, edits: DeviceEdits) -> list[Unit]:
     A GPU that is divided into MIG devices can not be used whole and is not among them.
     """
     by_index: dict[int, Gpu] = {gpu.index: gpu for gpu in inventory.gpus}
-    units = [
-        ({each: name for each in STRATEGIES if (name := gpu_name(gpu, each))}, edits.gpu(gpu))
-        for gpu in inventory.gpus
-        if not gpu.mig_enabled
-    ]
+    units = [Unit(names_of(gpu), edits.gpu(gpu)) for gpu in inventory.gpus if not gpu.mig_enabled]
     for device in inventory.mig_devices:
-        by_strategy = {each: name for each in STRATEGIES if (name := mig_name(device, each))}
-        units.append((by_strategy, edits.mig(device, by_index[device.gpu_index])))
+        gpu = by_index[device.gpu_index]
+        part_of = frozenset(names_of(gpu).values())
+        units.append(Unit(names_of(device), edits.mig(device, gpu), part_of))
     return units
+
+
+def count(inventory: Inventory, options: Options) -> tuple[int, int]:
+    """How many full GPUs, and how many MIG devices, a spec with these options has."""
+    if NONE in options.devices:
+        return 0, 0
+    units = _units(inventory, DeviceEdits(inventory, options))
+    asked = [unit for unit in units if unit.is_asked_for(options.devices)]
+    parts = sum(bool(unit.part_of) for unit in asked)
+    return len(asked) - parts, parts
 
 
 def require_known(
@@ -241,22 +264,39 @@ def require_known(
     """
     if not devices:
         raise UsageError("no device was asked for", hint="ask for all, or for none")
-    known = always.union(name for by_strategy, _ in units for name in by_strategy.values())
+    known = always.union(*({*unit.names.values(), *unit.part_of} for unit in units))
     for device in devices:
-        if device not in known:
+        if in_cdi(device) not in known:
             raise UsageError(
                 f"there is no device {device} on this host", hint="see them with: cdi-gen list"
             )
 
 
+def _require_parts(inventory: Inventory, options: Options) -> None:
+    for gpu in _empty(inventory):
+        for name in set(options.devices).intersection(names_of(gpu).values()):
+            raise UsageError(
+                f"{name} is a GPU that has MIG enabled and no MIG device", hint=MAKE_INSTANCES
+            )
+
+
+def _empty(inventory: Inventory) -> list[Gpu]:
+    """GPUs that have MIG enabled and no MIG device."""
+    divided = {device.gpu_index for device in inventory.mig_devices}
+    return [gpu for gpu in inventory.gpus if gpu.mig_enabled and gpu.index not in divided]
+
+
 def _no_device(inventory: Inventory) -> CdiGenError:
-    if inventory.skipped:
-        first = inventory.skipped[0]
-        return CdiGenError(f"no GPU of this host can be used: {first.device}: {first.reason}")
+    empty = {f"GPU {gpu.index} at {gpu.pci_address}" for gpu in _empty(inventory)}
+    for skipped in inventory.skipped:
+        if skipped.device not in empty:
+            return CdiGenError(
+                f"no GPU of this host can be used: {skipped.device}: {skipped.reason}"
+            )
     if inventory.gpus:
         return NoDriverError(
             "every GPU of this host has MIG enabled, and none has a MIG device",
-            hint="create instances with: nvidia-smi mig -cgi PROFILE -C",
+            hint=MAKE_INSTANCES,
         )
     return NoDriverError(
         f"the NVIDIA driver {inventory.driver.version} is loaded, but it has no GPU",

@@ -3,11 +3,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from cdi_gen.cdi import versions
 from cdi_gen.cdi.model import ContainerEdits, DeviceNode
+from cdi_gen.generate.driver import Link
 from cdi_gen.generate.options import Options
 from cdi_gen.inventory import CharDevice, Gpu, Inventory, MigDevice
-from cdi_gen.paths import join
+from cdi_gen.paths import ContainerPath, base_name, join
 
 HOST_PATH_SINCE = "0.5.0"
 """The CDI version in which a node's path on the host may differ from that in the container."""
@@ -22,27 +25,28 @@ EMPTY = ContainerEdits(env=("NVIDIA_VISIBLE_DEVICES=void",))
 class DeviceEdits:
     """Builds the edits of devices of one inventory."""
 
-    def __init__(self, inventory: Inventory, options: Options) -> None:
+    def __init__(self, inventory: Inventory, options: Options, *, links: bool = False) -> None:
+        """Of one inventory.
+
+        Args:
+            inventory: the host.
+            options: the choices.
+            links: the spec's hook makes the by-path links (`by_path_links`).
+        """
         self._dev_root = inventory.dev_root
         self._additional_gids = options.additional_gids
         newest = options.newest_version
-        self._by_path = newest is None or versions.compare(newest, HOST_PATH_SINCE) >= 0
+        host_path = newest is None or versions.compare(newest, HOST_PATH_SINCE) >= 0
+        self._by_path_nodes = host_path and not links
 
     def gpu(self, gpu: Gpu) -> ContainerEdits:
         """A full GPU: its own node and its DRM nodes."""
-        return self.nodes((gpu.node, *gpu.drm_nodes), by_path=self._drm_paths(gpu))
+        return self.nodes(gpu_nodes(gpu), by_path=self._drm_paths(gpu))
 
     def mig(self, device: MigDevice, gpu: Gpu) -> ContainerEdits:
-        """A MIG device: the node of its GPU and its two capabilities.
-
-        The GPU's DRM nodes serve graphics, which only profiles with ``gfx`` can do.
-        """
-        graphics = "gfx" in device.profile
-        nodes = (gpu.node, device.gpu_instance_cap, device.compute_instance_cap)
-        return self.nodes(
-            nodes + (gpu.drm_nodes if graphics else ()),
-            by_path=self._drm_paths(gpu) if graphics else (),
-        )
+        """A MIG device: its nodes."""
+        by_path = self._drm_paths(gpu) if has_graphics(device) else ()
+        return self.nodes(mig_nodes(device, gpu), by_path=by_path)
 
     def nodes(
         self,
@@ -72,11 +76,37 @@ class DeviceEdits:
         )
 
     def _drm_paths(self, gpu: Gpu) -> tuple[tuple[CharDevice, str], ...]:
-        """The DRM nodes once more under their by-path names.
+        """Where no hook makes links: the DRM nodes once more under their by-path names.
 
-        Nodes, not links: in the container /dev is a mount of its own, where no hook of ours writes.
+        Of those that the host has alone: a rootless engine binds the node of that name.
         """
-        return tuple((node, by_path(gpu, node)) for node in gpu.drm_nodes if self._by_path)
+        named = ((node, by_path(gpu, node)) for node in gpu.drm_nodes if self._by_path_nodes)
+        return tuple((node, path) for node, path in named if path in gpu.by_path)
+
+
+def gpu_nodes(gpu: Gpu) -> tuple[CharDevice, ...]:
+    """The nodes of a full GPU."""
+    return (gpu.node, *gpu.drm_nodes)
+
+
+def mig_nodes(device: MigDevice, gpu: Gpu) -> tuple[CharDevice, ...]:
+    """The node of its GPU and its two capabilities; the GPU's DRM nodes where they serve."""
+    capabilities = (device.gpu_instance_cap, device.compute_instance_cap)
+    return (gpu.node, *capabilities, *(gpu.drm_nodes if has_graphics(device) else ()))
+
+
+def has_graphics(device: MigDevice) -> bool:
+    """Whether its profile can do graphics, which DRM nodes serve."""
+    return "gfx" in device.profile
+
+
+def by_path_links(gpus: Iterable[Gpu]) -> list[Link]:
+    """(text, place) of the links for a hook that makes those whose node the container has."""
+    return [
+        (f"../{base_name(node.path)}", ContainerPath(by_path(gpu, node)))
+        for gpu in gpus
+        for node in gpu.drm_nodes
+    ]
 
 
 def by_path(gpu: Gpu, node: CharDevice) -> str:

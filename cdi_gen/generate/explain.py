@@ -14,8 +14,11 @@ from cdi_gen.generate.selection import (
     select,
     serves,
     stem,
+    why_absent,
 )
-from cdi_gen.inventory import Inventory, Library
+from cdi_gen.inventory import Gpu, Inventory, Library
+
+NO_MIG_DEVICE = "and it has no MIG device"
 
 Row = tuple[str, str, str]
 """(taken or left, what, why)."""
@@ -25,7 +28,7 @@ def rows(inventory: Inventory, options: Options) -> Iterator[Row]:
     """Everything that was looked at, in the inventory's order."""
     known = catalogue()
     wanted = known.select(options.capabilities)
-    selection = select(inventory, known, wanted)
+    selection = select(inventory, known, options)
     for library in inventory.libraries:
         taken = library in selection.libraries
         yield _verdict(taken), library.path, _library_reason(library, known, wanted, taken=taken)
@@ -33,23 +36,33 @@ def rows(inventory: Inventory, options: Options) -> Iterator[Row]:
         found = file_capabilities(file, known)
         yield _verdict(serves(found, wanted)), file.path, _serves(found)
     for node in inventory.control_nodes:
-        found = node_capabilities(node, known)
-        yield _verdict(serves(found, wanted)), node.path, _serves(found)
+        reason = _serves(node_capabilities(node, known))
+        taken = node in selection.control_nodes
+        if not node.present and not taken:
+            reason += f": {why_absent(node, inventory, known, options)}"
+        yield _verdict(taken), node.path, reason
     for gpu in inventory.gpus:
         reason = f"GPU {gpu.index}, {gpu.model}"
         yield (
             _verdict(not gpu.mig_enabled),
             gpu.node.path,
-            reason + (": MIG is enabled, its MIG devices are taken" if gpu.mig_enabled else ""),
+            reason + (f": {_divided(gpu, inventory)}" if gpu.mig_enabled else ""),
         )
     for device in inventory.mig_devices:
         yield "taken", f"{device.gpu_index}:{device.index}", f"MIG device {device.profile}"
+    for stale in inventory.stale:
+        yield "stale", stale.path, stale.reason
     for skipped in inventory.skipped:
         yield "left", skipped.device, skipped.reason
     for left in inventory.left:
         yield "left", left.path, left.reason
     for missing in inventory.missing:
         yield "missing", missing.name, missing.reason
+
+
+def _divided(gpu: Gpu, inventory: Inventory) -> str:
+    has_parts = any(each.gpu_index == gpu.index for each in inventory.mig_devices)
+    return "MIG is enabled, " + ("its MIG devices are taken" if has_parts else NO_MIG_DEVICE)
 
 
 def table(inventory: Inventory, options: Options) -> str:

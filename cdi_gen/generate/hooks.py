@@ -14,8 +14,9 @@ from cdi_gen.cdi.model import Hook
 from cdi_gen.errors import UsageError
 from cdi_gen.generate import driver, requirement_facts
 from cdi_gen.generate.brands import brands
+from cdi_gen.generate.devices import by_path_links
 from cdi_gen.generate.options import CHECK_REQUIREMENTS, Options
-from cdi_gen.inventory import Inventory
+from cdi_gen.inventory import HookProgram, Inventory
 from cdi_gen.paths import base_name, parent
 
 STAGE = "createContainer"
@@ -63,6 +64,8 @@ def _steps(inventory: Inventory, options: Options) -> Iterator[tuple[str, list[s
     """Every step and its options, in the order in which they run."""
     yield CHECK_REQUIREMENTS, requirement_facts.words(inventory)
     links = driver.links(inventory, catalogue())
+    if makes_by_path_links(inventory.hook, options):
+        links = [*links, *by_path_links(inventory.gpus)]
     if links:
         yield "create-symlinks", _each("--link", [f"{text}::{link}" for text, link in links])
     yield "enable-cuda-compat", [f"--host-driver-version={inventory.driver.version}"]
@@ -75,6 +78,19 @@ def _steps(inventory: Inventory, options: Options) -> Iterator[tuple[str, list[s
     directories = _device_directories(inventory)
     if directories:
         yield "chmod", ["--mode", MODE_OF_DIRECTORIES, *_each("--path", directories)]
+
+
+def makes_by_path_links(program: HookProgram | None, options: Options) -> bool:
+    """Whether the spec's hook makes the DRM nodes' links, of those nodes that a container has.
+
+    A program like nvidia-ctk's would make them for every GPU, and all but a few lead nowhere.
+    """
+    return (
+        program is not None
+        and options.hooks
+        and base_name(program.path) not in PEERS
+        and options.runs("create-symlinks")
+    )
 
 
 def _each(option: str, values: list[str]) -> list[str]:

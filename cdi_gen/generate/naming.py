@@ -3,7 +3,22 @@
 
 from __future__ import annotations
 
+import re
+
+from cdi_gen.generate.options import STRATEGIES
 from cdi_gen.inventory import Gpu, MigDevice
+
+_OF_OLD_DRIVERS = re.compile(r"MIG-GPU-[0-9a-f-]{36}/\d{1,6}/\d{1,6}", re.ASCII | re.IGNORECASE)
+"""A MIG device's UUID before driver 470: its GPU's, its GPU instance, its compute instance."""
+
+
+def names_of(device: Gpu | MigDevice) -> dict[str, str]:
+    """Every name that the device has, by strategy."""
+    found = (
+        (each, gpu_name(device, each) if isinstance(device, Gpu) else mig_name(device, each))
+        for each in STRATEGIES
+    )
+    return {strategy: name for strategy, name in found if name}
 
 
 def gpu_name(gpu: Gpu, strategy: str) -> str | None:
@@ -23,6 +38,11 @@ def mig_name(device: MigDevice, strategy: str) -> str | None:
         return f"{device.gpu_index}:{device.index}"
     if strategy == "type-index":
         return f"mig{device.gpu_index}:{device.index}"
-    if strategy == "uuid":
-        return device.uuid
+    if strategy == "uuid" and device.uuid:
+        return in_cdi(device.uuid)
     return None
+
+
+def in_cdi(name: str) -> str:
+    """The name as CDI allows it: ``MIG-GPU-…:1:0`` for what an old driver calls ``…/1/0``."""
+    return name.replace("/", ":") if _OF_OLD_DRIVERS.fullmatch(name) else name

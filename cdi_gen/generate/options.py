@@ -55,6 +55,9 @@ class Options(NamedTuple):
     """The host's ldconfig, for the hook to run; None: it writes the cache itself."""
     additional_gids: bool = False
     """Add the groups that own device nodes to the container's process (CDI 0.7.0)."""
+    rootless: bool = False
+    """For engines of ordinary users, which cannot make a device node: without those that the host
+    does not have."""
     newest_version: str | None = None
     """The newest CDI version that the engine takes; None: any."""
 

@@ -7,10 +7,13 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from cdi_gen.catalogue import EVERY, Catalogue
+from cdi_gen.generate.options import ALL, Options
 from cdi_gen.inventory import CharDevice, DriverFile, Inventory, Library
 from cdi_gen.paths import base_name
 
 COMPAT32 = "compat32"
+
+COMPUTE = "compute"
 
 
 class Selection(NamedTuple):
@@ -21,12 +24,16 @@ class Selection(NamedTuple):
     control_nodes: tuple[CharDevice, ...]
 
 
-def select(inventory: Inventory, catalogue: Catalogue, wanted: frozenset[str]) -> Selection:
-    """What serves ``wanted``, closed over the libraries that those libraries need.
+def select(inventory: Inventory, catalogue: Catalogue, options: Options) -> Selection:
+    """What serves the options' capabilities, closed over the libraries that those libraries need.
 
     A library that the catalogue does not list serves the default capabilities together, so that a
     new driver's new library reaches containers before anybody has listed it.
+
+    Raises:
+        UsageError: a name is no capability.
     """
+    wanted = catalogue.select(options.capabilities)
     return Selection(
         libraries=_libraries(inventory.libraries, catalogue, wanted),
         files=tuple(
@@ -36,8 +43,31 @@ def select(inventory: Inventory, catalogue: Catalogue, wanted: frozenset[str]) -
             node
             for node in inventory.control_nodes
             if serves(node_capabilities(node, catalogue), wanted)
+            and (node.present or not why_absent(node, inventory, catalogue, options))
         ),
     )
+
+
+def why_absent(
+    node: CharDevice, inventory: Inventory, catalogue: Catalogue, options: Options
+) -> str:
+    """Why a control node that the host does not have is left out; empty where it is not.
+
+    An engine of root makes it from its numbers; one that cannot binds the host's, and starts no
+    container. So it is for those alone who can do nothing without it: for graphics, if graphics is
+    asked for by name. Compute is what a GPU is asked for in any case. While the host boots, the
+    node may be there by the time a container is (nvidia-container-toolkit issue 1982).
+    """
+    if not inventory.engines_make_nodes:
+        return "it does not exist, and in a user namespace no engine can make it"
+    if options.rootless:
+        return "it does not exist, and rootless engines cannot make it"
+    if inventory.booting:
+        return ""
+    by_name = catalogue.select(name for name in options.capabilities if name != ALL)
+    if serves(node_capabilities(node, catalogue), by_name | {COMPUTE}):
+        return ""
+    return "it does not exist, and none of its capabilities is asked for by name"
 
 
 def serves(capabilities: frozenset[str], wanted: frozenset[str]) -> bool:

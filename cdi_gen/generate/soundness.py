@@ -11,6 +11,7 @@ from collections.abc import Iterator
 
 from cdi_gen.cdi import names
 from cdi_gen.errors import CdiGenError, UsageError
+from cdi_gen.generate.naming import in_cdi
 from cdi_gen.inventory import CharDevice, DriverFile, Gpu, Inventory, MigDevice
 from cdi_gen.paths import is_safe
 
@@ -100,7 +101,8 @@ def _gpu(where: str, gpu: Gpu) -> Iterator[str]:
 def _mig_device(where: str, device: MigDevice) -> Iterator[str]:
     yield from _number(f"{where}.gpuIndex", device.gpu_index)
     yield from _number(f"{where}.index", device.index)
-    yield from _device_name(f"{where}.uuid", device.uuid)
+    if device.uuid is not None:
+        yield from _device_name(f"{where}.uuid", in_cdi(device.uuid))
     for node in (device.gpu_instance_cap, device.compute_instance_cap):
         yield from _node(where, node)
 

@@ -103,12 +103,11 @@ def _numbered(
     transport: Transport, nodes: list[CharDevice], edits: DeviceEdits, options: Options
 ) -> list[Device]:
     units: list[Unit] = [
-        (
+        Unit(
             {"index": str(_number(transport, node)), "type-index": base_name(node.path)},
-            found,
+            edits.nodes((node,)),
         )
         for node in nodes
-        for found in [edits.nodes((node,))]
     ]
     require_known(options.devices, units, frozenset({ALL}))
     devices = named(units, options)

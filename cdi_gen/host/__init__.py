@@ -10,9 +10,9 @@ import os
 from dataclasses import replace
 from typing import NamedTuple
 
-from cdi_gen.catalogue import catalogue
+from cdi_gen.catalogue import Catalogue, catalogue
 from cdi_gen.errors import CdiGenError, NoDriverError
-from cdi_gen.host import files, hook_program, places, platforms, proc
+from cdi_gen.host import boot, files, hook_program, places, platforms, proc
 from cdi_gen.host.devices import DeviceNodes
 from cdi_gen.host.gpus import GpuSearch
 from cdi_gen.host.libraries import TRIPLETS, LibrarySearch
@@ -103,7 +103,8 @@ def gather(where: Where = THIS_HOST) -> Inventory:
     driver_files = file_search.find()
     dev = Root(dev_root, seen_from=where.host_root)
     majors = proc.majors(host)
-    nodes = DeviceNodes(host, dev, majors)
+    stems = frozenset(base_name(each.path).partition(".so")[0] for each in found.libraries)
+    nodes = DeviceNodes(host, dev, majors, _served(known, stems))
     gpus = GpuSearch(
         host,
         nodes,
@@ -111,7 +112,6 @@ def gather(where: Where = THIS_HOST) -> Inventory:
         requirement_facts=where.requirement_facts,
     )
     gpus.find()
-    stems = frozenset(base_name(each.path).partition(".so")[0] for each in found.libraries)
     control_nodes = nodes.control(known.control_nodes)
     inventory = Inventory(
         architecture=architecture,
@@ -129,12 +129,15 @@ def gather(where: Where = THIS_HOST) -> Inventory:
         libraries=tuple(found.libraries),
         files=tuple(driver_files),
         hook=hook_program.find(host, where.hook_path),
+        engines_make_nodes=boot.engines_make_nodes(host),
+        booting=bool(nodes.missing) and not boot.is_over(host),
         missing=(
             *found.missing,
             *files.incomplete(known, driver_files, stems),
             *nodes.missing,
             *gpus.missing,
         ),
+        stale=nodes.stale,
         skipped=tuple(gpus.skipped),
         left=(*search.left, *file_search.left, *gpus.left),
     )
@@ -155,11 +158,23 @@ def _with_transports(
         transport_nodes=found.nodes,
         transport_files=found.files,
         missing=(*inventory.missing, *nodes.missing),
+        stale=(*inventory.stale, *nodes.stale),
         left=(*inventory.left, *found.left),
     )
 
 
+def _served(known: Catalogue, stems: frozenset[str]) -> frozenset[str]:
+    """Capabilities that have a library of their own among these."""
+    listed = (known.libraries.get(stem, frozenset()) for stem in stems)
+    return frozenset(name for each in listed if len(each) == 1 for name in each)
+
+
 def _require_directory(host: Root, path: str, what: str) -> None:
+    if ".." in path.split("/"):
+        raise CdiGenError(
+            f"{what}: {path} has a '..', which leads elsewhere behind a link",
+            hint="name the directory itself",
+        )
     if not _is_there(host, path):
         raise CdiGenError(f"{what}: there is no directory {path}")
 

@@ -12,22 +12,57 @@ import stat
 from collections.abc import Sequence
 
 from cdi_gen.catalogue import ControlNode
+from cdi_gen.host import proc
 from cdi_gen.host.roots import Root
-from cdi_gen.inventory import CharDevice, Missing
+from cdi_gen.inventory import CharDevice, Missing, Stale
 
 FRONTEND = ("nvidia", "nvidia-frontend")
 """Names of the driver's main major in ``/proc/devices``; the second up to driver 460."""
 CAPS = ("nvidia-caps",)
+GRAPHICS, DRM_MODULE = "graphics", "nvidia_drm"
+BY_PATH = "/dev/dri/by-path"
+NO_NODE = (
+    "there is no such device node; engines of root make it from its numbers, rootless ones cannot"
+)
 
 
 class DeviceNodes:
-    """The character devices of a host, and what is odd about them."""
+    """The character devices of a host, and what is odd about them.
 
-    def __init__(self, kernel: Root, dev: Root, majors: dict[str, int]) -> None:
+    Each node is reported once, however many devices share it (a GPU instance's capability).
+
+    Args:
+        kernel: where procfs and sysfs are.
+        dev: where ``/dev`` is.
+        majors: of ``/proc/devices``.
+        served: capabilities that the host has libraries for; without one for graphics, a host
+            lacks nothing when it has no module for it.
+    """
+
+    def __init__(
+        self,
+        kernel: Root,
+        dev: Root,
+        majors: dict[str, int],
+        served: frozenset[str] = frozenset(),
+    ) -> None:
+        self._served = served
         self._kernel = kernel
         self._dev = dev
         self._majors = majors
-        self.missing: list[Missing] = []
+        self._missing: dict[str, str] = {}
+        self._stale: dict[str, str] = {}
+        self._names: dict[str, list[str]] = {}
+
+    @property
+    def missing(self) -> tuple[Missing, ...]:
+        """Nodes that a complete host has."""
+        return tuple(Missing(name=name, reason=reason) for name, reason in self._missing.items())
+
+    @property
+    def stale(self) -> tuple[Stale, ...]:
+        """Nodes with the numbers of another boot."""
+        return tuple(Stale(path=path, reason=reason) for path, reason in self._stale.items())
 
     def node(
         self, path: str, drivers: Sequence[str], minor: int, file_mode: int = 0o666
@@ -59,19 +94,17 @@ class DeviceNodes:
                 return None
             major, minor = os.major(found.st_rdev), os.minor(found.st_rdev)
         if found is None:
-            self.missing.append(
-                Missing(name=path, reason="no such device node; engines make it from its numbers")
-            )
+            self._missing[path] = NO_NODE
+            gid = 0
+            if drivers == FRONTEND:
+                file_mode, gid = proc.device_file_attributes(self._kernel)
             return CharDevice(
-                path=path, major=major, minor=minor, file_mode=file_mode, present=False
+                path=path, major=major, minor=minor, file_mode=file_mode, gid=gid, present=False
             )
         if found.st_rdev != os.makedev(major, minor):
-            self.missing.append(
-                Missing(
-                    name=path,
-                    reason=f"has the numbers {os.major(found.st_rdev)}:{os.minor(found.st_rdev)} "
-                    f"of another boot; the kernel's are {major}:{minor}",
-                )
+            self._stale[path] = (
+                f"has the numbers {os.major(found.st_rdev)}:{os.minor(found.st_rdev)} of another "
+                f"boot; the kernel's are {major}:{minor}"
             )
         return CharDevice(
             path=path,
@@ -83,11 +116,13 @@ class DeviceNodes:
 
     def names(self, directory: str) -> list[str]:
         """What is in a directory of the dev root."""
-        try:
-            resolved = self._dev.resolve(directory)
-        except OSError:
-            return []
-        return [entry.name for entry in self._dev.entries(resolved)]
+        if directory not in self._names:
+            try:
+                entries = self._dev.entries(self._dev.resolve(directory))
+            except OSError:
+                entries = []
+            self._names[directory] = [entry.name for entry in entries]
+        return self._names[directory]
 
     def has_driver(self, name: str) -> bool:
         """Whether the kernel has a driver of this name, or does not tell which it has."""
@@ -97,6 +132,17 @@ class DeviceNodes:
         """``/dev/nvidiaN``."""
         return self.node(f"/dev/nvidia{minor}", FRONTEND, minor)
 
+    def no_gpu(self, minor: int) -> str | None:
+        """Why no container can be given ``/dev/nvidiaN``; None where the node is there."""
+        path = f"/dev/nvidia{minor}"
+        if self._char_device(path) is not None:
+            return None
+        try:
+            self._dev.lstat(path)
+        except OSError:
+            return f"there is no device node {path}"
+        return f"{path} is no device node"
+
     def capability(self, minor: int, file_mode: int) -> CharDevice | None:
         """``/dev/nvidia-caps/nvidia-capN``."""
         return self.node(f"/dev/nvidia-caps/nvidia-cap{minor}", CAPS, minor, file_mode)
@@ -105,19 +151,14 @@ class DeviceNodes:
         """The driver's own nodes; those whose module is not loaded become ``missing``."""
         nodes = []
         for entry in entries:
-            if entry.module and not self._module_loaded(entry.module):
-                continue
-            node = self.node(f"/dev/{entry.name}", entry.drivers, entry.minor)
+            node = None
+            if not entry.module or self.module_loaded(entry.module):
+                node = self.node(f"/dev/{entry.name}", entry.drivers, entry.minor)
             if node is not None:
                 nodes.append(node)
-            else:
-                self.missing.append(
-                    Missing(
-                        name=f"/dev/{entry.name}",
-                        reason=f"the kernel module {entry.drivers[0].replace('-', '_')} is not "
-                        "loaded",
-                    )
-                )
+            elif not entry.module or not entry.capabilities.isdisjoint(self._served):
+                module = entry.module or entry.drivers[0].replace("-", "_")
+                self._missing[f"/dev/{entry.name}"] = f"the kernel module {module} is not loaded"
         return tuple(nodes)
 
     def drm(self, pci_address: str) -> tuple[CharDevice, ...]:
@@ -125,6 +166,9 @@ class DeviceNodes:
         try:
             directory = self._kernel.resolve(f"/sys/bus/pci/devices/{pci_address}/drm")
         except OSError:
+            if GRAPHICS in self._served and not self.module_loaded(DRM_MODULE):
+                reason = f"the kernel module {DRM_MODULE} is not loaded"
+                self._missing["/dev/dri/renderD*"] = reason
             return ()
         nodes = []
         for entry in self._kernel.entries(directory):
@@ -132,10 +176,26 @@ class DeviceNodes:
             number = entry.name[len(prefix) :]
             if not prefix or not number.isdecimal():
                 continue
-            node = self.numbered_by(f"/dev/dri/{entry.name}", f"{directory}/{entry.name}/dev")
+            path = f"/dev/dri/{entry.name}"
+            node = self.numbered_by(path, f"{directory}/{entry.name}/dev")
             if node is not None:
                 nodes.append((prefix, int(number), node))
+            else:
+                # Not written all the same: only graphics needs it, and rootless engines start
+                # nothing without it.
+                self._missing[path] = "there is no such device node"
         return tuple(node for *_, node in sorted(nodes, key=lambda each: each[:2]))
+
+    def by_path(self, pci_address: str, nodes: Sequence[CharDevice]) -> tuple[str, ...]:
+        """Which of a PCI device's links in ``/dev/dri/by-path`` the host has, for these nodes."""
+        paths = {node.path for node in nodes}
+        names = set(self.names(BY_PATH))
+        links = [f"pci-{pci_address}-{kind}" for kind in ("card", "render")]
+        return tuple(
+            link
+            for name in links
+            if name in names and self._leads_to(link := f"{BY_PATH}/{name}") in paths
+        )
 
     def numbered_by(self, path: str, numbers: str) -> CharDevice | None:
         """The node at ``path``, numbered as a file of sysfs says; None where there is no node."""
@@ -156,7 +216,14 @@ class DeviceNodes:
             gid=found.st_gid,
         )
 
-    def _module_loaded(self, module: str) -> bool:
+    def _leads_to(self, path: str) -> str | None:
+        try:
+            return self._dev.resolve(path)
+        except OSError:
+            return None
+
+    def module_loaded(self, module: str) -> bool:
+        """Whether the kernel has this module, loaded or built in."""
         try:
             self._kernel.lstat(f"/sys/module/{module}")
         except OSError:

@@ -1,22 +1,32 @@
 # SPDX-License-Identifier: Apache-2.0
-"""GPUs and MIG devices: procfs and sysfs first, NVML for what they can not tell.
+"""GPUs and MIG devices: procfs and sysfs first, NVML for what they cannot tell.
 
-One that can not be used is skipped and reported; the others are not affected.
+One that cannot be used is skipped and reported; the others are not affected.
 """
 
 from __future__ import annotations
 
 import os
+import re
+from collections import Counter
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from cdi_gen import ownership
-from cdi_gen.host import proc
+from cdi_gen.host import boot, proc
 from cdi_gen.host.devices import DeviceNodes
 from cdi_gen.host.roots import Root
-from cdi_gen.inventory import Gpu, Left, MigDevice, Missing, Skipped
+from cdi_gen.inventory import CharDevice, Gpu, Left, MigDevice, Missing, Skipped
 
 if TYPE_CHECKING:
     from cdi_gen.host.nvml import MigInstance, NvmlGpu
+
+NEVER_DIVIDED = re.compile(r"\b(?:GeForce|TITAN|Quadro|Tesla|NVS)\b", re.IGNORECASE)
+"""In the names of models that have no MIG: those before Ampere, and those of home computers. The
+kernel module has a directory for MIG devices of every GPU, so it does not tell."""
+
+
+NO_MIG_DEVICE = "MIG is enabled, and it has no MIG device; nvidia-smi mig -cgi PROFILE -C makes one"
 
 
 class GpuSearch:
@@ -35,6 +45,7 @@ class GpuSearch:
         self._facts: dict[str, NvmlGpu] = {}
         self._nodes = nodes
         self._nvml_library = nvml_library
+        self._capabilities: list[proc.MigCapability] = []
         self.gpus: list[Gpu] = []
         self.mig_devices: list[MigDevice] = []
         self.missing: list[Missing] = []
@@ -43,22 +54,22 @@ class GpuSearch:
 
     def find(self) -> None:
         """Look once; the results are this object's attributes."""
-        found = self._procfs()
-        capabilities = proc.mig_capabilities(self._kernel)
-        divided = {each.gpu_minor for each in capabilities}
-        # Once NVML is up, a further GPU costs next to nothing, and only NVML tells that MIG is
-        # enabled on one that has no instance yet.
-        needed = any(each.uuid is None or each.minor in divided for each in found.values())
-        asking = needed or self._requirement_facts
-        addresses = tuple(each.pci_address for each in found.values()) if asking else ()
+        found = self._with_nodes(self._procfs())
+        self._capabilities = proc.mig_capabilities(self._kernel)
+        asked = self._to_ask(found)
+        addresses = tuple(
+            each.pci_address
+            for index, each in found.items()
+            if index in asked or self._requirement_facts
+        )
         answers, fault = self._ask_nvml(addresses)
         if self._requirement_facts:
             self._facts = answers
-        if not needed:
-            # The same devices, whatever else NVML was asked for.
-            answers = {}
         for index, each in found.items():
-            self._gpu(index, each, each.minor in divided, answers, fault, capabilities)
+            # The same devices, whatever else NVML was asked for.
+            answer = answers.get(each.pci_address) if index in asked else None
+            self._gpu(index, each, answer, fault if index in asked else None)
+        self._name_each_by_its_own()
 
     def _procfs(self) -> dict[int, proc.GpuInformation]:
         """GPUs by index, in PCI order. A broken one keeps its index, and the others theirs."""
@@ -68,17 +79,53 @@ class GpuSearch:
             try:
                 information = proc.gpu_information(self._kernel, address)
             except (OSError, ValueError) as error:
-                reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
-                self.skipped.append(Skipped(device=f"GPU {index} at {address}", reason=reason))
+                fault = (error.strerror if isinstance(error, OSError) else None) or str(error)
+                self._skip(_name(index, address), fault)
             else:
                 if information.excluded:  # NVML does not count it either
                     self.left.append(
                         Left(path=f"GPU at {address}", reason="excluded by the driver's settings")
                     )
                     continue
-                found[index] = information
+                reason = self._nodes.no_gpu(information.minor)
+                if reason and boot.is_container(self._kernel):
+                    # NVML counts those that it may open: they are numbers 0 and up in there.
+                    self._skip(f"GPU at {address}", reason)
+                    continue
+                if proc.is_off_the_bus(self._kernel, address):
+                    self._skip(_name(index, address), "it has fallen off the bus (dmesg: Xid 79)")
+                else:
+                    found[index] = information
             index += 1
         return found
+
+    def _with_nodes(self, found: dict[int, proc.GpuInformation]) -> dict[int, proc.GpuInformation]:
+        """Those that this machine can give; while it boots, nodes may still come."""
+        absent = {
+            index: reason
+            for index, each in found.items()
+            if (reason := self._nodes.no_gpu(each.minor))
+        }
+        if not absent or not boot.is_over(self._kernel):
+            return found
+        for index, reason in absent.items():
+            self._skip(_name(index, found[index].pci_address), reason)
+        return {index: each for index, each in found.items() if index not in absent}
+
+    def _to_ask(self, found: dict[int, proc.GpuInformation]) -> frozenset[int]:
+        """Indices of GPUs of which procfs does not tell all: the UUID, MIG, its devices."""
+        divisible = proc.gpus_with_mig_directory(self._kernel)
+        return frozenset(
+            index
+            for index, each in found.items()
+            if each.uuid is None
+            or self._is_divided(each)
+            or (each.minor in divisible and not NEVER_DIVIDED.search(each.model))
+        )
+
+    def _is_divided(self, information: proc.GpuInformation) -> bool:
+        """Whether the kernel has GPU instances of it."""
+        return any(each.gpu_minor == information.minor for each in self._capabilities)
 
     def _ask_nvml(self, addresses: tuple[str, ...]) -> tuple[dict[str, NvmlGpu], str | None]:
         """NVML's answers by PCI address, or the reason why there are none."""
@@ -86,7 +133,7 @@ class GpuSearch:
             return {}, None
         if self._nvml_library is None:
             return {}, "libnvidia-ml is not installed"
-        from cdi_gen.host import nvml  # noqa: PLC0415 - most hosts never need it
+        from cdi_gen.host import nvml  # noqa: PLC0415 - many hosts never need it
 
         if os.geteuid() == 0 and (reason := ownership.fault(self._nvml_library)):
             return {}, f"root does not load {self._nvml_library}: {reason}"
@@ -99,25 +146,27 @@ class GpuSearch:
         self,
         index: int,
         information: proc.GpuInformation,
-        divided: bool,
-        answers: dict[str, NvmlGpu],
+        answer: NvmlGpu | None,
         fault: str | None,
-        capabilities: list[proc.MigCapability],
     ) -> None:
-        name = f"GPU {index} at {information.pci_address}"
+        name = _name(index, information.pci_address)
         node = self._nodes.gpu(information.minor)
         if node is None:
-            self.skipped.append(Skipped(device=name, reason="the driver has no major number"))
+            self._skip(name, "the driver has no major number")
             return
-        answer = answers.get(information.pci_address)
         if answer is not None and answer.fault and not answer.mig_enabled:
-            self.skipped.append(Skipped(device=name, reason=answer.fault))
+            self._skip(name, answer.fault)
             return
         uuid = information.uuid or (answer.uuid if answer else None)
         if uuid is None:
             self.missing.append(Missing(name=name, reason=f"its UUID is not known: {fault}"))
+        divided = self._is_divided(information)
+        if fault and not divided:
+            reason = f"whether MIG is enabled on it is not known: {fault}"
+            self.missing.append(Missing(name=name, reason=reason))
         mig_enabled = divided or (answer is not None and answer.mig_enabled)
         told = self._facts.get(information.pci_address)
+        drm_nodes = self._nodes.drm(information.pci_address)
         self.gpus.append(
             Gpu(
                 index=index,
@@ -126,7 +175,8 @@ class GpuSearch:
                 pci_address=information.pci_address,
                 model=information.model,
                 node=node,
-                drm_nodes=self._nodes.drm(information.pci_address),
+                drm_nodes=drm_nodes,
+                by_path=self._nodes.by_path(information.pci_address, drm_nodes),
                 mig_enabled=mig_enabled,
                 compute_capability=told.compute_capability if told else None,
                 brand=told.brand if told else None,
@@ -135,52 +185,78 @@ class GpuSearch:
         if not mig_enabled:
             return
         if answer is None or answer.fault:
-            reason = answer.fault if answer else fault
-            self.skipped.append(Skipped(device=f"MIG devices of {name}", reason=str(reason)))
+            reason = str(answer.fault if answer else fault)
+        elif not answer.mig_enabled:
+            reason = "the kernel has GPU instances of it, and NVML says that MIG is disabled"
+        elif not (answer.mig or answer.mig_faults):
+            self._skip(name, NO_MIG_DEVICE)
             return
-        self._mig(index, information, answer.mig, capabilities)
+        else:
+            self._mig_devices(index, information, answer)
+            return
+        self._skip(f"MIG devices of {name}", reason)
 
-    def _mig(
-        self,
-        index: int,
-        information: proc.GpuInformation,
-        instances: tuple[MigInstance, ...],
-        capabilities: list[proc.MigCapability],
-    ) -> None:
-        minor = information.minor
-        files = {
-            (each.gpu_instance, each.compute_instance): each
-            for each in capabilities
-            if each.gpu_minor == minor
-        }
-        for instance in instances:
-            caps = [
-                self._nodes.capability(each.device_minor, each.file_mode)
-                for key in (
-                    (instance.gpu_instance, None),
-                    (instance.gpu_instance, instance.compute_instance),
-                )
-                if (each := files.get(key))
-            ]
-            nodes = [each for each in caps if each is not None]
+    def _mig_devices(self, index: int, information: proc.GpuInformation, answer: NvmlGpu) -> None:
+        for number, reason in answer.mig_faults:
+            self._skip(f"MIG device {index}:{number}", reason)
+        for instance in answer.mig:
+            name = f"MIG device {index}:{instance.index}"
+            nodes = self._mig_nodes(information.minor, instance)
+            absent = [node.path for node in nodes if not node.present]
             if len(nodes) != 2:
-                self.skipped.append(
-                    Skipped(
-                        device=f"MIG device {index}:{instance.index}",
-                        reason="the kernel has no capability for its GPU instance or its compute "
-                        "instance",
+                self._skip(
+                    name,
+                    "the kernel has no capability for its GPU instance or its compute instance",
+                )
+            elif absent and boot.is_container(self._kernel):
+                self._skip(name, f"this container has no device node {' and no '.join(absent)}")
+            else:
+                self.mig_devices.append(
+                    MigDevice(
+                        gpu_index=index,
+                        index=instance.index,
+                        uuid=instance.uuid,
+                        gpu_instance=instance.gpu_instance,
+                        compute_instance=instance.compute_instance,
+                        profile=instance.profile,
+                        gpu_instance_cap=nodes[0],
+                        compute_instance_cap=nodes[1],
                     )
                 )
-                continue
-            self.mig_devices.append(
-                MigDevice(
-                    gpu_index=index,
-                    index=instance.index,
-                    uuid=instance.uuid,
-                    gpu_instance=instance.gpu_instance,
-                    compute_instance=instance.compute_instance,
-                    profile=instance.profile,
-                    gpu_instance_cap=nodes[0],
-                    compute_instance_cap=nodes[1],
-                )
-            )
+
+    def _mig_nodes(self, gpu_minor: int, instance: MigInstance) -> list[CharDevice]:
+        """The nodes of its GPU instance and of its compute instance, as far as there are any."""
+        files = {
+            each.compute_instance: each
+            for each in self._capabilities
+            if (each.gpu_minor, each.gpu_instance) == (gpu_minor, instance.gpu_instance)
+        }
+        found = (
+            self._nodes.capability(each.device_minor, each.file_mode)
+            for compute_instance in (None, instance.compute_instance)
+            if (each := files.get(compute_instance))
+        )
+        return [node for node in found if node is not None]
+
+    def _name_each_by_its_own(self) -> None:
+        """Two devices of one UUID are told apart by their other names; neither has this one."""
+        uuids = [each.uuid for each in self.gpus] + [each.uuid for each in self.mig_devices]
+        shared = {uuid for uuid, times in Counter(uuids).items() if uuid and times > 1}
+        if not shared:
+            return
+        for uuid in sorted(shared):
+            reason = "several devices have it, so that none is named by it"
+            self.missing.append(Missing(name=f"UUID {uuid}", reason=reason))
+        self.gpus = [
+            replace(each, uuid=None) if each.uuid in shared else each for each in self.gpus
+        ]
+        self.mig_devices = [
+            replace(each, uuid=None) if each.uuid in shared else each for each in self.mig_devices
+        ]
+
+    def _skip(self, device: str, reason: str) -> None:
+        self.skipped.append(Skipped(device=device, reason=reason))
+
+
+def _name(index: int, pci_address: str) -> str:
+    return f"GPU {index} at {pci_address}"

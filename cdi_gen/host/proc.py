@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the NVIDIA kernel module says of itself under ``/proc`` and ``/sys/module``.
+"""What the NVIDIA kernel module and its GPUs say of themselves under ``/proc`` and ``/sys``.
 
 Layout as of the 470 to 580 modules: nv-procfs.c and nvidia-caps.c of open-gpu-kernel-modules.
 """
@@ -70,6 +70,23 @@ def kernel_module(root: Root) -> KernelModule | None:
         version=version,
         kind="open" if "Open Kernel Module" in line else "proprietary",
         architecture=architecture[1] if architecture else None,
+    )
+
+
+def device_file_attributes(root: Root) -> tuple[int, int]:
+    """Mode and group that the driver has its nodes made with: some distributions change them.
+
+    Those of nvidia-uvm are always root's, for everybody (nvidia-modprobe-utils.c).
+    """
+    try:
+        text = root.read_text("/proc/driver/nvidia/params")
+    except OSError:
+        text = ""
+    values = dict(line.split(": ", 1) for line in text.splitlines() if ": " in line)
+    mode, gid = (values.get(f"DeviceFile{what}", "").strip() for what in ("Mode", "GID"))
+    return (
+        int(mode) & 0o777 if mode.isdecimal() and len(mode) < 10 else 0o666,
+        int(gid) if gid.isdecimal() and len(gid) < 10 else 0,
     )
 
 
@@ -147,6 +164,35 @@ def mig_capabilities(root: Root) -> list[MigCapability]:
             for compute, compute_path in _numbered(root, path, "ci"):
                 found += _capability(root, compute_path, gpu, instance, compute)
     return found
+
+
+def gpus_with_mig_directory(root: Root) -> frozenset[int]:
+    """Minors of GPUs that may have MIG devices.
+
+    The module makes the directory for every GPU that it has initialised, whether it can be divided
+    or not (``osRmCapRegisterGpu``); it is empty while MIG is off, and while there is no instance.
+    """
+    gpus = _numbered(root, "/proc/driver/nvidia/capabilities", "gpu")
+    return frozenset(
+        number for number, path in gpus if any(entry.name == "mig" for entry in root.entries(path))
+    )
+
+
+def is_off_the_bus(root: Root, address: str) -> bool:
+    """Whether a GPU answers no more: its configuration space reads all ones.
+
+    A GPU that sleeps is not woken to be asked.
+    """
+    device = f"/sys/bus/pci/devices/{address}"
+    try:
+        if root.read_text(f"{device}/power/runtime_status").strip() == "suspended":
+            return False
+    except OSError:
+        pass  # a kernel without power management
+    try:
+        return root.read_bytes(f"{device}/config", 4) == b"\xff" * 4
+    except OSError:
+        return False
 
 
 def mig_access(root: Root, name: str) -> tuple[int, int] | None:

@@ -178,6 +178,8 @@ class _Resolver:
 
     def _named(self, kind: str, wanted: str) -> str:
         """The qualified name of a device, whatever the case of its UUID."""
+        # CDI allows no slash: specs call MIG-GPU-…/1/0, of drivers before 470, MIG-GPU-…:1:0.
+        wanted = wanted.replace("/", ":")
         if kind not in self._names:
             # A name as it is written goes before one that differs in case.
             known = self._names[kind] = {

@@ -45,18 +45,41 @@ def control_nodes(kernel: Kernel) -> Nodes:
     }
 
 
-def gpu_nodes(*gpus: Gpu) -> Nodes:
-    """The nodes of full GPUs."""
-    found: Nodes = {}
-    for gpu in gpus:
-        found[f"/dev/nvidia{gpu.minor}"] = (NVIDIA_MAJOR, gpu.minor)
+def by_path_links(answers: Answers) -> dict[str, str]:
+    """What the links in /dev/dri/by-path say, among the answers to ``find``."""
+    return {
+        path: fields[-1]
+        for (verb, path), fields in answers.items()
+        if verb == "find" and fields[0] == "l" and path.startswith("/dev/dri/by-path/")
+    }
+
+
+def gpu_links(*gpus: Gpu) -> dict[str, str]:
+    """The links that udev makes for full GPUs, and the hook in a container."""
+    return {path: f"../{posixpath.basename(node)}" for gpu in gpus for path, (node, _) in _drm(gpu)}
+
+
+def _drm(gpu: Gpu) -> list[tuple[str, tuple[str, int]]]:
+    """(by-path name, (node, minor)) of each DRM node."""
+    return [
+        (f"/dev/dri/by-path/pci-{gpu.pci_address}-{kind}", (f"/dev/dri/{name}", minor))
         for name, minor, kind in (
             (f"card{gpu.drm_card}", gpu.drm_card, "card"),
             (f"renderD{gpu.drm_render}", gpu.drm_render, "render"),
-        ):
-            if minor is not None:
-                found[f"/dev/dri/{name}"] = (DRM_MAJOR, minor)
-                found[f"/dev/dri/by-path/pci-{gpu.pci_address}-{kind}"] = (DRM_MAJOR, minor)
+        )
+        if minor is not None
+    ]
+
+
+def gpu_nodes(*gpus: Gpu, hooked: bool = True) -> Nodes:
+    """The nodes of full GPUs; without a hook, which makes links, also those by path."""
+    found: Nodes = {}
+    for gpu in gpus:
+        found[f"/dev/nvidia{gpu.minor}"] = (NVIDIA_MAJOR, gpu.minor)
+        for path, (node, minor) in _drm(gpu):
+            found[node] = (DRM_MAJOR, minor)
+            if not hooked:
+                found[path] = (DRM_MAJOR, minor)
     return found
 
 

@@ -108,6 +108,30 @@ class Machine:
         """What ``cdi-gen generate`` prints for the host."""
         return self._look("generate", *options)
 
+    def generate_now(self, *options: str) -> str:
+        """The same for the host as it is now."""
+        return self._look("generate", *options)
+
+    @contextlib.contextmanager
+    def without(self, *names: str) -> Iterator[None]:
+        """Take nodes or folders out of the host's /dev for a while, within and without."""
+        aside = "/dev/.aside"
+        root = str(self.fake.root)
+        pairs = [(f"/dev/{name}", f"{aside}/{number}") for number, name in enumerate(names)]
+        self.inside.run(["mkdir", aside])
+        Path(root + aside).mkdir()
+        for name, place in pairs:
+            self.inside.run(["mv", name, place])
+            Path(root + name).rename(root + place)
+        try:
+            yield
+        finally:
+            for name, place in pairs:
+                self.inside.run(["mv", place, name])
+                Path(root + place).rename(root + name)
+            self.inside.run(["rmdir", aside])
+            Path(root + aside).rmdir()
+
     def _look(self, command: str, *options: str) -> str:
         return looking.run(
             command,

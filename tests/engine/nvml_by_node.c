@@ -2,7 +2,8 @@
  *
  * The mock of libnvidia-ml for NVIDIA's own nvidia-smi in a container: as the real library, it
  * knows only GPUs whose node /dev/nvidiaN may be opened. No driver stands behind the nodes of a
- * fake host, so that opening one ends in ENXIO; EPERM is the control group's answer.
+ * fake host, so that opening one ends in ENXIO; EPERM is the control group's answer. On the host,
+ * which cdi-gen looks at from without and where no NVML_MOCK_HOST is set, it knows every GPU.
  */
 #define nvmlInitWithFlags init_with_every_gpu
 #include "../fakehost/nvml_mock.c"
@@ -26,7 +27,7 @@ nvmlReturn_t nvmlInitWithFlags(unsigned flags)
 {
     int first = !host.users;
     nvmlReturn_t code = init_with_every_gpu(flags);
-    if (code || !first)
+    if (code || !first || !getenv("NVML_MOCK_HOST"))
         return code;
     int kept = 0;
     for (int i = 0; i < host.gpus; i++)

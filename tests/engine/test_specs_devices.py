@@ -3,13 +3,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import pytest
 
 from tests.engine.conftest import TWO_ENGINES, Engine, MachineOf
-from tests.engine.expected import Nodes, control_nodes, gpu_nodes, mig_nodes, nodes
+from tests.engine.expected import (
+    Nodes,
+    by_path_links,
+    control_nodes,
+    gpu_links,
+    gpu_nodes,
+    mig_nodes,
+    nodes,
+)
 from tests.engine.machine import Machine
+from tests.fakehost.gpus import Gpu
 from tests.lab.engines import CommandFailed
 from tests.lab.podman import Podman
 
@@ -36,8 +45,18 @@ def answer_to_open(podman: Podman, path: str) -> tuple[str]:
     return ("EACCES",) if podman.user and "/dri/" in path else ("ENXIO",)
 
 
-def check(machine: Machine, podman: Podman, wanted: Nodes, options: list[str]) -> None:
-    """The container has these nodes beyond the usual ones, may open them, and is told so."""
+def check(
+    machine: Machine,
+    podman: Podman,
+    gpus: Sequence[Gpu],
+    options: list[str],
+    *,
+    hooked: bool = True,
+    absent: frozenset[str] = frozenset(),
+) -> None:
+    """The container has these GPUs' nodes beyond the usual ones, may open them, and is told so."""
+    wanted: Nodes = gpu_nodes(*gpus, hooked=hooked) | control_nodes(machine.fake.kernel)
+    wanted = {path: numbers for path, numbers in wanted.items() if path not in absent}
     answers = podman.ask(
         "distroless",
         ("find", "/dev"),
@@ -46,6 +65,7 @@ def check(machine: Machine, podman: Podman, wanted: Nodes, options: list[str]) -
         options=options,
     )
     assert machine.added_nodes(podman, answers) == wanted
+    assert by_path_links(answers) == (gpu_links(*gpus) if hooked else {})
     for path in wanted:
         assert answers["open", path] == answer_to_open(podman, path), path
     assert answers["env", "NVIDIA_VISIBLE_DEVICES"] == ("set", "void")
@@ -54,27 +74,23 @@ def check(machine: Machine, podman: Podman, wanted: Nodes, options: list[str]) -
 @pytest.mark.parametrize("name", ASKED)
 def test_a_gpu_by_each_of_its_names(machine: Machine, podman: Podman, name: str) -> None:
     machine.serve(nvidia=machine.generate())
-    wanted = gpu_nodes(*map(machine.gpu, ASKED[name])) | control_nodes(machine.fake.kernel)
-    check(machine, podman, wanted, device(name))
+    check(machine, podman, [*map(machine.gpu, ASKED[name])], device(name))
 
 
 def test_two_gpus_together(machine: Machine, podman: Podman) -> None:
     machine.serve(nvidia=machine.generate())
-    wanted = gpu_nodes(machine.gpu(1), machine.gpu(6)) | control_nodes(machine.fake.kernel)
-    check(machine, podman, wanted, device("1", "6"))
+    check(machine, podman, [machine.gpu(1), machine.gpu(6)], device("1", "6"))
 
 
 @pytest.mark.parametrize("name", ["all", "0"])
 def test_without_a_hook(machine: Machine, podman: Podman, name: str) -> None:
     machine.serve(nvidia=machine.generate("--hooks=none"))
-    wanted = gpu_nodes(*map(machine.gpu, ASKED[name])) | control_nodes(machine.fake.kernel)
-    check(machine, podman, wanted, device(name))
+    check(machine, podman, [*map(machine.gpu, ASKED[name])], device(name), hooked=False)
 
 
 def test_the_yaml_form(machine: Machine, podman: Podman) -> None:
     machine.serve(nvidia=machine.generate("--format", "yaml"))
-    wanted = gpu_nodes(machine.gpu(2)) | control_nodes(machine.fake.kernel)
-    check(machine, podman, wanted, device("2"))
+    check(machine, podman, [machine.gpu(2)], device("2"))
 
 
 def test_the_nodes_of_another_gpu_stay_shut(machine: Machine, podman: Podman) -> None:
@@ -117,8 +133,49 @@ def test_a_node_that_is_missing_on_the_host(machine: Machine, podman: Podman) ->
         with pytest.raises(CommandFailed, match="/dev/nvidia-uvm"):
             podman.ask("distroless", ("stat", "/"), options=device("0"))
         return
-    wanted = gpu_nodes(machine.gpu(0)) | control_nodes(machine.fake.kernel)
-    check(machine, podman, wanted, device("0"))
+    check(machine, podman, [machine.gpu(0)], device("0"))
+
+
+def test_a_spec_for_rootless_engines_is_without_it(machine: Machine, podman: Podman) -> None:
+    gone = "nvidia-uvm"
+    with machine.without(gone):
+        machine.serve(nvidia=machine.generate_now("--rootless"))
+        gpus = [machine.gpu(0)]
+        check(machine, podman, gpus, device("0"), absent=frozenset({f"/dev/{gone}"}))
+
+
+def test_without_the_node_for_graphics_the_rest_works(machine: Machine, podman: Podman) -> None:
+    """Nothing has made it: the module does not, and a headless host has no X server."""
+    gone = "nvidia-modeset"
+    with machine.without(gone):
+        machine.serve(nvidia=machine.generate_now())
+        gpus = [machine.gpu(0)]
+        check(machine, podman, gpus, device("0"), absent=frozenset({f"/dev/{gone}"}))
+
+
+@pytest.fixture
+def as_in_a_container(machine: Machine) -> Iterator[None]:
+    """No udev, and nodes of some GPUs alone: what LXC or an outer engine gave."""
+    with machine.without("nvidia3", "dri/card4", "dri/renderD131", "dri/by-path"):
+        yield
+
+
+@pytest.mark.usefixtures("as_in_a_container")
+@pytest.mark.parametrize("hooks", ["auto", "none"])
+def test_a_host_that_is_a_container_gives_what_it_has(
+    machine: Machine, podman: Podman, hooks: str
+) -> None:
+    """Rootless or not: it starts, and `all` has the GPUs that are there."""
+    machine.serve(nvidia=machine.generate_now(f"--hooks={hooks}"))
+    gpus = [machine.gpu(index) for index in range(8) if index != 3]
+    if hooks == "auto":
+        check(machine, podman, gpus, device("all"))
+    else:
+        answers = podman.ask("distroless", ("find", "/dev"), options=device("all"))
+        wanted = gpu_nodes(*gpus) | control_nodes(machine.fake.kernel)
+        assert machine.added_nodes(podman, answers) == wanted
+    with pytest.raises(CommandFailed, match=r"unresolvable CDI devices nvidia\.com/gpu=3"):
+        podman.ask("distroless", ("stat", "/"), options=device("3"))
 
 
 @TWO_ENGINES

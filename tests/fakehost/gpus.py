@@ -50,6 +50,8 @@ class Gpu:
     """MIG mode is on; it may be on with no instance made yet."""
     excluded: bool = False
     device_node: bool = True
+    off_the_bus: bool = False
+    """It answers no more: its configuration space reads all ones."""
     information: Literal["whole", "unknown", "unreadable", "absent"] = "whole"
     """State of /proc/driver/nvidia/gpus/BDF/information. ``unknown``: question marks in place of
     what the driver could not read. ``unreadable``: reading it is an error (it is a directory)."""

@@ -140,6 +140,10 @@ HOSTS = {
             gpu(2, A100, mig_enabled=True),
         ),
     ),
+    # MIG on and empty, of which procfs has no word; and a GPU that cannot be divided.
+    "550-mig-empty": replace(
+        _550_8, gpus=(gpu(0, A100), gpu(1, A100, mig_enabled=True), gpu(2, RTX_4090))
+    ),
     "550-permuted": replace(
         _550_8,
         gpus=tuple(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import stat
+import struct
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -59,6 +60,8 @@ class Kernel:
     rdma_cards: int = 0
     gdrcopy: bool = False
     modeset: bool = True
+    udev: bool = True
+    """Links in /dev/dri/by-path are udev's; a container has none."""
     sockets: tuple[str, ...] = ()
     """Below /run: nvidia-persistenced/socket, nvidia-fabricmanager/socket."""
     release: str = "6.12.38+deb13-amd64"
@@ -88,6 +91,10 @@ def write(kernel: Kernel, root: Path) -> None:
     for gpu in kernel.gpus:
         if kernel.loaded and gpu.information == "unreadable":
             (root / f"proc/driver/nvidia/gpus/{gpu.pci_address}/information").mkdir(parents=True)
+        if kernel.loaded and not gpu.excluded and gpu.information != "unknown":
+            # Of every GPU that the module has initialised, whether it can be divided or not.
+            directory = root / f"proc/driver/nvidia/capabilities/gpu{gpu.minor}/mig"
+            directory.mkdir(parents=True, exist_ok=True)
     _write_sysfs(kernel, root)
     for socket in kernel.sockets:
         path = root / "run" / socket
@@ -122,7 +129,7 @@ def _write_devices(kernel: Kernel, root: Path) -> None:
         os.mknod(path, stat.S_IFCHR | node.mode, os.makedev(node.major, node.minor))
         path.chmod(node.mode)  # what the umask took
         os.chown(path, 0, node.gid)
-    for gpu in kernel.gpus:
+    for gpu in kernel.gpus if kernel.udev else ():
         for name, _, _, suffix in _drm(gpu):
             by_path = dev / f"dri/by-path/pci-{gpu.pci_address}-{suffix}"
             by_path.parent.mkdir(exist_ok=True)
@@ -319,6 +326,7 @@ def _modules(kernel: Kernel) -> dict[str, str]:
 
 
 def _write_sysfs(kernel: Kernel, root: Path) -> None:
+    lost = {gpu.pci_address for gpu in kernel.gpus if gpu.off_the_bus}
     bmc = ("0000:03:00.0", 0x1A03, 0x2000, 0x030000, 0, (("card0", 0),))
     devices = [bmc] + [
         (
@@ -343,10 +351,14 @@ def _write_sysfs(kernel: Kernel, root: Path) -> None:
             "device": f"0x{device:04x}\n",
             "class": f"0x{pci_class:06x}\n",
             "numa_node": f"{numa_node}\n",
+            "power/runtime_status": "active\n",
             "uevent": f"PCI_CLASS={pci_class:X}\nPCI_SLOT_NAME={address}\n",
             **{f"drm/{name}/dev": f"{DRM_MAJOR}:{minor}\n" for name, minor in drm},
         }
         _write_files(root / "sys" / home, files)
+        (root / "sys" / home / "config").write_bytes(
+            b"\xff" * 64 if address in lost else struct.pack("<HH60x", vendor, device)
+        )
         (root / f"sys/bus/pci/devices/{address}").symlink_to(f"../../../{home}")
         for name, _ in drm:
             link = root / f"sys/class/drm/{name}"

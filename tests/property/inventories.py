@@ -22,6 +22,7 @@ from cdi_gen.inventory import (
     MigDevice,
     Missing,
     Skipped,
+    Stale,
 )
 from cdi_gen.paths import base_name
 from tests.property.strategies import TREACHEROUS, some
@@ -80,6 +81,11 @@ def gpus(draw: st.DrawFn, index: int, minor: int) -> Gpu:
             for name in (f"card{index}", f"renderD{128 + index}")
             if drm
         ),
+        by_path=tuple(
+            f"/dev/dri/by-path/pci-0000:{index:02x}:00.0-{kind}"
+            for kind in ("card", "render")
+            if drm and draw(st.booleans())
+        ),
         mig_enabled=draw(st.booleans()),
     )
 
@@ -89,7 +95,11 @@ def mig_devices(draw: st.DrawFn, gpu_index: int, index: int) -> MigDevice:
     return MigDevice(
         gpu_index=gpu_index,
         index=index,
-        uuid=draw(uuid_texts.map("MIG-{}".format)),
+        uuid=draw(
+            st.none()
+            | uuid_texts.map("MIG-{}".format)
+            | uuid_texts.map(f"MIG-GPU-{{}}/{index}/0".format)
+        ),
         gpu_instance=draw(st.integers(0, 14)),
         compute_instance=draw(st.integers(0, 7)),
         profile=draw(st.sampled_from(["1g.10gb", "1c.3g.20gb", "1g.24gb+gfx", ""])),
@@ -247,6 +257,7 @@ def hostile() -> st.SearchStrategy[Inventory]:
                 model=texts,
                 node=nodes,
                 drm_nodes=some(nodes),
+                by_path=some(texts),
                 mig_enabled=st.booleans(),
             )
         ),
@@ -255,7 +266,7 @@ def hostile() -> st.SearchStrategy[Inventory]:
                 MigDevice,
                 gpu_index=numbers,
                 index=numbers,
-                uuid=texts,
+                uuid=st.none() | texts,
                 gpu_instance=numbers,
                 compute_instance=numbers,
                 profile=texts,
@@ -290,7 +301,10 @@ def hostile() -> st.SearchStrategy[Inventory]:
             )
         ),
         hook=st.none() | st.builds(HookProgram, path=texts, unsafe=st.none() | texts),
+        engines_make_nodes=st.booleans(),
+        booting=st.booleans(),
         missing=some(st.builds(Missing, name=texts, reason=texts)),
+        stale=some(st.builds(Stale, path=texts, reason=texts)),
         skipped=some(st.builds(Skipped, device=texts, reason=texts)),
         left=some(st.builds(Left, path=texts, reason=texts)),
     )
@@ -310,5 +324,6 @@ options = st.builds(
     enabled_hooks=some(st.sampled_from(HOOKS)),
     ldconfig_path=st.none() | st.just("/sbin/ldconfig"),
     additional_gids=st.booleans(),
+    rootless=st.booleans(),
     newest_version=st.sampled_from([None, None, "0.3.0", "0.5.0", "1.1.0"]),
 )

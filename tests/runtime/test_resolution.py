@@ -72,6 +72,12 @@ def test_modes(
     assert found == wanted
 
 
+@pytest.mark.parametrize("written", [f"MIG-{UUID}/1/0", f"MIG-{UUID.upper()}/1/0"])
+def test_a_mig_device_of_an_old_driver(world: World, written: str) -> None:
+    world.file(spec("nvidia.com/gpu", "FILE", "1:0", f"MIG-{UUID}:1:0", f"MIG-{UUID}:2:0"))
+    assert world.devices(written) == [f"FILE=nvidia.com/gpu=MIG-{UUID}:1:0"]
+
+
 def test_nothing_is_asked_for(world: World) -> None:
     world.made = HookError("not needed")
     assert world.edits() is None

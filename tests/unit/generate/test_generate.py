@@ -43,6 +43,15 @@ def nodes(edits: ContainerEdits) -> set[str]:
         (Options(names=("index",), devices=("1:2",), all_device=False), ["1:2"]),
         (Options(names=("index",), devices=("gpu0", "0", "0"), all_device=False), ["0"]),
         (Options(names=("index",), devices=("none", "0")), ["none"]),
+        # A GPU that is divided stands for its parts, by each of its names.
+        (
+            Options(names=("index",), devices=("1",), all_device=False),
+            ["1:0", "1:1", "1:2", "1:3"],
+        ),
+        (
+            Options(names=("index",), devices=("pci-0000-1e-00-0", "0"), all_device=False),
+            ["0", "1:0", "1:1", "1:2", "1:3"],
+        ),
     ],
 )
 def test_names_and_devices(golden: Golden, options: Options, expected: list[str]) -> None:
@@ -61,7 +70,8 @@ def test_all_is_made_of_the_devices_that_were_asked_for(golden: Golden) -> None:
     ("options", "error", "message"),
     [
         (Options(devices=("8",)), UsageError, "there is no device 8"),
-        (Options(devices=("1",)), UsageError, "there is no device 1"),
+        (Options(devices=("1:4",)), UsageError, "there is no device 1:4"),
+        (Options(devices=("2",)), UsageError, "2 is a GPU that has MIG enabled and no MIG device"),
         (Options(capabilities=("computer",)), UsageError, "unknown driver capability"),
         (Options(vendor="nvidia/com"), UsageError, "vendor"),
         (Options(vendor="n"), UsageError, "single letter"),
@@ -356,17 +366,21 @@ def test_no_device(golden: Golden, gpus: tuple[()] | None, message: str) -> None
     inventory = golden("flat-550-mig-mixed")
     found = inventory.gpus[1:] if gpus is None else gpus
     with pytest.raises(NoDriverError, match=message):
-        generate(replace(inventory, gpus=found, mig_devices=()))
+        generate(replace(inventory, gpus=found, mig_devices=(), skipped=()))
 
 
-def test_no_gpu_that_could_be_given(golden: Golden) -> None:
-    """There is something to do, and it failed: not the exit code of a host without a GPU."""
-    broken = replace(
-        golden("flat-550-1gpu"), gpus=(), skipped=(Skipped(device="GPU 0", reason="is lost"),)
+def test_no_device_that_can_be_used(golden: Golden) -> None:
+    """The reason is that of the first that is broken: one that is only empty is not."""
+    inventory = golden("flat-550-mig-mixed")
+    broken = Skipped(device="GPU 0 at 0000:1b:00.0", reason="GPU is lost")
+    changed = replace(
+        inventory,
+        gpus=inventory.gpus[2:],
+        mig_devices=(),
+        skipped=(*inventory.skipped, broken),
     )
-    with pytest.raises(CdiGenError, match="GPU 0: is lost") as caught:
-        generate(broken)
-    assert caught.value.exit_code is ExitCode.ERROR
+    with pytest.raises(CdiGenError, match=r"no GPU of this host can be used: GPU 0 .*: GPU is lo"):
+        generate(changed)
 
 
 def test_nothing_of_the_driver(golden: Golden) -> None:
