@@ -222,7 +222,7 @@ def command(
     if mode in TRANSPORTS:
         _report_nodes(spec, output, dry_run=dry_run)
     else:
-        _report(inventory, spec, output, options, dry_run=dry_run)
+        _report(mode, inventory, spec, output, options, dry_run=dry_run)
         if inventory.skipped:
             return ExitCode.PARTIAL
     return ExitCode.STALE if dry_run and output and difference else ExitCode.OK
@@ -366,12 +366,21 @@ def _done(spec: Spec, output: str | None, *, dry_run: bool) -> str:
 
 
 def _report(
-    inventory: Inventory, spec: Spec, output: str | None, options: Options, *, dry_run: bool
+    mode: str,
+    inventory: Inventory,
+    spec: Spec,
+    output: str | None,
+    options: Options,
+    *,
+    dry_run: bool,
 ) -> None:
     """Say in one line what was done, and once what is not as it should be."""
-    gpus, parts = count(inventory, options)
-    counts = [(gpus, "GPU"), (parts, "MIG device")]
-    devices = ", ".join(f"{n} {what}{'s' if n != 1 else ''}" for n, what in counts if n) or "no GPU"
+    if mode == "cap":
+        devices = f"the capabilities {', '.join(device.name for device in spec.devices)}"
+    else:
+        gpus, parts = count(inventory, options)
+        counts = [(gpus, "GPU"), (parts, "MIG device")]
+        devices = ", ".join(f"{n} {what}{'s' * (n != 1)}" for n, what in counts if n) or "no GPU"
     processes = len(spec.container_edits.hooks)
     hooks = {0: "no hook", 1: "one hook"}.get(processes, f"{processes} hooks")
     talk.note(

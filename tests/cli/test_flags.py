@@ -129,6 +129,22 @@ def test_mig_devices_by_their_names():
     assert len(_names(found.out)) == len({*_names(found.out)}) == 2
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--device-id", "0"), ": 1 GPU, driver"),
+        (("--device-id", "1"), ": 4 MIG devices, driver"),
+        (("--device-id", "1:2", "--device-id", "0"), ": 1 GPU, 1 MIG device, driver"),
+        (("--device-id", "none"), ": no GPU, driver"),
+        ((), ": 1 GPU, 4 MIG devices, driver"),
+        (("--mode", "cap"), "nvidia.com/cap: the capabilities compute, utility, video, "),
+    ],
+)
+def test_what_is_counted_is_in_the_spec(words, said):
+    found = cdi_gen("generate", "--inventory", str(MIG / "inventory.json"), *words)
+    assert said in found.err
+
+
 def test_the_output_by_its_variable(tmp_path):
     path = tmp_path / "nvidia.yaml"
     found = generate(env={"NVIDIA_CTK_CDI_OUTPUT_FILE_PATH": str(path)})
