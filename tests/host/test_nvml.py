@@ -61,18 +61,19 @@ def test_mig_is_enabled_and_there_is_no_instance(host: GetHost, look: Look) -> N
     assert ": 2 GPUs, driver" in done.stderr
 
 
-def test_a_gpu_that_is_lost_on_a_host_whose_others_are_well(own_host: GetHost) -> None:
+@pytest.mark.parametrize("index", [0, 5])
+def test_a_gpu_that_is_lost_on_a_host_whose_others_are_well(own_host: GetHost, index: int) -> None:
     """NVML says so of those that it is asked for; the handle of each of the others is whole."""
     fake = own_host("550-8gpu")
-    gpu = fake.kernel.gpus[5]
+    gpu = fake.kernel.gpus[index]
     line = f"gpu {gpu.uuid}"
     text = (fake.nvml.parent / nvml_mock.DESCRIPTION).read_text()
     (whole,) = (each for each in text.splitlines() if each.startswith(line))
     tell(fake, (whole, whole.replace(" 0 0 NVIDIA", f" {nvml_mock.GPU_IS_LOST} 0 NVIDIA")))
     inventory = looking.look_at(fake)
-    assert [gpu.index for gpu in inventory.gpus] == [0, 1, 2, 3, 4, 6, 7]
+    assert [gpu.index for gpu in inventory.gpus] == [each for each in range(8) if each != index]
     assert [(each.device, each.reason) for each in inventory.skipped] == [
-        ("GPU 5 at 0000:2a:00.0", "GPU is lost")
+        (f"GPU {index} at {gpu.pci_address}", "GPU is lost")
     ]
 
 
