@@ -10,11 +10,11 @@ import click
 
 from cdi_gen.cdi.model import Spec
 from cdi_gen.cdi.wire import dump
-from cdi_gen.cli import named_file, talk
+from cdi_gen.cli import named_file, report, talk
 from cdi_gen.cli.output import print_data
 from cdi_gen.cli.where import DIRECTORY, INVENTORY, PROGRAM, TEXT, inventory_from, looking
 from cdi_gen.errors import ExitCode, UsageError
-from cdi_gen.generate import DEFAULTS, count, generate, generate_capabilities
+from cdi_gen.generate import DEFAULTS, generate, generate_capabilities
 from cdi_gen.generate.options import ALL, CHECK_REQUIREMENTS, HOOKS, NONE, STRATEGIES, Options
 from cdi_gen.inventory import Inventory
 
@@ -220,9 +220,9 @@ def command(
     else:
         _deliver(text, spec, output)
     if mode in TRANSPORTS:
-        _report_nodes(spec, output, dry_run=dry_run)
+        report.nodes(spec, output, dry_run=dry_run)
     else:
-        _report(mode, inventory, spec, output, options, dry_run=dry_run)
+        report.gpus(mode, inventory, spec, output, options, dry_run=dry_run)
         if inventory.skipped:
             return ExitCode.PARTIAL
     return ExitCode.STALE if dry_run and output and difference else ExitCode.OK
@@ -351,55 +351,3 @@ def _difference(path: str | None, text: str) -> str:
         old.splitlines(keepends=True), text.splitlines(keepends=True), name, f"{name} (new)"
     )
     return "".join(lines)
-
-
-def _report_nodes(spec: Spec, output: str | None, *, dry_run: bool) -> None:
-    edits = [device.container_edits for device in spec.devices]
-    count = len({node.path for each in edits for node in each.device_nodes})
-    nodes = f"{count} device node{'s' if count != 1 else ''}"
-    talk.note(f"{_done(spec, output, dry_run=dry_run)}: {nodes}, CDI {spec.cdi_version}")
-
-
-def _done(spec: Spec, output: str | None, *, dry_run: bool) -> str:
-    place = f" in {output}" if output else ""
-    return f"{'dry run, nothing written: ' if dry_run else ''}{spec.kind}{place}"
-
-
-def _report(
-    mode: str,
-    inventory: Inventory,
-    spec: Spec,
-    output: str | None,
-    options: Options,
-    *,
-    dry_run: bool,
-) -> None:
-    """Say in one line what was done, and once what is not as it should be."""
-    if mode == "cap":
-        devices = f"the capabilities {', '.join(device.name for device in spec.devices)}"
-    else:
-        gpus, parts = count(inventory, options)
-        counts = [(gpus, "GPU"), (parts, "MIG device")]
-        devices = ", ".join(f"{n} {what}{'s' * (n != 1)}" for n, what in counts if n) or "no GPU"
-    processes = len(spec.container_edits.hooks)
-    hooks = {0: "no hook", 1: "one hook"}.get(processes, f"{processes} hooks")
-    talk.note(
-        f"{_done(spec, output, dry_run=dry_run)}: {devices}, driver {inventory.driver.version}, "
-        f"CDI {spec.cdi_version}, {hooks}"
-    )
-    if options.hooks and inventory.hook is None:
-        talk.note(
-            "no hook program is installed, so the spec does without; docs/hooks.md says what that "
-            "means, and this installs it: sudo cdi-gen hook install"
-        )
-    for skipped in inventory.skipped:
-        talk.warning(f"left out: {skipped.device}: {skipped.reason}")
-    for stale in inventory.stale:
-        talk.warning(f"{stale.path} {stale.reason}")
-    if inventory.missing:
-        names = ", ".join(each.name for each in inventory.missing)
-        if talk.is_debug():
-            for each in inventory.missing:
-                talk.note(f"missing: {each.name}: {each.reason}")
-        else:
-            talk.note(f"the host lacks {names} (why: add --explain)")

@@ -60,8 +60,6 @@ class Kernel:
     rdma_cards: int = 0
     gdrcopy: bool = False
     modeset: bool = True
-    udev: bool = True
-    """Links in /dev/dri/by-path are udev's; a container has none."""
     sockets: tuple[str, ...] = ()
     """Below /run: nvidia-persistenced/socket, nvidia-fabricmanager/socket."""
     release: str = "6.12.38+deb13-amd64"
@@ -129,7 +127,7 @@ def _write_devices(kernel: Kernel, root: Path) -> None:
         os.mknod(path, stat.S_IFCHR | node.mode, os.makedev(node.major, node.minor))
         path.chmod(node.mode)  # what the umask took
         os.chown(path, 0, node.gid)
-    for gpu in kernel.gpus if kernel.udev else ():
+    for gpu in kernel.gpus:
         for name, _, _, suffix in _drm(gpu):
             by_path = dev / f"dri/by-path/pci-{gpu.pci_address}-{suffix}"
             by_path.parent.mkdir(exist_ok=True)
