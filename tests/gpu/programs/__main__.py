@@ -23,7 +23,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from tests.gpu.programs import machine, report
-from tests.gpu.programs.container import CHECKOUT, PASSED, Form, Runner, cdi_gen
+from tests.gpu.programs.container import PASSED, Form, Runner, cdi_gen
 from tests.gpu.programs.programs import PROGRAMS, Program
 
 HANDED_ON = ("NCCL_", "NVSHMEM_", "TORCH_", "CUDA_HOME", "XLA_")
@@ -49,6 +49,8 @@ def main() -> None:
         machine.mount("-t", "tmpfs", "-o", "mode=755,size=80%", "tmpfs", folder)
         try:
             sys.exit(_all(options, folder))
+        except (OSError, subprocess.CalledProcessError) as error:
+            sys.exit(f"tests.gpu.programs: {error}")
         finally:
             subprocess.run(["umount", "--lazy", str(folder)], check=False)
 
@@ -123,7 +125,7 @@ def _all(options: argparse.Namespace, folder: Path) -> int:
         text = report.text(about, programs, [each.title for each in forms], dict(results))
         options.output.write_text(text, encoding="utf-8")
 
-    pairs = [(program, form) for program in programs for form in forms]
+    pairs = [(program, form) for program in programs for form in forms if not form.lacking]
     with ThreadPoolExecutor(options.jobs) as pool:
         for done in [pool.submit(work, *pair) for pair in pairs if not pair[0].alone]:
             done.result()
@@ -202,7 +204,7 @@ def _about(runner: Runner, root: Path | None) -> Iterator[str]:
             done = subprocess.run(words, capture_output=True, text=True, check=False)
             yield f"{shlex.join(words)}: {done.stdout.strip().partition(chr(10) * 2)[0]}"
     yield f"Python {platform.python_version()}, {platform.freedesktop_os_release()['PRETTY_NAME']}"
-    yield f"cdi-gen: {CHECKOUT.name}, {cdi_gen('--version').strip()}"
+    yield cdi_gen("--version").strip()
 
 
 if __name__ == "__main__":

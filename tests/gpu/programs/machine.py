@@ -53,7 +53,8 @@ def of_this_machine(inventory: dict[str, Any], folder: Path) -> Root:
     drivers = {_mount_of(file, others) for file in files}
     merged = Root((Path("/"),), ()).overlay(folder)
     for file in files:
-        if _mount_of(file, others) == "/" and os.path.lexists(file):
+        # In a container each may be a mount of its own, over an empty file of the root.
+        if _mount_of(file, others) in ("/", file) and os.path.lexists(f"{merged}{file}"):
             os.unlink(f"{merged}{file}")
     subprocess.run(["ldconfig", "-r", str(merged)], check=True)
     subprocess.run(["umount", str(merged)], check=True)
