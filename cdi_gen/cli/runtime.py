@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from cdi_gen.cli import talk
+from cdi_gen.cli import CONFIGURATION, talk
 from cdi_gen.cli.generate import FEATURE_FLAGS
 from cdi_gen.cli.output import print_data
 from cdi_gen.cli.where import PROGRAM, SPEC_DIRECTORIES, TEXT, laid_out, said_where, typed
@@ -63,6 +63,8 @@ def prepare(
         if flag not in FEATURE_FLAGS:
             talk.note(f"unknown feature flag, ignored: {flag}")
     said = {name: typed(context, name) for name in layout}
+    # The shim knows the host's own files alone.
+    said["config"] = context.meta.get(CONFIGURATION)
     choices = runtime_preparation.choices(
         driver_root=said.pop("driver_root") or "/",
         hook=said.pop("hook_path") or installed_hook,

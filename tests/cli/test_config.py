@@ -264,6 +264,26 @@ def test_the_hosts_file_is_below_its_root(host_root: Path) -> None:
 # The shim.
 
 
+@pytest.mark.skipif(Path("/proc/driver/nvidia/version").exists(), reason="needs no driver")
+def test_a_preparation_by_other_files_is_not_the_shims(tmp_path: Path) -> None:
+    """It would not notice when they change."""
+    (tmp_path / "a.yaml").write_text("")
+    (tmp_path / "config.toml").write_text("")
+
+    def key(*words: str, **env: str) -> object:
+        more = ("runtime", "prepare", "-o", "-", "--spec-dir", str(tmp_path))
+        result = cdi_gen(*words, *more, env=env)
+        assert result.code == 0, result
+        return json.loads(result.out)["key"]
+
+    usual = key()
+    assert key() == usual
+    assert key("--config", str(tmp_path / "config.toml")) != usual
+    assert key(CDI_GEN_CONFIG=str(tmp_path / "config.toml")) != usual
+    # What `generate` takes from its environment, it does not: the shim has another one.
+    assert key(NVIDIA_CTK_DRIVER_ROOT="/nowhere") == usual
+
+
 @pytest.mark.host
 @as_root
 def test_the_shim_prepares_by_it_and_anew_when_it_changes(

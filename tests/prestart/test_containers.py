@@ -41,6 +41,11 @@ def test_what_an_image_asks_for_and_then_its_user(machine: Machine, engine: Engi
     assert said == "NVIDIA_DRIVER_CAPABILITIES=compute,utility\nNVIDIA_VISIBLE_DEVICES=1\n"
 
 
+def test_a_device_of_many_time_slices(machine: Machine, engine: Engine) -> None:
+    machine.asks("NVIDIA_VISIBLE_DEVICES=" + ",".join(["1"] * 5000))
+    assert machine.opens(engine, "nvidia0", "nvidia1") == {"nvidia0": ABSENT, "nvidia1": NO_DEVICE}
+
+
 def test_the_library_is_loaded(program: Machine, engine: Engine) -> None:
     """Mounted, linked, and in the cache: the spec's own hook has run."""
     said = program.started(engine, "/bin/loads libcuda.so.1; grep -c libcuda /proc/self/mountinfo")
