@@ -88,10 +88,13 @@ def told(
 
 def _named(machine: Machine) -> list[str] | None:
     """What an administrator has said that the shim is to start; None if it is the usual."""
-    from cdi_gen.engines import toml_text  # noqa: PLC0415 - tomlkit takes 20 ms
-
     try:
-        said = toml_text.parse(machine.text(SETTINGS), SETTINGS)
+        text = machine.text(SETTINGS)
+        if text is None:
+            return None
+        from cdi_gen.engines import toml_text  # noqa: PLC0415 - tomlkit takes 20 ms
+
+        said = toml_text.parse(text, SETTINGS)
     except CdiGenError:
         return None  # the shim will say it
     names = toml_text.get(said, ("nvidia-container-runtime", "runtimes"))

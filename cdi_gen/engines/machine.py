@@ -80,9 +80,9 @@ class Machine:
         return os.path.exists(path)
 
     def first(self, patterns: Iterable[str]) -> str | None:
-        """The first program that one of these patterns leads to."""
+        """The first program that one of these patterns leads to; of several the newest."""
         for pattern in patterns:
-            for path in sorted(glob(pattern)):
+            for path in sorted(glob(pattern), key=os.path.getmtime, reverse=True):
                 if os.path.isfile(path) and os.access(path, os.X_OK) and self.trusts(path):
                     return path
         return None

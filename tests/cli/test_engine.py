@@ -168,6 +168,7 @@ def test_another_name(daemon_json) -> None:
         (("podman", "--config", "/x"), "podman has no use for --config"),
         (("nerdctl", "--runtime"), "takes a runtime by its path alone"),
         (("crio", "--rootless"), "--rootless"),
+        (("docker", "--executable-path", "/usr/bin/env"), "no use for --executable-path"),
         (("docker", "--config", "relative.json"), "not an absolute path"),
         (("lxc",), "'lxc' is not one of"),
     ],
@@ -244,6 +245,37 @@ def test_containerd(tmp_path, programs) -> None:
     backups = [f"{name}.cdi-gen.last.bak" for name in ("conf.d.99-nvidia.toml", "config.toml")]
     assert sorted(os.listdir(tmp_path)) == sorted(["bin", "conf.d", "config.toml", *backups])
     assert os.listdir(tmp_path / "conf.d") == []
+
+
+@pytest.mark.parametrize("dry", [(), ("--dry-run",)])
+def test_what_is_to_be_written_by_hand_is_printed(tmp_path, programs, dry) -> None:
+    """k3s makes its configuration anew: nothing is written, and what to write is data."""
+    programs(containerd='echo "containerd github.com/containerd/containerd/v2 v2.0.4 x"')
+    path = tmp_path / "k3s/agent/etc/containerd/config.toml"
+    path.parent.mkdir(parents=True)
+    path.write_text("version = 3\n")
+    options = ("--executable-path", str(tmp_path / "bin/containerd"), *dry)
+    done = configure("containerd", path, *options, "--runtime")
+    assert done.code == 1, done
+    said = toml_text.parse(done.out)["plugins"]["io.containerd.cri.v1.runtime"]
+    assert said["containerd"]["runtimes"]["nvidia"]["options"] == {"BinaryName": SHIM}
+    assert "is made anew at every start: nothing is written" in done.err
+    assert f"write what is printed to {path.parent}/config-v3.toml.tmpl" in done.err
+    assert os.listdir(path.parent) == ["config.toml"]
+    nothing = configure("containerd", path, *options)
+    assert (nothing.code, nothing.out) == (0, "")
+    assert "nothing is to be written for CDI devices" in nothing.err
+
+
+@needs_root
+def test_a_program_that_others_can_change_is_not_asked_for_its_version(tmp_path, programs) -> None:
+    programs(containerd="touch $0.ran; echo 2.0.4")
+    program = tmp_path / "bin/containerd"
+    os.chown(program, 1000, 1000)
+    path = tmp_path / "config.toml"
+    told = failure(configure("containerd", path, "--executable-path", str(program)), 7)
+    assert "is not for an engine to run" in told
+    assert not Path(f"{program}.ran").exists()
 
 
 def test_nothing_but_ours_lies_in_a_drop_in_directory(tmp_path) -> None:

@@ -141,6 +141,8 @@ def test_the_machines_spec_directories_are_never_widened() -> None:
         'its cdi-spec-dirs are ["/opt/cdi"]: specs in /etc/cdi do not count',
     )
     assert plan("27.5.1", '{"cdi-spec-dirs": ["/opt/cdi", "/etc/cdi"]}').warnings == ()
+    for usual in ("/etc/cdi/", "/run/cdi", "/etc/../etc/cdi"):
+        assert plan("27.5.1", json.dumps({"cdi-spec-dirs": [usual]})).warnings == (), usual
     made = after("27.5.1", text, runtime=DEFAULT)
     assert json.loads(made or "") == {
         "cdi-spec-dirs": ["/opt/cdi"],
@@ -308,6 +310,12 @@ def test_what_the_daemon_says_counts() -> None:
     assert found.runtimes == (("gpu", "/usr/bin/nvidia-container-runtime"),)
     off = json.dumps(info | {"CDISpecDirs": []})
     outputs = {("docker", "info", "--format", "{{json .}}"): off}
+    assert one(versions={"docker": "", "dockerd": "26.1.5"}, outputs=outputs).cdi == "off"
+
+
+@pytest.mark.parametrize("printed", ["[" * 100_000, '{"ServerVersion": %s}' % ("9" * 9000), "{"])
+def test_a_daemon_that_says_nonsense(printed) -> None:
+    outputs = {("docker", "info", "--format", "{{json .}}"): printed}
     assert one(versions={"docker": "", "dockerd": "26.1.5"}, outputs=outputs).cdi == "off"
 
 

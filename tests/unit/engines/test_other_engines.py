@@ -73,6 +73,10 @@ def test_crio_that_looks_elsewhere_is_told_of_and_left() -> None:
     found = crio.plan(Wishes(runtime=RUNTIME), Told({"crio": "1.30.1"}, files))
     assert "/opt/cdi" in found.warnings[0]
     assert "cdi_spec_dirs" not in carried_out(found, files)[CRIO]
+    usual = {path: text.replace("/opt/cdi", "/run/cdi/") for path, text in files.items()}
+    assert not any(
+        "cdi_spec_dirs" in each for each in crio.plan(Wishes(), Told({}, usual)).warnings
+    )
 
 
 def test_what_is_found_of_crio() -> None:
@@ -142,6 +146,10 @@ def test_what_a_person_said_of_directories_stays() -> None:
     found = podman.plan(Wishes(), Told({"podman": "5.8.6"}, files))
     assert carried_out(found, files) == {}
     assert "left as it is" in found.warnings[0]
+    usual = {
+        path: text.replace('"/opt/cdi"', '"/etc/cdi/", "/run/cdi"') for path, text in files.items()
+    }
+    assert podman.plan(Wishes(), Told({"podman": "5.8.6"}, usual)).warnings == ()
 
 
 def test_a_runtime_of_podman() -> None:

@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The machine itself: which processes of a program run, and which of them are to be believed."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from cdi_gen.engines import containerd_daemons
+from cdi_gen.engines.machine import Machine
+from cdi_gen.engines.plan import in_usual_places, place
+
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+
+
+@pytest.fixture
+def running(tmp_path: Path) -> Iterator[Path]:
+    """A program called containerd, which runs with a configuration."""
+    sleep = shutil.which("sleep")
+    assert sleep
+    program = tmp_path / "containerd"
+    shutil.copy(os.path.realpath(sleep), program)
+    script = 'exec -a containerd "$0" 60 || exit'
+    with subprocess.Popen(["bash", "-c", script, str(program)]) as process:
+        time.sleep(0.3)
+        yield program
+        process.kill()
+
+
+def there(program: Path) -> bool:
+    return str(program) in {path for path, _ in Machine().processes("containerd")}
+
+
+@needs_root
+def test_a_process_of_somebody_elses_program_is_not_believed(running) -> None:
+    """Its program would be run as root to ask for its version."""
+    assert there(running)
+    os.chown(running, 1000, 1000)
+    assert not there(running)
+    os.chown(running, 0, 0)
+    running.parent.chmod(0o777)
+    assert not there(running)
+    running.parent.chmod(0o755)
+
+
+def test_of_several_programs_it_is_the_newest(tmp_path) -> None:
+    """RKE2 keeps those of former versions."""
+    for number, version in enumerate(["v1.31.9", "v1.31.10", "v1.30.1"]):
+        path = tmp_path / version / "containerd"
+        path.parent.mkdir()
+        path.write_text("")
+        path.chmod(0o755)
+        os.utime(path, (number, number))
+    found = Machine().first([f"{tmp_path}/nothing/*", f"{tmp_path}/*/containerd"])
+    trusted = Machine().trusts(f"{tmp_path}/v1.30.1/containerd")
+    assert found == (f"{tmp_path}/v1.30.1/containerd" if trusted else None)
+
+
+@pytest.mark.parametrize(
+    ("directories", "usual"),
+    [
+        (["/etc/cdi/"], True),
+        (["/etc//cdi"], True),
+        (["/etc/x/../cdi"], True),
+        (["/run/cdi"], True),
+        (["/var/run/cdi/"], True),
+        ([], False),
+        (["/etc/cdi.d"], False),
+        (["etc/cdi"], False),
+        ([1, None], False),
+    ],
+)
+def test_directories_are_compared_as_paths(directories, usual) -> None:
+    assert in_usual_places(directories) == usual
+
+
+def test_a_path_is_one_however_it_is_written() -> None:
+    assert place("/var/run/cdi/") == place("/run//cdi")
+    assert place("/var/runx/cdi") != place("/runx/cdi")
+
+
+def test_a_process_without_words() -> None:
+    class Odd(Machine):
+        def processes(self, program: str) -> Iterator[tuple[str, tuple[str, ...]]]:
+            yield "/usr/bin/containerd", ()
+
+    assert containerd_daemons.daemon_of("/etc/x", "/etc/x", None, Odd()).program
