@@ -8,6 +8,7 @@ else knows, and if it is not what was expected it goes back.
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import fcntl
 import hashlib
@@ -146,8 +147,6 @@ def _changed(place: str, expected: Seen) -> bool:
 
 
 def _exchange(one: str, other: str) -> None:
-    import ctypes  # noqa: PLC0415 - what writes nothing does without
-
     function = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
     if function is None:  # glibc before 2.28, musl before 1.2.6
         raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS), one)
