@@ -4,6 +4,9 @@
 import absent
 
 numpy = absent.needed("numpy")
+if not hasattr(numpy, "row_stack"):
+    # Gone from NumPy 2.5; a numba-cuda that is older asks for it when it is imported.
+    numpy.row_stack = numpy.vstack
 cuda = absent.needed("numba.cuda")
 
 
