@@ -59,7 +59,9 @@ def test_a_lean_gpu_and_capabilities(
     assert {name for name, path in at.items() if answers["stat", path][0] == "f"} == set(files)
     control = control_nodes(machine.fake.kernel)
     wanted = {path: control[path] for path in ("/dev/nvidiactl", *nodes)}
-    assert machine.added_nodes(podman, answers) == wanted | gpu_nodes(machine.gpu(0))
+    assert machine.added_nodes(podman, answers) == wanted | gpu_nodes(
+        machine.gpu(0), hooked=hooks == "auto"
+    )
     assert answers["dlopen", "libnvidia-ml.so.1"][0] == "ok"
 
 

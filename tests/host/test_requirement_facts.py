@@ -53,19 +53,19 @@ def assert_the_same_but_for_facts(**where: str) -> None:
 
 
 def test_the_devices_are_the_same_where_nvml_is_asked_for_facts_alone(own_host: GetHost) -> None:
-    """It would say that a GPU is lost, and of another one that MIG is on."""
-    fake = own_host("550-8gpu")
+    """It would say that a GPU is lost, and of another one that MIG is on: of GPUs without MIG."""
+    fake = own_host("550-lib64")
     answers = fake.nvml.parent / nvml_mock.DESCRIPTION
     lines = answers.read_text().splitlines()
-    for index, place, value in ((1, 11, nvml_mock.GPU_IS_LOST), (2, 10, 1)):
+    for index, place, value in ((0, 11, nvml_mock.GPU_IS_LOST), (1, 10, 1)):
         words = lines[2 + index].split(" ")
         words[place] = str(value)
         lines[2 + index] = " ".join(words)
     answers.write_text("\n".join(lines) + "\n")
     assert_the_same_but_for_facts(host_root=str(fake.root))
     found = load(looking.run("inventory", "--requirement-facts", host_root=str(fake.root)).stdout)
-    assert [gpu.compute_capability for gpu in found.gpus] == ["9.0", None, *["9.0"] * 6]
-    assert [gpu.mig_enabled for gpu in found.gpus] == [False] * 8
+    assert [gpu.compute_capability for gpu in found.gpus] == [None, "8.9"]
+    assert [gpu.mig_enabled for gpu in found.gpus] == [False] * 2
 
 
 def test_the_hook_is_told(own_host: GetHost) -> None:

@@ -177,7 +177,8 @@ def test_a_node_from_another_boot_has_the_kernels_numbers(machine: Path) -> None
     nodes = DeviceNodes(host, host, proc.majors(host))
     found = TransportSearch(nodes, (host,)).find(catalogue().transports)
     assert numbers(found)["/dev/gdrdrv"] == (508, 0)
-    assert [missing.name for missing in nodes.missing] == ["/dev/gdrdrv"]
+    assert [stale.path for stale in nodes.stale] == ["/dev/gdrdrv"]
+    assert not nodes.missing
 
 
 def test_a_kernel_that_does_not_tell_is_taken_at_the_nodes_word(machine: Path) -> None:
