@@ -28,7 +28,7 @@ PROGRAMS = (hook_program.NAME, "nvidia-cdi-hook", "cdi-gen-runtime", "cdi-gen-ru
 """Each starts by itself: it finds the packages beside itself, and nothing else."""
 
 GENERATOR = "generator"
-"""A file beside them with the path of `cdi-gen`: the shim has it look at the host, which it can not
+"""A file beside them with the path of `cdi-gen`: the shim has it look at the host, which it cannot
 do itself."""
 
 LINKS = {
@@ -56,7 +56,7 @@ def install(
 
     Raises:
         UnsafeError: somebody other than root could change what was installed.
-        CdiGenError: the files can not be written.
+        CdiGenError: the files cannot be written.
     """
     directory = join(prefix, "libexec", "cdi-gen")
     target = join(root, directory)
@@ -137,7 +137,7 @@ def link_as_peer(name: str, prefix: str = "/usr/local", *, root: str = "/") -> s
         root: see `install`.
 
     Raises:
-        CdiGenError: there is such a program already, or the link can not be made.
+        CdiGenError: there is such a program already, or the link cannot be made.
         UnsafeError: somebody other than root could change it.
     """
     path = join(prefix, "bin", name)

@@ -57,7 +57,7 @@ def run(hook: Hook, rootfs: str, *, rehearse: bool) -> int:
             host's and its program is not here, the one that is here stands in.
 
     Raises:
-        CdiGenError: the program can not be started.
+        CdiGenError: the program cannot be started.
     """
     root = os.path.abspath(rootfs)
     state = {

@@ -66,7 +66,7 @@ class Gpu:
     by_path: tuple[str, ...] = ()
     """The names below ``/dev/dri/by-path`` by which the host knows them; udev makes these links."""
     mig_enabled: bool = False
-    """The GPU is divided into MIG devices and can not be used whole."""
+    """The GPU is divided into MIG devices and cannot be used whole."""
     compute_capability: str | None = None
     """``9.0``; None where nobody asked, for it takes NVML, or where NVML does not tell."""
     brand: str | None = None
@@ -146,7 +146,7 @@ class Stale:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Skipped:
-    """A device that can not be given to a container, and why."""
+    """A device that cannot be given to a container, and why."""
 
     device: str
     reason: str

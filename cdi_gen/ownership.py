@@ -19,7 +19,7 @@ _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 def fault(path: str, *, seen_from: str = "/", trusted: Collection[int] = (0,)) -> str | None:
     """Why somebody who is not trusted could change what ``path`` leads to; None where nobody can.
 
-    A directory may be writable by others if it has the sticky bit, for they can not replace what
+    A directory may be writable by others if it has the sticky bit, for they cannot replace what
     is not theirs; the file or directory at the end may not.
 
     Args:
@@ -28,7 +28,7 @@ def fault(path: str, *, seen_from: str = "/", trusted: Collection[int] = (0,)) -
         trusted: the user ids that may own everything on the way.
 
     Raises:
-        OSError: the way can not be walked.
+        OSError: the way cannot be walked.
     """
     prefix = seen_from.rstrip("/")
     place, left, links = "/", _parts(path), 0

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the runtime shim and the prestart hook apply, made beforehand: they can not look at a host.
+"""What the runtime shim and the prestart hook apply, made beforehand: they cannot look at a host.
 
 One JSON object:
 

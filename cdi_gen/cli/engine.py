@@ -172,7 +172,7 @@ def configure(
     if choices["executable"]:
         machine.check_program(choices["executable"])
     if not runtimes.NAME.fullmatch(name) or name in runtimes.TAKEN:
-        raise UsageError(f"--runtime-name: {name!r} can not be the name of a runtime")
+        raise UsageError(f"--runtime-name: {name!r} cannot be the name of a runtime")
     if wanted is False and (runtime_path or default):
         raise UsageError("--no-runtime, and an option of the runtime")
     runtime = None

@@ -120,7 +120,7 @@ def run(
         hooks = _hooks_of(devices or (ALL_GPUS,), spec_directories)
     for hook in hooks:
         if dry_run and not hook_run.is_ours(hook.path):
-            talk.warning(f"{hook.path} can not be asked what it would do: {' '.join(hook.args)}")
+            talk.warning(f"{hook.path} cannot be asked what it would do: {' '.join(hook.args)}")
             continue
         status = hook_run.run(hook, rootfs, rehearse=dry_run)
         if status:

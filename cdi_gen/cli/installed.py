@@ -55,7 +55,7 @@ def _defining(name: str, registry: Registry) -> SpecFile:
     if found.file is None:
         files = ", ".join(file.path for file in found.conflicting)
         raise CdiGenError(
-            f"engines can not resolve {name}: {files} all define it",
+            f"engines cannot resolve {name}: {files} all define it",
             hint="remove all but one of these files",
         )
     for file in found.shadowed:

@@ -25,11 +25,11 @@ class Engine(Protocol):
 
         Raises:
             UsageError: something is asked for that the engine does not have.
-            CdiGenError: its configuration can not be read.
+            CdiGenError: its configuration cannot be read.
         """
 
     def findings(self, machine: Machine) -> list[Finding]:
-        """What is installed; a configuration that can not be read is a note in it."""
+        """What is installed; a configuration that cannot be read is a note in it."""
 
 
 def engine(name: str) -> Engine:

@@ -84,7 +84,7 @@ def runtime_entry(section: Table, runtime: Runtime, file_version: int) -> Table:
     else:
         entry = {}
     if not said_at(entry, ("runtime_type",)):
-        _set(entry, "runtime_type", RUNC)  # absent, the runtime can not be started
+        _set(entry, "runtime_type", RUNC)  # absent, the runtime cannot be started
     options = dict(said_at(entry, ("options",)) or {})
     _set(options, "BinaryName", runtime.path)
     if file_version == 1:

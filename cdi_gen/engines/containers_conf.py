@@ -144,7 +144,7 @@ def said(machine: Machine, *, rootless: bool, but: str | None = None) -> Said:
     """What the files say, in containers.conf(5)'s order, without the file ``but``.
 
     Raises:
-        CdiGenError: one of them can not be read.
+        CdiGenError: one of them cannot be read.
     """
     directories: tuple[str, ...] | None = None
     runtimes: dict[str, str] = {}

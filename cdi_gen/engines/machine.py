@@ -126,7 +126,7 @@ class Machine:
         return made and record.is_all(digest(file.data))
 
     def output(self, *command: str) -> str | None:
-        """What a program prints; None if it can not be run, fails, or does not end in time."""
+        """What a program prints; None if it cannot be run, fails, or does not end in time."""
         environment = {**self.environment, "LC_ALL": "C.UTF-8"}
         try:
             process = subprocess.Popen(
@@ -156,7 +156,7 @@ class Machine:
         """The text of a configuration file; None where there is none.
 
         Raises:
-            CdiGenError: it can not be read.
+            CdiGenError: it cannot be read.
         """
         return configuration_file.read_text(path)
 

@@ -17,7 +17,7 @@ def edited(text: str | None, settings: Settings) -> str | None:
     """A file with these settings; a new one begins with `HEADER`, and without any is none.
 
     Raises:
-        TOMLTextError: it is no TOML, or can not be changed so.
+        TOMLTextError: it is no TOML, or cannot be changed so.
     """
     made = HEADER if text is None else text
     for path, value in settings:

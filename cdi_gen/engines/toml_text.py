@@ -23,7 +23,7 @@ Table = dict[str, Any]
 
 
 class TOMLTextError(CdiGenError):
-    """The text is not TOML, or can not be changed as it is to be."""
+    """The text is not TOML, or cannot be changed as it is to be."""
 
 
 def parse(text: str | None, file: str | None = None) -> Table:
@@ -140,7 +140,7 @@ def _statements(text: str) -> list[Statement]:
     try:
         return [*statements(text)]
     except (ValueError, SyntaxError):
-        raise TOMLTextError("can not be changed in this form of file") from None
+        raise TOMLTextError("cannot be changed in this form of file") from None
 
 
 def render(table: Table) -> str:
@@ -260,5 +260,5 @@ def _checked(made: str, expected: Table, path: Path, wanted: Any) -> str:
     if not good:
         hint = f"set {dotted(path)} to {wanted!r} by hand" if wanted is not None else None
         hint = hint or f"remove {dotted(path)} by hand"
-        raise TOMLTextError(f"{dotted(path)} can not be changed in this form of file", hint=hint)
+        raise TOMLTextError(f"{dotted(path)} cannot be changed in this form of file", hint=hint)
     return made

@@ -56,7 +56,7 @@ def generate(inventory: Inventory, options: Options = DEFAULTS) -> Spec:
         UnsafeError: somebody other than root could change the hook program.
         UsageError: a device or capability that was asked for is not there.
         CdiGenError: the driver is split, every GPU is broken, the inventory can be no host's, or
-            the engine can not take such a spec.
+            the engine cannot take such a spec.
     """
     soundness.require(inventory)
     if options.library_directories is not None:
@@ -129,7 +129,7 @@ def _hook(inventory: Inventory, options: Options) -> tuple[Hook, ...] | None:
         return None
     if program.unsafe:
         raise UnsafeError(
-            f"the hook program {program.path} can not be trusted: {program.unsafe}",
+            f"the hook program {program.path} cannot be trusted: {program.unsafe}",
             hint="engines run it as root. Install it with: sudo cdi-gen hook install; "
             "or write a spec that needs none: --hooks=none",
         )
@@ -233,7 +233,7 @@ def require_distinct(devices: list[Device], options: Options) -> None:
 def _units(inventory: Inventory, edits: DeviceEdits) -> list[Unit]:
     """All that can be asked for: full GPUs, then MIG devices.
 
-    A GPU that is divided into MIG devices can not be used whole and is not among them.
+    A GPU that is divided into MIG devices cannot be used whole and is not among them.
     """
     by_index: dict[int, Gpu] = {gpu.index: gpu for gpu in inventory.gpus}
     units = [Unit(names_of(gpu), edits.gpu(gpu)) for gpu in inventory.gpus if not gpu.mig_enabled]

@@ -22,7 +22,7 @@ def require(inventory: Inventory) -> None:
     """Check what goes into a spec.
 
     Raises:
-        CdiGenError: something in it can not be; the message says what, and where.
+        CdiGenError: something in it cannot be; the message says what, and where.
     """
     for problem in _problems(inventory):
         raise CdiGenError(

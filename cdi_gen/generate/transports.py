@@ -49,8 +49,8 @@ def spec(mode: str, inventory: Inventory, options: Options | None = None) -> Spe
             hooks change nothing: such a spec has none.
 
     Raises:
-        UsageError: a device that was asked for is not there, or the kind can not be.
-        CdiGenError: the inventory can be no host's, or the engine can not take such a spec.
+        UsageError: a device that was asked for is not there, or the kind cannot be.
+        CdiGenError: the inventory can be no host's, or the engine cannot take such a spec.
     """
     soundness.require(inventory)
     transport = MODES[mode]
@@ -117,7 +117,7 @@ def _numbered(
 
 def _require_all(mode: str, options: Options) -> None:
     if set(options.devices) != {ALL} or not options.all_device:
-        raise UsageError(f"--mode {mode} has one device, {ALL}: it can not be left out")
+        raise UsageError(f"--mode {mode} has one device, {ALL}: it cannot be left out")
 
 
 def _mounts(transport: Transport, inventory: Inventory) -> tuple[Mount, ...]:

@@ -60,7 +60,7 @@ def read(path: str) -> SharedLibrary:
 
     Raises:
         ElfError: it is something else, or damaged.
-        OSError: it can not be read.
+        OSError: it cannot be read.
     """
     if not stat.S_ISREG(os.lstat(path).st_mode):  # opening a device could set it off
         raise ElfError("not a regular file")

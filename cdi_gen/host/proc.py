@@ -130,7 +130,7 @@ def gpu_information(root: Root, address: str) -> GpuInformation:
     """Facts of one GPU.
 
     Raises:
-        OSError: the file can not be read.
+        OSError: the file cannot be read.
         ValueError: it has no device minor; the GPU did not come up.
     """
     text = root.read_text(f"/proc/driver/nvidia/gpus/{address}/information")

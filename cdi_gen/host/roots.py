@@ -109,7 +109,7 @@ class Root:
         """At most ``limit`` bytes of a regular file.
 
         Raises:
-            OSError: it is not there, can not be read, or is of another kind: to open a FIFO would
+            OSError: it is not there, cannot be read, or is of another kind: to open a FIFO would
                 wait, to open a device could set it off.
         """
         real_path = self.open_path(self.resolve(path))

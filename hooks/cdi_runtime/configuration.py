@@ -81,7 +81,7 @@ _LISTS_AS_TEXT = frozenset({"swarm_resource", "supported_driver_capabilities"})
 
 
 class ConfigurationError(HookError):
-    """config.toml can not be read, or says what makes no sense: file, line, and what."""
+    """config.toml cannot be read, or says what makes no sense: file, line, and what."""
 
 
 class Configuration:

@@ -24,7 +24,7 @@ def edit(asked: Invocation, settings: Configuration) -> None:
     """Apply what the container asks for; a bundle that asks for nothing is not written to.
 
     Raises:
-        HookError: the container can not have it.
+        HookError: the container cannot have it.
     """
     journal = report.Journal(settings)
     for warning in settings.warnings:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The prepared file: specs and facts of this host, made by `cdi-gen runtime prepare`.
 
-The shim can not look at a host: that takes the library, and ten times as long. So the library
+The shim cannot look at a host: that takes the library, and ten times as long. So the library
 leaves what it found in a file of root's, with the host's state (`host_state`) as its key, and the
 shim starts it anew when the key no longer fits: the first container after a boot, after an update
 of the driver, after a change of MIG devices.
@@ -46,7 +46,7 @@ HOOK = "cdi-gen-hook"
 PROGRAMS = ("/usr/local/bin/cdi-gen", "/usr/bin/cdi-gen")
 ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8"}
 
-NOT_MADE = "the specs of this host can not be made"
+NOT_MADE = "the specs of this host cannot be made"
 
 COMPAT_HOOK = "enable-cuda-compat"
 
@@ -86,7 +86,7 @@ def load(
         wanted: the spec files that it must have converted, each with its stamp; None: none.
 
     Raises:
-        NotPreparedError: it can not be made: why, and what to do.
+        NotPreparedError: it cannot be made: why, and what to do.
     """
     choices, wanted = chosen(settings), wanted or {}
     found = _fitting(choices, wanted, tell)
@@ -305,7 +305,7 @@ def _lock() -> int | None:
         # Whatever the umask: rootless engines read it too.
         os.chmod(DIRECTORY, 0o755)  # noqa: S103
     except OSError:
-        # It is there already; or it can not be made, and cdi-gen will say why.
+        # It is there already; or it cannot be made, and cdi-gen will say why.
         pass
     try:
         descriptor = trusted.open_directory(DIRECTORY)

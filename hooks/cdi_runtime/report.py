@@ -53,7 +53,7 @@ class Journal:
 
 
 def _append(path: str, line: str) -> None:
-    """Add a line to a log; that it can not be kept is no reason to stop a container."""
+    """Add a line to a log; that it cannot be kept is no reason to stop a container."""
     if not path.startswith("/") or path == "/dev/null":
         return
     flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC

@@ -43,7 +43,7 @@ MOST_SHOWN = 12
 
 
 class ResolutionError(HookError):
-    """What is asked for is not there, or the specs that have it can not be had."""
+    """What is asked for is not there, or the specs that have it cannot be had."""
 
 
 def edits(
@@ -65,7 +65,7 @@ def edits(
     Raises:
         RequestError: the request makes no sense, or is not allowed.
         ResolutionError, injection.UnresolvedError: a device is not there.
-        prepared.NotPreparedError: the host's specs can not be had.
+        prepared.NotPreparedError: the host's specs cannot be had.
         requirement.UnsatisfiedError: `NVIDIA_REQUIRE_*` is not met by the selected GPUs.
     """
     mode = settings.mode
@@ -259,7 +259,7 @@ def _without_vendor(names: tuple[str, ...]) -> tuple[str, ...]:
     for name in names:
         if not name.startswith(f"{prefix}{GPU}="):
             raise ResolutionError(
-                f"{shown(mine[0])[1:-1]} and {shown(name)[1:-1]} can not be asked for together: "
+                f"{shown(mine[0])[1:-1]} and {shown(name)[1:-1]} cannot be asked for together: "
                 f"devices of {ON_THE_SPOT}/{GPU} are made on the spot, all others are of spec files"
             )
     return tuple(name.partition("=")[2] for name in names)

@@ -50,7 +50,7 @@ def content(descriptor: int, limit: int) -> bytes:
 
 
 def distrust(status: os.stat_result) -> str | None:
-    """Why others than root, or the caller, could change it; None: they can not."""
+    """Why others than root, or the caller, could change it; None: they cannot."""
     if not process.may_be_trusted(status.st_uid):
         return f"belongs to user {status.st_uid}"
     if status.st_mode & _OTHERS_WRITE:
@@ -72,10 +72,10 @@ def fault(path: str) -> str | None:
     """Why somebody other than root could change what a path leads to; None where nobody can.
 
     Each directory and link on the way is looked at. A directory that others may write to will do if
-    it has the sticky bit, for what is root's they can not replace.
+    it has the sticky bit, for what is root's they cannot replace.
 
     Raises:
-        OSError: the way can not be walked.
+        OSError: the way cannot be walked.
     """
     place, left, links = "", _parts(path), 0
     while True:

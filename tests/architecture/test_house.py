@@ -239,7 +239,7 @@ def test_no_module_has_a_vague_name() -> None:
 
 
 def test_long_files_have_a_reason() -> None:
-    """A file that a person can not read in one go; and no reason is kept that is not needed."""
+    """A file that a person cannot read in one go; and no reason is kept that is not needed."""
     lines = {name: path.read_text(encoding="utf-8").count("\n") for name, path in SOURCES.items()}
     assert {name for name, count in lines.items() if count > LONGEST} == LONG.keys()
 

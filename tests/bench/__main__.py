@@ -59,7 +59,7 @@ def main() -> int:
 
 
 def _measured(row: str, runs: int) -> Iterator[Line]:
-    """The lines of a row; none, and why, where this machine can not have them."""
+    """The lines of a row; none, and why, where this machine cannot have them."""
     try:
         yield from ROWS[row](runs)
     except (DriverRootUnavailableError, LabUnavailableError) as error:

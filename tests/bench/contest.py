@@ -48,7 +48,7 @@ class Bar(NamedTuple):
     def verdict(self) -> str:
         """``met`` or ``NOT MET`` where the race is clear about it.
 
-        A device can not make a start faster, so a value below zero says only that the noise was
+        A device cannot make a start faster, so a value below zero says only that the noise was
         larger than what was to be measured.
         """
         if self.low > self.limit:

@@ -56,7 +56,7 @@ def generate(runs: int) -> Iterator[Line]:
 
 
 def floors(runs: int) -> Iterator[Line]:
-    """What a Python program can not be below, and how much of ``generate`` is imports of ours."""
+    """What a Python program cannot be below, and how much of ``generate`` is imports of ours."""
     bin_ = environment()
     python, ours = str(bin_ / "python"), _generate(bin_, hosts.cached("550-8gpu"))
     commands = {

@@ -155,7 +155,7 @@ def test_show_as_a_spec_of_one_device(form):
 @pytest.mark.parametrize(
     ("name", "told"),
     [
-        ("nvidia.com/gpu=0", "engines can not resolve nvidia.com/gpu=0"),
+        ("nvidia.com/gpu=0", "engines cannot resolve nvidia.com/gpu=0"),
         ("nvidia.com/gpu=9", "no spec file in"),
         ("example.org/unread=0", "no spec file in"),
         ("=", "no spec file in"),
@@ -291,7 +291,7 @@ def test_for_an_engine_that_knows_no_names_with_a_digit_first():
 
 
 def test_the_output_of_an_inventory_is_safe_too(tmp_path):
-    """What is not there can not be looked at, and the old file stays."""
+    """What is not there cannot be looked at, and the old file stays."""
     path = tmp_path / "host.json"
     path.write_text("old")
     failure(cdi_gen("inventory", "--host-root", str(CHECKOUT / "docs"), "-o", str(path)), 3)

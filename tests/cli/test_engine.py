@@ -158,8 +158,8 @@ def test_another_name(daemon_json) -> None:
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (("docker", "--runtime-name", "runc"), "can not be the name of a runtime"),
-        (("docker", "--runtime-name", "a\nb"), "can not be the name of a runtime"),
+        (("docker", "--runtime-name", "runc"), "cannot be the name of a runtime"),
+        (("docker", "--runtime-name", "a\nb"), "cannot be the name of a runtime"),
         (("docker", "--no-runtime", "--set-as-default"), "--no-runtime, and an option"),
         (("docker", "--drop-in", "/x"), "docker has no use for --drop-in"),
         (("docker", "--oci-hook"), "docker has no use for --oci-hook"),

@@ -260,7 +260,7 @@ class TestRun:
         (specs / "nvidia.json").write_text(text.replace("/bin/sh-/cdi-gen-hook", "/bin/true"))
         found = cdi_gen("hook", "run", "--spec-dir", str(specs), "-n", str(rootfs))
         assert (found.code, found.out) == (0, "")
-        assert "/bin/true can not be asked what it would do" in found.err
+        assert "/bin/true cannot be asked what it would do" in found.err
 
     def test_a_device_that_no_spec_defines(self, rootfs, specs):
         flags = ("--spec-dir", str(specs), "--device", "nvidia.com/gpu=7")

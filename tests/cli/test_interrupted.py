@@ -235,7 +235,7 @@ def test_every_system_call_of_writing_may_fail(old):
     """No traceback, the old file stays, and no litter, but for what comes after the rename."""
     found, trace = _traced(old)
     if found.returncode != 0:
-        pytest.skip(f"strace can not trace here: {found.stderr.strip()}")
+        pytest.skip(f"strace cannot trace here: {found.stderr.strip()}")
     old.write_text(OLD)
     lines = trace.splitlines()
     names = [line.partition("(")[0] for line in lines]

@@ -151,7 +151,7 @@ def test_the_python_in_the_documents_runs(block, monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(store.read, "__defaults__", ([str(tmp_path)],))
     exec(compile(block.replace("/etc/cdi", str(tmp_path)), "document", "exec"), {})
     told = capsys.readouterr()
-    assert "can not resolve" not in told.out
+    assert "cannot resolve" not in told.out
     assert told.err == ""
 
 

@@ -70,7 +70,7 @@ def test_paths_are_absolute(option: str) -> None:
 
 
 @no_driver
-@pytest.mark.skipif(os.geteuid() != 0, reason="writes as root, or can not")
+@pytest.mark.skipif(os.geteuid() != 0, reason="writes as root, or cannot")
 def test_the_file(tmp_path: Path) -> None:
     (tmp_path / "good.yaml").write_text(yaml.safe_dump(json.loads(SPEC)))
     target = tmp_path / "run/runtime.json"

@@ -144,7 +144,7 @@ def test_the_capabilities_agree_with_mig_minors(host: GetHost, look: Look) -> No
 
 
 def test_a_gpu_with_mig_on_and_no_instance(look: Look) -> None:
-    """It can not be used whole, and there is nothing in it to use; it is no GPU for `all`."""
+    """It cannot be used whole, and there is nothing in it to use; it is no GPU for `all`."""
     inventory = look("550-mig-mixed")
     assert [gpu.mig_enabled for gpu in inventory.gpus] == [False, True, True]
     assert {device.gpu_index for device in inventory.mig_devices} == {1}

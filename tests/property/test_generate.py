@@ -39,7 +39,7 @@ def test_a_hosts_inventory_gives_a_sound_spec(inventory: Inventory, names: list[
         refusal = ""
         assert not faults(spec)
     event(refusal[:20] or "spec")
-    deserved = ("driver is split", "can not be trusted", "no GPU", "none has a MIG device")
+    deserved = ("driver is split", "cannot be trusted", "no GPU", "none has a MIG device")
     assert not refusal or any(words in refusal for words in deserved)
 
 

@@ -131,7 +131,7 @@ DIFFERENT: list[tuple[dict[str, Any], str, list[str], list[str], str]] = [
     (
         {"mounts": [f"{DIRECTORY}/cdi/foo"]},
         "accept-nvidia-visible-devices-as-volume-mounts = true",
-        [], ERROR, "what can not be read is passed over",
+        [], ERROR, "what cannot be read is passed over",
     ),
 ]  # fmt: skip
 

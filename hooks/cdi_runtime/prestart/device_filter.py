@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The device filter of a control group of version 2: a BPF program that says yes or no.
 
-A filter can not be added to: of several programs each must say yes. So each that is attached is
+A filter cannot be added to: of several programs each must say yes. So each that is attached is
 replaced by one that says yes to the container's new devices and else does what the old one did,
 instruction by instruction, as the kernel gives them back. Whoever made the old one, runc, crun or
 systemd, and whatever its rules are: nothing else is allowed or forbidden than before. The kernel

@@ -214,7 +214,7 @@ class _Reader:
         what = f"{source}: {shown(name)[1:-1]}"
         if vendor not in PRIVILEGED_VENDORS:
             raise RequestError(
-                f"{what} is another vendor's, which the environment can not ask for; "
+                f"{what} is another vendor's, which the environment cannot ask for; "
                 "have the engine do it, by --device or an annotation"
             )
         if not self._privileged:

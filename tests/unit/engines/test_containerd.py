@@ -239,7 +239,7 @@ def test_the_runtime_is_as_the_default_one() -> None:
 
 
 def test_a_missing_runtime_type_is_filled_in() -> None:
-    """Row 33 of the peer's list: without it the runtime can not be started (fixed there in 1.20)."""
+    """Row 33 of the peer's list: without it the runtime cannot be started (fixed there in 1.20)."""
     text = KUBEADM.replace('default_runtime_name = "kata"', "")
     made = after("1.7.24", {FILE: text}, runtime=RUNTIME)
     assert made[DROP_IN]["plugins"][V2]["containerd"]["runtimes"]["nvidia"] == {
@@ -372,7 +372,7 @@ def test_what_can_not_be_read_is_refused(text, said) -> None:
 
 def test_a_form_that_can_not_be_changed_is_told() -> None:
     dotted = '[plugins]\ncri.containerd.default_runtime_name = "runc"\n'
-    with pytest.raises(CdiGenError, match="can not be changed") as told:
+    with pytest.raises(CdiGenError, match="cannot be changed") as told:
         after("1.7.24", {FILE: dotted}, runtime=RUNTIME)
     assert "by hand" in (told.value.hint or "")
 
