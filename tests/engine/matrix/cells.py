@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from tests.engine.matrix import deliveries as by
 from tests.engine.matrix.deliveries import GPU, REQUEST, SHIM, Delivery
+from tests.engine.matrix.homes import HOMES, Home
 from tests.lab import debian
 
 SUITES = ("bookworm", "trixie", "sid")
@@ -61,6 +62,13 @@ ROWS = (
         quick=True,
     ),
     Row("podman", f"prestart hook in hooks.d, -e {REQUEST}", by.podman_hooks_d, _TWO),
+    Row(
+        "podman",
+        f"in a container that has GPU 0, {_CDI}",
+        by.podman_nested,
+        ("crun",),
+        quick=True,
+    ),
     Row("podman", f"build {_CDI}", by.built("podman", *_BUILD), _TWO, BOTH),
     Row("buildah", f"build {_CDI}", by.built("buildah", *_BUILD), _TWO, BOTH),
     Row("docker", _CDI, by.docker("--device", GPU), users=BOTH, suites=_DOCKER),
@@ -125,11 +133,18 @@ class Cell(NamedTuple):
     runtime: str
     user: int
     groups: str
+    home: Home
+
+    @property
+    def host(self) -> str:
+        """Whose host it is."""
+        return self.home.name
 
     def __str__(self) -> str:
         user = "rootless" if self.user else "rootful"
         words = re.sub(r"[^\w=./:-]+", "-", self.row.says)
-        return f"{self.row.engine}-{self.suite}-{self.runtime}-{user}-{self.groups}-{words}"
+        where = f"{self.suite}-{self.runtime}-{user}-{self.groups}-{self.host}"
+        return f"{self.row.engine}-{where}-{words}"
 
 
 def cells(*, quick: bool) -> list[Cell]:
@@ -139,6 +154,9 @@ def cells(*, quick: bool) -> list[Cell]:
         if not quick or row.quick:
             suites = [each for each in row.suites if not quick or each in debian.ENGINES]
             groups = GROUPS[:1] if quick else GROUPS
-            product = itertools.product(suites, row.runtimes, row.users, groups)
+            product = itertools.product(suites, row.runtimes, row.users, groups, HOMES)
             found += [Cell(row, *each) for each in product]
-    return found
+    # Each host once: one with the older engines, the others with the newer.
+    return [
+        each for each in found if not quick or (each.suite == "bookworm") == (each.home is HOMES[0])
+    ]

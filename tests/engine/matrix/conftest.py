@@ -14,6 +14,7 @@ from tests.engine import machine as machines
 from tests.engine.matrix import place as places
 from tests.engine.matrix import report
 from tests.engine.matrix.cells import MOBY
+from tests.engine.matrix.homes import Home
 from tests.engine.matrix.place import Place
 from tests.engine.matrix.report import Results
 from tests.fakehost.driver_packages import DriverRootUnavailableError
@@ -22,6 +23,8 @@ from tests.host import looking
 from tests.lab import go
 from tests.lab.cache import LabUnavailableError
 from tests.lab.engines import Lab
+
+PlaceOf = Callable[[str, str, Home], Place]
 
 LINKS = ("nvidia-cdi-hook", "nvidia-container-runtime", "nvidia-container-runtime-hook")
 
@@ -47,40 +50,49 @@ def dockerd() -> Path:
 
 
 @pytest.fixture(scope="session")
-def gpu_host(tmp_path_factory: pytest.TempPathFactory) -> FakeHost:
-    """A host with eight GPUs, and all that cdi-gen installs for engines."""
-    try:
-        fake = machines.prepare("550-8gpu", tmp_path_factory.mktemp("matrix") / "host")
-    except DriverRootUnavailableError as error:
-        pytest.skip(f"no fake host: {error}")
-    links = [f"--{name}" for name in LINKS]
-    looking.run("hook", "install", "--prefix", "/usr", *links, root=str(fake.root))
-    return fake
+def host_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], FakeHost]:
+    """Give a fake host with all that cdi-gen installs for engines."""
+    folder = tmp_path_factory.mktemp("matrix")
+
+    @functools.cache
+    def host(name: str) -> FakeHost:
+        try:
+            fake = machines.prepare(name, folder / name)
+        except DriverRootUnavailableError as error:
+            pytest.skip(f"no fake host {name}: {error}")
+        links = [f"--{name}" for name in LINKS]
+        looking.run("hook", "install", "--prefix", "/usr", *links, root=str(fake.root))
+        return fake
+
+    return host
 
 
 @pytest.fixture(scope="session")
 def place_of(
     lab_of: Callable[[str], Lab],
     image_archives: dict[str, Path],
-    gpu_host: FakeHost,
+    zoo_archives: dict[str, Path],
+    host_of: Callable[[str], FakeHost],
     crictl: Path | None,
     request: pytest.FixtureRequest,
-) -> Iterator[Callable[[str, str], Place]]:
-    """Give the host, entered with the engines of a root, in a view of control groups."""
+) -> Iterator[PlaceOf]:
+    """Give a host, entered with the engines of a root, in a view of control groups."""
     with contextlib.ExitStack() as entered:
 
         @functools.cache
-        def place(root: str, groups: str) -> Place:
+        def place(root: str, groups: str, home: Home) -> Place:
             suite = root.partition("-")[0]
             newer = [request.getfixturevalue("dockerd")] if suite == MOBY else []
             door = machines.enter(
                 lab_of("sid-engines" if suite == MOBY else root),
-                gpu_host,
+                host_of(home.host),
                 image_archives["all"],
-                shown=places.shown(image_archives, crictl, *newer),
+                shown=places.shown(
+                    zoo_archives[home.image], image_archives["pause"], crictl, *newer
+                ),
                 cgroup=groups,
             )
-            return Place(entered.enter_context(door), suite, groups)
+            return Place(entered.enter_context(door), suite, groups, home)
 
         yield place
 

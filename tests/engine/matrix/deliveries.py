@@ -11,7 +11,7 @@ import json
 import subprocess
 from collections.abc import Callable
 
-from tests.engine.matrix.container import IMAGE, WORDS
+from tests.engine.matrix.container import WORDS
 from tests.engine.matrix.place import Place
 
 Ended = subprocess.CompletedProcess[str]
@@ -21,6 +21,8 @@ Delivery = Callable[[Place, str, int], Ended]
 GPU = "nvidia.com/gpu=0"
 REQUEST = "NVIDIA_VISIBLE_DEVICES=0"
 SHIM = "/usr/bin/nvidia-container-runtime"
+FIRST_ID = 200_000
+"""The first of the host's user ids that a container's users are mapped to."""
 _names = (f"c{number}" for number in itertools.count())
 
 CRI_SCRIPT = """
@@ -40,13 +42,34 @@ crictl rmp --force "$pod" >/dev/null
 """Of the files of a pod and its container, and a runtime's name: the container's life and output."""
 
 
+NESTED = """
+runtime=$1 image=$2; shift 2
+mkdir -p /mnt; mount -t tmpfs -o mode=755 dev /mnt
+mkdir /mnt/dri /mnt/pts /mnt/shm /mnt/mqueue
+for node in null zero full random urandom tty fuse nvidiactl nvidia-uvm nvidia-uvm-tools \
+    nvidia-modeset nvidia0 dri/card1 dri/renderD128; do
+    : > /mnt/$node
+    mount --bind /dev/$node /mnt/$node
+done
+mount -t devpts -o newinstance,ptmxmode=0666 devpts /mnt/pts
+ln -s /proc/self/fd /mnt/fd
+ln -s pts/ptmx /mnt/ptmx
+mount --no-mtab --move /mnt /dev
+for folder in /run /tmp /var/lib/containers; do mount -t tmpfs tmpfs $folder; done
+export HOME=/tmp
+podman load --quiet --input /image.tar >/dev/null
+exec podman --runtime "$runtime" run --rm --cgroups=disabled --device nvidia.com/gpu=0 "$image" "$@"
+"""
+"""As root of a user namespace, with the nodes of GPU 0 mounted and no udev: an engine in a container."""
+
+
 def podman(*options: str, shim: bool = False, command: str = "podman") -> Delivery:
     """``podman run`` with these options."""
 
     def run(place: Place, runtime: str, user: int) -> Ended:
         place.podman(user)
         program = SHIM if shim else runtime
-        words = (command, "--runtime", program, "run", "--rm", *options, f"localhost/{IMAGE}")
+        words = (command, "--runtime", program, "run", "--rm", *options, f"localhost/{place.image}")
         return place.run(*words, *WORDS, user=user)
 
     return run
@@ -59,6 +82,17 @@ def podman_hooks_d(place: Place, runtime: str, user: int) -> Ended:
         return podman("--env", REQUEST)(place, runtime, user)
     finally:
         place.must("cdi-gen", "engine", "unconfigure", "podman")
+
+
+def podman_nested(place: Place, runtime: str, user: int) -> Ended:
+    """``podman run`` in a container that was given GPU 0 alone."""
+    script = place.write("/run/nested.sh", NESTED)
+    for name in ("subuid", "subgid"):  # util-linux before 2.39 has newuidmap do it, for root too
+        place.write(f"/etc/{name}", f"user:100000:65536\nroot:{FIRST_ID}:65536\n")
+    ids = f"{FIRST_ID},0,65536"
+    others = ("--user", "--map-users", ids, "--map-groups", ids, "--setuid", "0", "--setgid", "0")
+    outer = ("unshare", *others, "--mount", "--pid", "--fork", "--mount-proc")
+    return place.run(*outer, "sh", "-e", script, runtime, f"localhost/{place.image}", *WORDS)
 
 
 def built(*command: str) -> Delivery:
@@ -76,7 +110,7 @@ def docker(*options: str) -> Delivery:
 
     def run(place: Place, runtime: str, user: int) -> Ended:
         place.docker(user)
-        words = ("docker", "run", "--rm", "--network", "none", *options, f"localhost/{IMAGE}")
+        words = ("docker", "run", "--rm", "--network", "none", *options, f"localhost/{place.image}")
         return place.run(*words, *WORDS, user=user)
 
     return run
@@ -88,7 +122,7 @@ def docker_compose(**device: object) -> Delivery:
     def run(place: Place, runtime: str, user: int) -> Ended:
         place.docker(user)
         reserved = {"resources": {"reservations": {"devices": [device]}}}
-        service = {"image": f"localhost/{IMAGE}", "network_mode": "none", "command": WORDS}
+        service = {"image": f"localhost/{place.image}", "network_mode": "none", "command": WORDS}
         document = {"version": "3.8", "services": {"gpu": {**service, "deploy": reserved}}}
         path = place.write("/run/compose/compose.yaml", document)
         return place.run("docker-compose", "--file", path, "run", "--rm", "gpu", timeout=60)
@@ -127,7 +161,7 @@ def ctr(*options: str) -> Delivery:
         # Without a cpu controller there is no share to set.
         shares = ("--cpu-shares", "0") if place.groups == "v2" else ()
         other = ("--runc-binary", runtime) if runtime != "runc" else ()
-        words = ("ctr", "run", "--rm", *shares, *other, *options, f"localhost/{IMAGE}:latest")
+        words = ("ctr", "run", "--rm", *shares, *other, *options, f"localhost/{place.image}:latest")
         return place.run(*words, next(_names), *WORDS)
 
     return run
@@ -147,7 +181,7 @@ def cri(*, handler: str = "", annotated: bool = False, **container: object) -> D
         }
         document = {
             "metadata": {"name": name},
-            "image": {"image": f"localhost/{IMAGE}:latest"},
+            "image": {"image": f"localhost/{place.image}:latest"},
             "command": WORDS,
             "log_path": "log",
             "linux": {"security_context": node},
@@ -173,7 +207,7 @@ def alone(program: str, *options: str, injected: bool, spec: tuple[str, ...] = (
     def run(place: Place, runtime: str, user: int) -> Ended:
         bundle = place.bundle()
         config = json.loads(place.must("cat", f"{bundle}/config.json"))
-        environment = config["process"]["env"] + ([] if injected else [REQUEST])
+        environment = place.environment() + ([] if injected else [REQUEST])
         config["process"] |= {"terminal": False, "args": WORDS, "env": environment}
         config["process"].pop("rlimits")
         config["root"]["readonly"] = False
@@ -193,5 +227,5 @@ def apptainer(place: Place, runtime: str, user: int) -> Ended:
 
 def _context(place: Place, run: str = "RUN ") -> str:
     """A folder to build an image from, whose one step asks the questions."""
-    dockerfile = f"FROM localhost/{IMAGE}\n{run}{json.dumps(WORDS)}\n"
+    dockerfile = f"FROM localhost/{place.image}\n{run}{json.dumps(WORDS)}\n"
     return place.write("/run/context/Dockerfile", dockerfile).rpartition("/")[0]

@@ -10,7 +10,7 @@ from tests.engine.matrix.cells import BOTH, GROUPS, MOBY, SUITES, Cell
 
 CONTAINER = ("container",)
 """No container was started."""
-NOTHING = ("nodes", "mounts", "links", "libraries", "variables")
+NOTHING = ("nodes", "mounts", "links", "libraries", "listing", "variables")
 """It was, and nothing of the GPU reached it."""
 
 
@@ -40,6 +40,8 @@ class Limit(NamedTuple):
             and cell.groups in self.groups
         )
 
+
+WITHOUT_HOOKS = "a spec without hooks makes no links, and enters nothing into the loader's cache"
 
 _12 = ("bookworm",)
 _12_13 = ("bookworm", "trixie")
@@ -133,17 +135,17 @@ LIMITS = (
         suites=("sid",),
     ),
     Limit(
-        "a spec without hooks makes no links",
+        WITHOUT_HOOKS,
         "docker",
         "--hooks=none",
-        lacks=("links",),
+        lacks=("links", "listing"),
         suites=(MOBY,),
     ),
     Limit(
         "Docker's builder puts a hook of its own, for the network, in the place of all hooks of a spec",
         "docker",
         "^build (?!.*--network none)",
-        lacks=("links", "libraries"),
+        lacks=("links", "libraries", "listing"),
         suites=(MOBY,),
     ),
     Limit(
@@ -161,20 +163,20 @@ LIMITS = (
         suites=_12,
     ),
     Limit(
-        "a spec without hooks makes no links, and runsc of 2022 no device nodes",
+        f"{WITHOUT_HOOKS}, and runsc of 2022 no device nodes",
         "runsc",
         "--hooks=none",
-        lacks=("nodes", "links"),
+        lacks=("nodes", "links", "listing"),
         suites=_12,
     ),
-    Limit("a spec without hooks makes no links", "runsc", "--hooks=none", lacks=("links",)),
+    Limit(WITHOUT_HOOKS, "runsc", "--hooks=none", lacks=("links", "listing")),
     Limit(
         "runsc runs no createContainer hook, and of 2022 it makes no device nodes either",
         "runsc",
-        lacks=("nodes", "links", "libraries"),
+        lacks=("nodes", "links", "libraries", "listing"),
         suites=_12,
     ),
-    Limit("runsc runs no createContainer hook", "runsc", lacks=("links", "libraries")),
+    Limit("runsc runs no createContainer hook", "runsc", lacks=("links", "libraries", "listing")),
     Limit(
         "Apptainer 1.4 knows no CDI: --nv has a list of libraries of its own",
         "apptainer",

@@ -10,16 +10,19 @@ from __future__ import annotations
 import functools
 import json
 import subprocess
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from cdi_gen.engines import version
 from tests.engine.machine import Machine
-from tests.engine.matrix.container import IMAGE
+from tests.engine.matrix.homes import Home
 from tests.host.looking import REPOSITORY
 from tests.lab import debian
+from tests.lab.podman import Podman
+from tests.lab.zoo import ZOO
 
+IMAGE = "/image.tar"
+PAUSE = "/pause.tar"
 SOURCES = "/opt/cdi-gen"
 PATIENCE = "for i in $(seq 200); do {} >/dev/null 2>&1 && exit 0; sleep 0.1; done; exit 1"
 
@@ -54,19 +57,20 @@ runroot = "/run/user/1000/containers"
 """
 
 
-def shown(images: Mapping[str, Path], *programs: Path | None) -> dict[str, Path]:
+def shown(image: Path, pause: Path, *programs: Path | None) -> dict[str, Path]:
     """What a place sees of the machine that tests run on: programs before Debian's of that name."""
     there = {f"/usr/local/bin/{program.name}": program for program in programs if program}
-    return {"/images": images["all"].parent, SOURCES: REPOSITORY, **there}
+    return {IMAGE: image, PAUSE: pause, SOURCES: REPOSITORY, **there}
 
 
 class Place:
     """An entered host; ``suite`` is Debian's name of its engines' release."""
 
-    def __init__(self, machine: Machine, suite: str, groups: str) -> None:
+    def __init__(self, machine: Machine, suite: str, groups: str, home: Home) -> None:
         self.machine = machine
         self.suite = suite
         self.groups = groups
+        self.image = home.image
         machine.inside.write("/usr/bin/cdi-gen", CDI_GEN, mode=0o755)
         self.serve()
 
@@ -112,7 +116,7 @@ class Place:
             # podman 5.8 would take the machine's for the user's too.
             self.write("/home/user/.config/containers/storage.conf", USERS_STORAGE)
             self.must("chown", "-R", f"{user}:{user}", "/home/user/.config")
-        self.machine.podman("crun", user)
+        Podman(self.machine.inside, user=user).load(IMAGE)
 
     @functools.cache  # noqa: B019
     def docker(self, user: int) -> None:
@@ -130,7 +134,7 @@ class Place:
             self.configure("docker", "--runtime")
             self._storage("docker")
             self._daemon("dockerd", "/var/log/docker.log", ready=command)
-        self.must(*load, f"/images/{IMAGE}.tar", user=user)
+        self.must(*load, IMAGE, user=user)
 
     @functools.cache  # noqa: B019
     def containerd(self) -> None:
@@ -139,9 +143,8 @@ class Place:
         self.configure("containerd", "--runtime")
         self._storage("containerd")
         self._daemon("containerd", "/var/log/containerd.log", ready="ctr version")
-        for image in (IMAGE, "pause"):
+        for archive in (IMAGE, PAUSE):
             for namespace in ("default", "k8s.io"):
-                archive = f"/images/{image}.tar"
                 self.must("ctr", "--namespace", namespace, "image", "import", archive)
 
     @functools.cache  # noqa: B019
@@ -150,11 +153,17 @@ class Place:
         self.podman(0)
         self.must("mkdir", "-p", "/run/image")
         script = (
-            f"id=$(podman create localhost/{IMAGE}) && podman export $id | "
+            f"id=$(podman create localhost/{self.image}) && podman export $id | "
             "tar -x -C /run/image && podman rm $id"
         )
         self.must("sh", "-c", script)
         return "/run/image"
+
+    def environment(self) -> list[str]:
+        """What the image sets, as an engine writes it into a bundle."""
+        return [
+            f"{name}={value}" for name, value in ZOO[self.image].configuration.environment.items()
+        ]
 
     def bundle(self) -> str:
         """A bundle, new each time: what hooks write in an image's files would stay."""

@@ -18,7 +18,7 @@ PAGE = REPOSITORY / "docs/engines.md"
 
 COLUMNS = (*SUITES, MOBY)
 
-VARYING = ("runtime", "user", "groups")
+VARYING = ("runtime", "user", "groups", "host")
 """What the cells of a row differ in, in a suite."""
 
 Document = dict[str, Any]
@@ -27,11 +27,15 @@ HEAD = """\
 <!-- Made by `make test-engines` from docs/engines.json: do not edit. -->
 # Engines
 
-One spec, as `cdi-gen generate` writes it for a host with eight GPUs, brought to a container by real
-engines of three Debian releases: `make test-engines` runs every cell below. A container that has
+One spec, as `cdi-gen generate` writes it for a host, brought to a container by real
+engines of three Debian releases: `make test-engines` runs every cell below, each on three hosts,
+whose driver is where Debian, Red Hat and Arch have it, with images of another layout. The images are
+made like NVIDIA's CUDA images: their environment asks for all GPUs, and they list a libcuda of
+their own for the loader, an older one, a newer one or a stub. A container that has
 **yes** was asked itself: GPU 0's nodes are there and may be opened, another GPU's are not, the
-mounts are there, the hook's links too, the image's own loader finds libcuda and NVML, and the
-spec's variables are set. What it lacks else is said, with a reason below. Docker, containerd and
+mounts are there, the hook's links too, the image's own loader finds the driver's libcuda and NVML and
+no others (*libraries*), and so does its `ldconfig -p` (*listing*), and the spec's variables are set.
+What it lacks else is said, with a reason below. Docker, containerd and
 Podman's hooks.d were configured by `cdi-gen engine configure`. The machine is a fake host
 (`tests/fakehost`) with engines in namespaces (`tests/lab`), each in a view of control groups of
 version 1 and 2; where nothing is said of runtime, user or version, it is the same with all others.

@@ -10,31 +10,30 @@ from __future__ import annotations
 import itertools
 import json
 import re
-from collections.abc import Callable
 
 import pytest
 
 from tests.engine.matrix import cells, report, versions
 from tests.engine.matrix.cells import MOBY, SUITES, Cell
+from tests.engine.matrix.conftest import PlaceOf
 from tests.engine.matrix.container import lacking
+from tests.engine.matrix.homes import HOMES
 from tests.engine.matrix.limits import limit_of
 from tests.engine.matrix.place import Place
 from tests.engine.matrix.report import Results
-
-PlaceOf = Callable[[str, str], Place]
 
 
 @pytest.mark.engine
 @pytest.mark.host
 @pytest.mark.parametrize("cell", cells.cells(quick=True), ids=str)
 def test_with_the_small_roots(cell: Cell, place_of: PlaceOf) -> None:
-    assert started(cell, place_of(cell.suite, cell.groups)) == ()
+    assert started(cell, place_of(cell.suite, cell.groups, cell.home)) == ()
 
 
 @pytest.mark.engines
 @pytest.mark.parametrize("cell", cells.cells(quick=False), ids=str)
 def test_engine(cell: Cell, place_of: PlaceOf, results: Results) -> None:
-    place = place_of(f"{cell.suite}-engines", cell.groups)
+    place = place_of(f"{cell.suite}-engines", cell.groups, cell.home)
     if cell.row.needs and not place.has(cell.row.needs):
         pytest.skip(f"no {cell.row.needs}")
     results.add_cell(cell, started(cell, place))
@@ -45,7 +44,7 @@ def started(cell: Cell, place: Place) -> tuple[str, ...]:
     """Start a cell's container and see that it lacks what is known, and that the engine says why."""
     ended = cell.row.run(place, cell.runtime, cell.user)
     printed = ended.stdout + ended.stderr
-    lacks = lacking(printed, every=cell.row.every)
+    lacks = lacking(printed, cell.home, every=cell.row.every)
     limit = limit_of(cell)
     if limit is None or (limit.machines and not lacks):
         assert lacks == (), printed
@@ -62,7 +61,7 @@ def started(cell: Cell, place: Place) -> tuple[str, ...]:
 )
 def test_versions_of_cdi(suite: str, engine: str, place_of: PlaceOf, results: Results) -> None:
     """And `cdi-gen engine list` names none that is not taken."""
-    place = place_of(f"{suite}-engines", "v1")
+    place = place_of(f"{suite}-engines", "v1", HOMES[0])
     if engine.endswith("CRI") and not place.has("crictl"):
         pytest.skip("no crictl")
     accepted = versions.accepted(place, engine)
