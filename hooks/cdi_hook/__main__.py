@@ -18,6 +18,7 @@ from cdi_hook import (
     cuda_compat,
     device_nodes,
     ldcache,
+    memory_limits,
     permissions,
     process,
     state,
@@ -69,6 +70,8 @@ Run by OCI runtimes as a createContainer hook that a CDI spec names; for people 
   update-application-profile          likewise
   chmod               --path PATH ... --mode OCTAL
 
+  apply-cuda-memory-limits            refuses a container that asks for such limits
+
   --dry-run (first)   say on stdout what would be done, and do nothing
   --debug, -d         say on stderr what is done
   --quiet, --help, --version
@@ -96,7 +99,7 @@ def main(make_root: type[RootFs] = RootFs) -> None:
         text = f"cdi-gen-hook {VERSION}\n" if words[0] == "--version" else HELP
         os.write(1, text.encode())
         os._exit(0)
-    where = words[0] if words and words[0] in HOOKS else "start"
+    where = words[0] if words and words[0] in {*HOOKS, memory_limits.NAME} else "start"
     try:
         started_in = process.isolate(any_environment=program == PEER)
         status = hook(words, started_in, make_root, debug=debug)
@@ -120,6 +123,9 @@ def hook(
     if not words:
         # As for a name that is not known.
         process.say("which hook? See --help")
+        return 0
+    if words[0] == memory_limits.NAME:
+        memory_limits.refuse(words[1:])
         return 0
     steps = HOOKS.get(words[0])
     if steps is None:

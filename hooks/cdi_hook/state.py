@@ -41,7 +41,7 @@ def open_root(started_in: int | None, until: float) -> tuple[int, int | None]:
     state = of_stdin(until)
     root = state.get("root")
     if isinstance(root, str) and root.startswith("/"):
-        return _open_directory(_text(root, "root")), _bundle_if_any(state.get("bundle"))
+        return _open_directory(_text(root, "root")), bundle_of(state)
     bundle_path = _text(state.get("bundle"), "bundle", absolute=True)
     try:
         bundle = _open_directory(bundle_path)
@@ -216,10 +216,10 @@ def _text(value: object, name: str, *, absolute: bool = False) -> str:
     return value
 
 
-def _bundle_if_any(path: object) -> int | None:
-    """The bundle, for steps that have a use for it: crun tells the root without it."""
+def bundle_of(state: dict[str, object]) -> int | None:
+    """The bundle of a state, for steps that have a use for it; None if it cannot be entered."""
     try:
-        return _open_directory(_text(path, "bundle", absolute=True))
+        return _open_directory(_text(state.get("bundle"), "bundle", absolute=True))
     except (HookError, PermissionError):
         return None
 
