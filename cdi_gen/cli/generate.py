@@ -155,6 +155,12 @@ FEATURE_FLAGS = ("no-additional-gids-for-device-nodes", "disable-nvsandboxutils"
     help="Have the hook run this ldconfig of the host.  [default: it writes the cache itself]",
 )
 @click.option(
+    "--leave-read-only-roots",
+    is_flag=True,
+    help="Have the hook change nothing of the root of a read-only container, which then finds the "
+    "driver only where its loader looks anyway.",
+)
+@click.option(
     "--mode",
     "--discovery-mode",
     default="auto",
@@ -296,6 +302,7 @@ def _options(choices: dict[str, Any], mode: str) -> Options:
         enabled_hooks=choices["enabled_hooks"],
         ldconfig_path=choices["ldconfig_path"],
         rootless=choices["rootless"],
+        leave_read_only_roots=choices["leave_read_only_roots"],
         additional_gids=groups,
         newest_version=newest,
     )

@@ -31,6 +31,8 @@ WITHOUT_OPTIONS = ("disable-device-node-modification", "update-application-profi
 SWITCHES = (CHECK_REQUIREMENTS, *WITHOUT_OPTIONS)
 """All whose names are options there."""
 
+LEAVE_READ_ONLY = "--leave-read-only-root"
+
 MODE_OF_DIRECTORIES = "755"
 
 
@@ -47,6 +49,11 @@ def hooks(path: str, options: Options, inventory: Inventory) -> tuple[Hook, ...]
             f"{path} has no step {CHECK_REQUIREMENTS}",
             hint="cdi-gen's own has it: sudo cdi-gen hook install",
         )
+    if name in PEERS and options.leave_read_only_roots:
+        raise UsageError(
+            f"{path} has no option {LEAVE_READ_ONLY}",
+            hint="cdi-gen's own has it: sudo cdi-gen hook install",
+        )
     if name in PEERS:
         return tuple(_hook(path, (name, *PEERS[name], step, *words)) for step, words in steps)
     together: list[str] = []
@@ -57,6 +64,8 @@ def hooks(path: str, options: Options, inventory: Inventory) -> tuple[Hook, ...]
         if step == "enable-cuda-compat":
             # nvidia-ctk's hook would refuse these words.
             together += [f"--host-gpu-brand={brand}" for brand in brands(inventory.gpus)]
+    if together and options.leave_read_only_roots:
+        together.append(LEAVE_READ_ONLY)
     return (_hook(path, (name, "create-container", *together)),) if together else ()
 
 

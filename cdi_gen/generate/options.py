@@ -53,6 +53,8 @@ class Options(NamedTuple):
     where the images are known, and halves the mounts."""
     ldconfig_path: str | None = None
     """The host's ldconfig, for the hook to run; None: it writes the cache itself."""
+    leave_read_only_roots: bool = False
+    """Have the hook change nothing of the root of a read-only container."""
     additional_gids: bool = False
     """Add the groups that own device nodes to the container's process (CDI 0.7.0)."""
     rootless: bool = False

@@ -73,11 +73,15 @@ Run by OCI runtimes as a createContainer hook that a CDI spec names; for people 
   apply-cuda-memory-limits            refuses a container that asks for such limits
 
   --dry-run (first)   say on stdout what would be done, and do nothing
+  --leave-read-only-root              change nothing of the root of a read-only container
   --debug, -d         say on stderr what is done
   --quiet, --help, --version
 
 Exit status: 0 done, or nothing to do here; 1 the container must not start so; 2 wrong usage.
 """
+
+LEAVE_READ_ONLY = "--leave-read-only-root"
+"""An option of every hook. Without it the root of a read-only container is changed as any other."""
 
 LEFT_OUT = {
     errno.EROFS: "the container's root file system is read-only: left out",
@@ -127,6 +131,8 @@ def hook(
     if words[0] == memory_limits.NAME:
         memory_limits.refuse(words[1:])
         return 0
+    leave = LEAVE_READ_ONLY in words
+    words = [word for word in words if word != LEAVE_READ_ONLY]
     steps = HOOKS.get(words[0])
     if steps is None:
         # A newer generator's spec must not stop containers where the hook is older.
@@ -137,6 +143,8 @@ def hook(
     root, bundle = state.open_root(started_in, until)
     rootfs = make_root(root, tell=process.say if debug else None)
     rootfs.bundle = bundle
+    if leave:
+        rootfs.leave_read_only(configured=_says_read_only(bundle, until))
     for step, what in plans:
         try:
             step.run(rootfs, what, until)
@@ -149,6 +157,14 @@ def hook(
                 return 1
             process.say(f"{where}: {LEFT_OUT[error.errno]}")
     return 0
+
+
+def _says_read_only(bundle: int | None, until: float) -> bool:
+    """What config.json says of the root; where it may not be read, the root's mount has to tell."""
+    try:
+        return bundle is not None and state.is_read_only(bundle, until)
+    except OSError:
+        return False
 
 
 def plan(name: str, steps: tuple[Step, ...], words: list[str]) -> list[tuple[Step, object]]:

@@ -27,6 +27,16 @@ def writable(root: int) -> int:
     return clone
 
 
+def read_only(root: int) -> int:
+    """The root, or a read-only clone of its mount: the kernel refuses every change through it."""
+    if os.fstatvfs(root).f_flag & os.ST_RDONLY:
+        return root
+    clone = syscalls.clone_tree(root, recursive=False)
+    attributes, propagation = syscalls.ATTR_RDONLY, syscalls.MS_PRIVATE
+    syscalls.set_attributes(clone, attributes, propagation, recursive=False)
+    return clone
+
+
 def devices(root: int) -> int | None:
     """The container's /dev, as `O_PATH`, if it is a tmpfs that the engine made for it.
 

@@ -73,7 +73,7 @@ def run(rootfs: RootFs, plan: Plan, _until: float) -> None:
             home, place = rootfs.home(path)
             descriptor = home.find_within(home.descriptor, place)
             try:
-                _change(rootfs, descriptor, path, plan.mode)
+                _change(home, descriptor, path, plan.mode)
             finally:
                 os.close(descriptor)
         except OSError as error:
@@ -90,7 +90,7 @@ def _change(rootfs: RootFs, descriptor: int, path: str, mode: int) -> None:
         raise OSError(errno.EINVAL, "it is not a directory")
     if stat.S_IMODE(status.st_mode) == mode:
         return
-    if os.fstatvfs(descriptor).f_flag & os.ST_RDONLY:
+    if rootfs.is_left or os.fstatvfs(descriptor).f_flag & os.ST_RDONLY:
         raise OSError(errno.EROFS, os.strerror(errno.EROFS))
     if not rootfs.rehearses(f"chmod {mode:o} {path}"):
         # An `O_PATH` descriptor has no fchmod(2); its entry in /proc leads to nothing else.

@@ -63,6 +63,39 @@ def content(file: int, limit: int) -> bytes:
     raise OSError(errno.EFBIG, f"larger than {limit} bytes")
 
 
+def holds(parent: int, name: str, expected: bytes) -> bool:
+    """Whether the name is a regular file, not a link, of just this content."""
+    try:
+        descriptor = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
+    except FileNotFoundError:
+        return False
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode) or status.st_size != len(expected):
+            return False
+        file = open_file(descriptor)
+        try:
+            return content(file, len(expected)) == expected
+        finally:
+            os.close(file)
+    except OSError as error:
+        if error.errno == errno.EINVAL:  # the kernel's, mounted here
+            return False
+        raise
+    finally:
+        os.close(descriptor)
+
+
+def link_text(parent: int, name: str) -> str | None:
+    """What a symbolic link says; None if it is none."""
+    try:
+        return os.readlink(name, dir_fd=parent)
+    except OSError as error:
+        if error.errno in {errno.ENOENT, errno.EINVAL}:
+            return None
+        raise
+
+
 def _refuse_the_kernels(place: int) -> None:
     if syscalls.file_system(place) in syscalls.KERNEL_FILE_SYSTEMS:
         raise OSError(errno.EINVAL, "in a file system of the kernel's: not opened")

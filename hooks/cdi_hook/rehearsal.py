@@ -13,7 +13,8 @@ import stat
 import sys
 
 from cdi_hook import __main__, resolve
-from cdi_hook.rootfs import RootFs, holds, link_text
+from cdi_hook.reading import holds, link_text
+from cdi_hook.rootfs import RootFs
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

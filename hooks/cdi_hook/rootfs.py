@@ -14,7 +14,7 @@ import stat
 
 from cdi_hook import mounts, process, resolve
 from cdi_hook.faults import HookError, SkippedError, shown
-from cdi_hook.reading import content, open_directory, open_file, same_file
+from cdi_hook.reading import content, holds, link_text, open_directory, open_file, same_file
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -50,6 +50,8 @@ class RootFs:
         self.descriptor = descriptor
         self.bundle: int | None = None
         """The folder of the container's config.json; None where it is not known."""
+        self.is_left = False
+        """Whether nothing may be changed in it, although it could be."""
         self._tell = tell
         self._at = ""
         self._resolve = resolver or resolve.choose(descriptor)
@@ -58,6 +60,15 @@ class RootFs:
         # In a user namespace we are its root already; else what we make must be its root's.
         if here.st_uid != os.geteuid() and process.in_first_user_namespace():
             self._owner = (here.st_uid, here.st_gid)
+
+    def leave_read_only(self, *, configured: bool) -> None:
+        """Change nothing of a root that is read-only, or that its configuration says will be.
+
+        Every change ends with EROFS, but those of the engine's /dev.
+        """
+        if configured or os.fstatvfs(self.descriptor).f_flag & os.ST_RDONLY:
+            self._writable = mounts.read_only(self.descriptor)
+            self.is_left = True
 
     def home(self, path: str) -> tuple[RootFs, str]:
         """What `path` may be changed through, and its name there: the root, or the engine's /dev.
@@ -359,39 +370,6 @@ def _discard(parent: int, temporary: str) -> None:
         os.unlink(temporary, dir_fd=parent)
     except FileNotFoundError:
         return
-
-
-def holds(parent: int, name: str, expected: bytes) -> bool:
-    """Whether the name is a regular file, not a link, of just this content."""
-    try:
-        descriptor = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
-    except FileNotFoundError:
-        return False
-    try:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode) or status.st_size != len(expected):
-            return False
-        file = open_file(descriptor)
-        try:
-            return content(file, len(expected)) == expected
-        finally:
-            os.close(file)
-    except OSError as error:
-        if error.errno == errno.EINVAL:  # the kernel's, mounted here
-            return False
-        raise
-    finally:
-        os.close(descriptor)
-
-
-def link_text(parent: int, name: str) -> str | None:
-    """What a symbolic link says; None if it is none."""
-    try:
-        return os.readlink(name, dir_fd=parent)
-    except OSError as error:
-        if error.errno in {errno.ENOENT, errno.EINVAL}:
-            return None
-        raise
 
 
 def _write_all(descriptor: int, content: bytes) -> None:

@@ -86,6 +86,17 @@ def environment(bundle: int, until: float, names: tuple[str, ...]) -> dict[str, 
     return variables(entries, names)
 
 
+def is_read_only(bundle: int, until: float) -> bool:
+    """Whether the bundle's config.json asks for a root that the container cannot write to.
+
+    Raises:
+        OSError: config.json is not there, or may not be read.
+        HookError: it is not what the OCI runtime specification says.
+    """
+    section = parse_config(_read_config(bundle, until), "config.json").get("root")
+    return isinstance(section, dict) and section.get("readonly") is True
+
+
 def variables(entries: list[str], names: tuple[str, ...]) -> dict[str, str]:
     """Variables of `process.env`, as the container's process sees them.
 

@@ -180,6 +180,7 @@ CASES = (
     Case("A64", "kernel-file-systems", (READING,)),
     Case("A65", "preferred-links", (LINKS,)),
     Case("A66", "memory-sums", (MEMORY,)),
+    Case("A67", "read-only-roots", (LIMITS, RUNTIME)),
     Case(
         "A70",
         "env-bombs",

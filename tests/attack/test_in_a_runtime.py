@@ -234,6 +234,17 @@ def test_a_host_that_is_a_volume(bundle: Bundle) -> None:
     bundle.run()
 
 
+@pytest.mark.parametrize("left", [True, False])
+def test_a_read_only_container(bundle: Bundle, left: bool) -> None:
+    """A67 read-only-roots: runc makes it so after the hooks, crun before; the option is kept by both."""
+    bundle.spec["root"]["readonly"] = True
+    bundle.hook["args"] += ["--leave-read-only-root"] * left
+    attempt = bundle.run()
+    assert attempt.status == 0, attempt
+    assert (bundle.victim.root / "etc/ld.so.cache").exists() == (not left)
+    assert (bundle.victim.root / "opt/odd/libcuda.so.1").is_symlink() == (not left)
+
+
 def test_a_naive_hook_in_a_runtime(bundle: Bundle) -> None:
     """O-CTRL: the same bundle with another hook, and the sentinel is hit."""
     naive = Path(__file__).with_name("naive_hook.py")

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 import shutil
@@ -166,6 +167,30 @@ def test_a_root_that_is_read_only(hostile: Victim, how: str) -> None:
     attempt = hostile.attack(*Victim.FULL).harmless(0, lines=5, read_only=True)
     assert "read-only: left out" in attempt.said
     assert attempt.before == attempt.after
+
+
+@pytest.mark.parametrize("how", ["mount", "configuration"])
+def test_a_read_only_root_that_is_to_be_left(hostile: Victim, how: str) -> None:
+    """A67 read-only-roots: nothing of it changes, though it could; without the option all does."""
+    root = shlex.quote(str(hostile.root))
+    if how == "mount":
+        hostile.with_mounts(f"mount --bind {root} {root}; mount -o remount,bind,ro {root}")
+    else:
+        config = {"root": {"path": "rootfs", "readonly": True}}
+        (hostile.bundle / "config.json").write_text(json.dumps(config))
+    words = (*Victim.FULL, "--path", "/opt/odd", "--mode", "700")
+    attempt = hostile.attack(*words, "--leave-read-only-root")
+    attempt.harmless(0, lines=6, read_only=True)
+    assert attempt.said.count("read-only: left out") == 5
+    assert attempt.before == attempt.after
+    hostile.attack(*Victim.FULL).harmless(0)
+    assert (hostile.root / "etc/ld.so.cache").exists()
+
+
+def test_a_root_that_is_not_read_only_is_not_left(hostile: Victim) -> None:
+    """A67 read-only-roots: the option is about read-only containers and no others."""
+    hostile.attack(*Victim.FULL, "--leave-read-only-root").harmless(0)
+    assert (hostile.root / "etc/ld.so.cache").exists()
 
 
 ENDINGS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGKILL)

@@ -61,6 +61,12 @@ def test_a_flag_its_aliases_and_its_variable_say_the_same(flags, variable, value
     assert generate(env={f"NVIDIA_CTK_CDI_{variable}": value}).out == wanted.out
 
 
+def test_leave_read_only_roots():
+    wanted = generate("--leave-read-only-roots")
+    assert '"--leave-read-only-root"' in wanted.out
+    assert "--leave-read-only-root" not in SPEC
+
+
 def test_no_all_device():
     wanted = generate("--no-all-device")
     assert _names(wanted.out) == ["0", UUID, "pci-0000-1b-00-0"]

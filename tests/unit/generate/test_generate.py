@@ -235,6 +235,16 @@ class TestHooks:
         assert not spec.container_edits.hooks
         assert not any(device.container_edits.hooks for device in spec.devices)
 
+    def test_read_only_roots_are_left(self, golden: Golden) -> None:
+        inventory = golden("flat-550-1gpu")
+        options = Options(leave_read_only_roots=True)
+        (hook,) = generate(inventory, options).container_edits.hooks
+        (usual,) = generate(inventory, Options()).container_edits.hooks
+        assert hook.args == (*usual.args, "--leave-read-only-root")
+        peers = replace(inventory, hook=HookProgram(path="/usr/bin/nvidia-cdi-hook"))
+        with pytest.raises(UsageError, match="has no option --leave-read-only-root"):
+            generate(peers, options)
+
     def test_the_words_of_all_steps(self, golden: Golden) -> None:
         """One GPU's; the links and folders are the driver's."""
         inventory = golden("flat-550-1gpu")
