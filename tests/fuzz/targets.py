@@ -63,6 +63,8 @@ class Files:
             raise OSError(errno.EFBIG, "large", path)
         return self.content[path]
 
+    read_in_place = read
+
     def names(self, folder: str) -> list[str]:
         inside = {path.rpartition("/") for path in self.content}
         return sorted(name for where, _, name in inside if where == folder)
