@@ -29,6 +29,7 @@ PRESENT = (
 CONFIGURATION, DROP_INS = "/etc/cdi-gen/config.toml", "/etc/cdi-gen/config.d"
 """How the host is laid out, said by its administrator (`cdi_gen.layout`)."""
 
+DEVICES = "/dev"
 NODES = "nvidia"
 """How names in /dev begin: nvidia0, nvidiactl, nvidia-uvm, nvidia-fs0, nvidia-nvswitch0 …"""
 OTHER_NODES = ("gdrdrv", "infiniband", "dri")
@@ -119,12 +120,18 @@ def key(choices: Choices) -> State:
         _text(f"{DRIVER}/version"),
         _names(f"{DRIVER}/gpus"),
         _instances(f"{DRIVER}/capabilities"),
-        _nodes(f"{layout.dev_root}/dev"),
+        _nodes(_device_directory(layout)),
         # A driver that is replaced brings libraries, and ldconfig is run for them.
         [_stamp(f"{layout.driver_root}/etc/ld.so.cache"), _identity(layout.driver_root or "/")],
         [[path, _stamp(path)] for path in layout.directories],
         [path for path in PRESENT if _identity(path)],
     ]
+
+
+def _device_directory(layout: Layout) -> str:
+    """Where the nodes are: a driver root that is no whole file tree leaves them to the host's."""
+    own = f"{layout.dev_root}/dev"
+    return own if _identity(own) else DEVICES
 
 
 def configuration_files() -> list[str]:

@@ -299,6 +299,19 @@ def test_another_choice_is_another_key(tmp_path: Path) -> None:
     assert all(keys.count(key) == 1 for key in keys)
 
 
+def test_a_driver_root_without_nodes_leaves_them_to_the_host(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host = Host(tmp_path)
+    monkeypatch.setattr(host_state, "DEVICES", str(host.root / "dev"))
+    libraries = tmp_path / "home/kubernetes/bin/nvidia"
+    libraries.mkdir(parents=True)
+    before = host_state.key(Choices(str(libraries)))
+    assert host_state.key(Choices(str(libraries))) == before
+    host.node("nvidia1", 1)
+    assert host_state.key(Choices(str(libraries))) != before
+
+
 def test_both_sides_agree_where_nothing_is_configured(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a unit prepares at boot is what the shim looks for."""
     ours = runtime_preparation.choices(hook="/usr/libexec/cdi-gen/cdi-gen-hook")
