@@ -232,7 +232,7 @@ def _by_hand(hand: ByHand, restart: str | None) -> int:
     then = f"; then: {restart}" if restart else ""
     raise CdiGenError(
         f"{hand.path} {hand.why}: nothing is written",
-        hint=f"write what is printed to {hand.where}{then}",
+        hint=f"add what is printed to {hand.where}{then}",
     )
 
 

@@ -12,14 +12,8 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from cdi_gen.engines import low_level, toml_text, version
-from cdi_gen.engines.containerd_daemons import (
-    Daemon,
-    daemon_of,
-    has_actions,
-    is_drop_in,
-    is_made_anew,
-    is_template,
-)
+from cdi_gen.engines.containerd_by_hand import by_hand, is_for_a_person
+from cdi_gen.engines.containerd_daemons import daemon_of, has_actions, is_drop_in, is_template
 from cdi_gen.engines.containerd_findings import findings
 from cdi_gen.engines.containerd_imports import (
     imported,
@@ -52,7 +46,6 @@ from cdi_gen.engines.containerd_versions import (
 from cdi_gen.engines.machine import Machine
 from cdi_gen.engines.plan import (
     HEADER,
-    ByHand,
     Change,
     Plan,
     Wishes,
@@ -155,8 +148,8 @@ def plan(wishes: Wishes, machine: Machine) -> Plan:
     daemon = daemon_of(path, FILE, wishes.executable, machine)
     found = machine.version(daemon.program)
     restart = daemon.distribution.restart if daemon.distribution else _RESTART
-    if has_actions(text) or is_made_anew(path, text, daemon.distribution):
-        return _by_hand(path, found, wishes, daemon, machine)
+    if is_for_a_person(path, text, daemon):
+        return by_hand(path, text, found, wishes, daemon)
     ours_at = wishes.drop_in or join(parent(path), DROP_IN)
     others = imported(path, text, machine)
     others.pop(ours_at, None)
@@ -189,7 +182,7 @@ def plan(wishes: Wishes, machine: Machine) -> Plan:
         notes.append(f"containerd {found} takes CDI devices by itself")
         too_old = True
     runs = low_level_runtime(said, found, machine) if wishes.runtime else None
-    wishes, launcher, more = low_level.told(NAME, wishes, runs, machine)
+    wishes, launcher, more = low_level.told(NAME, FILE, wishes, runs, machine)
 
     def ours(said: Table, below: Table | None = None) -> Settings:
         cdi = wishes.cdi and not too_old
@@ -255,36 +248,9 @@ def _back(path: str, text: str | None, wishes: Wishes, machine: Machine) -> tupl
     others.pop(ours_at, None)
     known = file_version(machine.text(ours_at) or text, None, path)
     said = section([text or "", *others.values()], plugin_of(known), merges=True)
-    _, launchers, _ = low_level.told(NAME, wishes, None, machine)
+    _, launchers, _ = low_level.told(NAME, FILE, wishes, None, machine)
     files = _drop_in(path, ours_at, said, lambda *_: (), machine, known, carry=False)
     return *launchers, *files
-
-
-def _by_hand(
-    path: str, found: str | None, wishes: Wishes, daemon: Daemon, machine: Machine
-) -> Plan:
-    """What a person is to write, and where, into what is no configuration yet."""
-    newer = version.before(found, ON_BY_DEFAULT) is False
-    known = 3 if newer else 2
-    cdi = wishes.cdi and not newer and not version.before(found, FIRST_WITH_CDI)
-    runtime = wishes.runtime and wishes.runtime._replace(default=False)
-    ours = settings({}, cdi=cdi, runtime=runtime, file_version=3, containerd=found)
-    table: Table = {}
-    for each, value in ours:
-        place = table.setdefault("plugins", {}).setdefault(plugin_of(known), {})
-        for name in each[:-1]:
-            place = place.setdefault(name, {})
-        place[each[-1]] = value
-    where = path
-    if daemon.distribution and not has_actions(machine.text(path)):
-        suffix = "-v3" if newer else ""
-        where = daemon.distribution.advice.format(
-            directory=parent(path), suffix=suffix, name=daemon.distribution.name
-        )
-    why = "is a template" if has_actions(machine.text(path)) else "is made anew at every start"
-    restart = daemon.distribution.restart if daemon.distribution else None
-    text = toml_text.render(table) if table else None
-    return Plan(restart=restart, by_hand=ByHand(path, why, where, text))
 
 
 def _paths(plugin: str, names: Iterable[str], said: Table) -> tuple[Path, ...]:

@@ -39,8 +39,11 @@ class Distribution(NamedTuple):
     restart: str
 
 
+BASE = '{{ template "base" . }}'
+"""By which a template of k3s and RKE2 takes over what they would have written without it."""
+
 _K3S = (
-    "{directory}/config{suffix}.toml.tmpl, after the line {{{{ template 'base' . }}}}; or let "
+    '{directory}/config{suffix}.toml.tmpl, after the line {{{{ template "base" . }}}}; or let '
     "{name} do it: it registers the runtime nvidia when it starts and finds "
     "nvidia-container-runtime in its PATH, and option default-runtime makes it the default"
 )

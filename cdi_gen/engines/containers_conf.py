@@ -94,7 +94,7 @@ def plan(reader: Reader, wishes: Wishes, machine: Machine) -> Plan:
         else:
             warnings.append(f"{told.source} says where specs are looked for: it is left as it is")
     runs = _low_level(told, machine) if wishes.runtime else None
-    wishes, launcher, more = low_level.told(reader.name, wishes, runs, machine)
+    wishes, launcher, more = low_level.told(reader.name, None, wishes, runs, machine)
     ours = settings(directories, wishes.runtime)
     warnings += _overruled(machine, path, wishes)
     elsewhere = told.default if told.default not in told.runtimes else None

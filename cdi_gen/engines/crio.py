@@ -81,7 +81,7 @@ def plan(wishes: Wishes, machine: Machine) -> Plan:
             warnings.append(f"its cdi_spec_dirs are {directories}: specs in /etc/cdi do not count")
 
     runs = _low_level(said, machine) if wishes.runtime else None
-    wishes, launcher, more = low_level.told(NAME, wishes, runs, machine)
+    wishes, launcher, more = low_level.told(NAME, FILE, wishes, runs, machine)
     ours = settings(said, wishes.runtime) if wishes.runtime else ()
     warnings += _overruled(machine, path, ours_at, wishes.runtime)
     elsewhere = said.get("default_runtime")

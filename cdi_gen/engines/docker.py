@@ -103,7 +103,9 @@ def plan(wishes: Wishes, machine: Machine) -> Plan:
     directories = _own_directories(wishes, machine, found) if wanted else ()
 
     text = machine.text(path)
-    wishes, launcher, more = low_level.told(NAME, wishes, _low_level(text, machine), machine)
+    usual = _file(wishes._replace(configuration=None), machine)
+    runs = _low_level(text, machine)
+    wishes, launcher, more = low_level.told(NAME, usual, wishes, runs, machine)
     warnings += more
 
     def make(text: str | None) -> str | None:

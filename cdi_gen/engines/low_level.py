@@ -31,10 +31,15 @@ SYSTEM = "/etc/cdi-gen"
 _TOLD = re.compile(rf"^export {VARIABLE}=(.+)$", re.MULTILINE)
 
 
-def directory(engine: str, wishes: Wishes, machine: Machine) -> str:
-    """Where the launchers of an engine are."""
+def directory(engine: str, usual: str | None, wishes: Wishes, machine: Machine) -> str:
+    """Where the launchers of an engine are.
+
+    A daemon with another configuration has its own: its low-level runtime may be another, and it
+    still needs its launcher when that of the first is taken back.
+    """
     base = join(machine.config_home, "cdi-gen") if wishes.rootless else SYSTEM
-    return join(base, engine)
+    path = wishes.configuration
+    return join(base, engine if path in {None, usual} else f"{engine}{str(path).replace('/', '-')}")
 
 
 def of(program: str | None, machine: Machine) -> str | None:
@@ -53,17 +58,18 @@ def of(program: str | None, machine: Machine) -> str | None:
 
 
 def told(
-    engine: str, wishes: Wishes, low_level: str | None, machine: Machine
+    engine: str, usual: str | None, wishes: Wishes, low_level: str | None, machine: Machine
 ) -> tuple[Wishes, tuple[Change, ...], tuple[str, ...]]:
     """The wishes with the program that the engine is to start, its launcher, and warnings.
 
     Args:
         engine: its name.
+        usual: its usual configuration file, if it can have another.
         wishes: with a runtime, or without.
         low_level: what the engine would have used; None where that is not known.
         machine: where all of it is.
     """
-    folder = directory(engine, wishes, machine)
+    folder = directory(engine, usual, wishes, machine)
     if wishes.runtime is None:
         return wishes, _launchers(folder, machine), ()
     named = _named(machine)

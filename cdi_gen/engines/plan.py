@@ -142,4 +142,4 @@ def refuse(engine: str, wishes: Wishes, *options: str) -> None:
     }
     for option in options:
         if given[option]:
-            raise UsageError(f"{engine} has no use for {option}")
+            raise UsageError(f"{engine} has no use for {option}", hint="leave it out")

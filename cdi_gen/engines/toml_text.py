@@ -40,7 +40,8 @@ def parse(text: str | None, file: str | None = None) -> Table:
     except RecursionError:
         raise TOMLTextError(f"{where}too many levels") from None
     except (TOMLKitError, ValueError) as error:
-        raise TOMLTextError(f"{where}{error}") from None
+        hint = "put it right, and run the command again" if file else None
+        raise TOMLTextError(f"{where}{error}", hint=hint) from None
 
 
 def get(table: Mapping[str, Any], path: Path) -> Any:

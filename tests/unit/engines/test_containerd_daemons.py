@@ -6,6 +6,7 @@ from __future__ import annotations
 import pytest
 
 from cdi_gen.engines import containerd, toml_text
+from cdi_gen.engines.containerd_daemons import BASE
 from cdi_gen.engines.plan import Runtime, Wishes
 from cdi_gen.errors import CdiGenError
 
@@ -95,7 +96,7 @@ def test_k3s_and_rke2_make_theirs_anew(version, name, key, directory) -> None:
     hand = plan(machine, path, runtime=RUNTIME).by_hand
     assert hand
     assert hand.why == "is made anew at every start"
-    assert hand.where.startswith(f"{directory}/{name}, after the line {{{{ template 'base' . }}}}")
+    assert hand.where.startswith(f"{directory}/{name}, after the line {BASE}; or let ")
     said = toml_text.parse(hand.text)["plugins"][key]
     assert said["containerd"]["runtimes"]["nvidia"]["options"] == {"BinaryName": SHIM}
     assert ("enable_cdi" in said) == (version == "1.7.23")
@@ -110,6 +111,42 @@ def test_a_template_with_actions_is_no_toml(name) -> None:
     assert hand
     assert (hand.path, hand.why, hand.where) == (path, "is a template", path)
     assert carried_out(plan(machine, path, back=True), machine.texts) == {}
+
+
+@pytest.mark.parametrize("directory", [K3S, RKE2])
+@pytest.mark.parametrize("version", ["1.7.23", "2.0.4"])
+@pytest.mark.parametrize(("name", "key"), [("config.toml.tmpl", V2), ("config-v3.toml.tmpl", V3)])
+def test_a_template_that_is_not_there_yet_begins_with_the_base(
+    name, key, version, directory
+) -> None:
+    """Made of our tables alone it would take the place of all that k3s tells its containerd.
+
+    The version is the template's, whichever containerd reads it: 2 reads both.
+    """
+    path = f"{directory}/{name}"
+    program = f"{directory.removesuffix('/agent/etc/containerd')}/data/x/bin/containerd"
+    machine = Told({program: version})
+    found = plan(machine, path, runtime=RUNTIME)
+    assert not found.changes
+    assert found.by_hand
+    assert found.by_hand.where == f"{path}, a new file, after a first line {BASE}"
+    assert [*toml_text.parse(found.by_hand.text)["plugins"]] == [key]
+    machine.texts = {path: f"{BASE}\n"}
+    there = plan(machine, path, runtime=RUNTIME).by_hand
+    assert there
+    assert (there.where, there.text) == (path, found.by_hand.text)
+
+
+@pytest.mark.parametrize(
+    ("said", "key"), [("version = 2", V2), ("version = 3 # of 2.0", V3), ("", "cri")]
+)
+def test_a_template_without_base_has_the_version_that_it_says(said, key) -> None:
+    path = f"{K3S}/config.toml.tmpl"
+    text = f'{said}\nroot = "{{{{ .NodeConfig.Containerd.Root }}}}"\n'
+    program = "2.0.4" if key == V3 else "1.7.23"
+    hand = plan(Told({K3S_PROGRAM: program}, {path: text}), path, runtime=RUNTIME).by_hand
+    assert hand
+    assert [*toml_text.parse(hand.text)["plugins"]] == [key]
 
 
 def test_a_template_that_is_toml_is_changed_itself() -> None:

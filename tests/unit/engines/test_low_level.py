@@ -127,6 +127,38 @@ def test_containerds_default_runtime(name, named) -> None:
     )
 
 
+def test_daemons_of_one_engine_have_a_launcher_each() -> None:
+    """Of a distribution's containerd and the machine's; and of two dockerds."""
+    template = "/var/snap/microk8s/current/args/containerd-template.toml"
+    files = {
+        containerd.FILE: CONTAINERD.replace("NAME", "crun"),
+        template: CONTAINERD.replace("NAME", "crun").replace(
+            "/usr/local", "/snap/microk8s/current"
+        ),
+        docker.FILE: json.dumps(DOCKER),
+        "/srv/daemon.json": json.dumps(DOCKER),
+    }
+    own = "/snap/microk8s/current/bin/containerd"
+    versions = {"containerd": "2.1.4", own: "2.1.4", "dockerd": "28.5.2", "runc": "1", "crun": "1"}
+    both = ((containerd, template), (docker, "/srv/daemon.json"))
+    for engine, another in both:
+        now = dict(files)
+        for path in (None, another):
+            wishes = WISHES._replace(configuration=path)
+            now |= carried_out(engine.plan(wishes, Told(versions, now)), now)
+        folder = f"/etc/cdi-gen/{engine.NAME}"
+        usual, other = (
+            f"{each}/nvidia-container-runtime"
+            for each in (folder, f"{folder}{another.replace('/', '-')}")
+        )
+        assert f'"{other}"' in now[another]
+        assert (now[usual] == now[other]) == (engine is docker)
+        wishes = Wishes(back=True, configuration=another)
+        left = taken_back(engine.plan(wishes, Told(versions, now)), now, files)
+        assert not left[other]
+        assert left[usual] == now[usual]
+
+
 @pytest.mark.parametrize(
     ("text", "there", "named"),
     [
