@@ -260,7 +260,7 @@ def test_what_is_to_be_written_by_hand_is_printed(tmp_path, programs, dry) -> No
     said = toml_text.parse(done.out)["plugins"]["io.containerd.cri.v1.runtime"]
     assert said["containerd"]["runtimes"]["nvidia"]["options"] == {"BinaryName": SHIM}
     assert "is made anew at every start: nothing is written" in done.err
-    assert f"write what is printed to {path.parent}/config-v3.toml.tmpl" in done.err
+    assert f"add what is printed to {path.parent}/config-v3.toml.tmpl" in done.err
     assert os.listdir(path.parent) == ["config.toml"]
     nothing = configure("containerd", path, *options)
     assert (nothing.code, nothing.out) == (0, "")
