@@ -25,6 +25,7 @@ LIBRARY_DIRECTORIES = ("lib64", "lib", "usr/lib64", "usr/lib", "lib/{triplet}", 
 MAX_CONFIGURATION_FILES = 256
 MAX_LIST_BYTES = 8 << 20
 MAX_LISTS = 512
+MAX_PATH = 4096
 STORES_OF_IMAGES = frozenset({"overlay", "overlay2", "snapshots", "vfs", "aufs", "fuse-overlayfs"})
 """Directories of engines whose data somebody put into /opt: images may have a driver, too."""
 MAX_DEPTH = 6
@@ -74,16 +75,19 @@ class Places:
 
     def _of_the_loader(self) -> Iterator[str]:
         """What ld.so.conf lists: on an image that is never written to, no cache may be there."""
-        pending = ["/etc/ld.so.conf"]
-        read = 0
-        while pending and read < MAX_CONFIGURATION_FILES:
-            read += 1
-            for line in self._text(pending.pop(0)).splitlines():
+        files, patterns = ["/etc/ld.so.conf"], set[str]()
+        for file in files:  # it grows while it is read
+            for line in self._text(file).splitlines():
                 words = line.partition("#")[0].replace(",", " ").replace(":", " ").split()
-                if words[:1] == ["include"]:
-                    pending += [each for word in words[1:] for each in self._included(word)]
-                else:
+                if words[:1] != ["include"]:
                     yield from (word.partition("=")[0] for word in words if word.startswith("/"))
+                    continue
+                for pattern in words[1:]:
+                    if pattern not in patterns and len(patterns) < MAX_CONFIGURATION_FILES:
+                        patterns.add(pattern)
+                        more = dict.fromkeys(self._included(pattern))
+                        files += [each for each in more if each not in files]
+                        del files[MAX_CONFIGURATION_FILES:]
 
     def _included(self, pattern: str) -> list[str]:
         return self._root.expand(pattern if pattern.startswith("/") else f"/etc/{pattern}")
@@ -119,12 +123,13 @@ class Places:
 
     def _of_packages(self) -> Iterator[str]:
         """The lists of files that package managers and NVIDIA's installer keep."""
-        library = re.compile(
-            rf"([^\s:\"'<>=]*)/lib(?:cuda|nvidia-ml)\.so\.{re.escape(self._version)}\b", re.ASCII
-        )
+        # Without the path in front: any place in a long line, of a signature say, may begin one.
+        library = re.compile(rf"/lib(?:cuda|nvidia-ml)\.so\.{re.escape(self._version)}\b", re.ASCII)
         for path in self._package_lists():
-            for match in library.finditer(self._text(path, MAX_LIST_BYTES)):
-                yield "/" + match[1].strip("/")
+            text = self._text(path, MAX_LIST_BYTES)
+            for match in library.finditer(text):
+                before = text[max(0, match.start() - MAX_PATH) : match.start()]
+                yield "/" + re.split(r"[\s:\"'<>=]", before)[-1].strip("/")
 
     def _package_lists(self) -> Iterator[str]:
         about = re.compile(r"nvidia|libcuda", re.IGNORECASE)

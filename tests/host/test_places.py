@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +14,8 @@ import pytest
 
 from cdi_gen.errors import CdiGenError
 from cdi_gen.generate import generate
+from cdi_gen.host.places import Places
+from cdi_gen.host.roots import Root
 from tests.host import driver_tree
 from tests.host.driver_tree import SmallHost, link, require_whole
 
@@ -163,6 +166,39 @@ def test_forward_compatibility_is_no_driver(small: Callable[..., SmallHost]) -> 
     host.text("etc/ld.so.conf", "/usr/local/cuda-12.4/compat\n")
     with pytest.raises(CdiGenError, match="the driver is split"):
         generate(host.look())
+
+
+def _includes(etc: Path) -> None:
+    """Many lines that each stand for many files."""
+    (etc / "ld.so.conf").write_text("include /etc/many/*\n" * 20_000)
+    (etc / "many").mkdir()
+    for number in range(300):
+        (etc / f"many/{number}").touch()
+
+
+def _one_long_line(etc: Path) -> None:
+    """A package manager's file that is no list: of a signature all is one word."""
+    database = etc.parent / "var/db/xbps"
+    database.mkdir(parents=True)
+    (database / "nvidia-550.xbps.sig").write_bytes(b"\xff" * 200_000)
+
+
+@pytest.mark.parametrize("make", [_includes, _one_long_line])
+def test_it_does_not_last(tmp_path: Path, make: Callable[[Path], None]) -> None:
+    """By the processor's clock: of a driver root, files may be large that have nothing to say."""
+    (tmp_path / "etc").mkdir()
+    make(tmp_path / "etc")
+    places = Places(
+        Root(str(tmp_path)),
+        version="550.1",
+        triplet="x86_64-linux-gnu",
+        firmware_path="",
+        kernel_release="6",
+    )
+    begun = time.process_time()
+    found = [each for source in places.sources((), ()) for each in source()]
+    assert time.process_time() - begun < 1.5
+    assert found == []
 
 
 @pytest.mark.parametrize("store", ["docker/overlay2/a1/diff", "containerd/s/snapshots/7/fs"])
