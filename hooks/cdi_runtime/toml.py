@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     Table = dict[str, object]
 
 MAX_DEPTH = 32
-"""Of arrays and inline tables in each other."""
+"""Of arrays and inline tables in each other, and of the parts of a key."""
 _LARGEST = (1 << 63) - 1
 
 _LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
@@ -141,6 +141,8 @@ class _Reader:
                 parts.append(self._bare_key())
             if not parts[-1] and char not in "\"'":
                 raise self._fault("a key is missing, or has a character that needs quotes")
+            if len(parts) > MAX_DEPTH:
+                raise self._fault(f"a key has more than {MAX_DEPTH} parts")
             if not self._taken("."):
                 return tuple(parts)
 

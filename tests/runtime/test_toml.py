@@ -140,9 +140,11 @@ NOT_TAKEN = [
     ('a = """x"""', 1, "several lines"), ("a = '''\nx'''", 1, "several lines"),
     ("[[a]]", 1, "arrays of tables"), ("[a]\n\n[[a.b]]", 3, "arrays of tables"),
     ("a = " + "[" * 40 + "]" * 40, 1, "deeper"),
+    ("a." * 40 + "b = 1", 1, "32 parts"), ("[" + "a." * 40 + "b]", 1, "32 parts"),
+    ("a = {" + "a." * 40 + "b = 1}", 1, "32 parts"),
 ]  # fmt: skip
 
-WHY_NOT_TAKEN = ("not taken", "base 10 alone", "deeper in each other")
+WHY_NOT_TAKEN = ("not taken", "base 10 alone", "deeper in each other", "32 parts")
 
 
 def theirs(text: str) -> dict[str, Any] | None:
