@@ -180,11 +180,14 @@ def recorded(file: ConfigurationFile, *, trusted: tuple[int, ...] = (0,)) -> Rec
     try:
         record = read_record(found.data)
     except RecordError as error:
-        raise CdiGenError(
-            f"{file.record}: {error}",
-            hint="remove it, and take back by hand what cdi-gen wrote",
-        ) from None
+        raise no_record(file, str(error)) from None
     return record.as_far_as(digest(file.data))
+
+
+def no_record(file: ConfigurationFile, why: str) -> CdiGenError:
+    """An error about the record of a file, which nothing can be taken back by."""
+    hint = "remove it, and take back by hand what cdi-gen wrote"
+    return CdiGenError(f"{file.record}: {why}", hint=hint)
 
 
 def before_us(file: ConfigurationFile, record: Record) -> ConfigurationFile | None:

@@ -75,14 +75,17 @@ def undone(change: Change, name: str | None, machine: Machine) -> Pending | None
             return ""
         return change.stays(value, made)
 
-    with _naming(change.path):
-        found = taken_back(
-            file.text,
-            record,
-            change.syntax,
-            before=None if was is None else (was.text,),
-            stays=stays,
-        )
+    try:
+        with _naming(change.path):
+            found = taken_back(
+                file.text,
+                record,
+                change.syntax,
+                before=None if was is None else (was.text,),
+                stays=stays,
+            )
+    except ValueError:  # of a value that no language of ours has written
+        raise configuration_file.no_record(file, "no record of cdi-gen's") from None
     return Pending(file, found.text, found.record, left=found.left)
 
 

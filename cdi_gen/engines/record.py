@@ -122,7 +122,7 @@ def _step(said: dict[str, Any]) -> Step:
             tuple(map(_text, each["path"])),
             _text(each["was"], or_none=True),
             _text(each["now"]),
-            int(each["above"]),
+            _count(each["above"]),
         )
         for each in said["values"]
     ]
@@ -132,6 +132,12 @@ def _step(said: dict[str, Any]) -> Step:
 
 def _text(said: Any, *, or_none: bool = False) -> Any:
     if not isinstance(said, str) and not (or_none and said is None):
+        raise TypeError(said)
+    return said
+
+
+def _count(said: Any) -> int:
+    if type(said) is not int or said < 0:
         raise TypeError(said)
     return said
 

@@ -229,7 +229,8 @@ def test_containerd(tmp_path, programs) -> None:
     env = programs(containerd='echo "containerd github.com/containerd/containerd 1.7.24 x"')
     path = tmp_path / "config.toml"
     path.write_text("version = 2 # two\n")
-    found = configure("containerd", path, env=env)
+    one = ("--executable-path", str(tmp_path / "bin/containerd"))  # whatever runs on this machine
+    found = configure("containerd", path, *one, env=env)
     assert found.code == 0, found
     assert toml_text.parse(path.read_text())["imports"] == [f"{tmp_path}/conf.d/*.toml"]
     assert "# two" in path.read_text()
@@ -239,7 +240,7 @@ def test_containerd(tmp_path, programs) -> None:
     }
     assert stat.S_IMODE(drop_in.stat().st_mode) == 0o644
     assert "systemctl restart containerd" in found.err
-    assert "nothing to change" in configure("containerd", path, env=env).err
+    assert "nothing to change" in configure("containerd", path, *one, env=env).err
     assert unconfigure("containerd", path, env=env).code == 0
     assert path.read_text() == "version = 2 # two\n"
     backups = [f"{name}.cdi-gen.last.bak" for name in ("conf.d.99-nvidia.toml", "config.toml")]

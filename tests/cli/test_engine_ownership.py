@@ -97,6 +97,13 @@ def docker(what: str, etc: Path, env: dict[str, str], *options: str) -> Result:
     return cdi_gen("engine", what, "docker", "--config", path, *options, env=env)
 
 
+def containerd(etc: Path, env: dict[str, str], *options: str) -> Result:
+    """Of one program, whatever containerd this machine runs otherwise."""
+    program = etc.parent / "bin/containerd"
+    words = ("--config", str(etc / "config.toml"), "--executable-path", str(program))
+    return cdi_gen("engine", "configure", "containerd", *words, *options, env=env)
+
+
 def said(etc: Path) -> dict:
     return json.loads((etc / "daemon.json").read_text())
 
@@ -155,7 +162,7 @@ def test_a_default_of_another_file_keeps_the_runtime(etc, env) -> None:
     path = etc / "config.toml"
     path.write_text("version = 2\n")
     options = ("--config", str(path))
-    assert cdi_gen("engine", "configure", "containerd", *options, "--runtime", env=env).code == 0
+    assert containerd(etc, env, "--runtime").code == 0
     text = f'[plugins."{V2}".containerd]\ndefault_runtime_name = "nvidia"\n'
     path.write_text(path.read_text() + text)
     back = cdi_gen("engine", "unconfigure", "containerd", *options, env=env)
@@ -168,11 +175,11 @@ def test_a_default_of_another_file_keeps_the_runtime(etc, env) -> None:
 def test_a_drop_in_of_ours_that_somebody_has_added_to(etc, env) -> None:
     options = ("--config", str(etc / "config.toml"))
     (etc / "config.toml").write_text("version = 2\n")
-    cdi_gen("engine", "configure", "containerd", *options, "--runtime", env=env)
+    containerd(etc, env, "--runtime")
     path = etc / "conf.d" / "99-nvidia.toml"
     theirs = f'[plugins."{V2}".registry]\nconfig_path = "/etc/containerd/certs.d"\n'
     path.write_text(path.read_text() + theirs)
-    assert cdi_gen("engine", "configure", "containerd", *options, env=env).code == 0
+    assert containerd(etc, env).code == 0
     assert path.read_text().endswith(theirs), "not made anew over theirs"
     assert cdi_gen("engine", "unconfigure", "containerd", *options, env=env).code == 0
     left = toml_text.parse(path.read_text())["plugins"][V2]
@@ -203,7 +210,9 @@ def test_a_write_that_was_not_carried_out_is_not_ours(etc, env) -> None:
     "text",
     ["", "{}", "[]", "\x00", '{"version": 2, "steps": []}', '{"version": 1, "steps": [{}]}',
      '{"version": 1, "steps": [{"before": 1, "after": "x", "values": []}]}', "[" * 100_000,
-     '{"version": 1, "steps": [{"before": null, "after": null, "values": [{"path": "a"}]}]}'],
+     '{"version": 1, "steps": [{"before": null, "after": null, "values": [{"path": "a"}]}]}',
+     *('{"version": 1, "steps": [{"before": null, "after": "x", "values": [{"path": ["a"], '
+       f'"was": null, "now": "1", "above": {above}}}]}}]}}' for above in ("1e999", "-1", "true"))],
 )  # fmt: skip
 def test_a_record_that_is_none(etc, env, text) -> None:
     (etc / "daemon.json").write_text("{}")
@@ -215,6 +224,17 @@ def test_a_record_that_is_none(etc, env, text) -> None:
         told = failure(docker(what, etc, env, *(["--runtime"] if what == "configure" else [])), 1)
         assert str(record) in told
     assert (etc / "daemon.json").read_text() == before
+
+
+def test_a_recorded_value_that_is_none(etc, env) -> None:
+    file, record = etc / "daemon.json", etc / "daemon.json.cdi-gen.json"
+    docker("configure", etc, env)
+    file.write_text(file.read_text() + "\n")
+    before = file.read_text()
+    record.write_text(record.read_text().replace('"now": "true"', '"now": "{{"'))
+    told = failure(docker("unconfigure", etc, env), 1)
+    assert f"{record}: no record" in told
+    assert file.read_text() == before
 
 
 @needs_root
