@@ -18,6 +18,9 @@ from cdi_gen.paths import join
 USUAL_DIRECTORIES = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin")
 """Where systemd has a daemon look for programs, whatever the user's PATH is."""
 
+_STARTED_UNDER_OTHER_NAMES = "k3s"
+"""It is all of its programs in one file, and starts them by their names."""
+
 PATIENCE = 3.0
 """Seconds that a program gets to say what it is: a daemon may hang, ``engine list`` may not."""
 
@@ -97,7 +100,8 @@ class Machine:
     def processes(self, program: str) -> Iterator[tuple[str, tuple[str, ...]]]:
         """The path and the words of each process of a program that sees the files that we see.
 
-        Only programs that we may start; of other users' processes only root learns them.
+        Only those of trusted users, of programs that we may start: anybody can start any program
+        under any name, and what is found here is asked for its version.
         """
         here = os.stat("/")
         for name in filter(str.isdigit, os.listdir("/proc")):
@@ -106,12 +110,15 @@ class Machine:
                 path = os.readlink(f"/proc/{name}/exe").removesuffix(" (deleted)")
                 with open(f"/proc/{name}/cmdline", "rb") as file:
                     words = file.read(1 << 16).decode("utf-8", "replace").split("\0")
+                with open(f"/proc/{name}/status", "rb") as file:
+                    user = int(file.read(1 << 12).partition(b"\nUid:")[2].split()[0])
             except OSError:
                 continue
-            # k3s is started as k3s, under the name of the program that it is to be.
-            named = program in {os.path.basename(path), os.path.basename(words[0])}
+            called = os.path.basename(path)
+            if called == _STARTED_UNDER_OTHER_NAMES:
+                called = os.path.basename(words[0])
             same_root = (root.st_dev, root.st_ino) == (here.st_dev, here.st_ino)
-            if named and same_root and self.trusts(path):
+            if called == program and same_root and user in self.trusted and self.trusts(path):
                 yield path, tuple(words)
 
     def is_ours(self, path: str) -> bool:
