@@ -48,10 +48,11 @@ def _defining(name: str, registry: Registry) -> SpecFile:
         for file in registry.files:
             if file.spec is None:
                 talk.warning(f"engines ignore {file.path}; why: cdi-gen validate {file.path}")
-        raise CdiGenError(
-            f"no spec file in {looked_in} defines {name}",
-            hint="write one with: cdi-gen generate -o /etc/cdi/nvidia.json",
-        )
+        hint = "write one with: cdi-gen generate -o /etc/cdi/nvidia.json"
+        if not name.startswith("nvidia.com/gpu="):
+            options = " ".join(f"--spec-dir {directory}" for directory in registry.directories)
+            hint = f"see what there is: cdi-gen list {options}"
+        raise CdiGenError(f"no spec file in {looked_in} defines {name}", hint=hint)
     if found.file is None:
         files = ", ".join(file.path for file in found.conflicting)
         raise CdiGenError(

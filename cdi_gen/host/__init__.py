@@ -55,7 +55,7 @@ def gather(where: Where = THIS_HOST) -> Inventory:
             NVIDIA's that this version does not support.
     """
     host = Root(seen_from=where.host_root)
-    _require_directory(host, "/", where.host_root)
+    _require_host(host, where.host_root)
     _require_directory(host, where.driver_root, "--driver-root")
     root = Root(where.driver_root, seen_from=where.host_root)
     dev_root = where.dev_root or (where.driver_root if _is_there(root, "/dev") else "/")
@@ -167,6 +167,11 @@ def _served(known: Catalogue, stems: frozenset[str]) -> frozenset[str]:
     """Capabilities that have a library of their own among these."""
     listed = (known.libraries.get(stem, frozenset()) for stem in stems)
     return frozenset(name for each in listed if len(each) == 1 for name in each)
+
+
+def _require_host(host: Root, root: str) -> None:
+    if not _is_there(host, "/"):
+        raise CdiGenError(f"--host-root: there is no directory {root}")
 
 
 def _require_directory(host: Root, path: str, what: str) -> None:

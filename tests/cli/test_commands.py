@@ -167,6 +167,13 @@ def test_show_of_what_does_not_resolve(specs, name, told):
     assert "  hint: " in said
     if "no spec" in told:
         assert f"engines ignore {specs}/broken.json; why: cdi-gen validate" in said
+        ours = "cdi-gen generate -o" if "nvidia" in name else f"cdi-gen list --spec-dir {specs}"
+        assert ours in said, "cdi-gen makes no spec of another vendor's"
+
+
+def test_a_host_root_that_is_not_there(tmp_path):
+    said = failure(cdi_gen("generate", "--host-root", str(tmp_path / "none")), 1)
+    assert f"--host-root: there is no directory {tmp_path}/none" in said
 
 
 def test_validate_says_every_problem_with_its_place(tmp_path):
