@@ -38,6 +38,8 @@ RACES = HERE + "test_races.py"
 WITHOUT_ENV = HERE + "test_without_env.py"
 FAULTS = HERE + "test_faults.py"
 ENGINES = HERE + "test_engine_configuration.py"
+ENGINE_FILES = HERE + "test_engine_configuration_files.py"
+ENGINE_FAULTS = HERE + "test_engine_configuration_faults.py"
 REFUSED = "tests/runtime/test_resolution_refused.py::"
 PRESTART = "tests/prestart/test_hostile_images.py::"
 DRIVER_ROOT = "tests/host/test_hostile.py::"
@@ -139,12 +141,16 @@ CASES = (
     Case(
         "A47",
         "kill-each-syscall",
-        (FAULTS, "tests/cli/test_interrupted.py::test_killed_at_random_moments"),
+        (FAULTS, ENGINE_FAULTS, "tests/cli/test_interrupted.py::test_killed_at_random_moments"),
     ),
     Case(
         "A48",
         "errno-each-syscall",
-        (FAULTS, "tests/cli/test_interrupted.py::test_every_system_call_of_writing_may_fail"),
+        (
+            FAULTS,
+            ENGINE_FAULTS,
+            "tests/cli/test_interrupted.py::test_every_system_call_of_writing_may_fail",
+        ),
     ),
     Case("A50", "openat2-eagain", (FAULTS,)),
     Case(
@@ -166,7 +172,7 @@ CASES = (
         "cdi-conflict",
         ("tests/unit/test_store.py::test_two_files_of_one_directory_cancel_each_other_out",),
     ),
-    Case("A54", "daemon-json-keep", (ENGINES,)),
+    Case("A54", "daemon-json-keep", (ENGINES, ENGINE_FILES)),
     Case("A56", "toml-keep", (ENGINES,)),
     Case("A59", "userns-owner", (RUNTIME, "tests/hook/test_runtimes.py::test_a_user_namespace")),
     Case("A60", "unknown-hook", (LIMITS,)),

@@ -36,3 +36,11 @@ def both(request: pytest.FixtureRequest, hostile: Victim) -> Victim:
     if request.param == "walker":
         hostile.altered(resolve__choose="lambda root: resolve.by_walking")
     return hostile
+
+
+@pytest.fixture
+def etc(tmp_path: Path) -> Path:
+    """A directory of configurations."""
+    folder = tmp_path / "etc"
+    folder.mkdir()
+    return folder

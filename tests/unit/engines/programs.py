@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,10 @@ from tests.lab.cache import cached
 
 CONTAINERD_2_3 = ("github.com/containerd/containerd/v2", "v2.3.1", "cmd/containerd")
 _PACKAGES = ("containerd", "docker.io")
+
+LOW_LEVEL = shutil.which("runc") or "runc"
+"""In the place of another one, where the command is run: it would get a launcher in this machine's
+/etc. What becomes of those is asked of a machine that is only told of."""
 
 
 def find(suite: str, name: str) -> Path:
