@@ -57,11 +57,11 @@ class GpuSearch:
         found = self._with_nodes(self._procfs())
         self._capabilities = proc.mig_capabilities(self._kernel)
         asked = self._to_ask(found)
-        addresses = tuple(
-            each.pci_address
+        addresses = {
+            each.pci_address: self._requirement_facts or each.uuid is None or self._is_divided(each)
             for index, each in found.items()
             if index in asked or self._requirement_facts
-        )
+        }
         answers, fault = self._ask_nvml(addresses)
         if self._requirement_facts:
             self._facts = answers
@@ -127,19 +127,27 @@ class GpuSearch:
         """Whether the kernel has GPU instances of it."""
         return any(each.gpu_minor == information.minor for each in self._capabilities)
 
-    def _ask_nvml(self, addresses: tuple[str, ...]) -> tuple[dict[str, NvmlGpu], str | None]:
-        """NVML's answers by PCI address, or the reason why there are none."""
+    def _ask_nvml(self, addresses: dict[str, bool]) -> tuple[dict[str, NvmlGpu], str | None]:
+        """NVML's answers by PCI address, or the reason why there are none.
+
+        Args:
+            addresses: whether all is to be asked of a GPU, or at first its MIG mode alone.
+        """
         if not addresses:
             return {}, None
         if self._nvml_library is None:
             return {}, "libnvidia-ml is not installed"
-        from cdi_gen.host import nvml  # noqa: PLC0415 - many hosts never need it
+        from cdi_gen.host import mig_mode, nvml  # noqa: PLC0415 - many hosts never need them
 
         if os.geteuid() == 0 and (reason := ownership.fault(self._nvml_library)):
             return {}, f"root does not load {self._nvml_library}: {reason}"
+        mode_alone = tuple(each for each, everything in addresses.items() if not everything)
         try:
-            return nvml.ask(self._nvml_library, addresses), None
-        except nvml.NvmlUnavailable as error:
+            modes = mig_mode.ask(self._nvml_library, mode_alone) if mode_alone else {}
+            more = tuple(each for each in addresses if each not in modes or modes[each].enabled)
+            answers = {each: nvml.NvmlGpu(fault=mode.fault) for each, mode in modes.items()}
+            return answers | (nvml.ask(self._nvml_library, more) if more else {}), None
+        except mig_mode.NvmlUnavailable as error:
             return {}, str(error)
 
     def _gpu(

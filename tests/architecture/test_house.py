@@ -80,6 +80,7 @@ THIRD_PARTY = {
     "click": re.compile(r"cdi_gen/cli/\w+\.py"),
     "jsonschema": re.compile(r"cdi_gen/cdi/schema\.py"),
     "yaml": re.compile(r"cdi_gen/cdi/yamltext\.py|cdi_gen/cli/(list|show)\.py"),
+    "pynvml": re.compile(r"cdi_gen/host/nvml\.py"),
     "tomlkit": re.compile(r"cdi_gen/engines/toml_text\.py"),
 }
 STANDARD = sys.stdlib_module_names | {"__future__"}
@@ -295,11 +296,12 @@ GENERATE = "from cdi_gen.cli import run; run(['generate', '--host-root', sys.arg
 
 @pytest.mark.host
 def test_what_generate_loads(host: Callable[[str], FakeHost]) -> None:
-    # Its GPUs have no MIG; of those that may have it, NVML is asked, by ctypes.
+    # Its GPUs have no MIG; NVML is asked of those that may have it.
     found = modules_after(GENERATE, str(host("550-lib64").root))
     own = modules_after("import click")
     assert {"cdi_gen.host", "cdi_gen.generate", "click"} <= found
     assert not (found - own) & TOO_SLOW
+    assert "pynvml" not in modules_after(GENERATE, str(host("550-1gpu").root))
     # The commands that are not run stay where they are.
     assert not found & {"cdi_gen.cli.validate", "cdi_gen.store", "cdi_gen.cdi.validation"}
 
