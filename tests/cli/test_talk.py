@@ -28,7 +28,7 @@ from tests.cli.program import (
 )
 
 SUBCOMMANDS = (
-    *("hook install", "hook run", "runtime prepare"),
+    *("hook install", "hook run", "runtime prepare", "config show"),
     *("engine list", "engine configure", "engine unconfigure"),
 )
 HELP = {
