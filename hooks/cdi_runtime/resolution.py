@@ -40,6 +40,8 @@ ALL = "all"
 
 MOST_SHOWN = 12
 """Devices that an error lists."""
+MAX_REASONS = 3
+"""Spec files that an error says of why they are not used."""
 
 
 class ResolutionError(HookError):
@@ -100,6 +102,7 @@ class _Resolver:
         self._tell = tell
         self._at_once = settings.mode == JIT
         self._of_directories: Directories | None = None
+        self._left_out: list[str] = []
         self._prepared: prepared.Prepared | None = None
         self._known: dict[str, Directories] = {}
         self._names: dict[str, dict[str, str]] = {}
@@ -158,9 +161,13 @@ class _Resolver:
     def _files(self) -> Directories:
         if self._of_directories is None:
             self._of_directories = spec_directories.read(
-                self._settings.spec_dirs, self._converted, self._tell
+                self._settings.spec_dirs, self._converted, self._leave_out
             )
         return self._of_directories
+
+    def _leave_out(self, why: str) -> None:
+        self._left_out.append(why.partition(": ")[2])
+        self._tell(why)
 
     def _converted(self, wanted: Mapping[str, Stamp]) -> Mapping[str, Conversion]:
         return self._preparation(wanted).converted
@@ -189,10 +196,12 @@ class _Resolver:
                 known.setdefault(name.lower(), name)
         names = self._names[kind]
         if not names:
-            raise ResolutionError(
-                f"no CDI spec in {', '.join(self._settings.spec_dirs)} defines {shown(kind)}; for "
-                "GPUs one is made by: cdi-gen generate -o /etc/cdi/nvidia.json"
-            )
+            message = f"no CDI spec in {', '.join(self._settings.spec_dirs)} defines {shown(kind)}"
+            # It may be in one of these.
+            reasons = self._left_out or [
+                "for GPUs one is made by: cdi-gen generate -o /etc/cdi/nvidia.json"
+            ]
+            raise ResolutionError("; ".join([message, *reasons[:MAX_REASONS]]))
         if wanted not in names and wanted.lower() not in names:
             there = _listed(list(dict.fromkeys(names.values())))
             raise ResolutionError(f"{kind} has no device {shown(wanted)[1:-1]}; there is: {there}")

@@ -207,6 +207,20 @@ def test_what_every_engine_ignores_is_not_used(world: World, fault: str, name: s
     assert any(f"{name}' is not used: engines ignore it: ." in line for line in world.told)
 
 
+def test_a_refusal_says_which_files_are_not_used(world: World) -> None:
+    """The log has it too, but there is none of what podman and docker print."""
+    world.settings.mode = "cdi"
+    world.file({**FILE, "colour": "green"})
+    assert "nvidia.json' is not used: engines ignore it: .colour" in world.refusal(
+        "NVIDIA_VISIBLE_DEVICES=0"
+    )
+    (world.folder / "nvidia.json").unlink()
+    (world.folder / "nvidia.yaml").write_text("kind: x\n")
+    world.made = HookError("as root, run: cdi-gen runtime prepare")
+    said = world.refusal("NVIDIA_VISIBLE_DEVICES=0")
+    assert "nvidia.yaml' is not used: as root, run: cdi-gen runtime prepare" in said
+
+
 def test_what_some_engine_takes_is_used_as_that_one_reads_it(world: World) -> None:
     document = {**FILE, "Kind": FILE["kind"], "containerEdits": {"Env": ["TOO=1"]}}
     del document["kind"]
