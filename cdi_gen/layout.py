@@ -49,14 +49,28 @@ Settings = dict[str, Setting]
 
 
 def files(host_root: str = "/") -> list[str]:
-    """The files that there are, in rising priority, as they are seen under the host's root."""
+    """The files that there are, in rising priority, as they are seen under the host's root.
+
+    Raises:
+        CdiGenError: a directory cannot be read.
+    """
     prefix = host_root.rstrip("/")
     try:
-        names = sorted(os.listdir(prefix + DROP_INS))
-    except OSError:
-        names = []
-    found = [PATH] if os.path.lexists(prefix + PATH) else []
+        directory, name = os.path.split(PATH)
+        found = [PATH] if name in _names(directory, host_root) else []
+        names = sorted(_names(DROP_INS, host_root))
+    except OSError as error:
+        place = (error.filename or DROP_INS).removeprefix(prefix)
+        raise CdiGenError(f"cannot read {place}: {error.strerror}") from error
     return found + [f"{DROP_INS}/{name}" for name in names if name.endswith(".toml")]
+
+
+def _names(directory: str, host_root: str) -> list[str]:
+    try:
+        place = ownership.followed(directory, seen_from=host_root)
+        return os.listdir(host_root.rstrip("/") + place)
+    except FileNotFoundError:
+        return []
 
 
 def load(path: str | None = None, host_root: str = "/") -> Settings:
@@ -131,7 +145,6 @@ def _path(key: str, value: str, place: str) -> str:
 
 
 def _read(path: str, host_root: str) -> bytes:
-    prefix = host_root.rstrip("/")
     try:
         reason = ownership.fault(os.path.abspath(path), seen_from=host_root, trusted=_root())
         if reason and os.geteuid() == 0:
@@ -142,7 +155,9 @@ def _read(path: str, host_root: str) -> bytes:
             )
         # NONBLOCK: opening a FIFO must not wait for somebody to write to it.
         flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
-        with open(os.open(prefix + path if prefix else path, flags), "rb") as file:
+        # What was looked at: a link of the host's leads to its files, not to those of a container.
+        place = ownership.followed(os.path.abspath(path), seen_from=host_root)
+        with open(os.open(host_root.rstrip("/") + place, flags), "rb") as file:
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
                 raise CdiGenError(f"{path} is not a regular file")
             content = file.read(MAX_BYTES + 1)

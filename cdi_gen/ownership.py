@@ -10,7 +10,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 
 MAX_LINKS = 40
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
@@ -30,12 +30,41 @@ def fault(path: str, *, seen_from: str = "/", trusted: Collection[int] = (0,)) -
     Raises:
         OSError: the way cannot be walked.
     """
+    for place, status, left in _way(path, seen_from):
+        if status is None:
+            break
+        if status.st_uid not in trusted:
+            return f"{place} belongs to uid {status.st_uid}"
+        if stat.S_ISLNK(status.st_mode):
+            continue
+        if status.st_mode & _OTHERS_WRITE and not (left and status.st_mode & stat.S_ISVTX):
+            mode = stat.S_IMODE(status.st_mode)
+            return f"{place} can be written to by others (mode {mode:04o})"
+    return None
+
+
+def followed(path: str, *, seen_from: str = "/") -> str:
+    """What ``path`` leads to, with no link on the way; links resolve inside ``seen_from``.
+
+    Raises:
+        OSError: the way can not be walked.
+    """
+    place = "/"
+    for each, _, _ in _way(path, seen_from):
+        place = each
+    return place
+
+
+def _way(path: str, seen_from: str) -> Iterator[tuple[str, os.stat_result | None, bool]]:
+    """Each place on the way, its attributes, and whether more comes after it.
+
+    The last is the end; without attributes where nothing is there.
+    """
     prefix = seen_from.rstrip("/")
     place, left, links = "/", _parts(path), 0
     while True:
         status = os.lstat(prefix + place)
-        if status.st_uid not in trusted:
-            return f"{place} belongs to uid {status.st_uid}"
+        yield place, status, bool(left)
         if stat.S_ISLNK(status.st_mode):
             links += 1
             if links > MAX_LINKS:
@@ -43,14 +72,12 @@ def fault(path: str, *, seen_from: str = "/", trusted: Collection[int] = (0,)) -
             target = os.readlink(prefix + place)
             left = _parts(target) + left
             place = "/" if target.startswith("/") else os.path.dirname(place)
-        elif status.st_mode & _OTHERS_WRITE and not (left and status.st_mode & stat.S_ISVTX):
-            mode = stat.S_IMODE(status.st_mode)
-            return f"{place} can be written to by others (mode {mode:04o})"
         if not left:
-            return None
+            return
         place = os.path.normpath(os.path.join(place, left.pop(0)))
         if not os.path.lexists(prefix + place):
-            return None
+            yield os.path.normpath(os.path.join(place, *left)), None, False
+            return
 
 
 def _parts(path: str) -> list[str]:

@@ -15,6 +15,7 @@ import pytest
 
 from cdi_gen import layout
 from cdi_gen.cli.where import OPTIONS, HostOption, looking
+from cdi_gen.errors import CdiGenError, UnsafeError
 from cdi_runtime import host_state
 from tests.cli.program import cdi_gen, failure, generate
 from tests.fakehost.hosts import FakeHost
@@ -253,6 +254,31 @@ def test_drop_ins_alone(host_root: Path) -> None:
     assert layout.load(host_root=str(host_root)) == {}
     (host_root / "etc/cdi-gen/config.d/a.toml").write_text('[host]\ndev-root = "/a"')
     assert layout.load(host_root=str(host_root))["dev-root"].value == "/a"
+
+
+@pytest.mark.parametrize("link", ["etc/cdi-gen", "etc/cdi-gen/config.toml", "etc/cdi-gen/config.d"])
+def test_a_link_of_the_host_leads_to_its_own_files(host_root: Path, link: str) -> None:
+    """As on NixOS, where all of /etc is links; the same path in our own root has something else."""
+    (host_root / "etc/cdi-gen/config.d/a.toml").write_text('[host]\ndev-root = "/a"')
+    before = layout.load(host_root=str(host_root))
+    (host_root / "store").mkdir()
+    place = host_root / "store" / Path(link).name
+    (host_root / link).rename(place)
+    (host_root / link).symlink_to(f"/store/{place.name}")
+    assert layout.load(host_root=str(host_root)) == before
+    if os.geteuid() == 0:
+        os.chown(place, 1000, 1000)
+        with pytest.raises(UnsafeError):
+            layout.load(host_root=str(host_root))
+
+
+@pytest.mark.parametrize("name", ["config.d", "config.toml"])
+def test_what_leads_nowhere_is_told(host_root: Path, name: str) -> None:
+    place = host_root / "etc/cdi-gen" / name
+    place.rename(host_root / "elsewhere")
+    place.symlink_to(name)
+    with pytest.raises(CdiGenError, match=f"cannot read /etc/cdi-gen/{name}: Too many"):
+        layout.load(host_root=str(host_root))
 
 
 def test_the_hosts_file_is_below_its_root(host_root: Path) -> None:
