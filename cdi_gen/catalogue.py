@@ -127,9 +127,10 @@ class Catalogue(NamedTuple):
     directories: dict[str, tuple[str, ...]]
     """Where to look, relative to the driver root, by kind; ``{…}`` is filled in by ``host``."""
     image_directories: dict[str, tuple[str, ...]]
-    """Where programs of images look, of whatever distribution: ``module`` and ``xorg`` are above
-    modules that are opened by their path, ``driver`` is searched before the places where images
-    have libraries of ``in_images``. ``{triplet}`` is Debian's name of the architecture."""
+    """Where programs of images look, of whatever distribution: ``library`` has the libraries of an
+    image, and below it, as below ``xorg``, modules that are opened by their path; ``driver`` comes
+    before the places where images have libraries of ``in_images``. ``{triplet}`` is Debian's name
+    of the architecture."""
     cuda_versions: dict[str, str]
     """The newest CUDA version that a branch of the driver (``580``) runs."""
 
@@ -212,7 +213,7 @@ def catalogue() -> Catalogue:
         }
         | {"library_sub": tuple(data["library_subdirectories"])},
         image_directories={
-            kind: tuple(data[f"image_{kind}_directories"]) for kind in ("module", "xorg", "driver")
+            kind: tuple(data[f"image_{kind}_directories"]) for kind in ("library", "xorg", "driver")
         },
         cuda_versions=data["cuda_versions"],
     )

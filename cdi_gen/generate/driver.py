@@ -119,11 +119,11 @@ def links(inventory: Inventory, catalogue: Catalogue) -> list[Link]:
             found.setdefault(link, text)
     others: dict[ContainerPath, str] = {}
     for text, link in _links_of_other_layouts(inventory, catalogue):
-        there = image_layouts.leads_to(link, found.get(link, "."))
-        if image_layouts.leads_to(link, text) not in (link, there):
+        here = ContainerPath(image_layouts.leads_to(link, text))
+        if here != link and _way(here, found)[-1] != _way(link, found)[-1]:
             others.setdefault(link, text)
     made = found | others
-    order = sorted(made, key=lambda link: (_hops(link, made), link))
+    order = sorted(made, key=lambda link: (len(_way(link, made)), link))
     # Red Hat has 32-bit libraries in /usr/lib: where such a one was injected, its link is made at
     # the end, in the place of the other.
     own = [(found[link], link) for link in sorted(found.keys() & others.keys())]
@@ -134,26 +134,35 @@ def _links_of_other_layouts(inventory: Inventory, catalogue: Catalogue) -> Itera
     """From where the image's linkers and programs look to where the host has the file."""
     architecture = inventory.architecture
     for library in inventory.libraries:
-        target = join(parent(in_container(inventory, library.path)), library.soname)
+        # To the file and to no link: where the image has two of these directories in one, as Arch
+        # has, a link to the SONAME elsewhere would lead to itself.
+        target = in_container(inventory, library.path)
         for place in image_layouts.modules(library, catalogue, architecture):
             yield target, place
-        if library.bits != 32 and stem(library) in catalogue.plain:
-            for directory in (parent(target), image_layouts.LINKER_DIRECTORY):
+        if library.bits == 32:
+            continue
+        everywhere = image_layouts.library_directories(catalogue, architecture)
+        for directory in dict.fromkeys((parent(target), *everywhere)):
+            if stem(library) in catalogue.plain:
                 # With the SONAME beside it: ldconfig takes a lone libcuda.so for libcuda.so.1.
                 yield target, ContainerPath(join(directory, library.soname))
                 yield library.soname, ContainerPath(join(directory, f"{stem(library)}.so"))
+            if directory != parent(target):
+                # Names that are no SONAME, and so in no loader's cache (libGLX_indirect.so.0).
+                for rule in catalogue.links:
+                    if rule.library == stem(library) and "/" not in rule.link:
+                        yield target, ContainerPath(join(directory, rule.link))
     for file in inventory.files:
         for place in image_layouts.xorg_modules(file, catalogue, architecture):
             yield file.seen_at, place
 
 
-def _hops(link: ContainerPath, links: dict[ContainerPath, str]) -> int:
-    """How many of the links are passed on the way from this one to a file."""
-    place: str = link
-    passed = -1
-    while place in links and passed < len(links):  # an inventory edited by hand may have a circle
-        place = image_layouts.leads_to(place, links[ContainerPath(place)])
-        passed += 1
+def _way(place: ContainerPath, links: dict[ContainerPath, str]) -> list[ContainerPath]:
+    """A path, and where each of the links leads that are passed on the way from there to a file."""
+    passed = [place]
+    while place in links and len(passed) <= len(links):  # an edited inventory may have a circle
+        place = ContainerPath(image_layouts.leads_to(place, links[place]))
+        passed.append(place)
     return passed
 
 

@@ -19,9 +19,6 @@ LOADER_DIRECTORIES = ("/usr/lib64", "/usr/lib")
 """Between them the loaders of all common images search these two by themselves: glibc built for
 Debian and musl the second, glibc built for Red Hat, SUSE and Arch the first."""
 
-LINKER_DIRECTORY = "/usr/lib"
-"""Where the gcc and ld of every distribution look for ``-lcuda``, and so does Numba."""
-
 LOADER_DIRECTORIES_32_BIT = ("/usr/lib32", "/usr/lib/i386-linux-gnu")
 """The same for 32-bit programs, of Arch and of Debian."""
 
@@ -31,12 +28,21 @@ def driver_directories(catalogue: Catalogue, architecture: str) -> list[str]:
     return _directories(catalogue, "driver", architecture)
 
 
+def library_directories(catalogue: Catalogue, architecture: str) -> list[str]:
+    """Where the libraries of some image are, and its linker, scripts and variables look for others.
+
+    As ``NUMBA_CUDA_DRIVER=/usr/lib/x86_64-linux-gnu/libcuda.so.1`` does, or a gcc that finds what a
+    former driver left there before it comes to ``/usr/lib``.
+    """
+    return _directories(catalogue, "library", architecture)
+
+
 def modules(library: Library, catalogue: Catalogue, architecture: str) -> Iterator[ContainerPath]:
     """Every path by which a library of some image opens this one as a module."""
     if library.bits != 32:
         for rule in catalogue.links:
             if rule.library == stem(library) and "/" in rule.link:
-                for directory in _directories(catalogue, "module", architecture):
+                for directory in library_directories(catalogue, architecture):
                     yield ContainerPath(join(directory, rule.link))
 
 

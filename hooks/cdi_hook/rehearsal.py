@@ -133,7 +133,7 @@ class Rehearsal(RootFs):
                 if place not in self._changes:
                     if _is_so(folder, rest, change):
                         return False
-                    self._refuse(path, folder, rest)
+                    self._refuse(path, folder, rest, change)
                 elif self._changes[place] == change:
                     return False
             finally:
@@ -199,7 +199,7 @@ class Rehearsal(RootFs):
             return path[: len(path) - len(rest)] + "/".join(names[: up - 1] + names[up + 1 :])
         return None
 
-    def _refuse(self, path: str, folder: int, rest: str) -> None:
+    def _refuse(self, path: str, folder: int, rest: str, change: Change) -> None:
         """Raise what the change would."""
         if os.fstatvfs(self._writable).f_flag & os.ST_RDONLY:
             raise OSError(errno.EROFS, os.strerror(errno.EROFS))
@@ -213,7 +213,8 @@ class Rehearsal(RootFs):
         if first != rest:
             # A link to nowhere, in the place of a directory.
             raise OSError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
-        if stat.S_ISDIR(status.st_mode):
+        is_directory = stat.S_ISDIR(status.st_mode)
+        if is_directory and not isinstance(change, str):
             raise OSError(errno.EISDIR, os.strerror(errno.EISDIR))
         if not stat.S_ISLNK(status.st_mode):
             try:
@@ -222,6 +223,9 @@ class Rehearsal(RootFs):
                 # What is a mount itself cannot be replaced.
                 number = errno.EBUSY if error.errno == errno.EXDEV else error.errno
                 raise OSError(number, os.strerror(number or 0)) from None
+        # A link takes the place of a directory that is empty.
+        if is_directory and self.names(path):
+            raise OSError(errno.EISDIR, os.strerror(errno.EISDIR))
 
 
 def _place(folder: int, rest: str) -> Place:

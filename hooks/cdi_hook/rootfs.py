@@ -237,7 +237,8 @@ class RootFs:
     def link(self, path: str, text: str) -> bool:
         """Make `path` a symbolic link that says `text`, in one step; False if it is so already.
 
-        A file or a link at its place is replaced; a directory is not.
+        A file or a link at its place is replaced, and so is an empty directory: Docker makes one
+        where a volume's source was missing, and `docker commit` keeps it. Any other is not.
         """
         parent, name = self._place(path)
         try:
@@ -248,7 +249,11 @@ class RootFs:
                 os.symlink(text, temporary, dir_fd=parent)
                 if self._owner:
                     os.chown(temporary, *self._owner, dir_fd=parent, follow_symlinks=False)
-                os.rename(temporary, name, src_dir_fd=parent, dst_dir_fd=parent)
+                try:
+                    os.rename(temporary, name, src_dir_fd=parent, dst_dir_fd=parent)
+                except IsADirectoryError as error:
+                    _take_empty(parent, name, error)
+                    os.rename(temporary, name, src_dir_fd=parent, dst_dir_fd=parent)
             except BaseException:
                 _discard(parent, temporary)
                 raise
@@ -370,6 +375,14 @@ def _discard(parent: int, temporary: str) -> None:
         os.unlink(temporary, dir_fd=parent)
     except FileNotFoundError:
         return
+
+
+def _take_empty(parent: int, name: str, error: OSError) -> None:
+    """Take an empty directory away; raises the given error where it has anything in it."""
+    try:
+        os.rmdir(name, dir_fd=parent)
+    except OSError as failed:
+        raise (error if failed.errno in {errno.ENOTEMPTY, errno.EEXIST} else failed) from None
 
 
 def _write_all(descriptor: int, content: bytes) -> None:

@@ -83,7 +83,7 @@ FOR_LINKERS = [
     "libnvidia-opticalflow",
     "libnvidia-ptxjitcompiler",
 ]
-"""What has its names in /usr/lib too, where linkers look."""
+"""What has its names in the directories of every image too, where linkers look."""
 
 OF_OTHER_LAYOUTS = {
     "/usr/lib64/xorg/modules/drivers/nvidia_drv.so": "/usr/lib/xorg/modules/drivers/nvidia_drv.so",
@@ -94,12 +94,13 @@ OF_OTHER_LAYOUTS = {
         f"/{home}/{module}": f"{LIBRARIES}/{library}"
         for home in ("usr/lib", "usr/lib64")
         for module, library in (
-            ("gbm/nvidia-drm_gbm.so", "libnvidia-allocator.so.1"),
-            ("vdpau/libvdpau_nvidia.so.1", "vdpau/libvdpau_nvidia.so.1"),
+            ("gbm/nvidia-drm_gbm.so", "libnvidia-allocator.so.VERSION"),
+            ("vdpau/libvdpau_nvidia.so.1", "vdpau/libvdpau_nvidia.so.VERSION"),
+            ("libGLX_indirect.so.0", "libGLX_nvidia.so.VERSION"),
         )
     },
 }
-"""Modules, for images of Red Hat's and Arch's layout."""
+"""Modules and names that are no SONAME, for images of Red Hat's and Arch's layout."""
 
 PROFILE = "/etc/nvidia/nvidia-application-profiles-rc.d/10-container.conf"
 """What the hook writes in every image, for EGL and Vulkan."""
@@ -118,12 +119,17 @@ def mount_points(machine: Machine, image: str, *options: str) -> Left:
 
 
 def links(machine: Machine) -> Left:
-    lines = LINKS.replace("VERSION", machine.fake.driver_version).split("\n")[1:-1]
+    lines = LINKS.split("\n")[1:-1]
     found = {f"{LIBRARIES}/{line.split()[0]}": line.split()[1] for line in lines}
     for name in FOR_LINKERS:
-        found[f"/usr/lib/{name}.so.1"] = f"{LIBRARIES}/{name}.so.1"
-        found[f"/usr/lib/{name}.so"] = f"{name}.so.1"
-    return {path: ("l", text) for path, text in (found | OF_OTHER_LAYOUTS).items()}
+        for home in ("/usr/lib", "/usr/lib64"):
+            found[f"{home}/{name}.so.1"] = f"{LIBRARIES}/{name}.so.VERSION"
+            found[f"{home}/{name}.so"] = f"{name}.so.1"
+    version = machine.fake.driver_version
+    return {
+        path: ("l", text.replace("VERSION", version))
+        for path, text in (found | OF_OTHER_LAYOUTS).items()
+    }
 
 
 @functools.cache

@@ -176,7 +176,7 @@ def test_a_link_that_is_only_announced_is_followed(furnished: Container) -> None
 @pytest.mark.parametrize(
     "commands",
     [
-        "mkdir opt/odd/libcuda.so.1",
+        "mkdir -p opt/odd/libcuda.so.1/within",
         "ln -s /nowhere new",
         "mkfifo etc/ld.so.conf",
         "ln -s /nowhere etc/ld.so.conf.d",
@@ -186,6 +186,11 @@ def test_what_stops_a_container_stops_the_rehearsal(furnished: Container, comman
     subprocess.run(["sh", "-ec", commands], cwd=furnished.root, check=True)
     rehearse_and_run(furnished, *WORDS)
     assert furnished.hook("--dry-run", *WORDS).status == 1
+
+
+def test_an_empty_directory_makes_room_for_a_link(furnished: Container) -> None:
+    (furnished.root / "opt/odd/libcuda.so.1").mkdir()
+    assert "link /opt/odd/libcuda.so.1 to libcuda.so.550.1" in rehearse_and_run(furnished, *WORDS)
 
 
 class Silent(Rehearsal):

@@ -319,7 +319,7 @@ class TestReading:
 
     def test_errors_name_the_containers_path(self, files: RootFs, root: Path) -> None:
         os.mkfifo(root / "etc/pipe")
-        (root / "etc/folder").mkdir()
+        (root / "etc/folder/within").mkdir(parents=True)
         acts: list[tuple[Callable[[], object], str]] = [
             (lambda: files.find("/no"), "/no"),
             (lambda: files.find_within(files.descriptor, "/no"), "/no"),

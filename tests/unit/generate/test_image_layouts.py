@@ -9,9 +9,10 @@ from dataclasses import replace
 import pytest
 
 from cdi_gen.cdi.model import Spec
-from cdi_gen.generate import generate
+from cdi_gen.generate import generate, image_layouts
 from cdi_gen.generate.options import Options
 from cdi_gen.inventory import Inventory
+from cdi_gen.paths import ContainerPath
 
 Golden = Callable[[str], Inventory]
 
@@ -93,10 +94,27 @@ def test_a_library_that_an_icd_file_names_by_its_path_is_there(golden: Golden) -
 def test_linkers_find_what_the_loader_alone_is_told_of(golden: Golden) -> None:
     words = generate(golden("h200-580-1gpu")).container_edits.hooks[0].args
     links = dict(word.split("::")[::-1] for word in words if "::" in word)
-    assert links["/usr/lib/libcuda.so.1"] == "/usr/local/nvidia/lib64/libcuda.so.1"
-    assert links["/usr/lib/libcuda.so"] == "libcuda.so.1"
-    assert links["/usr/lib/libnvidia-ml.so"] == "libnvidia-ml.so.1"
+    for folder in ("/usr/lib64", "/usr/lib/x86_64-linux-gnu", "/usr/lib"):
+        file = "/usr/local/nvidia/lib64/libcuda.so.580.159.04"
+        assert links[f"{folder}/libcuda.so.1"] == file
+        assert links[f"{folder}/libcuda.so"] == "libcuda.so.1"
+        assert links[f"{folder}/libnvidia-ml.so"] == "libnvidia-ml.so.1"
+    # No SONAME, and so in no loader's cache.
+    assert links["/usr/lib/libGLX_indirect.so.0"].endswith("/libGLX_nvidia.so.580.159.04")
     # A link comes after the one that it leads to.
     order = [word.partition("::")[2] for word in words if "::" in word]
-    chain = ("/usr/local/nvidia/lib64/libcuda.so.1", "/usr/lib/libcuda.so.1", "/usr/lib/libcuda.so")
-    assert [each for each in order if each in chain] == list(chain)
+    assert order.index("/usr/lib/libcuda.so.1") < order.index("/usr/lib/libcuda.so")
+
+
+@pytest.mark.parametrize("host", [*HOSTS, "nixos-550-1gpu"])
+def test_no_link_leads_to_itself_where_directories_are_one(golden: Golden, host: str) -> None:
+    """Arch's /usr/lib64 is a link to /usr/lib; NVIDIA's hook makes every link that it is told of."""
+    words = generate(golden(host)).container_edits.hooks[0].args
+    for word in words:
+        text, _, place = word.partition("::")
+        # The X server's are mounted under the very name: cdi-gen's own hook leaves those alone.
+        if place and "/xorg/" not in place:
+            led = image_layouts.leads_to(ContainerPath(place), text)
+            assert led.replace("/usr/lib64/", "/usr/lib/") != place.replace(
+                "/usr/lib64/", "/usr/lib/"
+            )
