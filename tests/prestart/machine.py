@@ -55,6 +55,7 @@ class Machine(Container):
         (self.driver / "firmware/gsp.bin").write_text("gsp")
         self.program = str(HOOKS / "cdi-gen-runtime-hook")
         self.words: list[str] = []
+        self.mode, self.group = "666", 0
         self.edits = self._edits()
         self.spec = self._config()
         self.configure()
@@ -238,7 +239,8 @@ class Engine:
         folder = machine.folder
         makes = [
             f"mkdir -p {(machine.devices / name).parent}; "
-            f"mknod -m 666 {machine.devices / name} c {major} {minor}"
+            f"mknod -m {machine.mode} {machine.devices / name} c {major} {minor}; "
+            f"chgrp {machine.group} {machine.devices / name}"
             for name, (major, minor) in NODES.items()
         ]
         lines = [

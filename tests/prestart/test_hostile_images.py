@@ -73,6 +73,23 @@ def test_a_link_inside_is_followed(machine: Machine, engine: Engine) -> None:
     assert " /srv/real/libcuda.so.550.1 " in said
 
 
+@pytest.mark.parametrize("text", ["/opt/gone/libcuda.so", "../../../srv/gone", "beside"])
+def test_a_link_to_nowhere_at_a_mount_point(machine: Machine, engine: Engine, text: str) -> None:
+    """What it leads to is made, as runc and crun do for a mount that they make themselves."""
+    place = machine.root / LIBRARY.lstrip("/")
+    place.parent.mkdir(parents=True)
+    place.symlink_to(text)
+    assert "ELF" in machine.started(engine, f"head -c4 {LIBRARY}")
+    assert os.readlink(place) == text
+
+
+def test_a_circle_of_links_at_a_mount_point(machine: Machine, engine: Engine) -> None:
+    place = machine.root / LIBRARY.lstrip("/")
+    place.parent.mkdir(parents=True)
+    place.symlink_to(place.name)
+    machine.refused(engine, "is a link to nowhere in the image")
+
+
 @pytest.mark.parametrize("kind", ["file", "folder with nodes"])
 def test_dev_of_the_image(machine: Machine, engine: Engine, kind: str) -> None:
     """The engine mounts its own over it. (With a link there runc 1.1.5 does harm by itself.)"""

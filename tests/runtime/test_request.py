@@ -96,6 +96,15 @@ def test_what_is_no_device(value: str, beside: str) -> None:
     assert "is no device: not all, none, void, an index" in message
 
 
+@pytest.mark.parametrize("value", ['"all"', "'all'", '"0', '0"', '"0,1"'])
+def test_quotes_that_no_shell_took_away(value: str) -> None:
+    """`- NVIDIA_VISIBLE_DEVICES="all"` in a list of compose's, or such a line of an --env-file."""
+    said = "its quotes are part of it"
+    assert said in refused(config_of({V: value}))
+    assert said in refused(config_of({V: "0", "NVIDIA_DRIVER_CAPABILITIES": value}))
+    assert said not in refused(config_of({V: "zero"}))
+
+
 def test_other_names_are_of_spec_files() -> None:
     """In mode cdi whatever CDI lets be a name is one, of the default kind."""
     config = config_of({V: "my_gpu.a,0"})

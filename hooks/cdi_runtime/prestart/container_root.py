@@ -14,12 +14,14 @@ import stat
 
 from cdi_hook import mounts, syscalls
 from cdi_hook.faults import HookError, shown
-from cdi_hook.reading import same_file
+from cdi_hook.reading import link_text, same_file
 from cdi_hook.rootfs import NOWHERE, RootFs
 
 _ATTACHED, _DIRECTORY, _FILE = "mount", "directory", "file"
 _ST_NODEV = 4
 """Of statvfs(3)."""
+MAX_LINKS = 8
+"""That lead to each other, and the last to nowhere."""
 
 
 class Journal:
@@ -110,11 +112,12 @@ class ContainerRoot(RootFs):
             return None
         return home._place(name)  # noqa: SLF001  (one of our own kind)
 
-    def _make(self, path: str, *, directory: bool) -> None:
+    def _make(self, path: str, *, directory: bool, links: int = MAX_LINKS) -> None:
         home, name = self._home(path)
         if directory:
             os.close(home._make_directories(name))  # noqa: SLF001
             return
+        ahead = None
         parent, last = home._place(name)  # noqa: SLF001
         try:
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -123,11 +126,17 @@ class ContainerRoot(RootFs):
             home._give(made)  # noqa: SLF001
             os.close(made)
         except FileExistsError:
-            raise HookError(f"{shown(path)} is a link to nowhere in the image") from None
+            ahead = link_text(parent, last)
+            if ahead is None or not links:
+                raise HookError(f"{shown(path)} is a link to nowhere in the image") from None
         except OSError as error:
             raise OSError(error.errno, error.strerror, path) from None
         finally:
             os.close(parent)
+        if ahead is not None:
+            # runc and crun make what a link to nowhere leads to, when they mount by themselves.
+            ahead = ahead if ahead.startswith("/") else f"{path.rpartition('/')[0]}/{ahead}"
+            self._make(ahead, directory=False, links=links - 1)
 
     def _home(self, path: str) -> tuple[ContainerRoot, str]:
         """What a name that is missing is made through, and the name there.

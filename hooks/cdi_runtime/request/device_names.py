@@ -43,6 +43,14 @@ class RequestError(HookError):
     """What a container asks for makes no sense, or it may not ask for it."""
 
 
+def quoted(word: str) -> str:
+    """What to say more of a word in quotes: a shell takes them away, other files do not."""
+    is_so = word[:1] in {"'", '"'} or word[-1:] in {"'", '"'}
+    return (
+        "; its quotes are part of it, as in an --env-file or a list of compose's" if is_so else ""
+    )
+
+
 def words(text: str, source: str, most: int = MAX_BYTES) -> list[str]:
     """The words between commas, without blanks, each once; empty ones are dropped.
 
@@ -114,7 +122,7 @@ def device(word: str, source: str, named: Callable[[str], bool] | None = None) -
         return word
     raise RequestError(
         f"{source}: {shown(word)[:80]} is no device: not all, none, void, an index, GPU:MIG, "
-        "a UUID, a PCI address or vendor/class=name"
+        f"a UUID, a PCI address or vendor/class=name{quoted(word)}"
     )
 
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from cdi_hook.faults import shown
+from cdi_runtime.request.device_names import quoted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,5 +34,7 @@ def chosen(words: Collection[str], supported: tuple[str, ...]) -> tuple[str, ...
         if word not in supported:
             what = "is not among supported-driver-capabilities" if word in KNOWN else "is unknown"
             there = ", ".join(supported) or "none"
-            raise ValueError(f"the capability {shown(word)[:40]} {what}; there is: {there}")
+            raise ValueError(
+                f"the capability {shown(word)[:40]} {what}; there is: {there}{quoted(word)}"
+            )
     return tuple(word for word in KNOWN if word in words)
