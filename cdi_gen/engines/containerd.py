@@ -213,7 +213,7 @@ def _warnings(
         yield f"containerd {found} knows no CDI (1.7 does)"
     directories = said_at(said, CDI_DIRECTORIES)
     if wishes.cdi and isinstance(directories, list) and not in_usual_places(directories):
-        yield f"its cdi_spec_dirs are {directories}: specs in /etc/cdi do not count"
+        yield f"cdi_spec_dirs of containerd are {directories}: specs in /etc/cdi do not count"
     default = wishes.runtime and wishes.runtime.default
     if default and version.before(found, (2, 0)) and said_at(said, _DEFAULT_RUNTIME):
         yield (

@@ -78,7 +78,8 @@ def plan(wishes: Wishes, machine: Machine) -> Plan:
         notes.append("CRI-O takes CDI devices by itself")
         directories = said.get("cdi_spec_dirs")
         if directories is not None and not in_usual_places(directories):
-            warnings.append(f"its cdi_spec_dirs are {directories}: specs in /etc/cdi do not count")
+            what = f"cdi_spec_dirs of CRI-O are {directories}"
+            warnings.append(f"{what}: specs in /etc/cdi do not count")
 
     runs = _low_level(said, machine) if wishes.runtime else None
     wishes, launcher, more = low_level.told(NAME, FILE, wishes, runs, machine)

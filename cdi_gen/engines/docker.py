@@ -98,7 +98,7 @@ def plan(wishes: Wishes, machine: Machine) -> Plan:
         )
     wanted = wishes.cdi and not too_old
     if wanted and (elsewhere := _elsewhere(machine.text(path))):
-        warnings.append(f"its cdi-spec-dirs are {elsewhere}: specs in /etc/cdi do not count")
+        warnings.append(f"cdi-spec-dirs of docker are {elsewhere}: specs in /etc/cdi do not count")
     on_anyway = version.before(found, ON_BY_DEFAULT) is False
     directories = _own_directories(wishes, machine, found) if wanted else ()
 

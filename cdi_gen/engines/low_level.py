@@ -83,7 +83,8 @@ def told(
         if found:
             return wishes, (), ()
         names = " or ".join(RUNTIMES)
-        return wishes, (), (f"no {names} is found, and the shim needs one: name one in {SETTINGS}",)
+        lacking = f"no {names} is found, and the shim needs one"
+        return wishes, (), (f"{lacking}: install it, or name another in {SETTINGS}",)
     if _is_found_anyway(low_level, found):
         return wishes, (), ()
     place = join(folder, base_name(wishes.runtime.path))

@@ -138,7 +138,7 @@ def test_the_machines_spec_directories_are_never_widened() -> None:
     """A34: those of a daemon that runs as root."""
     text = '{"cdi-spec-dirs": ["/opt/cdi"]}'
     assert plan("27.5.1", text).warnings == (
-        'its cdi-spec-dirs are ["/opt/cdi"]: specs in /etc/cdi do not count',
+        'cdi-spec-dirs of docker are ["/opt/cdi"]: specs in /etc/cdi do not count',
     )
     assert plan("27.5.1", '{"cdi-spec-dirs": ["/opt/cdi", "/etc/cdi"]}').warnings == ()
     for usual in ("/etc/cdi/", "/run/cdi", "/etc/../etc/cdi"):
