@@ -84,7 +84,10 @@ def test_what_nvidias_toolkit_has_configured_stays(engine, etc, env) -> None:
     (main,) = [name for name in THEIRS[engine] if "/" not in name]
     before = tree(etc)
     options = ("--config", str(etc / main))
-    done = cdi_gen("engine", "configure", engine, *options, env=env)
+    one = (
+        ("--executable-path", str(etc.parent / "bin/containerd")) if engine == "containerd" else ()
+    )
+    done = cdi_gen("engine", "configure", engine, *options, *one, env=env)
     assert (done.code, tree(etc)) == (0, before), done
     back = cdi_gen("engine", "unconfigure", engine, *options, env=env)
     assert (back.code, tree(etc)) == (0, before), back

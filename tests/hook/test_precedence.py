@@ -45,10 +45,12 @@ class Host:
             cuda.library(self.files / f"{stem}.so.{version}", f"{stem}.so.1", f"driver {version}")
             self.words += ["--link", f"{stem}.so.{version}::{folder}/{stem}.so.1"]
         self.words += ["--link", f"libcuda.so.1::{folder}/libcuda.so", "--folder", folder]
+        self.before = ":"
+        """A script that runs before its files are mounted."""
 
     def mounts(self) -> str:
         """A script that mounts it."""
-        lines = [f"mkdir -p {self.container.root}{self.folder}"]
+        lines = [self.before, f"mkdir -p {self.container.root}{self.folder}"]
         for file in sorted(self.files.iterdir()):
             place = f"{self.container.root}{self.folder}/{file.name}"
             lines += [f": >> {place}; mount --bind {file} {place}"]
@@ -158,6 +160,21 @@ def test_forward_compatibility_decides_by_its_own_rule(
     for found in ask(Host(container, folder), *words):
         assert found["libcuda.so.1"] == found["libnvidia-ptxjitcompiler.so.1"] == libcuda
         assert found["libnvidia-ml.so.1"] == "driver 550.1"
+
+
+@pytest.mark.parametrize("name", ["debian", "alpine"])
+def test_a_volume_over_the_systems_folder_is_no_driver(
+    image: Callable[[str], Container], name: str
+) -> None:
+    """What is mounted whole is the driver's in a folder of its own, and not where libc is."""
+    container = image(name)
+    hide(container)
+    folder = f"/{system_folder(container.root)}"
+    host = Host(container, folder)
+    place, volume = f"{container.root}{folder}", f"{container.bundle}/volume"
+    host.before = f"cp -a {place} {volume}; mount --bind {volume} {place}"
+    host.words = ["--folder", folder]  # a link in a volume is left out, and said
+    assert [found[OTHER] for found in ask(host)] == ["the newer"] * 2
 
 
 def test_nothing_is_left_where_nothing_is_hidden(image: Callable[[str], Container]) -> None:
