@@ -50,6 +50,18 @@ def in_container(inventory: Inventory, path: str) -> ContainerPath:
     return ContainerPath(inside)
 
 
+def library_place(inventory: Inventory, library: Library) -> ContainerPath:
+    """Where a library goes in a container that has a hook.
+
+    A 32-bit one of Red Hat's /usr/lib goes to /usr/lib32: in an image of Arch, where /usr/lib64 is
+    a link to /usr/lib, it and the 64-bit one would be mounted over each other (distrobox#2126).
+    """
+    inside = in_container(inventory, library.path)
+    if library.bits == 32 and parent(inside) in image_layouts.RED_HATS_32_BIT:
+        return ContainerPath(join(image_layouts.LOADER_DIRECTORIES_32_BIT[0], base_name(inside)))
+    return inside
+
+
 def bind(host_path: str, container_path: str, options: tuple[str, ...]) -> Mount:
     """A bind mount that says so in its type too.
 
@@ -63,7 +75,7 @@ def bind(host_path: str, container_path: str, options: tuple[str, ...]) -> Mount
 def mounts(inventory: Inventory, selection: Selection) -> list[Mount]:
     """Mounts of a spec with a hook."""
     return [
-        bind(library.path, in_container(inventory, library.path), READ_ONLY)
+        bind(library.path, library_place(inventory, library), READ_ONLY)
         for library in selection.libraries
     ]
 
@@ -92,7 +104,7 @@ def _file_place(file: DriverFile, kind: str, base: str, architecture: str) -> Co
 def folders(inventory: Inventory) -> list[str]:
     """Directories for the loader's cache: all that hold a library, 64-bit ones first."""
     ordered = sorted(inventory.libraries, key=lambda each: -each.bits)
-    return list(dict.fromkeys(parent(in_container(inventory, each.path)) for each in ordered))
+    return list(dict.fromkeys(parent(library_place(inventory, each)) for each in ordered))
 
 
 def links(inventory: Inventory, catalogue: Catalogue) -> list[Link]:
@@ -104,7 +116,7 @@ def links(inventory: Inventory, catalogue: Catalogue) -> list[Link]:
     """
     found: dict[ContainerPath, str] = {}
     for library in inventory.libraries:
-        home = parent(in_container(inventory, library.path))
+        home = parent(library_place(inventory, library))
         file = base_name(library.path)
         if library.soname != file:
             found.setdefault(ContainerPath(join(home, library.soname)), file)
@@ -136,7 +148,7 @@ def _links_of_other_layouts(inventory: Inventory, catalogue: Catalogue) -> Itera
     for library in inventory.libraries:
         # To the file and to no link: where the image has two of these directories in one, as Arch
         # has, a link to the SONAME elsewhere would lead to itself.
-        target = in_container(inventory, library.path)
+        target = library_place(inventory, library)
         for place in image_layouts.modules(library, catalogue, architecture):
             yield target, place
         if library.bits == 32:
@@ -213,7 +225,7 @@ def _places_without_hook(
     directories: tuple[str, ...] | None,
 ) -> Iterator[str]:
     """All that a library is mounted at; those for any image only where none were named."""
-    home = parent(in_container(inventory, library.path))
+    home = parent(library_place(inventory, library))
     everywhere = directories or image_layouts.LOADER_DIRECTORIES
     names = _names_without_hook(library, catalogue)
     if library.bits == 32:

@@ -23,6 +23,10 @@ LOADER_DIRECTORIES_32_BIT = ("/usr/lib32", "/usr/lib/i386-linux-gnu")
 """The same for 32-bit programs, of Arch and of Debian."""
 
 
+RED_HATS_32_BIT = ("/usr/lib", "/lib")
+"""Where Red Hat and SUSE have 32-bit libraries, and others 64-bit ones."""
+
+
 def driver_directories(catalogue: Catalogue, architecture: str) -> list[str]:
     """Directories of images that are searched before the image's own libcuda is found."""
     return _directories(catalogue, "driver", architecture)

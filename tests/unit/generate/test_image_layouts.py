@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import pytest
 
+from cdi_gen import inventory_json
 from cdi_gen.cdi.model import Spec
 from cdi_gen.generate import generate, image_layouts
 from cdi_gen.generate.options import Options
@@ -104,6 +105,25 @@ def test_linkers_find_what_the_loader_alone_is_told_of(golden: Golden) -> None:
     # A link comes after the one that it leads to.
     order = [word.partition("::")[2] for word in words if "::" in word]
     assert order.index("/usr/lib/libcuda.so.1") < order.index("/usr/lib/libcuda.so")
+
+
+def test_no_two_libraries_share_a_place_where_directories_are_one(golden: Golden) -> None:
+    """A Red Hat host's 32-bit libraries in an image of Arch (89luca89/distrobox#2126)."""
+    text = inventory_json.dump(golden("flat-550-1gpu"))
+    for debian, red_hat in (("x86_64", "lib64"), ("i386", "lib")):
+        text = text.replace(f"/usr/lib/{debian}-linux-gnu/", f"/usr/{red_hat}/")
+    spec = generate(inventory_json.load(text), Options(capabilities=("all", "compat32")))
+    found = places(spec)
+    assert found["/usr/lib64/libcuda.so.550.163.01"] == "/usr/lib64/libcuda.so.550.163.01"
+    assert found["/usr/lib32/libcuda.so.550.163.01"] == "/usr/lib/libcuda.so.550.163.01"
+    words = spec.container_edits.hooks[0].args
+    links = dict(word.split("::")[::-1] for word in words if "::" in word)
+    assert links["/usr/lib32/libcuda.so.1"] == "libcuda.so.550.163.01"
+    assert links["/usr/lib/libcuda.so.1"] == "/usr/lib64/libcuda.so.550.163.01"
+    assert "/usr/lib32" in words
+    merged = [each.replace("/usr/lib64/", "/usr/lib/") for each in found]
+    modules = [each for each in merged if "/xorg/" in each or "/vdpau/" in each]
+    assert len(set(merged) - set(modules)) == len(merged) - len(modules)
 
 
 @pytest.mark.parametrize("host", [*HOSTS, "nixos-550-1gpu"])
