@@ -90,6 +90,14 @@ def gather(where: Where = THIS_HOST) -> Inventory:
             f"{architecture}",
             hint="name the driver root of this machine's own driver: --driver-root DIR",
         )
+    if not found.libraries and search.left:
+        raise CdiGenError(
+            f"the kernel module {module.version} is loaded, and no library of it under "
+            f"{where.driver_root} can be used: {search.left[0].path}: {search.left[0].reason}",
+            hint="install the driver's libraries anew",
+        )
+    if not found.libraries:  # links that lead nowhere
+        raise _not_installed(host, search, module.version, where)
     file_search = files.FileSearch(
         root,
         host,
@@ -216,8 +224,12 @@ def _library_version(host: Root, search: LibrarySearch, loaded: str, where: Wher
     unsupported = platforms.unsupported(host)
     if unsupported:
         raise unsupported
+    raise _not_installed(host, search, loaded, where)
+
+
+def _not_installed(host: Root, search: LibrarySearch, loaded: str, where: Where) -> CdiGenError:
     looked_in = ", ".join(map(printable, search.directories)) or "no directory that exists"
-    raise CdiGenError(
+    return CdiGenError(
         f"the NVIDIA kernel module {loaded} is loaded, but none of its libraries is installed "
         f"under {where.driver_root}",
         hint=f"looked for libcuda.so.{loaded} in: {looked_in}; "

@@ -167,11 +167,10 @@ class GpuSearch:
             return
         uuid = information.uuid or (answer.uuid if answer else None)
         if uuid is None:
-            self.missing.append(Missing(name=name, reason=f"its UUID is not known: {fault}"))
+            self._unknown(f"the UUID of {name}", fault)
         divided = self._is_divided(information)
         if fault and not divided:
-            reason = f"whether MIG is enabled on it is not known: {fault}"
-            self.missing.append(Missing(name=name, reason=reason))
+            self._unknown(f"the MIG mode of {name}", fault)
         mig_enabled = divided or (answer is not None and answer.mig_enabled)
         told = self._facts.get(information.pci_address)
         drm_nodes = self._nodes.drm(information.pci_address)
@@ -261,6 +260,9 @@ class GpuSearch:
         self.mig_devices = [
             replace(each, uuid=None) if each.uuid in shared else each for each in self.mig_devices
         ]
+
+    def _unknown(self, name: str, fault: str | None) -> None:
+        self.missing.append(Missing(name=name, reason=f"is not known: {fault}"))
 
     def _skip(self, device: str, reason: str) -> None:
         self.skipped.append(Skipped(device=device, reason=reason))

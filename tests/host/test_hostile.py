@@ -370,6 +370,19 @@ def test_no_library_at_all(fake: FakeHost) -> None:
     assert f"libcuda.so.{VERSION}" in str(caught.value.hint)
 
 
+@pytest.mark.parametrize("make", [dangling, looping, fifo, empty, garbage])
+def test_no_library_that_can_be_used(fake: FakeHost, make: Callable[[Path], None]) -> None:
+    """A package that is half removed: a spec of devices alone would be no success."""
+    for path in (fake.root / MULTIARCH).iterdir():
+        if VERSION in path.name:
+            path.unlink()
+            if path.name.startswith(("libcuda.so", "libnvidia-ml.so")):
+                make(path)
+    with pytest.raises(CdiGenError, match=r"none of its libraries is|no library of it") as caught:
+        look_at(fake)
+    assert caught.value.exit_code is ExitCode.ERROR
+
+
 @pytest.mark.parametrize(
     "text",
     [

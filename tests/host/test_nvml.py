@@ -135,9 +135,9 @@ def test_whether_mig_is_enabled_is_not_known(own_host: GetHost, fault: str) -> N
     tell(fake, ("init 0", fault))
     inventory = looking.look_at(fake)
     assert [gpu.index for gpu in inventory.gpus] == [0, 1, 2]
-    assert [each.name for each in inventory.missing if "MIG" in each.reason] == [
-        "GPU 0 at 0000:1b:00.0",
-        "GPU 1 at 0000:1e:00.0",
+    assert [each.name for each in inventory.missing if "MIG" in each.name] == [
+        "the MIG mode of GPU 0 at 0000:1b:00.0",
+        "the MIG mode of GPU 1 at 0000:1e:00.0",
     ]
 
 
