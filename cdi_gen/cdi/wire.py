@@ -18,7 +18,6 @@ from typing import Any, Literal
 from cdi_gen.cdi.document import from_document, to_document
 from cdi_gen.cdi.model import Spec
 from cdi_gen.cdi.problem import Problem, SpecError
-from cdi_runtime import spec_directories
 from cdi_runtime.specification import json_text
 from cdi_runtime.specification.faults import Fault
 
@@ -26,7 +25,7 @@ __all__ = ["MAX_SIZE", "Format", "dump", "from_document", "load", "parse", "read
 
 Format = Literal["json", "yaml"]
 
-MAX_SIZE = spec_directories.MAX_BYTES
+MAX_SIZE = json_text.MAX_BYTES
 """Bytes, or characters, that are read at most."""
 
 _LONGEST_NUMBER = 30

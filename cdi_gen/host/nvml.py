@@ -9,8 +9,8 @@ pynvml, which by itself would take the machine's.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 from cdi_gen.host.mig_mode import NvmlUnavailable
 
@@ -40,8 +40,7 @@ class MigInstance:
     profile: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NvmlGpu:
+class NvmlGpu(NamedTuple):
     """A GPU as NVML sees it; ``fault`` says why it cannot be used."""
 
     uuid: str | None = None
@@ -100,14 +99,13 @@ def _gpu(pynvml: Any, address: str) -> NvmlGpu:
         return gpu  # not a MIG-capable GPU: NVML_ERROR_NOT_SUPPORTED
     if current != pynvml.NVML_DEVICE_MIG_ENABLE:
         return gpu
-    gpu = replace(gpu, mig_enabled=True)
+    gpu = gpu._replace(mig_enabled=True)
     try:
         count = pynvml.nvmlDeviceGetMaxMigDeviceCount(handle)
     except pynvml.NVMLError as error:
-        return replace(gpu, fault=f"its MIG devices: {error}")
+        return gpu._replace(fault=f"its MIG devices: {error}")
     found = [_mig_instance(pynvml, handle, index) for index in range(count)]
-    return replace(
-        gpu,
+    return gpu._replace(
         mig=tuple(each for each in found if isinstance(each, MigInstance)),
         mig_faults=tuple(
             (index, each) for index, each in enumerate(found) if isinstance(each, str)

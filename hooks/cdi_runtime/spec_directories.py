@@ -29,9 +29,6 @@ if TYPE_CHECKING:
 
 SUFFIXES = (".json", ".yaml")
 
-MAX_BYTES = 4 << 20
-"""The largest specs known have 0.15 MB."""
-
 
 class SpecFile:
     """One file of a spec directory, as it was when it was opened.
@@ -92,15 +89,15 @@ def _opened(path: str, name: str, directory: int | None) -> SpecFile | None:
             file.distrust = "is a symbolic link"
         file.distrust = file.distrust or trusted.distrust(status)
         file.stamp = stamp(status)
-        content = trusted.content(descriptor, MAX_BYTES)
+        content = trusted.content(descriptor, json_text.MAX_BYTES)
     except FileNotFoundError:
         return None
     except OSError as error:
         return SpecFile(path, error)
     finally:
         os.close(descriptor)
-    if len(content) > MAX_BYTES:
-        file.problem = f"more than {MAX_BYTES} bytes; the largest specs have 150,000"
+    if len(content) > json_text.MAX_BYTES:
+        file.problem = f"more than {json_text.MAX_BYTES} bytes; the largest specs have 150,000"
     else:
         file.content = content
     return file

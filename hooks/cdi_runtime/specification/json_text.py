@@ -7,6 +7,8 @@ the key's line, a key of at most 1,024 characters, and none of these characters.
 
 from __future__ import annotations
 
+MAX_BYTES = 4 << 20
+"""Of a spec file; the largest have 150,000."""
 MAX_KEY = 1000
 """Characters; of a longer key only a YAML reader can tell."""
 
