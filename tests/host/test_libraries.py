@@ -15,7 +15,7 @@ import pytest
 from cdi_gen.catalogue import catalogue
 from cdi_gen.errors import CdiGenError
 from cdi_gen.generate import generate
-from cdi_gen.generate.driver import links
+from cdi_gen.generate.driver import library_place, links
 from cdi_gen.host import elf
 from cdi_gen.host.libraries import LibrarySearch
 from cdi_gen.host.roots import Root
@@ -212,8 +212,7 @@ def test_links_lead_to_files_that_are_mounted(look: Look, name: str) -> None:
     """Followed as the container would, every link of the hook ends at a file of the driver."""
     inventory = look(name)
     made = {str(link): text for text, link in links(inventory, catalogue())}
-    root = "" if inventory.driver_root == "/" else inventory.driver_root
-    files = {library.path.removeprefix(root) for library in inventory.libraries}
+    files = {str(library_place(inventory, library)) for library in inventory.libraries}
     # The X server's modules are files among the links' targets, too.
     spec = generate(dataclasses.replace(inventory, hook=HOOK))
     files |= {each.container_path for each in spec.container_edits.mounts}

@@ -11,7 +11,7 @@ from cdi_gen.catalogue import catalogue
 from cdi_gen.generate import generate
 from cdi_gen.generate.options import Options
 from cdi_gen.paths import base_name
-from tests.fakehost.gpus import headless, several
+from tests.fakehost.gpus import RTX_4090, headless, several
 from tests.fakehost.kernel import Kernel, write
 from tests.host.driver_tree import link, look
 from tests.unit.host.elf_files import shared_library
@@ -62,7 +62,8 @@ DATA = (
 
 @pytest.fixture
 def host(tmp_path: Path) -> Path:
-    gpus = (headless(several(1)[0]),)
+    # One that has no MIG: what is made here as libnvidia-ml cannot be loaded.
+    gpus = (headless(several(1, RTX_4090)[0]),)
     write(Kernel(driver_version=VERSION, gpus=gpus, modeset=False), tmp_path)
     libraries = tmp_path / "usr/lib/x86_64-linux-gnu"
     libraries.mkdir(parents=True)
