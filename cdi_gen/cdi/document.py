@@ -73,7 +73,7 @@ def problem(fault: Fault) -> Problem:
         message += _alike(fault.path.rpartition(".")[2], fault.among)
     if fault.refused_by == EVERY:
         return Problem(path=fault.path, message=message)
-    from cdi_gen.cdi import consumers  # noqa: PLC0415  it reads a file, and needs versions
+    from cdi_gen.cdi import consumers  # noqa: PLC0415  it reads a file
 
     if not fault.refused_by:
         return Problem(fault.path, message, fault.consequence, "warning")

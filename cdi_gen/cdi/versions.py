@@ -15,6 +15,8 @@ from cdi_runtime.specification import versions
 KNOWN_VERSIONS = versions.KNOWN
 """Every released version, oldest first."""
 
+compare = versions.compare
+
 EARLIEST = versions.EARLIEST
 """What a spec without any later field claims; older claims are refused since CDI's own 0.4.0."""
 
@@ -32,20 +34,3 @@ def reasons(spec: Spec) -> tuple[tuple[str, str], ...]:
 def is_known(version: str) -> bool:
     """Tell whether ``version`` was ever released."""
     return version in KNOWN_VERSIONS
-
-
-def compare(one: str, other: str) -> int:
-    """Return a number below, equal to or above 0 as ``one`` is older, the same or newer.
-
-    Raises:
-        ValueError: one of them is not ``major.minor.patch``.
-    """
-    a, b = _numbers(one), _numbers(other)
-    return (a > b) - (a < b)
-
-
-def _numbers(version: str) -> tuple[int, int, int]:
-    parts = version.split(".")
-    if len(parts) != 3 or not all(part.isascii() and part.isdigit() for part in parts):
-        raise ValueError(f"{version!r} is not a version of the form 0.5.0")
-    return int(parts[0]), int(parts[1]), int(parts[2])

@@ -106,3 +106,20 @@ def _objects(value: object) -> Iterator[Document]:
     for item in value if isinstance(value, list) else ():
         if isinstance(item, dict):
             yield item
+
+
+def compare(one: str, other: str) -> int:
+    """Return a number below, equal to or above 0 as `one` is older, the same or newer.
+
+    Raises:
+        ValueError: one of them is not `major.minor.patch`.
+    """
+    a, b = _numbers(one), _numbers(other)
+    return (a > b) - (a < b)
+
+
+def _numbers(version: str) -> tuple[int, int, int]:
+    parts = version.split(".")
+    if len(parts) != 3 or not all(part.isascii() and part.isdigit() for part in parts):
+        raise ValueError(f"{version!r} is not a version of the form 0.5.0")
+    return int(parts[0]), int(parts[1]), int(parts[2])
