@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Every difference from what nvidia-ctk writes for the same host is in the reviewed table.
 
-``nvidia_ctk/`` holds what nvidia-ctk wrote on the fake hosts, so that every clone can compare. Where
+``reference/nvidia_ctk/`` holds what nvidia-ctk wrote on the fake hosts, so that every clone can compare. Where
 Go builds the program, it writes them again and they have to be the same.
 """
 
@@ -28,7 +28,7 @@ from tests.parity import table
 from tests.parity.comparison import Difference, differences
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-REFERENCE = Path(__file__).with_name("nvidia_ctk")
+REFERENCE = Path(__file__).parent / "reference/nvidia_ctk"
 DOCUMENT = REPOSITORY / "docs/differences-from-nvidia-ctk.md"
 HOOK = HookProgram(path=HostPath("/usr/libexec/cdi-gen/cdi-gen-hook"))
 
@@ -113,6 +113,7 @@ def test_there_is_no_newer_nvidia_ctk() -> None:
 def test_the_document_names_the_version_compared_with() -> None:
     version = nvidia_toolkit.VERSION.removeprefix("v")
     assert f"Compared with version {version}" in DOCUMENT.read_text(encoding="utf-8")
+    assert f"| {version}, driver" in (REFERENCE.parent / "README.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.host

@@ -148,13 +148,10 @@ def test_the_table_of_cuda_versions_rises() -> None:
     assert [cuda for _, cuda in pairs] == sorted(cuda for _, cuda in pairs)
 
 
-REFERENCE = REPOSITORY.parent / "shared/reference/cuda_driver_table.json"
-
-
-@pytest.mark.skipif(not REFERENCE.exists(), reason="no reference table here")
 def test_the_table_is_the_release_notes() -> None:
     table = catalogue().cuda_versions
-    rows = json.loads(REFERENCE.read_text())["toolkit"]
-    for row in rows:
-        if row.get("confidence") is None:
-            assert table[row["linux"].partition(".")[0]] == row["cuda"]
+    reference = REPOSITORY / "tests/parity/reference/cuda_driver_versions.json"
+    releases = json.loads(reference.read_text(encoding="utf-8"))
+    assert len(releases) == 64
+    for release in releases:
+        assert table[release["driver"].partition(".")[0]] == release["cuda"]
