@@ -65,6 +65,8 @@ class GpuSearch:
         answers, fault = self._ask_nvml(addresses)
         if self._requirement_facts:
             self._facts = answers
+            if fault:
+                self._unknown("the compute capability of the GPUs", fault)
         for index, each in found.items():
             # The same devices, whatever else NVML was asked for.
             answer = answers.get(each.pci_address) if index in asked else None
@@ -128,7 +130,7 @@ class GpuSearch:
         return any(each.gpu_minor == information.minor for each in self._capabilities)
 
     def _ask_nvml(self, addresses: dict[str, bool]) -> tuple[dict[str, NvmlGpu], str | None]:
-        """NVML's answers by PCI address, or the reason why there are none.
+        """NVML's answers by PCI address, and why they are missing or incomplete.
 
         Args:
             addresses: whether all is to be asked of a GPU, or at first its MIG mode alone.
@@ -147,8 +149,28 @@ class GpuSearch:
             more = tuple(each for each in addresses if each not in modes or modes[each].enabled)
             answers = {each: nvml.NvmlGpu(fault=mode.fault) for each, mode in modes.items()}
             return answers | (nvml.ask(self._nvml_library, more) if more else {}), None
+        except nvml.PynvmlMissing as error:
+            return self._ask_mig_modes(self._nvml_library, tuple(addresses), str(error))
         except mig_mode.NvmlUnavailable as error:
             return {}, str(error)
+
+    def _ask_mig_modes(
+        self, library: str, addresses: tuple[str, ...], fault: str
+    ) -> tuple[dict[str, NvmlGpu], str]:
+        """The answers that need no pynvml: without MIG, a GPU is usable as procfs describes it."""
+        from cdi_gen.host import mig_mode, nvml  # noqa: PLC0415 - as above
+
+        try:
+            modes = mig_mode.ask(library, addresses)
+        except mig_mode.NvmlUnavailable as error:
+            return {}, str(error)
+        answers = {
+            address: nvml.NvmlGpu(
+                mig_enabled=mode.enabled, fault=fault if mode.enabled else mode.fault
+            )
+            for address, mode in modes.items()
+        }
+        return answers, fault
 
     def _gpu(
         self,
@@ -169,7 +191,7 @@ class GpuSearch:
         if uuid is None:
             self._unknown(f"the UUID of {name}", fault)
         divided = self._is_divided(information)
-        if fault and not divided:
+        if fault and answer is None and not divided:
             self._unknown(f"the MIG mode of {name}", fault)
         mig_enabled = divided or (answer is not None and answer.mig_enabled)
         told = self._facts.get(information.pci_address)

@@ -40,6 +40,10 @@ class MigInstance:
     profile: str
 
 
+class PynvmlMissing(NvmlUnavailable):
+    """The Python module pynvml cannot be imported; NVML itself may well answer."""
+
+
 class NvmlGpu(NamedTuple):
     """A GPU as NVML sees it; ``fault`` says why it cannot be used."""
 
@@ -58,6 +62,7 @@ def ask(library: str, pci_addresses: tuple[str, ...]) -> dict[str, NvmlGpu]:
 
     Raises:
         NvmlUnavailable: the library does not load or does not initialise.
+        PynvmlMissing: the Python module is not installed. It is optional at run time.
     """
     import ctypes  # noqa: PLC0415 - as pynvml below
 
@@ -67,8 +72,13 @@ def ask(library: str, pci_addresses: tuple[str, ...]) -> dict[str, NvmlGpu]:
         raise NvmlUnavailable(f"{library} does not load: {error}") from error
     try:
         import pynvml  # noqa: PLC0415 - takes 20 ms, and most hosts never need it
+    except ModuleNotFoundError as error:
+        raise PynvmlMissing(
+            "the Python module pynvml is not installed; install the package python3-pynvml "
+            "(Debian, Ubuntu) or nvidia-ml-py (PyPI)"
+        ) from error
     except ImportError as error:
-        raise NvmlUnavailable(f"pynvml (nvidia-ml-py) is not installed: {error}") from error
+        raise PynvmlMissing(f"the Python module pynvml cannot be imported: {error}") from error
     pynvml.nvmlLib = loaded
     # Functions of the library of another driver root, where this process has looked there before.
     pynvml._nvmlGetFunctionPointer_cache.clear()  # noqa: SLF001 - there is no other way

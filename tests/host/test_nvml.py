@@ -3,13 +3,17 @@
 
 from __future__ import annotations
 
+import json
+import os
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from cdi_gen.generate import generate
 from cdi_gen.generate.options import Options
 from cdi_gen.inventory import Inventory
+from cdi_gen.inventory_json import load
 from tests.fakehost import nvml_mock
 from tests.fakehost.hosts import FakeHost
 from tests.host import looking
@@ -242,3 +246,59 @@ class TestOldNames:
         (line,) = (each for each in done.stdout.splitlines() if "gpu=1:2 " in each)
         assert f"MIG-{uuid}/2/2 " in line
         assert f"MIG-{uuid}:2:2" in line
+
+
+@pytest.fixture
+def without_pynvml(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run the program as on a host where neither python3-pynvml nor nvidia-ml-py is installed."""
+    folder = tmp_path / "without-pynvml"
+    folder.mkdir()
+    (folder / "pynvml.py").write_text(
+        "raise ModuleNotFoundError(\"No module named 'pynvml'\", name='pynvml')\n"
+    )
+    monkeypatch.setattr(looking, "SOURCES", f"{folder}{os.pathsep}{looking.SOURCES}")
+
+
+PYNVML_MISSING = (
+    "the Python module pynvml is not installed; install the package python3-pynvml "
+    "(Debian, Ubuntu) or nvidia-ml-py (PyPI)"
+)
+
+
+def test_generate_without_pynvml_leaves_out_mig_devices_and_names_the_package(
+    host: GetHost, without_pynvml: None, tmp_path: Path
+) -> None:
+    spec = tmp_path / "nvidia.json"
+    done = looking.run("generate", "-o", str(spec), host_root=str(host("550-mig-mixed").root))
+    assert done.returncode == 4
+    for gpu in ("GPU 1 at 0000:1e:00.0", "GPU 2 at 0000:21:00.0"):
+        assert f"left out: MIG devices of {gpu}: {PYNVML_MISSING}\n" in done.stderr
+    assert "Traceback" not in done.stderr
+    # Whether MIG is enabled is known without pynvml: GPU 0 is complete, 1 and 2 are no full GPUs.
+    assert "lacks" not in done.stderr
+    devices = {device["name"] for device in json.loads(spec.read_text())["devices"]}
+    assert devices >= {"0", "all"}
+    assert devices.isdisjoint({"1", "2", "1:0"})
+
+
+def test_generate_without_pynvml_on_a_host_without_mig_says_nothing_of_it(
+    host: GetHost, without_pynvml: None, tmp_path: Path
+) -> None:
+    spec = tmp_path / "nvidia.json"
+    done = looking.run("generate", "-o", str(spec), host_root=str(host("550-8gpu").root))
+    assert done.returncode == 0
+    assert "Python module" not in done.stderr
+
+
+def test_requirement_facts_without_pynvml_are_missing_with_the_reason(
+    host: GetHost, without_pynvml: None
+) -> None:
+    done = looking.run(
+        "inventory", "--requirement-facts", host_root=str(host("550-mig-mixed").root)
+    )
+    inventory = load(done.stdout)
+    assert [gpu.compute_capability for gpu in inventory.gpus] == [None, None, None]
+    assert [gpu.mig_enabled for gpu in inventory.gpus] == [False, True, True]
+    assert [(each.name, each.reason) for each in inventory.missing] == [
+        ("the compute capability of the GPUs", f"is not known: {PYNVML_MISSING}")
+    ]
