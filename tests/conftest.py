@@ -17,7 +17,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # then interrupts would inherit it.
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-pytest_plugins = ["tests.fakehost.fixtures", "tests.lab.fixtures"]
+pytest_plugins = ["tests.fakehost.fixtures", "tests.lab.fixtures", "tests.required"]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -33,9 +33,22 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+FIXTURES_OF = {
+    "network": {"nvidia_program"},
+    "host": {"host", "own_host"},
+    "engine": {"lab_of", "image_archives", "zoo_archives"},
+}
+"""A test that uses one of the fixtures has the mark, so that no tier runs it by mistake."""
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Long runs are for those who ask for them: ``-m nightly``, ``-m engines``."""
+    """Mark tests by what they use; leave out long runs without ``-m nightly``, ``-m engines``."""
+    for item in items:
+        used = set(getattr(item, "fixturenames", ()))
+        for mark, fixtures in FIXTURES_OF.items():
+            if used & fixtures:
+                item.add_marker(mark)
     asked = str(config.getoption("markexpr"))
     left_out = [mark for mark in ("nightly", "engines") if mark not in asked]
     long = {item for item in items if any(item.get_closest_marker(mark) for mark in left_out)}

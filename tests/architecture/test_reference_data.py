@@ -49,6 +49,8 @@ def height(node: ast.AST, depth: int) -> int | None:
 
 def outside(name: str, text: str) -> list[int]:
     """Lines of a module that form a path above the repository's root."""
+    if not re.search(r"\bparents?\b|/ *[\"']\.\.", text):
+        return []
     depth = name.count("/") + 1
     heights = ((node, height(node, depth)) for node in ast.walk(ast.parse(text)))
     return [node.lineno for node, above in heights if above is not None and above > depth]  # type: ignore[attr-defined]

@@ -122,7 +122,8 @@ NOTICED: dict[str, list[Case]] = {
 
 def named(case: Case) -> str:
     function, arguments = case
-    words = [function.__name__.removeprefix("test_"), *map(str, arguments.values())]
+    values = [getattr(value, "__name__", str(value)) for value in arguments.values()]
+    words = [function.__name__.removeprefix("test_"), *values]
     return "-".join(words)[:80]
 
 

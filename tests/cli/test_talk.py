@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import pty
@@ -31,11 +32,13 @@ SUBCOMMANDS = (
     *("hook install", "hook run", "runtime prepare", "config show"),
     *("engine list", "engine configure", "engine unconfigure"),
 )
-HELP = {
-    name: cdi_gen(*name.split(), "--help").out
-    for name in ("", *COMMANDS, *SUBCOMMANDS, "cdi", "cdi generate")
-}
+NAMES = ("", *COMMANDS, *SUBCOMMANDS, "cdi", "cdi generate")
 README = (CHECKOUT / "README.md").read_text()
+
+
+@functools.cache
+def _help(name: str) -> str:
+    return cdi_gen(*name.split(), "--help").out
 
 
 def _partial(tmp_path) -> str:
@@ -71,7 +74,7 @@ def test_every_exit_code_is_reached_and_in_the_manual(tmp_path):
     }
     assert {code: found.code for code, found in reached.items()} == {code: code for code in reached}
     for code in ExitCode:  # 5 is not used yet; 7 and 130: test_hook.py, test_interrupted.py
-        assert re.search(rf"\b{code:d}\s", HELP[""]), code
+        assert re.search(rf"\b{code:d}\s", _help("")), code
         assert re.search(rf"\b{code:d}\s", README), code
 
 
@@ -139,10 +142,10 @@ def test_control_characters_stay_visible():
     assert "a\\x1b[31m\\nb" in told
 
 
-@pytest.mark.parametrize("name", HELP)
+@pytest.mark.parametrize("name", NAMES)
 def test_help_fits_and_goes_to_standard_output(name):
-    assert HELP[name].startswith("Usage: cdi-gen")
-    assert max(map(len, HELP[name].splitlines())) <= 100
+    assert _help(name).startswith("Usage: cdi-gen")
+    assert max(map(len, _help(name).splitlines())) <= 100
     wide = cdi_gen(*name.split(), "--help", env={"COLUMNS": "300"})
     assert wide.code == 0
     assert max(map(len, wide.out.splitlines())) <= 100
@@ -171,7 +174,7 @@ def _commands(command: click.Command, name: str) -> list[tuple[str, click.Comman
 )
 def test_help_explains_every_option_and_names_its_default(name, option):
     assert option.help
-    help_text = "".join(HELP[name].split())
+    help_text = "".join(_help(name).split())
     assert all(each in help_text for each in option.opts)
     if not option.is_flag:
         record = "".join(option.get_help_record(click.Context(main))[1].split())

@@ -69,6 +69,7 @@ def answered(folder: Path) -> Iterator[dict[str, Any]]:
     reference.close()
 
 
+@pytest.mark.network
 def test_the_library_says_what_is_recorded(pytestconfig: pytest.Config, tmp_path: Path) -> None:
     """Or the file is written anew."""
     try:

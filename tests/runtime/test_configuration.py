@@ -129,7 +129,10 @@ KEYS = [
         True,
     ),
     ('[nvidia-ctk]\npath = "/usr/bin/nvidia-ctk"', "ctk_path", "/usr/bin/nvidia-ctk"),
-    *((f"[features]\n{name} = true", "features", {name: True}) for name in configuration.FEATURES),
+    *(
+        (f"[features]\n{name} = true", "features", {name: True})
+        for name in sorted(configuration.FEATURES)
+    ),
     # Other ways to write the same.
     ('nvidia-container-runtime.mode = "cdi"', "mode", "cdi"),
     ('nvidia-container-runtime = {mode = "cdi"}', "mode", "cdi"),

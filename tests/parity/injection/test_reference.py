@@ -23,6 +23,8 @@ from tests.lab.cache import LabUnavailableError
 from tests.parity.injection import nodes, strategies
 from tests.parity.injection.reference import Reference
 
+pytestmark = pytest.mark.network
+
 DIFFERENCES: dict[str, tuple[dict[str, Any], dict[str, Any] | None]] = {
     "a field that nobody knows, or not yet, is kept": ({"x": {"y": 1}}, {}),
     "what is empty or null stays as it is written": ({"mounts": [], "hooks": None}, {}),

@@ -51,7 +51,15 @@ GOOD: dict[str, Any] = {
     },
 }
 
-ABSENT = object()
+
+class Absent:
+    """The value of a key that is taken out."""
+
+    def __repr__(self) -> str:
+        return "absent"
+
+
+ABSENT = Absent()
 
 
 def changed(path: str, value: Any) -> dict[str, Any]:

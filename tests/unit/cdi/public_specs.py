@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Specs of other vendors' programs and of people's own hands, as public pages show them.
 
-Each is rebuilt small from what its source shows, and keeps what is peculiar to it. What becomes of
-it was asked of the standard's library; `test_public_specs` asks again.
+Each is rebuilt small from what its source shows, and keeps what is peculiar to it. Its
+verdict is that of the standard's library, which `tests/parity/validation` asks again.
 """
 
 from __future__ import annotations

@@ -3,33 +3,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from pathlib import Path
-
 import pytest
 
-from tests.lab.cache import LabUnavailableError
-
-from . import machine, programs
+from . import machine
 
 
 @pytest.fixture(autouse=True)
 def _no_records() -> None:
     """No test knows what another has written."""
     machine.RECORDS.clear()
-
-
-@pytest.fixture(scope="session")
-def program() -> Callable[[str, str], Path]:
-    """A program of a suite, unpacked and not installed."""
-    impossible: dict[str, str] = {}
-
-    def found(suite: str, name: str) -> Path:
-        if suite not in impossible:
-            try:
-                return programs.find(suite, name)
-            except LabUnavailableError as error:
-                impossible[suite] = str(error)
-        pytest.skip(f"no {name} of {suite}: {impossible[suite]}")
-
-    return found

@@ -1,75 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
 """Configurations of Docker, CRI-O and Podman as people have them: each modelled on a public report or file, which it names.
 
-What is of Docker is read by its own program; the rest by what its manual says of the files.
+Engines' own programs read what is written in `tests/engine/configuration`.
 """
 
 from __future__ import annotations
-
-import json
-import subprocess
 
 import pytest
 
 from cdi_gen.engines import crio, docker, podman, toml_text
 from cdi_gen.engines.plan import Runtime, Wishes
 from cdi_gen.errors import CdiGenError
-from tests.cli.program import ENVIRONMENT, cdi_gen
 
 from .machine import Told, carried_out, taken_back
-from .programs import LOW_LEVEL
+from .public_files import DAEMON_JSON, SHIM, TOOLKIT
 
-SHIM = "/usr/bin/nvidia-container-runtime"
 RUNTIME = Runtime("nvidia", SHIM)
-
-TOOLKIT = "/usr/local/nvidia/toolkit/nvidia-container-runtime"
-
-DAEMON_JSON = {
-    # Many guides to Jetson, Riva and Kerberos Vault.
-    "the default, by name": '{   \n    "default-runtime": "nvidia",\n        "runtimes": {\n'
-    '        "nvidia": {\n            "path": "nvidia-container-runtime",\n'
-    '            "runtimeArgs": []\n        }\n    }\n}\n',
-    # NVIDIA/nvidia-container-toolkit#15.
-    "crun is the default": '{\n    "default-runtime": "crun",\n    "runtimes": {\n'
-    '        "nvidia": {\n            "path": "nvidia-container-runtime",\n'
-    '            "runtimeArgs": []\n        },\n        "crun": {\n'
-    '            "path": "/usr/local/bin/crun"\n        }\n    }\n}\n',
-    # A machine of a laboratory, with pools, logs and another root.
-    "much else": '{\n    "data-root": "/home/docker",\n    "bip": "10.254.0.1/24",\n'
-    '    "default-address-pools": [\n        {"base":"10.253.0.0/16","size":24}\n    ],\n'
-    '    "exec-opts": ["native.cgroupdriver=systemd"],\n    "log-opts": {"max-size": "10m"},\n'
-    '    "features": {"buildkit": true, "containerd-snapshotter": false},\n'
-    '    "runtimes": { "nvidia": { "args": [], "path": "nvidia-container-runtime" } },\n'
-    '    "dns": ["172.17.0.1"]\n}\n',
-}
-
-
-@pytest.mark.engine
-@pytest.mark.parametrize("kind", DAEMON_JSON)
-@pytest.mark.parametrize("suite", ["trixie", "sid"])
-def test_dockers(program, suite, kind, tmp_path) -> None:
-    dockerd = program(suite, "dockerd")
-    path = tmp_path / "daemon.json"
-    text = DAEMON_JSON[kind].replace("/usr/local/bin/crun", LOW_LEVEL)
-    path.write_text(text)
-    options = ("--config", str(path))
-    env = {"PATH": f"{dockerd.parent}:{ENVIRONMENT['PATH']}"}
-    done = cdi_gen("engine", "configure", "docker", *options, "--set-as-default", env=env)
-    assert done.code == 0, done
-    checked = subprocess.run(
-        [dockerd, "--validate", "--userland-proxy=false", "--config-file", path],
-        capture_output=True, text=True, timeout=20, check=False,
-    )  # fmt: skip
-    assert "configuration OK" in checked.stderr, checked
-    said, was = json.loads(path.read_text()), json.loads(text)
-    assert said["default-runtime"] == "nvidia"
-    assert {**said["runtimes"], "nvidia": 0} == {**was["runtimes"], "nvidia": 0}
-    ours = ("default-runtime", "runtimes", "features")
-    assert {key: said[key] for key in was if key not in ours} == {
-        key: was[key] for key in was if key not in ours
-    }
-    assert cdi_gen("engine", "unconfigure", "docker", *options, env=env).code == 0
-    assert path.read_text() == text
 
 
 def test_docker_with_crun_as_the_default() -> None:

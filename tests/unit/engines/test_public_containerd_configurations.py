@@ -1,208 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
 """Configurations of containerd as people have them: each modelled on a public report or file, which it names.
 
-They are read by its own programs before and after.
+Its own programs read them before and after in `tests/engine/configuration`.
 """
 
 from __future__ import annotations
-
-import subprocess
-from typing import Any
 
 import pytest
 
 from cdi_gen.engines import containerd, toml_text
 from cdi_gen.engines.plan import Runtime, Wishes
-from tests.cli.program import ENVIRONMENT, cdi_gen
 
 from .machine import Told, carried_out, taken_back
-from .programs import LOW_LEVEL, dump
+from .public_files import CONTAINERD, SHIM, V2
 
-SHIM = "/usr/bin/nvidia-container-runtime"
 RUNTIME = Runtime("nvidia", SHIM)
-V2 = "io.containerd.grpc.v1.cri"
-V3 = "io.containerd.cri.v1.runtime"
-
-TOOLKIT = "/usr/local/nvidia/toolkit/nvidia-container-runtime"
-
-CONFIGURATIONS = {
-    # NVIDIA/gpu-operator#1374: Kubespray 1.32, after NVIDIA's operator.
-    "kubespray, both spellings": f"""\
-version = 3
-imports = ["CONF.D/*.toml"]
-[plugins."{V3}".containerd]
-default_runtime_name = "runc"
-[plugins."{V3}".containerd.runtimes.runc]
-runtime_type = "io.containerd.runc.v2"
-base_runtime_spec = "/etc/containerd/cri-base.json"
-[plugins."{V3}".containerd.runtimes.runc.options]
-binaryName = "/usr/local/bin/runc"
-systemdCgroup = true
-[plugins."{V3}".containerd.runtimes.nvidia]
-runtime_type = "io.containerd.runc.v2"
-base_runtime_spec = "/etc/containerd/cri-base.json"
-[plugins."{V3}".containerd.runtimes.nvidia.options]
-BinaryName = "{TOOLKIT}"
-Root = ""
-binaryName = "/usr/local/bin/runc"
-systemdCgroup = true
-""",
-    # NVIDIA/cloud-native-stack#142: Kubespray 2.31, containerd 2.3.1 with a file of version 3.
-    "kubespray, version last": f"""\
-imports = ["CONF.D/*.toml"]
-oom_score = 0
-root = "/var/lib/containerd"
-state = "/run/containerd"
-version = 3
-[plugins."{V3}".containerd.runtimes.runc]
-runtime_type = "io.containerd.runc.v2"
-[plugins."{V3}".containerd.runtimes.runc.options]
-systemdCgroup = true
-""",
-    # The same report, as it would be on a host that was never migrated.
-    "version 1 on any containerd": """\
-version = 1
-[plugins.cri]
-sandbox_image = "registry.k8s.io/pause:3.9"
-[plugins.cri.containerd.runtimes.runc]
-runtime_type = "io.containerd.runc.v2"
-""",
-    # awslabs/amazon-eks-ami#1974: what `config dump` printed, saved as the configuration.
-    "a dump that imports itself": f"""\
-disabled_plugins = []
-imports = ["CONFIG"]
-oom_score = 0
-plugin_dir = ""
-version = 2
-[plugins]
-  [plugins."{V2}"]
-    cdi_spec_dirs = ["/etc/cdi", "/var/run/cdi"]
-    enable_cdi = false
-    [plugins."{V2}".containerd]
-      default_runtime_name = "runc"
-      [plugins."{V2}".containerd.default_runtime]
-        runtime_root = ""
-        runtime_type = ""
-        [plugins."{V2}".containerd.default_runtime.options]
-      [plugins."{V2}".containerd.runtimes]
-        [plugins."{V2}".containerd.runtimes.runc]
-          runtime_type = "io.containerd.runc.v2"
-          [plugins."{V2}".containerd.runtimes.runc.options]
-            BinaryName = ""
-            SystemdCgroup = true
-""",
-    # k3s-io/k3s#5860 and the Omniverse manual: tables in no order, and a runtime of type runc.v1.
-    "by hand, in no order": f"""\
-version = 2
-[plugins]
-  [plugins."{V2}"]
-    [plugins."{V2}".containerd]
-      snapshotter = "overlayfs"
-      [plugins."{V2}".containerd.runtimes.runc]
-        runtime_type = "io.containerd.runc.v2"
-      [plugins."{V2}".containerd.runtimes.gpu]
-    runtime_type = "io.containerd.runc.v2"
-      [plugins."{V2}".containerd.runtimes.gpu.options]
-    BinaryName = "{TOOLKIT}"
-    SystemdCgroup = true
-
-
-  [plugins."{V2}".cni]
-    bin_dir = "/opt/cni/bin"
-""",
-    # NVIDIA/nvidia-docker#1788: only NVIDIA's runtime, the default.
-    "nvidia alone": f"""\
-version = 2
-[plugins]
-  [plugins."{V2}"]
-    [plugins."{V2}".containerd]
-      default_runtime_name = "nvidia"
-
-      [plugins."{V2}".containerd.runtimes]
-        [plugins."{V2}".containerd.runtimes.nvidia]
-          privileged_without_host_devices = false
-          runtime_engine = ""
-          runtime_root = ""
-          runtime_type = "io.containerd.runc.v2"
-
-          [plugins."{V2}".containerd.runtimes.nvidia.options]
-            BinaryName = "{SHIM}"
-            SystemdCgroup = true
-""",
-}
-
-SUITES = ("bookworm", "trixie", "sid", "2.3")
-
-
-def cri(said: dict[str, Any]) -> dict[str, Any]:
-    found: dict[str, Any] = said["plugins"][V3 if V3 in said["plugins"] else V2]
-    return found
-
-
-@pytest.mark.engine
-@pytest.mark.parametrize("kind", CONFIGURATIONS)
-@pytest.mark.parametrize("suite", SUITES)
-def test_containerd(program, suite, kind, tmp_path) -> None:
-    """Whatever is in it, the runtime is the shim then, and all else is as before."""
-    text = CONFIGURATIONS[kind]
-    if "version = 3" in text and suite in {"bookworm", "trixie"}:
-        pytest.skip("version 3 is containerd 2's")
-    binary = program(suite, "containerd")
-    path = tmp_path / "config.toml"
-    text = text.replace("CONF.D", f"{tmp_path}/conf.d").replace("CONFIG", str(path))
-    text = text.replace("/usr/local/bin/runc", LOW_LEVEL)
-    path.write_text(text)
-    before = dump(binary, path)
-    env = {"PATH": f"{binary.parent}:{ENVIRONMENT['PATH']}"}
-    options = ("--config", str(path), "--executable-path", str(binary))
-    dry = cdi_gen("engine", "configure", "containerd", *options, "--runtime", "--dry-run", env=env)
-    assert dry.code in {0, 5}, dry
-    done = cdi_gen("engine", "configure", "containerd", *options, "--runtime", env=env)
-    assert done.code == 0, done
-    assert "Traceback" not in done.err
-    now = dump(binary, path)
-    runtimes = cri(now)["containerd"]["runtimes"]
-    said = runtimes.pop("nvidia")["options"]
-    programs = {value for key, value in said.items() if key.lower() == "binaryname"}
-    assert programs == {SHIM}
-    assert {value for key, value in said.items() if key.lower() == "systemdcgroup"} <= {True}
-    was = {**cri(before)["containerd"]["runtimes"]}
-    was.pop("nvidia", None)
-    assert {name: runtimes[name] for name in was} == was
-    assert cri(now)["containerd"].get("default_runtime_name") == cri(before)["containerd"].get(
-        "default_runtime_name"
-    )
-    again = cdi_gen("engine", "configure", "containerd", *options, "--runtime", env=env)
-    assert "nothing to change" in again.err
-    assert cdi_gen("engine", "unconfigure", "containerd", *options[:2], env=env).code == 0
-    assert path.read_text() == text
-    assert dump(binary, path) == before
-
-
-@pytest.mark.engine
-@pytest.mark.parametrize("suite", SUITES)
-def test_the_default_configuration_of_each(program, suite, tmp_path) -> None:
-    """`containerd config default > config.toml`, as every guide to kubeadm has it."""
-    binary = program(suite, "containerd")
-    path = tmp_path / "config.toml"
-    done = subprocess.run([binary, "config", "default"], capture_output=True, text=True, check=True)
-    path.write_text(done.stdout)
-    options = ("--config", str(path), "--executable-path", str(binary))
-    made = cdi_gen("engine", "configure", "containerd", *options, "--set-as-default")
-    assert made.code == 0, made
-    assert "default_runtime, which" not in made.err, "that table has no type"
-    now = cri(dump(binary, path))
-    assert now["containerd"]["default_runtime_name"] == "nvidia"
-    assert now["containerd"]["runtimes"]["nvidia"]["options"]["BinaryName"] == SHIM
-    if suite != "bookworm":
-        assert now["enable_cdi"] is True
-    assert cdi_gen("engine", "unconfigure", "containerd", *options[:2]).code == 0
-    assert path.read_text() == done.stdout
 
 
 def test_an_image_of_amazons_that_has_it_already() -> None:
     """awslabs/amazon-eks-ami: nodeadm writes the runtime, the default, of the same program."""
-    text = CONFIGURATIONS["nvidia alone"].replace("[plugins]", "[plugins]", 1)
+    text = CONTAINERD["nvidia alone"].replace("[plugins]", "[plugins]", 1)
     files = {containerd.FILE: text}
     machine = Told({"containerd": "2.1.4", "runc": "1.3"}, files)
     found = containerd.plan(Wishes(runtime=RUNTIME._replace(default=True)), machine)

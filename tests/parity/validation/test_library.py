@@ -16,10 +16,14 @@ from cdi_gen.cdi import validation, wire
 from cdi_gen.cdi.problem import Problem
 from cdi_runtime.specification import LIBRARIES
 from tests.property import strategies as cdi
+from tests.unit.cdi import documents
+from tests.unit.cdi.public_specs import SPECS
+from tests.unit.cdi.texts import TEXTS
 
-from . import documents, handwritten
+from . import handwritten
 from .oracle import Oracle
-from .texts import TEXTS
+
+pytestmark = pytest.mark.network
 
 
 @pytest.fixture(scope="module", params=LIBRARIES)
@@ -61,6 +65,12 @@ def test_the_table_of_documents(oracle, dump):
 
 def test_the_table_of_texts(oracle):
     assert _disagreements(oracle, TEXTS) == []
+
+
+def test_public_specs(oracle):
+    verdicts = oracle.verdicts({name: spec.text for name, spec in SPECS.items()})
+    refused = {name for name, verdict in verdicts.items() if verdict != "ok"}
+    assert refused == {name for name, spec in SPECS.items() if oracle.version in spec.refused_by}
 
 
 @cache
