@@ -23,7 +23,6 @@ PYTHON = "/usr/bin/python3"
 
 _ISOLATED = b"/usr/bin/python3 -IS"
 
-PACKAGES = ("cdi_hook", "cdi_runtime")
 PROGRAMS = (hook_program.NAME, "nvidia-cdi-hook", "cdi-gen-runtime", "cdi-gen-runtime-hook")
 """Each starts by itself: it finds the packages beside itself, and nothing else."""
 
@@ -65,7 +64,7 @@ def install(
             f"{python}: there is no such program", hint="name root's Python with: --python FILE"
         )
     try:
-        for package in PACKAGES:
+        for package in hook_program.PACKAGES:
             _copy_modules(_source(package), join(target, package))
         for program in PROGRAMS:
             script = _read(launcher(program))

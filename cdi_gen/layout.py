@@ -92,7 +92,7 @@ def load(path: str | None = None, host_root: str = "/") -> Settings:
 
 def _of(path: str, host_root: str) -> Settings:
     # Most hosts have no such file, and pay for no reader.
-    from cdi_runtime import toml  # noqa: PLC0415
+    from cdi_base import toml  # noqa: PLC0415
 
     content = _read(path, host_root)
     try:

@@ -3,7 +3,7 @@
 
 One JSON object:
 
-    key         the host's state that the rest was made in (``cdi_runtime.host_state``)
+    key         the host's state that the rest was made in (``cdi_base.host_fingerprint``)
     layout      where the driver was looked for, which the state is taken of
     specs       the GPUs without capabilities, the capabilities as devices, the special modes
     facts       what NVIDIA_REQUIRE_* is checked against
@@ -19,6 +19,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from cdi_base import host_fingerprint
+from cdi_base.cdi import spec_directories, specification
 from cdi_gen import ownership
 from cdi_gen.cdi import wire
 from cdi_gen.cdi.model import Device, Spec
@@ -34,7 +36,6 @@ from cdi_gen.host.roots import Root
 from cdi_gen.inventory import CharDevice, Inventory
 from cdi_gen.replacing import make_directory, replace_file
 from cdi_gen.store import SPEC_DIRECTORIES
-from cdi_runtime import host_state, spec_directories, specification
 
 PATH = "/run/cdi-gen/runtime.json"
 
@@ -49,7 +50,7 @@ def choices(
     disabled_hooks: tuple[str, ...] = (),
     feature_flags: tuple[str, ...] = (),
     places: tuple[str, ...] = (),
-) -> host_state.Choices:
+) -> host_fingerprint.Choices:
     """What to prepare; without any argument, what the shim asks for without a config.toml.
 
     Args:
@@ -64,10 +65,12 @@ def choices(
         found = hook_program.find(Root(), None)
         hook = found.path if found else ""
     directories = spec_directories or SPEC_DIRECTORIES
-    return host_state.Choices(driver_root, hook, directories, disabled_hooks, feature_flags, places)
+    return host_fingerprint.Choices(
+        driver_root, hook, directories, disabled_hooks, feature_flags, places
+    )
 
 
-def prepare(choices: host_state.Choices, where: Where | None = None) -> Document:
+def prepare(choices: host_fingerprint.Choices, where: Where | None = None) -> Document:
     """Look at this host and make of it all that containers may ask for.
 
     Args:
@@ -79,13 +82,13 @@ def prepare(choices: host_state.Choices, where: Where | None = None) -> Document
     """
     if where is None:
         where = Where(driver_root=choices.driver_root or "/", hook_path=choices.hook or None)
-    choices.layout = host_state.Layout(
+    choices.layout = host_fingerprint.Layout(
         where.driver_root,
         where.dev_root or "",
         (*where.library_search_path, *where.config_search_path),
     )
     # Before the look, so that a change meanwhile makes another preparation due.
-    key = host_state.key(choices)
+    key = host_fingerprint.key(choices)
     converted = _converted(choices.spec_directories)
     document: Document = {"key": key, "layout": choices.layout.document(), "specs": []}
     document |= {"facts": None, "converted": converted}
@@ -122,7 +125,7 @@ def write(document: Document, path: str = PATH) -> None:
         ) from error
 
 
-def _specs(inventory: Inventory, choices: host_state.Choices) -> list[Document]:
+def _specs(inventory: Inventory, choices: host_fingerprint.Choices) -> list[Document]:
     # A hook that this version does not know need not be left out of anything.
     disabled = tuple(hook for hook in choices.disabled_hooks if hook in (*HOOKS, ALL))
     gpus = Options(capabilities=(), disabled_hooks=disabled)

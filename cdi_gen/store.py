@@ -15,13 +15,13 @@ import stat
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
+from cdi_base.cdi import spec_directories, specification
 from cdi_gen import ownership
 from cdi_gen.cdi import wire
 from cdi_gen.cdi.model import Spec
 from cdi_gen.cdi.problem import Problem, SpecError
 from cdi_gen.errors import CdiGenError, InvalidSpecError, UnsafeError
 from cdi_gen.replacing import make_directory, replace_file
-from cdi_runtime import spec_directories, specification
 
 SPEC_DIRECTORIES = ("/etc/cdi", "/var/run/cdi")
 """Where engines look by default; what the later directory defines wins."""

@@ -14,8 +14,8 @@ from itertools import groupby
 from typing import Literal
 
 import cdi_specs
-from cdi_runtime.specification import versions
-from cdi_runtime.specification.libraries import LIBRARIES, newest_cdi_version
+from cdi_base.cdi import versions
+from cdi_base.cdi.libraries import LIBRARIES, newest_cdi_version
 
 _VERSION = re.compile(r"v?([0-9]{1,6}(?:\.[0-9]{1,6}){0,2})(?:[-+~].*)?")
 

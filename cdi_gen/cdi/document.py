@@ -2,7 +2,7 @@
 """A spec and its document: one table says how each field is called, read and written.
 
 The document is what JSON or YAML hold: dicts, lists, text and numbers. What a field may hold, and
-which release of the standard's library knows it, is in ``cdi_runtime.specification.fields``.
+which release of the standard's library knows it, is in ``cdi_base.cdi.fields``.
 """
 
 from __future__ import annotations
@@ -10,6 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar
 
+from cdi_base.cdi import fields
+from cdi_base.cdi.faults import Fault, TooMuchError
+from cdi_base.cdi.libraries import EVERY
 from cdi_gen.cdi.model import (
     ContainerEdits,
     Device,
@@ -21,9 +24,6 @@ from cdi_gen.cdi.model import (
     Spec,
 )
 from cdi_gen.cdi.problem import Problem, SpecError
-from cdi_runtime.specification import fields
-from cdi_runtime.specification.faults import Fault, TooMuchError
-from cdi_runtime.specification.libraries import EVERY
 
 T = TypeVar("T")
 

@@ -8,7 +8,7 @@
 >>> edited["linux"]["devices"][0]["path"]
 '/dev/nvidiactl'
 
-The rules are those of the standard's own library; `cdi_runtime.injection` has them, which also the
+The rules are those of the standard's own library; `cdi_base.cdi.injection` has them, which also the
 runtime shim and the prestart hook use.
 """
 
@@ -17,12 +17,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from cdi_base.cdi import injection
+from cdi_base.cdi.injection import NodeStatus, look_at
+from cdi_base.errors import HookError
 from cdi_gen.cdi.document import to_document
 from cdi_gen.cdi.model import Spec
 from cdi_gen.errors import CdiGenError
-from cdi_hook.faults import HookError
-from cdi_runtime import injection
-from cdi_runtime.injection import NodeStatus, look_at
 
 __all__ = ["InjectError", "NodeStatus", "UnresolvedError", "inject", "look_at"]
 

@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Names of devices: ``vendor.example/class=device``.
 
-The grammar is in ``cdi_runtime.specification.names``, which the shim goes by too.
+The grammar is in ``cdi_base.cdi.names``, which the shim goes by too.
 """
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
-from cdi_runtime.specification import names
+from cdi_base.cdi import names
 
 
 class BadNameError(ValueError):

@@ -6,8 +6,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Literal, NamedTuple
 
+from cdi_base.cdi.libraries import EVERY
 from cdi_gen.errors import InvalidSpecError
-from cdi_runtime.specification.libraries import EVERY
 
 Severity = Literal["fatal", "error", "warning"]
 """``fatal``: every engine ignores the whole file. ``error``: some engines ignore it, or a container

@@ -11,16 +11,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 
+from cdi_base.cdi import specification
 from cdi_gen.cdi import consumers, document, schema, versions, wire
-from cdi_gen.cdi.model import (
-    ContainerEdits,
-    DeviceNode,
-    Hook,
-    Mount,
-    Spec,
-)
+from cdi_gen.cdi.model import ContainerEdits, DeviceNode, Hook, Mount, Spec
 from cdi_gen.cdi.problem import Problem, SpecError
-from cdi_runtime import specification
 
 READ_BY_ALL = "0.5.0"
 """The newest cdiVersion that every engine in use reads (Podman 4.3 of Debian 12 sets it)."""

@@ -8,9 +8,9 @@ so the right version is always the lowest that the fields allow. Source: the sta
 
 from __future__ import annotations
 
+from cdi_base.cdi import versions
 from cdi_gen.cdi.document import to_document
 from cdi_gen.cdi.model import Spec
-from cdi_runtime.specification import versions
 
 KNOWN_VERSIONS = versions.KNOWN
 """Every released version, oldest first."""

@@ -15,11 +15,11 @@ import json
 import re
 from typing import Any, Literal
 
+from cdi_base.cdi import json_text
+from cdi_base.cdi.faults import Fault
 from cdi_gen.cdi.document import from_document, to_document
 from cdi_gen.cdi.model import Spec
 from cdi_gen.cdi.problem import Problem, SpecError
-from cdi_runtime.specification import json_text
-from cdi_runtime.specification.faults import Fault
 
 __all__ = ["MAX_SIZE", "Format", "dump", "from_document", "load", "parse", "read", "to_document"]
 

@@ -14,10 +14,10 @@ import binascii
 import re
 from typing import TYPE_CHECKING, Any
 
-from cdi_runtime.specification.faults import Fault
-from cdi_runtime.specification.json_text import has_escape
-from cdi_runtime.specification.libraries import BY_JSON, EVERY, NONE
-from cdi_runtime.specification.words import WORDS, PlainWord
+from cdi_base.cdi.faults import Fault
+from cdi_base.cdi.json_text import has_escape
+from cdi_base.cdi.libraries import BY_JSON, EVERY, NONE
+from cdi_base.cdi.words import WORDS, PlainWord
 
 if TYPE_CHECKING:
     import yaml

@@ -44,14 +44,7 @@ from cdi_gen.engines.containerd_versions import (
     plugin_of,
 )
 from cdi_gen.engines.machine import Machine
-from cdi_gen.engines.plan import (
-    HEADER,
-    Change,
-    Plan,
-    Wishes,
-    in_usual_places,
-    refuse,
-)
+from cdi_gen.engines.plan import HEADER, Change, Plan, Wishes, in_usual_places, refuse
 from cdi_gen.engines.runtimes import needed_as_default
 from cdi_gen.engines.settings import Settings, edited
 from cdi_gen.engines.syntax import Path

@@ -9,15 +9,7 @@ from typing import Any, NamedTuple
 from cdi_gen.engines import low_level, toml_text, version
 from cdi_gen.engines.known import newest_cdi_version
 from cdi_gen.engines.machine import Machine
-from cdi_gen.engines.plan import (
-    SPEC_DIRECTORIES,
-    Change,
-    Finding,
-    Plan,
-    Runtime,
-    Wishes,
-    place,
-)
+from cdi_gen.engines.plan import SPEC_DIRECTORIES, Change, Finding, Plan, Runtime, Wishes, place
 from cdi_gen.engines.runtimes import is_nvidia, needed_as_default
 from cdi_gen.engines.settings import Settings, edited
 from cdi_gen.engines.syntax import Path

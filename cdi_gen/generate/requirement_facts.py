@@ -16,7 +16,7 @@ from cdi_gen.inventory import Gpu, Inventory
 
 
 def facts(inventory: Inventory) -> dict[str, Any]:
-    """The facts as ``cdi_hook.requirement.Facts.from_document`` reads them.
+    """The facts as ``cdi_base.requirement.Facts.from_document`` reads them.
 
     ``cdi-gen runtime prepare`` calls it with an inventory that was gathered with
     ``Where(requirement_facts=True)``.

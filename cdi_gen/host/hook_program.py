@@ -17,8 +17,8 @@ from cdi_gen.paths import HostPath, parent
 
 DIRECTORIES = ("/usr/libexec/cdi-gen", "/usr/lib/cdi-gen", "/usr/local/libexec/cdi-gen")
 NAME = "cdi-gen-hook"
-PACKAGES = ("cdi_hook", "cdi_runtime")
-"""What the programs beside them import: the shim and the prestart hook both, the hook the first."""
+PACKAGES = ("cdi_base", "cdi_hook", "cdi_runtime")
+"""What the programs beside them import."""
 
 
 def find(root: Root, path: str | None) -> HookProgram | None:

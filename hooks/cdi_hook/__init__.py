@@ -1,6 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
 """What OCI runtimes run as root at `createContainer`: the standard library only, one process."""
-
-from __future__ import annotations
-
-VERSION = "0.1.0"

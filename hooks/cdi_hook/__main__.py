@@ -10,8 +10,10 @@ import errno
 import os
 import sys
 
+from cdi_base import VERSION, oci_state, process
+from cdi_base.errors import HookError, SkippedError, shown
+from cdi_base.rootfs.rootfs import RootFs
 from cdi_hook import (
-    VERSION,
     application_profile,
     arguments,
     check_requirements,
@@ -20,12 +22,8 @@ from cdi_hook import (
     ldcache,
     memory_limits,
     permissions,
-    process,
-    state,
     symlinks,
 )
-from cdi_hook.faults import HookError, SkippedError, shown
-from cdi_hook.rootfs import RootFs
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -140,7 +138,7 @@ def hook(
         return 0
     plans = plan(words[0], steps, words[1:])
     until = process.deadline()
-    root, bundle = state.open_root(started_in, until)
+    root, bundle = oci_state.open_root(started_in, until)
     rootfs = make_root(root, tell=process.say if debug else None)
     rootfs.bundle = bundle
     if leave:
@@ -162,7 +160,7 @@ def hook(
 def _says_read_only(bundle: int | None, until: float) -> bool:
     """What config.json says of the root; where it may not be read, the root's mount has to tell."""
     try:
-        return bundle is not None and state.is_read_only(bundle, until)
+        return bundle is not None and oci_state.is_read_only(bundle, until)
     except OSError:
         return False
 

@@ -10,16 +10,16 @@ from __future__ import annotations
 import os
 import stat
 
-from cdi_hook import process
-from cdi_hook.rootfs import NOWHERE
+from cdi_base import process
+from cdi_base.rootfs.rootfs import NOWHERE
 from cdi_hook.step import Step
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from cdi_base.rootfs.rootfs import RootFs
     from cdi_hook.arguments import Options
-    from cdi_hook.rootfs import RootFs
 
 PROFILE = "/etc/nvidia/nvidia-application-profiles-rc.d/10-container.conf"
 """Where the driver's libraries look (its README, "Application Profiles"); `10-` leaves later files

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from cdi_hook.faults import UsageError, shown
+from cdi_base.errors import UsageError, shown
 
 Options = dict[str, list[str]]
 

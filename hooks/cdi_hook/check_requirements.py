@@ -10,20 +10,20 @@ from __future__ import annotations
 
 import os
 
-from cdi_hook import process, state
+from cdi_base import oci_state, process
+from cdi_base.errors import SkippedError, UsageError, shown
 from cdi_hook.application_profile import gpu_minors
 from cdi_hook.arguments import last
 from cdi_hook.cuda_compat import BRANDS
-from cdi_hook.faults import SkippedError, UsageError, shown
 from cdi_hook.step import Step
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from cdi_base.requirement import Facts, GpuFacts, Requirements
+    from cdi_base.rootfs.rootfs import RootFs
     from cdi_hook.arguments import Options
-    from cdi_hook.requirement import Facts, GpuFacts, Requirements
-    from cdi_hook.rootfs import RootFs
 
 NAME = "check-requirements"
 
@@ -55,7 +55,7 @@ def prepare(options: Options) -> Plan | None:
     if not options[f"--{NAME}"]:
         return None
     # Few specs ask for it; nothing has been read of the image so far.
-    from cdi_hook import requirement  # noqa: PLC0415
+    from cdi_base import requirement  # noqa: PLC0415
 
     def gpu(text: str) -> GpuFacts:
         minor, _, rest = text.partition(":")
@@ -97,7 +97,7 @@ def _environment(rootfs: RootFs, until: float, names: tuple[str, ...]) -> dict[s
     if rootfs.bundle is None or _is_the_root(rootfs, rootfs.bundle):
         raise SkippedError("the container's config.json is not known")
     try:
-        return state.environment(rootfs.bundle, until, names)
+        return oci_state.environment(rootfs.bundle, until, names)
     except (FileNotFoundError, PermissionError) as error:
         raise SkippedError(f"the container's config.json: {error.strerror}") from None
 

@@ -13,17 +13,18 @@ from __future__ import annotations
 import os
 import stat
 
-from cdi_hook import elf, ldsoconf, process
+from cdi_base import elf, process
+from cdi_base.errors import HookError, UsageError, shown
+from cdi_base.oci_state import parse_object
+from cdi_base.rootfs.rootfs import NOWHERE
+from cdi_hook import ldsoconf
 from cdi_hook.arguments import checked_folder, last
-from cdi_hook.faults import HookError, UsageError, shown
-from cdi_hook.rootfs import NOWHERE
-from cdi_hook.state import parse_object
 from cdi_hook.step import Step
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from cdi_base.rootfs.rootfs import RootFs
     from cdi_hook.arguments import Options
-    from cdi_hook.rootfs import RootFs
 
 DIRECTORY = "/usr/local/cuda/compat"
 STEM = "libcuda.so."

@@ -11,16 +11,16 @@ from __future__ import annotations
 import errno
 import os
 
-from cdi_hook import syscalls
-from cdi_hook.faults import HookError, SkippedError
-from cdi_hook.reading import same_file
-from cdi_hook.rootfs import NOWHERE
+from cdi_base import syscalls
+from cdi_base.errors import HookError, SkippedError
+from cdi_base.files import same_file
+from cdi_base.rootfs.rootfs import NOWHERE
 from cdi_hook.step import Step
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from cdi_base.rootfs.rootfs import RootFs
     from cdi_hook.arguments import Options
-    from cdi_hook.rootfs import RootFs
 
 FOLDER, FILE = "driver/nvidia", "params"
 """Below /proc."""

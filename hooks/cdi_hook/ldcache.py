@@ -5,17 +5,18 @@ from __future__ import annotations
 
 import os
 
-from cdi_hook import ldsocache, ldsoconf, library_folder, precedence, shared_libraries
+from cdi_base import ld_so_cache
+from cdi_base.syscalls import MACHINE
+from cdi_hook import ldsoconf, library_folder, precedence, shared_libraries
 from cdi_hook.arguments import checked_folder, last
 from cdi_hook.precedence import Driver
 from cdi_hook.step import Step
-from cdi_hook.syscalls import MACHINE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from cdi_base.rootfs.rootfs import RootFs
     from cdi_hook.arguments import Options
     from cdi_hook.ldconfig import Maker
-    from cdi_hook.rootfs import RootFs
 
 CACHE = "/etc/ld.so.cache"
 DROP_IN = f"{ldsoconf.CONF_DIR}/00-cdi-gen.conf"
@@ -98,7 +99,7 @@ def tell_glibc(
     ours = [folder for folder in folders if folder not in known]
     order = list(dict.fromkeys((*compat, *ours, *listed, *_SYSTEM)))
     old = _old_cache(rootfs)
-    libraries: list[ldsocache.Entry] = []
+    libraries: list[ld_so_cache.Entry] = []
     hwcaps: list[bytes] = []
     if library_folder.FLAGS:
         libraries, hwcaps = shared_libraries.entries(rootfs, order, old, until)
@@ -115,17 +116,17 @@ def tell_glibc(
         content = make_cache(rootfs, [*order[:at], *links, *order[at:]], until)
     else:
         preferred, more = shared_libraries.entries(rootfs, links, None, until)
-        content = ldsocache.build(
+        content = ld_so_cache.build(
             [*preferred, *libraries],
             [*more, *hwcaps],
-            old.generator if old else ldsocache.GENERATOR,
+            old.generator if old else ld_so_cache.GENERATOR,
         )
     rootfs.put(CACHE, content)
 
 
-def _old_cache(rootfs: RootFs) -> ldsocache.Cache | None:
+def _old_cache(rootfs: RootFs) -> ld_so_cache.Cache | None:
     try:
-        return ldsocache.parse(rootfs.read(CACHE, MAX_OLD_CACHE))
+        return ld_so_cache.parse(rootfs.read(CACHE, MAX_OLD_CACHE))
     except OSError:
         # None, no regular file, or too large: all libraries are read instead.
         return None

@@ -7,15 +7,16 @@ import errno
 import os
 import stat
 
-from cdi_hook import elf, process, sandbox
+from cdi_base import elf, process
+from cdi_base.errors import HookError, SkippedError, shown
+from cdi_hook import sandbox
 from cdi_hook.arguments import checked_path
-from cdi_hook.faults import HookError, SkippedError, shown
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from cdi_hook.rootfs import RootFs
+    from cdi_base.rootfs.rootfs import RootFs
 
     Maker = Callable[[RootFs, list[str], float], bytes]
     """Makes the cache of folders in a container's root, until a deadline."""

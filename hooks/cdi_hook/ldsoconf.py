@@ -9,11 +9,11 @@ from __future__ import annotations
 import errno
 import os
 
-from cdi_hook.faults import HookError, SkippedError, shown
+from cdi_base.errors import HookError, SkippedError, shown
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from cdi_hook.rootfs import RootFs
+    from cdi_base.rootfs.rootfs import RootFs
 
 CONF = "/etc/ld.so.conf"
 CONF_DIR = "/etc/ld.so.conf.d"

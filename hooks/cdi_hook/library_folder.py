@@ -8,15 +8,15 @@ import os
 import stat
 import time
 
-from cdi_hook import elf, process
-from cdi_hook.faults import HookError, shown
-from cdi_hook.reading import open_file
-from cdi_hook.rootfs import MAX_NAMES
-from cdi_hook.syscalls import MACHINE
+from cdi_base import elf, process
+from cdi_base.errors import HookError, shown
+from cdi_base.files import open_file
+from cdi_base.rootfs.rootfs import MAX_NAMES
+from cdi_base.syscalls import MACHINE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from cdi_hook.rootfs import RootFs
+    from cdi_base.rootfs.rootfs import RootFs
 
 HWCAPS = "glibc-hwcaps"
 MAX_LINKS = 40

@@ -8,8 +8,9 @@ NVML, which no hook of ours loads. A container that asked would believe itself, 
 
 from __future__ import annotations
 
-from cdi_hook import arguments, process, state
-from cdi_hook.faults import HookError, shown
+from cdi_base import oci_state, process
+from cdi_base.errors import HookError, shown
+from cdi_hook import arguments
 
 NAME = "apply-cuda-memory-limits"
 VARIABLES = ("NVIDIA_GPU_MEMORY_REQUEST", "NVIDIA_GPU_MEMORY_LIMIT")
@@ -25,10 +26,10 @@ def refuse(words: list[str]) -> None:
     """
     arguments.parse(words, OPTIONS)
     until = process.deadline()
-    bundle = state.bundle_of(state.of_stdin(until))
+    bundle = oci_state.bundle_of(oci_state.of_stdin(until))
     if bundle is None:
         raise HookError("the container's config.json cannot be read, which says if there are any")
-    found = state.environment(bundle, until, VARIABLES)
+    found = oci_state.environment(bundle, until, VARIABLES)
     asked = [f"{name}={shown(found[name])}" for name in VARIABLES if found.get(name)]
     if asked:
         raise HookError(

@@ -11,16 +11,16 @@ import errno
 import os
 import stat
 
-from cdi_hook import process
+from cdi_base import process
+from cdi_base.errors import UsageError, shown
+from cdi_base.rootfs.rootfs import NOWHERE
 from cdi_hook.arguments import checked_path, last
-from cdi_hook.faults import UsageError, shown
-from cdi_hook.rootfs import NOWHERE
 from cdi_hook.step import Step
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from cdi_base.rootfs.rootfs import RootFs
     from cdi_hook.arguments import Options
-    from cdi_hook.rootfs import RootFs
 
 MAX_MODE = 0o777
 """Never setuid, setgid or sticky."""

@@ -13,14 +13,14 @@ from __future__ import annotations
 import errno
 import os
 
+from cdi_base.rootfs.resolve import mount_id
+from cdi_base.rootfs.rootfs import NOWHERE
 from cdi_hook.library_folder import HWCAPS, OVERHEAD, Memory
-from cdi_hook.resolve import mount_id
-from cdi_hook.rootfs import NOWHERE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from cdi_hook.ldsocache import Entry
-    from cdi_hook.rootfs import RootFs
+    from cdi_base.ld_so_cache import Entry
+    from cdi_base.rootfs.rootfs import RootFs
 
     Links = dict[str, str]
     """What each link says, by its name in a folder of links."""

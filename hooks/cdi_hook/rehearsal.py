@@ -12,16 +12,17 @@ import os
 import stat
 import sys
 
-from cdi_hook import __main__, resolve
-from cdi_hook.reading import holds, link_text
-from cdi_hook.rootfs import RootFs
+from cdi_base.files import holds, link_text
+from cdi_base.rootfs import resolve
+from cdi_base.rootfs.rootfs import RootFs
+from cdi_hook import __main__
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Union  # noqa: TID251  (never imported when it runs)
 
-    from cdi_hook.resolve import Resolver
-    from cdi_hook.rootfs import Tell
+    from cdi_base.rootfs.resolve import Resolver
+    from cdi_base.rootfs.rootfs import Tell
 
     Change = Union[bytes, str, None]
     """What there would be: a file's content, a link's text, or nothing any more."""

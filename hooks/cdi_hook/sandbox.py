@@ -24,8 +24,8 @@ import resource
 import select
 import sys
 
-from cdi_hook import process, syscalls
-from cdi_hook.faults import HookError, SkippedError, shown
+from cdi_base import process, syscalls
+from cdi_base.errors import HookError, SkippedError, shown
 
 MAX_CACHE = 16 << 20
 MAX_TALK = 8192

@@ -13,15 +13,15 @@ from __future__ import annotations
 import os
 import stat
 
-from cdi_hook import ldsocache
-from cdi_hook.faults import HookError, SkippedError
+from cdi_base import ld_so_cache
+from cdi_base.errors import HookError, SkippedError
+from cdi_base.files import open_directory
+from cdi_base.syscalls import MACHINE
 from cdi_hook.library_folder import FLAGS, HWCAPS, UNREADABLE, Folder, Library, Memory
-from cdi_hook.reading import open_directory
-from cdi_hook.syscalls import MACHINE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from cdi_hook.rootfs import RootFs
+    from cdi_base.rootfs.rootfs import RootFs
 
 MAX_HWCAPS = 256
 MAX_KNOWN_FOLDERS = 64
@@ -30,8 +30,8 @@ MAX_ENTRIES_KEPT = 8 << 20
 
 
 def entries(
-    rootfs: RootFs, folders: list[str], known: ldsocache.Cache | None, until: float
-) -> tuple[list[ldsocache.Entry], list[bytes]]:
+    rootfs: RootFs, folders: list[str], known: ld_so_cache.Cache | None, until: float
+) -> tuple[list[ld_so_cache.Entry], list[bytes]]:
     """The libraries of the folders, and the names of all `glibc-hwcaps` folders below them.
 
     Args:
@@ -57,8 +57,8 @@ def entries(
 class _Search:
     """One going through the folders, with what it has found and what that has cost."""
 
-    def __init__(self, rootfs: RootFs, known: ldsocache.Cache | None, until: float) -> None:
-        self.entries: list[ldsocache.Entry] = []
+    def __init__(self, rootfs: RootFs, known: ld_so_cache.Cache | None, until: float) -> None:
+        self.entries: list[ld_so_cache.Entry] = []
         self.hwcaps: dict[bytes, None] = {}
         self._rootfs = rootfs
         self._known = known.folders if known else {}
@@ -164,10 +164,10 @@ class _Search:
             place = folder + (os.fsencode(library.name) if hwcaps else name)
             self._memory.keep(len(place) + len(name))
             self.entries.append(
-                ldsocache.Entry(name, place, library.flags, hwcaps, library.isa_level)
+                ld_so_cache.Entry(name, place, library.flags, hwcaps, library.isa_level)
             )
-            if len(self.entries) > ldsocache.MAX_ENTRIES:
-                raise HookError(f"the image has more than {ldsocache.MAX_ENTRIES} libraries")
+            if len(self.entries) > ld_so_cache.MAX_ENTRIES:
+                raise HookError(f"the image has more than {ld_so_cache.MAX_ENTRIES} libraries")
 
 
 def _by_soname(folder: Folder, remembered: dict[str, int]) -> dict[str, Library]:
@@ -217,7 +217,7 @@ def _newest_by_soname(folder: Folder) -> dict[str, Library]:
         if library is None:
             continue
         known = found.setdefault(library.soname, library)
-        newer = ldsocache.is_older(os.fsencode(known.name), os.fsencode(name))
+        newer = ld_so_cache.is_older(os.fsencode(known.name), os.fsencode(name))
         if (known.is_link and not library.is_link) or (known.is_link == library.is_link and newer):
             # The flags stay those of the first.
             library.flags = known.flags

@@ -8,8 +8,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any  # noqa: TID251  (never imported when it runs)
 
+    from cdi_base.rootfs.rootfs import RootFs
     from cdi_hook.arguments import Options
-    from cdi_hook.rootfs import RootFs
 
 
 class Step:

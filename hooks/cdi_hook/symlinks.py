@@ -5,16 +5,16 @@ from __future__ import annotations
 
 import errno
 
-from cdi_hook import process
+from cdi_base import process
+from cdi_base.errors import UsageError, shown
+from cdi_base.files import same_file
 from cdi_hook.arguments import check_text, checked_path
-from cdi_hook.faults import UsageError, shown
-from cdi_hook.reading import same_file
 from cdi_hook.step import Step
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from cdi_base.rootfs.rootfs import RootFs
     from cdi_hook.arguments import Options
-    from cdi_hook.rootfs import RootFs
 
 ELSEWHERE = frozenset({errno.EXDEV, errno.EBUSY})
 """The place lies in a volume, or is itself one: what an operator mounted is not ours to change."""

@@ -8,9 +8,9 @@ import _json
 import os
 import stat
 
-from cdi_hook import process
-from cdi_hook.faults import HookError, shown
-from cdi_hook.state import MAX_CONFIG, parse_config
+from cdi_base import process
+from cdi_base.errors import HookError, shown
+from cdi_base.oci_state import MAX_CONFIG, parse_config
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -11,9 +11,8 @@ import errno
 import os
 import stat
 
-from cdi_hook import process
-from cdi_hook.faults import HookError, shown
-from cdi_runtime import toml
+from cdi_base import process, toml
+from cdi_base.errors import HookError, shown
 from cdi_runtime.request import driver_capabilities
 
 TYPE_CHECKING = False

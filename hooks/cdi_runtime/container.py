@@ -3,8 +3,9 @@
 
 from __future__ import annotations
 
-from cdi_hook.faults import HookError
-from cdi_runtime import bundle, injection, report, resolution
+from cdi_base.cdi import injection
+from cdi_base.errors import HookError
+from cdi_runtime import bundle, report, resolution
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ import os
 import stat
 import sys
 
-from cdi_hook.faults import HookError, shown
+from cdi_base.errors import HookError, shown
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -18,17 +18,16 @@ import os
 import select
 import time
 
-from cdi_hook import process
-from cdi_hook.faults import HookError, shown
-from cdi_hook.state import parse_object
-from cdi_runtime import host_state, trusted
+from cdi_base import host_fingerprint, process, trust
+from cdi_base.errors import HookError, shown
+from cdi_base.oci_state import parse_object
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from cdi_base.cdi.spec_directories import Conversion, Stamp
     from cdi_runtime.configuration import Configuration
-    from cdi_runtime.spec_directories import Conversion, Stamp
 
     Document = dict[str, object]
 
@@ -102,7 +101,7 @@ def load(
 
 
 def _made(
-    choices: host_state.Choices, wanted: Mapping[str, Stamp], tell: Callable[[str], object]
+    choices: host_fingerprint.Choices, wanted: Mapping[str, Stamp], tell: Callable[[str], object]
 ) -> Document | None:
     """Have it made, by one process of all that want it."""
     lock = _lock()
@@ -118,7 +117,7 @@ def _made(
     return found
 
 
-def chosen(settings: Configuration) -> host_state.Choices:
+def chosen(settings: Configuration) -> host_fingerprint.Choices:
     """What config.toml has to say of a preparation."""
     disabled = tuple(settings.jit_disabled_hooks)
     if settings.mode == "legacy" and (
@@ -127,7 +126,7 @@ def chosen(settings: Configuration) -> host_state.Choices:
     ):
         disabled = (*disabled, COMPAT_HOOK)
     hook = f"{HERE}/{HOOK}"
-    return host_state.Choices(
+    return host_fingerprint.Choices(
         settings.driver_root,
         hook if os.access(hook, os.X_OK) else "",
         settings.spec_dirs,
@@ -137,13 +136,13 @@ def chosen(settings: Configuration) -> host_state.Choices:
 
 
 def _fitting(
-    choices: host_state.Choices, wanted: Mapping[str, Stamp], tell: Callable[[str], object]
+    choices: host_fingerprint.Choices, wanted: Mapping[str, Stamp], tell: Callable[[str], object]
 ) -> Document | None:
     """The file's document, if it was made for these choices, and all is as it was then."""
     try:
-        directory = trusted.open_directory(DIRECTORY)
+        directory = trust.open_directory(DIRECTORY)
         try:
-            content = trusted.read(NAME, directory, MAX_BYTES)
+            content = trust.read(NAME, directory, MAX_BYTES)
         finally:
             os.close(directory)
         document = parse_object(content, f"{DIRECTORY}/{NAME}")
@@ -153,8 +152,10 @@ def _fitting(
         tell(f"warning: {DIRECTORY}/{NAME} is not used: {getattr(error, 'strerror', error)}")
         return None
     # What the administrator's file says of the driver's place is known to who has read it.
-    choices.layout = host_state.Layout.of(document.get("layout")) or choices.layout
-    fits = document.get("key") == host_state.key(choices) and _has(_conversions(document), wanted)
+    choices.layout = host_fingerprint.Layout.of(document.get("layout")) or choices.layout
+    fits = document.get("key") == host_fingerprint.key(choices) and _has(
+        _conversions(document), wanted
+    )
     return document if fits else None
 
 
@@ -169,7 +170,7 @@ def _has(conversions: Mapping[str, Conversion], wanted: Mapping[str, Stamp]) -> 
     )
 
 
-def _make(choices: host_state.Choices, tell: Callable[[str], object]) -> None:
+def _make(choices: host_fingerprint.Choices, tell: Callable[[str], object]) -> None:
     words = ["runtime", "prepare"]
     for name, values in (
         ("--driver-root", [choices.driver_root]),
@@ -201,9 +202,9 @@ def generator() -> str:
     # Installed to PREFIX/libexec/cdi-gen; the program is in PREFIX/bin.
     places = [f"{HERE.rpartition('/')[0].rpartition('/')[0]}/bin/cdi-gen", *PROGRAMS]
     try:
-        here = trusted.open_directory(HERE)
+        here = trust.open_directory(HERE)
         try:
-            places.insert(0, trusted.read(RECORD, here, 4096).decode().strip())
+            places.insert(0, trust.read(RECORD, here, 4096).decode().strip())
         finally:
             os.close(here)
     except (OSError, UnicodeError):
@@ -212,9 +213,9 @@ def generator() -> str:
     reasons = []
     for place in places:
         try:
-            reason = "is not absolute" if not place.startswith("/") else trusted.fault(place)
+            reason = "is not absolute" if not place.startswith("/") else trust.fault(place)
             interpreter = _interpreter(place) if reason is None else None
-            reason = reason or (trusted.fault(interpreter) if interpreter else None)
+            reason = reason or (trust.fault(interpreter) if interpreter else None)
         except (OSError, ValueError):
             continue
         if reason is None and os.access(place, os.X_OK):
@@ -308,7 +309,7 @@ def _lock() -> int | None:
         # It is there already; or it cannot be made, and cdi-gen will say why.
         pass
     try:
-        descriptor = trusted.open_directory(DIRECTORY)
+        descriptor = trust.open_directory(DIRECTORY)
     except OSError:
         return None
     until = time.monotonic() + SECONDS

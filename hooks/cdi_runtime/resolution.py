@@ -13,18 +13,19 @@ directories in every mode; `runtime.nvidia.com/gpu=0` is the prepared spec's `0`
 
 from __future__ import annotations
 
-from cdi_hook import requirement
-from cdi_hook.faults import HookError, shown
-from cdi_runtime import injection, prepared, request, spec_directories
+from cdi_base import requirement
+from cdi_base.cdi import injection, spec_directories
+from cdi_base.errors import HookError, shown
+from cdi_runtime import prepared, request
 from cdi_runtime.request.environment import process_of, variables_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from cdi_base.cdi.spec_directories import Conversion, Stamp
     from cdi_runtime.configuration import Configuration
     from cdi_runtime.request import Request
-    from cdi_runtime.spec_directories import Conversion, Stamp
 
     Document = dict[str, object]
     Directories = list[list[Document]]

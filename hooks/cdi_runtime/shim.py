@@ -11,8 +11,8 @@ from __future__ import annotations
 import os
 import sys
 
-from cdi_hook import VERSION, process
-from cdi_hook.faults import HookError, shown
+from cdi_base import VERSION, process
+from cdi_base.errors import HookError, shown
 from cdi_runtime import configuration, invocation, low_level
 
 TYPE_CHECKING = False

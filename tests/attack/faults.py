@@ -66,7 +66,7 @@ class Scene:
         # Nobody changes a copy meanwhile, and it is byte-compiled: the calls are the same each time.
         self.hook = folder / "hooks/cdi-gen-hook"
         shutil.copytree(HOOKS, folder / "hooks")
-        compileall.compile_dir(folder / "hooks/cdi_hook", quiet=1)
+        compileall.compile_dir(folder / "hooks", quiet=1)
         self._furnish(libraries)
         subprocess.run(["cp", "-a", self.root, self.pristine], check=True)
         self.old = snapshot(self.root)

@@ -30,7 +30,13 @@ class Scene:
 
     def __init__(self, folder: Path) -> None:
         self.library = folder / "library"
-        for name in ("cdi_gen", "hooks/cdi_hook", "hooks/cdi_runtime", "specs/cdi_specs"):
+        for name in (
+            "cdi_gen",
+            "hooks/cdi_base",
+            "hooks/cdi_hook",
+            "hooks/cdi_runtime",
+            "specs/cdi_specs",
+        ):
             target = self.library / name.rpartition("/")[2]
             shutil.copytree(CHECKOUT / name, target, ignore=shutil.ignore_patterns("__pycache__"))
         compileall.compile_dir(self.library, quiet=1)

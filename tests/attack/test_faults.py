@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from cdi_hook import resolve
+from cdi_base.rootfs import resolve
 from tests.attack.faults import ENDINGS, OPTIONS, Call, Scene, snapshot
 from tests.hook.conftest import Ended
 

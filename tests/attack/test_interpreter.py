@@ -27,7 +27,15 @@ def test_modules_in_the_folder_it_is_started_in(hostile: Victim) -> None:
     """A05 cwd-import: runc starts a hook in the image's root."""
     poison = f"open({str(hostile.canary / 'file')!r}, 'w').write('imported')\n"
     names = ("json", "os", "_json", "select", "resource", "fcntl", "struct", "errno", "glob")
-    for name in (*names, "sitecustomize", "usercustomize", "runpy", "cdi_hook", "cdi_gen"):
+    for name in (
+        *names,
+        "sitecustomize",
+        "usercustomize",
+        "runpy",
+        "cdi_base",
+        "cdi_hook",
+        "cdi_gen",
+    ):
         hostile.write(f"/{name}.py", poison)
     for package in ("ctypes", "encodings", "importlib"):
         hostile.write(f"/{package}/__init__.py", poison)

@@ -19,8 +19,8 @@ from typing import NamedTuple
 
 import pytest
 
-from cdi_hook import resolve
-from cdi_hook.rootfs import RootFs
+from cdi_base.rootfs import resolve
+from cdi_base.rootfs.rootfs import RootFs
 from tests.attack.racing import SOURCE, Pair, exchanging
 from tests.hook.conftest import Container, fingerprint
 

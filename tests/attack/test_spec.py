@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from cdi_base.process import ALLOWED_ENVIRONMENT
 from cdi_gen import inventory_json
 from cdi_gen.cdi import wire
 from cdi_gen.cdi.model import Hook, Spec
@@ -19,7 +20,6 @@ from cdi_gen.generate.hooks import CHECK_REQUIREMENTS, PEERS
 from cdi_gen.generate.options import HOOKS, Options
 from cdi_gen.inventory import HookProgram, Inventory
 from cdi_gen.paths import HostPath
-from cdi_hook.process import ALLOWED_ENVIRONMENT
 from tests.attack.images import replace
 from tests.cli.program import CHECKOUT, ENVIRONMENT, GOLDEN, INVENTORY, PROGRAM, cdi_gen, failure
 

@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
+from cdi_base import host_fingerprint
 from cdi_gen import layout
 from cdi_gen.cli.where import OPTIONS, HostOption, looking
 from cdi_gen.errors import CdiGenError, UnsafeError
-from cdi_runtime import host_state
 from tests.cli.program import cdi_gen, failure, generate
 from tests.fakehost.hosts import FakeHost
 from tests.host.looking import SOURCES
@@ -68,7 +68,10 @@ def test_each_key_is_an_option_that_describes_a_host() -> None:
 
 
 def test_the_shim_looks_at_the_same_files() -> None:
-    assert (layout.PATH, layout.DROP_INS) == (host_state.CONFIGURATION, host_state.DROP_INS)
+    assert (layout.PATH, layout.DROP_INS) == (
+        host_fingerprint.CONFIGURATION,
+        host_fingerprint.DROP_INS,
+    )
 
 
 def test_what_the_file_says(file: Path) -> None:

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 import yaml
 
+from cdi_base.cdi import spec_directories
 from cdi_gen import runtime_preparation
 from cdi_gen.cdi.wire import from_document
-from cdi_runtime import spec_directories
 from tests.cli.program import SPEC, cdi_gen, failure
 from tests.fakehost.hosts import FakeHost
 from tests.runtime.machine import Machine

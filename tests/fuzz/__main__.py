@@ -18,7 +18,7 @@ import atheris
 def main() -> None:
     """Run libFuzzer on a target, beginning with its seeds."""
     name, *options = sys.argv[1:]
-    with atheris.instrument_imports(include=["cdi_hook", "cdi_runtime"]):
+    with atheris.instrument_imports(include=["cdi_base", "cdi_hook", "cdi_runtime"]):
         # Imported here and no earlier: only what is imported now tells the fuzzer where it goes.
         targets = importlib.import_module("tests.fuzz.targets").TARGETS
     seeds = importlib.import_module("tests.fuzz.seeds").SEEDS

@@ -15,10 +15,11 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+from cdi_base import elf, ld_so_cache, oci_state, requirement, toml
+from cdi_base.errors import HookError
 from cdi_hook import __main__ as hook
-from cdi_hook import cuda_compat, elf, ldsocache, ldsoconf, requirement, state
-from cdi_hook.faults import HookError
-from cdi_runtime import configuration, request, toml
+from cdi_hook import cuda_compat, ldsoconf
+from cdi_runtime import configuration, request
 
 
 def tried(function: Callable[..., object], *given: object, **named: object) -> Any:
@@ -40,7 +41,7 @@ def refused(value: object) -> bool:
 
 def read_state(data: bytes) -> None:
     """The OCI state, config.json and NVIDIA's note: never laxer than `json`, never another value."""
-    value = tried(state.parse_object, data, "it")
+    value = tried(oci_state.parse_object, data, "it")
     if not refused(value):
         assert repr(value) == repr(json.loads(data.decode("utf-8-sig")))
 
@@ -130,15 +131,15 @@ def read_elf(data: bytes) -> None:
 
 def read_cache(data: bytes) -> None:
     """An ld.so.cache: what is read of it can be written, and is then read again."""
-    cache = ldsocache.parse(data)
+    cache = ld_so_cache.parse(data)
     if cache is None:
         return
     entries = [
-        ldsocache.Entry(name, folder + b"/" + name, flags)
+        ld_so_cache.Entry(name, folder + b"/" + name, flags)
         for folder, names in cache.folders.items()
         for name, flags in names.items()
     ]
-    again = ldsocache.parse(ldsocache.build(entries, [], cache.generator))
+    again = ld_so_cache.parse(ld_so_cache.build(entries, [], cache.generator))
     assert again is not None
     assert again.folders == cache.folders
     assert again.generator == cache.generator

@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from cdi_hook import ldcache, ldsocache, ldsoconf, shared_libraries
-from cdi_hook.rootfs import RootFs
+from cdi_base import ld_so_cache
+from cdi_base.rootfs.rootfs import RootFs
+from cdi_hook import ldcache, ldsoconf, shared_libraries
 
 LDCONFIG = "/sbin/ldconfig"
 
@@ -47,14 +48,14 @@ def our_cache(
     root: Path,
     folders: Sequence[str],
     memory: bytes | None = None,
-    generator: bytes = ldsocache.GENERATOR,
+    generator: bytes = ld_so_cache.GENERATOR,
 ) -> bytes:
     """What ours makes of the same; `memory` is the image's older cache."""
-    known = None if memory is None else ldsocache.parse(memory)
+    known = None if memory is None else ld_so_cache.parse(memory)
     libraries, hwcaps = shared_libraries.entries(
         root_fs(root), list(folders), known, time.monotonic() + 30
     )
-    return ldsocache.build(libraries, hwcaps, generator)
+    return ld_so_cache.build(libraries, hwcaps, generator)
 
 
 def root_fs(root: Path) -> RootFs:
@@ -68,7 +69,7 @@ def folders_of(root: Path) -> list[str]:
 
 
 def generator_of(cache: bytes) -> bytes:
-    known = ldsocache.parse(cache)
+    known = ld_so_cache.parse(cache)
     assert known is not None
     return known.generator
 

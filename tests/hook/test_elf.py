@@ -15,7 +15,7 @@ from elftools.elf.elffile import ELFFile
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from cdi_hook import elf
+from cdi_base import elf
 from tests.hook.shared_objects import ET_EXEC, MACHINES, note, shared_object
 
 NVIDIA = b"NVIDIA Corporation\0"

@@ -11,7 +11,7 @@ import pytest
 
 HOOKS = Path(__file__).resolve().parents[2] / "hooks"
 LAUNCHERS = ("cdi-gen-hook", "nvidia-cdi-hook", "cdi-gen-runtime", "cdi-gen-runtime-hook")
-PACKAGES = ("cdi_hook", "cdi_runtime")
+PACKAGES = ("cdi_base", "cdi_hook", "cdi_runtime")
 FILES = sorted(
     [
         *(file for package in PACKAGES for file in HOOKS.glob(f"{package}/**/*.py")),
@@ -21,23 +21,29 @@ FILES = sorted(
 
 MODULES = {
     "__future__", "_json", "_signal", "_socket", "_ctypes", "errno", "fcntl", "os", "resource",
-    "select", "stat", "struct", "sys", "time", "cdi_hook", "cdi_runtime",
+    "select", "stat", "struct", "sys", "time", "cdi_base", "cdi_hook", "cdi_runtime",
 }  # fmt: skip
 NAMES = {"open", "eval", "exec", "compile", "__import__", "input", "breakpoint"}
 OF_OS = {"path", "makedirs", "removedirs", "renames", "walk", "fwalk", "system", "popen", "fdopen"}
 LATE_IMPORTS = {
-    "ldcache.py": "prepare: from cdi_hook import ldconfig",
-    "check_requirements.py": "prepare: from cdi_hook import requirement",
-    "own_hooks.py": "_main_of: from cdi_hook import __main__ as program",
-    "shim.py": "_edit: from cdi_runtime import container; _refuse: from cdi_runtime import report",
+    "cdi_hook/ldcache.py": "prepare: from cdi_hook import ldconfig",
+    "cdi_hook/check_requirements.py": "prepare: from cdi_base import requirement",
+    "cdi_runtime/prestart/own_hooks.py": "_main_of: from cdi_hook import __main__ as program",
+    "cdi_runtime/shim.py": "_edit: from cdi_runtime import container; _refuse: from cdi_runtime import report",
 }
 """Nothing is imported once input is read: `prepare` runs before, and `_edit` begins with it; `_main_of`
 runs when root's config.json has been read, and nothing of the image. Most
 commands of the shim need neither of its two, and are not to pay for them."""
 OF_OS_ONLY = {
-    "execve": {"sandbox.py", "low_level.py", "own_hooks.py"},
-    "fork": {"sandbox.py", "namespaces.py", "own_hooks.py"},
-    "posix_spawn": {"prepared.py"},
+    "execve": {
+        *("cdi_hook/sandbox.py", "cdi_runtime/low_level.py"),
+        "cdi_runtime/prestart/own_hooks.py",
+    },
+    "fork": {
+        *("cdi_hook/sandbox.py", "cdi_runtime/prestart/namespaces.py"),
+        "cdi_runtime/prestart/own_hooks.py",
+    },
+    "posix_spawn": {"cdi_runtime/prepared.py"},
 }
 """Where a process begins or becomes another: ldconfig; runc or crun; a spec's hooks; cdi-gen."""
 
@@ -101,9 +107,9 @@ def test_the_hooks_are_found() -> None:
     }
 
 
-@pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
-def test_a_hook_keeps_the_rules(file: Path) -> None:
-    assert offences(file.read_text(), file.name) == []
+@pytest.mark.parametrize("name", [str(file.relative_to(HOOKS)) for file in FILES])
+def test_a_hook_keeps_the_rules(name: str) -> None:
+    assert offences((HOOKS / name).read_text(), name) == []
 
 
 @pytest.mark.parametrize(

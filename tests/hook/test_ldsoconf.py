@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from cdi_base.errors import HookError
+from cdi_base.rootfs.rootfs import RootFs
 from cdi_hook import ldsoconf
-from cdi_hook.faults import HookError
-from cdi_hook.rootfs import RootFs
 
 OURS = "/etc/ld.so.conf.d/00-cdi-gen.conf"
 

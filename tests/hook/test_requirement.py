@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from cdi_hook.faults import HookError
-from cdi_hook.requirement import (
+from cdi_base.errors import HookError
+from cdi_base.requirement import (
     Facts,
     GpuFacts,
     UnsatisfiedError,

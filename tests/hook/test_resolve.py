@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from cdi_hook import resolve, rootfs, syscalls
-from cdi_hook.faults import HookError
-from cdi_hook.rootfs import RootFs
+from cdi_base import syscalls
+from cdi_base.errors import HookError
+from cdi_base.rootfs import resolve, rootfs
+from cdi_base.rootfs.rootfs import RootFs
 
 RESOLVERS = [resolve.by_kernel, resolve.by_walking]
 

@@ -15,8 +15,9 @@ from typing import Any
 
 import pytest
 
-from cdi_hook import process, resolve, rootfs
-from cdi_hook.rootfs import RootFs
+from cdi_base import process
+from cdi_base.rootfs import resolve, rootfs
+from cdi_base.rootfs.rootfs import RootFs
 
 RESOLVERS = [resolve.by_kernel, resolve.by_walking]
 

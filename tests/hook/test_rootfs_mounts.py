@@ -10,9 +10,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from cdi_hook import mounts, resolve, syscalls
-from cdi_hook.faults import HookError
-from cdi_hook.rootfs import RootFs
+from cdi_base import syscalls
+from cdi_base.errors import HookError
+from cdi_base.rootfs import mounts, resolve
+from cdi_base.rootfs.rootfs import RootFs
 
 
 @pytest.fixture

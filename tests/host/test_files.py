@@ -161,12 +161,13 @@ class TestHookProgram:
     @staticmethod
     def install(fake: FakeHost) -> str:
         program = fake.root / "usr/libexec/cdi-gen/cdi-gen-hook"
-        package = program.parent / "cdi_hook"
-        package.mkdir(parents=True, mode=0o755)
-        (package / "__main__.py").write_text("pass\n")
+        modules = [program.parent / name for name in ("cdi_hook/__main__.py", "cdi_base/trust.py")]
+        for module in modules:
+            module.parent.mkdir(parents=True, mode=0o755)
+            module.write_text("pass\n")
         program.write_text("#!/usr/bin/env -S python3\n".replace("env -S python3", "dpkg"))
         program.chmod(0o755)
-        for path in (program, package / "__main__.py"):
+        for path in (program, *modules):
             os.chown(path, 0, 0)
         return str(program)
 
@@ -189,6 +190,8 @@ class TestHookProgram:
             ("usr/libexec", 0o755, 1000, "belongs to uid 1000"),
             ("usr/libexec/cdi-gen/cdi_hook", 0o777, 0, "written to by others"),
             ("usr/libexec/cdi-gen/cdi_hook/__main__.py", 0o666, 0, "written to by others"),
+            ("usr/libexec/cdi-gen/cdi_base", 0o777, 0, "written to by others"),
+            ("usr/libexec/cdi-gen/cdi_base/trust.py", 0o666, 0, "written to by others"),
         ],
     )
     def test_one_that_others_could_change_is_not(

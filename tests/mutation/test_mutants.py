@@ -10,7 +10,7 @@ import pytest
 
 from tests.mutation.mutants import mutants
 
-HOOKS = Path(__file__).resolve().parents[2] / "hooks/cdi_hook"
+HOOKS = Path(__file__).resolve().parents[2] / "hooks"
 
 
 @pytest.mark.parametrize(
@@ -35,7 +35,7 @@ def test_mutants_of(source: str, changed: set[str]) -> None:
 
 @pytest.mark.parametrize("name", ["resolve.py", "rootfs.py"])
 def test_the_flags_of_the_path_modules_are_among_them(name: str) -> None:
-    source = (HOOKS / name).read_text()
+    source = (HOOKS / "cdi_base/rootfs" / name).read_text()
     made = list(mutants(source))
     for mutant in made:
         assert ast.dump(ast.parse(mutant.source)) != ast.dump(ast.parse(source)), mutant.what

@@ -161,7 +161,7 @@ def test_the_wheel_holds_what_runs_and_no_more(built):
     with zipfile.ZipFile(wheel) as archive:
         names = {name for name in archive.namelist() if ".dist-info/" not in name}
     packages = (
-        ("", "cdi_gen"), ("hooks/", "cdi_hook"), ("hooks/", "cdi_runtime"), ("specs/", "cdi_specs"),
+        ("", "cdi_gen"), ("hooks/", "cdi_base"), ("hooks/", "cdi_hook"), ("hooks/", "cdi_runtime"), ("specs/", "cdi_specs"),
     )  # fmt: skip
     assert {name.partition("/")[0] for name in names} == {folder for _, folder in packages}
     launchers = {f"cdi_hook/{program}" for program in PROGRAMS}

@@ -8,15 +8,7 @@ import stat
 
 import pytest
 
-from tests.prestart.machine import (
-    ABSENT,
-    DENIED,
-    LIBRARIES,
-    LIBRARY,
-    NO_DEVICE,
-    Engine,
-    Machine,
-)
+from tests.prestart.machine import ABSENT, DENIED, LIBRARIES, LIBRARY, NO_DEVICE, Engine, Machine
 
 pytestmark = pytest.mark.engine
 

@@ -9,6 +9,7 @@ from dataclasses import replace
 from hypothesis import settings
 from hypothesis import strategies as st
 
+from cdi_base.cdi.injection import HOOK_NAMES
 from cdi_gen.cdi.model import (
     ContainerEdits,
     Device,
@@ -20,7 +21,6 @@ from cdi_gen.cdi.model import (
     Spec,
 )
 from cdi_gen.cdi.versions import minimum_version
-from cdi_runtime.injection import HOOK_NAMES
 
 # Time is a matter of how busy the machine is: only tests that say so may fail for it.
 settings.register_profile("patient", parent=settings(), deadline=None)

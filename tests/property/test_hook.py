@@ -18,8 +18,10 @@ import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
-from cdi_hook import arguments, ldsoconf, resolve, state, symlinks
-from cdi_hook.rootfs import RootFs
+from cdi_base import oci_state
+from cdi_base.rootfs import resolve
+from cdi_base.rootfs.rootfs import RootFs
+from cdi_hook import arguments, ldsoconf, symlinks
 from tests.fuzz.targets import Files, refused, tried
 
 JSON = st.recursive(
@@ -39,7 +41,7 @@ class TestState:
                 content = text.encode(coding)
             except UnicodeEncodeError:
                 continue
-            assert state.parse_object(content, "it") == value
+            assert oci_state.parse_object(content, "it") == value
 
     @given(OBJECTS, st.data())
     def test_what_is_not_one_is_refused_in_one_way(self, value, data):
@@ -63,7 +65,7 @@ class TestState:
 
 def read_or_refused(content: bytes) -> None:
     """An object that `json` reads too, or a refusal."""
-    value = tried(state.parse_object, content, "it")
+    value = tried(oci_state.parse_object, content, "it")
     assert refused(value) or same(value, json.loads(content.decode("utf-8-sig")))
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cdi_hook import elf, ldsocache
+from cdi_base import elf, ld_so_cache
 from tests.fuzz.seeds import SEEDS
 from tests.fuzz.targets import TARGETS
 from tests.hook.shared_objects import MACHINES, note, shared_object
@@ -61,15 +61,16 @@ class TestCache:
     @given(LIBRARIES)
     def test_what_was_written_is_read(self, libraries):
         entries = [
-            ldsocache.Entry(name, folder + b"/" + name, flags) for folder, name, flags in libraries
+            ld_so_cache.Entry(name, folder + b"/" + name, flags)
+            for folder, name, flags in libraries
         ]
-        cache = ldsocache.parse(ldsocache.build(entries, []))
+        cache = ld_so_cache.parse(ld_so_cache.build(entries, []))
         assert cache is not None
         expected: dict[bytes, set[bytes]] = {}
         for folder, name, _ in libraries:
             expected.setdefault(folder, set()).add(name)
         assert {folder: set(names) for folder, names in cache.folders.items()} == expected
-        assert cache.generator == ldsocache.GENERATOR
+        assert cache.generator == ld_so_cache.GENERATOR
 
     @given(LIBRARIES)
     def test_the_order_of_equal_names_is_all_that_matters(self, libraries):
@@ -77,9 +78,9 @@ class TestCache:
             {(name, flags): (folder, name, flags) for folder, name, flags in libraries}.values()
         )
         entries = [
-            ldsocache.Entry(name, folder + b"/" + name, flags) for folder, name, flags in unlike
+            ld_so_cache.Entry(name, folder + b"/" + name, flags) for folder, name, flags in unlike
         ]
-        assert ldsocache.build(entries, []) == ldsocache.build(entries[::-1], [])
+        assert ld_so_cache.build(entries, []) == ld_so_cache.build(entries[::-1], [])
 
     @settings(max_examples=200)
     @given(st.sampled_from(SEEDS["read-cache"]), st.data())

@@ -9,7 +9,7 @@ from itertools import zip_longest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from cdi_hook.requirement import Facts, GpuFacts, UnsatisfiedError, check, from_environment
+from cdi_base.requirement import Facts, GpuFacts, UnsatisfiedError, check, from_environment
 from tests.fuzz.targets import tried
 
 NUMBERS = st.sampled_from(["0", "1", "2", "3", "10", "00", "01", "470", "550"])

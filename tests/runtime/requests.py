@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from cdi_hook.faults import HookError
+from cdi_base.errors import HookError
 from cdi_runtime.configuration import Configuration
 from cdi_runtime.request import Request, RequestError, read
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from cdi_hook.faults import HookError
+from cdi_base.errors import HookError
 from cdi_runtime import configuration, prepared, resolution
 
 Document = dict[str, Any]

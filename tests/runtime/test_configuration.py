@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from cdi_hook.faults import HookError
+from cdi_base.errors import HookError
 from cdi_runtime import configuration
 from cdi_runtime.configuration import Configuration, ConfigurationError, load, parse
 from tests.runtime.test_toml import SERIALIZED

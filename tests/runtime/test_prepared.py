@@ -13,9 +13,10 @@ from typing import Any
 
 import pytest
 
+from cdi_base import host_fingerprint
+from cdi_base.host_fingerprint import Choices, Layout
 from cdi_gen import runtime_preparation
-from cdi_runtime import host_state, prepared
-from cdi_runtime.host_state import Choices, Layout
+from cdi_runtime import prepared
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="the prepared file is root's")
 
@@ -45,7 +46,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(prepared, "HERE", str(tmp_path / "libexec"))
     (tmp_path / "libexec").mkdir()
     key = json.dumps(
-        {"key": host_state.key(prepared.chosen(settings())), "specs": [{"kind": "a/b"}]}
+        {"key": host_fingerprint.key(prepared.chosen(settings())), "specs": [{"kind": "a/b"}]}
     )
     (tmp_path / "document").write_text(key)
     makes(tmp_path, f"cp {tmp_path}/document {tmp_path}/run/runtime.json")
@@ -273,17 +274,17 @@ def test_a_host_that_has_changed(
     change: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     host = Host(tmp_path)
-    monkeypatch.setattr(host_state, "DRIVER", str(host.proc))
-    before = host_state.key(host.choices())
+    monkeypatch.setattr(host_fingerprint, "DRIVER", str(host.proc))
+    before = host_fingerprint.key(host.choices())
     assert json.loads(json.dumps(before)) == before
-    assert host_state.key(host.choices()) == before
+    assert host_fingerprint.key(host.choices()) == before
     CHANGES[change](host)
-    assert host_state.key(host.choices()) != before
+    assert host_fingerprint.key(host.choices()) != before
 
 
 def test_another_choice_is_another_key(tmp_path: Path) -> None:
     keys = [
-        host_state.key(choices)
+        host_fingerprint.key(choices)
         for choices in (
             Choices(),
             Choices(driver_root="/driver"),
@@ -303,20 +304,20 @@ def test_a_driver_root_without_nodes_leaves_them_to_the_host(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     host = Host(tmp_path)
-    monkeypatch.setattr(host_state, "DEVICES", str(host.root / "dev"))
+    monkeypatch.setattr(host_fingerprint, "DEVICES", str(host.root / "dev"))
     libraries = tmp_path / "home/kubernetes/bin/nvidia"
     libraries.mkdir(parents=True)
-    before = host_state.key(Choices(str(libraries)))
-    assert host_state.key(Choices(str(libraries))) == before
+    before = host_fingerprint.key(Choices(str(libraries)))
+    assert host_fingerprint.key(Choices(str(libraries))) == before
     host.node("nvidia1", 1)
-    assert host_state.key(Choices(str(libraries))) != before
+    assert host_fingerprint.key(Choices(str(libraries))) != before
 
 
 def test_both_sides_agree_where_nothing_is_configured(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a unit prepares at boot is what the shim looks for."""
     ours = runtime_preparation.choices(hook="/usr/libexec/cdi-gen/cdi-gen-hook")
     shim = Choices("", "/usr/libexec/cdi-gen/cdi-gen-hook", ("/etc/cdi", "/var/run/cdi"))
-    assert host_state.key(ours) == host_state.key(shim)
+    assert host_fingerprint.key(ours) == host_fingerprint.key(shim)
     assert f"{prepared.DIRECTORY}/{prepared.NAME}" == runtime_preparation.PATH
 
 
@@ -324,9 +325,9 @@ def test_a_directory_is_the_same_however_it_is_written(tmp_path: Path) -> None:
     """A unit prepares for `/etc/cdi`, a config.toml of NVIDIA's says `/etc/cdi/`."""
     (tmp_path / "a.yaml").write_text("")
     spellings = [f"{tmp_path}", f"{tmp_path}/", f"/{tmp_path}//", f"{tmp_path}/."]
-    keys = [host_state.key(Choices(spec_directories=(each,))) for each in spellings]
+    keys = [host_fingerprint.key(Choices(spec_directories=(each,))) for each in spellings]
     assert all(key == keys[0] for key in keys)
-    assert host_state.key(Choices(driver_root=f"{tmp_path}/.")) == host_state.key(
+    assert host_fingerprint.key(Choices(driver_root=f"{tmp_path}/.")) == host_fingerprint.key(
         Choices(driver_root=str(tmp_path))
     )
     assert [

@@ -12,13 +12,7 @@ from typing import Any
 import pytest
 
 from cdi_runtime import configuration, request
-from tests.runtime.requests import (
-    DIRECTORY,
-    PRIVILEGED,
-    UNPRIVILEGED,
-    V,
-    config_of,
-)
+from tests.runtime.requests import DIRECTORY, PRIVILEGED, UNPRIVILEGED, V, config_of
 
 DEVICES = {"nvidia.com/gpu": ("0", "1", "all", "none", "0:1", "void"), "vendor.com/nic": ("y",)}
 ERROR = ["error"]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from cdi_hook.faults import HookError
+from cdi_base.errors import HookError
 from cdi_runtime import prepared
 from tests.runtime.resolving import FILE, MADE, UUID, World, spec
 

@@ -150,7 +150,7 @@ def test_one_that_wants_all_memory(plain: Machine, bundle: Bundle) -> None:
 def test_the_preparation_has_its_own_bounds(plain: Machine, bundle: Bundle) -> None:
     """NVML may have to wake GPUs, and maps more memory than the shim may have."""
     bundle.asks("NVIDIA_VISIBLE_DEVICES=0")
-    slow = "from cdi_hook.process import Unbounded\n    with Unbounded():\n"
+    slow = "from cdi_base.process import Unbounded\n    with Unbounded():\n"
     slow += "        memory = bytearray(1 << 30); time.sleep(3)\n    return None"
     words = (str(INTERPRETER), "-IS", "-c", SHIM.format(slow=slow), str(plain.installed))
     ended = plain.run(*words, str(bundle.path))

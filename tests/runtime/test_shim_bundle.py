@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cdi_hook.faults import HookError
+from cdi_base.errors import HookError
 from cdi_runtime import bundle
 from cdi_runtime.bundle import Bundle
 

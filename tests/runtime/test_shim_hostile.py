@@ -200,7 +200,7 @@ def test_a_configuration_of_others(plain: Machine, bundle: Bundle) -> None:
 def test_a_fault_of_ours_is_one_line_too(
     start: Callable[..., Ended], plain: Machine, bundle: Bundle
 ) -> None:
-    with (plain.installed / "cdi_runtime/injection.py").open("a") as file:
+    with (plain.installed / "cdi_base/cdi/injection.py").open("a") as file:
         file.write("\n\ndef apply(*_):\n    raise ValueError('a\\nb')\n")
     bundle.asks("NVIDIA_VISIBLE_DEVICES=0")
     content = bundle.file.read_bytes()

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from cdi_runtime.toml import TomlError, parse
+from cdi_base.toml import TomlError, parse
 
 SERIALIZED = """\
 #accept-nvidia-visible-devices-as-volume-mounts = false

@@ -19,11 +19,13 @@ from __future__ import annotations
 import os
 import sys
 
-from cdi_hook import VERSION, mounts, process, state
-from cdi_hook.faults import HookError, UsageError, shown
-from cdi_runtime import configuration, injection, resolution
+from cdi_base import VERSION, oci_state, process
+from cdi_base.cdi import injection
+from cdi_base.errors import HookError, UsageError, shown
+from cdi_base.json_object import number_of, object_of, objects_of, text_of
+from cdi_base.rootfs import mounts
+from cdi_runtime import configuration, resolution
 from cdi_runtime.bundle import Bundle
-from cdi_runtime.document import number_of, object_of, objects_of, text_of
 from cdi_runtime.prestart import attachment, control_groups, namespaces, own_hooks, systemd
 from cdi_runtime.prestart.container_root import ContainerRoot, Journal
 from cdi_runtime.prestart.device_filter import Rule
@@ -118,7 +120,7 @@ def main() -> None:
 
 
 def _prestart(settings: Configuration, *, debug: bool) -> None:
-    said = state.of_stdin(process.deadline())
+    said = oci_state.of_stdin(process.deadline())
     bundle = text_of(said, "bundle", _STATE)
     if not bundle.startswith("/"):
         raise HookError(f"'bundle' of {_STATE} is not an absolute path")

@@ -13,10 +13,10 @@ import errno
 import os
 import stat
 
-from cdi_hook import syscalls
-from cdi_hook.faults import HookError, shown
-from cdi_hook.reading import same_file
-from cdi_runtime.document import number_of, object_of, objects_of, text_of, texts_of
+from cdi_base import syscalls
+from cdi_base.errors import HookError, shown
+from cdi_base.files import same_file
+from cdi_base.json_object import number_of, object_of, objects_of, text_of, texts_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

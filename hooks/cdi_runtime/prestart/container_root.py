@@ -12,10 +12,11 @@ import errno
 import os
 import stat
 
-from cdi_hook import mounts, syscalls
-from cdi_hook.faults import HookError, shown
-from cdi_hook.reading import link_text, same_file
-from cdi_hook.rootfs import NOWHERE, RootFs
+from cdi_base import syscalls
+from cdi_base.errors import HookError, shown
+from cdi_base.files import link_text, same_file
+from cdi_base.rootfs import mounts
+from cdi_base.rootfs.rootfs import NOWHERE, RootFs
 
 _ATTACHED, _DIRECTORY, _FILE = "mount", "directory", "file"
 _ST_NODEV = 4

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 
-from cdi_hook.faults import HookError, shown
+from cdi_base.errors import HookError, shown
 from cdi_runtime.prestart import device_filter
 
 TYPE_CHECKING = False

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import struct
 
-from cdi_hook.faults import HookError, shown
+from cdi_base.errors import HookError, shown
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -15,8 +15,8 @@ import errno
 import os
 import struct
 
-from cdi_hook import syscalls
-from cdi_hook.faults import HookError
+from cdi_base import syscalls
+from cdi_base.errors import HookError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

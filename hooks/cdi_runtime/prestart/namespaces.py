@@ -9,9 +9,9 @@ from __future__ import annotations
 import os
 import select
 
-from cdi_hook import process, syscalls
-from cdi_hook.faults import HookError, shown
-from cdi_hook.reading import same_file
+from cdi_base import process, syscalls
+from cdi_base.errors import HookError, shown
+from cdi_base.files import same_file
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -13,11 +13,11 @@ import select
 import sys
 import time
 
-from cdi_hook import process, syscalls
-from cdi_hook.faults import HookError, shown
-from cdi_hook.reading import same_file
+from cdi_base import process, syscalls
+from cdi_base.errors import HookError, shown
+from cdi_base.files import same_file
+from cdi_base.json_object import number_of, object_of, objects_of, text_of, texts_of
 from cdi_runtime.bundle import encode
-from cdi_runtime.document import number_of, object_of, objects_of, text_of, texts_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ import _socket
 import errno
 import os
 
-from cdi_hook.faults import HookError, shown
+from cdi_base.errors import HookError, shown
 from cdi_runtime.prestart import dbus
 
 TYPE_CHECKING = False

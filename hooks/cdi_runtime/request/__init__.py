@@ -14,8 +14,8 @@ of NVIDIA's vendors, and config.toml can make it count for privileged containers
 
 from __future__ import annotations
 
-from cdi_hook.faults import shown
-from cdi_runtime import document
+from cdi_base import json_object
+from cdi_base.errors import shown
 from cdi_runtime.request import device_names, driver_capabilities, imex_channels, mount_list
 from cdi_runtime.request.device_names import RequestError
 from cdi_runtime.request.environment import WHERE, is_privileged, process_of, variables_of
@@ -103,7 +103,7 @@ def read(config: Document, settings: Configuration, *, annotations: bool) -> Req
     """
     try:
         return _Reader(config, settings).request(annotations=annotations)
-    except document.DocumentError as error:
+    except json_object.DocumentError as error:
         raise RequestError(str(error)) from None
 
 
@@ -145,7 +145,7 @@ class _Reader:
         return self._of_environment()
 
     def _annotated(self) -> tuple[list[str], str]:
-        found = document.object_of(self._config, "annotations", WHERE)
+        found = json_object.object_of(self._config, "annotations", WHERE)
         prefixes = self._settings.annotation_prefixes
         names = sorted(name for name in found if name.startswith(prefixes))
         source = ", ".join(f"annotation {shown(name)}" for name in names)[: device_names.MAX_SHOWN]
@@ -155,7 +155,7 @@ class _Reader:
         return device_names.distinct(each, source), source
 
     def _mounted(self) -> tuple[list[str], str]:
-        mounts = document.objects_of(self._config, "mounts", WHERE)
+        mounts = json_object.objects_of(self._config, "mounts", WHERE)
         if self._settings.accept_volume_mounts:
             source = f"the mounts in {mount_list.ROOT}"
             words, channels = mount_list.read(mounts)

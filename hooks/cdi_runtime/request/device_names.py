@@ -17,7 +17,7 @@
 
 from __future__ import annotations
 
-from cdi_hook.faults import HookError, shown
+from cdi_base.errors import HookError, shown
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -3,8 +3,7 @@
 
 from __future__ import annotations
 
-from cdi_hook import state
-from cdi_runtime import document
+from cdi_base import json_object, oci_state
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,12 +20,12 @@ def variables_of(process: Document, names: tuple[str, ...]) -> dict[str, str]:
         DocumentError: `env` is no list of texts.
         HookError: there are too many.
     """
-    return state.variables(document.texts_of(process, "env", WHERE), names)
+    return oci_state.variables(json_object.texts_of(process, "env", WHERE), names)
 
 
 def process_of(config: Document) -> Document:
     """The process that the container will run."""
-    return document.object_of(config, "process", WHERE)
+    return json_object.object_of(config, "process", WHERE)
 
 
 def is_privileged(process: Document) -> bool:

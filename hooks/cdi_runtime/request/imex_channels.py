@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from cdi_hook.faults import shown
+from cdi_base.errors import shown
 from cdi_runtime.request.device_names import ALL, NONE, VOID, RequestError
 
 MAX = (1 << 20) - 1

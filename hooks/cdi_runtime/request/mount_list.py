@@ -7,7 +7,7 @@ Whoever may start a pod can set its environment, but not mount this; a device pl
 
 from __future__ import annotations
 
-from cdi_hook.faults import shown
+from cdi_base.errors import shown
 from cdi_runtime.request.device_names import RequestError, is_qualified
 
 ROOT = "/var/run/nvidia-container-devices"

@@ -8,6 +8,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
+from cdi_base.cdi.injection import HOOK_NAMES
 from cdi_gen.cdi.document import to_document
 from cdi_gen.cdi.model import (
     ContainerEdits,
@@ -20,7 +21,6 @@ from cdi_gen.cdi.model import (
     Spec,
 )
 from cdi_gen.cdi.versions import KNOWN_VERSIONS, minimum_version
-from cdi_runtime.injection import HOOK_NAMES
 from tests.parity.injection.nodes import NODES, OTHERS
 from tests.property.strategies import some
 

@@ -12,9 +12,9 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cdi_base.cdi.specification import LIBRARIES
 from cdi_gen.cdi import validation, wire
 from cdi_gen.cdi.problem import Problem
-from cdi_runtime.specification import LIBRARIES
 from tests.property import strategies as cdi
 from tests.unit.cdi import documents
 from tests.unit.cdi.public_specs import SPECS

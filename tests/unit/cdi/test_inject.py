@@ -14,11 +14,11 @@ from typing import Any
 
 import pytest
 
+from cdi_base.cdi import injection
+from cdi_base.errors import HookError
+from cdi_base.json_object import DocumentError
 from cdi_gen.cdi.inject import InjectError, NodeStatus, UnresolvedError, inject, look_at
 from cdi_gen.cdi.model import ContainerEdits, Device, DeviceNode, Mount, Spec
-from cdi_hook.faults import HookError
-from cdi_runtime import injection
-from cdi_runtime.document import DocumentError
 
 CONFIG: dict[str, Any] = {
     "ociVersion": "1.0.2",

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from cdi_base.cdi.specification import EVERY, LIBRARIES
 from cdi_gen.cdi import inject, wire
 from cdi_gen.cdi.inject import NodeStatus
 from cdi_gen.cdi.validation import check_text
-from cdi_runtime.specification import EVERY
 from tests.cli.program import cdi_gen
 
 from .public_specs import SPECS

@@ -8,15 +8,7 @@ from dataclasses import replace
 import pytest
 
 from cdi_gen.cdi import versions
-from cdi_gen.cdi.model import (
-    ContainerEdits,
-    Device,
-    DeviceNode,
-    IntelRdt,
-    Mount,
-    NetDevice,
-    Spec,
-)
+from cdi_gen.cdi.model import ContainerEdits, Device, DeviceNode, IntelRdt, Mount, NetDevice, Spec
 
 PLAIN = Spec(
     cdi_version="0.3.0",

@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from cdi_base.cdi.fields import MAX_FAULTS
+from cdi_base.cdi.words import WORDS, PlainWord
 from cdi_gen.cdi import wire
 from cdi_gen.cdi.model import (
     ContainerEdits,
@@ -25,8 +27,6 @@ from cdi_gen.cdi.model import (
 )
 from cdi_gen.cdi.problem import SpecError
 from cdi_gen.errors import ExitCode
-from cdi_runtime.specification.fields import MAX_FAULTS
-from cdi_runtime.specification.words import WORDS, PlainWord
 
 from . import documents
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from cdi_base.requirement import Facts
 from cdi_gen import inventory_json
 from cdi_gen.catalogue import catalogue
 from cdi_gen.errors import CdiGenError, UsageError
@@ -17,7 +18,6 @@ from cdi_gen.generate.options import Options
 from cdi_gen.generate.requirement_facts import facts, words
 from cdi_gen.inventory import HookProgram, Inventory
 from cdi_hook import __main__ as hook
-from cdi_hook.requirement import Facts
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 CHECKED = Options(enabled_hooks=("check-requirements",))

@@ -3,8 +3,8 @@
 
 from __future__ import annotations
 
-from cdi_hook.faults import HookError
-from cdi_runtime.specification.libraries import EVERY, NONE
+from cdi_base.cdi.libraries import EVERY, NONE
+from cdi_base.errors import HookError
 
 
 class Fault:

@@ -8,16 +8,9 @@ that is wrong instead of stopping at the first fault. Where engines are lenient,
 
 from __future__ import annotations
 
-from cdi_runtime.specification.faults import Fault, TooMuchError
-from cdi_runtime.specification.libraries import BY_JSON, EVERY, NONE, before, since
-from cdi_runtime.specification.words import (
-    FALSE,
-    INFINITE,
-    TRUE,
-    WANTED_FALSE,
-    WANTED_TRUE,
-    PlainWord,
-)
+from cdi_base.cdi.faults import Fault, TooMuchError
+from cdi_base.cdi.libraries import BY_JSON, EVERY, NONE, before, since
+from cdi_base.cdi.words import FALSE, INFINITE, TRUE, WANTED_FALSE, WANTED_TRUE, PlainWord
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

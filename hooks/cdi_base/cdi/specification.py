@@ -7,17 +7,10 @@ what is wrong, with these rules and more of its own, of what runtimes stumble ov
 
 from __future__ import annotations
 
-from cdi_runtime.injection import HOOK_NAMES
-from cdi_runtime.specification import fields, names, versions
-from cdi_runtime.specification.faults import Fault, TooMuchError
-from cdi_runtime.specification.libraries import (
-    EVERY,
-    LIBRARIES,
-    NONE,
-    before,
-    newest_cdi_version,
-    since,
-)
+from cdi_base.cdi import fields, names, versions
+from cdi_base.cdi.faults import Fault, TooMuchError
+from cdi_base.cdi.injection import HOOK_NAMES
+from cdi_base.cdi.libraries import EVERY, LIBRARIES, NONE, before, newest_cdi_version, since
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import os
 
-from cdi_hook import resolve, syscalls
+from cdi_base import syscalls
+from cdi_base.rootfs import resolve
 
 MAX_MOUNTINFO = 4 << 20
 

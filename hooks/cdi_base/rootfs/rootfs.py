@@ -12,15 +12,16 @@ import errno
 import os
 import stat
 
-from cdi_hook import mounts, process, resolve
-from cdi_hook.faults import HookError, SkippedError, shown
-from cdi_hook.reading import content, holds, link_text, open_directory, open_file, same_file
+from cdi_base import process
+from cdi_base.errors import HookError, SkippedError, shown
+from cdi_base.files import content, holds, link_text, open_directory, open_file, same_file
+from cdi_base.rootfs import mounts, resolve
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from cdi_hook.resolve import Resolver
+    from cdi_base.rootfs.resolve import Resolver
 
     Tell = Callable[[str], None]
 

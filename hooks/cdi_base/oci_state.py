@@ -13,8 +13,8 @@ import os
 import select
 import stat
 
-from cdi_hook import process
-from cdi_hook.faults import HookError, shown
+from cdi_base import process
+from cdi_base.errors import HookError, shown
 
 MAX_STATE = 1 << 20
 MAX_CONFIG = 8 << 20

@@ -7,7 +7,7 @@ import errno
 import os
 import stat
 
-from cdi_hook import process
+from cdi_base import process
 
 MAX_LINKS = 40
 """As the kernel has it (`MAXSYMLINKS`)."""

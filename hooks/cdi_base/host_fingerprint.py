@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 
-from cdi_hook import VERSION
+from cdi_base import VERSION
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import struct
 
-from cdi_hook.faults import HookError
-from cdi_hook.syscalls import MACHINE
+from cdi_base.errors import HookError
+from cdi_base.syscalls import MACHINE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

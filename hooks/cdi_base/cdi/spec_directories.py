@@ -12,10 +12,10 @@ from __future__ import annotations
 import os
 import stat
 
-from cdi_hook.faults import HookError, shown
-from cdi_hook.state import parse_object
-from cdi_runtime import host_state, specification, trusted
-from cdi_runtime.specification import json_text
+from cdi_base import host_fingerprint, trust
+from cdi_base.cdi import json_text, specification
+from cdi_base.errors import HookError, shown
+from cdi_base.oci_state import parse_object
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -87,9 +87,9 @@ def _opened(path: str, name: str, directory: int | None) -> SpecFile | None:
             return file
         if stat.S_ISLNK(os.lstat(where, dir_fd=directory).st_mode):
             file.distrust = "is a symbolic link"
-        file.distrust = file.distrust or trusted.distrust(status)
+        file.distrust = file.distrust or trust.distrust(status)
         file.stamp = stamp(status)
-        content = trusted.content(descriptor, json_text.MAX_BYTES)
+        content = trust.content(descriptor, json_text.MAX_BYTES)
     except FileNotFoundError:
         return None
     except OSError as error:
@@ -130,7 +130,7 @@ def read(
         convert: gives what the library made of files that are not JSON, each with its stamp.
         tell: takes a line for each file that is left out.
     """
-    found = [[*_trusted(directory, tell)] for directory in host_state.distinct(directories)]
+    found = [[*_trusted(directory, tell)] for directory in host_fingerprint.distinct(directories)]
     documents = {file.path: json_document(file.content or b"") for each in found for file in each}
     others = {
         file.path: file.stamp for each in found for file in each if documents[file.path] is None
@@ -142,7 +142,7 @@ def read(
 
 def _trusted(path: str, tell: Callable[[str], object]) -> Iterator[SpecFile]:
     try:
-        directory = trusted.open_directory(path)
+        directory = trust.open_directory(path)
     except FileNotFoundError:
         return
     except OSError as error:

@@ -14,8 +14,8 @@ from __future__ import annotations
 import os
 import stat
 
-from cdi_hook.faults import HookError, shown
-from cdi_runtime.document import (
+from cdi_base.errors import HookError, shown
+from cdi_base.json_object import (
     list_in,
     number_of,
     numbers_of,

@@ -12,7 +12,7 @@ import errno
 import os
 import stat
 
-from cdi_hook import syscalls
+from cdi_base import syscalls
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

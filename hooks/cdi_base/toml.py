@@ -9,7 +9,7 @@ a stray character are errors, and each error says its line.
 
 from __future__ import annotations
 
-from cdi_hook.faults import HookError, shown
+from cdi_base.errors import HookError, shown
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

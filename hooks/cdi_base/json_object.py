@@ -7,7 +7,7 @@ DocumentError.
 
 from __future__ import annotations
 
-from cdi_hook.faults import HookError
+from cdi_base.errors import HookError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

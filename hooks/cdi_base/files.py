@@ -14,7 +14,7 @@ import errno
 import os
 import stat
 
-from cdi_hook import syscalls
+from cdi_base import syscalls
 
 
 def same_file(one: os.stat_result, other: os.stat_result) -> bool:

@@ -24,7 +24,7 @@ libnvidia-container (src/cli/dsl.c and configure.c), except that
 
 from __future__ import annotations
 
-from cdi_hook.faults import HookError
+from cdi_base.errors import HookError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

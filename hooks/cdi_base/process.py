@@ -13,7 +13,7 @@ import resource
 import sys
 import time
 
-from cdi_hook.faults import HookError, shown
+from cdi_base.errors import HookError, shown
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
