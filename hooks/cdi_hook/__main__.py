@@ -13,21 +13,21 @@ import sys
 from cdi_base import VERSION, oci_state, process
 from cdi_base.errors import HookError, SkippedError, shown
 from cdi_base.rootfs.rootfs import RootFs
-from cdi_hook import (
-    application_profile,
-    arguments,
+from cdi_hook import arguments
+from cdi_hook.steps import (
+    apply_cuda_memory_limits,
     check_requirements,
-    cuda_compat,
-    device_nodes,
-    ldcache,
-    memory_limits,
-    permissions,
-    symlinks,
+    chmod,
+    create_symlinks,
+    disable_device_node_modification,
+    enable_cuda_compat,
+    update_application_profile,
+    update_ldcache,
 )
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from cdi_hook.step import Step
+    from cdi_hook.steps.step import Step
 
 PEER = "nvidia-cdi-hook"
 """Installed or linked under this name the program takes that one's place: dockerd looks for it in
@@ -37,19 +37,19 @@ CREATE_CONTAINER = "create-container"
 
 STEPS = (
     check_requirements.STEP,
-    symlinks.WHERE_THE_TARGET_IS,
-    cuda_compat.STEP,
-    ldcache.STEP,
-    device_nodes.STEP,
-    application_profile.STEP,
-    permissions.STEP,
+    create_symlinks.WHERE_THE_TARGET_IS,
+    enable_cuda_compat.STEP,
+    update_ldcache.STEP,
+    disable_device_node_modification.STEP,
+    update_application_profile.STEP,
+    chmod.STEP,
 )
 """In their order: nothing is touched for a container that is not to start; links and the compat
 directory are there when the cache is made of them."""
 
 HOOKS: dict[str, tuple[Step, ...]] = {step.name: (step,) for step in STEPS}
 HOOKS[CREATE_CONTAINER] = STEPS
-HOOKS[symlinks.ALWAYS.name] = (symlinks.ALWAYS,)
+HOOKS[create_symlinks.ALWAYS.name] = (create_symlinks.ALWAYS,)
 
 HELP = """\
 Usage: cdi-gen-hook NAME [OPTION]... < OCI-STATE
@@ -101,7 +101,7 @@ def main(make_root: type[RootFs] = RootFs) -> None:
         text = f"cdi-gen-hook {VERSION}\n" if words[0] == "--version" else HELP
         os.write(1, text.encode())
         os._exit(0)
-    where = words[0] if words and words[0] in {*HOOKS, memory_limits.NAME} else "start"
+    where = words[0] if words and words[0] in {*HOOKS, apply_cuda_memory_limits.NAME} else "start"
     try:
         started_in = process.isolate(any_environment=program == PEER)
         status = hook(words, started_in, make_root, debug=debug)
@@ -126,8 +126,8 @@ def hook(
         # As for a name that is not known.
         process.say("which hook? See --help")
         return 0
-    if words[0] == memory_limits.NAME:
-        memory_limits.refuse(words[1:])
+    if words[0] == apply_cuda_memory_limits.NAME:
+        apply_cuda_memory_limits.refuse(words[1:])
         return 0
     leave = LEAVE_READ_ONLY in words
     words = [word for word in words if word != LEAVE_READ_ONLY]

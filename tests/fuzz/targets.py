@@ -18,7 +18,8 @@ from typing import Any
 from cdi_base import elf, ld_so_cache, oci_state, requirement, toml
 from cdi_base.errors import HookError
 from cdi_hook import __main__ as hook
-from cdi_hook import cuda_compat, ldsoconf
+from cdi_hook.ldso import conf
+from cdi_hook.steps import enable_cuda_compat
 from cdi_runtime import configuration, request
 
 
@@ -72,7 +73,7 @@ class Files:
 
 
 CONFIGURATION = (
-    ldsoconf.CONF, f"{ldsoconf.CONF_DIR}/a.conf", f"{ldsoconf.CONF_DIR}/b.conf", "/opt/c", "/etc/.d",
+    conf.CONF, f"{conf.CONF_DIR}/a.conf", f"{conf.CONF_DIR}/b.conf", "/opt/c", "/etc/.d",
 )  # fmt: skip
 
 
@@ -80,14 +81,14 @@ def read_configuration(data: bytes) -> None:
     """ld.so.conf and what it includes: the files are separated by a 0xff."""
     files = Files(dict(zip(CONFIGURATION, data.split(b"\xff"), strict=False)))
     try:
-        listed = tried(ldsoconf.directories, files, but=CONFIGURATION[2])
+        listed = tried(conf.directories, files, but=CONFIGURATION[2])
     except OSError:
         # The first file, and only that, is not passed over if it cannot be read.
-        assert len(files.content[ldsoconf.CONF]) > ldsoconf.MAX_FILE
+        assert len(files.content[conf.CONF]) > conf.MAX_FILE
         return
     if refused(listed):
         return
-    assert len(listed) <= ldsoconf.MAX_DIRECTORIES
+    assert len(listed) <= conf.MAX_DIRECTORIES
     assert files.reads < len(CONFIGURATION)
     for folder in listed:
         assert folder.startswith("/")
@@ -97,7 +98,7 @@ def read_configuration(data: bytes) -> None:
 def match_pattern(data: bytes) -> None:
     """A pattern and a name, separated by a line's end: as the shell has it, but for `[`."""
     pattern, _, name = os.fsdecode(data[:400]).partition("\n")
-    matches = tried(ldsoconf._matches, name, pattern)
+    matches = tried(conf._matches, name, pattern)
     if refused(matches):
         return
     expected = fnmatch.fnmatchcase(name, pattern.replace("[", "[[]"))
@@ -126,7 +127,7 @@ def read_elf(data: bytes) -> None:
         assert library.soname in data
     if note is not None:
         assert note in data
-        cuda_compat.parse_note(note)
+        enable_cuda_compat.parse_note(note)
 
 
 def read_cache(data: bytes) -> None:

@@ -15,7 +15,8 @@ import pytest
 
 from cdi_base import ld_so_cache
 from cdi_base.rootfs.rootfs import RootFs
-from cdi_hook import ldcache, ldsoconf, shared_libraries
+from cdi_hook.ldso import conf, shared_libraries
+from cdi_hook.steps import update_ldcache
 
 LDCONFIG = "/sbin/ldconfig"
 
@@ -64,8 +65,8 @@ def root_fs(root: Path) -> RootFs:
 
 def folders_of(root: Path) -> list[str]:
     """What the image's configuration lists, and the system's directories, as update-ldcache has it."""
-    listed = ldsoconf.directories(root_fs(root), but=ldcache.DROP_IN) or []
-    return list(dict.fromkeys((*listed, *ldcache._SYSTEM)))
+    listed = conf.directories(root_fs(root), but=update_ldcache.DROP_IN) or []
+    return list(dict.fromkeys((*listed, *update_ldcache._SYSTEM)))
 
 
 def generator_of(cache: bytes) -> bytes:

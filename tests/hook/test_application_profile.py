@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from cdi_hook import application_profile
+from cdi_hook.steps import update_application_profile
 from tests.hook.conftest import Container, fingerprint
 from tests.hook.runtimes import Runtime, hook_of, in_a_user_namespace, start
 
@@ -55,7 +55,7 @@ def test_masks(container: Container, minors: list[int], mask: int) -> None:
 
 def test_the_driver_reads_json_with_hexadecimal_numbers() -> None:
     """No strict JSON; but for the number it is."""
-    content = application_profile.profile([0, 4]).decode().replace("0x11", "17")
+    content = update_application_profile.profile([0, 4]).decode().replace("0x11", "17")
     (profile,) = json.loads(content)["profiles"]
     assert profile["settings"] == ["EGLVisibleDGPUDevices", 17]
     assert json.loads(content)["rules"] == [{"pattern": [], "profile": profile["name"]}]

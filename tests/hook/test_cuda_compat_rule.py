@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from cdi_hook import cuda_compat
+from cdi_hook.steps import enable_cuda_compat
 from tests.hook.test_cuda_compat import NOTE
 
 
@@ -73,7 +73,7 @@ def test_the_rule(
     used: bool,
 ) -> None:
     """Rows of the table in docs/hooks.md; `note` is what differs from a real one."""
-    host = cuda_compat.prepare(
+    host = enable_cuda_compat.prepare(
         {
             "--host-driver-version": [driver],
             "--host-cuda-version": [cuda],
@@ -83,14 +83,14 @@ def test_the_rule(
     )
     parsed = None
     if note is not None:
-        parsed = cuda_compat.parse_note(json.dumps({**NOTE, **note}).encode())
+        parsed = enable_cuda_compat.parse_note(json.dumps({**NOTE, **note}).encode())
         assert parsed is not None
-    assert cuda_compat.decide(host, cuda_compat.version(compat), parsed) is used
+    assert enable_cuda_compat.decide(host, enable_cuda_compat.version(compat), parsed) is used
 
 
 def test_the_numbers_of_the_brands() -> None:
     """nvmlBrandType_t of nvml.h."""
-    numbered = {name: number for number, name in enumerate(cuda_compat.BRANDS)}
+    numbered = {name: number for number, name in enumerate(enable_cuda_compat.BRANDS)}
     assert numbered["tesla"] == 2
     assert numbered["geforce"] == 5
     assert numbered["titan"] == 6
@@ -111,4 +111,4 @@ def test_the_numbers_of_the_brands() -> None:
     ],
 )  # fmt: skip
 def test_versions(text: str, expected: tuple[int, ...] | None) -> None:
-    assert cuda_compat.version(text) == expected
+    assert enable_cuda_compat.version(text) == expected

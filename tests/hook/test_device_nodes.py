@@ -11,7 +11,7 @@ import shlex
 
 import pytest
 
-from cdi_hook import device_nodes
+from cdi_hook.steps import disable_device_node_modification
 from tests.attack import oracles
 from tests.hook.conftest import Container, Ended, fingerprint
 from tests.hook.runtimes import Runtime, hook_of, in_a_user_namespace, start
@@ -72,7 +72,7 @@ SHOW = f"cat $R{STAND_IN}; grep -F {STAND_IN} /proc/self/mountinfo"
     ],
 )
 def test_what_is_changed(params: bytes, expected: bytes | None) -> None:
-    assert device_nodes.disabled(params) == expected
+    assert disable_device_node_modification.disabled(params) == expected
 
 
 class TestTheMount:
@@ -150,7 +150,7 @@ class TestTheMount:
 
     def test_a_rehearsal_mounts_nothing(self, nvidia: Container) -> None:
         nvidia.launcher[-1] = nvidia.launcher[-1].replace(
-            "cdi_hook.__main__ import main", "cdi_hook.rehearsal import main"
+            "cdi_hook.__main__ import main", "cdi_hook.dry_run import main"
         )
         ended = mounted(nvidia, OWN_PROC, f"cat $R{STAND_IN}", "--dry-run", NAME)
         assert (ended.status, ended.said) == (0, "")

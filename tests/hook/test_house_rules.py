@@ -26,8 +26,8 @@ MODULES = {
 NAMES = {"open", "eval", "exec", "compile", "__import__", "input", "breakpoint"}
 OF_OS = {"path", "makedirs", "removedirs", "renames", "walk", "fwalk", "system", "popen", "fdopen"}
 LATE_IMPORTS = {
-    "cdi_hook/ldcache.py": "prepare: from cdi_hook import ldconfig",
-    "cdi_hook/check_requirements.py": "prepare: from cdi_base import requirement",
+    "cdi_hook/steps/update_ldcache.py": "prepare: from cdi_hook import ldconfig",
+    "cdi_hook/steps/check_requirements.py": "prepare: from cdi_base import requirement",
     "cdi_runtime/prestart/own_hooks.py": "_main_of: from cdi_hook import __main__ as program",
     "cdi_runtime/shim.py": "_edit: from cdi_runtime import container; _refuse: from cdi_runtime import report",
 }
@@ -36,11 +36,11 @@ runs when root's config.json has been read, and nothing of the image. Most
 commands of the shim need neither of its two, and are not to pay for them."""
 OF_OS_ONLY = {
     "execve": {
-        *("cdi_hook/sandbox.py", "cdi_runtime/low_level.py"),
+        *("cdi_hook/ldso/sandbox.py", "cdi_runtime/low_level.py"),
         "cdi_runtime/prestart/own_hooks.py",
     },
     "fork": {
-        *("cdi_hook/sandbox.py", "cdi_runtime/prestart/namespaces.py"),
+        *("cdi_hook/ldso/sandbox.py", "cdi_runtime/prestart/namespaces.py"),
         "cdi_runtime/prestart/own_hooks.py",
     },
     "posix_spawn": {"cdi_runtime/prepared.py"},

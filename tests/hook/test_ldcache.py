@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from cdi_hook import ldcache, ldsoconf
+from cdi_hook.ldso import conf
+from cdi_hook.steps import update_ldcache
 from tests.hook.conftest import HOOKS, MACHINE, PYTHON, TRIPLET, Container, fingerprint
 from tests.hook.shared_objects import shared_object
 
@@ -21,7 +22,7 @@ PATH_FILE = f"/etc/ld-musl-{MACHINE}.path"
 
 Library = Callable[[Path, str], None]
 
-COMPAT = ldsoconf.COMPAT
+COMPAT = conf.COMPAT
 
 
 @pytest.fixture
@@ -35,7 +36,7 @@ def debian(container: Container, library: Library) -> Container:
     )
     (container.root / "lib").rmdir()
     (container.root / "lib").symlink_to("usr/lib")
-    container.write(ldcache.GLIBC_LOADER)
+    container.write(update_ldcache.GLIBC_LOADER)
     library(container.root / f"usr/lib/{TRIPLET}/libc.so.6", "libc.so.6")
     library(container.root / f"usr/lib/{TRIPLET}/libimage.so.3", "libimage.so.3")
     library(container.root / "opt/odd/libcuda.so.550.1", "libcuda.so.1")
@@ -198,7 +199,7 @@ def test_whatever_cache_the_image_has(debian: Container, kind: str) -> None:
         case "damaged":
             cache.write_bytes(right[:60])
         case "too large":
-            cache.write_bytes(right + bytes(ldcache.MAX_OLD_CACHE))
+            cache.write_bytes(right + bytes(update_ldcache.MAX_OLD_CACHE))
         case "pipe":
             cache.unlink()
             os.mkfifo(cache)
@@ -358,9 +359,9 @@ class TestWhichLdconfig:
             import sys
             sys.path.insert(0, {str(HOOKS)!r})
             from cdi_hook import __main__, ldcache
-            print("cdi_hook.sandbox" in sys.modules)
+            print("cdi_hook.ldso.sandbox" in sys.modules)
             ldcache.prepare({options})
-            print("cdi_hook.sandbox" in sys.modules)
+            print("cdi_hook.ldso.sandbox" in sys.modules)
         """
         ended = subprocess.run(
             [PYTHON, "-IBSc", script], capture_output=True, text=True, check=True

@@ -10,13 +10,13 @@ import pytest
 
 from cdi_base.errors import HookError
 from cdi_base.rootfs.rootfs import RootFs
-from cdi_hook import ldsoconf
+from cdi_hook.ldso import conf
 
 OURS = "/etc/ld.so.conf.d/00-cdi-gen.conf"
 
 
 def read(root: Path) -> list[str] | None:
-    return ldsoconf.directories(RootFs(os.open(root, os.O_PATH | os.O_DIRECTORY)), but=OURS)
+    return conf.directories(RootFs(os.open(root, os.O_PATH | os.O_DIRECTORY)), but=OURS)
 
 
 @pytest.fixture
@@ -139,4 +139,4 @@ def test_too_much_is_refused(image, files: dict[str, str], what: str) -> None:
     ],
 )  # fmt: skip
 def test_patterns(name: str, pattern: str, does: bool) -> None:
-    assert ldsoconf._matches(name, pattern) is does
+    assert conf._matches(name, pattern) is does

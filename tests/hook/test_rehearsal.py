@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from cdi_base.rootfs.rootfs import RootFs
-from cdi_hook.rehearsal import Rehearsal
+from cdi_hook.dry_run import Rehearsal
 from tests.hook.conftest import HOOK, HOOKS, Container, Ended, Library, fingerprint
 from tests.hook.runtimes import open_to_others
 from tests.hook.test_cuda_compat import COMPAT, DROP_IN, NOTE, Compat, compat

@@ -10,7 +10,7 @@ import pytest
 
 from cdi_gen.host import libcuda, nvml
 from cdi_gen.inventory_json import load
-from cdi_hook import cuda_compat
+from cdi_hook.steps import enable_cuda_compat
 from tests.fakehost import nvml_mock
 from tests.fakehost.hosts import FakeHost
 from tests.host import looking
@@ -118,4 +118,4 @@ def test_what_is_no_libcuda_has_no_version(host: GetHost) -> None:
 
 
 def test_the_brands_are_the_hooks() -> None:
-    assert nvml.BRANDS == cuda_compat.BRANDS
+    assert nvml.BRANDS == enable_cuda_compat.BRANDS

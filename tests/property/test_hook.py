@@ -21,7 +21,9 @@ from hypothesis import strategies as st
 from cdi_base import oci_state
 from cdi_base.rootfs import resolve
 from cdi_base.rootfs.rootfs import RootFs
-from cdi_hook import arguments, ldsoconf, symlinks
+from cdi_hook import arguments
+from cdi_hook.ldso import conf
+from cdi_hook.steps import create_symlinks
 from tests.fuzz.targets import Files, refused, tried
 
 JSON = st.recursive(
@@ -109,7 +111,7 @@ class TestArguments:
 
     @given(st.text(alphabet=st.sampled_from("/.ab:") | st.characters()))
     def test_a_link_that_is_let_through(self, text):
-        link = tried(symlinks.Link, text)
+        link = tried(create_symlinks.Link, text)
         if refused(link):
             return
         assert link.path.startswith("/")
@@ -132,19 +134,19 @@ class TestLoaderConfiguration:
         expected = fnmatch.fnmatchcase(name, pattern)
         if name.startswith(".") and not pattern.startswith("."):
             expected = False
-        assert ldsoconf._matches(name, pattern) is expected
+        assert conf._matches(name, pattern) is expected
 
     @given(st.text("a*?", max_size=255), st.text("ab", max_size=255))
     @example("*a" * 120, "a" * 255)
     def test_a_pattern_has_an_end(self, pattern, name):
-        matches = tried(ldsoconf._matches, name, pattern)
+        matches = tried(conf._matches, name, pattern)
         assert isinstance(matches, bool) or "takes too long" in str(matches)
 
     @given(st.fixed_dictionaries({}, optional=dict.fromkeys(FILES, st.lists(LINES, max_size=6))))
     def test_any_files(self, files):
         rootfs = Files({path: b"\n".join(lines) for path, lines in files.items()})
-        listed = ldsoconf.directories(rootfs, but="/etc/ld.so.conf.d/b.conf")  # type: ignore[arg-type]
-        if ldsoconf.CONF not in files:
+        listed = conf.directories(rootfs, but="/etc/ld.so.conf.d/b.conf")  # type: ignore[arg-type]
+        if conf.CONF not in files:
             assert listed is None
             return
         assert listed is not None
@@ -158,8 +160,8 @@ class TestLoaderConfiguration:
     @given(st.lists(NAMES.map("/opt/{}".format), unique=True, max_size=20))
     def test_what_is_listed_is_read_back(self, folders):
         text = "".join(f"{folder}\n" for folder in folders)
-        rootfs = Files({ldsoconf.CONF: os.fsencode(text)})
-        assert ldsoconf.directories(rootfs, but="") == folders  # type: ignore[arg-type]
+        rootfs = Files({conf.CONF: os.fsencode(text)})
+        assert conf.directories(rootfs, but="") == folders  # type: ignore[arg-type]
 
 
 # What is where in a tree: a directory, a file of some content, or a link of some text.

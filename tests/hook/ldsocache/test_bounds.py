@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from cdi_base import ld_so_cache
 from cdi_base.errors import HookError
 from cdi_base.ld_so_cache import Entry
-from cdi_hook import library_folder, shared_libraries
+from cdi_hook.ldso import library_directory, shared_libraries
 from tests.hook.glibc import our_cache, root_fs
 from tests.hook.ldsocache.trees import FOLDERS, link, put
 
@@ -74,7 +74,7 @@ class TestBounds:
     def test_more_names_than_any_folder_should_have(
         self, root: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(library_folder, "MAX_NAMES", 3)
+        monkeypatch.setattr(library_directory, "MAX_NAMES", 3)
         for number in range(4):
             (root / f"opt/odd/{number}").touch()
         with pytest.raises(HookError, match="more than 3 names"):
@@ -123,13 +123,13 @@ class TestBounds:
             link(root, "opt/odd/libbad.so.1", "/srv/libbad.so.1")
         if how == "swapped in":
             # It was a file when the folder was listed.
-            listing = library_folder.Folder.list
+            listing = library_directory.Folder.list
 
-            def stale(folder: library_folder.Folder, *, hwcaps: bool) -> None:
+            def stale(folder: library_directory.Folder, *, hwcaps: bool) -> None:
                 listing(folder, hwcaps=hwcaps)
                 folder.names["libbad.so.1"] = False
 
-            monkeypatch.setattr(library_folder.Folder, "list", stale)
+            monkeypatch.setattr(library_directory.Folder, "list", stale)
         opening = os.open
 
         def watched(path: str, flags: int, *rest: int, **more: int) -> int:

@@ -7,22 +7,22 @@ import os
 
 from cdi_base import ld_so_cache
 from cdi_base.syscalls import MACHINE
-from cdi_hook import ldsoconf, library_folder, precedence, shared_libraries
 from cdi_hook.arguments import checked_folder, last
-from cdi_hook.precedence import Driver
-from cdi_hook.step import Step
+from cdi_hook.ldso import conf, library_directory, precedence, shared_libraries
+from cdi_hook.ldso.precedence import Driver
+from cdi_hook.steps.step import Step
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from cdi_base.rootfs.rootfs import RootFs
     from cdi_hook.arguments import Options
-    from cdi_hook.ldconfig import Maker
+    from cdi_hook.ldso.ldconfig import Maker
 
 CACHE = "/etc/ld.so.cache"
-DROP_IN = f"{ldsoconf.CONF_DIR}/00-cdi-gen.conf"
+DROP_IN = f"{conf.CONF_DIR}/00-cdi-gen.conf"
 """One fixed name: a second start finds its own work. `00-` comes before what the image lists."""
 
-NEW_CONF = f"include {ldsoconf.CONF_DIR}/*.conf\n"
+NEW_CONF = f"include {conf.CONF_DIR}/*.conf\n"
 
 TRIPLET = f"{MACHINE}-linux-gnu"
 GLIBC_LOADER = {
@@ -64,7 +64,7 @@ def prepare(options: Options) -> Plan:
     program = last(options["--ldconfig-path"])
     if program is not None:
         # Only who asks for it pays for the sandbox; nothing has been read of the image so far.
-        from cdi_hook import ldconfig  # noqa: PLC0415
+        from cdi_hook.ldso import ldconfig  # noqa: PLC0415
 
         make_cache = ldconfig.maker(program)
     return Plan(list(dict.fromkeys(folders)), make_cache)
@@ -90,24 +90,24 @@ def tell_glibc(
     those of the driver's folders that the image does not list; what it lists; the system's
     directories of every distribution, for the image's own ldconfig knows those unasked.
     """
-    listed = ldsoconf.directories(rootfs, but=DROP_IN)
+    listed = conf.directories(rootfs, but=DROP_IN)
     if listed is None:
-        rootfs.put(ldsoconf.CONF, NEW_CONF.encode())
+        rootfs.put(conf.CONF, NEW_CONF.encode())
         listed = []
-    compat = ldsoconf.directories_of(rootfs, ldsoconf.COMPAT)
+    compat = conf.directories_of(rootfs, conf.COMPAT)
     known = {*listed, *_loader_defaults(rootfs)}
     ours = [folder for folder in folders if folder not in known]
     order = list(dict.fromkeys((*compat, *ours, *listed, *_SYSTEM)))
     old = _old_cache(rootfs)
     libraries: list[ld_so_cache.Entry] = []
     hwcaps: list[bytes] = []
-    if library_folder.FLAGS:
+    if library_directory.FLAGS:
         libraries, hwcaps = shared_libraries.entries(rootfs, order, old, until)
     hidden = precedence.hidden_from_glibc(driver, compat, libraries)
     links = precedence.put_all(rootfs, precedence.GLIBC, hidden)
     if links or ours:
         rootfs.put(DROP_IN, os.fsencode("".join(f"{folder}\n" for folder in (*links, *ours))))
-        ldsoconf.include_first(rootfs, DROP_IN)
+        conf.include_first(rootfs, DROP_IN)
     else:
         # An image that was committed from a container on another host may hold one.
         rootfs.remove(DROP_IN)

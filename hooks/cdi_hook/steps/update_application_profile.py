@@ -12,7 +12,7 @@ import stat
 
 from cdi_base import process
 from cdi_base.rootfs.rootfs import NOWHERE
-from cdi_hook.step import Step
+from cdi_hook.steps.step import Step
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

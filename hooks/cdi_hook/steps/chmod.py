@@ -15,7 +15,7 @@ from cdi_base import process
 from cdi_base.errors import UsageError, shown
 from cdi_base.rootfs.rootfs import NOWHERE
 from cdi_hook.arguments import checked_path, last
-from cdi_hook.step import Step
+from cdi_hook.steps.step import Step
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ import os
 
 from cdi_base.rootfs.resolve import mount_id
 from cdi_base.rootfs.rootfs import NOWHERE
-from cdi_hook.library_folder import HWCAPS, OVERHEAD, Memory
+from cdi_hook.ldso.library_directory import HWCAPS, OVERHEAD, Memory
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

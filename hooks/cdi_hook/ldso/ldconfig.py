@@ -9,8 +9,8 @@ import stat
 
 from cdi_base import elf, process
 from cdi_base.errors import HookError, SkippedError, shown
-from cdi_hook import sandbox
 from cdi_hook.arguments import checked_path
+from cdi_hook.ldso import sandbox
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from cdi_base import syscalls
 from cdi_base.errors import HookError, SkippedError
 from cdi_base.files import same_file
 from cdi_base.rootfs.rootfs import NOWHERE
-from cdi_hook.step import Step
+from cdi_hook.steps.step import Step
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

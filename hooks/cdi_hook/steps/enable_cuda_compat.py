@@ -17,9 +17,9 @@ from cdi_base import elf, process
 from cdi_base.errors import HookError, UsageError, shown
 from cdi_base.oci_state import parse_object
 from cdi_base.rootfs.rootfs import NOWHERE
-from cdi_hook import ldsoconf
 from cdi_hook.arguments import checked_folder, last
-from cdi_hook.step import Step
+from cdi_hook.ldso import conf
+from cdi_hook.steps.step import Step
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -102,10 +102,10 @@ def run(rootfs: RootFs, host: Host, _until: float) -> None:
     By the name that the host gave it: where its links lead, the loader sees for itself.
     """
     if is_of_use(rootfs, host):
-        rootfs.put(ldsoconf.COMPAT, os.fsencode(f"{host.directory}\n"))
+        rootfs.put(conf.COMPAT, os.fsencode(f"{host.directory}\n"))
     else:
         # An image that was committed from a container on another host may hold one.
-        rootfs.remove(ldsoconf.COMPAT)
+        rootfs.remove(conf.COMPAT)
 
 
 def is_of_use(rootfs: RootFs, host: Host) -> bool:

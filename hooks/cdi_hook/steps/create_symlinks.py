@@ -9,7 +9,7 @@ from cdi_base import process
 from cdi_base.errors import UsageError, shown
 from cdi_base.files import same_file
 from cdi_hook.arguments import check_text, checked_path
-from cdi_hook.step import Step
+from cdi_hook.steps.step import Step
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -12,10 +12,10 @@ import os
 
 from cdi_base import oci_state, process
 from cdi_base.errors import SkippedError, UsageError, shown
-from cdi_hook.application_profile import gpu_minors
 from cdi_hook.arguments import last
-from cdi_hook.cuda_compat import BRANDS
-from cdi_hook.step import Step
+from cdi_hook.steps.enable_cuda_compat import BRANDS
+from cdi_hook.steps.step import Step
+from cdi_hook.steps.update_application_profile import gpu_minors
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from cdi_base import ld_so_cache
 from cdi_base.errors import HookError, SkippedError
 from cdi_base.files import open_directory
 from cdi_base.syscalls import MACHINE
-from cdi_hook.library_folder import FLAGS, HWCAPS, UNREADABLE, Folder, Library, Memory
+from cdi_hook.ldso.library_directory import FLAGS, HWCAPS, UNREADABLE, Folder, Library, Memory
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

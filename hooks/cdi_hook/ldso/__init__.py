@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The dynamic loader's configuration and cache in a container."""
