@@ -21,7 +21,7 @@ from cdi_gen.errors import CdiGenError
 from cdi_gen.paths import base_name, join, parent
 
 RUNTIMES = ("runc", "crun")
-"""What the shim looks for, in this order, as `cdi_runtime.low_level` does."""
+"""What the shim looks for, in this order, as `cdi_runtime.shim.oci_runtime` does."""
 
 VARIABLE = "CDI_GEN_LOW_LEVEL_RUNTIME"
 """By which a launcher tells the shim."""

@@ -156,7 +156,7 @@ def test_who_imports_whom(name: str) -> None:
         ("cdi_gen/store.py", "import requests"),
         ("hooks/cdi_hook/x.py", "import cdi_gen"),
         ("hooks/cdi_hook/x.py", "import cdi_specs"),
-        ("hooks/cdi_hook/x.py", "from cdi_runtime import shim"),
+        ("hooks/cdi_hook/x.py", "from cdi_runtime import bundle"),
         ("hooks/cdi_base/x.py", "from cdi_hook import arguments"),
         ("cdi_gen/store.py", "import cdi_hook"),
         ("cdi_gen/cdi/x.py", "from cdi_runtime import request"),

@@ -109,7 +109,7 @@ def _contestants(made: Specs) -> dict[str, Document]:
 def _install_hook(inside: Inside) -> None:
     folder = os.path.dirname(OUR_HOOK_PATH)
     script = f"""mkdir -p {folder}; cp -r /bench/hooks/cdi-gen-hook /bench/hooks/cdi_base /bench/hooks/cdi_hook {folder}
-        rm -rf {folder}/cdi_hook/__pycache__; python3 -I -S -m compileall -q {folder}"""
+        find {folder} -name __pycache__ -exec rm -rf {{}} +; python3 -I -S -m compileall -q {folder}"""
     inside.run(["sh", "-ec", script])
 
 

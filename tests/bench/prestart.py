@@ -53,7 +53,7 @@ def _install(inside: Inside, spec: specs.Document) -> None:
     script = f"""mkdir -p {FOLDER} /etc/cdi
         cp -r /bench/hooks/cdi-gen-hook /bench/hooks/cdi_base /bench/hooks/cdi_hook {FOLDER}
         cp -r /bench/hooks/cdi-gen-runtime-hook /bench/hooks/cdi_runtime {FOLDER}
-        rm -rf {FOLDER}/*/__pycache__; python3 -I -S -m compileall -q {FOLDER}"""
+        find {FOLDER} -name __pycache__ -exec rm -rf {{}} +; python3 -I -S -m compileall -q {FOLDER}"""
     inside.run(["sh", "-ec", script])
     inside.write("/etc/cdi/nvidia.json", json.dumps(spec))
 

@@ -332,7 +332,7 @@ def test_the_shim_prepares_by_it_and_anew_when_it_changes(
         within = _over_etc(etc)
     hooks = f"import sys; sys.path.insert(0, {str(machine.installed)!r})"
     code = (
-        f"{hooks}\nfrom cdi_runtime import configuration, prepared\n"
+        f"{hooks}\nfrom cdi_runtime.config_toml import configuration\nfrom cdi_runtime.specs import prepared\n"
         "found = prepared.load(configuration.load(), print)\n"
         "print([each['path'] for each in found.specs[0]['devices'][0]['containerEdits']['deviceNodes']],"
         " found.specs[0]['containerEdits']['hooks'][0]['path'])"

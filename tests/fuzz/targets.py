@@ -20,7 +20,8 @@ from cdi_base.errors import HookError
 from cdi_hook import __main__ as hook
 from cdi_hook.ldso import conf
 from cdi_hook.steps import enable_cuda_compat
-from cdi_runtime import configuration, request
+from cdi_runtime import request
+from cdi_runtime.config_toml import configuration
 
 
 def tried(function: Callable[..., object], *given: object, **named: object) -> Any:

@@ -26,24 +26,24 @@ MODULES = {
 NAMES = {"open", "eval", "exec", "compile", "__import__", "input", "breakpoint"}
 OF_OS = {"path", "makedirs", "removedirs", "renames", "walk", "fwalk", "system", "popen", "fdopen"}
 LATE_IMPORTS = {
-    "cdi_hook/steps/update_ldcache.py": "prepare: from cdi_hook import ldconfig",
+    "cdi_hook/steps/update_ldcache.py": "prepare: from cdi_hook.ldso import ldconfig",
     "cdi_hook/steps/check_requirements.py": "prepare: from cdi_base import requirement",
     "cdi_runtime/prestart/own_hooks.py": "_main_of: from cdi_hook import __main__ as program",
-    "cdi_runtime/shim.py": "_edit: from cdi_runtime import container; _refuse: from cdi_runtime import report",
+    "cdi_runtime/shim/main.py": "_edit: from cdi_runtime.shim import create; _refuse: from cdi_runtime.shim import log",
 }
 """Nothing is imported once input is read: `prepare` runs before, and `_edit` begins with it; `_main_of`
 runs when root's config.json has been read, and nothing of the image. Most
 commands of the shim need neither of its two, and are not to pay for them."""
 OF_OS_ONLY = {
     "execve": {
-        *("cdi_hook/ldso/sandbox.py", "cdi_runtime/low_level.py"),
+        *("cdi_hook/ldso/sandbox.py", "cdi_runtime/shim/oci_runtime.py"),
         "cdi_runtime/prestart/own_hooks.py",
     },
     "fork": {
         *("cdi_hook/ldso/sandbox.py", "cdi_runtime/prestart/namespaces.py"),
         "cdi_runtime/prestart/own_hooks.py",
     },
-    "posix_spawn": {"cdi_runtime/prepared.py"},
+    "posix_spawn": {"cdi_runtime/specs/prepared.py"},
 }
 """Where a process begins or becomes another: ldconfig; runc or crun; a spec's hooks; cdi-gen."""
 
@@ -125,7 +125,7 @@ def test_a_hook_keeps_the_rules(name: str) -> None:
         "import os\nos.execv('/bin/sh', [])",
         "import os\nos.fork()",
         "def f():\n    import subprocess",
-        "def f():\n    from cdi_hook import ldconfig",
+        "def f():\n    from cdi_hook.ldso import ldconfig",
         "class C:\n    def prepare(self):\n        import os",
         "try:\n    f()\nexcept Exception:\n    pass",
     ],

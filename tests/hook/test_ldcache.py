@@ -358,9 +358,10 @@ class TestWhichLdconfig:
         script = f"""if True:
             import sys
             sys.path.insert(0, {str(HOOKS)!r})
-            from cdi_hook import __main__, ldcache
+            from cdi_hook import __main__
+            from cdi_hook.steps import update_ldcache
             print("cdi_hook.ldso.sandbox" in sys.modules)
-            ldcache.prepare({options})
+            update_ldcache.prepare({options})
             print("cdi_hook.ldso.sandbox" in sys.modules)
         """
         ended = subprocess.run(

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from cdi_base.errors import HookError
-from cdi_runtime import configuration, prepared, resolution
+from cdi_runtime.config_toml import configuration
+from cdi_runtime.specs import prepared, resolution
 
 Document = dict[str, Any]
 

@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 from cdi_base.errors import HookError
-from cdi_runtime import configuration
-from cdi_runtime.configuration import Configuration, ConfigurationError, load, parse
+from cdi_runtime.config_toml import configuration
+from cdi_runtime.config_toml.configuration import Configuration, ConfigurationError, load, parse
 from tests.runtime.test_toml import SERIALIZED
 
 ALL_CAPABILITIES = ("compute", "utility", "video", "graphics", "display", "ngx", "compat32")
@@ -383,10 +383,11 @@ def test_a_file_of_the_greatest_size(tmp_path: Path) -> None:
 
 
 def test_nothing_costly_is_imported() -> None:
-    hooks = Path(configuration.__file__).parents[1]
+    hooks = Path(configuration.__file__).parents[2]
     program = (
         f"import os, stat, sys; sys.path.insert(0, {str(hooks)!r}); before = set(sys.modules)\n"
-        "from cdi_runtime import request, configuration\n"
+        "from cdi_runtime import request\n"
+        "from cdi_runtime.config_toml import configuration\n"
         "print(*sorted(name for name in set(sys.modules) - before if 'cdi_' not in name))"
     )
     said = subprocess.run(

@@ -16,7 +16,7 @@ import pytest
 from cdi_base import host_fingerprint
 from cdi_base.host_fingerprint import Choices, Layout
 from cdi_gen import runtime_preparation
-from cdi_runtime import prepared
+from cdi_runtime.specs import prepared
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="the prepared file is root's")
 

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from cdi_runtime import configuration, request
+from cdi_runtime import request
+from cdi_runtime.config_toml import configuration
 from tests.runtime.requests import DIRECTORY, PRIVILEGED, UNPRIVILEGED, V, config_of
 
 DEVICES = {"nvidia.com/gpu": ("0", "1", "all", "none", "0:1", "void"), "vendor.com/nic": ("y",)}

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from cdi_base.errors import HookError
-from cdi_runtime import prepared
+from cdi_runtime.specs import prepared
 from tests.runtime.resolving import FILE, MADE, UUID, World, spec
 
 CAPS = ["MADE=nvidia.com/cap=compute", "MADE=nvidia.com/cap=utility"]

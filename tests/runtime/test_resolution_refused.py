@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 
 from cdi_base.requirement import UnsatisfiedError
-from cdi_runtime import prepared
+from cdi_runtime.specs import prepared
 from tests.runtime.resolving import FILE, MADE, UUID, Document, World, spec
 
 

@@ -115,14 +115,14 @@ print(signal.alarm(0), resource.getrlimit(resource.RLIMIT_AS), sorted(os.listdir
 SHIM = """
 import os, sys, time
 sys.path.insert(0, sys.argv[1])
-from cdi_hook import process
+from cdi_base import process
 process.SECONDS = 1
-from cdi_runtime import container, shim
+from cdi_runtime.shim import create, main
 def slow(*_, **__):
     {slow}
-container.resolution.edits = slow
+create.resolution.edits = slow
 sys.argv[1:] = ["create", "--bundle", sys.argv[2], "x"]
-shim.main()
+main.main()
 """
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 
@@ -177,9 +178,16 @@ def test_other_commands_import_what_they_need_alone(plain: Machine) -> None:
     words = ("strace", "-f", "-qq", "-e", "trace=openat", "-o", str(trace), str(plain.shim))
     assert plain.run(*words, "state", "x").returncode == 0
     opened = trace.read_text(errors="replace")
-    assert "cdi_runtime/__pycache__/shim." in opened
-    for name in ("injection", "resolution", "bundle", "prepared", "request", "report"):
-        assert f"cdi_runtime/__pycache__/{name}." not in opened
+    assert "cdi_runtime/shim/__pycache__/main." in opened
+    for name in (
+        "injection",
+        "resolution",
+        "bundle",
+        "prepared",
+        "request/",
+        "shim/__pycache__/log",
+    ):
+        assert not re.search(rf"/cdi_(base|runtime)/[^ ]*\b{name}", opened), name
     for name in ("re/", "json/", "subprocess", "typing", "dataclasses", "enum"):
         assert f"/{name}" not in opened.partition("runc")[0]
 

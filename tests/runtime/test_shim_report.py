@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from cdi_runtime import configuration, invocation, report
+from cdi_runtime.config_toml import configuration
+from cdi_runtime.shim import command_line, log
 
 MESSAGES = ["plain", "a\nb", 'quoted "x" \\ y', "\x1b[2J", "é \u2028 \ud800", "x" * 100_000]
 
@@ -18,12 +19,12 @@ MESSAGES = ["plain", "a\nb", 'quoted "x" \\ y', "\x1b[2J", "é \u2028 \ud800", "
 def test_a_refusal(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], message: str, form: str
 ) -> None:
-    log = tmp_path / "log"
-    log.write_text("before\n")
-    words = ["--log", str(log), *(["--log-format", form] if form else []), "create", "x"]
-    report.failed(message, invocation.read(words))
+    file = tmp_path / "log"
+    file.write_text("before\n")
+    words = ["--log", str(file), *(["--log-format", form] if form else []), "create", "x"]
+    log.failed(message, command_line.read(words))
     said = capfd.readouterr().err
-    first, line, *more = log.read_text().splitlines()
+    first, line, *more = file.read_text().splitlines()
     assert (first, more) == ("before", [])
     assert said.startswith("cdi-gen-runtime: ")
     for each in (said.removesuffix("\n"), line):
@@ -45,8 +46,8 @@ def test_words_of_crun(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: str, path: str | None
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    asked = invocation.read(["--log", given.format(tmp_path / "log"), "create"])
-    report.failed("x", asked)
+    asked = command_line.read(["--log", given.format(tmp_path / "log"), "create"])
+    log.failed("x", asked)
     assert (tmp_path / "log").exists() is (path is not None)
     assert len([*tmp_path.iterdir()]) == (path is not None)
 
@@ -64,7 +65,7 @@ def test_words_of_crun(
 def test_levels_of_the_journal(tmp_path: Path, level: str, kept: str) -> None:
     settings = configuration.Configuration()
     settings.debug, settings.log_level = str(tmp_path / "log"), level
-    journal = report.Journal(settings)
+    journal = log.Journal(settings)
     for each in ("debug", "info", "warning", "error"):
         journal.tell(f"{each}: what")
     found = [line.split()[1] for line in (tmp_path / "log").read_text().splitlines()]
@@ -74,5 +75,5 @@ def test_levels_of_the_journal(tmp_path: Path, level: str, kept: str) -> None:
 def test_a_line_without_a_level_is_information(tmp_path: Path) -> None:
     settings = configuration.Configuration()
     settings.debug = str(tmp_path / "log")
-    report.Journal(settings).tell("0 of NVIDIA_VISIBLE_DEVICES: what: else")
+    log.Journal(settings).tell("0 of NVIDIA_VISIBLE_DEVICES: what: else")
     assert 'level=info msg="0 of' in (tmp_path / "log").read_text()

@@ -24,17 +24,18 @@ from cdi_base.cdi import injection
 from cdi_base.errors import HookError, UsageError, shown
 from cdi_base.json_object import number_of, object_of, objects_of, text_of
 from cdi_base.rootfs import mounts
-from cdi_runtime import configuration, resolution
 from cdi_runtime.bundle import Bundle
+from cdi_runtime.config_toml import configuration
 from cdi_runtime.prestart import attachment, control_groups, namespaces, own_hooks, systemd
 from cdi_runtime.prestart.container_root import ContainerRoot, Journal
 from cdi_runtime.prestart.device_filter import Rule
+from cdi_runtime.specs import resolution
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from cdi_runtime.configuration import Configuration
+    from cdi_runtime.config_toml.configuration import Configuration
 
     Document = dict[str, object]
 

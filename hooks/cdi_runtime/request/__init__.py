@@ -22,7 +22,7 @@ from cdi_runtime.request.environment import WHERE, is_privileged, process_of, va
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from cdi_runtime.configuration import Configuration
+    from cdi_runtime.config_toml.configuration import Configuration
 
     Document = dict[str, object]
 

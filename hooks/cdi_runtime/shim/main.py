@@ -13,15 +13,16 @@ import sys
 
 from cdi_base import VERSION, process
 from cdi_base.errors import HookError, shown
-from cdi_runtime import configuration, invocation, low_level
+from cdi_runtime.config_toml import configuration
+from cdi_runtime.shim import command_line, oci_runtime
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import TracebackType
     from typing import NoReturn  # noqa: TID251
 
-    from cdi_runtime.configuration import Configuration
-    from cdi_runtime.invocation import Invocation
+    from cdi_runtime.config_toml.configuration import Configuration
+    from cdi_runtime.shim.command_line import Invocation
 
 PROGRAM = "cdi-gen-runtime"
 
@@ -33,7 +34,7 @@ def main() -> NoReturn:
     """Run as a program; never returns."""
     sys.excepthook = _last_words
     words = sys.argv[1:]
-    asked = invocation.read(words)
+    asked = command_line.read(words)
     if asked.version:
         # Engines read both; the runtime's own comes after it.
         os.write(1, f"{PROGRAM} version {VERSION}\n".encode())
@@ -41,7 +42,7 @@ def main() -> NoReturn:
         settings = configuration.load()
         if asked.edits_a_bundle():
             _edit(asked, settings)
-        low_level.become(low_level.find(settings.runtimes), words)
+        oci_runtime.become(oci_runtime.find(settings.runtimes), words)
     except HookError as error:
         _refuse(str(error), asked)
     except OSError as error:
@@ -52,14 +53,14 @@ def main() -> NoReturn:
 
 def _edit(asked: Invocation, settings: Configuration) -> None:
     # Everything is imported before the first byte of a bundle is read.
-    from cdi_runtime import container  # noqa: PLC0415
+    from cdi_runtime.shim import create  # noqa: PLC0415
 
     for ending, mode in MODES.items():
         if sys.argv[0].endswith(ending):
             settings.mode = mode
     # Taken off again before the runtime takes the process over.
     with process.Bounds():
-        container.edit(asked, settings)
+        create.edit(asked, settings)
 
 
 def _last_words(
@@ -69,11 +70,11 @@ def _last_words(
     message = f"internal error, please report it: {kind.__name__}: {shown(str(fault))}"
     if kind is KeyboardInterrupt:
         message = "interrupted; config.json is whole"
-    _refuse(message, invocation.read(sys.argv[1:]))
+    _refuse(message, command_line.read(sys.argv[1:]))
 
 
 def _refuse(message: str, asked: Invocation) -> NoReturn:
-    from cdi_runtime import report  # noqa: PLC0415
+    from cdi_runtime.shim import log  # noqa: PLC0415
 
-    report.failed(message, asked)
+    log.failed(message, asked)
     os._exit(1)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from cdi_base.cdi.spec_directories import Conversion, Stamp
-    from cdi_runtime.configuration import Configuration
+    from cdi_runtime.config_toml.configuration import Configuration
 
     Document = dict[str, object]
 
@@ -37,7 +37,7 @@ SECONDS = 60
 """For making it; NVML may have to wake GPUs."""
 MAX_SAID = 4096
 
-HERE = __file__.rpartition("/")[0].rpartition("/")[0]
+HERE = __file__.rsplit("/", 3)[0]
 """Where this package and the launchers are installed."""
 RECORD = "generator"
 """A file there that names the `cdi-gen` it was installed by."""

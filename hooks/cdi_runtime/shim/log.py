@@ -12,8 +12,8 @@ import time
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from cdi_runtime.configuration import Configuration
-    from cdi_runtime.invocation import Invocation
+    from cdi_runtime.config_toml.configuration import Configuration
+    from cdi_runtime.shim.command_line import Invocation
 
 PROGRAM = "cdi-gen-runtime"
 MAX_LINE = 4096

@@ -16,15 +16,16 @@ from __future__ import annotations
 from cdi_base import requirement
 from cdi_base.cdi import injection, spec_directories
 from cdi_base.errors import HookError, shown
-from cdi_runtime import prepared, request
+from cdi_runtime import request
 from cdi_runtime.request.environment import process_of, variables_of
+from cdi_runtime.specs import prepared
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from cdi_base.cdi.spec_directories import Conversion, Stamp
-    from cdi_runtime.configuration import Configuration
+    from cdi_runtime.config_toml.configuration import Configuration
     from cdi_runtime.request import Request
 
     Document = dict[str, object]

@@ -5,12 +5,14 @@ from __future__ import annotations
 
 from cdi_base.cdi import injection
 from cdi_base.errors import HookError
-from cdi_runtime import bundle, report, resolution
+from cdi_runtime import bundle
+from cdi_runtime.shim import log
+from cdi_runtime.specs import resolution
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from cdi_runtime.configuration import Configuration
-    from cdi_runtime.invocation import Invocation
+    from cdi_runtime.config_toml.configuration import Configuration
+    from cdi_runtime.shim.command_line import Invocation
 
     Document = dict[str, object]
 
@@ -27,7 +29,7 @@ def edit(asked: Invocation, settings: Configuration) -> None:
     Raises:
         HookError: the container cannot have it.
     """
-    journal = report.Journal(settings)
+    journal = log.Journal(settings)
     for warning in settings.warnings:
         journal.tell(f"warning: {warning}")
     try:

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The runtime shim: what engines start as their low-level runtime."""
