@@ -9,7 +9,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from cdi_gen import layout
+from cdi_gen import configuration
 from cdi_gen.cli import CONFIGURATION, talk
 from cdi_gen.cli.output import aligned, print_data
 from cdi_gen.cli.where import HostOption, configured, looking
@@ -50,22 +50,22 @@ def show(ctx: click.Context, /, *, form: str, host_root: str, **values: Any) -> 
     same options and environment, would use.
     """
     explicit = ctx.meta.get(CONFIGURATION)
-    read = [explicit] if explicit else layout.files(host_root)
+    read = [explicit] if explicit else configuration.files(host_root)
     settings = configured(ctx, host_root)
     options = {each.key: each for each in ctx.command.params if isinstance(each, HostOption)}
     rows = [
         (key, values[str(options[key].name)], _source(ctx, options[key], settings))
-        for key in layout.KEYS
+        for key in configuration.KEYS
     ]
     if form == "json":
         document = {key: {"value": value, "from": source} for key, value, source in rows}
         print_data(json.dumps({"files": read, "host": document}, indent=2) + "\n")
         return
     print_data(aligned([COLUMNS, *((key, _shown(key, value), at) for key, value, at in rows)]))
-    talk.note(f"read: {', '.join(read)}" if read else f"there is no {layout.PATH}")
+    talk.note(f"read: {', '.join(read)}" if read else f"there is no {configuration.PATH}")
 
 
-def _source(ctx: click.Context, option: HostOption, settings: layout.Settings) -> str:
+def _source(ctx: click.Context, option: HostOption, settings: configuration.Settings) -> str:
     source = ctx.get_parameter_source(str(option.name))
     if source is ParameterSource.COMMANDLINE:
         return f"the command line, --{option.key}"

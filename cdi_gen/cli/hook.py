@@ -68,15 +68,15 @@ def install(
 
     Specs that are generated from then on name the hook.
     """
-    from cdi_gen import hook_install  # noqa: PLC0415
+    from cdi_gen.programs import install  # noqa: PLC0415
 
     started = sys.argv[0] if os.path.basename(sys.argv[0]) == "cdi-gen" and root == "/" else None
     generator = started and os.path.abspath(started)
-    path = hook_install.install(prefix, root=root, python=python, generator=generator)
+    path = install.install(prefix, root=root, python=python, generator=generator)
     talk.note(f"installed {path}; specs generated from now on name it")
-    for name, asked in zip(hook_install.LINKS, (as_hook, as_runtime, as_prestart), strict=True):
+    for name, asked in zip(install.LINKS, (as_hook, as_runtime, as_prestart), strict=True):
         if asked:
-            talk.note(f"linked {hook_install.link_as_peer(name, prefix, root=root)}")
+            talk.note(f"linked {install.link_as_peer(name, prefix, root=root)}")
 
 
 @command.command("run", short_help="Run hooks on a root file system, or print what they would do.")
@@ -110,19 +110,19 @@ def run(
 
     Nothing is mounted: /proc is a container's, and there is none.
     """  # noqa: D301
-    from cdi_gen import hook_run  # noqa: PLC0415
+    from cdi_gen.programs import run_hook  # noqa: PLC0415
 
     if words:
         if devices or spec_directories:
             raise UsageError("--device and --spec-dir name a spec's hooks; WORDS are one of yours")
-        hooks = [hook_run.worded(words)]
+        hooks = [run_hook.worded(words)]
     else:
         hooks = _hooks_of(devices or (ALL_GPUS,), spec_directories)
     for hook in hooks:
-        if dry_run and not hook_run.is_ours(hook.path):
+        if dry_run and not run_hook.is_ours(hook.path):
             talk.warning(f"{hook.path} cannot be asked what it would do: {' '.join(hook.args)}")
             continue
-        status = hook_run.run(hook, rootfs, rehearse=dry_run)
+        status = run_hook.run(hook, rootfs, rehearse=dry_run)
         if status:
             raise CdiGenError(f"{' '.join(hook.args[:2])} ended with exit code {status}")
 

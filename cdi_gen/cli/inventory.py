@@ -27,7 +27,7 @@ def command(*, output: str | None, **where: Any) -> int:
     addresses and the driver's files. `cdi-gen generate --inventory FILE` makes of it, anywhere,
     the spec that it would make here.
     """
-    from cdi_gen.inventory_json import dump  # noqa: PLC0415
+    from cdi_gen.inventory.json_form import dump  # noqa: PLC0415
 
     inventory = look(**where)
     text = dump(inventory)

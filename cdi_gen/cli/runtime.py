@@ -54,8 +54,8 @@ def prepare(
 
     How the host is laid out is best said in /etc/cdi-gen/config.toml: the shim then has it too.
     """
-    from cdi_gen import runtime_preparation  # noqa: PLC0415
     from cdi_gen.host import Where  # noqa: PLC0415
+    from cdi_gen.programs import prepare  # noqa: PLC0415
 
     context = click.get_current_context()
 
@@ -65,7 +65,7 @@ def prepare(
     said = {name: typed(context, name) for name in layout}
     # The shim knows the host's own files alone.
     said["config"] = context.meta.get(CONFIGURATION)
-    choices = runtime_preparation.choices(
+    choices = prepare.choices(
         driver_root=said.pop("driver_root") or "/",
         hook=said.pop("hook_path") or installed_hook,
         spec_directories=spec_directories,
@@ -75,9 +75,9 @@ def prepare(
     )
     where = Where(**{**layout, "hook_path": layout["hook_path"] or choices.hook or None})
     with said_where():
-        document = runtime_preparation.prepare(choices, where)
+        document = prepare.prepare(choices, where)
     if output == "-":
         print_data(json.dumps(document, indent=1) + "\n")
     else:
-        runtime_preparation.write(document, output or runtime_preparation.PATH)
+        prepare.write(document, output or prepare.PATH)
     return ExitCode.OK

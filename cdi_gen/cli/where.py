@@ -18,7 +18,7 @@ from cdi_gen.inventory import HookProgram, Inventory
 from cdi_gen.paths import HostPath
 
 if TYPE_CHECKING:
-    from cdi_gen.layout import Settings
+    from cdi_gen.configuration import Settings
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -92,9 +92,9 @@ def configured(ctx: click.Context, host_root: str | None = None) -> Settings:
 
 @cache
 def _loaded(path: str | None, host_root: str) -> Settings:
-    from cdi_gen import layout  # noqa: PLC0415 - not needed with --inventory
+    from cdi_gen import configuration  # noqa: PLC0415 - not needed with --inventory
 
-    return layout.load(path, host_root)
+    return configuration.load(path, host_root)
 
 
 OPTIONS = (
@@ -258,7 +258,7 @@ def _require_nothing_to_look_for() -> None:
 
 
 def _inventory_in(path: str) -> Inventory:
-    from cdi_gen.inventory_json import MAX_BYTES, InventoryError, load  # noqa: PLC0415
+    from cdi_gen.inventory.json_form import MAX_BYTES, InventoryError, load  # noqa: PLC0415
 
     name = named_file.title(path)
     hint = "make one with: cdi-gen inventory -o FILE"

@@ -12,10 +12,12 @@ from typing import NamedTuple
 
 from cdi_gen.catalogue import Catalogue, catalogue
 from cdi_gen.errors import CdiGenError, NoDriverError
-from cdi_gen.host import boot, files, hook_program, places, platforms, proc
-from cdi_gen.host.devices import DeviceNodes
-from cdi_gen.host.gpus import GpuSearch
-from cdi_gen.host.libraries import TRIPLETS, LibrarySearch
+from cdi_gen.host import boot, hook_program, platforms
+from cdi_gen.host.devices import proc
+from cdi_gen.host.devices.gpus import GpuSearch
+from cdi_gen.host.devices.nodes import DeviceNodes
+from cdi_gen.host.driver import files, places
+from cdi_gen.host.driver.libraries import TRIPLETS, LibrarySearch
 from cdi_gen.host.roots import Root
 from cdi_gen.inventory import Driver, Inventory, Library
 from cdi_gen.paths import base_name, join, printable
@@ -158,7 +160,7 @@ def gather(where: Where = THIS_HOST) -> Inventory:
 def _with_transports(
     inventory: Inventory, nodes: DeviceNodes, roots: tuple[Root, ...]
 ) -> Inventory:
-    from cdi_gen.host.transports import TransportSearch  # noqa: PLC0415 - most looks do without
+    from cdi_gen.host.devices.transports import TransportSearch  # noqa: PLC0415 - most looks do without
 
     found = TransportSearch(nodes, roots).find(catalogue().transports)
     return replace(
@@ -254,7 +256,7 @@ def _is_there(host: Root, path: str) -> bool:
 
 
 def _cuda_version(root: Root, libraries: list[Library]) -> str | None:
-    from cdi_gen.host import libcuda  # noqa: PLC0415 - most looks do without
+    from cdi_gen.host.driver import libcuda  # noqa: PLC0415 - most looks do without
 
     library = _seen(root, libraries, "libcuda.so.")
     return None if library is None else libcuda.newest_version(library)

@@ -27,7 +27,7 @@ PRESENT = (
 """What comes and goes and is in specs: daemons may start after the first container."""
 
 CONFIGURATION, DROP_INS = "/etc/cdi-gen/config.toml", "/etc/cdi-gen/config.d"
-"""How the host is laid out, said by its administrator (`cdi_gen.layout`)."""
+"""How the host is laid out, said by its administrator (`cdi_gen.configuration`)."""
 
 DEVICES = "/dev"
 NODES = "nvidia"

@@ -28,26 +28,22 @@ MAY_IMPORT: dict[str, set[str]] = {
     # The library, from its base up. The inventory and the standard know nothing of each other.
     "errors": set(),
     "paths": set(),
-    "inventory": {"paths"},
-    "inventory_json": {"errors", "inventory"},
+    "inventory": {"errors", "paths"},
     "catalogue": {"errors", "cdi_specs"},
     "cdi": {"errors", "cdi_specs", "cdi_base"},
     "replacing": {"errors", "paths"},
     "ownership": set(),
-    "layout": {"errors", "ownership", "cdi_base"},
+    "configuration": {"errors", "ownership", "cdi_base"},
     # Beside each other. `host` does not know the standard, `store` does not know NVIDIA.
     "host": {"errors", "paths", "inventory", "catalogue", "ownership"},
     "generate": {"errors", "paths", "inventory", "catalogue", "cdi"},
     "store": {"errors", "paths", "cdi", "replacing", "ownership", "cdi_base"},
     "engines": {"errors", "paths", "cdi", "replacing", "ownership"},
     # Above those.
-    "hook_install": {"errors", "paths", "replacing", "ownership", "host", "cdi_hook"},
-    "hook_run": {"errors", "cdi", "host", "generate", "hook_install"},
-    "runtime_preparation": {"errors", "paths", "inventory", "catalogue", "cdi", "cdi_base"}
+    "programs": {"errors", "paths", "inventory", "catalogue", "cdi", "cdi_base", "cdi_hook"}
     | {"host", "generate", "store", "ownership", "replacing"},
     "cli": {"errors", "paths", "inventory", "catalogue", "cdi", "host", "generate", "store"}
-    | {"engines", "inventory_json", "replacing", "hook_install", "hook_run", "__version__"}
-    | {"runtime_preparation", "layout"},
+    | {"engines", "programs", "configuration", "replacing", "__version__"},
     "__main__": {"cli"},
     "__init__": {"cdi_base"},
     # The programs that run when a container starts, and what they share with the library.
@@ -61,7 +57,7 @@ THIRD_PARTY = {
     "click": re.compile(r"cdi_gen/cli/\w+\.py"),
     "jsonschema": re.compile(r"cdi_gen/cdi/schema\.py"),
     "yaml": re.compile(r"cdi_gen/cdi/yamltext\.py|cdi_gen/cli/(list|show)\.py"),
-    "pynvml": re.compile(r"cdi_gen/host/nvml\.py"),
+    "pynvml": re.compile(r"cdi_gen/host/devices/nvml\.py"),
     "tomlkit": re.compile(r"cdi_gen/engines/toml_text\.py"),
 }
 STANDARD = sys.stdlib_module_names | {"__future__"}

@@ -12,13 +12,12 @@ from pathlib import Path
 import pytest
 
 from cdi_base.process import ALLOWED_ENVIRONMENT
-from cdi_gen import inventory_json
 from cdi_gen.cdi import wire
 from cdi_gen.cdi.model import Hook, Spec
 from cdi_gen.generate import generate, generate_capabilities
 from cdi_gen.generate.hooks import CHECK_REQUIREMENTS, PEERS
 from cdi_gen.generate.options import HOOKS, Options
-from cdi_gen.inventory import HookProgram, Inventory
+from cdi_gen.inventory import HookProgram, Inventory, json_form
 from cdi_gen.paths import HostPath
 from tests.attack.images import replace
 from tests.cli.program import CHECKOUT, ENVIRONMENT, GOLDEN, INVENTORY, PROGRAM, cdi_gen, failure
@@ -41,7 +40,7 @@ NEVER = {"/", "/etc", "/usr", "/lib", "/run", "/var/run", "/dev", "/proc", "/sys
 
 def inventory(host: str, program: str = PROGRAMS[0]) -> Inventory:
     text = (GOLDEN / host / "inventory.json").read_text()
-    return dataclasses.replace(inventory_json.load(text), hook=HookProgram(path=HostPath(program)))
+    return dataclasses.replace(json_form.load(text), hook=HookProgram(path=HostPath(program)))
 
 
 def every_hook(spec: Spec) -> Iterator[Hook]:

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from cdi_base import host_fingerprint
-from cdi_gen import layout
+from cdi_gen import configuration
 from cdi_gen.cli.where import OPTIONS, HostOption, looking
 from cdi_gen.errors import CdiGenError, UnsafeError
 from tests.cli.program import cdi_gen, failure, generate
@@ -59,16 +59,16 @@ def test_each_key_is_an_option_that_describes_a_host() -> None:
     options = command.__click_params__  # type: ignore[attr-defined]
     assert len(options) == len(OPTIONS)
     keys = {each.key for each in options if isinstance(each, HostOption)}
-    assert keys == set(layout.KEYS)
+    assert keys == set(configuration.KEYS)
     assert [each.name for each in options if not isinstance(each, HostOption)] == ["host_root"]
     for option in options:
         if isinstance(option, HostOption):
             assert f"--{option.key}" in option.opts
-            assert option.multiple is layout.KEYS[option.key]
+            assert option.multiple is configuration.KEYS[option.key]
 
 
 def test_the_shim_looks_at_the_same_files() -> None:
-    assert (layout.PATH, layout.DROP_INS) == (
+    assert (configuration.PATH, configuration.DROP_INS) == (
         host_fingerprint.CONFIGURATION,
         host_fingerprint.DROP_INS,
     )
@@ -243,7 +243,7 @@ def test_drop_ins_come_after_it(host_root: Path) -> None:
     (folder / "50-b.toml").write_text('[host]\ndev-root = "/b"\nlibrary-search-path = ["/b"]\n')
     (folder / "10-a.toml").write_text('[host]\ndev-root = "/a"\ndriver-root = "/a"\n')
     (folder / "60-c.toml.rpmnew").write_text("rubbish")
-    found = layout.load(host_root=str(host_root))
+    found = configuration.load(host_root=str(host_root))
     where = "/etc/cdi-gen/config.d"
     assert found["driver-root"] == ("/a", f"{where}/10-a.toml, line 3")
     assert found["dev-root"] == ("/b", f"{where}/50-b.toml, line 2")
@@ -254,25 +254,25 @@ def test_drop_ins_come_after_it(host_root: Path) -> None:
 
 def test_drop_ins_alone(host_root: Path) -> None:
     (host_root / "etc/cdi-gen/config.toml").unlink()
-    assert layout.load(host_root=str(host_root)) == {}
+    assert configuration.load(host_root=str(host_root)) == {}
     (host_root / "etc/cdi-gen/config.d/a.toml").write_text('[host]\ndev-root = "/a"')
-    assert layout.load(host_root=str(host_root))["dev-root"].value == "/a"
+    assert configuration.load(host_root=str(host_root))["dev-root"].value == "/a"
 
 
 @pytest.mark.parametrize("link", ["etc/cdi-gen", "etc/cdi-gen/config.toml", "etc/cdi-gen/config.d"])
 def test_a_link_of_the_host_leads_to_its_own_files(host_root: Path, link: str) -> None:
     """As on NixOS, where all of /etc is links; the same path in our own root has something else."""
     (host_root / "etc/cdi-gen/config.d/a.toml").write_text('[host]\ndev-root = "/a"')
-    before = layout.load(host_root=str(host_root))
+    before = configuration.load(host_root=str(host_root))
     (host_root / "store").mkdir()
     place = host_root / "store" / Path(link).name
     (host_root / link).rename(place)
     (host_root / link).symlink_to(f"/store/{place.name}")
-    assert layout.load(host_root=str(host_root)) == before
+    assert configuration.load(host_root=str(host_root)) == before
     if os.geteuid() == 0:
         os.chown(place, 1000, 1000)
         with pytest.raises(UnsafeError):
-            layout.load(host_root=str(host_root))
+            configuration.load(host_root=str(host_root))
 
 
 @pytest.mark.parametrize("name", ["config.d", "config.toml"])
@@ -281,7 +281,7 @@ def test_what_leads_nowhere_is_told(host_root: Path, name: str) -> None:
     place.rename(host_root / "elsewhere")
     place.symlink_to(name)
     with pytest.raises(CdiGenError, match=f"cannot read /etc/cdi-gen/{name}: Too many"):
-        layout.load(host_root=str(host_root))
+        configuration.load(host_root=str(host_root))
 
 
 def test_the_hosts_file_is_below_its_root(host_root: Path) -> None:

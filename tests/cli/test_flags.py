@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from cdi_gen import inventory_json
 from cdi_gen.cdi.wire import load
+from cdi_gen.inventory import json_form
 from tests.cli.program import MIG, SPEC, TWO_GPUS, cdi_gen, failure, generate
 from tests.fakehost.hosts import FakeHost
 
@@ -225,7 +225,7 @@ class TestWhereToLook:
         root = str(host("550-hgx").root)
         path = tmp_path / "host.json"
         assert cdi_gen("inventory", "--host-root", root, "-o", str(path)) == (0, "", "")
-        assert inventory_json.load(path.read_text()).gpus
+        assert json_form.load(path.read_text()).gpus
         there = cdi_gen("generate", "--host-root", root)
         here = cdi_gen("generate", "--inventory", str(path))
         assert there.code == 0

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 import cdi_gen as package
-from cdi_gen import hook_install
 from cdi_gen.cdi.wire import load
+from cdi_gen.programs import install
 from tests.cli.program import CHECKOUT, cdi_gen, failure
 from tests.fakehost.hosts import FakeHost
 
@@ -50,7 +50,7 @@ def test_it_runs_isolated_and_alone(installed, tmp_path):
 def test_everything_is_readable_whatever_the_umask(installed):
     for path in installed.rglob("*"):
         mode = path.stat().st_mode & 0o777
-        executable = path.is_dir() or path.name in hook_install.PROGRAMS
+        executable = path.is_dir() or path.name in install.PROGRAMS
         assert mode == (0o755 if executable else 0o644), path
 
 

@@ -13,8 +13,9 @@ from pathlib import Path
 import click
 import pytest
 
-from cdi_gen import host, inventory_json, store
+from cdi_gen import host, store
 from cdi_gen.cli import COMMANDS, main
+from cdi_gen.inventory import json_form
 from tests.cli.program import CHECKOUT, ENVIRONMENT, ONE_GPU, PROGRAM, SPEC, cdi_gen
 
 BLOCKS = [
@@ -145,7 +146,7 @@ def test_pages_of_groups_name_their_commands(pages):
 @pytest.mark.parametrize("block", BLOCKS)
 def test_the_python_in_the_documents_runs(block, monkeypatch, tmp_path, capsys):
     """As it is, but on a bundled host and on spec files of our own."""
-    inventory = inventory_json.load((ONE_GPU / "inventory.json").read_text())
+    inventory = json_form.load((ONE_GPU / "inventory.json").read_text())
     (tmp_path / "nvidia.yaml").write_text(SPEC)
     monkeypatch.setattr(host, "gather", lambda: inventory)
     monkeypatch.setattr(store.read, "__defaults__", ([str(tmp_path)],))

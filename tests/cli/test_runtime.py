@@ -14,8 +14,8 @@ import pytest
 import yaml
 
 from cdi_base.cdi import spec_directories
-from cdi_gen import runtime_preparation
 from cdi_gen.cdi.wire import from_document
+from cdi_gen.programs import prepare
 from tests.cli.program import SPEC, cdi_gen, failure
 from tests.fakehost.hosts import FakeHost
 from tests.runtime.machine import Machine
@@ -139,21 +139,19 @@ def test_hooks_are_left_out(prepared_on: Callable[..., dict[str, Any]]) -> None:
 def test_the_key_is_of_before_the_look(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """What changes while the host is looked at makes another preparation due."""
     order: list[str] = []
-    monkeypatch.setattr(runtime_preparation.host_state, "key", lambda _: order.append("key"))
+    monkeypatch.setattr(prepare.host_state, "key", lambda _: order.append("key"))
 
     def converted(_: object) -> dict[str, object]:
         order.append("yaml")
         return {"/etc/cdi/a.yaml": {}}
 
-    monkeypatch.setattr(runtime_preparation, "_converted", converted)
+    monkeypatch.setattr(prepare, "_converted", converted)
     (tmp_path / "x.yaml").write_text("")
 
     def look(_: object) -> None:
         order.append("look")
-        raise runtime_preparation.CdiGenError("enough")
+        raise prepare.CdiGenError("enough")
 
-    monkeypatch.setattr(runtime_preparation, "gather", look)
-    runtime_preparation.prepare(
-        runtime_preparation.choices(hook="", spec_directories=(str(tmp_path),))
-    )
+    monkeypatch.setattr(prepare, "gather", look)
+    prepare.prepare(prepare.choices(hook="", spec_directories=(str(tmp_path),)))
     assert order == ["key", "yaml", "look"]

@@ -13,12 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from cdi_gen import inventory_json
 from cdi_gen.cdi import wire
 from cdi_gen.cdi.validation import check_text
 from cdi_gen.generate import generate, generate_capabilities, transports
 from cdi_gen.generate.options import Options
-from cdi_gen.inventory import HookProgram, Inventory
+from cdi_gen.inventory import HookProgram, Inventory, json_form
 from cdi_gen.paths import HostPath
 
 GOLDEN = Path(__file__).resolve().parents[2] / "specs/golden"
@@ -102,13 +101,13 @@ def test_the_host_is_seen_as_ever(look: Callable[..., Inventory], name: str, upd
     path = GOLDEN / name / "inventory.json"
     if update:
         path.parent.mkdir(exist_ok=True)
-        path.write_text(inventory_json.dump(inventory), encoding="utf-8")
-    assert inventory_json.dump(inventory) == path.read_text(encoding="utf-8")
+        path.write_text(json_form.dump(inventory), encoding="utf-8")
+    assert json_form.dump(inventory) == path.read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(("name", "output"), outputs())
 def test_the_output_is_as_ever(name: str, output: str, update: bool) -> None:
-    inventory = inventory_json.load((GOLDEN / name / "inventory.json").read_text(encoding="utf-8"))
+    inventory = json_form.load((GOLDEN / name / "inventory.json").read_text(encoding="utf-8"))
     text = OUTPUTS[output](inventory)
     path = GOLDEN / name / output
     if update:
@@ -142,7 +141,7 @@ def test_every_mount_says_that_it_is_a_bind_mount(name: str, output: str) -> Non
 @pytest.mark.parametrize("name", hosts())
 def test_the_inventory_is_as_it_would_be_written(name: str) -> None:
     text = (GOLDEN / name / "inventory.json").read_text(encoding="utf-8")
-    assert inventory_json.dump(inventory_json.load(text)) == text
+    assert json_form.dump(json_form.load(text)) == text
 
 
 def test_every_golden_host_is_described() -> None:

@@ -18,9 +18,9 @@ from pathlib import Path
 
 import pytest
 
-from cdi_gen import inventory_json
 from cdi_gen.cdi.model import ContainerEdits
 from cdi_gen.generate import generate
+from cdi_gen.inventory import json_form
 from tests.hook.conftest import Container
 from tests.lab import cuda
 from tests.lab.distributions import write
@@ -159,7 +159,7 @@ REPORTS = [
 def edits_for(layout: str) -> ContainerEdits:
     """For a host of this layout with one GPU."""
     text = (GOLDEN / "flat-550-1gpu/inventory.json").read_text("utf-8")
-    return generate(inventory_json.load(text.replace(DEBIAN, LAYOUTS[layout]))).container_edits
+    return generate(json_form.load(text.replace(DEBIAN, LAYOUTS[layout]))).container_edits
 
 
 def mounting(container: Container, layout: str) -> list[str]:

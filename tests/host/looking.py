@@ -10,7 +10,7 @@ from pathlib import Path
 
 from cdi_gen.host import Where, gather
 from cdi_gen.inventory import Inventory
-from cdi_gen.inventory_json import load
+from cdi_gen.inventory.json_form import load
 from tests.fakehost.hosts import FakeHost
 
 REPOSITORY = Path(__file__).resolve().parents[2]

@@ -14,11 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from cdi_gen import inventory_json
 from cdi_gen.cdi.validation import check
 from cdi_gen.errors import CdiGenError, ExitCode
 from cdi_gen.generate import generate
-from cdi_gen.inventory import Inventory
+from cdi_gen.inventory import Inventory, json_form
 from cdi_gen.paths import is_safe
 from tests.fakehost import hosts
 from tests.fakehost.driver_packages import DriverRootUnavailableError
@@ -80,7 +79,7 @@ def fake(small: FakeHost, tmp_path: Path) -> FakeHost:
 def look_and_check(fake: FakeHost) -> Inventory:
     """The inventory; it and its spec are sound and hold nothing but safe names."""
     inventory = look_at(fake)
-    assert inventory_json.load(inventory_json.dump(inventory)) == inventory
+    assert json_form.load(json_form.dump(inventory)) == inventory
     spec = generate(inventory)
     assert not [each for each in check(spec) if each.severity != "warning"]
     for mount in spec.container_edits.mounts:

@@ -17,7 +17,7 @@ from cdi_gen.errors import CdiGenError
 from cdi_gen.generate import generate
 from cdi_gen.generate.driver import library_place, links
 from cdi_gen.host import elf
-from cdi_gen.host.libraries import LibrarySearch
+from cdi_gen.host.driver.libraries import LibrarySearch
 from cdi_gen.host.roots import Root
 from cdi_gen.inventory import Inventory, Library
 from cdi_gen.paths import base_name, beneath, parent

@@ -14,7 +14,7 @@ import pytest
 
 from cdi_gen.errors import CdiGenError
 from cdi_gen.generate import generate
-from cdi_gen.host.places import Places
+from cdi_gen.host.driver.places import Places
 from cdi_gen.host.roots import Root
 from tests.host import driver_tree
 from tests.host.driver_tree import SmallHost, link, require_whole

@@ -8,8 +8,9 @@ from collections.abc import Callable
 
 import pytest
 
-from cdi_gen.host import libcuda, nvml
-from cdi_gen.inventory_json import load
+from cdi_gen.host.devices import nvml
+from cdi_gen.host.driver import libcuda
+from cdi_gen.inventory.json_form import load
 from cdi_hook.steps import enable_cuda_compat
 from tests.fakehost import nvml_mock
 from tests.fakehost.hosts import FakeHost

@@ -11,10 +11,11 @@ from pathlib import Path
 import pytest
 
 from cdi_gen.catalogue import catalogue
-from cdi_gen.host import Where, gather, proc
-from cdi_gen.host.devices import DeviceNodes
+from cdi_gen.host import Where, gather
+from cdi_gen.host.devices import proc
+from cdi_gen.host.devices.nodes import DeviceNodes
+from cdi_gen.host.devices.transports import Found, TransportSearch
 from cdi_gen.host.roots import Root
-from cdi_gen.host.transports import Found, TransportSearch
 from cdi_gen.inventory import Inventory
 from tests.fakehost import kernel
 from tests.fakehost.hosts import HOSTS, FakeHost

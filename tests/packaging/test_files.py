@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from cdi_gen.host.devices import CAPS, FRONTEND
+from cdi_gen.host.devices.nodes import CAPS, FRONTEND
 from tests.cli.program import CHECKOUT, cdi_gen
 from tests.unit.host.elf_files import shared_library
 

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 import cdi_gen as package
-from cdi_gen.hook_install import PROGRAMS
 from cdi_gen.host import hook_program
+from cdi_gen.programs.install import PROGRAMS
 from tests.cli.program import CHECKOUT, GOLDEN, ONE_GPU
 
 CONSUMER = """
@@ -24,7 +24,7 @@ from cdi_gen.cdi.wire import dump, load
 from cdi_gen.generate import generate
 from cdi_gen.generate.options import Options
 from cdi_gen.inventory import Inventory
-from cdi_gen.inventory_json import load as inventory
+from cdi_gen.inventory.json_form import load as inventory
 
 
 def names(host: Inventory) -> list[str]:

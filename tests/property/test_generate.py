@@ -10,7 +10,6 @@ import pytest
 from hypothesis import assume, event, given
 from hypothesis import strategies as st
 
-from cdi_gen import inventory_json
 from cdi_gen.cdi import wire
 from cdi_gen.cdi.model import Spec
 from cdi_gen.cdi.validation import check
@@ -19,7 +18,7 @@ from cdi_gen.generate import generate, generate_capabilities, transports
 from cdi_gen.generate.explain import table
 from cdi_gen.generate.naming import gpu_name, mig_name
 from cdi_gen.generate.options import STRATEGIES, Options
-from cdi_gen.inventory import Inventory
+from cdi_gen.inventory import Inventory, json_form
 from tests.property import inventories
 
 
@@ -111,7 +110,7 @@ def test_a_transport_of_any_inventory_is_a_sound_spec_or_an_error(
 @st.composite
 def nearly_sound(draw: st.DrawFn) -> Inventory:
     """A host's inventory in which one value is replaced by any other of its type."""
-    document = json.loads(inventory_json.dump(draw(inventories.sound())))
+    document = json.loads(json_form.dump(draw(inventories.sound())))
     places: list[tuple[dict[str, object] | list[object], str | int]] = []
     pending = [document]
     while pending:
@@ -126,7 +125,7 @@ def nearly_sound(draw: st.DrawFn) -> Inventory:
     kinds = {bool: st.booleans(), int: inventories.numbers}
     replaced = kinds.get(type(old), inventories.texts)
     container[key] = draw(replaced)  # type: ignore[index,call-overload]
-    return inventory_json.load(json.dumps(document))
+    return json_form.load(json.dumps(document))
 
 
 @given(nearly_sound(), st.booleans())
@@ -143,13 +142,13 @@ def test_one_wrong_value_gives_a_sound_spec_or_an_error(inventory: Inventory, ho
 
 @given(inventories.sound() | inventories.hostile())
 def test_load_is_the_inverse_of_dump(inventory: Inventory) -> None:
-    assert inventory_json.load(inventory_json.dump(inventory)) == inventory
+    assert json_form.load(json_form.dump(inventory)) == inventory
 
 
 @given(inventories.sound() | inventories.hostile())
 def test_the_same_inventory_is_the_same_bytes(inventory: Inventory) -> None:
-    text = inventory_json.dump(inventory)
-    assert inventory_json.dump(inventory_json.load(text)) == text
+    text = json_form.dump(inventory)
+    assert json_form.dump(json_form.load(text)) == text
     assert text.isascii()
 
 
@@ -160,7 +159,7 @@ def test_a_spec_from_json_is_the_spec_itself(inventory: Inventory) -> None:
         here = wire.dump(generate(inventory))
     except CdiGenError:
         assume(False)
-    elsewhere = inventory_json.load(inventory_json.dump(inventory))
+    elsewhere = json_form.load(json_form.dump(inventory))
     assert wire.dump(generate(elsewhere)) == here
 
 
@@ -180,33 +179,33 @@ JSON_VALUES = st.recursive(
 )
 
 
-@given(st.text() | JSON_VALUES.map(json.dumps) | nearly_sound().map(inventory_json.dump))
+@given(st.text() | JSON_VALUES.map(json.dumps) | nearly_sound().map(json_form.dump))
 def test_any_text_is_an_inventory_or_an_error(text: str) -> None:
     try:
-        inventory = inventory_json.load(text)
-    except inventory_json.InventoryError:
+        inventory = json_form.load(text)
+    except json_form.InventoryError:
         return
     assert isinstance(inventory, Inventory)
 
 
 @given(inventories.sound(), st.data())
 def test_any_json_in_any_place_is_an_error(inventory: Inventory, data: st.DataObject) -> None:
-    document = json.loads(inventory_json.dump(inventory))
+    document = json.loads(json_form.dump(inventory))
     key = data.draw(st.sampled_from(sorted(document)))
     document[key] = data.draw(JSON_VALUES)
     try:
-        loaded = inventory_json.load(json.dumps(document))
-    except inventory_json.InventoryError:
+        loaded = json_form.load(json.dumps(document))
+    except json_form.InventoryError:
         return
-    json.loads(inventory_json.dump(loaded))
+    json.loads(json_form.dump(loaded))
 
 
 @pytest.mark.parametrize(
     "text", ["[" * 100_000, '{"formatVersion": 1' + "0" * 5000 + "}", "NaN", '{"a": 1' * 2000]
 )
 def test_texts_that_break_parsers(text: str) -> None:
-    with pytest.raises(inventory_json.InventoryError):
-        inventory_json.load(text)
+    with pytest.raises(json_form.InventoryError):
+        json_form.load(text)
 
 
 @given(inventories.sound(), st.sets(st.sampled_from(STRATEGIES), min_size=1))

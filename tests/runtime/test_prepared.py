@@ -15,7 +15,7 @@ import pytest
 
 from cdi_base import host_fingerprint
 from cdi_base.host_fingerprint import Choices, Layout
-from cdi_gen import runtime_preparation
+from cdi_gen.programs import prepare
 from cdi_runtime.specs import prepared
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="the prepared file is root's")
@@ -315,10 +315,10 @@ def test_a_driver_root_without_nodes_leaves_them_to_the_host(
 
 def test_both_sides_agree_where_nothing_is_configured(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a unit prepares at boot is what the shim looks for."""
-    ours = runtime_preparation.choices(hook="/usr/libexec/cdi-gen/cdi-gen-hook")
+    ours = prepare.choices(hook="/usr/libexec/cdi-gen/cdi-gen-hook")
     shim = Choices("", "/usr/libexec/cdi-gen/cdi-gen-hook", ("/etc/cdi", "/var/run/cdi"))
     assert host_fingerprint.key(ours) == host_fingerprint.key(shim)
-    assert f"{prepared.DIRECTORY}/{prepared.NAME}" == runtime_preparation.PATH
+    assert f"{prepared.DIRECTORY}/{prepared.NAME}" == prepare.PATH
 
 
 def test_a_directory_is_the_same_however_it_is_written(tmp_path: Path) -> None:
@@ -330,9 +330,9 @@ def test_a_directory_is_the_same_however_it_is_written(tmp_path: Path) -> None:
     assert host_fingerprint.key(Choices(driver_root=f"{tmp_path}/.")) == host_fingerprint.key(
         Choices(driver_root=str(tmp_path))
     )
-    assert [
-        *runtime_preparation._converted(Choices(spec_directories=spellings).spec_directories)
-    ] == [f"{tmp_path}/a.yaml"]
+    assert [*prepare._converted(Choices(spec_directories=spellings).spec_directories)] == [
+        f"{tmp_path}/a.yaml"
+    ]
     # The later place of the same directory is its priority.
     twice = ("/etc/cdi/", "/run/cdi", "/etc//cdi")
     assert Choices(spec_directories=twice).spec_directories == ("/run/cdi", "/etc/cdi")

@@ -184,7 +184,6 @@ def test_other_commands_import_what_they_need_alone(plain: Machine) -> None:
         "resolution",
         "bundle",
         "prepared",
-        "request/",
         "shim/__pycache__/log",
     ):
         assert not re.search(rf"/cdi_(base|runtime)/[^ ]*\b{name}", opened), name

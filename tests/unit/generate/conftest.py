@@ -7,8 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from cdi_gen import inventory_json
-from cdi_gen.inventory import Inventory
+from cdi_gen.inventory import Inventory, json_form
 from tests.host.looking import REPOSITORY
 
 
@@ -18,6 +17,6 @@ def golden() -> Callable[[str], Inventory]:
 
     def load(name: str) -> Inventory:
         path = REPOSITORY / "specs/golden" / name / "inventory.json"
-        return inventory_json.load(path.read_text(encoding="utf-8"))
+        return json_form.load(path.read_text(encoding="utf-8"))
 
     return load

@@ -7,12 +7,11 @@ from dataclasses import replace
 
 import pytest
 
-from cdi_gen import inventory_json
 from cdi_gen.cdi.model import ContainerEdits
 from cdi_gen.generate import generate, generate_capabilities
 from cdi_gen.generate.explain import rows
 from cdi_gen.generate.options import Options
-from cdi_gen.inventory import HookProgram, Inventory
+from cdi_gen.inventory import HookProgram, Inventory, json_form
 from cdi_gen.paths import HostPath
 from tests.host.looking import REPOSITORY
 
@@ -22,7 +21,7 @@ MODESET, UVM = "/dev/nvidia-modeset", "/dev/nvidia-uvm"
 @pytest.fixture(scope="module")
 def inventory() -> Inventory:
     path = REPOSITORY / "specs/golden/flat-550-1gpu/inventory.json"
-    return inventory_json.load(path.read_text(encoding="utf-8"))
+    return json_form.load(path.read_text(encoding="utf-8"))
 
 
 def without(inventory: Inventory, *paths: str) -> Inventory:

@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from cdi_gen import inventory_json
 from cdi_gen.generate.brands import brand, brands
+from cdi_gen.inventory import json_form
 from cdi_hook.steps import enable_cuda_compat
 from tests.host.looking import REPOSITORY
 
@@ -64,7 +64,7 @@ def test_the_hook_knows_every_brand() -> None:
 
 def test_of_several_gpus() -> None:
     path = REPOSITORY / "specs/golden/flat-550-1gpu/inventory.json"
-    (gpu,) = inventory_json.load(path.read_text(encoding="utf-8")).gpus
+    (gpu,) = json_form.load(path.read_text(encoding="utf-8")).gpus
     models = ("Tesla T4", "NVIDIA H200", "NVIDIA Graphics Device", "NVIDIA H100 PCIe")
     assert brands(replace(gpu, model=model) for model in models) == ["nvidia", "tesla"]
     assert brands([]) == []

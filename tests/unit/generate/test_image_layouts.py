@@ -8,11 +8,10 @@ from dataclasses import replace
 
 import pytest
 
-from cdi_gen import inventory_json
 from cdi_gen.cdi.model import Spec
 from cdi_gen.generate import generate, image_layouts
 from cdi_gen.generate.options import Options
-from cdi_gen.inventory import Inventory
+from cdi_gen.inventory import Inventory, json_form
 from cdi_gen.paths import ContainerPath
 
 Golden = Callable[[str], Inventory]
@@ -109,10 +108,10 @@ def test_linkers_find_what_the_loader_alone_is_told_of(golden: Golden) -> None:
 
 def test_no_two_libraries_share_a_place_where_directories_are_one(golden: Golden) -> None:
     """A Red Hat host's 32-bit libraries in an image of Arch (89luca89/distrobox#2126)."""
-    text = inventory_json.dump(golden("flat-550-1gpu"))
+    text = json_form.dump(golden("flat-550-1gpu"))
     for debian, red_hat in (("x86_64", "lib64"), ("i386", "lib")):
         text = text.replace(f"/usr/lib/{debian}-linux-gnu/", f"/usr/{red_hat}/")
-    spec = generate(inventory_json.load(text), Options(capabilities=("all", "compat32")))
+    spec = generate(json_form.load(text), Options(capabilities=("all", "compat32")))
     found = places(spec)
     assert found["/usr/lib64/libcuda.so.550.163.01"] == "/usr/lib64/libcuda.so.550.163.01"
     assert found["/usr/lib32/libcuda.so.550.163.01"] == "/usr/lib/libcuda.so.550.163.01"

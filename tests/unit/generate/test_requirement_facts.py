@@ -10,13 +10,12 @@ from pathlib import Path
 import pytest
 
 from cdi_base.requirement import Facts
-from cdi_gen import inventory_json
 from cdi_gen.catalogue import catalogue
 from cdi_gen.errors import CdiGenError, UsageError
 from cdi_gen.generate import generate
 from cdi_gen.generate.options import Options
 from cdi_gen.generate.requirement_facts import facts, words
-from cdi_gen.inventory import HookProgram, Inventory
+from cdi_gen.inventory import HookProgram, Inventory, json_form
 from cdi_hook import __main__ as hook
 
 REPOSITORY = Path(__file__).resolve().parents[3]
@@ -25,7 +24,7 @@ CHECKED = Options(enabled_hooks=("check-requirements",))
 
 def golden(name: str) -> Inventory:
     path = REPOSITORY / "specs/golden" / name / "inventory.json"
-    return inventory_json.load(path.read_text(encoding="utf-8"))
+    return json_form.load(path.read_text(encoding="utf-8"))
 
 
 def asked(inventory: Inventory) -> Inventory:
@@ -138,7 +137,7 @@ def test_an_unsound_version_is_refused() -> None:
 
 def test_the_facts_survive_json() -> None:
     inventory = asked(golden("h200-580-4gpu"))
-    assert inventory_json.load(inventory_json.dump(inventory)) == inventory
+    assert json_form.load(json_form.dump(inventory)) == inventory
 
 
 def test_the_table_of_cuda_versions_rises() -> None:

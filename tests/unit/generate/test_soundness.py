@@ -8,11 +8,10 @@ from typing import Any
 
 import pytest
 
-from cdi_gen import inventory_json
 from cdi_gen.errors import CdiGenError
 from cdi_gen.generate import generate
 from cdi_gen.generate.soundness import require
-from cdi_gen.inventory import HookProgram, Inventory
+from cdi_gen.inventory import HookProgram, Inventory, json_form
 from tests.host.looking import REPOSITORY
 
 GOLDEN = REPOSITORY / "specs/golden"
@@ -21,7 +20,7 @@ GOLDEN = REPOSITORY / "specs/golden"
 @pytest.fixture(scope="module")
 def inventory() -> Inventory:
     text = (GOLDEN / "flat-550-mig-mixed/inventory.json").read_text(encoding="utf-8")
-    return inventory_json.load(text)
+    return json_form.load(text)
 
 
 def gpu(**changes: Any) -> Any:
@@ -90,7 +89,7 @@ def test_what_is_refused(inventory: Inventory, change: Any, where: str) -> None:
 
 @pytest.mark.parametrize("path", sorted(GOLDEN.glob("*/inventory.json")), ids=str)
 def test_real_hosts_are_sound(path: Any) -> None:
-    require(inventory_json.load(path.read_text(encoding="utf-8")))
+    require(json_form.load(path.read_text(encoding="utf-8")))
 
 
 def test_two_devices_of_one_name(inventory: Inventory) -> None:

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from cdi_gen import inventory_json
 from cdi_gen.catalogue import TransportNode, catalogue
 from cdi_gen.cdi.model import ContainerEdits, Spec
 from cdi_gen.cdi.validation import check
@@ -16,7 +15,7 @@ from cdi_gen.cli.generate import TRANSPORTS
 from cdi_gen.errors import CdiGenError, ExitCode, UsageError
 from cdi_gen.generate.options import Options
 from cdi_gen.generate.transports import MODES, nothing_of, spec
-from cdi_gen.inventory import CharDevice, DriverFile, Inventory, Left
+from cdi_gen.inventory import CharDevice, DriverFile, Inventory, Left, json_form
 from cdi_gen.paths import HostPath
 from tests.host.looking import REPOSITORY
 
@@ -26,7 +25,7 @@ IMEX = Options(class_="imex-channel")
 
 def of_golden(name: str) -> Inventory:
     path = REPOSITORY / "specs/golden" / name / "inventory.json"
-    return inventory_json.load(path.read_text(encoding="utf-8"))
+    return json_form.load(path.read_text(encoding="utf-8"))
 
 
 HGX = of_golden("hgx-550-8gpu")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import pytest
 from pyfakefs.fake_filesystem import FakeFilesystem
 
-from cdi_gen.host import proc
+from cdi_gen.host.devices import proc
 from cdi_gen.host.roots import Root
 
 OPEN_580 = (

@@ -12,7 +12,7 @@ import re
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from cdi_gen.host.mig_mode import NvmlUnavailable
+from cdi_gen.host.devices.mig_mode import NvmlUnavailable
 
 _UUID = re.compile(
     r"(?:GPU|MIG)-[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"

@@ -12,7 +12,7 @@ import stat
 from collections.abc import Sequence
 
 from cdi_gen.catalogue import ControlNode
-from cdi_gen.host import proc
+from cdi_gen.host.devices import proc
 from cdi_gen.host.roots import Root
 from cdi_gen.inventory import CharDevice, Missing, Stale
 

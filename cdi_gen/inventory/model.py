@@ -2,8 +2,8 @@
 """The inventory: everything cdi-gen knows of a machine, as one immutable value.
 
 ``cdi_gen.host`` looks at the machine and returns it; ``cdi_gen.generate`` turns it into a CDI
-spec; ``cdi_gen.inventory_json`` gives it a JSON form, so that any host can be a test case, a bug
-report or a fleet check. It holds facts, never decisions: which of them reach a container is for
+spec; ``cdi_gen.inventory.json_form`` gives it a JSON form, so that any host can be a test case, a
+bug report or a fleet check. It holds facts, never decisions: which of them reach a container is for
 ``generate`` to say. Tuples are sorted, numbers as numbers, so equal hosts give equal inventories.
 """
 

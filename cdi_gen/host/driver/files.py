@@ -8,7 +8,7 @@ import stat
 from collections.abc import Iterable, Iterator
 
 from cdi_gen.catalogue import Catalogue, FileEntry
-from cdi_gen.host.belonging import Belonging
+from cdi_gen.host.driver.installations import Belonging
 from cdi_gen.host.roots import Root
 from cdi_gen.inventory import DriverFile, Left, Missing
 from cdi_gen.paths import HostPath, base_name, is_safe, join, parent, printable

@@ -13,7 +13,7 @@ import stat
 from typing import NamedTuple
 
 from cdi_gen.catalogue import Transport, TransportNode
-from cdi_gen.host.devices import DeviceNodes
+from cdi_gen.host.devices.nodes import DeviceNodes
 from cdi_gen.host.roots import Root
 from cdi_gen.inventory import CharDevice, DriverFile, Left
 from cdi_gen.paths import HostPath, is_safe, parent, printable

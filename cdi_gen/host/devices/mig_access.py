@@ -6,8 +6,8 @@ nvidia-caps.c of open-gpu-kernel-modules. They are no part of an inventory: no G
 
 from __future__ import annotations
 
-from cdi_gen.host import proc
-from cdi_gen.host.devices import DeviceNodes
+from cdi_gen.host.devices import proc
+from cdi_gen.host.devices.nodes import DeviceNodes
 from cdi_gen.host.roots import Root
 from cdi_gen.inventory import CharDevice
 

@@ -13,13 +13,14 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from cdi_gen import ownership
-from cdi_gen.host import boot, proc
-from cdi_gen.host.devices import DeviceNodes
+from cdi_gen.host import boot
+from cdi_gen.host.devices import proc
+from cdi_gen.host.devices.nodes import DeviceNodes
 from cdi_gen.host.roots import Root
 from cdi_gen.inventory import CharDevice, Gpu, Left, MigDevice, Missing, Skipped
 
 if TYPE_CHECKING:
-    from cdi_gen.host.nvml import MigInstance, NvmlGpu
+    from cdi_gen.host.devices.nvml import MigInstance, NvmlGpu
 
 NEVER_DIVIDED = re.compile(r"\b(?:GeForce|TITAN|Quadro|Tesla|NVS)\b", re.IGNORECASE)
 """In the names of models that have no MIG: those before Ampere, and those of home computers. The
@@ -139,7 +140,7 @@ class GpuSearch:
             return {}, None
         if self._nvml_library is None:
             return {}, "libnvidia-ml is not installed"
-        from cdi_gen.host import mig_mode, nvml  # noqa: PLC0415 - many hosts never need them
+        from cdi_gen.host.devices import mig_mode, nvml  # noqa: PLC0415 - many hosts never need them
 
         if os.geteuid() == 0 and (reason := ownership.fault(self._nvml_library)):
             return {}, f"root does not load {self._nvml_library}: {reason}"

@@ -31,7 +31,8 @@ from cdi_gen.generate import generate, generate_capabilities, transports
 from cdi_gen.generate.devices import DeviceEdits
 from cdi_gen.generate.options import ALL, HOOKS, Options
 from cdi_gen.generate.requirement_facts import facts
-from cdi_gen.host import Where, gather, hook_program, mig_access
+from cdi_gen.host import Where, gather, hook_program
+from cdi_gen.host.devices import mig_access
 from cdi_gen.host.roots import Root
 from cdi_gen.inventory import CharDevice, Inventory
 from cdi_gen.replacing import make_directory, replace_file

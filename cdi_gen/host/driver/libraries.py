@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from cdi_gen.catalogue import Catalogue
 from cdi_gen.host import elf, ldcache
-from cdi_gen.host.belonging import VERSION, Belonging
+from cdi_gen.host.driver.installations import VERSION, Belonging
 from cdi_gen.host.roots import Root
 from cdi_gen.inventory import Left, Library, Missing
 from cdi_gen.paths import HostPath, base_name, is_safe, parent, printable
