@@ -253,7 +253,7 @@ def _mode(mode: str) -> str:
 
 def _class(mode: str) -> str:
     if mode in TRANSPORTS:
-        from cdi_gen.generate import transports  # noqa: PLC0415
+        from cdi_gen.generate.modes import transports  # noqa: PLC0415
 
         return transports.MODES[mode].class_
     return "cap" if mode == "cap" else DEFAULTS.class_
@@ -261,7 +261,7 @@ def _class(mode: str) -> str:
 
 def _made(mode: str, inventory: Inventory, options: Options) -> Spec:
     if mode in TRANSPORTS:
-        from cdi_gen.generate import transports  # noqa: PLC0415
+        from cdi_gen.generate.modes import transports  # noqa: PLC0415
 
         spec = transports.spec(mode, inventory, options)
         if spec is None:

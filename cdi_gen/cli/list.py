@@ -14,7 +14,7 @@ from cdi_gen.cli.output import aligned, print_data
 from cdi_gen.cli.where import DIRECTORY, INVENTORY, TEXT, inventory_from, looking
 from cdi_gen.errors import ExitCode
 from cdi_gen.generate import DEFAULTS, soundness
-from cdi_gen.generate.devices import gpu_nodes, mig_nodes
+from cdi_gen.generate.device_nodes import gpu_nodes, mig_nodes
 from cdi_gen.generate.naming import names_of
 from cdi_gen.generate.options import ALL, NONE
 from cdi_gen.inventory import CharDevice, Gpu, Inventory, MigDevice

@@ -15,9 +15,9 @@ from cdi_gen.catalogue import Catalogue, catalogue
 from cdi_gen.cdi import names, versions
 from cdi_gen.cdi.model import ContainerEdits, Device, Hook, Mount, Spec
 from cdi_gen.errors import CdiGenError, NoDriverError, UnsafeError, UsageError
-from cdi_gen.generate import driver, image_layouts, soundness
-from cdi_gen.generate.devices import EMPTY, DeviceEdits
-from cdi_gen.generate.hooks import hooks, makes_by_path_links
+from cdi_gen.generate import driver_files, image_layouts, soundness
+from cdi_gen.generate.device_nodes import EMPTY, DeviceEdits
+from cdi_gen.generate.hook_command import hooks, makes_by_path_links
 from cdi_gen.generate.naming import in_cdi, names_of
 from cdi_gen.generate.options import ALL, NONE, Options
 from cdi_gen.generate.selection import Selection, select, stem
@@ -141,11 +141,13 @@ def _mounts(
 ) -> tuple[Mount, ...]:
     """All mounts, parents before children, as engines apply them."""
     found = (
-        driver.mounts(inventory, selection)
+        driver_files.mounts(inventory, selection)
         if hooked
-        else driver.mounts_without_hook(inventory, selection, known, options.library_directories)
+        else driver_files.mounts_without_hook(
+            inventory, selection, known, options.library_directories
+        )
     )
-    found += driver.file_mounts(selection, known, inventory.architecture)
+    found += driver_files.file_mounts(selection, known, inventory.architecture)
     unique = {mount.container_path: mount for mount in reversed(found)}
     return tuple(
         sorted(
@@ -164,7 +166,7 @@ def _for_programs(inventory: Inventory, options: Options, *, hooked: bool) -> tu
     if libcuda is None:
         return ()
     if hooked:
-        directory = parent(driver.in_container(inventory, libcuda.path))
+        directory = parent(driver_files.in_container(inventory, libcuda.path))
     else:
         directory = (options.library_directories or image_layouts.LOADER_DIRECTORIES)[0]
     told = (f"NVIDIA_CTK_LIBCUDA_DIR={directory}",)

@@ -27,8 +27,9 @@ from cdi_gen.cdi.model import Device, Spec
 from cdi_gen.cdi.problem import SpecError
 from cdi_gen.cdi.versions import minimum_version
 from cdi_gen.errors import CdiGenError, UnsafeError
-from cdi_gen.generate import generate, generate_capabilities, transports
-from cdi_gen.generate.devices import DeviceEdits
+from cdi_gen.generate import generate, generate_capabilities
+from cdi_gen.generate.device_nodes import DeviceEdits
+from cdi_gen.generate.modes import transports
 from cdi_gen.generate.options import ALL, HOOKS, Options
 from cdi_gen.generate.requirement_facts import facts
 from cdi_gen.host import Where, gather, hook_program

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 from cdi_gen.cdi.model import Hook
 from cdi_gen.errors import CdiGenError
-from cdi_gen.generate.hooks import ENVIRONMENT, STAGE
+from cdi_gen.generate.hook_command import ENVIRONMENT, STAGE
 from cdi_gen.host import hook_program
 from cdi_gen.host.roots import Root
 from cdi_gen.programs.install import launcher

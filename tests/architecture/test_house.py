@@ -142,7 +142,7 @@ def test_who_imports_whom(name: str) -> None:
     [
         ("cdi_gen/host/x.py", "from cdi_gen.cdi import model"),
         ("cdi_gen/host/x.py", "from cdi_gen import cdi"),
-        ("cdi_gen/host/x.py", "def f():\n    import cdi_gen.generate.hooks"),
+        ("cdi_gen/host/x.py", "def f():\n    import cdi_gen.generate.hook_command"),
         ("cdi_gen/host/x.py", "from ..generate import hooks"),
         ("cdi_gen/cdi/x.py", "from cdi_gen.inventory import Gpu"),
         ("cdi_gen/generate/x.py", "from cdi_gen.host import gather"),

@@ -15,7 +15,8 @@ import pytest
 
 from cdi_gen.cdi import wire
 from cdi_gen.cdi.validation import check_text
-from cdi_gen.generate import generate, generate_capabilities, transports
+from cdi_gen.generate import generate, generate_capabilities
+from cdi_gen.generate.modes import transports
 from cdi_gen.generate.options import Options
 from cdi_gen.inventory import HookProgram, Inventory, json_form
 from cdi_gen.paths import HostPath

@@ -15,7 +15,7 @@ import pytest
 from cdi_gen.catalogue import catalogue
 from cdi_gen.errors import CdiGenError
 from cdi_gen.generate import generate
-from cdi_gen.generate.driver import library_place, links
+from cdi_gen.generate.driver_files import library_place, links
 from cdi_gen.host import elf
 from cdi_gen.host.driver.libraries import LibrarySearch
 from cdi_gen.host.roots import Root

@@ -17,7 +17,8 @@ from typing import Any, NamedTuple
 import pytest
 
 from cdi_gen.cdi.wire import to_document
-from cdi_gen.generate import generate, transports
+from cdi_gen.generate import generate
+from cdi_gen.generate.modes import transports
 from cdi_gen.generate.options import Options
 from cdi_gen.inventory import HookProgram, Inventory
 from cdi_gen.paths import HostPath

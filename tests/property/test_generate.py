@@ -14,8 +14,9 @@ from cdi_gen.cdi import wire
 from cdi_gen.cdi.model import Spec
 from cdi_gen.cdi.validation import check
 from cdi_gen.errors import CdiGenError
-from cdi_gen.generate import generate, generate_capabilities, transports
+from cdi_gen.generate import generate, generate_capabilities
 from cdi_gen.generate.explain import table
+from cdi_gen.generate.modes import transports
 from cdi_gen.generate.naming import gpu_name, mig_name
 from cdi_gen.generate.options import STRATEGIES, Options
 from cdi_gen.inventory import Inventory, json_form

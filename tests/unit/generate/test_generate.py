@@ -11,7 +11,7 @@ import pytest
 from cdi_gen.catalogue import catalogue
 from cdi_gen.cdi.model import ContainerEdits, Spec
 from cdi_gen.errors import CdiGenError, ExitCode, NoDriverError, UnsafeError, UsageError
-from cdi_gen.generate import driver, generate, generate_capabilities
+from cdi_gen.generate import driver_files, generate, generate_capabilities
 from cdi_gen.generate.options import Options
 from cdi_gen.inventory import HookProgram, Inventory, Skipped
 from cdi_gen.paths import base_name
@@ -178,7 +178,7 @@ OURS = "/usr/local/libexec/cdi-gen/cdi-gen-hook"
 
 def folders(inventory: Inventory) -> list[str]:
     """How update-ldcache is told of the driver's folders."""
-    return [word for folder in driver.folders(inventory) for word in ("--folder", folder)]
+    return [word for folder in driver_files.folders(inventory) for word in ("--folder", folder)]
 
 
 class TestHooks:

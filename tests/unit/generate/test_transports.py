@@ -13,8 +13,8 @@ from cdi_gen.cdi.model import ContainerEdits, Spec
 from cdi_gen.cdi.validation import check
 from cdi_gen.cli.generate import TRANSPORTS
 from cdi_gen.errors import CdiGenError, ExitCode, UsageError
+from cdi_gen.generate.modes.transports import MODES, nothing_of, spec
 from cdi_gen.generate.options import Options
-from cdi_gen.generate.transports import MODES, nothing_of, spec
 from cdi_gen.inventory import CharDevice, DriverFile, Inventory, Left, json_form
 from cdi_gen.paths import HostPath
 from tests.host.looking import REPOSITORY

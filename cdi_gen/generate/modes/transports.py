@@ -6,7 +6,7 @@ gives for ``NVIDIA_GDS``, ``NVIDIA_MOFED``, ``NVIDIA_GDRCOPY``, ``NVIDIA_NVSWITC
 and ``NVIDIA_IMEX_CHANNELS`` (a device for each channel, and ``all``). Each mode has a kind of its
 own, for a second ``nvidia.com/gpu=all`` would make the GPUs' unresolvable:
 
->>> from cdi_gen.generate.transports import MODES, spec
+>>> from cdi_gen.generate.modes.transports import MODES, spec
 >>> specs = [made for mode in MODES if (made := spec(mode, inventory))]
 
 The inventory is to be gathered with ``Where(transports=True)``, the default.
@@ -20,7 +20,7 @@ from cdi_gen.errors import NoDriverError, UsageError
 from cdi_gen.generate import (
     NO_DOUBLE_INJECTION,
     Unit,
-    driver,
+    driver_files,
     kind_of,
     named,
     require_distinct,
@@ -28,7 +28,7 @@ from cdi_gen.generate import (
     soundness,
     versioned,
 )
-from cdi_gen.generate.devices import DeviceEdits
+from cdi_gen.generate.device_nodes import DeviceEdits
 from cdi_gen.generate.options import ALL, Options
 from cdi_gen.inventory import CharDevice, Inventory
 from cdi_gen.paths import base_name
@@ -122,7 +122,7 @@ def _require_all(mode: str, options: Options) -> None:
 
 def _mounts(transport: Transport, inventory: Inventory) -> tuple[Mount, ...]:
     return tuple(
-        driver.bind(file.path, file.seen_at, driver.DATA)
+        driver_files.bind(file.path, file.seen_at, driver_files.DATA)
         for file in inventory.transport_files
         if file.entry in transport.files
     )

@@ -12,9 +12,9 @@ from collections.abc import Iterator
 from cdi_gen.catalogue import catalogue
 from cdi_gen.cdi.model import Hook
 from cdi_gen.errors import UsageError
-from cdi_gen.generate import driver, requirement_facts
+from cdi_gen.generate import driver_files, requirement_facts
 from cdi_gen.generate.brands import brands
-from cdi_gen.generate.devices import by_path_links
+from cdi_gen.generate.device_nodes import by_path_links
 from cdi_gen.generate.options import CHECK_REQUIREMENTS, Options
 from cdi_gen.inventory import HookProgram, Inventory
 from cdi_gen.paths import base_name, parent
@@ -72,13 +72,13 @@ def hooks(path: str, options: Options, inventory: Inventory) -> tuple[Hook, ...]
 def _steps(inventory: Inventory, options: Options) -> Iterator[tuple[str, list[str]]]:
     """Every step and its options, in the order in which they run."""
     yield CHECK_REQUIREMENTS, requirement_facts.words(inventory)
-    links = driver.links(inventory, catalogue())
+    links = driver_files.links(inventory, catalogue())
     if makes_by_path_links(inventory.hook, options):
         links = [*links, *by_path_links(inventory.gpus)]
     if links:
         yield "create-symlinks", _each("--link", [f"{text}::{link}" for text, link in links])
     yield "enable-cuda-compat", [f"--host-driver-version={inventory.driver.version}"]
-    folders = driver.folders(inventory)
+    folders = driver_files.folders(inventory)
     if folders:
         ldconfig = ["--ldconfig-path", options.ldconfig_path] if options.ldconfig_path else []
         yield "update-ldcache", _each("--folder", folders) + ldconfig

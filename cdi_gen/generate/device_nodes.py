@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from cdi_gen.cdi import versions
 from cdi_gen.cdi.model import ContainerEdits, DeviceNode
-from cdi_gen.generate.driver import Link
+from cdi_gen.generate.driver_files import Link
 from cdi_gen.generate.options import Options
 from cdi_gen.inventory import CharDevice, Gpu, Inventory, MigDevice
 from cdi_gen.paths import ContainerPath, base_name, join

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The modes of `cdi-gen generate`, named as nvidia-ctk names its own."""
