@@ -13,10 +13,11 @@ from cdi_gen import engines
 from cdi_gen.cli import talk
 from cdi_gen.cli.output import aligned, print_data
 from cdi_gen.cli.where import PROGRAM, TEXT
-from cdi_gen.engines import configuration_file, pending_change, runtimes
-from cdi_gen.engines.configuration_file import ConfigurationFile
+from cdi_gen.engines import runtimes
+from cdi_gen.engines.change import configuration_file, pending_change
+from cdi_gen.engines.change.configuration_file import ConfigurationFile
+from cdi_gen.engines.change.pending_change import Pending
 from cdi_gen.engines.machine import USUAL_DIRECTORIES, Machine
-from cdi_gen.engines.pending_change import Pending
 from cdi_gen.engines.plan import ByHand, Finding, Runtime, Wishes
 from cdi_gen.errors import CdiGenError, ExitCode, UsageError
 from cdi_gen.host import hook_program

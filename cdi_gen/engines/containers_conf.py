@@ -6,14 +6,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from cdi_gen.engines import low_level, toml_text, version
+from cdi_gen.engines import low_level, version
 from cdi_gen.engines.known import newest_cdi_version
 from cdi_gen.engines.machine import Machine
 from cdi_gen.engines.plan import SPEC_DIRECTORIES, Change, Finding, Plan, Runtime, Wishes, place
 from cdi_gen.engines.runtimes import is_nvidia, needed_as_default
 from cdi_gen.engines.settings import Settings, edited
-from cdi_gen.engines.syntax import Path
-from cdi_gen.engines.toml_text import get
+from cdi_gen.engines.text import toml_text
+from cdi_gen.engines.text.syntax import Path
+from cdi_gen.engines.text.toml_text import get
 from cdi_gen.errors import CdiGenError, UsageError
 from cdi_gen.paths import join, parent
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from cdi_gen.engines import low_level, toml_text, version
+from cdi_gen.engines import low_level, version
 from cdi_gen.engines.known import newest_cdi_version
 from cdi_gen.engines.machine import Machine
 from cdi_gen.engines.plan import (
@@ -24,8 +24,9 @@ from cdi_gen.engines.plan import (
 )
 from cdi_gen.engines.runtimes import is_nvidia, like, needed_as_default
 from cdi_gen.engines.settings import Settings, edited
-from cdi_gen.engines.syntax import Path
-from cdi_gen.engines.toml_text import Table, get
+from cdi_gen.engines.text import toml_text
+from cdi_gen.engines.text.syntax import Path
+from cdi_gen.engines.text.toml_text import Table, get
 from cdi_gen.errors import CdiGenError
 from cdi_gen.paths import join, parent
 

@@ -99,7 +99,7 @@ def _named(machine: Machine) -> list[str] | None:
         text = machine.text(SETTINGS)
         if text is None:
             return None
-        from cdi_gen.engines import toml_text  # noqa: PLC0415 - tomlkit takes 20 ms
+        from cdi_gen.engines.text import toml_text  # noqa: PLC0415 - tomlkit takes 20 ms
 
         said = toml_text.parse(text, SETTINGS)
     except CdiGenError:

@@ -10,8 +10,9 @@ from contextlib import suppress
 from glob import glob
 
 from cdi_gen import ownership
-from cdi_gen.engines import configuration_file, version
-from cdi_gen.engines.record import digest
+from cdi_gen.engines import version
+from cdi_gen.engines.change import configuration_file
+from cdi_gen.engines.change.record import digest
 from cdi_gen.errors import UnsafeError
 from cdi_gen.paths import join
 

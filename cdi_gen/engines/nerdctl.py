@@ -3,11 +3,12 @@
 
 from __future__ import annotations
 
-from cdi_gen.engines import toml_text, version
+from cdi_gen.engines import version
 from cdi_gen.engines.known import newest_cdi_version
 from cdi_gen.engines.machine import Machine
 from cdi_gen.engines.plan import SPEC_DIRECTORIES, Change, Finding, Plan, Wishes, place, refuse
 from cdi_gen.engines.settings import edited
+from cdi_gen.engines.text import toml_text
 from cdi_gen.errors import CdiGenError, UsageError
 from cdi_gen.paths import join
 

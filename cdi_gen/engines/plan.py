@@ -7,9 +7,9 @@ import posixpath
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
-from cdi_gen.engines.record import Value
-from cdi_gen.engines.syntax import Path, Syntax
-from cdi_gen.engines.taking_back import Stays
+from cdi_gen.engines.change.record import Value
+from cdi_gen.engines.change.reversal import Stays
+from cdi_gen.engines.text.syntax import Path, Syntax
 from cdi_gen.errors import UsageError
 
 SPEC_DIRECTORIES = ("/etc/cdi", "/var/run/cdi")

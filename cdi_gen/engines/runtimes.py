@@ -7,9 +7,9 @@ import re
 from fnmatch import fnmatchcase
 from typing import Any
 
-from cdi_gen.engines.record import Value
-from cdi_gen.engines.syntax import Path, Syntax
-from cdi_gen.engines.taking_back import Stays
+from cdi_gen.engines.change.record import Value
+from cdi_gen.engines.change.reversal import Stays
+from cdi_gen.engines.text.syntax import Path, Syntax
 from cdi_gen.paths import base_name
 
 _OURS = re.compile(r"nvidia|cdi-gen-runtime")

@@ -6,9 +6,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from cdi_gen.engines import toml_text
 from cdi_gen.engines.plan import HEADER
-from cdi_gen.engines.syntax import Path
+from cdi_gen.engines.text import toml_text
+from cdi_gen.engines.text.syntax import Path
 
 Settings = Sequence[tuple[Path, Any]]
 

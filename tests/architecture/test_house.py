@@ -58,7 +58,7 @@ THIRD_PARTY = {
     "jsonschema": re.compile(r"cdi_gen/cdi/schema\.py"),
     "yaml": re.compile(r"cdi_gen/cdi/yamltext\.py|cdi_gen/cli/(list|show)\.py"),
     "pynvml": re.compile(r"cdi_gen/host/devices/nvml\.py"),
-    "tomlkit": re.compile(r"cdi_gen/engines/toml_text\.py"),
+    "tomlkit": re.compile(r"cdi_gen/engines/text/toml_text\.py"),
 }
 STANDARD = sys.stdlib_module_names | {"__future__"}
 

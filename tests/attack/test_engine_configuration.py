@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from cdi_gen.engines import toml_text
+from cdi_gen.engines.text import toml_text
 from tests.attack.engine_configuration import configure, unconfigure
 from tests.cli.program import ENVIRONMENT, cdi_gen, failure
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from cdi_gen.engines import configuration_file
+from cdi_gen.engines.change import configuration_file
 from cdi_gen.errors import CdiGenError, UnsafeError
 from tests.attack.engine_configuration import configure, unconfigure
 from tests.cli.program import CHECKOUT, ENVIRONMENT, failure

@@ -18,8 +18,8 @@ from pathlib import Path
 
 import pytest
 
-from cdi_gen.engines import configuration_file, exchange
-from cdi_gen.engines.configuration_file import ConfigurationFile
+from cdi_gen.engines.change import configuration_file, exchange
+from cdi_gen.engines.change.configuration_file import ConfigurationFile
 from cdi_gen.errors import CdiGenError
 
 OLD, OURS, THEIRS, LATER = (f'{{"is": "{name}"}}\n' for name in ("old", "ours", "theirs", "later"))

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from cdi_gen.engines import toml_text
+from cdi_gen.engines.text import toml_text
 from tests.cli.program import CHECKOUT, ENVIRONMENT, cdi_gen, failure
 
 SHIM = "/usr/bin/nvidia-container-runtime"

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from cdi_gen.engines import toml_text
+from cdi_gen.engines.text import toml_text
 from tests.cli.program import ENVIRONMENT, Result, cdi_gen, failure
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")

@@ -11,22 +11,17 @@ import tomlkit
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from cdi_gen.engines import (
-    containerd,
-    containerd_imports,
-    containerd_runtimes,
-    crio,
-    docker,
-    json_text,
-    record,
-    toml_text,
-)
+from cdi_gen.engines import crio
+from cdi_gen.engines.change import record
+from cdi_gen.engines.change.record import Record, digest
+from cdi_gen.engines.change.reversal import taken_back
+from cdi_gen.engines.containerd import containerd, runtimes
+from cdi_gen.engines.docker import docker
 from cdi_gen.engines.plan import Runtime
-from cdi_gen.engines.record import Record, digest
 from cdi_gen.engines.settings import edited
-from cdi_gen.engines.syntax import Path, Syntax
-from cdi_gen.engines.taking_back import taken_back
-from cdi_gen.engines.toml_text import TOMLTextError
+from cdi_gen.engines.text import json_text, toml_text
+from cdi_gen.engines.text.syntax import Path, Syntax
+from cdi_gen.engines.text.toml_text import TOMLTextError
 
 DOCKERS = (("features", "cdi"), ("cdi-spec-dirs",), ("runtimes", "nvidia"), ("default-runtime",))
 
@@ -338,16 +333,16 @@ DROP_IN = "/etc/containerd/conf.d/99-nvidia.toml"
 
 
 @given(toml(), st.one_of(st.none(), st.lists(PATTERNS, max_size=2)), st.booleans())
-def test_an_import_twice_is_once_and_back_is_as_it_was(text, imports, alone) -> None:
-    if imports is not None:
-        text = toml_text.with_value(text, ("imports",), imports)
+def test_an_import_twice_is_once_and_back_is_as_it_was(text, patterns, alone) -> None:
+    if patterns is not None:
+        text = toml_text.with_value(text, ("imports",), patterns)
     if text.strip():
         text = toml_text.with_value(text, ("version",), 2)
     where = {"directory": "/etc/containerd", "file_version": 2, "alone": alone}
-    made = containerd_imports.with_import(text, DROP_IN, **where)
+    made = imports.with_import(text, DROP_IN, **where)
     found = toml_text.parse(made)["imports"]
-    assert sum(containerd_imports.matches(each, DROP_IN, "/etc/containerd") for each in found) >= 1
-    assert containerd_imports.with_import(made, DROP_IN, **where) == made
+    assert sum(imports.matches(each, DROP_IN, "/etc/containerd") for each in found) >= 1
+    assert imports.with_import(made, DROP_IN, **where) == made
     paths = [("imports",), ("version",)]
     assert back(text, made, toml_text.TOML, paths) == text
     others = toml_text.with_item(made, ("imports",), "/theirs/*.toml")
@@ -360,7 +355,7 @@ def test_an_import_twice_is_once_and_back_is_as_it_was(text, imports, alone) -> 
 @given(TABLE, st.booleans(), st.sampled_from([None, RUNTIME]), st.sampled_from([1, 2, 3]))
 def test_a_drop_in_of_containerd_keeps_all_and_widens_nothing(table, cdi, runtime, version) -> None:
     """A34."""
-    ours = containerd_runtimes.settings(table, cdi=cdi, runtime=runtime, file_version=version)
+    ours = runtimes.settings(table, cdi=cdi, runtime=runtime, file_version=version)
     made = containerd.drop_in(None, table, ours, file_version=version, carry=True)
     if made is None:
         assert not ours

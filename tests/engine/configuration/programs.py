@@ -8,7 +8,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from cdi_gen.engines import toml_text
+from cdi_gen.engines.text import toml_text
 from tests.lab import debian, go
 from tests.lab.cache import cached
 

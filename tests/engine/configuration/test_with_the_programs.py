@@ -14,8 +14,9 @@ from typing import Any
 
 import pytest
 
-from cdi_gen.engines import podman, toml_text
+from cdi_gen.engines import podman
 from cdi_gen.engines.plan import Runtime, Wishes
+from cdi_gen.engines.text import toml_text
 from tests.cli.program import ENVIRONMENT, cdi_gen
 from tests.unit.engines.machine import Told, carried_out
 

@@ -6,10 +6,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from fnmatch import fnmatchcase
 
+from cdi_gen.engines.change.record import Record, digest
+from cdi_gen.engines.change.reversal import taken_back as take_back
 from cdi_gen.engines.machine import Machine
 from cdi_gen.engines.plan import Plan
-from cdi_gen.engines.record import Record, digest
-from cdi_gen.engines.taking_back import taken_back as take_back
 
 BANNERS = {
     "dockerd": "Docker version {}, build 5d6db84",

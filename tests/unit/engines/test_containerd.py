@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import pytest
 
-from cdi_gen.engines import containerd, containerd_imports, toml_text
+from cdi_gen.engines.containerd import containerd, imports
 from cdi_gen.engines.plan import HEADER, Runtime, Wishes
+from cdi_gen.engines.text import toml_text
 from cdi_gen.errors import CdiGenError, UsageError
 
 from .machine import Told, carried_out, taken_back
@@ -134,9 +135,7 @@ def test_comments_and_order_of_the_main_file_stay() -> None:
 )
 def test_the_import_in_the_text(before, after) -> None:
     """A56."""
-    made = containerd_imports.with_import(
-        before, DROP_IN, directory="/etc/containerd", file_version=2
-    )
+    made = imports.with_import(before, DROP_IN, directory="/etc/containerd", file_version=2)
     assert made == after
 
 
@@ -278,9 +277,7 @@ def test_what_others_drop_in_says_is_carried_too() -> None:
 )
 def test_an_import_that_is_there_already(entry, there) -> None:
     text = f'version = 2\nimports = ["{entry}"]\n'
-    made = containerd_imports.with_import(
-        text, DROP_IN, directory="/etc/containerd", file_version=2
-    )
+    made = imports.with_import(text, DROP_IN, directory="/etc/containerd", file_version=2)
     assert (made == text) == there
     assert there or toml_text.parse(made)["imports"] == [entry, *IMPORTS]
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 
 import pytest
 
-from cdi_gen.engines import containerd, toml_text
-from cdi_gen.engines.containerd_daemons import BASE
+from cdi_gen.engines.containerd import containerd
+from cdi_gen.engines.containerd.daemons import BASE
 from cdi_gen.engines.plan import Runtime, Wishes
+from cdi_gen.engines.text import toml_text
 from cdi_gen.errors import CdiGenError
 
 from .machine import Told, carried_out, taken_back

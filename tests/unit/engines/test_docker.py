@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from cdi_gen.engines import docker
+from cdi_gen.engines.docker import docker
 from cdi_gen.engines.plan import Runtime, Wishes
 from cdi_gen.errors import CdiGenError, UsageError
 

@@ -9,8 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from cdi_gen.engines import containerd, crio, docker, low_level, podman, toml_text
+from cdi_gen.engines import crio, low_level, podman
+from cdi_gen.engines.containerd import containerd
+from cdi_gen.engines.docker import docker
 from cdi_gen.engines.plan import Plan, Runtime, Wishes
+from cdi_gen.engines.text import toml_text
 
 from .machine import Told, carried_out, taken_back
 

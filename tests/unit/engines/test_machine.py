@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from cdi_gen.engines import containerd_daemons
+from cdi_gen.engines.containerd import daemons
 from cdi_gen.engines.machine import Machine
 from cdi_gen.engines.plan import in_usual_places, place
 
@@ -90,4 +90,4 @@ def test_a_process_without_words() -> None:
         def processes(self, program: str) -> Iterator[tuple[str, tuple[str, ...]]]:
             yield "/usr/bin/containerd", ()
 
-    assert containerd_daemons.daemon_of("/etc/x", "/etc/x", None, Odd()).program
+    assert daemons.daemon_of("/etc/x", "/etc/x", None, Odd()).program

@@ -7,8 +7,9 @@ import json
 
 import pytest
 
-from cdi_gen.engines import buildah, crio, hooks_d, nerdctl, podman, toml_text
+from cdi_gen.engines import buildah, crio, hooks_d, nerdctl, podman
 from cdi_gen.engines.plan import HEADER, Runtime, Wishes
+from cdi_gen.engines.text import toml_text
 from cdi_gen.errors import UsageError
 
 from .machine import Told, carried_out, taken_back

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import pytest
 
-from cdi_gen.engines import crio, docker, podman, toml_text
+from cdi_gen.engines import crio, podman
+from cdi_gen.engines.docker import docker
 from cdi_gen.engines.plan import Runtime, Wishes
+from cdi_gen.engines.text import toml_text
 from cdi_gen.errors import CdiGenError
 
 from .machine import Told, carried_out, taken_back

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import pytest
 
-from cdi_gen.engines import containerd, toml_text
+from cdi_gen.engines.containerd import containerd
 from cdi_gen.engines.plan import Runtime, Wishes
+from cdi_gen.engines.text import toml_text
+from tests.cli.program import ENVIRONMENT, cdi_gen
 
 from .machine import Told, carried_out, taken_back
 from .public_files import CONTAINERD, SHIM, V2

@@ -3,9 +3,10 @@
 
 from __future__ import annotations
 
-from cdi_gen.engines import toml_text, version
-from cdi_gen.engines.containerd_imports import said_at
-from cdi_gen.engines.toml_text import TOMLTextError
+from cdi_gen.engines import version
+from cdi_gen.engines.containerd.imports import said_at
+from cdi_gen.engines.text import toml_text
+from cdi_gen.engines.text.toml_text import TOMLTextError
 
 NAME = "containerd"
 FILE = "/etc/containerd/config.toml"

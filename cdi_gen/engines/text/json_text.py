@@ -14,7 +14,7 @@ import json
 import re
 from typing import Any, NamedTuple
 
-from cdi_gen.engines.syntax import Path
+from cdi_gen.engines.text.syntax import Path
 from cdi_gen.errors import CdiGenError
 
 MAX_DEPTH = 64

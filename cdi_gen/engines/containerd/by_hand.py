@@ -5,12 +5,13 @@ from __future__ import annotations
 
 import re
 
-from cdi_gen.engines import toml_text, version
-from cdi_gen.engines.containerd_daemons import BASE, Daemon, has_actions, is_made_anew
-from cdi_gen.engines.containerd_runtimes import settings
-from cdi_gen.engines.containerd_versions import FIRST_WITH_CDI, ON_BY_DEFAULT, plugin_of
+from cdi_gen.engines import version
+from cdi_gen.engines.containerd.daemons import BASE, Daemon, has_actions, is_made_anew
+from cdi_gen.engines.containerd.runtimes import settings
+from cdi_gen.engines.containerd.versions import FIRST_WITH_CDI, ON_BY_DEFAULT, plugin_of
 from cdi_gen.engines.plan import ByHand, Plan, Wishes
-from cdi_gen.engines.toml_text import Table
+from cdi_gen.engines.text import toml_text
+from cdi_gen.engines.text.toml_text import Table
 from cdi_gen.paths import base_name, parent
 
 _VERSION = re.compile(r"^version\s*=\s*([1-9]\d?)\s*(?:#.*)?$", re.MULTILINE)

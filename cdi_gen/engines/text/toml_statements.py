@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from cdi_gen.engines.syntax import Path
+from cdi_gen.engines.text.syntax import Path
 
 _STRING = (
     r'"""(?:[^\\]|\\.)*?"{3,5}(?!")'

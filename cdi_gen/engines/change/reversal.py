@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
-from cdi_gen.engines.record import UNKNOWN, Record, Step, Value, digest
-from cdi_gen.engines.syntax import Syntax
+from cdi_gen.engines.change.record import UNKNOWN, Record, Step, Value, digest
+from cdi_gen.engines.text.syntax import Syntax
 
 Stays = Callable[[Value, "str | None"], "str | None"]
 """Why a value must stay in a file that is to be without it. None if it need not; of an empty

@@ -10,13 +10,13 @@ from __future__ import annotations
 from typing import Any
 
 from cdi_gen.engines import low_level, version
-from cdi_gen.engines.containerd_imports import said_at, spelled
+from cdi_gen.engines.containerd.imports import said_at, spelled
 from cdi_gen.engines.machine import Machine
 from cdi_gen.engines.plan import Runtime
 from cdi_gen.engines.runtimes import like
 from cdi_gen.engines.settings import Settings
-from cdi_gen.engines.syntax import Path
-from cdi_gen.engines.toml_text import Table
+from cdi_gen.engines.text.syntax import Path
+from cdi_gen.engines.text.toml_text import Table
 
 RUNC = "io.containerd.runc.v2"
 LINUX = "io.containerd.runtime.v1.linux"

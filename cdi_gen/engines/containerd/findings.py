@@ -4,9 +4,9 @@
 from __future__ import annotations
 
 from cdi_gen.engines import version
-from cdi_gen.engines.containerd_imports import imported, said_at, section
-from cdi_gen.engines.containerd_runtimes import CDI_DIRECTORIES, ENABLE_CDI, RUNTIMES, binary_name
-from cdi_gen.engines.containerd_versions import (
+from cdi_gen.engines.containerd.imports import imported, said_at, section
+from cdi_gen.engines.containerd.runtimes import CDI_DIRECTORIES, ENABLE_CDI, RUNTIMES, binary_name
+from cdi_gen.engines.containerd.versions import (
     FILE,
     FIRST_THAT_MERGES,
     FIRST_WITH_CDI,
@@ -19,7 +19,7 @@ from cdi_gen.engines.known import newest_cdi_version
 from cdi_gen.engines.machine import Machine
 from cdi_gen.engines.plan import SPEC_DIRECTORIES, Finding
 from cdi_gen.engines.runtimes import is_nvidia
-from cdi_gen.engines.toml_text import Table, TOMLTextError
+from cdi_gen.engines.text.toml_text import Table, TOMLTextError
 from cdi_gen.errors import CdiGenError
 
 

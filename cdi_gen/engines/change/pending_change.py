@@ -7,12 +7,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
-from cdi_gen.engines import configuration_file, runtimes
-from cdi_gen.engines.configuration_file import ConfigurationFile
+from cdi_gen.engines import runtimes
+from cdi_gen.engines.change import configuration_file
+from cdi_gen.engines.change.configuration_file import ConfigurationFile
+from cdi_gen.engines.change.record import Record, Value
+from cdi_gen.engines.change.reversal import taken_back
 from cdi_gen.engines.machine import Machine
 from cdi_gen.engines.plan import Change
-from cdi_gen.engines.record import Record, Value
-from cdi_gen.engines.taking_back import taken_back
 from cdi_gen.errors import CdiGenError
 
 

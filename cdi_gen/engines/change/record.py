@@ -13,7 +13,7 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
-from cdi_gen.engines.syntax import Path, Syntax
+from cdi_gen.engines.text.syntax import Path, Syntax
 
 VERSION = 1
 

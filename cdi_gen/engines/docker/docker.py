@@ -7,8 +7,9 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from cdi_gen.engines import json_text, low_level, version
-from cdi_gen.engines.docker_options import KEYS, refuse_what_is_told_twice
+from cdi_gen.engines import low_level, version
+from cdi_gen.engines.change.record import Record
+from cdi_gen.engines.docker.options import KEYS, refuse_what_is_told_twice
 from cdi_gen.engines.known import newest_cdi_version
 from cdi_gen.engines.machine import USUAL_DIRECTORIES, Machine
 from cdi_gen.engines.plan import (
@@ -21,9 +22,9 @@ from cdi_gen.engines.plan import (
     in_usual_places,
     refuse,
 )
-from cdi_gen.engines.record import Record
 from cdi_gen.engines.runtimes import is_nvidia, needed_as_default
-from cdi_gen.engines.syntax import Path
+from cdi_gen.engines.text import json_text
+from cdi_gen.engines.text.syntax import Path
 from cdi_gen.errors import CdiGenError
 from cdi_gen.paths import join
 

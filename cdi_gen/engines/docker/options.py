@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from cdi_gen.engines.machine import Machine
-from cdi_gen.engines.syntax import Path
+from cdi_gen.engines.text.syntax import Path
 from cdi_gen.errors import CdiGenError
 
 KEYS: dict[str, Path] = {

@@ -8,12 +8,12 @@ from fnmatch import fnmatchcase
 from glob import has_magic
 from typing import Any
 
-from cdi_gen.engines import toml_text
+from cdi_gen.engines.change.record import Value
+from cdi_gen.engines.change.reversal import Stays
 from cdi_gen.engines.machine import Machine
-from cdi_gen.engines.record import Value
-from cdi_gen.engines.syntax import Path
-from cdi_gen.engines.taking_back import Stays
-from cdi_gen.engines.toml_text import Table, get
+from cdi_gen.engines.text import toml_text
+from cdi_gen.engines.text.syntax import Path
+from cdi_gen.engines.text.toml_text import Table, get
 from cdi_gen.paths import join, parent
 
 

@@ -19,9 +19,9 @@ from contextlib import contextmanager, suppress
 from typing import NamedTuple
 
 from cdi_gen import ownership
-from cdi_gen.engines import exchange
-from cdi_gen.engines.record import Record, RecordError, digest
-from cdi_gen.engines.record import read as read_record
+from cdi_gen.engines.change import exchange
+from cdi_gen.engines.change.record import Record, RecordError, digest
+from cdi_gen.engines.change.record import read as read_record
 from cdi_gen.errors import CdiGenError, UnsafeError
 from cdi_gen.paths import parent
 from cdi_gen.replacing import make_directory

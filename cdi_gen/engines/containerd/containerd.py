@@ -11,11 +11,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from cdi_gen.engines import low_level, toml_text, version
-from cdi_gen.engines.containerd_by_hand import by_hand, is_for_a_person
-from cdi_gen.engines.containerd_daemons import daemon_of, has_actions, is_drop_in, is_template
-from cdi_gen.engines.containerd_findings import findings
-from cdi_gen.engines.containerd_imports import (
+from cdi_gen.engines import low_level, version
+from cdi_gen.engines.containerd.by_hand import by_hand, is_for_a_person
+from cdi_gen.engines.containerd.daemons import daemon_of, has_actions, is_drop_in, is_template
+from cdi_gen.engines.containerd.findings import findings
+from cdi_gen.engines.containerd.imports import (
     imported,
     merged,
     said_at,
@@ -23,8 +23,8 @@ from cdi_gen.engines.containerd_imports import (
     spelled,
     with_import,
 )
-from cdi_gen.engines.containerd_imports import stays as import_stays
-from cdi_gen.engines.containerd_runtimes import (
+from cdi_gen.engines.containerd.imports import stays as import_stays
+from cdi_gen.engines.containerd.runtimes import (
     CDI_DIRECTORIES,
     DEFAULT,
     ENABLE_CDI,
@@ -32,7 +32,7 @@ from cdi_gen.engines.containerd_runtimes import (
     low_level_runtime,
     settings,
 )
-from cdi_gen.engines.containerd_versions import (
+from cdi_gen.engines.containerd.versions import (
     FILE,
     FIRST_THAT_MERGES,
     FIRST_WITH_CDI,
@@ -47,8 +47,9 @@ from cdi_gen.engines.machine import Machine
 from cdi_gen.engines.plan import HEADER, Change, Plan, Wishes, in_usual_places, refuse
 from cdi_gen.engines.runtimes import needed_as_default
 from cdi_gen.engines.settings import Settings, edited
-from cdi_gen.engines.syntax import Path
-from cdi_gen.engines.toml_text import Table, get
+from cdi_gen.engines.text import toml_text
+from cdi_gen.engines.text.syntax import Path
+from cdi_gen.engines.text.toml_text import Table, get
 from cdi_gen.errors import UsageError
 from cdi_gen.paths import join, parent
 

@@ -15,8 +15,8 @@ from typing import Any
 import tomlkit
 from tomlkit.exceptions import TOMLKitError
 
-from cdi_gen.engines.syntax import Path
-from cdi_gen.engines.toml_statements import Statement, last_of_list, statements
+from cdi_gen.engines.text.syntax import Path
+from cdi_gen.engines.text.toml_statements import Statement, last_of_list, statements
 from cdi_gen.errors import CdiGenError
 
 Table = dict[str, Any]

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Editing JSON and TOML text without touching the rest of it."""
