@@ -15,7 +15,7 @@ from typing import Any
 import click
 
 from cdi_gen import __version__
-from cdi_gen.cli import talk
+from cdi_gen.cli import console
 from cdi_gen.cli.output import redirected_to_spec
 from cdi_gen.errors import CdiGenError, ExitCode, InterruptedByUserError
 
@@ -119,7 +119,7 @@ def main(*, quiet: bool, debug: bool, log_format: str) -> None:
       cdi-gen generate -o /etc/cdi/nvidia.json
       podman run --device nvidia.com/gpu=all IMAGE nvidia-smi
     """  # noqa: D301 - \b is click's mark for text that is not to be wrapped
-    talk.configure(quiet=quiet, debug=debug, json_lines=log_format == "json")
+    console.configure(quiet=quiet, debug=debug, json_lines=log_format == "json")
 
 
 CDI = Commands("cdi", help="The same commands again, as in `nvidia-ctk cdi generate`.")
@@ -163,7 +163,7 @@ def _failed(message: str, hint: str | None, code: int) -> int:
     if emptied:
         repair = f"the shell has emptied {emptied}; with -o the old file stays if something fails"
         hint = f"{hint}; {repair}" if hint else repair
-    talk.error(message, hint=hint)
+    console.error(message, hint=hint)
     return code
 
 

@@ -10,9 +10,9 @@ import click
 from click.core import ParameterSource
 
 from cdi_gen import configuration
-from cdi_gen.cli import CONFIGURATION, talk
+from cdi_gen.cli import CONFIGURATION, console
+from cdi_gen.cli.host_options import HostOption, configured, looking
 from cdi_gen.cli.output import aligned, print_data
-from cdi_gen.cli.where import HostOption, configured, looking
 
 COLUMNS = ("KEY", "VALUE", "FROM")
 
@@ -62,7 +62,7 @@ def show(ctx: click.Context, /, *, form: str, host_root: str, **values: Any) -> 
         print_data(json.dumps({"files": read, "host": document}, indent=2) + "\n")
         return
     print_data(aligned([COLUMNS, *((key, _shown(key, value), at) for key, value, at in rows)]))
-    talk.note(f"read: {', '.join(read)}" if read else f"there is no {configuration.PATH}")
+    console.note(f"read: {', '.join(read)}" if read else f"there is no {configuration.PATH}")
 
 
 def _source(ctx: click.Context, option: HostOption, settings: configuration.Settings) -> str:

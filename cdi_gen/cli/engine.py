@@ -10,9 +10,9 @@ from typing import Any, TypeVar
 import click
 
 from cdi_gen import engines
-from cdi_gen.cli import talk
+from cdi_gen.cli import console
+from cdi_gen.cli.host_options import PROGRAM, TEXT
 from cdi_gen.cli.output import aligned, print_data
-from cdi_gen.cli.where import PROGRAM, TEXT
 from cdi_gen.engines import runtimes
 from cdi_gen.engines.change import configuration_file, pending_change
 from cdi_gen.engines.change.configuration_file import ConfigurationFile
@@ -54,12 +54,12 @@ def list_(*, as_json: bool) -> None:
         print_data(json.dumps([_described(each) for each in found], indent=2) + "\n")
         return
     if not found:
-        talk.note(f"none of {', '.join(engines.NAMES)} is installed")
+        console.note(f"none of {', '.join(engines.NAMES)} is installed")
         return
     print_data(aligned([COLUMNS, *(_cells(each) for each in found)]))
     for each in found:
         for note in each.notes:
-            talk.note(f"{each.engine}: {note}")
+            console.note(f"{each.engine}: {note}")
 
 
 def _changing(command: F) -> F:
@@ -183,9 +183,9 @@ def configure(
     wishes = Wishes(runtime=runtime, hook=hook, **choices)
     plan = engines.engine(engine).plan(wishes, machine)
     for note in plan.notes:
-        talk.note(note)
+        console.note(note)
     for warning in plan.warnings:
-        talk.warning(warning)
+        console.warning(warning)
     if plan.by_hand:
         return _by_hand(plan.by_hand, plan.restart)
     pending = [each for change in plan.changes if (each := pending_change.made(change, machine))]
@@ -219,7 +219,7 @@ def unconfigure(*, engine: str, dry_run: bool, **choices: Any) -> int:
     found = [each for each in undone if each]
     for each in found:
         for left in each.left:
-            talk.note(f"{each.file.path}: {left}")
+            console.note(f"{each.file.path}: {left}")
     pending = [each for each in found if each.text != each.file.text]
     return _carry_out(engine, pending, plan.restart, machine, dry_run=dry_run)
 
@@ -227,7 +227,7 @@ def unconfigure(*, engine: str, dry_run: bool, **choices: Any) -> int:
 def _by_hand(hand: ByHand, restart: str | None) -> int:
     """Say what is to be written where cdi-gen writes nothing."""
     if hand.text is None:
-        talk.note(f"{hand.path} {hand.why}, and nothing is to be written for CDI devices")
+        console.note(f"{hand.path} {hand.why}, and nothing is to be written for CDI devices")
         return ExitCode.OK
     print_data(hand.text)
     then = f"; then: {restart}" if restart else ""
@@ -247,13 +247,13 @@ def _carry_out(
 ) -> int:
     """Write the files, or show what would be written; say what the engine needs then."""
     if not pending:
-        talk.note(f"{engine}: nothing to change")
+        console.note(f"{engine}: nothing to change")
         return ExitCode.OK
     for each in pending:
         configuration_file.check(each.file.path, trusted=machine.trusted)
     if dry_run:
         print_data("".join(_difference(each) for each in pending))
-        talk.note("dry run, nothing written")
+        console.note("dry run, nothing written")
         return ExitCode.STALE
     for each in pending:
         file, text = each.file, each.text
@@ -263,18 +263,20 @@ def _carry_out(
             configuration_file.remove_backup(file, text)
         done = "removed" if text is None else "wrote" if file.data is None else "changed"
         kept = f"; {'as it was' if each.first else 'backup'}: {backup}" if backup else ""
-        talk.note(f"{done} {file.path}{kept}")
+        console.note(f"{done} {file.path}{kept}")
     if restart:
-        talk.note(f"{engine} reads it when it starts: {restart}")
+        console.note(f"{engine} reads it when it starts: {restart}")
     return ExitCode.OK
 
 
 def _warn(file: ConfigurationFile, machine: Machine) -> None:
     if file.names > 1:
-        talk.warning(f"{file.path} has {file.names} names (hard links): only this one is changed")
+        console.warning(
+            f"{file.path} has {file.names} names (hard links): only this one is changed"
+        )
     others = file.data is not None and (file.owner[0] not in machine.trusted or file.mode & 0o022)
     if others:
-        talk.warning(
+        console.warning(
             f"{file.path} can be changed by others than root (uid {file.owner[0]}, mode "
             f"{file.mode:04o}): who can, can run programs as root"
         )
@@ -315,7 +317,7 @@ def _program(name: str, path: str | None, machine: Machine) -> str:
     )
     machine.check_program(found)
     if not os.path.exists(found):
-        talk.warning(
+        console.warning(
             f"{found} does not exist yet", hint=f"install it: sudo cdi-gen hook install --{name}"
         )
     return found

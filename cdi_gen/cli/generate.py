@@ -10,9 +10,9 @@ import click
 
 from cdi_gen.cdi.model import Spec
 from cdi_gen.cdi.wire import dump
-from cdi_gen.cli import named_file, report, talk
+from cdi_gen.cli import console, named_file, report
+from cdi_gen.cli.host_options import DIRECTORY, INVENTORY, PROGRAM, TEXT, inventory_from, looking
 from cdi_gen.cli.output import print_data
-from cdi_gen.cli.where import DIRECTORY, INVENTORY, PROGRAM, TEXT, inventory_from, looking
 from cdi_gen.errors import ExitCode, UsageError
 from cdi_gen.generate import DEFAULTS, generate, generate_capabilities
 from cdi_gen.generate.options import ALL, CHECK_REQUIREMENTS, HOOKS, NONE, STRATEGIES, Options
@@ -328,13 +328,13 @@ def _is_yaml(output: str | None, text_format: str | None) -> bool:
         extension = output.rpartition(".")[2]
         by_extension = {"yaml": "yaml", "yml": "yaml", "json": "json"}.get(extension)
     if by_extension and text_format and by_extension != text_format:
-        talk.warning(f"--format {text_format} does not fit {output}: writing {by_extension}")
+        console.warning(f"--format {text_format} does not fit {output}: writing {by_extension}")
     return (by_extension or text_format) == "yaml"
 
 
 def _deliver(text: str, spec: Spec, output: str | None) -> None:
     if output and not output.endswith((".json", ".yaml")):
-        talk.warning(f"engines read .json and .yaml files only, not {output}")
+        console.warning(f"engines read .json and .yaml files only, not {output}")
     if output:
         from cdi_gen import store  # noqa: PLC0415
 

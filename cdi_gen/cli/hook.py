@@ -9,9 +9,9 @@ import sys
 import click
 
 from cdi_gen.cdi.model import Hook
-from cdi_gen.cli import talk
-from cdi_gen.cli.installed import installed
-from cdi_gen.cli.where import DIRECTORY, PROGRAM, SPEC_DIRECTORIES, TEXT
+from cdi_gen.cli import console
+from cdi_gen.cli.host_options import DIRECTORY, PROGRAM, SPEC_DIRECTORIES, TEXT
+from cdi_gen.cli.installed_specs import installed
 from cdi_gen.errors import CdiGenError, UsageError
 
 ALL_GPUS = "nvidia.com/gpu=all"
@@ -73,10 +73,10 @@ def install(
     started = sys.argv[0] if os.path.basename(sys.argv[0]) == "cdi-gen" and root == "/" else None
     generator = started and os.path.abspath(started)
     path = install.install(prefix, root=root, python=python, generator=generator)
-    talk.note(f"installed {path}; specs generated from now on name it")
+    console.note(f"installed {path}; specs generated from now on name it")
     for name, asked in zip(install.LINKS, (as_hook, as_runtime, as_prestart), strict=True):
         if asked:
-            talk.note(f"linked {install.link_as_peer(name, prefix, root=root)}")
+            console.note(f"linked {install.link_as_peer(name, prefix, root=root)}")
 
 
 @command.command("run", short_help="Run hooks on a root file system, or print what they would do.")
@@ -120,7 +120,7 @@ def run(
         hooks = _hooks_of(devices or (ALL_GPUS,), spec_directories)
     for hook in hooks:
         if dry_run and not run_hook.is_ours(hook.path):
-            talk.warning(f"{hook.path} cannot be asked what it would do: {' '.join(hook.args)}")
+            console.warning(f"{hook.path} cannot be asked what it would do: {' '.join(hook.args)}")
             continue
         status = run_hook.run(hook, rootfs, rehearse=dry_run)
         if status:
@@ -135,6 +135,6 @@ def _hooks_of(devices: tuple[str, ...], directories: tuple[str, ...]) -> list[Ho
         device = next(each for each in spec.devices if f"{spec.kind}={each.name}" == name)
         hooks = (spec.container_edits | device.container_edits).hooks
         if not hooks:
-            talk.note(f"{name} has no hook, by {source}")
+            console.note(f"{name} has no hook, by {source}")
         found.update(dict.fromkeys(hooks))
     return list(found)

@@ -12,10 +12,10 @@ import click
 
 from cdi_gen.cdi.inject import inject
 from cdi_gen.cdi.names import BadNameError, parse
-from cdi_gen.cli import named_file, talk
-from cdi_gen.cli.installed import all_installed
+from cdi_gen.cli import console, named_file
+from cdi_gen.cli.host_options import SPEC_DIRECTORIES, TEXT
+from cdi_gen.cli.installed_specs import all_installed
 from cdi_gen.cli.output import print_data
-from cdi_gen.cli.where import SPEC_DIRECTORIES, TEXT
 from cdi_gen.errors import CdiGenError, UsageError
 
 MAX_BYTES = 16 << 20
@@ -68,7 +68,7 @@ def command(
         _write(written, text, mode)
     else:
         print_data(text)
-    talk.note(f"{', '.join(names)} from {', '.join(source for _, source in specs)}")
+    console.note(f"{', '.join(names)} from {', '.join(source for _, source in specs)}")
 
 
 def _check(name: str) -> None:

@@ -7,8 +7,8 @@ from typing import Any
 
 import click
 
+from cdi_gen.cli.host_options import look, looking
 from cdi_gen.cli.output import print_data
-from cdi_gen.cli.where import look, looking
 from cdi_gen.errors import ExitCode
 
 

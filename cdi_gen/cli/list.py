@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cdi_gen.cli import talk
+from cdi_gen.cli import console
+from cdi_gen.cli.host_options import DIRECTORY, INVENTORY, TEXT, inventory_from, looking
 from cdi_gen.cli.output import aligned, print_data
-from cdi_gen.cli.where import DIRECTORY, INVENTORY, TEXT, inventory_from, looking
 from cdi_gen.errors import ExitCode
 from cdi_gen.generate import DEFAULTS, soundness
 from cdi_gen.generate.device_nodes import gpu_nodes, mig_nodes
@@ -118,7 +118,7 @@ def command(
     found = rows(inventory, f"{vendor}/{class_}")
     print_data(_text(found, form, f"{vendor}/{class_}"))
     for skipped in inventory.skipped:
-        talk.warning(f"left out: {skipped.device}: {skipped.reason}")
+        console.warning(f"left out: {skipped.device}: {skipped.reason}")
     return ExitCode.PARTIAL if inventory.skipped else ExitCode.OK
 
 
@@ -127,18 +127,18 @@ def _list_specs(directories: tuple[str, ...], form: str) -> int:
 
     registry = store.read(directories)
     if not registry.files:
-        talk.warning(f"no spec file in {', '.join(directories)}")
+        console.warning(f"no spec file in {', '.join(directories)}")
     for file in registry.files:
         for problem in file.problems:
             if problem.severity != "warning":
-                talk.warning(f"{file.path}: {problem}: {problem.consequence}")
+                console.warning(f"{file.path}: {problem}: {problem.consequence}")
     conflicts: dict[str, list[str]] = {}
     for device in registry.devices:
         if device.conflicting:
             files = ", ".join(file.path for file in device.conflicting)
             conflicts.setdefault(files, []).append(device.name)
     for files, names in conflicts.items():
-        talk.warning(
+        console.warning(
             f"engines resolve none of {', '.join(names)}: {files} all define them",
             hint="remove all but one of these files",
         )

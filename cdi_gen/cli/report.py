@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from cdi_gen.cdi.model import Spec
-from cdi_gen.cli import talk
+from cdi_gen.cli import console
 from cdi_gen.generate import count
 from cdi_gen.generate.options import Options
 from cdi_gen.inventory import Inventory
@@ -15,7 +15,7 @@ def nodes(spec: Spec, output: str | None, *, dry_run: bool) -> None:
     edits = [device.container_edits for device in spec.devices]
     number = len({node.path for each in edits for node in each.device_nodes})
     what = f"{number} device node{'s' if number != 1 else ''}"
-    talk.note(f"{_done(spec, output, dry_run=dry_run)}: {what}, CDI {spec.cdi_version}")
+    console.note(f"{_done(spec, output, dry_run=dry_run)}: {what}, CDI {spec.cdi_version}")
 
 
 def _done(spec: Spec, output: str | None, *, dry_run: bool) -> str:
@@ -41,23 +41,23 @@ def gpus(
         devices = ", ".join(f"{n} {what}{'s' * (n != 1)}" for n, what in counts if n) or "no GPU"
     processes = len(spec.container_edits.hooks)
     hooks = {0: "no hook", 1: "one hook"}.get(processes, f"{processes} hooks")
-    talk.note(
+    console.note(
         f"{_done(spec, output, dry_run=dry_run)}: {devices}, driver {inventory.driver.version}, "
         f"CDI {spec.cdi_version}, {hooks}"
     )
     if options.hooks and inventory.hook is None:
-        talk.note(
+        console.note(
             "no hook program is installed, so the spec does without; docs/hooks.md says what that "
             "means, and this installs it: sudo cdi-gen hook install"
         )
     for skipped in inventory.skipped:
-        talk.warning(f"left out: {skipped.device}: {skipped.reason}")
+        console.warning(f"left out: {skipped.device}: {skipped.reason}")
     for stale in inventory.stale:
-        talk.warning(f"{stale.path} {stale.reason}")
+        console.warning(f"{stale.path} {stale.reason}")
     if inventory.missing:
         names = ", ".join(each.name for each in inventory.missing)
-        if talk.is_debug():
+        if console.is_debug():
             for each in inventory.missing:
-                talk.note(f"missing: {each.name}: {each.reason}")
+                console.note(f"missing: {each.name}: {each.reason}")
         else:
-            talk.note(f"the host lacks {names} (why: add --explain)")
+            console.note(f"the host lacks {names} (why: add --explain)")

@@ -8,10 +8,10 @@ from typing import Any
 
 import click
 
-from cdi_gen.cli import CONFIGURATION, talk
+from cdi_gen.cli import CONFIGURATION, console
 from cdi_gen.cli.generate import FEATURE_FLAGS
+from cdi_gen.cli.host_options import PROGRAM, SPEC_DIRECTORIES, TEXT, laid_out, said_where, typed
 from cdi_gen.cli.output import print_data
-from cdi_gen.cli.where import PROGRAM, SPEC_DIRECTORIES, TEXT, laid_out, said_where, typed
 from cdi_gen.errors import ExitCode
 
 
@@ -61,7 +61,7 @@ def prepare(
 
     for flag in feature_flags:
         if flag not in FEATURE_FLAGS:
-            talk.note(f"unknown feature flag, ignored: {flag}")
+            console.note(f"unknown feature flag, ignored: {flag}")
     said = {name: typed(context, name) for name in layout}
     # The shim knows the host's own files alone.
     said["config"] = context.meta.get(CONFIGURATION)

@@ -8,10 +8,10 @@ from typing import Any
 import click
 
 from cdi_gen.cdi.model import ContainerEdits, Device, DeviceNode, Hook, IntelRdt, Mount, Spec
-from cdi_gen.cli.installed import installed
+from cdi_gen.cli.console import printable
+from cdi_gen.cli.host_options import INVENTORY, SPEC_DIRECTORIES, inventory_from, looking
+from cdi_gen.cli.installed_specs import installed
 from cdi_gen.cli.output import print_data
-from cdi_gen.cli.talk import printable
-from cdi_gen.cli.where import INVENTORY, SPEC_DIRECTORIES, inventory_from, looking
 from cdi_gen.errors import UsageError
 from cdi_gen.generate import generate
 

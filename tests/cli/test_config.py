@@ -15,7 +15,7 @@ import pytest
 
 from cdi_base import host_fingerprint
 from cdi_gen import configuration
-from cdi_gen.cli.where import OPTIONS, HostOption, looking
+from cdi_gen.cli.host_options import OPTIONS, HostOption, looking
 from cdi_gen.errors import CdiGenError, UnsafeError
 from tests.cli.program import cdi_gen, failure, generate
 from tests.fakehost.hosts import FakeHost

@@ -15,7 +15,7 @@ from cdi_gen.engines import crio
 from cdi_gen.engines.change import record
 from cdi_gen.engines.change.record import Record, digest
 from cdi_gen.engines.change.reversal import taken_back
-from cdi_gen.engines.containerd import containerd, runtimes
+from cdi_gen.engines.containerd import containerd, imports, runtimes
 from cdi_gen.engines.docker import docker
 from cdi_gen.engines.plan import Runtime
 from cdi_gen.engines.settings import edited

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from cdi_gen.cdi.model import Spec
-from cdi_gen.cli import talk
+from cdi_gen.cli import console
 from cdi_gen.errors import CdiGenError
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def _defining(name: str, registry: Registry) -> SpecFile:
     if found is None:
         for file in registry.files:
             if file.spec is None:
-                talk.warning(f"engines ignore {file.path}; why: cdi-gen validate {file.path}")
+                console.warning(f"engines ignore {file.path}; why: cdi-gen validate {file.path}")
         hint = "write one with: cdi-gen generate -o /etc/cdi/nvidia.json"
         if not name.startswith("nvidia.com/gpu="):
             options = " ".join(f"--spec-dir {directory}" for directory in registry.directories)
@@ -60,5 +60,5 @@ def _defining(name: str, registry: Registry) -> SpecFile:
             hint="remove all but one of these files",
         )
     for file in found.shadowed:
-        talk.note(f"{found.file.path} wins over {file.path}")
+        console.note(f"{found.file.path} wins over {file.path}")
     return found.file
