@@ -13,7 +13,7 @@ import pytest
 from cdi_gen.generate import generate
 from cdi_gen.generate.options import Options
 from cdi_gen.inventory import Inventory
-from cdi_gen.inventory_json import load
+from cdi_gen.inventory.json_form import load
 from tests.fakehost import nvml_mock
 from tests.fakehost.hosts import FakeHost
 from tests.host import looking
@@ -105,7 +105,8 @@ def test_a_gpu_that_sleeps_is_not_lost(own_host: GetHost) -> None:
 
 ASKED = """
 import sys
-from cdi_gen.host import Where, gather, mig_mode, nvml
+from cdi_gen.host import Where, gather
+from cdi_gen.host.devices import mig_mode, nvml
 asked = set()
 for module in mig_mode, nvml:
     ask = module.ask

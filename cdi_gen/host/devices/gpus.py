@@ -159,7 +159,7 @@ class GpuSearch:
         self, library: str, addresses: tuple[str, ...], fault: str
     ) -> tuple[dict[str, NvmlGpu], str]:
         """The answers that need no pynvml: without MIG, a GPU is usable as procfs describes it."""
-        from cdi_gen.host import mig_mode, nvml  # noqa: PLC0415 - as above
+        from cdi_gen.host.devices import mig_mode, nvml  # noqa: PLC0415 - as above
 
         try:
             modes = mig_mode.ask(library, addresses)

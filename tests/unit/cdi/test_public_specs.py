@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from cdi_base.cdi.specification import EVERY, LIBRARIES
+from cdi_base.cdi.specification import EVERY
 from cdi_gen.cdi import inject, wire
 from cdi_gen.cdi.inject import NodeStatus
 from cdi_gen.cdi.validation import check_text

@@ -11,7 +11,6 @@ import pytest
 from cdi_gen.engines.containerd import containerd
 from cdi_gen.engines.plan import Runtime, Wishes
 from cdi_gen.engines.text import toml_text
-from tests.cli.program import ENVIRONMENT, cdi_gen
 
 from .machine import Told, carried_out, taken_back
 from .public_files import CONTAINERD, SHIM, V2
