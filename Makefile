@@ -52,8 +52,8 @@ bench: $(VENV)/test ## the table of times and memory, beside nvidia-ctk where it
 	$(BIN)/python -m tests.bench $(BENCH)
 
 golden: $(VENV)/test ## rewrite specs/golden from the fake hosts, and show what changed
-	$(BIN)/python -m pytest -q tests/golden --update-golden
-	git --no-pager diff --stat -- specs/golden tests/golden
+	$(BIN)/python -m pytest -q tests/golden tests/architecture --update-golden
+	git --no-pager diff --stat -- specs/golden tests/golden docs
 
 build: $(VENV)/test ## wheel and sdist in dist/
 	$(BIN)/python -m build --no-isolation

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The house stands as ``docs/architecture.md`` draws it: who may import whom, and what may be where."""
+"""Which package may import which, as the table in ``docs/architecture.md`` says, and what a file must have."""
 
 from __future__ import annotations
 
@@ -85,8 +85,8 @@ def sources() -> Iterator[tuple[str, Path]]:
 SOURCES = dict(sources())
 
 
-def unit(name: str) -> str:
-    """The part of the house that a file belongs to: ``host`` for ``cdi_gen/host/elf.py``."""
+def package_of(name: str) -> str:
+    """The entry of ``MAY_IMPORT`` for a file: ``host`` for ``cdi_gen/host/roots.py``."""
     for package, folder in ROOTS.items():
         if name.startswith(folder + "/"):
             rest = name.removeprefix(folder + "/")
@@ -107,9 +107,9 @@ def imports(tree: ast.AST, package: str) -> Iterator[str]:
             yield from (f"{module}.{alias.name}" for alias in node.names)
 
 
-def trespasses(name: str, text: str) -> list[str]:
-    own = unit(name)
-    found = []
+def violations(name: str, text: str) -> list[str]:
+    own = package_of(name)
+    messages = []
     for imported in imports(ast.parse(text), ".".join(name.split("/")[:-1])):
         top, _, rest = imported.partition(".")
         if top in STANDARD:
@@ -120,21 +120,21 @@ def trespasses(name: str, text: str) -> list[str]:
             other = top
         else:
             if top not in THIRD_PARTY or not THIRD_PARTY[top].fullmatch(name):
-                found.append(f"{name} imports {top}")
+                messages.append(f"{name} imports {top}")
             continue
         if other != own and other not in MAY_IMPORT[own]:
-            found.append(f"{name}: {own} may not import {imported}")
-    return found
+            messages.append(f"{name}: {own} may not import {imported}")
+    return messages
 
 
-def test_every_part_has_its_place() -> None:
-    """A new part of the house gets a line in the table: decide on which floor it stands."""
-    assert {unit(name) for name in SOURCES} <= MAY_IMPORT.keys()
+def test_every_package_is_in_the_table() -> None:
+    """A new package needs an entry: decide what it may import. An entry needs a package."""
+    assert {package_of(name) for name in SOURCES} == MAY_IMPORT.keys()
 
 
 @pytest.mark.parametrize("name", SOURCES)
-def test_who_imports_whom(name: str) -> None:
-    assert not trespasses(name, SOURCES[name].read_text(encoding="utf-8"))
+def test_imports_follow_the_table(name: str) -> None:
+    assert not violations(name, SOURCES[name].read_text(encoding="utf-8"))
 
 
 @pytest.mark.parametrize(
@@ -160,17 +160,42 @@ def test_who_imports_whom(name: str) -> None:
         ("specs/cdi_specs/x.py", "from cdi_gen.errors import CdiGenError"),
     ],
 )
-def test_a_trespasser_is_seen(name: str, text: str) -> None:
-    assert trespasses(name, text)
+def test_a_forbidden_import_is_found(name: str, text: str) -> None:
+    assert violations(name, text)
 
 
 def test_the_table_has_no_circle() -> None:
-    """Each part can be understood after those below it."""
-    standing = dict(MAY_IMPORT)
-    while standing:
-        free = {name for name, others in standing.items() if not others & standing.keys()}
-        assert free, sorted(standing)
-        standing = {name: others for name, others in standing.items() if name not in free}
+    """Each package can be understood after those that it imports."""
+    remaining = dict(MAY_IMPORT)
+    while remaining:
+        free = {name for name, others in remaining.items() if not others & remaining.keys()}
+        assert free, sorted(remaining)
+        remaining = {name: others for name, others in remaining.items() if name not in free}
+
+
+TABLE = re.compile(r"(<!-- imports: [^\n]*-->\n).*(<!-- end of imports -->\n)", re.DOTALL)
+
+
+def rendered() -> str:
+    """``MAY_IMPORT`` as a table in Markdown."""
+    rows = [
+        f"| `{name}` | {', '.join(f'`{other}`' for other in sorted(others)) or 'nothing'} |"
+        for name, others in MAY_IMPORT.items()
+        if not name.startswith("__")
+    ]
+    return "\n".join(["| package | may import |", "|---|---|", *rows, ""])
+
+
+def test_the_table_is_in_the_documentation(request: pytest.FixtureRequest) -> None:
+    """docs/architecture.md has the table that is tested here; ``make golden`` writes it."""
+    path = REPOSITORY / "docs/architecture.md"
+    text = path.read_text(encoding="utf-8")
+    expected, count = TABLE.subn(lambda match: match[1] + rendered() + match[2], text)
+    assert count == 1
+    if request.config.getoption("--update-golden"):
+        path.write_text(expected, encoding="utf-8")
+    else:
+        assert text == expected
 
 
 def tracked(*suffixes: str) -> list[Path]:
