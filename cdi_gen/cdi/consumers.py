@@ -14,10 +14,13 @@ from itertools import groupby
 from typing import Literal
 
 import cdi_specs
-from cdi_base.cdi import versions
+from cdi_base import versions
 from cdi_base.cdi.libraries import LIBRARIES, newest_cdi_version
+from cdi_base.cdi.versions import compare
+from cdi_base.versions import Version
 
-_VERSION = re.compile(r"v?([0-9]{1,6}(?:\.[0-9]{1,6}){0,2})(?:[-+~].*)?")
+_SUFFIX = re.compile(r"[-+~].*")
+"""What a distribution appends: ``+ds1-1`` of ``4.9.3+ds1-1``."""
 
 
 class UnknownConsumerError(ValueError):
@@ -47,7 +50,7 @@ class Consumer:
 
     def accepts(self, cdi_version: str) -> bool:
         """Tell whether it reads a file that claims ``cdi_version``."""
-        return versions.compare(cdi_version, self.newest_cdi_version) <= 0
+        return compare(cdi_version, self.newest_cdi_version) <= 0
 
     def __str__(self) -> str:
         return f"{self.name} {self.version}"
@@ -153,9 +156,8 @@ def consumers() -> tuple[Consumer, ...]:
     )
 
 
-def _numbers(version: str) -> tuple[int, ...]:
-    match = _VERSION.fullmatch(version.strip())
-    if not match:
+def _numbers(version: str) -> Version:
+    numbers = versions.parse(_SUFFIX.sub("", version.strip().removeprefix("v")))
+    if numbers is None:
         raise UnknownConsumerError(f"{version!r} is not a version; write podman@4.9.3")
-    numbers = [int(part) for part in match[1].split(".")]
-    return tuple(numbers + [0] * (3 - len(numbers)))
+    return numbers

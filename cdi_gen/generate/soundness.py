@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from cdi_base import versions
 from cdi_gen.cdi import names
 from cdi_gen.errors import CdiGenError, UsageError
 from cdi_gen.generate.naming import in_cdi
@@ -132,8 +133,7 @@ def _name(where: str, name: str) -> Iterator[str]:
 
 
 def _version(where: str, version: str) -> Iterator[str]:
-    parts = version.split(".")
-    if not all(part.isascii() and part.isdecimal() and len(part) < 10 for part in parts):
+    if versions.parse(version) is None:
         yield f"{where} is {version!r}"
 
 

@@ -12,7 +12,7 @@ and a value: `cuda>=12.4 brand=tesla,driver>=470,driver<471`. Of several variabl
 | arch | the compute capability of a GPU; a MIG device's is its GPU's | the same |
 | brand | NVML's name for a GPU's brand, whatever its case | = != |
 
-Versions are compared number by number; trailing zeros count for nothing. An expression is asked of
+Versions are compared as `versions` says. An expression is asked of
 each GPU by itself; where there is none, conditions on arch and brand hold. All of this is as in
 libnvidia-container (src/cli/dsl.c and configure.c), except that
 
@@ -24,14 +24,16 @@ libnvidia-container (src/cli/dsl.c and configure.c), except that
 
 from __future__ import annotations
 
+from cdi_base import versions
 from cdi_base.errors import HookError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
+    from cdi_base.versions import Version
+
     Alternative = tuple["Condition", ...]
-    Version = tuple[int, ...]
 
 Requirements = tuple[tuple[str, str], ...]
 """Names of variables, and the expression that each holds."""
@@ -312,16 +314,17 @@ def _no_test(_value: str) -> bool | None:
 
 
 def version(text: str) -> Version | None:
-    """`580.95.05` as (580, 95, 5), without the zeros at its end; None if it is none."""
+    """Return the numbers of a version as libnvidia-container reads it; None if it is not one.
+
+    Unlike `versions.parse` it takes any count of numbers, and passes over what is empty between
+    two dots or after the last: `12..3` is 12.3.
+    """
     if not text or text.startswith(".") or text.strip("0123456789."):
         return None
     parts = [part for part in text.split(".") if part]
     if any(len(part) > MAX_DIGITS for part in parts):
         return None
-    numbers = list(map(int, parts))
-    while numbers and not numbers[-1]:
-        numbers.pop()
-    return tuple(numbers)
+    return versions.normal(map(int, parts))
 
 
 def _message(

@@ -36,9 +36,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "configuration": {"errors", "ownership", "cdi_base"},
     # Beside each other. `host` does not know the standard, `store` does not know NVIDIA.
     "host": {"errors", "paths", "inventory", "catalogue", "ownership"},
-    "generate": {"errors", "paths", "inventory", "catalogue", "cdi"},
+    "generate": {"errors", "paths", "inventory", "catalogue", "cdi", "cdi_base"},
     "store": {"errors", "paths", "cdi", "replacing", "ownership", "cdi_base"},
-    "engines": {"errors", "paths", "cdi", "replacing", "ownership"},
+    "engines": {"errors", "paths", "cdi", "replacing", "ownership", "cdi_base"},
     # Above those.
     "programs": {"errors", "paths", "inventory", "catalogue", "cdi", "cdi_base", "cdi_hook"}
     | {"host", "generate", "store", "ownership", "replacing"},

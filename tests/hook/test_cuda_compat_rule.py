@@ -7,6 +7,7 @@ import json
 
 import pytest
 
+from cdi_base import versions
 from cdi_hook.steps import enable_cuda_compat
 from tests.hook.test_cuda_compat import NOTE
 
@@ -85,7 +86,7 @@ def test_the_rule(
     if note is not None:
         parsed = enable_cuda_compat.parse_note(json.dumps({**NOTE, **note}).encode())
         assert parsed is not None
-    assert enable_cuda_compat.decide(host, enable_cuda_compat.version(compat), parsed) is used
+    assert enable_cuda_compat.decide(host, versions.parse(compat), parsed) is used
 
 
 def test_the_numbers_of_the_brands() -> None:
@@ -98,17 +99,3 @@ def test_the_numbers_of_the_brands() -> None:
     assert numbered["nvidiartx"] == 13
     assert numbered["nvidia"] == 14
     assert len(numbered) == 17
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("575.57.08", (575, 57, 8)),
-        ("12.10", (12, 10, 0)),
-        ("575", (575, 0, 0)),
-        ("0.0.0", (0, 0, 0)),
-        *((text, None) for text in ["", ".", "1.", "a.b", "1.2.3.4", "1.-2", "1.\uff12", "1." + "9" * 10, "1 .2"]),
-    ],
-)  # fmt: skip
-def test_versions(text: str, expected: tuple[int, ...] | None) -> None:
-    assert enable_cuda_compat.version(text) == expected

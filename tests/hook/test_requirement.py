@@ -350,7 +350,7 @@ def test_facts_of_another_form_are_refused(document: dict[str, object]) -> None:
 def test_versions() -> None:
     assert version("580.95.05") == (580, 95, 5)
     assert version("12.0") == (12,)
-    assert version("0.0") == version("0") == ()
+    assert version("0.0") == version("0") == (0,)
     for text in ("", "a", "1a", ".1", "-1", "1,2", "1 2", "\u00b2", "1" * 20):
         assert version(text) is None
 

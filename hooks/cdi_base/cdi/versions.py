@@ -7,6 +7,8 @@ and 1.0.0 changed the library, not the documents: nothing needs them.
 
 from __future__ import annotations
 
+from cdi_base import versions
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -118,8 +120,8 @@ def compare(one: str, other: str) -> int:
     return (a > b) - (a < b)
 
 
-def _numbers(version: str) -> tuple[int, int, int]:
-    parts = version.split(".")
-    if len(parts) != 3 or not all(part.isascii() and part.isdigit() for part in parts):
+def _numbers(version: str) -> versions.Version:
+    numbers = versions.parse(version)
+    if numbers is None or version.count(".") != 2:
         raise ValueError(f"{version!r} is not a version of the form 0.5.0")
-    return int(parts[0]), int(parts[1]), int(parts[2])
+    return numbers

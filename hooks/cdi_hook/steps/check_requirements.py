@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 
-from cdi_base import oci_state, process
+from cdi_base import oci_state, process, versions
 from cdi_base.errors import SkippedError, UsageError, shown
 from cdi_hook.arguments import last
 from cdi_hook.steps.enable_cuda_compat import BRANDS
@@ -62,7 +62,7 @@ def prepare(options: Options) -> Plan | None:
         arch, colon, brand = rest.partition(":")
         if not (minor.isascii() and minor.isdecimal() and len(minor) < 10 and colon):
             raise UsageError(f"--gpu {shown(text)} is not MINOR:ARCH:BRAND")
-        if arch and requirement.version(arch) is None:
+        if arch and versions.parse(arch) is None:
             raise UsageError(f"--gpu {shown(text)}: that is no compute capability")
         if brand and brand not in BRANDS:
             raise UsageError(f"--gpu {shown(text)}: there is no such brand")

@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 import stat
 
-from cdi_base import elf, process
+from cdi_base import elf, process, versions
 from cdi_base.errors import HookError, UsageError, shown
 from cdi_base.oci_state import parse_object
 from cdi_base.rootfs.rootfs import NOWHERE
@@ -24,6 +24,7 @@ from cdi_hook.steps.step import Step
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from cdi_base.rootfs.rootfs import RootFs
+    from cdi_base.versions import Version
     from cdi_hook.arguments import Options
 
 DIRECTORY = "/usr/local/cuda/compat"
@@ -39,8 +40,6 @@ BRANDS = (
 
 WITHOUT_COMPAT = frozenset({"geforce", "titan", "geforcertx", "titanrtx"})
 """For these CUDA refuses forward compatibility (error 804), whatever the versions."""
-
-Version = tuple[int, ...]
 
 
 class Host:
@@ -89,8 +88,8 @@ def prepare(options: Options) -> Host:
         if brand not in BRANDS:
             raise UsageError(f"--host-gpu-brand {shown(brand)}: there is no such brand")
     return Host(
-        version(last(options["--host-driver-version"]) or ""),
-        version(last(options["--host-cuda-version"]) or ""),
+        versions.parse(last(options["--host-driver-version"]) or ""),
+        versions.parse(last(options["--host-cuda-version"]) or ""),
         brands,
         checked_folder(last(options["--cuda-compat-container-root"]) or DIRECTORY),
     )
@@ -123,7 +122,7 @@ def is_of_use(rootfs: RootFs, host: Host) -> bool:
         # Without it the container has the driver's own libcuda, so no container is stopped.
         process.say(f"enable-cuda-compat: {shown(host.directory)}: not used: {error.strerror}")
         return False
-    return decide(host, version(name.removeprefix(STEM)), parse_note(text) if text else None)
+    return decide(host, versions.parse(name.removeprefix(STEM)), parse_note(text) if text else None)
 
 
 def decide(host: Host, compat: Version | None, note: Note | None) -> bool:
@@ -140,16 +139,6 @@ def decide(host: Host, compat: Version | None, note: Note | None) -> bool:
     return bool(note.cuda and host.cuda and note.cuda > host.cuda)
 
 
-def version(text: str) -> Version | None:
-    """`575.57.08` as (575, 57, 8); one to three numbers, else None."""
-    parts = text.split(".")
-    if len(parts) > 3 or not all(
-        part.isascii() and part.isdecimal() and len(part) < 10 for part in parts
-    ):
-        return None
-    return tuple(map(int, parts)) + (0,) * (3 - len(parts))
-
-
 def parse_note(content: bytes) -> Note | None:
     """The note's JSON; None if it is none, for then the library is as one without a note."""
     try:
@@ -160,7 +149,7 @@ def parse_note(content: bytes) -> Note | None:
     known = {name.lower(): value for name, value in fields.items()}
     cuda = known.get("cuda version")
     return Note(
-        version(cuda) if isinstance(cuda, str) else None,
+        versions.parse(cuda) if isinstance(cuda, str) else None,
         _numbers(known.get("driver")),
         _numbers(known.get("device")),
     )
