@@ -35,7 +35,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "ownership": set(),
     "configuration": {"errors", "ownership", "cdi_base"},
     # Beside each other. `host` does not know the standard, `store` does not know NVIDIA.
-    "host": {"errors", "paths", "inventory", "catalogue", "ownership"},
+    "host": {"errors", "paths", "inventory", "catalogue", "ownership", "cdi_base"},
     "generate": {"errors", "paths", "inventory", "catalogue", "cdi", "cdi_base"},
     "store": {"errors", "paths", "cdi", "replacing", "ownership", "cdi_base"},
     "engines": {"errors", "paths", "cdi", "replacing", "ownership", "cdi_base"},
