@@ -122,6 +122,11 @@ def main(*, quiet: bool, debug: bool, log_format: str) -> None:
     console.configure(quiet=quiet, debug=debug, json_lines=log_format == "json")
 
 
+_NO_ARGUMENTS: tuple[type[click.UsageError], ...] = tuple(
+    filter(None, [getattr(click.exceptions, "NoArgsIsHelpError", None)])
+)
+"""From click 8.2 on; earlier releases print the help on standard output and return 0."""
+
 CDI = Commands("cdi", help="The same commands again, as in `nvidia-ctk cdi generate`.")
 
 
@@ -135,7 +140,7 @@ def run(arguments: list[str]) -> int:
         sys.stdout.flush()
     except CdiGenError as error:
         return _failed(error.message, error.hint, error.exit_code)
-    except click.exceptions.NoArgsIsHelpError as error:
+    except _NO_ARGUMENTS as error:
         click.echo(error.format_message(), err=True)
         return ExitCode.USAGE
     except click.UsageError as error:

@@ -22,7 +22,8 @@ __all__ = ["ENVIRONMENT"]
 
 HOOKS = Path(__file__).resolve().parents[2] / "hooks"
 HOOK = HOOKS / "cdi-gen-hook"
-PYTHON = "/usr/bin/python3"
+PYTHON = os.environ.get("CDI_GEN_HOOK_PYTHON", "/usr/bin/python3")
+"""The interpreter of the hook: noxfile.py tests each that is supported."""
 MACHINE = os.uname().machine
 TRIPLET = f"{MACHINE}-linux-gnu"
 
@@ -80,7 +81,8 @@ class Container:
         (self.canary / "file").write_text("untouched\n")
         (self.canary / "empty").touch()
         self.before = fingerprint(self.canary)
-        self.launcher: list[str] = [str(HOOK)]
+        own_interpreter = PYTHON == "/usr/bin/python3"
+        self.launcher = [str(HOOK)] if own_interpreter else [PYTHON, "-IS", str(HOOK)]
         self.within: list[str] = []
 
     def write(self, path: str, content: str | bytes = b"") -> Path:

@@ -249,15 +249,17 @@ class TestOldNames:
         assert f"MIG-{uuid}:2:2" in line
 
 
+def replace_pynvml(folder: Path, monkeypatch: pytest.MonkeyPatch, source: str) -> None:
+    """Let the program that `looking` starts import this as pynvml."""
+    (folder / "pynvml.py").write_text(source)
+    monkeypatch.setattr(looking, "SOURCES", f"{folder}{os.pathsep}{looking.SOURCES}")
+
+
 @pytest.fixture
 def without_pynvml(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Run the program as on a host where neither python3-pynvml nor nvidia-ml-py is installed."""
-    folder = tmp_path / "without-pynvml"
-    folder.mkdir()
-    (folder / "pynvml.py").write_text(
-        "raise ModuleNotFoundError(\"No module named 'pynvml'\", name='pynvml')\n"
-    )
-    monkeypatch.setattr(looking, "SOURCES", f"{folder}{os.pathsep}{looking.SOURCES}")
+    source = "raise ModuleNotFoundError(\"No module named 'pynvml'\", name='pynvml')\n"
+    replace_pynvml(tmp_path, monkeypatch, source)
 
 
 PYNVML_MISSING = (
@@ -303,3 +305,21 @@ def test_requirement_facts_without_pynvml_are_missing_with_the_reason(
     assert [(each.name, each.reason) for each in inventory.missing] == [
         ("the compute capability of the GPUs", f"is not known: {PYNVML_MISSING}")
     ]
+
+
+@pytest.mark.parametrize(
+    ("source", "reason"),
+    [
+        ("nvmlInit = None\n", "the Python module pynvml is too old to know MIG; install "),
+        ("print 'Python 2'\n", "the Python module pynvml cannot be imported: Missing parentheses"),
+    ],
+    ids=["7.352 of Ubuntu 22.04", "7.352 of PyPI, which is for Python 2"],
+)
+def test_generate_with_an_old_pynvml_leaves_out_mig_devices_and_gives_the_reason(
+    host: GetHost, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str, reason: str
+) -> None:
+    replace_pynvml(tmp_path, monkeypatch, source)
+    done = looking.run("generate", host_root=str(host("550-mig-mixed").root))
+    assert done.returncode == 4
+    assert f"left out: MIG devices of GPU 1 at 0000:1e:00.0: {reason}" in done.stderr
+    assert "Traceback" not in done.stderr

@@ -271,7 +271,7 @@ class TestRoot:
         with planted(tree, "one", "other") as roots:
             outside = snapshot(roots[0].parent / "outside")
             told = []
-            for root, resolver in zip(roots, RESOLVERS, strict=True):
+            for root, resolver in zip(roots, RESOLVERS):  # noqa: B905 - Python 3.9
                 files = RootFs(os.open(root, os.O_PATH), resolver)
                 told.append([act(files, kind, path) for kind, path in acts])
                 os.close(files.descriptor)

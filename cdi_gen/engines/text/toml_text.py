@@ -36,12 +36,27 @@ def parse(text: str | None, file: str | None = None) -> Table:
     if text and text.startswith("\ufeff"):
         raise TOMLTextError(f"{where}line 1: a byte order mark")
     try:
-        return tomlkit.parse(text or "").unwrap()
+        document = tomlkit.parse(text or "")
+        # tomlkit has unwrap() from 0.11 on; Ubuntu 22.04 packages 0.9.2.
+        table: Table = document.unwrap() if hasattr(document, "unwrap") else _unwrapped(document)
     except RecursionError:
         raise TOMLTextError(f"{where}too many levels") from None
     except (TOMLKitError, ValueError) as error:
         hint = "put it right, and run the command again" if file else None
         raise TOMLTextError(f"{where}{error}", hint=hint) from None
+    return table
+
+
+def _unwrapped(value: Any) -> Any:
+    """A value without tomlkit's types: what ``unwrap()`` returns."""
+    if isinstance(value, Mapping):
+        return {str(key): _unwrapped(member) for key, member in value.items()}
+    if isinstance(value, list):
+        return [_unwrapped(member) for member in value]
+    for scalar in (bool, int, float, str):
+        if isinstance(value, scalar):
+            return scalar(value)
+    return value
 
 
 def get(table: Mapping[str, Any], path: Path) -> Any:

@@ -41,7 +41,7 @@ class MigInstance:
 
 
 class PynvmlMissing(NvmlUnavailable):
-    """The Python module pynvml cannot be imported; NVML itself may well answer."""
+    """The Python module pynvml is not installed or too old; NVML itself may well answer."""
 
 
 class NvmlGpu(NamedTuple):
@@ -62,7 +62,7 @@ def ask(library: str, pci_addresses: tuple[str, ...]) -> dict[str, NvmlGpu]:
 
     Raises:
         NvmlUnavailable: the library does not load or does not initialise.
-        PynvmlMissing: the Python module is not installed. It is optional at run time.
+        PynvmlMissing: the Python module, which is optional, is not installed or too old.
     """
     import ctypes  # noqa: PLC0415 - as pynvml below
 
@@ -77,8 +77,14 @@ def ask(library: str, pci_addresses: tuple[str, ...]) -> dict[str, NvmlGpu]:
             "the Python module pynvml is not installed; install the package python3-pynvml "
             "(Debian, Ubuntu) or nvidia-ml-py (PyPI)"
         ) from error
-    except ImportError as error:
+    except (ImportError, SyntaxError) as error:
         raise PynvmlMissing(f"the Python module pynvml cannot be imported: {error}") from error
+    if not hasattr(pynvml, "nvmlDeviceGetMigDeviceHandleByIndex"):
+        # Ubuntu 22.04 packages 7.352.
+        raise PynvmlMissing(
+            "the Python module pynvml is too old to know MIG; install nvidia-ml-py 11.450 or "
+            "newer (PyPI)"
+        )
     pynvml.nvmlLib = loaded
     # Functions of the library of another driver root, where this process has looked there before.
     pynvml._nvmlGetFunctionPointer_cache.clear()  # noqa: SLF001 - there is no other way
