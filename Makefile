@@ -24,9 +24,10 @@ test: $(VENV)/test ## run all tests; as root it installs what they need
 check: $(VENV)/test lint types ## lint, types and the tests that need no root, no network and no engine
 	$(BIN)/python -m pytest -m "not host and not engine and not gpu" $(PYTEST)
 
-lint: $(VENV)/test ## ruff: rules and format
+lint: $(VENV)/test ## ruff: rules and format; codespell
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
+	$(BIN)/codespell
 
 types: $(VENV)/test ## mypy, strict
 	$(BIN)/mypy

@@ -64,10 +64,10 @@ def test_flags(flags, told):
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["generat"], "there is no command 'generat'; did you mean generate?"),
+        (["generat"], "there is no command 'generat'; did you mean generate?"),  # codespell:ignore
         (["cdi", "lst"], "did you mean list?"),
         (["frobnicate"], "there is no command 'frobnicate'"),
-        (["hook", "instal"], "'instal'"),
+        (["hook", "instal"], "'instal'"),  # codespell:ignore
         (["validate"], "Missing argument 'FILE...'"),
         (["show"], "Missing argument 'NAME'"),
         (["completion", "tcsh"], "'tcsh' is not one of 'bash', 'fish', 'zsh'"),
@@ -135,7 +135,7 @@ def _gpu(**changes: object) -> str:
         (_gpu(colour="green"), ".gpus[0].colour: unknown field"),
         (_gpu(minor=0).replace('"minor": 0', '"minor": NaN'), "NaN is not a JSON number"),
         (_gpu(minor=0).replace('"minor": 0', f'"minor": {"9" * 5000}'), "not valid JSON"),
-        (_gpu().replace('"model":', '"modle":'), ".gpus[0].modle: unknown field"),
+        (_gpu().replace('"model":', '"mode":'), ".gpus[0].mode: unknown field"),
         ("[" * 1_000_000, "nested far too deep"),
         ('{"a":' * 200_000, "nested far too deep"),
         (" " * (20 << 20), "larger than 16 MiB"),

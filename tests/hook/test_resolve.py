@@ -32,7 +32,7 @@ def planted(folder: Path) -> Path:
         "up": "../../../../../../../../outside",
         "a/up": "../../outside/secret",
         "a/b/back": "../../a/file",
-        "absout": str(folder / "outside/secret"),
+        "absolute-outside": str(folder / "outside/secret"),
         "loop": "loop",
         "chain0": "chain1/file",
         "chain1": "/a",
@@ -129,7 +129,7 @@ def found(request: pytest.FixtureRequest, still: Path) -> Iterator[object]:
         ("up", "ENOENT"),
         ("up/secret", "ENOENT"),
         ("a/up", "ENOENT"),
-        ("absout", "ENOENT"),
+        ("absolute-outside", "ENOENT"),
         ("dangling", "ENOENT"),
         ("missing", "ENOENT"),
         ("a/missing/x", "ENOENT"),
@@ -395,6 +395,6 @@ class TestRootFs:
         assert not root.remove("/not/there")
         assert not root.remove("/missing")
         assert not (tree / "not").exists()
-        assert root.remove("/absout")
+        assert root.remove("/absolute-outside")
         assert root.remove("/top")
         assert not (tree / "top").exists()
