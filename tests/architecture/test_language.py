@@ -1,0 +1,239 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Words that `docs/style.md` rejects, in names, comments, docstrings, messages and documentation.
+
+``STILL_THERE`` lists what is left to rewrite, by package. It may only shrink: a word that is gone from
+a package has to be removed from its entry.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+class Rule(NamedTuple):
+    """A word that is not used here, and what to write."""
+
+    word: str
+    """How the word is called in ``STILL_THERE``."""
+    pattern: str
+    """A regular expression; letters around it prevent a match, an underscore does not."""
+    instead: str
+    sample: str
+    """A text that the rule rejects."""
+
+
+RULES = (
+    Rule("can not", r"can not(?! only)", "cannot", "a hook can not fail"),
+    Rule(
+        "peer", r"peers?(?!-to-peer)(?<!peer-to-peer)", "nvidia-ctk; NVIDIA's hook", "as the peer"
+    ),
+    Rule("house", r"houses?", "architecture; the project", "house rules"),
+    Rule("room", r"rooms?(?! for| to\b| left)", "package; module", "five rooms"),
+    Rule(
+        "floor", r"(?<!math\.)floors?", "layer; base layer; the lowest version", "the ground floor"
+    ),
+    Rule("trespass", r"trespass[a-z]*", "forbidden import", "a trespasser is seen"),
+    Rule("beforehand", r"beforehand", "in advance", "made beforehand"),
+    Rule("anew", r"anew", "again; newly", "written anew"),
+    Rule("thereof", r"there(?:of|in|by|from|to|upon|with)", "of it; in it", "the end thereof"),
+    Rule("whoever", r"whoever|whosoever", "a process that; the user who", "whoever can write it"),
+    Rule(
+        "somebody", r"some(?:body|one)", "another user; the administrator", "somebody else made it"
+    ),
+    Rule("desk", r"desks?", "the directory or the machine that is meant", "on its own desk"),
+    Rule("rehearse", r"rehears[a-z]*", "dry run; report the change", "a rehearsal"),
+    Rule("but for", r"but for", "except", "all but for one"),
+    Rule("is none of", r"(?:is|are) none of", "is not a", "it is none of ours"),
+    Rule("as ever", r"as ever", "as before; unchanged", "the host is seen as ever"),
+)
+
+REAL_NAMES = {
+    # The other end of a connection, as the D-Bus specification and the socket API call it.
+    ("peer", "hooks/cdi_runtime/prestart/dbus.py"),
+    ("peer", "hooks/cdi_runtime/prestart/systemd.py"),
+    ("peer", "tests/prestart/test_dbus.py"),
+    ("peer", "tests/prestart/test_systemd.py"),
+}
+"""(word, file) where the word is the proper name of something."""
+
+QUOTING = {"docs/style.md", "tests/architecture/test_language.py"}
+"""Files that quote the words in order to reject them."""
+
+RECORDED = ("specs/golden/", "tests/parity/reference/", "docs/gpu/", "requirements/", "LICENSE")
+"""Recorded output of programs and texts of others."""
+
+SUFFIXES = (".py", ".md", ".c", ".go", ".sh", ".toml", ".yaml", ".yml", ".service", ".json")
+
+STILL_THERE: dict[str, set[str]] = {
+    ".": {"house", "peer", "somebody", "whoever"},
+    "cdi_gen": {"can not", "somebody", "whoever"},
+    "cdi_gen/cdi": {"but for", "floor", "whoever"},
+    "cdi_gen/cli": {"peer", "rehearse", "somebody"},
+    "cdi_gen/engines": {"anew", "but for", "is none of", "peer", "somebody", "whoever"},
+    "cdi_gen/generate": {"peer", "somebody", "whoever"},
+    "cdi_gen/host": {"anew", "is none of", "somebody", "whoever"},
+    "cdi_gen/inventory": {"somebody"},
+    "cdi_gen/programs": {"beforehand", "peer", "rehearse", "somebody"},
+    "docs": {
+        "anew",
+        "but for",
+        "floor",
+        "house",
+        "is none of",
+        "peer",
+        "room",
+        "somebody",
+        "whoever",
+    },
+    "hooks": {"anew", "but for", "desk", "house", "rehearse", "somebody", "whoever"},
+    "hooks/cdi_base": {"anew", "but for", "somebody", "whoever"},
+    "hooks/cdi_base/cdi": {"but for", "is none of", "somebody"},
+    "hooks/cdi_base/rootfs": {"rehearse", "whoever"},
+    "hooks/cdi_hook": {"peer", "rehearse"},
+    "hooks/cdi_hook/ldso": {"desk", "peer", "somebody"},
+    "hooks/cdi_hook/steps": {"desk", "rehearse", "somebody"},
+    "hooks/cdi_runtime": {"somebody"},
+    "hooks/cdi_runtime/config_toml": {"is none of", "peer"},
+    "hooks/cdi_runtime/prestart": {"anew", "somebody", "whoever"},
+    "hooks/cdi_runtime/request": {"peer", "whoever"},
+    "hooks/cdi_runtime/specs": {"anew", "peer", "whoever"},
+    "specs": {"anew"},
+    "systemd": {"but for"},
+    "tests": {"anew"},
+    "tests/architecture": {"somebody"},
+    "tests/attack": {"anew", "but for", "is none of", "peer", "somebody", "whoever"},
+    "tests/bench": {"anew", "floor", "peer"},
+    "tests/cli": {"anew", "but for", "rehearse", "somebody", "whoever"},
+    "tests/engine": {"anew", "peer"},
+    "tests/fakehost": {"but for"},
+    "tests/fuzz": {"but for"},
+    "tests/golden": {"anew"},
+    "tests/gpu": {"anew", "is none of", "peer", "whoever"},
+    "tests/hook": {"but for", "desk", "house", "peer", "rehearse", "room", "somebody", "whoever"},
+    "tests/host": {"as ever", "is none of", "peer", "somebody", "whoever"},
+    "tests/lab": {"somebody"},
+    "tests/packaging": {"somebody"},
+    "tests/parity": {"peer", "somebody", "whoever"},
+    "tests/prestart": {"is none of", "somebody"},
+    "tests/property": {"somebody"},
+    "tests/runtime": {"anew", "is none of", "peer", "somebody", "whoever"},
+    "tests/unit": {"anew", "peer", "somebody", "whoever"},
+}
+"""Words by package: ``cdi_gen/host`` has the files below it, ``docs`` all of the documentation."""
+
+
+def _matcher(rule: Rule) -> re.Pattern[str]:
+    words = rule.pattern.replace(" ", r"[\s#*\"]+")
+    return re.compile(rf"(?<![A-Za-z])(?:{words})(?![A-Za-z])", re.IGNORECASE)
+
+
+MATCHERS = {rule: _matcher(rule) for rule in RULES}
+
+
+def package(name: str) -> str:
+    """The entry of ``STILL_THERE`` that a file belongs to."""
+    folders = name.split("/")[:-1]
+    depth = 3 if folders[:1] == ["hooks"] else 2
+    return "/".join(folders[:depth]) or "."
+
+
+def files() -> Iterator[str]:
+    """The project's own text files, as git lists them."""
+    listing = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
+        check=False,
+        capture_output=True,
+        text=True,
+        cwd=REPOSITORY,
+    )
+    if listing.returncode:
+        pytest.skip("not a git checkout")
+    for name in listing.stdout.splitlines():
+        is_text = name.endswith(SUFFIXES) or "." not in Path(name).name
+        is_ours = name not in QUOTING and not name.startswith(RECORDED)
+        if is_text and is_ours and (REPOSITORY / name).is_file():
+            yield name
+
+
+def rejected(name: str, text: str) -> Iterator[tuple[Rule, str]]:
+    """Each rule that a file breaks, with the place: in its name or at a line."""
+    for rule, matcher in MATCHERS.items():
+        if (rule.word, name) in REAL_NAMES:
+            continue
+        if matcher.search(name):
+            yield rule, name
+        for match in matcher.finditer(text):
+            line = text.count("\n", 0, match.start()) + 1
+            yield rule, f"{name}:{line}: {match[0]!r}"
+
+
+def everywhere() -> dict[str, dict[str, list[str]]]:
+    """Places by word by package."""
+    places: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
+    for name in files():
+        for rule, place in rejected(name, (REPOSITORY / name).read_text(encoding="utf-8")):
+            places[package(name)][rule.word].append(f"{place}; write: {rule.instead}")
+    return places
+
+
+@pytest.fixture(scope="module")
+def places() -> dict[str, dict[str, list[str]]]:
+    return everywhere()
+
+
+def test_no_rejected_word_is_used(places: dict[str, dict[str, list[str]]]) -> None:
+    new = [
+        place
+        for name, by_word in places.items()
+        for word, at in by_word.items()
+        if word not in STILL_THERE.get(name, ())
+        for place in at
+    ]
+    assert not new, "\n".join(["words that docs/style.md rejects:", *new])
+
+
+def test_the_list_of_words_to_rewrite_only_shrinks(
+    places: dict[str, dict[str, list[str]]],
+) -> None:
+    gone = {
+        name: sorted(words - places.get(name, {}).keys())
+        for name, words in STILL_THERE.items()
+        if words - places.get(name, {}).keys() or not words
+    }
+    assert not gone, f"remove these from STILL_THERE: {gone}"
+
+
+@pytest.mark.parametrize("rule", RULES, ids=[rule.word for rule in RULES])
+def test_a_rejected_word_is_reported_with_its_line(rule: Rule) -> None:
+    places = [place for _, place in rejected("a.py", f"x = 1\n# {rule.sample}.\n")]
+    assert len(places) == 1
+    assert places[0].startswith("a.py:2: ")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("it cannot", "can not only read", "nvidia-peermem", "peer-to-peer", "SO_PEERCRED"),
+        *("namespace", "housekeeping", "leaves room for a header", "math.floor(x)"),
+    ],
+)
+def test_names_of_real_things_are_accepted(text: str) -> None:
+    assert not [*rejected("a.py", text)]
+
+
+def test_a_word_is_reported_in_the_name_of_a_file_and_across_lines() -> None:
+    assert [place for _, place in rejected("tests/test_house.py", "")] == ["tests/test_house.py"]
+    assert [place for _, place in rejected("a.py", "# it can\n# not")] == ["a.py:1: 'can\\n# not'"]
+
+
+def test_a_message_that_is_split_into_two_strings_is_read_as_one() -> None:
+    assert len([*rejected("a.py", 'print("a hook can "\n      "not")')]) == 1
