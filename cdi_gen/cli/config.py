@@ -4,14 +4,13 @@
 from __future__ import annotations
 
 import json
-from typing import Any
 
 import click
 from click.core import ParameterSource
 
 from cdi_gen import configuration
 from cdi_gen.cli import CONFIGURATION, console
-from cdi_gen.cli.host_options import HostOption, configured, looking
+from cdi_gen.cli.host_options import HostOption, HostOptions, configured, host_options
 from cdi_gen.cli.output import aligned, print_data
 
 COLUMNS = ("KEY", "VALUE", "FROM")
@@ -40,22 +39,21 @@ def command() -> None:
     show_default=True,
     help="Form of what is printed on standard output.",
 )
-@looking
-@click.pass_context
-def show(ctx: click.Context, /, *, form: str, host_root: str, **values: Any) -> None:
+@host_options
+def show(host: HostOptions, /, *, form: str) -> None:
     """Print each setting of the host's configuration, and where it comes from.
 
     The command line counts before the environment, that before /etc/cdi-gen/config.d/*.toml, and
     those before /etc/cdi-gen/config.toml. The settings are those that `cdi-gen generate`, given the
     same options and environment, would use.
     """
+    ctx = click.get_current_context()
     explicit = ctx.meta.get(CONFIGURATION)
-    read = [explicit] if explicit else configuration.files(host_root)
-    settings = configured(ctx, host_root)
+    read = [explicit] if explicit else configuration.files(host.host_root)
+    settings = configured(ctx, host.host_root)
     options = {each.key: each for each in ctx.command.params if isinstance(each, HostOption)}
     rows = [
-        (key, values[str(options[key].name)], _source(ctx, options[key], settings))
-        for key in configuration.KEYS
+        (key, value, _source(ctx, options[key], settings)) for key, value in _values(host).items()
     ]
     if form == "json":
         document = {key: {"value": value, "from": source} for key, value, source in rows}
@@ -63,6 +61,17 @@ def show(ctx: click.Context, /, *, form: str, host_root: str, **values: Any) -> 
         return
     print_data(aligned([COLUMNS, *((key, _shown(key, value), at) for key, value, at in rows)]))
     console.note(f"read: {', '.join(read)}" if read else f"there is no {configuration.PATH}")
+
+
+def _values(host: HostOptions) -> dict[str, str | tuple[str, ...] | None]:
+    """The value of each key of the configuration, in the order in which they are printed."""
+    return {
+        "driver-root": host.driver_root,
+        "dev-root": host.dev_root,
+        "library-search-path": host.library_search_path,
+        "config-search-path": host.config_search_path,
+        "nvidia-cdi-hook-path": host.hook_path,
+    }
 
 
 def _source(ctx: click.Context, option: HostOption, settings: configuration.Settings) -> str:
@@ -75,7 +84,7 @@ def _source(ctx: click.Context, option: HostOption, settings: configuration.Sett
     return settings[option.key].source if source is ParameterSource.DEFAULT_MAP else "default"
 
 
-def _shown(key: str, value: Any) -> str:
+def _shown(key: str, value: str | tuple[str, ...] | None) -> str:
     if not value:
         return DEFAULTS[key]
     return ", ".join(value) if isinstance(value, tuple) else str(value)

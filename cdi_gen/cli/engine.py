@@ -153,12 +153,17 @@ def configure(
     *,
     engine: str,
     dry_run: bool,
+    configuration: str | None,
+    drop_in: str | None,
+    rootless: bool,
+    runtime_name: str,
+    executable: str | None,
+    cdi: bool,
     wanted: bool | None,
     runtime_path: str | None,
     default: bool,
     oci_hook: bool,
     hook_path: str | None,
-    **choices: Any,
 ) -> int:
     """Have an engine take CDI devices, and with --runtime register the runtime shim.
 
@@ -168,19 +173,27 @@ def configure(
     is kept as FILE.cdi-gen.bak, and what was there before the last change as FILE.cdi-gen.last.bak;
     FILE.cdi-gen.json has what was written. No daemon is restarted: the command to do so is printed.
     """
-    machine = _machine(rootless=choices["rootless"])
-    name = choices["runtime_name"]
-    if choices["executable"]:
-        machine.check_program(choices["executable"])
-    if not runtimes.NAME.fullmatch(name) or name in runtimes.TAKEN:
-        raise UsageError(f"--runtime-name: {name!r} cannot be the name of a runtime")
+    machine = _machine(rootless=rootless)
+    if executable:
+        machine.check_program(executable)
+    if not runtimes.NAME.fullmatch(runtime_name) or runtime_name in runtimes.TAKEN:
+        raise UsageError(f"--runtime-name: {runtime_name!r} cannot be the name of a runtime")
     if wanted is False and (runtime_path or default):
         raise UsageError("--no-runtime, and an option of the runtime")
     runtime = None
     if wanted or runtime_path or default:
-        runtime = Runtime(name, _program(RUNTIME, runtime_path, machine), default)
+        runtime = Runtime(runtime_name, _program(RUNTIME, runtime_path, machine), default)
     hook = _program(HOOK, hook_path, machine) if oci_hook else None
-    wishes = Wishes(runtime=runtime, hook=hook, **choices)
+    wishes = Wishes(
+        cdi=cdi,
+        runtime=runtime,
+        runtime_name=runtime_name,
+        configuration=configuration,
+        drop_in=drop_in,
+        executable=executable,
+        rootless=rootless,
+        hook=hook,
+    )
     plan = engines.engine(engine).plan(wishes, machine)
     for note in plan.notes:
         console.note(note)
@@ -200,7 +213,15 @@ def configure(
     type=TEXT,
     help="Of the runtimes, only the one of this name.  [default: all that configure registered]",
 )
-def unconfigure(*, engine: str, dry_run: bool, **choices: Any) -> int:
+def unconfigure(
+    *,
+    engine: str,
+    dry_run: bool,
+    configuration: str | None,
+    drop_in: str | None,
+    rootless: bool,
+    runtime_name: str | None,
+) -> int:
     """Take back what configure did, and nothing else.
 
     ENGINE is docker, containerd, crio, podman, nerdctl or buildah.
@@ -209,13 +230,22 @@ def unconfigure(*, engine: str, dry_run: bool, **choices: Any) -> int:
     only that goes which is recorded beside it as written by cdi-gen, and is still as it was
     written. What was there before is kept as FILE.cdi-gen.last.bak.
     """
-    machine = _machine(rootless=choices["rootless"])
+    machine = _machine(rootless=rootless)
     # The hook's file goes too, whichever program it names.
-    hook = "" if engine == "podman" and not choices["rootless"] else None
-    plan = engines.engine(engine).plan(Wishes(hook=hook, back=True, **choices), machine)
-    name = choices["runtime_name"]
+    hook = "" if engine == "podman" and not rootless else None
+    wishes = Wishes(
+        runtime_name=runtime_name,
+        configuration=configuration,
+        drop_in=drop_in,
+        rootless=rootless,
+        hook=hook,
+        back=True,
+    )
+    plan = engines.engine(engine).plan(wishes, machine)
     # First what names a launcher, then the launcher.
-    undone = [pending_change.undone(change, name, machine) for change in reversed(plan.changes)]
+    undone = [
+        pending_change.undone(change, runtime_name, machine) for change in reversed(plan.changes)
+    ]
     found = [each for each in undone if each]
     for each in found:
         for left in each.left:

@@ -4,19 +4,30 @@
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
 from cdi_gen.cdi.model import Spec
 from cdi_gen.cdi.wire import dump
 from cdi_gen.cli import console, named_file, report
-from cdi_gen.cli.host_options import DIRECTORY, INVENTORY, PROGRAM, TEXT, inventory_from, looking
+from cdi_gen.cli.host_options import (
+    DIRECTORY,
+    INVENTORY,
+    PROGRAM,
+    TEXT,
+    HostOptions,
+    host_options,
+    inventory_from,
+)
 from cdi_gen.cli.output import print_data
 from cdi_gen.errors import ExitCode, UsageError
 from cdi_gen.generate import DEFAULTS, generate, generate_capabilities
 from cdi_gen.generate.options import ALL, CHECK_REQUIREMENTS, HOOKS, NONE, STRATEGIES, Options
 from cdi_gen.inventory import Inventory
+
+if TYPE_CHECKING:
+    from cdi_gen.cdi.consumers import Consumer
 
 TRANSPORTS = ("gds", "mofed", "gdrcopy", "nvswitch", "imex")
 MODES = ("auto", "nvml", "cap", *TRANSPORTS)
@@ -171,18 +182,32 @@ FEATURE_FLAGS = ("no-additional-gids-for-device-nodes", "disable-nvsandboxutils"
     "channels.",
 )
 @click.option("--feature-flag", "--feature-flags", "feature_flags", multiple=True, hidden=True)
-@looking
+@host_options
 def command(
+    host: HostOptions,
+    /,
     *,
     output: str | None,
     text_format: str | None,
     inventory_path: str | None,
+    capabilities: str,
+    consumer: str | None,
+    hooks: str,
+    rootless: bool,
+    library_directories: tuple[str, ...],
     dry_run: bool,
     explain: bool,
+    vendor: str,
+    class_: str | None,
+    names: tuple[str, ...],
+    devices: tuple[str, ...],
+    no_all_device: bool,
+    disabled_hooks: tuple[str, ...],
+    enabled_hooks: tuple[str, ...],
+    ldconfig_path: str | None,
+    leave_read_only_roots: bool,
     mode: str,
     feature_flags: tuple[str, ...],
-    hook_path: str | None,
-    **choices: Any,
 ) -> int:
     """Write the CDI spec of this host's GPUs.
 
@@ -191,33 +216,54 @@ def command(
       cdi-gen generate -o /etc/cdi/nvidia.json      empties the file first
     """  # noqa: D301 - \b is click's mark for text that is not to be wrapped
     _check_flags(feature_flags)
-    where = {
-        name: choices.pop(name)
-        for name in (
-            "driver_root",
-            "dev_root",
-            "library_search_path",
-            "config_search_path",
-            "host_root",
-        )
-    }
     mode = _mode(mode)
     if explain and mode in TRANSPORTS:
         raise UsageError(f"--explain is about files of the driver; --mode {mode} has none of them")
-    if inventory_path is None and os.geteuid() != 0:
-        choices["rootless"] = True
-    options = _options(choices, mode)
-    where["requirement_facts"] = options.runs(CHECK_REQUIREMENTS)
-    where["transports"] = mode in TRANSPORTS
-    inventory = inventory_from(inventory_path, hook_path=hook_path, **where)
+    _check_hooks(disabled_hooks, enabled_hooks)
+    engine = _consumer(consumer)
+    options = Options(
+        vendor=vendor,
+        class_=class_ or _class(mode),
+        names=tuple(dict.fromkeys(names)) or DEFAULTS.names,
+        devices=devices or (ALL,),
+        all_device=not no_all_device,
+        capabilities=_capabilities(capabilities),
+        hooks=hooks == "auto",
+        library_directories=library_directories or None,
+        disabled_hooks=disabled_hooks,
+        enabled_hooks=enabled_hooks,
+        ldconfig_path=ldconfig_path,
+        rootless=rootless or (inventory_path is None and os.geteuid() != 0),
+        leave_read_only_roots=leave_read_only_roots,
+        additional_gids=engine is not None and engine.takes_additional_gids,
+        newest_version=engine.newest_cdi_version if engine else None,
+    )
+    inventory = inventory_from(
+        inventory_path,
+        host,
+        requirement_facts=options.runs(CHECK_REQUIREMENTS),
+        transports=mode in TRANSPORTS,
+    )
     if explain:
         from cdi_gen.generate.explain import table  # noqa: PLC0415
 
         print_data(table(inventory, options))
         return ExitCode.OK
-    spec = _made(mode, inventory, options)
-    if output == "-":
-        output = None
+    output = None if output == "-" else output
+    return _write(mode, inventory, options, output, text_format, dry_run=dry_run)
+
+
+def _write(
+    mode: str,
+    inventory: Inventory,
+    options: Options,
+    output: str | None,
+    text_format: str | None,
+    *,
+    dry_run: bool,
+) -> int:
+    """Write the spec, or show what would change, and report it."""
+    spec = _spec(mode, inventory, options)
     text = dump(spec, "yaml" if _is_yaml(output, text_format) else "json")
     difference = ""
     if dry_run:
@@ -259,7 +305,7 @@ def _class(mode: str) -> str:
     return "cap" if mode == "cap" else DEFAULTS.class_
 
 
-def _made(mode: str, inventory: Inventory, options: Options) -> Spec:
+def _spec(mode: str, inventory: Inventory, options: Options) -> Spec:
     if mode in TRANSPORTS:
         from cdi_gen.generate.modes import transports  # noqa: PLC0415
 
@@ -271,41 +317,26 @@ def _made(mode: str, inventory: Inventory, options: Options) -> Spec:
     return make(inventory, options)
 
 
-def _options(choices: dict[str, Any], mode: str) -> Options:
-    for hook in choices["disabled_hooks"] + choices["enabled_hooks"]:
+def _check_hooks(disabled: tuple[str, ...], enabled: tuple[str, ...]) -> None:
+    for hook in disabled + enabled:
         if hook not in (*HOOKS, ALL):
             raise UsageError(f"unknown hook: {hook}", hint=f"known: {', '.join(HOOKS)}, all")
-    if ALL in choices["enabled_hooks"]:
+    if ALL in enabled:
         raise UsageError(
             "--enable-hook all: name the hooks to enable", hint=f"known: {', '.join(HOOKS)}"
         )
-    consumer = choices["consumer"]
-    newest, groups = None, False
-    if consumer:
-        from cdi_gen.cdi import consumers  # noqa: PLC0415
 
-        try:
-            found = consumers.find(consumer)
-        except consumers.UnknownConsumerError as error:
-            raise UsageError(f"--for: {error}") from error
-        newest, groups = found.newest_cdi_version, found.takes_additional_gids
-    return Options(
-        vendor=choices["vendor"],
-        class_=choices["class_"] or _class(mode),
-        names=tuple(dict.fromkeys(choices["names"])) or DEFAULTS.names,
-        devices=choices["devices"] or (ALL,),
-        all_device=not choices["no_all_device"],
-        capabilities=_capabilities(choices["capabilities"]),
-        hooks=choices["hooks"] == "auto",
-        library_directories=choices["library_directories"] or None,
-        disabled_hooks=choices["disabled_hooks"],
-        enabled_hooks=choices["enabled_hooks"],
-        ldconfig_path=choices["ldconfig_path"],
-        rootless=choices["rootless"],
-        leave_read_only_roots=choices["leave_read_only_roots"],
-        additional_gids=groups,
-        newest_version=newest,
-    )
+
+def _consumer(name: str | None) -> Consumer | None:
+    """The engine that ``--for`` names."""
+    if not name:
+        return None
+    from cdi_gen.cdi import consumers  # noqa: PLC0415
+
+    try:
+        return consumers.find(name)
+    except consumers.UnknownConsumerError as error:
+        raise UsageError(f"--for: {error}") from error
 
 
 def _capabilities(text: str) -> tuple[str, ...]:

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The options that say where to look, shared by every command that needs an inventory."""
+"""The options that describe the host, shared by every command that needs an inventory."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import cache
-from typing import TYPE_CHECKING, Any, TypeVar
+from functools import cache, wraps
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import click
 from click.core import ParameterSource
@@ -18,9 +18,23 @@ from cdi_gen.inventory import HookProgram, Inventory
 from cdi_gen.paths import HostPath
 
 if TYPE_CHECKING:
-    from cdi_gen.configuration import Settings
+    from typing import Concatenate
 
-F = TypeVar("F", bound=Callable[..., Any])
+    from cdi_gen.configuration import Settings
+    from cdi_gen.host import Where
+
+Result = TypeVar("Result")
+
+
+class HostOptions(NamedTuple):
+    """What the options that describe the host are set to."""
+
+    driver_root: str
+    dev_root: str | None
+    library_search_path: tuple[str, ...]
+    config_search_path: tuple[str, ...]
+    hook_path: str | None
+    host_root: str
 
 
 class Text(click.ParamType):  # type: ignore[type-arg,unused-ignore]  # generic since click 8.3
@@ -153,10 +167,10 @@ OPTIONS = (
     ),
 )
 
-_PLACES = frozenset(
+_LOCATIONS = frozenset(
     {"driver_root", "dev_root", "library_search_path", "config_search_path", "host_root"}
 )
-"""What an inventory already is the answer to."""
+"""Options that say where to look. They have no effect on an inventory that exists already."""
 
 INVENTORY = click.option(
     "--inventory",
@@ -175,43 +189,99 @@ SPEC_DIRECTORIES = click.option(
 )
 
 
-def looking(command: F) -> F:
-    """Add the options that say where to look."""
+def host_options(command: Callable[Concatenate[HostOptions, ...], Result]) -> Callable[..., Result]:
+    """Add the options that describe the host. The command gets them as one value, its first."""
+
+    @wraps(command)
+    def with_host_options(
+        *,
+        driver_root: str,
+        dev_root: str | None,
+        library_search_path: tuple[str, ...],
+        config_search_path: tuple[str, ...],
+        hook_path: str | None,
+        host_root: str = "/",
+        **others: object,
+    ) -> Result:
+        host = HostOptions(
+            driver_root=driver_root,
+            dev_root=dev_root,
+            library_search_path=library_search_path,
+            config_search_path=config_search_path,
+            hook_path=hook_path,
+            host_root=host_root,
+        )
+        return command(host, **others)
+
+    decorated: Callable[..., Result] = with_host_options
     for option in reversed(OPTIONS):
-        command = option(command)
-    return command
+        decorated = option(decorated)
+    return decorated
 
 
-def laid_out(command: F) -> F:
-    """Add those that describe a host, without the environment: what runs later has another one."""
-    looking(command)
-    parameters = command.__click_params__  # type: ignore[attr-defined]
-    described = [each for each in parameters if isinstance(each, HostOption)]
-    for option in described:
-        option.envvar = None
-    command.__click_params__ = [  # type: ignore[attr-defined]
-        each for each in parameters if each in described or each.name != "host_root"
+def permanent_host_options(
+    command: Callable[Concatenate[HostOptions, ...], Result],
+) -> Callable[..., Result]:
+    """Add those that stay true after this process: neither its environment nor its root counts."""
+    decorated = host_options(command)
+    parameters = decorated.__click_params__  # type: ignore[attr-defined]
+    for option in parameters:
+        if isinstance(option, HostOption):
+            option.envvar = None
+    decorated.__click_params__ = [  # type: ignore[attr-defined]
+        option for option in parameters if option.name != "host_root"
     ]
-    return command
+    return decorated
 
 
-def typed(context: click.Context, name: str) -> Any:
-    """The value of a parameter if the command line has it; None else."""
-    given = context.get_parameter_source(name) is ParameterSource.COMMANDLINE
-    return context.params[name] if given else None
+def from_command_line(host: HostOptions) -> HostOptions:
+    """The options that the command line gives; every other one is empty."""
+    context = click.get_current_context()
+
+    def is_typed(name: str) -> bool:
+        return context.get_parameter_source(name) is ParameterSource.COMMANDLINE
+
+    return HostOptions(
+        driver_root=host.driver_root if is_typed("driver_root") else "",
+        dev_root=host.dev_root if is_typed("dev_root") else None,
+        library_search_path=host.library_search_path if is_typed("library_search_path") else (),
+        config_search_path=host.config_search_path if is_typed("config_search_path") else (),
+        hook_path=host.hook_path if is_typed("hook_path") else None,
+        host_root=host.host_root if is_typed("host_root") else "",
+    )
 
 
-def look(**options: Any) -> Inventory:
+def locations(
+    host: HostOptions, *, requirement_facts: bool = False, transports: bool = True
+) -> Where:
+    """Where to look for the inventory of the host that the options describe."""
+    from cdi_gen.host import Where  # noqa: PLC0415 - not needed with --inventory
+
+    return Where(
+        host_root=host.host_root,
+        driver_root=host.driver_root,
+        dev_root=host.dev_root,
+        library_search_path=host.library_search_path,
+        config_search_path=host.config_search_path,
+        hook_path=host.hook_path,
+        requirement_facts=requirement_facts,
+        transports=transports,
+    )
+
+
+def look(
+    host: HostOptions, *, requirement_facts: bool = False, transports: bool = True
+) -> Inventory:
     """The inventory of the host that the options describe."""
-    from cdi_gen.host import Where, gather  # noqa: PLC0415 - not needed with --inventory
+    from cdi_gen.host import gather  # noqa: PLC0415 - not needed with --inventory
 
-    with said_where():
-        return gather(Where(**options))
+    with settings_named_in_errors():
+        return gather(locations(host, requirement_facts=requirement_facts, transports=transports))
 
 
 @contextmanager
-def said_where() -> Iterator[None]:
-    """Tell of a fault in a setting of the host's configuration in which file it is."""
+def settings_named_in_errors() -> Iterator[None]:
+    """Add to an error about a setting of the host's configuration the file that contains it."""
     context = click.get_current_context()
     try:
         yield
@@ -222,38 +292,43 @@ def said_where() -> Iterator[None]:
                 context.get_parameter_source(str(option.name)) is ParameterSource.DEFAULT_MAP
             )
             if isinstance(option, HostOption) and option.key == name and from_file:
-                place = configured(context, context.params.get("host_root"))[name].source
-                error.hint = f"{place} says so" + (f"; {error.hint}" if error.hint else "")
+                source = configured(context, context.params.get("host_root"))[name].source
+                error.hint = f"{source} says so" + (f"; {error.hint}" if error.hint else "")
         raise
 
 
-def inventory_from(path: str | None, *, hook_path: str | None = None, **options: Any) -> Inventory:
+def inventory_from(
+    path: str | None,
+    host: HostOptions,
+    *,
+    requirement_facts: bool = False,
+    transports: bool = True,
+) -> Inventory:
     """The inventory in a file (``-``: standard input), or that of the host.
 
     Raises:
         UsageError: there is a file, and an option says where to look on this host.
     """
     if path is None:
-        return look(hook_path=hook_path, **options)
-    _require_nothing_to_look_for()
+        return look(host, requirement_facts=requirement_facts, transports=transports)
+    _reject_locations()
     inventory = _inventory_in(path)
-    if hook_path is None:
+    if host.hook_path is None:
         return inventory
-    # A path of the host that the inventory is of: it cannot be judged here.
-    return replace(inventory, hook=HookProgram(path=HostPath(hook_path), unsafe=None))
+    # A path of the host that the inventory describes: its safety cannot be judged on this host.
+    return replace(inventory, hook=HookProgram(path=HostPath(host.hook_path), unsafe=None))
 
 
-def _require_nothing_to_look_for() -> None:
-    """Refuse what was typed to no effect; the environment may be set for other calls too."""
+def _reject_locations() -> None:
+    """Reject locations on the command line; the environment may be set for other commands."""
     context = click.get_current_context()
     for parameter in context.command.params:
         name = parameter.name or ""
-        if name in _PLACES and context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+        if name in _LOCATIONS and context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+            option = parameter.opts[0]
             raise UsageError(
-                f"{parameter.opts[0]} says where to look, and with --inventory nothing is looked "
-                "at",
-                hint=f"give it where the inventory is made: cdi-gen inventory {parameter.opts[0]} "
-                "…",
+                f"{option} has no effect with --inventory: this host is not searched",
+                hint=f"give it where the inventory is made: cdi-gen inventory {option} …",
             )
 
 

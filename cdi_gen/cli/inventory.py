@@ -3,11 +3,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import click
 
-from cdi_gen.cli.host_options import look, looking
+from cdi_gen.cli.host_options import HostOptions, host_options, look
 from cdi_gen.cli.output import print_data
 from cdi_gen.errors import ExitCode
 
@@ -19,8 +17,8 @@ from cdi_gen.errors import ExitCode
     is_flag=True,
     help="Ask libcuda and NVML for what images ask for in NVIDIA_REQUIRE_*, too.",
 )
-@looking
-def command(*, output: str | None, **where: Any) -> int:
+@host_options
+def command(host: HostOptions, /, *, output: str | None, requirement_facts: bool) -> int:
     """Print the facts of this host as JSON.
 
     The same facts give the same text. There are no secrets in it: device numbers, UUIDs, PCI
@@ -29,7 +27,7 @@ def command(*, output: str | None, **where: Any) -> int:
     """
     from cdi_gen.inventory.json_form import dump  # noqa: PLC0415
 
-    inventory = look(**where)
+    inventory = look(host, requirement_facts=requirement_facts)
     text = dump(inventory)
     if output and output != "-":
         from cdi_gen.store import write_text  # noqa: PLC0415

@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cdi_gen.cli import console
-from cdi_gen.cli.host_options import DIRECTORY, INVENTORY, TEXT, inventory_from, looking
+from cdi_gen.cli.host_options import (
+    DIRECTORY,
+    INVENTORY,
+    TEXT,
+    HostOptions,
+    host_options,
+    inventory_from,
+)
 from cdi_gen.cli.output import aligned, print_data
 from cdi_gen.errors import ExitCode
 from cdi_gen.generate import DEFAULTS, soundness
@@ -101,20 +108,21 @@ def _row(
     help="List the names in the spec files there, as engines find them; may be given several "
     "times.  [default: none: the devices of this host]",
 )
-@looking
+@host_options
 def command(
+    host: HostOptions,
+    /,
     *,
     form: str,
     inventory_path: str | None,
     vendor: str,
     class_: str,
     spec_directories: tuple[str, ...],
-    **where: Any,
 ) -> int:
     """List the devices that can be asked for, with all that they are known by."""
     if spec_directories:
         return _list_specs(spec_directories, form)
-    inventory = inventory_from(inventory_path, **where)
+    inventory = inventory_from(inventory_path, host)
     found = rows(inventory, f"{vendor}/{class_}")
     print_data(_text(found, form, f"{vendor}/{class_}"))
     for skipped in inventory.skipped:

@@ -4,13 +4,21 @@
 from __future__ import annotations
 
 import json
-from typing import Any
 
 import click
 
 from cdi_gen.cli import CONFIGURATION, console
 from cdi_gen.cli.generate import FEATURE_FLAGS
-from cdi_gen.cli.host_options import PROGRAM, SPEC_DIRECTORIES, TEXT, laid_out, said_where, typed
+from cdi_gen.cli.host_options import (
+    PROGRAM,
+    SPEC_DIRECTORIES,
+    TEXT,
+    HostOptions,
+    from_command_line,
+    locations,
+    permanent_host_options,
+    settings_named_in_errors,
+)
 from cdi_gen.cli.output import print_data
 from cdi_gen.errors import ExitCode
 
@@ -27,7 +35,7 @@ def command() -> None:
     metavar="FILE",
     help="Write to another file; -: standard output.  [default: /run/cdi-gen/runtime.json]",
 )
-@laid_out
+@permanent_host_options
 @click.option("--installed-hook", type=PROGRAM, hidden=True)
 @SPEC_DIRECTORIES
 @click.option(
@@ -39,13 +47,14 @@ def command() -> None:
 )
 @click.option("--feature-flag", "feature_flags", multiple=True, type=TEXT, hidden=True)
 def prepare(
+    host: HostOptions,
+    /,
     *,
     output: str | None,
     installed_hook: str | None,
     spec_directories: tuple[str, ...],
     disabled_hooks: tuple[str, ...],
     feature_flags: tuple[str, ...],
-    **layout: Any,
 ) -> int:
     """Look at this host and write the specs and facts that containers are started with.
 
@@ -54,27 +63,29 @@ def prepare(
 
     How the host is laid out is best said in /etc/cdi-gen/config.toml: the shim then has it too.
     """
-    from cdi_gen.host import Where  # noqa: PLC0415
     from cdi_gen.programs import prepare  # noqa: PLC0415
-
-    context = click.get_current_context()
 
     for flag in feature_flags:
         if flag not in FEATURE_FLAGS:
             console.note(f"unknown feature flag, ignored: {flag}")
-    said = {name: typed(context, name) for name in layout}
-    # The shim knows the host's own files alone.
-    said["config"] = context.meta.get(CONFIGURATION)
+    typed = from_command_line(host)
+    # The shim knows only the files of the host: what else describes the host is part of the key.
+    places = {
+        "config": click.get_current_context().meta.get(CONFIGURATION),
+        "config_search_path": typed.config_search_path,
+        "dev_root": typed.dev_root,
+        "library_search_path": typed.library_search_path,
+    }
     choices = prepare.choices(
-        driver_root=said.pop("driver_root") or "/",
-        hook=said.pop("hook_path") or installed_hook,
+        driver_root=typed.driver_root or "/",
+        hook=typed.hook_path or installed_hook,
         spec_directories=spec_directories,
         disabled_hooks=disabled_hooks,
         feature_flags=feature_flags,
-        places=tuple(f"{name}={value}" for name, value in sorted(said.items()) if value),
+        places=tuple(f"{name}={value}" for name, value in places.items() if value),
     )
-    where = Where(**{**layout, "hook_path": layout["hook_path"] or choices.hook or None})
-    with said_where():
+    where = locations(host._replace(hook_path=host.hook_path or choices.hook or None))
+    with settings_named_in_errors():
         document = prepare.prepare(choices, where)
     if output == "-":
         print_data(json.dumps(document, indent=1) + "\n")

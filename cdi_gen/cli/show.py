@@ -3,13 +3,17 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import click
 
 from cdi_gen.cdi.model import ContainerEdits, Device, DeviceNode, Hook, IntelRdt, Mount, Spec
 from cdi_gen.cli.console import printable
-from cdi_gen.cli.host_options import INVENTORY, SPEC_DIRECTORIES, inventory_from, looking
+from cdi_gen.cli.host_options import (
+    INVENTORY,
+    SPEC_DIRECTORIES,
+    HostOptions,
+    host_options,
+    inventory_from,
+)
 from cdi_gen.cli.installed_specs import installed
 from cdi_gen.cli.output import print_data
 from cdi_gen.errors import UsageError
@@ -29,14 +33,15 @@ from cdi_gen.generate import generate
 )
 @INVENTORY
 @SPEC_DIRECTORIES
-@looking
+@host_options
 def command(
+    host: HostOptions,
+    /,
     *,
     name: str,
     form: str,
     inventory_path: str | None,
     spec_directories: tuple[str, ...],
-    **where: Any,
 ) -> None:
     """Show what a container gets when it asks for the device NAME.
 
@@ -46,7 +51,7 @@ def command(
     if "=" in name and inventory_path is None:
         spec, source = installed(name, spec_directories)
     else:
-        spec = generate(inventory_from(inventory_path, **where))
+        spec = generate(inventory_from(inventory_path, host))
         source = inventory_path or "this host"
     plain = name.rpartition("=")[2]
     device = next((each for each in spec.devices if each.name == plain), None)

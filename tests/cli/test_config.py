@@ -15,7 +15,7 @@ import pytest
 
 from cdi_base import host_fingerprint
 from cdi_gen import configuration
-from cdi_gen.cli.host_options import OPTIONS, HostOption, looking
+from cdi_gen.cli.host_options import OPTIONS, HostOption, HostOptions, host_options
 from cdi_gen.errors import CdiGenError, UnsafeError
 from tests.cli.program import cdi_gen, failure, generate
 from tests.fakehost.hosts import FakeHost
@@ -52,8 +52,8 @@ def shown(*words: str, file: Path, env: dict[str, str] | None = None) -> dict[st
 def test_each_key_is_an_option_that_describes_a_host() -> None:
     """All of `generate`'s that say where to look, but for where cdi-gen itself is."""
 
-    @looking
-    def command() -> None:
+    @host_options
+    def command(host: HostOptions) -> None:
         pass
 
     options = command.__click_params__  # type: ignore[attr-defined]

@@ -139,7 +139,7 @@ def test_hooks_are_left_out(prepared_on: Callable[..., dict[str, Any]]) -> None:
 def test_the_key_is_of_before_the_look(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """What changes while the host is looked at makes another preparation due."""
     order: list[str] = []
-    monkeypatch.setattr(prepare.host_state, "key", lambda _: order.append("key"))
+    monkeypatch.setattr(prepare.host_fingerprint, "key", lambda _: order.append("key"))
 
     def converted(_: object) -> dict[str, object]:
         order.append("yaml")
