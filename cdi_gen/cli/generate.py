@@ -22,17 +22,13 @@ from cdi_gen.cli.host_options import (
 )
 from cdi_gen.cli.output import print_data
 from cdi_gen.errors import ExitCode, UsageError
-from cdi_gen.generate import DEFAULTS, generate, generate_capabilities
+from cdi_gen.generate import DEFAULTS, modes
 from cdi_gen.generate.options import ALL, CHECK_REQUIREMENTS, HOOKS, NONE, STRATEGIES, Options
 from cdi_gen.inventory import Inventory
 
 if TYPE_CHECKING:
     from cdi_gen.cdi.consumers import Consumer
 
-TRANSPORTS = ("gds", "mofed", "gdrcopy", "nvswitch", "imex")
-MODES = ("auto", "nvml", "cap", *TRANSPORTS)
-LATER_MODES = ("csv", "management", "wsl")
-"""Modes of nvidia-ctk that this version does not have."""
 FEATURE_FLAGS = ("no-additional-gids-for-device-nodes", "disable-nvsandboxutils")
 """Flags of nvidia-ctk for what cdi-gen does anyway."""
 
@@ -216,14 +212,16 @@ def command(
       cdi-gen generate -o /etc/cdi/nvidia.json      empties the file first
     """  # noqa: D301 - \b is click's mark for text that is not to be wrapped
     _check_flags(feature_flags)
-    mode = _mode(mode)
-    if explain and mode in TRANSPORTS:
-        raise UsageError(f"--explain is about files of the driver; --mode {mode} has none of them")
+    selected_mode = modes.find(mode)
+    if explain and selected_mode.transports:
+        raise UsageError(
+            f"--explain is about files of the driver; --mode {mode.lower()} has none of them"
+        )
     _check_hooks(disabled_hooks, enabled_hooks)
     engine = _consumer(consumer)
     options = Options(
         vendor=vendor,
-        class_=class_ or _class(mode),
+        class_=class_ or selected_mode.class_,
         names=tuple(dict.fromkeys(names)) or DEFAULTS.names,
         devices=devices or (ALL,),
         all_device=not no_all_device,
@@ -242,7 +240,7 @@ def command(
         inventory_path,
         host,
         requirement_facts=options.runs(CHECK_REQUIREMENTS),
-        transports=mode in TRANSPORTS,
+        transports=selected_mode.transports,
     )
     if explain:
         from cdi_gen.generate.explain import table  # noqa: PLC0415
@@ -250,11 +248,11 @@ def command(
         print_data(table(inventory, options))
         return ExitCode.OK
     output = None if output == "-" else output
-    return _write(mode, inventory, options, output, text_format, dry_run=dry_run)
+    return _write(selected_mode, inventory, options, output, text_format, dry_run=dry_run)
 
 
 def _write(
-    mode: str,
+    mode: modes.Mode,
     inventory: Inventory,
     options: Options,
     output: str | None,
@@ -263,7 +261,7 @@ def _write(
     dry_run: bool,
 ) -> int:
     """Write the spec, or show what would change, and report it."""
-    spec = _spec(mode, inventory, options)
+    spec = mode.spec(inventory, options)
     text = dump(spec, "yaml" if _is_yaml(output, text_format) else "json")
     difference = ""
     if dry_run:
@@ -271,12 +269,9 @@ def _write(
         print_data(difference)
     else:
         _deliver(text, spec, output)
-    if mode in TRANSPORTS:
-        report.nodes(spec, output, dry_run=dry_run)
-    else:
-        report.gpus(mode, inventory, spec, output, options, dry_run=dry_run)
-        if inventory.skipped:
-            return ExitCode.PARTIAL
+    report.written(mode, inventory, spec, output, options, dry_run=dry_run)
+    if inventory.skipped and not mode.transports:
+        return ExitCode.PARTIAL
     return ExitCode.STALE if dry_run and output and difference else ExitCode.OK
 
 
@@ -286,35 +281,6 @@ def _check_flags(flags: tuple[str, ...]) -> None:
             raise UsageError(
                 f"unknown feature flag: {flag}", hint=f"known: {', '.join(FEATURE_FLAGS)}"
             )
-
-
-def _mode(mode: str) -> str:
-    mode = mode.lower()
-    if mode in LATER_MODES:
-        raise UsageError(f"--mode {mode}: not in this version", hint=f"known: {', '.join(MODES)}")
-    if mode not in MODES:
-        raise UsageError(f"--mode: unknown mode {mode}", hint=f"known: {', '.join(MODES)}")
-    return mode
-
-
-def _class(mode: str) -> str:
-    if mode in TRANSPORTS:
-        from cdi_gen.generate.modes import transports  # noqa: PLC0415
-
-        return transports.MODES[mode].class_
-    return "cap" if mode == "cap" else DEFAULTS.class_
-
-
-def _spec(mode: str, inventory: Inventory, options: Options) -> Spec:
-    if mode in TRANSPORTS:
-        from cdi_gen.generate.modes import transports  # noqa: PLC0415
-
-        spec = transports.spec(mode, inventory, options)
-        if spec is None:
-            raise transports.nothing_of(mode, inventory)
-        return spec
-    make = generate_capabilities if mode == "cap" else generate
-    return make(inventory, options)
 
 
 def _check_hooks(disabled: tuple[str, ...], enabled: tuple[str, ...]) -> None:

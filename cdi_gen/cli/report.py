@@ -5,26 +5,13 @@ from __future__ import annotations
 
 from cdi_gen.cdi.model import Spec
 from cdi_gen.cli import console
-from cdi_gen.generate import count
+from cdi_gen.generate.modes import Mode
 from cdi_gen.generate.options import Options
 from cdi_gen.inventory import Inventory
 
 
-def nodes(spec: Spec, output: str | None, *, dry_run: bool) -> None:
-    """Say in one line what the spec of a transport has."""
-    edits = [device.container_edits for device in spec.devices]
-    number = len({node.path for each in edits for node in each.device_nodes})
-    what = f"{number} device node{'s' if number != 1 else ''}"
-    console.note(f"{_done(spec, output, dry_run=dry_run)}: {what}, CDI {spec.cdi_version}")
-
-
-def _done(spec: Spec, output: str | None, *, dry_run: bool) -> str:
-    place = f" in {output}" if output else ""
-    return f"{'dry run, nothing written: ' if dry_run else ''}{spec.kind}{place}"
-
-
-def gpus(
-    mode: str,
+def written(
+    mode: Mode,
     inventory: Inventory,
     spec: Spec,
     output: str | None,
@@ -32,19 +19,15 @@ def gpus(
     *,
     dry_run: bool,
 ) -> None:
-    """Say in one line what was done, and once what is not as it should be."""
-    if mode == "cap":
-        devices = f"the capabilities {', '.join(device.name for device in spec.devices)}"
-    else:
-        whole, parts = count(inventory, options)
-        counts = [(whole, "GPU"), (parts, "MIG device")]
-        devices = ", ".join(f"{n} {what}{'s' * (n != 1)}" for n, what in counts if n) or "no GPU"
-    processes = len(spec.container_edits.hooks)
-    hooks = {0: "no hook", 1: "one hook"}.get(processes, f"{processes} hooks")
-    console.note(
-        f"{_done(spec, output, dry_run=dry_run)}: {devices}, driver {inventory.driver.version}, "
-        f"CDI {spec.cdi_version}, {hooks}"
-    )
+    """Say in one line what the spec has; of a spec with GPUs also what is missing or left out."""
+    place = f" in {output}" if output else ""
+    prefix = "dry run, nothing written: " if dry_run else ""
+    console.note(f"{prefix}{spec.kind}{place}: {mode.summary(spec, inventory, options)}")
+    if not mode.transports:
+        _host(inventory, options)
+
+
+def _host(inventory: Inventory, options: Options) -> None:
     if options.hooks and inventory.hook is None:
         console.note(
             "no hook program is installed, so the spec does without; docs/hooks.md says what that "

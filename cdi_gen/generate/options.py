@@ -69,3 +69,6 @@ class Options(NamedTuple):
             return True
         disabled = UNLESS_ENABLED.union(self.disabled_hooks)
         return hook not in disabled and ALL not in disabled
+
+
+DEFAULTS = Options()

@@ -63,11 +63,11 @@ OUTPUTS: dict[str, Callable[[Inventory], str]] = {
     "nvidia.yaml": _yaml,
     "nohooks.json": _nohooks,
     "cap.json": _cap,
-    **{f"{each.class_}.json": _transport(mode) for mode, each in transports.MODES.items()},
+    **{f"{transports.transport(mode).class_}.json": _transport(mode) for mode in transports.MODES},
 }
 REQUIRED = ("inventory.json", "nvidia.json")
 SHOWN_BY = {"nvidia.yaml": "flat-550-1gpu"} | {
-    f"{each.class_}.json": "hgx-550-8gpu" for each in transports.MODES.values()
+    f"{transports.transport(mode).class_}.json": "hgx-550-8gpu" for mode in transports.MODES
 }
 """Of the fake hosts, one shows what the other format looks like, and one has all transports."""
 

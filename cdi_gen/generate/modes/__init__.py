@@ -1,2 +1,42 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The modes of `cdi-gen generate`, named as nvidia-ctk names its own."""
+"""The modes of ``cdi-gen generate``, named as nvidia-ctk names its own."""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+from cdi_gen.errors import UsageError
+from cdi_gen.generate.modes.mode import Mode
+
+MODULES = {
+    "auto": "nvml",
+    "nvml": "nvml",
+    "cap": "cap",
+    "gds": "transports",
+    "mofed": "transports",
+    "gdrcopy": "transports",
+    "nvswitch": "transports",
+    "imex": "transports",
+}
+"""The module of each mode. ``mode`` of it returns the ``Mode`` of a name."""
+
+UNSUPPORTED = ("csv", "management", "wsl")
+"""Modes of nvidia-ctk that this version does not have."""
+
+__all__ = ["MODULES", "UNSUPPORTED", "Mode", "find"]
+
+
+def find(name: str) -> Mode:
+    """The mode of this name, in upper or lower case. Only its own module is imported.
+
+    Raises:
+        UsageError: this version has no such mode.
+    """
+    name = name.lower()
+    hint = f"known: {', '.join(MODULES)}"
+    if name in UNSUPPORTED:
+        raise UsageError(f"--mode {name}: not in this version", hint=hint)
+    if name not in MODULES:
+        raise UsageError(f"--mode: unknown mode {name}", hint=hint)
+    mode: Mode = import_module(f"cdi_gen.generate.modes.{MODULES[name]}").mode(name)
+    return mode

@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Specs of the ways for data to and from GPUs that have device nodes of their own.
+"""Modes gds, mofed, gdrcopy, nvswitch, imex: device nodes for data transfer to and from GPUs.
 
-What ``cdi-gen generate --mode gds|mofed|gdrcopy|nvswitch|imex`` writes, and what the runtime shim
-gives for ``NVIDIA_GDS``, ``NVIDIA_MOFED``, ``NVIDIA_GDRCOPY``, ``NVIDIA_NVSWITCH`` (device ``all``)
+These are the specs of ``cdi-gen generate --mode gds`` etc., and what the runtime shim gives for
+``NVIDIA_GDS``, ``NVIDIA_MOFED``, ``NVIDIA_GDRCOPY``, ``NVIDIA_NVSWITCH`` (device ``all``)
 and ``NVIDIA_IMEX_CHANNELS`` (a device for each channel, and ``all``). Each mode has a kind of its
-own, for a second ``nvidia.com/gpu=all`` would make the GPUs' unresolvable:
+own, because a second ``nvidia.com/gpu=all`` would make the GPUs' unresolvable:
 
 >>> from cdi_gen.generate.modes.transports import MODES, spec
->>> specs = [made for mode in MODES if (made := spec(mode, inventory))]
+>>> specs = [spec(mode, inventory) for mode in MODES]  # None: the host has no such device
 
-The inventory is to be gathered with ``Where(transports=True)``, the default.
+The inventory must have been gathered with ``Where(transports=True)``, the default.
 """
 
 from __future__ import annotations
@@ -17,15 +17,14 @@ from __future__ import annotations
 from cdi_gen.catalogue import Transport, catalogue
 from cdi_gen.cdi.model import ContainerEdits, Device, Mount, Spec
 from cdi_gen.errors import NoDriverError, UsageError
-from cdi_gen.generate import (
+from cdi_gen.generate import driver_files, soundness
+from cdi_gen.generate.assemble import (
     NO_DOUBLE_INJECTION,
     Unit,
-    driver_files,
     kind_of,
     named,
     require_distinct,
     require_known,
-    soundness,
     versioned,
 )
 from cdi_gen.generate.device_nodes import DeviceEdits
@@ -33,78 +32,112 @@ from cdi_gen.generate.options import ALL, Options
 from cdi_gen.inventory import CharDevice, Inventory
 from cdi_gen.paths import base_name
 
-MODES = {transport.mode: transport for transport in catalogue().transports}
+MODES = ("gds", "mofed", "gdrcopy", "nvswitch", "imex")
+"""The transports of the catalogue, in its order."""
 
-BY_NUMBER = "imex"
-"""Its nodes are given one by one; those of the others are of use together only."""
+NUMBERED = "imex"
+"""The mode whose nodes are devices of their own; the nodes of the others serve together only."""
+
+
+class TransportMode:
+    """The device nodes of one transport as devices."""
+
+    transports = True
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    @property
+    def class_(self) -> str:
+        """The transport's own class."""
+        return transport(self._name).class_
+
+    def spec(self, inventory: Inventory, options: Options) -> Spec:
+        """As the function `spec`; without a device it is an error."""
+        transport_spec = spec(self._name, inventory, options)
+        if transport_spec is None:
+            raise nothing_of(self._name, inventory)
+        return transport_spec
+
+    def summary(self, spec: Spec, inventory: Inventory, options: Options) -> str:  # noqa: ARG002
+        """The number of device nodes."""
+        edits = [device.container_edits for device in spec.devices]
+        number = len({node.path for edit in edits for node in edit.device_nodes})
+        return f"{number} device node{'s' if number != 1 else ''}, CDI {spec.cdi_version}"
+
+
+def mode(name: str) -> TransportMode:
+    """The mode of one of ``MODES``."""
+    return TransportMode(name)
+
+
+def transport(mode: str) -> Transport:
+    """The catalogue's entry for a mode."""
+    return next(entry for entry in catalogue().transports if entry.mode == mode)
 
 
 def spec(mode: str, inventory: Inventory, options: Options | None = None) -> Spec | None:
-    """The spec of one mode; None where the host has nothing of it.
+    """The spec of one mode; None if the host has none of its devices.
 
     Args:
         mode: one of ``MODES``.
-        inventory: of the host; whether its driver is whole is no matter here.
-        options: None: kind ``nvidia.com/`` and the mode's own class. Those about libraries and
-            hooks change nothing: such a spec has none.
+        inventory: the host's; its driver may be split.
+        options: None: kind ``nvidia.com/`` and the mode's own class. Options for libraries and
+            hooks have no effect: the spec has none.
 
     Raises:
-        UsageError: a device that was asked for is not there, or the kind cannot be.
-        CdiGenError: the inventory can be no host's, or the engine cannot take such a spec.
+        UsageError: a device that was asked for does not exist, or the kind is invalid.
+        CdiGenError: no host can have such an inventory, or the engine cannot take such a spec.
     """
     soundness.require(inventory)
-    transport = MODES[mode]
+    entry = transport(mode)
     if options is None:
-        options = Options(class_=transport.class_)
-    nodes = [node for node in inventory.transport_nodes if _number(transport, node) is not None]
+        options = Options(class_=entry.class_)
+    nodes = [node for node in inventory.transport_nodes if _number(entry, node) is not None]
     if not nodes:
         return None
     edits = DeviceEdits(inventory, options)
-    mounts = _mounts(transport, inventory)
-    if mode == BY_NUMBER:
-        devices = _numbered(transport, nodes, edits, options)
+    mounts = _mounts(entry, inventory)
+    if mode == NUMBERED:
+        devices = _numbered(entry, nodes, edits, options)
     else:
         _require_all(mode, options)
-        together = edits.nodes(tuple(nodes)) | ContainerEdits(mounts=mounts)
-        devices = [Device(name=ALL, container_edits=together)]
-    made = Spec(
+        container_edits = edits.nodes(tuple(nodes)) | ContainerEdits(mounts=mounts)
+        devices = [Device(name=ALL, container_edits=container_edits)]
+    transport_spec = Spec(
         cdi_version="",
         kind=kind_of(options.vendor, options.class_),
         devices=tuple(devices),
         container_edits=ContainerEdits(env=(NO_DOUBLE_INJECTION,)),
     )
-    return versioned(made, options)
+    return versioned(transport_spec, options)
 
 
 def nothing_of(mode: str, inventory: Inventory) -> NoDriverError:
-    """Why there is no spec, for a person."""
-    transport = MODES[mode]
-    patterns = " or ".join(f"/dev/{entry.name}" for entry in transport.nodes)
+    """The error that says why there is no spec."""
+    entry = transport(mode)
+    patterns = " or ".join(f"/dev/{node.name}" for node in entry.nodes)
     for left in inventory.left:
-        if any(
-            entry.number(left.path.removeprefix("/dev/")) is not None for entry in transport.nodes
-        ):
-            return NoDriverError(
-                f"this host has no {transport.meaning}: {left.path}: {left.reason}"
-            )
+        if any(node.number(left.path.removeprefix("/dev/")) is not None for node in entry.nodes):
+            return NoDriverError(f"this host has no {entry.meaning}: {left.path}: {left.reason}")
     return NoDriverError(
-        f"this host has no {transport.meaning}: there is no {patterns}",
+        f"this host has no {entry.meaning}: there is no {patterns}",
         hint="is the kernel module loaded, and are its nodes made?",
     )
 
 
-def _number(transport: Transport, node: CharDevice) -> int | None:
-    """The number in the node's name; None: the node is of another transport."""
+def _number(entry: Transport, node: CharDevice) -> int | None:
+    """The number in the node's name; None if the node is of another transport."""
     name = node.path.removeprefix("/dev/")
-    return next((n for entry in transport.nodes if (n := entry.number(name)) is not None), None)
+    return next((n for pattern in entry.nodes if (n := pattern.number(name)) is not None), None)
 
 
 def _numbered(
-    transport: Transport, nodes: list[CharDevice], edits: DeviceEdits, options: Options
+    entry: Transport, nodes: list[CharDevice], edits: DeviceEdits, options: Options
 ) -> list[Device]:
     units: list[Unit] = [
         Unit(
-            {"index": str(_number(transport, node)), "type-index": base_name(node.path)},
+            {"index": str(_number(entry, node)), "type-index": base_name(node.path)},
             edits.nodes((node,)),
         )
         for node in nodes
@@ -120,9 +153,9 @@ def _require_all(mode: str, options: Options) -> None:
         raise UsageError(f"--mode {mode} has one device, {ALL}: it cannot be left out")
 
 
-def _mounts(transport: Transport, inventory: Inventory) -> tuple[Mount, ...]:
+def _mounts(entry: Transport, inventory: Inventory) -> tuple[Mount, ...]:
     return tuple(
         driver_files.bind(file.path, file.seen_at, driver_files.DATA)
         for file in inventory.transport_files
-        if file.entry in transport.files
+        if file.entry in entry.files
     )

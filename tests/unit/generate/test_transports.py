@@ -11,9 +11,9 @@ import pytest
 from cdi_gen.catalogue import TransportNode, catalogue
 from cdi_gen.cdi.model import ContainerEdits, Spec
 from cdi_gen.cdi.validation import check
-from cdi_gen.cli.generate import TRANSPORTS
 from cdi_gen.errors import CdiGenError, ExitCode, UsageError
-from cdi_gen.generate.modes.transports import MODES, nothing_of, spec
+from cdi_gen.generate.modes import MODULES, find
+from cdi_gen.generate.modes.transports import MODES, nothing_of, spec, transport
 from cdi_gen.generate.options import Options
 from cdi_gen.inventory import CharDevice, DriverFile, Inventory, Left, json_form
 from cdi_gen.paths import HostPath
@@ -167,7 +167,7 @@ def test_a_host_without_it(mode: str) -> None:
     assert spec(mode, BARE) is None
     error = nothing_of(mode, BARE)
     assert error.exit_code is ExitCode.NO_DRIVER
-    assert MODES[mode].meaning in error.message
+    assert transport(mode).meaning in error.message
     assert "/dev/" in error.message
 
 
@@ -268,7 +268,9 @@ def test_a_number_is_as_the_kernel_writes_it(name: str, number: int | None) -> N
 
 
 def test_the_command_line_has_every_mode() -> None:
-    assert TRANSPORTS == tuple(MODES) == tuple(each.mode for each in catalogue().transports)
+    assert tuple(each.mode for each in catalogue().transports) == MODES
+    assert tuple(name for name in MODULES if find(name).transports) == MODES
+    assert [find(mode).class_ for mode in MODES] == [transport(mode).class_ for mode in MODES]
     text = (REPOSITORY / "docs/differences-from-nvidia-ctk.md").read_text(encoding="utf-8")
     assert not [mode for mode in MODES if f"`{mode}`" not in text]
 

@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The driver's part of a spec: mounts of its files, variables, and the hook that engines run."""
+
+from __future__ import annotations
+
+from cdi_gen.catalogue import Catalogue
+from cdi_gen.cdi.model import Hook, Mount, Spec
+from cdi_gen.errors import CdiGenError, UnsafeError
+from cdi_gen.generate import driver_files, hook_command, image_layouts, soundness
+from cdi_gen.generate.options import Options
+from cdi_gen.generate.selection import Selection, stem
+from cdi_gen.inventory import Inventory
+from cdi_gen.paths import parent
+
+
+def require_driver(inventory: Inventory, options: Options) -> None:
+    """Check the inventory and its driver before a spec with files of the driver is made.
+
+    Raises:
+        UsageError: a directory for libraries is not an absolute path.
+        CdiGenError: no host can have such an inventory, or the driver is split.
+    """
+    soundness.require(inventory)
+    if options.library_directories is not None:
+        soundness.require_directories(options.library_directories)
+    loaded, installed = inventory.driver.version, inventory.driver.library_version
+    if loaded != installed:
+        raise CdiGenError(
+            f"the driver is split: its libraries are {installed}, the loaded kernel module is "
+            f"{loaded}; no program in a container could use the GPU",
+            hint="reboot, or unload and load the nvidia modules; an existing spec was left alone",
+        )
+
+
+def hooks(inventory: Inventory, options: Options) -> tuple[Hook, ...] | None:
+    """The hooks of the spec; None if the spec has no hook program.
+
+    Raises:
+        UnsafeError: a user other than root could change the hook program.
+        UsageError: a step is enabled that the program does not have.
+    """
+    program = inventory.hook
+    if not options.hooks or program is None:
+        return None
+    if program.unsafe:
+        raise UnsafeError(
+            f"the hook program {program.path} cannot be trusted: {program.unsafe}",
+            hint="engines run it as root. Install it with: sudo cdi-gen hook install; "
+            "or write a spec that needs none: --hooks=none",
+        )
+    return hook_command.hooks(program.path, options, inventory)
+
+
+def mounts(
+    inventory: Inventory,
+    selection: Selection,
+    catalogue: Catalogue,
+    options: Options,
+    *,
+    hooked: bool,
+) -> tuple[Mount, ...]:
+    """The mounts of all selected files, parents before children, as engines apply them."""
+    if hooked:
+        file_mounts = driver_files.mounts(inventory, selection)
+    else:
+        file_mounts = driver_files.mounts_without_hook(
+            inventory, selection, catalogue, options.library_directories
+        )
+    file_mounts += driver_files.file_mounts(selection, catalogue, inventory.architecture)
+    by_place = {mount.container_path: mount for mount in reversed(file_mounts)}
+    return tuple(
+        sorted(
+            by_place.values(),
+            key=lambda mount: (mount.container_path.count("/"), mount.container_path),
+        )
+    )
+
+
+def variables(inventory: Inventory, options: Options, *, hooked: bool) -> tuple[str, ...]:
+    """The variables that tell programs the directory of libcuda.
+
+    Triton reads ``TRITON_LIBCUDA_PATH``, or else runs ``ldconfig -p``, which lists the driver only
+    if the hook has updated the loader's cache.
+    """
+    libcuda = next(
+        (
+            library
+            for library in inventory.libraries
+            if stem(library) == "libcuda" and library.bits == 64
+        ),
+        None,
+    )
+    if libcuda is None:
+        return ()
+    if hooked:
+        directory = parent(driver_files.in_container(inventory, libcuda.path))
+    else:
+        directory = (options.library_directories or image_layouts.LOADER_DIRECTORIES)[0]
+    libcuda_directory = f"NVIDIA_CTK_LIBCUDA_DIR={directory}"
+    if hooked and options.runs("update-ldcache"):
+        return (libcuda_directory,)
+    return (libcuda_directory, f"TRITON_LIBCUDA_PATH={directory}")
+
+
+def summary(spec: Spec, inventory: Inventory) -> str:
+    """The driver, the CDI version and the number of hooks, in a few words for a person."""
+    number = len(spec.container_edits.hooks)
+    hooks_text = {0: "no hook", 1: "one hook"}.get(number, f"{number} hooks")
+    return f"driver {inventory.driver.version}, CDI {spec.cdi_version}, {hooks_text}"
