@@ -28,7 +28,7 @@ def main() -> None:
 
 
 def _interrupted() -> int:
-    os.write(2, b"cdi-gen: error: interrupted\n")
+    os.write(2, b"cdi-gen: error: interrupted [CDG-X002]\n")
     return 130
 
 

@@ -4,6 +4,10 @@
 from __future__ import annotations
 
 from enum import IntEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from cdi_base.findings import Finding
 
 
 class ExitCode(IntEnum):
@@ -28,14 +32,31 @@ class ExitCode(IntEnum):
 
 
 class CdiGenError(Exception):
-    """An error for a person: what happened and where, and what to do about it."""
+    """An error for a person: what happened and where, and what to do about it.
+
+    ``code`` is a code of the table of findings, see ``docs/findings.md``: of the class, or of the
+    single error.
+    """
 
     exit_code = ExitCode.ERROR
+    code = ""
 
-    def __init__(self, message: str, *, hint: str | None = None) -> None:
+    def __init__(
+        self, message: str, *, hint: str | None = None, code: str = "", subject: str = ""
+    ) -> None:
         super().__init__(message)
         self.message = message
         self.hint = hint
+        self.code = code or self.code
+        self.subject = subject
+        """The file, device, option or engine that the error is about; empty: see the message."""
+
+    @property
+    def finding(self) -> Finding:
+        """The error as a finding."""
+        from cdi_base.findings import Finding  # noqa: PLC0415 - most commands end without an error
+
+        return Finding(self.code, "error", self.message, subject=self.subject, fix=self.hint or "")
 
 
 class UsageError(CdiGenError):
@@ -66,3 +87,4 @@ class InterruptedByUserError(CdiGenError):
     """Ctrl-C."""
 
     exit_code = ExitCode.INTERRUPTED
+    code = "CDG-X002"

@@ -17,7 +17,7 @@ import click
 from cdi_gen import __version__
 from cdi_gen.cli import console
 from cdi_gen.cli.output import redirected_to_spec
-from cdi_gen.errors import CdiGenError, ExitCode, InterruptedByUserError
+from cdi_gen.errors import CdiGenError, ExitCode, InterruptedByUserError, UsageError
 
 CONFIGURATION = "cdi_gen.config"
 """Where contexts keep what `--config` names."""
@@ -33,6 +33,7 @@ COMMANDS = {
     "hook": "Install the programs that engines run when a container starts.",
     "runtime": "Prepare what the runtime shim and the prestart hook apply.",
     "config": "Show how this host is laid out, and where that is said.",
+    "explain": "Explain the code of an error or a warning.",
     "completion": "Print the shell's completion script.",
 }
 
@@ -139,7 +140,7 @@ def run(arguments: list[str]) -> int:
         code = main.main(arguments, prog_name="cdi-gen", standalone_mode=False)
         sys.stdout.flush()
     except CdiGenError as error:
-        return _failed(error.message, error.hint, error.exit_code)
+        return _failed(error)
     except _NO_ARGUMENTS as error:
         click.echo(error.format_message(), err=True)
         return ExitCode.USAGE
@@ -147,29 +148,31 @@ def run(arguments: list[str]) -> int:
         where = error.ctx.command_path if error.ctx else "cdi-gen"
         # click lists the choices of a missing argument a line each.
         message = " ".join(error.format_message().split()).rstrip(".")
-        return _failed(message, f"see: {where} --help", ExitCode.USAGE)
+        return _failed(UsageError(message, hint=f"see: {where} --help", code="CDG-U001"))
     except click.ClickException as error:
-        return _failed(error.format_message(), None, error.exit_code)
+        return _failed(CdiGenError(error.format_message(), code="CDG-U001"), error.exit_code)
     except click.Abort:
-        return _failed("interrupted", None, ExitCode.INTERRUPTED)
+        return _failed(InterruptedByUserError("interrupted"))
     except BrokenPipeError:
         _close_stdout()
         return ExitCode.ERROR
     except OSError as error:
         _close_stdout()
-        reason = error.strerror or str(error)
-        return _failed(f"{error.filename or 'standard output'}: {reason}", None, ExitCode.ERROR)
+        subject = error.filename or "standard output"
+        message = f"{subject}: {error.strerror or error}"
+        return _failed(CdiGenError(message, code="CDG-X003", subject=str(subject)))
     return code if isinstance(code, int) else ExitCode.OK
 
 
-def _failed(message: str, hint: str | None, code: int) -> int:
-    """Say what failed; and that the shell has emptied the file to which the data was to go."""
+def _failed(error: CdiGenError, code: int | None = None) -> int:
+    """Print the error, and whether the shell has emptied the file that the data was to go to."""
+    hint = error.hint or ""
     emptied = redirected_to_spec()
     if emptied:
         repair = f"the shell has emptied {emptied}; with -o the old file stays if something fails"
         hint = f"{hint}; {repair}" if hint else repair
-    console.error(message, hint=hint)
-    return code
+    console.error(error.message, code=error.code, hint=hint, subject=error.subject)
+    return error.exit_code if code is None else code
 
 
 def _close_stdout() -> None:

@@ -5,7 +5,10 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from cdi_base.findings import Finding
 
 _COLOURS = {"error": "31;1", "warning": "33;1", "hint": "36"}
 
@@ -34,31 +37,41 @@ def is_debug() -> bool:
 
 
 def note(message: str) -> None:
-    """Something good to know."""
-    if not _manner.quiet:
-        _say("info", message)
+    """Print what was done; that is no finding, and has no code."""
+    _report("info", message)
 
 
-def warning(message: str, *, hint: str | None = None) -> None:
-    """Something is not as it should be; the command goes on."""
-    if not _manner.quiet:
-        _say("warning", message, hint)
+def warning(message: str, *, code: str, hint: str = "", subject: str = "") -> None:
+    """Print that something is not as it should be; the command goes on."""
+    _report("warning", message, code, hint, subject)
 
 
-def error(message: str, *, hint: str | None = None) -> None:
-    """The command failed."""
-    _say("error", message, hint)
+def error(message: str, *, code: str, hint: str = "", subject: str = "") -> None:
+    """Print why the command failed."""
+    _report("error", message, code, hint, subject)
 
 
-def _say(level: str, message: str, hint: str | None = None) -> None:
+def report(finding: Finding) -> None:
+    """Print a finding, if its severity is one that is to be printed."""
+    _report(finding.severity, finding.message, finding.code, finding.fix, finding.subject)
+
+
+def _report(level: str, message: str, code: str = "", hint: str = "", subject: str = "") -> None:
+    if level != "error" and _manner.quiet:
+        return
+    if level == "debug" and not _manner.debug:
+        return
     if _manner.json_lines:
         import json  # noqa: PLC0415
 
-        entry = {"level": level, "message": message} | ({"hint": hint} if hint else {})
+        optional = {"code": code, "subject": subject, "hint": hint}
+        entry = {"level": level, "message": message}
+        entry |= {key: value for key, value in optional.items() if value}
         text = json.dumps(entry) + "\n"
     else:
         mark = f"{_coloured(level, level)}: " if level in _COLOURS else ""
-        text = f"cdi-gen: {mark}{printable(message)}\n"
+        suffix = f" [{code}]" if code else ""
+        text = f"cdi-gen: {mark}{printable(message)}{suffix}\n"
         if hint:
             text += f"  {_coloured('hint', 'hint')}: {printable(hint)}\n"
     try:

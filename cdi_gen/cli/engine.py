@@ -198,7 +198,7 @@ def configure(
     for note in plan.notes:
         console.note(note)
     for warning in plan.warnings:
-        console.warning(warning)
+        console.warning(warning, code="CDG-E105")
     if plan.by_hand:
         return _by_hand(plan.by_hand, plan.restart)
     pending = [each for change in plan.changes if (each := pending_change.made(change, machine))]
@@ -302,13 +302,15 @@ def _carry_out(
 def _warn(file: ConfigurationFile, machine: Machine) -> None:
     if file.names > 1:
         console.warning(
-            f"{file.path} has {file.names} names (hard links): only this one is changed"
+            f"{file.path} has {file.names} names (hard links): only this one is changed",
+            code="CDG-E109",
         )
     others = file.data is not None and (file.owner[0] not in machine.trusted or file.mode & 0o022)
     if others:
         console.warning(
             f"{file.path} can be changed by others than root (uid {file.owner[0]}, mode "
-            f"{file.mode:04o}): who can, can run programs as root"
+            f"{file.mode:04o}): who can, can run programs as root",
+            code="CDG-E110",
         )
 
 
@@ -348,7 +350,9 @@ def _program(name: str, path: str | None, machine: Machine) -> str:
     machine.check_program(found)
     if not os.path.exists(found):
         console.warning(
-            f"{found} does not exist yet", hint=f"install it: sudo cdi-gen hook install --{name}"
+            f"{found} does not exist yet",
+            code="CDG-E111",
+            hint=f"install it: sudo cdi-gen hook install --{name}",
         )
     return found
 

@@ -325,13 +325,15 @@ def _is_yaml(output: str | None, text_format: str | None) -> bool:
         extension = output.rpartition(".")[2]
         by_extension = {"yaml": "yaml", "yml": "yaml", "json": "json"}.get(extension)
     if by_extension and text_format and by_extension != text_format:
-        console.warning(f"--format {text_format} does not fit {output}: writing {by_extension}")
+        console.warning(
+            f"--format {text_format} does not fit {output}: writing {by_extension}", code="CDG-G101"
+        )
     return (by_extension or text_format) == "yaml"
 
 
 def _deliver(text: str, spec: Spec, output: str | None) -> None:
     if output and not output.endswith((".json", ".yaml")):
-        console.warning(f"engines read .json and .yaml files only, not {output}")
+        console.warning(f"engines read .json and .yaml files only, not {output}", code="CDG-G102")
     if output:
         from cdi_gen import store  # noqa: PLC0415
 

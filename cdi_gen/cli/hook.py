@@ -120,7 +120,10 @@ def run(
         hooks = _hooks_of(devices or (ALL_GPUS,), spec_directories)
     for hook in hooks:
         if dry_run and not run_hook.is_ours(hook.path):
-            console.warning(f"{hook.path} cannot be asked what it would do: {' '.join(hook.args)}")
+            console.warning(
+                f"{hook.path} cannot be asked what it would do: {' '.join(hook.args)}",
+                code="CDG-P008",
+            )
             continue
         status = run_hook.run(hook, rootfs, rehearse=dry_run)
         if status:

@@ -47,7 +47,10 @@ def _defining(name: str, registry: Registry) -> SpecFile:
     if found is None:
         for file in registry.files:
             if file.spec is None:
-                console.warning(f"engines ignore {file.path}; why: cdi-gen validate {file.path}")
+                console.warning(
+                    f"engines ignore {file.path}; why: cdi-gen validate {file.path}",
+                    code="CDG-F103",
+                )
         hint = "write one with: cdi-gen generate -o /etc/cdi/nvidia.json"
         if not name.startswith("nvidia.com/gpu="):
             options = " ".join(f"--spec-dir {directory}" for directory in registry.directories)

@@ -126,7 +126,7 @@ def command(
     found = rows(inventory, f"{vendor}/{class_}")
     print_data(_text(found, form, f"{vendor}/{class_}"))
     for skipped in inventory.skipped:
-        console.warning(f"left out: {skipped.device}: {skipped.reason}")
+        console.warning(f"left out: {skipped.device}: {skipped.reason}", code="CDG-H105")
     return ExitCode.PARTIAL if inventory.skipped else ExitCode.OK
 
 
@@ -135,11 +135,11 @@ def _list_specs(directories: tuple[str, ...], form: str) -> int:
 
     registry = store.read(directories)
     if not registry.files:
-        console.warning(f"no spec file in {', '.join(directories)}")
+        console.warning(f"no spec file in {', '.join(directories)}", code="CDG-F105")
     for file in registry.files:
         for problem in file.problems:
             if problem.severity != "warning":
-                console.warning(f"{file.path}: {problem}: {problem.consequence}")
+                console.warning(f"{file.path}: {problem}: {problem.consequence}", code="CDG-F103")
     conflicts: dict[str, list[str]] = {}
     for device in registry.devices:
         if device.conflicting:
@@ -149,6 +149,7 @@ def _list_specs(directories: tuple[str, ...], form: str) -> int:
         console.warning(
             f"engines resolve none of {', '.join(names)}: {files} all define them",
             hint="remove all but one of these files",
+            code="CDG-F102",
         )
     print_data(_resolutions(registry.devices, form))
     return ExitCode.OK

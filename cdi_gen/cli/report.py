@@ -34,9 +34,9 @@ def _host(inventory: Inventory, options: Options) -> None:
             "means, and this installs it: sudo cdi-gen hook install"
         )
     for skipped in inventory.skipped:
-        console.warning(f"left out: {skipped.device}: {skipped.reason}")
+        console.warning(f"left out: {skipped.device}: {skipped.reason}", code="CDG-H105")
     for stale in inventory.stale:
-        console.warning(f"{stale.path} {stale.reason}")
+        console.warning(f"{stale.path} {stale.reason}", code="CDG-H301")
     if inventory.missing:
         names = ", ".join(each.name for each in inventory.missing)
         if console.is_debug():

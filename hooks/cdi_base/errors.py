@@ -5,9 +5,17 @@ from __future__ import annotations
 
 
 class HookError(Exception):
-    """The container must not start like this (exit 1)."""
+    """The container must not start like this (exit 1).
+
+    ``code`` is a code of the table of findings: of the class, or of the single error.
+    """
 
     status = 1
+    code = ""
+
+    def __init__(self, message: str, *, code: str = "") -> None:
+        super().__init__(message)
+        self.code = code or self.code
 
 
 class UsageError(HookError):
@@ -20,6 +28,11 @@ class SkippedError(HookError):
     """A step could not be done here and nothing was half done; the container may start (exit 0)."""
 
     status = 0
+
+
+def with_code(message: str, code: str) -> str:
+    """A message as it is printed: the code of the finding comes after it."""
+    return f"{message} [{code}]"
 
 
 def shown(name: str) -> str:

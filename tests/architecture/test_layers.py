@@ -26,7 +26,8 @@ ROOTS = {
 
 MAY_IMPORT: dict[str, set[str]] = {
     # The library, from its base up. The inventory and the standard know nothing of each other.
-    "errors": set(),
+    "errors": {"cdi_base"},
+    "findings": {"cdi_specs"},
     "paths": set(),
     "inventory": {"errors", "paths"},
     "catalogue": {"errors", "cdi_specs"},
@@ -43,7 +44,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "programs": {"errors", "paths", "inventory", "catalogue", "cdi", "cdi_base", "cdi_hook"}
     | {"host", "generate", "store", "ownership", "replacing"},
     "cli": {"errors", "paths", "inventory", "catalogue", "cdi", "host", "generate", "store"}
-    | {"engines", "programs", "configuration", "replacing", "__version__"},
+    | {"engines", "programs", "configuration", "replacing", "findings", "cdi_base", "__version__"},
     "__main__": {"cli"},
     "__init__": {"cdi_base"},
     # The programs that run when a container starts, and what they share with the library.

@@ -50,7 +50,7 @@ def test_ctrl_c_while_it_waits(tmp_path, old):
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=20)
     assert (process.returncode, out) == (130, "")
-    assert err == f"{INTERRUPTED}; no file was left half-written\n"
+    assert err == f"{INTERRUPTED}; no file was left half-written [CDG-X002]\n"
     assert old.read_text() == OLD
     assert os.listdir(old.parent) == [old.name]
 
@@ -114,7 +114,11 @@ def test_ctrl_c_at_any_moment(old, ticks, moment):
 @pytest.mark.parametrize("tick", range(2, 10))
 def test_ctrl_c_in_the_first_milliseconds(old, tick):
     found = _interrupted_after(tick, old)
-    assert (found.returncode, found.stdout, found.stderr) == (130, "", f"{INTERRUPTED}\n")
+    assert (found.returncode, found.stdout, found.stderr) == (
+        130,
+        "",
+        f"{INTERRUPTED} [CDG-X002]\n",
+    )
     assert old.read_text() == OLD
 
 
@@ -194,7 +198,7 @@ def test_streams_that_are_full_or_closed(redirections, code, told, arguments):
 def test_help_to_a_full_device(words):
     found = _shell('"$@" >/dev/full', *words.split())
     assert found.returncode == 1
-    assert found.stderr == "cdi-gen: error: standard output: No space left on device\n"
+    assert found.stderr == "cdi-gen: error: standard output: No space left on device [CDG-X003]\n"
 
 
 def test_a_file_is_written_with_all_streams_closed(old):

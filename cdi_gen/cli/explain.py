@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``cdi-gen explain``."""
+
+from __future__ import annotations
+
+import click
+
+from cdi_gen import findings
+from cdi_gen.cli.output import aligned, print_data
+from cdi_gen.errors import UsageError
+
+WIDTH = 88
+
+
+@click.command("explain")
+@click.argument("codes", metavar="[CODE]...", nargs=-1)
+def command(*, codes: tuple[str, ...]) -> None:
+    """Explain the codes that errors and warnings show; without a CODE, list all codes.
+
+    \b
+      cdi-gen explain CDG-H001
+      cdi-gen explain h001
+    """  # noqa: D301 - \b is click's mark for text that is not to be wrapped
+    table = findings.explanations()
+    if not codes:
+        print_data(aligned([(e.code, e.severity, e.title) for e in table.values()]))
+        return
+    explanations = []
+    for text in codes:
+        explanation = table.get(findings.code_of(text))
+        if explanation is None:
+            raise UsageError(
+                f"there is no code {text!r}",
+                hint="list all codes with: cdi-gen explain",
+                code="CDG-U011",
+            )
+        explanations.append(_text(explanation))
+    print_data("\n".join(explanations))
+
+
+def _text(explanation: findings.Explanation) -> str:
+    paragraphs = {
+        "": explanation.meaning,
+        "Usual cause": explanation.cause,
+        "What to do": explanation.fix,
+    }
+    title = f"{explanation.code} ({explanation.severity}): {explanation.title}\n"
+    return title + "".join(
+        click.wrap_text(
+            f"{name}: {text}" if name else text,
+            width=WIDTH,
+            initial_indent="  ",
+            subsequent_indent="  ",
+        )
+        + "\n"
+        for name, text in paragraphs.items()
+        if text
+    )
