@@ -10,7 +10,7 @@ from typing import Any
 from elftools.elf.dynamic import DynamicSegment
 from elftools.elf.elffile import ELFFile
 
-from cdi_gen.host import elf
+from cdi_gen.host.driver import shared_library
 from tests.bench.contest import Lap, Line
 from tests.fakehost import hosts
 
@@ -47,7 +47,7 @@ def _lap(read: Callable[[Sequence[str]], list[Facts]], paths: Sequence[str]) -> 
 
 
 def _ours(paths: Sequence[str]) -> list[Facts]:
-    found = [elf.read(path) for path in paths]
+    found = [shared_library.read(path) for path in paths]
     return [(each.soname, each.needed) for each in found]
 
 

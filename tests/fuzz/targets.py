@@ -117,15 +117,18 @@ def read_elf(data: bytes) -> None:
     descriptor = os.memfd_create("fuzz", os.MFD_CLOEXEC)
     try:
         os.write(descriptor, data)
-        library = elf.shared_library(descriptor)
+        try:
+            library = elf.shared_library(descriptor, dependencies=True)
+        except elf.ElfError:
+            library = None
         note = elf.note(descriptor, SECTION)
         elf.is_static(descriptor)
     finally:
         os.close(descriptor)
-    if library and library.soname:
-        assert len(library.soname) <= elf.MAX_NAME
-        assert b"\0" not in library.soname
-        assert library.soname in data
+    for name in (library.soname or b"", *library.needed) if library else ():
+        assert len(name) <= elf.MAX_SONAME
+        assert b"\0" not in name
+        assert name in data
     if note is not None:
         assert note in data
         enable_cuda_compat.parse_note(note)

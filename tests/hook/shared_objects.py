@@ -30,6 +30,9 @@ def shared_object(
     notes: bytes | None = None,
     note_align: int = 4,
     needed: bytes = b"libc.so.6",
+    told_size: int | None = None,
+    strings_loaded: bool = True,
+    strings_size: int | None = None,
 ) -> bytes:
     """A file with one loaded segment, a dynamic section and what else is asked for.
 
@@ -41,6 +44,9 @@ def shared_object(
         notes: the content of a section `.note.test`.
         note_align: that section's sh_addralign.
         needed: its one DT_NEEDED; glibc before 2.37 tells an i386 library of glibc by it.
+        told_size: what e_phentsize says, if not the truth.
+        strings_loaded: whether DT_STRTAB is an address of the loaded segment.
+        strings_size: what DT_STRSZ says, if not the truth.
     """
     bits, number, flags = MACHINES[machine]
     wide = bits == 64
@@ -59,7 +65,8 @@ def shared_object(
     at_dynamic = at_properties + len(properties)
     tags = [(1, 1)]
     tags += [] if soname is None else [(14, len(needed) + 2)]
-    tags += [(5, base + at_strings), (10, len(strings)), (0, 0)]
+    tags.append((5, base + at_strings if strings_loaded else at_strings))
+    tags += [(10, len(strings) if strings_size is None else strings_size), (0, 0)]
     dynamic = b"".join(struct.pack("<qQ" if wide else "<iI", *tag) for tag in tags)
     at_notes = (at_dynamic + len(dynamic) + 15) & ~15
     names = b"\0.note.test\0.shstrtab\0"
@@ -84,7 +91,7 @@ def shared_object(
     header = ident + struct.pack(
         "<HHIQQQIHHHHHH" if wide else "<HHIIIIIHHHHHH",
         *(kind, number, 1, 0, header_size, at_sections if sections else 0, flags),
-        *(header_size, program_size, programs, 64 if wide else 40, count, count and 2),
+        *(header_size, told_size or program_size, programs, 64 if wide else 40, count, count and 2),
     )
     table = program(PT_LOAD, 0, at_sections + len(sections), 4096)
     table += program(PT_DYNAMIC, at_dynamic, len(dynamic), word)

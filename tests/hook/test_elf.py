@@ -7,7 +7,7 @@ import os
 import struct
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -17,8 +17,11 @@ from hypothesis import strategies as st
 
 from cdi_base import elf
 from tests.hook.shared_objects import ET_EXEC, MACHINES, note, shared_object
+from tests.unit.host import elf_files
 
 NVIDIA = b"NVIDIA Corporation\0"
+FIRST_ENTRY = 64 + 2 * 56
+"""Of the dynamic section, in a 64-bit library of `elf_files`."""
 SECTION = b".note.test"
 
 
@@ -34,7 +37,10 @@ def file_of(content: bytes, size: int | None = None) -> Iterator[int]:
 
 def read(content: bytes, size: int | None = None) -> elf.SharedLibrary | None:
     with file_of(content, size) as descriptor:
-        return elf.shared_library(descriptor)
+        try:
+            return elf.shared_library(descriptor, dependencies=True)
+        except elf.ElfError:
+            return None
 
 
 def soname_of(content: bytes, size: int | None = None) -> bytes | None:
@@ -63,6 +69,28 @@ class TestSharedLibrary:
     def test_a_name_that_does_not_end(self) -> None:
         assert read(shared_object(b"s" * 4096)) is None
 
+    def test_the_first_of_two_names_counts(self) -> None:
+        """As in glibc's ldconfig."""
+        content = bytearray(elf_files.shared_library(soname=b"second", needed=(b"first",)))
+        struct.pack_into("<q", content, FIRST_ENTRY, 14)
+        assert soname_of(bytes(content)) == b"first"
+
+    def test_needed_names_that_are_far_apart(self) -> None:
+        content = bytearray(elf_files.shared_library(soname=None, needed=(b"near", b"")))
+        (size,) = struct.unpack_from("<Q", content, FIRST_ENTRY + 3 * 16 + 8)
+        struct.pack_into("<Q", content, FIRST_ENTRY + 16 + 8, 9000)
+        struct.pack_into("<Q", content, FIRST_ENTRY + 3 * 16 + 8, 9010)
+        content += bytes(9000 - size) + b"far\0"
+        library = read(bytes(content))
+        assert library is not None
+        assert library.needed == (b"near", b"far")
+        assert read(bytes(content)[:-1]) is None
+
+    @pytest.mark.parametrize(("length", "reads"), [(255, True), (256, False)])
+    def test_a_needed_name_that_no_file_can_have(self, length: int, reads: bool) -> None:
+        library = read(shared_object(b"x", needed=b"n" * length))
+        assert (library.needed if library else None) == ((b"n" * length,) if reads else None)
+
     @pytest.mark.parametrize(
         ("needed", "level"), [(None, 0), (0, 0), (1, 0), (2, 1), (4, 2), (7, 2), (1 << 31, 31)]
     )
@@ -77,11 +105,12 @@ class TestSharedLibrary:
         assert files
         for path in files:
             with path.open("rb") as file:
-                library = elf.shared_library(file.fileno())
-                assert library is not None, path
+                library = elf.shared_library(file.fileno(), dependencies=True)
                 dynamic = ELFFile(file).get_section_by_name(".dynamic")
                 names = [tag.soname for tag in dynamic.iter_tags("DT_SONAME")]
-            assert library.soname == (names[0].encode() if names else None)
+                needed = [tag.needed.encode() for tag in dynamic.iter_tags("DT_NEEDED")]
+            assert library.soname == (names[0].encode() if names else None), path
+            assert library.needed == tuple(needed), path
 
     @pytest.mark.parametrize(
         "content",
@@ -92,6 +121,9 @@ class TestSharedLibrary:
             b"GROUP ( libc.so.6 )" * 9,
             shared_object(b"x")[:63],
             shared_object(b"x", kind=ET_EXEC),
+            shared_object(b"x", told_size=64),
+            shared_object(b"x", strings_loaded=False),
+            shared_object(b"x", strings_size=11),
             b"\x7fELF\3" + shared_object(b"x")[5:],
             b"\x7fELF\2\2" + shared_object(b"x")[6:],
         ],
@@ -99,7 +131,7 @@ class TestSharedLibrary:
     def test_what_is_none(self, content: bytes) -> None:
         assert read(content) is None
 
-    @pytest.mark.parametrize(("count", "soname"), [(512, b"x"), (513, None), (65535, None)])
+    @pytest.mark.parametrize(("count", "soname"), [(256, b"x"), (257, None), (65535, None)])
     def test_more_segments_than_any_library_has(self, count: int, soname: bytes | None) -> None:
         content = bytearray(shared_object(b"x"))
         struct.pack_into("<H", content, 56, count)
@@ -195,9 +227,16 @@ def test_any_damage(machine: str, data: st.DataObject | None) -> None:
 
     with file_of(bytes(content)) as descriptor, pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "pread", counted)
-        elf.shared_library(descriptor)
+        with suppress(elf.ElfError):
+            elf.shared_library(descriptor)
         elf.is_static(descriptor)
         assert sum(reads) <= 400 << 10
+        reads.clear()
+        with suppress(elf.ElfError):
+            elf.shared_library(descriptor, dependencies=True)
+        with suppress(elf.ElfError):
+            elf.search_path(descriptor)
+        assert sum(reads) <= 1400 << 10
         reads.clear()
         elf.note(descriptor, SECTION)
         assert sum(reads) <= 400 << 10
@@ -207,6 +246,9 @@ def test_any_damage(machine: str, data: st.DataObject | None) -> None:
 @given(st.binary(max_size=400))
 def test_any_bytes(content: bytes) -> None:
     with file_of(b"\x7fELF" + content) as descriptor:
-        elf.shared_library(descriptor)
+        with suppress(elf.ElfError):
+            elf.shared_library(descriptor, dependencies=True)
+        with suppress(elf.ElfError):
+            elf.search_path(descriptor)
         elf.note(descriptor, SECTION)
         elf.is_static(descriptor)

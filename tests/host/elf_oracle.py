@@ -24,6 +24,8 @@ class Elf(NamedTuple):
     soname: str | None
     needed: tuple[str, ...]
     runpath: tuple[str, ...]
+    is_library: bool
+    """Whether it can be loaded at any address, as a position-independent program can be, too."""
 
 
 def read(path: str) -> Elf | None:
@@ -54,6 +56,7 @@ def _read_inode(device: int, inode: int) -> Elf | None:
                 sonames[0] if sonames else None,
                 needed,
                 tuple(absolute),
+                elf.header["e_type"] == "ET_DYN",
             )
     return None
 

@@ -8,6 +8,7 @@ import stat
 from collections.abc import Iterable, Iterator
 
 from cdi_gen.catalogue import Catalogue, FileEntry
+from cdi_gen.host.driver import shared_library
 from cdi_gen.host.driver.installations import Belonging
 from cdi_gen.host.roots import Root
 from cdi_gen.inventory import DriverFile, Left, Missing
@@ -197,9 +198,8 @@ class FileSearch:
         opened = self._root.open_path(path)
         if not os.lstat(opened).st_mode & 0o111:
             return False
-        with open(opened, "rb") as file:
-            if file.read(4) == b"\x7fELF":
-                return True
+        if shared_library.is_elf(opened):
+            return True
         self.left.append(Left(path=path, reason="a script, not the driver's own program"))
         return False
 

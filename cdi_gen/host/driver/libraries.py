@@ -14,8 +14,10 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from typing import NamedTuple
 
+from cdi_base.elf import ElfError
 from cdi_gen.catalogue import Catalogue
-from cdi_gen.host import elf, ldcache
+from cdi_gen.host import ldcache
+from cdi_gen.host.driver import shared_library
 from cdi_gen.host.driver.installations import VERSION, Belonging
 from cdi_gen.host.roots import Root
 from cdi_gen.inventory import Left, Library, Missing
@@ -58,7 +60,7 @@ class LibrarySearch:
     ) -> None:
         self._root = root
         self._catalogue = catalogue
-        self._machines = elf.MACHINES.get(architecture)
+        self._machines = shared_library.MACHINES.get(architecture)
         self._names: dict[str, dict[str, bool]] = {}
         self.foreign: set[str] = set()
         """Architectures of libraries that were left out because they are not this host's."""
@@ -204,8 +206,8 @@ class LibrarySearch:
             self.left.append(Left(path=printable(path), reason="a file name unfit for a spec"))
             return None
         try:
-            shared = elf.read(self._root.open_path(path))
-        except (elf.ElfError, OSError) as error:
+            shared = shared_library.read(self._root.open_path(path))
+        except (ElfError, OSError) as error:
             reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
             self.left.append(Left(path=path, reason=reason))
             return None

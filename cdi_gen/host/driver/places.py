@@ -15,7 +15,8 @@ import re
 import stat
 from collections.abc import Callable, Iterator
 
-from cdi_gen.host import elf
+from cdi_base.elf import ElfError
+from cdi_gen.host.driver import shared_library
 from cdi_gen.host.roots import Root
 from cdi_gen.paths import base_name, beneath, is_safe, join, parent
 
@@ -115,8 +116,8 @@ class Places:
                 if path is None:
                     continue
                 # Not of a wrapper script, nor of a program that is linked statically.
-                with contextlib.suppress(elf.ElfError, OSError):
-                    yield from elf.read(self._root.open_path(path)).runpath
+                with contextlib.suppress(ElfError, OSError):
+                    yield from shared_library.search_path(self._root.open_path(path))
                 prefix = parent(parent(path))
                 if prefix not in ("/", "/usr", "/usr/local"):
                     yield from self._below(prefix)

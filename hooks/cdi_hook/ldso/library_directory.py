@@ -226,6 +226,8 @@ class Folder:
                 os.close(place)
             try:
                 return elf.shared_library(file)
+            except elf.ElfError:
+                return None
             finally:
                 os.close(file)
         except OSError as error:

@@ -1,14 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Makes small shared libraries: what ``cdi_gen.host.elf`` reads of one, and nothing else."""
+"""Makes small shared libraries: what cdi-gen reads of a driver's, and nothing else."""
 
 from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
 
-from cdi_gen.host.elf import DT_NEEDED, DT_NULL, DT_RUNPATH, DT_SONAME, DT_STRSZ, DT_STRTAB
-
 PT_LOAD, PT_DYNAMIC = 1, 2
+DT_NULL, DT_NEEDED, DT_STRTAB, DT_STRSZ, DT_SONAME, DT_RUNPATH = 0, 1, 5, 10, 14, 29
 BASE = 0x10000
 """Where the file is loaded: addresses are not offsets."""
 

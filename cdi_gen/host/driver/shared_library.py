@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Shared libraries and programs of a driver, by path: what ``cdi_base.elf`` reads, as text."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable
+from typing import NamedTuple, TypeVar
+
+from cdi_base import elf
+from cdi_base.elf import ElfError
+
+_Facts = TypeVar("_Facts")
+
+MACHINES = {
+    "x86_64": frozenset({elf.EM_X86_64, elf.EM_386}),
+    "aarch64": frozenset({elf.EM_AARCH64, elf.EM_ARM}),
+    "ppc64le": frozenset({elf.EM_PPC64, elf.EM_PPC}),
+}
+"""``e_machine`` of the 64-bit and 32-bit libraries of an architecture, as ``uname -m`` names it."""
+
+
+class SharedLibrary(NamedTuple):
+    """What the dynamic section says, in printable names."""
+
+    bits: int
+    machine: int
+    soname: str | None
+    needed: tuple[str, ...]
+
+    @property
+    def architecture(self) -> str:
+        """Whose library it is, in the words of ``uname -m``."""
+        for name, machines in MACHINES.items():
+            if self.machine in machines:
+                return name
+        return f"ELF machine {self.machine}"
+
+
+def read(path: str) -> SharedLibrary:
+    """Read a shared library.
+
+    Raises:
+        ElfError: it is something else, damaged, or has a name that cannot be printed.
+        OSError: it cannot be read.
+    """
+    library = _of_file(path, _library)
+    soname = None if library.soname is None else _text(library.soname)
+    return SharedLibrary(library.bits, library.machine, soname, tuple(map(_text, library.needed)))
+
+
+def search_path(path: str) -> tuple[str, ...]:
+    """Directories in which the loader looks first for what a program needs.
+
+    Raises:
+        ElfError: it is not a program that is linked dynamically; or as `read`.
+        OSError: it cannot be read.
+    """
+    return tuple(_text(name, elf.MAX_SEARCH_PATH) for name in _of_file(path, elf.search_path))
+
+
+def is_elf(path: str) -> bool:
+    """Tell whether a file is ELF, and not a script.
+
+    Raises:
+        ElfError: it is not a regular file.
+        OSError: it cannot be read.
+    """
+    return _of_file(path, elf.is_elf)
+
+
+def _library(descriptor: int) -> elf.SharedLibrary:
+    return elf.shared_library(descriptor, dependencies=True)
+
+
+def _of_file(path: str, read_descriptor: Callable[[int], _Facts]) -> _Facts:
+    if not stat.S_ISREG(os.lstat(path).st_mode):  # opening a device could set it off
+        raise ElfError("not a regular file")
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        return read_descriptor(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _text(name: bytes, limit: int = elf.MAX_NEEDED) -> str:
+    text = name.decode("ascii", errors="replace")
+    if not (text.isascii() and text.isprintable() and len(text) <= limit):
+        raise ElfError("with an unreadable name")
+    return text
