@@ -8,8 +8,18 @@ BIN    := $(VENV)/bin
 PREFIX ?= /usr/local
 EXAMPLE := specs/golden/h200-580-1gpu/inventory.json
 
+# PYTEST: further options of pytest, for all targets that run tests: PYTEST="-k versions".
+TESTS    := $(BIN)/python -m pytest
+# One process a core, each with its share of the tests; who has none left takes from another.
+PARALLEL := --numprocesses $(or $(WORKERS),auto) --maxprocesses 8 --dist worksteal
+ANYWHERE := not host and not engine and not gpu and not network
+PURE     := tests/unit tests/golden tests/property
+
+# pytest keeps the bytecode of rewritten tests; compiling them again takes longer than many tests.
+export PYTHONDONTWRITEBYTECODE :=
+
 .DEFAULT_GOAL := help
-.PHONY: help run test test-engines check lint types nightly fuzz mutants bench golden build lock install uninstall man clean
+.PHONY: help run quick check test test-engines coverage lint types nightly fuzz mutants bench golden build lock install uninstall man clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -17,12 +27,19 @@ help: ## list the targets
 run: $(VENV)/run ## make the environment and print the CDI spec of this host
 	@tools/run $(BIN)/cdi-gen $(EXAMPLE)
 
-test: $(VENV)/test ## run all tests; as root it installs what they need
-	@tools/test-packages
-	$(BIN)/python -m pytest $(PYTEST)
+quick: $(VENV)/test ## unit tests, architecture, golden specs: seconds, in one process
+	$(TESTS) --quiet -m "$(ANYWHERE)" tests/unit tests/architecture tests/golden $(PYTEST)
 
 check: $(VENV)/test lint types ## lint, types and the tests that need no root, no network and no engine
-	$(BIN)/python -m pytest -m "not host and not engine and not gpu" $(PYTEST)
+	$(TESTS) --quiet $(PARALLEL) -m "$(ANYWHERE)" $(PYTEST)
+
+test: $(VENV)/test ## run all tests; as root it installs what they need. REQUIRE=1: a skip is a failure
+	@tools/test-packages
+	$(TESTS) $(PARALLEL) $(PYTEST)
+
+coverage: $(VENV)/test ## branch coverage of the pure packages; fails below the threshold in pyproject.toml
+	$(BIN)/coverage run -m pytest --quiet -m "$(ANYWHERE)" $(PURE) $(PYTEST)
+	$(BIN)/coverage report
 
 lint: $(VENV)/test ## ruff: rules and format; codespell
 	$(BIN)/ruff check
@@ -34,11 +51,11 @@ types: $(VENV)/test ## mypy, strict
 
 test-engines: $(VENV)/test ## every engine and way to ask for a GPU; docs/engines.md from what they do
 	@tools/test-packages
-	$(BIN)/python -m pytest -m engines --update-engines tests/engine/matrix $(PYTEST)
+	$(TESTS) -m engines --update-engines tests/engine/matrix $(PYTEST)
 
 nightly: $(VENV)/test ## long runs: races, a fault in every system call (half an hour)
 	@tools/test-packages
-	$(BIN)/python -m pytest -m nightly $(PYTEST)
+	$(TESTS) $(PARALLEL) -m "nightly or property" --hypothesis-profile=night $(PYTEST)
 
 fuzz: ## ten minutes of a fuzzer on a parser of the hook: FUZZ=read-elf
 	$(PYTHON) -m venv $(VENV)/fuzz
@@ -53,7 +70,7 @@ bench: $(VENV)/test ## the table of times and memory, beside nvidia-ctk where it
 	$(BIN)/python -m tests.bench $(BENCH)
 
 golden: $(VENV)/test ## rewrite specs/golden from the fake hosts, and show what changed
-	$(BIN)/python -m pytest -q tests/golden tests/architecture --update-golden
+	$(TESTS) -q tests/golden tests/architecture --update-golden
 	git --no-pager diff --stat -- specs/golden tests/golden docs
 
 build: $(VENV)/test ## wheel and sdist in dist/

@@ -7,10 +7,22 @@ import signal
 from collections.abc import Callable
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from cdi_gen.inventory import Inventory
 from tests.fakehost.hosts import FakeHost
 from tests.host.looking import look_at
+
+# Property tests: a few examples by day, as many as a night has time for in `make nightly`.
+# With so few, Hypothesis takes examples that grow too large for a strategy that filters too much.
+settings.register_profile(
+    "day",
+    max_examples=40,
+    deadline=None,
+    suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow],
+)
+settings.register_profile("night", max_examples=2000, deadline=None)
+settings.load_profile("day")
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell starts background jobs so, and some CI does; every program that a test starts and
@@ -49,6 +61,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         for mark, fixtures in FIXTURES_OF.items():
             if used & fixtures:
                 item.add_marker(mark)
+        if getattr(getattr(item, "obj", None), "is_hypothesis_test", False):
+            item.add_marker("property")
     asked = str(config.getoption("markexpr"))
     left_out = [mark for mark in ("nightly", "engines") if mark not in asked]
     long = {item for item in items if any(item.get_closest_marker(mark) for mark in left_out)}

@@ -202,7 +202,7 @@ def test_the_table_is_in_the_documentation(request: pytest.FixtureRequest) -> No
 def tracked(*suffixes: str) -> list[Path]:
     """The project's own files, of git's telling where there is git."""
     done = subprocess.run(
-        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
+        ["git", "-c", "safe.directory=*", "ls-files", "--cached", "--others", "--exclude-standard"],
         check=False,
         capture_output=True,
         text=True,

@@ -77,11 +77,15 @@ def test_the_environment_of_the_image(bundle: Bundle, evil: Path, variable: str)
 
 @pytest.mark.parametrize("variable", VARIABLES[:3], ids=lambda text: text.partition("=")[0])
 def test_a_hook_without_env_is_lost(bundle: Bundle, evil: Path, variable: str) -> None:
-    """The control of A01: with the `env` gone the image is run as the host's root, by runc < 1.3."""
-    if not bundle.runtime.gives_the_images_environment():
-        pytest.skip("this runtime does not hand on the image's environment")
+    """The control of A01: with the `env` gone the image is run as the host's root, by runc < 1.3.
+
+    Other runtimes do not hand on the image's environment, and nothing is harmed.
+    """
     bundle.spec["process"]["env"].append(variable)
     del bundle.hook["env"]
+    if not bundle.runtime.gives_the_images_environment():
+        bundle.started()
+        return
     if variable.startswith("LD_LIBRARY_PATH"):
         # The loader takes these and stops at a function that they lack, before it runs them.
         assert "/proc/self/cwd/lib/libz.so.1: no version information" in bundle.run().said

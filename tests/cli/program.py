@@ -9,6 +9,8 @@ import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from tests.cli import forked
+
 CHECKOUT = Path(__file__).resolve().parents[2]
 GOLDEN = CHECKOUT / "specs/golden"
 ONE_GPU = GOLDEN / "flat-550-1gpu"
@@ -19,6 +21,7 @@ SPEC = (ONE_GPU / "nvidia.json").read_text()
 
 PROGRAM = (sys.executable, "-m", "cdi_gen")
 ENVIRONMENT = {"PATH": os.environ["PATH"], "HOME": "/nonexistent", "LANG": "C.UTF-8"}
+OF_THE_INTERPRETER = ("PYTHON", "LANG", "LC_")
 PATIENCE = 30
 """Seconds after which a process that should take 0.1 hangs."""
 
@@ -32,12 +35,17 @@ class Result(NamedTuple):
 
 
 def cdi_gen(*arguments: str, env: dict[str, str] | None = None, **how: Any) -> Result:
-    """Run it to its end; ``how`` goes to ``subprocess.run``."""
-    how = {"capture_output": True, "timeout": PATIENCE, "cwd": CHECKOUT} | how
-    found = subprocess.run(
-        [*PROGRAM, *arguments], env=ENVIRONMENT | (env or {}), check=False, **how
-    )
-    return Result(found.returncode, _text(found.stdout), _text(found.stderr))
+    """Run it to its end in a process of its own.
+
+    A fork of this process is ten times as fast as a new interpreter. ``how``, which goes to
+    ``subprocess.run``, and variables that an interpreter reads at its start need a new one.
+    """
+    environment = ENVIRONMENT | (env or {})
+    if how or any(name.startswith(OF_THE_INTERPRETER) for name in env or {}):
+        how = {"capture_output": True, "timeout": PATIENCE, "cwd": CHECKOUT} | how
+        found = subprocess.run([*PROGRAM, *arguments], env=environment, check=False, **how)
+        return Result(found.returncode, _text(found.stdout), _text(found.stderr))
+    return Result(*forked.run(arguments, environment, CHECKOUT, PATIENCE))
 
 
 def generate(*arguments: str, **how: Any) -> Result:

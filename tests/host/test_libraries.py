@@ -150,11 +150,9 @@ def test_the_loaders_own_answers_are_found(host: GetHost, look: Look, name: str)
     assert by_target > 5
 
 
-@pytest.mark.parametrize("name", LOADED)
+@pytest.mark.parametrize("name", sorted(set(LOADED) - {"550-nogpu", "550-split"}))
 def test_every_host_path_of_the_spec_is_there(host: GetHost, look: Look, name: str) -> None:
     """Each is a regular file or a socket, reached without a single link."""
-    if name in ("550-nogpu", "550-split"):
-        pytest.skip("no spec is made of this host")
     fake = host(name)
     for mount in generate(look(name)).container_edits.mounts:
         assert fake.resolve(mount.host_path) == mount.host_path

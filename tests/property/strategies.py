@@ -6,7 +6,6 @@ from __future__ import annotations
 import string
 from dataclasses import replace
 
-from hypothesis import settings
 from hypothesis import strategies as st
 
 from cdi_base.cdi.injection import HOOK_NAMES
@@ -23,8 +22,6 @@ from cdi_gen.cdi.model import (
 from cdi_gen.cdi.versions import minimum_version
 
 # Time is a matter of how busy the machine is: only tests that say so may fail for it.
-settings.register_profile("patient", parent=settings(), deadline=None)
-settings.load_profile("patient")
 
 # Words that some YAML reader takes for a number, a date, a boolean, null or its own syntax.
 TREACHEROUS = (

@@ -246,7 +246,7 @@ def _outcome(find: Callable[[], int]) -> str:
 
 @needs_root
 class TestRoot:
-    @settings(deadline=None)
+    @settings(max_examples=100)
     @given(TREES, st.lists(PATHS, min_size=1, max_size=8))
     @example({"a": ("file", "")}, ["a/..", "a/.", "a/", "a/../a", "a"])
     @example({"a": ("file", ""), "b": ("link", "a/"), "c": ("link", "a/..")}, ["b", "c", "b/.."])
@@ -265,7 +265,7 @@ class TestRoot:
             finally:
                 os.close(descriptor)
 
-    @settings(deadline=None)
+    @settings(max_examples=100)
     @given(TREES, st.lists(st.tuples(st.sampled_from("plrsn"), PATHS), min_size=1, max_size=8))
     def test_both_back_ends_make_the_same_of_a_tree(self, tree, acts):
         with planted(tree, "one", "other") as roots:
@@ -280,7 +280,7 @@ class TestRoot:
             assert snapshot(roots[0].parent / "outside") == outside
             assert sorted(os.listdir(roots[0].parent)) == ["one", "other", "outside"]
 
-    @settings(deadline=None)
+    @settings(max_examples=100)
     @given(TREES, PATHS, st.binary(max_size=8))
     def test_what_was_put_is_read_and_putting_it_again_is_nothing(self, tree, path, content):
         with planted(tree, "root") as (root,):

@@ -21,12 +21,12 @@ needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
 @pytest.fixture
 def running(tmp_path: Path) -> Iterator[Path]:
-    """A program called containerd, which runs with a configuration."""
+    """A program that runs under a name that no engine has."""
     sleep = shutil.which("sleep")
     assert sleep
-    program = tmp_path / "containerd"
+    program = tmp_path / "daemon-of-a-test"
     shutil.copy(os.path.realpath(sleep), program)
-    script = 'exec -a containerd "$0" 60 || exit'
+    script = 'exec -a daemon-of-a-test "$0" 60 || exit'
     with subprocess.Popen(["bash", "-c", script, str(program)]) as process:
         time.sleep(0.3)
         yield program
@@ -34,7 +34,7 @@ def running(tmp_path: Path) -> Iterator[Path]:
 
 
 def there(program: Path) -> bool:
-    return str(program) in {path for path, _ in Machine().processes("containerd")}
+    return str(program) in {path for path, _ in Machine().processes("daemon-of-a-test")}
 
 
 @needs_root

@@ -17,6 +17,8 @@ from cdi_gen.engines.machine import Machine
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
 ANYBODY = 65_533
+DAEMON = "daemon-of-a-test"
+"""No engine's name: tests that run at the same time would find its process and configure for it."""
 
 
 @pytest.fixture
@@ -30,15 +32,15 @@ def folder() -> Iterator[Path]:
 @pytest.mark.parametrize(
     ("file", "started_as", "user", "is_found"),
     [
-        ("containerd", "/usr/bin/containerd", 0, True),
-        ("containerd", "other", 0, True),
-        ("k3s", "containerd", 0, True),
+        (DAEMON, f"/usr/bin/{DAEMON}", 0, True),
+        (DAEMON, "other", 0, True),
+        ("k3s", DAEMON, 0, True),
         ("k3s", "k3s", 0, False),
-        ("containerd", "containerd", ANYBODY, False),
-        ("k3s", "containerd", ANYBODY, False),
-        ("reboot", "containerd", ANYBODY, False),
+        (DAEMON, DAEMON, ANYBODY, False),
+        ("k3s", DAEMON, ANYBODY, False),
+        ("reboot", DAEMON, ANYBODY, False),
         # sudo makes itself root before it asks for a password.
-        ("sudo", "containerd", 0, False),
+        ("sudo", DAEMON, 0, False),
     ],
 )
 def test_a_process(folder: Path, file: str, started_as: str, user: int, is_found: bool) -> None:
@@ -47,7 +49,7 @@ def test_a_process(folder: Path, file: str, started_as: str, user: int, is_found
     shutil.copy(str(shutil.which("sleep")), program)
     with subprocess.Popen([started_as, "60"], executable=program, user=user) as process:
         try:
-            found = [*Machine({}).processes("containerd")]
+            found = [*Machine({}).processes(DAEMON)]
         finally:
             process.kill()
     assert ((str(program), (started_as, "60", "")) in found) == is_found
@@ -56,11 +58,11 @@ def test_a_process(folder: Path, file: str, started_as: str, user: int, is_found
 
 def test_a_process_of_an_own_engine(folder: Path) -> None:
     """A rootless engine belongs to its user, who configures it."""
-    program = folder / "containerd"
+    program = folder / DAEMON
     shutil.copy(str(shutil.which("sleep")), program)
     with subprocess.Popen([program, "60"], user=ANYBODY) as process:
         try:
-            found = [*Machine({}, uid=ANYBODY).processes("containerd")]
+            found = [*Machine({}, uid=ANYBODY).processes(DAEMON)]
         finally:
             process.kill()
     assert str(program) in [path for path, _ in found]
