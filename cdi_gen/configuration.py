@@ -11,11 +11,12 @@ says. ``/etc/cdi-gen/config.d/*.toml`` come after it, by name; the last that has
 
 from __future__ import annotations
 
+import errno
 import os
-import stat
 from typing import NamedTuple
 
-from cdi_gen import ownership
+from cdi_base import trust
+from cdi_base.files import read as read_file
 from cdi_gen.errors import CdiGenError, UnsafeError
 
 PATH = "/etc/cdi-gen/config.toml"
@@ -31,9 +32,6 @@ KEYS: dict[str, bool] = {
     "nvidia-cdi-hook-path": False,
 }
 """The options of ``generate`` that describe a host, and whether they may be given several times."""
-
-_OVERFLOW_USER = 65534
-"""Whom the machine's root is shown as in a user namespace."""
 
 
 class Setting(NamedTuple):
@@ -67,7 +65,7 @@ def files(host_root: str = "/") -> list[str]:
 
 def _names(directory: str, host_root: str) -> list[str]:
     try:
-        place = ownership.followed(directory, seen_from=host_root)
+        place = trust.resolved(directory, seen_from=host_root)
         return os.listdir(host_root.rstrip("/") + place)
     except FileNotFoundError:
         return []
@@ -145,31 +143,20 @@ def _path(key: str, value: str, place: str) -> str:
 
 
 def _read(path: str, host_root: str) -> bytes:
+    absolute = os.path.abspath(path)
     try:
-        reason = ownership.fault(os.path.abspath(path), seen_from=host_root, trusted=_root())
-        if reason and os.geteuid() == 0:
-            raise UnsafeError(
-                f"{path} is not read: {reason}",
-                hint="it says which files root puts into containers and runs, so only root may be "
-                "able to change it: correct owner and mode (root:root 0644)",
-            )
-        # NONBLOCK: opening a FIFO must not wait for somebody to write to it.
-        flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
-        # What was looked at: a link of the host's leads to its files, not to those of a container.
-        place = ownership.followed(os.path.abspath(path), seen_from=host_root)
-        with open(os.open(host_root.rstrip("/") + place, flags), "rb") as file:
-            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                raise CdiGenError(f"{path} is not a regular file")
-            content = file.read(MAX_BYTES + 1)
+        if os.geteuid() == 0:
+            reason = trust.fault(absolute, owners=trust.machine_root(), seen_from=host_root)
+            if reason:
+                raise UnsafeError(
+                    f"{path} is not read: {reason}",
+                    hint="it says which files root puts into containers and runs, so only root may "
+                    "be able to change it: correct owner and mode (root:root 0644)",
+                )
+        # A link of the host's leads to a file of the host, not to one of this container.
+        place = trust.resolved(absolute, seen_from=host_root)
+        return read_file(host_root.rstrip("/") + place, MAX_BYTES)
     except OSError as error:
+        if error.errno == errno.EFBIG:
+            raise CdiGenError(f"{path} is larger than {MAX_BYTES} bytes") from error
         raise CdiGenError(f"cannot read {path}: {error.strerror}") from error
-    if len(content) > MAX_BYTES:
-        raise CdiGenError(f"{path} is larger than {MAX_BYTES} bytes")
-    return content
-
-
-def _root() -> tuple[int, ...]:
-    """Who the machine's root may be shown as."""
-    with open("/proc/self/uid_map", encoding="ascii") as file:
-        whole = file.read().split() == ["0", "0", "4294967295"]
-    return (0,) if whole else (0, _OVERFLOW_USER)

@@ -15,8 +15,8 @@ import stat
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
+from cdi_base import trust
 from cdi_base.cdi import spec_directories, specification
-from cdi_gen import ownership
 from cdi_gen.cdi import wire
 from cdi_gen.cdi.model import Spec
 from cdi_gen.cdi.problem import Problem, SpecError
@@ -229,9 +229,13 @@ def check_directory(directory: str, read_as_root: Collection[str] = READ_AS_ROOT
     absolute = os.path.abspath(directory)
     real = os.path.realpath(directory)
     if {absolute, real} & {place for known in read_as_root for place in _spellings(known)}:
-        fault = ownership.fault(absolute, trusted={0, os.geteuid()})
+        fault = trust.fault(absolute, owners={0, os.geteuid()}, may_be_missing=True)
     elif os.geteuid() == 0 and os.path.isdir(real):
-        fault = _open_to_others(real)
+        # Whoever owns the directory; the sticky bit keeps others from replacing the file.
+        status = os.stat(real)
+        sticky = status.st_mode & stat.S_ISVTX
+        reason = None if sticky else trust.file_fault(status, owners={status.st_uid})
+        fault = f"{directory} {reason}" if reason else None
     else:
         fault = None
     if fault:
@@ -244,10 +248,3 @@ def check_directory(directory: str, read_as_root: Collection[str] = READ_AS_ROOT
 
 def _spellings(directory: str) -> tuple[str, str]:
     return directory, os.path.realpath(directory)
-
-
-def _open_to_others(directory: str) -> str | None:
-    mode = stat.S_IMODE(os.stat(directory).st_mode)
-    if mode & (stat.S_IWGRP | stat.S_IWOTH) and not mode & stat.S_ISVTX:
-        return f"{directory} can be written to by others (mode {mode:04o})"
-    return None

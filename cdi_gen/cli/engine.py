@@ -305,11 +305,10 @@ def _warn(file: ConfigurationFile, machine: Machine) -> None:
             f"{file.path} has {file.names} names (hard links): only this one is changed",
             code="CDG-E109",
         )
-    others = file.data is not None and (file.owner[0] not in machine.trusted or file.mode & 0o022)
-    if others:
+    if fault := file.fault(machine.trusted):
         console.warning(
-            f"{file.path} can be changed by others than root (uid {file.owner[0]}, mode "
-            f"{file.mode:04o}): who can, can run programs as root",
+            f"{file.path} {fault}: a user who can edit it can run programs as root",
+            hint="give it to root alone (root:root, mode 0644)",
             code="CDG-E110",
         )
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from glob import glob
 
-from cdi_gen import ownership
+from cdi_base import trust
 from cdi_gen.engines import version
 from cdi_gen.engines.change import configuration_file
 from cdi_gen.engines.change.record import digest
@@ -58,7 +58,7 @@ class Machine:
             UnsafeError: somebody could.
         """
         try:
-            fault = ownership.fault(path, trusted=self.trusted)
+            fault = trust.fault(path, owners=self.trusted, may_be_missing=True)
         except OSError as error:
             fault = error.strerror
         if fault:
@@ -94,7 +94,7 @@ class Machine:
     def trusts(self, program: str) -> bool:
         """Whether nobody else can change a program, so that we may start it."""
         try:
-            return ownership.fault(program, trusted=self.trusted) is None
+            return trust.fault(program, owners=self.trusted) is None
         except OSError:
             return False
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import stat
 from collections.abc import Iterator
 
-from cdi_gen import ownership
+from cdi_base import trust
 from cdi_gen.host.roots import Root
 from cdi_gen.inventory import HookProgram
 from cdi_gen.paths import HostPath, parent
@@ -49,7 +49,7 @@ def _unsafe(root: Root, path: str, resolved: str) -> str | None:
         interpreter = _interpreter(root, resolved)
         modules = [name for package in packages for name in (package, *_files(root, package))]
         for name in (path, *interpreter, *modules):
-            reason = ownership.fault(name, seen_from=root.open_path(""))
+            reason = trust.fault(name, seen_from=root.open_path(""))
             if reason:
                 return reason
         for name in interpreter:

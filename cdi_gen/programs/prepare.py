@@ -19,9 +19,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from cdi_base import host_fingerprint
+from cdi_base import host_fingerprint, trust
 from cdi_base.cdi import spec_directories, specification
-from cdi_gen import ownership
 from cdi_gen.cdi import wire
 from cdi_gen.cdi.model import Device, Spec
 from cdi_gen.cdi.problem import SpecError
@@ -116,7 +115,7 @@ def write(document: Document, path: str = PATH) -> None:
     try:
         make_directory(directory)
         if path == PATH:
-            reason = ownership.fault(directory)
+            reason = trust.fault(directory)
             if reason:
                 raise UnsafeError(f"the runtime shim would not read {path}: {reason}")
         replace_file(path, json.dumps(document, separators=(",", ":")).encode())

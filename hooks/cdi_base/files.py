@@ -1,11 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""To open what an `O_PATH` descriptor has found; here alone are a container's files opened to read.
+"""Reads regular files within bounds.
 
-Only regular files and directories of file systems that hold data. Pipes and devices are never
-opened, nor is anything of procfs, sysfs and their like: whoever reads /proc/kmsg takes the host's
-kernel log away. FUSE and network file systems hold data: a container's root may be one, and so may
-a volume with libraries. Only the operator can mount one; if it does not answer, the hook waits
-until the engine's time limit.
+Every file that somebody else may have made is read by these functions. A pipe or a device is never
+waited for: it is opened without blocking, and refused. A file is read up to a limit, however large
+it says it is, and however fast it grows.
 """
 
 from __future__ import annotations
@@ -14,88 +12,78 @@ import errno
 import os
 import stat
 
-from cdi_base import syscalls
+READ = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+"""How a file is opened that may turn out to be a pipe or a terminal."""
+
+
+class NotRegularError(OSError):
+    """A directory, a pipe, a socket or a device, where a regular file has to be."""
+
+    def __init__(self, path: str, mode: int = 0) -> None:
+        if stat.S_ISDIR(mode):
+            super().__init__(errno.EISDIR, os.strerror(errno.EISDIR), path)
+        else:
+            super().__init__(errno.EINVAL, "not a regular file", path)
+
+
+def open_regular(path: str, *, directory: int | None = None, follow: bool = False) -> int:
+    """Return a descriptor of a regular file, to read it.
+
+    Args:
+        path: of the file.
+        directory: a descriptor of the directory that a relative path begins in.
+        follow: whether the file may be a symbolic link.
+
+    Raises:
+        NotRegularError: it is another kind of file.
+        OSError: it cannot be opened; ELOOP: it is a symbolic link.
+    """
+    descriptor = os.open(path, READ if follow else READ | os.O_NOFOLLOW, dir_fd=directory)
+    mode = os.fstat(descriptor).st_mode
+    if stat.S_ISREG(mode):
+        return descriptor
+    os.close(descriptor)
+    raise NotRegularError(path, mode)
+
+
+def beginning(descriptor: int, most: int) -> bytes:
+    """Return the content of an open file, or its first `most` bytes."""
+    content = bytearray()
+    while len(content) < most:
+        piece = os.read(descriptor, min(1 << 20, most - len(content)))
+        if not piece:
+            break
+        content += piece
+    return bytes(content)
+
+
+def content(descriptor: int, limit: int) -> bytes:
+    """Return the content of an open file.
+
+    Raises:
+        OSError: EFBIG if it is larger than `limit` bytes.
+    """
+    if os.fstat(descriptor).st_size <= limit:
+        whole = beginning(descriptor, limit + 1)
+        if len(whole) <= limit:
+            return whole
+    raise OSError(errno.EFBIG, f"larger than {limit} bytes")
+
+
+def read(path: str, limit: int, *, directory: int | None = None, follow: bool = False) -> bytes:
+    """Return the content of a regular file.
+
+    Raises:
+        NotRegularError: it is another kind of file.
+        OSError: it cannot be opened or read; EFBIG if it is larger than `limit` bytes.
+    """
+    descriptor = open_regular(path, directory=directory, follow=follow)
+    try:
+        return content(descriptor, limit)
+    finally:
+        os.close(descriptor)
 
 
 def same_file(one: os.stat_result, other: os.stat_result) -> bool:
     """Whether both are of the same file, whatever its names."""
     return (one.st_dev, one.st_ino) == (other.st_dev, other.st_ino)
-
-
-def open_file(place: int) -> int:
-    """Open what is open as `O_PATH` to read it, if it is a regular file.
-
-    Raises:
-        OSError: EINVAL if it is something else, or of the kernel's.
-    """
-    first = os.fstat(place)
-    if not stat.S_ISREG(first.st_mode):
-        raise OSError(errno.EINVAL, "not a regular file")
-    _refuse_the_kernels(place)
-    # Opening a name again could meet a pipe or a device; opening the descriptor again cannot.
-    flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
-    again = os.open(f"/proc/self/fd/{place}", flags)
-    if not same_file(first, os.fstat(again)):
-        os.close(again)
-        raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
-    return again
-
-
-def open_directory(place: int) -> int:
-    """The same for a directory, to list it."""
-    _refuse_the_kernels(place)
-    return os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=place)
-
-
-def content(file: int, limit: int) -> bytes:
-    """All of a regular file.
-
-    Raises:
-        OSError: EFBIG if it is larger than the limit.
-    """
-    found = bytearray()
-    if os.fstat(file).st_size <= limit:
-        while len(found) <= limit:
-            piece = os.read(file, limit + 1 - len(found))
-            if not piece:
-                return bytes(found)
-            found += piece
-    raise OSError(errno.EFBIG, f"larger than {limit} bytes")
-
-
-def holds(parent: int, name: str, expected: bytes) -> bool:
-    """Whether the name is a regular file, not a link, of just this content."""
-    try:
-        descriptor = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
-    except FileNotFoundError:
-        return False
-    try:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode) or status.st_size != len(expected):
-            return False
-        file = open_file(descriptor)
-        try:
-            return content(file, len(expected)) == expected
-        finally:
-            os.close(file)
-    except OSError as error:
-        if error.errno == errno.EINVAL:  # the kernel's, mounted here
-            return False
-        raise
-    finally:
-        os.close(descriptor)
-
-
-def link_text(parent: int, name: str) -> str | None:
-    """What a symbolic link says; None if it is none."""
-    try:
-        return os.readlink(name, dir_fd=parent)
-    except OSError as error:
-        if error.errno in {errno.ENOENT, errno.EINVAL}:
-            return None
-        raise
-
-
-def _refuse_the_kernels(place: int) -> None:
-    if syscalls.file_system(place) in syscalls.KERNEL_FILE_SYSTEMS:
-        raise OSError(errno.EINVAL, "in a file system of the kernel's: not opened")

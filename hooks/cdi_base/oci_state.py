@@ -11,9 +11,8 @@ import _json
 import errno
 import os
 import select
-import stat
 
-from cdi_base import process
+from cdi_base import files, process, trust
 from cdi_base.errors import HookError, shown
 
 MAX_STATE = 1 << 20
@@ -194,15 +193,16 @@ def _read(descriptor: int, limit: int, until: float, what: str) -> bytes:
 
 
 def _read_config(bundle: int, until: float) -> bytes:
-    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
-    descriptor = os.open("config.json", flags, dir_fd=bundle)
     try:
-        status = os.fstat(descriptor)
+        descriptor = files.open_regular("config.json", directory=bundle)
+    except files.NotRegularError:
+        raise HookError("config.json is not a regular file") from None
+    try:
+        owner = os.fstat(descriptor).st_uid
         # In a user namespace it is the engine's user's, who may be anybody there: with Podman's
         # --userns=keep-id the user of the same number, and not the root whom the hook runs as.
-        whose = process.may_be_trusted(status.st_uid) or not process.in_first_user_namespace()
-        if not stat.S_ISREG(status.st_mode) or not whose:
-            raise HookError("config.json is not a regular file of root or of the hook's user")
+        if not trust.is_trusted_owner(owner) and trust.in_first_user_namespace():
+            raise HookError(f"config.json belongs to user {owner}, not to root or the hook's user")
         return _read(descriptor, MAX_CONFIG, until, "config.json")
     finally:
         os.close(descriptor)

@@ -31,7 +31,6 @@ OF_THE_LOADER = ("LD_", "GCONV_PATH", "LOCPATH", "GLIBC_TUNABLES", "MALLOC_", "P
 SECONDS = 10
 """For the whole hook; the `timeout` in the spec (30) is the runtime's last resort."""
 
-OVERFLOW_USER = 65534
 MAX_OUTPUT = 8192
 MAX_MEMORY = 512 << 20
 MAX_INHERITED_DESCRIPTOR = 65_536
@@ -146,25 +145,6 @@ def leave_the_callers() -> None:
     os.umask(0o022)
     os.closerange(3, MAX_INHERITED_DESCRIPTOR)
     limit(resource.RLIMIT_CORE, 0)
-
-
-def in_first_user_namespace() -> bool:
-    """Whether user numbers are the machine's own here."""
-    descriptor = os.open("/proc/self/uid_map", os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        return os.read(descriptor, 4096).split() == [b"0", b"0", b"4294967295"]
-    finally:
-        os.close(descriptor)
-
-
-def may_be_trusted(owner: int) -> bool:
-    """Whether a file of this owner is the machine's root's, or the hook's own user's.
-
-    A user namespace shows the machine's root, whom it does not know, as the overflow user.
-    """
-    if owner in {0, os.geteuid()}:
-        return True
-    return owner == OVERFLOW_USER and not in_first_user_namespace()
 
 
 def limit(kind: int, most: int) -> None:

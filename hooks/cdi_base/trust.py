@@ -1,5 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Files that decide what root does: read only where nobody else could have written them."""
+"""Decides who can change a file, and what a path leads to: root acts on what only root can change.
+
+There are two questions, and one rule for both: the owner is a trusted user, and neither the group
+nor others may write. The group root is no exception.
+
+* `file_fault` judges one file or directory, by the attributes of an open descriptor.
+* `fault` judges a whole path: each directory and each symbolic link that the path goes through.
+  A directory on the way may be writable by others if it has the sticky bit, which keeps others
+  from replacing what belongs to root.
+
+`hooks/README.md` has the table of what is judged how, and why.
+
+A path that leads to nothing is an error (`FileNotFoundError`), unless the caller creates the file:
+then no directory on the way may be writable by others where a component is missing, sticky bit or
+not, because others could create that component.
+"""
 
 from __future__ import annotations
 
@@ -7,97 +22,200 @@ import errno
 import os
 import stat
 
-from cdi_base import process
+from cdi_base import files
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator
 
 MAX_LINKS = 40
-"""As the kernel has it (`MAXSYMLINKS`)."""
+"""Symbolic links that a path may go through, as in the kernel (`MAXSYMLINKS`)."""
+
+ROOT = frozenset({0})
+
+OVERFLOW_USER = 65534
+"""The owner that a user namespace shows for files of users that it does not map."""
+
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 
-def open_directory(path: str) -> int:
-    """A descriptor of a directory that only root, or the caller, can change.
+def in_first_user_namespace() -> bool:
+    """Whether user ids are the machine's own in this process."""
+    descriptor = os.open("/proc/self/uid_map", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return os.read(descriptor, 4096).split() == [b"0", b"0", b"4294967295"]
+    finally:
+        os.close(descriptor)
+
+
+def machine_root() -> frozenset[int]:
+    """Return the user ids that the root user of the machine can have in this process.
+
+    A user namespace does not map the machine's root, and shows the overflow user instead.
+    """
+    return ROOT if in_first_user_namespace() else frozenset({0, OVERFLOW_USER})
+
+
+def machine_root_or_caller() -> frozenset[int]:
+    """Return the user ids of the machine's root and of the user that this process runs as."""
+    return machine_root() | {os.geteuid()}
+
+
+def is_trusted_owner(user: int) -> bool:
+    """Whether the user is the machine's root, or the user that this process runs as."""
+    if user in {0, os.geteuid()}:
+        return True
+    return user == OVERFLOW_USER and not in_first_user_namespace()
+
+
+def file_fault(status: os.stat_result, owners: Collection[int] | None = None) -> str | None:
+    """Return why an untrusted user could change a file with these attributes; None if none could.
+
+    Args:
+        status: the attributes, of an open descriptor.
+        owners: the trusted users; None: the machine's root and the caller.
+    """
+    return attributes_fault(status.st_uid, status.st_mode, owners)
+
+
+def attributes_fault(owner: int, mode: int, owners: Collection[int] | None = None) -> str | None:
+    """Return the same as `file_fault` for a file of this owner and mode."""
+    if not (is_trusted_owner(owner) if owners is None else owner in owners):
+        return f"belongs to user {owner}"
+    if mode & _OTHERS_WRITE:
+        return f"can be written to by others (mode {stat.S_IMODE(mode):04o})"
+    return None
+
+
+def fault(
+    path: str,
+    *,
+    owners: Collection[int] = ROOT,
+    seen_from: str = "/",
+    may_be_missing: bool = False,
+    end_may_be_anybodys: bool = False,
+) -> str | None:
+    """Return why an untrusted user could change what `path` leads to; None if none could.
+
+    Args:
+        path: an absolute path.
+        owners: the trusted users, who may own each directory, link and file of the path.
+        seen_from: the directory that is seen as `/`; links resolve inside it.
+        may_be_missing: whether the path may end before its last component, which the caller will
+            create.
+        end_may_be_anybodys: whether the file at the end may belong to anybody and be writable by
+            anybody; nobody else may replace it by another file.
 
     Raises:
-        OSError: it is not there; PermissionError: others can change it.
+        FileNotFoundError: the path leads to nothing, and may not be missing.
+        OSError: the path cannot be followed.
+    """
+    shared = None
+    for place, status, is_end in _walk(path, seen_from):
+        if status is None and not may_be_missing:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), place)
+        if status is None or (is_end and end_may_be_anybodys):
+            return shared
+        shared = None
+        if status.st_uid in owners and stat.S_ISLNK(status.st_mode):
+            continue  # the mode of a link means nothing
+        reason = file_fault(status, owners)
+        if reason is None:
+            continue
+        shared = f"{place} {reason}"
+        if is_end or status.st_uid not in owners or not status.st_mode & stat.S_ISVTX:
+            return shared
+    return None
+
+
+def resolved(path: str, *, seen_from: str = "/") -> str:
+    """Return what an absolute path leads to, without links; links resolve inside `seen_from`.
+
+    Raises:
+        FileNotFoundError: the path leads to nothing.
+        OSError: the path cannot be followed.
+    """
+    place = "/"
+    for place, status, _ in _walk(path, seen_from):
+        if status is None:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), place)
+    return place
+
+
+def open_directory(path: str) -> int:
+    """Return a descriptor of a directory that only root, or the caller, can change.
+
+    Raises:
+        OSError: the directory cannot be opened; PermissionError: others can change it.
     """
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     return _checked(descriptor, path)
 
 
-def read(name: str, directory: int, limit: int) -> bytes:
-    """The content of a regular file that only root, or the caller, can change.
+def open_file(path: str, *, directory: int | None = None, follow: bool = False) -> int:
+    """Return a descriptor of a regular file that only root, or the caller, can change.
+
+    Args:
+        path: of the file.
+        directory: a descriptor of the directory that a relative path begins in.
+        follow: whether the file may be a symbolic link.
 
     Raises:
-        OSError: it is not there, is no such file (PermissionError), or is larger (EFBIG).
+        OSError: the file cannot be opened; PermissionError: others can change it.
     """
-    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
-    descriptor = _checked(os.open(name, flags, dir_fd=directory), name, stat.S_IFREG)
+    return _checked(files.open_regular(path, directory=directory, follow=follow), path)
+
+
+def read(path: str, limit: int, *, directory: int | None = None, follow: bool = False) -> bytes:
+    """Return the content of a regular file that only root, or the caller, can change.
+
+    Raises:
+        OSError: as `open_file`; EFBIG if the file is larger than `limit` bytes.
+    """
+    descriptor = open_file(path, directory=directory, follow=follow)
     try:
-        found = content(descriptor, limit)
+        return files.content(descriptor, limit)
     finally:
         os.close(descriptor)
-    if len(found) > limit:
-        raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), name)
-    return found
 
 
-def content(descriptor: int, limit: int) -> bytes:
-    """What an open file holds, or its first `limit` + 1 bytes."""
-    found = bytearray()
-    while piece := os.read(descriptor, min(1 << 20, limit + 1 - len(found))):
-        found += piece
-    return bytes(found)
-
-
-def distrust(status: os.stat_result) -> str | None:
-    """Why others than root, or the caller, could change it; None: they cannot."""
-    if not process.may_be_trusted(status.st_uid):
-        return f"belongs to user {status.st_uid}"
-    if status.st_mode & _OTHERS_WRITE:
-        return f"can be written to by others (mode {stat.S_IMODE(status.st_mode):04o})"
-    return None
-
-
-def _checked(descriptor: int, name: str, kind: int = stat.S_IFDIR) -> int:
-    status = os.fstat(descriptor)
-    is_other = stat.S_IFMT(status.st_mode) != kind
-    reason = "is not a regular file" if is_other else distrust(status)
+def _checked(descriptor: int, path: str) -> int:
+    reason = file_fault(os.fstat(descriptor))
     if reason is None:
         return descriptor
     os.close(descriptor)
-    raise PermissionError(errno.EPERM, reason, name)
+    raise PermissionError(errno.EPERM, reason, path)
 
 
-def fault(path: str) -> str | None:
-    """Why somebody other than root could change what a path leads to; None where nobody can.
+def _walk(path: str, seen_from: str) -> Iterator[tuple[str, os.stat_result | None, bool]]:
+    """Yield each place on a path, its attributes, and whether it is the end.
 
-    Each directory and link on the way is looked at. A directory that others may write to will do if
-    it has the sticky bit, for what is root's they cannot replace.
-
-    Raises:
-        OSError: the way cannot be walked.
+    The attributes are None where nothing is; that place is the last. A link is never the end.
     """
-    place, left, links = "", _parts(path), 0
+    prefix = seen_from.rstrip("/")
+    place, pending, links = "", _components(path), 0
     while True:
-        status = os.lstat(place or "/")
-        if status.st_uid != 0:
-            return f"{place or '/'} belongs to user {status.st_uid}"
-        if stat.S_ISLNK(status.st_mode):
+        try:
+            status = os.lstat(f"{prefix}{place}" or "/")
+        except FileNotFoundError:
+            yield place, None, True
+            return
+        is_link = stat.S_ISLNK(status.st_mode)
+        yield place or "/", status, not pending and not is_link
+        if is_link:
             links += 1
             if links > MAX_LINKS:
                 raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), place)
-            target = os.readlink(place)
-            left = _parts(target) + left
+            target = os.readlink(f"{prefix}{place}")
+            pending = _components(target) + pending
             place = "" if target.startswith("/") else place.rpartition("/")[0]
-        elif status.st_mode & _OTHERS_WRITE and not (left and status.st_mode & stat.S_ISVTX):
-            return f"{place or '/'} can be written to by others"
-        while left and left[0] == "..":
-            place = place.rpartition("/")[0]
-            del left[0]
-        if not left:
-            return None
-        place = f"{place}/{left.pop(0)}"
+        elif not pending:
+            return
+        else:
+            component = pending.pop(0)
+            above = place.rpartition("/")[0]
+            place = above if component == ".." else f"{place}/{component}"
 
 
-def _parts(path: str) -> list[str]:
+def _components(path: str) -> list[str]:
     return [part for part in path.split("/") if part not in {"", "."}]

@@ -12,8 +12,8 @@ import os
 import stat
 import sys
 
-from cdi_base.files import holds, link_text
 from cdi_base.rootfs import resolve
+from cdi_base.rootfs.opening import holds, link_text
 from cdi_base.rootfs.rootfs import RootFs
 from cdi_hook import __main__
 

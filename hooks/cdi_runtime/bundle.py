@@ -5,10 +5,11 @@ from __future__ import annotations
 
 # What `json` runs underneath; `json` itself costs 6 ms, for its regular expressions.
 import _json
+import errno
 import os
 import stat
 
-from cdi_base import process
+from cdi_base import files, trust
 from cdi_base.errors import HookError, shown
 from cdi_base.oci_state import MAX_CONFIG, parse_config
 
@@ -52,31 +53,29 @@ class Bundle:
         self.config = parse_config(content, shown(self.path))
 
     def _read(self, name: str) -> tuple[bytes, os.stat_result]:
-        # NONBLOCK: opening a FIFO must not wait for somebody to write to it.
-        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
         try:
-            descriptor = os.open(name, flags, dir_fd=self._directory)
-        except OSError:
-            if stat.S_ISLNK(os.lstat(name, dir_fd=self._directory).st_mode):
+            descriptor = files.open_regular(name, directory=self._directory)
+        except files.NotRegularError:
+            raise BundleError(f"{shown(self.path)} is not a regular file") from None
+        except OSError as error:
+            if error.errno == errno.ELOOP:
                 raise BundleError(f"{shown(self.path)} is a symbolic link") from None
             raise
         try:
             status = os.fstat(descriptor)
-            if not stat.S_ISREG(status.st_mode):
-                raise BundleError(f"{shown(self.path)} is not a regular file")
-            if not process.may_be_trusted(status.st_uid):
+            # Not the mode: containerd writes the file with 0666 less its umask, in a directory
+            # that is closed to others.
+            if not trust.is_trusted_owner(status.st_uid):
                 raise BundleError(
                     f"{shown(self.path)} belongs to user {status.st_uid}, neither to root nor to "
                     "the one who starts the container"
                 )
-            content = bytearray()
-            while piece := os.read(descriptor, min(1 << 20, MAX_CONFIG + 1 - len(content))):
-                content += piece
+            content = files.beginning(descriptor, MAX_CONFIG + 1)
         finally:
             os.close(descriptor)
         if len(content) > MAX_CONFIG:
             raise BundleError(f"{shown(self.path)} is larger than {MAX_CONFIG} bytes")
-        return bytes(content), status
+        return content, status
 
     def replace(self) -> None:
         """Put `config` in the place of what was read, with its owner and mode.

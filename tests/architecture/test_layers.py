@@ -33,16 +33,15 @@ MAY_IMPORT: dict[str, set[str]] = {
     "catalogue": {"errors", "cdi_specs"},
     "cdi": {"errors", "cdi_specs", "cdi_base"},
     "replacing": {"errors", "paths"},
-    "ownership": set(),
-    "configuration": {"errors", "ownership", "cdi_base"},
+    "configuration": {"errors", "cdi_base"},
     # Beside each other. `host` does not know the standard, `store` does not know NVIDIA.
-    "host": {"errors", "paths", "inventory", "catalogue", "ownership", "cdi_base"},
+    "host": {"errors", "paths", "inventory", "catalogue", "cdi_base"},
     "generate": {"errors", "paths", "inventory", "catalogue", "cdi", "cdi_base"},
-    "store": {"errors", "paths", "cdi", "replacing", "ownership", "cdi_base"},
-    "engines": {"errors", "paths", "cdi", "replacing", "ownership", "cdi_base"},
+    "store": {"errors", "paths", "cdi", "replacing", "cdi_base"},
+    "engines": {"errors", "paths", "cdi", "replacing", "cdi_base"},
     # Above those.
     "programs": {"errors", "paths", "inventory", "catalogue", "cdi", "cdi_base", "cdi_hook"}
-    | {"host", "generate", "store", "ownership", "replacing"},
+    | {"host", "generate", "store", "replacing"},
     "cli": {"errors", "paths", "inventory", "catalogue", "cdi", "host", "generate", "store"}
     | {"engines", "programs", "configuration", "replacing", "findings", "cdi_base", "__version__"},
     "__main__": {"cli"},

@@ -34,7 +34,7 @@ def test_owner_mode_and_attributes_stay(etc, mode) -> None:
         attributes = {}
     done = configure(path)
     assert done.code == 0
-    assert "can be changed by others than root (uid 1000" in done.err
+    assert "belongs to user 1000: a user who can edit it can run programs as root" in done.err
     for each in (path, Path(f"{path}.cdi-gen.bak")):
         status = each.stat()
         assert (status.st_uid, status.st_gid, status.st_mode & 0o777) == (1000, 1001, mode)
@@ -109,11 +109,11 @@ def test_a_link_into_a_directory_of_others_is_refused(etc, tmp_path) -> None:
     os.chown(theirs, 1000, 1000)
     path = etc / "daemon.json"
     path.symlink_to(theirs / "daemon.json")
-    assert "theirs belongs to uid 1000" in failure(configure(path), 7)
+    assert "theirs belongs to user 1000" in failure(configure(path), 7)
     path.unlink()
     path.symlink_to("between")
     (etc / "between").symlink_to(theirs / "daemon.json")
-    assert "theirs belongs to uid 1000" in failure(configure(path), 7)
+    assert "theirs belongs to user 1000" in failure(configure(path), 7)
     assert (theirs / "daemon.json").read_text() == "{}\n"
 
 

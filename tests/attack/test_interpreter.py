@@ -93,7 +93,9 @@ def test_an_ldconfig_that_has_no_absolute_path(hostile: Victim, path: str) -> No
 
 
 @traced
-@pytest.mark.parametrize("kind", ["dynamic", "script", "of the image", "another's", "missing"])
+@pytest.mark.parametrize(
+    "kind", ["dynamic", "script", "of the image", "another's", "in another's", "missing"]
+)
 def test_an_ldconfig_that_would_need_the_image(hostile: Victim, kind: str) -> None:
     """A09 image-ldconfig-config: one that loads a libc, or a shell, would take the image's."""
     path = hostile.bundle / "ldconfig"
@@ -108,12 +110,18 @@ def test_an_ldconfig_that_would_need_the_image(hostile: Victim, kind: str) -> No
         case "another's":
             shutil.copy("/sbin/ldconfig", path)
             os.chown(path, 1000, 1000)
+        case "in another's":
+            path = hostile.canary.parent / "bin" / "ldconfig"
+            path.parent.mkdir(mode=0o755)
+            os.chown(path.parent, 1000, 1000)
+            shutil.copy("/sbin/ldconfig", path)
     if path.exists():
         path.chmod(0o755)
     hostile.traced()
     attempt = hostile.attack(*Victim.FULL, "--ldconfig-path", str(path))
-    attempt.audited().harmless(1 if kind == "another's" else 0)
-    expected = "changed by others" if kind == "another's" else "no static ldconfig on the host"
+    others = "another's" in kind
+    attempt.audited().harmless(1 if others else 0)
+    expected = "changed by others" if others else "no static ldconfig on the host"
     assert expected in attempt.said
 
 

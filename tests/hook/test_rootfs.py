@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from cdi_base import process
+from cdi_base import process, trust
 from cdi_base.rootfs import resolve, rootfs
 from cdi_base.rootfs.rootfs import RootFs
 
@@ -170,7 +170,7 @@ class TestWhatIsMade:
         self, root: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         os.chown(root, 100000, 100001)
-        monkeypatch.setattr(process, "in_first_user_namespace", lambda: False)
+        monkeypatch.setattr(trust, "in_first_user_namespace", lambda: False)
         files = RootFs(os.open(root, os.O_PATH | os.O_DIRECTORY))
         files.put("/made/file", b"new")
         assert (root / "made/file").stat().st_uid == os.geteuid()

@@ -184,10 +184,10 @@ class TestHookProgram:
         ("where", "mode", "owner", "reason"),
         [
             ("usr/libexec/cdi-gen/cdi-gen-hook", 0o775, 0, "written to by others"),
-            ("usr/libexec/cdi-gen/cdi-gen-hook", 0o755, 1000, "belongs to uid 1000"),
+            ("usr/libexec/cdi-gen/cdi-gen-hook", 0o755, 1000, "belongs to user 1000"),
             ("usr/libexec/cdi-gen/cdi-gen-hook", 0o644, 0, "not executable"),
             ("usr/libexec/cdi-gen", 0o777, 0, "written to by others"),
-            ("usr/libexec", 0o755, 1000, "belongs to uid 1000"),
+            ("usr/libexec", 0o755, 1000, "belongs to user 1000"),
             ("usr/libexec/cdi-gen/cdi_hook", 0o777, 0, "written to by others"),
             ("usr/libexec/cdi-gen/cdi_hook/__main__.py", 0o666, 0, "written to by others"),
             ("usr/libexec/cdi-gen/cdi_base", 0o777, 0, "written to by others"),

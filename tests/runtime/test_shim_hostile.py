@@ -194,7 +194,7 @@ def test_a_log_that_is_no_file(plain: Machine, bundle: Bundle, kind: str) -> Non
 def test_a_configuration_of_others(plain: Machine, bundle: Bundle) -> None:
     plain.settings.chmod(0o666)
     ended = plain.run(str(plain.shim), "create", "--bundle", str(bundle.path), "x")
-    assert "others than root can write" in refused(ended, plain)
+    assert "only root may be able to change it" in refused(ended, plain)
 
 
 def test_a_fault_of_ours_is_one_line_too(

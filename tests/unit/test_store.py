@@ -373,7 +373,7 @@ def test_a_sticky_directory_above_is_sound(directory):
 @pytest.mark.parametrize("above", [False, True])
 def test_a_directory_that_belongs_to_somebody_else(directory, above):
     os.chown(directory.parent if above else directory, 1000, 0)
-    assert "belongs to uid 1000" in refused(directory / "gpu.json", directory)
+    assert "belongs to user 1000" in refused(directory / "gpu.json", directory)
 
 
 @AS_ROOT
@@ -383,7 +383,7 @@ def test_a_link_that_belongs_to_somebody_else(directory, tmp_path):
     write(link / "gpu.json", read_as_root={str(link)})
     (directory / "gpu.json").unlink()
     os.chown(link, 1000, 1000, follow_symlinks=False)
-    assert f"{link} belongs to uid 1000" in refused(link / "gpu.json", link)
+    assert f"{link} belongs to user 1000" in refused(link / "gpu.json", link)
 
 
 def test_a_link_into_a_directory_that_others_can_write_to(directory, tmp_path):

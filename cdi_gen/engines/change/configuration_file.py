@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import NamedTuple
 
-from cdi_gen import ownership
+from cdi_base import trust
 from cdi_gen.engines.change import exchange
 from cdi_gen.engines.change.record import Record, RecordError, digest
 from cdi_gen.engines.change.record import read as read_record
@@ -73,6 +73,12 @@ class ConfigurationFile(NamedTuple):
     def record(self) -> str:
         """Where it is recorded what was written to it."""
         return self._beside(RECORD)
+
+    def fault(self, trusted: tuple[int, ...]) -> str | None:
+        """Why somebody who is not trusted can edit the file; None if nobody can."""
+        if self.data is None:
+            return None
+        return trust.attributes_fault(self.owner[0], self.mode, trusted)
 
     def _beside(self, ending: str) -> str:
         """Beside it; but beside a drop-in directory, not in it: CRI-O reads every file there."""
@@ -144,21 +150,15 @@ def check(path: str, *, trusted: tuple[int, ...] = (0,)) -> None:
         UnsafeError: a directory or link on the way to it is others' to change.
         CdiGenError: the way to it cannot be walked.
     """
-    for _ in range(ownership.MAX_LINKS):
-        try:
-            fault = ownership.fault(parent(path), trusted=trusted)
-            link = os.readlink(path) if os.path.islink(path) else None
-        except OSError as error:
-            raise _failed(path, error) from error
-        if fault:
-            raise UnsafeError(
-                f"{path} is not changed: {fault}",
-                hint="give it to root alone: somebody else could put another file there",
-            )
-        if link is None:
-            return
-        path = os.path.normpath(os.path.join(parent(path), link))
-    raise CdiGenError(f"{path}: {os.strerror(errno.ELOOP)}")
+    try:
+        fault = trust.fault(path, owners=trusted, may_be_missing=True, end_may_be_anybodys=True)
+    except OSError as error:
+        raise _failed(path, error) from error
+    if fault:
+        raise UnsafeError(
+            f"{path} is not changed: {fault}",
+            hint="give it to root alone: somebody else could put another file there",
+        )
 
 
 def recorded(file: ConfigurationFile, *, trusted: tuple[int, ...] = (0,)) -> Record:
@@ -171,10 +171,9 @@ def recorded(file: ConfigurationFile, *, trusted: tuple[int, ...] = (0,)) -> Rec
     found = read(file.record, MAX_RECORD)
     if found.data is None:
         return Record()
-    if found.owner[0] not in trusted or found.mode & 0o022:
+    if fault := found.fault(trusted):
         raise UnsafeError(
-            f"{file.record}: others could have written it (uid {found.owner[0]}, mode "
-            f"{found.mode:04o})",
+            f"{file.record}: others could have written it: it {fault}",
             hint="remove it, and take back by hand what cdi-gen wrote",
         )
     try:

@@ -12,7 +12,7 @@ from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from cdi_gen import ownership
+from cdi_base import trust
 from cdi_gen.host import boot
 from cdi_gen.host.devices import proc
 from cdi_gen.host.devices.nodes import DeviceNodes
@@ -142,7 +142,7 @@ class GpuSearch:
             return {}, "libnvidia-ml is not installed"
         from cdi_gen.host.devices import mig_mode, nvml  # noqa: PLC0415 - many hosts never need them
 
-        if os.geteuid() == 0 and (reason := ownership.fault(self._nvml_library)):
+        if os.geteuid() == 0 and (reason := trust.fault(self._nvml_library)):
             return {}, f"root does not load {self._nvml_library}: {reason}"
         mode_alone = tuple(each for each, everything in addresses.items() if not everything)
         try:

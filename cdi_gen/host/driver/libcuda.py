@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 
-from cdi_gen import ownership
+from cdi_base import trust
 
 
 def newest_version(library: str) -> str | None:
@@ -17,7 +17,7 @@ def newest_version(library: str) -> str | None:
     Args:
         library: its path. It is loaded into this process, in 2 ms.
     """
-    if os.geteuid() == 0 and ownership.fault(library):
+    if os.geteuid() == 0 and trust.fault(library):
         return None
     import ctypes  # noqa: PLC0415 - takes 5 ms, and most looks do without
 

@@ -15,6 +15,7 @@ import stat
 from cdi_base import host_fingerprint, trust
 from cdi_base.cdi import json_text, specification
 from cdi_base.errors import HookError, shown
+from cdi_base.files import READ, beginning
 from cdi_base.oci_state import parse_object
 
 TYPE_CHECKING = False
@@ -69,10 +70,8 @@ def files(path: str, directory: int | None = None) -> Iterator[SpecFile]:
 def _opened(path: str, name: str, directory: int | None) -> SpecFile | None:
     """The file; None if it is a directory, or gone."""
     where = path if directory is None else name
-    # Opening a pipe would wait for its writer.
-    flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
     try:
-        descriptor = os.open(where, flags, dir_fd=directory)
+        descriptor = os.open(where, READ, dir_fd=directory)
     except FileNotFoundError:
         return None
     except OSError as error:
@@ -87,9 +86,9 @@ def _opened(path: str, name: str, directory: int | None) -> SpecFile | None:
             return file
         if stat.S_ISLNK(os.lstat(where, dir_fd=directory).st_mode):
             file.distrust = "is a symbolic link"
-        file.distrust = file.distrust or trust.distrust(status)
+        file.distrust = file.distrust or trust.file_fault(status)
         file.stamp = stamp(status)
-        content = trust.content(descriptor, json_text.MAX_BYTES)
+        content = beginning(descriptor, json_text.MAX_BYTES + 1)
     except FileNotFoundError:
         return None
     except OSError as error:

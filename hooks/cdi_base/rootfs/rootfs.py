@@ -12,10 +12,11 @@ import errno
 import os
 import stat
 
-from cdi_base import process
+from cdi_base import trust
 from cdi_base.errors import HookError, SkippedError, shown
-from cdi_base.files import content, holds, link_text, open_directory, open_file, same_file
+from cdi_base.files import content, same_file
 from cdi_base.rootfs import mounts, resolve
+from cdi_base.rootfs.opening import holds, link_text, open_directory, open_file
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ class RootFs:
         self._writable = mounts.writable(descriptor)
         self._owner: tuple[int, int] | None = None
         # In a user namespace we are its root already; else what we make must be its root's.
-        if here.st_uid != os.geteuid() and process.in_first_user_namespace():
+        if here.st_uid != os.geteuid() and trust.in_first_user_namespace():
             self._owner = (here.st_uid, here.st_gid)
 
     def leave_read_only(self, *, configured: bool) -> None:

@@ -5,9 +5,8 @@ from __future__ import annotations
 
 import errno
 import os
-import stat
 
-from cdi_base import elf, process
+from cdi_base import elf, files, trust
 from cdi_base.errors import HookError, SkippedError, shown
 from cdi_hook.arguments import checked_path
 from cdi_hook.ldso import sandbox
@@ -61,16 +60,22 @@ def open_static(paths: tuple[str, ...]) -> int:
 
 
 def _open_trusted(path: str) -> int | None:
-    """The file, if there is one; it must be root's alone to change."""
+    """Return a descriptor of the program; None if there is none.
+
+    Raises:
+        HookError: others than root, or the hook's user, can change what the path leads to.
+    """
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+        reason = trust.fault(path, owners=trust.machine_root_or_caller())
+        if reason is not None:
+            raise HookError(f"{shown(path)} can be changed by others than root: {reason}; not run")
+        descriptor = files.open_regular(path, follow=True)
+    except files.NotRegularError:
+        raise HookError(f"{shown(path)} is not a program") from None
     except OSError as error:
         if error.errno in {errno.ENOENT, errno.ENOTDIR, errno.EACCES}:
             return None
         raise
-    status = os.fstat(descriptor)
-    if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_SIZE:
+    if os.fstat(descriptor).st_size > MAX_SIZE:
         raise HookError(f"{shown(path)} is not a program")
-    if not process.may_be_trusted(status.st_uid) or status.st_mode & 0o022:
-        raise HookError(f"{shown(path)} can be changed by others than root: not run")
     return descriptor

@@ -10,7 +10,7 @@ import time
 
 from cdi_base import elf, process
 from cdi_base.errors import HookError, shown
-from cdi_base.files import open_file
+from cdi_base.rootfs.opening import open_file
 from cdi_base.rootfs.rootfs import MAX_NAMES
 from cdi_base.syscalls import MACHINE
 

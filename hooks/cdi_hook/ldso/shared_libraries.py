@@ -15,7 +15,7 @@ import stat
 
 from cdi_base import ld_so_cache
 from cdi_base.errors import HookError, SkippedError
-from cdi_base.files import open_directory
+from cdi_base.rootfs.opening import open_directory
 from cdi_base.syscalls import MACHINE
 from cdi_hook.ldso.library_directory import FLAGS, HWCAPS, UNREADABLE, Folder, Library, Memory
 

@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import errno
 import os
-import stat
 
-from cdi_base import process, toml
+from cdi_base import toml, trust
 from cdi_base.errors import HookError, shown
 from cdi_runtime.request import driver_capabilities
 
@@ -155,6 +154,8 @@ def load(path: str | None = None, environment: Mapping[str, str] | None = None) 
         return Configuration()
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
+        if getattr(error, "errno", None) == errno.EPERM:
+            reason = f"{reason}; only root may be able to change it (root:root, mode 0644)"
         raise ConfigurationError(f"{shown(place)} is not read: {reason}") from None
     return parse(content, place)
 
@@ -193,23 +194,19 @@ def parse(content: bytes, source: str) -> Configuration:
 
 
 def _read(path: str) -> bytes:
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
-    try:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            raise ValueError("it is not a regular file")
-        # The group root may write: it is root's own, and some packagers ship 0664.
-        others = stat.S_IWOTH | (stat.S_IWGRP if status.st_gid else 0)
-        if not process.may_be_trusted(status.st_uid) or status.st_mode & others:
-            raise ValueError("others than root can write to it")
-        content = bytearray()
-        while piece := os.read(descriptor, MAX_BYTES + 1 - len(content)):
-            content += piece
-    finally:
-        os.close(descriptor)
-    if len(content) > MAX_BYTES:
-        raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
-    return bytes(content)
+    """Return the file's content.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        OSError: it cannot be read, or others than root can change it.
+    """
+    # The machine's root acts on the file for all users. A rootless user's own directories may be
+    # writable by the user's own group, as useradd and umask 002 make them.
+    if os.geteuid() == 0 and trust.in_first_user_namespace():
+        absolute = path if path.startswith("/") else f"{os.getcwd()}/{path}"
+        if reason := trust.fault(absolute):
+            raise PermissionError(errno.EPERM, reason.removeprefix(f"{path} "), path)
+    return trust.read(path, MAX_BYTES, follow=True)
 
 
 class _Filling:

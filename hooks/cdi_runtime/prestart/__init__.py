@@ -19,7 +19,7 @@ from __future__ import annotations
 import os
 import sys
 
-from cdi_base import VERSION, oci_state, process
+from cdi_base import VERSION, oci_state, process, trust
 from cdi_base.cdi import injection
 from cdi_base.errors import HookError, UsageError, shown
 from cdi_base.json_object import number_of, object_of, objects_of, text_of
@@ -142,7 +142,7 @@ def _prestart(settings: Configuration, *, debug: bool) -> None:
         raise HookError("config.json has no 'root'")
     what.into(
         Container(number, root if root.startswith("/") else f"{bundle}/{root}", bundle, said),
-        restricted=not settings.no_cgroups and process.in_first_user_namespace(),
+        restricted=not settings.no_cgroups and trust.in_first_user_namespace(),
     )
 
 
@@ -217,7 +217,7 @@ class Injection:
 
     def _attach(self, container: Container) -> None:
         """In the child."""
-        bound = container.spaces.has_own(namespaces.USER) or not process.in_first_user_namespace()
+        bound = container.spaces.has_own(namespaces.USER) or not trust.in_first_user_namespace()
         flags = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
         container.spaces.enter(kind for kind in namespaces.KINDS if kind != namespaces.USER)
         # The user namespace's root may have no way to it.

@@ -14,8 +14,9 @@ import stat
 
 from cdi_base import syscalls
 from cdi_base.errors import HookError, shown
-from cdi_base.files import link_text, same_file
+from cdi_base.files import same_file
 from cdi_base.rootfs import mounts
+from cdi_base.rootfs.opening import link_text
 from cdi_base.rootfs.rootfs import NOWHERE, RootFs
 
 _ATTACHED, _DIRECTORY, _FILE = "mount", "directory", "file"

@@ -142,7 +142,7 @@ def _fitting(
     try:
         directory = trust.open_directory(DIRECTORY)
         try:
-            content = trust.read(NAME, directory, MAX_BYTES)
+            content = trust.read(NAME, MAX_BYTES, directory=directory)
         finally:
             os.close(directory)
         document = parse_object(content, f"{DIRECTORY}/{NAME}")
@@ -180,7 +180,7 @@ def _make(choices: host_fingerprint.Choices, tell: Callable[[str], object]) -> N
         ("--feature-flag", choices.feature_flags),
     ):
         words += [f"{name}={value}" for value in values if value]
-    if os.geteuid() != 0 or not process.in_first_user_namespace():
+    if os.geteuid() != 0 or not trust.in_first_user_namespace():
         # Nobody else's file would be trusted.
         raise NotPreparedError(
             f"{DIRECTORY}/{NAME} does not fit this host, or is not there; as root, run: "
@@ -204,7 +204,7 @@ def generator() -> str:
     try:
         here = trust.open_directory(HERE)
         try:
-            places.insert(0, trust.read(RECORD, here, 4096).decode().strip())
+            places.insert(0, trust.read(RECORD, 4096, directory=here).decode().strip())
         finally:
             os.close(here)
     except (OSError, UnicodeError):

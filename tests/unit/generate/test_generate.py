@@ -330,9 +330,9 @@ class TestHooks:
         assert chmod == ("--mode", "755", "--path", "/dev/dri")
 
     def test_an_unsafe_program_is_refused(self, golden: Golden) -> None:
-        hook = HookProgram(path="/opt/hook", unsafe="/opt belongs to uid 1000")
+        hook = HookProgram(path="/opt/hook", unsafe="/opt belongs to user 1000")
         inventory = replace(golden("flat-550-1gpu"), hook=hook)
-        with pytest.raises(UnsafeError, match="uid 1000"):
+        with pytest.raises(UnsafeError, match="user 1000"):
             generate(inventory)
         assert not generate(inventory, Options(hooks=False)).container_edits.hooks
 
