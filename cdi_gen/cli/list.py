@@ -20,11 +20,12 @@ from cdi_gen.cli.host_options import (
 )
 from cdi_gen.cli.output import aligned, print_data
 from cdi_gen.errors import ExitCode
-from cdi_gen.generate import DEFAULTS, soundness
+from cdi_gen.generate import DEFAULTS
 from cdi_gen.generate.device_nodes import gpu_nodes, mig_nodes
+from cdi_gen.generate.driver_edits import require_dgpu
 from cdi_gen.generate.naming import names_of
 from cdi_gen.generate.options import ALL, NONE
-from cdi_gen.inventory import CharDevice, Gpu, Inventory, MigDevice
+from cdi_gen.inventory import CharDevice, Gpu, Inventory, MigDevice, validation
 
 if TYPE_CHECKING:
     from cdi_gen.store import Resolution
@@ -39,7 +40,7 @@ class Row:
 
     device: str
     index: str
-    minor: int
+    minor: int | None
     uuid: str
     pci_address: str
     model: str
@@ -50,7 +51,8 @@ class Row:
 
 def rows(inventory: Inventory, kind: str) -> list[Row]:
     """GPUs that can be used whole, then MIG devices; numbers in the order of numbers."""
-    soundness.require(inventory)
+    validation.require(inventory)
+    require_dgpu(inventory)
     found = [
         _row(kind, gpu, gpu, str(gpu.index), gpu_nodes(gpu))
         for gpu in inventory.gpus
@@ -74,7 +76,7 @@ def _row(
         index=index,
         minor=gpu.minor,
         uuid=device.uuid or "",
-        pci_address=gpu.pci_address,
+        pci_address=gpu.pci_address or "",
         model=gpu.model,
         mig_profile="" if isinstance(device, Gpu) else device.profile,
         names=names,
@@ -192,7 +194,7 @@ def _text(found: list[Row], form: str, kind: str) -> str:
         cells = (
             row.device,
             row.index,
-            str(row.minor),
+            "" if row.minor is None else str(row.minor),
             row.uuid,
             row.pci_address,
             row.model,
@@ -209,7 +211,7 @@ def _described(row: Row) -> dict[str, Any]:
         "index": row.index,
         "minor": row.minor,
         "uuid": row.uuid or None,
-        "pciAddress": row.pci_address,
+        "pciAddress": row.pci_address or None,
         "model": row.model,
         "migProfile": row.mig_profile or None,
         "names": list(row.names),

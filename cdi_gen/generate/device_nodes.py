@@ -40,7 +40,7 @@ class DeviceEdits:
         self._by_path_nodes = host_path and not links
 
     def gpu(self, gpu: Gpu) -> ContainerEdits:
-        """A full GPU: its own node and its DRM nodes."""
+        """A full GPU: its own nodes and its DRM nodes."""
         return self.nodes(gpu_nodes(gpu), by_path=self._drm_paths(gpu))
 
     def mig(self, device: MigDevice, gpu: Gpu) -> ContainerEdits:
@@ -80,19 +80,21 @@ class DeviceEdits:
 
         Of those that the host has alone: a rootless engine binds the node of that name.
         """
-        named = ((node, by_path(gpu, node)) for node in gpu.drm_nodes if self._by_path_nodes)
-        return tuple((node, path) for node, path in named if path in gpu.by_path)
+        if not self._by_path_nodes:
+            return ()
+        paths = ((node, by_path(gpu, node)) for node in gpu.drm_nodes)
+        return tuple((node, path) for node, path in paths if path and path in gpu.by_path)
 
 
 def gpu_nodes(gpu: Gpu) -> tuple[CharDevice, ...]:
     """The nodes of a full GPU."""
-    return (gpu.node, *gpu.drm_nodes)
+    return (*gpu.nodes, *gpu.drm_nodes)
 
 
 def mig_nodes(device: MigDevice, gpu: Gpu) -> tuple[CharDevice, ...]:
-    """The node of its GPU and its two capabilities; the GPU's DRM nodes where they serve."""
+    """The nodes of its GPU and its two capabilities; the GPU's DRM nodes where they serve."""
     capabilities = (device.gpu_instance_cap, device.compute_instance_cap)
-    return (gpu.node, *capabilities, *(gpu.drm_nodes if has_graphics(device) else ()))
+    return (*gpu.nodes, *capabilities, *(gpu.drm_nodes if has_graphics(device) else ()))
 
 
 def has_graphics(device: MigDevice) -> bool:
@@ -103,14 +105,20 @@ def has_graphics(device: MigDevice) -> bool:
 def by_path_links(gpus: Iterable[Gpu]) -> list[Link]:
     """(text, place) of the links for a hook that makes those whose node the container has."""
     return [
-        (f"../{base_name(node.path)}", ContainerPath(by_path(gpu, node)))
+        (f"../{base_name(node.path)}", ContainerPath(path))
         for gpu in gpus
         for node in gpu.drm_nodes
+        if (path := by_path(gpu, node))
     ]
 
 
-def by_path(gpu: Gpu, node: CharDevice) -> str:
-    """The name that udev gives a DRM node (60-drm.rules): by PCI address and kind."""
+def by_path(gpu: Gpu, node: CharDevice) -> str | None:
+    """The name that udev gives a DRM node (60-drm.rules): by PCI address and kind.
+
+    None for a GPU without a PCI address.
+    """
+    if gpu.pci_address is None:
+        return None
     kind = "render" if "renderD" in node.path else "card"
     return f"/dev/dri/by-path/pci-{gpu.pci_address}-{kind}"
 

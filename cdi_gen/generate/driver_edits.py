@@ -5,11 +5,11 @@ from __future__ import annotations
 
 from cdi_gen.catalogue import Catalogue
 from cdi_gen.cdi.model import Hook, Mount, Spec
-from cdi_gen.errors import CdiGenError, UnsafeError
-from cdi_gen.generate import driver_files, hook_command, image_layouts, soundness
+from cdi_gen.errors import CdiGenError, UnsafeError, UsageError
+from cdi_gen.generate import driver_files, hook_command, image_layouts
 from cdi_gen.generate.options import Options
 from cdi_gen.generate.selection import Selection, stem
-from cdi_gen.inventory import Inventory
+from cdi_gen.inventory import DGPU, PLATFORMS, Inventory, validation
 from cdi_gen.paths import parent
 
 
@@ -18,18 +18,47 @@ def require_driver(inventory: Inventory, options: Options) -> None:
 
     Raises:
         UsageError: a directory for libraries is not an absolute path.
-        CdiGenError: no host can have such an inventory, or the driver is split.
+        CdiGenError: no host can have such an inventory, no mode serves its platform, or its driver
+            is split.
     """
-    soundness.require(inventory)
-    if options.library_directories is not None:
-        soundness.require_directories(options.library_directories)
-    loaded, installed = inventory.driver.version, inventory.driver.library_version
-    if loaded != installed:
+    validation.require(inventory)
+    require_dgpu(inventory)
+    _require_directories(options.library_directories)
+    driver = inventory.require_driver()
+    if driver.version != driver.library_version:
         raise CdiGenError(
-            f"the driver is split: its libraries are {installed}, the loaded kernel module is "
-            f"{loaded}; no program in a container could use the GPU",
+            f"the driver is split: its libraries are {driver.library_version}, the loaded kernel "
+            f"module is {driver.version}; no program in a container could use the GPU",
             hint="reboot, or unload and load the nvidia modules; an existing spec was left alone",
         )
+
+
+def require_dgpu(inventory: Inventory) -> None:
+    """Reject the inventory of a platform that no mode of this version serves.
+
+    Raises:
+        CdiGenError: the platform is not a discrete GPU with the driver for Linux.
+    """
+    name = inventory.platform
+    if name != DGPU:
+        raise CdiGenError(
+            f"the inventory is of {PLATFORMS.get(name, name)} (platform {name}), "
+            "which this version does not support",
+            hint="see docs/differences-from-nvidia-ctk.md",
+        )
+
+
+def _require_directories(directories: tuple[str, ...] | None) -> None:
+    if directories is None:
+        return
+    if not directories:
+        raise UsageError("no directory for the libraries in the container")
+    for directory in directories:
+        if not validation.is_plain_path(directory):
+            raise UsageError(
+                f"the directory for libraries is {directory!r}, not an absolute path in its "
+                "plainest form"
+            )
 
 
 def hooks(inventory: Inventory, options: Options) -> tuple[Hook, ...] | None:
@@ -106,4 +135,5 @@ def summary(spec: Spec, inventory: Inventory) -> str:
     """The driver, the CDI version and the number of hooks, in a few words for a person."""
     number = len(spec.container_edits.hooks)
     hooks_text = {0: "no hook", 1: "one hook"}.get(number, f"{number} hooks")
-    return f"driver {inventory.driver.version}, CDI {spec.cdi_version}, {hooks_text}"
+    version = inventory.require_driver().version
+    return f"driver {version}, CDI {spec.cdi_version}, {hooks_text}"

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from cdi_gen.catalogue import Catalogue, catalogue
+from cdi_gen.generate.driver_edits import require_dgpu
 from cdi_gen.generate.options import Options
 from cdi_gen.generate.selection import (
     file_capabilities,
@@ -25,7 +26,12 @@ Row = tuple[str, str, str]
 
 
 def rows(inventory: Inventory, options: Options) -> Iterator[Row]:
-    """Everything that was looked at, in the inventory's order."""
+    """Everything that was looked at, in the inventory's order.
+
+    Raises:
+        CdiGenError: no mode of this version serves the inventory's platform.
+    """
+    require_dgpu(inventory)
     known = catalogue()
     wanted = known.select(options.capabilities)
     selection = select(inventory, known, options)
@@ -45,7 +51,7 @@ def rows(inventory: Inventory, options: Options) -> Iterator[Row]:
         reason = f"GPU {gpu.index}, {gpu.model}"
         yield (
             _verdict(not gpu.mig_enabled),
-            gpu.node.path,
+            gpu.nodes[0].path if gpu.nodes else str(gpu.index),
             reason + (f": {_divided(gpu, inventory)}" if gpu.mig_enabled else ""),
         )
     for device in inventory.mig_devices:

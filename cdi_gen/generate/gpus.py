@@ -87,6 +87,6 @@ def _no_device(inventory: Inventory) -> CdiGenError:
             hint=MAKE_INSTANCES,
         )
     return NoDriverError(
-        f"the NVIDIA driver {inventory.driver.version} is loaded, but it has no GPU",
+        f"the NVIDIA driver {inventory.require_driver().version} is loaded, but it has no GPU",
         hint="look at: lspci -d 10de: ; dmesg | grep NVRM",
     )

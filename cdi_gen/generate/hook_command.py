@@ -77,7 +77,8 @@ def _steps(inventory: Inventory, options: Options) -> Iterator[tuple[str, list[s
         links = [*links, *by_path_links(inventory.gpus)]
     if links:
         yield "create-symlinks", _each("--link", [f"{text}::{link}" for text, link in links])
-    yield "enable-cuda-compat", [f"--host-driver-version={inventory.driver.version}"]
+    version = inventory.require_driver().version
+    yield "enable-cuda-compat", [f"--host-driver-version={version}"]
     folders = driver_files.folders(inventory)
     if folders:
         ldconfig = ["--ldconfig-path", options.ldconfig_path] if options.ldconfig_path else []

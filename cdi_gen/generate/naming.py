@@ -3,13 +3,9 @@
 
 from __future__ import annotations
 
-import re
-
 from cdi_gen.generate.options import STRATEGIES
 from cdi_gen.inventory import Gpu, MigDevice
-
-_OF_OLD_DRIVERS = re.compile(r"MIG-GPU-[0-9a-f-]{36}/\d{1,6}/\d{1,6}", re.ASCII | re.IGNORECASE)
-"""A MIG device's UUID before driver 470: its GPU's, its GPU instance, its compute instance."""
+from cdi_gen.inventory.validation import MIG_UUID_BEFORE_470
 
 
 def names_of(device: Gpu | MigDevice) -> dict[str, str]:
@@ -22,12 +18,14 @@ def names_of(device: Gpu | MigDevice) -> dict[str, str]:
 
 
 def gpu_name(gpu: Gpu, strategy: str) -> str | None:
-    """The GPU's name under a strategy; None where it has none (a UUID nobody tells)."""
+    """The GPU's name under a strategy; None if it has none: no known UUID, no PCI address."""
     if strategy == "index":
         return str(gpu.index)
     if strategy == "type-index":
         return f"gpu{gpu.index}"
     if strategy == "pci":
+        if gpu.pci_address is None:
+            return None
         return "pci-" + gpu.pci_address.replace(":", "-").replace(".", "-")
     return gpu.uuid
 
@@ -45,4 +43,4 @@ def mig_name(device: MigDevice, strategy: str) -> str | None:
 
 def in_cdi(name: str) -> str:
     """The name as CDI allows it: ``MIG-GPU-…:1:0`` for what an old driver calls ``…/1/0``."""
-    return name.replace("/", ":") if _OF_OLD_DRIVERS.fullmatch(name) else name
+    return name.replace("/", ":") if MIG_UUID_BEFORE_470.fullmatch(name) else name

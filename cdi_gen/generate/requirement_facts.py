@@ -27,7 +27,7 @@ def facts(inventory: Inventory) -> dict[str, Any]:
     """
     return {
         "cuda": _cuda(inventory),
-        "driver": inventory.driver.version,
+        "driver": inventory.require_driver().version,
         "gpus": [
             {
                 "index": gpu.index,
@@ -44,20 +44,22 @@ def facts(inventory: Inventory) -> dict[str, Any]:
 def words(inventory: Inventory) -> list[str]:
     """The same as options of the hook's step check-requirements."""
     cuda = _cuda(inventory)
-    found = [f"--host-cuda-version={cuda}"] if cuda else []
     return [
-        *found,
-        f"--host-driver-version={inventory.driver.version}",
+        *([f"--host-cuda-version={cuda}"] if cuda else []),
+        f"--host-driver-version={inventory.require_driver().version}",
+        # The hook knows the container's GPUs by the minor numbers of their nodes.
         *(
             f"--gpu={gpu.minor}:{gpu.compute_capability or ''}:{_brand(gpu) or ''}"
             for gpu in inventory.gpus
+            if gpu.minor is not None
         ),
     ]
 
 
 def _cuda(inventory: Inventory) -> str | None:
-    branch = inventory.driver.version.partition(".")[0]
-    return inventory.driver.cuda_version or catalogue().cuda_versions.get(branch)
+    driver = inventory.require_driver()
+    branch = driver.version.partition(".")[0]
+    return driver.cuda_version or catalogue().cuda_versions.get(branch)
 
 
 def _brand(gpu: Gpu) -> str | None:

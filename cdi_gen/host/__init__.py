@@ -15,11 +15,12 @@ from cdi_gen.errors import CdiGenError, NoDriverError
 from cdi_gen.host import boot, hook_program, platforms
 from cdi_gen.host.devices import proc
 from cdi_gen.host.devices.gpus import GpuSearch
+from cdi_gen.host.devices.mig_access import mig_access
 from cdi_gen.host.devices.nodes import DeviceNodes
 from cdi_gen.host.driver import files, places
 from cdi_gen.host.driver.libraries import TRIPLETS, LibrarySearch
 from cdi_gen.host.roots import Root
-from cdi_gen.inventory import Driver, Inventory, Library
+from cdi_gen.inventory import DGPU, Driver, Inventory, Library
 from cdi_gen.paths import base_name, join, printable
 
 
@@ -39,7 +40,7 @@ class Where(NamedTuple):
     requirement_facts: bool = False
     """Ask libcuda and NVML for what ``NVIDIA_REQUIRE_CUDA`` is about: 40 ms a GPU and more."""
     transports: bool = True
-    """Look for their nodes and files, which no GPU's spec has."""
+    """Look for what no GPU's spec has: nodes and files of transports, and MIG access nodes."""
 
 
 THIS_HOST = Where()
@@ -124,6 +125,7 @@ def gather(where: Where = THIS_HOST) -> Inventory:
     gpus.find()
     control_nodes = nodes.control(known.control_nodes)
     inventory = Inventory(
+        platform=DGPU,
         architecture=architecture,
         driver_root=join(where.driver_root),
         dev_root=join(dev_root),
@@ -154,6 +156,8 @@ def gather(where: Where = THIS_HOST) -> Inventory:
     if not where.transports:
         return inventory
     roots = (root,) if root.name == host.name else (root, host)
+    # The driver makes the MIG access nodes when they are used: none that is absent is missing.
+    inventory = replace(inventory, mig_access=mig_access(host, DeviceNodes(host, dev, majors)))
     return _with_transports(inventory, DeviceNodes(host, dev, majors), roots)
 
 

@@ -1,10 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The inventory: everything known of a host, as one immutable value."""
+"""The inventory: everything known about a host, as one immutable value."""
 
 from __future__ import annotations
 
 from cdi_gen.inventory.model import (
-    FORMAT_VERSION,
+    DGPU,
+    PLATFORMS,
+    TEGRA,
+    VFIO,
+    WSL,
     CharDevice,
     Driver,
     DriverFile,
@@ -13,6 +17,7 @@ from cdi_gen.inventory.model import (
     Inventory,
     Left,
     Library,
+    MigAccess,
     MigDevice,
     Missing,
     Skipped,
@@ -20,7 +25,11 @@ from cdi_gen.inventory.model import (
 )
 
 __all__ = [
-    "FORMAT_VERSION",
+    "DGPU",
+    "PLATFORMS",
+    "TEGRA",
+    "VFIO",
+    "WSL",
     "CharDevice",
     "Driver",
     "DriverFile",
@@ -29,6 +38,7 @@ __all__ = [
     "Inventory",
     "Left",
     "Library",
+    "MigAccess",
     "MigDevice",
     "Missing",
     "Skipped",

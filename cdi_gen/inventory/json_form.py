@@ -1,22 +1,29 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The JSON form of the inventory: ``dump`` and ``load``.
+"""The JSON form of the inventory: ``dump`` writes the current format, ``load`` reads every format.
 
-Keys are the fields' names in camelCase, in the fields' order, and empty values are left out, so
+Keys are the fields' names in camelCase, in the fields' order, and default values are omitted, so
 that equal inventories give equal text. ``load`` checks every value against the field's type and
-names the place of the first that does not fit.
+names the place of the first wrong value. docs/inventory.md is the compatibility policy.
 """
 
 from __future__ import annotations
 
 import json
 from dataclasses import MISSING, fields, is_dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from cdi_gen.errors import CdiGenError
-from cdi_gen.inventory import FORMAT_VERSION, Inventory
+from cdi_gen.inventory import Inventory
+
+FORMAT_VERSION = 2
+"""The format that ``dump`` writes; ``load`` rejects a higher one."""
 
 MAX_BYTES = 16 * 1024 * 1024
 """An inventory of a host with 56 MIG devices is 60 KB; anything near this is not one."""
+
+
+Record = TypeVar("Record")
+"""A dataclass of the model, or of an older format."""
 
 
 class InventoryError(CdiGenError):
@@ -25,14 +32,15 @@ class InventoryError(CdiGenError):
 
 def dump(inventory: Inventory) -> str:
     """The inventory as JSON text with a final newline; the same inventory, the same bytes."""
-    return json.dumps(_encode(inventory), indent=1) + "\n"
+    document = {"formatVersion": FORMAT_VERSION, **_encode(inventory)}
+    return json.dumps(document, indent=1) + "\n"
 
 
 def load(text: str) -> Inventory:
-    """Read an inventory back.
+    """Read an inventory of the current or an older format.
 
     Raises:
-        InventoryError: the text is not JSON, is of a newer format, or breaks the form; the
+        InventoryError: the text is not JSON, has a newer format, or a wrong key or value; the
             message says where.
     """
     if len(text) > MAX_BYTES:
@@ -51,7 +59,7 @@ def load(text: str) -> Inventory:
         ) from error
     if not isinstance(document, dict):
         raise InventoryError("the inventory is not a JSON object")
-    version = document.get("formatVersion")
+    version = document.pop("formatVersion", None)
     if type(version) is not int or version < 1:
         raise InventoryError(
             ".formatVersion: not a version number",
@@ -63,9 +71,12 @@ def load(text: str) -> Inventory:
             f"{FORMAT_VERSION}",
             hint="read it with the cdi-gen that wrote it, or a newer one",
         )
-    inventory = _Decoder().record(Inventory, document, "")
-    assert isinstance(inventory, Inventory)  # noqa: S101 - for the type checker
-    return inventory
+    decoder = _Decoder()
+    if version == 1:
+        from cdi_gen.inventory.format_1 import InventoryOfFormat1  # noqa: PLC0415 - old files only
+
+        return decoder.record(InventoryOfFormat1, document, "").converted()
+    return decoder.record(Inventory, document, "")
 
 
 def _no_constant(name: str) -> Any:
@@ -77,7 +88,7 @@ def _encode(value: Any) -> Any:
         encoded = {}
         for field in fields(value):
             item = getattr(value, field.name)
-            if item != field.default or field.name == "format_version":
+            if item != field.default:
                 encoded[_camel(field.name)] = _encode(item)
         return encoded
     if isinstance(value, tuple):
@@ -99,11 +110,11 @@ class _Decoder:
 
         self._typing = typing
 
-    def record(self, cls: Any, document: Any, where: str) -> Any:
+    def record(self, cls: type[Record], document: Any, where: str) -> Record:
         if not isinstance(document, dict):
             raise InventoryError(f"{where or '.'}: expected an object")
         hints = self._typing.get_type_hints(cls)
-        by_key = {_camel(field.name): field for field in fields(cls)}
+        by_key = {_camel(field.name): field for field in fields(cls)}  # type: ignore[arg-type]
         for key in document:
             if key not in by_key:
                 raise InventoryError(f"{where}.{key}: unknown field")
@@ -130,7 +141,7 @@ class _Decoder:
                 self.value(arguments[0], item, f"{where}[{position}]")
                 for position, item in enumerate(value)
             )
-        if is_dataclass(hint):
+        if isinstance(hint, type) and is_dataclass(hint):
             return self.record(hint, value, where)
         if type(value) is not hint:
             raise InventoryError(f"{where}: expected {_NOUNS[hint]}")

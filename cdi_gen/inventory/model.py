@@ -1,20 +1,34 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The inventory: everything cdi-gen knows of a machine, as one immutable value.
+"""The types of the inventory: everything cdi-gen knows about a host, as one immutable value.
 
-``cdi_gen.host`` looks at the machine and returns it; ``cdi_gen.generate`` turns it into a CDI
-spec; ``cdi_gen.inventory.json_form`` gives it a JSON form, so that any host can be a test case, a
-bug report or a fleet check. It holds facts, never decisions: which of them reach a container is for
-``generate`` to say. Tuples are sorted, numbers as numbers, so equal hosts give equal inventories.
+``cdi_gen.host`` probes the host and returns the inventory; ``cdi_gen.generate`` turns it into a CDI
+spec; ``cdi_gen.inventory.json_form`` reads and writes its JSON form, so that any host can be a test
+case, a bug report or a fleet check. It holds facts and no decisions: ``generate`` decides which of
+them reach a container. Tuples are sorted, numbers are numbers: equal hosts give equal inventories.
+
+A fact that a platform does not have is None or an empty tuple: a GPU of WSL 2 has no minor number
+and no node of its own. ``cdi_gen.inventory.validation`` says what each platform must have.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+from cdi_gen.errors import CdiGenError
 from cdi_gen.paths import HostPath
 
-FORMAT_VERSION = 1
-"""Version of the JSON form; a reader refuses a higher one."""
+DGPU = "dgpu"
+WSL = "wsl"
+TEGRA = "tegra"
+VFIO = "vfio"
+
+PLATFORMS = {
+    DGPU: "the NVIDIA driver for Linux",
+    WSL: "WSL 2",
+    TEGRA: "a Tegra platform (Jetson)",
+    VFIO: "a host that passes its GPUs through to virtual machines (vfio-pci)",
+}
+"""What each platform is, for a person."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,7 +54,7 @@ class Driver:
     version: str
     """Version of the loaded kernel module, from ``/proc/driver/nvidia/version``."""
     kernel_module: str
-    """``open`` or ``proprietary``."""
+    """``open`` or ``proprietary``; ``dxgkrnl`` on WSL 2, ``nvgpu`` on Tegra."""
     library_version: str
     """Version of the user-space libraries; differs from ``version`` in a split driver."""
     cuda_version: str | None = None
@@ -53,14 +67,19 @@ class Gpu:
 
     index: int
     """Position in PCI order, which is NVML's index; not the minor, not CUDA's order."""
-    minor: int
-    """N of ``/dev/nvidiaN``."""
+    minor: int | None = None
+    """N of ``/dev/nvidiaN``; None where the driver numbers no nodes (WSL 2, Tegra, vfio-pci)."""
     uuid: str | None
-    """``GPU-…``; None where neither procfs nor NVML tells it."""
-    pci_address: str
-    """``domain:bus:device.function`` in lower case, ``0000:3b:00.0``."""
+    """``GPU-…``; None if neither procfs nor NVML reports it."""
+    pci_address: str | None = None
+    """``domain:bus:device.function`` in lower case, ``0000:3b:00.0``; None for an integrated GPU
+    and in a virtual machine that does not see the bus (WSL 2)."""
+    iommu_group: int | None = None
+    """The group that vfio-pci gives away as a whole, N of ``/dev/vfio/N``; None elsewhere."""
     model: str
-    node: CharDevice
+    nodes: tuple[CharDevice, ...] = ()
+    """The GPU's own nodes: ``/dev/nvidiaN``, ``/dev/vfio/N``, several on Tegra. None on WSL 2:
+    ``/dev/dxg`` is a control node."""
     drm_nodes: tuple[CharDevice, ...] = ()
     """``/dev/dri/cardN`` and ``/dev/dri/renderDN`` of this PCI device."""
     by_path: tuple[str, ...] = ()
@@ -88,6 +107,15 @@ class MigDevice:
     """``1g.10gb``, ``1c.3g.40gb+me`` …; empty where NVML does not tell."""
     gpu_instance_cap: CharDevice
     compute_instance_cap: CharDevice
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MigAccess:
+    """The node that permits a process to configure, or to monitor, the MIG devices of all GPUs."""
+
+    access: str
+    """``config`` or ``monitor``: the file below ``/proc/driver/nvidia/capabilities/mig``."""
+    node: CharDevice
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -164,14 +192,17 @@ class Left:
 class Inventory:
     """All facts of one host."""
 
-    format_version: int = FORMAT_VERSION
+    platform: str
+    """One of ``PLATFORMS``: which driver the facts are about."""
     architecture: str
-    """As ``uname -m`` has it: ``x86_64``, ``aarch64``."""
+    """As ``uname -m`` prints it: ``x86_64``, ``aarch64``."""
     driver_root: str = "/"
     dev_root: str = "/"
-    driver: Driver
+    driver: Driver | None = None
+    """None on a host without the NVIDIA driver (vfio-pci)."""
     gpus: tuple[Gpu, ...] = ()
     mig_devices: tuple[MigDevice, ...] = ()
+    mig_access: tuple[MigAccess, ...] = ()
     control_nodes: tuple[CharDevice, ...] = ()
     transport_nodes: tuple[CharDevice, ...] = ()
     """Of GPUDirect Storage, RDMA cards, GDRCopy, NVSwitches, IMEX channels: see the catalogue."""
@@ -189,3 +220,13 @@ class Inventory:
     stale: tuple[Stale, ...] = ()
     skipped: tuple[Skipped, ...] = ()
     left: tuple[Left, ...] = ()
+
+    def require_driver(self) -> Driver:
+        """The driver.
+
+        Raises:
+            CdiGenError: the host has none.
+        """
+        if self.driver is None:
+            raise CdiGenError("the inventory is of a host without the NVIDIA driver")
+        return self.driver

@@ -16,25 +16,20 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 from cdi_base import host_fingerprint, trust
 from cdi_base.cdi import spec_directories, specification
 from cdi_gen.cdi import wire
-from cdi_gen.cdi.model import Device, Spec
 from cdi_gen.cdi.problem import SpecError
-from cdi_gen.cdi.versions import minimum_version
 from cdi_gen.errors import CdiGenError, UnsafeError
-from cdi_gen.generate import generate, generate_capabilities
-from cdi_gen.generate.device_nodes import DeviceEdits
+from cdi_gen.generate import generate, generate_capabilities, mig_access
 from cdi_gen.generate.modes import transports
 from cdi_gen.generate.options import ALL, HOOKS, Options
 from cdi_gen.generate.requirement_facts import facts
 from cdi_gen.host import Where, gather, hook_program
-from cdi_gen.host.devices import mig_access
 from cdi_gen.host.roots import Root
-from cdi_gen.inventory import CharDevice, Inventory
+from cdi_gen.inventory import Inventory
 from cdi_gen.replacing import make_directory, replace_file
 from cdi_gen.store import SPEC_DIRECTORIES
 
@@ -95,13 +90,29 @@ def prepare(choices: host_fingerprint.Choices, where: Where | None = None) -> Do
     document |= {"facts": None, "converted": converted}
     try:
         inventory = gather(where._replace(requirement_facts=True))
-        document |= {"specs": _specs(inventory, choices), "facts": facts(inventory)}
+        document |= specs_and_facts(inventory, choices.disabled_hooks)
     except CdiGenError as error:
         if not converted:
             raise
         hint = f"; {error.hint}" if error.hint else ""
         document["problem"] = f"{error.message}{hint}"
     return document
+
+
+def from_inventory(inventory: Inventory, disabled_hooks: Sequence[str] = ()) -> Document:
+    """What `prepare` would make on the host of an inventory, without that host's spec files.
+
+    The key is null: the shim uses no such document, whichever host it is on.
+
+    Args:
+        inventory: must have been gathered with ``Where(requirement_facts=True)``.
+        disabled_hooks: names of hooks, or ``all``.
+
+    Raises:
+        CdiGenError: the inventory has no driver or GPU that a container could be given.
+    """
+    document: Document = {"key": None, "layout": None}
+    return document | specs_and_facts(inventory, disabled_hooks) | {"converted": {}}
 
 
 def write(document: Document, path: str = PATH) -> None:
@@ -126,28 +137,23 @@ def write(document: Document, path: str = PATH) -> None:
         ) from error
 
 
-def _specs(inventory: Inventory, choices: host_fingerprint.Choices) -> list[Document]:
-    # A hook that this version does not know need not be left out of anything.
-    disabled = tuple(hook for hook in choices.disabled_hooks if hook in (*HOOKS, ALL))
-    gpus = Options(capabilities=(), disabled_hooks=disabled)
-    capabilities = Options(class_="cap", disabled_hooks=disabled)
-    made = [generate(inventory, gpus), generate_capabilities(inventory, capabilities)]
-    made += [each for mode in transports.MODES if (each := transports.spec(mode, inventory))]
-    accesses = mig_access.nodes(inventory.dev_root)
-    if accesses:
-        made.append(_mig_accesses(inventory, accesses))
-    return [wire.to_document(spec) for spec in made]
+def specs_and_facts(inventory: Inventory, disabled_hooks: Sequence[str]) -> Document:
+    """All specs that a container may request, and the facts that requirements are checked against.
 
+    Pure: everything comes from the inventory.
 
-def _mig_accesses(inventory: Inventory, accesses: dict[str, CharDevice]) -> Spec:
-    """What NVIDIA_MIG_CONFIG_DEVICES and NVIDIA_MIG_MONITOR_DEVICES ask for, as devices."""
-    edits = DeviceEdits(inventory, Options())
-    devices = tuple(
-        Device(name=access, container_edits=edits.nodes((node,)))
-        for access, node in accesses.items()
-    )
-    spec = Spec(cdi_version="", kind="nvidia.com/mig", devices=devices)
-    return replace(spec, cdi_version=minimum_version(spec))
+    Raises:
+        CdiGenError: the inventory has no driver or GPU that a container could be given.
+    """
+    # A step that this version does not have is in no spec.
+    disabled = tuple(hook for hook in disabled_hooks if hook in (*HOOKS, ALL))
+    specs = [
+        generate(inventory, Options(capabilities=(), disabled_hooks=disabled)),
+        generate_capabilities(inventory, Options(class_="cap", disabled_hooks=disabled)),
+    ]
+    special = [transports.spec(mode, inventory) for mode in transports.MODES]
+    specs += [spec for spec in (*special, mig_access.spec(inventory)) if spec]
+    return {"specs": [wire.to_document(spec) for spec in specs], "facts": facts(inventory)}
 
 
 def _converted(directories: Sequence[str]) -> dict[str, Document]:

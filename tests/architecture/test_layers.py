@@ -29,7 +29,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "errors": {"cdi_base"},
     "findings": {"cdi_specs"},
     "paths": set(),
-    "inventory": {"errors", "paths"},
+    "inventory": {"errors", "paths", "cdi_base"},
     "catalogue": {"errors", "cdi_specs"},
     "cdi": {"errors", "cdi_specs", "cdi_base"},
     "replacing": {"errors", "paths"},

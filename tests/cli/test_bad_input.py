@@ -11,7 +11,7 @@ import time
 import pytest
 
 from cdi_gen.cli import run
-from cdi_gen.inventory import FORMAT_VERSION
+from cdi_gen.inventory.json_form import FORMAT_VERSION
 from tests.cli.program import CHECKOUT, INVENTORY, ONE_GPU, SPEC, cdi_gen, failure, generate
 
 TEXT = (ONE_GPU / "inventory.json").read_text()
@@ -126,7 +126,7 @@ def _gpu(**changes: object) -> str:
         (_changed(formatVersion=FORMAT_VERSION + 1), "this cdi-gen reads up to"),
         (_changed(formatVersion="1"), ".formatVersion: not a version number"),
         (_changed(gpus={}), ".gpus: expected a list"),
-        (_changed(driver=None), ".driver: expected an object"),
+        (_changed(driver="550.163.01"), ".driver: expected an object"),
         (_gpu(minor="0"), ".gpus[0].minor: expected an integer"),
         (_gpu(minor=True), ".gpus[0].minor: expected an integer"),
         (_gpu(minor=0.0), ".gpus[0].minor: expected an integer"),

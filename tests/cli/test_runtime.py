@@ -16,7 +16,7 @@ import yaml
 from cdi_base.cdi import spec_directories
 from cdi_gen.cdi.wire import from_document
 from cdi_gen.programs import prepare
-from tests.cli.program import SPEC, cdi_gen, failure
+from tests.cli.program import INVENTORY, SPEC, cdi_gen, failure
 from tests.fakehost.hosts import FakeHost
 from tests.runtime.machine import Machine
 
@@ -134,6 +134,65 @@ def test_hooks_are_left_out(prepared_on: Callable[..., dict[str, Any]]) -> None:
     (hook,) = document["specs"][0]["containerEdits"]["hooks"]
     assert "--folder" not in hook["args"]
     assert "--link" in hook["args"]
+
+
+@pytest.fixture
+def machine_of(tmp_path: Path, host: Callable[[str], FakeHost]) -> Callable[[str], Machine]:
+    """A machine with the procfs and devices of a fake host."""
+    if os.geteuid() != 0:
+        pytest.skip("a mount namespace is root's")
+    tmp_path.chmod(0o755)
+    return lambda name: Machine(tmp_path, host(name))
+
+
+@pytest.mark.host
+def test_the_inventory_of_a_host_gives_its_specs_and_facts(
+    machine_of: Callable[[str], Machine],
+) -> None:
+    """Also the MIG access nodes come from the inventory, and from nowhere else."""
+    machine = machine_of("550-mig-mixed")
+    program = str(machine.folder / "bin/cdi-gen")
+    host_words = (
+        f"--driver-root={machine.fake.root}",  # type: ignore[union-attr]
+        f"--nvidia-cdi-hook-path={machine.installed}/cdi-gen-hook",
+    )
+    prepared = machine.run(
+        program, "runtime", "prepare", "-o", "-", *host_words, f"--spec-dir={machine.specs}"
+    )
+    inventory = machine.run(program, "inventory", "--requirement-facts", *host_words)
+    (machine.folder / "host.json").write_text(inventory.stdout)
+    reproduced = cdi_gen(
+        "runtime", "prepare", "-o", "-", "--inventory", str(machine.folder / "host.json")
+    )
+    assert reproduced.code == 0, reproduced
+    on_host, elsewhere = json.loads(prepared.stdout), json.loads(reproduced.out)
+    assert elsewhere["specs"] == on_host["specs"]
+    assert elsewhere["facts"] == on_host["facts"]
+    kinds = [spec["kind"] for spec in elsewhere["specs"]]
+    assert kinds[:2] == ["nvidia.com/gpu", "nvidia.com/cap"]
+    assert kinds[-1] == "nvidia.com/mig"
+    assert [device["name"] for device in elsewhere["specs"][-1]["devices"]] == ["config", "monitor"]
+    # No shim takes it for the document of the host that it runs on.
+    assert (elsewhere["key"], elsewhere["converted"]) == (None, {})
+    assert on_host["key"]
+
+
+def test_hooks_are_left_out_of_what_an_inventory_gives() -> None:
+    words = ("--inventory", INVENTORY, "-o", "-", "--disable-hook=update-ldcache")
+    document = json.loads(cdi_gen("runtime", "prepare", *words).out)
+    (hook,) = document["specs"][0]["containerEdits"]["hooks"]
+    assert "--folder" not in hook["args"]
+
+
+@pytest.mark.parametrize("words", [(), ("-o", prepare.PATH)])
+def test_the_file_of_this_host_is_not_made_from_an_inventory(words: tuple[str, ...]) -> None:
+    message = failure(cdi_gen("runtime", "prepare", "--inventory", INVENTORY, *words), 2)
+    assert f"{prepare.PATH} is made from this host" in message
+
+
+def test_an_inventory_and_a_place_to_look_contradict_each_other() -> None:
+    words = ("--inventory", INVENTORY, "-o", "-", "--driver-root", "/x")
+    assert "--driver-root" in failure(cdi_gen("runtime", "prepare", *words), 2)
 
 
 def test_the_key_is_of_before_the_look(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

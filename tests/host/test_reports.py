@@ -84,7 +84,7 @@ def test_the_driver_has_its_nodes_made_for_a_group(
     found = nodes_of(inventory)
     assert (found["/dev/nvidia0"], found["/dev/nvidia-modeset"]) == (mode, mode)
     assert found["/dev/nvidia-uvm"] == 0o666
-    assert inventory.gpus[0].node.gid == gid
+    assert inventory.gpus[0].nodes[0].gid == gid
 
 
 def test_a_mode_that_was_meant_as_octal(own_host: OwnHost) -> None:
@@ -100,7 +100,7 @@ def test_numbers_in_a_container_s_world(own_host: OwnHost) -> None:
     remove(fake, *(f"nvidia{minor}" for minor in (0, 1, 2, 5, 6, 7)))
     (fake.root / ".dockerenv").touch()
     inventory = looking.look_at(fake)
-    assert [(gpu.index, gpu.node.path) for gpu in inventory.gpus] == [
+    assert [(gpu.index, gpu.nodes[0].path) for gpu in inventory.gpus] == [
         (0, "/dev/nvidia3"),
         (1, "/dev/nvidia4"),
     ]
@@ -117,7 +117,7 @@ def test_docker_in_docker_sees_fewer_gpus_in_procfs(own_host: OwnHost) -> None:
         file.unlink()
     gone.rmdir()
     inventory = looking.look_at(fake)
-    assert [(gpu.index, gpu.node.path) for gpu in inventory.gpus] == [(0, "/dev/nvidia1")]
+    assert [(gpu.index, gpu.nodes[0].path) for gpu in inventory.gpus] == [(0, "/dev/nvidia1")]
     assert "/dev/nvidia0" not in nodes_of(inventory)
 
 

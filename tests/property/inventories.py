@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 from cdi_gen.catalogue import catalogue
 from cdi_gen.generate.options import HOOKS, STRATEGIES, Options
 from cdi_gen.inventory import (
+    DGPU,
+    PLATFORMS,
     CharDevice,
     Driver,
     DriverFile,
@@ -19,6 +21,7 @@ from cdi_gen.inventory import (
     Inventory,
     Left,
     Library,
+    MigAccess,
     MigDevice,
     Missing,
     Skipped,
@@ -75,7 +78,7 @@ def gpus(draw: st.DrawFn, index: int, minor: int) -> Gpu:
         uuid=draw(st.none() | uuid_texts.map("GPU-{}".format)),
         pci_address=f"{draw(st.sampled_from(['0000', '0001', '10000']))}:{index:02x}:00.0",
         model=draw(st.sampled_from(["NVIDIA H200", "", "Tesla T4"])),
-        node=draw(char_devices(f"/dev/nvidia{minor}", minor)),
+        nodes=(draw(char_devices(f"/dev/nvidia{minor}", minor)),),
         drm_nodes=tuple(
             draw(char_devices(f"/dev/dri/{name}"))
             for name in (f"card{index}", f"renderD{128 + index}")
@@ -139,6 +142,7 @@ def sound(draw: st.DrawFn) -> Inventory:
     found = tuple(draw(gpus(index, minor)) for index, minor in enumerate(minors))
     names: list[str] = []
     return Inventory(
+        platform=DGPU,
         architecture=draw(st.sampled_from(["x86_64", "aarch64", "ppc64le"])),
         driver_root=root,
         dev_root=draw(st.sampled_from(["/", "/run/nvidia/driver"])),
@@ -153,6 +157,11 @@ def sound(draw: st.DrawFn) -> Inventory:
             for gpu in found
             if gpu.mig_enabled
             for index in range(draw(st.integers(0, 3)))
+        ),
+        mig_access=tuple(
+            MigAccess(access=access, node=draw(char_devices(f"/dev/nvidia-caps/nvidia-cap{minor}")))
+            for minor, access in ((1, "config"), (2, "monitor"))
+            if draw(st.booleans())
         ),
         control_nodes=tuple(
             draw(char_devices(f"/dev/{entry.name}"))
@@ -238,10 +247,12 @@ def hostile() -> st.SearchStrategy[Inventory]:
     )
     return st.builds(
         Inventory,
+        platform=st.just(DGPU) | st.sampled_from(sorted(PLATFORMS)) | texts,
         architecture=texts,
         driver_root=st.just("/") | texts,
         dev_root=st.just("/") | texts,
-        driver=st.builds(
+        driver=st.none()
+        | st.builds(
             Driver,
             version=st.just(VERSION) | texts,
             kernel_module=texts,
@@ -251,11 +262,12 @@ def hostile() -> st.SearchStrategy[Inventory]:
             st.builds(
                 Gpu,
                 index=numbers,
-                minor=numbers,
+                minor=st.none() | numbers,
                 uuid=st.none() | texts,
-                pci_address=texts,
+                pci_address=st.none() | texts,
+                iommu_group=st.none() | numbers,
                 model=texts,
-                node=nodes,
+                nodes=some(nodes),
                 drm_nodes=some(nodes),
                 by_path=some(texts),
                 mig_enabled=st.booleans(),
@@ -274,6 +286,7 @@ def hostile() -> st.SearchStrategy[Inventory]:
                 compute_instance_cap=nodes,
             )
         ),
+        mig_access=some(st.builds(MigAccess, access=texts | st.just("config"), node=nodes)),
         control_nodes=some(nodes),
         transport_nodes=some(
             nodes | st.builds(replace, nodes, path=st.sampled_from(TRANSPORT_PATHS))

@@ -17,7 +17,7 @@ from __future__ import annotations
 from cdi_gen.catalogue import Transport, catalogue
 from cdi_gen.cdi.model import ContainerEdits, Device, Mount, Spec
 from cdi_gen.errors import NoDriverError, UsageError
-from cdi_gen.generate import driver_files, soundness
+from cdi_gen.generate import driver_files
 from cdi_gen.generate.assemble import (
     NO_DOUBLE_INJECTION,
     Unit,
@@ -29,7 +29,7 @@ from cdi_gen.generate.assemble import (
 )
 from cdi_gen.generate.device_nodes import DeviceEdits
 from cdi_gen.generate.options import ALL, Options
-from cdi_gen.inventory import CharDevice, Inventory
+from cdi_gen.inventory import CharDevice, Inventory, validation
 from cdi_gen.paths import base_name
 
 MODES = ("gds", "mofed", "gdrcopy", "nvswitch", "imex")
@@ -89,7 +89,7 @@ def spec(mode: str, inventory: Inventory, options: Options | None = None) -> Spe
         UsageError: a device that was asked for does not exist, or the kind is invalid.
         CdiGenError: no host can have such an inventory, or the engine cannot take such a spec.
     """
-    soundness.require(inventory)
+    validation.require(inventory)
     entry = transport(mode)
     if options is None:
         options = Options(class_=entry.class_)

@@ -204,7 +204,7 @@ class GpuSearch:
                 uuid=uuid,
                 pci_address=information.pci_address,
                 model=information.model,
-                node=node,
+                nodes=(node,),
                 drm_nodes=drm_nodes,
                 by_path=self._nodes.by_path(information.pci_address, drm_nodes),
                 mig_enabled=mig_enabled,

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The nodes of those who divide GPUs into MIG devices, and of those who watch all such devices.
+"""The nodes that permit a process to configure, or to monitor, the MIG devices of all GPUs.
 
-nvidia-caps.c of open-gpu-kernel-modules. They are no part of an inventory: no GPU's spec has them.
+Source: nvidia-caps.c of open-gpu-kernel-modules. No GPU's spec has them.
 """
 
 from __future__ import annotations
@@ -9,24 +9,16 @@ from __future__ import annotations
 from cdi_gen.host.devices import proc
 from cdi_gen.host.devices.nodes import DeviceNodes
 from cdi_gen.host.roots import Root
-from cdi_gen.inventory import CharDevice
-
-ACCESSES = ("config", "monitor")
-"""Below /proc/driver/nvidia/capabilities/mig; programs of a container need one each."""
+from cdi_gen.inventory import MigAccess
+from cdi_gen.inventory.validation import MIG_ACCESSES
 
 
-def nodes(dev_root: str = "/") -> dict[str, CharDevice]:
-    """The node of each access that the loaded driver has; none where it knows no MIG.
-
-    Args:
-        dev_root: the directory under which the driver's /dev is.
-    """
-    host = Root()
-    devices = DeviceNodes(host, Root(dev_root), proc.majors(host))
-    found = {}
-    for access in ACCESSES:
-        numbers = proc.mig_access(host, access)
-        node = devices.capability(*numbers) if numbers else None
+def mig_access(kernel: Root, nodes: DeviceNodes) -> tuple[MigAccess, ...]:
+    """Every access that the loaded driver offers; none if the driver does not support MIG."""
+    accesses = []
+    for access in MIG_ACCESSES:
+        numbers = proc.mig_access(kernel, access)
+        node = nodes.capability(*numbers) if numbers else None
         if node:
-            found[access] = node
-    return found
+            accesses.append(MigAccess(access=access, node=node))
+    return tuple(accesses)

@@ -10,8 +10,8 @@ import pytest
 
 from cdi_gen.errors import CdiGenError
 from cdi_gen.generate import generate
-from cdi_gen.generate.soundness import require
 from cdi_gen.inventory import HookProgram, Inventory, json_form
+from cdi_gen.inventory.validation import require
 from tests.host.looking import REPOSITORY
 
 GOLDEN = REPOSITORY / "specs/golden"

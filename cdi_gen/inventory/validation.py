@@ -1,29 +1,54 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whether an inventory can be that of a host: it may come from a file that a person edited.
+"""Validates an inventory, which may have been edited by hand.
 
-``host`` makes sound inventories only. From any other, an engine could read a path or a number of
-the spec as something else than was meant, or refuse the spec as a whole.
+``host`` returns valid inventories only. From any other, an engine could read a path or a number of
+the spec as something else than was meant, or reject the whole spec.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from cdi_base import versions
-from cdi_gen.cdi import names
-from cdi_gen.errors import CdiGenError, UsageError
-from cdi_gen.generate.naming import in_cdi
-from cdi_gen.inventory import CharDevice, DriverFile, Gpu, Inventory, MigDevice
+from cdi_base.cdi import names
+from cdi_gen.errors import CdiGenError
+from cdi_gen.inventory import (
+    DGPU,
+    PLATFORMS,
+    TEGRA,
+    VFIO,
+    WSL,
+    CharDevice,
+    Driver,
+    DriverFile,
+    Gpu,
+    Inventory,
+    MigDevice,
+)
 from cdi_gen.paths import is_safe
 
 _UINT32 = 1 << 32
 
+MIG_UUID_BEFORE_470 = re.compile(r"MIG-GPU-[0-9a-f-]{36}/\d{1,6}/\d{1,6}", re.ASCII | re.IGNORECASE)
+"""A MIG device's UUID of drivers before 470: its GPU's, its GPU instance, its compute instance."""
+
+REQUIRED_OF_GPUS = {
+    DGPU: (("minor", "minor"), ("pci_address", "pciAddress"), ("nodes", "nodes")),
+    WSL: (),
+    TEGRA: (("nodes", "nodes"),),
+    VFIO: (("pci_address", "pciAddress"), ("iommu_group", "iommuGroup"), ("nodes", "nodes")),
+}
+"""What every GPU of a platform has: the field, and its key in the JSON form."""
+
+MIG_ACCESSES = ("config", "monitor")
+
 
 def require(inventory: Inventory) -> None:
-    """Check what goes into a spec.
+    """Reject an inventory that no host can have.
 
     Raises:
-        CdiGenError: something in it cannot be; the message says what, and where.
+        CdiGenError: the message says which fact, and where it is in the JSON form.
     """
     for problem in _problems(inventory):
         raise CdiGenError(
@@ -31,34 +56,23 @@ def require(inventory: Inventory) -> None:
         )
 
 
-def require_directories(directories: tuple[str, ...]) -> None:
-    """Check directories of the container that somebody named.
-
-    Raises:
-        UsageError: there is none, or one is no absolute path in its plainest form.
-    """
-    if not directories:
-        raise UsageError("no directory for the libraries in the container")
-    for directory in directories:
-        for problem in _path("the directory for libraries", directory):
-            raise UsageError(problem)
-
-
 def _problems(inventory: Inventory) -> Iterator[str]:
+    if inventory.platform not in PLATFORMS:
+        yield f".platform is {inventory.platform!r}, none of {', '.join(PLATFORMS)}"
+        return
     for where, root in ((".driverRoot", inventory.driver_root), (".devRoot", inventory.dev_root)):
         if root != "/":
             yield from _path(where, root)
     yield from _name(".architecture", inventory.architecture)
-    yield from _name(".driver.version", inventory.driver.version)
-    if inventory.driver.cuda_version is not None:
-        yield from _version(".driver.cudaVersion", inventory.driver.cuda_version)
+    yield from _driver(inventory.platform, inventory.driver)
     for position, gpu in enumerate(inventory.gpus):
-        yield from _gpu(f".gpus[{position}]", gpu)
+        yield from _gpu(f".gpus[{position}]", gpu, inventory.platform)
     indices = {gpu.index for gpu in inventory.gpus}
     for position, device in enumerate(inventory.mig_devices):
         yield from _mig_device(f".migDevices[{position}]", device)
         if device.gpu_index not in indices:
             yield f".migDevices[{position}] is of GPU {device.gpu_index}, and there is none"
+    yield from _mig_access(inventory)
     for position, node in enumerate(inventory.control_nodes):
         yield from _node(f".controlNodes[{position}]", node)
     for position, library in enumerate(inventory.libraries):
@@ -74,10 +88,28 @@ def _problems(inventory: Inventory) -> Iterator[str]:
         yield from _path(".hook.path", inventory.hook.path)
 
 
+def _driver(platform: str, driver: Driver | None) -> Iterator[str]:
+    if driver is None:
+        if platform != VFIO:
+            yield f".driver is missing; the platform {platform} has one"
+        return
+    yield from _name(".driver.version", driver.version)
+    if driver.cuda_version is not None:
+        yield from _version(".driver.cudaVersion", driver.cuda_version)
+
+
 def _files(where: str, files: tuple[DriverFile, ...]) -> Iterator[str]:
     for position, file in enumerate(files):
         yield from _path(f"{where}[{position}].path", file.path)
         yield from _path(f"{where}[{position}].seenAt", file.seen_at)
+
+
+def _mig_access(inventory: Inventory) -> Iterator[str]:
+    for position, access in enumerate(inventory.mig_access):
+        where = f".migAccess[{position}]"
+        yield from _node(where, access.node)
+        if access.access not in MIG_ACCESSES:
+            yield f"{where}.access is {access.access!r}, none of {', '.join(MIG_ACCESSES)}"
 
 
 def _transports(inventory: Inventory) -> Iterator[str]:
@@ -86,16 +118,23 @@ def _transports(inventory: Inventory) -> Iterator[str]:
     yield from _files(".transportFiles", inventory.transport_files)
 
 
-def _gpu(where: str, gpu: Gpu) -> Iterator[str]:
+def _gpu(where: str, gpu: Gpu, platform: str) -> Iterator[str]:
+    for field, key in REQUIRED_OF_GPUS[platform]:
+        if getattr(gpu, field) in (None, ()):
+            yield f"{where}.{key} is missing; every GPU of the platform {platform} has it"
     yield from _number(f"{where}.index", gpu.index)
+    for key, number in (("minor", gpu.minor), ("iommuGroup", gpu.iommu_group)):
+        if number is not None:
+            yield from _number(f"{where}.{key}", number)
     if gpu.uuid is not None:
         yield from _device_name(f"{where}.uuid", gpu.uuid)
-    yield from _device_name(f"{where}.pciAddress", gpu.pci_address)
+    if gpu.pci_address is not None:
+        yield from _device_name(f"{where}.pciAddress", gpu.pci_address)
     if gpu.compute_capability is not None:
         yield from _version(f"{where}.computeCapability", gpu.compute_capability)
     if gpu.brand is not None and not (gpu.brand.isascii() and gpu.brand.isalpha()):
         yield f"{where}.brand is {gpu.brand!r}"
-    for node in (gpu.node, *gpu.drm_nodes):
+    for node in (*gpu.nodes, *gpu.drm_nodes):
         yield from _node(where, node)
 
 
@@ -103,7 +142,9 @@ def _mig_device(where: str, device: MigDevice) -> Iterator[str]:
     yield from _number(f"{where}.gpuIndex", device.gpu_index)
     yield from _number(f"{where}.index", device.index)
     if device.uuid is not None:
-        yield from _device_name(f"{where}.uuid", in_cdi(device.uuid))
+        is_old = MIG_UUID_BEFORE_470.fullmatch(device.uuid)
+        uuid = device.uuid.replace("/", ":") if is_old else device.uuid
+        yield from _device_name(f"{where}.uuid", uuid)
     for node in (device.gpu_instance_cap, device.compute_instance_cap):
         yield from _node(where, node)
 
@@ -117,14 +158,19 @@ def _node(where: str, node: CharDevice) -> Iterator[str]:
 
 
 def _path(where: str, path: str) -> Iterator[str]:
-    parts = path.split("/")
-    if (
-        parts[0]
-        or len(parts) < 2
-        or not path.isprintable()
-        or not {"", ".", ".."}.isdisjoint(parts[1:])
-    ):
+    if not is_plain_path(path):
         yield f"{where} is {path!r}, not an absolute path in its plainest form"
+
+
+def is_plain_path(path: str) -> bool:
+    """Whether a path is absolute, printable, and without empty components, ``.`` and ``..``."""
+    parts = path.split("/")
+    return (
+        not parts[0]
+        and len(parts) > 1
+        and path.isprintable()
+        and {"", ".", ".."}.isdisjoint(parts[1:])
+    )
 
 
 def _name(where: str, name: str) -> Iterator[str]:
@@ -143,7 +189,6 @@ def _number(where: str, number: int) -> Iterator[str]:
 
 
 def _device_name(where: str, name: str) -> Iterator[str]:
-    try:
-        names.check_device(name)
-    except names.BadNameError as error:
-        yield f"{where}: {error}"
+    fault = names.fault_of_device(name)
+    if fault:
+        yield f"{where}: {fault}"

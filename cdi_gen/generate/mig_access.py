@@ -1,0 +1,37 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The spec of the MIG access nodes, kind ``nvidia.com/mig``: devices ``config`` and ``monitor``.
+
+``NVIDIA_MIG_CONFIG_DEVICES`` and ``NVIDIA_MIG_MONITOR_DEVICES`` request them.
+"""
+
+from __future__ import annotations
+
+from cdi_gen.cdi.model import Device, Spec
+from cdi_gen.generate.assemble import kind_of, versioned
+from cdi_gen.generate.device_nodes import DeviceEdits
+from cdi_gen.generate.options import DEFAULTS, Options
+from cdi_gen.inventory import Inventory, validation
+
+CLASS = "mig"
+
+
+def spec(inventory: Inventory, options: Options = DEFAULTS) -> Spec | None:
+    """The spec; None if the host's driver does not support MIG.
+
+    Args:
+        inventory: must have been gathered with ``Where(transports=True)``, the default.
+        options: the vendor, the engine's newest version and the groups; the class is ``mig``.
+
+    Raises:
+        CdiGenError: no host can have such an inventory, or the engine cannot take such a spec.
+    """
+    validation.require(inventory)
+    if not inventory.mig_access:
+        return None
+    edits = DeviceEdits(inventory, options)
+    devices = tuple(
+        Device(name=access.access, container_edits=edits.nodes((access.node,)))
+        for access in inventory.mig_access
+    )
+    kind = kind_of(options.vendor, CLASS)
+    return versioned(Spec(cdi_version="", kind=kind, devices=devices), options)

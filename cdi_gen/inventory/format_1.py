@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Format 1 of the inventory, as cdi-gen 0.1 wrote it: the discrete GPU was the only platform.
+
+A GPU had exactly one node and always a minor number and a PCI address, a host always a driver.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from cdi_gen.inventory.model import (
+    DGPU,
+    CharDevice,
+    Driver,
+    DriverFile,
+    Gpu,
+    HookProgram,
+    Inventory,
+    Left,
+    Library,
+    MigDevice,
+    Missing,
+    Skipped,
+    Stale,
+)
+
+
+@dataclass(kw_only=True)
+class GpuOfFormat1:
+    """A full GPU."""
+
+    index: int
+    minor: int
+    uuid: str | None
+    pci_address: str
+    model: str
+    node: CharDevice
+    drm_nodes: tuple[CharDevice, ...] = ()
+    by_path: tuple[str, ...] = ()
+    mig_enabled: bool = False
+    compute_capability: str | None = None
+    brand: str | None = None
+
+
+@dataclass(kw_only=True)
+class InventoryOfFormat1:
+    """All facts of one host."""
+
+    architecture: str
+    driver_root: str = "/"
+    dev_root: str = "/"
+    driver: Driver
+    gpus: tuple[GpuOfFormat1, ...] = ()
+    mig_devices: tuple[MigDevice, ...] = ()
+    control_nodes: tuple[CharDevice, ...] = ()
+    transport_nodes: tuple[CharDevice, ...] = ()
+    transport_files: tuple[DriverFile, ...] = ()
+    libraries: tuple[Library, ...] = ()
+    files: tuple[DriverFile, ...] = ()
+    hook: HookProgram | None = None
+    engines_make_nodes: bool = True
+    booting: bool = False
+    missing: tuple[Missing, ...] = ()
+    stale: tuple[Stale, ...] = ()
+    skipped: tuple[Skipped, ...] = ()
+    left: tuple[Left, ...] = ()
+
+    def converted(self) -> Inventory:
+        """The same facts in the current format."""
+        facts = dict(vars(self))
+        facts["gpus"] = tuple(_gpu(gpu) for gpu in self.gpus)
+        return Inventory(platform=DGPU, **facts)
+
+
+def _gpu(gpu: GpuOfFormat1) -> Gpu:
+    facts = dict(vars(gpu))
+    return Gpu(nodes=(facts.pop("node"),), **facts)
