@@ -19,7 +19,7 @@ PURE     := tests/unit tests/golden tests/property
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help run quick check test test-engines coverage lint types nightly fuzz mutants bench golden build lock install uninstall man clean
+.PHONY: help run quick check test test-engines coverage lint types nightly fuzz mutants bench golden build lock docs install uninstall man clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -78,6 +78,9 @@ build: $(VENV)/test ## wheel and sdist in dist/
 
 lock: $(VENV)/test ## pin the newest dependencies in requirements/
 	tools/lock $(BIN)
+
+docs: $(VENV)/docs ## the documentation as a site, in out/site; a warning is an error
+	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going -j auto -c docs/site -d out/site-cache . out/site
 
 man: $(VENV)/test ## man pages from the commands, in out/man
 	$(BIN)/python tools/man.py out/man
