@@ -1,302 +1,109 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The format of /etc/ld.so.cache: what glibc's ldconfig writes since 2.32, byte for byte.
+"""Reads /etc/ld.so.cache, the dynamic loader's index of library names.
 
-A header, a table of entries in the order that the loader's binary search needs, a string table
-whose strings share their tails, and an extension part that names the `glibc-hwcaps` folders and
-who wrote the file. Offsets count from the start of the file. Older loaders (glibc 2.2 and later)
-read it too and pass over what they do not know.
+The format is that of glibc 2.2 and later (`glibc-ld.so.cache1.1`), alone or behind the older one:
+a header, a table of entries, the texts that they name by their offsets, and since glibc 2.32 an
+extension part. sysdeps/generic/dl-cache.h of glibc has the layout; `cdi_hook.ldso.cache_file`
+writes it. Who reads a file that others may have written is safe from it: the texts of all entries
+together are bounded, since entries may share their bytes.
 """
 
 from __future__ import annotations
 
 import struct
 
-from cdi_base.errors import HookError
-from cdi_base.syscalls import MACHINE
-
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Iterator
 
-MAX_SIZE = 16 << 20
 MAX_ENTRIES = 20_000
+"""A desktop with all of its languages has a fourth of that."""
 MAX_TEXT = 4096
+"""Bytes of one name or path, with the NUL at its end."""
 MAX_ALL_TEXT = 8 << 20
 MAX_GENERATOR = 256
 
-GENERATOR = b"cdi-gen"
-"""Who says to have written a cache where the image's own does not say it."""
-
-_MAGIC = b"glibc-ld.so.cache1.1"
-_OLD_MAGIC = b"ld.so-1.7.0\0"
+MAGIC = b"glibc-ld.so.cache1.1"
+OLD_MAGIC = b"ld.so-1.7.0\0"
 _OLD_ENTRY = 12
-# magic, entries, bytes of strings, byte order, extension offset
-_HEADER = struct.Struct("<20sIIB3xI12x")
-# flags, name, path, (OS version), hardware
-_ENTRY = struct.Struct("<iIIIQ")
-_EXTENSION_MAGIC = 0xEAA42174
-_EXTENSION = struct.Struct("<II")
-# tag, flags, offset, size
-_SECTION = struct.Struct("<IIII")
-_TAG_GENERATOR, _TAG_HWCAPS = 0, 1
-_LITTLE_ENDIAN = 2
-_HWCAPS_BIT = 1 << 62
+HEADER = struct.Struct("<20sIIB3xI12x")
+"""Magic, entries, bytes of texts, byte order, offset of the extension."""
+ENTRY = struct.Struct("<iIIIQ")
+"""Flags, name, path, (OS version), hardware."""
+EXTENSION_MAGIC = 0xEAA42174
+EXTENSION = struct.Struct("<II")
+SECTION = struct.Struct("<IIII")
+"""Tag, flags, offset, size."""
+TAG_GENERATOR, TAG_HWCAPS = 0, 1
 
 
-class Entry:
-    """One library: the loader finds `path` when it looks for `name` and accepts the `flags`.
-
-    `hwcaps` is the name of the `glibc-hwcaps` folder it is from, empty for all other folders, and
-    `isa_level` what its file asks of the processor; the cache has it for those folders only.
-    """
-
-    __slots__ = ("flags", "hwcaps", "isa_level", "name", "path")
-
-    def __init__(
-        self, name: bytes, path: bytes, flags: int, hwcaps: bytes = b"", isa_level: int = 0
-    ) -> None:
-        self.name = name
-        self.path = path
-        self.flags = flags
-        self.hwcaps = hwcaps
-        self.isa_level = isa_level
+class CacheError(Exception):
+    """The content is not a loader cache, is damaged, or is larger than any."""
 
 
-def build(entries: list[Entry], hwcaps: list[bytes], generator: bytes = GENERATOR) -> bytes:
-    """The file that has these entries; of equal ones the first is found first.
+def entries_of(content: bytes) -> Iterator[tuple[int, bytes, bytes, int]]:
+    """Each library, in the cache's order: the one that the loader prefers comes first.
 
-    Args:
-        entries: all libraries, in the order of their folders.
-        hwcaps: the names of all `glibc-hwcaps` folders that were looked at, used or not.
-        generator: who says to have written it.
+    Yields:
+        Its flags, the name that programs need it by, its path, and what it needs of the hardware:
+        0, unless it is from a `glibc-hwcaps` folder.
 
     Raises:
-        HookError: it would be larger than 16 MiB.
-    """
-    key: Callable[[bytes], bytes | _Name] = _key
-    if any(_has_long_number(entry.name) for entry in entries):
-        key = _Name
-    # Those for better processors come first, for the search ends at the first that is for all.
-    ordered = sorted((entry for entry in entries if entry.hwcaps), key=lambda entry: entry.hwcaps)
-    ordered += [entry for entry in entries if not entry.hwcaps]
-    ordered.sort(key=lambda entry: (key(entry.name), entry.flags), reverse=True)
-
-    texts = dict.fromkeys(hwcaps)
-    for entry in ordered:
-        texts[entry.name] = texts[entry.path] = None
-    start = _HEADER.size + _ENTRY.size * len(ordered)
-    offsets, strings = _string_table(list(texts), start)
-    used = sorted({entry.hwcaps for entry in ordered if entry.hwcaps})
-    levels = {name: _HWCAPS_BIT | index for index, name in enumerate(used)}
-
-    extension = (start + len(strings) + 3) & ~3
-    table = b"".join(
-        _ENTRY.pack(
-            entry.flags,
-            offsets[entry.name],
-            offsets[entry.path],
-            0,
-            levels[entry.hwcaps] | entry.isa_level << 32 if entry.hwcaps else 0,
-        )
-        for entry in ordered
-    )
-    content = b"".join(
-        (
-            _HEADER.pack(_MAGIC, len(ordered), len(strings), _LITTLE_ENDIAN, extension),
-            table,
-            strings.ljust(extension - start, b"\0"),
-            _extension(extension, [offsets[name] for name in used], generator),
-        )
-    )
-    if len(content) > MAX_SIZE:
-        raise HookError(f"the libraries' names need a cache larger than {MAX_SIZE} bytes")
-    return content
-
-
-def _string_table(texts: list[bytes], start: int) -> tuple[dict[bytes, int], bytes]:
-    """Each text's offset, and all texts; one that ends another lies within it."""
-    offsets: dict[bytes, int] = {}
-    parts: list[bytes] = []
-    previous = b""
-    end = start - 1
-    # By their last letters, backwards: whatever ends a text follows it.
-    for text in sorted(texts, key=lambda text: text[::-1], reverse=True):
-        if not parts or not previous.endswith(text):
-            parts.append(text)
-            end += len(text) + 1
-        offsets[text] = end - len(text)
-        previous = text
-    return offsets, b"".join(part + b"\0" for part in parts)
-
-
-def _extension(at: int, hwcaps: list[int], generator: bytes) -> bytes:
-    """The directory of what is behind the strings, and that: offsets of names, the generator."""
-    count = 2 if hwcaps else 1
-    names = at + _EXTENSION.size + count * _SECTION.size
-    size = 4 * len(hwcaps)
-    parts = [
-        _EXTENSION.pack(_EXTENSION_MAGIC, count),
-        _SECTION.pack(_TAG_GENERATOR, 0, names + size, len(generator)),
-    ]
-    if hwcaps:
-        parts.append(_SECTION.pack(_TAG_HWCAPS, 0, names, size))
-    return b"".join((*parts, struct.pack(f"<{len(hwcaps)}I", *hwcaps), generator))
-
-
-# How the loader compares names (glibc: _dl_cache_libcmp): a run of digits is one number, and a
-# number is more than any letter. Letters are C's `char`: signed on x86.
-
-_DIGITS = range(0x30, 0x3A)
-_LETTERS = (*range(128, 256), *range(128)) if MACHINE == "x86_64" else range(256)
-_RANKS = {letter: rank for rank, letter in enumerate(x for x in _LETTERS if x not in _DIGITS)}
-_RANK = bytes(_RANKS.get(letter, 0) for letter in range(256))
-_END = bytes((_RANKS[0],))
-_NUMBERS_ONLY = bytes(letter if letter in _DIGITS else 0x20 for letter in range(256))
-_NUMBER = len(_RANKS)
-"""What a number begins with, plus its digits; 0 to 9 of them are what is left of a byte."""
-
-
-def _has_long_number(name: bytes) -> bool:
-    return len(name) > 9 and any(len(run) > 9 for run in name.translate(_NUMBERS_ONLY).split())
-
-
-def _key(name: bytes) -> bytes:
-    """What sorts as the loader compares, if no number has more than nine digits."""
-    parts: list[bytes] = []
-    rest = name
-    for run in name.translate(_NUMBERS_ONLY).split():
-        before, _, rest = rest.partition(run)
-        number = run.lstrip(b"0")
-        parts += (before.translate(_RANK), bytes((_NUMBER + len(number),)), number)
-    return b"".join((*parts, rest.translate(_RANK), _END))
-
-
-class _Number(int):
-    """A number as C's `int` has it, whose differences overflow."""
-
-    def __lt__(self, other: int) -> bool:
-        difference = int(self) - int(other)
-        if abs(difference) < _FAR:
-            difference = _as_int(difference)
-        return difference < 0
-
-    def __gt__(self, other: int) -> bool:
-        return self != other and not self < other
-
-    __hash__ = int.__hash__
-    __eq__ = int.__eq__
-
-
-_FAR = 1 << 40
-
-
-def _as_int(number: int) -> int:
-    return (number + (1 << 31)) % (1 << 32) - (1 << 31)
-
-
-def _key_as_in_c(name: bytes) -> list[int]:
-    """The same for all names; slower, and no order at all if three differ by too much."""
-    parts: list[int] = []
-    rest = name
-    for run in name.translate(_NUMBERS_ONLY).split():
-        before, _, rest = rest.partition(run)
-        parts += before.translate(_RANK)
-        parts.append(_Number(2 * _FAR + _as_int(int(run))))
-    return [*parts, *rest.translate(_RANK), *_END]
-
-
-class _Name:
-    """What sorts as the loader compares, whatever the name: by its key, or its numbers one by one.
-
-    Those are not kept, for in Python a number takes as much memory as thirty letters.
-    """
-
-    __slots__ = ("_key", "_text")
-
-    def __init__(self, text: bytes) -> None:
-        self._text = text
-        self._key = None if _has_long_number(text) else _key(text)
-
-    def __lt__(self, other: _Name) -> bool:
-        if self._key is not None and other._key is not None:
-            return self._key < other._key
-        return _key_as_in_c(self._text) < _key_as_in_c(other._text)
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, _Name):
-            return False
-        if self._key is not None and other._key is not None:
-            return self._key == other._key
-        return _key_as_in_c(self._text) == _key_as_in_c(other._text)
-
-    __hash__ = None  # type: ignore[assignment]  # only to be compared
-
-
-def is_older(name: bytes, other: bytes) -> bool:
-    """Whether a file name is that of an older version than another."""
-    return _key_as_in_c(name) < _key_as_in_c(other)
-
-
-class Cache:
-    """What a cache says: the names and flags by folder, and who wrote it."""
-
-    __slots__ = ("folders", "generator")
-
-    def __init__(self, folders: dict[bytes, dict[bytes, int]], generator: bytes) -> None:
-        self.folders = folders
-        self.generator = generator
-
-
-def parse(content: bytes) -> Cache | None:
-    """What the cache of an image says of ordinary folders; None if it is none, or too large.
-
-    Only libraries whose path ends in their name, as ldconfig has it outside of `glibc-hwcaps`.
+        CacheError: there is something else, perhaps only behind some entries.
     """
     start = _start(content)
-    if start is None or len(content) < start + _HEADER.size:
-        return None
-    magic, count, _, _, extension = _HEADER.unpack_from(content, start)
-    table = content[start + _HEADER.size :][: count * _ENTRY.size]
-    if magic != _MAGIC or count > MAX_ENTRIES or len(table) != count * _ENTRY.size:
-        return None
-    folders: dict[bytes, dict[bytes, int]] = {}
-    left = MAX_ALL_TEXT
-    for flags, key, value, _, hardware in _ENTRY.iter_unpack(table):
-        if hardware:
-            continue
-        at = start + key
-        name = content[at : content.find(b"\0", at, at + MAX_TEXT)]
-        at = start + value
-        folder, slash, last = content[at : content.find(b"\0", at, at + MAX_TEXT)].rpartition(b"/")
-        left -= len(name) + len(folder)
-        if left < 0:
-            return None
-        if slash and last == name:
-            folders.setdefault(folder, {}).setdefault(name, flags)
-    return Cache(folders, _generator(content[start:], extension))
+    if len(content) < start + HEADER.size:
+        raise CacheError("truncated header")
+    magic, count, _, _, _ = HEADER.unpack_from(content, start)
+    if magic != MAGIC:
+        raise CacheError("unknown format")
+    if count > MAX_ENTRIES:
+        raise CacheError(f"more than {MAX_ENTRIES} entries")
+    table = content[start + HEADER.size :][: count * ENTRY.size]
+    if len(table) != count * ENTRY.size:
+        raise CacheError("truncated table")
+    free = MAX_ALL_TEXT
+    for flags, key, value, _, hardware in ENTRY.iter_unpack(table):
+        name, path = _text(content, start + key), _text(content, start + value)
+        free -= len(name) + len(path)
+        if free < 0:
+            raise CacheError("more text than any loader cache has")
+        yield flags, name, path, hardware
 
 
-def _start(content: bytes) -> int | None:
+def generator_of(content: bytes) -> bytes | None:
+    """Who says to have written a cache that `entries_of` reads; None if it is no printable text."""
+    start = _start(content)
+    *_, offset = HEADER.unpack_from(content, start)
+    # Offsets of texts count from the header, and so does this one.
+    content = content[start:]
+    head = content[offset : offset + EXTENSION.size]
+    if offset and len(head) == EXTENSION.size:
+        magic, count = EXTENSION.unpack(head)
+        sections = content[offset + EXTENSION.size :][: SECTION.size * min(count, 8)]
+        whole = len(sections) - len(sections) % SECTION.size
+        for tag, _, at, size in SECTION.iter_unpack(sections[:whole]):
+            text = content[at : at + size]
+            if magic == EXTENSION_MAGIC and tag == TAG_GENERATOR and _is_printable(text):
+                return text
+    return None
+
+
+def _start(content: bytes) -> int:
     """Where this format begins: at once, or 8-byte aligned behind the older one (to glibc 2.31)."""
-    if not content.startswith(_OLD_MAGIC):
+    if not content.startswith(OLD_MAGIC):
         return 0
     if len(content) < 16:
-        return None
+        raise CacheError("truncated header")
     count: int = struct.unpack_from("<I", content, 12)[0]
     return (16 + count * _OLD_ENTRY + 7) & ~7
 
 
-def _generator(content: bytes, extension: int) -> bytes:
-    head = content[extension : extension + _EXTENSION.size]
-    if extension and len(head) == _EXTENSION.size:
-        magic, count = _EXTENSION.unpack(head)
-        sections = content[extension + _EXTENSION.size :][: _SECTION.size * min(count, 8)]
-        whole = len(sections) - len(sections) % _SECTION.size
-        for tag, _, offset, size in _SECTION.iter_unpack(sections[:whole]):
-            text = content[offset : offset + size]
-            if magic == _EXTENSION_MAGIC and tag == _TAG_GENERATOR and _is_printable(text):
-                return text
-    return GENERATOR
+def _text(content: bytes, at: int) -> bytes:
+    end = content.find(b"\0", at, at + MAX_TEXT)
+    if end < 0:
+        raise CacheError("a name lies outside the file, or has no end")
+    return content[at:end]
 
 
 def _is_printable(text: bytes) -> bool:

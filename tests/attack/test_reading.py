@@ -10,7 +10,8 @@ from collections.abc import Callable
 
 import pytest
 
-from cdi_base import ld_so_cache, syscalls
+from cdi_base import syscalls
+from cdi_hook.ldso import cache_file
 from tests.attack import oracles
 from tests.attack.audit import Audit
 from tests.attack.images import replace
@@ -32,8 +33,8 @@ def _lines(_victim: Victim) -> bytes:
 
 
 def _cache(_victim: Victim) -> bytes:
-    entry = ld_so_cache.Entry(b"libfake.so.1", b"/lib/libfake.so.1", 0x303)
-    return ld_so_cache.build([entry], [], SECRET.encode())
+    entry = cache_file.Entry(b"libfake.so.1", b"/lib/libfake.so.1", 0x303)
+    return cache_file.build([entry], [], SECRET.encode())
 
 
 def _library(_victim: Victim) -> bytes:

@@ -3,15 +3,15 @@
 
 from __future__ import annotations
 
-from cdi_base import ld_so_cache
+from cdi_hook.ldso import cache_file
 from tests.hook.shared_objects import note, shared_object
 
 _NOTE = b'{"CUDA Version": "12.9", "Driver": [535, 550], "Device": [2]}\0'
-_CACHE = ld_so_cache.build(
+_CACHE = cache_file.build(
     [
-        ld_so_cache.Entry(b"libc.so.6", b"/lib/libc.so.6", 0x303),
-        ld_so_cache.Entry(b"libcuda.so.1", b"/usr/lib/libcuda.so.1", 0x303),
-        ld_so_cache.Entry(b"liba.so.10", b"/lib/x/liba.so.10", 0x303, b"x86-64-v3", 2),
+        cache_file.Entry(b"libc.so.6", b"/lib/libc.so.6", 0x303),
+        cache_file.Entry(b"libcuda.so.1", b"/usr/lib/libcuda.so.1", 0x303),
+        cache_file.Entry(b"liba.so.10", b"/lib/x/liba.so.10", 0x303, b"x86-64-v3", 2),
     ],
     [b"x86-64-v3"],
 )

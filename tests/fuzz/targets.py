@@ -15,10 +15,10 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from cdi_base import elf, ld_so_cache, oci_state, requirement, toml
+from cdi_base import elf, oci_state, requirement, toml
 from cdi_base.errors import HookError
 from cdi_hook import __main__ as hook
-from cdi_hook.ldso import conf
+from cdi_hook.ldso import cache_file, conf
 from cdi_hook.steps import enable_cuda_compat
 from cdi_runtime import request
 from cdi_runtime.config_toml import configuration
@@ -136,15 +136,15 @@ def read_elf(data: bytes) -> None:
 
 def read_cache(data: bytes) -> None:
     """An ld.so.cache: what is read of it can be written, and is then read again."""
-    cache = ld_so_cache.parse(data)
+    cache = cache_file.parse(data)
     if cache is None:
         return
     entries = [
-        ld_so_cache.Entry(name, folder + b"/" + name, flags)
+        cache_file.Entry(name, folder + b"/" + name, flags)
         for folder, names in cache.folders.items()
         for name, flags in names.items()
     ]
-    again = ld_so_cache.parse(ld_so_cache.build(entries, [], cache.generator))
+    again = cache_file.parse(cache_file.build(entries, [], cache.generator))
     assert again is not None
     assert again.folders == cache.folders
     assert again.generator == cache.generator

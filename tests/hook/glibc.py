@@ -13,9 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from cdi_base import ld_so_cache
 from cdi_base.rootfs.rootfs import RootFs
-from cdi_hook.ldso import conf, shared_libraries
+from cdi_hook.ldso import cache_file, conf, shared_libraries
 from cdi_hook.steps import update_ldcache
 
 LDCONFIG = "/sbin/ldconfig"
@@ -49,14 +48,14 @@ def our_cache(
     root: Path,
     folders: Sequence[str],
     memory: bytes | None = None,
-    generator: bytes = ld_so_cache.GENERATOR,
+    generator: bytes = cache_file.GENERATOR,
 ) -> bytes:
     """What ours makes of the same; `memory` is the image's older cache."""
-    known = None if memory is None else ld_so_cache.parse(memory)
+    known = None if memory is None else cache_file.parse(memory)
     libraries, hwcaps = shared_libraries.entries(
         root_fs(root), list(folders), known, time.monotonic() + 30
     )
-    return ld_so_cache.build(libraries, hwcaps, generator)
+    return cache_file.build(libraries, hwcaps, generator)
 
 
 def root_fs(root: Path) -> RootFs:
@@ -70,7 +69,7 @@ def folders_of(root: Path) -> list[str]:
 
 
 def generator_of(cache: bytes) -> bytes:
-    known = ld_so_cache.parse(cache)
+    known = cache_file.parse(cache)
     assert known is not None
     return known.generator
 

@@ -86,6 +86,10 @@ class TestSharedLibrary:
         assert library.needed == (b"near", b"far")
         assert read(bytes(content)[:-1]) is None
 
+    def test_a_needed_name_outside_the_string_table(self) -> None:
+        assert read(shared_object(None, strings_size=1)) is None
+        assert read(shared_object(None, strings_size=2)) is not None
+
     @pytest.mark.parametrize(("length", "reads"), [(255, True), (256, False)])
     def test_a_needed_name_that_no_file_can_have(self, length: int, reads: bool) -> None:
         library = read(shared_object(b"x", needed=b"n" * length))

@@ -9,7 +9,8 @@ from collections.abc import Callable
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cdi_base import elf, ld_so_cache
+from cdi_base import elf
+from cdi_hook.ldso import cache_file
 from tests.fuzz.seeds import SEEDS
 from tests.fuzz.targets import TARGETS
 from tests.hook.shared_objects import MACHINES, note, shared_object
@@ -61,16 +62,15 @@ class TestCache:
     @given(LIBRARIES)
     def test_what_was_written_is_read(self, libraries):
         entries = [
-            ld_so_cache.Entry(name, folder + b"/" + name, flags)
-            for folder, name, flags in libraries
+            cache_file.Entry(name, folder + b"/" + name, flags) for folder, name, flags in libraries
         ]
-        cache = ld_so_cache.parse(ld_so_cache.build(entries, []))
+        cache = cache_file.parse(cache_file.build(entries, []))
         assert cache is not None
         expected: dict[bytes, set[bytes]] = {}
         for folder, name, _ in libraries:
             expected.setdefault(folder, set()).add(name)
         assert {folder: set(names) for folder, names in cache.folders.items()} == expected
-        assert cache.generator == ld_so_cache.GENERATOR
+        assert cache.generator == cache_file.GENERATOR
 
     @given(LIBRARIES)
     def test_the_order_of_equal_names_is_all_that_matters(self, libraries):
@@ -78,9 +78,9 @@ class TestCache:
             {(name, flags): (folder, name, flags) for folder, name, flags in libraries}.values()
         )
         entries = [
-            ld_so_cache.Entry(name, folder + b"/" + name, flags) for folder, name, flags in unlike
+            cache_file.Entry(name, folder + b"/" + name, flags) for folder, name, flags in unlike
         ]
-        assert ld_so_cache.build(entries, []) == ld_so_cache.build(entries[::-1], [])
+        assert cache_file.build(entries, []) == cache_file.build(entries[::-1], [])
 
     @settings(max_examples=200)
     @given(st.sampled_from(SEEDS["read-cache"]), st.data())

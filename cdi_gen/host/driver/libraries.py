@@ -14,9 +14,9 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from typing import NamedTuple
 
+from cdi_base import ld_so_cache
 from cdi_base.elf import ElfError
 from cdi_gen.catalogue import Catalogue
-from cdi_gen.host import ldcache
 from cdi_gen.host.driver import shared_library
 from cdi_gen.host.driver.installations import VERSION, Belonging
 from cdi_gen.host.roots import Root
@@ -73,13 +73,18 @@ class LibrarySearch:
         self.directories = self._search_directories(architecture, search_path)
 
     def _read_cache(self) -> dict[str, tuple[str, ...]]:
+        """Paths by library name (``libcuda.so.1``), in the cache's order of preference."""
+        paths: dict[str, list[str]] = {}
         try:
-            return ldcache.parse(self._root.read_bytes("/etc/ld.so.cache", MAX_CACHE_BYTES))
+            content = self._root.read_bytes("/etc/ld.so.cache", MAX_CACHE_BYTES)
+            for _, name, path, _ in ld_so_cache.entries_of(content):
+                paths.setdefault(_text(name), []).append(_text(path))
         except OSError:
             return {}
-        except ldcache.LdCacheError as error:
+        except ld_so_cache.CacheError as error:
             self.left.append(Left(path="/etc/ld.so.cache", reason=f"damaged: {error}"))
             return {}
+        return {name: tuple(several) for name, several in paths.items()}
 
     def _search_directories(self, architecture: str, search_path: tuple[str, ...]) -> list[str]:
         if search_path:
@@ -332,6 +337,10 @@ class LibrarySearch:
             self.left.append(
                 Left(path=libraries[path].path, reason=f"{what} {libraries[chosen].path}")
             )
+
+
+def _text(name: bytes) -> str:
+    return name.decode("ascii", errors="surrogateescape")
 
 
 def _in_order(version: str) -> list[int]:

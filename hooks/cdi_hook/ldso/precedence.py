@@ -19,8 +19,8 @@ from cdi_hook.ldso.library_directory import HWCAPS, OVERHEAD, Memory
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from cdi_base.ld_so_cache import Entry
     from cdi_base.rootfs.rootfs import RootFs
+    from cdi_hook.ldso.cache_file import Entry
 
     Links = dict[str, str]
     """What each link says, by its name in a folder of links."""

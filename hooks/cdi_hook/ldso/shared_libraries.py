@@ -17,6 +17,7 @@ from cdi_base import ld_so_cache
 from cdi_base.errors import HookError, SkippedError
 from cdi_base.rootfs.opening import open_directory
 from cdi_base.syscalls import MACHINE
+from cdi_hook.ldso import cache_file
 from cdi_hook.ldso.library_directory import FLAGS, HWCAPS, UNREADABLE, Folder, Library, Memory
 
 TYPE_CHECKING = False
@@ -30,8 +31,8 @@ MAX_ENTRIES_KEPT = 8 << 20
 
 
 def entries(
-    rootfs: RootFs, folders: list[str], known: ld_so_cache.Cache | None, until: float
-) -> tuple[list[ld_so_cache.Entry], list[bytes]]:
+    rootfs: RootFs, folders: list[str], known: cache_file.Cache | None, until: float
+) -> tuple[list[cache_file.Entry], list[bytes]]:
     """The libraries of the folders, and the names of all `glibc-hwcaps` folders below them.
 
     Args:
@@ -57,8 +58,8 @@ def entries(
 class _Search:
     """One going through the folders, with what it has found and what that has cost."""
 
-    def __init__(self, rootfs: RootFs, known: ld_so_cache.Cache | None, until: float) -> None:
-        self.entries: list[ld_so_cache.Entry] = []
+    def __init__(self, rootfs: RootFs, known: cache_file.Cache | None, until: float) -> None:
+        self.entries: list[cache_file.Entry] = []
         self.hwcaps: dict[bytes, None] = {}
         self._rootfs = rootfs
         self._known = known.folders if known else {}
@@ -164,7 +165,7 @@ class _Search:
             place = folder + (os.fsencode(library.name) if hwcaps else name)
             self._memory.keep(len(place) + len(name))
             self.entries.append(
-                ld_so_cache.Entry(name, place, library.flags, hwcaps, library.isa_level)
+                cache_file.Entry(name, place, library.flags, hwcaps, library.isa_level)
             )
             if len(self.entries) > ld_so_cache.MAX_ENTRIES:
                 raise HookError(f"the image has more than {ld_so_cache.MAX_ENTRIES} libraries")
@@ -217,7 +218,7 @@ def _newest_by_soname(folder: Folder) -> dict[str, Library]:
         if library is None:
             continue
         known = found.setdefault(library.soname, library)
-        newer = ld_so_cache.is_older(os.fsencode(known.name), os.fsencode(name))
+        newer = cache_file.is_older(os.fsencode(known.name), os.fsencode(name))
         if (known.is_link and not library.is_link) or (known.is_link == library.is_link and newer):
             # The flags stay those of the first.
             library.flags = known.flags

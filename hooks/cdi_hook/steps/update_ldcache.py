@@ -5,10 +5,9 @@ from __future__ import annotations
 
 import os
 
-from cdi_base import ld_so_cache
 from cdi_base.syscalls import MACHINE
 from cdi_hook.arguments import checked_folder, last
-from cdi_hook.ldso import conf, library_directory, precedence, shared_libraries
+from cdi_hook.ldso import cache_file, conf, library_directory, precedence, shared_libraries
 from cdi_hook.ldso.precedence import Driver
 from cdi_hook.steps.step import Step
 
@@ -99,7 +98,7 @@ def tell_glibc(
     ours = [folder for folder in folders if folder not in known]
     order = list(dict.fromkeys((*compat, *ours, *listed, *_SYSTEM)))
     old = _old_cache(rootfs)
-    libraries: list[ld_so_cache.Entry] = []
+    libraries: list[cache_file.Entry] = []
     hwcaps: list[bytes] = []
     if library_directory.FLAGS:
         libraries, hwcaps = shared_libraries.entries(rootfs, order, old, until)
@@ -116,17 +115,17 @@ def tell_glibc(
         content = make_cache(rootfs, [*order[:at], *links, *order[at:]], until)
     else:
         preferred, more = shared_libraries.entries(rootfs, links, None, until)
-        content = ld_so_cache.build(
+        content = cache_file.build(
             [*preferred, *libraries],
             [*more, *hwcaps],
-            old.generator if old else ld_so_cache.GENERATOR,
+            old.generator if old else cache_file.GENERATOR,
         )
     rootfs.put(CACHE, content)
 
 
-def _old_cache(rootfs: RootFs) -> ld_so_cache.Cache | None:
+def _old_cache(rootfs: RootFs) -> cache_file.Cache | None:
     try:
-        return ld_so_cache.parse(rootfs.read(CACHE, MAX_OLD_CACHE))
+        return cache_file.parse(rootfs.read(CACHE, MAX_OLD_CACHE))
     except OSError:
         # None, no regular file, or too large: all libraries are read instead.
         return None

@@ -14,14 +14,14 @@ from hypothesis import strategies as st
 
 from cdi_base import ld_so_cache
 from cdi_base.errors import HookError
-from cdi_base.ld_so_cache import Entry
-from cdi_hook.ldso import library_directory, shared_libraries
+from cdi_hook.ldso import cache_file, library_directory, shared_libraries
+from cdi_hook.ldso.cache_file import Entry
 from tests.hook.glibc import our_cache, root_fs
 from tests.hook.ldsocache.trees import FOLDERS, link, put
 
 
 class TestDamagedCaches:
-    CACHE = ld_so_cache.build(
+    CACHE = cache_file.build(
         [Entry(b"liba.so.%d" % n, b"/lib/liba.so.%d" % n, 0x303, b"x86-64-v2" if n == 3 else b"") for n in range(5)],
         [b"x86-64-v2"],
     )  # fmt: skip
@@ -32,7 +32,7 @@ class TestDamagedCaches:
     @example(b"ld.so-1.7.0\0" + b"\xff" * 4)
     @example(b"glibc-ld.so.cache1.1" + b"\xff" * 28)
     def test_any_bytes(self, content: bytes) -> None:
-        ld_so_cache.parse(content)
+        cache_file.parse(content)
 
     @given(st.data())
     def test_any_damage(self, data: st.DataObject) -> None:
@@ -43,7 +43,7 @@ class TestDamagedCaches:
                 st.sampled_from([b"\0\0\0\0", b"\xff\xff\xff\xff", b"\xff\xff\xff\x7f"])
                 | st.binary(min_size=4, max_size=4)
             )
-        known = ld_so_cache.parse(bytes(content[: data.draw(st.integers(0, len(content)))]))
+        known = cache_file.parse(bytes(content[: data.draw(st.integers(0, len(content)))]))
         assert known is None or sum(map(len, known.folders.values())) <= 5
 
     def test_names_that_share_megabytes(self) -> None:
@@ -53,12 +53,12 @@ class TestDamagedCaches:
         at = 48 + 24 * count
         text = b"/" + b"a" * 4000 + b"/" + b"b" * 90 + b"\0"
         table = struct.pack("<iIIIQ", 0x303, at + 4002, at, 0, 0) * count
-        assert ld_so_cache.parse(head + table + text) is None
-        assert ld_so_cache.parse(head + table + b"a" * (1 << 22)) is None
+        assert cache_file.parse(head + table + text) is None
+        assert cache_file.parse(head + table + b"a" * (1 << 22)) is None
 
     def test_more_entries_than_any_image_has(self) -> None:
         head = struct.pack("<20sIIB3xI12x", b"glibc-ld.so.cache1.1", 20_001, 0, 2, 0)
-        assert ld_so_cache.parse(head + bytes(24 * 20_001)) is None
+        assert cache_file.parse(head + bytes(24 * 20_001)) is None
 
 
 class TestBounds:
@@ -90,9 +90,9 @@ class TestBounds:
             our_cache(root, FOLDERS)
 
     def test_a_cache_that_would_be_too_large(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(ld_so_cache, "MAX_SIZE", 200)
+        monkeypatch.setattr(cache_file, "MAX_SIZE", 200)
         with pytest.raises(HookError, match="larger than 200 bytes"):
-            ld_so_cache.build([Entry(b"liba.so", b"/lib/liba.so" + b"x" * 200, 3)], [])
+            cache_file.build([Entry(b"liba.so", b"/lib/liba.so" + b"x" * 200, 3)], [])
 
     @pytest.mark.parametrize("is_empty", [False, True])
     def test_no_time_left(self, root: Path, is_empty: bool) -> None:

@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cdi_base import elf, ld_so_cache
-from cdi_base.ld_so_cache import Entry
+from cdi_base import elf
+from cdi_hook.ldso import cache_file
+from cdi_hook.ldso.cache_file import Entry
 from tests.hook.conftest import TRIPLET
 from tests.hook.glibc import assert_same, generator_of, glibc_cache, our_cache
 from tests.hook.ldsocache.trees import FOLDERS, LIB, NAMES, PLACES, grow, link, planted, put
@@ -123,7 +124,7 @@ class TestMemory:
             Entry(b"libimage2.so.1", b"/srv/other.so", 0x303),
             Entry(b"../../x", b"/opt/odd/../../x", 0x303),
         ]
-        lies = ld_so_cache.build(entries, [])
+        lies = cache_file.build(entries, [])
         assert our_cache(image, FOLDERS, lies) == our_cache(image, FOLDERS)
 
     def test_the_generator_is_the_images(self, image: Path) -> None:
@@ -131,4 +132,4 @@ class TestMemory:
         assert generator_of(theirs).startswith(b"ldconfig ")
         assert generator_of(our_cache(image, FOLDERS)) == b"cdi-gen"
         for text in (b"x" * 5000, b"a\nb", b"\xff", b""):
-            assert generator_of(ld_so_cache.build([], [], text)) == b"cdi-gen"
+            assert generator_of(cache_file.build([], [], text)) == b"cdi-gen"

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from cdi_base import ld_so_cache
-from cdi_base.ld_so_cache import Entry
+from cdi_hook.ldso import cache_file
+from cdi_hook.ldso.cache_file import Entry
 from tests.fakehost.driver_packages import DRIVER_SETS
 from tests.hook.conftest import TRIPLET, Container
 from tests.hook.glibc import (
@@ -95,16 +95,16 @@ def test_a_driver_with_memory(tree: Tree, name: str) -> None:
 def test_the_machines_own() -> None:
     """Hundreds of libraries of every kind, of whatever machine the tests run on."""
     own = Path("/etc/ld.so.cache").read_bytes()
-    known = ld_so_cache.parse(own)
+    known = cache_file.parse(own)
     assert known is not None
     entries = [
         Entry(name, folder + b"/" + name, flags)
         for folder, names in known.folders.items()
         for name, flags in names.items()
     ]
-    if known.generator == ld_so_cache.GENERATOR or b"glibc-hwcaps" in own:
+    if known.generator == cache_file.GENERATOR or b"glibc-hwcaps" in own:
         pytest.skip("the machine's cache is of another form")
-    assert ld_so_cache.build(entries, [], known.generator) == own
+    assert cache_file.build(entries, [], known.generator) == own
 
 
 def test_the_loader_finds_each_of_hundreds(image: Container, compiled: Callable[..., Path]) -> None:
