@@ -37,11 +37,10 @@ def parse(text: str) -> QualifiedName:
     Raises:
         BadNameError: it is not a qualified name.
     """
-    kind, equals, device = text.partition("=")
-    if not equals:
-        raise BadNameError(f"{text!r} is not a qualified device name: it has no '='")
-    vendor, device_class = parse_kind(kind)
-    return QualifiedName(vendor=vendor, device_class=device_class, device=check_device(device))
+    _refuse(names.fault_of_qualified(text))
+    kind, _, device = text.partition("=")
+    vendor, _, device_class = kind.partition("/")
+    return QualifiedName(vendor=vendor, device_class=device_class, device=device)
 
 
 def parse_kind(text: str) -> tuple[str, str]:

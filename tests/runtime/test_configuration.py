@@ -225,6 +225,8 @@ def test_every_key_is_tested() -> None:
         (MODES + 'cdi.spec-dirs = ["etc/cdi"]', 2, "has 'etc/cdi', which is not absolute"),
         (MODES + 'cdi.default-kind = "gpu"', 2, "is not of the form vendor/class"),
         (MODES + 'cdi.default-kind = "nvidia.com/gpu="', 2, "is not of the form"),
+        (MODES + 'cdi.default-kind = "1vendor/gpu"', 2, "is not of the form"),
+        (MODES + 'cdi.default-kind = "vendor.com/gpu/a"', 2, "is not of the form"),
         (MODES + 'cdi.annotation-prefixes = ["a", ""]', 2, "has an empty one"),
         ("features = true", 1, "'features' is not a table"),
         ("[features]\nallow-ldconfig-from-container = 1", 2, "is not true or false"),

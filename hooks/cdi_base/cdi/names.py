@@ -14,6 +14,24 @@ _KIND_PART = _ALPHANUMERIC | frozenset("_-.")
 _DEVICE = _KIND_PART | {":"}
 
 
+def is_qualified(text: str) -> bool:
+    """Whether it is the full name of a device, and not an index, a UUID or anything else."""
+    return fault_of_qualified(text) is None
+
+
+def fault_of_qualified(text: str) -> str | None:
+    """Why it is no `vendor/class=device`; None if it is one."""
+    kind, equals, device = text.partition("=")
+    if not equals:
+        return f"{text!r} is not a qualified device name: it has no '='"
+    return fault_of_kind(kind) or fault_of_device(device)
+
+
+def vendor_of(name: str) -> str:
+    """The vendor of a kind, or of the full name of a device."""
+    return name.partition("/")[0]
+
+
 def fault_of_kind(text: str) -> str | None:
     """Why it is no `vendor/class`; None if it is one."""
     vendor, slash, class_ = text.partition("/")
@@ -25,6 +43,11 @@ def fault_of_kind(text: str) -> str | None:
 def fault_of_part(what: str, name: str) -> str | None:
     """Why it is no vendor, or no class; None if it is one."""
     return _fault(what, name, _LETTERS, "a letter", _KIND_PART, "letters, digits, '_-.'")
+
+
+def is_device(name: str) -> bool:
+    """Whether a device can have this name."""
+    return fault_of_device(name) is None
 
 
 def fault_of_device(name: str) -> str | None:

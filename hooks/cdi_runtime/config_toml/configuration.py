@@ -11,6 +11,7 @@ import errno
 import os
 
 from cdi_base import toml, trust
+from cdi_base.cdi.names import fault_of_kind
 from cdi_base.errors import HookError, shown
 from cdi_runtime.request import driver_capabilities
 
@@ -282,8 +283,7 @@ class _Filling:
             raise self._wrong("mode", f"is {shown(made.mode)}, and none of {', '.join(MODES)}")
         if "" in made.annotation_prefixes:
             raise self._wrong("annotation_prefixes", "has an empty one: all annotations begin so")
-        vendor, _, class_ = made.default_kind.partition("/")
-        if not vendor or not class_ or "=" in made.default_kind:
+        if fault_of_kind(made.default_kind):
             raise self._wrong("default_kind", "is not of the form vendor/class")
         for place in made.spec_dirs:
             if not place.startswith("/"):

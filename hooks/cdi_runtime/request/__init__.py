@@ -15,6 +15,7 @@ of NVIDIA's vendors, and config.toml can make it count for privileged containers
 from __future__ import annotations
 
 from cdi_base import json_object
+from cdi_base.cdi.names import is_device, is_qualified, vendor_of
 from cdi_base.errors import shown
 from cdi_runtime.request import device_names, driver_capabilities, imex_channels, mount_list
 from cdi_runtime.request.device_names import RequestError
@@ -189,13 +190,13 @@ class _Reader:
         words = device_names.distinct(each, source)
         self._check_no_directory(words, source)
         found = self._named(words, source)
-        for name in filter(device_names.is_qualified, found):
+        for name in filter(is_qualified, found):
             self._check_vendor(name, source)
         return found, source
 
     def _named(self, words: list[str], source: str) -> tuple[str, ...]:
         # Spec files may have names of their own; where specs are made they are known.
-        free = device_names.is_device_name if self._settings.mode == "cdi" else None
+        free = is_device if self._settings.mode == "cdi" else None
         return device_names.devices(words, source, free)
 
     def _asks(self, name: str) -> bool:
@@ -208,8 +209,8 @@ class _Reader:
         return bool(environment.get(CUDA_VERSION)) and not environment.get(REQUIRE_CUDA)
 
     def _check_vendor(self, name: str, source: str) -> None:
-        vendor = device_names.vendor_of(name)
-        if vendor in VENDORS or vendor == device_names.vendor_of(self._settings.default_kind):
+        vendor = vendor_of(name)
+        if vendor in VENDORS or vendor == vendor_of(self._settings.default_kind):
             return
         what = f"{source}: {shown(name)[1:-1]}"
         if vendor not in PRIVILEGED_VENDORS:

@@ -17,6 +17,7 @@
 
 from __future__ import annotations
 
+from cdi_base.cdi.names import is_qualified
 from cdi_base.errors import HookError, shown
 
 TYPE_CHECKING = False
@@ -35,7 +36,6 @@ _MAX_DIGITS = 6
 
 _DIGITS = "0123456789"
 _HEX = "0123456789abcdefABCDEF"
-_LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 _UUID = (8, 4, 4, 4, 12)
 
 
@@ -123,44 +123,6 @@ def device(word: str, source: str, named: Callable[[str], bool] | None = None) -
     raise RequestError(
         f"{source}: {shown(word)[:80]} is no device: not all, none, void, an index, GPU:MIG, "
         f"a UUID, a PCI address or vendor/class=name{quoted(word)}"
-    )
-
-
-def is_qualified(word: str) -> bool:
-    """Whether it is `vendor/class=name`, by the rules of CDI."""
-    kind, equals, name = word.partition("=")
-    vendor, slash, class_ = kind.partition("/")
-    return bool(
-        equals
-        and slash
-        and _is_identifier(vendor, "._-")
-        and _is_identifier(class_, "._-")
-        and is_device_name(name)
-    )
-
-
-def is_device_name(word: str) -> bool:
-    """Whether CDI lets a device have this name."""
-    allowed = _LETTERS + _DIGITS
-    return (
-        word[:1] in allowed
-        and word[-1:] in allowed
-        and word != ""
-        and not word.strip(allowed + "_-.:")
-    )
-
-
-def vendor_of(qualified: str) -> str:
-    """The vendor of a CDI device's name."""
-    return qualified.partition("/")[0]
-
-
-def _is_identifier(word: str, between: str) -> bool:
-    return (
-        word != ""
-        and word[0] in _LETTERS
-        and word[-1] in _LETTERS + _DIGITS
-        and not word.strip(_LETTERS + _DIGITS + between)
     )
 
 

@@ -7,8 +7,9 @@ Whoever may start a pod can set its environment, but not mount this; a device pl
 
 from __future__ import annotations
 
+from cdi_base.cdi.names import is_qualified
 from cdi_base.errors import shown
-from cdi_runtime.request.device_names import RequestError, is_qualified
+from cdi_runtime.request.device_names import RequestError
 
 ROOT = "/var/run/nvidia-container-devices"
 _ROOT = ROOT.split("/")[1:]

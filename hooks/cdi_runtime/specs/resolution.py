@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from cdi_base import requirement
 from cdi_base.cdi import injection, spec_directories
+from cdi_base.cdi.names import is_qualified
 from cdi_base.errors import HookError, shown
 from cdi_runtime import request
 from cdi_runtime.request.environment import process_of, variables_of
@@ -88,12 +89,6 @@ def edits(
         return None
     tell(f"{', '.join(asked.devices)} of {asked.source}, mode {mode}")
     return _Resolver(settings, tell).edits(config, asked)
-
-
-def is_qualified(name: str) -> bool:
-    """Whether it is a name as `vendor/class=device`, and no index or UUID."""
-    kind, equals, _ = name.partition("=")
-    return bool(equals) and "/" in kind
 
 
 class _Resolver:

@@ -5,7 +5,10 @@ from __future__ import annotations
 
 import pytest
 
+from cdi_base.cdi import names as grammar
 from cdi_gen.cdi import names
+from cdi_runtime.request import RequestError, device_names
+from cdi_runtime.specs import resolution
 
 
 @pytest.mark.parametrize(
@@ -30,6 +33,7 @@ def test_a_name_has_three_parts(text, vendor, device_class, device):
     assert (name.vendor, name.device_class, name.device) == (vendor, device_class, device)
     assert name.kind == f"{vendor}/{device_class}"
     assert str(name) == text
+    assert grammar.is_qualified(text)
 
 
 @pytest.mark.parametrize(
@@ -60,6 +64,16 @@ def test_what_is_no_name_is_refused_with_a_reason(text, reason):
     with pytest.raises(names.BadNameError) as error:
         names.parse(text)
     assert reason in str(error.value)
+    assert not grammar.is_qualified(text)
+
+
+@pytest.mark.parametrize("text", ["/dev/x=y", "a/=", "1/2=3", "a/b/c=d", "a/b=c/1/0"])
+def test_a_slash_and_an_equals_sign_do_not_make_a_name(text):
+    """The shim's resolution once took these for full names, which its reader of requests refused."""
+    assert not grammar.is_qualified(text)
+    with pytest.raises(RequestError):
+        device_names.device(text, "NVIDIA_VISIBLE_DEVICES")
+    assert resolution.is_qualified is device_names.is_qualified is grammar.is_qualified
 
 
 def test_a_bad_name_is_a_value_error():
