@@ -13,7 +13,9 @@ TESTS    := $(BIN)/python -m pytest
 # One process a core, each with its share of the tests; who has none left takes from another.
 PARALLEL := --numprocesses $(or $(WORKERS),auto) --maxprocesses 8 --dist worksteal
 ANYWHERE := not host and not engine and not gpu and not network
-PURE     := tests/unit tests/golden tests/property
+# Tests that run the code of the pure packages in their own process.
+PURE     := tests/unit tests/golden tests/property $(wildcard tests/runtime/test_request*.py) \
+    tests/runtime/test_toml.py tests/hook/test_elf.py tests/hook/test_requirement.py tests/hook/ldsocache
 
 # pytest keeps the bytecode of rewritten tests; compiling them again takes longer than many tests.
 export PYTHONDONTWRITEBYTECODE :=
@@ -38,6 +40,7 @@ test: $(VENV)/test ## run all tests; as root it installs what they need. REQUIRE
 	$(TESTS) $(PARALLEL) $(PYTEST)
 
 coverage: $(VENV)/test ## branch coverage of the pure packages; fails below the threshold in pyproject.toml
+	@mkdir -p out
 	$(BIN)/coverage run -m pytest --quiet -m "$(ANYWHERE)" $(PURE) $(PYTEST)
 	$(BIN)/coverage report
 

@@ -6,7 +6,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,7 +14,8 @@ import cdi_gen as package
 from cdi_gen.cdi.wire import load
 from cdi_gen.programs import install
 from tests.cli.program import CHECKOUT, cdi_gen, failure
-from tests.fakehost.hosts import FakeHost
+from tests.fakehost import hosts
+from tests.fakehost.driver_packages import DriverRootUnavailableError
 
 HOOK = "/usr/local/libexec/cdi-gen/cdi-gen-hook"
 SYSTEM_PYTHON = "/usr/bin/python3"
@@ -93,21 +93,25 @@ def test_what_can_not_be_installed(tmp_path):
     assert "root" not in said.replace(str(tmp_path), ""), "that would be of no help here"
 
 
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A host with the hook, and with an interpreter for it; no test leaves a change there."""
+    try:
+        root = hosts.build("550-1gpu", tmp_path_factory.mktemp("host") / "550-1gpu").root
+    except DriverRootUnavailableError as error:
+        pytest.skip(f"no fake host: {error}")
+    assert cdi_gen("hook", "install", "--root", str(root)).code == 0
+    python = root / SYSTEM_PYTHON[1:]
+    if not python.exists():
+        python.write_text("")
+        python.chmod(0o755)
+    return root
+
+
 @pytest.mark.host
 @pytest.mark.skipif(os.geteuid() != 0, reason="a fake host needs root")
 class TestOnAHost:
     """The hook in a fake host; ``generate`` names it, or refuses to."""
-
-    @pytest.fixture
-    def root(self, own_host: Callable[[str], FakeHost]) -> Path:
-        """A host with the hook, and with an interpreter for it."""
-        root = own_host("550-1gpu").root
-        assert cdi_gen("hook", "install", "--root", str(root)).code == 0
-        python = root / SYSTEM_PYTHON[1:]
-        if not python.exists():
-            python.write_text("")
-            python.chmod(0o755)
-        return root
 
     def test_a_spec_names_it(self, root):
         found = cdi_gen("generate", "--host-root", str(root), "--nvidia-cdi-hook-path", HOOK)
@@ -131,13 +135,18 @@ class TestOnAHost:
     @pytest.mark.parametrize("change", ["group", "others", "owner"])
     def test_what_others_could_change_is_refused(self, root, tmp_path, path, change):
         place = root / path[1:]
-        if change == "owner":
-            os.chown(place, 65534, -1)
-        else:
-            place.chmod(place.stat().st_mode | (0o020 if change == "group" else 0o002))
+        before = place.stat()
         output = tmp_path / "nvidia.json"
         arguments = ("generate", "--host-root", str(root), "-o", str(output))
-        said = failure(cdi_gen(*arguments, "--nvidia-cdi-hook-path", HOOK), 7)
+        try:
+            if change == "owner":
+                os.chown(place, 65534, -1)
+            else:
+                place.chmod(before.st_mode | (0o020 if change == "group" else 0o002))
+            said = failure(cdi_gen(*arguments, "--nvidia-cdi-hook-path", HOOK), 7)
+        finally:
+            os.chown(place, before.st_uid, before.st_gid)
+            place.chmod(before.st_mode)
         assert path in said
         assert "--hooks=none" in said
         assert not output.exists()
