@@ -24,12 +24,8 @@ from pathlib import Path
 
 from tests.gpu.programs import machine, report
 from tests.gpu.programs.container import PASSED, Form, Runner, cdi_gen
+from tests.gpu.programs.forms import FORMS, environment, form
 from tests.gpu.programs.programs import PROGRAMS, Program
-
-HANDED_ON = ("NCCL_", "NVSHMEM_", "TORCH_", "CUDA_HOME", "XLA_")
-"""Variables of the caller that containers get too, by how they begin: what this machine needs."""
-
-PATH = "/usr/local/cuda/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 ALONE = "CDI_GEN_PROGRAMS_IN_A_MOUNT_NAMESPACE"
 
@@ -103,35 +99,38 @@ def _all(options: argparse.Namespace, folder: Path) -> int:
         root=root,
         folder=containers,
         device=options.device,
-        environment=_environment(options, own=not options.root),
+        environment=environment(
+            dict(each.partition("=")[::2] for each in options.env), own=not options.root
+        ),
     )
     first = runner.run(Program("true", "true", 60), Form("no device", None))
     if first.verdict != PASSED:
         sys.exit(f"{shlex.join(runner.runtime)} runs no container here:\n{first.output}")
-    forms = list(_forms(options.forms.split(","), folder))
+    forms = [form(name, folder) for name in _named_forms(options.forms)]
     about = (
         *_about(runner, options.root),
-        *(f"{form.title}: {form.lacking}" for form in forms if form.lacking),
+        *(f"{each.title}: {each.lacking}" for each in forms if each.lacking),
     )
     results: report.Results = {}
 
-    def work(program: Program, form: Form) -> None:
-        outcome = runner.run(program, form)
-        results[program.name, form.title] = outcome
+    def work(program: Program, column: Form) -> None:
+        outcome = runner.run(program, column)
+        results[program.name, column.title] = outcome
         print(
-            f"{program.name}, {form.title}: {outcome.verdict}, {outcome.seconds:.1f} s", flush=True
+            f"{program.name}, {column.title}: {outcome.verdict}, {outcome.seconds:.1f} s",
+            flush=True,
         )
         # Written each time: whoever ends this early has what was found.
         text = report.text(about, programs, [each.title for each in forms], dict(results))
         options.output.write_text(text, encoding="utf-8")
 
-    pairs = [(program, form) for program in programs for form in forms if not form.lacking]
+    pairs = [(program, each) for program in programs for each in forms if not each.lacking]
     with ThreadPoolExecutor(options.jobs) as pool:
         for done in [pool.submit(work, *pair) for pair in pairs if not pair[0].alone]:
             done.result()
-    for program, form in pairs:
+    for program, column in pairs:
         if program.alone:
-            work(program, form)
+            work(program, column)
     return report.status(results)
 
 
@@ -145,6 +144,14 @@ def _chosen(only: str | None) -> list[Program]:
     return [known[name] for name in only.split(",")]
 
 
+def _named_forms(words: str) -> list[str]:
+    names = words.split(",")
+    for name in names:
+        if name not in FORMS:
+            sys.exit(f"--forms: {name} is none of {', '.join(FORMS)}")
+    return names
+
+
 def _runtime(given: str | None) -> Sequence[str]:
     if given:
         return shlex.split(given)
@@ -152,43 +159,6 @@ def _runtime(given: str | None) -> Sequence[str]:
         if found := shutil.which(name):
             return [found]
     return sys.exit("neither crun nor runc is in PATH: name one with --runtime")
-
-
-def _environment(options: argparse.Namespace, *, own: bool) -> dict[str, str]:
-    path = os.environ.get("PATH", PATH) if own else PATH
-    handed = {key: value for key, value in os.environ.items() if key.startswith(HANDED_ON)}
-    given = dict(each.partition("=")[::2] for each in options.env)
-    # A home of its own: what an earlier run has compiled would not be compiled again.
-    fixed = {"PATH": path, "HOME": "/tmp/home", "LANG": "C.UTF-8", "USER": "root"}
-    return {**fixed, "XLA_PYTHON_CLIENT_PREALLOCATE": "false", **handed, **given}
-
-
-def _forms(names: Sequence[str], folder: Path) -> Iterator[Form]:
-    for name in names:
-        specs = folder / "specs" / name
-        specs.mkdir(parents=True)
-        spec = specs / "nvidia.json"
-        lacking = ""
-        if name == "nvidia":
-            lacking = _of_nvidia(spec)
-        elif name in ("hook", "no-hook"):
-            hooks = "auto" if name == "hook" else "none"
-            spec.write_text(cdi_gen("generate", "--hooks", hooks), encoding="utf-8")
-            if name == "hook" and "createContainer" not in spec.read_text(encoding="utf-8"):
-                lacking = "no hook is installed: cdi-gen hook install"
-        else:
-            sys.exit(f"--forms: {name} is none of hook, no-hook and nvidia")
-        yield Form(name, specs, lacking)
-
-
-def _of_nvidia(spec: Path) -> str:
-    """Have NVIDIA's program write its spec; or say why not."""
-    program, hook = shutil.which("nvidia-ctk"), shutil.which("nvidia-cdi-hook")
-    if not program or not hook:
-        return "no nvidia-ctk or no nvidia-cdi-hook here"
-    words = [program, "cdi", "generate", f"--nvidia-cdi-hook-path={hook}", f"--output={spec}"]
-    done = subprocess.run([*words, "--format=json"], capture_output=True, text=True, check=False)
-    return "" if done.returncode == 0 else f"nvidia-ctk: {done.stderr.strip()[-300:]}"
 
 
 def _about(runner: Runner, root: Path | None) -> Iterator[str]:

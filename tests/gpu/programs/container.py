@@ -85,7 +85,7 @@ class Runner(NamedTuple):
         rootfs = self.root.overlay(bundle)
         for name in ("inside", "gpu", "proc", "sys", "dev", "run", "tmp"):
             (rootfs / name).mkdir(exist_ok=True)
-        text = json.dumps(_configuration(program, self.root.volumes, self.environment))
+        text = json.dumps(configuration(program, self.root.volumes, self.environment))
         (bundle / "config.json").write_text(text, encoding="utf-8")
         if form.specs:
             where = ["--spec-dir", str(form.specs), "--device", self.device]
@@ -145,7 +145,7 @@ def _verdict(program: Program, status: int | None, output: str) -> str:
     return FAILED if status == 0 else f"{FAILED}, exit {status}"
 
 
-def _configuration(
+def configuration(
     program: Program, volumes: Sequence[str], environment: Mapping[str, str]
 ) -> dict[str, Any]:
     capabilities = [*CAPABILITIES, *program.capabilities]
