@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The forms of spec that are compared, and what of the caller's environment containers get."""
+"""The forms of spec that are compared, and the environment of containers."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from tests.gpu.programs.container import Form, cdi_gen
 FORMS = ("hook", "no-hook", "nvidia")
 
 HANDED_ON = ("NCCL_", "NVSHMEM_", "TORCH_", "CUDA_HOME", "XLA_")
-"""Variables of the caller that containers get too, by how they begin: what this machine needs."""
+"""Beginnings of the names of variables that containers inherit, because the machine needs them."""
 
 PATH = "/usr/local/cuda/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 def form(name: str, folder: Path) -> Form:
-    """Write a spec of the form to a directory of its own below the folder."""
+    """Write a spec of this form to a new directory in the folder."""
     specs = folder / "specs" / name
     specs.mkdir(parents=True)
     spec = specs / "nvidia.json"
@@ -36,23 +36,28 @@ def form(name: str, folder: Path) -> Form:
 
 
 def handed_on() -> dict[str, str]:
-    """Variables of the caller for containers, as they are."""
+    """Return the variables that containers inherit."""
     return {key: value for key, value in os.environ.items() if key.startswith(HANDED_ON)}
 
 
 def environment(given: Mapping[str, str], *, own: bool) -> dict[str, str]:
-    """What containers have; ``own``: their root is this machine's, and so is PATH."""
+    """Return the environment of containers.
+
+    Args:
+        given: variables that take precedence.
+        own: whether the root file system is this machine's, and PATH with it.
+    """
     path = os.environ.get("PATH", PATH) if own else PATH
-    # A home of its own: what an earlier run has compiled would not be compiled again.
+    # A separate home: programs would reuse what an earlier run compiled.
     fixed = {"PATH": path, "HOME": "/tmp/home", "LANG": "C.UTF-8", "USER": "root"}
     return {**fixed, "XLA_PYTHON_CLIENT_PREALLOCATE": "false", **handed_on(), **given}
 
 
 def _of_nvidia(spec: Path) -> str:
-    """Have NVIDIA's program write its spec; or say why not."""
+    """Write the spec of nvidia-ctk; return the reason if that is not possible."""
     program, hook = shutil.which("nvidia-ctk"), shutil.which("nvidia-cdi-hook")
     if not program or not hook:
         return "no nvidia-ctk or no nvidia-cdi-hook here"
     words = [program, "cdi", "generate", f"--nvidia-cdi-hook-path={hook}", f"--output={spec}"]
-    done = subprocess.run([*words, "--format=json"], capture_output=True, text=True, check=False)
-    return "" if done.returncode == 0 else f"nvidia-ctk: {done.stderr.strip()[-300:]}"
+    process = subprocess.run([*words, "--format=json"], capture_output=True, text=True, check=False)
+    return "" if process.returncode == 0 else f"nvidia-ctk: {process.stderr.strip()[-300:]}"

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What several GPUs of one host are to cdi-gen: times, containers, and what goes between GPUs.
+"""Measures and checks cdi-gen on a host with several GPUs; it works with one GPU, too.
 
     sudo python3 -m tests.gpu.several [OPTIONS]
 
-See docs/gpu/README.md. It needs a GPU or more, a C compiler, runc or crun, and what cdi-gen needs;
-of NVIDIA's toolkit nvidia-ctk and nvidia-cdi-hook to compare with. No setting of a GPU is changed.
+It needs root, a GPU, a C compiler, runc or crun, and the packages that cdi-gen needs; and nvidia-ctk
+and nvidia-cdi-hook for the comparison. It changes no setting of a GPU. See docs/gpu/README.md.
 """
 
 from __future__ import annotations
@@ -45,18 +45,18 @@ PROGRAM = Path(__file__).with_name("inside") / "gpus.c"
 
 
 def main() -> None:
-    """Run the parts, and write down what they say."""
+    """Run the parts, and write the page."""
     options = _options()
     if os.geteuid():
         sys.exit("tests.gpu.several: needs root, for overlays and containers")
     if ALONE not in os.environ:
-        # What is mounted here goes when this process does.
+        # The mounts disappear with this process.
         words = ["unshare", "--mount", "--propagation", "private", sys.executable, "-m"]
         os.environ[ALONE] = "1"
         os.execvp("unshare", [*words, "tests.gpu.several", *sys.argv[1:]])
     with (
         tempfile.TemporaryDirectory(prefix="cdi-gen-several-") as memory,
-        # A daemon does not see what is mounted in this namespace.
+        # On disk: a daemon does not see the mounts of this namespace.
         tempfile.TemporaryDirectory(prefix="cdi-gen-several-programs-") as disk,
     ):
         folder = Path(memory)
@@ -80,7 +80,7 @@ def _options() -> argparse.Namespace:
         "--runtimes",
         metavar="NAMES",
         default="crun,runc",
-        help="those of them that are in PATH  [default: %(default)s]",
+        help="the first one runs the parts that compare no runtimes  [default: %(default)s]",
     )
     parser.add_argument("--rounds", type=int, default=31, help="of races  [default: %(default)s]")
     parser.add_argument(
@@ -89,14 +89,16 @@ def _options() -> argparse.Namespace:
     parser.add_argument(
         "--docker-image",
         default="docker.io/library/debian",
-        help="with glibc and a shell  [default: %(default)s]",
+        help="an image with glibc and a shell  [default: %(default)s]",
     )
-    parser.add_argument("--docker-options", default="", help="for docker run, besides")
+    parser.add_argument("--docker-options", default="", help="more options for docker run")
     parser.add_argument(
-        "--nvidia-runtime", metavar="FILE", help="NVIDIA's nvidia-container-runtime, to compare"
+        "--nvidia-runtime",
+        metavar="FILE",
+        help="NVIDIA's nvidia-container-runtime, for the comparison",
     )
     parser.add_argument(
-        "--inventory", type=Path, metavar="FILE", help="write this host's inventory there"
+        "--inventory", type=Path, metavar="FILE", help="write the inventory of this host to FILE"
     )
     parser.add_argument("--output", type=Path, default=Path("several.md"), help="[%(default)s]")
     return parser.parse_args()
@@ -123,7 +125,7 @@ def _all(options: argparse.Namespace, folder: Path, disk: Path) -> int:
         taken = time.monotonic() - begun
         print(f"{name}: {taken:.0f} s, {len(section.faults)} faults", *section.faults, sep="\n  ")
         sys.stdout.flush()
-        # Written each time: whoever ends this early has what was found.
+        # Written after each part, so that an interrupted run leaves its results.
         options.output.write_text(page(about, sections), encoding="utf-8")
     return 1 if any(section.faults for section in sections) else 0
 
@@ -143,11 +145,11 @@ def _host(
     disk.chmod(0o755)
     compiler = ["cc", "-O1", "-o", str(disk / "gpus"), str(PROGRAM), "-ldl"]
     subprocess.run(compiler, check=True)
-    done = subprocess.run([str(disk / "gpus")], stdout=subprocess.PIPE, text=True, check=True)
+    listing = subprocess.run([str(disk / "gpus")], stdout=subprocess.PIPE, text=True, check=True)
     root = machine.of_this_machine(inventory, folder / "bare")
     containers = folder / "containers"
     containers.mkdir()
-    volumes = {"/several": disk, EXCHANGE: communication.exchange(folder)}
+    volumes = {"/several": disk, EXCHANGE: communication.create_exchange(folder)}
     own = environment({}, own=True)
     runtimes = {
         name: Runtime((path,), root, containers, own, volumes)
@@ -161,15 +163,19 @@ def _host(
         if outcome.verdict != "passed":
             sys.exit(f"{name} runs no container here:\n{outcome.output}")
     forms = [form(name, folder) for name in FORMS]
-    for each in forms:
-        if each.lacking:
-            print(f"{each.title}: {each.lacking}", flush=True)
+    for spec_form in forms:
+        if spec_form.lacking:
+            print(f"{spec_form.title}: {spec_form.lacking}", flush=True)
     return Host(
-        gpus=gpus.of_inventory(inventory),
-        seen=gpus.seen(done.stdout),
+        gpus=gpus.gpus_of(inventory),
+        listing=gpus.parse_listing(listing.stdout),
         programs=disk,
         runtimes=runtimes,
-        specs={each.title: each.specs for each in forms if each.specs and not each.lacking},
+        specs={
+            spec_form.title: spec_form.specs
+            for spec_form in forms
+            if spec_form.specs and not spec_form.lacking
+        },
         folder=containers,
         variables=handed_on(),
         rounds=options.rounds,
@@ -181,7 +187,7 @@ def _host(
 
 
 def _about(host: Host) -> Iterator[str]:
-    """What the page begins with."""
+    """Return the first lines of the page: this machine, and the versions."""
     for words in (
         ["nvidia-smi", "-L"],
         ["cat", "/proc/driver/nvidia/version"],
@@ -190,14 +196,14 @@ def _about(host: Host) -> Iterator[str]:
         ["nvidia-ctk", "--version"],
     ):
         if shutil.which(words[0]):
-            done = subprocess.run(words, capture_output=True, text=True, check=False)
-            lines = done.stdout.strip().splitlines()
+            process = subprocess.run(words, capture_output=True, text=True, check=False)
+            lines = process.stdout.strip().splitlines()
             yield from lines if words[0] in ("nvidia-smi", "cat") else lines[:1]
     yield f"{os.cpu_count()} CPUs"
     yield f"Python {platform.python_version()}, {platform.freedesktop_os_release()['PRETTY_NAME']}"
     yield cdi_gen("--version").strip()
     for name, value in host.variables.items():
-        yield f"in every container as outside: {name}={value}"
+        yield f"variable of this machine and of every container: {name}={value}"
 
 
 if __name__ == "__main__":

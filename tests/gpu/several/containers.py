@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Containers of runc or crun, one or several at a time, that share namespaces or do not."""
+"""Containers of runc or crun: one or several at a time, with or without shared namespaces."""
 
 from __future__ import annotations
 
@@ -13,28 +13,33 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from tests.gpu.programs import container
-from tests.gpu.programs.container import FAILED, PASSED, TIMED_OUT, Outcome, cdi_gen
+from tests.gpu.programs.container import FAILED, NOT_THERE, PASSED, TIMED_OUT, Outcome, cdi_gen
 from tests.gpu.programs.machine import Root, mount
 from tests.gpu.programs.programs import ABSENT, Program
 
 SHM = "64m"
-"""Docker's and Podman's own size of /dev/shm."""
+"""The default size of /dev/shm with Docker and Podman."""
+
+EXCHANGE = "/exchange"
+"""The directory in which containers leave files for each other."""
+
+MOUNT_POINTS = ("inside", "gpu", "proc", "sys", "dev", "run", "tmp")
 
 
 class Container(NamedTuple):
-    """One that runs a script."""
+    """A container that runs a script."""
 
     script: str
     devices: tuple[str, ...] = ()
-    """Names within nvidia.com/gpu."""
+    """Device names of the kind nvidia.com/gpu."""
     specs: Path | None = None
-    """A directory of CDI specs, where there are devices."""
+    """A directory of CDI specs. Required if there are devices."""
     shared: frozenset[str] = frozenset()
-    """Namespaces that it has in common with the machine: ipc (with /dev/shm), pid, uts."""
+    """Namespaces of the machine that the container uses: ipc (and one common /dev/shm), pid, uts."""
     shm: str = SHM
-    """Size of /dev/shm."""
+    """The size of /dev/shm."""
     rlimits: tuple[tuple[str, int], ...] = ()
-    """Such as ``("memlock", 65536)``."""
+    """Such as ``("nofile", 256)``."""
     variables: tuple[tuple[str, str], ...] = ()
     seconds: int = 120
 
@@ -45,111 +50,123 @@ class Runtime(NamedTuple):
     command: Sequence[str]
     root: Root
     folder: Path
-    """In memory; each container has a folder of its own below."""
+    """In memory. Every container has a directory in it."""
     environment: Mapping[str, str]
     volumes: Mapping[str, Path]
-    """By their place in containers, where they are read-only but for ``EXCHANGE``."""
+    """Directories of the host by their path in containers. All except ``EXCHANGE`` are read-only."""
 
     def run(self, *containers: Container) -> list[Outcome]:
-        """Start them all, and wait for all."""
+        """Start all containers, then wait for all of them."""
         shm = self.folder / "shm"
         shm.mkdir(exist_ok=True)
         mount("-t", "tmpfs", "-o", f"size={containers[0].shm},mode=1777", "shm", shm)
-        started: list[_Started] = []
+        processes: list[_Process] = []
         try:
-            for number, each in enumerate(containers):
-                started.append(self._start(f"several-{os.getpid()}-{number}", each, shm))
-            return [self._end(each) for each in started]
+            for number, contents in enumerate(containers):
+                name = f"several-{os.getpid()}-{number}"
+                processes.append(self._start(name, contents, shm))
+            return [self._wait(process) for process in processes]
         finally:
-            for each in started:
-                self._clean(each)
+            for process in processes:
+                self._remove(process)
             subprocess.run(["umount", "--lazy", str(shm)], check=False)
 
-    def configuration(self, name: str, each: Container, shm: Path) -> dict[str, Any]:
-        """Its config.json, before a device is in it."""
-        environment = {**self.environment, **dict(each.variables)}
-        program = Program(name, each.script)
-        made = container.configuration(program, self.root.volumes, environment)
-        namespaces = made["linux"]["namespaces"]
-        made["linux"]["namespaces"] = [
-            each_of for each_of in namespaces if each_of["type"] not in each.shared
+    def configuration(self, name: str, contents: Container, shm: Path) -> dict[str, Any]:
+        """Return the container's config.json without devices.
+
+        Args:
+            name: of the container, and its host name.
+            contents: what it runs, and how.
+            shm: the common /dev/shm of containers that share ipc.
+        """
+        environment = {**self.environment, **dict(contents.variables)}
+        program = Program(name, contents.script)
+        configuration = container.configuration(program, self.root.volumes, environment)
+        linux = configuration["linux"]
+        linux["namespaces"] = [
+            namespace
+            for namespace in linux["namespaces"]
+            if namespace["type"] not in contents.shared
         ]
-        if "uts" not in each.shared:
-            made["hostname"] = name
-        for entry in made["mounts"]:
+        if "uts" not in contents.shared:
+            configuration["hostname"] = name
+        for entry in configuration["mounts"]:
             if entry["destination"] == "/dev/shm":
-                if "ipc" in each.shared:
+                if "ipc" in contents.shared:
                     entry |= {"type": "bind", "source": str(shm), "options": ["rbind", "rw"]}
                 else:
-                    entry["options"] = [*entry["options"], f"size={each.shm}"]
-        for place, path in self.volumes.items():
-            options = ["rbind", "rw" if place == EXCHANGE else "ro", "rprivate"]
-            made["mounts"].append(
-                {"destination": place, "type": "bind", "source": str(path), "options": options}
+                    entry["options"] = [*entry["options"], f"size={contents.shm}"]
+        for destination, path in self.volumes.items():
+            access = "rw" if destination == EXCHANGE else "ro"
+            configuration["mounts"].append(
+                {
+                    "destination": destination,
+                    "type": "bind",
+                    "source": str(path),
+                    "options": ["rbind", access, "rprivate"],
+                }
             )
-        if each.rlimits:
-            made["process"]["rlimits"] = [
-                {"type": f"RLIMIT_{name.upper()}", "soft": limit, "hard": limit}
-                for name, limit in each.rlimits
+        if contents.rlimits:
+            configuration["process"]["rlimits"] = [
+                {"type": f"RLIMIT_{resource.upper()}", "soft": limit, "hard": limit}
+                for resource, limit in contents.rlimits
             ]
-        return made
+        return configuration
 
-    def _start(self, name: str, each: Container, shm: Path) -> _Started:
+    def _start(self, name: str, contents: Container, shm: Path) -> _Process:
         bundle = self.folder / name
         rootfs = self.root.overlay(bundle)
-        for directory in ("inside", "gpu", "proc", "sys", "dev", "run", "tmp", *self.volumes):
+        for directory in (*MOUNT_POINTS, *self.volumes):
             (rootfs / directory.lstrip("/")).mkdir(exist_ok=True)
-        text = json.dumps(self.configuration(name, each, shm))
+        text = json.dumps(self.configuration(name, contents, shm))
         (bundle / "config.json").write_text(text, encoding="utf-8")
-        if each.devices:
-            words = ["--spec-dir", str(each.specs)]
-            for device in each.devices:
+        if contents.devices:
+            words = ["--spec-dir", str(contents.specs)]
+            for device in contents.devices:
                 words += ["--device", f"nvidia.com/gpu={device}"]
             cdi_gen("inject", *words, "--in-place", str(bundle))
         with (bundle / "output").open("wb") as output:
             process = subprocess.Popen(
-                [*self._words("run"), "--bundle", str(bundle), name],
+                [*self._argv("run"), "--bundle", str(bundle), name],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
             )
-        return _Started(name, bundle, process, time.monotonic(), each.seconds)
+        return _Process(name, bundle, process, time.monotonic(), contents.seconds)
 
-    def _end(self, started: _Started) -> Outcome:
-        left = started.begun + started.seconds - time.monotonic()
+    def _wait(self, process: _Process) -> Outcome:
+        remaining = process.start_time + process.seconds - time.monotonic()
         try:
-            status: int | None = started.process.wait(max(left, 0))
+            status: int | None = process.popen.wait(max(remaining, 0))
         except subprocess.TimeoutExpired:
             status = None
-            words = [*self._words("kill"), started.name, "KILL"]
-            subprocess.run(words, capture_output=True, check=False)
-        seconds = time.monotonic() - started.begun
-        output = (started.bundle / "output").read_text(encoding="utf-8", errors="replace")
+            argv = [*self._argv("kill"), process.name, "KILL"]
+            subprocess.run(argv, capture_output=True, check=False)
+        seconds = time.monotonic() - process.start_time
+        output = (process.bundle / "output").read_text(encoding="utf-8", errors="replace")
         return Outcome(_verdict(status), seconds, output)
 
-    def _clean(self, started: _Started) -> None:
-        if started.process.poll() is None:
+    def _remove(self, process: _Process) -> None:
+        if process.popen.poll() is None:
             time.sleep(0.5)
-            started.process.kill()
-            started.process.wait()
-        words = [*self._words("delete"), "--force", started.name]
-        subprocess.run(words, capture_output=True, check=False)
-        subprocess.run(["umount", "--lazy", str(started.bundle / "rootfs")], check=False)
-        shutil.rmtree(started.bundle, ignore_errors=True)
+            process.popen.kill()
+            process.popen.wait()
+        argv = [*self._argv("delete"), "--force", process.name]
+        subprocess.run(argv, capture_output=True, check=False)
+        subprocess.run(["umount", "--lazy", str(process.bundle / "rootfs")], check=False)
+        shutil.rmtree(process.bundle, ignore_errors=True)
 
-    def _words(self, command: str) -> list[str]:
+    def _argv(self, command: str) -> list[str]:
         return [*self.command, "--root", str(self.folder / "state"), command]
 
 
-EXCHANGE = "/exchange"
-"""Where containers leave files for each other."""
+class _Process(NamedTuple):
+    """A container that was started."""
 
-
-class _Started(NamedTuple):
     name: str
     bundle: Path
-    process: subprocess.Popen[bytes]
-    begun: float
+    popen: subprocess.Popen[bytes]
+    start_time: float
     seconds: int
 
 
@@ -157,5 +174,5 @@ def _verdict(status: int | None) -> str:
     if status is None:
         return TIMED_OUT
     if status == ABSENT:
-        return container.NOT_THERE
+        return NOT_THERE
     return PASSED if status == 0 else f"{FAILED}, exit {status}"

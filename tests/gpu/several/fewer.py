@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The machine with fewer of its GPUs: its own ``/`` under another, where nodes are missing.
+"""A second root file system of this machine, with fewer of its GPUs.
 
-It looks like a container that was given some GPUs: cdi-gen and NVML count those with a node. /dev
-is read-only there, for NVML of root would make the nodes that are missing.
+It looks like a container that has some of the GPUs: cdi-gen and NVML count the GPUs that have a node.
+/dev is read-only in it, because NVML as root would create the missing nodes.
 """
 
 from __future__ import annotations
@@ -17,37 +17,38 @@ from tests.gpu.programs.machine import mount
 CONTAINER_MARK = "run/.containerenv"
 
 
-def root(folder: Path, hidden: Collection[str]) -> Path:
-    """Make it in a new folder; ``hidden`` are the names in /dev that it does not have.
+def mount_root(folder: Path, hidden: Collection[str]) -> Path:
+    """Mount the file system below a folder, and return its root.
 
-    The caller has a mount namespace of its own, with private propagation.
+    Args:
+        folder: a new directory. The caller has a mount namespace of its own with private propagation.
+        hidden: names in /dev that the file system does not have.
     """
-    top, dev = folder / "root", folder / "dev"
-    top.mkdir(parents=True)
+    root, dev = folder / "root", folder / "dev"
+    root.mkdir(parents=True)
     dev.mkdir()
-    mount("--rbind", "/", top)
-    # Or a second one would have the first in it, and a third one both.
-    mount("--make-runbindable", top)
+    mount("--rbind", "/", root)
     mount("-t", "tmpfs", "-o", "mode=755", "dev", dev)
     for entry in os.scandir("/dev"):
         if entry.name not in hidden:
-            _put(entry, dev / entry.name)
-    mount("--rbind", dev, top / "dev")
-    mount("-o", "remount,bind,ro", top / "dev")
-    mount("-t", "tmpfs", "-o", "mode=755", "run", top / "run")
-    (top / CONTAINER_MARK).touch()
-    return top
+            _copy(entry, dev / entry.name)
+    mount("--rbind", dev, root / "dev")
+    mount("-o", "remount,bind,ro", root / "dev")
+    mount("-t", "tmpfs", "-o", "mode=755", "run", root / "run")
+    (root / CONTAINER_MARK).touch()
+    for path in (root, dev):
+        # Otherwise the next file system would contain this one.
+        mount("--make-runbindable", path)
+    return root
 
 
-def remove(folder: Path) -> None:
-    """Take it away again."""
+def unmount_root(folder: Path) -> None:
+    """Unmount the file system. The folder stays, with two empty directories."""
     for name in ("root", "dev"):
         subprocess.run(["umount", "--recursive", "--lazy", str(folder / name)], check=False)
-        (folder / name).rmdir()
-    folder.rmdir()
 
 
-def _put(entry: os.DirEntry[str], target: Path) -> None:
+def _copy(entry: os.DirEntry[str], target: Path) -> None:
     if entry.is_symlink():
         target.symlink_to(os.readlink(entry.path))
     elif entry.is_dir():

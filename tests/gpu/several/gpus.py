@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The GPUs of a host, and what a program sees of them: values, and no looking."""
+"""The GPUs of a host, and what a program lists of them. Pure functions."""
 
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -11,7 +12,7 @@ ALL = "all"
 
 
 class Gpu(NamedTuple):
-    """A GPU of the host, as the inventory has it."""
+    """A GPU of the host, from the inventory."""
 
     index: int
     uuid: str
@@ -21,100 +22,136 @@ class Gpu(NamedTuple):
 
     @property
     def device_names(self) -> dict[str, str]:
-        """The CDI device names by which it can be asked for."""
+        """The GPU's CDI device names, by kind of name."""
         pci = "pci-" + re.sub("[:.]", "-", self.pci_address)
         return {"index": str(self.index), "UUID": self.uuid, "PCI address": pci}
 
 
-class Seen(NamedTuple):
-    """What ``inside/gpus.c`` printed."""
+class Listing(NamedTuple):
+    """The output of ``inside/gpus.c``."""
 
     nvml: tuple[str, ...]
     """UUIDs in NVML's order."""
     cuda: tuple[str, ...]
     """UUIDs in CUDA's order."""
     minors: frozenset[int]
-    """Of the nodes in /dev, before a library of the driver was used."""
-    made: frozenset[int]
-    """Of the nodes that the libraries made: those of root do, if the driver lets them."""
+    """Minors of the nodes in /dev before the program used the driver's libraries."""
+    created: frozenset[int]
+    """Minors of the nodes that the driver's libraries created."""
     opened: frozenset[int]
-    """Minors of GPUs that it was not given, and could open."""
+    """Minors of other GPUs that the program could open."""
 
 
-def of_inventory(inventory: Mapping[str, Any]) -> tuple[Gpu, ...]:
-    """The GPUs in the order of their indices; those divided by MIG are devices no more."""
+def gpus_of(inventory: Mapping[str, Any]) -> tuple[Gpu, ...]:
+    """Return the GPUs of an inventory, without those that MIG divides."""
     return tuple(
         Gpu(
-            each["index"],
-            each["uuid"],
-            each["pciAddress"],
-            each["node"]["major"],
-            each["node"]["minor"],
+            gpu["index"],
+            gpu["uuid"],
+            gpu["pciAddress"],
+            gpu["node"]["major"],
+            gpu["node"]["minor"],
         )
-        for each in inventory["gpus"]
-        if not each.get("migEnabled")
+        for gpu in inventory["gpus"]
+        if not gpu.get("migEnabled")
     )
 
 
-def seen(output: str) -> Seen:
-    """Read what the program printed."""
+def parse_listing(output: str) -> Listing:
+    """Parse the output of ``inside/gpus.c``."""
     rows = [line.split() for line in output.splitlines()]
 
-    def column(word: str, place: int) -> list[str]:
-        return [row[place] for row in rows if len(row) > place and row[0] == word]
+    def column(word: str, number: int) -> list[str]:
+        return [row[number] for row in rows if len(row) > number and row[0] == word]
 
-    return Seen(
-        tuple(column("nvml", 2)),
-        tuple(column("cuda", 2)),
-        frozenset(map(int, column("node", 1))),
-        frozenset(map(int, column("made", 1))),
-        frozenset(int(row[1]) for row in rows if row[:1] == ["other"] and row[2:] == ["OPENED"]),
+    return Listing(
+        nvml=tuple(column("nvml", 2)),
+        cuda=tuple(column("cuda", 2)),
+        minors=frozenset(map(int, column("node", 1))),
+        created=frozenset(map(int, column("created", 1))),
+        opened=frozenset(
+            int(row[1]) for row in rows if row[:1] == ["other"] and row[2:] == ["OPENED"]
+        ),
     )
 
 
-def faults(given: Iterable[Gpu], host: Seen, inside: Seen) -> tuple[str, ...]:
-    """What is wrong with what a container sees that was given some of the host's GPUs."""
-    uuids = {each.uuid for each in given}
-    minors = frozenset(each.minor for each in given)
-    found = []
-    for name, here, there in (
-        ("NVML", host.nvml, inside.nvml),
-        ("CUDA", host.cuda, inside.cuda),
+def listing_faults(given: Iterable[Gpu], host: Listing, container: Listing) -> tuple[str, ...]:
+    """Compare the listing of a container with the GPUs that were given to the container.
+
+    Args:
+        given: the GPUs, in any order.
+        host: the listing outside of containers; its order is the expected one.
+        container: the listing to check.
+    """
+    given = tuple(given)
+    uuids = {gpu.uuid for gpu in given}
+    minors = frozenset(gpu.minor for gpu in given)
+    faults = []
+    for library, host_uuids, container_uuids in (
+        ("NVML", host.nvml, container.nvml),
+        ("CUDA", host.cuda, container.cuda),
     ):
-        expected = tuple(uuid for uuid in here if uuid in uuids)
-        if there != expected:
-            found.append(f"{name} lists {', '.join(there) or 'none'}, not {', '.join(expected)}")
-    if inside.minors != minors:
-        found.append(f"nodes {sorted(inside.minors)}, not {sorted(minors)}")
-    if inside.opened:
-        found.append(f"could open {sorted(inside.opened)}, which it was not given")
-    return tuple(found)
+        expected = tuple(uuid for uuid in host_uuids if uuid in uuids)
+        if container_uuids != expected:
+            listed = ", ".join(container_uuids) or "nothing"
+            faults.append(f"{library} lists {listed}, expected {', '.join(expected)}")
+    if container.minors != minors:
+        faults.append(f"nodes {sorted(container.minors)}, expected {sorted(minors)}")
+    if container.opened:
+        faults.append(f"GPUs {sorted(container.opened)} can be opened")
+    return tuple(faults)
 
 
-def counts(total: int) -> tuple[int, ...]:
-    """How many GPUs are tried: 1, 2, 4 … and all."""
+def gpu_counts(total: int) -> tuple[int, ...]:
+    """Return the numbers of GPUs to measure with: powers of two, and all."""
     powers = [1 << power for power in range(total.bit_length())]
-    return tuple(sorted({*(each for each in powers if each <= total), total}))
+    return tuple(sorted({*(count for count in powers if count <= total), total}))
 
 
-def transports(output: str) -> tuple[str, ...]:
-    """By what NCCL's channels go, of its own log: ``P2P/CUMEM``, ``SHM/direct/direct``."""
-    return tuple(sorted(set(re.findall(r"Channel \d.* via (\S+)", output))))
+def transports(log: str) -> tuple[str, ...]:
+    """Return the transports of NCCL's channels, from its log: ``P2P/CUMEM``, ``NET/Socket/0``."""
+    return tuple(sorted(set(re.findall(r"Channel \d.* via (\S+)", log))))
 
 
-def bus_rate(output: str) -> str:
-    """What rank 0 of the all-reduce says of its speed; empty where it says nothing."""
+def bus_bandwidth(output: str) -> str:
+    """Return the bus bandwidth that rank 0 of the all-reduce printed; empty if there is none."""
     match = re.search(r"^rank 0 of .*?; (\d+ GB/s) bus", output, re.MULTILINE)
     return match[1] if match else ""
 
 
+class P2pResult(NamedTuple):
+    """A line of ``gpus p2p``."""
+
+    pair: str
+    result: str
+    """Whether access is possible, and whether a kernel read the other GPU's memory."""
+    bandwidth: int
+    """Of copies, in GB/s."""
+
+
+def p2p_results(output: str) -> tuple[P2pResult, ...]:
+    """Parse the output of ``gpus p2p``."""
+    matches = re.finditer(r"^p2p (\d+ \d+) (.*), (\d+) GB/s$", output, re.MULTILINE)
+    return tuple(P2pResult(match[1], match[2], int(match[3])) for match in matches)
+
+
+def p2p_summary(results: Sequence[P2pResult]) -> str:
+    """Summarise the results of all pairs."""
+    if not results:
+        return "none"
+    outcomes = Counter(result.result for result in results)
+    slowest, fastest = (bound(result.bandwidth for result in results) for bound in (min, max))
+    counts = "; ".join(f"{count} ordered pairs: {outcome}" for outcome, count in outcomes.items())
+    return f"{counts}; {slowest} to {fastest} GB/s"
+
+
 def per_gpu(medians: Mapping[int, float]) -> float | None:
-    """How much one more GPU takes, of times by number of GPUs."""
-    few, many = min(medians), max(medians)
-    return (medians[many] - medians[few]) / (many - few) if many > few else None
+    """Return what one more GPU adds, from values by number of GPUs."""
+    fewest, most = min(medians), max(medians)
+    return (medians[most] - medians[fewest]) / (most - fewest) if most > fewest else None
 
 
-def markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
-    """A table."""
+def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    """Return the lines of a table in Markdown."""
     lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
     return [*lines, *(f"| {' | '.join(row)} |" for row in rows)]

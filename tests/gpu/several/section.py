@@ -1,81 +1,75 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the parts have in common: the host that they look at, and the section that each writes."""
+"""The input and the output of every part: the host, and a section of the page."""
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from tests.gpu.several.containers import Runtime
-from tests.gpu.several.gpus import Gpu, Seen
+from tests.gpu.several.gpus import Gpu, Listing
 
-LONGEST = 240
-"""Characters of a line in the transcript."""
+LINE_LENGTH = 240
+"""Characters of a transcript's line that are kept."""
 
 
 class Host(NamedTuple):
-    """This machine, and how it is to be looked at."""
+    """This machine, and the options of the run."""
 
     gpus: tuple[Gpu, ...]
-    seen: Seen
-    """Outside of containers."""
+    listing: Listing
+    """Of NVML and CUDA outside of containers."""
     programs: Path
-    """Holds ``gpus``, compiled, where a daemon finds it too."""
+    """The directory of the compiled ``gpus``. The Docker daemon can mount it."""
     runtimes: Mapping[str, Runtime]
     specs: Mapping[str, Path]
-    """Directories by form: hook, no-hook, nvidia; without those that this machine lacks."""
+    """Directories by form of spec: hook, no-hook, nvidia. A form that is unavailable is missing."""
     folder: Path
-    """In memory, in this mount namespace alone."""
+    """In memory, and visible in this mount namespace only."""
     variables: Mapping[str, str]
-    """Of the caller, for every container as they are."""
+    """Variables that every container gets unchanged."""
     rounds: int
     ddp_seconds: int
     docker_image: str
     docker_options: Sequence[str]
     nvidia_runtime: str | None
-    """NVIDIA's nvidia-container-runtime."""
+    """The path of NVIDIA's nvidia-container-runtime."""
 
     @property
     def form(self) -> str:
-        """The spec of containers where the form does not matter."""
+        """The form of spec for parts that do not compare the forms."""
         return "hook" if "hook" in self.specs else "no-hook"
 
 
 class Section(NamedTuple):
-    """What a part has to say."""
+    """The result of a part."""
 
     title: str
     text: tuple[str, ...]
     """Lines of Markdown."""
     transcript: tuple[str, ...] = ()
     faults: tuple[str, ...] = ()
-    """What is not as it should be; a program of the host that is not there is no fault."""
+    """Unexpected results. A program that the host lacks is not a fault."""
 
 
 Part = Callable[[Host], Section]
 
 
-def shown(title: str, output: str, most: int = 12) -> list[str]:
-    """An output for the transcript: the end of it."""
-    lines = output.replace("```", "'''").strip().splitlines()[-most:]
-    return [f"### {title}", *(line[:LONGEST].rstrip() for line in lines), ""]
-
-
-def command_line(words: Sequence[str]) -> str:
-    """As a user would type it."""
-    return shlex.join(words)
+def transcript_entry(title: str, output: str, line_count: int = 12) -> list[str]:
+    """Return the last lines of an output, with a title, for the transcript."""
+    lines = output.replace("```", "'''").strip().splitlines()[-line_count:]
+    return [f"### {title}", *(line[:LINE_LENGTH].rstrip() for line in lines), ""]
 
 
 def page(about: Sequence[str], sections: Sequence[Section]) -> str:
-    """All of it, as Markdown."""
+    """Return the whole page as Markdown."""
     lines = ["# Several GPUs of one host", "", *(f"- {line}" for line in about), ""]
-    faults = [f"{each.title}: {fault}" for each in sections for fault in each.faults]
-    lines += [f"* **{fault}**" for fault in faults] or ["Everything is as it should be."]
-    for each in sections:
-        lines += ["", f"## {each.title}", "", *each.text]
+    faults = [f"{section.title}: {fault}" for section in sections for fault in section.faults]
+    lines += [f"* **{fault}**" for fault in faults] or ["No faults."]
+    for section in sections:
+        lines += ["", f"## {section.title}", "", *section.text]
     lines += ["", "## Transcript", "", "```"]
-    for each in sections:
-        lines += each.transcript
+    for section in sections:
+        lines += section.transcript
     return "\n".join([*lines, "```", ""])

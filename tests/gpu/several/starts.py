@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a start of a container with all GPUs costs: crun and runc alone, with each form of spec, by
-the runtime shim; each from a bundle and a root file system that no container has touched."""
+"""The time that a container with all GPUs takes to start: with runc and crun, with every form of spec
+and with the runtime shims. Every start has a new bundle and a new root file system."""
 
 from __future__ import annotations
 
@@ -17,77 +17,76 @@ from typing import NamedTuple
 from tests.bench.contest import ENVIRONMENT, Lap, Step, race, wall_bar
 from tests.gpu.programs.container import cdi_gen
 from tests.gpu.several.containers import Container, Runtime
-from tests.gpu.several.gpus import ALL, markdown
-from tests.gpu.several.section import Host, Section, shown
+from tests.gpu.several.gpus import ALL, markdown_table
+from tests.gpu.several.section import Host, Section, transcript_entry
 
-NONE, OTHERS = "no device", "nvidia"
+NO_DEVICE, NVIDIA = "no device", "nvidia"
 REQUEST = (("NVIDIA_VISIBLE_DEVICES", ALL), ("NVIDIA_DRIVER_CAPABILITIES", ALL))
 SHIM = "/usr/local/libexec/cdi-gen/cdi-gen-runtime"
 
 
+class Start(NamedTuple):
+    """A way to start a container."""
+
+    container: Container
+    shim: str | None = None
+    """The program that starts the runtime."""
+
+
 def starts(host: Host) -> Section:
-    """Race starts of /bin/true, and then ``create`` alone, which is all that NVIDIA's shim edits."""
+    """Race ``run``; and ``create``, the only command in which nvidia-container-runtime adds GPUs."""
     text = [
-        "Wall ms, medians of interleaved rounds; in brackets what is added to a container without a device,",
-        "by what NVIDIA's spec adds, with its 95% interval.",
+        "`/bin/true`, wall ms, medians of interleaved rounds. In brackets: what the form adds to a container",
+        "without a device, divided by what NVIDIA's spec adds, and the 95% interval of that ratio.",
     ]
-    said: list[str] = []
+    lines: list[str] = []
     faults: list[str] = []
     for command, forms, rounds in (
         ("run", _forms(host), host.rounds),
-        ("create", _forms_by_shims(host), host.rounds * 2 // 3),
+        ("create", _forms_of_shims(host), max(host.rounds * 2 // 3, 1)),
     ):
         rows: dict[str, list[str]] = {form: [form] for form in forms}
         for name, runtime in host.runtimes.items():
+            environment = _environment(host, name, runtime)
             runners = {
-                form: _steps(host, runtime, command, each, _environment(host, name, runtime))
-                for form, each in forms.items()
+                form: _steps(host, runtime, command, start, environment)
+                for form, start in forms.items()
             }
-            for form, reason in _failing(runners).items():
+            for form, reason in _failures(runners).items():
                 faults.append(f"{name} {command}, {form}: {reason}")
                 del runners[form]
             laps = race(runners, rounds)
             for form, row in rows.items():
                 row.append(_cell(form, laps))
-            said += [_laps(f"{name} {command}, {form}", each) for form, each in laps.items()]
-        text += [
-            "",
-            f"`{command}`, {rounds} rounds:",
-            "",
-            *markdown(("", *host.runtimes), rows.values()),
-        ]
-    transcript = shown("laps, ms", "\n".join(said), 60)
+            lines += [_line(f"{name} {command}, {form}", laps[form]) for form in laps]
+        table = markdown_table(("", *host.runtimes), rows.values())
+        text += ["", f"`{command}`, {rounds} rounds:", "", *table]
+    transcript = transcript_entry("rounds, ms", "\n".join(lines), len(lines))
     return Section("Starting a container", tuple(text), tuple(transcript), tuple(faults))
 
 
-class Start(NamedTuple):
-    """A container of a form, and by which program it is started, if not by the runtime itself."""
-
-    container: Container
-    program: str | None = None
-
-
 def _forms(host: Host) -> dict[str, Start]:
-    forms = {NONE: Start(Container(""))}
+    forms = {NO_DEVICE: Start(Container(""))}
     for form, specs in host.specs.items():
         forms[form] = Start(Container("", (ALL,), specs))
     if len(host.gpus) > 1:
-        forms[f"{host.form}, GPU 0 alone"] = Start(Container("", ("0",), host.specs[host.form]))
+        forms[f"{host.form}, GPU 0 only"] = Start(Container("", ("0",), host.specs[host.form]))
     if os.path.exists(SHIM):
         forms["shim"] = Start(Container("", variables=REQUEST), SHIM)
     return forms
 
 
-def _forms_by_shims(host: Host) -> dict[str, Start]:
-    forms = {name: each for name, each in _forms(host).items() if name in (NONE, OTHERS, "shim")}
+def _forms_of_shims(host: Host) -> dict[str, Start]:
+    names = (NO_DEVICE, NVIDIA, "shim")
+    forms = {form: start for form, start in _forms(host).items() if form in names}
     if host.nvidia_runtime:
-        by_shim = Start(Container("", variables=REQUEST), host.nvidia_runtime)
-        forms["nvidia-container-runtime"] = by_shim
+        start = Start(Container("", variables=REQUEST), host.nvidia_runtime)
+        forms["nvidia-container-runtime"] = start
     return forms
 
 
 def _environment(host: Host, name: str, runtime: Runtime) -> dict[str, str]:
-    """Both shims read this configuration."""
+    """Return the environment of the runtimes, with a configuration that both shims read."""
     configuration = host.folder / f"{name}.toml"
     path = shutil.which(runtime.command[0]) or runtime.command[0]
     configuration.write_text(
@@ -97,75 +96,71 @@ def _environment(host: Host, name: str, runtime: Runtime) -> dict[str, str]:
     return {**ENVIRONMENT, "NVIDIA_CTK_CONFIG_FILE_PATH": str(configuration)}
 
 
-def _failing(runners: Mapping[str, Sequence[Step]]) -> dict[str, str]:
-    """Why a form cannot take part: the whole race would end by it."""
-    found = {}
+def _failures(runners: Mapping[str, Sequence[Step]]) -> dict[str, str]:
+    """Run every form once. A form that fails would end the race of the others."""
+    failures = {}
     for form, steps in runners.items():
         for step in steps:
-            # No pipe: a container that is created and not started holds its end.
+            # Not a pipe: a container that is created and not started keeps it open.
             with tempfile.TemporaryFile() as errors:
                 code = subprocess.call(
                     step["argv"], env=step["env"], stdout=subprocess.DEVNULL, stderr=errors
                 )
                 errors.seek(0)
                 if code:
-                    reason = errors.read().decode(errors="replace").strip()
-                    found[form] = f"exit {code}: {reason[-300:]}"
+                    message = errors.read().decode(errors="replace").strip()
+                    failures[form] = f"exit {code}: {message[-300:]}"
                     break
-    return found
+    return failures
 
 
 def _steps(
-    host: Host, runtime: Runtime, command: str, each: Start, environment: Mapping[str, str]
+    host: Host, runtime: Runtime, command: str, start: Start, environment: Mapping[str, str]
 ) -> list[Step]:
-    container, program = each
-    words = (command, os.path.basename(program or "") or "runtime", *container.devices)
-    form = str(container.specs and container.specs.name)
-    name = "-".join((*words, form)).lower()
-    bundle, ready = host.folder / name, host.folder / f"{name}.json"
-    made = runtime.configuration(name, container, host.folder)
-    made["process"]["args"] = ["/bin/true"]
-    ready.write_text(json.dumps(made), encoding="utf-8")
+    container, shim = start
+    form = container.specs.name if container.specs else "none"
+    name = "-".join((command, os.path.basename(shim or "runtime"), *container.devices, form))
+    bundle, template = host.folder / name, host.folder / f"{name}.json"
+    configuration = runtime.configuration(name, container, host.folder)
+    configuration["process"]["args"] = ["/bin/true"]
+    template.write_text(json.dumps(configuration), encoding="utf-8")
     if container.devices:
         device = f"nvidia.com/gpu={container.devices[0]}"
-        options = ("--spec-dir", str(container.specs), "--device", device, "--output", str(ready))
-        cdi_gen("inject", *options, str(ready))
+        options = ("--spec-dir", str(container.specs), "--device", device)
+        cdi_gen("inject", *options, "--output", str(template), str(template))
     state = str(host.folder / "state")
     at, layers = shlex.quote(str(bundle)), ":".join(map(str, runtime.root.layers))
-    places = " ".join(f"{at}/rootfs/{place.lstrip('/')}" for place in _places(runtime))
-    fresh = (
+    mount_points = ("inside", "gpu", *runtime.volumes)
+    directories = " ".join(f"{at}/rootfs/{path.lstrip('/')}" for path in mount_points)
+    prepare = (
         f"if [ -e {at} ]; then umount -l {at}/rootfs; rm -rf {at}; fi; "
-        f"mkdir -p {at}/rootfs {at}/upper {at}/work && cp {ready} {at}/config.json && "
+        f"mkdir -p {at}/rootfs {at}/upper {at}/work && cp {template} {at}/config.json && "
         f"mount -t overlay overlay -o lowerdir={layers},upperdir={at}/upper,workdir={at}/work "
-        f"{at}/rootfs && mkdir -p {places}"
+        f"{at}/rootfs && mkdir -p {directories}"
     )
-    runner = shutil.which(runtime.command[0]) or runtime.command[0]
-    # One that starts a container without the driver would be fast.
-    with_driver = bool(container.devices or container.variables)
-    ended = f"grep -q libcuda.so {at}/config.json" if with_driver else "true"
+    program = shutil.which(runtime.command[0]) or runtime.command[0]
+    # A container without the driver would be fast.
+    has_driver = bool(container.devices or container.variables)
+    check = f"grep -q libcuda.so {at}/config.json" if has_driver else "true"
     if command == "create":
-        ended = f"{runner} --root {state} delete --force {name}; {ended}"
-    argv = [program or runner, "--root", state, command, "--bundle", str(bundle), name]
+        check = f"{program} --root {state} delete --force {name}; {check}"
+    argv = [shim or program, "--root", state, command, "--bundle", str(bundle), name]
     return [
-        {"argv": ["/bin/sh", "-c", fresh], "env": ENVIRONMENT, "untimed": True},
+        {"argv": ["/bin/sh", "-c", prepare], "env": ENVIRONMENT, "untimed": True},
         {"argv": argv, "env": dict(environment)},
-        {"argv": ["/bin/sh", "-c", ended], "env": ENVIRONMENT, "untimed": True},
+        {"argv": ["/bin/sh", "-c", check], "env": ENVIRONMENT, "untimed": True},
     ]
-
-
-def _places(runtime: Runtime) -> list[str]:
-    return ["inside", "gpu", *runtime.volumes]
 
 
 def _cell(form: str, laps: Mapping[str, Sequence[Lap]]) -> str:
     if form not in laps:
         return "-"
-    shown_median = f"{median(lap.wall for lap in laps[form]):.1f}"
-    if form in (NONE, OTHERS) or OTHERS not in laps:
-        return shown_median
-    bar = wall_bar("", laps[form], laps[OTHERS], 1, laps[NONE])
-    return f"{shown_median} ({bar.value:.2f}, {bar.low:.2f} to {bar.high:.2f})"
+    wall = f"{median(lap.wall for lap in laps[form]):.1f}"
+    if form in (NO_DEVICE, NVIDIA) or NVIDIA not in laps:
+        return wall
+    bar = wall_bar("", laps[form], laps[NVIDIA], 1, laps[NO_DEVICE])
+    return f"{wall} ({bar.value:.2f}, {bar.low:.2f} to {bar.high:.2f})"
 
 
-def _laps(title: str, laps: Sequence[Lap]) -> str:
+def _line(title: str, laps: Sequence[Lap]) -> str:
     return f"{title}: {' '.join(f'{lap.wall:.1f}' for lap in laps)}"

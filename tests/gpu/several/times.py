@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What ``generate`` and ``runtime prepare`` take with some of the GPUs and with all, beside
-nvidia-ctk; and what of it are NVML's handles, one after the other and in parallel."""
+"""Time of ``generate`` and ``runtime prepare`` by the number of GPUs, beside nvidia-ctk; and the time
+of NVML's handles, one after the other and in parallel."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from statistics import median
@@ -17,117 +18,109 @@ from statistics import median
 from tests.bench.contest import ENVIRONMENT, Lap, Step, race, ratio
 from tests.gpu.programs.container import CHECKOUT, LEFT_OUT
 from tests.gpu.several import fewer
-from tests.gpu.several.gpus import counts, markdown, per_gpu
-from tests.gpu.several.section import Host, Section, shown
+from tests.gpu.several.gpus import gpu_counts, markdown_table, per_gpu
+from tests.gpu.several.section import Host, Section, transcript_entry
 
 HANDLES = Path(__file__).with_name("handles.py")
 HANDLE_ROUNDS = 15
-OURS = {"cdi-gen generate": ("generate",), "cdi-gen runtime prepare": ("runtime", "prepare")}
+NVML = "libnvidia-ml.so.1"
 GENERATE, NVIDIA = "cdi-gen generate", "nvidia-ctk cdi generate"
-SPANS = ("initialisation", "handles", "shutdown")
+# Both write to standard output: a file would add the time of the disk.
+CDI_GEN = {
+    GENERATE: ("generate",),
+    "cdi-gen runtime prepare": ("runtime", "prepare", "--output", "-"),
+}
+STEPS = ("initialisation", "handles", "shutdown")
 
 
 def times(host: Host) -> Section:
-    """Race the commands, each with 1, 2, 4 … GPUs, by turns."""
-    numbers = counts(len(host.gpus))
-    with _roots(host, numbers) as roots:
-        found = {
-            f"{name}, {number}": _gpus_of(root, argv)
-            for number, root in roots.items()
-            for name, argv in _spec_writers().items()
-        }
+    """Race the commands with 1, 2, 4 … GPUs."""
+    counts = gpu_counts(len(host.gpus))
+    commands = _commands()
+    with _roots(host, counts) as roots:
+        faults = [
+            f"{name} with {count} GPUs: the spec has {gpu_count}"
+            for count, root in roots.items()
+            for name in (GENERATE, NVIDIA)
+            if name in commands
+            and (gpu_count := _gpu_count(_output(root, commands[name]))) != count
+        ]
         runners = {
-            f"{name}, {number}": [_step(argv, root)]
-            for number, root in roots.items()
-            for name, argv in _commands().items()
+            _case(name, count): [_step(argv, root)]
+            for count, root in roots.items()
+            for name, argv in commands.items()
         }
         laps = race(runners, host.rounds)
-    faults = [
-        f"{name}: a spec of {there} GPUs"
-        for name, there in found.items()
-        if there != int(name.rpartition(" ")[2])
-    ]
     text = [f"Whole processes, wall ms, medians of {host.rounds} interleaved rounds:", ""]
-    text += markdown(
-        ("", *(_gpus(number) for number in numbers), "each GPU more"),
-        (_row(name, numbers, laps) for name in _commands()),
-    )
-    if NVIDIA in _commands():
-        text += ["", f"`{GENERATE}` by `{NVIDIA}`, median of the rounds' ratios: "]
-        text[-1] += ", ".join(
-            f"**{ratio(laps[f'{GENERATE}, {number}'], laps[f'{NVIDIA}, {number}']):.2f}** "
-            f"({_gpus(number)})"
-            for number in numbers
-        )
+    text += markdown_table(_head(counts), (_row(name, counts, laps) for name in commands))
+    if NVIDIA in commands:
+        ratios = [
+            f"**{ratio(laps[_case(GENERATE, count)], laps[_case(NVIDIA, count)]):.2f}** with {count}"
+            for count in counts
+        ]
+        text += [
+            "",
+            f"`{GENERATE}` / `{NVIDIA}`, median of the rounds' ratios: {', '.join(ratios)}",
+        ]
     else:
         text += ["", "nvidia-ctk is not in PATH."]
-    said = [f"{name}: {' '.join(f'{lap.wall:.1f}' for lap in each)}" for name, each in laps.items()]
-    return Section("Time by GPUs", tuple(text), _transcript(said), tuple(faults))
+    lines = [f"{case}: {_walls(case_laps)}" for case, case_laps in laps.items()]
+    transcript = transcript_entry("rounds, ms", "\n".join(lines), len(lines))
+    return Section("Time by number of GPUs", tuple(text), tuple(transcript), tuple(faults))
 
 
 def handles(host: Host) -> Section:
-    """Time NVML's handles in processes of their own, by turns."""
-    numbers = counts(len(host.gpus))
-    cases = [(how, number) for number in numbers for how in ("serial", "parallel")]
+    """Time NVML's handles, in a new process each time."""
+    counts = gpu_counts(len(host.gpus))
+    cases = [(how, count) for count in counts for how in ("serial", "parallel")]
     spans: dict[tuple[str, int], list[list[float]]] = {case: [] for case in cases}
-    with _roots(host, numbers) as roots:
-        for count in range(HANDLE_ROUNDS + 1):
-            for how, number in cases:
-                addresses = [each.pci_address for each in host.gpus[:number]]
-                words = [sys.executable, "-I", "-S", str(HANDLES), "libnvidia-ml.so.1", how]
-                printed = _within(roots[number], [*words, *addresses])
-                if count:
-                    spans[how, number].append(json.loads(printed))
-    head = ("", *(_gpus(number) for number in numbers), "each GPU more")
+    with _roots(host, counts) as roots:
+        for round_number in range(HANDLE_ROUNDS + 1):
+            for how, count in cases:
+                addresses = [gpu.pci_address for gpu in host.gpus[:count]]
+                argv = [sys.executable, "-I", "-S", str(HANDLES), NVML, how, *addresses]
+                output = _output(roots[count], argv)
+                if round_number:  # the first round warms up
+                    spans[how, count].append(json.loads(output))
     rows = []
     for how in ("serial", "parallel"):
-        for place, name in enumerate(SPANS):
+        for number, step in enumerate(STEPS):
             medians = {
-                number: median(span[place] for span in spans[how, number]) for number in numbers
+                count: median(span[number] for span in spans[how, count]) for count in counts
             }
-            cells = [f"{each:.1f}" for each in medians.values()]
-            rows.append((f"{how}: {name}", *cells, _more(medians)))
-    text = [f"ms, medians of {HANDLE_ROUNDS} processes each:", "", *markdown(head, rows)]
-    said = [
-        f"{how}, {number}: {' '.join('+'.join(f'{part:.1f}' for part in each) for each in every)}"
-        for (how, number), every in spans.items()
+            rows.append((f"{how}: {step}", *_cells(medians)))
+    text = [f"ms, medians of {HANDLE_ROUNDS} processes:", "", *markdown_table(_head(counts), rows)]
+    lines = [
+        f"{how}, {count}: {' '.join('+'.join(f'{ms:.1f}' for ms in span) for span in case_spans)}"
+        for (how, count), case_spans in spans.items()
     ]
-    return Section("NVML's handles", tuple(text), _transcript(said))
+    transcript = transcript_entry(f"{', '.join(STEPS)}, ms", "\n".join(lines), len(lines))
+    return Section("NVML's handles", tuple(text), tuple(transcript))
 
 
 @contextlib.contextmanager
-def _roots(host: Host, numbers: Sequence[int]) -> Iterator[dict[int, Path]]:
-    """The machine with the first so many of its GPUs."""
-    folders = {number: host.folder / f"with-{number}" for number in numbers}
+def _roots(host: Host, counts: Sequence[int]) -> Iterator[dict[int, Path]]:
+    """Root file systems with the first GPUs, by their number."""
+    folders: list[Path] = []
+    roots = {}
     try:
-        yield {
-            number: fewer.root(folder, {f"nvidia{each.minor}" for each in host.gpus[number:]})
-            for number, folder in folders.items()
-        }
+        for count in counts:
+            folders.append(Path(tempfile.mkdtemp(prefix=f"with-{count}-", dir=host.folder)))
+            hidden = {f"nvidia{gpu.minor}" for gpu in host.gpus[count:]}
+            roots[count] = fewer.mount_root(folders[-1], hidden)
+        yield roots
     finally:
-        for folder in folders.values():
-            fewer.remove(folder)
-
-
-def _spec_writers() -> dict[str, list[str]]:
-    return {name: argv for name, argv in _commands().items() if "generate" in argv}
+        for folder in folders:
+            fewer.unmount_root(folder)
 
 
 def _commands() -> dict[str, list[str]]:
-    found = {
-        name: [sys.executable, "-m", "cdi_gen", *words, *_options(words)]
-        for name, words in OURS.items()
-    }
+    commands = {name: [sys.executable, "-m", "cdi_gen", *words] for name, words in CDI_GEN.items()}
     program, hook = shutil.which("nvidia-ctk"), shutil.which("nvidia-cdi-hook")
     if program and hook:
-        found[NVIDIA] = [program, "--quiet", "cdi", "generate", "--format=json"]
-        found[NVIDIA].append(f"--nvidia-cdi-hook-path={hook}")
-    return {**found, "python3 -c 'import click'": [sys.executable, "-c", "import click"]}
-
-
-def _options(words: Sequence[str]) -> Sequence[str]:
-    # To disk it would be the disk's time; nvidia-ctk writes to its standard output too.
-    return ("--output", "-") if words[0] == "runtime" else ()
+        commands[NVIDIA] = [program, "--quiet", "cdi", "generate", "--format=json"]
+        commands[NVIDIA].append(f"--nvidia-cdi-hook-path={hook}")
+    return {**commands, "python3 -c 'import click'": [sys.executable, "-c", "import click"]}
 
 
 def _environment() -> dict[str, str]:
@@ -138,22 +131,23 @@ def _environment() -> dict[str, str]:
 
 
 def _step(argv: Sequence[str], root: Path) -> Step:
-    # cdi-gen says by its exit code that there are GPUs without a node.
-    code = _ran(root, argv).returncode
-    exits = {"exit": code} if code == LEFT_OUT else {}
-    return {"argv": list(argv), "env": _environment(), "chroot": str(root), **exits}
+    # cdi-gen reports GPUs without a node by its exit code.
+    code = _run(root, argv).returncode
+    expected_exit = {"exit": code} if code == LEFT_OUT else {}
+    return {"argv": list(argv), "env": _environment(), "chroot": str(root), **expected_exit}
 
 
-def _within(root: Path, words: Sequence[str]) -> str:
-    done = _ran(root, words)
-    if done.returncode not in (0, LEFT_OUT):
-        raise OSError(f"{' '.join(words[:6])}: exit {done.returncode}: {done.stderr.strip()}")
-    return done.stdout
+def _output(root: Path, argv: Sequence[str]) -> str:
+    process = _run(root, argv)
+    if process.returncode not in (0, LEFT_OUT):
+        error = process.stderr.strip()
+        raise OSError(f"{' '.join(argv[:6])}: exit {process.returncode}: {error}")
+    return process.stdout
 
 
-def _ran(root: Path, words: Sequence[str]) -> subprocess.CompletedProcess[str]:
+def _run(root: Path, argv: Sequence[str]) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        ["chroot", str(root), *words],
+        ["chroot", str(root), *argv],
         env=_environment(),
         capture_output=True,
         text=True,
@@ -161,30 +155,34 @@ def _ran(root: Path, words: Sequence[str]) -> subprocess.CompletedProcess[str]:
     )
 
 
-def _gpus_of(root: Path, argv: Sequence[str]) -> int:
-    """How many GPUs the spec has."""
-    spec = json.loads(_within(root, argv))
+def _gpu_count(spec: str) -> int:
+    """Return the number of GPU nodes in a spec."""
     nodes = {
         node["path"]
-        for device in spec["devices"]
+        for device in json.loads(spec)["devices"]
         for node in device["containerEdits"].get("deviceNodes", ())
     }
     return sum(path.removeprefix("/dev/nvidia").isdigit() for path in nodes)
 
 
-def _row(name: str, numbers: Sequence[int], laps: Mapping[str, Sequence[Lap]]) -> list[str]:
-    medians = {number: median(lap.wall for lap in laps[f"{name}, {number}"]) for number in numbers}
-    return [f"`{name}`", *(f"{each:.1f}" for each in medians.values()), _more(medians)]
+def _case(name: str, count: int) -> str:
+    return f"{name}, {count}"
 
 
-def _more(medians: Mapping[int, float]) -> str:
-    more = per_gpu(medians)
-    return "-" if more is None else f"{more:+.1f}"
+def _head(counts: Sequence[int]) -> list[str]:
+    return ["GPUs", *map(str, counts), "for each GPU more"]
 
 
-def _gpus(number: int) -> str:
-    return "1 GPU" if number == 1 else f"{number} GPUs"
+def _row(name: str, counts: Sequence[int], laps: Mapping[str, Sequence[Lap]]) -> list[str]:
+    medians = {count: median(lap.wall for lap in laps[_case(name, count)]) for count in counts}
+    return [f"`{name}`", *_cells(medians)]
 
 
-def _transcript(lines: Sequence[str]) -> tuple[str, ...]:
-    return tuple(shown("laps, ms", "\n".join(lines), 40))
+def _cells(medians: Mapping[int, float]) -> list[str]:
+    increase = per_gpu(medians)
+    last = "-" if increase is None else f"{increase:+.1f}"
+    return [*(f"{value:.1f}" for value in medians.values()), last]
+
+
+def _walls(laps: Sequence[Lap]) -> str:
+    return " ".join(f"{lap.wall:.1f}" for lap in laps)

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whether containers see the GPUs that they were given, in the host's order, and no others: by
-every name of a device, with each form of spec, by the runtime shim, and by Docker."""
+"""Checks that a container lists the GPUs that were given to it, in the host's order, and no others:
+by every device name, with every form of spec, with the runtime shim, and with Docker."""
 
 from __future__ import annotations
 
@@ -8,180 +8,192 @@ import contextlib
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from tests.gpu.programs.container import PASSED, Outcome, cdi_gen
 from tests.gpu.several.containers import Container, Runtime
-from tests.gpu.several.gpus import ALL, Gpu, faults, markdown, seen
-from tests.gpu.several.section import Host, Section, command_line, shown
+from tests.gpu.several.gpus import ALL, Gpu, listing_faults, markdown_table, parse_listing
+from tests.gpu.several.section import Host, Section, transcript_entry
 from tests.gpu.several.starts import SHIM
 
 VARIABLES = "^(NCCL|NVSHMEM|TORCH)_"
-"""Those of the machine that containers have to have as they are."""
+"""Names of variables that containers must have unchanged."""
 
 SPEC = Path("/etc/cdi/nvidia.json")
 
 
 class Request(NamedTuple):
-    """How GPUs are asked for, and which these are."""
+    """A request for GPUs, and the GPUs that it means."""
 
-    how: str
+    kind: str
     words: tuple[str, ...]
-    """Names of devices, or options of docker run."""
+    """Device names, or options of docker run."""
     gpus: tuple[Gpu, ...]
 
 
-class Result(NamedTuple):
-    """What became of a container."""
-
-    right: bool
-    made: bool
-    """Whether a node was made in it."""
-
-
-def by_names(gpus: Sequence[Gpu]) -> list[Request]:
-    """Every GPU by each of its names, all, and several in an order that is not the host's."""
-    found = [
+def requests_by_name(gpus: Sequence[Gpu]) -> list[Request]:
+    """Return requests for every GPU by each name, for all, and for two in another order."""
+    requests = [
         Request(kind, (name,), (gpu,)) for gpu in gpus for kind, name in gpu.device_names.items()
     ]
-    found.append(Request(ALL, (ALL,), tuple(gpus)))
+    requests.append(Request(ALL, (ALL,), tuple(gpus)))
     if len(gpus) > 1:
         first, last = gpus[0], gpus[-1]
-        words = (last.device_names["index"], first.device_names["UUID"])
-        found.append(Request("two devices, the last first", words, (first, last)))
-    return found
+        names = (last.device_names["index"], first.device_names["UUID"])
+        requests.append(Request("two devices, the last first", names, (first, last)))
+    return requests
 
 
-def of_docker(gpus: Sequence[Gpu], *, cdi: bool, shim: bool) -> list[Request]:
-    """What is said to docker run."""
-    last = gpus[-1]
-    found = [
-        Request("--gpus", ("--gpus", ALL), tuple(gpus)),
-        Request("--gpus", ("--gpus", "1"), (gpus[0],)),
-        Request("--gpus", ("--gpus", f"device={last.uuid}"), (last,)),
+def requests_by_variable(gpus: Sequence[Gpu]) -> list[Request]:
+    """Return the same requests as values of NVIDIA_VISIBLE_DEVICES."""
+    return [
+        request._replace(words=(request.gpus[0].pci_address,))
+        if request.kind == "PCI address"
+        else request._replace(words=(",".join(request.words),))
+        for request in requests_by_name(gpus)
+    ]
+
+
+def requests_of_docker(gpus: Sequence[Gpu], *, cdi: bool, shim: bool) -> list[Request]:
+    """Return requests as options of docker run.
+
+    Args:
+        gpus: of the host.
+        cdi: whether the daemon takes CDI devices.
+        shim: whether the daemon has the runtime ``nvidia``.
+    """
+    kind, last = "--gpus", gpus[-1]
+    requests = [
+        Request(kind, (kind, ALL), tuple(gpus)),
+        Request(kind, (kind, "1"), (gpus[0],)),
+        Request(kind, (kind, f"device={last.uuid}"), (last,)),
     ]
     if len(gpus) > 1:
         two = tuple(gpus[:2])
-        # Docker reads the value as CSV: without the quotes the comma would end it.
-        found += [
-            Request("--gpus", ("--gpus", "2"), two),
-            Request("--gpus", ("--gpus", '"device=0,1"'), two),
-            Request("--gpus", ("--gpus", f'"device={two[0].uuid},{two[1].uuid}"'), two),
+        # Docker parses the value as CSV. Without the quotes the comma would end the value.
+        requests += [
+            Request(kind, (kind, "2"), two),
+            Request(kind, (kind, '"device=0,1"'), two),
+            Request(kind, (kind, f'"device={two[0].uuid},{two[1].uuid}"'), two),
         ]
     if cdi:
-        found += [
-            Request("--device", ("--device", f"nvidia.com/gpu={each.words[0]}"), each.gpus)
-            for each in by_names(gpus)
-            if len(each.words) == 1
+        requests += [
+            Request("--device", ("--device", f"nvidia.com/gpu={request.words[0]}"), request.gpus)
+            for request in requests_by_name(gpus)
+            if len(request.words) == 1
         ]
     if shim:
-        for how, value, given in _variables(gpus):
-            words = ("--runtime=nvidia", "--env", f"NVIDIA_VISIBLE_DEVICES={value}")
-            found.append(Request(how, words, given))
-    return found
+        for request in requests_by_variable(gpus):
+            variable = f"NVIDIA_VISIBLE_DEVICES={request.words[0]}"
+            requests.append(request._replace(words=("--runtime=nvidia", "--env", variable)))
+    return requests
 
 
-def _variables(gpus: Sequence[Gpu]) -> Iterator[tuple[str, str, tuple[Gpu, ...]]]:
-    for each in by_names(gpus):
-        name = "NVIDIA_VISIBLE_DEVICES"
-        if each.how == "PCI address":
-            yield f"{name}, PCI address", each.gpus[0].pci_address, each.gpus
-        else:
-            yield f"{name}, {each.how}", ",".join(each.words), each.gpus
+class Result(NamedTuple):
+    """The result of a container."""
+
+    right: bool
+    created: bool
+    """Whether NVML or CUDA created a node in it."""
 
 
 def containers(host: Host) -> Section:
-    """By crun and runc, with the specs, and by the shim."""
+    """Check runc and crun with every form of spec, and the shim."""
     rows: list[Sequence[str]] = []
-    said: list[str] = []
-    wrong: list[str] = []
+    transcript: list[str] = []
+    faults: list[str] = []
 
-    def look(title: str, runtime: Runtime, request: Request, container: Container) -> Result:
+    def check(title: str, runtime: Runtime, request: Request, container: Container) -> Result:
         (outcome,) = runtime.run(container)
-        found = _faults(host, request, outcome)
-        made = bool(seen(outcome.output).made)
-        asked = ",".join(request.words)
-        if found:
-            wrong.extend(f"{title}, {asked}: {fault}" for fault in found)
-        if found or request.how in (ALL, "index") or len(request.words) > 1:
-            said.extend(shown(f"{title}, {asked}", outcome.output))
-        return Result(not found, made)
+        request_faults = _faults(host, request, outcome)
+        words = ",".join(request.words)
+        faults.extend(f"{title}, {words}: {fault}" for fault in request_faults)
+        if request_faults or request.kind == ALL:
+            transcript.extend(transcript_entry(f"{title}, {words}", outcome.output, 40))
+        return Result(not request_faults, bool(parse_listing(outcome.output).created))
 
     for runtime_name, runtime in host.runtimes.items():
         for form, specs in host.specs.items():
-            requests = by_names(host.gpus)
+            title = f"{runtime_name}, {form}"
             results = [
-                look(
-                    f"{runtime_name}, {form}",
-                    runtime,
-                    each,
-                    Container(_script(host, each), each.words, specs),
+                check(
+                    title, runtime, request, Container(_script(host, request), request.words, specs)
                 )
-                for each in requests
-                if form != "nvidia" or each.how != "PCI address"  # its names have none
+                for request in requests_by_name(host.gpus)
+                # NVIDIA's spec has no names by PCI address.
+                if form != "nvidia" or request.kind != "PCI address"
             ]
-            rows.append((f"{runtime_name}, {form}", *_tally(results)))
+            rows.append((title, *_totals(results)))
     if os.path.exists(SHIM):
         cdi_gen("runtime", "prepare")
         shim = next(iter(host.runtimes.values()))._replace(command=(SHIM,))
         results = []
-        for how, value, given in _variables(host.gpus):
-            request = Request(how, (value,), given)
-            variables = (("NVIDIA_VISIBLE_DEVICES", value),)
+        for request in requests_by_variable(host.gpus):
+            variables = (("NVIDIA_VISIBLE_DEVICES", request.words[0]),)
             container = Container(_script(host, request), variables=variables)
-            results.append(look("the shim", shim, request, container))
-        rows.append(("the shim", *_tally(results)))
+            results.append(check("the shim", shim, request, container))
+        rows.append(("the shim", *_totals(results)))
     text = [
-        "By index, UUID, PCI address and `all`, and two devices in an order that is not the host's. Each lists, by NVML",
-        "and by CUDA, the GPUs that it was given in the host's order; has their nodes; and cannot open another's, also where",
-        "it makes a node for it. NVML and CUDA of root make such nodes by themselves, where /proc/driver/nvidia/params lets them.",
+        "Every GPU by index, UUID and PCI address, `all`, and two devices in another order than the host's. A container is",
+        "right if NVML and CUDA list its GPUs in the host's order, if it has the nodes of these GPUs and no others, and if it",
+        "cannot open another GPU, even with a node that it creates itself.",
         "",
-        *markdown(
-            ("", "containers", "as given", "NVML or CUDA made a node that nothing can open"), rows
-        ),
+        *markdown_table(("", "containers", "right", "NVML or CUDA created nodes"), rows),
     ]
-    return Section("Containers and their GPUs", tuple(text), tuple(said), tuple(wrong))
+    return Section("Containers and their GPUs", tuple(text), tuple(transcript), tuple(faults))
 
 
 def docker(host: Host) -> Section:
-    """By Docker, where a daemon answers."""
+    """Check docker run, if a daemon answers."""
     title = "Docker"
     if not shutil.which("docker"):
-        return Section(title, ("There is no docker in PATH.",))
-    asked = _docker("info", "--format", "{{json .}}")
-    if asked.returncode:
-        return Section(title, (f"No daemon answers: {asked.stderr.strip()[-200:]}",))
-    info = json.loads(asked.stdout)
+        return Section(title, ("docker is not in PATH.",))
+    info_process = _docker("info", "--format", "{{json .}}")
+    if info_process.returncode:
+        return Section(title, (f"No daemon answers: {info_process.stderr.strip()[-200:]}",))
+    info = json.loads(info_process.stdout)
     version, runtimes = info["ServerVersion"], sorted(info["Runtimes"])
     directories = info.get("CDISpecDirs") or []
-    rows, said, wrong = [], [], []
+    rows, transcript, faults = [], [], []
     cdi_gen("runtime", "prepare")
     with _spec_of_this_host():
-        requests = of_docker(host.gpus, cdi=bool(directories), shim="nvidia" in runtimes)
+        requests = requests_of_docker(host.gpus, cdi=bool(directories), shim="nvidia" in runtimes)
         for request in requests:
-            words = ["run", "--rm", "--network", "none", *host.docker_options, *request.words]
-            for name in host.variables:
-                words += ["--env", name]
-            volume = ["--volume", f"{host.programs}:/several:ro"]
-            script = ["sh", "-c", _script(host, request)]
-            done = _docker(*words, *volume, host.docker_image, *script)
-            verdict = PASSED if done.returncode == 0 else f"exit {done.returncode}"
-            outcome = Outcome(verdict, 1, done.stdout + done.stderr)
-            found = _faults(host, request, outcome)
-            typed = command_line(["docker", "run", *request.words])
-            rows.append((f"`{typed}`", ", ".join(found) or _indices(request.gpus)))
-            wrong += [f"{typed}: {fault}" for fault in found]
-            said += shown(f"Docker {version}: {typed}", outcome.output)
+            outcome = _docker_run(host, request)
+            request_faults = _faults(host, request, outcome)
+            command = shlex.join(["docker", "run", *request.words])
+            rows.append((f"`{command}`", ", ".join(request_faults) or _indices(request.gpus)))
+            faults += [f"{command}: {fault}" for fault in request_faults]
+            if request_faults or request.kind == "--gpus":
+                transcript += transcript_entry(command, outcome.output, 40)
     text = [
-        f"Docker {version}; runtimes: {', '.join(runtimes)}; specs in: {', '.join(directories)}",
+        f"Docker {version}; runtimes: {', '.join(runtimes)}; spec directories: {', '.join(directories)}",
         "",
-        *markdown(("", "sees these GPUs, and no other"), rows),
+        *markdown_table(("", "lists these GPUs, and no others"), rows),
     ]
-    return Section(title, tuple(text), tuple(said), tuple(wrong))
+    return Section(title, tuple(text), tuple(transcript), tuple(faults))
+
+
+def variable_faults(variables: Mapping[str, str], output: str) -> list[str]:
+    """Compare the variables in a container's output with the machine's."""
+    container = {line for line in output.splitlines() if re.match(VARIABLES, line)}
+    machine = {f"{name}={value}" for name, value in variables.items() if re.match(VARIABLES, name)}
+    return [f"variables {sorted(container)}"] if container != machine else []
+
+
+def _docker_run(host: Host, request: Request) -> Outcome:
+    words = ["run", "--rm", "--network", "none", *host.docker_options, *request.words]
+    for name in host.variables:
+        words += ["--env", name]
+    words += ["--volume", f"{host.programs}:/several:ro", host.docker_image]
+    process = _docker(*words, "sh", "-c", _script(host, request))
+    verdict = PASSED if process.returncode == 0 else f"exit {process.returncode}"
+    return Outcome(verdict, 1, process.stdout + process.stderr)
 
 
 def _docker(*words: str) -> subprocess.CompletedProcess[str]:
@@ -192,7 +204,7 @@ def _docker(*words: str) -> subprocess.CompletedProcess[str]:
 
 @contextlib.contextmanager
 def _spec_of_this_host() -> Iterator[None]:
-    """A spec where engines look, if there is none."""
+    """Write a spec to the engines' directory if it has none; remove it at the end."""
     if SPEC.exists():
         yield
         return
@@ -205,27 +217,25 @@ def _spec_of_this_host() -> Iterator[None]:
 
 
 def _script(host: Host, request: Request) -> str:
-    others = [each for each in host.gpus if each not in request.gpus]
-    words = [str(each.minor) for each in others]
-    program = " ".join(["/several/gpus", str(host.gpus[0].major), *words])
+    minors = [str(gpu.minor) for gpu in host.gpus if gpu not in request.gpus]
+    program = " ".join(["/several/gpus", str(host.gpus[0].major), *minors])
     return f"{program} || exit; env | grep -E '{VARIABLES}' || true"
 
 
 def _faults(host: Host, request: Request, outcome: Outcome) -> list[str]:
     if outcome.verdict != PASSED:
         return [f"{outcome.verdict}: {outcome.output.strip()[-200:]}".replace("\n", " ")]
-    found = list(faults(request.gpus, host.seen, seen(outcome.output)))
-    there = {line for line in outcome.output.splitlines() if re.match(VARIABLES, line)}
-    here = {f"{name}={value}" for name, value in host.variables.items()}
-    if there != {line for line in here if re.match(VARIABLES, line)}:
-        found.append(f"variables {sorted(there)}")
-    return found
+    listing = parse_listing(outcome.output)
+    return [
+        *listing_faults(request.gpus, host.listing, listing),
+        *variable_faults(host.variables, outcome.output),
+    ]
 
 
-def _tally(results: Sequence[Result]) -> tuple[str, ...]:
-    right, made = (sum(each) for each in zip(*results, strict=True))
-    return str(len(results)), str(right), str(made)
+def _totals(results: Sequence[Result]) -> tuple[str, ...]:
+    right, created = (sum(column) for column in zip(*results, strict=True))
+    return str(len(results)), str(right), f"in {created}" if created else "-"
 
 
 def _indices(gpus: Iterable[Gpu]) -> str:
-    return ", ".join(str(each.index) for each in gpus)
+    return ", ".join(str(gpu.index) for gpu in gpus)

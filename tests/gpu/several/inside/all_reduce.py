@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""NCCL's all-reduce by NCCL itself, without a framework that would choose for it.
+"""NCCL's all-reduce, called without a framework.
 
     all_reduce.py here               a process for each GPU that CUDA lists
-    all_reduce.py RANK SIZE FILE     one rank on one GPU; FILE is where rank 0 leaves the unique id
+    all_reduce.py RANK SIZE FILE     one rank; rank 0 writes NCCL's unique id to FILE
 
-On the GPU of the rank's number where CUDA lists as many, otherwise on GPU 0.
+A rank uses the GPU with the rank's number, or GPU 0 if CUDA lists fewer GPUs.
 """
 
 import ctypes
@@ -18,7 +18,7 @@ import time
 
 ABSENT = 77
 COUNT = 1 << 26
-"""Elements of 4 bytes: 256 MiB."""
+"""Elements of 4 bytes each, 256 MiB in all."""
 ROUNDS = 20
 PATIENCE = 40
 FLOAT, SUM = 7, 0
@@ -30,7 +30,7 @@ class UniqueId(ctypes.Structure):
 
 
 def nccl_library():
-    """The path of NCCL: PyTorch's own, or the loader's."""
+    """Return the path of PyTorch's NCCL, or the name for the loader."""
     try:
         package = importlib.util.find_spec("nvidia.nccl")
     except ModuleNotFoundError:
@@ -43,7 +43,7 @@ def nccl_library():
     return "libnccl.so.2"
 
 
-def called(what, code):
+def check(what, code):
     if code:
         sys.exit(f"{what}: error {code}")
 
@@ -51,16 +51,16 @@ def called(what, code):
 def device_count():
     cuda = ctypes.CDLL("libcuda.so.1")
     count = ctypes.c_int()
-    called("cuInit", cuda.cuInit(0))
-    called("cuDeviceGetCount", cuda.cuDeviceGetCount(ctypes.byref(count)))
+    check("cuInit", cuda.cuInit(0))
+    check("cuDeviceGetCount", cuda.cuDeviceGetCount(ctypes.byref(count)))
     return count.value
 
 
 def unique_id(nccl, rank, path):
-    """Rank 0 makes it, the others wait for it."""
+    """Create the id as rank 0; as another rank wait for it."""
     value = UniqueId()
     if rank == 0:
-        called("ncclGetUniqueId", nccl.ncclGetUniqueId(ctypes.byref(value)))
+        check("ncclGetUniqueId", nccl.ncclGetUniqueId(ctypes.byref(value)))
         with open(f"{path}.new", "wb") as file:
             file.write(bytes(value))
         os.rename(f"{path}.new", path)
@@ -68,7 +68,7 @@ def unique_id(nccl, rank, path):
     end = time.monotonic() + PATIENCE
     while not os.path.exists(path):
         if time.monotonic() > end:
-            sys.exit(f"rank 0 left no {path}")
+            sys.exit(f"rank 0 did not write {path}")
         time.sleep(0.02)
     with open(path, "rb") as file:
         return UniqueId.from_buffer_copy(file.read())
@@ -83,15 +83,15 @@ def one_rank(rank, size, path):
     cuda = ctypes.CDLL("libcuda.so.1")
     device, context = ctypes.c_int(), ctypes.c_void_p()
     number = rank if rank < device_count() else 0
-    called("cuDeviceGet", cuda.cuDeviceGet(ctypes.byref(device), number))
-    called("cuDevicePrimaryCtxRetain", cuda.cuDevicePrimaryCtxRetain(ctypes.byref(context), device))
-    called("cuCtxSetCurrent", cuda.cuCtxSetCurrent(context))
+    check("cuDeviceGet", cuda.cuDeviceGet(ctypes.byref(device), number))
+    check("cuDevicePrimaryCtxRetain", cuda.cuDevicePrimaryCtxRetain(ctypes.byref(context), device))
+    check("cuCtxSetCurrent", cuda.cuCtxSetCurrent(context))
     source, target = ctypes.c_uint64(), ctypes.c_uint64()
     for memory in (source, target):
-        called("cuMemAlloc", cuda.cuMemAlloc_v2(ctypes.byref(memory), ctypes.c_size_t(4 * COUNT)))
+        check("cuMemAlloc", cuda.cuMemAlloc_v2(ctypes.byref(memory), ctypes.c_size_t(4 * COUNT)))
     bits = struct.unpack("I", struct.pack("f", rank + 1))[0]
-    called("cuMemsetD32", cuda.cuMemsetD32_v2(source, ctypes.c_uint(bits), ctypes.c_size_t(COUNT)))
-    called("cuCtxSynchronize", cuda.cuCtxSynchronize())
+    check("cuMemsetD32", cuda.cuMemsetD32_v2(source, ctypes.c_uint(bits), ctypes.c_size_t(COUNT)))
+    check("cuCtxSynchronize", cuda.cuCtxSynchronize())
 
     communicator = ctypes.c_void_p()
     nccl.ncclGetErrorString.restype = ctypes.c_char_p
@@ -117,17 +117,17 @@ def one_rank(rank, size, path):
 
     for _ in range(3):
         all_reduce()
-    called("cuCtxSynchronize", cuda.cuCtxSynchronize())
+    check("cuCtxSynchronize", cuda.cuCtxSynchronize())
     begun = time.monotonic()
     for _ in range(ROUNDS):
         all_reduce()
-    called("cuCtxSynchronize", cuda.cuCtxSynchronize())
+    check("cuCtxSynchronize", cuda.cuCtxSynchronize())
     taken = (time.monotonic() - begun) / ROUNDS
     result = ctypes.create_string_buffer(4 * COUNT)
-    called("cuMemcpyDtoH", cuda.cuMemcpyDtoH_v2(result, target, ctypes.c_size_t(4 * COUNT)))
+    check("cuMemcpyDtoH", cuda.cuMemcpyDtoH_v2(result, target, ctypes.c_size_t(4 * COUNT)))
     right = result.raw == struct.pack("f", size * (size + 1) / 2) * COUNT
     rate = 2 * (size - 1) / size * 4 * COUNT / taken / 1e9
-    called("ncclCommDestroy", nccl.ncclCommDestroy(communicator))
+    check("ncclCommDestroy", nccl.ncclCommDestroy(communicator))
     ctypes.CDLL(None).fflush(None)  # NCCL's log is the C library's standard output
     speed = f"; {rate:.0f} GB/s bus" if size > 1 else ""
     sys.stdout.write(
@@ -152,7 +152,7 @@ def every_gpu_here():
             for rank, log in enumerate(logs)
         ]
         statuses = [rank.wait() for rank in ranks]
-        for log in logs:  # one after the other: lines of two would run into each other
+        for log in logs:  # not at the same time: the lines of two ranks would mix
             sys.stdout.write(os.pread(log, 1 << 24, 0).decode(errors="replace"))
         sys.exit(max(map(abs, statuses)))
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""PyTorch's DistributedDataParallel for so many seconds, a process a GPU: ``ddp.py SECONDS``.
+"""PyTorch's DistributedDataParallel, one process for each GPU: ``ddp.py SECONDS``.
 
-Each rank has data of its own, so the parameters stay equal only by the all-reduce of gradients.
+Every rank has its own data. The parameters stay equal only because gradients are all-reduced.
 """
 
 import os
@@ -15,22 +15,22 @@ except ModuleNotFoundError as error:
     sys.exit(77)
 
 WIDTH, BATCH, CLASSES = 2048, 1024, 16
-BETWEEN_LOOKS = 50
+STEPS_BETWEEN_CHECKS = 50
 
 
 def work(rank, size, seconds):
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29519"}
     torch.cuda.set_device(rank)
     torch.distributed.init_process_group("nccl", rank=rank, world_size=size)
-    torch.manual_seed(rank)  # DDP hands rank 0's parameters to all
-    layers = [torch.nn.Linear(WIDTH, WIDTH), torch.nn.GELU()] * 4
+    torch.manual_seed(rank)  # DDP copies the parameters of rank 0 to all
+    layers = [layer for _ in range(4) for layer in (torch.nn.Linear(WIDTH, WIDTH), torch.nn.GELU())]
     model = torch.nn.Sequential(*layers, torch.nn.Linear(WIDTH, CLASSES)).cuda()
     model = torch.nn.parallel.DistributedDataParallel(model, device_ids=[rank])
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4)
     directions = torch.randn(WIDTH, CLASSES, generator=torch.Generator().manual_seed(7)).cuda()
     begun, steps, first, last, going = time.monotonic(), 0, 0.0, 0.0, True
     while going:
-        for _ in range(BETWEEN_LOOKS):
+        for _ in range(STEPS_BETWEEN_CHECKS):
             inputs = torch.randn(BATCH, WIDTH, device="cuda")
             with torch.autocast("cuda", torch.bfloat16):
                 loss = torch.nn.functional.cross_entropy(
@@ -42,14 +42,14 @@ def work(rank, size, seconds):
             steps += 1
             first = first or loss.item()
         last = loss.item()
-        # Every rank has to stop after the same step.
+        # All ranks have to stop after the same step.
         end = torch.tensor([float(time.monotonic() - begun < seconds)], device="cuda")
         torch.distributed.all_reduce(end, torch.distributed.ReduceOp.MIN)
         going = bool(end.item())
-    sums = torch.stack([each.double().sum() for each in model.parameters()])
+    sums = torch.stack([parameter.double().sum() for parameter in model.parameters()])
     gathered = [torch.empty_like(sums) for _ in range(size)]
     torch.distributed.all_gather(gathered, sums)
-    assert all(each.equal(sums) for each in gathered), "the parameters differ"
+    assert all(other.equal(sums) for other in gathered), "the parameters differ"
     assert last < first, f"the loss did not fall: {first} {last}"
     torch.distributed.destroy_process_group()
     taken = time.monotonic() - begun

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-// Says which GPUs are there, one line each:
+// Lists the GPUs, one line each:
 //
-//   gpus [MAJOR MINOR…]   the device nodes; what NVML and CUDA list, in their order; which nodes
-//                         the driver's libraries have made by that; and whether nodes of other
-//                         GPUs can be made and opened
+//   gpus [MAJOR MINOR…]   the device nodes; the GPUs of NVML and CUDA, in their order; the nodes
+//                         that these libraries created; and whether the GPUs with these minors
+//                         can be opened by a new node
 //   gpus p2p              for each ordered pair of GPUs, whether a kernel on one reads the other's
 //                         memory, and how fast a copy between them is
 //
-// It needs nothing but the driver: its libraries are loaded by SONAME.
+// It needs only the driver, whose libraries it loads by SONAME.
 #include <dirent.h>
 #include <dlfcn.h>
 #include <errno.h>
@@ -56,12 +56,12 @@ static void *opened(const char *name) {
 }
 
 static void *symbol(void *library, const char *name) {
-  void *found = dlsym(library, name);
-  if (!found) {
+  void *address = dlsym(library, name);
+  if (!address) {
     fprintf(stderr, "no %s\n", name);
     exit(1);
   }
-  return found;
+  return address;
 }
 
 static void check(const char *what, int result) {
@@ -126,7 +126,7 @@ static void cuda_devices(void) {
   }
 }
 
-static char known[256];
+static char listed[256];
 
 static void nodes(const char *word) {
   DIR *folder = opendir("/dev");
@@ -135,8 +135,8 @@ static void nodes(const char *word) {
     unsigned minor;
     int end = 0;
     if (sscanf(entry->d_name, "nvidia%u%n", &minor, &end) != 1 || entry->d_name[end]) continue;
-    if (minor >= sizeof known || known[minor]) continue;
-    known[minor] = 1;
+    if (minor >= sizeof listed || listed[minor]) continue;
+    listed[minor] = 1;
     printf("%s %u\n", word, minor);
   }
   closedir(folder);
@@ -145,19 +145,19 @@ static void nodes(const char *word) {
 static void other(int major, int minor) {
   char path[64];
   snprintf(path, sizeof path, "/dev/another-gpu-%d", minor);
-  const char *failed = "mknod";
-  int made = mknod(path, S_IFCHR | 0600, makedev(major, minor));
+  const char *call = "mknod";
+  int failed = mknod(path, S_IFCHR | 0600, makedev(major, minor));
   int file = -1;
-  if (!made) {
-    failed = "open";
+  if (!failed) {
+    call = "open";
     file = open(path, O_RDWR);
   }
   if (file >= 0)
     printf("other %d OPENED\n", minor);
   else
-    printf("other %d refused: %s: %s\n", minor, failed, strerror(errno));
+    printf("other %d refused: %s: %s\n", minor, call, strerror(errno));
   if (file >= 0) close(file);
-  if (!made) unlink(path);
+  if (!failed) unlink(path);
 }
 
 static double seconds(void) {
@@ -240,7 +240,7 @@ int main(int count, char **words) {
   }
   nvml();
   cuda_devices();
-  nodes("made");
+  nodes("created");
   for (int word = 2; word < count; word++) other(atoi(words[1]), atoi(words[word]));
   return 0;
 }
