@@ -43,16 +43,11 @@ class Listing(NamedTuple):
 
 
 def gpus_of(inventory: Mapping[str, Any]) -> tuple[Gpu, ...]:
-    """Return the GPUs of an inventory, without those that MIG divides."""
+    """Return the GPUs of an inventory that have a node, without those that MIG divides."""
     return tuple(
-        Gpu(
-            gpu["index"],
-            gpu["uuid"],
-            gpu["pciAddress"],
-            gpu["node"]["major"],
-            gpu["node"]["minor"],
-        )
+        Gpu(gpu["index"], gpu["uuid"], gpu["pciAddress"], node["major"], node["minor"])
         for gpu in inventory["gpus"]
+        for node in gpu["nodes"][:1]
         if not gpu.get("migEnabled")
     )
 
