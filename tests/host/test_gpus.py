@@ -257,7 +257,8 @@ def test_nvml_is_loaded_only_where_it_must(host: GetHost, name: str, expected: s
 
 ASKED = """
 import sys
-from cdi_gen.host import Where, gather, nvml
+from cdi_gen.host import Where, gather
+from cdi_gen.host.devices import nvml
 asked = []
 ask = nvml.ask
 nvml.ask = lambda *words: asked.append(words) or ask(*words)
