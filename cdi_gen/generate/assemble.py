@@ -7,10 +7,10 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import NamedTuple
 
+from cdi_base.nvidia import cdi_name
 from cdi_gen.cdi import names, versions
 from cdi_gen.cdi.model import ContainerEdits, Device, Spec
 from cdi_gen.errors import CdiGenError, UsageError
-from cdi_gen.generate.naming import in_cdi
 from cdi_gen.generate.options import ALL, NONE, Options
 
 NO_DOUBLE_INJECTION = "NVIDIA_VISIBLE_DEVICES=void"
@@ -28,7 +28,7 @@ class Unit(NamedTuple):
 
     def is_requested(self, devices: Iterable[str]) -> bool:
         """Whether the unit is among the requested devices, by any of its names."""
-        requested = {in_cdi(device) for device in devices}
+        requested = {cdi_name(device) for device in devices}
         return ALL in requested or not requested.isdisjoint({*self.names.values(), *self.part_of})
 
 
@@ -68,7 +68,7 @@ def require_known(
         raise UsageError("no device was asked for", hint="ask for all, or for none")
     device_names = always.union(*({*unit.names.values(), *unit.part_of} for unit in units))
     for device in devices:
-        if in_cdi(device) not in device_names:
+        if cdi_name(device) not in device_names:
             raise UsageError(
                 f"there is no device {device} on this host", hint="see them with: cdi-gen list"
             )

@@ -3,9 +3,9 @@
 
 from __future__ import annotations
 
+from cdi_base.nvidia import cdi_name, pci_name
 from cdi_gen.generate.options import STRATEGIES
 from cdi_gen.inventory import Gpu, MigDevice
-from cdi_gen.inventory.validation import MIG_UUID_BEFORE_470
 
 
 def names_of(device: Gpu | MigDevice) -> dict[str, str]:
@@ -24,9 +24,7 @@ def gpu_name(gpu: Gpu, strategy: str) -> str | None:
     if strategy == "type-index":
         return f"gpu{gpu.index}"
     if strategy == "pci":
-        if gpu.pci_address is None:
-            return None
-        return "pci-" + gpu.pci_address.replace(":", "-").replace(".", "-")
+        return None if gpu.pci_address is None else pci_name(gpu.pci_address)
     return gpu.uuid
 
 
@@ -37,10 +35,5 @@ def mig_name(device: MigDevice, strategy: str) -> str | None:
     if strategy == "type-index":
         return f"mig{device.gpu_index}:{device.index}"
     if strategy == "uuid" and device.uuid:
-        return in_cdi(device.uuid)
+        return cdi_name(device.uuid)
     return None
-
-
-def in_cdi(name: str) -> str:
-    """The name as CDI allows it: ``MIG-GPU-…:1:0`` for what an old driver calls ``…/1/0``."""
-    return name.replace("/", ":") if MIG_UUID_BEFORE_470.fullmatch(name) else name

@@ -7,10 +7,9 @@ the spec as something else than was meant, or reject the whole spec.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 
-from cdi_base import versions
+from cdi_base import nvidia, versions
 from cdi_base.cdi import names
 from cdi_gen.errors import CdiGenError
 from cdi_gen.inventory import (
@@ -29,9 +28,6 @@ from cdi_gen.inventory import (
 from cdi_gen.paths import is_safe
 
 _UINT32 = 1 << 32
-
-MIG_UUID_BEFORE_470 = re.compile(r"MIG-GPU-[0-9a-f-]{36}/\d{1,6}/\d{1,6}", re.ASCII | re.IGNORECASE)
-"""A MIG device's UUID of drivers before 470: its GPU's, its GPU instance, its compute instance."""
 
 REQUIRED_OF_GPUS = {
     DGPU: (("minor", "minor"), ("pci_address", "pciAddress"), ("nodes", "nodes")),
@@ -142,9 +138,7 @@ def _mig_device(where: str, device: MigDevice) -> Iterator[str]:
     yield from _number(f"{where}.gpuIndex", device.gpu_index)
     yield from _number(f"{where}.index", device.index)
     if device.uuid is not None:
-        is_old = MIG_UUID_BEFORE_470.fullmatch(device.uuid)
-        uuid = device.uuid.replace("/", ":") if is_old else device.uuid
-        yield from _device_name(f"{where}.uuid", uuid)
+        yield from _device_name(f"{where}.uuid", nvidia.cdi_name(device.uuid))
     for node in (device.gpu_instance_cap, device.compute_instance_cap):
         yield from _node(where, node)
 

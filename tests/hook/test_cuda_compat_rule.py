@@ -87,15 +87,3 @@ def test_the_rule(
         parsed = enable_cuda_compat.parse_note(json.dumps({**NOTE, **note}).encode())
         assert parsed is not None
     assert enable_cuda_compat.decide(host, versions.parse(compat), parsed) is used
-
-
-def test_the_numbers_of_the_brands() -> None:
-    """nvmlBrandType_t of nvml.h."""
-    numbered = {name: number for number, name in enumerate(enable_cuda_compat.BRANDS)}
-    assert numbered["tesla"] == 2
-    assert numbered["geforce"] == 5
-    assert numbered["titan"] == 6
-    assert numbered["quadrortx"] == 12
-    assert numbered["nvidiartx"] == 13
-    assert numbered["nvidia"] == 14
-    assert len(numbered) == 17

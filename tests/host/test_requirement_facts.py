@@ -8,10 +8,9 @@ from collections.abc import Callable
 
 import pytest
 
-from cdi_gen.host.devices import nvml
+from cdi_base import nvidia
 from cdi_gen.host.driver import libcuda
 from cdi_gen.inventory.json_form import load
-from cdi_hook.steps import enable_cuda_compat
 from tests.fakehost import nvml_mock
 from tests.fakehost.hosts import FakeHost
 from tests.host import looking
@@ -36,7 +35,7 @@ def test_the_facts_of_a_host(host: GetHost, name: str) -> None:
     found = load(looking.run("inventory", "--requirement-facts", **where).stdout)
     assert found.driver.cuda_version == CUDA[name]
     assert [(gpu.compute_capability, gpu.brand) for gpu in found.gpus] == [
-        ("{}.{}".format(*gpu.model.compute_capability), nvml.BRANDS[gpu.model.brand])
+        ("{}.{}".format(*gpu.model.compute_capability), nvidia.BRANDS[gpu.model.brand])
         for gpu in fake.kernel.gpus
     ]
     assert_the_same_but_for_facts(**where)
@@ -116,7 +115,3 @@ def test_a_library_that_others_can_change_is_not_loaded(own_host: GetHost) -> No
 def test_what_is_no_libcuda_has_no_version(host: GetHost) -> None:
     assert libcuda.newest_version(str(host("550-1gpu").nvml)) is None
     assert libcuda.newest_version("/nowhere/libcuda.so.1") is None
-
-
-def test_the_brands_are_the_hooks() -> None:
-    assert nvml.BRANDS == enable_cuda_compat.BRANDS

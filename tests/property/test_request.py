@@ -19,7 +19,7 @@ NAME = "[A-Za-z0-9]([A-Za-z0-9_.:-]*[A-Za-z0-9])?"
 QUALIFIED = re.compile(f"({IDENTIFIER})/{IDENTIFIER}={NAME}")
 GRAMMAR = re.compile(
     f"{NUMBER}(:{NUMBER})?|(?i:gpu|mig)-{UUID}|(?i:mig-gpu)-{UUID}/{NUMBER}/{NUMBER}"
-    f"|gpu{NUMBER}|mig{NUMBER}:{NUMBER}|pci-[0-9A-Fa-f]{{4,8}}-[0-9A-Fa-f]{{2}}-[0-9A-Fa-f]{{2}}-[0-9A-Fa-f]"
+    f"|gpu{NUMBER}|mig{NUMBER}:{NUMBER}|pci-[0-9A-Fa-f]{{4,8}}-[0-9A-Fa-f]{{2}}-[0-9A-Fa-f]{{2}}-[0-7]"
     f"|{QUALIFIED.pattern}"
 )
 """The same in another language than the code's, which has no regular expressions."""

@@ -12,21 +12,10 @@ import re
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from cdi_base import nvidia
 from cdi_gen.host.devices.mig_mode import NvmlUnavailable
 
-_UUID = re.compile(
-    r"(?:GPU|MIG)-[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
-    # Drivers before 470: a MIG device by its GPU, GPU instance and compute instance.
-    r"|MIG-GPU-[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}/\d{1,6}/\d{1,6}",
-    re.ASCII,
-)
 _MIG_PROFILE = re.compile(r"\bMIG ((?:\d+c\.)?\d+g\.\d+gb(?:[+-][a-z.]+)*)", re.ASCII)
-
-BRANDS = (
-    "unknown", "quadro", "tesla", "nvs", "grid", "geforce", "titan", "vapps", "vpc", "vcs", "vws",
-    "cloudgaming", "quadrortx", "nvidiartx", "nvidia", "geforcertx", "titanrtx",
-)  # fmt: skip
-"""In the words of ``NVIDIA_REQUIRE_CUDA``; the place is the number in nvmlBrandType_t."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,7 +132,7 @@ def _brand(pynvml: Any, handle: Any) -> str | None:
     except pynvml.NVMLError:
         return None
     # What is newer than the list is unknown to libnvidia-container too, and called so.
-    return BRANDS[number if number < len(BRANDS) else 0]
+    return nvidia.BRANDS[number if number < len(nvidia.BRANDS) else 0]
 
 
 def _mig_instance(pynvml: Any, gpu: Any, index: int) -> MigInstance | str | None:
@@ -170,6 +159,6 @@ def _text(value: bytes | str) -> str:
 
 
 def _checked(uuid: str) -> str:
-    if not _UUID.fullmatch(uuid):
+    if nvidia.uuid(uuid) != uuid:
         raise ValueError(f"a UUID of unknown form: {uuid!r}")
     return uuid

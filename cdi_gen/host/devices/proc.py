@@ -9,13 +9,12 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
+from cdi_base import nvidia
 from cdi_gen.host.roots import Root
 
 _VERSION = re.compile(r"\b(\d{2,4}\.\d{1,4}(?:\.\d{1,4})?)\b", re.ASCII)
 _ARCHITECTURE = re.compile(r"\b(x86_64|aarch64|ppc64le)\b", re.ASCII)
 """``NVIDIA UNIX x86_64 Kernel Module``, ``NVIDIA UNIX Open Kernel Module for x86_64``."""
-_PCI_ADDRESS = re.compile(r"[0-9a-f]{4,8}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]", re.ASCII)
-_UUID = re.compile(r"GPU-[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII)
 
 
 class KernelModule(NamedTuple):
@@ -119,11 +118,8 @@ def gpu_addresses(root: Root) -> list[str]:
     except OSError:
         return []
     names = [entry.name for entry in root.entries(directory)]
-    return sorted((name for name in names if _PCI_ADDRESS.fullmatch(name)), key=_pci_order)
-
-
-def _pci_order(address: str) -> tuple[int, ...]:
-    return tuple(int(part, 16) for part in re.split("[:.]", address))
+    numbers = ((nvidia.pci_address(name), name) for name in names if name.count(":") == 2)
+    return [name for _, name in sorted(each for each in numbers if each[0] is not None)]
 
 
 def gpu_information(root: Root, address: str) -> GpuInformation:
@@ -146,7 +142,7 @@ def gpu_information(root: Root, address: str) -> GpuInformation:
     return GpuInformation(
         pci_address=address,
         model=model if model.isprintable() else "",
-        uuid=uuid if _UUID.fullmatch(uuid) else None,
+        uuid=uuid if uuid.startswith("GPU-") and nvidia.uuid(uuid) == uuid else None,
         minor=minor,
         excluded=values.get("GPU Excluded") == "Yes",
     )

@@ -12,10 +12,10 @@ import os
 
 from cdi_base import oci_state, process, versions
 from cdi_base.errors import SkippedError, UsageError, shown
+from cdi_base.nvidia import BRANDS, number
 from cdi_hook.arguments import last
-from cdi_hook.steps.enable_cuda_compat import BRANDS
+from cdi_hook.gpu_nodes import gpu_minors
 from cdi_hook.steps.step import Step
-from cdi_hook.steps.update_application_profile import gpu_minors
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def prepare(options: Options) -> Plan | None:
     def gpu(text: str) -> GpuFacts:
         minor, _, rest = text.partition(":")
         arch, colon, brand = rest.partition(":")
-        if not (minor.isascii() and minor.isdecimal() and len(minor) < 10 and colon):
+        if number(minor) is None or not colon:
             raise UsageError(f"--gpu {shown(text)} is not MINOR:ARCH:BRAND")
         if arch and versions.parse(arch) is None:
             raise UsageError(f"--gpu {shown(text)}: that is no compute capability")

@@ -15,6 +15,7 @@ import stat
 
 from cdi_base import elf, process, versions
 from cdi_base.errors import HookError, UsageError, shown
+from cdi_base.nvidia import BRANDS
 from cdi_base.oci_state import parse_object
 from cdi_base.rootfs.rootfs import NOWHERE
 from cdi_hook.arguments import checked_folder, last
@@ -31,12 +32,6 @@ DIRECTORY = "/usr/local/cuda/compat"
 STEM = "libcuda.so."
 NOTE = b".note.cuda.fwd_compatibility"
 MAX_NOTE = 8 << 10
-
-BRANDS = (
-    "unknown", "quadro", "tesla", "nvs", "grid", "geforce", "titan", "vapps", "vpc", "vcs", "vws",
-    "cloudgaming", "quadrortx", "nvidiartx", "nvidia", "geforcertx", "titanrtx",
-)  # fmt: skip
-"""In the order of NVML's nvmlBrandType_t, whose numbers the note lists as `device`."""
 
 WITHOUT_COMPAT = frozenset({"geforce", "titan", "geforcertx", "titanrtx"})
 """For these CUDA refuses forward compatibility (error 804), whatever the versions."""

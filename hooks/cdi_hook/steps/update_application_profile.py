@@ -7,11 +7,8 @@ profile of the driver names the visible ones, by the minors of their nodes.
 
 from __future__ import annotations
 
-import os
-import stat
-
 from cdi_base import process
-from cdi_base.rootfs.rootfs import NOWHERE
+from cdi_hook.gpu_nodes import gpu_minors
 from cdi_hook.steps.step import Step
 
 TYPE_CHECKING = False
@@ -45,34 +42,6 @@ def run(rootfs: RootFs, _asked: bool, _until: float) -> None:
         )
     if visible:
         rootfs.put(PROFILE, profile(visible))
-
-
-def gpu_minors(rootfs: RootFs) -> list[int]:
-    """The minors of the container's nodes /dev/nvidiaN, in order.
-
-    Of its own nodes: no link is followed, for what is told of a volume's would be written down.
-    """
-    flags = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-    try:
-        devices = os.open("dev", flags, dir_fd=rootfs.descriptor)
-    except OSError as error:
-        if error.errno in NOWHERE:
-            return []
-        raise
-    found = set()
-    try:
-        for name in rootfs.names("/dev"):
-            number = name.removeprefix("nvidia")
-            if number != name and number.isascii() and number.isdecimal():
-                try:
-                    status = os.stat(name, dir_fd=devices, follow_symlinks=False)
-                except FileNotFoundError:
-                    continue
-                if stat.S_ISCHR(status.st_mode):
-                    found.add(os.minor(status.st_rdev))
-    finally:
-        os.close(devices)
-    return sorted(found)
 
 
 def profile(minors: Iterable[int]) -> bytes:

@@ -17,6 +17,7 @@
 
 from __future__ import annotations
 
+from cdi_base import nvidia
 from cdi_base.cdi.names import is_qualified
 from cdi_base.errors import HookError, shown
 
@@ -32,11 +33,6 @@ MAX_SHORT = 4096
 MAX_WORDS = 16_384
 """Of all that is asked for, each word once; there are 2048 IMEX channels."""
 MAX_SHOWN = 200
-_MAX_DIGITS = 6
-
-_DIGITS = "0123456789"
-_HEX = "0123456789abcdefABCDEF"
-_UUID = (8, 4, 4, 4, 12)
 
 
 class RequestError(HookError):
@@ -110,12 +106,12 @@ def device(word: str, source: str, named: Callable[[str], bool] | None = None) -
     Raises:
         RequestError: it is in none of the forms.
     """
-    if _is_uuid(word) or is_qualified(word) or _is_of_strategy(word):
+    if nvidia.uuid(word) or is_qualified(word) or _is_of_strategy(word):
         return word
-    gpu, colon, instance = word.partition(":")
-    if _is_number(gpu) and (not colon or _is_number(instance)):
-        return f"{int(gpu)}:{int(instance)}" if colon else str(int(gpu))
-    address = _pci_name(word)
+    numbers = [nvidia.number(part) for part in word.split(":")]
+    if len(numbers) <= 2 and None not in numbers:
+        return ":".join(map(str, numbers))
+    address = nvidia.pci_name(word)
     if address:
         return address
     if named is not None and named(word):
@@ -126,54 +122,9 @@ def device(word: str, source: str, named: Callable[[str], bool] | None = None) -
     )
 
 
-def _is_number(word: str) -> bool:
-    return 0 < len(word) <= _MAX_DIGITS and not word.strip(_DIGITS)
-
-
-def _is_hex(word: str, length: int) -> bool:
-    return len(word) == length and not word.strip(_HEX)
-
-
-def _is_uuid(word: str) -> bool:
-    prefix, _, rest = word.partition("-")
-    prefix = prefix.upper()
-    if prefix == "MIG" and rest[:4].upper() == "GPU-":
-        uuid, *instances = rest[4:].split("/")
-        return _is_hex_groups(uuid) and len(instances) == 2 and all(map(_is_number, instances))
-    return prefix in {"GPU", "MIG"} and _is_hex_groups(rest)
-
-
-def _is_hex_groups(word: str) -> bool:
-    groups = word.split("-")
-    return len(groups) == len(_UUID) and all(map(_is_hex, groups, _UUID))
-
-
 def _is_of_strategy(word: str) -> bool:
     if word.startswith("gpu"):
-        return _is_number(word[3:])
+        return nvidia.number(word[3:]) is not None
     if word.startswith("mig"):
-        gpu, _, instance = word[3:].partition(":")
-        return _is_number(gpu) and _is_number(instance)
-    if word.startswith("pci-"):
-        domain, *rest = word[4:].split("-")
-        return _pci_parts(domain, rest)
-    return False
-
-
-def _pci_name(word: str) -> str | None:
-    """`pci-0000-3b-00-0` for `3b:00.0`, `0000:3b:00.0` or NVML's `00000000:3B:00.0`."""
-    address, _, function = word.lower().partition(".")
-    parts = address.split(":")
-    domain = parts.pop(0) if len(parts) == 3 else "0000"
-    if not _pci_parts(domain, [*parts, function]):
-        return None
-    return "-".join(["pci", f"{int(domain, 16):04x}", *parts, function])
-
-
-def _pci_parts(domain: str, rest: list[str]) -> bool:
-    return (
-        4 <= len(domain) <= 8
-        and not domain.strip(_HEX)
-        and len(rest) == 3
-        and all(map(_is_hex, rest, (2, 2, 1)))
-    )
+        return None not in map(nvidia.number, word[3:].partition(":")[::2])
+    return nvidia.is_pci_name(word)

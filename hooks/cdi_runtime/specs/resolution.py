@@ -17,6 +17,7 @@ from cdi_base import requirement
 from cdi_base.cdi import injection, spec_directories
 from cdi_base.cdi.names import is_qualified
 from cdi_base.errors import HookError, shown
+from cdi_base.nvidia import gpu_minor
 from cdi_runtime import request
 from cdi_runtime.request.environment import process_of, variables_of
 from cdi_runtime.specs import prepared
@@ -289,9 +290,10 @@ def _minors(edits: list[Document]) -> list[int]:
         nodes = each.get("deviceNodes")
         for node in nodes if isinstance(nodes, list) else ():
             path = node.get("path") if isinstance(node, dict) else None
-            number = str(path).removeprefix("/dev/nvidia")
-            if number.isdecimal() and number != path:
-                found.append(int(number))
+            directory, _, name = str(path).rpartition("/")
+            minor = gpu_minor(name) if directory == "/dev" else None
+            if minor is not None:
+                found.append(minor)
     return list(dict.fromkeys(found))
 
 

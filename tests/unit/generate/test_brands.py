@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import pytest
 
+from cdi_base import nvidia
 from cdi_gen.generate.brands import brand, brands
 from cdi_gen.inventory import json_form
-from cdi_hook.steps import enable_cuda_compat
 from tests.host.looking import REPOSITORY
 
 MODELS = {
@@ -59,7 +59,7 @@ def test_names_that_do_not_tell(model: str) -> None:
 
 def test_the_hook_knows_every_brand() -> None:
     """Another word would be wrong usage, and no container would start."""
-    assert set(MODELS.values()) <= set(enable_cuda_compat.BRANDS)
+    assert set(MODELS.values()) <= set(nvidia.BRANDS)
 
 
 def test_of_several_gpus() -> None:
