@@ -132,7 +132,7 @@ STILL_THERE: dict[str, set[str]] = {
 
 def _matcher(rule: Rule) -> re.Pattern[str]:
     words = rule.pattern.replace(" ", r"[\s#*\"]+")
-    return re.compile(rf"(?<![A-Za-z])(?:{words})(?![A-Za-z])", re.IGNORECASE)
+    return re.compile(rf"(?<![a-z])(?:{words})(?![a-z])")
 
 
 MATCHERS = {rule: _matcher(rule) for rule in RULES}
@@ -165,12 +165,13 @@ def files() -> Iterator[str]:
 
 def rejected(name: str, text: str) -> Iterator[tuple[Rule, str]]:
     """Each rule that a file breaks, with the place: in its name or at a line."""
+    lower_case = text.lower()
     for rule, matcher in MATCHERS.items():
         if (rule.word, name) in REAL_NAMES:
             continue
-        if matcher.search(name):
+        if matcher.search(name.lower()):
             yield rule, name
-        for match in matcher.finditer(text):
+        for match in matcher.finditer(lower_case):
             line = text.count("\n", 0, match.start()) + 1
             yield rule, f"{name}:{line}: {match[0]!r}"
 
