@@ -17,11 +17,11 @@ from dataclasses import dataclass
 
 from cdi_base import trust
 from cdi_base.cdi import spec_directories, specification
+from cdi_base.files import make_directory, replace_file
 from cdi_gen.cdi import wire
 from cdi_gen.cdi.model import Spec
 from cdi_gen.cdi.problem import Problem, SpecError
 from cdi_gen.errors import CdiGenError, InvalidSpecError, UnsafeError
-from cdi_gen.replacing import make_directory, replace_file
 
 SPEC_DIRECTORIES = ("/etc/cdi", "/var/run/cdi")
 """Where engines look by default; what the later directory defines wins."""

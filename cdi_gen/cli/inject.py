@@ -110,7 +110,7 @@ def _constant(name: str) -> object:
 
 
 def _write(path: str, text: str, mode: int) -> None:
-    from cdi_gen.replacing import replace_file  # noqa: PLC0415
+    from cdi_base.files import replace_file  # noqa: PLC0415
 
     try:
         replace_file(path, text.encode(), mode=mode)

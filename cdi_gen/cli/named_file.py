@@ -14,6 +14,7 @@ import select
 import stat
 import time
 
+from cdi_base.files import READ, beginning
 from cdi_gen.errors import CdiGenError
 
 SECONDS = 3
@@ -42,9 +43,10 @@ def read(
     failed = f"cannot read {what or title(path)}"
     try:
         if path == "-":
-            with open(0, "rb", closefd=False) as file:
-                return file.read(limit + 1), os.fstat(0)
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+            return beginning(0, limit + 1), os.fstat(0)
+        if stat.S_IFMT(os.stat(path).st_mode) in {stat.S_IFCHR, stat.S_IFBLK}:
+            raise CdiGenError(f"{failed}: it is neither a file nor a pipe", hint=hint)
+        descriptor = os.open(path, READ)
         try:
             found = os.fstat(descriptor)
             if stat.S_ISDIR(found.st_mode):
@@ -53,8 +55,7 @@ def read(
                 return _of_pipe(descriptor, limit, failed), found
             if not stat.S_ISREG(found.st_mode):
                 raise CdiGenError(f"{failed}: it is neither a file nor a pipe", hint=hint)
-            with open(descriptor, "rb", closefd=False) as file:
-                return file.read(limit + 1), found
+            return beginning(descriptor, limit + 1), found
         finally:
             os.close(descriptor)
     except OSError as error:

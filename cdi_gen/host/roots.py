@@ -10,9 +10,9 @@ from __future__ import annotations
 import errno
 import fnmatch
 import os
-import stat
 from collections.abc import Iterator
 
+from cdi_base import files
 from cdi_gen.paths import beneath, join
 
 MAX_LINKS = 40
@@ -112,18 +112,11 @@ class Root:
             OSError: it is not there, cannot be read, or is of another kind: to open a FIFO would
                 wait, to open a device could set it off.
         """
-        real_path = self.open_path(self.resolve(path))
-        if not stat.S_ISREG(os.lstat(real_path).st_mode):
-            raise OSError(errno.EINVAL, "not a regular file", path)
-        descriptor = os.open(real_path, os.O_RDONLY | os.O_NONBLOCK)
+        descriptor = files.open_regular(self.open_path(self.resolve(path)))
         try:
-            parts = []
-            while limit > 0 and (part := os.read(descriptor, min(limit, 1 << 16))):
-                parts.append(part)
-                limit -= len(part)
+            return files.beginning(descriptor, limit)
         finally:
             os.close(descriptor)
-        return b"".join(parts)
 
     def entries(self, directory: str) -> list[os.DirEntry[str]]:
         """The entries of a directory, an already resolved path; none where it can't be read."""

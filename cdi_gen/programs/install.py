@@ -12,16 +12,19 @@ import os
 import shutil
 import subprocess
 
+from cdi_base.files import make_directory, read, replace_file
 from cdi_gen.errors import CdiGenError, UnsafeError
 from cdi_gen.host import hook_program
 from cdi_gen.host.roots import Root
 from cdi_gen.paths import join
-from cdi_gen.replacing import make_directory, replace_file
 
 PYTHON = "/usr/bin/python3"
 """The distribution's: root's own, and at the same path after an upgrade."""
 
 _ISOLATED = b"/usr/bin/python3 -IS"
+
+MAX_BYTES = 1 << 20
+"""Of a module or launcher; the largest has 40 kB."""
 
 PROGRAMS = (hook_program.NAME, "nvidia-cdi-hook", "cdi-gen-runtime", "cdi-gen-runtime-hook")
 """Each starts by itself: it finds the packages beside itself, and nothing else."""
@@ -161,8 +164,7 @@ def link_as_peer(name: str, prefix: str = "/usr/local", *, root: str = "/") -> s
 
 
 def _read(path: str) -> bytes:
-    with open(path, "rb") as file:
-        return file.read()
+    return read(path, MAX_BYTES, follow=True)
 
 
 def _compile(target: str, python: str, directory: str) -> None:

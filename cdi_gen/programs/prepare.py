@@ -20,6 +20,7 @@ from typing import Any
 
 from cdi_base import host_fingerprint, trust
 from cdi_base.cdi import spec_directories, specification
+from cdi_base.files import make_directory, replace_file
 from cdi_gen.cdi import wire
 from cdi_gen.cdi.problem import SpecError
 from cdi_gen.errors import CdiGenError, UnsafeError
@@ -30,7 +31,6 @@ from cdi_gen.generate.requirement_facts import facts
 from cdi_gen.host import Where, gather, hook_program
 from cdi_gen.host.roots import Root
 from cdi_gen.inventory import Inventory
-from cdi_gen.replacing import make_directory, replace_file
 from cdi_gen.store import SPEC_DIRECTORIES
 
 PATH = "/run/cdi-gen/runtime.json"

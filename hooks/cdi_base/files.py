@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reads regular files within bounds.
+"""Reads regular files within bounds, and writes files whole or not at all.
 
 Every file that somebody else may have made is read by these functions. A pipe or a device is never
 waited for: it is opened without blocking, and refused. A file is read up to a limit, however large
@@ -12,22 +12,27 @@ import errno
 import os
 import stat
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 READ = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 """How a file is opened that may turn out to be a pipe or a terminal."""
 
 
 class NotRegularError(OSError):
-    """A directory, a pipe, a socket or a device, where a regular file has to be."""
+    """A directory, pipe, socket, device or symbolic link, where a regular file has to be."""
 
     def __init__(self, path: str, mode: int = 0) -> None:
-        if stat.S_ISDIR(mode):
-            super().__init__(errno.EISDIR, os.strerror(errno.EISDIR), path)
+        number = errno.EISDIR if stat.S_ISDIR(mode) else errno.ELOOP if stat.S_ISLNK(mode) else 0
+        if number:
+            super().__init__(number, os.strerror(number), path)
         else:
             super().__init__(errno.EINVAL, "not a regular file", path)
 
 
 def open_regular(path: str, *, directory: int | None = None, follow: bool = False) -> int:
-    """Return a descriptor of a regular file, to read it.
+    """Return a descriptor of a regular file, to read it; nothing else is opened.
 
     Args:
         path: of the file.
@@ -35,9 +40,14 @@ def open_regular(path: str, *, directory: int | None = None, follow: bool = Fals
         follow: whether the file may be a symbolic link.
 
     Raises:
-        NotRegularError: it is another kind of file.
-        OSError: it cannot be opened; ELOOP: it is a symbolic link.
+        NotRegularError: it is another kind of file, or a link that is not followed.
+        OSError: it cannot be opened.
     """
+    # Opening a device can have an effect: /dev/watchdog starts a timer that restarts the machine.
+    mode = os.stat(path, dir_fd=directory, follow_symlinks=follow).st_mode
+    if not stat.S_ISREG(mode):
+        raise NotRegularError(path, mode)
+    # Another file may have taken the place meanwhile: it is not waited for, and looked at again.
     descriptor = os.open(path, READ if follow else READ | os.O_NOFOLLOW, dir_fd=directory)
     mode = os.fstat(descriptor).st_mode
     if stat.S_ISREG(mode):
@@ -84,6 +94,175 @@ def read(path: str, limit: int, *, directory: int | None = None, follow: bool = 
         os.close(descriptor)
 
 
+def read_beginning(path: str, most: int, *, directory: int | None = None) -> bytes:
+    """Return the content of a regular file, or its first `most` bytes; symbolic links are followed.
+
+    For files of procfs and sysfs, whose size the kernel does not say.
+
+    Raises:
+        NotRegularError: it is another kind of file.
+        OSError: it cannot be opened or read.
+    """
+    descriptor = open_regular(path, directory=directory, follow=True)
+    try:
+        return beginning(descriptor, most)
+    finally:
+        os.close(descriptor)
+
+
 def same_file(one: os.stat_result, other: os.stat_result) -> bool:
     """Whether both are of the same file, whatever its names."""
     return (one.st_dev, one.st_ino) == (other.st_dev, other.st_ino)
+
+
+def make_directory(path: str) -> None:
+    """Create a directory and what is missing above it, with mode 0755 whatever the umask.
+
+    Raises:
+        OSError: the file system refuses.
+    """
+    try:
+        if stat.S_ISDIR(os.stat(path).st_mode):
+            return
+    except FileNotFoundError:
+        pass
+    above = path.rstrip("/").rpartition("/")[0]
+    if above:
+        make_directory(above)
+    try:
+        os.mkdir(path, 0o755)
+        os.chmod(path, 0o755)  # noqa: S103  (engines of other users read what is in it)
+    except FileExistsError:
+        return
+
+
+def temporary_name() -> str:
+    """Return a name that cannot be guessed, and that no engine reads in a spec directory."""
+    return f".cdi-gen-{os.urandom(8).hex()}.tmp"
+
+
+def replace(
+    name: str,
+    content: bytes,
+    *,
+    directory: int,
+    durable: bool,
+    mode: int = 0o644,
+    owner: tuple[int, int] | None = None,
+) -> None:
+    """Make `name` a file with this content in one step, whatever the umask.
+
+    A symbolic link of that name is replaced, not followed. Whatever fails, the old file stays as it
+    was, and nothing else is left behind; only a process that is killed leaves a temporary file.
+
+    Args:
+        name: in the directory.
+        content: of the file.
+        directory: a descriptor of it.
+        durable: whether the file is on the disk, whole, when the machine crashes after this call.
+            A spec and an engine's configuration have to be. A file of a container that is being
+            created need not: the container does not survive the crash.
+        mode: permissions.
+        owner: user and group; None: those of this process.
+
+    Raises:
+        OSError: the file system refuses.
+    """
+    temporary = temporary_name()
+    try:
+        write_new(temporary, content, directory=directory, durable=durable, mode=mode, owner=owner)
+        os.rename(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
+        if durable:
+            synchronize(directory)
+    except FileExistsError:
+        # The temporary name was taken: that file is not ours.
+        raise
+    except BaseException:
+        # Also on a signal; after the rename there is nothing left to remove.
+        discard(temporary, directory)
+        raise
+
+
+def replace_file(path: str, content: bytes, *, mode: int = 0o644) -> None:
+    """Make `path` a durable file with this content in one step, as `replace` does.
+
+    Raises:
+        OSError: the file system refuses.
+    """
+    above, slash, name = path.rpartition("/")
+    directory = os.open(above or slash or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        replace(name, content, directory=directory, durable=True, mode=mode)
+    finally:
+        os.close(directory)
+
+
+def write_new(
+    path: str,
+    content: bytes,
+    *,
+    directory: int | None = None,
+    durable: bool = False,
+    mode: int = 0o644,
+    owner: tuple[int, int] | None = None,
+    prepare: Callable[[int], object] | None = None,
+) -> None:
+    """Create a file with this content; on a failure there is none.
+
+    Args:
+        path: where nothing is; a symbolic link is not followed.
+        content: of the file.
+        directory: a descriptor of the directory that a relative path begins in.
+        durable: see `replace`.
+        mode: permissions, which the file gets once it is whole.
+        owner: user and group; None: those of this process.
+        prepare: gives the file what else it has to have, by its descriptor.
+
+    Raises:
+        OSError: the file system refuses; EEXIST: there is a file.
+    """
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    descriptor = os.open(path, flags, 0o600, dir_fd=directory)
+    try:
+        try:
+            write_all(descriptor, content)
+            if owner is not None:
+                os.fchown(descriptor, *owner)
+            if prepare is not None:
+                prepare(descriptor)
+            os.fchmod(descriptor, mode)
+            if durable:
+                os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    except BaseException:
+        discard(path, directory)
+        raise
+
+
+def write_all(descriptor: int, content: bytes) -> None:
+    """Write all of the content, in as many pieces as the kernel takes.
+
+    Raises:
+        OSError: the file system refuses.
+    """
+    rest = memoryview(content)
+    while rest:
+        rest = rest[os.write(descriptor, rest) :]
+
+
+def synchronize(directory: int) -> None:
+    """Have the names in a directory on the disk, if the file system can."""
+    try:
+        os.fsync(directory)
+    except OSError:
+        # The files are in place all the same.
+        return
+
+
+def discard(path: str, directory: int | None = None) -> None:
+    """Remove a temporary file; a signal may have come before it was made or after its rename."""
+    try:
+        os.unlink(path, dir_fd=directory)
+    except FileNotFoundError:
+        return

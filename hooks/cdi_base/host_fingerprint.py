@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 
 from cdi_base import VERSION
+from cdi_base.files import read_beginning
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -173,13 +174,9 @@ def _names(directory: str) -> list[str]:
 
 def _text(path: str) -> str:
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        return read_beginning(path, 4096).decode("ascii", "backslashreplace")
     except OSError:
         return ""
-    try:
-        return os.read(descriptor, 4096).decode("ascii", "backslashreplace")
-    finally:
-        os.close(descriptor)
 
 
 def _stamp(path: str) -> list[int]:

@@ -41,11 +41,7 @@ _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 def in_first_user_namespace() -> bool:
     """Whether user ids are the machine's own in this process."""
-    descriptor = os.open("/proc/self/uid_map", os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        return os.read(descriptor, 4096).split() == [b"0", b"0", b"4294967295"]
-    finally:
-        os.close(descriptor)
+    return files.read_beginning("/proc/self/uid_map", 4096).split() == [b"0", b"0", b"4294967295"]
 
 
 def machine_root() -> frozenset[int]:

@@ -12,6 +12,7 @@ import os
 import stat
 import sys
 
+from cdi_base.files import write_all
 from cdi_base.rootfs import resolve
 from cdi_base.rootfs.opening import holds, link_text
 from cdi_base.rootfs.rootfs import RootFs
@@ -260,7 +261,7 @@ def _is_so(folder: int, name: str, change: Change) -> bool:
 
 def _in_memory(content: bytes) -> int:
     descriptor = os.memfd_create("file")
-    os.write(descriptor, content)
+    write_all(descriptor, content)
     return descriptor
 
 

@@ -55,11 +55,11 @@ class Bundle:
     def _read(self, name: str) -> tuple[bytes, os.stat_result]:
         try:
             descriptor = files.open_regular(name, directory=self._directory)
-        except files.NotRegularError:
-            raise BundleError(f"{shown(self.path)} is not a regular file") from None
         except OSError as error:
             if error.errno == errno.ELOOP:
                 raise BundleError(f"{shown(self.path)} is a symbolic link") from None
+            if isinstance(error, files.NotRegularError):
+                raise BundleError(f"{shown(self.path)} is not a regular file") from None
             raise
         try:
             status = os.fstat(descriptor)
@@ -85,38 +85,19 @@ class Bundle:
                 old file is then as it was.
         """
         text = _encoded(self.config, self.path)
-        # Engines look for no such name.
-        temporary = f".cdi-gen-{os.urandom(8).hex()}"
+        status = self._status
         try:
-            self._write(temporary, text)
-            os.rename(temporary, self._name, src_dir_fd=self._directory, dst_dir_fd=self._directory)
-        except BaseException as error:
-            self._remove(temporary)
-            if isinstance(error, OSError):
-                message = f"cannot write {shown(self.path)}: {error.strerror}"
-                raise BundleError(message) from None
-            raise
-
-    def _remove(self, name: str) -> None:
-        try:
-            os.unlink(name, dir_fd=self._directory)
-        except OSError:
-            # It was not made, or is in its place already.
-            return
-
-    def _write(self, name: str, data: bytes) -> None:
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        descriptor = os.open(name, flags, 0o600, dir_fd=self._directory)
-        try:
-            left = memoryview(data)
-            while left:
-                left = left[os.write(descriptor, left) :]
-            made, wanted = os.fstat(descriptor), self._status
-            if (made.st_uid, made.st_gid) != (wanted.st_uid, wanted.st_gid):
-                os.fchown(descriptor, wanted.st_uid, wanted.st_gid)
-            os.fchmod(descriptor, stat.S_IMODE(wanted.st_mode))
-        finally:
-            os.close(descriptor)
+            # Not durable: the container does not survive a crash of the machine.
+            files.replace(
+                self._name,
+                text,
+                directory=self._directory,
+                durable=False,
+                mode=stat.S_IMODE(status.st_mode),
+                owner=(status.st_uid, status.st_gid),
+            )
+        except OSError as error:
+            raise BundleError(f"cannot write {shown(self.path)}: {error.strerror}") from None
 
 
 def _encoded(config: Document, path: str) -> bytes:

@@ -32,18 +32,17 @@ MAY_IMPORT: dict[str, set[str]] = {
     "inventory": {"errors", "paths", "cdi_base"},
     "catalogue": {"errors", "cdi_specs"},
     "cdi": {"errors", "cdi_specs", "cdi_base"},
-    "replacing": {"errors", "paths"},
     "configuration": {"errors", "cdi_base"},
     # Beside each other. `host` does not know the standard, `store` does not know NVIDIA.
     "host": {"errors", "paths", "inventory", "catalogue", "cdi_base"},
     "generate": {"errors", "paths", "inventory", "catalogue", "cdi", "cdi_base"},
-    "store": {"errors", "paths", "cdi", "replacing", "cdi_base"},
-    "engines": {"errors", "paths", "cdi", "replacing", "cdi_base"},
+    "store": {"errors", "paths", "cdi", "cdi_base"},
+    "engines": {"errors", "paths", "cdi", "cdi_base"},
     # Above those.
     "programs": {"errors", "paths", "inventory", "catalogue", "cdi", "cdi_base", "cdi_hook"}
-    | {"host", "generate", "store", "replacing"},
+    | {"host", "generate", "store"},
     "cli": {"errors", "paths", "inventory", "catalogue", "cdi", "host", "generate", "store"}
-    | {"engines", "programs", "configuration", "replacing", "findings", "cdi_base", "__version__"},
+    | {"engines", "programs", "configuration", "findings", "cdi_base", "__version__"},
     "__main__": {"cli"},
     "__init__": {"cdi_base"},
     # The programs that run when a container starts, and what they share with the library.

@@ -16,7 +16,7 @@ from tests.hook.conftest import Ended
 
 ERRORS = ("ENOSPC", "EIO", "EINTR", "EMFILE", "ENOMEM", "EACCES")
 CACHE = "etc/ld.so.cache"
-TEMPORARY = re.compile(r"(.*/)?\.cdi-gen-[0-9a-f]{16}")
+TEMPORARY = re.compile(r"(.*/)?\.cdi-gen-[0-9a-f]{16}\.tmp")
 
 PASSED_OVER = {"EIO", "EACCES"}
 """A library that cannot be read is left out of the cache without a word, as by ldconfig."""

@@ -143,7 +143,7 @@ class Container:
             "sys.dont_write_bytecode = True",
             f"sys.path.insert(0, {str(HOOKS)!r})",
             "from cdi_hook.__main__ import main",
-            "from cdi_base import process, syscalls",
+            "from cdi_base import files, process, syscalls",
             "from cdi_base.rootfs import resolve, rootfs",
             "from cdi_hook.steps import disable_device_node_modification as device_nodes",
             *(f"{name.replace('__', '.', 1)} = {value}" for name, value in settings.items()),

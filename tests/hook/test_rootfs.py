@@ -15,8 +15,9 @@ from typing import Any
 
 import pytest
 
+from cdi_base import files as base_files
 from cdi_base import process, trust
-from cdi_base.rootfs import resolve, rootfs
+from cdi_base.rootfs import resolve
 from cdi_base.rootfs.rootfs import RootFs
 
 RESOLVERS = [resolve.by_kernel, resolve.by_walking]
@@ -111,7 +112,7 @@ def test_a_temporary_name_that_is_there_is_not_used(
     files: RootFs, root: Path, monkeypatch: pytest.MonkeyPatch, squatter: str
 ) -> None:
     """A21; the name cannot be guessed, but if it were."""
-    monkeypatch.setattr(rootfs, "_temporary_name", lambda: ".cdi-gen-0")
+    monkeypatch.setattr(base_files, "temporary_name", lambda: ".cdi-gen-0")
     place, secret = root / "etc/.cdi-gen-0", root.parent / "outside/secret"
     if squatter == "link":
         place.symlink_to(secret)
@@ -128,9 +129,9 @@ def test_a_temporary_name_that_is_there_is_not_used(
 
 
 def test_temporary_names_cannot_be_guessed() -> None:
-    names = {rootfs._temporary_name() for _ in range(100)}
+    names = {base_files.temporary_name() for _ in range(100)}
     assert len(names) == 100
-    assert all(name.startswith(".cdi-gen-") and len(name) == 9 + 16 for name in names)
+    assert all(name.startswith(".cdi-gen-") and len(name) == 9 + 16 + 4 for name in names)
 
 
 def unread(root: Path) -> dict[Path, tuple[int, int, int]]:

@@ -18,13 +18,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import NamedTuple
 
-from cdi_base import trust
+from cdi_base import files, trust
 from cdi_gen.engines.change import exchange
 from cdi_gen.engines.change.record import Record, RecordError, digest
 from cdi_gen.engines.change.record import read as read_record
 from cdi_gen.errors import CdiGenError, UnsafeError
 from cdi_gen.paths import parent
-from cdi_gen.replacing import make_directory
 
 MAX_BYTES = 1 << 20
 MAX_RECORD = 64 << 20
@@ -110,18 +109,16 @@ def read(path: str, limit: int = MAX_BYTES) -> ConfigurationFile:
     """
     place = os.path.realpath(path)
     try:
-        file = os.open(place, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        file = files.open_regular(place)
     except FileNotFoundError:
         return ConfigurationFile(path, place, None, None, (-1, -1), 0o644, (), 1)
+    except files.NotRegularError:
+        raise CdiGenError(f"{path}: not a regular file") from None
     except OSError as error:
         raise _failed(path, error) from error
     try:
         status = os.fstat(file)
-        if not stat.S_ISREG(status.st_mode):
-            raise CdiGenError(f"{path}: not a regular file")
-        data = b""
-        while chunk := os.read(file, limit + 1 - len(data)):
-            data += chunk
+        data = files.beginning(file, limit + 1)
         if len(data) > limit:
             raise CdiGenError(f"{path}: larger than {limit >> 10} KiB, so it is none of these")
         attributes = _attributes(file)
@@ -219,7 +216,7 @@ def replace(
         CdiGenError: it has changed since it was read, or cannot be written; it is as it was.
     """
     try:
-        make_directory(parent(file.place))
+        files.make_directory(parent(file.place))
         made = _backed_up(file, first=first) if file.data is not None else None
         if record.steps:
             _record(file, record)
@@ -233,7 +230,7 @@ def replace(
         if not record.steps:
             with suppress(FileNotFoundError):
                 os.unlink(file.record)
-        _keep(parent(file.place))
+        _synchronize(parent(file.place))
     except OSError as error:
         raise _failed(file.path, error) from error
     return made
@@ -274,15 +271,15 @@ def _write(
 ) -> None:
     """Write a file whole: with a second name first, and that only when all of it is on the disk."""
     temporary = _second_name(place, like)
-    file = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    files.write_new(
+        temporary,
+        data,
+        durable=True,
+        mode=like.mode,
+        owner=like.owner if like.data is not None else None,
+        prepare=lambda file: _set_attributes(file, like),
+    )
     try:
-        try:
-            while data:
-                data = data[os.write(file, data) :]
-            _like(file, like)
-            os.fsync(file)
-        finally:
-            os.close(file)
         if instead is not None and instead.data is not None:
             with _theirs(instead) as expected:
                 exchange.put(temporary, place, expected)
@@ -299,16 +296,14 @@ def _second_name(place: str, like: ConfigurationFile) -> str:
     directory = parent(like.backup)  # not the drop-in directory: what is left by a kill is inert
     if os.stat(directory).st_dev != os.stat(parent(place)).st_dev:
         directory = parent(place)
-    return os.path.join(directory, f".cdi-gen-{os.urandom(8).hex()}.tmp")
+    return os.path.join(directory, files.temporary_name())
 
 
-def _like(file: int, like: ConfigurationFile) -> None:
-    """Give a new file what the old one had; without an old one all may read it."""
+def _set_attributes(file: int, like: ConfigurationFile) -> None:
+    """Give a new file the extended attributes of the old one."""
     if like.data is not None:
-        os.fchown(file, *like.owner)
         for name, value in like.attributes:
             os.setxattr(file, name, value)
-    os.fchmod(file, like.mode)
 
 
 def _attributes(file: int) -> tuple[tuple[str, bytes], ...]:
@@ -347,11 +342,11 @@ def _same(one: ConfigurationFile, other: ConfigurationFile) -> None:
         raise exchange.ChangedError
 
 
-def _keep(directory: str) -> None:
-    with suppress(OSError):  # some file systems cannot; the file is in place all the same
+def _synchronize(directory: str) -> None:
+    with suppress(OSError):  # the file is in its place all the same
         descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            os.fsync(descriptor)
+            files.synchronize(descriptor)
         finally:
             os.close(descriptor)
 

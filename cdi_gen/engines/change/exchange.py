@@ -19,6 +19,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import NamedTuple
 
+from cdi_base import files
+
+MAX_BYTES = 64 << 20
+"""Bytes of a file that are compared; its size and times are compared too."""
+
 _HERE = -100  # AT_FDCWD
 _EXCHANGE = 2  # RENAME_EXCHANGE, Linux 3.15
 
@@ -62,9 +67,11 @@ def seen(path: str) -> Seen:
     status = os.lstat(path)
     content = None
     if stat.S_ISREG(status.st_mode):
-        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-        with open(os.open(path, flags), "rb") as file:
-            content = hashlib.sha256(file.read()).digest()
+        file = files.open_regular(path)
+        try:
+            content = hashlib.sha256(files.beginning(file, MAX_BYTES)).digest()
+        finally:
+            os.close(file)
     return Seen(
         status.st_dev,
         status.st_ino,

@@ -11,8 +11,8 @@ from __future__ import annotations
 import mmap
 import os
 import re
-import stat
 
+from cdi_base.files import open_regular
 from cdi_gen.host.roots import Root
 from cdi_gen.paths import base_name, parent
 
@@ -74,11 +74,11 @@ class Belonging:
     def _inside(self, path: str) -> frozenset[str]:
         """Those of the host's versions that the file's bytes name."""
         try:
-            real_path = self._root.open_path(path)
-            if not stat.S_ISREG(os.lstat(real_path).st_mode):  # opening a device could set it off
-                return frozenset()
-            with open(real_path, "rb") as file:
-                content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            descriptor = open_regular(self._root.open_path(path))
+            try:
+                content = mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ)
+            finally:
+                os.close(descriptor)
             with content:
                 return frozenset(each.group().decode() for each in self._texts.finditer(content))
         except (OSError, ValueError):

@@ -4,12 +4,12 @@
 from __future__ import annotations
 
 import os
-import stat
 from collections.abc import Callable
 from typing import NamedTuple, TypeVar
 
 from cdi_base import elf
 from cdi_base.elf import ElfError
+from cdi_base.files import NotRegularError, open_regular
 
 _Facts = TypeVar("_Facts")
 
@@ -75,9 +75,10 @@ def _library(descriptor: int) -> elf.SharedLibrary:
 
 
 def _of_file(path: str, read_descriptor: Callable[[int], _Facts]) -> _Facts:
-    if not stat.S_ISREG(os.lstat(path).st_mode):  # opening a device could set it off
-        raise ElfError("not a regular file")
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        descriptor = open_regular(path)
+    except NotRegularError as error:
+        raise ElfError("not a regular file") from error
     try:
         return read_descriptor(descriptor)
     finally:

@@ -9,13 +9,14 @@ which engines do not.
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 
 from cdi_base import host_fingerprint, trust
 from cdi_base.cdi import json_text, specification
 from cdi_base.errors import HookError, shown
-from cdi_base.files import READ, beginning
+from cdi_base.files import NotRegularError, beginning, open_regular
 from cdi_base.oci_state import parse_object
 
 TYPE_CHECKING = False
@@ -71,19 +72,20 @@ def _opened(path: str, name: str, directory: int | None) -> SpecFile | None:
     """The file; None if it is a directory, or gone."""
     where = path if directory is None else name
     try:
-        descriptor = os.open(where, READ, dir_fd=directory)
+        descriptor = open_regular(where, directory=directory, follow=True)
     except FileNotFoundError:
         return None
-    except OSError as error:
-        return SpecFile(path, error)
-    try:
-        status = os.fstat(descriptor)
-        if stat.S_ISDIR(status.st_mode):
+    except NotRegularError as error:
+        if error.errno == errno.EISDIR:
             return None
         file = SpecFile(path)
-        if not stat.S_ISREG(status.st_mode):
-            file.problem = "is not a regular file"
-            return file
+        file.problem = "is not a regular file"
+        return file
+    except OSError as error:
+        return SpecFile(path, error)
+    file = SpecFile(path)
+    try:
+        status = os.fstat(descriptor)
         if stat.S_ISLNK(os.lstat(where, dir_fd=directory).st_mode):
             file.distrust = "is a symbolic link"
         file.distrust = file.distrust or trust.file_fault(status)

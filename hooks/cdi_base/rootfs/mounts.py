@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 
 from cdi_base import syscalls
+from cdi_base.files import read_beginning
 from cdi_base.rootfs import resolve
 
 MAX_MOUNTINFO = 4 << 20
@@ -58,14 +59,7 @@ class MountTable:
     """The mounts that this process can see, as they are now (proc_pid_mountinfo(5))."""
 
     def __init__(self) -> None:
-        content = bytearray()
-        descriptor = os.open("/proc/self/mountinfo", os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            while len(content) < MAX_MOUNTINFO and (piece := os.read(descriptor, 1 << 16)):
-                content += piece
-        finally:
-            os.close(descriptor)
-        lines = bytes(content).split(b"\n")
+        lines = read_beginning("/proc/self/mountinfo", MAX_MOUNTINFO).split(b"\n")
         self._lines = [line.partition(b" - ")[0].split(b" ") for line in lines]
         self._shared = {
             int(fields[0])

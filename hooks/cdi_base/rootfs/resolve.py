@@ -13,6 +13,7 @@ import os
 import stat
 
 from cdi_base import syscalls
+from cdi_base.files import read_beginning
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -105,9 +106,5 @@ def _open_in(directory: int, name: str) -> int:
 
 def mount_id(descriptor: int) -> int:
     """Which mount a descriptor lies in; a bind mount of the same file system differs in it."""
-    information = os.open(f"/proc/self/fdinfo/{descriptor}", os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        lines = os.read(information, 4096).split(b"\n")
-    finally:
-        os.close(information)
+    lines = read_beginning(f"/proc/self/fdinfo/{descriptor}", 4096).split(b"\n")
     return next(int(line[7:]) for line in lines if line.startswith(b"mnt_id:"))

@@ -12,9 +12,8 @@ import errno
 import os
 import stat
 
-from cdi_base import trust
+from cdi_base import files, trust
 from cdi_base.errors import HookError, SkippedError, shown
-from cdi_base.files import content, same_file
 from cdi_base.rootfs import mounts, resolve
 from cdi_base.rootfs.opening import holds, link_text, open_directory, open_file
 
@@ -45,7 +44,7 @@ class RootFs:
     ) -> None:
         here = os.fstat(descriptor)
         # By identity: `//`, `/..`, a link to `/` and a bind mount of `/` are all the host.
-        if same_file(here, os.stat("/")):
+        if files.same_file(here, os.stat("/")):
             raise HookError("the container's root is the host's root: refused")
         if not stat.S_ISDIR(here.st_mode):
             raise HookError("the container's root is not a directory")
@@ -215,20 +214,7 @@ class RootFs:
         try:
             if holds(parent, name, new):
                 return False
-            temporary = _temporary_name()
-            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-            try:
-                descriptor = os.open(temporary, flags, 0o600, dir_fd=parent)
-                try:
-                    _write_all(descriptor, new)
-                    self._give(descriptor)
-                    os.fchmod(descriptor, 0o644)
-                finally:
-                    os.close(descriptor)
-                os.rename(temporary, name, src_dir_fd=parent, dst_dir_fd=parent)
-            except BaseException:
-                _discard(parent, temporary)
-                raise
+            files.replace(name, new, directory=parent, durable=False, owner=self._owner)
         except OSError as error:
             raise _about(path, error) from None
         finally:
@@ -246,7 +232,7 @@ class RootFs:
         try:
             if link_text(parent, name) == text:
                 return False
-            temporary = _temporary_name()
+            temporary = files.temporary_name()
             try:
                 os.symlink(text, temporary, dir_fd=parent)
                 if self._owner:
@@ -257,7 +243,7 @@ class RootFs:
                     _take_empty(parent, name, error)
                     os.rename(temporary, name, src_dir_fd=parent, dst_dir_fd=parent)
             except BaseException:
-                _discard(parent, temporary)
+                files.discard(temporary, parent)
                 raise
         except OSError as error:
             raise _about(path, error) from None
@@ -360,23 +346,11 @@ def _content(path: str, place: int, limit: int) -> bytes:
     try:
         file = open_file(place)
         try:
-            return content(file, limit)
+            return files.content(file, limit)
         finally:
             os.close(file)
     except OSError as error:
         raise _about(path, error) from None
-
-
-def _temporary_name() -> str:
-    return f".cdi-gen-{os.urandom(8).hex()}"
-
-
-def _discard(parent: int, temporary: str) -> None:
-    """Take a temporary file away; a signal may have come before it was made or after its rename."""
-    try:
-        os.unlink(temporary, dir_fd=parent)
-    except FileNotFoundError:
-        return
 
 
 def _take_empty(parent: int, name: str, error: OSError) -> None:
@@ -385,9 +359,3 @@ def _take_empty(parent: int, name: str, error: OSError) -> None:
         os.rmdir(name, dir_fd=parent)
     except OSError as failed:
         raise (error if failed.errno in {errno.ENOTEMPTY, errno.EEXIST} else failed) from None
-
-
-def _write_all(descriptor: int, content: bytes) -> None:
-    rest = memoryview(content)
-    while rest:
-        rest = rest[os.write(descriptor, rest) :]

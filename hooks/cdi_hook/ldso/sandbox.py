@@ -21,10 +21,9 @@ import errno
 import fcntl
 import os
 import resource
-import select
 import sys
 
-from cdi_base import process, syscalls
+from cdi_base import child, files, process, syscalls
 from cdi_base.errors import HookError, SkippedError, shown
 
 MAX_CACHE = 16 << 20
@@ -59,39 +58,28 @@ def build_cache(ldconfig: int, root: int, configuration: bytes, until: float) ->
         syscalls.make_harmless(tree)
         desk, user = _new_desk()
         place, directory = _place_for_the_desk(tree)
-        _write(desk, "conf", configuration)
-        hearing, talking = os.pipe()
+        files.write_new("conf", configuration, directory=desk)
         nothing = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
         # For the child: the first process of a new PID namespace takes all others with it.
         syscalls.unshare(syscalls.CLONE_NEWPID)
     except OSError as error:
         raise SkippedError(_why(f"{error.filename}: {error.strerror}")) from None
-    child = os.fork()
-    if child == 0:
-        arguments = ["ldconfig", "-X", "-i"]
-        arguments += ["-f", f"/{directory}/conf", "-C", f"/{directory}/cache"]
-        _become(program, arguments, tree, desk, place, user, (nothing, talking, talking))
-    os.close(talking)
+    arguments = ["ldconfig", "-X", "-i", "-f", f"/{directory}/conf", "-C", f"/{directory}/cache"]
     try:
-        talk = _listen(hearing, until)
-        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    except BaseException:
-        _end(child)
-        raise
+        status, output = child.run_forked(
+            lambda _reading, talking: _become(
+                program, arguments, tree, desk, place, user, (nothing, talking, talking)
+            ),
+            until,
+            most=MAX_TALK,
+        )
+    except TimeoutError:
+        raise HookError(f"ldconfig was not done after {process.SECONDS} s") from None
     if status == _SETUP_FAILED:
-        raise SkippedError(_why(talk))
+        raise SkippedError(_why(output))
     if status != 0:
-        raise HookError(f"ldconfig failed ({status}): {shown(talk)}")
+        raise HookError(f"ldconfig failed ({status}): {shown(output)}")
     return _result(desk)
-
-
-def _end(child: int) -> None:
-    """Kill the child; a signal may have come when it had just been waited for."""
-    try:
-        os.kill(child, _SIGKILL)
-        os.waitpid(child, 0)
-    except (ProcessLookupError, ChildProcessError):
-        return
 
 
 def _why(reason: str) -> str:
@@ -144,17 +132,6 @@ def _place_for_the_desk(tree: int) -> tuple[int, str]:
             if error.errno not in {errno.ENOENT, errno.ENOTDIR, errno.ELOOP}:
                 raise
     raise OSError(errno.ENOENT, f"the image has none of {', '.join(_DESK_PLACES)}", "/")
-
-
-def _write(directory: int, name: str, content: bytes) -> None:
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-    descriptor = os.open(name, flags, 0o644, dir_fd=directory)
-    try:
-        rest = memoryview(content)
-        while rest:
-            rest = rest[os.write(descriptor, rest) :]
-    finally:
-        os.close(descriptor)
 
 
 def _become(
@@ -226,35 +203,14 @@ def _drop_privileges(user: int) -> None:
         syscalls.prctl(syscalls.PR_CAP_AMBIENT, 2, syscalls.CAP_DAC_READ_SEARCH)
 
 
-def _listen(descriptor: int, until: float) -> str:
-    """What the child says, until it ends: the first 8 KiB; the rest is taken and dropped."""
-    ready = select.poll()
-    ready.register(descriptor, select.POLLIN)
-    heard = b""
-    while ready.poll(process.seconds_left(until) * 1000):
-        piece = os.read(descriptor, 1 << 16)
-        if not piece:
-            return heard.decode("utf-8", "replace").strip()
-        heard = (heard + piece)[:MAX_TALK]
-    raise HookError(f"ldconfig was not done after {process.SECONDS} s")
-
-
 def _result(desk: int) -> bytes:
     """The cache on the desk, if it is one."""
-    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
     try:
-        descriptor = os.open("cache", flags, dir_fd=desk)
+        content = files.read("cache", MAX_CACHE, directory=desk)
     except OSError as error:
+        if error.errno == errno.EFBIG:
+            raise HookError("what ldconfig made is not a cache") from None
         raise HookError(f"ldconfig made no cache: {error.strerror}") from None
-    try:
-        content = b""
-        while len(content) <= MAX_CACHE:
-            piece = os.read(descriptor, MAX_CACHE + 1 - len(content))
-            if not piece:
-                break
-            content += piece
-    finally:
-        os.close(descriptor)
-    if not content.startswith(_MAGICS) or len(content) > MAX_CACHE:
+    if not content.startswith(_MAGICS):
         raise HookError("what ldconfig made is not a cache")
     return content

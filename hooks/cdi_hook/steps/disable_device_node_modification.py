@@ -13,7 +13,7 @@ import os
 
 from cdi_base import syscalls
 from cdi_base.errors import HookError, SkippedError
-from cdi_base.files import same_file
+from cdi_base.files import read_beginning, same_file
 from cdi_base.rootfs.rootfs import NOWHERE
 from cdi_hook.steps.step import Step
 
@@ -68,13 +68,9 @@ def disabled(params: bytes) -> bytes | None:
 def of_the_driver() -> bytes:
     """The parameters of this machine's driver; empty without one."""
     try:
-        descriptor = os.open("/proc/driver/nvidia/params", os.O_RDONLY | os.O_CLOEXEC)
+        return read_beginning("/proc/driver/nvidia/params", MAX_PARAMS)
     except (FileNotFoundError, NotADirectoryError):
         return b""
-    try:
-        return os.read(descriptor, MAX_PARAMS)
-    finally:
-        os.close(descriptor)
 
 
 def _in_the_machines_mounts() -> bool:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 
 from cdi_base.errors import HookError, shown
+from cdi_base.files import read_beginning
 from cdi_runtime.prestart import device_filter
 
 TYPE_CHECKING = False
@@ -172,14 +173,7 @@ def _memberships(text: str) -> dict[str, str]:
 
 
 def _read(path: str, directory: int | None = None) -> str:
-    content = bytearray()
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC, dir_fd=directory)
-        try:
-            while len(content) < MAX_BYTES and (piece := os.read(descriptor, 1 << 16)):
-                content += piece
-        finally:
-            os.close(descriptor)
+        return os.fsdecode(read_beginning(path, MAX_BYTES, directory=directory))
     except OSError as error:
         raise HookError(f"the container's control group, {shown(path)}: {error.strerror}") from None
-    return os.fsdecode(bytes(content))

@@ -7,11 +7,10 @@ A process that has entered them does not come back: each piece of work has a chi
 from __future__ import annotations
 
 import os
-import select
 
-from cdi_base import process, syscalls
+from cdi_base import child, syscalls
 from cdi_base.errors import HookError, shown
-from cdi_base.files import same_file
+from cdi_base.files import read_beginning, same_file
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,7 +27,7 @@ MAX_SAID = 4096
 PATIENCE = 1.0
 """Seconds that a child has to undo what it did, when it is told to end."""
 
-_SIGTERM, _SIGKILL = 15, 9
+_SIGTERM = 15
 
 
 class Namespaces:
@@ -98,11 +97,7 @@ class Namespaces:
 
 def _may_set_groups() -> bool:
     """Not in the user namespace of a rootless engine that has given it up."""
-    descriptor = os.open("/proc/self/setgroups", os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        return os.read(descriptor, 16).strip() == b"allow"
-    finally:
-        os.close(descriptor)
+    return read_beginning("/proc/self/setgroups", 16).strip() == b"allow"
 
 
 def _other(number: int, kind: str) -> int | None:
@@ -135,22 +130,17 @@ def in_a_child(work: Work, until: float) -> None:
     Raises:
         HookError: what the work raised, in its own words; or it was not done in time.
     """
-    hearing, talking = os.pipe()
-    child = os.fork()
-    if child == 0:
-        os.close(hearing)
-        _be_the_child(work, talking)
-    os.close(talking)
     try:
-        said = _heard(hearing, until)
-        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    except BaseException:
-        _end(child, hearing)
-        raise
-    finally:
-        os.close(hearing)
+        status, output = child.run_forked(
+            lambda _reading, talking: _be_the_child(work, talking),
+            until,
+            most=MAX_SAID,
+            patience=PATIENCE,
+        )
+    except TimeoutError:
+        raise HookError("the work in the container's namespaces was not done in time") from None
     if status != 0:
-        raise HookError(said or f"a process in the container's namespaces ended with {status}")
+        raise HookError(output or f"a process in the container's namespaces ended with {status}")
 
 
 def _be_the_child(work: Work, talking: int) -> None:
@@ -169,29 +159,3 @@ def _be_the_child(work: Work, talking: int) -> None:
     finally:
         os.write(talking, said.encode("utf-8", "backslashreplace")[:MAX_SAID])
         os._exit(status)
-
-
-def _heard(descriptor: int, until: float) -> str:
-    """What the child says until it ends."""
-    ready = select.poll()
-    ready.register(descriptor, select.POLLIN)
-    said = b""
-    while ready.poll(process.seconds_left(until) * 1000):
-        piece = os.read(descriptor, MAX_SAID)
-        if not piece:
-            return said.decode("utf-8", "replace")
-        said += piece
-    raise HookError("the work in the container's namespaces was not done in time")
-
-
-def _end(child: int, hearing: int) -> None:
-    """Have the child undo what it did, and wait; one that does not end is killed."""
-    try:
-        os.kill(child, _SIGTERM)
-        ready = select.poll()
-        ready.register(hearing, select.POLLIN)
-        ready.poll(PATIENCE * 1000)
-        os.kill(child, _SIGKILL)
-        os.waitpid(child, 0)
-    except (ProcessLookupError, ChildProcessError):
-        return

@@ -9,11 +9,10 @@ and no other, the state on its standard input, and its own time limit.
 from __future__ import annotations
 
 import os
-import select
 import sys
 import time
 
-from cdi_base import process, syscalls
+from cdi_base import child, process, syscalls
 from cdi_base.errors import HookError, shown
 from cdi_base.files import same_file
 from cdi_base.json_object import number_of, object_of, objects_of, text_of, texts_of
@@ -36,7 +35,6 @@ OURS = f"{__file__.rpartition('/')[0]}/../../cdi-gen-hook"
 
 _CONFIG = "config.json"
 _SIGKILL = 9
-_NOT_STARTED = 127
 
 
 class Hook:
@@ -123,26 +121,19 @@ def run(hooks: Sequence[Hook], state: bytes, directory: str) -> None:
 
 def _run(hook: Hook, state: bytes, directory: str) -> None:
     until = time.monotonic() + hook.seconds
-    reading, writing = os.pipe()
-    hearing, talking = os.pipe()
-    child = os.fork()
-    if child == 0:
-        _become(hook, directory, (reading, talking))
-    os.close(reading)
-    os.close(talking)
     try:
-        said = _converse(writing, state, hearing, until)
-        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) if said is not None else None
-    except BaseException:
-        _end(child)
-        raise
-    finally:
-        os.close(hearing)
-    if said is None:
-        _end(child)
-        raise HookError(f"the spec's hook {shown(hook.path)} was not done after {hook.seconds} s")
+        status, output = child.run_forked(
+            lambda reading, talking: _become(hook, directory, (reading, talking)),
+            until,
+            most=MAX_SAID,
+            given=state,
+        )
+    except TimeoutError:
+        raise HookError(
+            f"the spec's hook {shown(hook.path)} was not done after {hook.seconds} s"
+        ) from None
     if status != 0:
-        raise HookError(f"the spec's hook {shown(hook.path)} failed ({status}): {shown(said)}")
+        raise HookError(f"the spec's hook {shown(hook.path)} failed ({status}): {shown(output)}")
 
 
 def _become(hook: Hook, directory: str, streams: Iterable[int]) -> None:
@@ -164,44 +155,3 @@ def _become(hook: Hook, directory: str, streams: Iterable[int]) -> None:
         os.execve(hook.path, hook.arguments, hook.environment)  # noqa: S606
     except OSError as error:
         os.write(2, (error.strerror or "").encode("utf-8", "replace"))
-    finally:
-        os._exit(_NOT_STARTED)
-
-
-def _converse(writing: int, state: bytes, hearing: int, until: float) -> str | None:
-    """Give the state, and take what the hook says until it ends; None if that was not in time."""
-    os.set_blocking(writing, False)
-    rest, heard = memoryview(state), b""
-    ready = select.poll()
-    ready.register(hearing, select.POLLIN)
-    ready.register(writing, select.POLLOUT)
-    try:
-        while events := ready.poll(process.seconds_left(until) * 1000):
-            happened = dict(events)
-            if writing in happened:
-                try:
-                    rest = rest[os.write(writing, rest) :]
-                except BrokenPipeError:
-                    rest = rest[:0]  # it does not want to know
-                if not rest:
-                    ready.unregister(writing)
-                    os.close(writing)
-                    writing = -1
-            if hearing in happened:
-                piece = os.read(hearing, 1 << 16)
-                if not piece:
-                    return heard.decode("utf-8", "replace").strip()
-                # To the end, so that it does not wait for a reader; the first words are kept.
-                heard = (heard + piece)[:MAX_SAID]
-    finally:
-        if writing >= 0:
-            os.close(writing)
-    return None
-
-
-def _end(child: int) -> None:
-    try:
-        os.kill(child, _SIGKILL)
-        os.waitpid(child, 0)
-    except (ProcessLookupError, ChildProcessError):
-        return

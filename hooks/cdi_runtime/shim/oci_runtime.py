@@ -10,6 +10,7 @@ import stat
 import sys
 
 from cdi_base.errors import HookError, shown
+from cdi_base.files import read_beginning
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -95,14 +96,8 @@ def become(program: str, words: Sequence[str]) -> NoReturn:
 
 def _was_given(name: bytes) -> bool:
     """Whether a variable was there before the interpreter was; in doubt it was."""
-    given = bytearray()
     try:
-        descriptor = os.open("/proc/self/environ", os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            while piece := os.read(descriptor, 1 << 16):
-                given += piece
-        finally:
-            os.close(descriptor)
+        given = read_beginning("/proc/self/environ", 8 << 20)  # Linux allows 6 MiB (fs/exec.c)
     except OSError:
         return True
     return any(each.startswith(name + b"=") for each in given.split(b"\0"))

@@ -15,11 +15,11 @@ from __future__ import annotations
 
 import fcntl
 import os
-import select
 import time
 
-from cdi_base import host_fingerprint, process, trust
+from cdi_base import child, host_fingerprint, process, trust
 from cdi_base.errors import HookError, shown
+from cdi_base.files import read_beginning
 from cdi_base.oci_state import parse_object
 
 TYPE_CHECKING = False
@@ -229,63 +229,22 @@ def generator() -> str:
 
 def _interpreter(program: str) -> str | None:
     """What the kernel starts for a script; None for a binary."""
-    descriptor = os.open(program, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        line = os.read(descriptor, 256).partition(b"\n")[0]
-    finally:
-        os.close(descriptor)
+    line = read_beginning(program, 256).partition(b"\n")[0]
     words = line[2:].split()
     return os.fsdecode(words[0]) if line.startswith(b"#!") and words else None
 
 
 def _run(words: list[str]) -> tuple[int, str]:
     """Run it to its end; its exit status and its error."""
-    reading, writing = os.pipe()
+    until = time.monotonic() + SECONDS
     try:
-        child = os.posix_spawn(
-            words[0],
-            words,
-            ENVIRONMENT,
-            file_actions=[
-                (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),
-                (os.POSIX_SPAWN_OPEN, 1, "/dev/null", os.O_WRONLY, 0),
-                (os.POSIX_SPAWN_DUP2, writing, 2),
-            ],
-        )
+        status, output = child.run_program(words, ENVIRONMENT, until, most=MAX_SAID)
+    except TimeoutError:
+        raise NotPreparedError(f"{words[0]} was not done after {SECONDS} s") from None
     except OSError as error:
-        os.close(reading)
-        os.close(writing)
         raise NotPreparedError(f"cannot start {shown(words[0])}: {error.strerror}") from None
-    os.close(writing)
-    try:
-        said = _heard(reading, time.monotonic() + SECONDS)
-    finally:
-        os.close(reading)
-    if said is None:
-        os.kill(child, 9)
-    try:
-        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    except ChildProcessError:
-        # The engine has its children reaped by the kernel; the file will show.
-        status = 0
-    if said is None:
-        raise NotPreparedError(f"{words[0]} was not done after {SECONDS} s")
-    return status, _error_of(said)
-
-
-def _heard(descriptor: int, until: float) -> str | None:
-    """The last that a process says until it closes its end; None if the time is up before."""
-    ready = select.poll()
-    ready.register(descriptor, select.POLLIN)
-    said = bytearray()
-    while True:
-        left = until - time.monotonic()
-        if left <= 0 or not ready.poll(left * 1000):
-            return None
-        piece = os.read(descriptor, 1 << 16)
-        if not piece:
-            return said.decode("utf-8", "backslashreplace")
-        said = (said + piece)[-MAX_SAID:]
+    # Without a status, the file will show whether it was made.
+    return status or 0, _error_of(output)
 
 
 def _error_of(said: str) -> str:

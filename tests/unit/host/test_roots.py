@@ -101,7 +101,7 @@ def make_directory(path: Path) -> None:
 @pytest.mark.parametrize("make", [make_fifo, make_directory])
 def test_only_regular_files_are_read(tmp_path: Path, make: Callable[[Path], None]) -> None:
     make(tmp_path / "x")
-    with pytest.raises(OSError, match="not a regular file"):
+    with pytest.raises(OSError, match=r"not a regular file|Is a directory"):
         Root(seen_from=str(tmp_path)).read_bytes("/x", 10)
 
 

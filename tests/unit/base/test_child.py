@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What `cdi_base.child` does with a child that says much, reads nothing, hangs or dies."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from cdi_base import child
+
+BIG = b"x" * (1 << 20)
+
+
+def soon() -> float:
+    return time.monotonic() + 20
+
+
+def says(content: bytes, status: int = 0) -> Callable[[int, int], object]:
+    def become(_reading: int, talking: int) -> None:
+        rest = memoryview(content)
+        while rest:
+            rest = rest[os.write(talking, rest) :]
+        os._exit(status)
+
+    return become
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left() -> object:
+    """Neither a descriptor nor a process."""
+    before = os.listdir("/proc/self/fd")
+    yield
+    assert os.listdir("/proc/self/fd") == before
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)
+
+
+def test_its_exit_status_and_what_it_said() -> None:
+    assert child.run_forked(says(b" one\ntwo \n", 3), soon(), most=100) == (3, "one\ntwo")
+
+
+def test_more_than_a_pipe_holds_is_read_and_only_the_first_is_kept() -> None:
+    assert child.run_forked(says(b"ab" + BIG), soon(), most=4) == (0, "abxx")
+
+
+def test_of_a_program_the_last_is_kept(tmp_path: Path) -> None:
+    program = tmp_path / "program"
+    program.write_text("#!/bin/sh\nhead -c 200000 /dev/zero >&2; echo end of $A >&2; exit 4\n")
+    program.chmod(0o755)
+    ended = child.run_program([str(program)], {"A": "it", "PATH": "/usr/bin:/bin"}, soon(), most=10)
+    assert ended == (4, "end of it")
+
+
+def test_a_program_that_cannot_be_started() -> None:
+    with pytest.raises(FileNotFoundError):
+        child.run_program(["/nowhere/program"], {}, soon(), most=10)
+
+
+def test_it_gets_its_input_whole() -> None:
+    def counts(reading: int, talking: int) -> None:
+        total = 0
+        while piece := os.read(reading, 1 << 16):
+            total += len(piece)
+        os.write(talking, str(total).encode())
+        os._exit(0)
+
+    assert child.run_forked(counts, soon(), most=100, given=BIG) == (0, str(len(BIG)))
+    assert child.run_forked(counts, soon(), most=100) == (0, "0")
+
+
+@pytest.mark.parametrize("given", [b"", b"a little", BIG])
+def test_one_that_does_not_read_is_not_waited_for(given: bytes) -> None:
+    assert child.run_forked(says(b"done"), soon(), most=100, given=given) == (0, "done")
+
+
+def test_one_that_hangs_is_killed_with_its_output_open() -> None:
+    def hangs(_reading: int, _talking: int) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        time.sleep(60)
+
+    started = time.monotonic()
+    with pytest.raises(TimeoutError):
+        child.run_forked(hangs, started + 0.2, most=100, given=BIG)
+    with pytest.raises(TimeoutError):
+        child.run_forked(hangs, time.monotonic() + 0.2, most=100, patience=0.2)
+    assert time.monotonic() - started < 30
+
+
+def test_one_may_undo_what_it_did_before_it_is_killed(tmp_path: Path) -> None:
+    def undoes(_reading: int, _talking: int) -> None:
+        def undo(*_: object) -> None:
+            (tmp_path / "undone").touch()
+            os._exit(0)
+
+        signal.signal(signal.SIGTERM, undo)
+        time.sleep(60)
+
+    with pytest.raises(TimeoutError):
+        child.run_forked(undoes, time.monotonic() + 1, most=100, patience=10)
+    assert (tmp_path / "undone").exists()
+
+
+def test_an_interrupted_parent_leaves_no_child() -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.3)
+        with pytest.raises(KeyboardInterrupt):
+            child.run_forked(lambda *_: time.sleep(60), soon(), most=100)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def test_one_that_returns_or_fails_does_not_go_on_as_the_parent() -> None:
+    def fails(_reading: int, _talking: int) -> None:
+        os.close(2)
+        raise ValueError
+
+    for become in (lambda *_: None, fails):
+        assert child.run_forked(become, soon(), most=100) == (child.NOT_STARTED, "")
+
+
+def test_a_signal_is_a_negative_status() -> None:
+    assert child.run_forked(lambda *_: os.kill(os.getpid(), 9), soon(), most=9) == (-9, "")
+
+
+def test_the_kernel_may_reap_children_by_itself() -> None:
+    before = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    try:
+        assert child.run_forked(says(b"x", 3), soon(), most=9) == (None, "x")
+    finally:
+        signal.signal(signal.SIGCHLD, before)
