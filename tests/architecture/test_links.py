@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import os
 import re
 from pathlib import Path
@@ -34,3 +35,15 @@ def test_relative_links_lead_to_files(page: str) -> None:
 def test_a_broken_link_is_reported() -> None:
     text = "[a](../README.md) [b](none.md#x) [c](https://example.com) [d](#here) [e](../docs)"
     assert broken_links("docs/page.md", text) == ["none.md#x", "../docs"]
+
+
+def test_the_index_of_the_site_names_every_page() -> None:
+    index = (REPOSITORY / "docs/site/index.md").read_text(encoding="utf-8")
+    entries = [
+        os.path.normpath(os.path.join("docs/site", line))
+        for line in index.splitlines()
+        if re.fullmatch(r"[\w./*-]+", line)
+    ]
+    pages = [page for page in PAGES if page.startswith("docs/") and page != "docs/site/index.md"]
+    missing = [page for page in pages if not any(fnmatch.fnmatch(page, at) for at in entries)]
+    assert not missing, "add them to a list in docs/site/index.md"
