@@ -128,7 +128,7 @@ def command(
     found = rows(inventory, f"{vendor}/{class_}")
     print_data(_text(found, form, f"{vendor}/{class_}"))
     for skipped in inventory.skipped:
-        console.warning(f"left out: {skipped.device}: {skipped.reason}", code="CDG-H105")
+        console.warning(f"left out: {skipped.device}: {skipped.reason}", code=skipped.code)
     return ExitCode.PARTIAL if inventory.skipped else ExitCode.OK
 
 

@@ -34,9 +34,9 @@ def _host(inventory: Inventory, options: Options) -> None:
             "means, and this installs it: sudo cdi-gen hook install"
         )
     for skipped in inventory.skipped:
-        console.warning(f"left out: {skipped.device}: {skipped.reason}", code="CDG-H105")
+        console.warning(f"left out: {skipped.device}: {skipped.reason}", code=skipped.code)
     for stale in inventory.stale:
-        console.warning(f"{stale.path} {stale.reason}", code="CDG-H301")
+        console.warning(f"{stale.path} {stale.reason}", code=stale.code)
     if inventory.missing:
         names = ", ".join(each.name for each in inventory.missing)
         if console.is_debug():

@@ -65,12 +65,16 @@ def require_known(
         UsageError: no device is requested, or one that does not exist.
     """
     if not devices:
-        raise UsageError("no device was asked for", hint="ask for all, or for none")
+        raise UsageError(
+            "no device was asked for", hint="ask for all, or for none", code="CDG-U006"
+        )
     device_names = always.union(*({*unit.names.values(), *unit.part_of} for unit in units))
     for device in devices:
         if cdi_name(device) not in device_names:
             raise UsageError(
-                f"there is no device {device} on this host", hint="see them with: cdi-gen list"
+                f"there is no device {device} on this host",
+                hint="see them with: cdi-gen list",
+                code="CDG-U005",
             )
 
 
@@ -85,11 +89,13 @@ def require_distinct(devices: list[Device], options: Options) -> None:
         raise UsageError(
             f"no device has a name by {' or '.join(options.names) or 'no strategy'}",
             hint="name them by index: --device-name-strategy index",
+            code="CDG-U006",
         )
     device_names = set()
     for device in devices:
         if device.name in device_names:
-            raise CdiGenError(f"the inventory has two devices that are called {device.name}")
+            message = f"the inventory has two devices that are called {device.name}"
+            raise CdiGenError(message, code="CDG-G009")
         device_names.add(device.name)
 
 
@@ -104,11 +110,12 @@ def kind_of(vendor: str, class_: str) -> str:
             raise UsageError(
                 f"the kind {vendor}/{class_} has a vendor or a class of a single letter",
                 hint="engines with a CDI library before 1.1.0 crash over such a file",
+                code="CDG-U008",
             )
     try:
         return f"{names.check_vendor(vendor)}/{names.check_class(class_)}"
     except names.BadNameError as error:
-        raise UsageError(str(error)) from error
+        raise UsageError(str(error), code="CDG-U008") from error
 
 
 def versioned(spec: Spec, options: Options) -> Spec:
@@ -122,5 +129,6 @@ def versioned(spec: Spec, options: Options) -> Spec:
         raise CdiGenError(
             f"the engine takes CDI {options.newest_version} at most, this spec needs {version}",
             hint="names that start with a digit need 0.5.0: try --device-name-strategy type-index",
+            code="CDG-G006",
         )
     return replace(spec, cdi_version=version)

@@ -30,6 +30,7 @@ def require_driver(inventory: Inventory, options: Options) -> None:
             f"the driver is split: its libraries are {driver.library_version}, the loaded kernel "
             f"module is {driver.version}; no program in a container could use the GPU",
             hint="reboot, or unload and load the nvidia modules; an existing spec was left alone",
+            code="CDG-G001",
         )
 
 
@@ -45,6 +46,7 @@ def require_dgpu(inventory: Inventory) -> None:
             f"the inventory is of {PLATFORMS.get(name, name)} (platform {name}), "
             "which this version does not support",
             hint="see docs/differences-from-nvidia-ctk.md",
+            code="CDG-H002",
         )
 
 
@@ -52,12 +54,13 @@ def _require_directories(directories: tuple[str, ...] | None) -> None:
     if directories is None:
         return
     if not directories:
-        raise UsageError("no directory for the libraries in the container")
+        raise UsageError("no directory for the libraries in the container", code="CDG-U006")
     for directory in directories:
         if not validation.is_plain_path(directory):
             raise UsageError(
                 f"the directory for libraries is {directory!r}, not an absolute path in its "
-                "plainest form"
+                "plainest form",
+                code="CDG-U010",
             )
 
 
@@ -76,6 +79,7 @@ def hooks(inventory: Inventory, options: Options) -> tuple[Hook, ...] | None:
             f"the hook program {program.path} cannot be trusted: {program.unsafe}",
             hint="engines run it as root. Install it with: sudo cdi-gen hook install; "
             "or write a spec that needs none: --hooks=none",
+            code="CDG-G002",
         )
     return hook_command.hooks(program.path, options, inventory)
 

@@ -43,7 +43,8 @@ def in_container(inventory: Inventory, path: str) -> ContainerPath:
     if inside is None or not inside.startswith("/"):
         raise CdiGenError(
             f"the inventory lists {path}, which is outside of its driver root "
-            f"{inventory.driver_root}"
+            f"{inventory.driver_root}",
+            code="CDG-I101",
         )
     if inside.count("/") == 1:
         return ContainerPath(join("/usr/lib64", inside))

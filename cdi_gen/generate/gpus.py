@@ -64,7 +64,9 @@ def _require_mig_devices(inventory: Inventory, options: Options) -> None:
     for gpu in _without_mig_devices(inventory):
         for name in set(options.devices).intersection(names_of(gpu).values()):
             raise UsageError(
-                f"{name} is a GPU that has MIG enabled and no MIG device", hint=MAKE_INSTANCES
+                f"{name} is a GPU that has MIG enabled and no MIG device",
+                hint=MAKE_INSTANCES,
+                code="CDG-U005",
             )
 
 
@@ -79,14 +81,17 @@ def _no_device(inventory: Inventory) -> CdiGenError:
     for skipped in inventory.skipped:
         if skipped.device not in empty:
             return CdiGenError(
-                f"no GPU of this host can be used: {skipped.device}: {skipped.reason}"
+                f"no GPU of this host can be used: {skipped.device}: {skipped.reason}",
+                code="CDG-G004",
             )
     if inventory.gpus:
         return NoDriverError(
             "every GPU of this host has MIG enabled, and none has a MIG device",
             hint=MAKE_INSTANCES,
+            code="CDG-G005",
         )
     return NoDriverError(
         f"the NVIDIA driver {inventory.require_driver().version} is loaded, but it has no GPU",
         hint="look at: lspci -d 10de: ; dmesg | grep NVRM",
+        code="CDG-G003",
     )

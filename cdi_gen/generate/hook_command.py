@@ -48,11 +48,13 @@ def hooks(path: str, options: Options, inventory: Inventory) -> tuple[Hook, ...]
         raise UsageError(
             f"{path} has no step {CHECK_REQUIREMENTS}",
             hint="cdi-gen's own has it: sudo cdi-gen hook install",
+            code="CDG-G007",
         )
     if name in PEERS and options.leave_read_only_roots:
         raise UsageError(
             f"{path} has no option {LEAVE_READ_ONLY}",
             hint="cdi-gen's own has it: sudo cdi-gen hook install",
+            code="CDG-G007",
         )
     if name in PEERS:
         return tuple(_hook(path, (name, *PEERS[name], step, *words)) for step, words in steps)

@@ -92,12 +92,14 @@ def gather(where: Where = THIS_HOST) -> Inventory:
             f"{' and '.join(sorted(search.foreign))}, the loaded kernel module is for "
             f"{architecture}",
             hint="name the driver root of this machine's own driver: --driver-root DIR",
+            code="CDG-H004",
         )
     if not found.libraries and search.left:
         raise CdiGenError(
             f"the kernel module {module.version} is loaded, and no library of it under "
             f"{where.driver_root} can be used: {search.left[0].path}: {search.left[0].reason}",
-            hint="install the driver's libraries anew",
+            hint="install the driver's libraries again",
+            code="CDG-H005",
         )
     if not found.libraries:  # links that lead nowhere
         raise _not_installed(host, search, module.version, where)
@@ -185,7 +187,7 @@ def _served(known: Catalogue, stems: frozenset[str]) -> frozenset[str]:
 
 def _require_host(host: Root, root: str) -> None:
     if not _is_there(host, "/"):
-        raise CdiGenError(f"--host-root: there is no directory {root}")
+        raise CdiGenError(f"--host-root: there is no directory {root}", code="CDG-U010")
 
 
 def _require_directory(host: Root, path: str, what: str) -> None:
@@ -193,15 +195,17 @@ def _require_directory(host: Root, path: str, what: str) -> None:
         raise CdiGenError(
             f"{what}: {path} has a '..', which leads elsewhere behind a link",
             hint="name the directory itself",
+            code="CDG-U010",
         )
     if not _is_there(host, path):
-        raise CdiGenError(f"{what}: there is no directory {path}")
+        raise CdiGenError(f"{what}: there is no directory {path}", code="CDG-U010")
 
 
 def _no_module() -> NoDriverError:
     return NoDriverError(
         "no NVIDIA driver is loaded on this host (/proc/driver/nvidia/version is not there)",
         hint="install the driver, or load it with: modprobe nvidia",
+        code="CDG-H001",
     )
 
 
@@ -215,6 +219,7 @@ def _search_path(host: Root, root: Root, directories: tuple[str, ...]) -> tuple[
             raise CdiGenError(
                 f"--library-search-path: {directory} is outside of the driver root {root.name}",
                 hint="name directories as the host sees them, below --driver-root",
+                code="CDG-U010",
             )
         found.append(inside)
     return tuple(found)
@@ -240,6 +245,7 @@ def _not_installed(host: Root, search: LibrarySearch, loaded: str, where: Where)
         f"under {where.driver_root}",
         hint=f"looked for libcuda.so.{loaded} in: {looked_in}; "
         f"if the driver is elsewhere, name it: {_driver_roots(host, where)}",
+        code="CDG-H003",
     )
 
 

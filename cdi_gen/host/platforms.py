@@ -18,6 +18,7 @@ def unsupported(host: Root) -> CdiGenError | None:
             return CdiGenError(
                 f"this is {name} ({evidence}), which this version does not support",
                 hint="see docs/differences-from-nvidia-ctk.md",
+                code="CDG-H002",
             )
     return None
 

@@ -43,6 +43,30 @@ class GpuOfFormat1:
 
 
 @dataclass(kw_only=True)
+class MissingOfFormat1:
+    """What a complete driver installation has and this host has not."""
+
+    name: str
+    reason: str
+
+
+@dataclass(kw_only=True)
+class DeviceOfFormat1:
+    """A device that cannot be given to a container."""
+
+    device: str
+    reason: str
+
+
+@dataclass(kw_only=True)
+class PathOfFormat1:
+    """A device node of another boot, or a file that was left out."""
+
+    path: str
+    reason: str
+
+
+@dataclass(kw_only=True)
 class InventoryOfFormat1:
     """All facts of one host."""
 
@@ -60,15 +84,19 @@ class InventoryOfFormat1:
     hook: HookProgram | None = None
     engines_make_nodes: bool = True
     booting: bool = False
-    missing: tuple[Missing, ...] = ()
-    stale: tuple[Stale, ...] = ()
-    skipped: tuple[Skipped, ...] = ()
-    left: tuple[Left, ...] = ()
+    missing: tuple[MissingOfFormat1, ...] = ()
+    stale: tuple[PathOfFormat1, ...] = ()
+    skipped: tuple[DeviceOfFormat1, ...] = ()
+    left: tuple[PathOfFormat1, ...] = ()
 
     def converted(self) -> Inventory:
-        """The same facts in the current format."""
+        """The same facts in the current format. A reason without a code gets a general one."""
         facts = dict(vars(self))
         facts["gpus"] = tuple(_gpu(gpu) for gpu in self.gpus)
+        facts["missing"] = tuple(Missing(code="CDG-H201", **vars(item)) for item in self.missing)
+        facts["stale"] = tuple(Stale(code="CDG-H301", **vars(item)) for item in self.stale)
+        facts["skipped"] = tuple(Skipped(code="CDG-H105", **vars(item)) for item in self.skipped)
+        facts["left"] = tuple(Left(code="CDG-H403", **vars(item)) for item in self.left)
         return Inventory(platform=DGPU, **facts)
 
 

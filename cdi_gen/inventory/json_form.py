@@ -47,29 +47,34 @@ def load(text: str) -> Inventory:
         raise InventoryError(
             f"the inventory is larger than {MAX_BYTES // 2**20} MiB",
             hint="make one with: cdi-gen inventory",
+            code="CDG-I001",
         )
     try:
         document = json.loads(text, parse_constant=_no_constant)
     except RecursionError as error:
-        raise InventoryError("the inventory is nested far too deep to be one") from error
+        message = "the inventory is nested far too deep to be one"
+        raise InventoryError(message, code="CDG-I001") from error
     except ValueError as error:
         raise InventoryError(
             f"the inventory is not valid JSON: {error}",
             hint="was the file cut short? make it again with: cdi-gen inventory",
+            code="CDG-I001",
         ) from error
     if not isinstance(document, dict):
-        raise InventoryError("the inventory is not a JSON object")
+        raise InventoryError("the inventory is not a JSON object", code="CDG-I001")
     version = document.pop("formatVersion", None)
     if type(version) is not int or version < 1:
         raise InventoryError(
             ".formatVersion: not a version number",
             hint="is this an inventory? make one with: cdi-gen inventory",
+            code="CDG-I001",
         )
     if version > FORMAT_VERSION:
         raise InventoryError(
             f"the inventory has format version {version}; this cdi-gen reads up to "
             f"{FORMAT_VERSION}",
             hint="read it with the cdi-gen that wrote it, or a newer one",
+            code="CDG-I003",
         )
     decoder = _Decoder()
     if version == 1:
@@ -112,18 +117,18 @@ class _Decoder:
 
     def record(self, cls: type[Record], document: Any, where: str) -> Record:
         if not isinstance(document, dict):
-            raise InventoryError(f"{where or '.'}: expected an object")
+            raise InventoryError(f"{where or '.'}: expected an object", code="CDG-I002")
         hints = self._typing.get_type_hints(cls)
         by_key = {_camel(field.name): field for field in fields(cls)}  # type: ignore[arg-type]
         for key in document:
             if key not in by_key:
-                raise InventoryError(f"{where}.{key}: unknown field")
+                raise InventoryError(f"{where}.{key}: unknown field", code="CDG-I002")
         values = {}
         for key, field in by_key.items():
             if key in document:
                 values[field.name] = self.value(hints[field.name], document[key], f"{where}.{key}")
             elif field.default is MISSING:
-                raise InventoryError(f"{where}.{key}: missing")
+                raise InventoryError(f"{where}.{key}: missing", code="CDG-I002")
         return cls(**values)
 
     def value(self, hint: Any, value: Any, where: str) -> Any:
@@ -136,7 +141,7 @@ class _Decoder:
             return self.value(inner, value, where)
         if self._typing.get_origin(hint) is tuple:
             if not isinstance(value, list):
-                raise InventoryError(f"{where}: expected a list")
+                raise InventoryError(f"{where}: expected a list", code="CDG-I002")
             return tuple(
                 self.value(arguments[0], item, f"{where}[{position}]")
                 for position, item in enumerate(value)
@@ -144,9 +149,9 @@ class _Decoder:
         if isinstance(hint, type) and is_dataclass(hint):
             return self.record(hint, value, where)
         if type(value) is not hint:
-            raise InventoryError(f"{where}: expected {_NOUNS[hint]}")
+            raise InventoryError(f"{where}: expected {_NOUNS[hint]}", code="CDG-I002")
         if hint is str and not value.isprintable():
-            raise InventoryError(f"{where}: contains a control character")
+            raise InventoryError(f"{where}: contains a control character", code="CDG-I002")
         return value
 
 

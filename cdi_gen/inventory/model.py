@@ -162,6 +162,8 @@ class Missing:
 
     name: str
     reason: str
+    code: str
+    """Its key in the table of findings, docs/findings.md."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -170,6 +172,8 @@ class Stale:
 
     path: str
     reason: str
+    code: str
+    """Its key in the table of findings, docs/findings.md."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -178,6 +182,8 @@ class Skipped:
 
     device: str
     reason: str
+    code: str
+    """Its key in the table of findings, docs/findings.md."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -186,6 +192,8 @@ class Left:
 
     path: str
     reason: str
+    code: str
+    """Its key in the table of findings, docs/findings.md."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -228,5 +236,6 @@ class Inventory:
             CdiGenError: the host has none.
         """
         if self.driver is None:
-            raise CdiGenError("the inventory is of a host without the NVIDIA driver")
+            message = "the inventory is of a host without the NVIDIA driver"
+            raise CdiGenError(message, code="CDG-I101")
         return self.driver

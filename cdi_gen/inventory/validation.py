@@ -48,7 +48,9 @@ def require(inventory: Inventory) -> None:
     """
     for problem in _problems(inventory):
         raise CdiGenError(
-            f"the inventory is not sound: {problem}", hint="make it with: cdi-gen inventory"
+            f"the inventory is not sound: {problem}",
+            hint="make it with: cdi-gen inventory",
+            code="CDG-I101",
         )
 
 

@@ -59,9 +59,9 @@ def test_gpus_are_the_hosts(host: GetHost, look: Look, name: str) -> None:
         if usable(gpu)
     ]
     for gpu, made in zip(found, filter(usable, counted), strict=True):
-        assert gpu.node.path == f"/dev/nvidia{made.minor}"
-        assert (gpu.node.major, gpu.node.minor) == (kernel.NVIDIA_MAJOR, made.minor)
-        assert gpu.node.present
+        assert gpu.nodes[0].path == f"/dev/nvidia{made.minor}"
+        assert (gpu.nodes[0].major, gpu.nodes[0].minor) == (kernel.NVIDIA_MAJOR, made.minor)
+        assert gpu.nodes[0].present
         drm = [(node.path, node.minor, node.gid) for node in gpu.drm_nodes]
         assert drm == expected_drm(made)
 
@@ -72,7 +72,7 @@ def test_every_node_is_what_dev_has(host: GetHost, look: Look, name: str) -> Non
     fake, inventory = host(name), look(name)
     nodes: list[CharDevice] = [*inventory.control_nodes]
     for gpu in inventory.gpus:
-        nodes += [gpu.node, *gpu.drm_nodes]
+        nodes += [*gpu.nodes, *gpu.drm_nodes]
     for device in inventory.mig_devices:
         nodes += [device.gpu_instance_cap, device.compute_instance_cap]
     for node in nodes:
@@ -158,7 +158,7 @@ def test_permuted_minors(look: Look) -> None:
     """Index is the order on the bus; the minor, and with it the node, is the driver's choice."""
     inventory = look("550-permuted")
     assert [gpu.index for gpu in inventory.gpus] == [0, 1, 2, 3]
-    assert [gpu.node.path for gpu in inventory.gpus] == [
+    assert [gpu.nodes[0].path for gpu in inventory.gpus] == [
         *("/dev/nvidia2", "/dev/nvidia0", "/dev/nvidia3", "/dev/nvidia1")
     ]
     devices = {each.name: each for each in generate(inventory).devices}

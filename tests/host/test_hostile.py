@@ -295,7 +295,7 @@ class TestDeviceNodes:
     @staticmethod
     def node(fake: FakeHost, path: str) -> tuple[int, int, bool]:
         inventory = look_and_check(fake)
-        nodes = [gpu.node for gpu in inventory.gpus] + list(inventory.control_nodes)
+        nodes = [gpu.nodes[0] for gpu in inventory.gpus] + list(inventory.control_nodes)
         (found,) = (each for each in nodes if each.path == f"/{path}")
         return found.major, found.minor, found.present
 

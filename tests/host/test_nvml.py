@@ -275,7 +275,7 @@ def test_generate_without_pynvml_leaves_out_mig_devices_and_names_the_package(
     done = looking.run("generate", "-o", str(spec), host_root=str(host("550-mig-mixed").root))
     assert done.returncode == 4
     for gpu in ("GPU 1 at 0000:1e:00.0", "GPU 2 at 0000:21:00.0"):
-        assert f"left out: MIG devices of {gpu}: {PYNVML_MISSING}\n" in done.stderr
+        assert f"left out: MIG devices of {gpu}: {PYNVML_MISSING} [CDG-H107]\n" in done.stderr
     assert "Traceback" not in done.stderr
     # Whether MIG is enabled is known without pynvml: GPU 0 is complete, 1 and 2 are no full GPUs.
     assert "lacks" not in done.stderr

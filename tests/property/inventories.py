@@ -316,10 +316,10 @@ def hostile() -> st.SearchStrategy[Inventory]:
         hook=st.none() | st.builds(HookProgram, path=texts, unsafe=st.none() | texts),
         engines_make_nodes=st.booleans(),
         booting=st.booleans(),
-        missing=some(st.builds(Missing, name=texts, reason=texts)),
-        stale=some(st.builds(Stale, path=texts, reason=texts)),
-        skipped=some(st.builds(Skipped, device=texts, reason=texts)),
-        left=some(st.builds(Left, path=texts, reason=texts)),
+        missing=some(st.builds(Missing, name=texts, reason=texts, code=texts)),
+        stale=some(st.builds(Stale, path=texts, reason=texts, code=texts)),
+        skipped=some(st.builds(Skipped, device=texts, reason=texts, code=texts)),
+        left=some(st.builds(Left, path=texts, reason=texts, code=texts)),
     )
 
 

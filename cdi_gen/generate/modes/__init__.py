@@ -35,8 +35,8 @@ def find(name: str) -> Mode:
     name = name.lower()
     hint = f"known: {', '.join(MODULES)}"
     if name in UNSUPPORTED:
-        raise UsageError(f"--mode {name}: not in this version", hint=hint)
+        raise UsageError(f"--mode {name}: not in this version", hint=hint, code="CDG-U004")
     if name not in MODULES:
-        raise UsageError(f"--mode: unknown mode {name}", hint=hint)
+        raise UsageError(f"--mode: unknown mode {name}", hint=hint, code="CDG-U003")
     mode: Mode = import_module(f"cdi_gen.generate.modes.{MODULES[name]}").mode(name)
     return mode

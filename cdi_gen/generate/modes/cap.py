@@ -38,7 +38,7 @@ def generate_capabilities(inventory: Inventory, options: Options) -> Spec:
             container_edits = edits.nodes(selection.control_nodes) | ContainerEdits(mounts=mounts)
             devices.append(Device(name=capability.name, container_edits=container_edits))
     if not devices:
-        raise CdiGenError("the inventory has no file of the driver")
+        raise CdiGenError("the inventory has no file of the driver", code="CDG-I102")
     spec = Spec(
         cdi_version="", kind=kind_of(options.vendor, options.class_), devices=tuple(devices)
     )

@@ -119,10 +119,12 @@ def nothing_of(mode: str, inventory: Inventory) -> NoDriverError:
     patterns = " or ".join(f"/dev/{node.name}" for node in entry.nodes)
     for left in inventory.left:
         if any(node.number(left.path.removeprefix("/dev/")) is not None for node in entry.nodes):
-            return NoDriverError(f"this host has no {entry.meaning}: {left.path}: {left.reason}")
+            message = f"this host has no {entry.meaning}: {left.path}: {left.reason}"
+            return NoDriverError(message, code="CDG-G008")
     return NoDriverError(
         f"this host has no {entry.meaning}: there is no {patterns}",
         hint="is the kernel module loaded, and are its nodes made?",
+        code="CDG-G008",
     )
 
 
@@ -150,7 +152,8 @@ def _numbered(
 
 def _require_all(mode: str, options: Options) -> None:
     if set(options.devices) != {ALL} or not options.all_device:
-        raise UsageError(f"--mode {mode} has one device, {ALL}: it cannot be left out")
+        message = f"--mode {mode} has one device, {ALL}: it cannot be left out"
+        raise UsageError(message, code="CDG-U006")
 
 
 def _mounts(entry: Transport, inventory: Inventory) -> tuple[Mount, ...]:

@@ -10,7 +10,7 @@ import os
 import re
 from collections import Counter
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from cdi_base import trust
 from cdi_gen.host import boot
@@ -28,6 +28,13 @@ kernel module has a directory for MIG devices of every GPU, so it does not tell.
 
 
 NO_MIG_DEVICE = "MIG is enabled, and it has no MIG device; nvidia-smi mig -cgi PROFILE -C makes one"
+
+
+class NvmlFault(NamedTuple):
+    """Why NVML did not answer, or not completely."""
+
+    reason: str
+    code: str = "CDG-H208"
 
 
 class GpuSearch:
@@ -83,20 +90,25 @@ class GpuSearch:
                 information = proc.gpu_information(self._kernel, address)
             except (OSError, ValueError) as error:
                 fault = (error.strerror if isinstance(error, OSError) else None) or str(error)
-                self._skip(_name(index, address), fault)
+                self._skip(_name(index, address), fault, "CDG-H101")
             else:
                 if information.excluded:  # NVML does not count it either
                     self.left.append(
-                        Left(path=f"GPU at {address}", reason="excluded by the driver's settings")
+                        Left(
+                            path=f"GPU at {address}",
+                            reason="excluded by the driver's settings",
+                            code="CDG-H112",
+                        )
                     )
                     continue
                 reason = self._nodes.no_gpu(information.minor)
                 if reason and boot.is_container(self._kernel):
                     # NVML counts those that it may open: they are numbers 0 and up in there.
-                    self._skip(f"GPU at {address}", reason)
+                    self._skip(f"GPU at {address}", reason, "CDG-H103")
                     continue
                 if proc.is_off_the_bus(self._kernel, address):
-                    self._skip(_name(index, address), "it has fallen off the bus (dmesg: Xid 79)")
+                    reason = "it has fallen off the bus (dmesg: Xid 79)"
+                    self._skip(_name(index, address), reason, "CDG-H102")
                 else:
                     found[index] = information
             index += 1
@@ -112,7 +124,7 @@ class GpuSearch:
         if not absent or not boot.is_over(self._kernel):
             return found
         for index, reason in absent.items():
-            self._skip(_name(index, found[index].pci_address), reason)
+            self._skip(_name(index, found[index].pci_address), reason, "CDG-H103")
         return {index: each for index, each in found.items() if index not in absent}
 
     def _to_ask(self, found: dict[int, proc.GpuInformation]) -> frozenset[int]:
@@ -130,7 +142,7 @@ class GpuSearch:
         """Whether the kernel has GPU instances of it."""
         return any(each.gpu_minor == information.minor for each in self._capabilities)
 
-    def _ask_nvml(self, addresses: dict[str, bool]) -> tuple[dict[str, NvmlGpu], str | None]:
+    def _ask_nvml(self, addresses: dict[str, bool]) -> tuple[dict[str, NvmlGpu], NvmlFault | None]:
         """NVML's answers by PCI address, and why they are missing or incomplete.
 
         Args:
@@ -139,11 +151,11 @@ class GpuSearch:
         if not addresses:
             return {}, None
         if self._nvml_library is None:
-            return {}, "libnvidia-ml is not installed"
+            return {}, NvmlFault("libnvidia-ml is not installed")
         from cdi_gen.host.devices import mig_mode, nvml  # noqa: PLC0415 - many hosts never need them
 
         if os.geteuid() == 0 and (reason := trust.fault(self._nvml_library)):
-            return {}, f"root does not load {self._nvml_library}: {reason}"
+            return {}, NvmlFault(f"root does not load {self._nvml_library}: {reason}")
         mode_alone = tuple(each for each, everything in addresses.items() if not everything)
         try:
             modes = mig_mode.ask(self._nvml_library, mode_alone) if mode_alone else {}
@@ -153,40 +165,40 @@ class GpuSearch:
         except nvml.PynvmlMissing as error:
             return self._ask_mig_modes(self._nvml_library, tuple(addresses), str(error))
         except mig_mode.NvmlUnavailable as error:
-            return {}, str(error)
+            return {}, NvmlFault(str(error))
 
     def _ask_mig_modes(
         self, library: str, addresses: tuple[str, ...], fault: str
-    ) -> tuple[dict[str, NvmlGpu], str]:
+    ) -> tuple[dict[str, NvmlGpu], NvmlFault]:
         """The answers that need no pynvml: without MIG, a GPU is usable as procfs describes it."""
         from cdi_gen.host.devices import mig_mode, nvml  # noqa: PLC0415 - as above
 
         try:
             modes = mig_mode.ask(library, addresses)
         except mig_mode.NvmlUnavailable as error:
-            return {}, str(error)
+            return {}, NvmlFault(str(error))
         answers = {
             address: nvml.NvmlGpu(
                 mig_enabled=mode.enabled, fault=fault if mode.enabled else mode.fault
             )
             for address, mode in modes.items()
         }
-        return answers, fault
+        return answers, NvmlFault(fault, "CDG-H207")
 
     def _gpu(
         self,
         index: int,
         information: proc.GpuInformation,
         answer: NvmlGpu | None,
-        fault: str | None,
+        fault: NvmlFault | None,
     ) -> None:
         name = _name(index, information.pci_address)
         node = self._nodes.gpu(information.minor)
         if node is None:
-            self._skip(name, "the driver has no major number")
+            self._skip(name, "the driver has no major number", "CDG-H104")
             return
         if answer is not None and answer.fault and not answer.mig_enabled:
-            self._skip(name, answer.fault)
+            self._skip(name, answer.fault, "CDG-H105")
             return
         uuid = information.uuid or (answer.uuid if answer else None)
         if uuid is None:
@@ -215,20 +227,22 @@ class GpuSearch:
         if not mig_enabled:
             return
         if answer is None or answer.fault:
-            reason = str(answer.fault if answer else fault)
+            reason = str(answer.fault if answer else fault and fault.reason)
+            code = "CDG-H107"
         elif not answer.mig_enabled:
             reason = "the kernel has GPU instances of it, and NVML says that MIG is disabled"
+            code = "CDG-H111"
         elif not (answer.mig or answer.mig_faults):
-            self._skip(name, NO_MIG_DEVICE)
+            self._skip(name, NO_MIG_DEVICE, "CDG-H106")
             return
         else:
             self._mig_devices(index, information, answer)
             return
-        self._skip(f"MIG devices of {name}", reason)
+        self._skip(f"MIG devices of {name}", reason, code)
 
     def _mig_devices(self, index: int, information: proc.GpuInformation, answer: NvmlGpu) -> None:
         for number, reason in answer.mig_faults:
-            self._skip(f"MIG device {index}:{number}", reason)
+            self._skip(f"MIG device {index}:{number}", reason, "CDG-H108")
         for instance in answer.mig:
             name = f"MIG device {index}:{instance.index}"
             nodes = self._mig_nodes(information.minor, instance)
@@ -237,9 +251,11 @@ class GpuSearch:
                 self._skip(
                     name,
                     "the kernel has no capability for its GPU instance or its compute instance",
+                    "CDG-H109",
                 )
             elif absent and boot.is_container(self._kernel):
-                self._skip(name, f"this container has no device node {' and no '.join(absent)}")
+                reason = f"this container has no device node {' and no '.join(absent)}"
+                self._skip(name, reason, "CDG-H110")
             else:
                 self.mig_devices.append(
                     MigDevice(
@@ -276,7 +292,7 @@ class GpuSearch:
             return
         for uuid in sorted(shared):
             reason = "several devices have it, so that none is named by it"
-            self.missing.append(Missing(name=f"UUID {uuid}", reason=reason))
+            self.missing.append(Missing(name=f"UUID {uuid}", reason=reason, code="CDG-H206"))
         self.gpus = [
             replace(each, uuid=None) if each.uuid in shared else each for each in self.gpus
         ]
@@ -284,11 +300,13 @@ class GpuSearch:
             replace(each, uuid=None) if each.uuid in shared else each for each in self.mig_devices
         ]
 
-    def _unknown(self, name: str, fault: str | None) -> None:
-        self.missing.append(Missing(name=name, reason=f"is not known: {fault}"))
+    def _unknown(self, name: str, fault: NvmlFault | None) -> None:
+        code = fault.code if fault else "CDG-H205"
+        reason = f"is not known: {fault.reason if fault else None}"
+        self.missing.append(Missing(name=name, reason=reason, code=code))
 
-    def _skip(self, device: str, reason: str) -> None:
-        self.skipped.append(Skipped(device=device, reason=reason))
+    def _skip(self, device: str, reason: str, code: str) -> None:
+        self.skipped.append(Skipped(device=device, reason=reason, code=code))
 
 
 def _name(index: int, pci_address: str) -> str:

@@ -50,19 +50,19 @@ class DeviceNodes:
         self._kernel = kernel
         self._dev = dev
         self._majors = majors
-        self._missing: dict[str, str] = {}
-        self._stale: dict[str, str] = {}
+        self._missing: dict[str, Missing] = {}
+        self._stale: dict[str, Stale] = {}
         self._names: dict[str, list[str]] = {}
 
     @property
     def missing(self) -> tuple[Missing, ...]:
         """Nodes that a complete host has."""
-        return tuple(Missing(name=name, reason=reason) for name, reason in self._missing.items())
+        return tuple(self._missing.values())
 
     @property
     def stale(self) -> tuple[Stale, ...]:
         """Nodes with the numbers of another boot."""
-        return tuple(Stale(path=path, reason=reason) for path, reason in self._stale.items())
+        return tuple(self._stale.values())
 
     def node(
         self, path: str, drivers: Sequence[str], minor: int, file_mode: int = 0o666
@@ -94,7 +94,7 @@ class DeviceNodes:
                 return None
             major, minor = os.major(found.st_rdev), os.minor(found.st_rdev)
         if found is None:
-            self._missing[path] = NO_NODE
+            self._missing[path] = Missing(name=path, reason=NO_NODE, code="CDG-H201")
             gid = 0
             if drivers == FRONTEND:
                 file_mode, gid = proc.device_file_attributes(self._kernel)
@@ -102,10 +102,11 @@ class DeviceNodes:
                 path=path, major=major, minor=minor, file_mode=file_mode, gid=gid, present=False
             )
         if found.st_rdev != os.makedev(major, minor):
-            self._stale[path] = (
+            reason = (
                 f"has the numbers {os.major(found.st_rdev)}:{os.minor(found.st_rdev)} of another "
                 f"boot; the kernel's are {major}:{minor}"
             )
+            self._stale[path] = Stale(path=path, reason=reason, code="CDG-H301")
         return CharDevice(
             path=path,
             major=major,
@@ -158,7 +159,9 @@ class DeviceNodes:
                 nodes.append(node)
             elif not entry.module or not entry.capabilities.isdisjoint(self._served):
                 module = entry.module or entry.drivers[0].replace("-", "_")
-                self._missing[f"/dev/{entry.name}"] = f"the kernel module {module} is not loaded"
+                path = f"/dev/{entry.name}"
+                reason = f"the kernel module {module} is not loaded"
+                self._missing[path] = Missing(name=path, reason=reason, code="CDG-H202")
         return tuple(nodes)
 
     def drm(self, pci_address: str) -> tuple[CharDevice, ...]:
@@ -168,7 +171,8 @@ class DeviceNodes:
         except OSError:
             if GRAPHICS in self._served and not self.module_loaded(DRM_MODULE):
                 reason = f"the kernel module {DRM_MODULE} is not loaded"
-                self._missing["/dev/dri/renderD*"] = reason
+                path = "/dev/dri/renderD*"
+                self._missing[path] = Missing(name=path, reason=reason, code="CDG-H202")
             return ()
         nodes = []
         for entry in self._kernel.entries(directory):
@@ -183,7 +187,8 @@ class DeviceNodes:
             else:
                 # Not written all the same: only graphics needs it, and rootless engines start
                 # nothing without it.
-                self._missing[path] = "there is no such device node"
+                reason = "there is no such device node"
+                self._missing[path] = Missing(name=path, reason=reason, code="CDG-H201")
         return tuple(node for *_, node in sorted(nodes, key=lambda each: each[:2]))
 
     def by_path(self, pci_address: str, nodes: Sequence[CharDevice]) -> tuple[str, ...]:

@@ -66,7 +66,10 @@ class TransportSearch:
         if numbers and entry.driver and not self._devices.has_driver(entry.driver):
             # Its major may be another driver's by now.
             reason = f"the kernel has no driver {entry.driver}: the node is left from before"
-            self._left += [Left(path=f"{directory}/{name}", reason=reason) for _, name in numbers]
+            self._left += [
+                Left(path=f"{directory}/{name}", reason=reason, code="CDG-H302")
+                for _, name in numbers
+            ]
             return []
         found = (self._node(entry, directory, name, number) for number, name in numbers)
         return [node for node in found if node is not None]
@@ -91,5 +94,5 @@ class TransportSearch:
             if (stat.S_ISREG(mode) or stat.S_ISDIR(mode)) and is_safe(path):
                 return [DriverFile(path=HostPath(root.host_path(path)), seen_at=named, entry=named)]
             reason = "neither a file nor a directory whose name is fit for a spec"
-            self._left.append(Left(path=printable(named), reason=reason))
+            self._left.append(Left(path=printable(named), reason=reason, code="CDG-H408"))
         return []

@@ -115,7 +115,7 @@ class FileSearch:
                 continue
             other = self._belonging.other(path)
             if other:
-                self.left.append(Left(path=path, reason=f"of the driver {other}"))
+                self.left.append(Left(path=path, reason=f"of the driver {other}", code="CDG-H402"))
                 continue
             yield DriverFile(
                 path=HostPath(self._root.host_path(path)),
@@ -184,13 +184,15 @@ class FileSearch:
         except FileNotFoundError:
             return None
         except OSError as error:
-            reason = error.strerror or str(error)
+            reason, code = error.strerror or str(error), "CDG-H403"
         else:
             if stat.S_ISREG(mode) and is_safe(path):
                 return path
-            regular = stat.S_ISREG(mode)
-            reason = "a file name unfit for a spec" if regular else "not a regular file"
-        self.left.append(Left(path=printable(named), reason=reason))
+            if stat.S_ISREG(mode):
+                reason, code = "a file name unfit for a spec", "CDG-H404"
+            else:
+                reason, code = "not a regular file", "CDG-H408"
+        self.left.append(Left(path=printable(named), reason=reason, code=code))
         return None
 
     def _is_program(self, path: str) -> bool:
@@ -200,7 +202,9 @@ class FileSearch:
             return False
         if shared_library.is_elf(opened):
             return True
-        self.left.append(Left(path=path, reason="a script, not the driver's own program"))
+        self.left.append(
+            Left(path=path, reason="a script, not the driver's own program", code="CDG-H409")
+        )
         return False
 
 
@@ -219,5 +223,7 @@ def incomplete(
     for entry in catalogue.files:
         if entry.companion in libraries and not present & {entry.name, entry.alternative}:
             yield Missing(
-                name=entry.name, reason=f"{entry.companion} is installed, this file of it is not"
+                name=entry.name,
+                reason=f"{entry.companion} is installed, this file of it is not",
+                code="CDG-H204",
             )

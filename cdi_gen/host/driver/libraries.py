@@ -82,7 +82,9 @@ class LibrarySearch:
         except OSError:
             return {}
         except ld_so_cache.CacheError as error:
-            self.left.append(Left(path="/etc/ld.so.cache", reason=f"damaged: {error}"))
+            self.left.append(
+                Left(path="/etc/ld.so.cache", reason=f"damaged: {error}", code="CDG-H401")
+            )
             return {}
         return {name: tuple(several) for name, several in paths.items()}
 
@@ -170,7 +172,7 @@ class LibrarySearch:
     def _is_of(self, path: str, belonging: Belonging) -> bool:
         other = belonging.other(path)
         if other:
-            self.left.append(Left(path=path, reason=f"of the driver {other}"))
+            self.left.append(Left(path=path, reason=f"of the driver {other}", code="CDG-H402"))
         return other is None
 
     def _candidates(self, version: str) -> list[str]:
@@ -203,22 +205,26 @@ class LibrarySearch:
         try:
             return self._root.resolve(path)
         except OSError as error:
-            self.left.append(Left(path=printable(path), reason=error.strerror or str(error)))
+            self.left.append(
+                Left(path=printable(path), reason=error.strerror or str(error), code="CDG-H403")
+            )
             return None
 
     def _library(self, path: str) -> Library | None:
         if not is_safe(path):
-            self.left.append(Left(path=printable(path), reason="a file name unfit for a spec"))
+            self.left.append(
+                Left(path=printable(path), reason="a file name unfit for a spec", code="CDG-H404")
+            )
             return None
         try:
             shared = shared_library.read(self._root.open_path(path))
         except (ElfError, OSError) as error:
             reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
-            self.left.append(Left(path=path, reason=reason))
+            self.left.append(Left(path=path, reason=reason, code="CDG-H405"))
             return None
         if self._machines and shared.machine not in self._machines:
             self.foreign.add(shared.architecture)
-            self.left.append(Left(path=path, reason=f"for {shared.architecture}"))
+            self.left.append(Left(path=path, reason=f"for {shared.architecture}", code="CDG-H406"))
             return None
         name = base_name(path)
         soname = shared.soname if shared.soname and is_safe(shared.soname) else name
@@ -247,7 +253,11 @@ class LibrarySearch:
                 found = self._needed(name, library.bits, belonging)
                 if found is None:
                     missing.append(
-                        Missing(name=name, reason=f"needed by {library.path}, and not found")
+                        Missing(
+                            name=name,
+                            reason=f"needed by {library.path}, and not found",
+                            code="CDG-H203",
+                        )
                     )
                     continue
                 path, added = found
@@ -335,7 +345,11 @@ class LibrarySearch:
             same = base_name(path) == base_name(chosen)
             what = "a copy of" if same else "the host uses, under the same name,"
             self.left.append(
-                Left(path=libraries[path].path, reason=f"{what} {libraries[chosen].path}")
+                Left(
+                    path=libraries[path].path,
+                    reason=f"{what} {libraries[chosen].path}",
+                    code="CDG-H407",
+                )
             )
 
 

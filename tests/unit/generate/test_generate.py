@@ -382,7 +382,7 @@ def test_no_device(golden: Golden, gpus: tuple[()] | None, message: str) -> None
 def test_no_device_that_can_be_used(golden: Golden) -> None:
     """The reason is that of the first that is broken: one that is only empty is not."""
     inventory = golden("flat-550-mig-mixed")
-    broken = Skipped(device="GPU 0 at 0000:1b:00.0", reason="GPU is lost")
+    broken = Skipped(device="GPU 0 at 0000:1b:00.0", reason="GPU is lost", code="CDG-H105")
     changed = replace(
         inventory,
         gpus=inventory.gpus[2:],

@@ -172,7 +172,10 @@ def test_a_host_without_it(mode: str) -> None:
 
 
 def test_a_host_with_a_node_that_was_left_tells_why() -> None:
-    left = (Left(path="/x", reason="x"), Left(path="/dev/gdrdrv", reason="no driver gdrdrv"))
+    left = (
+        Left(path="/x", reason="x", code="CDG-H403"),
+        Left(path="/dev/gdrdrv", reason="no driver gdrdrv", code="CDG-H302"),
+    )
     inventory = replace(BARE, left=left)
     assert "/dev/gdrdrv: no driver gdrdrv" in nothing_of("gdrcopy", inventory).message
     assert "no driver" not in nothing_of("gds", inventory).message
