@@ -87,12 +87,14 @@ def raced(request: pytest.FixtureRequest, tmp_path: Path) -> Container:
     return container
 
 
-def test_the_whole_hook_in_a_changing_image(raced: Container, library, racer: Path) -> None:
+def test_the_whole_hook_in_a_changing_image(
+    raced: Container, library: Library, racer: Path
+) -> None:
     print(rounds(raced, library, racer, 10))
 
 
 @pytest.mark.nightly
-def test_300_hooks_in_a_changing_image(raced: Container, library, racer: Path) -> None:
+def test_300_hooks_in_a_changing_image(raced: Container, library: Library, racer: Path) -> None:
     print(rounds(raced, library, racer, 300))
 
 
@@ -112,7 +114,7 @@ for path in (link, '/etc/ld.so.conf.d/00-cdi-gen.conf'):
 """
 
 
-def test_a_whole_naive_hook_is_hit(tmp_path: Path, library, racer: Path) -> None:
+def test_a_whole_naive_hook_is_hit(tmp_path: Path, library: Library, racer: Path) -> None:
     container = Container(tmp_path)
     image = Image(container, library)
     hook = [PYTHON, "-IS", "-c", NAIVE_HOOK]

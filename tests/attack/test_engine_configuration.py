@@ -32,7 +32,7 @@ def _state(path: Path) -> tuple[int, int, int]:
     return status.st_ino, status.st_mtime_ns, status.st_ctime_ns
 
 
-def test_every_byte_that_is_not_ours_stays(etc) -> None:
+def test_every_byte_that_is_not_ours_stays(etc: Path) -> None:
     """A54."""
     path = etc / "daemon.json"
     path.write_text(ODD)
@@ -50,7 +50,7 @@ def test_every_byte_that_is_not_ours_stays(etc) -> None:
     assert path.read_bytes() == ODD.encode()
 
 
-def test_only_our_keys_are_added(etc) -> None:
+def test_only_our_keys_are_added(etc: Path) -> None:
     """A34."""
     path = etc / "daemon.json"
     path.write_text(ODD)
@@ -66,7 +66,7 @@ def test_only_our_keys_are_added(etc) -> None:
 
 @pytest.mark.parametrize("engine", ["containerd", "crio"])
 @pytest.mark.parametrize("version", ["1.7.24", "2.1.4"])
-def test_nothing_is_widened(etc, engine, version, tmp_path) -> None:
+def test_nothing_is_widened(etc: Path, engine: str, version: str, tmp_path: Path) -> None:
     """A34: who may annotate a pod is not who may give it a device."""
     program = tmp_path / engine
     program.write_text(f"#!/bin/sh\ntest $1 = --version && echo {engine} {version}\n")
@@ -118,7 +118,7 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("kind", BROKEN)
-def test_what_is_no_strict_json_stays_as_it_is(etc, kind) -> None:
+def test_what_is_no_strict_json_stays_as_it_is(etc: Path, kind: str) -> None:
     """A54."""
     path = etc / "daemon.json"
     path.write_bytes(BROKEN[kind])
@@ -147,7 +147,7 @@ ENDLESS = {
 
 @pytest.mark.parametrize("kind", ENDLESS)
 @pytest.mark.parametrize("place", ["elsewhere", "ours"])
-def test_values_that_no_engine_has(etc, kind, place) -> None:
+def test_values_that_no_engine_has(etc: Path, kind: str, place: str) -> None:
     """A54: they stay as they are written; one in the place of ours is replaced, and comes back."""
     path = etc / "daemon.json"
     text = {
@@ -170,7 +170,7 @@ def test_values_that_no_engine_has(etc, kind, place) -> None:
     "value", ["9" * 900_000, "1e" + "9" * 400_000, "[" * 5000, "0x" + "f" * 5000]
 )
 @pytest.mark.parametrize("engine", ["containerd", "crio"])
-def test_values_that_no_toml_has(etc, engine, value) -> None:
+def test_values_that_no_toml_has(etc: Path, engine: str, value: str) -> None:
     """A56."""
     path = etc / "config"
     text = f"a = {value}\n"
@@ -187,7 +187,7 @@ def test_values_that_no_toml_has(etc, engine, value) -> None:
     [b"a = 1\na = 2\n", b"\xef\xbb\xbfversion = 2\n", b"[x\n", b"a = [" * 3000, b"a = \xff\n"],
 )
 @pytest.mark.parametrize("engine", ["containerd", "crio"])
-def test_what_is_no_toml_stays_as_it_is(etc, engine, text) -> None:
+def test_what_is_no_toml_stays_as_it_is(etc: Path, engine: str, text: bytes) -> None:
     """A56."""
     path = etc / "config"
     path.write_bytes(text)
@@ -217,7 +217,7 @@ imports = [ # from elsewhere
 
 
 @pytest.mark.parametrize("version", [1, 2, 3])
-def test_comments_order_and_inline_tables_stay(etc, version) -> None:
+def test_comments_order_and_inline_tables_stay(etc: Path, version: int) -> None:
     """A56."""
     text = TOML.replace("version = 2", f"version = {version}")
     plugin = {1: "cri", 2: '"io.containerd.grpc.v1.cri"', 3: '"io.containerd.cri.v1.runtime"'}

@@ -113,7 +113,7 @@ MEMORY = {"mmap", "munmap", "mremap", "brk", "madvise"}
 """Of these there may be one less: it depends on where the kernel puts things."""
 
 
-def test_killed_at_a_system_call(scene, step) -> None:
+def test_killed_at_a_system_call(scene: Scene, step: int) -> None:
     """A47: at night at each."""
     ends = set()
     for call in scene.calls[::step]:
@@ -129,7 +129,7 @@ def test_killed_at_a_system_call(scene, step) -> None:
 
 
 @pytest.mark.parametrize("error", ["ENOSPC", "EIO", "EACCES", "EMFILE", "EINTR"])
-def test_a_system_call_that_fails(scene, step, error) -> None:
+def test_a_system_call_that_fails(scene: Scene, step: int, error: str) -> None:
     """A48: at night each."""
     seen = 0
     for call in scene.calls[len(error) % step :: step * 2 - 1]:

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
 
 @pytest.mark.parametrize("mode", [0o600, 0o640, 0o644])
-def test_owner_mode_and_attributes_stay(etc, mode) -> None:
+def test_owner_mode_and_attributes_stay(etc: Path, mode: int) -> None:
     """A54."""
     path = etc / "daemon.json"
     path.write_text("{}\n")
@@ -44,7 +44,7 @@ def test_owner_mode_and_attributes_stay(etc, mode) -> None:
 
 
 @pytest.mark.parametrize("absolute", [True, False])
-def test_a_symbolic_link_is_followed_and_stays(etc, absolute) -> None:
+def test_a_symbolic_link_is_followed_and_stays(etc: Path, absolute: bool) -> None:
     """A54."""
     target = etc / "real" / "docker.json"
     target.parent.mkdir()
@@ -60,7 +60,7 @@ def test_a_symbolic_link_is_followed_and_stays(etc, absolute) -> None:
     assert target.read_text() == "{}\n"
 
 
-def test_a_hard_link_is_told_of(etc) -> None:
+def test_a_hard_link_is_told_of(etc: Path) -> None:
     """A54: the other name keeps what it had."""
     path = etc / "daemon.json"
     path.write_text("{}\n")
@@ -73,7 +73,7 @@ def test_a_hard_link_is_told_of(etc) -> None:
 
 
 @pytest.mark.parametrize("kind", ["directory", "pipe", "device", "loop", "socket"])
-def test_what_is_no_file_is_refused(etc, kind) -> None:
+def test_what_is_no_file_is_refused(etc: Path, kind: str) -> None:
     """A54."""
     path = etc / "daemon.json"
     make: dict[str, Callable[[], object]] = {
@@ -88,7 +88,7 @@ def test_what_is_no_file_is_refused(etc, kind) -> None:
     assert os.listdir(etc) == ["daemon.json"]
 
 
-def test_a_directory_that_others_can_write_to_is_refused(etc) -> None:
+def test_a_directory_that_others_can_write_to_is_refused(etc: Path) -> None:
     """A54."""
     path = etc / "daemon.json"
     path.write_text("{}\n")
@@ -101,7 +101,7 @@ def test_a_directory_that_others_can_write_to_is_refused(etc) -> None:
         assert os.listdir(etc) == ["daemon.json"]
 
 
-def test_a_link_into_a_directory_of_others_is_refused(etc, tmp_path) -> None:
+def test_a_link_into_a_directory_of_others_is_refused(etc: Path, tmp_path: Path) -> None:
     """A54."""
     theirs = tmp_path / "theirs"
     theirs.mkdir()
@@ -117,7 +117,7 @@ def test_a_link_into_a_directory_of_others_is_refused(etc, tmp_path) -> None:
     assert (theirs / "daemon.json").read_text() == "{}\n"
 
 
-def test_a_program_that_others_can_change_is_not_registered(etc, tmp_path) -> None:
+def test_a_program_that_others_can_change_is_not_registered(etc: Path, tmp_path: Path) -> None:
     shim = tmp_path / "shim"
     shim.write_text("#!/bin/sh\n")
     shim.chmod(0o777)
@@ -148,7 +148,7 @@ def _changed_meanwhile(path: Path, how: str) -> None:
 
 @pytest.mark.parametrize("how", ["written", "same-size", "replaced", "removed", "owner", "linked"])
 @pytest.mark.parametrize("text", ['{"b": 1}\n', None])
-def test_an_update_of_somebody_else_is_not_lost(etc, how, text) -> None:
+def test_an_update_of_somebody_else_is_not_lost(etc: Path, how: str, text: str | None) -> None:
     """A54."""
     path = etc / "daemon.json"
     path.write_text('{"a": 1}\n')
@@ -162,7 +162,7 @@ def test_an_update_of_somebody_else_is_not_lost(etc, how, text) -> None:
     assert not [name for name in os.listdir(etc) if name.startswith(".cdi-gen")]
 
 
-def test_a_file_that_somebody_made_meanwhile_is_not_lost(etc) -> None:
+def test_a_file_that_somebody_made_meanwhile_is_not_lost(etc: Path) -> None:
     """A54."""
     path = etc / "daemon.json"
     file = configuration_file.read(str(path))
@@ -173,7 +173,7 @@ def test_a_file_that_somebody_made_meanwhile_is_not_lost(etc) -> None:
     assert os.listdir(etc) == ["daemon.json"]
 
 
-def test_a_backup_is_made_once(etc) -> None:
+def test_a_backup_is_made_once(etc: Path) -> None:
     """A54: of the state before the first change."""
     path = etc / "daemon.json"
     path.write_text('{"a": 1}\n')
@@ -187,7 +187,7 @@ def test_a_backup_is_made_once(etc) -> None:
     assert Path(f"{path}.cdi-gen.bak").exists(), "it is not what the file is now"
 
 
-def test_a_backups_place_that_is_a_link_is_not_followed(etc, tmp_path) -> None:
+def test_a_backups_place_that_is_a_link_is_not_followed(etc: Path, tmp_path: Path) -> None:
     """A54."""
     victim = tmp_path / "victim"
     victim.write_text("mine")
@@ -198,7 +198,7 @@ def test_a_backups_place_that_is_a_link_is_not_followed(etc, tmp_path) -> None:
     assert victim.read_text() == "mine"
 
 
-def test_a_full_file_system(etc) -> None:
+def test_a_full_file_system(etc: Path) -> None:
     """A54."""
     script = f"""
         mount -t tmpfs -o size=16k,mode=755 none {etc}
@@ -217,7 +217,7 @@ def test_a_full_file_system(etc) -> None:
     assert ".cdi-gen-" not in done.stdout
 
 
-def test_the_way_to_a_file_is_looked_at_link_by_link(etc) -> None:
+def test_the_way_to_a_file_is_looked_at_link_by_link(etc: Path) -> None:
     path = etc / "daemon.json"
     path.write_text("{}\n")
     configuration_file.check(str(path))

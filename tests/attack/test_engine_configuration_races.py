@@ -69,7 +69,9 @@ def names(path: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("write", [by_rename, in_place])
-def test_a_change_between_the_check_and_the_exchange(path, write, monkeypatch) -> None:
+def test_a_change_between_the_check_and_the_exchange(
+    path: Path, write: Callable[[Path, str], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
     file = configuration_file.read(str(path))
     before_the_exchange(monkeypatch, lambda: write(path, THEIRS))
     refused(file)
@@ -77,14 +79,14 @@ def test_a_change_between_the_check_and_the_exchange(path, write, monkeypatch) -
     assert names(path) == {"daemon.json"}
 
 
-def test_the_file_is_gone_when_it_is_exchanged(path, monkeypatch) -> None:
+def test_the_file_is_gone_when_it_is_exchanged(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = configuration_file.read(str(path))
     before_the_exchange(monkeypatch, path.unlink)
     refused(file)
     assert names(path) == set()
 
 
-def test_something_else_is_in_its_place(path, monkeypatch) -> None:
+def test_something_else_is_in_its_place(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = configuration_file.read(str(path))
 
     def linked() -> None:
@@ -97,7 +99,9 @@ def test_something_else_is_in_its_place(path, monkeypatch) -> None:
     assert path.read_text() == OLD
 
 
-def test_somebody_has_it_open_and_writes_after_the_exchange(path, monkeypatch) -> None:
+def test_somebody_has_it_open_and_writes_after_the_exchange(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What they write goes to the old file, wherever it is by then: so it must be the one that stays."""
     file = configuration_file.read(str(path))
     with path.open("r+") as theirs:
@@ -111,7 +115,9 @@ def test_somebody_has_it_open_and_writes_after_the_exchange(path, monkeypatch) -
     assert path.read_text() == OURS
 
 
-def test_a_second_change_while_the_first_is_given_back(path, monkeypatch) -> None:
+def test_a_second_change_while_the_first_is_given_back(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The newest is in the place; the one before it, which was in the place too, is kept."""
     file = configuration_file.read(str(path))
     before_the_exchange(
@@ -124,7 +130,9 @@ def test_a_second_change_while_the_first_is_given_back(path, monkeypatch) -> Non
     assert saved in told
 
 
-def test_somebody_writes_to_ours_while_it_is_taken_out(path, monkeypatch) -> None:
+def test_somebody_writes_to_ours_while_it_is_taken_out(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     file = configuration_file.read(str(path))
     before_the_exchange(monkeypatch, lambda: by_rename(path, THEIRS), lambda: in_place(path, LATER))
     refused(file)
@@ -132,7 +140,9 @@ def test_somebody_writes_to_ours_while_it_is_taken_out(path, monkeypatch) -> Non
 
 
 @pytest.mark.parametrize("write", [by_rename, in_place])
-def test_a_change_right_before_the_file_is_removed(path, write, monkeypatch) -> None:
+def test_a_change_right_before_the_file_is_removed(
+    path: Path, write: Callable[[Path, str], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
     file = configuration_file.read(str(path))
     real = os.rename
 
@@ -147,7 +157,9 @@ def test_a_change_right_before_the_file_is_removed(path, write, monkeypatch) -> 
     assert names(path) == {"daemon.json"}
 
 
-def test_a_new_file_while_the_old_one_is_put_back(path, monkeypatch) -> None:
+def test_a_new_file_while_the_old_one_is_put_back(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     file = configuration_file.read(str(path))
     real = exchange._is
 
@@ -163,7 +175,7 @@ def test_a_new_file_while_the_old_one_is_put_back(path, monkeypatch) -> None:
     assert saved in told
 
 
-def test_a_file_system_that_cannot_exchange(path, monkeypatch) -> None:
+def test_a_file_system_that_cannot_exchange(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A check, then a rename, as SECURITY.md says."""
     file = configuration_file.read(str(path))
 
@@ -219,7 +231,7 @@ print("wrote", number, flush=True)
 
 
 @pytest.mark.parametrize("how", ["rename", "in place"])
-def test_a_fast_writer_loses_nothing(path, how) -> None:
+def test_a_fast_writer_loses_nothing(path: Path, how: str) -> None:
     """What it wrote last is there, but for a moment, until it writes again."""
     if how == "in place" and not _has_leases(path):
         pytest.skip("this file system has no leases")

@@ -83,7 +83,7 @@ def faulty(scene: Scene, ended: Ended, call: object, but: frozenset[str] = froze
 
 
 @pytest.mark.parametrize("error", ERRORS)
-def test_a_call_that_fails(scene: Scene, some, error: str) -> None:
+def test_a_call_that_fails(scene: Scene, some: Callable[[int], Iterator[Call]], error: str) -> None:
     """A48."""
     seen = 0
     for call in some(ERRORS.index(error) * 3):
@@ -97,7 +97,7 @@ def test_a_call_that_fails(scene: Scene, some, error: str) -> None:
     assert seen
 
 
-def test_a_hook_that_is_killed(scene: Scene, some) -> None:
+def test_a_hook_that_is_killed(scene: Scene, some: Callable[[int], Iterator[Call]]) -> None:
     """A47."""
     for call in some(0):
         ended = scene.inject(call.name, f"signal=KILL:when={call.number}")
@@ -109,7 +109,7 @@ def test_a_hook_that_is_killed(scene: Scene, some) -> None:
 
 
 @pytest.mark.parametrize("name", ENDINGS)
-def test_a_signal(scene: Scene, some, name: str) -> None:
+def test_a_signal(scene: Scene, some: Callable[[int], Iterator[Call]], name: str) -> None:
     """A62: exit status 128 + its number, one line, no temporary file."""
     for call in some(5 * ENDINGS[name]):
         ended = scene.inject(call.name, f"signal={name}:when={call.number}")

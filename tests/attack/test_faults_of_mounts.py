@@ -60,7 +60,7 @@ def from_the_first_mount_on(stage: Stage) -> list[Call]:
 
 
 @pytest.mark.parametrize("error", ERRORS)
-def test_a_call_that_fails(stage: Stage, from_the_first_mount_on, error: str) -> None:
+def test_a_call_that_fails(stage: Stage, from_the_first_mount_on: list[Call], error: str) -> None:
     failed = 0
     for call in from_the_first_mount_on:
         ended = stage.inject(call, f"error={error}")
@@ -79,7 +79,7 @@ def test_a_call_that_fails(stage: Stage, from_the_first_mount_on, error: str) ->
 
 
 @pytest.mark.parametrize("name", ENDINGS)
-def test_a_signal(stage: Stage, from_the_first_mount_on, name: str) -> None:
+def test_a_signal(stage: Stage, from_the_first_mount_on: list[Call], name: str) -> None:
     for call in from_the_first_mount_on:
         ended = stage.inject(call, f"signal={name}")
         assert ended.status == 128 + ENDINGS[name], (call, ended)

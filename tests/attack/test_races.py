@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
@@ -23,6 +23,9 @@ from cdi_base.rootfs import resolve
 from cdi_base.rootfs.rootfs import RootFs
 from tests.attack.racing import SOURCE, Pair, exchanging
 from tests.hook.conftest import Container, fingerprint
+
+if TYPE_CHECKING:
+    from cdi_base.rootfs.resolve import Resolver
 
 SECRET = b"of the host\n"
 
@@ -190,9 +193,9 @@ def field(request: pytest.FixtureRequest, tmp_path: Path) -> Field:
     return Field(Container(tmp_path), BATTLES[request.param])
 
 
-def fight(field: Field, racer: Path, resolver: object, tries: int, seconds: float) -> str:
+def fight(field: Field, racer: Path, resolver: Resolver, tries: int, seconds: float) -> str:
     """Let `RootFs` be raced against; the verdict is the caller's, the numbers are returned."""
-    files = RootFs(os.open(field.root, os.O_PATH | os.O_DIRECTORY), resolver)  # type: ignore[arg-type]
+    files = RootFs(os.open(field.root, os.O_PATH | os.O_DIRECTORY), resolver)
     said: Counter[str] = Counter()
     before = os.listdir("/proc/self/fd")
     until = time.monotonic() + seconds
@@ -224,7 +227,7 @@ EVERY_BATTLE = pytest.mark.parametrize("field", BATTLES, indirect=True)
 
 @RESOLVERS
 @EVERY_BATTLE
-def test_nothing_leaves_the_root(field: Field, racer: Path, resolver) -> None:
+def test_nothing_leaves_the_root(field: Field, racer: Path, resolver: Resolver) -> None:
     print(fight(field, racer, resolver, TRIES, 1))
     assert not field.escaped()
     assert not list(field.container.bundle.rglob(".cdi-gen-*"))
@@ -233,7 +236,9 @@ def test_nothing_leaves_the_root(field: Field, racer: Path, resolver) -> None:
 @pytest.mark.nightly
 @RESOLVERS
 @EVERY_BATTLE
-def test_nothing_leaves_the_root_in_100_000_tries(field: Field, racer: Path, resolver) -> None:
+def test_nothing_leaves_the_root_in_100_000_tries(
+    field: Field, racer: Path, resolver: Resolver
+) -> None:
     print(fight(field, racer, resolver, TRIES, 60))
     assert not field.escaped()
     assert not list(field.container.bundle.rglob(".cdi-gen-*"))

@@ -7,6 +7,7 @@ import json
 import os
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -57,7 +58,7 @@ def _refused(code: int, *arguments: str, **how: object) -> str:
         (["--output"], "requires an argument"),
     ],
 )
-def test_flags(flags, told):
+def test_flags(flags: list[str], told: str) -> None:
     assert told in _refused(2, "generate", "--inventory", INVENTORY, *flags)
 
 
@@ -78,23 +79,25 @@ def test_flags(flags, told):
         (["hook", "install", "--python", "python3"], "'python3' is not an absolute path"),
     ],
 )
-def test_commands(words, told):
+def test_commands(words: list[str], told: str) -> None:
     assert told in _refused(2, *words)
 
 
-def test_a_format_that_fits_no_extension_is_only_a_warning(tmp_path):
+def test_a_format_that_fits_no_extension_is_only_a_warning(tmp_path: Path) -> None:
     found = generate("--format", "yaml", "-o", str(tmp_path / "a.json"))
     assert (found.code, (tmp_path / "a.json").read_text()) == (0, SPEC)
 
 
-def test_no_capability_is_only_the_device_nodes():
+def test_no_capability_is_only_the_device_nodes() -> None:
     assert "--capabilities names none" in failure(generate("--capabilities", " ,"), 2)
     found = generate("--capabilities", "none")
     assert found.code == 0
     assert "libcuda.so" not in json.dumps(json.loads(found.out)["containerEdits"].get("mounts"))
 
 
-def test_an_inventory_cut_short_anywhere(capsys, tmp_path):
+def test_an_inventory_cut_short_anywhere(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
     """In this process, for there are some 300 of them."""
     path = tmp_path / "host.json"
     for size in range(0, len(TEXT.rstrip()), 100):
@@ -145,7 +148,7 @@ def _gpu(**changes: object) -> str:
         (b"\xef\xbb\xbf" + TEXT.encode(), "not valid JSON"),
     ],
 )
-def test_what_is_no_inventory(tmp_path, content, told):
+def test_what_is_no_inventory(tmp_path: Path, content: str | bytes, told: str) -> None:
     path = tmp_path / "host.json"
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
     said = _refused(1, "generate", "--inventory", str(path))
@@ -154,20 +157,20 @@ def test_what_is_no_inventory(tmp_path, content, told):
 
 
 @pytest.mark.parametrize("command", ["generate", "list", "show 0"])
-def test_where_no_inventory_is(tmp_path, command):
+def test_where_no_inventory_is(tmp_path: Path, command: str) -> None:
     for path, told in ((tmp_path, "Is a directory"), (tmp_path / "a", "No such file or directory")):
         said = _refused(1, *command.split(), "--inventory", str(path))
         assert f"cannot read the inventory {path}: {told}" in said
         assert "hint: make one with: cdi-gen inventory -o FILE" in said
 
 
-def test_an_inventory_from_standard_input():
+def test_an_inventory_from_standard_input() -> None:
     assert cdi_gen("generate", "--inventory", "-", input=TEXT.encode()).out == SPEC
     said = failure(cdi_gen("generate", "--inventory", "-", input=b"{"), 1)
     assert "error: standard input: the inventory is not valid JSON" in said
 
 
-def test_an_inventory_from_a_pipe(tmp_path):
+def test_an_inventory_from_a_pipe(tmp_path: Path) -> None:
     fifo = tmp_path / "inventory"
     os.mkfifo(fifo)
     writer = threading.Thread(target=fifo.write_text, args=[TEXT])
@@ -179,7 +182,7 @@ def test_an_inventory_from_a_pipe(tmp_path):
 @pytest.mark.parametrize(
     "inventory", sorted(path.parent.name for path in (CHECKOUT / "specs/golden").glob("*/inv*"))
 )
-def test_no_bundled_inventory_is_bad(inventory):
+def test_no_bundled_inventory_is_bad(inventory: str) -> None:
     """The counterpart: everything above would pass if every inventory was refused."""
     folder = CHECKOUT / "specs/golden" / inventory
     # One of its GPUs has MIG enabled and nothing to give.

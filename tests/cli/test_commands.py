@@ -51,7 +51,7 @@ def _list(*arguments: str) -> str:
     return found.out
 
 
-def test_the_table_is_aligned_and_complete():
+def test_the_table_is_aligned_and_complete() -> None:
     header, *rows = _list().splitlines()
     assert header.split("  ")[0] == "DEVICE"
     starts = [header.index(word) for word in ("INDEX", "MINOR", "UUID", "PCI ADDRESS", "MODEL")]
@@ -63,7 +63,7 @@ def test_the_table_is_aligned_and_complete():
     assert all("/dev/nvidia" in row for row in wide[1:])
 
 
-def test_the_forms_say_the_same():
+def test_the_forms_say_the_same() -> None:
     document = json.loads(_list("-o", "json"))
     assert yaml.safe_load(_list("-o", "yaml")) == document
     names = _list("-o", "name").splitlines()
@@ -73,7 +73,7 @@ def test_the_forms_say_the_same():
     ]
 
 
-def test_every_listed_name_is_in_the_spec():
+def test_every_listed_name_is_in_the_spec() -> None:
     """And the other way round."""
     spec = load((MIG / "nvidia.json").read_text())
     assert sorted(_list("-o", "name").split()) == sorted(
@@ -81,14 +81,14 @@ def test_every_listed_name_is_in_the_spec():
     )
 
 
-def test_another_kind():
+def test_another_kind() -> None:
     assert _list("--vendor", "example.org", "--class", "x", "-o", "name").startswith(
         "example.org/x="
     )
 
 
 @pytest.mark.parametrize("form", ["table", "wide", "json", "yaml", "name"])
-def test_installed_specs_as_engines_find_them(specs, form):
+def test_installed_specs_as_engines_find_them(specs: Path, form: str) -> None:
     found = cdi_gen("list", "--spec-dir", str(specs), "-o", form)
     assert found.code == 0
     rows = {
@@ -104,7 +104,7 @@ def test_installed_specs_as_engines_find_them(specs, form):
     assert "unread" not in found.out + found.err
 
 
-def test_the_later_directory_wins(specs, tmp_path):
+def test_the_later_directory_wins(specs: Path, tmp_path: Path) -> None:
     later = tmp_path / "later"
     later.mkdir()
     (later / "mine.json").write_text((specs / "good.json").read_text())
@@ -119,13 +119,13 @@ def test_the_later_directory_wins(specs, tmp_path):
     assert str(later / "mine.json") in cdi_gen("cdi", "list", env=variable).out
 
 
-def test_a_directory_without_specs(tmp_path):
+def test_a_directory_without_specs(tmp_path: Path) -> None:
     found = cdi_gen("list", "--spec-dir", str(tmp_path / "none"), "-o", "name")
     assert (found.code, found.out) == (0, "")
     assert f"no spec file in {tmp_path}/none" in found.err
 
 
-def test_show_of_an_installed_device(specs):
+def test_show_of_an_installed_device(specs: Path) -> None:
     found = cdi_gen("show", "example.org/gpu=0", "--spec-dir", str(specs))
     assert found.code == 0
     lines = found.out.splitlines()
@@ -144,7 +144,7 @@ def test_show_of_an_installed_device(specs):
 
 
 @pytest.mark.parametrize("form", ["json", "yaml"])
-def test_show_as_a_spec_of_one_device(form):
+def test_show_as_a_spec_of_one_device(form: str) -> None:
     found = cdi_gen("show", UUID, "--inventory", INVENTORY, "-o", form)
     spec = load(found.out)
     assert [device.name for device in spec.devices] == [UUID]
@@ -161,7 +161,7 @@ def test_show_as_a_spec_of_one_device(form):
         ("=", "no spec file in"),
     ],
 )
-def test_show_of_what_does_not_resolve(specs, name, told):
+def test_show_of_what_does_not_resolve(specs: Path, name: str, told: str) -> None:
     said = failure(cdi_gen("show", name, "--spec-dir", str(specs)), 1)
     assert told in said
     assert "  hint: " in said
@@ -171,12 +171,12 @@ def test_show_of_what_does_not_resolve(specs, name, told):
         assert ours in said, "cdi-gen makes no spec of another vendor's"
 
 
-def test_a_host_root_that_is_not_there(tmp_path):
+def test_a_host_root_that_is_not_there(tmp_path: Path) -> None:
     said = failure(cdi_gen("generate", "--host-root", str(tmp_path / "none")), 1)
     assert f"--host-root: there is no directory {tmp_path}/none" in said
 
 
-def test_validate_says_every_problem_with_its_place(tmp_path):
+def test_validate_says_every_problem_with_its_place(tmp_path: Path) -> None:
     document = json.loads(SPEC)
     document["cdiVersion"] = "0.2.0"
     document["devices"][0]["containerEdits"]["deviceNodes"][0]["path"] = ""
@@ -204,7 +204,7 @@ def test_validate_says_every_problem_with_its_place(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["nvidia.json", "cap.json", "nohooks.json"])
-def test_our_own_specs_are_valid(name):
+def test_our_own_specs_are_valid(name: str) -> None:
     files = [str(path) for path in sorted(GOLDEN.glob(f"*/{name}"))]
     found = cdi_gen("validate", *files)
     assert found.code == 0
@@ -224,7 +224,7 @@ def test_our_own_specs_are_valid(name):
         (b"a: &a [*a]", ""),
     ],
 )
-def test_validate_takes_anything(content, told):
+def test_validate_takes_anything(content: bytes, told: str) -> None:
     found = cdi_gen("validate", "-", input=content)
     assert found.code == 6
     assert found.out.startswith("-: fatal: ")
@@ -233,12 +233,12 @@ def test_validate_takes_anything(content, told):
     assert found.err == ""
 
 
-def test_validate_of_what_can_not_be_read(tmp_path):
+def test_validate_of_what_can_not_be_read(tmp_path: Path) -> None:
     failure(cdi_gen("validate", str(tmp_path)), 1)
     failure(cdi_gen("validate", str(tmp_path / "none.json")), 1)
 
 
-def test_a_dry_run_shows_the_difference_and_writes_nothing(tmp_path):
+def test_a_dry_run_shows_the_difference_and_writes_nothing(tmp_path: Path) -> None:
     path = tmp_path / "nvidia.json"
     new = generate("--dry-run", "-o", str(path))
     assert new.code == 5
@@ -253,14 +253,14 @@ def test_a_dry_run_shows_the_difference_and_writes_nothing(tmp_path):
     assert path.read_text() == SPEC
 
 
-def test_a_dry_run_into_a_directory_that_is_not_there_makes_none(tmp_path):
+def test_a_dry_run_into_a_directory_that_is_not_there_makes_none(tmp_path: Path) -> None:
     assert generate("--dry-run", "-o", str(tmp_path / "cdi" / "nvidia.json")).code == 5
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("host", sorted(path.name for path in GOLDEN.iterdir()))
 @pytest.mark.parametrize("flags", [(), ("--capabilities", "utility")])
-def test_explain_accounts_for_every_file_of_the_spec(host, flags):
+def test_explain_accounts_for_every_file_of_the_spec(host: str, flags: tuple[str, ...]) -> None:
     arguments = ("generate", "--inventory", str(GOLDEN / host / "inventory.json"), *flags)
     found = cdi_gen(*arguments, "--explain")
     assert (found.code, found.err) == (0, "")
@@ -280,14 +280,14 @@ def test_explain_accounts_for_every_file_of_the_spec(host, flags):
     ("engine", "newest", "groups"),
     [("podman@4.9", "0.5.0", False), ("docker@25", "0.5.0", False), ("podman@5.5", "0.7.0", True)],
 )
-def test_for_an_engine(engine, newest, groups):
+def test_for_an_engine(engine: str, newest: str, groups: bool) -> None:
     found = generate("--for", engine)
     assert found.code == 0
     assert load(found.out).cdi_version == newest
     assert ("additionalGids" in found.out) == groups
 
 
-def test_for_an_engine_that_knows_no_names_with_a_digit_first():
+def test_for_an_engine_that_knows_no_names_with_a_digit_first() -> None:
     inventory = str(GOLDEN / "server-550-4gpu-headless" / "inventory.json")
     old = ("generate", "--inventory", inventory, "--for", "podman@4.2")
     assert "--device-name-strategy type-index" in failure(cdi_gen(*old), 1)
@@ -297,7 +297,7 @@ def test_for_an_engine_that_knows_no_names_with_a_digit_first():
     assert [device.name for device in load(found.out).devices] == ["gpu0", "gpu1", "gpu2", "gpu3"]
 
 
-def test_the_output_of_an_inventory_is_safe_too(tmp_path):
+def test_the_output_of_an_inventory_is_safe_too(tmp_path: Path) -> None:
     """What is not there cannot be looked at, and the old file stays."""
     path = tmp_path / "host.json"
     path.write_text("old")
@@ -356,7 +356,9 @@ NODE = {"path": "/dev/x"}
         ({"env": ["A=\u001b[31m\nmount   /etc"]}, "env     A=\\x1b[31m\\nmount   /etc"),
     ],
 )  # fmt: skip
-def test_show_tells_all_that_any_vendors_spec_gives(tmp_path, edits, line):
+def test_show_tells_all_that_any_vendors_spec_gives(
+    tmp_path: Path, edits: object, line: str
+) -> None:
     document = {
         "cdiVersion": "1.1.0",
         "kind": "vendor.example/thing",
@@ -379,7 +381,9 @@ def test_show_tells_all_that_any_vendors_spec_gives(tmp_path, edits, line):
     ],
     ids=" ".join,
 )
-def test_no_command_waits_for_ever_for_a_pipe_that_it_is_given(tmp_path, words):
+def test_no_command_waits_for_ever_for_a_pipe_that_it_is_given(
+    tmp_path: Path, words: list[str]
+) -> None:
     fifo = str(tmp_path / "pipe")
     os.mkfifo(fifo)
     found = cdi_gen(*(fifo if word == "FIFO" else word for word in words), timeout=20)
@@ -387,7 +391,7 @@ def test_no_command_waits_for_ever_for_a_pipe_that_it_is_given(tmp_path, words):
     assert stat.S_ISFIFO(os.stat(fifo).st_mode)
 
 
-def test_nothing_is_written_in_the_place_of_a_pipe(tmp_path):
+def test_nothing_is_written_in_the_place_of_a_pipe(tmp_path: Path) -> None:
     fifo = tmp_path / "config.json"
     os.mkfifo(fifo)
     for words in ([str(fifo)], [str(tmp_path)], ["/dev/null"]):
@@ -397,11 +401,11 @@ def test_nothing_is_written_in_the_place_of_a_pipe(tmp_path):
 
 
 @pytest.mark.parametrize("words", [["validate"], ["list", "--inventory"]])
-def test_what_has_no_end_is_not_read(words):
+def test_what_has_no_end_is_not_read(words: list[str]) -> None:
     assert "/dev/zero: it is neither a file nor a pipe" in failure(cdi_gen(*words, "/dev/zero"), 1)
 
 
-def test_a_pipe_that_the_shell_opened_is_read(tmp_path):
+def test_a_pipe_that_the_shell_opened_is_read(tmp_path: Path) -> None:
     """As `cdi-gen validate <(make-spec)`; its content may come late."""
     reading, writing = os.pipe()
     with open(reading, "rb"), open(writing, "wb") as pipe:
@@ -418,7 +422,7 @@ def test_a_pipe_that_the_shell_opened_is_read(tmp_path):
     assert out.decode() == f"/dev/fd/{reading}: ok\n/dev/stdin: ok\n"
 
 
-def test_an_inventory_of_another_host_takes_the_hook_that_it_is_told_of():
+def test_an_inventory_of_another_host_takes_the_hook_that_it_is_told_of() -> None:
     found = cdi_gen("generate", "--inventory", INVENTORY, "--nvidia-cdi-hook-path", "/opt/hook")
     assert found.code == 0
     assert [hook.path for hook in load(found.out).container_edits.hooks] == ["/opt/hook"]
@@ -431,7 +435,7 @@ def test_an_inventory_of_another_host_takes_the_hook_that_it_is_told_of():
     "option", ["--driver-root", "--dev-root", "--library-search-path", "--config-search-path",
                "--host-root"],
 )  # fmt: skip
-def test_where_to_look_makes_no_sense_beside_an_inventory(command, option):
+def test_where_to_look_makes_no_sense_beside_an_inventory(command: list[str], option: str) -> None:
     said = failure(cdi_gen(*command, "--inventory", INVENTORY, option, "/opt"), 2)
     assert f"{option} has no effect with --inventory: this host is not searched" in said
     environment = {"NVIDIA_CTK_DRIVER_ROOT": "/opt"}

@@ -9,21 +9,24 @@ import shutil
 import stat
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from cdi_gen.engines.text import toml_text
-from tests.cli.program import CHECKOUT, ENVIRONMENT, cdi_gen, failure
+from tests.cli.program import CHECKOUT, ENVIRONMENT, Result, cdi_gen, failure
 
 SHIM = "/usr/bin/nvidia-container-runtime"
+
+Programs = Callable[..., dict[str, str]]
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
 
 @pytest.fixture
-def programs(tmp_path: Path):
+def programs(tmp_path: Path) -> Programs:
     """Put programs on PATH: by name, what they print, or a whole script."""
     folder = tmp_path / "bin"
     folder.mkdir()
@@ -46,15 +49,15 @@ def daemon_json(tmp_path: Path) -> Path:
     return path
 
 
-def configure(engine: str, path: Path, *options: str, **how):
+def configure(engine: str, path: Path, *options: str, **how: Any) -> Result:
     return cdi_gen("engine", "configure", engine, "--config", str(path), *options, **how)
 
 
-def unconfigure(engine: str, path: Path, *options: str, **how):
+def unconfigure(engine: str, path: Path, *options: str, **how: Any) -> Result:
     return cdi_gen("engine", "unconfigure", engine, "--config", str(path), *options, **how)
 
 
-def test_configure_and_back(daemon_json, programs) -> None:
+def test_configure_and_back(daemon_json: Path, programs: Programs) -> None:
     env = programs(dockerd="echo Docker version 27.5.1, build x")
     backup = Path(f"{daemon_json}.cdi-gen.bak")
     found = configure("docker", daemon_json, env=env)
@@ -79,7 +82,7 @@ def test_configure_and_back(daemon_json, programs) -> None:
     assert "nothing to change" in unconfigure("docker", daemon_json, env=env).err
 
 
-def test_dry_run_is_a_difference(daemon_json, programs) -> None:
+def test_dry_run_is_a_difference(daemon_json: Path, programs: Programs) -> None:
     env = programs(dockerd="echo Docker version 27.5.1, build x")
     found = configure("docker", daemon_json, "--dry-run", env=env)
     assert found.code == 5
@@ -95,7 +98,7 @@ def test_dry_run_is_a_difference(daemon_json, programs) -> None:
     assert unconfigure("docker", daemon_json, "--dry-run", env=env).code == 5
 
 
-def test_a_difference_of_files_that_come_and_go(tmp_path) -> None:
+def test_a_difference_of_files_that_come_and_go(tmp_path: Path) -> None:
     path = tmp_path / "daemon.json"
     found = configure("docker", path, "--dry-run")
     assert found.out.startswith(f"--- /dev/null\n+++ {path} (new)\n")
@@ -117,7 +120,9 @@ def test_a_difference_of_files_that_come_and_go(tmp_path) -> None:
         ((), None, None),
     ],
 )
-def test_the_runtime(daemon_json, options, path, default) -> None:
+def test_the_runtime(
+    daemon_json: Path, options: tuple[str, ...], path: str | None, default: str | None
+) -> None:
     found = configure("docker", daemon_json, "--no-cdi", *options)
     assert found.code == 0
     said = json.loads(daemon_json.read_text())
@@ -128,7 +133,7 @@ def test_the_runtime(daemon_json, options, path, default) -> None:
 
 
 @needs_root
-def test_the_shim_that_is_installed_is_found(daemon_json, programs) -> None:
+def test_the_shim_that_is_installed_is_found(daemon_json: Path, programs: Programs) -> None:
     """By the name that it has on this machine, in the directories of a daemon."""
     script = f"""
         mount -t tmpfs none /usr/local/bin
@@ -148,7 +153,7 @@ def test_the_shim_that_is_installed_is_found(daemon_json, programs) -> None:
     assert "does not exist" not in done.stderr
 
 
-def test_another_name(daemon_json) -> None:
+def test_another_name(daemon_json: Path) -> None:
     assert configure("docker", daemon_json, "--runtime", "--runtime-name", "gpu").code == 0
     assert [*json.loads(daemon_json.read_text())["runtimes"]] == ["gpu"]
     assert unconfigure("docker", daemon_json, "--runtime-name", "gpu").code == 0
@@ -173,7 +178,7 @@ def test_another_name(daemon_json) -> None:
         (("lxc",), "'lxc' is not one of"),
     ],
 )
-def test_what_makes_no_sense(arguments, told) -> None:
+def test_what_makes_no_sense(arguments: tuple[str, ...], told: str) -> None:
     assert told in failure(cdi_gen("engine", "configure", *arguments), 2)
 
 
@@ -193,7 +198,7 @@ def home() -> Iterator[Path]:
 
 
 @needs_root
-def test_rootless(home) -> None:
+def test_rootless(home: Path) -> None:
     (home / "bin").mkdir()
     for name, says in (("dockerd", "Docker version 27.5.1"), ("podman", "podman version 5.8.6")):
         (home / "bin" / name).write_text(f"#!/bin/sh\necho {says}\n")
@@ -225,7 +230,7 @@ def test_rootless(home) -> None:
     assert not drop_in.exists()
 
 
-def test_containerd(tmp_path, programs) -> None:
+def test_containerd(tmp_path: Path, programs: Programs) -> None:
     env = programs(containerd='echo "containerd github.com/containerd/containerd 1.7.24 x"')
     path = tmp_path / "config.toml"
     path.write_text("version = 2 # two\n")
@@ -249,7 +254,9 @@ def test_containerd(tmp_path, programs) -> None:
 
 
 @pytest.mark.parametrize("dry", [(), ("--dry-run",)])
-def test_what_is_to_be_written_by_hand_is_printed(tmp_path, programs, dry) -> None:
+def test_what_is_to_be_written_by_hand_is_printed(
+    tmp_path: Path, programs: Programs, dry: tuple[str, ...]
+) -> None:
     """k3s makes its configuration anew: nothing is written, and what to write is data."""
     programs(containerd='echo "containerd github.com/containerd/containerd/v2 v2.0.4 x"')
     path = tmp_path / "k3s/agent/etc/containerd/config.toml"
@@ -269,7 +276,9 @@ def test_what_is_to_be_written_by_hand_is_printed(tmp_path, programs, dry) -> No
 
 
 @needs_root
-def test_a_program_that_others_can_change_is_not_asked_for_its_version(tmp_path, programs) -> None:
+def test_a_program_that_others_can_change_is_not_asked_for_its_version(
+    tmp_path: Path, programs: Programs
+) -> None:
     programs(containerd="touch $0.ran; echo 2.0.4")
     program = tmp_path / "bin/containerd"
     os.chown(program, 1000, 1000)
@@ -279,7 +288,7 @@ def test_a_program_that_others_can_change_is_not_asked_for_its_version(tmp_path,
     assert not Path(f"{program}.ran").exists()
 
 
-def test_nothing_but_ours_lies_in_a_drop_in_directory(tmp_path) -> None:
+def test_nothing_but_ours_lies_in_a_drop_in_directory(tmp_path: Path) -> None:
     """CRI-O reads every file there, whatever its name: a backup would count, and after ours."""
     path = tmp_path / "crio.conf"
     drop_in = tmp_path / "crio.conf.d" / "99-nvidia.toml"
@@ -297,7 +306,7 @@ def test_nothing_but_ours_lies_in_a_drop_in_directory(tmp_path) -> None:
     assert os.listdir(drop_in.parent) == [drop_in.name]
 
 
-def test_an_engine_that_needs_nothing(tmp_path, programs) -> None:
+def test_an_engine_that_needs_nothing(tmp_path: Path, programs: Programs) -> None:
     env = programs(podman="echo podman version 5.8.6")
     drop_in = tmp_path / "99-nvidia.conf"
     found = cdi_gen("engine", "configure", "podman", "--drop-in", str(drop_in), env=env)
@@ -316,7 +325,7 @@ LIST = {
 }
 
 
-def test_list(programs) -> None:
+def test_list(programs: Programs) -> None:
     found = cdi_gen("engine", "list", env=programs(**LIST))
     assert found.code == 0
     lines = [line.split("  ") for line in found.out.splitlines()]
@@ -337,7 +346,7 @@ def test_list(programs) -> None:
     assert "podman: it looks in /etc/cdi alone" in found.err
 
 
-def test_list_for_programs(programs) -> None:
+def test_list_for_programs(programs: Programs) -> None:
     found = cdi_gen("engine", "list", "--json", env=programs(**LIST))
     assert (found.code, found.err) == (0, "")
     docker = next(each for each in json.loads(found.out) if each["engine"] == "docker")
@@ -352,7 +361,7 @@ def test_list_for_programs(programs) -> None:
     assert docker["source"] == "default"
 
 
-def test_a_daemon_that_hangs_does_not_hang_the_list(programs) -> None:
+def test_a_daemon_that_hangs_does_not_hang_the_list(programs: Programs) -> None:
     env = programs(**LIST | {"docker": "sleep 1000", "containerd": "sleep 1000 & sleep 1000"})
     begin = time.monotonic()
     found = cdi_gen("engine", "list", "--json", env=env)
@@ -364,7 +373,7 @@ def test_a_daemon_that_hangs_does_not_hang_the_list(programs) -> None:
     assert engines["containerd"]["cdi"] == "unknown"
 
 
-def test_programs_that_print_nonsense(programs) -> None:
+def test_programs_that_print_nonsense(programs: Programs) -> None:
     env = programs(**dict.fromkeys(LIST, "head -c 100000 /dev/urandom"))
     found = cdi_gen("engine", "list", "--json", env=env)
     assert found.code == 0, found

@@ -76,7 +76,9 @@ THEIRS = {
 
 
 @pytest.mark.parametrize("engine", THEIRS)
-def test_what_nvidias_toolkit_has_configured_stays(engine, etc, env) -> None:
+def test_what_nvidias_toolkit_has_configured_stays(
+    engine: str, etc: Path, env: dict[str, str]
+) -> None:
     for name, text in THEIRS[engine].items():
         path = etc / name
         path.parent.mkdir(exist_ok=True)
@@ -111,7 +113,7 @@ def said(etc: Path) -> dict:
     return json.loads((etc / "daemon.json").read_text())
 
 
-def test_ours_goes_and_theirs_stays_in_one_file(etc, env) -> None:
+def test_ours_goes_and_theirs_stays_in_one_file(etc: Path, env: dict[str, str]) -> None:
     (etc / "daemon.json").write_text(json.dumps({"runtimes": {"nvidia": ENTRY}}))
     assert docker("configure", etc, env).code == 0
     now = said(etc)
@@ -126,7 +128,7 @@ def test_ours_goes_and_theirs_stays_in_one_file(etc, env) -> None:
     assert not (etc / "daemon.json.cdi-gen.json").exists()
 
 
-def test_a_second_configure_keeps_what_was_first(etc, env) -> None:
+def test_a_second_configure_keeps_what_was_first(etc: Path, env: dict[str, str]) -> None:
     (etc / "daemon.json").write_text('{"default-runtime": "kata"}')
     docker("configure", etc, env)
     done = docker("configure", etc, env, "--set-as-default")
@@ -136,7 +138,7 @@ def test_a_second_configure_keeps_what_was_first(etc, env) -> None:
     assert (etc / "daemon.json").read_text() == '{"default-runtime": "kata"}'
 
 
-def test_one_of_two_runtimes_is_taken_back(etc, env) -> None:
+def test_one_of_two_runtimes_is_taken_back(etc: Path, env: dict[str, str]) -> None:
     (etc / "daemon.json").write_text("{}")
     docker("configure", etc, env, "--runtime")
     docker("configure", etc, env, "--set-as-default", "--runtime-name", "gpu")
@@ -147,7 +149,9 @@ def test_one_of_two_runtimes_is_taken_back(etc, env) -> None:
     assert said(etc) == {}
 
 
-def test_what_is_needed_stays_and_goes_when_it_is_not_needed(etc, env) -> None:
+def test_what_is_needed_stays_and_goes_when_it_is_not_needed(
+    etc: Path, env: dict[str, str]
+) -> None:
     """dockerd does not start with a default runtime that it does not have."""
     (etc / "daemon.json").write_text("{}")
     docker("configure", etc, env, "--runtime")
@@ -161,7 +165,7 @@ def test_what_is_needed_stays_and_goes_when_it_is_not_needed(etc, env) -> None:
     assert said(etc) == {"debug": True}
 
 
-def test_a_default_of_another_file_keeps_the_runtime(etc, env) -> None:
+def test_a_default_of_another_file_keeps_the_runtime(etc: Path, env: dict[str, str]) -> None:
     path = etc / "config.toml"
     path.write_text("version = 2\n")
     options = ("--config", str(path))
@@ -175,7 +179,7 @@ def test_a_default_of_another_file_keeps_the_runtime(etc, env) -> None:
     assert "enable_cdi" not in drop_in["plugins"][V2]
 
 
-def test_a_drop_in_of_ours_that_somebody_has_added_to(etc, env) -> None:
+def test_a_drop_in_of_ours_that_somebody_has_added_to(etc: Path, env: dict[str, str]) -> None:
     options = ("--config", str(etc / "config.toml"))
     (etc / "config.toml").write_text("version = 2\n")
     containerd(etc, env, "--runtime")
@@ -190,7 +194,7 @@ def test_a_drop_in_of_ours_that_somebody_has_added_to(etc, env) -> None:
     assert "nvidia" not in left.get("containerd", {}).get("runtimes", {})
 
 
-def test_a_write_that_was_not_carried_out_is_not_ours(etc, env) -> None:
+def test_a_write_that_was_not_carried_out_is_not_ours(etc: Path, env: dict[str, str]) -> None:
     """Killed between the record and the file; then somebody else writes the same."""
     path = etc / "daemon.json"
     path.write_text("{}")
@@ -217,7 +221,7 @@ def test_a_write_that_was_not_carried_out_is_not_ours(etc, env) -> None:
      *('{"version": 1, "steps": [{"before": null, "after": "x", "values": [{"path": ["a"], '
        f'"was": null, "now": "1", "above": {above}}}]}}]}}' for above in ("1e999", "-1", "true"))],
 )  # fmt: skip
-def test_a_record_that_is_none(etc, env, text) -> None:
+def test_a_record_that_is_none(etc: Path, env: dict[str, str], text: str) -> None:
     (etc / "daemon.json").write_text("{}")
     docker("configure", etc, env)
     before = (etc / "daemon.json").read_text()
@@ -229,7 +233,7 @@ def test_a_record_that_is_none(etc, env, text) -> None:
     assert (etc / "daemon.json").read_text() == before
 
 
-def test_a_recorded_value_that_is_none(etc, env) -> None:
+def test_a_recorded_value_that_is_none(etc: Path, env: dict[str, str]) -> None:
     file, record = etc / "daemon.json", etc / "daemon.json.cdi-gen.json"
     docker("configure", etc, env)
     file.write_text(file.read_text() + "\n")
@@ -241,7 +245,7 @@ def test_a_recorded_value_that_is_none(etc, env) -> None:
 
 
 @needs_root
-def test_a_record_that_others_could_have_written_is_refused(etc, env) -> None:
+def test_a_record_that_others_could_have_written_is_refused(etc: Path, env: dict[str, str]) -> None:
     (etc / "daemon.json").write_text("{}")
     docker("configure", etc, env)
     record = etc / "daemon.json.cdi-gen.json"
@@ -252,7 +256,7 @@ def test_a_record_that_others_could_have_written_is_refused(etc, env) -> None:
 
 
 @needs_root
-def test_hooks_d_of_nvidias_toolkit_stays(tmp_path) -> None:
+def test_hooks_d_of_nvidias_toolkit_stays(tmp_path: Path) -> None:
     """The file of Podman's hook has one place; so in a mount namespace of its own."""
     hooks = tmp_path / "hooks.d"
     hooks.mkdir()

@@ -11,7 +11,7 @@ from tests.cli.program import cdi_gen
 
 
 @pytest.mark.parametrize("text", ["CDG-U001", "cdg-u001", "u001", "[CDG-U001]"])
-def test_code_is_explained_however_it_is_written(text):
+def test_code_is_explained_however_it_is_written(text: str) -> None:
     result = cdi_gen("explain", text)
     assert result.code == 0, result
     assert result.out.startswith("CDG-U001 (error): the command line cannot be read\n")
@@ -20,13 +20,13 @@ def test_code_is_explained_however_it_is_written(text):
     assert max(map(len, result.out.splitlines())) <= 88
 
 
-def test_without_a_code_all_are_listed():
+def test_without_a_code_all_are_listed() -> None:
     lines = cdi_gen("explain").out.splitlines()
     assert lines[0].split(maxsplit=2) == ["CDG-X001", "error", "internal error"]
     assert len(lines) > 200
 
 
-def test_unknown_code_is_a_usage_error():
+def test_unknown_code_is_a_usage_error() -> None:
     result = cdi_gen("explain", "CDG-Z999")
     assert result.code == 2
     assert result.err == (
@@ -35,14 +35,14 @@ def test_unknown_code_is_a_usage_error():
     )
 
 
-def test_error_shows_its_code_after_the_message():
+def test_error_shows_its_code_after_the_message() -> None:
     result = cdi_gen("nonsense")
     assert result.err == (
         "cdi-gen: error: there is no command 'nonsense' [CDG-U001]\n  hint: see: cdi-gen --help\n"
     )
 
 
-def test_error_has_its_code_in_json():
+def test_error_has_its_code_in_json() -> None:
     result = cdi_gen("--log-format", "json", "explain", "z999")
     assert json.loads(result.err) == {
         "level": "error",

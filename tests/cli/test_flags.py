@@ -51,7 +51,9 @@ def _names(text: str) -> list[str]:
         ),
     ],
 )
-def test_a_flag_its_aliases_and_its_variable_say_the_same(flags, variable, value, sign):
+def test_a_flag_its_aliases_and_its_variable_say_the_same(
+    flags: list[str], variable: str, value: str, sign: str
+) -> None:
     wanted = generate(flags[0], value)
     assert wanted.code == 0, wanted
     assert sign in wanted.out
@@ -61,20 +63,20 @@ def test_a_flag_its_aliases_and_its_variable_say_the_same(flags, variable, value
     assert generate(env={f"NVIDIA_CTK_CDI_{variable}": value}).out == wanted.out
 
 
-def test_leave_read_only_roots():
+def test_leave_read_only_roots() -> None:
     wanted = generate("--leave-read-only-roots")
     assert '"--leave-read-only-root"' in wanted.out
     assert "--leave-read-only-root" not in SPEC
 
 
-def test_no_all_device():
+def test_no_all_device() -> None:
     wanted = generate("--no-all-device")
     assert _names(wanted.out) == ["0", UUID, "pci-0000-1b-00-0"]
     assert generate(env={"NVIDIA_CTK_CDI_GENERATE_NO_ALL_DEVICE": "true"}).out == wanted.out
 
 
 @pytest.mark.parametrize("flag", ["--disable-hook", "--disable-hooks"])
-def test_a_step_of_the_hook_is_left_out(flag):
+def test_a_step_of_the_hook_is_left_out(flag: str) -> None:
     for name, sign in (("create-symlinks", "--link"), ("update-ldcache", "--folder")):
         found = generate(flag, name).out
         assert sign in SPEC
@@ -84,7 +86,7 @@ def test_a_step_of_the_hook_is_left_out(flag):
 
 
 @pytest.mark.parametrize("flag", ["--enable-hook", "--enable-hooks"])
-def test_a_step_of_the_hook_is_kept_against_all(flag):
+def test_a_step_of_the_hook_is_kept_against_all(flag: str) -> None:
     none = generate("--disable-hook", "all")
     assert "hooks" not in none.out
     kept = generate("--disable-hook", "all", flag, "create-symlinks")
@@ -97,36 +99,36 @@ def test_a_step_of_the_hook_is_kept_against_all(flag):
     assert generate(env=variables).out == kept.out
 
 
-def test_slice_flags_repeat_and_are_not_split_at_commas():
+def test_slice_flags_repeat_and_are_not_split_at_commas() -> None:
     two = ("--inventory", str(TWO_GPUS / "inventory.json"), "--no-all-device")
     both = cdi_gen("generate", *two, "--device-id", "0", "--device-id", "1")
     assert both.out == cdi_gen("generate", *two).out
     assert failure(cdi_gen("generate", *two, "--device-id", "0,1"), 2).count("0,1") == 1
 
 
-def test_a_variable_is_one_value():
+def test_a_variable_is_one_value() -> None:
     two = ("--inventory", str(TWO_GPUS / "inventory.json"))
     for value in ("0,1", "0 1", "0:1"):
         variable = {"NVIDIA_CTK_CDI_GENERATE_DEVICE_IDS": value}
         assert f"no device {value}" in failure(cdi_gen("generate", *two, env=variable), 2)
 
 
-def test_the_flag_wins_over_the_variable():
+def test_the_flag_wins_over_the_variable() -> None:
     variable = {"NVIDIA_CTK_CDI_GENERATE_VENDOR": "example.org"}
     assert generate("--vendor", "nvidia.com", env=variable).out == SPEC
 
 
-def test_strategies_repeat_in_their_order():
+def test_strategies_repeat_in_their_order() -> None:
     found = generate("--device-name-strategy", "uuid", "--device-name-strategy", "index")
     assert _names(found.out) == [UUID, "0", "all", "none"]
 
 
 @pytest.mark.parametrize("name", ["0", UUID, "pci-0000-1b-00-0", "gpu0", "all"])
-def test_a_device_is_known_by_all_its_names(name):
+def test_a_device_is_known_by_all_its_names(name: str) -> None:
     assert generate("--device-id", name).out == SPEC
 
 
-def test_mig_devices_by_their_names():
+def test_mig_devices_by_their_names() -> None:
     inventory = str(MIG / "inventory.json")
     found = cdi_gen("generate", "--inventory", inventory, "--device-id", "1:0", "--no-all-device")
     assert found.code == 4, found.err  # GPU 2 has MIG enabled and nothing to give
@@ -146,12 +148,12 @@ def test_mig_devices_by_their_names():
         (("--mode", "cap"), "nvidia.com/cap: the capabilities compute, utility, video, "),
     ],
 )
-def test_what_is_counted_is_in_the_spec(words, said):
+def test_what_is_counted_is_in_the_spec(words: tuple[str, ...], said: str) -> None:
     found = cdi_gen("generate", "--inventory", str(MIG / "inventory.json"), *words)
     assert said in found.err
 
 
-def test_the_output_by_its_variable(tmp_path):
+def test_the_output_by_its_variable(tmp_path: Path) -> None:
     path = tmp_path / "nvidia.yaml"
     found = generate(env={"NVIDIA_CTK_CDI_OUTPUT_FILE_PATH": str(path)})
     assert (found.code, found.out) == (0, "")
@@ -159,17 +161,17 @@ def test_the_output_by_its_variable(tmp_path):
 
 
 @pytest.mark.parametrize("output", ["", "-"])
-def test_an_empty_output_is_standard_output_as_in_nvidia_ctk(output):
+def test_an_empty_output_is_standard_output_as_in_nvidia_ctk(output: str) -> None:
     assert generate("-o", output) == generate("--output", output)
     assert generate("-o", output).out == SPEC
 
 
-def test_known_feature_flags_are_taken():
+def test_known_feature_flags_are_taken() -> None:
     flag = "no-additional-gids-for-device-nodes"
     assert generate("--feature-flag", flag, "--feature-flags", flag).out == SPEC
 
 
-def test_the_command_line_of_nvidia_ctk():
+def test_the_command_line_of_nvidia_ctk() -> None:
     assert cdi_gen("cdi", *_arguments()).out == SPEC
     quiet = cdi_gen("--quiet", "cdi", *_arguments())
     assert (quiet.out, quiet.err) == (SPEC, "")
@@ -203,7 +205,9 @@ class TestWhereToLook:
             ),
         ],
     )
-    def test_flag_alias_and_variable(self, host: Callable[[str], FakeHost], flags, variable, value):
+    def test_flag_alias_and_variable(
+        self, host: Callable[[str], FakeHost], flags: list[str], variable: str, value: str
+    ) -> None:
         name = "550-operator" if value.startswith("/run") else "550-1gpu"
         root = str(host(name).root)
 
@@ -221,7 +225,7 @@ class TestWhereToLook:
 
     def test_an_inventory_gives_the_spec_of_its_host(
         self, host: Callable[[str], FakeHost], tmp_path: Path
-    ):
+    ) -> None:
         root = str(host("550-hgx").root)
         path = tmp_path / "host.json"
         assert cdi_gen("inventory", "--host-root", root, "-o", str(path)) == (0, "", "")

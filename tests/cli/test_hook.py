@@ -35,7 +35,7 @@ def installed(tmp_path: Path) -> Path:
     return root
 
 
-def test_it_runs_isolated_and_alone(installed, tmp_path):
+def test_it_runs_isolated_and_alone(installed: Path, tmp_path: Path) -> None:
     """Nothing of the environment, of this directory or of site-packages gets into it."""
     (tmp_path / "json.py").write_text("raise SystemExit('hijacked')")
     found = subprocess.run(
@@ -47,14 +47,14 @@ def test_it_runs_isolated_and_alone(installed, tmp_path):
     assert (installed / HOOK[1:]).read_text().startswith(f"#!{SYSTEM_PYTHON} -IS\n")
 
 
-def test_everything_is_readable_whatever_the_umask(installed):
+def test_everything_is_readable_whatever_the_umask(installed: Path) -> None:
     for path in installed.rglob("*"):
         mode = path.stat().st_mode & 0o777
         executable = path.is_dir() or path.name in install.PROGRAMS
         assert mode == (0o755 if executable else 0o644), path
 
 
-def test_every_module_is_there_and_compiled(installed):
+def test_every_module_is_there_and_compiled(installed: Path) -> None:
     target = (installed / HOOK[1:]).parent
     modules = {path.relative_to(CHECKOUT / "hooks") for path in (CHECKOUT / "hooks").rglob("*.py")}
     assert {path.relative_to(target) for path in target.rglob("*.py")} == modules
@@ -65,12 +65,12 @@ def test_every_module_is_there_and_compiled(installed):
     assert compiled == modules
 
 
-def test_no_file_names_the_build_root(installed):
+def test_no_file_names_the_build_root(installed: Path) -> None:
     for path in installed.rglob("*"):
         assert path.is_dir() or str(installed).encode() not in path.read_bytes(), path
 
 
-def test_a_second_installation_replaces_the_first(installed):
+def test_a_second_installation_replaces_the_first(installed: Path) -> None:
     before = {path: path.stat().st_ino for path in installed.rglob("*.py")}
     (installed / HOOK[1:]).write_text("broken")
     assert cdi_gen("hook", "install", "--root", str(installed)).code == 0
@@ -79,12 +79,12 @@ def test_a_second_installation_replaces_the_first(installed):
     subprocess.run([installed / HOOK[1:], "--version"], check=True, capture_output=True)
 
 
-def test_another_prefix(tmp_path):
+def test_another_prefix(tmp_path: Path) -> None:
     assert cdi_gen("hook", "install", "--root", str(tmp_path), "--prefix", "/usr").code == 0
     assert (tmp_path / "usr/libexec/cdi-gen/cdi-gen-hook").is_file()
 
 
-def test_what_can_not_be_installed(tmp_path):
+def test_what_can_not_be_installed(tmp_path: Path) -> None:
     said = failure(cdi_gen("hook", "install", "--python", "/nowhere/python3"), 1)
     assert "/nowhere/python3: there is no such program" in said
     (tmp_path / "usr").write_text("a file")
@@ -113,7 +113,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 class TestOnAHost:
     """The hook in a fake host; ``generate`` names it, or refuses to."""
 
-    def test_a_spec_names_it(self, root):
+    def test_a_spec_names_it(self, root: Path) -> None:
         found = cdi_gen("generate", "--host-root", str(root), "--nvidia-cdi-hook-path", HOOK)
         assert found.code == 0, found.err
         (hook,) = load(found.out).container_edits.hooks
@@ -133,7 +133,9 @@ class TestOnAHost:
         ],
     )
     @pytest.mark.parametrize("change", ["group", "others", "owner"])
-    def test_what_others_could_change_is_refused(self, root, tmp_path, path, change):
+    def test_what_others_could_change_is_refused(
+        self, root: Path, tmp_path: Path, path: str, change: str
+    ) -> None:
         place = root / path[1:]
         before = place.stat()
         output = tmp_path / "nvidia.json"
@@ -152,7 +154,7 @@ class TestOnAHost:
         assert not output.exists()
         assert cdi_gen(*arguments, "--hooks=none").code == 0
 
-    def test_a_hook_that_is_not_there_is_refused(self, root):
+    def test_a_hook_that_is_not_there_is_refused(self, root: Path) -> None:
         flags = ("--host-root", str(root), "--nvidia-cdi-hook-path", "/opt/hook")
         assert "/opt/hook" in failure(cdi_gen("generate", *flags), 7)
 
@@ -160,7 +162,7 @@ class TestOnAHost:
 class TestInPlaceOfThePeers:
     """``--nvidia-cdi-hook``: the name that dockerd looks for, and that nvidia-ctk's specs have."""
 
-    def test_it_is_linked_and_runs_under_that_name(self, tmp_path):
+    def test_it_is_linked_and_runs_under_that_name(self, tmp_path: Path) -> None:
         found = cdi_gen("hook", "install", "--nvidia-cdi-hook", "--root", str(tmp_path))
         assert (found.code, found.out) == (0, "")
         assert found.err.endswith("cdi-gen: linked /usr/local/bin/nvidia-cdi-hook\n")
@@ -171,14 +173,14 @@ class TestInPlaceOfThePeers:
         assert (said.returncode, said.stdout) == (0, "")
         assert said.stderr == "cdi-gen-hook: 'no-such-hook': unknown hook: left out\n"
 
-    def test_twice(self, tmp_path):
+    def test_twice(self, tmp_path: Path) -> None:
         for _ in range(2):
             assert (
                 cdi_gen("hook", "install", "--nvidia-cdi-hook", "--root", str(tmp_path)).code == 0
             )
 
     @pytest.mark.parametrize("kind", ["file", "link"])
-    def test_nvidias_own_is_not_replaced(self, tmp_path, kind):
+    def test_nvidias_own_is_not_replaced(self, tmp_path: Path, kind: str) -> None:
         theirs = tmp_path / "usr/bin/nvidia-cdi-hook"
         theirs.parent.mkdir(parents=True)
         if kind == "file":
@@ -229,7 +231,7 @@ class TestRun:
         (directory / "nvidia.json").write_text(json.dumps(spec))
         return directory
 
-    def test_a_rehearsal_says_what_the_run_then_does(self, rootfs, specs):
+    def test_a_rehearsal_says_what_the_run_then_does(self, rootfs: Path, specs: Path) -> None:
         found = cdi_gen("hook", "run", "--spec-dir", str(specs), "--dry-run", str(rootfs))
         assert (found.code, found.err) == (0, "")
         assert found.out == (
@@ -243,37 +245,37 @@ class TestRun:
         again = cdi_gen("hook", "run", "--spec-dir", str(specs), "-n", str(rootfs))
         assert (again.code, again.out) == (0, "")
 
-    def test_two_devices_of_one_spec_run_its_hook_once(self, rootfs, specs):
+    def test_two_devices_of_one_spec_run_its_hook_once(self, rootfs: Path, specs: Path) -> None:
         devices = ("--device", "nvidia.com/gpu=0", "--device", "nvidia.com/gpu=all")
         found = cdi_gen("hook", "run", *devices, "--spec-dir", str(specs), "-n", str(rootfs))
         assert found.out.count("libcuda.so.550.1") == 1
 
-    def test_words_of_ones_own(self, rootfs):
+    def test_words_of_ones_own(self, rootfs: Path) -> None:
         words = ("create-symlinks", "--link", "x::/opt/y")
         found = cdi_gen("hook", "run", "-n", str(rootfs), "--", *words)
         assert (found.code, found.out) == (0, "link /opt/y to x\n")
 
-    def test_a_hook_that_fails_is_an_error(self, rootfs):
+    def test_a_hook_that_fails_is_an_error(self, rootfs: Path) -> None:
         found = cdi_gen("hook", "run", str(rootfs), "--", "create-symlinks", "--link", "nonsense")
         assert found.code == 1
         assert found.err.splitlines()[-1].endswith("create-symlinks ended with exit code 2")
 
-    def test_the_hosts_own_root_is_refused(self):
+    def test_the_hosts_own_root_is_refused(self) -> None:
         found = cdi_gen("hook", "run", "/", "--", "create-symlinks", "--link", "x::/opt/y")
         assert found.code == 1
         assert "the container's root is the host's root: refused" in found.err
 
-    def test_a_program_that_can_not_rehearse_is_not_run(self, rootfs, specs):
+    def test_a_program_that_can_not_rehearse_is_not_run(self, rootfs: Path, specs: Path) -> None:
         text = (specs / "nvidia.json").read_text().replace(str(CHECKOUT / "hooks"), "/bin/sh-")
         (specs / "nvidia.json").write_text(text.replace("/bin/sh-/cdi-gen-hook", "/bin/true"))
         found = cdi_gen("hook", "run", "--spec-dir", str(specs), "-n", str(rootfs))
         assert (found.code, found.out) == (0, "")
         assert "/bin/true cannot be asked what it would do" in found.err
 
-    def test_a_device_that_no_spec_defines(self, rootfs, specs):
+    def test_a_device_that_no_spec_defines(self, rootfs: Path, specs: Path) -> None:
         flags = ("--spec-dir", str(specs), "--device", "nvidia.com/gpu=7")
         said = failure(cdi_gen("hook", "run", *flags, str(rootfs)), 1)
         assert "defines nvidia.com/gpu=7" in said
 
-    def test_no_root_file_system(self, tmp_path):
+    def test_no_root_file_system(self, tmp_path: Path) -> None:
         failure(cdi_gen("hook", "run", str(tmp_path / "nowhere")), 2)

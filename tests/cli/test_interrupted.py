@@ -39,7 +39,7 @@ def _shell(script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     )  # fmt: skip
 
 
-def test_ctrl_c_while_it_waits(tmp_path, old):
+def test_ctrl_c_while_it_waits(tmp_path: Path, old: Path) -> None:
     fifo = tmp_path / "inventory"
     os.mkfifo(fifo)
     process = subprocess.Popen(
@@ -87,7 +87,7 @@ def _interrupted_after(ticks: int, old: Path) -> subprocess.CompletedProcess[str
 
 
 @pytest.fixture(scope="module")
-def ticks(tmp_path_factory) -> int:
+def ticks(tmp_path_factory: pytest.TempPathFactory) -> int:
     """How many calls and returns a whole run has; the last 140 are writing and telling."""
     path = tmp_path_factory.mktemp("count") / "nvidia.json"
     _interrupted_after(0, path)  # so that every module is compiled
@@ -98,7 +98,7 @@ def ticks(tmp_path_factory) -> int:
     "moment",
     [0.0001, 0.05, 0.2, 0.4, 0.6, 0.9, *(-140 + 8 * n for n in range(15))],
 )
-def test_ctrl_c_at_any_moment(old, ticks, moment):
+def test_ctrl_c_at_any_moment(old: Path, ticks: int, moment: float) -> None:
     """While importing, looking, making, in each part of writing, and while telling."""
     found = _interrupted_after(int(moment + ticks if moment < 0 else moment * ticks), old)
     assert found.stdout == ""
@@ -112,7 +112,7 @@ def test_ctrl_c_at_any_moment(old, ticks, moment):
 
 
 @pytest.mark.parametrize("tick", range(2, 10))
-def test_ctrl_c_in_the_first_milliseconds(old, tick):
+def test_ctrl_c_in_the_first_milliseconds(old: Path, tick: int) -> None:
     found = _interrupted_after(tick, old)
     assert (found.returncode, found.stdout, found.stderr) == (
         130,
@@ -122,7 +122,7 @@ def test_ctrl_c_in_the_first_milliseconds(old, tick):
     assert old.read_text() == OLD
 
 
-def test_killed_at_random_moments(old):
+def test_killed_at_random_moments(old: Path) -> None:
     """Old or new, never half, and nothing that an engine would read is left behind."""
     chance = random.Random(1)
     command = [*PROGRAM, "generate", "--inventory", INVENTORY, "-o", str(old)]
@@ -146,7 +146,7 @@ def test_killed_at_random_moments(old):
     assert seen == {OLD, SPEC}, "the kills came too early or too late to mean anything"
 
 
-def test_two_writers_and_a_reader(old):
+def test_two_writers_and_a_reader(old: Path) -> None:
     """Whoever reads meanwhile reads the one or the other, whole."""
     commands = [
         [*PROGRAM, "generate", "--inventory", INVENTORY, "-o", str(old), *more]
@@ -183,7 +183,9 @@ def test_two_writers_and_a_reader(old):
 @pytest.mark.parametrize(
     "arguments", [("generate", "--inventory", INVENTORY), ("list", "--inventory", INVENTORY)]
 )
-def test_streams_that_are_full_or_closed(redirections, code, told, arguments):
+def test_streams_that_are_full_or_closed(
+    redirections: str, code: int, told: str, arguments: tuple[str, str, str]
+) -> None:
     found = _shell(f'"$@" {redirections}', *arguments)
     assert found.returncode == code, found
     assert "Traceback" not in found.stderr
@@ -195,27 +197,27 @@ def test_streams_that_are_full_or_closed(redirections, code, told, arguments):
 
 
 @pytest.mark.parametrize("words", ["--help", "--version", "hook install --help", "completion bash"])
-def test_help_to_a_full_device(words):
+def test_help_to_a_full_device(words: str) -> None:
     found = _shell('"$@" >/dev/full', *words.split())
     assert found.returncode == 1
     assert found.stderr == "cdi-gen: error: standard output: No space left on device [CDG-X003]\n"
 
 
-def test_a_file_is_written_with_all_streams_closed(old):
+def test_a_file_is_written_with_all_streams_closed(old: Path) -> None:
     """And no stream's number falls to the file: whoever writes to 2 would write into the spec."""
     found = _shell('"$@" <&- >&- 2>&-', "generate", "--inventory", INVENTORY, "-o", str(old))
     assert found.returncode == 0
     assert old.read_text() == SPEC
 
 
-def test_the_inventory_from_a_closed_input():
+def test_the_inventory_from_a_closed_input() -> None:
     found = _shell('"$@" <&-', "generate", "--inventory", "-")
     assert found.returncode == 1
     assert found.stderr.startswith("cdi-gen: error: standard input: the inventory is not")
 
 
 @pytest.mark.parametrize("reader", ["head -n 1", "true", "sleep 0.3 | true"])
-def test_a_reader_that_goes_early(reader):
+def test_a_reader_that_goes_early(reader: str) -> None:
     big = str(CHECKOUT / "specs/golden/hgx-550-8gpu/inventory.json")
     found = _shell(f'"$@" | {reader}; echo ${{PIPESTATUS[0]}} >&2', "generate", "--inventory", big)
     assert "Traceback" not in found.stderr
@@ -235,7 +237,7 @@ def _traced(old: Path, *injections: str) -> tuple[subprocess.CompletedProcess[st
 
 
 @pytest.mark.skipif(not shutil.which("strace"), reason="needs strace")
-def test_every_system_call_of_writing_may_fail(old):
+def test_every_system_call_of_writing_may_fail(old: Path) -> None:
     """No traceback, the old file stays, and no litter, but for what comes after the rename."""
     found, trace = _traced(old)
     if found.returncode != 0:
@@ -271,7 +273,7 @@ def test_every_system_call_of_writing_may_fail(old):
             old.write_text(OLD)
 
 
-def test_an_inventory_that_never_ends():
+def test_an_inventory_that_never_ends() -> None:
     with open("/dev/zero", "rb") as zeros:
         said = failure(cdi_gen("generate", "--inventory", "-", stdin=zeros), 1)
     assert "larger than 16 MiB" in said

@@ -28,7 +28,7 @@ BLOCKS = [
 
 
 @pytest.fixture(scope="module")
-def completing(tmp_path_factory) -> Path:
+def completing(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A directory with a program called cdi-gen, and its completion script for bash."""
     folder = tmp_path_factory.mktemp("bin")
     program = folder / "cdi-gen"
@@ -54,7 +54,7 @@ def completing(tmp_path_factory) -> Path:
         (["nonsense", "x"], set()),
     ],
 )  # fmt: skip
-def test_bash_completes(completing, words, wanted):
+def test_bash_completes(completing: Path, words: list[str], wanted: set[str]) -> None:
     script = """
         source "$0/script"
         function=$(complete -p cdi-gen | sed 's/.*-F \\([^ ]*\\).*/\\1/')
@@ -72,7 +72,7 @@ def test_bash_completes(completing, words, wanted):
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_the_scripts_of_all_shells_are_sound(shell, tmp_path):
+def test_the_scripts_of_all_shells_are_sound(shell: str, tmp_path: Path) -> None:
     found = cdi_gen("completion", shell, env={"PATH": "/nonexistent"})
     assert (found.code, found.err) == (0, ""), "it starts no program"
     assert f"_CDI_GEN_COMPLETE={shell}_complete" in found.out
@@ -83,7 +83,7 @@ def test_the_scripts_of_all_shells_are_sound(shell, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def pages(tmp_path_factory) -> dict[str, Path]:
+def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """The man pages, by name."""
     folder = tmp_path_factory.mktemp("man")
     subprocess.run(
@@ -103,7 +103,7 @@ def _command(page: str) -> tuple[click.Command, click.Context]:
     return command, context
 
 
-def test_there_is_a_page_for_each_command(pages):
+def test_there_is_a_page_for_each_command(pages: dict[str, Path]) -> None:
     parts = {
         "hook": ("install", "run"),
         "engine": ("list", "configure", "unconfigure"),
@@ -117,7 +117,7 @@ def test_there_is_a_page_for_each_command(pages):
     )
 
 
-def test_pages_render_without_a_warning_and_name_every_option(pages):
+def test_pages_render_without_a_warning_and_name_every_option(pages: dict[str, Path]) -> None:
     groff = shutil.which("groff")
     if groff is None:
         pytest.skip("needs groff")
@@ -137,14 +137,16 @@ def test_pages_render_without_a_warning_and_name_every_option(pages):
         assert "130 interrupted" in " ".join(text.split())
 
 
-def test_pages_of_groups_name_their_commands(pages):
+def test_pages_of_groups_name_their_commands(pages: dict[str, Path]) -> None:
     text = pages["cdi-gen"].read_text()
     assert all(f"cdi\\-gen\\-{name} (1)" in text for name in COMMANDS)
     assert "cdi\\-gen\\-hook\\-install (1)" in pages["cdi-gen-hook"].read_text()
 
 
 @pytest.mark.parametrize("block", BLOCKS)
-def test_the_python_in_the_documents_runs(block, monkeypatch, tmp_path, capsys):
+def test_the_python_in_the_documents_runs(
+    block: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """As it is, but on a bundled host and on spec files of our own."""
     inventory = json_form.load((ONE_GPU / "inventory.json").read_text())
     (tmp_path / "nvidia.yaml").write_text(SPEC)
@@ -156,7 +158,7 @@ def test_the_python_in_the_documents_runs(block, monkeypatch, tmp_path, capsys):
     assert told.err == ""
 
 
-def test_the_python_in_the_documents_has_the_types_it_claims(tmp_path):
+def test_the_python_in_the_documents_has_the_types_it_claims(tmp_path: Path) -> None:
     for number, block in enumerate(BLOCKS):
         (tmp_path / f"block{number}.py").write_text(str(block.values[0]))
     found = subprocess.run(

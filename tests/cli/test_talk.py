@@ -9,6 +9,7 @@ import os
 import pty
 import re
 import subprocess
+from pathlib import Path
 
 import click
 import pytest
@@ -41,7 +42,7 @@ def _help(name: str) -> str:
     return cdi_gen(*name.split(), "--help").out
 
 
-def _partial(tmp_path) -> str:
+def _partial(tmp_path: Path) -> str:
     """The inventory of a host with a broken GPU."""
     document = json.loads((CHECKOUT / INVENTORY).read_text())
     document["skipped"] = [{"device": "0000:5e:00.0", "reason": "fell off the bus"}]
@@ -50,18 +51,18 @@ def _partial(tmp_path) -> str:
     return str(path)
 
 
-def test_standard_output_carries_data_alone():
+def test_standard_output_carries_data_alone() -> None:
     found = generate()
     assert (found.code, found.out) == (0, SPEC)
     assert found.err == ("cdi-gen: nvidia.com/gpu: 1 GPU, driver 550.163.01, CDI 0.5.0, one hook\n")
 
 
 @pytest.mark.parametrize("command", ["generate", "list", "inventory"])
-def test_no_driver_is_exit_code_3(tmp_path, command):
+def test_no_driver_is_exit_code_3(tmp_path: Path, command: str) -> None:
     assert "hint: " in failure(cdi_gen(command, "--host-root", str(tmp_path)), 3)
 
 
-def test_every_exit_code_is_reached_and_in_the_manual(tmp_path):
+def test_every_exit_code_is_reached_and_in_the_manual(tmp_path: Path) -> None:
     invalid = tmp_path / "invalid.json"
     invalid.write_text("{}")
     reached = {
@@ -78,19 +79,19 @@ def test_every_exit_code_is_reached_and_in_the_manual(tmp_path):
         assert re.search(rf"\b{code:d}\s", README), code
 
 
-def test_a_broken_device_is_told_and_the_others_are_written(tmp_path):
+def test_a_broken_device_is_told_and_the_others_are_written(tmp_path: Path) -> None:
     found = cdi_gen("generate", "--inventory", _partial(tmp_path))
     assert (found.code, found.out) == (4, SPEC)
     assert "warning: left out: 0000:5e:00.0: fell off the bus" in found.err
 
 
-def test_quiet_prints_errors_only(tmp_path):
+def test_quiet_prints_errors_only(tmp_path: Path) -> None:
     assert generate().err != ""
     assert cdi_gen("-q", "generate", "--inventory", _partial(tmp_path)).err == ""
     assert "error" in failure(cdi_gen("-q", "generate", "--inventory", "missing"), 1)
 
 
-def test_debug_says_why_something_is_missing():
+def test_debug_says_why_something_is_missing() -> None:
     inventory = str(CHECKOUT / "specs/golden/h200-580-1gpu/inventory.json")
     usual = cdi_gen("generate", "--inventory", inventory)
     found = cdi_gen("-d", "generate", "--inventory", inventory)
@@ -102,7 +103,7 @@ def test_debug_says_why_something_is_missing():
 @pytest.mark.parametrize(
     "arguments", [["generate", "--nonsense"], ["generate", "--vendor", "a\nb"]]
 )
-def test_json_lines_parse(tmp_path, arguments):
+def test_json_lines_parse(tmp_path: Path, arguments: list[str]) -> None:
     found = cdi_gen("--log-format", "json", *arguments)
     (entry,) = [json.loads(line) for line in found.err.splitlines()]
     assert entry["level"] == "error"
@@ -130,20 +131,20 @@ def _on_terminal(**variables: str) -> str:
     return text
 
 
-def test_colour_on_a_terminal_alone():
+def test_colour_on_a_terminal_alone() -> None:
     assert "\033[31;1merror\033[0m" in _on_terminal()
     assert "\033" not in _on_terminal(NO_COLOR="1")
     assert "\033" not in _on_terminal(TERM="dumb")
     assert "\033" not in cdi_gen("generate", "--nonsense", env={"TERM": "xterm"}).err
 
 
-def test_control_characters_stay_visible():
+def test_control_characters_stay_visible() -> None:
     told = failure(cdi_gen("generate", "--inventory", "a\033[31m\nb"), 1)
     assert "a\\x1b[31m\\nb" in told
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_help_fits_and_goes_to_standard_output(name):
+def test_help_fits_and_goes_to_standard_output(name: str) -> None:
     assert _help(name).startswith("Usage: cdi-gen")
     assert max(map(len, _help(name).splitlines())) <= 100
     wide = cdi_gen(*name.split(), "--help", env={"COLUMNS": "300"})
@@ -172,7 +173,7 @@ def _commands(command: click.Command, name: str) -> list[tuple[str, click.Comman
         if isinstance(option, click.Option) and not option.hidden
     ],
 )
-def test_help_explains_every_option_and_names_its_default(name, option):
+def test_help_explains_every_option_and_names_its_default(name: str, option: click.Option) -> None:
     assert option.help
     help_text = "".join(_help(name).split())
     assert all(each in help_text for each in option.opts)
@@ -182,14 +183,14 @@ def test_help_explains_every_option_and_names_its_default(name, option):
         assert record in help_text
 
 
-def test_without_a_command_the_help_is_talk():
+def test_without_a_command_the_help_is_talk() -> None:
     for arguments in ([], ["hook"], ["cdi"]):
         found = cdi_gen(*arguments)
         assert (found.code, found.out) == (2, "")
         assert "Usage: cdi-gen" in found.err
 
 
-def test_the_version():
+def test_the_version() -> None:
     import cdi_gen as package
 
     assert cdi_gen("--version") == Result(0, f"cdi-gen {package.__version__}\n", "")
@@ -205,7 +206,7 @@ def _told_in_readme() -> list[str]:
 
 
 @pytest.mark.parametrize("line", dict.fromkeys(_told_in_readme()))
-def test_what_the_readme_tells_to_type_is_understood(line, tmp_path):
+def test_what_the_readme_tells_to_type_is_understood(line: str, tmp_path: Path) -> None:
     """Everything is parsed and done, on an inventory instead of this host."""
     (tmp_path / "nvidia.json").write_text(SPEC)
     line = line.replace("/etc/cdi/*.json", "/etc/cdi/nvidia.json").replace(
@@ -245,7 +246,7 @@ def test_what_the_readme_tells_to_type_is_understood(line, tmp_path):
     assert found.code == 0, found
 
 
-def test_the_options_in_the_readme_exist():
+def test_the_options_in_the_readme_exist() -> None:
     known = {
         name for _, command in _commands(main, "") for each in command.params for name in each.opts
     }

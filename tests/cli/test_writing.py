@@ -44,7 +44,7 @@ def _kept(path: Path) -> None:
     assert os.listdir(path.parent) == [path.name]
 
 
-def test_the_file_is_replaced_and_readable_by_all(old):
+def test_the_file_is_replaced_and_readable_by_all(old: Path) -> None:
     found = generate("-o", str(old), umask=0o077)
     assert (found.code, found.out) == (0, "")
     assert f"nvidia.com/gpu in {old}: 1 GPU" in found.err
@@ -53,19 +53,19 @@ def test_the_file_is_replaced_and_readable_by_all(old):
     assert os.listdir(old.parent) == [old.name]
 
 
-def test_directories_are_made_and_readable_by_all(tmp_path):
+def test_directories_are_made_and_readable_by_all(tmp_path: Path) -> None:
     path = tmp_path / "a" / "b" / "nvidia.json"
     assert generate("-o", str(path), umask=0o077).code == 0
     assert [each.stat().st_mode & 0o777 for each in path.parents[:2]] == [0o755, 0o755]
 
 
-def test_a_relative_path(tmp_path):
+def test_a_relative_path(tmp_path: Path) -> None:
     assert generate("-o", "nvidia.json", cwd=tmp_path).code == 0
     assert (tmp_path / "nvidia.json").read_text() == SPEC
 
 
 @pytest.mark.parametrize("kind", ["file", "dangling", "itself"])
-def test_a_link_is_replaced_and_not_followed(tmp_path, kind):
+def test_a_link_is_replaced_and_not_followed(tmp_path: Path, kind: str) -> None:
     target = tmp_path / "target"
     if kind == "file":
         target.write_text(OLD)
@@ -78,7 +78,7 @@ def test_a_link_is_replaced_and_not_followed(tmp_path, kind):
     assert kind != "file" or target.read_text() == OLD
 
 
-def test_the_old_file_stays_when_there_is_nothing_to_write(old, tmp_path):
+def test_the_old_file_stays_when_there_is_nothing_to_write(old: Path, tmp_path: Path) -> None:
     for arguments, code in (
         (("--host-root", str(tmp_path)), 3),
         (("--inventory", INVENTORY, "--device-id", "7"), 2),
@@ -100,7 +100,7 @@ def test_the_old_file_stays_when_there_is_nothing_to_write(old, tmp_path):
         (f"{{}}/{'x' * 300}.json", "too long"),
     ],
 )
-def test_what_can_not_be_written_is_told(old, output, told):
+def test_what_can_not_be_written_is_told(old: Path, output: str, told: str) -> None:
     assert told in failure(generate("-o", output.format(old.parent)), 1)
     _kept(old)
 
@@ -112,7 +112,7 @@ def _without_roots_privilege() -> None:
 
 
 @needs_root
-def test_a_directory_that_is_not_ours(old):
+def test_a_directory_that_is_not_ours(old: Path) -> None:
     os.chown(old.parent, 65534, 65534)
     found = generate("-o", str(old), preexec_fn=_without_roots_privilege)
     assert "Permission denied" in failure(found, 1)
@@ -129,7 +129,7 @@ def _mounted(script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 @needs_root
-def test_a_read_only_file_system(old):
+def test_a_read_only_file_system(old: Path) -> None:
     script = (
         f'mount --bind {old.parent} {old.parent}; mount -o remount,bind,ro {old.parent}; exec "$@"'
     )
@@ -141,7 +141,7 @@ def test_a_read_only_file_system(old):
 
 
 @needs_root
-def test_a_full_file_system(tmp_path):
+def test_a_full_file_system(tmp_path: Path) -> None:
     script = f"""
         mount -t tmpfs -o size=16k none {tmp_path}
         printf old > {tmp_path}/nvidia.json
@@ -160,7 +160,7 @@ def _small_files() -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
 
 
-def test_a_limit_like_a_quota(old):
+def test_a_limit_like_a_quota(old: Path) -> None:
     found = generate("-o", str(old), preexec_fn=_small_files)
     assert "File too large" in failure(found, 1)
     assert "ulimit -f" in found.err
@@ -169,7 +169,7 @@ def test_a_limit_like_a_quota(old):
 
 @pytest.mark.parametrize("mode", [0o777, 0o775])
 @needs_root
-def test_a_directory_that_others_can_write_to_is_refused(old, mode):
+def test_a_directory_that_others_can_write_to_is_refused(old: Path, mode: int) -> None:
     old.parent.chmod(mode)
     assert "can be written to by others" in failure(generate("-o", str(old)), 7)
     _kept(old)
@@ -183,7 +183,9 @@ def test_a_directory_that_others_can_write_to_is_refused(old, mode):
         (["--host-root", str(CHECKOUT / "docs")], 3),
     ],
 )
-def test_the_shell_empties_the_file_and_we_say_so(tmp_path, arguments, code):
+def test_the_shell_empties_the_file_and_we_say_so(
+    tmp_path: Path, arguments: list[str], code: int
+) -> None:
     path = tmp_path / "nvidia.json"
     with path.open("w") as redirected:
         found = cdi_gen(
@@ -194,7 +196,7 @@ def test_the_shell_empties_the_file_and_we_say_so(tmp_path, arguments, code):
     assert "the shell" not in cdi_gen("generate", *arguments).err
 
 
-def test_a_redirection_that_works_says_nothing_of_it(tmp_path):
+def test_a_redirection_that_works_says_nothing_of_it(tmp_path: Path) -> None:
     path = tmp_path / "nvidia.json"
     with path.open("w") as redirected:
         found = generate(capture_output=False, stdout=redirected, stderr=subprocess.PIPE)
@@ -211,14 +213,14 @@ def test_a_redirection_that_works_says_nothing_of_it(tmp_path):
         ("a.yml", "warning: engines read .json and .yaml files only"),
     ],
 )
-def test_a_name_that_engines_do_not_read(tmp_path, name, told):
+def test_a_name_that_engines_do_not_read(tmp_path: Path, name: str, told: str) -> None:
     found = generate("-o", str(tmp_path / name))
     assert found.code == 0
     assert told in found.err
 
 
 @pytest.mark.parametrize(("name", "other"), [("a.json", "yaml"), ("a.yaml", "json")])
-def test_the_extension_wins_over_the_format(tmp_path, name, other):
+def test_the_extension_wins_over_the_format(tmp_path: Path, name: str, other: str) -> None:
     path = tmp_path / name
     found = generate("-o", str(path), "--format", other)
     assert found.code == 0

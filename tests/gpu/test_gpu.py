@@ -17,7 +17,7 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -74,7 +74,7 @@ def built(name: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(params=["auto", "none"])
-def spec(request: pytest.FixtureRequest):
+def spec(request: pytest.FixtureRequest) -> Iterator[str]:
     SPEC.parent.mkdir(exist_ok=True)
     cdi_gen(
         "generate", "--hooks", request.param, "--vendor", "cdi-gen-test.example", "-o", str(SPEC)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,8 @@ import pytest
 from cdi_base.errors import HookError
 from cdi_base.rootfs.rootfs import RootFs
 from cdi_hook.ldso import conf
+
+Image = Callable[[dict[str, str]], Path]
 
 OURS = "/etc/ld.so.conf.d/00-cdi-gen.conf"
 
@@ -20,7 +23,7 @@ def read(root: Path) -> list[str] | None:
 
 
 @pytest.fixture
-def image(tmp_path: Path):
+def image(tmp_path: Path) -> Image:
     def put(files: dict[str, str]) -> Path:
         for name, text in files.items():
             place = tmp_path / "root/etc" / name
@@ -59,16 +62,16 @@ def image(tmp_path: Path):
         ({"ld.so.conf": "include /*/*/*/*/*/*\n/a"}, ["/a"]),
     ],
 )  # fmt: skip
-def test_what_is_listed(image, files: dict[str, str], listed: list[str] | None) -> None:
+def test_what_is_listed(image: Image, files: dict[str, str], listed: list[str] | None) -> None:
     assert read(image(files)) == listed
 
 
-def test_an_include_stops_at_a_depth(image) -> None:
+def test_an_include_stops_at_a_depth(image: Image) -> None:
     files = {f"{n}.conf": f"/d{n}\ninclude {n + 1}.conf" for n in range(20)}
     assert read(image({"ld.so.conf": "include 0.conf", **files})) == [f"/d{n}" for n in range(7)]
 
 
-def test_an_include_leads_nowhere_but_into_the_image(image, tmp_path: Path) -> None:
+def test_an_include_leads_nowhere_but_into_the_image(image: Image, tmp_path: Path) -> None:
     (tmp_path / "outside.conf").write_text("/outside")
     root = image({"ld.so.conf": "include /../../outside.conf\ninclude link.conf\n/a"})
     (root / "etc/link.conf").symlink_to("../" * 30 + str(tmp_path / "outside.conf")[1:])
@@ -76,7 +79,7 @@ def test_an_include_leads_nowhere_but_into_the_image(image, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("name", ["p.conf", "d.conf", "z.conf", "dir.conf"])
-def test_what_is_no_file_is_passed_over(image, name: str) -> None:
+def test_what_is_no_file_is_passed_over(image: Image, name: str) -> None:
     root = image(
         {
             "ld.so.conf": f"include ld.so.conf.d/*.conf\ninclude {name}\n/a",
@@ -92,7 +95,7 @@ def test_what_is_no_file_is_passed_over(image, name: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["pipe", "device", "folder", "link", "sparse"])
-def test_ld_so_conf_itself_must_be_a_file(image, kind: str) -> None:
+def test_ld_so_conf_itself_must_be_a_file(image: Image, kind: str) -> None:
     root = image({})
     conf = root / "etc/ld.so.conf"
     match kind:
@@ -124,7 +127,7 @@ def test_ld_so_conf_itself_must_be_a_file(image, kind: str) -> None:
         ({"ld.so.conf": "".join(f"/{n}\n" for n in range(2000))}, "1024 directories"),
     ],
 )
-def test_too_much_is_refused(image, files: dict[str, str], what: str) -> None:
+def test_too_much_is_refused(image: Image, files: dict[str, str], what: str) -> None:
     with pytest.raises(HookError, match=what):
         read(image(files))
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -15,7 +16,10 @@ from cdi_base.errors import HookError
 from cdi_base.rootfs import resolve, rootfs
 from cdi_base.rootfs.rootfs import RootFs
 
-RESOLVERS = [resolve.by_kernel, resolve.by_walking]
+if TYPE_CHECKING:
+    from cdi_base.rootfs.resolve import Resolver
+
+RESOLVERS: list[Resolver] = [resolve.by_kernel, resolve.by_walking]
 
 
 def planted(folder: Path) -> Path:
@@ -141,7 +145,7 @@ def found(request: pytest.FixtureRequest, still: Path) -> Iterator[object]:
     ],
 )
 @pytest.mark.parametrize("stay", [False, True])
-def test_where_a_path_leads(found, path: str, leads_to: str, stay: bool) -> None:
+def test_where_a_path_leads(found: object, path: str, leads_to: str, stay: bool) -> None:
     assert found(path, stay) == leads_to
 
 
@@ -181,7 +185,9 @@ def test_the_kernel_says_that_it_is_a_magic_link() -> None:
 
 @pytest.mark.parametrize("resolver", RESOLVERS, ids=lambda resolver: resolver.__name__)
 @pytest.mark.parametrize("path", ["proc", "/proc/", "proc/self", "proc/../etc", "etc/../proc"])
-def test_another_mount_is_not_entered_by_who_stays(resolver, path: str) -> None:
+def test_another_mount_is_not_entered_by_who_stays(
+    resolver: Callable[[int, str, bool], int], path: str
+) -> None:
     root = os.open("/", os.O_PATH | os.O_DIRECTORY)
     os.close(resolver(root, path, False))
     with pytest.raises(OSError) as caught:
@@ -286,13 +292,13 @@ def test_the_hosts_root_is_refused_by_what_it_is(tmp_path: Path, spelling: str) 
         RootFs(os.open(path, os.O_PATH | os.O_DIRECTORY))
 
 
-def opened(root: Path, resolver: object) -> RootFs:
-    return RootFs(os.open(root, os.O_PATH | os.O_DIRECTORY), resolver)  # type: ignore[arg-type]
+def opened(root: Path, resolver: Resolver) -> RootFs:
+    return RootFs(os.open(root, os.O_PATH | os.O_DIRECTORY), resolver)
 
 
 @pytest.mark.parametrize("resolver", RESOLVERS, ids=lambda resolver: resolver.__name__)
 class TestRootFs:
-    def test_a_file_is_put_once(self, tree: Path, resolver) -> None:
+    def test_a_file_is_put_once(self, tree: Path, resolver: Resolver) -> None:
         root = opened(tree, resolver)
         assert root.put("/new/deep/file", b"one")
         first = (tree / "new/deep/file").stat()
@@ -304,7 +310,9 @@ class TestRootFs:
         assert oct((tree / "new/deep").stat().st_mode) == "0o40755"
         assert os.listdir(tree / "new/deep") == ["file"]
 
-    def test_a_link_at_its_place_is_replaced_not_followed(self, tree: Path, resolver) -> None:
+    def test_a_link_at_its_place_is_replaced_not_followed(
+        self, tree: Path, resolver: Resolver
+    ) -> None:
         root = opened(tree, resolver)
         (tree / "etc").mkdir()
         (tree / "etc/cache").symlink_to(tree.parent / "outside/secret")
@@ -313,12 +321,14 @@ class TestRootFs:
         assert not (tree / "etc/cache").is_symlink()
         assert (tree.parent / "outside/secret").read_text() == "outside"
 
-    def test_a_hard_link_keeps_its_other_name(self, tree: Path, resolver) -> None:
+    def test_a_hard_link_keeps_its_other_name(self, tree: Path, resolver: Resolver) -> None:
         os.link(tree.parent / "outside/secret", tree / "hard")
         opened(tree, resolver).put("/hard", b"new")
         assert (tree.parent / "outside/secret").read_text() == "outside"
 
-    def test_nothing_is_made_through_a_link_to_nowhere(self, tree: Path, resolver) -> None:
+    def test_nothing_is_made_through_a_link_to_nowhere(
+        self, tree: Path, resolver: Resolver
+    ) -> None:
         with pytest.raises(NotADirectoryError):
             opened(tree, resolver).put("/dangling/file", b"x")
         with pytest.raises(NotADirectoryError):
@@ -327,23 +337,23 @@ class TestRootFs:
         assert os.listdir(tree.parent / "outside") == ["secret"]
 
     @pytest.mark.parametrize("path", ["/", "/a/", "/a/..", "/a/.", ""])
-    def test_a_name_is_needed(self, tree: Path, resolver, path: str) -> None:
+    def test_a_name_is_needed(self, tree: Path, resolver: Resolver, path: str) -> None:
         with pytest.raises(OSError, match="not the name of a file"):
             opened(tree, resolver).put(path, b"x")
 
-    def test_a_directory_is_not_replaced(self, tree: Path, resolver) -> None:
+    def test_a_directory_is_not_replaced(self, tree: Path, resolver: Resolver) -> None:
         root = opened(tree, resolver)
         for act in (lambda: root.put("/a/b", b"x"), lambda: root.link("/a/b", "y")):
             with pytest.raises(IsADirectoryError):
                 act()
         assert not list(tree.rglob(".cdi-gen-*"))
 
-    def test_the_depth_has_an_end(self, tree: Path, resolver) -> None:
+    def test_the_depth_has_an_end(self, tree: Path, resolver: Resolver) -> None:
         with pytest.raises(OSError, match="File name too long"):
             opened(tree, resolver).put("/n" * 18, b"x")
         assert not (tree / "n").exists()
 
-    def test_what_is_no_file_is_never_opened(self, tree: Path, resolver) -> None:
+    def test_what_is_no_file_is_never_opened(self, tree: Path, resolver: Resolver) -> None:
         root = opened(tree, resolver)
         os.mkfifo(tree / "pipe")
         os.mknod(tree / "device", 0o020666, os.makedev(10, 130))
@@ -355,20 +365,22 @@ class TestRootFs:
             root.read("top", 2)
         assert root.read("top", 3) == b"top"
 
-    def test_a_pipe_at_its_place_is_replaced(self, tree: Path, resolver) -> None:
+    def test_a_pipe_at_its_place_is_replaced(self, tree: Path, resolver: Resolver) -> None:
         os.mkfifo(tree / "pipe")
         assert opened(tree, resolver).put("/pipe", b"x")
         assert (tree / "pipe").read_bytes() == b"x"
 
     def test_names_are_in_order_and_not_without_end(
-        self, tree: Path, resolver, monkeypatch
+        self, tree: Path, resolver: Resolver, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         root = opened(tree, resolver)
         assert root.names("/abs") == ["absolute", "back", "c"]
         monkeypatch.setattr(rootfs, "MAX_NAMES", 5)
         assert len(root.names("/")) == 5
 
-    def test_what_is_made_belongs_to_the_owner_of_the_root(self, tree: Path, resolver) -> None:
+    def test_what_is_made_belongs_to_the_owner_of_the_root(
+        self, tree: Path, resolver: Resolver
+    ) -> None:
         os.chown(tree, 100000, 100001)
         root = opened(tree, resolver)
         root.put("/made/file", b"x")
@@ -377,7 +389,9 @@ class TestRootFs:
             status = (tree / name).lstat()
             assert (status.st_uid, status.st_gid) == (100000, 100001), name
 
-    def test_a_full_disk_leaves_the_old_file(self, tree: Path, resolver, monkeypatch) -> None:
+    def test_a_full_disk_leaves_the_old_file(
+        self, tree: Path, resolver: Resolver, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         root = opened(tree, resolver)
 
         def full(*_: object) -> int:
@@ -390,7 +404,7 @@ class TestRootFs:
         assert (tree / "top").read_text() == "top"
         assert not list(tree.rglob(".cdi-gen-*"))
 
-    def test_remove(self, tree: Path, resolver) -> None:
+    def test_remove(self, tree: Path, resolver: Resolver) -> None:
         root = opened(tree, resolver)
         assert not root.remove("/not/there")
         assert not root.remove("/missing")

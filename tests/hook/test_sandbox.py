@@ -105,7 +105,9 @@ def probe(compiled: Callable[..., Path], container: Container) -> Callable[[str,
 
 
 @pytest.fixture
-def findings(container: Container, probe) -> Callable[[], dict[str, str]]:
+def findings(
+    container: Container, probe: Callable[[str, str], str]
+) -> Callable[[], dict[str, str]]:
     def look() -> dict[str, str]:
         program = probe("probe", PROBE)
         container.write("/opt/odd/file", "of the image").chmod(0o666)
@@ -123,7 +125,7 @@ def findings(container: Container, probe) -> Callable[[], dict[str, str]]:
     return look
 
 
-def test_what_it_is(findings) -> None:
+def test_what_it_is(findings: Callable[[], dict[str, str]]) -> None:
     found = findings()
     assert [found[f"argv{n}"] for n in range(7)] == [
         "ldconfig", "-X", "-i", "-f", "/proc/conf", "-C", "/proc/cache",
@@ -139,7 +141,7 @@ def test_what_it_is(findings) -> None:
     ]  # fmt: skip
 
 
-def test_what_it_can_reach(container: Container, findings) -> None:
+def test_what_it_can_reach(container: Container, findings: Callable[[], dict[str, str]]) -> None:
     found = findings()
     assert {
         name: found[name] for name in found if found[name] == "ok" or found[name].startswith("E")
@@ -167,7 +169,9 @@ def test_what_it_can_reach(container: Container, findings) -> None:
     container.assert_host_untouched()
 
 
-def test_descriptors_of_the_runtime(container: Container, findings) -> None:
+def test_descriptors_of_the_runtime(
+    container: Container, findings: Callable[[], dict[str, str]]
+) -> None:
     """A44: runc leaks its own into hooks; a writable one would be a way out."""
     script = (
         f'for n in 3 4 5 6 7 8 9; do eval "exec $n<>{container.canary}/file"; done;'
@@ -178,7 +182,9 @@ def test_descriptors_of_the_runtime(container: Container, findings) -> None:
     container.assert_host_untouched()
 
 
-def test_volumes_are_read_only_too(container: Container, findings) -> None:
+def test_volumes_are_read_only_too(
+    container: Container, findings: Callable[[], dict[str, str]]
+) -> None:
     container.with_mounts(
         f"mount --make-rprivate /; mount --bind {container.root} {container.root};"
         f"mkdir -p {container.root}/opt/volume; mount --bind {container.canary}/dir {container.root}/opt/volume"
@@ -190,7 +196,9 @@ def test_volumes_are_read_only_too(container: Container, findings) -> None:
     container.assert_host_untouched()
 
 
-def test_nothing_of_it_is_left_in_the_mount_table(container: Container, findings) -> None:
+def test_nothing_of_it_is_left_in_the_mount_table(
+    container: Container, findings: Callable[[], dict[str, str]]
+) -> None:
     """A26, O-MNT; with mounts that tell each other."""
     container.with_mounts(
         f"mount --make-rshared /; mount --bind {container.root} {container.root};"
@@ -233,7 +241,7 @@ def sources(body: str) -> str:
     ],
 )
 def test_a_result_that_is_none(
-    container: Container, probe, name: str, body: str, said: str
+    container: Container, probe: Callable[[str, str], str], name: str, body: str, said: str
 ) -> None:
     container.write("/etc/ld.so.cache", "old")
     program = probe(name, sources(body))
@@ -264,7 +272,7 @@ SLEEPER = 'fprintf(stderr, "x"); if (!fork()) for (;;) pause(); for (;;) pause()
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_a_hook_that_is_killed_leaves_no_process(
-    container: Container, probe, number: signal.Signals
+    container: Container, probe: Callable[[str, str], str], number: signal.Signals
 ) -> None:
     """A runtime that runs out of patience kills the hook; ldconfig and all it started must go too."""
     program = probe("sleeper", sources(SLEEPER))
@@ -293,7 +301,9 @@ def test_a_hook_that_is_killed_leaves_no_process(
     assert processes("ldconfig -X -i -f /proc/conf") == []
 
 
-def test_a_program_that_does_not_end(container: Container, probe) -> None:
+def test_a_program_that_does_not_end(
+    container: Container, probe: Callable[[str, str], str]
+) -> None:
     container.altered(process__SECONDS="1")
     program = probe("sleeper", sources(SLEEPER))
     ended = container.hook("update-ldcache", "--folder", "/opt/odd", "--ldconfig-path", program)
@@ -303,7 +313,9 @@ def test_a_program_that_does_not_end(container: Container, probe) -> None:
     assert processes("ldconfig -X -i -f /proc/conf") == []
 
 
-def test_a_program_that_closes_its_ears_and_does_not_end(container: Container, probe) -> None:
+def test_a_program_that_closes_its_ears_and_does_not_end(
+    container: Container, probe: Callable[[str, str], str]
+) -> None:
     container.altered(process__SECONDS="1")
     program = probe("deaf", sources("close(1); close(2); for (;;) pause();"))
     ended = container.hook("update-ldcache", "--folder", "/opt/odd", "--ldconfig-path", program)

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -43,7 +44,7 @@ def _group(name: str) -> set[str]:
 
 
 @pytest.mark.parametrize("lock", LOCKS)
-def test_every_dependency_is_locked_with_hashes(lock):
+def test_every_dependency_is_locked_with_hashes(lock: str) -> None:
     text = (CHECKOUT / f"requirements/{lock}.txt").read_text()
     assert "://" not in text
     assert not re.search(
@@ -62,7 +63,7 @@ def test_every_dependency_is_locked_with_hashes(lock):
     assert wanted <= set(locked)
 
 
-def test_the_lock_of_the_tests_has_the_versions_of_the_program():
+def test_the_lock_of_the_tests_has_the_versions_of_the_program() -> None:
     run, test = (
         set(
             re.findall(
@@ -79,25 +80,25 @@ class TestMake:
     """The Makefile's targets."""
 
     @pytest.mark.parametrize("target", TARGETS)
-    def test_every_target_runs_what_is_there(self, target):
+    def test_every_target_runs_what_is_there(self, target: Any) -> None:
         found = _make("-n", target)
         assert found.returncode == 0, found.stderr
         for script in re.findall(r"tools/[\w.-]+", found.stdout):
             assert (CHECKOUT / script).is_file()
 
-    def test_help_lists_them_all(self):
+    def test_help_lists_them_all(self) -> None:
         found = _make()
         assert found.returncode == 0
         assert re.findall(r"^  make ([a-z-]+)", found.stdout, re.MULTILINE) == TARGETS
         assert {"run", "test", "check", "install", "uninstall", "build", "man"} <= set(TARGETS)
 
-    def test_the_example_is_there(self):
+    def test_the_example_is_there(self) -> None:
         (example,) = re.findall(
             r"^EXAMPLE := (\S+)", (CHECKOUT / "Makefile").read_text(), re.MULTILINE
         )
         assert cdi_gen("generate", "--inventory", example).code == 0
 
-    def test_run_shows_an_example_where_there_is_no_driver(self, tmp_path):
+    def test_run_shows_an_example_where_there_is_no_driver(self, tmp_path: Path) -> None:
         """tools/run goes on where the program ends with 3, and nowhere else."""
         program = tmp_path / "cdi-gen"
         for code, calls in ((0, 1), (1, 1), (3, 2), (7, 1)):
@@ -119,7 +120,7 @@ def _make(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize("script", sorted((CHECKOUT / "tools").glob("[!.]*")))
-def test_tools_are_sound(script):
+def test_tools_are_sound(script: Path) -> None:
     if script.suffix == ".py" or script.is_dir():
         return
     assert script.stat().st_mode & 0o111
@@ -133,7 +134,7 @@ def _unit() -> configparser.ConfigParser:
     return unit
 
 
-def test_the_unit_calls_commands_that_exist(tmp_path):
+def test_the_unit_calls_commands_that_exist(tmp_path: Path) -> None:
     lines = (CHECKOUT / "systemd/cdi-gen.service").read_text().splitlines()
     commands = [line.partition("=")[2] for line in lines if line.startswith("ExecStart=")]
     assert commands
@@ -149,7 +150,7 @@ def test_the_unit_calls_commands_that_exist(tmp_path):
     assert {path.name for path in tmp_path.iterdir()} == {"nvidia.json", "nvidia-cap.json"}
 
 
-def test_the_unit_takes_no_gpu_for_success_and_nothing_else():
+def test_the_unit_takes_no_gpu_for_success_and_nothing_else() -> None:
     assert _unit()["Service"]["SuccessExitStatus"].split() == ["3", "4"]
 
 
@@ -164,7 +165,9 @@ def test_the_unit_takes_no_gpu_for_success_and_nothing_else():
         ({"proc/driver/nvidia/version": LOADED, f"usr/lib64/{LIBCUDA}": None}, 3, True),
     ],
 )
-def test_the_unit_is_green_only_where_there_is_nothing_to_do(tmp_path, files, code, green):
+def test_the_unit_is_green_only_where_there_is_nothing_to_do(
+    tmp_path: Path, files: object, code: int, green: bool
+) -> None:
     for name, text in files.items():
         place = tmp_path / name
         place.parent.mkdir(parents=True)
@@ -176,7 +179,7 @@ def test_the_unit_is_green_only_where_there_is_nothing_to_do(tmp_path, files, co
     assert (str(code) in success) is green
 
 
-def test_the_unit_sees_every_place_of_a_driver():
+def test_the_unit_sees_every_place_of_a_driver() -> None:
     """Its sandbox hides nothing that the same command finds in a shell."""
     service = _unit()["Service"]
     assert service["ProtectHome"] == "read-only"  # Google's installer: /home/kubernetes/bin/nvidia
@@ -185,14 +188,14 @@ def test_the_unit_sees_every_place_of_a_driver():
 
 
 @pytest.mark.parametrize("driver", [*FRONTEND, *CAPS, "nvidia-uvm"])
-def test_the_unit_may_open_what_nvml_opens(driver):
+def test_the_unit_may_open_what_nvml_opens(driver: str) -> None:
     """By the names of the drivers of old branches too: 535 registers nvidia-frontend."""
     lines = (CHECKOUT / "systemd/cdi-gen.service").read_text().splitlines()
     assert f"DeviceAllow=char-{driver} rw" in lines
 
 
 @pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="needs systemd")
-def test_systemd_understands_the_unit(tmp_path):
+def test_systemd_understands_the_unit(tmp_path: Path) -> None:
     text = (CHECKOUT / "systemd/cdi-gen.service").read_text()
     unit = tmp_path / "cdi-gen.service"
     unit.write_text(text.replace("@BINDIR@/cdi-gen", "/bin/true").replace("Documentation=", "#"))
@@ -205,7 +208,7 @@ def test_systemd_understands_the_unit(tmp_path):
     assert [line for line in found.stderr.splitlines() if unit.name in line] == []
 
 
-def test_the_uninstaller_removes_what_the_installer_puts(tmp_path: Path):
+def test_the_uninstaller_removes_what_the_installer_puts(tmp_path: Path) -> None:
     """By their texts: to run the installer takes a network."""
     install, uninstall = (
         (CHECKOUT / "tools" / name).read_text() for name in ("install", "uninstall")

@@ -35,7 +35,7 @@ def names(host: Inventory) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def built(tmp_path_factory) -> Path:
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A directory with the wheel, and the sdist."""
     folder = tmp_path_factory.mktemp("dist")
     subprocess.run(
@@ -47,7 +47,7 @@ def built(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def installed(built, tmp_path_factory) -> Path:
+def installed(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A virtual environment's worth of directory: the wheel, and links to its dependencies."""
     folder = tmp_path_factory.mktemp("installed")
     (wheel,) = built.glob("*.whl")
@@ -78,7 +78,7 @@ def _python(installed: Path, *arguments: str) -> subprocess.CompletedProcess[str
     return found
 
 
-def test_no_checkout_is_in_reach(installed):
+def test_no_checkout_is_in_reach(installed: Path) -> None:
     script = "import cdi_gen, cdi_hook, cdi_specs; print(cdi_gen.__file__, cdi_hook.__file__)"
     found = _python(installed, "-c", script).stdout.split()
     assert all(path.startswith(f"{installed}/") for path in found)
@@ -86,7 +86,7 @@ def test_no_checkout_is_in_reach(installed):
 
 
 @pytest.mark.parametrize("host", sorted(path.name for path in GOLDEN.iterdir()))
-def test_it_generates_byte_for_byte(installed, host):
+def test_it_generates_byte_for_byte(installed: Path, host: str) -> None:
     inventory = GOLDEN / host / "inventory.json"
     found = _python(installed, "-m", "cdi_gen", "generate", "--inventory", str(inventory))
     left_out = bool(json.loads(inventory.read_text()).get("skipped"))
@@ -94,7 +94,7 @@ def test_it_generates_byte_for_byte(installed, host):
     assert (found.returncode, found.stdout) == (code, (GOLDEN / host / "nvidia.json").read_text())
 
 
-def test_it_does_what_needs_the_data_files(installed):
+def test_it_does_what_needs_the_data_files(installed: Path) -> None:
     program = ("-m", "cdi_gen")
     assert _python(installed, *program, "validate", str(ONE_GPU / "nvidia.json")).returncode == 0
     for_engine = ("generate", "--for", "podman@4.9", "--format", "yaml", "--inventory")
@@ -105,7 +105,7 @@ def test_it_does_what_needs_the_data_files(installed):
 
 
 @pytest.mark.skipif(not os.path.exists("/usr/bin/python3"), reason="needs the system's Python")
-def test_it_installs_its_hook(installed, tmp_path):
+def test_it_installs_its_hook(installed: Path, tmp_path: Path) -> None:
     found = _python(installed, "-m", "cdi_gen", "hook", "install", "--root", str(tmp_path))
     assert found.returncode == 0, found.stderr
     hook = tmp_path / "usr/local/libexec/cdi-gen/cdi-gen-hook"
@@ -113,7 +113,9 @@ def test_it_installs_its_hook(installed, tmp_path):
     assert said.stdout == f"cdi-gen-hook {package.__version__}\n"
 
 
-def test_it_runs_its_hook_by_hand_before_anything_is_installed(installed, tmp_path):
+def test_it_runs_its_hook_by_hand_before_anything_is_installed(
+    installed: Path, tmp_path: Path
+) -> None:
     """The launcher lies inside the package there, and its modules beside that."""
     if any(os.path.exists(f"{place}/cdi-gen-hook") for place in hook_program.DIRECTORIES):
         pytest.skip("this machine has the hook installed, and that one is run")
@@ -130,7 +132,7 @@ def test_it_runs_its_hook_by_hand_before_anything_is_installed(installed, tmp_pa
     assert not list(tmp_path.rglob("__pycache__"))
 
 
-def test_the_script_and_the_metadata(installed):
+def test_the_script_and_the_metadata(installed: Path) -> None:
     (metadata,) = installed.glob("cdi_gen-*.dist-info")
     assert metadata.name == f"cdi_gen-{package.__version__}.dist-info"
     assert "cdi-gen = cdi_gen.__main__:main" in (metadata / "entry_points.txt").read_text()
@@ -142,7 +144,7 @@ def test_the_script_and_the_metadata(installed):
     assert found.stdout == f"cdi-gen {package.__version__}\n"
 
 
-def test_a_typed_program_can_use_it(installed, tmp_path):
+def test_a_typed_program_can_use_it(installed: Path, tmp_path: Path) -> None:
     script = tmp_path / "consumer.py"
     wrong = "\nanswer: int = names(inventory(''))\n"
     for text, code in ((CONSUMER, 0), (CONSUMER + wrong, 1)):
@@ -156,7 +158,7 @@ def test_a_typed_program_can_use_it(installed, tmp_path):
         assert "py.typed" not in found.stdout
 
 
-def test_the_wheel_holds_what_runs_and_no_more(built):
+def test_the_wheel_holds_what_runs_and_no_more(built: Path) -> None:
     (wheel,) = built.glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
         names = {name for name in archive.namelist() if ".dist-info/" not in name}
@@ -177,7 +179,7 @@ def test_the_wheel_holds_what_runs_and_no_more(built):
     assert {"cdi_gen/py.typed", "cdi_hook/cdi-gen-hook"} <= names
 
 
-def test_the_sdist_holds_what_make_needs(built):
+def test_the_sdist_holds_what_make_needs(built: Path) -> None:
     (archive,) = built.glob("*.tar.gz")
     with tarfile.open(archive) as opened:
         names = {name.partition("/")[2] for name in opened.getnames()}
@@ -191,7 +193,7 @@ def test_the_sdist_holds_what_make_needs(built):
     assert set(tracked.stdout.split()) <= names
 
 
-def test_every_json_of_the_specs_package_parses(installed):
+def test_every_json_of_the_specs_package_parses(installed: Path) -> None:
     files = sorted((installed / "cdi_specs").glob("**/*.json"))
     assert files
     for path in files:

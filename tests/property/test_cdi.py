@@ -44,14 +44,14 @@ for tag, pattern, first in (
 
 
 @given(cdi.specs)
-def test_what_is_written_reads_back_the_same(spec):
+def test_what_is_written_reads_back_the_same(spec: Spec) -> None:
     assert wire.load(wire.dump(spec, "json")) == spec
     assert wire.load(wire.dump(spec, "yaml")) == spec
     assert wire.from_document(wire.to_document(spec)) == spec
 
 
 @given(cdi.specs)
-def test_json_yaml_1_1_and_yaml_1_2_readers_agree(spec):
+def test_json_yaml_1_1_and_yaml_1_2_readers_agree(spec: Spec) -> None:
     document = wire.to_document(spec)
     as_json, as_yaml = wire.dump(spec, "json"), wire.dump(spec, "yaml")
     assert json.loads(as_json) == document
@@ -60,7 +60,7 @@ def test_json_yaml_1_1_and_yaml_1_2_readers_agree(spec):
 
 
 @given(cdi.specs)
-def test_the_json_is_yaml_too(spec):
+def test_the_json_is_yaml_too(spec: Spec) -> None:
     # Engines read JSON with a YAML parser.
     text = wire.dump(spec, "json")
     assert yaml.safe_load(text) == wire.to_document(spec)
@@ -68,14 +68,14 @@ def test_the_json_is_yaml_too(spec):
     assert yamltext.parse(text) == (wire.to_document(spec), [])
 
 
-def test_the_1_2_reader_of_these_tests_is_one():
+def test_the_1_2_reader_of_these_tests_is_one() -> None:
     assert yaml.load("[0x1f, 0o17, on, 1:0, 1_0]", Yaml12Loader) == [31, 15, "on", "1:0", "1_0"]
     assert yaml.compose("12e3", Yaml12Loader).tag.endswith("float")
     assert yaml.compose("12e3", yaml.SafeLoader).tag.endswith("str")
 
 
 @given(cdi.specs)
-def test_text_ends_with_one_newline_and_has_no_control_characters(spec):
+def test_text_ends_with_one_newline_and_has_no_control_characters(spec: Spec) -> None:
     for text in (wire.dump(spec, "json"), wire.dump(spec, "yaml")):
         assert all(
             " " <= character <= "~" or character > "\uffff"
@@ -86,7 +86,7 @@ def test_text_ends_with_one_newline_and_has_no_control_characters(spec):
 
 
 @given(cdi.good_specs)  # an empty key is the one thing that they write differently
-def test_both_yaml_emitters_write_the_same(spec):
+def test_both_yaml_emitters_write_the_same(spec: Spec) -> None:
     fast = getattr(yaml, "CSafeDumper", None)
     if fast is None:
         pytest.skip("PyYAML without libyaml")
@@ -97,19 +97,23 @@ def test_both_yaml_emitters_write_the_same(spec):
 
 
 @given(cdi.good_specs)
-def test_engines_ignore_no_good_spec(spec):
+def test_engines_ignore_no_good_spec(spec: Spec) -> None:
     assert [p for p in validation.check(spec) if p.severity == "fatal"] == []
 
 
 @given(cdi.good_specs, st.sampled_from(versions.KNOWN_VERSIONS))
-def test_a_spec_is_fatal_below_its_minimum_version_and_nowhere_else(spec, version):
+def test_a_spec_is_fatal_below_its_minimum_version_and_nowhere_else(
+    spec: Spec, version: str
+) -> None:
     problems = validation.check(replace(spec, cdi_version=version), with_schema=False)
     too_low = versions.compare(version, versions.minimum_version(spec)) < 0
     assert any(p.severity == "fatal" and p.path == ".cdiVersion" for p in problems) == too_low
 
 
 @given(cdi.specs, cdi.devices, cdi.edits)
-def test_adding_never_lowers_the_minimum_version(spec, device, edits):
+def test_adding_never_lowers_the_minimum_version(
+    spec: Spec, device: Device, edits: ContainerEdits
+) -> None:
     added = replace(edits, intel_rdt=None)  # of which there is one: it would replace, not add
     grown = [
         replace(spec, devices=(*spec.devices, device)),
@@ -134,7 +138,9 @@ ADDED = (
 
 
 @given(cdi.specs, st.sampled_from(ADDED), st.booleans())
-def test_a_field_needs_its_version_wherever_it_is(spec, added, in_device):
+def test_a_field_needs_its_version_wherever_it_is(
+    spec: Spec, added: tuple[str, ContainerEdits], in_device: bool
+) -> None:
     version, edits = added
     if in_device:
         spec = replace(spec, devices=(*spec.devices, Device(name="a", container_edits=edits)))
@@ -148,7 +154,7 @@ def _once(edits: ContainerEdits) -> ContainerEdits:
 
 
 @given(cdi.edits, cdi.edits, cdi.edits)
-def test_edits_add_up(one, two, three):
+def test_edits_add_up(one: ContainerEdits, two: ContainerEdits, three: ContainerEdits) -> None:
     one = _once(one)
     assert one | ContainerEdits() == ContainerEdits() | one == one
     assert one | one == one
@@ -156,7 +162,7 @@ def test_edits_add_up(one, two, three):
 
 
 @given(cdi.edits, cdi.edits)
-def test_edits_keep_their_order_and_lose_none(one, two):
+def test_edits_keep_their_order_and_lose_none(one: ContainerEdits, two: ContainerEdits) -> None:
     both = one | two
     for field in ("env", "device_nodes", "net_devices", "hooks", "mounts", "additional_gids"):
         merged = list(getattr(both, field))
@@ -194,7 +200,7 @@ def _load(text: str | bytes) -> Spec | SpecError:
 @example(b"\xff\xfe{\x00}\x00")
 @example("1e999")
 @settings(deadline=3000)
-def test_any_text_is_a_spec_or_a_spec_error(text):
+def test_any_text_is_a_spec_or_a_spec_error(text: str | bytes) -> None:
     outcome = _load(text)
     if isinstance(outcome, SpecError):
         assert outcome.problems
@@ -202,7 +208,7 @@ def test_any_text_is_a_spec_or_a_spec_error(text):
 
 
 @st.composite
-def mutilated(draw):
+def mutilated(draw: st.DrawFn) -> str:
     """The text of a spec, after a few accidents."""
     text = wire.dump(draw(cdi.good_specs | cdi.specs), draw(FORMATS))
     for _ in range(draw(st.integers(1, 4))):
@@ -233,7 +239,7 @@ def mutilated(draw):
 
 @given(mutilated())
 @settings(deadline=3000, max_examples=300)
-def test_a_mutilated_spec_is_a_spec_or_a_spec_error(text):
+def test_a_mutilated_spec_is_a_spec_or_a_spec_error(text: str) -> None:
     outcome = _load(text)
     if isinstance(outcome, SpecError):
         problems = validation.check_text(text, with_schema=False)
@@ -258,7 +264,9 @@ json_values = st.recursive(
 
 
 @given(json_values)
-def test_any_document_gets_a_verdict(document):
+def test_any_document_gets_a_verdict(
+    document: object,
+) -> None:
     problems = validation.check(document)
     try:
         wire.from_document(document)
@@ -267,14 +275,14 @@ def test_any_document_gets_a_verdict(document):
 
 
 @given(cdi.kind_parts, cdi.kind_parts, cdi.device_names)
-def test_a_qualified_name_reads_back(vendor, device_class, device):
+def test_a_qualified_name_reads_back(vendor: str, device_class: str, device: str) -> None:
     name = names.QualifiedName(vendor=vendor, device_class=device_class, device=device)
     assert names.parse(str(name)) == name
     assert names.parse_kind(name.kind) == (vendor, device_class)
 
 
 @given(st.text("ab0_-.:/= é\n", max_size=8) | st.text())
-def test_a_name_is_read_or_refused_with_a_reason(text):
+def test_a_name_is_read_or_refused_with_a_reason(text: str) -> None:
     grammar = r"[A-Za-z]([\w.-]*[A-Za-z0-9])?/[A-Za-z]([\w.-]*[A-Za-z0-9])?=[A-Za-z0-9]([\w.:-]*[A-Za-z0-9])?"
     good = re.fullmatch(grammar, text, re.ASCII) is not None
     if good:
@@ -285,7 +293,7 @@ def test_a_name_is_read_or_refused_with_a_reason(text):
 
 
 @given(cdi.specs)
-def test_a_problem_points_at_something(spec):
+def test_a_problem_points_at_something(spec: Spec) -> None:
     document = wire.to_document(spec)
     assume(document["devices"])
     for problem in validation.check(spec, with_schema=False):

@@ -54,7 +54,9 @@ NAME = st.one_of(
 )
 
 
-def _object(values: st.SearchStrategy[str], blank: st.SearchStrategy[str] = BLANK):
+def _object(
+    values: st.SearchStrategy[str], blank: st.SearchStrategy[str] = BLANK
+) -> st.SearchStrategy[str]:
     """An object as text, laid out in any way that JSON allows, no name twice."""
     member = st.tuples(blank, NAME, blank, blank, values, blank)
     return st.tuples(
@@ -120,7 +122,9 @@ def _without(said: Any, path: tuple[str, ...]) -> Any:
 
 
 @given(JSON, PLACES, VALUE)
-def test_one_member_is_set_and_all_else_stays(text, path, wanted) -> None:
+def test_one_member_is_set_and_all_else_stays(
+    text: str, path: tuple[str, ...], wanted: str
+) -> None:
     try:
         made = json_text.with_member(text, path, wanted)
     except json_text.JSONTextError:
@@ -136,7 +140,9 @@ def test_one_member_is_set_and_all_else_stays(text, path, wanted) -> None:
 
 
 @given(JSON, PLACES, VALUE)
-def test_a_new_member_is_an_insertion_and_goes_as_it_came(text, path, wanted) -> None:
+def test_a_new_member_is_an_insertion_and_goes_as_it_came(
+    text: str, path: tuple[str, ...], wanted: str
+) -> None:
     assume(json_text.find(text, path[:-1]) is not None and json_text.find(text, path) is None)
     try:
         made = json_text.with_member(text, path, wanted)
@@ -151,7 +157,9 @@ def test_a_new_member_is_an_insertion_and_goes_as_it_came(text, path, wanted) ->
 
 
 @given(JSON, st.booleans(), st.sampled_from([(), OWN]), st.sampled_from([None, RUNTIME]))
-def test_docker_twice_is_once_and_back_is_as_it_was(text, cdi, directories, runtime) -> None:
+def test_docker_twice_is_once_and_back_is_as_it_was(
+    text: str, cdi: bool, directories: tuple[str, ...], runtime: Runtime | None
+) -> None:
     what = {"cdi": cdi, "directories": directories, "runtime": runtime}
     try:
         made = docker.edit(text, **what)
@@ -165,7 +173,7 @@ def test_docker_twice_is_once_and_back_is_as_it_was(text, cdi, directories, runt
 
 
 @given(JSON, JSON)
-def test_docker_back_takes_ours_alone_when_others_wrote_too(text, later) -> None:
+def test_docker_back_takes_ours_alone_when_others_wrote_too(text: str, later: str) -> None:
     """Somebody has added a key since; it stays, and so does what they had."""
     try:
         made = docker.edit(text, cdi=True, directories=OWN, runtime=RUNTIME)
@@ -180,7 +188,7 @@ def test_docker_back_takes_ours_alone_when_others_wrote_too(text, later) -> None
 
 
 @given(JSON)
-def test_what_a_file_has_that_we_did_not_write_stays(text) -> None:
+def test_what_a_file_has_that_we_did_not_write_stays(text: str) -> None:
     """Whatever it is called: a second time changes nothing, so there is no more to take back."""
     try:
         made = docker.edit(text, cdi=True, directories=OWN, runtime=RUNTIME)
@@ -243,6 +251,7 @@ def toml(draw: st.DrawFn) -> str:
     return made
 
 
+Setting = tuple[tuple[str, ...], Any]
 SETTINGS = st.lists(
     st.tuples(
         st.lists(KEY, min_size=1, max_size=3).map(tuple),
@@ -266,7 +275,7 @@ def _lines_but(text: str, path: tuple[str, ...]) -> list[str]:
 
 @settings(max_examples=200)
 @given(toml(), SETTINGS.map(lambda found: found[0]))
-def test_one_key_is_set_and_no_line_of_others_is_lost(text, setting) -> None:
+def test_one_key_is_set_and_no_line_of_others_is_lost(text: str, setting: Setting) -> None:
     path, value = setting
     try:
         made = toml_text.with_value(text, path, value)
@@ -292,7 +301,7 @@ def _pruned(said: Any) -> Any:
 
 
 @given(toml(), SETTINGS)
-def test_settings_twice_are_once_and_back_is_as_it_was(text, ours) -> None:
+def test_settings_twice_are_once_and_back_is_as_it_was(text: str, ours: list[Setting]) -> None:
     try:
         made = edited(text, ours)
         again = edited(made, ours)
@@ -307,7 +316,7 @@ def test_settings_twice_are_once_and_back_is_as_it_was(text, ours) -> None:
 
 
 @given(toml(), SETTINGS)
-def test_settings_back_when_others_wrote_too(text, ours) -> None:
+def test_settings_back_when_others_wrote_too(text: str, ours: list[Setting]) -> None:
     """Every value is what it was; a table that ours has come into stays, if it was there."""
     try:
         made = edited(text, ours)
@@ -333,7 +342,9 @@ DROP_IN = "/etc/containerd/conf.d/99-nvidia.toml"
 
 
 @given(toml(), st.one_of(st.none(), st.lists(PATTERNS, max_size=2)), st.booleans())
-def test_an_import_twice_is_once_and_back_is_as_it_was(text, patterns, alone) -> None:
+def test_an_import_twice_is_once_and_back_is_as_it_was(
+    text: str, patterns: list[str] | None, alone: bool
+) -> None:
     if patterns is not None:
         text = toml_text.with_value(text, ("imports",), patterns)
     if text.strip():
@@ -353,7 +364,12 @@ def test_an_import_twice_is_once_and_back_is_as_it_was(text, patterns, alone) ->
 
 
 @given(TABLE, st.booleans(), st.sampled_from([None, RUNTIME]), st.sampled_from([1, 2, 3]))
-def test_a_drop_in_of_containerd_keeps_all_and_widens_nothing(table, cdi, runtime, version) -> None:
+def test_a_drop_in_of_containerd_keeps_all_and_widens_nothing(
+    table: dict[str, Any],
+    cdi: bool,
+    runtime: Runtime | None,
+    version: int,
+) -> None:
     """A34."""
     ours = runtimes.settings(table, cdi=cdi, runtime=runtime, file_version=version)
     made = containerd.drop_in(None, table, ours, file_version=version, carry=True)
@@ -373,7 +389,9 @@ def test_a_drop_in_of_containerd_keeps_all_and_widens_nothing(table, cdi, runtim
 
 
 @given(TABLE)
-def test_a_runtime_of_crio_is_as_the_default_one(entry) -> None:
+def test_a_runtime_of_crio_is_as_the_default_one(
+    entry: dict[str, Any],
+) -> None:
     """A34."""
     said = {"default_runtime": "x", "runtimes": {"x": entry}}
     ((_, made), _) = crio.settings(said, RUNTIME)

@@ -13,6 +13,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import assume, example, given, settings
@@ -36,7 +37,12 @@ OBJECTS = st.dictionaries(st.text(), JSON, max_size=5)
 
 class TestState:
     @given(OBJECTS, st.sampled_from(["utf-8", "utf-8-sig"]), st.sampled_from(["", " ", "\n\t\r "]))
-    def test_every_json_object_is_read(self, value, coding, around):
+    def test_every_json_object_is_read(
+        self,
+        value: dict[str, Any],
+        coding: str,
+        around: str,
+    ) -> None:
         for ascii_only in (True, False):
             text = around + json.dumps(value, ensure_ascii=ascii_only) + around
             try:
@@ -46,7 +52,11 @@ class TestState:
             assert oci_state.parse_object(content, "it") == value
 
     @given(OBJECTS, st.data())
-    def test_what_is_not_one_is_refused_in_one_way(self, value, data):
+    def test_what_is_not_one_is_refused_in_one_way(
+        self,
+        value: dict[str, Any],
+        data: st.DataObject,
+    ) -> None:
         content = bytearray(json.dumps(value).encode())
         for _ in range(data.draw(st.integers(1, 4))):
             at = data.draw(st.integers(0, len(content)))
@@ -61,7 +71,7 @@ class TestState:
     @example(b'{"a": "\\ud800"}')
     @example(b"{" + b"9" * 5000 + b"}")
     @example(b'{"a": ' + b"9" * 5000 + b"}")
-    def test_any_bytes(self, content):
+    def test_any_bytes(self, content: bytes) -> None:
         read_or_refused(content)
 
 
@@ -84,7 +94,9 @@ OPTIONS = ("--folder", "--link", "--ldconfig-path")
 
 class TestArguments:
     @given(st.lists(st.tuples(st.sampled_from(OPTIONS), st.text(), st.booleans())))
-    def test_what_is_given_is_read_in_order(self, given_options):
+    def test_what_is_given_is_read_in_order(
+        self, given_options: list[tuple[str, str, bool]]
+    ) -> None:
         words: list[str] = []
         for name, value, joined in given_options:
             words += [f"{name}={value}"] if joined else [name, value]
@@ -94,12 +106,12 @@ class TestArguments:
         assert arguments.parse(words, OPTIONS) == expected
 
     @given(st.lists(st.text(max_size=8) | st.sampled_from([*OPTIONS, "--folder=x", "--", "-"])))
-    def test_any_words(self, words):
+    def test_any_words(self, words: list[str]) -> None:
         options = tried(arguments.parse, words, OPTIONS)
         assert refused(options) or list(options) == list(OPTIONS)
 
     @given(st.text(alphabet=st.sampled_from("/.ab:\n\x7f ") | st.characters()))
-    def test_a_path_that_is_let_through(self, text):
+    def test_a_path_that_is_let_through(self, text: str) -> None:
         path = tried(arguments.checked_path, text)
         if refused(path):
             return
@@ -110,7 +122,7 @@ class TestArguments:
         assert arguments.checked_path(path) == path
 
     @given(st.text(alphabet=st.sampled_from("/.ab:") | st.characters()))
-    def test_a_link_that_is_let_through(self, text):
+    def test_a_link_that_is_let_through(self, text: str) -> None:
         link = tried(create_symlinks.Link, text)
         if refused(link):
             return
@@ -130,7 +142,7 @@ LINES = st.sampled_from(
 
 class TestLoaderConfiguration:
     @given(NAMES, PATTERNS)
-    def test_patterns_match_as_the_shells_do(self, name, pattern):
+    def test_patterns_match_as_the_shells_do(self, name: str, pattern: str) -> None:
         expected = fnmatch.fnmatchcase(name, pattern)
         if name.startswith(".") and not pattern.startswith("."):
             expected = False
@@ -138,12 +150,12 @@ class TestLoaderConfiguration:
 
     @given(st.text("a*?", max_size=255), st.text("ab", max_size=255))
     @example("*a" * 120, "a" * 255)
-    def test_a_pattern_has_an_end(self, pattern, name):
+    def test_a_pattern_has_an_end(self, pattern: str, name: str) -> None:
         matches = tried(conf._matches, name, pattern)
         assert isinstance(matches, bool) or "takes too long" in str(matches)
 
     @given(st.fixed_dictionaries({}, optional=dict.fromkeys(FILES, st.lists(LINES, max_size=6))))
-    def test_any_files(self, files):
+    def test_any_files(self, files: dict[str, list[bytes]]) -> None:
         rootfs = Files({path: b"\n".join(lines) for path, lines in files.items()})
         listed = conf.directories(rootfs, but="/etc/ld.so.conf.d/b.conf")  # type: ignore[arg-type]
         if conf.CONF not in files:
@@ -158,7 +170,7 @@ class TestLoaderConfiguration:
             assert folder == folder.strip(" \t\r\f\v")
 
     @given(st.lists(NAMES.map("/opt/{}".format), unique=True, max_size=20))
-    def test_what_is_listed_is_read_back(self, folders):
+    def test_what_is_listed_is_read_back(self, folders: list[str]) -> None:
         text = "".join(f"{folder}\n" for folder in folders)
         rootfs = Files({conf.CONF: os.fsencode(text)})
         assert conf.directories(rootfs, but="") == folders  # type: ignore[arg-type]
@@ -250,7 +262,9 @@ class TestRoot:
     @given(TREES, st.lists(PATHS, min_size=1, max_size=8))
     @example({"a": ("file", "")}, ["a/..", "a/.", "a/", "a/../a", "a"])
     @example({"a": ("file", ""), "b": ("link", "a/"), "c": ("link", "a/..")}, ["b", "c", "b/.."])
-    def test_a_path_leads_where_it_leads_in_the_container(self, tree, paths):
+    def test_a_path_leads_where_it_leads_in_the_container(
+        self, tree: dict[str, tuple[str, str]], paths: list[str]
+    ) -> None:
         with planted(tree, "root") as (root,):
             expected = in_a_chroot(root, paths)
             descriptor = os.open(root, os.O_PATH)
@@ -267,7 +281,9 @@ class TestRoot:
 
     @settings(max_examples=100)
     @given(TREES, st.lists(st.tuples(st.sampled_from("plrsn"), PATHS), min_size=1, max_size=8))
-    def test_both_back_ends_make_the_same_of_a_tree(self, tree, acts):
+    def test_both_back_ends_make_the_same_of_a_tree(
+        self, tree: dict[str, tuple[str, str]], acts: list[tuple[str, str]]
+    ) -> None:
         with planted(tree, "one", "other") as roots:
             outside = snapshot(roots[0].parent / "outside")
             told = []
@@ -282,7 +298,9 @@ class TestRoot:
 
     @settings(max_examples=100)
     @given(TREES, PATHS, st.binary(max_size=8))
-    def test_what_was_put_is_read_and_putting_it_again_is_nothing(self, tree, path, content):
+    def test_what_was_put_is_read_and_putting_it_again_is_nothing(
+        self, tree: dict[str, tuple[str, str]], path: str, content: bytes
+    ) -> None:
         with planted(tree, "root") as (root,):
             files = RootFs(os.open(root, os.O_PATH))
             try:

@@ -35,7 +35,9 @@ def opened(content: bytes, read: Callable[[int], object]) -> object:
 
 class TestElf:
     @given(st.none() | NAMES, st.sampled_from(sorted(MACHINES)), st.none() | st.integers(0, 15))
-    def test_what_was_built_in_is_read(self, soname, machine, isa_needed):
+    def test_what_was_built_in_is_read(
+        self, soname: bytes | None, machine: str, isa_needed: int | None
+    ) -> None:
         content = shared_object(soname, machine, isa_needed=isa_needed)
         library = opened(content, elf.shared_library)
         assert isinstance(library, elf.SharedLibrary)
@@ -46,7 +48,7 @@ class TestElf:
             assert library.isa_level == 0
 
     @given(st.binary(max_size=40), st.sampled_from([4, 8]), st.binary(max_size=9))
-    def test_a_note_is_read(self, description, align, other):
+    def test_a_note_is_read(self, description: bytes, align: int, other: bytes) -> None:
         notes = note(b"GNU\0", other, align) + note(b"NVIDIA Corporation\0", description, align)
         content = shared_object(b"x", notes=notes, note_align=align)
         found = opened(content, lambda file: elf.note(file, b".note.test"))
@@ -54,13 +56,13 @@ class TestElf:
 
     @settings(max_examples=200)
     @given(st.sampled_from(SEEDS["read-elf"]), st.data())
-    def test_a_damaged_one_is_no_exception(self, content, data):
+    def test_a_damaged_one_is_no_exception(self, content: bytes, data: st.DataObject) -> None:
         TARGETS["read-elf"](damaged(content, data))
 
 
 class TestCache:
     @given(LIBRARIES)
-    def test_what_was_written_is_read(self, libraries):
+    def test_what_was_written_is_read(self, libraries: list[tuple[bytes, bytes, int]]) -> None:
         entries = [
             cache_file.Entry(name, folder + b"/" + name, flags) for folder, name, flags in libraries
         ]
@@ -73,7 +75,9 @@ class TestCache:
         assert cache.generator == cache_file.GENERATOR
 
     @given(LIBRARIES)
-    def test_the_order_of_equal_names_is_all_that_matters(self, libraries):
+    def test_the_order_of_equal_names_is_all_that_matters(
+        self, libraries: list[tuple[bytes, bytes, int]]
+    ) -> None:
         unlike = list(
             {(name, flags): (folder, name, flags) for folder, name, flags in libraries}.values()
         )
@@ -84,7 +88,7 @@ class TestCache:
 
     @settings(max_examples=200)
     @given(st.sampled_from(SEEDS["read-cache"]), st.data())
-    def test_a_damaged_one_is_no_exception(self, content, data):
+    def test_a_damaged_one_is_no_exception(self, content: bytes, data: st.DataObject) -> None:
         TARGETS["read-cache"](damaged(content, data))
 
 

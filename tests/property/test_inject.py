@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import copy
+from random import Random
 from typing import Any
 
 from hypothesis import assume, given, reject
@@ -27,7 +28,9 @@ def injected(config: dict[str, Any], *applied: Spec, device: int = 0) -> dict[st
 
 
 @given(configs, specs)
-def test_neither_the_configuration_nor_what_is_unknown_in_it_changes(config, spec):
+def test_neither_the_configuration_nor_what_is_unknown_in_it_changes(
+    config: dict[str, Any], spec: Spec
+) -> None:
     before = copy.deepcopy(config)
     edited = injected(config, spec)
     assert config == before
@@ -41,12 +44,14 @@ def test_neither_the_configuration_nor_what_is_unknown_in_it_changes(config, spe
 
 
 @given(configs, specs)
-def test_no_device_changes_nothing(config, spec):
+def test_no_device_changes_nothing(config: dict[str, Any], spec: Spec) -> None:
     assert inject(config, [], [spec]) == config
 
 
 @given(configs, specs, specs)
-def test_two_requests_are_one_after_the_other(config, first, second):
+def test_two_requests_are_one_after_the_other(
+    config: dict[str, Any], first: Spec, second: Spec
+) -> None:
     """Whichever engine or shim does half of it, the result is the same."""
     assume(first.kind != second.kind)
     once = injected(config, first, second)
@@ -54,13 +59,15 @@ def test_two_requests_are_one_after_the_other(config, first, second):
 
 
 @given(configs, specs)
-def test_a_second_time_the_process_is_as_after_the_first(config, spec):
+def test_a_second_time_the_process_is_as_after_the_first(
+    config: dict[str, Any], spec: Spec
+) -> None:
     once = injected(config, spec)
     assert injected(once, spec).get("process") == once.get("process")
 
 
 @given(configs, specs)
-def test_parents_are_mounted_before_their_children(config, spec):
+def test_parents_are_mounted_before_their_children(config: dict[str, Any], spec: Spec) -> None:
     edited = injected(config, spec)
     edits = (spec.container_edits, spec.devices[0].container_edits)
     assume(any(each.mounts for each in edits))
@@ -71,7 +78,9 @@ def test_parents_are_mounted_before_their_children(config, spec):
 
 
 @given(configs, specs, st.randoms())
-def test_the_order_of_fields_does_not_matter(config, spec, random):
+def test_the_order_of_fields_does_not_matter(
+    config: dict[str, Any], spec: Spec, random: Random
+) -> None:
     def shuffled(value: Any) -> Any:
         if isinstance(value, dict):
             keys = [*value]

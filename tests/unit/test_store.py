@@ -8,7 +8,9 @@ import json
 import os
 import stat
 import time
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any, NoReturn
 
 import pytest
 
@@ -32,14 +34,14 @@ TEXT = wire.dump(SPEC)
 
 
 @pytest.fixture
-def directory(tmp_path):
+def directory(tmp_path: Path) -> Path:
     tmp_path.chmod(0o755)
     path = tmp_path / "cdi"
     path.mkdir(mode=0o755)
     return path
 
 
-def write(path, **arguments):
+def write(path: Path | str, **arguments: Any) -> None:
     store.write(TEXT, str(path), spec=SPEC, **arguments)
 
 
@@ -53,17 +55,17 @@ def put(directory: Path, name: str, content: Spec | str) -> str:
     return str(path)
 
 
-def resolved(directories) -> dict[str, str | None]:
+def resolved(directories: Iterable[Path]) -> dict[str, str | None]:
     registry = store.read([str(directory) for directory in directories])
     return {device.name: device.file and device.file.path for device in registry.devices}
 
 
-def test_a_file_defines_its_devices(tmp_path):
+def test_a_file_defines_its_devices(tmp_path: Path) -> None:
     path = put(tmp_path, "a.json", SPEC)
     assert resolved([tmp_path]) == {"vendor.example/gpu=0": path, "vendor.example/gpu=1": path}
 
 
-def test_the_later_directory_wins_and_the_earlier_is_shadowed(tmp_path):
+def test_the_later_directory_wins_and_the_earlier_is_shadowed(tmp_path: Path) -> None:
     first, second = tmp_path / "etc", tmp_path / "run"
     shadowed, winner = put(first, "z.json", spec("0", "1")), put(second, "a.yaml", spec("0"))
     registry = store.read([str(first), str(second)])
@@ -74,7 +76,7 @@ def test_the_later_directory_wins_and_the_earlier_is_shadowed(tmp_path):
     assert registry.find("vendor.example/gpu=2") is None
 
 
-def test_two_files_of_one_directory_cancel_each_other_out(tmp_path):
+def test_two_files_of_one_directory_cancel_each_other_out(tmp_path: Path) -> None:
     paths = [put(tmp_path, "a.json", spec("0", "1")), put(tmp_path, "b.json", spec("0"))]
     device = store.read([str(tmp_path)]).find("vendor.example/gpu=0")
     assert device.file is None
@@ -82,7 +84,7 @@ def test_two_files_of_one_directory_cancel_each_other_out(tmp_path):
     assert resolved([tmp_path])["vendor.example/gpu=1"] == paths[0]
 
 
-def test_a_conflict_below_is_not_healed_above(tmp_path):
+def test_a_conflict_below_is_not_healed_above(tmp_path: Path) -> None:
     # cache.go, refresh(): a name in conflict is deleted, whoever defines it later.
     first, second = tmp_path / "etc", tmp_path / "run"
     put(first, "a.json", spec("0"))
@@ -93,7 +95,7 @@ def test_a_conflict_below_is_not_healed_above(tmp_path):
     assert [file.path for file in device.shadowed] == [above]
 
 
-def test_the_same_name_of_another_kind_is_another_device(tmp_path):
+def test_the_same_name_of_another_kind_is_another_device(tmp_path: Path) -> None:
     put(tmp_path, "a.json", spec("0"))
     put(tmp_path, "b.json", spec("0", kind="vendor.example/nic"))
     assert None not in resolved([tmp_path]).values()
@@ -101,17 +103,17 @@ def test_the_same_name_of_another_kind_is_another_device(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["a.yml", "a.conf", "a", "a.JSON", "a.json.tmp", "json"])
-def test_other_suffixes_are_not_read(tmp_path, name):
+def test_other_suffixes_are_not_read(tmp_path: Path, name: str) -> None:
     put(tmp_path, name, SPEC)
     assert store.read([str(tmp_path)]).files == ()
 
 
-def test_subdirectories_and_missing_directories_are_passed_over(tmp_path):
+def test_subdirectories_and_missing_directories_are_passed_over(tmp_path: Path) -> None:
     put(tmp_path / "sub.json", "a.json", SPEC)
     assert store.read([str(tmp_path / "none"), str(tmp_path)]).files == ()
 
 
-def test_json_in_a_yaml_file_and_yaml_in_a_json_file(tmp_path):
+def test_json_in_a_yaml_file_and_yaml_in_a_json_file(tmp_path: Path) -> None:
     put(tmp_path, "a.yaml", spec("0"))
     put(tmp_path, "b.json", wire.dump(spec("1"), "yaml"))
     assert set(resolved([tmp_path])) == {"vendor.example/gpu=0", "vendor.example/gpu=1"}
@@ -129,7 +131,7 @@ def test_json_in_a_yaml_file_and_yaml_in_a_json_file(tmp_path):
         wire.dump(spec("0")).replace("gpu", "-"),
     ],
 )
-def test_a_broken_file_is_data_and_its_neighbours_are_read(tmp_path, content):
+def test_a_broken_file_is_data_and_its_neighbours_are_read(tmp_path: Path, content: str) -> None:
     broken = put(tmp_path, "a.json", content)
     good = put(tmp_path, "b.json", SPEC)
     files = {file.path: file for file in store.read([str(tmp_path)]).files}
@@ -139,7 +141,7 @@ def test_a_broken_file_is_data_and_its_neighbours_are_read(tmp_path, content):
     assert files[good].problems == ()
 
 
-def test_faults_that_engines_let_pass_are_told_too(tmp_path):
+def test_faults_that_engines_let_pass_are_told_too(tmp_path: Path) -> None:
     document = json.loads(TEXT) | {"cdiVersion": "0.6.0"}
     put(tmp_path, "a.json", json.dumps(document))
     (file,) = store.read([str(tmp_path)]).files
@@ -147,7 +149,7 @@ def test_faults_that_engines_let_pass_are_told_too(tmp_path):
     assert [problem.path for problem in file.problems] == [".cdiVersion"]
 
 
-def test_a_fifo_or_a_device_does_not_hold_us_up(tmp_path):
+def test_a_fifo_or_a_device_does_not_hold_us_up(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "a.json")
     (tmp_path / "b.json").symlink_to("/dev/zero")
     (tmp_path / "c.json").symlink_to("nowhere")
@@ -157,17 +159,17 @@ def test_a_fifo_or_a_device_does_not_hold_us_up(tmp_path):
     assert [file.problems[0].message for file in files] == ["is not a regular file"] * 2
 
 
-def test_a_file_without_end_is_not_read_to_its_end(tmp_path):
+def test_a_file_without_end_is_not_read_to_its_end(tmp_path: Path) -> None:
     with (tmp_path / "a.json").open("wb") as file:
         file.truncate(1 << 40)
     (found,) = store.read([str(tmp_path)]).files
     assert "more than" in found.problems[0].message
 
 
-def test_what_cannot_be_read_is_told(tmp_path, monkeypatch):
+def test_what_cannot_be_read_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     put(tmp_path, "a.json", SPEC)
 
-    def refuse(*_arguments, **_named):
+    def refuse(*_arguments: object, **_named: object) -> NoReturn:
         raise PermissionError(errno.EACCES, "Permission denied")
 
     with monkeypatch.context() as patch:
@@ -183,7 +185,7 @@ def test_what_cannot_be_read_is_told(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("umask", [0o000, 0o022, 0o077])
-def test_a_file_is_readable_by_all_whatever_the_umask(tmp_path, umask):
+def test_a_file_is_readable_by_all_whatever_the_umask(tmp_path: Path, umask: int) -> None:
     tmp_path.chmod(0o755)
     path = tmp_path / "new" / "cdi" / "gpu.json"
     before = os.umask(umask)
@@ -198,13 +200,15 @@ def test_a_file_is_readable_by_all_whatever_the_umask(tmp_path, umask):
     assert os.listdir(path.parent) == ["gpu.json"]
 
 
-def test_a_relative_path_without_directory(directory, monkeypatch):
+def test_a_relative_path_without_directory(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(directory)
     write("gpu.json")
     assert (directory / "gpu.json").read_text() == TEXT
 
 
-def test_a_link_is_replaced_and_not_followed(directory):
+def test_a_link_is_replaced_and_not_followed(directory: Path) -> None:
     target = directory / "target"
     target.write_text(OLD)
     (directory / "gpu.json").symlink_to(target)
@@ -213,25 +217,27 @@ def test_a_link_is_replaced_and_not_followed(directory):
     assert not (directory / "gpu.json").is_symlink()
 
 
-def test_other_names_of_the_old_file_keep_the_old_content(directory):
+def test_other_names_of_the_old_file_keep_the_old_content(directory: Path) -> None:
     (directory / "gpu.json").write_text(OLD)
     os.link(directory / "gpu.json", directory / "other")
     write(directory / "gpu.json")
     assert (directory / "other").read_text() == OLD
 
 
-def test_a_reader_that_has_the_old_file_open_sees_it_whole(directory):
+def test_a_reader_that_has_the_old_file_open_sees_it_whole(directory: Path) -> None:
     (directory / "gpu.json").write_text(OLD)
     with (directory / "gpu.json").open() as reader:
         write(directory / "gpu.json")
         assert reader.read() == OLD
 
 
-def test_engines_never_see_the_file_half_written(directory, monkeypatch):
+def test_engines_never_see_the_file_half_written(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     seen = []
     real = os.write
 
-    def spy(file, data):
+    def spy(file: int, data: bytes) -> int:
         seen.extend(os.listdir(directory))
         return real(file, data[:7])
 
@@ -252,12 +258,14 @@ def test_engines_never_see_the_file_half_written(directory, monkeypatch):
     ],
     ids=["ENOSPC", "EIO", "interrupt"],
 )
-def test_a_fault_at_any_step_leaves_the_old_file_and_no_litter(directory, monkeypatch, call, fault):
+def test_a_fault_at_any_step_leaves_the_old_file_and_no_litter(
+    directory: Path, monkeypatch: pytest.MonkeyPatch, call: str, fault: BaseException
+) -> None:
     path = directory / "gpu.json"
     path.write_text(OLD)
     real = getattr(os, call)
 
-    def fail(*arguments, **named):
+    def fail(*arguments: Any, **named: Any) -> Any:
         if call == "open" and not arguments[1] & os.O_CREAT:
             return real(*arguments, **named)
         if call == "write":
@@ -279,7 +287,7 @@ def test_a_fault_at_any_step_leaves_the_old_file_and_no_litter(directory, monkey
         assert error.value.exit_code == ExitCode.ERROR
 
 
-def test_a_full_file_system_comes_with_a_hint(directory):
+def test_a_full_file_system_comes_with_a_hint(directory: Path) -> None:
     # /dev/full cannot be a directory; a limit on file size fails write() in earnest.
     import resource
     import signal
@@ -298,7 +306,9 @@ def test_a_full_file_system_comes_with_a_hint(directory):
 
 
 @pytest.mark.parametrize("kind", ["file", "link"])
-def test_a_temporary_name_that_is_taken_is_not_used(directory, monkeypatch, kind):
+def test_a_temporary_name_that_is_taken_is_not_used(
+    directory: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
     monkeypatch.setattr(os, "urandom", bytes)
     (directory / "victim").write_text(OLD)
     taken = directory / f".cdi-gen-{'00' * 8}.tmp"
@@ -310,27 +320,27 @@ def test_a_temporary_name_that_is_taken_is_not_used(directory, monkeypatch, kind
 
 
 @pytest.mark.parametrize("name", ["", "sub"])
-def test_a_directory_cannot_be_written_over(directory, name):
+def test_a_directory_cannot_be_written_over(directory: Path, name: str) -> None:
     (directory / "sub").mkdir()
     with pytest.raises(CdiGenError):
         write(f"{directory}/{name}")
     assert os.listdir(directory) == ["sub"]
 
 
-def test_a_file_where_a_directory_should_be(directory):
+def test_a_file_where_a_directory_should_be(directory: Path) -> None:
     (directory / "file").write_text("")
     with pytest.raises(CdiGenError, match=r"Not a directory|File exists"):
         write(directory / "file" / "gpu.json")
 
 
 @pytest.mark.parametrize("text", ["", "{}", TEXT.replace('"1"', '"2"'), wire.dump(spec("0"))])
-def test_text_that_means_something_else_is_not_written(directory, text):
+def test_text_that_means_something_else_is_not_written(directory: Path, text: str) -> None:
     with pytest.raises(InvalidSpecError):
         store.write(text, str(directory / "gpu.json"), spec=SPEC)
     assert os.listdir(directory) == []
 
 
-def test_any_text_is_written_as_safely(directory):
+def test_any_text_is_written_as_safely(directory: Path) -> None:
     store.write_text("é\n", str(directory / "host.json"))
     assert (directory / "host.json").read_bytes() == b"\xc3\xa9\n"
     assert stat.S_IMODE((directory / "host.json").stat().st_mode) == 0o644
@@ -339,7 +349,7 @@ def test_any_text_is_written_as_safely(directory):
 # Trust.
 
 
-def refused(path, directory) -> str:
+def refused(path: Path, directory: Path) -> str:
     with pytest.raises(UnsafeError) as error:
         write(path, read_as_root={str(directory)})
     assert error.value.exit_code == ExitCode.UNSAFE
@@ -347,37 +357,37 @@ def refused(path, directory) -> str:
     return error.value.message
 
 
-def test_a_sound_directory_is_written_to(directory):
+def test_a_sound_directory_is_written_to(directory: Path) -> None:
     write(directory / "gpu.json", read_as_root={str(directory)})
     write(directory / "gpu.json", read_as_root={str(directory)})
 
 
 @pytest.mark.parametrize("mode", [0o777, 0o775, 0o1777, 0o757])
-def test_a_spec_directory_that_others_can_write_to(directory, mode):
+def test_a_spec_directory_that_others_can_write_to(directory: Path, mode: int) -> None:
     directory.chmod(mode)
     assert f"{mode:04o}" in refused(directory / "gpu.json", directory)
 
 
 @pytest.mark.parametrize("mode", [0o777, 0o770])
-def test_a_directory_above_that_others_can_write_to(directory, mode):
+def test_a_directory_above_that_others_can_write_to(directory: Path, mode: int) -> None:
     directory.parent.chmod(mode)
     assert str(directory.parent) in refused(directory / "gpu.json", directory)
 
 
-def test_a_sticky_directory_above_is_sound(directory):
+def test_a_sticky_directory_above_is_sound(directory: Path) -> None:
     directory.parent.chmod(0o1777)
     write(directory / "gpu.json", read_as_root={str(directory)})
 
 
 @AS_ROOT
 @pytest.mark.parametrize("above", [False, True])
-def test_a_directory_that_belongs_to_somebody_else(directory, above):
+def test_a_directory_that_belongs_to_somebody_else(directory: Path, above: bool) -> None:
     os.chown(directory.parent if above else directory, 1000, 0)
     assert "belongs to user 1000" in refused(directory / "gpu.json", directory)
 
 
 @AS_ROOT
-def test_a_link_that_belongs_to_somebody_else(directory, tmp_path):
+def test_a_link_that_belongs_to_somebody_else(directory: Path, tmp_path: Path) -> None:
     link = tmp_path / "link"
     link.symlink_to(directory)
     write(link / "gpu.json", read_as_root={str(link)})
@@ -386,7 +396,7 @@ def test_a_link_that_belongs_to_somebody_else(directory, tmp_path):
     assert f"{link} belongs to user 1000" in refused(link / "gpu.json", link)
 
 
-def test_a_link_into_a_directory_that_others_can_write_to(directory, tmp_path):
+def test_a_link_into_a_directory_that_others_can_write_to(directory: Path, tmp_path: Path) -> None:
     loose = tmp_path / "loose"
     (loose / "cdi").mkdir(parents=True)
     loose.chmod(0o777)
@@ -397,7 +407,7 @@ def test_a_link_into_a_directory_that_others_can_write_to(directory, tmp_path):
     assert str(loose) in refused(loose / "cdi" / "gpu.json", link)
 
 
-def test_a_loop_of_links_is_an_error_and_no_loop(tmp_path):
+def test_a_loop_of_links_is_an_error_and_no_loop(tmp_path: Path) -> None:
     (tmp_path / "a").symlink_to("b")
     (tmp_path / "b").symlink_to("a")
     with pytest.raises(CdiGenError):
@@ -405,7 +415,7 @@ def test_a_loop_of_links_is_an_error_and_no_loop(tmp_path):
 
 
 @AS_ROOT
-def test_root_does_not_write_where_others_can_replace_the_file(directory):
+def test_root_does_not_write_where_others_can_replace_the_file(directory: Path) -> None:
     directory.chmod(0o777)
     with pytest.raises(UnsafeError):
         write(directory / "gpu.json")
@@ -413,12 +423,14 @@ def test_root_does_not_write_where_others_can_replace_the_file(directory):
     write(directory / "gpu.json")
 
 
-def test_an_ordinary_user_writes_where_he_likes(directory, monkeypatch):
+def test_an_ordinary_user_writes_where_he_likes(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     directory.chmod(0o777)
     write(directory / "gpu.json")
 
 
-def test_the_directories_that_root_engines_read_are_the_strict_ones():
+def test_the_directories_that_root_engines_read_are_the_strict_ones() -> None:
     assert {"/etc/cdi", "/var/run/cdi", "/run/cdi"} == store.READ_AS_ROOT
     assert store.SPEC_DIRECTORIES == ("/etc/cdi", "/var/run/cdi")

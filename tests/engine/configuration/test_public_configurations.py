@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import json
 import subprocess
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,7 +24,7 @@ SUITES = {"bookworm": {1, 2}, "trixie": {1, 2}, "sid": {1, 2, 3}, "2.3": {1, 2, 
 
 @pytest.mark.parametrize("kind", DAEMON_JSON)
 @pytest.mark.parametrize("suite", ["trixie", "sid"])
-def test_docker(program, suite, kind, tmp_path) -> None:
+def test_docker(program: Callable[[str, str], Path], suite: str, kind: str, tmp_path: Path) -> None:
     dockerd = program(suite, "dockerd")
     path = tmp_path / "daemon.json"
     text = DAEMON_JSON[kind].replace("/usr/local/bin/crun", LOW_LEVEL)
@@ -61,7 +63,9 @@ def cri(said: dict[str, Any]) -> dict[str, Any]:
         if "version = 3" not in text or 3 in versions
     ],
 )
-def test_containerd(program, suite, kind, tmp_path) -> None:
+def test_containerd(
+    program: Callable[[str, str], Path], suite: str, kind: str, tmp_path: Path
+) -> None:
     """The runtime is the shim afterwards; the rest of the configuration is unchanged."""
     text = CONTAINERD[kind]
     binary = program(suite, "containerd")
@@ -97,7 +101,9 @@ def test_containerd(program, suite, kind, tmp_path) -> None:
 
 
 @pytest.mark.parametrize("suite", SUITES)
-def test_the_default_configuration_of_each(program, suite, tmp_path) -> None:
+def test_the_default_configuration_of_each(
+    program: Callable[[str, str], Path], suite: str, tmp_path: Path
+) -> None:
     """`containerd config default > config.toml`, as every guide to kubeadm has it."""
     binary = program(suite, "containerd")
     path = tmp_path / "config.toml"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from cdi_gen.engines import podman
 from cdi_gen.engines.plan import Runtime, Wishes
 from cdi_gen.engines.text import toml_text
 from tests.cli.program import ENVIRONMENT, cdi_gen
+from tests.lab.engines import Lab
 from tests.unit.engines.machine import Told, carried_out
 
 from .programs import dump
@@ -85,7 +87,9 @@ def _cri(said: dict[str, Any]) -> dict[str, Any]:
     ("suite", "kind"),
     [(suite, kind) for suite in SUITES for kind in CONFIGURATIONS if kind != "3" or suite == "sid"],
 )
-def test_containerd_reads_what_was_meant(program, suite, kind, tmp_path) -> None:
+def test_containerd_reads_what_was_meant(
+    program: Callable[[str, str], Path], suite: str, kind: str, tmp_path: Path
+) -> None:
     containerd = program(suite, "containerd")
     env = {"PATH": f"{containerd.parent}:{ENVIRONMENT['PATH']}"}
     path = tmp_path / "config.toml"
@@ -125,7 +129,9 @@ def test_containerd_reads_what_was_meant(program, suite, kind, tmp_path) -> None
 @pytest.mark.parametrize(
     "text", [None, '{\n\t"log-level": "warn",\n\t"features": {"buildkit": true}\n}']
 )
-def test_docker_reads_what_was_meant(program, suite, text, tmp_path) -> None:
+def test_docker_reads_what_was_meant(
+    program: Callable[[str, str], Path], suite: str, text: str | None, tmp_path: Path
+) -> None:
     dockerd = program(suite, "dockerd")
     env = {"PATH": f"{dockerd.parent}:{ENVIRONMENT['PATH']}"}
     path = tmp_path / "daemon.json"
@@ -144,7 +150,9 @@ def test_docker_reads_what_was_meant(program, suite, text, tmp_path) -> None:
 
 
 @pytest.mark.parametrize(("suite", "version"), [("bookworm", "4.3.1"), ("trixie", "5.4.2")])
-def test_podman_reads_what_was_meant(lab_of, suite, version) -> None:
+def test_podman_reads_what_was_meant(
+    lab_of: Callable[[str], Lab], suite: str, version: str
+) -> None:
     wishes = Wishes(runtime=Runtime("nvidia", "/usr/bin/runc", default=True))
     made = carried_out(podman.plan(wishes, Told({"podman": version})), {})
     asked = "{{.Host.OCIRuntime.Name}} {{.Host.OCIRuntime.Path}}"
@@ -162,7 +170,9 @@ SPEC = """\
 """
 
 
-def test_podman_build_looks_in_both_directories_once_it_is_told(lab_of, image_archives) -> None:
+def test_podman_build_looks_in_both_directories_once_it_is_told(
+    lab_of: Callable[[str], Lab], image_archives: dict[str, Path]
+) -> None:
     """Podman 5.4: `run` does so by itself, and `build` in /etc/cdi alone."""
     (told,) = carried_out(podman.plan(Wishes(), Told({"podman": "5.4.2"})), {}).items()
     build = ("podman", "build", "--network=none", "--device", "example.com/some=one", "/build")
@@ -179,7 +189,9 @@ def test_podman_build_looks_in_both_directories_once_it_is_told(lab_of, image_ar
 
 @pytest.mark.parametrize("kind", ["none", "1", "2", "3"])
 @pytest.mark.parametrize("default", [False, True])
-def test_the_same_runtime_as_nvidia_ctk_writes(kind, default, tmp_path, nvidia_program) -> None:
+def test_the_same_runtime_as_nvidia_ctk_writes(
+    kind: str, default: bool, tmp_path: Path, nvidia_program: Callable[[str], Path]
+) -> None:
     peer = str(nvidia_program("nvidia-ctk"))
     said = []
     for name in ("theirs", "ours"):
@@ -220,7 +232,9 @@ def test_the_same_runtime_as_nvidia_ctk_writes(kind, default, tmp_path, nvidia_p
 
 @pytest.mark.parametrize("text", ["{}", '{"debug": true}', '{"default-runtime": "runc"}'])
 @pytest.mark.parametrize("default", [False, True])
-def test_the_same_daemon_json_as_nvidia_ctk_writes(text, default, tmp_path, nvidia_program) -> None:
+def test_the_same_daemon_json_as_nvidia_ctk_writes(
+    text: str, default: bool, tmp_path: Path, nvidia_program: Callable[[str], Path]
+) -> None:
     peer = str(nvidia_program("nvidia-ctk"))
     theirs, ours = tmp_path / "theirs.json", tmp_path / "ours.json"
     theirs.write_text(text)

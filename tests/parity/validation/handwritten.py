@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from typing import Any
 
 from hypothesis import strategies as st
@@ -39,7 +40,7 @@ AROUND = (
 
 
 @st.composite
-def texts(draw) -> str:
+def texts(draw: st.DrawFn) -> str:
     """A good spec, with a few things done to it that somebody may do."""
     is_old = draw(st.booleans())
     document = wire.to_document(draw(cdi.good_specs))
@@ -59,14 +60,14 @@ def texts(draw) -> str:
     return before + _Writer(draw).text(document) + after
 
 
-def _add_a_rare_field(draw, document: dict[str, Any]) -> None:
+def _add_a_rare_field(draw: st.DrawFn, document: dict[str, Any]) -> None:
     places = list(_objects(document))
     place = draw(st.sampled_from(places))
     key = draw(st.sampled_from(sorted(RARE_FIELDS)))
     place[key] = draw(st.sampled_from(RARE_FIELDS[key]))
 
 
-def _objects(value: Any):
+def _objects(value: Any) -> Iterator[dict[str, Any]]:
     if isinstance(value, dict):
         yield value
         for item in list(value.values()):
@@ -79,7 +80,7 @@ def _objects(value: Any):
 class _Writer:
     """Flow style throughout, which has all that block style has but its indents."""
 
-    def __init__(self, draw) -> None:
+    def __init__(self, draw: st.DrawFn) -> None:
         self._draw = draw
         # Of ten things nine are ordinary, so that what is written is often still a spec.
         self._rarely = lambda: draw(st.integers(0, 19)) == 7

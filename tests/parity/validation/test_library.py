@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -27,7 +29,7 @@ pytestmark = pytest.mark.network
 
 
 @pytest.fixture(scope="module", params=LIBRARIES)
-def oracle(request, tmp_path_factory):
+def oracle(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Oracle:
     return Oracle(request.param, tmp_path_factory.mktemp("oracle"))
 
 
@@ -59,28 +61,28 @@ def _table() -> dict[str, object]:
 
 
 @pytest.mark.parametrize("dump", [json.dumps, yaml.safe_dump], ids=["json", "yaml"])
-def test_the_table_of_documents(oracle, dump):
+def test_the_table_of_documents(oracle: Oracle, dump: Callable[[Any], str]) -> None:
     assert _disagreements(oracle, {name: dump(doc) for name, doc in _table().items()}) == []
 
 
-def test_the_table_of_texts(oracle):
+def test_the_table_of_texts(oracle: Oracle) -> None:
     assert _disagreements(oracle, TEXTS) == []
 
 
-def test_public_specs(oracle):
+def test_public_specs(oracle: Oracle) -> None:
     verdicts = oracle.verdicts({name: spec.text for name, spec in SPECS.items()})
     refused = {name for name, verdict in verdicts.items() if verdict != "ok"}
     assert refused == {name for name, spec in SPECS.items() if oracle.version in spec.refused_by}
 
 
 @cache
-def _drawn(strategy: st.SearchStrategy, examples: int) -> tuple[Any, ...]:
+def _drawn(strategy: st.SearchStrategy[Any], examples: int) -> tuple[Any, ...]:
     """Examples that all releases are asked about, new ones at every run."""
     found = []
 
     @settings(max_examples=examples, database=None)
     @given(strategy)
-    def collect(example):
+    def collect(example: Any) -> None:
         found.append(example)
 
     collect()
@@ -88,7 +90,7 @@ def _drawn(strategy: st.SearchStrategy, examples: int) -> tuple[Any, ...]:
 
 
 @pytest.mark.parametrize("examples", [120, pytest.param(3000, marks=pytest.mark.nightly)])
-def test_specs_as_people_write_them_are_judged_alike(oracle, examples):
+def test_specs_as_people_write_them_are_judged_alike(oracle: Oracle, examples: int) -> None:
     found = _drawn(_HANDWRITTEN, examples)
     if oracle.version == LIBRARIES[-1]:
         refused = [each for each in found if _refused_by_us(oracle.version, each)]
@@ -96,7 +98,7 @@ def test_specs_as_people_write_them_are_judged_alike(oracle, examples):
     assert _disagreements(oracle, {str(i): text for i, text in enumerate(found)}) == []
 
 
-def test_specs_that_we_call_good_pass_however_they_are_written(oracle):
+def test_specs_that_we_call_good_pass_however_they_are_written(oracle: Oracle) -> None:
     found = _drawn(cdi.good_specs, 60)
     texts = {f"json {i}": wire.dump(spec, "json") for i, spec in enumerate(found)}
     texts |= {f"yaml {i}": wire.dump(spec, "yaml") for i, spec in enumerate(found)}
@@ -106,7 +108,7 @@ def test_specs_that_we_call_good_pass_however_they_are_written(oracle):
 
 
 @st.composite
-def _without_sense(draw) -> dict[str, Any]:
+def _without_sense(draw: st.DrawFn) -> dict[str, Any]:
     """A good document with one value that is another."""
     document = wire.to_document(draw(cdi.good_specs))
     place: Any = document
@@ -124,7 +126,7 @@ _HANDWRITTEN = handwritten.texts()
 _CHANGED = _without_sense()
 
 
-def test_specs_without_sense_are_judged_alike(oracle):
+def test_specs_without_sense_are_judged_alike(oracle: Oracle) -> None:
     found = [*_drawn(cdi.specs, 60), *_drawn(_CHANGED, 100)]
     texts = {
         str(i): json.dumps(x) if isinstance(x, dict) else wire.dump(x) for i, x in enumerate(found)
@@ -146,7 +148,9 @@ def test_specs_without_sense_are_judged_alike(oracle):
         ("1.1.1", "1.1.0"),
     ],
 )
-def test_older_libraries_read_what_consumers_json_says(tmp_path, version, newest):
+def test_older_libraries_read_what_consumers_json_says(
+    tmp_path: Path, version: str, newest: str
+) -> None:
     oracle = Oracle(version, tmp_path)
     versions = ["0.3.0", "0.4.0", "0.5.0", "0.6.0", "0.7.0", "0.8.0", "1.0.0", "1.1.0"]
     plain = documents.changed("devices.0.name", "gpu")

@@ -35,7 +35,9 @@ from cdi_gen.cdi import consumers, versions
         ("cri-o@1.30.4", "cri-o 1.30.0", "0.7.0", False),
     ],
 )
-def test_a_release_behaves_as_the_last_known_one_before_it(asked, found, newest, takes_groups):
+def test_a_release_behaves_as_the_last_known_one_before_it(
+    asked: str, found: str, newest: str, takes_groups: bool
+) -> None:
     consumer = consumers.find(asked)
     assert str(consumer) == found
     assert consumer.newest_cdi_version == newest
@@ -58,14 +60,14 @@ def test_a_release_behaves_as_the_last_known_one_before_it(asked, found, newest,
         ("docker@20.10.24", "before 25.0.0"),
     ],
 )
-def test_what_is_unknown_is_refused_with_what_is_known(asked, message):
+def test_what_is_unknown_is_refused_with_what_is_known(asked: str, message: str) -> None:
     with pytest.raises(consumers.UnknownConsumerError) as error:
         consumers.find(asked)
     assert message in str(error.value)
     assert isinstance(error.value, ValueError)
 
 
-def test_the_table_is_in_order_and_every_fact_has_a_source():
+def test_the_table_is_in_order_and_every_fact_has_a_source() -> None:
     sources = json.loads(cdi_specs.read_text("consumers.json"))["sources"]
     used = set()
     for _, rows in groupby(consumers.consumers(), key=lambda consumer: consumer.name):
@@ -81,7 +83,7 @@ def test_the_table_is_in_order_and_every_fact_has_a_source():
     assert used == set(sources.values())
 
 
-def test_the_first_release_that_reads_a_version():
+def test_the_first_release_that_reads_a_version() -> None:
     assert "podman 5.1.0" in map(str, consumers.first_to_accept("0.7.0"))
     assert {str(consumer) for consumer in consumers.first_to_accept("1.1.0")} == {
         "containerd 2.2.1"

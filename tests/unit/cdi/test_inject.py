@@ -52,7 +52,7 @@ ONE = spec(
 )
 
 
-def test_the_configuration_given_is_not_changed():
+def test_the_configuration_given_is_not_changed() -> None:
     before = copy.deepcopy(CONFIG)
     edited = inject(CONFIG, ["v.com/a=0"], [ONE])
     assert before == CONFIG
@@ -62,7 +62,7 @@ def test_the_configuration_given_is_not_changed():
     assert inject(CONFIG, ["v.com/a=0"], [ONE])["process"]["env"] == ["A=new", "B=b"]
 
 
-def test_what_nobody_knows_stays():
+def test_what_nobody_knows_stays() -> None:
     edited = inject(CONFIG, ["v.com/a=0"], [ONE])
     assert edited["x"] == CONFIG["x"]
     assert edited["process"]["x"] == {"y": [1]}
@@ -74,7 +74,7 @@ def test_what_nobody_knows_stays():
     ]
 
 
-def test_a_container_shares_nothing_with_the_spec():
+def test_a_container_shares_nothing_with_the_spec() -> None:
     """Or the next container of a program that stays up would get the edits of this one."""
     document = {"containerEdits": {"env": ["A=a"], "mounts": [{"containerPath": "/m"}]}}
     document["containerEdits"]["hooks"] = [{"hookName": "prestart", "path": "/h", "args": ["h"]}]
@@ -87,7 +87,7 @@ def test_a_container_shares_nothing_with_the_spec():
     assert document == before
 
 
-def test_names_that_are_not_there_are_all_named():
+def test_names_that_are_not_there_are_all_named() -> None:
     one, two = spec(device("0", env=("A=1",))), spec(device("0", env=("A=2",)))
     with pytest.raises(UnresolvedError) as caught:
         inject(CONFIG, ["v.com/a=9", "v.com/a=0", "x\n", "v.com/a=9"], [one, two])
@@ -98,11 +98,11 @@ def test_names_that_are_not_there_are_all_named():
     assert "more than one CDI spec of a directory defines 'v.com/a=0'" in message
 
 
-def test_a_spec_in_two_directories_is_no_conflict():
+def test_a_spec_in_two_directories_is_no_conflict() -> None:
     assert inject(CONFIG, ["v.com/a=0"], [ONE], [ONE]) == inject(CONFIG, ["v.com/a=0"], [ONE])
 
 
-def test_a_complete_node_needs_nothing_of_the_host():
+def test_a_complete_node_needs_nothing_of_the_host() -> None:
     node = DeviceNode(path="/dev/x", type="c", major=195, minor=3, file_mode=0o666)
 
     edited = inject({}, ["v.com/a=0"], [spec(device("0", device_nodes=(node,)))], look=absent)
@@ -111,7 +111,7 @@ def test_a_complete_node_needs_nothing_of_the_host():
     ]
 
 
-def test_without_nodes_the_host_is_not_looked_at():
+def test_without_nodes_the_host_is_not_looked_at() -> None:
     inject(CONFIG, ["v.com/a=0"], [ONE], look=untouchable)
 
 
@@ -124,7 +124,7 @@ def test_without_nodes_the_host_is_not_looked_at():
         (None, "is no device node"),
     ],
 )
-def test_a_node_that_is_needed(fault, reason):
+def test_a_node_that_is_needed(fault: Exception | None, reason: str) -> None:
     def look(path: str) -> NodeStatus:
         if fault:
             raise fault
@@ -136,7 +136,7 @@ def test_a_node_that_is_needed(fault, reason):
     assert caught.value.message == f"device node '/dev/x' needs '/host\\x1b' of the host: {reason}"
 
 
-def test_a_node_of_another_type():
+def test_a_node_of_another_type() -> None:
     node = DeviceNode(path="/dev/x", type="b")
     with pytest.raises(
         InjectError, match=r"'/dev/x' is of type b .* '/dev/x' of the host of type c"
@@ -149,7 +149,7 @@ def test_a_node_of_another_type():
         )
 
 
-def test_looking_at_the_host(tmp_path: Path):
+def test_looking_at_the_host(tmp_path: Path) -> None:
     null = look_at("/dev/null")
     assert (null.type, null.major, null.minor) == ("c", 1, 3)
     assert null.mode == stat.S_IMODE(os.lstat("/dev/null").st_mode)
@@ -195,7 +195,7 @@ EDITS = {
     ],
     ids=str,
 )
-def test_a_configuration_of_another_shape_is_refused(config):
+def test_a_configuration_of_another_shape_is_refused(config: object) -> None:
     with pytest.raises(DocumentError, match=r"config\.json: '\w+' is not "):
         injection.apply(config, [EDITS])
 
@@ -218,7 +218,7 @@ def test_a_configuration_of_another_shape_is_refused(config):
     ],
     ids=str,
 )
-def test_edits_of_another_shape_are_refused(edits):
+def test_edits_of_another_shape_are_refused(edits: object) -> None:
     """`apply` gets documents that nobody has validated."""
     with pytest.raises(HookError, match="CDI edits: "):
         injection.apply({}, [edits], look=absent)
@@ -228,6 +228,6 @@ def test_edits_of_another_shape_are_refused(edits):
     "document",
     [{}, {"kind": "v.com/a"}, {"kind": "v.com/a", "devices": {}}, {"kind": 1, "devices": ["0", 1]}],
 )
-def test_a_document_that_is_no_spec_defines_nothing(document):
+def test_a_document_that_is_no_spec_defines_nothing(document: object) -> None:
     with pytest.raises(injection.UnresolvedError):
         injection.resolve(["v.com/a=0"], [[document]])

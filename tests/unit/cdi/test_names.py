@@ -28,7 +28,7 @@ from cdi_runtime.specs import resolution
         ("A_1.b-2/C.d=E:f", "A_1.b-2", "C.d", "E:f"),
     ],
 )
-def test_a_name_has_three_parts(text, vendor, device_class, device):
+def test_a_name_has_three_parts(text: str, vendor: str, device_class: str, device: str) -> None:
     name = names.parse(text)
     assert (name.vendor, name.device_class, name.device) == (vendor, device_class, device)
     assert name.kind == f"{vendor}/{device_class}"
@@ -60,7 +60,7 @@ def test_a_name_has_three_parts(text, vendor, device_class, device):
         ("nvidia.com/gpu=٣", "device name '٣' starts with '٣'"),
     ],
 )
-def test_what_is_no_name_is_refused_with_a_reason(text, reason):
+def test_what_is_no_name_is_refused_with_a_reason(text: str, reason: str) -> None:
     with pytest.raises(names.BadNameError) as error:
         names.parse(text)
     assert reason in str(error.value)
@@ -68,7 +68,7 @@ def test_what_is_no_name_is_refused_with_a_reason(text, reason):
 
 
 @pytest.mark.parametrize("text", ["/dev/x=y", "a/=", "1/2=3", "a/b/c=d", "a/b=c/1/0"])
-def test_a_slash_and_an_equals_sign_do_not_make_a_name(text):
+def test_a_slash_and_an_equals_sign_do_not_make_a_name(text: str) -> None:
     """The shim's resolution once took these for full names, which its reader of requests refused."""
     assert not grammar.is_qualified(text)
     with pytest.raises(RequestError):
@@ -76,5 +76,5 @@ def test_a_slash_and_an_equals_sign_do_not_make_a_name(text):
     assert resolution.is_qualified is device_names.is_qualified is grammar.is_qualified
 
 
-def test_a_bad_name_is_a_value_error():
+def test_a_bad_name_is_a_value_error() -> None:
     assert issubclass(names.BadNameError, ValueError)

@@ -19,7 +19,7 @@ TAKEN = [name for name, spec in SPECS.items() if spec.device]
 
 
 @pytest.mark.parametrize("name", SPECS)
-def test_what_is_wrong_is_said(name):
+def test_what_is_wrong_is_said(name: str) -> None:
     spec = SPECS[name]
     problems = check_text(spec.text)
     assert set().union(*(problem.refused_by for problem in problems)) == spec.refused_by
@@ -32,7 +32,7 @@ def test_what_is_wrong_is_said(name):
 
 
 @pytest.mark.parametrize("name", TAKEN)
-def test_a_device_is_listed_shown_and_injected(name, tmp_path):
+def test_a_device_is_listed_shown_and_injected(name: str, tmp_path: Path) -> None:
     spec = SPECS[name]
     (tmp_path / "a.json").write_text(spec.text)
     kind = wire.load(spec.text).kind
@@ -53,7 +53,7 @@ def test_a_device_is_listed_shown_and_injected(name, tmp_path):
 
 
 @pytest.mark.parametrize("name", [n for n, spec in SPECS.items() if spec.refused_by == EVERY])
-def test_what_every_engine_ignores_is_listed_nowhere(name, tmp_path):
+def test_what_every_engine_ignores_is_listed_nowhere(name: str, tmp_path: Path) -> None:
     Path(tmp_path, "a.yaml").write_text(SPECS[name].text)
     found = cdi_gen("list", "-o", "name", "--spec-dir", str(tmp_path))
     assert found.out == ""

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 
@@ -21,16 +22,16 @@ def _at(path: str) -> str:
     return "".join(f"[{step}]" if step.isdigit() else f".{step}" for step in path.split("."))
 
 
-def test_there_is_nothing_wrong_with_the_good_document():
+def test_there_is_nothing_wrong_with_the_good_document() -> None:
     assert validation.check(documents.GOOD) == ()
 
 
-def _case(item):
+def _case(item: tuple[Any, ...]) -> str:
     return f"{item[0]}={item[1]!r}"[:60]
 
 
 @pytest.mark.parametrize("case", documents.FATAL, ids=_case)
-def test_one_fatal_fault_is_reported_near_its_place(case):
+def test_one_fatal_fault_is_reported_near_its_place(case: tuple[str, Any]) -> None:
     path, value = case
     found = [p for p in validation.check(documents.changed(path, value)) if p.severity == "fatal"]
     assert found
@@ -43,12 +44,12 @@ def test_one_fatal_fault_is_reported_near_its_place(case):
 
 
 @pytest.mark.parametrize("case", documents.FATAL_WHOLE, ids=lambda case: case[0])
-def test_fatal_documents(case):
+def test_fatal_documents(case: tuple[str, Any]) -> None:
     assert any(problem.severity == "fatal" for problem in validation.check(case[1]))
 
 
 @pytest.mark.parametrize("case", documents.PARTLY, ids=_case)
-def test_what_some_engines_ignore_is_said_of_those(case):
+def test_what_some_engines_ignore_is_said_of_those(case: tuple[str, Any, tuple[str, ...]]) -> None:
     path, value, refused_by = case
     problems = validation.check(documents.changed(path, value), with_schema=False)
     refused = set().union(*(problem.refused_by for problem in problems))
@@ -58,7 +59,7 @@ def test_what_some_engines_ignore_is_said_of_those(case):
 
 
 @pytest.mark.parametrize("case", documents.PARTLY_WHOLE, ids=lambda case: case[0])
-def test_documents_that_some_engines_ignore(case):
+def test_documents_that_some_engines_ignore(case: tuple[str, Any, tuple[str, ...]]) -> None:
     problems = validation.check(case[1], with_schema=False)
     assert set().union(*(problem.refused_by for problem in problems)) == set(case[2])
 
@@ -71,7 +72,9 @@ def test_documents_that_some_engines_ignore(case):
         ({"netDevices": []}, "from 0.7.0 and before 1.1.0", "podman from 5.1.0 on, docker"),
     ],
 )
-def test_the_engines_that_ignore_a_file_are_named(change, libraries, engines):
+def test_the_engines_that_ignore_a_file_are_named(
+    change: object, libraries: str, engines: str
+) -> None:
     """Those that do not read the claimed version are told of at the version."""
     document = {**documents.GOOD, "cdiVersion": "0.7.0", "containerEdits": change}
     (problem,) = (p for p in validation.check(document) if p.severity == "error")
@@ -80,7 +83,7 @@ def test_the_engines_that_ignore_a_file_are_named(change, libraries, engines):
 
 
 @pytest.mark.parametrize("case", documents.ACCEPTED, ids=_case)
-def test_what_engines_accept_is_not_fatal(case):
+def test_what_engines_accept_is_not_fatal(case: tuple[str, Any]) -> None:
     problems = validation.check(documents.changed(*case))
     assert not any(problem.severity == "fatal" for problem in problems)
 
@@ -121,13 +124,15 @@ def test_what_engines_accept_is_not_fatal(case):
         ),
     ],
 )
-def test_what_runtimes_stumble_over(path, value, severity, place, words):
+def test_what_runtimes_stumble_over(
+    path: str, value: Any, severity: str, place: str, words: str
+) -> None:
     (problem,) = validation.check(documents.changed(path, value))
     assert (problem.severity, problem.path) == (severity, _at(place))
     assert words in problem.consequence
 
 
-def test_groups_and_intel_rdt_are_not_for_everybody():
+def test_groups_and_intel_rdt_are_not_for_everybody() -> None:
     document = {**documents.GOOD, "cdiVersion": "0.7.0"}
     document["containerEdits"] = {"additionalGids": [0, 44], "intelRdt": {"closID": "a"}}
     found = {problem.path: problem for problem in validation.check(document)}
@@ -138,13 +143,13 @@ def test_groups_and_intel_rdt_are_not_for_everybody():
 
 
 @pytest.mark.parametrize("mount_type", ["tmpfs", "proc"])
-def test_mounts_of_other_types_need_no_bind(mount_type):
+def test_mounts_of_other_types_need_no_bind(mount_type: str) -> None:
     document = documents.changed(f"{MOUNT}.type", mount_type)
     document["containerEdits"]["mounts"][0] |= {"options": ["ro"], "hostPath": mount_type}
     assert validation.check(document) == ()
 
 
-def test_mounts_without_a_type_are_counted_once():
+def test_mounts_without_a_type_are_counted_once() -> None:
     """And a mount of the devices is one too."""
     mount = {"hostPath": "/a", "options": ["bind"]}
     document = documents.changed(f"{MOUNT}.type", documents.ABSENT)
@@ -160,24 +165,24 @@ def test_mounts_without_a_type_are_counted_once():
     ]
 
 
-def test_a_fifo_needs_no_major():
+def test_a_fifo_needs_no_major() -> None:
     document = documents.changed(f"{NODE}.type", "p")
     del document["devices"][0]["containerEdits"]["deviceNodes"][0]["major"]
     assert validation.check(document) == ()
 
 
-def test_a_version_that_is_too_low_is_told_why():
+def test_a_version_that_is_too_low_is_told_why() -> None:
     document = documents.changed("containerEdits.additionalGids", [44])
     (problem,) = (p for p in validation.check(document) if p.severity == "fatal")
     assert str(problem) == ".cdiVersion: claims 0.5.0, but needs 0.7.0 for additionalGids"
 
 
-def test_a_version_that_is_needlessly_high_is_told_the_lower():
+def test_a_version_that_is_needlessly_high_is_told_the_lower() -> None:
     (problem,) = validation.check({**documents.GOOD, "cdiVersion": "0.6.0"})
     assert problem.message == "claims 0.6.0; 0.5.0 would do"
 
 
-def test_problems_are_ordered_by_place_and_numbers_count_as_numbers():
+def test_problems_are_ordered_by_place_and_numbers_count_as_numbers() -> None:
     document = documents.changed("containerEdits.env", ["A=b"] * 12)
     document["containerEdits"]["env"][2] = document["containerEdits"]["env"][10] = "bad"
     document["devices"][0]["name"] = "-"
@@ -188,13 +193,13 @@ def test_problems_are_ordered_by_place_and_numbers_count_as_numbers():
     ]
 
 
-def test_a_place_is_named_once_however_many_see_the_fault():
+def test_a_place_is_named_once_however_many_see_the_fault() -> None:
     document = documents.changed("devices.0.name", documents.ABSENT)
     paths = [problem.path for problem in validation.check(document)]
     assert paths == [".devices[0].name"]
 
 
-def test_a_spec_can_be_checked_as_well_as_its_document_or_its_text():
+def test_a_spec_can_be_checked_as_well_as_its_document_or_its_text() -> None:
     document = documents.changed(f"{HOOK}.env", [])
     text = json.dumps(document)
     assert validation.check_text(text) == validation.check(document)
@@ -212,12 +217,12 @@ def test_a_spec_can_be_checked_as_well_as_its_document_or_its_text():
         (documents.changed(f"{MOUNT}.options", [1]), ".containerEdits.mounts[0].options[0]"),
     ],
 )
-def test_the_schema_of_the_standard_is_applied(document, path):
+def test_the_schema_of_the_standard_is_applied(document: object, path: str) -> None:
     (problem,) = schema.check(document)
     assert problem.path == path
     assert problem.severity == "warning"
 
 
-def test_the_schema_looks_nothing_up_elsewhere(monkeypatch):
+def test_the_schema_looks_nothing_up_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("urllib.request.urlopen", lambda *_: pytest.fail("went to the network"))
     assert schema.check(documents.GOOD) == ()

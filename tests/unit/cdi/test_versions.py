@@ -38,13 +38,13 @@ FIELDS = [
 ]
 
 
-def test_a_plain_spec_needs_the_earliest():
+def test_a_plain_spec_needs_the_earliest() -> None:
     assert versions.minimum_version(PLAIN) == versions.EARLIEST == "0.3.0"
     assert versions.reasons(PLAIN) == ()
 
 
 @pytest.mark.parametrize(("version", "edits"), FIELDS)
-def test_edits_of_the_spec_and_of_a_device(version, edits):
+def test_edits_of_the_spec_and_of_a_device(version: str, edits: ContainerEdits) -> None:
     of_spec = replace(PLAIN, container_edits=edits)
     of_device = replace(PLAIN, devices=(*PLAIN.devices, Device(name="b", container_edits=edits)))
     assert versions.minimum_version(of_spec) == versions.minimum_version(of_device) == version
@@ -64,28 +64,28 @@ def test_edits_of_the_spec_and_of_a_device(version, edits):
         ("0.3.0", replace(PLAIN, kind="vendor.example")),
     ],
 )
-def test_names_and_annotations(version, spec):
+def test_names_and_annotations(version: str, spec: Spec) -> None:
     assert versions.minimum_version(spec) == version
 
 
-def test_the_claimed_version_does_not_matter():
+def test_the_claimed_version_does_not_matter() -> None:
     assert versions.minimum_version(replace(PLAIN, cdi_version="1.0.0")) == "0.3.0"
 
 
 @pytest.mark.parametrize("older", versions.KNOWN_VERSIONS)
 @pytest.mark.parametrize("newer", versions.KNOWN_VERSIONS)
-def test_versions_compare_in_the_order_of_the_table(older, newer):
+def test_versions_compare_in_the_order_of_the_table(older: str, newer: str) -> None:
     order = versions.KNOWN_VERSIONS.index(older) - versions.KNOWN_VERSIONS.index(newer)
     compared = versions.compare(older, newer)
     assert (compared > 0, compared < 0) == (order > 0, order < 0)
 
 
-def test_versions_are_numbers_not_text():
+def test_versions_are_numbers_not_text() -> None:
     assert versions.compare("0.10.0", "0.9.0") > 0
 
 
 @pytest.mark.parametrize("version", ["", "1", "1.0", "v1.0.0", "1.0.0.0", "1.0.x", "1.0.٣", "1..0"])
-def test_what_is_no_version(version):
+def test_what_is_no_version(version: str) -> None:
     assert not versions.is_known(version)
     with pytest.raises(ValueError, match="not a version"):
         versions.compare(version, "1.0.0")

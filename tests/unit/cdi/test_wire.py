@@ -137,12 +137,12 @@ FULL_JSON = """\
 """
 
 
-def test_json_has_the_order_of_the_standard_and_one_edit_a_line():
+def test_json_has_the_order_of_the_standard_and_one_edit_a_line() -> None:
     assert wire.dump(FULL) == FULL_JSON
     assert wire.load(FULL_JSON) == FULL
 
 
-def test_yaml_quotes_what_is_not_plainly_text():
+def test_yaml_quotes_what_is_not_plainly_text() -> None:
     spec = Spec(
         cdi_version="0.5.0",
         kind="vendor.example/gpu",
@@ -162,7 +162,7 @@ def test_yaml_quotes_what_is_not_plainly_text():
     )
 
 
-def test_what_is_absent_is_not_written():
+def test_what_is_absent_is_not_written() -> None:
     spec = Spec(cdi_version="0.3.0", kind="a/b", devices=(Device(name="c"),))
     assert wire.to_document(spec) == {
         "cdiVersion": "0.3.0",
@@ -171,14 +171,14 @@ def test_what_is_absent_is_not_written():
     }
 
 
-def test_a_document_is_the_callers_own():
+def test_a_document_is_the_callers_own() -> None:
     spec = wire.from_document(documents.GOOD)
     wire.to_document(spec)["devices"].clear()
     assert wire.to_document(spec) == documents.GOOD
 
 
 @pytest.mark.parametrize("value", ["💥", "\\💥", "\\\\ud83d💥", "é\u2028\ufeff\x7f", "\\ud83d"])
-def test_json_never_writes_half_of_a_pair(value):
+def test_json_never_writes_half_of_a_pair(value: str) -> None:
     spec = Spec(cdi_version="0.3.0", kind=value, devices=())
     text = wire.dump(spec)
     assert wire.load(text) == spec
@@ -187,13 +187,13 @@ def test_json_never_writes_half_of_a_pair(value):
 
 
 @pytest.fixture(params=["libyaml", "Python"])
-def either_yaml(request, monkeypatch):
+def either_yaml(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """PyYAML with libyaml, and as it is where that was not built in."""
     if request.param == "Python":
         monkeypatch.delattr(yaml, "CSafeLoader", raising=False)
 
 
-def test_real_specs_load_and_come_through_unchanged():
+def test_real_specs_load_and_come_through_unchanged() -> None:
     specs = [*REFERENCE.glob("nvidia_ctk/*.json"), *REFERENCE.glob("public/*.yaml")]
     assert len(specs) == 12
     for path in specs:
@@ -219,7 +219,7 @@ def _large() -> Spec:
     return Spec(cdi_version="0.5.0", kind="a/b", devices=(Device(name="0", container_edits=edits),))
 
 
-def test_writing_60_kb_of_json_takes_a_few_milliseconds():
+def test_writing_60_kb_of_json_takes_a_few_milliseconds() -> None:
     spec = _large()
     assert len(wire.dump(spec)) > 60_000
 
@@ -232,7 +232,7 @@ def test_writing_60_kb_of_json_takes_a_few_milliseconds():
     assert min(timed() for _ in range(20)) < 0.006
 
 
-def test_json_needs_neither_yaml_nor_jsonschema():
+def test_json_needs_neither_yaml_nor_jsonschema() -> None:
     program = (
         "import sys; from cdi_gen.cdi import wire;"
         f"wire.dump(wire.load({json.dumps(documents.GOOD)!r}));"
@@ -251,7 +251,7 @@ def test_json_needs_neither_yaml_nor_jsonschema():
 
 
 @pytest.mark.parametrize("escape", ["\\U00110000", "\\UFFFFFFFF", "\\uD800"])
-def test_an_escape_of_no_character_is_refused(escape, either_yaml):
+def test_an_escape_of_no_character_is_refused(escape: str, either_yaml: None) -> None:
     # PyYAML without libyaml hands them to chr(), which raises ValueError or OverflowError.
     with pytest.raises(SpecError):
         wire.load(f'kind: "{escape}"')
@@ -285,7 +285,7 @@ def test_an_escape_of_no_character_is_refused(escape, either_yaml):
         ("containerEdits.env", ["A=\ud800"], ".containerEdits.env[0]: is not Unicode text"),
     ],
 )
-def test_reading_says_where_and_what(path, value, problem):
+def test_reading_says_where_and_what(path: str, value: object, problem: str | None) -> None:
     document = documents.changed(path, value)
     if problem is None:
         wire.from_document(document)
@@ -296,7 +296,7 @@ def test_reading_says_where_and_what(path, value, problem):
     assert error.value.exit_code == ExitCode.INVALID_SPEC
 
 
-def test_all_problems_are_reported_at_once_in_order():
+def test_all_problems_are_reported_at_once_in_order() -> None:
     document = documents.changed("kind", documents.ABSENT)
     document["devices"].append({"name": 5, "containerEdits": {"env": [[]], "mounts": [{}]}})
     with pytest.raises(SpecError) as error:
@@ -309,13 +309,13 @@ def test_all_problems_are_reported_at_once_in_order():
     ]
 
 
-def test_null_is_an_absent_field():
+def test_null_is_an_absent_field() -> None:
     document = documents.changed("containerEdits.env", None)
     assert wire.from_document(document).container_edits.env == ()
 
 
 @pytest.mark.parametrize(("written", "read"), [(0, "0"), (True, "true"), (1.5, "1.5"), (-3, "-3")])
-def test_a_number_where_text_belongs_is_taken_as_text(written, read):
+def test_a_number_where_text_belongs_is_taken_as_text(written: bool | float, read: str) -> None:
     assert wire.from_document(documents.changed("devices.0.name", written)).devices[0].name == read
 
 
@@ -340,14 +340,16 @@ def test_a_number_where_text_belongs_is_taken_as_text(written, read):
         (" " * (wire.MAX_SIZE + 1), "", "more than 4194304 bytes"),
     ],
 )
-def test_faults_of_the_text_have_a_line_and_a_column(text, place, message, either_yaml):
+def test_faults_of_the_text_have_a_line_and_a_column(
+    text: bytes | str, place: str, message: str, either_yaml: None
+) -> None:
     with pytest.raises(SpecError) as error:
         wire.load(text)
     assert error.value.problems[0].path == place
     assert message in error.value.problems[0].message
 
 
-def test_a_byte_order_mark_is_skipped():
+def test_a_byte_order_mark_is_skipped() -> None:
     text = json.dumps(documents.GOOD)
     assert wire.load("\ufeff" + text) == wire.load(b"\xef\xbb\xbf" + text.encode())
 
@@ -380,17 +382,19 @@ def test_a_byte_order_mark_is_skipped():
         ("!!int '7'", 7),
     ],
 )
-def test_plain_scalars_are_what_they_are_to_engines(plain, value, either_yaml):
+def test_plain_scalars_are_what_they_are_to_engines(
+    plain: str, value: bool | float | str | None, either_yaml: None
+) -> None:
     read = wire.parse(f"a: {plain}\nb: c" if plain != "-" else "a: -x\nb: c")
     assert read["a"] == (value if plain != "-" else "-x")
     assert type(read["a"]) is (PlainWord if value in WORDS else type(value))
 
 
-def test_anchors_are_followed():
+def test_anchors_are_followed() -> None:
     assert wire.parse("a: &x [1, 2]\nb: *x\n") == {"a": [1, 2], "b": [1, 2]}
 
 
-def test_a_small_text_that_stands_for_a_huge_document_is_refused_quickly():
+def test_a_small_text_that_stands_for_a_huge_document_is_refused_quickly() -> None:
     lines = ["e: &e [" + ",".join(["A=b"] * 2000) + "]", "cdiVersion: '0.3.0'", "kind: a/b"]
     lines += ["devices:"] + ["- {name: a, containerEdits: {env: *e}}"] * 2000
     start = time.perf_counter()
@@ -399,7 +403,7 @@ def test_a_small_text_that_stands_for_a_huge_document_is_refused_quickly():
     assert time.perf_counter() - start < 10
 
 
-def test_the_number_of_problems_is_bounded():
+def test_the_number_of_problems_is_bounded() -> None:
     with pytest.raises(SpecError) as error:
         wire.load(json.dumps({str(n): n for n in range(100_000)}))
     assert len(error.value.problems) <= MAX_FAULTS + 1

@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from cdi_gen.engines.containerd import containerd, imports
-from cdi_gen.engines.plan import HEADER, Runtime, Wishes
+from cdi_gen.engines.plan import HEADER, Finding, Plan, Runtime, Wishes
 from cdi_gen.engines.text import toml_text
 from cdi_gen.errors import CdiGenError, UsageError
 
@@ -57,12 +59,12 @@ VERSION_1 = """\
 DOCKERS = 'disabled_plugins = ["cri"]\n\n#root = "/var/lib/containerd"\n'
 
 
-def plan(version: str | None, files: dict[str, str], **wishes):
+def plan(version: str | None, files: dict[str, str], **wishes: Any) -> Plan:
     machine = Told({"containerd": version} if version else {}, files)
     return containerd.plan(Wishes(**wishes), machine)
 
 
-def after(version: str | None, files: dict[str, str], **wishes) -> dict[str, dict]:
+def after(version: str | None, files: dict[str, str], **wishes: Any) -> dict[str, dict[str, Any]]:
     made = carried_out(plan(version, files, **wishes), files)
     return {path: toml_text.parse(text) for path, text in made.items()}
 
@@ -133,7 +135,7 @@ def test_comments_and_order_of_the_main_file_stay() -> None:
         ),
     ],
 )
-def test_the_import_in_the_text(before, after) -> None:
+def test_the_import_in_the_text(before: str, after: str) -> None:
     """A56."""
     made = imports.with_import(before, DROP_IN, directory="/etc/containerd", file_version=2)
     assert made == after
@@ -142,7 +144,7 @@ def test_the_import_in_the_text(before, after) -> None:
 @pytest.mark.parametrize(
     ("version", "known"), [("1.7.24", 2), ("1.6.20", 2), (None, 2), ("2.0.1", 3), ("2.2.0", 3)]
 )
-def test_no_file_yet(version, known) -> None:
+def test_no_file_yet(version: str | None, known: int) -> None:
     made = after(version, {}, runtime=RUNTIME)
     assert made[FILE] == {"version": known, "imports": IMPORTS}
     plugin = V3 if known == 3 else V2
@@ -185,7 +187,7 @@ def test_version_1_is_changed_itself() -> None:
         ("2.1.4", DEBIAN, False),
     ],
 )
-def test_the_built_in_runtime_stays(version, text, there) -> None:
+def test_the_built_in_runtime_stays(version: str | None, text: str | None, there: bool) -> None:
     """containerd 1 forgets it when a file names another, and is then without its default.
 
     nvidia-ctk 1.20 leaves it at that.
@@ -275,7 +277,7 @@ def test_what_others_drop_in_says_is_carried_too() -> None:
         ("/etc/containerd/conf.d", False),
     ],
 )
-def test_an_import_that_is_there_already(entry, there) -> None:
+def test_an_import_that_is_there_already(entry: str, there: bool) -> None:
     text = f'version = 2\nimports = ["{entry}"]\n'
     made = imports.with_import(text, DROP_IN, directory="/etc/containerd", file_version=2)
     assert (made == text) == there
@@ -298,7 +300,7 @@ def test_twice_is_once_and_a_runtime_of_before_stays() -> None:
 
 @pytest.mark.parametrize("before", [None, DEBIAN, KUBEADM, "", "# nothing\nversion = 3\n"])
 @pytest.mark.parametrize("version", ["1.7.24", "2.1.4", None])
-def test_back(before, version) -> None:
+def test_back(before: str | None, version: str | None) -> None:
     """A56."""
     files = {FILE: before} if before is not None else {}
     now = {**files, **carried_out(plan(version, files, runtime=RUNTIME), files)}
@@ -362,7 +364,7 @@ def test_a_version_without_cdi_and_one_that_takes_it_by_itself() -> None:
         ("version = 2\nimports = 'x'\n", "is not a list"),
     ],
 )
-def test_what_can_not_be_read_is_refused(text, said) -> None:
+def test_what_can_not_be_read_is_refused(text: str, said: str) -> None:
     with pytest.raises(CdiGenError, match=said):
         after("1.7.24", {FILE: text})
 
@@ -389,7 +391,7 @@ def test_another_place() -> None:
     assert made["/opt/c.toml"]["imports"] == ["/opt/x/*.toml"]
 
 
-def one(version: str, files: dict[str, str], dump: str | None = None):
+def one(version: str, files: dict[str, str], dump: str | None = None) -> Finding:
     outputs = {("containerd", "config", "dump"): dump} if dump else {}
     (found,) = containerd.findings(Told({"containerd": version}, files, outputs))
     return found

@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from cdi_gen.engines.containerd import containerd
 from cdi_gen.engines.containerd.daemons import BASE
-from cdi_gen.engines.plan import Runtime, Wishes
+from cdi_gen.engines.plan import Plan, Runtime, Wishes
 from cdi_gen.engines.text import toml_text
 from cdi_gen.errors import CdiGenError
 
@@ -49,7 +51,7 @@ K3S_PROGRAM = "/var/lib/rancher/k3s/data/current/bin/containerd"
 RKE2 = "/var/lib/rancher/rke2/agent/etc/containerd"
 
 
-def plan(machine: Told, path: str | None, **wishes):
+def plan(machine: Told, path: str | None, **wishes: Any) -> Plan:
     return containerd.plan(Wishes(configuration=path, **wishes), machine)
 
 
@@ -87,7 +89,7 @@ def test_microk8s_what_it_makes_of_the_template_is_not_written_to() -> None:
     [("1.7.23", "config.toml.tmpl", V2), ("2.0.4", "config-v3.toml.tmpl", V3)],
 )
 @pytest.mark.parametrize("directory", [K3S, RKE2])
-def test_k3s_and_rke2_make_theirs_anew(version, name, key, directory) -> None:
+def test_k3s_and_rke2_make_theirs_anew(version: str, name: str, key: str, directory: str) -> None:
     """What to write is told, and in which of the two templates."""
     program = f"{directory.removesuffix('/agent/etc/containerd')}/data/x/bin/containerd"
     path = f"{directory}/config.toml"
@@ -104,7 +106,7 @@ def test_k3s_and_rke2_make_theirs_anew(version, name, key, directory) -> None:
 
 
 @pytest.mark.parametrize("name", ["config.toml.tmpl", "config-v3.toml.tmpl"])
-def test_a_template_with_actions_is_no_toml(name) -> None:
+def test_a_template_with_actions_is_no_toml(name: str) -> None:
     path = f"{K3S}/{name}"
     text = '{{ template "base" . }}\n[plugins."x"]\n  a = {{ .NodeConfig.SELinux }}\n'
     machine = Told({K3S_PROGRAM: "2.0.4"}, {path: text})
@@ -118,7 +120,7 @@ def test_a_template_with_actions_is_no_toml(name) -> None:
 @pytest.mark.parametrize("version", ["1.7.23", "2.0.4"])
 @pytest.mark.parametrize(("name", "key"), [("config.toml.tmpl", V2), ("config-v3.toml.tmpl", V3)])
 def test_a_template_that_is_not_there_yet_begins_with_the_base(
-    name, key, version, directory
+    name: str, key: str, version: str, directory: str
 ) -> None:
     """Made of our tables alone it would take the place of all that k3s tells its containerd.
 
@@ -141,7 +143,7 @@ def test_a_template_that_is_not_there_yet_begins_with_the_base(
 @pytest.mark.parametrize(
     ("said", "key"), [("version = 2", V2), ("version = 3 # of 2.0", V3), ("", "cri")]
 )
-def test_a_template_without_base_has_the_version_that_it_says(said, key) -> None:
+def test_a_template_without_base_has_the_version_that_it_says(said: str, key: str) -> None:
     path = f"{K3S}/config.toml.tmpl"
     text = f'{said}\nroot = "{{{{ .NodeConfig.Containerd.Root }}}}"\n'
     program = "2.0.4" if key == V3 else "1.7.23"
@@ -193,7 +195,7 @@ def test_dockers_own_is_dockerds() -> None:
 
 
 @pytest.mark.parametrize("path", [MICROK8S, f"{K3S}/config.toml", "/etc/k0s/containerd.toml"])
-def test_a_distributions_containerd_that_is_not_found_is_asked_for(path) -> None:
+def test_a_distributions_containerd_that_is_not_found_is_asked_for(path: str) -> None:
     machine = Told({"containerd": "1.7.24"}, {path: "version = 2\n"})
     with pytest.raises(CdiGenError, match="its containerd is not found") as told:
         plan(machine, path, runtime=RUNTIME)
@@ -235,7 +237,7 @@ VERSION_1 = 'version = 1\n[plugins.cri]\nsandbox_image = "p"\n'
     ],
 )
 def test_no_drop_in_is_newer_than_the_file_that_imports_it(
-    containerd_version, text, version
+    containerd_version: str, text: str, version: int | None
 ) -> None:
     """containerd 2.3 does not start then; it reads version 1's own table again."""
     files = {containerd.FILE: text}
@@ -277,7 +279,7 @@ systemdCgroup = true
 
 
 @pytest.mark.parametrize("version", ["2.0.4", "2.1.4"])
-def test_kubesprays_spelling_is_replaced(version) -> None:
+def test_kubesprays_spelling_is_replaced(version: str) -> None:
     files = {containerd.FILE: KUBESPRAY}
     made = carried_out(plan(Told({"containerd": version}, files), None, runtime=RUNTIME), files)
     said = toml_text.parse(made["/etc/containerd/conf.d/99-nvidia.toml"])["plugins"][V3]

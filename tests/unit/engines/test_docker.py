@@ -4,11 +4,12 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 
 from cdi_gen.engines.docker import docker
-from cdi_gen.engines.plan import Runtime, Wishes
+from cdi_gen.engines.plan import Finding, Plan, Runtime, Wishes
 from cdi_gen.errors import CdiGenError, UsageError
 
 from .machine import Told, carried_out, taken_back
@@ -22,14 +23,14 @@ TABBED = '{\n\t"log-level": "warn",\n\t"runtimes": {\n\t\t"kata": {"path": "/opt
 """A person's file: tabs, an object in one line, no newline at its end."""
 
 
-def plan(version: str | None = "27.5.1", text: str | None = None, **wishes):
+def plan(version: str | None = "27.5.1", text: str | None = None, **wishes: Any) -> Plan:
     machine = Told(
         {"dockerd": version} if version else {}, {FILE: text} if text is not None else {}
     )
     return docker.plan(Wishes(**wishes), machine)
 
 
-def after(version: str | None, text: str | None, **wishes) -> str | None:
+def after(version: str | None, text: str | None, **wishes: Any) -> str | None:
     files = {FILE: text} if text is not None else {}
     return carried_out(plan(version, text, **wishes), files).get(FILE)
 
@@ -76,7 +77,7 @@ def after(version: str | None, text: str | None, **wishes) -> str | None:
         ),
     ],
 )
-def test_before_and_after(before, wishes, expected) -> None:
+def test_before_and_after(before: str | None, wishes: dict[str, object], expected: str) -> None:
     made = after("27.5.1", before, **wishes)
     assert made == expected
 
@@ -101,7 +102,9 @@ def test_other_features_stay() -> None:
         ("24.0.7", None, False),
     ],
 )
-def test_the_feature_is_set_where_the_version_needs_it(version, text, wanted) -> None:
+def test_the_feature_is_set_where_the_version_needs_it(
+    version: str | None, text: str | None, wanted: bool
+) -> None:
     made = after(version, text)
     assert (made is not None) == wanted
     assert not wanted or json.loads(made or "")["features"]["cdi"] is True
@@ -123,7 +126,7 @@ def test_it_is_restarted_by_somebody_else() -> None:
 
 
 @pytest.mark.parametrize("version", ["27.5.1", "28.5.2"])
-def test_rootless(version) -> None:
+def test_rootless(version: str) -> None:
     machine = Told({"dockerd": version}, uid=1000)
     found = docker.plan(Wishes(rootless=True), machine)
     made = json.loads(carried_out(found, {})["/home/u/.config/docker/daemon.json"])
@@ -174,7 +177,7 @@ def test_the_machines_spec_directories_are_never_widened() -> None:
         (None, "x", '{\n    "x": 1\n}\n'),
     ],
 )
-def test_back(before, later, expected) -> None:
+def test_back(before: str | None, later: str | None, expected: str | None) -> None:
     files = {FILE: before} if before is not None else {}
     found = plan("27.5.1", before, runtime=DEFAULT)
     now = {**files, **carried_out(found, files)}
@@ -256,7 +259,7 @@ def test_another_runtime_that_is_the_default_stays_so() -> None:
         ('{"a":' * 70 + "1" + "}" * 70, "levels"),
     ],
 )
-def test_what_is_not_strict_json_is_refused(text, said) -> None:
+def test_what_is_not_strict_json_is_refused(text: str, said: str) -> None:
     with pytest.raises(CdiGenError, match=said):
         after("27.5.1", text)
 
@@ -267,7 +270,7 @@ def test_what_docker_does_not_have() -> None:
             plan(**wishes)
 
 
-def one(**machine):
+def one(**machine: Any) -> Finding:
     (found,) = docker.findings(Told(**machine))
     return found
 
@@ -283,7 +286,9 @@ def one(**machine):
         ("28.5.2", '{"features": {"cdi": false}}', "off", "1.0.0"),
     ],
 )
-def test_what_is_found_where_the_daemon_is_down(version, text, cdi, newest) -> None:
+def test_what_is_found_where_the_daemon_is_down(
+    version: str, text: str | None, cdi: str, newest: str | None
+) -> None:
     found = one(versions={"dockerd": version}, files={FILE: text} if text else {})
     assert (found.version, found.cdi, found.newest_cdi_version) == (version, cdi, newest)
     assert found.spec_directories == (() if cdi == "no" else ("/etc/cdi", "/var/run/cdi"))
@@ -314,7 +319,7 @@ def test_what_the_daemon_says_counts() -> None:
 
 
 @pytest.mark.parametrize("printed", ["[" * 100_000, '{"ServerVersion": %s}' % ("9" * 9000), "{"])
-def test_a_daemon_that_says_nonsense(printed) -> None:
+def test_a_daemon_that_says_nonsense(printed: str) -> None:
     outputs = {("docker", "info", "--format", "{{json .}}"): printed}
     assert one(versions={"docker": "", "dockerd": "26.1.5"}, outputs=outputs).cdi == "off"
 
@@ -352,6 +357,6 @@ BY_CDI, BY_HOOK = "nvidia-cdi-hook", "nvidia-container-runtime-hook"
         ("29.0.1", (), f"--gpus: dockerd finds no {BY_CDI}; it may look in the specs alone"),
     ],
 )
-def test_what_gpus_comes_to(version, programs, note) -> None:
+def test_what_gpus_comes_to(version: str, programs: tuple[str, ...], note: str) -> None:
     found = one(versions={"dockerd": version, **dict.fromkeys(programs, "")})
     assert note in found.notes

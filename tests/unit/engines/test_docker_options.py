@@ -4,11 +4,12 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 
 from cdi_gen.engines.docker import docker
-from cdi_gen.engines.plan import Runtime, Wishes
+from cdi_gen.engines.plan import Plan, Runtime, Wishes
 from cdi_gen.errors import CdiGenError
 
 from .machine import Told, carried_out
@@ -18,7 +19,7 @@ UNIT = "/etc/systemd/system/docker.service.d/override.conf"
 EXEC = "[Service]\nExecStart=\nExecStart=/usr/bin/dockerd --host=fd:// {}\n"
 
 
-def plan(text: str, version: str = "27.5.1", running: tuple[str, ...] = (), **wishes):
+def plan(text: str, version: str = "27.5.1", running: tuple[str, ...] = (), **wishes: Any) -> Plan:
     machine = Told(
         {"dockerd": version},
         {UNIT: text, docker.FILE: "{}"},
@@ -36,7 +37,7 @@ def plan(text: str, version: str = "27.5.1", running: tuple[str, ...] = (), **wi
         ('"--feature" containerd-snapshotter=true', {}),
     ],
 )
-def test_what_a_unit_says_is_not_said_twice(option, wishes) -> None:
+def test_what_a_unit_says_is_not_said_twice(option: str, wishes: dict[str, Runtime]) -> None:
     with pytest.raises(CdiGenError, match="dockerd does not start if") as told:
         plan(EXEC.format(option), **wishes)
     assert UNIT in told.value.message
@@ -62,7 +63,7 @@ def test_nor_what_the_process_says_that_runs() -> None:
         ("'unbalanced --x", "27.5.1", {}),
     ],
 )
-def test_what_is_not_in_the_way(option, version, wishes) -> None:
+def test_what_is_not_in_the_way(option: str, version: str, wishes: dict[str, Runtime]) -> None:
     found = plan(EXEC.format(option), version, **wishes)
     assert (docker.FILE in carried_out(found, {docker.FILE: "{}"})) == (version != "28.5.2")
 

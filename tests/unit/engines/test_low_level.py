@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -47,7 +48,7 @@ def launched(made: dict[str, str], engine: str) -> str | None:
 
 
 @pytest.mark.parametrize("usual", [{}, {"runc": "1.1.15"}, {"runc": "1", "crun": "1"}])
-def test_crio_has_its_own_where_nobody_else_looks(usual) -> None:
+def test_crio_has_its_own_where_nobody_else_looks(usual: dict[str, str]) -> None:
     files = {"/etc/crio/crio.conf.d/10-crio.conf": CRIO_OWN}
     machine = Told({"crio": "1.34.0", **usual}, files)
     made = carried_out(crio.plan(WISHES, machine), files)
@@ -84,7 +85,9 @@ DOCKER = {"default-runtime": "crun", "runtimes": {"crun": {"path": "/usr/bin/cru
         ({"default-runtime": "nvidia", "runtimes": {"nvidia": {"path": SHIM}}}, ("runc",), None),
     ],
 )  # fmt: skip
-def test_dockers_default_runtime(said, there, named) -> None:
+def test_dockers_default_runtime(
+    said: dict[str, Any], there: tuple[str, ...], named: str | None
+) -> None:
     files = {docker.FILE: json.dumps(said)}
     machine = Told({"dockerd": "28.5.2", **dict.fromkeys(there, "1")}, files)
     wishes = Wishes(runtime=RUNTIME._replace(default=True))
@@ -115,7 +118,7 @@ options = {{ ConfigPath = "/k" }}
 @pytest.mark.parametrize(
     ("name", "named"), [("crun", "/usr/local/bin/crun"), ("runc", None), ("kata", None)]
 )
-def test_containerds_default_runtime(name, named) -> None:
+def test_containerds_default_runtime(name: str, named: str | None) -> None:
     files = {containerd.FILE: CONTAINERD.replace("NAME", name)}
     machine = Told({"containerd": "2.1.4", "runc": "1", "crun": "1"}, files)
     made = carried_out(containerd.plan(WISHES, machine), files)
@@ -173,7 +176,7 @@ def test_daemons_of_one_engine_have_a_launcher_each() -> None:
          ("runc", "/usr/bin/krun"), "/usr/bin/krun"),
     ],
 )  # fmt: skip
-def test_podmans_default_runtime(text, there, named) -> None:
+def test_podmans_default_runtime(text: str, there: tuple[str, ...], named: str | None) -> None:
     files = {"/etc/containers/containers.conf": text}
     machine = Told({"podman": "5.8.6", **dict.fromkeys(there, "1")}, files)
     made = carried_out(podman.plan(WISHES, machine), files)

@@ -38,7 +38,7 @@ def there(program: Path) -> bool:
 
 
 @needs_root
-def test_a_process_of_somebody_elses_program_is_not_believed(running) -> None:
+def test_a_process_of_somebody_elses_program_is_not_believed(running: Path) -> None:
     """Its program would be run as root to ask for its version."""
     assert there(running)
     os.chown(running, 1000, 1000)
@@ -49,7 +49,7 @@ def test_a_process_of_somebody_elses_program_is_not_believed(running) -> None:
     running.parent.chmod(0o755)
 
 
-def test_of_several_programs_it_is_the_newest(tmp_path) -> None:
+def test_of_several_programs_it_is_the_newest(tmp_path: Path) -> None:
     """RKE2 keeps those of former versions."""
     for number, version in enumerate(["v1.31.9", "v1.31.10", "v1.30.1"]):
         path = tmp_path / version / "containerd"
@@ -76,7 +76,7 @@ def test_of_several_programs_it_is_the_newest(tmp_path) -> None:
         ([1, None], False),
     ],
 )
-def test_directories_are_compared_as_paths(directories, usual) -> None:
+def test_directories_are_compared_as_paths(directories: object, usual: bool) -> None:
     assert in_usual_places(directories) == usual
 
 

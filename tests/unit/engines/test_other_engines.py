@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+from types import ModuleType
 
 import pytest
 
@@ -113,7 +114,9 @@ USERS = "/home/u/.config/containers/containers.conf.d/99-nvidia.conf"
         (buildah, "1.41.0", None),
     ],
 )
-def test_podman_is_told_where_to_look_if_it_does_not_look_in_both(engine, version, wanted) -> None:
+def test_podman_is_told_where_to_look_if_it_does_not_look_in_both(
+    engine: ModuleType, version: str, wanted: list[str] | None
+) -> None:
     """podman#26569."""
     name = engine.__name__.rpartition(".")[2]
     found = engine.plan(Wishes(), Told({name: version}))
@@ -124,7 +127,7 @@ def test_podman_is_told_where_to_look_if_it_does_not_look_in_both(engine, versio
 
 
 @pytest.mark.parametrize("version", ["5.5.0", "5.8.6", None])
-def test_rootless_podman(version) -> None:
+def test_rootless_podman(version: str | None) -> None:
     machine = Told({"podman": version} if version else {}, uid=1000)
     made = carried_out(podman.plan(Wishes(rootless=True), machine), {})
     assert toml_text.parse(made[USERS]) == {

@@ -30,7 +30,7 @@ def test_docker_with_crun_as_the_default() -> None:
 
 
 @pytest.mark.parametrize("also", ['\n{\n   "dns": ["172.20.130.181"]\n}\n', "\n{ “dns”: 1 }\n"])
-def test_two_documents_in_daemon_json(also) -> None:
+def test_two_documents_in_daemon_json(also: str) -> None:
     """NVIDIA/nvidia-docker#761."""
     files = {docker.FILE: '{\n    "runtimes": {}\n}' + also}
     with pytest.raises(CdiGenError, match="line 4, column 1: something after the end"):

@@ -92,7 +92,7 @@ BinaryName = "runc"
 
 
 @pytest.mark.parametrize("version", ["1.7.24", "2.1.4"])
-def test_a_drop_in_that_is_read_after_ours(version) -> None:
+def test_a_drop_in_that_is_read_after_ours(version: str) -> None:
     """Spegel's and others' drop-ins; before containerd 2.1 the last one replaces all others."""
     later = "/etc/containerd/conf.d/zz-registry.toml"
     files = {

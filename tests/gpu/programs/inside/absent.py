@@ -4,11 +4,12 @@
 import ctypes
 import importlib
 import sys
+from typing import Any
 
 ABSENT = 77
 
 
-def needed(name):
+def needed(name: str) -> Any:
     """A module, where the root has it; any other fault of its import is the program's."""
     try:
         return importlib.import_module(name)
@@ -19,7 +20,7 @@ def needed(name):
         raise
 
 
-def library(name):
+def library(name: str) -> ctypes.CDLL:
     """A library of the image's own."""
     try:
         return ctypes.CDLL(name)

@@ -5,7 +5,7 @@ import ctypes
 import sys
 
 
-def loads(name):
+def loads(name: str) -> bool:
     try:
         ctypes.CDLL(name)
     except OSError as error:

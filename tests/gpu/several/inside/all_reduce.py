@@ -29,13 +29,13 @@ class UniqueId(ctypes.Structure):
     _fields_ = [("internal", ctypes.c_char * 128)]
 
 
-def nccl_library():
+def nccl_library() -> str:
     """Return the path of PyTorch's NCCL, or the name for the loader."""
     try:
         package = importlib.util.find_spec("nvidia.nccl")
     except ModuleNotFoundError:
         package = None
-    if package:
+    if package and package.submodule_search_locations:
         for folder in package.submodule_search_locations:
             path = os.path.join(folder, "lib", "libnccl.so.2")
             if os.path.exists(path):
@@ -43,12 +43,12 @@ def nccl_library():
     return "libnccl.so.2"
 
 
-def check(what, code):
+def check(what: str, code: int) -> None:
     if code:
         sys.exit(f"{what}: error {code}")
 
 
-def device_count():
+def device_count() -> int:
     cuda = ctypes.CDLL("libcuda.so.1")
     count = ctypes.c_int()
     check("cuInit", cuda.cuInit(0))
@@ -56,7 +56,7 @@ def device_count():
     return count.value
 
 
-def unique_id(nccl, rank, path):
+def unique_id(nccl: ctypes.CDLL, rank: int, path: str) -> UniqueId:
     """Create the id as rank 0; as another rank wait for it."""
     value = UniqueId()
     if rank == 0:
@@ -74,7 +74,7 @@ def unique_id(nccl, rank, path):
         return UniqueId.from_buffer_copy(file.read())
 
 
-def one_rank(rank, size, path):
+def one_rank(rank: int, size: int, path: str) -> None:
     try:
         nccl = ctypes.CDLL(nccl_library())
     except OSError as error:
@@ -108,7 +108,7 @@ def one_rank(rank, size, path):
         sys.exit(f"ncclCommInitRank: {nccl.ncclGetErrorString(code).decode()}")
     joined = time.monotonic() - begun
 
-    def all_reduce():
+    def all_reduce() -> None:
         code = nccl.ncclAllReduce(
             source, target, ctypes.c_size_t(COUNT), FLOAT, SUM, communicator, None
         )
@@ -137,7 +137,7 @@ def one_rank(rank, size, path):
     sys.exit(0 if right else 1)
 
 
-def every_gpu_here():
+def every_gpu_here() -> None:
     size = device_count()
     with tempfile.TemporaryDirectory() as folder:
         words = [sys.executable, __file__]

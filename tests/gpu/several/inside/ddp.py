@@ -18,7 +18,7 @@ WIDTH, BATCH, CLASSES = 2048, 1024, 16
 STEPS_BETWEEN_CHECKS = 50
 
 
-def work(rank, size, seconds):
+def work(rank: int, size: int, seconds: float) -> None:
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29519"}
     torch.cuda.set_device(rank)
     torch.distributed.init_process_group("nccl", rank=rank, world_size=size)
