@@ -5,6 +5,7 @@ One JSON object:
 
     key         the host's state that the rest was made in (``cdi_base.host_fingerprint``)
     layout      where the driver was looked for, which the state is taken of
+    watch       the nodes and files whose coming and going makes another preparation due
     specs       the GPUs without capabilities, the capabilities as devices, the special modes
     facts       what NVIDIA_REQUIRE_* is checked against
     converted   the spec files that are not JSON, by path: stamp, and document or problem
@@ -21,6 +22,7 @@ from typing import Any
 from cdi_base import host_fingerprint, trust
 from cdi_base.cdi import spec_directories, specification
 from cdi_base.files import make_directory, replace_file
+from cdi_gen.catalogue import catalogue
 from cdi_gen.cdi import wire
 from cdi_gen.cdi.problem import SpecError
 from cdi_gen.errors import CdiGenError, UnsafeError
@@ -31,6 +33,7 @@ from cdi_gen.generate.requirement_facts import facts
 from cdi_gen.host import Where, gather, hook_program
 from cdi_gen.host.roots import Root
 from cdi_gen.inventory import Inventory
+from cdi_gen.programs import watch
 from cdi_gen.store import SPEC_DIRECTORIES
 
 PATH = "/run/cdi-gen/runtime.json"
@@ -83,20 +86,39 @@ def prepare(choices: host_fingerprint.Choices, where: Where | None = None) -> Do
         where.dev_root or "",
         (*where.library_search_path, *where.config_search_path),
     )
+    choices.watch = watch.of_catalogue(catalogue())
     # Before the look, so that a change meanwhile makes another preparation due.
     key = host_fingerprint.key(choices)
     converted = _converted(choices.spec_directories)
-    document: Document = {"key": key, "layout": choices.layout.document(), "specs": []}
-    document |= {"facts": None, "converted": converted}
+    document: Document = {"key": key, "layout": choices.layout.document(), "watch": None}
+    document |= {"specs": [], "facts": None, "converted": converted}
     try:
-        inventory = gather(where._replace(requirement_facts=True))
+        inventory, document["key"] = _gathered(choices, where._replace(requirement_facts=True), key)
         document |= specs_and_facts(inventory, choices.disabled_hooks)
     except CdiGenError as error:
         if not converted:
             raise
         hint = f"; {error.hint}" if error.hint else ""
         document["problem"] = f"{error.message}{hint}"
+    document["watch"] = choices.watch.document()
     return document
+
+
+def _gathered(
+    choices: host_fingerprint.Choices, where: Where, key: list[object]
+) -> tuple[Inventory, list[object]]:
+    """The inventory, and the fingerprint that was taken before the host was read.
+
+    A platform whose nodes the catalogue does not list is read twice: what to watch is known only
+    when its inventory is.
+    """
+    inventory = gather(where)
+    watched = watch.with_inventory(choices.watch, inventory)
+    if watched.document() != choices.watch.document():
+        choices.watch = watched
+        key = host_fingerprint.key(choices)
+        inventory = gather(where)
+    return inventory, key
 
 
 def from_inventory(inventory: Inventory, disabled_hooks: Sequence[str] = ()) -> Document:
@@ -111,7 +133,7 @@ def from_inventory(inventory: Inventory, disabled_hooks: Sequence[str] = ()) -> 
     Raises:
         CdiGenError: the inventory has no driver or GPU that a container could be given.
     """
-    document: Document = {"key": None, "layout": None}
+    document: Document = {"key": None, "layout": None, "watch": None}
     return document | specs_and_facts(inventory, disabled_hooks) | {"converted": {}}
 
 

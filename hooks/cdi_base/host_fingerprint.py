@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A cheap look at the host, to know whether what was made of it still fits: no driver is asked.
+"""A fingerprint of the host: whether what was prepared for it still fits, without its driver.
 
-The library writes it into the prepared file, the shim compares: one wording for both. Everything in
-it is text, numbers and lists, and so the same after a way through JSON.
+The library writes the fingerprint into the prepared file, with what it was taken of, and the shim
+takes it again and compares. Everything in it is text, numbers and lists, and so the same after a
+way through JSON. Which device nodes and files a spec may have, only the library knows: it writes
+down what to watch (`Watch`), of the catalogue and the inventory.
 """
 
 from __future__ import annotations
@@ -14,26 +16,16 @@ from cdi_base.files import read_beginning
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     State = list[object]
 
 DRIVER = "/proc/driver/nvidia"
-PRESENT = (
-    "/etc/cufile.json",
-    "/run/nvidia-persistenced/socket",
-    "/run/nvidia-fabricmanager/socket",
-    "/tmp/nvidia-mps",  # noqa: S108  (where the driver's programs put it)
-)
-"""What comes and goes and is in specs: daemons may start after the first container."""
 
 CONFIGURATION, DROP_INS = "/etc/cdi-gen/config.toml", "/etc/cdi-gen/config.d"
 """How the host is laid out, said by its administrator (`cdi_gen.configuration`)."""
 
 DEVICES = "/dev"
-NODES = "nvidia"
-"""How names in /dev begin: nvidia0, nvidiactl, nvidia-uvm, nvidia-fs0, nvidia-nvswitch0 …"""
-OTHER_NODES = ("gdrdrv", "infiniband", "dri")
 
 
 class Layout:
@@ -63,11 +55,37 @@ class Layout:
         return cls(*document) if all(isinstance(each, str) for each in texts) else None
 
 
+class Watch:
+    """What comes and goes on a host and is in specs, besides the driver and its configuration."""
+
+    __slots__ = ("files", "nodes")
+
+    def __init__(self, nodes: Iterable[str] = (), files: Iterable[str] = ()) -> None:
+        self.nodes = tuple(sorted({*nodes}))
+        """Names in /dev, of nodes or of directories with nodes; `*` at the end is a number."""
+        self.files = tuple(sorted({*files}))
+        """Absolute paths: daemons make sockets after the first container was started."""
+
+    def document(self) -> State:
+        """Its JSON form."""
+        return [list(self.nodes), list(self.files)]
+
+    @classmethod
+    def of(cls, document: object) -> Watch | None:
+        """The one of such a form; None: it is none, as in a file of an older version."""
+        if not isinstance(document, list) or len(document) != 2:
+            return None
+        for names in document:
+            if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+                return None
+        return cls(*document)
+
+
 class Choices:
     """What was chosen for a preparation; another choice is another preparation.
 
-    `layout` is what they and the administrator's file come to: whoever looks at the host knows it,
-    and writes it down for whoever compares.
+    `layout` is what they and the administrator's file come to, `watch` what else to compare: the
+    library knows both, and writes them down for the shim.
     """
 
     __slots__ = (
@@ -78,6 +96,7 @@ class Choices:
         "layout",
         "places",
         "spec_directories",
+        "watch",
     )
 
     def __init__(
@@ -89,6 +108,7 @@ class Choices:
         feature_flags: Sequence[str] = (),
         places: Sequence[str] = (),
         layout: Layout | None = None,
+        watch: Watch | None = None,
     ) -> None:
         self.driver_root = plain(driver_root)
         self.hook = hook
@@ -98,6 +118,7 @@ class Choices:
         self.places = tuple(places)
         """What else was said of the host's layout, in words."""
         self.layout = layout or Layout(driver_root)
+        self.watch = watch or Watch()
 
 
 def distinct(directories: Sequence[str]) -> tuple[str, ...]:
@@ -121,11 +142,12 @@ def key(choices: Choices) -> State:
         _text(f"{DRIVER}/version"),
         _names(f"{DRIVER}/gpus"),
         _instances(f"{DRIVER}/capabilities"),
-        _nodes(_device_directory(layout)),
+        choices.watch.document(),
+        _nodes(_device_directory(layout), choices.watch.nodes),
         # A driver that is replaced brings libraries, and ldconfig is run for them.
         [_stamp(f"{layout.driver_root}/etc/ld.so.cache"), _identity(layout.driver_root or "/")],
         [[path, _stamp(path)] for path in layout.directories],
-        [path for path in PRESENT if _identity(path)],
+        [path for path in choices.watch.files if _identity(path)],
     ]
 
 
@@ -141,10 +163,12 @@ def configuration_files() -> list[str]:
     return [CONFIGURATION, *(f"{DROP_INS}/{name}" for name in names)]
 
 
-def _nodes(directory: str) -> State:
+def _nodes(directory: str, watched: Sequence[str]) -> State:
+    """Numbers and mode of each node, names of what is in each directory."""
     found: State = []
     for name in _names(directory):
-        if not name.startswith(NODES) and name not in OTHER_NODES:
+        stem = name.rstrip("0123456789")
+        if name not in watched and (stem == name or f"{stem}*" not in watched):
             continue
         try:
             status = os.lstat(f"{directory}/{name}")

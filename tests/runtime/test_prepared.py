@@ -14,8 +14,9 @@ from typing import Any
 import pytest
 
 from cdi_base import host_fingerprint
-from cdi_base.host_fingerprint import Choices, Layout
-from cdi_gen.programs import prepare
+from cdi_base.host_fingerprint import Choices, Layout, Watch
+from cdi_gen.catalogue import catalogue
+from cdi_gen.programs import prepare, watch
 from cdi_runtime.specs import prepared
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="the prepared file is root's")
@@ -45,10 +46,14 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(prepared, "DIRECTORY", str(tmp_path / "run"))
     monkeypatch.setattr(prepared, "HERE", str(tmp_path / "libexec"))
     (tmp_path / "libexec").mkdir()
-    key = json.dumps(
-        {"key": host_fingerprint.key(prepared.chosen(settings())), "specs": [{"kind": "a/b"}]}
-    )
-    (tmp_path / "document").write_text(key)
+    choices = prepared.chosen(settings())
+    choices.watch = Watch(["x*"], [f"{tmp_path}/socket"])
+    document = {
+        "key": host_fingerprint.key(choices),
+        "watch": choices.watch.document(),
+        "specs": [{"kind": "a/b"}],
+    }
+    (tmp_path / "document").write_text(json.dumps(document))
     makes(tmp_path, f"cp {tmp_path}/document {tmp_path}/run/runtime.json")
     return tmp_path
 
@@ -245,7 +250,9 @@ class Host:
         os.mknod(self.root / "dev" / name, 0o20666, os.makedev(195, minor))
 
     def choices(self) -> Choices:
-        return Choices(str(self.root), "", [str(self.specs)])
+        known = watch.of_catalogue(catalogue())
+        known.files = (*known.files, str(self.root / "run/socket"))
+        return Choices(str(self.root), "", [str(self.specs)], watch=known)
 
 
 CHANGES: dict[str, Callable[[Host], object]] = {
@@ -265,6 +272,14 @@ CHANGES: dict[str, Callable[[Host], object]] = {
     "uvm": lambda host: host.node("nvidia-uvm", 0),
     "a capability": lambda host: host.node("nvidia-caps/nvidia-cap2", 2),
     "a card": lambda host: host.node("dri/card0", 0),
+    "a GPU's node of a high number": lambda host: host.node("nvidia128", 128),
+    "a transport": lambda host: host.node("gdrdrv", 0),
+    "a numbered transport": lambda host: host.node("nvidia-fs0", 0),
+    "an RDMA card": lambda host: (
+        (host.root / "dev/infiniband").mkdir(),
+        host.node("infiniband/uverbs0", 0),
+    ),
+    "a daemon": lambda host: (host.root / "run/socket").mkdir(parents=True),
     "libraries": lambda host: (host.root / "etc/ld.so.cache").write_text("new ones"),
 }
 
@@ -282,6 +297,44 @@ def test_a_host_that_has_changed(
     assert host_fingerprint.key(host.choices()) != before
 
 
+@pytest.mark.parametrize(
+    "name", ["sda1", "nvidia-uvmx", "nvidia-fs0x", "gdrdrv1", "tty0", "nvidia"]
+)
+def test_a_node_that_no_spec_has_changes_nothing(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host = Host(tmp_path)
+    monkeypatch.setattr(host_fingerprint, "DRIVER", str(host.proc))
+    before = host_fingerprint.key(host.choices())
+    host.node(name, 9)
+    assert host_fingerprint.key(host.choices()) == before
+
+
+@pytest.mark.parametrize("watch", [None, [], [[]], [["x*"]], [["x*"], [1]], {}, [["x*"], "/run"]])
+def test_a_file_of_an_older_version_is_made_anew(place: Path, watch: object) -> None:
+    """One that does not say what to watch, as before 0.2, when the shim had a list of its own."""
+    load()
+    file = place / "run/runtime.json"
+    document = json.loads(file.read_text())
+    del document["watch"]
+    if watch is not None:
+        document["watch"] = watch
+    file.write_text(json.dumps(document))
+    load()
+    assert len(calls(place)) == 2
+    assert json.loads(file.read_text())["watch"] == [["x*"], [f"{place}/socket"]]
+
+
+def test_what_the_file_says_to_watch_is_compared(place: Path) -> None:
+    load()
+    load()
+    assert len(calls(place)) == 1
+    (place / "socket").mkdir()
+    with pytest.raises(prepared.NotPreparedError, match="does not fit"):
+        load()
+    assert len(calls(place)) == 2
+
+
 def test_another_choice_is_another_key(tmp_path: Path) -> None:
     keys = [
         host_fingerprint.key(choices)
@@ -295,6 +348,8 @@ def test_another_choice_is_another_key(tmp_path: Path) -> None:
             Choices(layout=Layout("", "", ["/lib2"])),
             Choices(disabled_hooks=["chmod"]),
             Choices(feature_flags=["x"]),
+            Choices(watch=Watch(["x"])),
+            Choices(watch=Watch((), ["/x"])),
         )
     ]
     assert all(keys.count(key) == 1 for key in keys)
@@ -307,10 +362,11 @@ def test_a_driver_root_without_nodes_leaves_them_to_the_host(
     monkeypatch.setattr(host_fingerprint, "DEVICES", str(host.root / "dev"))
     libraries = tmp_path / "home/kubernetes/bin/nvidia"
     libraries.mkdir(parents=True)
-    before = host_fingerprint.key(Choices(str(libraries)))
-    assert host_fingerprint.key(Choices(str(libraries))) == before
+    choices = Choices(str(libraries), watch=Watch(["nvidia*"]))
+    before = host_fingerprint.key(choices)
+    assert host_fingerprint.key(choices) == before
     host.node("nvidia1", 1)
-    assert host_fingerprint.key(Choices(str(libraries))) != before
+    assert host_fingerprint.key(choices) != before
 
 
 def test_both_sides_agree_where_nothing_is_configured(monkeypatch: pytest.MonkeyPatch) -> None:

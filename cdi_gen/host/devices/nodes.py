@@ -19,6 +19,10 @@ from cdi_gen.inventory import CharDevice, Missing, Stale
 FRONTEND = ("nvidia", "nvidia-frontend")
 """Names of the driver's main major in ``/proc/devices``; the second up to driver 460."""
 CAPS = ("nvidia-caps",)
+GPU, CAPABILITY = "nvidia*", "nvidia-caps/nvidia-cap*"
+CARD, RENDER = "dri/card*", "dri/renderD*"
+OF_GPUS = (GPU, CAPABILITY, CARD, RENDER)
+"""Names in /dev of the nodes of GPUs and of their parts; ``*`` is a number."""
 GRAPHICS, DRM_MODULE = "graphics", "nvidia_drm"
 BY_PATH = "/dev/dri/by-path"
 NO_NODE = (
@@ -131,11 +135,11 @@ class DeviceNodes:
 
     def gpu(self, minor: int) -> CharDevice | None:
         """``/dev/nvidiaN``."""
-        return self.node(f"/dev/nvidia{minor}", FRONTEND, minor)
+        return self.node(_numbered(GPU, minor), FRONTEND, minor)
 
     def no_gpu(self, minor: int) -> str | None:
         """Why no container can be given ``/dev/nvidiaN``; None where the node is there."""
-        path = f"/dev/nvidia{minor}"
+        path = _numbered(GPU, minor)
         if self._char_device(path) is not None:
             return None
         try:
@@ -146,7 +150,7 @@ class DeviceNodes:
 
     def capability(self, minor: int, file_mode: int) -> CharDevice | None:
         """``/dev/nvidia-caps/nvidia-capN``."""
-        return self.node(f"/dev/nvidia-caps/nvidia-cap{minor}", CAPS, minor, file_mode)
+        return self.node(_numbered(CAPABILITY, minor), CAPS, minor, file_mode)
 
     def control(self, entries: Sequence[ControlNode]) -> tuple[CharDevice, ...]:
         """The driver's own nodes; those whose module is not loaded become ``missing``."""
@@ -171,16 +175,17 @@ class DeviceNodes:
         except OSError:
             if GRAPHICS in self._served and not self.module_loaded(DRM_MODULE):
                 reason = f"the kernel module {DRM_MODULE} is not loaded"
-                path = "/dev/dri/renderD*"
+                path = f"/dev/{RENDER}"
                 self._missing[path] = Missing(name=path, reason=reason, code="CDG-H202")
             return ()
         nodes = []
         for entry in self._kernel.entries(directory):
-            prefix = next((each for each in ("card", "renderD") if entry.name.startswith(each)), "")
-            number = entry.name[len(prefix) :]
+            path = f"/dev/dri/{entry.name}"
+            prefixes = (f"/dev/{each[:-1]}" for each in (CARD, RENDER))
+            prefix = next((each for each in prefixes if path.startswith(each)), "")
+            number = path[len(prefix) :]
             if not prefix or not number.isdecimal():
                 continue
-            path = f"/dev/dri/{entry.name}"
             node = self.numbered_by(path, f"{directory}/{entry.name}/dev")
             if node is not None:
                 nodes.append((prefix, int(number), node))
@@ -241,3 +246,7 @@ class DeviceNodes:
         except OSError:
             return None
         return found if stat.S_ISCHR(found.st_mode) else None
+
+
+def _numbered(name: str, number: int) -> str:
+    return f"/dev/{name[:-1]}{number}"

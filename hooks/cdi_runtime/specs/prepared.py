@@ -2,9 +2,9 @@
 """The prepared file: specs and facts of this host, made by `cdi-gen runtime prepare`.
 
 The shim cannot look at a host: that takes the library, and ten times as long. So the library
-leaves what it found in a file of root's, with the host's state (`host_state`) as its key, and the
-shim starts it anew when the key no longer fits: the first container after a boot, after an update
-of the driver, after a change of MIG devices.
+leaves what it found in a file of root's, with a fingerprint of the host (`host_fingerprint`) and
+what that was taken of. The shim takes it again, and starts the library when it differs: for the
+first container after a boot, after an update of the driver, after a change of MIG devices.
 
 It holds the spec of the GPUs without driver capabilities, the capabilities as devices, one spec for
 each special mode the host can serve, the facts that requirements are checked against, and the spec
@@ -153,6 +153,11 @@ def _fitting(
         return None
     # What the administrator's file says of the driver's place is known to who has read it.
     choices.layout = host_fingerprint.Layout.of(document.get("layout")) or choices.layout
+    watch = host_fingerprint.Watch.of(document.get("watch"))
+    if watch is None:
+        # A file of a version that had a list of its own to compare.
+        return None
+    choices.watch = watch
     fits = document.get("key") == host_fingerprint.key(choices) and _has(
         _conversions(document), wanted
     )

@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the runtime shim watches on a host: whatever a spec may have, and that comes and goes.
+
+The catalogue lists what a host may have, an inventory what this one has besides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from cdi_base.host_fingerprint import Watch
+from cdi_gen.catalogue import Catalogue
+from cdi_gen.host.devices import nodes
+from cdi_gen.inventory import Inventory
+from cdi_gen.paths import join
+
+
+def of_catalogue(catalogue: Catalogue) -> Watch:
+    """The nodes of GPUs, the driver and transports; sockets of daemons, files of transports."""
+    names = [
+        *nodes.OF_GPUS,
+        *(node.name for node in catalogue.control_nodes),
+        *(node.name for transport in catalogue.transports for node in transport.nodes),
+    ]
+    sockets = [
+        join(directory, entry.name)
+        for entry in catalogue.files
+        if entry.kind == "socket"
+        for directory in entry.under
+    ]
+    files = [path for transport in catalogue.transports for path in transport.files]
+    return Watch(map(_in_dev, names), [*sockets, *files])
+
+
+def with_inventory(watch: Watch, inventory: Inventory) -> Watch:
+    """The same, with the nodes of a platform that the catalogue does not list."""
+    names = (path.removeprefix("/dev/") for path in _nodes(inventory))
+    own = (_any_number(name) for name in names if not name.startswith("/"))
+    return Watch([*watch.nodes, *own], watch.files)
+
+
+def _nodes(inventory: Inventory) -> Iterable[str]:
+    yield from (node.path for gpu in inventory.gpus for node in (*gpu.nodes, *gpu.drm_nodes))
+    for device in inventory.mig_devices:
+        yield from (device.gpu_instance_cap.path, device.compute_instance_cap.path)
+    yield from (access.node.path for access in inventory.mig_access)
+    yield from (node.path for node in (*inventory.control_nodes, *inventory.transport_nodes))
+
+
+def _in_dev(name: str) -> str:
+    """The name itself, or the directory that it is in: all names there are compared."""
+    return name.partition("/")[0]
+
+
+def _any_number(name: str) -> str:
+    first, slash, _ = name.partition("/")
+    stem = first.rstrip("0123456789")
+    return f"{stem}*" if stem != first and not slash else first
