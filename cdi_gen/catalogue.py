@@ -151,7 +151,10 @@ class Catalogue(NamedTuple):
                 pending += [each.name for each in self.capabilities if each.default]
             elif name not in known:
                 raise UsageError(
-                    f"unknown driver capability: {name}", hint=f"known: all, {', '.join(known)}"
+                    f"unknown driver capability: {name}",
+                    hint=f"known: all, {', '.join(known)}",
+                    code="CDG-U003",
+                    subject=name,
                 )
             elif name not in selected:
                 selected.add(name)

@@ -59,7 +59,9 @@ def files(host_root: str = "/") -> list[str]:
         names = sorted(_names(DROP_INS, host_root))
     except OSError as error:
         place = (error.filename or DROP_INS).removeprefix(prefix)
-        raise CdiGenError(f"cannot read {place}: {error.strerror}") from error
+        raise CdiGenError(
+            f"cannot read {place}: {error.strerror}", code="CDG-C001", subject=place
+        ) from error
     return found + [f"{DROP_INS}/{name}" for name in names if name.endswith(".toml")]
 
 
@@ -97,9 +99,16 @@ def _of(path: str, host_root: str) -> Settings:
         values, lines = toml.parse(content.decode())
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
-        raise CdiGenError(f"{path}, line {line}: this is not UTF-8 text") from error
+        raise CdiGenError(
+            f"{path}, line {line}: this is not UTF-8 text", code="CDG-C002", subject=path
+        ) from error
     except toml.TomlError as error:
-        raise CdiGenError(f"{path}, {error}", hint="the format is TOML: key = value") from error
+        raise CdiGenError(
+            f"{path}, {error}",
+            hint="the format is TOML: key = value",
+            code="CDG-C002",
+            subject=path,
+        ) from error
     found: Settings = {}
     for name, table in values.items():
         place = f"{path}, line {lines.get((name,), 1)}"
@@ -107,9 +116,16 @@ def _of(path: str, host_root: str) -> Settings:
             hint = f"known: [{TABLE}]"
             if name in KEYS:
                 hint = f"write it below a line [{TABLE}]"
-            raise CdiGenError(f"{place}: there is no {name!a}", hint=hint)
+            raise CdiGenError(
+                f"{place}: there is no {name!a}", hint=hint, code="CDG-C003", subject=place
+            )
         if not isinstance(table, dict):
-            raise CdiGenError(f"{place}: {TABLE} is no table", hint=f"write [{TABLE}]")
+            raise CdiGenError(
+                f"{place}: {TABLE} is no table",
+                hint=f"write [{TABLE}]",
+                code="CDG-C004",
+                subject=place,
+            )
         for key, value in table.items():
             place = f"{path}, line {lines.get((name, key)) or lines.get((name,), 1)}"
             found[key] = Setting(_value(key, value, place), place)
@@ -123,22 +139,35 @@ def _value(key: str, value: object, place: str) -> str | tuple[str, ...]:
         close = get_close_matches(key, KEYS, n=1)
         suggestion = f"; did you mean {close[0]}?" if close else ""
         raise CdiGenError(
-            f"{place}: there is no key {key!a}{suggestion}", hint=f"known: {', '.join(KEYS)}"
+            f"{place}: there is no key {key!a}{suggestion}",
+            hint=f"known: {', '.join(KEYS)}",
+            code="CDG-C003",
+            subject=place,
         )
     if KEYS[key]:
         if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
             raise CdiGenError(
-                f"{place}: {key} has to be a list of paths", hint=f'like: {key} = ["/usr/lib64"]'
+                f"{place}: {key} has to be a list of paths",
+                hint=f'like: {key} = ["/usr/lib64"]',
+                code="CDG-C004",
+                subject=place,
             )
         return tuple(_path(key, each, place) for each in value)
     if not isinstance(value, str):
-        raise CdiGenError(f"{place}: {key} has to be a path", hint=f'like: {key} = "/usr"')
+        raise CdiGenError(
+            f"{place}: {key} has to be a path",
+            hint=f'like: {key} = "/usr"',
+            code="CDG-C004",
+            subject=place,
+        )
     return _path(key, value, place)
 
 
 def _path(key: str, value: str, place: str) -> str:
     if not value.startswith("/") or not value.isprintable():
-        raise CdiGenError(f"{place}: {key}: {value!a} is not an absolute path")
+        raise CdiGenError(
+            f"{place}: {key}: {value!a} is not an absolute path", code="CDG-C004", subject=place
+        )
     return value
 
 
@@ -152,11 +181,17 @@ def _read(path: str, host_root: str) -> bytes:
                     f"{path} is not read: {reason}",
                     hint="it says which files root puts into containers and runs, so only root may "
                     "be able to change it: correct owner and mode (root:root 0644)",
+                    code="CDG-C005",
+                    subject=path,
                 )
         # A link of the host's leads to a file of the host, not to one of this container.
         place = trust.resolved(absolute, seen_from=host_root)
         return read_file(host_root.rstrip("/") + place, MAX_BYTES)
     except OSError as error:
         if error.errno == errno.EFBIG:
-            raise CdiGenError(f"{path} is larger than {MAX_BYTES} bytes") from error
-        raise CdiGenError(f"cannot read {path}: {error.strerror}") from error
+            raise CdiGenError(
+                f"{path} is larger than {MAX_BYTES} bytes", code="CDG-C001", subject=path
+            ) from error
+        raise CdiGenError(
+            f"cannot read {path}: {error.strerror}", code="CDG-C001", subject=path
+        ) from error

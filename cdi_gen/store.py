@@ -106,7 +106,7 @@ def _spec_files(directory: str) -> Iterator[SpecFile]:
     except OSError as error:
         message = f"cannot be read: {error.strerror}"
         consequence = "engines read neither this directory nor later ones"
-        problem = Problem("", message, consequence, "error")
+        problem = Problem("", message, code="CDG-F106", consequence=consequence, severity="error")
         yield SpecFile(path=directory, spec=None, problems=(problem,))
 
 
@@ -114,7 +114,7 @@ def _read(file: spec_directories.SpecFile) -> SpecFile:
     from cdi_gen.cdi import validation  # noqa: PLC0415  only readers need to judge
 
     if file.content is None:
-        problem = Problem(path="", message=file.problem or "")
+        problem = Problem(path="", message=file.problem or "", code="CDG-F107")
         if file.is_closed:
             consequence = "engines without root's rights ignore it"
             problem = problem._replace(consequence=consequence, severity="error")
@@ -125,7 +125,14 @@ def _read(file: spec_directories.SpecFile) -> SpecFile:
         return SpecFile(path=file.path, spec=None, problems=error.problems)
     problems = validation.check(document, of_text, with_schema=False)
     if file.distrust:
-        problems = (Problem("", file.distrust, _NOT_BY_THE_SHIM, "error"), *problems)
+        distrusted = Problem(
+            "",
+            file.distrust,
+            code="CDG-F108",
+            consequence=_NOT_BY_THE_SHIM,
+            severity="error",
+        )
+        problems = (distrusted, *problems)
     read_by = specification.EVERY.difference(*(problem.refused_by for problem in problems))
     spec = wire.from_document(document) if read_by else None
     return SpecFile(path=file.path, spec=spec, problems=problems)
@@ -176,7 +183,11 @@ def write_text(text: str, path: str, *, read_as_root: Collection[str] = READ_AS_
     """
     directory, name = os.path.split(path)
     if not name:
-        raise CdiGenError(f"cannot write {path}: it ends in /, so it names a directory")
+        raise CdiGenError(
+            f"cannot write {path}: it ends in /, so it names a directory",
+            code="CDG-F004",
+            subject=path,
+        )
     directory = directory or "."
     try:
         check_directory(directory, read_as_root)
@@ -185,7 +196,10 @@ def write_text(text: str, path: str, *, read_as_root: Collection[str] = READ_AS_
         replace_file(path, text.encode())
     except OSError as error:
         raise CdiGenError(
-            f"cannot write {path}: {error.strerror}", hint=_HINTS.get(error.errno or 0)
+            f"cannot write {path}: {error.strerror}",
+            hint=_HINTS.get(error.errno or 0),
+            code="CDG-F004",
+            subject=path,
         ) from error
 
 
@@ -209,12 +223,15 @@ def _check_meaning(text: str, spec: Spec) -> None:
     try:
         meant = wire.load(text) == spec
     except SpecError as error:
-        raise InvalidSpecError(f"not written, because it cannot be read back: {error}") from error
+        raise InvalidSpecError(
+            f"not written, because it cannot be read back: {error}", code="CDG-F006"
+        ) from error
     if not meant:
         raise InvalidSpecError(
             "not written, because it would be read back as another spec",
             hint="this is a fault of cdi-gen: please report it with the output of "
             "`cdi-gen inventory`",
+            code="CDG-F006",
         )
 
 
@@ -243,6 +260,8 @@ def check_directory(directory: str, read_as_root: Collection[str] = READ_AS_ROOT
             f"not writing to {directory}: {fault}",
             hint="a spec says what root runs when a container starts, so only root may be able to "
             "change it: correct owner and mode (root:root 0755), or name another file",
+            code="CDG-F005",
+            subject=directory,
         )
 
 

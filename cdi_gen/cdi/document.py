@@ -72,14 +72,21 @@ def problem(fault: Fault) -> Problem:
     if fault.among:
         message += _alike(fault.path.rpartition(".")[2], fault.among)
     if fault.refused_by == EVERY:
-        return Problem(path=fault.path, message=message)
+        return Problem(path=fault.path, message=message, code=fault.code)
     from cdi_gen.cdi import consumers  # noqa: PLC0415  it reads a file
 
     if not fault.refused_by:
-        return Problem(fault.path, message, fault.consequence, "warning")
+        return Problem(
+            path=fault.path,
+            message=message,
+            code=fault.code,
+            consequence=fault.consequence,
+            severity="warning",
+        )
     return Problem(
         path=fault.path,
         message=message,
+        code=fault.code,
         consequence=fault.consequence or consumers.ignoring(fault.refused_by),
         severity="warning" if fault.slight else "error",
         partly_refused_by=fault.refused_by,

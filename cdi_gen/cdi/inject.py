@@ -30,12 +30,16 @@ __all__ = ["InjectError", "NodeStatus", "UnresolvedError", "inject", "look_at"]
 class InjectError(CdiGenError):
     """The devices cannot be put into this configuration on this host."""
 
+    code = "CDG-F202"
+
 
 class UnresolvedError(InjectError):
     """Names that no spec stands for.
 
     ``absent`` are defined nowhere; ``conflicting`` by two specs of one directory.
     """
+
+    code = "CDG-F203"
 
     def __init__(
         self, message: str, *, absent: tuple[str, ...], conflicting: tuple[str, ...]

@@ -53,4 +53,5 @@ def _problem(path: str, message: str) -> Problem:
         message=message,
         consequence="the standard's JSON schema refuses it; engines do not apply the schema",
         severity="warning",
+        code="CDG-S104",
     )

@@ -78,18 +78,20 @@ def _place(problem: Problem) -> tuple[tuple[int, int | str], ...]:
 Found = Iterator[Problem]
 
 
-def _error(path: str, message: str, consequence: str = _NOT_STARTED) -> Problem:
-    return Problem(path=path, message=message, consequence=consequence, severity="error")
+def _error(path: str, message: str, consequence: str = _NOT_STARTED, *, code: str) -> Problem:
+    return Problem(path=path, message=message, code=code, consequence=consequence, severity="error")
 
 
-def _warning(path: str, message: str, consequence: str) -> Problem:
-    return Problem(path=path, message=message, consequence=consequence, severity="warning")
+def _warning(path: str, message: str, consequence: str, *, code: str) -> Problem:
+    return Problem(
+        path=path, message=message, code=code, consequence=consequence, severity="warning"
+    )
 
 
 def _of_spec(spec: Spec) -> Found:
     if spec.cdi_version.startswith("v"):
         consequence = "the standard has no 'v'; engines pass it over"
-        yield _warning(".cdiVersion", "starts with 'v'", consequence)
+        yield _warning(".cdiVersion", "starts with 'v'", consequence, code="CDG-S304")
     for index, device in enumerate(spec.devices):
         yield from _of_edits(f".devices[{index}].containerEdits", device.container_edits)
     yield from _of_edits(".containerEdits", spec.container_edits)
@@ -119,7 +121,9 @@ def _of_edits(path: str, edits: ContainerEdits) -> Found:
         yield from _of_mount(where, mount)
         if mount.container_path in mounted:
             message = f"mounts[{mounted[mount.container_path]}] already is at this place"
-            yield _warning(f"{where}.containerPath", message, "only the later one is mounted")
+            yield _warning(
+                f"{where}.containerPath", message, "only the later one is mounted", code="CDG-S412"
+            )
         mounted[mount.container_path] = index
     yield from _of_untyped_mounts(f"{path}.mounts", edits.mounts)
     if edits.intel_rdt is not None:
@@ -132,11 +136,11 @@ def _of_env(path: str, env: tuple[str, ...]) -> Found:
     for index, variable in enumerate(env):
         name = variable.partition("=")[0]
         if "\0" in variable:
-            yield _error(f"{path}[{index}]", "has a zero byte")
+            yield _error(f"{path}[{index}]", "has a zero byte", code="CDG-S401")
         elif not _ODD_IN_NAMES.isdisjoint(name):
             message = f"{name!r} is no name that a program would look for"
             consequence = "the variable is there under this name: were quotes or a comment meant?"
-            yield _warning(f"{path}[{index}]", message, consequence)
+            yield _warning(f"{path}[{index}]", message, consequence, code="CDG-S402")
 
 
 def _of_node(path: str, node: DeviceNode) -> Found:
@@ -146,10 +150,12 @@ def _of_node(path: str, node: DeviceNode) -> Found:
     given = {"type": node.type, "major": node.major or node.type == "p"}
     if absent := " and ".join(key for key, value in given.items() if not value):
         consequence = "a container does not start while the host has no such node"
-        yield _warning(path, f"{node.path} is without {absent}", consequence)
+        yield _warning(path, f"{node.path} is without {absent}", consequence, code="CDG-S405")
     if node.file_mode is not None and node.file_mode > 0o7777:
         message = f"{node.file_mode} is more than permission bits (0o7777 is {0o7777})"
-        yield _warning(f"{path}.fileMode", message, "the other bits are dropped or refused")
+        yield _warning(
+            f"{path}.fileMode", message, "the other bits are dropped or refused", code="CDG-S406"
+        )
 
 
 def _of_hook(path: str, hook: Hook) -> Found:
@@ -163,16 +169,19 @@ def _of_hook(path: str, hook: Hook) -> Found:
             "the hook has no environment of its own",
             "runc before 1.3 gives it the container's, LD_PRELOAD included: with a createContainer "
             "hook, an image can run its code as root on the host",
+            code="CDG-S409",
         )
     if hook.timeout is not None and hook.timeout <= 0:
         message = f"{hook.timeout} is not a number of seconds above 0"
-        yield _warning(f"{path}.timeout", message, "the OCI runtime specification forbids it")
+        yield _warning(
+            f"{path}.timeout", message, "the OCI runtime specification forbids it", code="CDG-S410"
+        )
 
 
 def _of_mount(path: str, mount: Mount) -> Found:
     yield from _of_path(f"{path}.containerPath", mount.container_path)
     if mount.type in {"", "bind"} and not {"bind", "rbind"}.intersection(mount.options):
-        yield _error(f"{path}.options", "neither 'bind' nor 'rbind' is among them")
+        yield _error(f"{path}.options", "neither 'bind' nor 'rbind' is among them", code="CDG-S411")
     if mount.type in {"", "bind", "none"}:
         yield from _of_path(f"{path}.hostPath", mount.host_path)
 
@@ -186,6 +195,7 @@ def _of_untyped_mounts(path: str, mounts: tuple[Mount, ...]) -> Found:
             f"{len(untyped)} of {len(mounts)} do not say 'type: bind'",
             "crun crashes when the container joins another one's user namespace, as in a pod "
             "(crun#1948)",
+            code="CDG-S413",
         )
 
 
@@ -194,21 +204,24 @@ def _of_intel_rdt(path: str) -> Found:
         path,
         "asks for Intel RDT",
         "with crun a container does not start on a host without resctrl; runc passes it over",
+        code="CDG-S415",
     )
 
 
 def _of_additional_gids(path: str, gids: tuple[int, ...]) -> Found:
     if 0 in gids:
-        yield _warning(f"{path}[{gids.index(0)}]", "group 0", "engines leave it out")
+        yield _warning(
+            f"{path}[{gids.index(0)}]", "group 0", "engines leave it out", code="CDG-S416"
+        )
     dropping = dict.fromkeys(
         consumer.name for consumer in consumers.consumers() if consumer.additional_gids == "dropped"
     )
     consequence = f"silently dropped by {', '.join(dropping)}: no process gets these groups there"
-    yield _warning(path, "adds groups to the container's process", consequence)
+    yield _warning(path, "adds groups to the container's process", consequence, code="CDG-S417")
 
 
 def _of_path(path: str, value: str, relative: str = _NOT_STARTED) -> Found:
     if "\0" in value:
-        yield _error(path, "has a zero byte")
+        yield _error(path, "has a zero byte", code="CDG-S403")
     elif value and not value.startswith("/"):
-        yield _error(path, f"{value!r} is not absolute", relative)
+        yield _error(path, f"{value!r} is not absolute", relative, code="CDG-S403")

@@ -67,23 +67,24 @@ def read(text: str | bytes) -> tuple[object, list[Fault]]:
         SpecError: see `parse`.
     """
     if len(text) > MAX_SIZE:
-        raise _refused("", f"more than {MAX_SIZE} bytes; the largest specs have 150,000")
+        message = f"more than {MAX_SIZE} bytes; the largest specs have 150,000"
+        raise _refused("", message, "CDG-S002")
     if isinstance(text, bytes):
         try:
             text = text.decode("utf-16" if text.startswith(_BOMS_OF_UTF_16) else "utf-8")
         except UnicodeDecodeError as error:
-            raise _refused(f"byte {error.start}", "not UTF-8 text") from error
+            raise _refused(f"byte {error.start}", "not UTF-8 text", "CDG-S001") from error
     text = text.removeprefix("\ufeff")
     try:
         document = _JSON.decode(text)
     except json.JSONDecodeError as error:
-        return _read_yaml(text, _refused(_place(error.lineno, error.colno), error.msg))
+        return _read_yaml(text, _refused(_place(error.lineno, error.colno), error.msg, "CDG-S003"))
     except _DuplicateKeyError as error:
-        return _read_yaml(text, _refused("", f"key {error.key!r} is there twice"))
+        return _read_yaml(text, _refused("", f"key {error.key!r} is there twice", "CDG-S005"))
     except _OnlyYamlError:
         return _read_yaml(text, _NOT_JSON)
     except RecursionError as error:
-        raise _refused("", "nested far too deep") from error
+        raise _refused("", "nested far too deep", "CDG-S002") from error
     # Engines read JSON as the YAML that it mostly is.
     return (document, []) if json_text.doubt(text) is None else _read_yaml(text, _NOT_JSON)
 
@@ -97,7 +98,7 @@ def _read_yaml(text: str, json_error: SpecError) -> tuple[object, list[Fault]]:
         # A broken JSON file deserves JSON's own message, except for keys, which it cannot place.
         if json_error.problems[0].path and text.lstrip()[:1] in {"{", "["}:
             raise json_error from error
-        raise _refused(error.place, error.message) from error
+        raise _refused(error.place, error.message, error.code) from error
 
 
 def _json(value: Any, indent: str, key: str) -> str:
@@ -162,9 +163,9 @@ def _place(line: int, column: int) -> str:
     return f"line {line}, column {column}"
 
 
-def _refused(path: str, message: str) -> SpecError:
-    return SpecError([Problem(path=path, message=message)])
+def _refused(path: str, message: str, code: str) -> SpecError:
+    return SpecError([Problem(path=path, message=message, code=code)])
 
 
-_NOT_JSON = _refused("", "not JSON")
+_NOT_JSON = _refused("", "not JSON", "CDG-S003")
 _BOMS_OF_UTF_16 = (b"\xff\xfe", b"\xfe\xff")

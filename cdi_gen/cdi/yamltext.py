@@ -42,9 +42,12 @@ _WORDS = frozenset(
 class YamlTextError(ValueError):
     """The text is not YAML that could hold a spec."""
 
-    def __init__(self, message: str, line: int = 0, column: int = 0) -> None:
+    def __init__(
+        self, message: str, line: int = 0, column: int = 0, code: str = "CDG-S003"
+    ) -> None:
         super().__init__(message)
         self.message = message
+        self.code = code
         self.place = f"line {line}, column {column}" if line else ""
         """Counted from 1; empty where PyYAML does not say."""
 
@@ -148,12 +151,14 @@ class _Builder:
             if rest.strip("-. \t\r\n"):
                 message = "more follows the document"
                 consequence = "engines read the first document, and nothing after it"
-                self.faults.append(Fault(_place(event), message, NONE, consequence=consequence))
+                self.faults.append(
+                    Fault(_place(event), message, NONE, code="CDG-S004", consequence=consequence)
+                )
             return True
         return False
 
     def _some(self, event: Any, message: str, refused_by: frozenset[str]) -> None:
-        self.faults.append(Fault(_place(event), message, refused_by))
+        self.faults.append(Fault(_place(event), message, refused_by, code="CDG-S006"))
 
     def _merge(self, mapping: dict[str, object], merges: list[tuple[object, Any]]) -> None:
         """What ``<<`` names is there too, unless the mapping has it itself."""
@@ -172,7 +177,7 @@ class _Builder:
 
     def _start(self, event: Any, container: dict[str, object] | list[object]) -> None:
         if len(self._open) >= MAX_DEPTH:
-            raise _at(event, f"nested more than {MAX_DEPTH} deep")
+            raise _at(event, f"nested more than {MAX_DEPTH} deep", "CDG-S002")
         if event.tag not in _COLLECTIONS:
             raise _at(event, f"tag {event.tag} has no place in a spec")
         if self._wants_key():
@@ -211,7 +216,7 @@ class _Builder:
             return _NULL_KEY
         if event.value in mapping:
             if (type(meant), meant) in known:
-                raise _at(event, f"key {event.value!r} is there twice")
+                raise _at(event, f"key {event.value!r} is there twice", "CDG-S005")
             self._some(event, f"key {event.value!r} is there twice", EVERY - BY_JSON)
         elif not isinstance(meant, str) and (type(meant), meant) in known:
             self._some(event, f"key {meant!r} is there twice", BY_JSON)
@@ -254,8 +259,9 @@ def _place(event: Any) -> str:
     return f"line {event.start_mark.line + 1}, column {event.start_mark.column + 1}"
 
 
-def _at(event: Any, message: str) -> YamlTextError:
-    return YamlTextError(message, event.start_mark.line + 1, event.start_mark.column + 1)
+def _at(event: Any, message: str, code: str = "CDG-S004") -> YamlTextError:
+    mark = event.start_mark
+    return YamlTextError(message, mark.line + 1, mark.column + 1, code)
 
 
 def _resolved(event: Any) -> object:

@@ -215,7 +215,9 @@ def command(
     selected_mode = modes.find(mode)
     if explain and selected_mode.transports:
         raise UsageError(
-            f"--explain is about files of the driver; --mode {mode.lower()} has none of them"
+            f"--explain is about files of the driver; --mode {mode.lower()} has none of them",
+            code="CDG-U002",
+            subject="--explain",
         )
     _check_hooks(disabled_hooks, enabled_hooks)
     engine = _consumer(consumer)
@@ -279,17 +281,28 @@ def _check_flags(flags: tuple[str, ...]) -> None:
     for flag in flags:
         if flag not in FEATURE_FLAGS:
             raise UsageError(
-                f"unknown feature flag: {flag}", hint=f"known: {', '.join(FEATURE_FLAGS)}"
+                f"unknown feature flag: {flag}",
+                hint=f"known: {', '.join(FEATURE_FLAGS)}",
+                code="CDG-U003",
+                subject="--feature-flag",
             )
 
 
 def _check_hooks(disabled: tuple[str, ...], enabled: tuple[str, ...]) -> None:
     for hook in disabled + enabled:
         if hook not in (*HOOKS, ALL):
-            raise UsageError(f"unknown hook: {hook}", hint=f"known: {', '.join(HOOKS)}, all")
+            raise UsageError(
+                f"unknown hook: {hook}",
+                hint=f"known: {', '.join(HOOKS)}, all",
+                code="CDG-U003",
+                subject=hook,
+            )
     if ALL in enabled:
         raise UsageError(
-            "--enable-hook all: name the hooks to enable", hint=f"known: {', '.join(HOOKS)}"
+            "--enable-hook all: name the hooks to enable",
+            hint=f"known: {', '.join(HOOKS)}",
+            code="CDG-U003",
+            subject="--enable-hook",
         )
 
 
@@ -302,7 +315,7 @@ def _consumer(name: str | None) -> Consumer | None:
     try:
         return consumers.find(name)
     except consumers.UnknownConsumerError as error:
-        raise UsageError(f"--for: {error}") from error
+        raise UsageError(f"--for: {error}", code="CDG-U003", subject="--for") from error
 
 
 def _capabilities(text: str) -> tuple[str, ...]:
@@ -314,6 +327,8 @@ def _capabilities(text: str) -> tuple[str, ...]:
         raise UsageError(
             "--capabilities names none: a container would get no file of the driver",
             hint="leave the option out for all of them; or say it: --capabilities none",
+            code="CDG-U006",
+            subject="--capabilities",
         )
     return names
 

@@ -114,7 +114,10 @@ def run(
 
     if words:
         if devices or spec_directories:
-            raise UsageError("--device and --spec-dir name a spec's hooks; WORDS are one of yours")
+            raise UsageError(
+                "--device and --spec-dir name a spec's hooks; WORDS are one of yours",
+                code="CDG-U002",
+            )
         hooks = [run_hook.worded(words)]
     else:
         hooks = _hooks_of(devices or (ALL_GPUS,), spec_directories)
@@ -127,7 +130,11 @@ def run(
             continue
         status = run_hook.run(hook, rootfs, rehearse=dry_run)
         if status:
-            raise CdiGenError(f"{' '.join(hook.args[:2])} ended with exit code {status}")
+            raise CdiGenError(
+                f"{' '.join(hook.args[:2])} ended with exit code {status}",
+                code="CDG-P007",
+                subject=hook.path,
+            )
 
 
 def _hooks_of(devices: tuple[str, ...], directories: tuple[str, ...]) -> list[Hook]:

@@ -329,6 +329,8 @@ def _reject_locations() -> None:
             raise UsageError(
                 f"{option} has no effect with --inventory: this host is not searched",
                 hint=f"give it where the inventory is made: cdi-gen inventory {option} …",
+                code="CDG-U007",
+                subject=option,
             )
 
 
@@ -342,6 +344,8 @@ def _inventory_in(path: str) -> Inventory:
         return load(content.decode("utf-8"))
     except UnicodeDecodeError as error:
         message = f"cannot read the inventory {name}: not UTF-8 text"
-        raise CdiGenError(message, hint=hint) from error
+        raise CdiGenError(message, hint=hint, code="CDG-I001", subject=name) from error
     except InventoryError as error:
-        raise InventoryError(f"{name}: {error.message}", hint=error.hint or hint) from error
+        raise InventoryError(
+            f"{name}: {error.message}", hint=error.hint or hint, code=error.code, subject=name
+        ) from error

@@ -53,12 +53,20 @@ def command(
       runc spec && cdi-gen inject --device nvidia.com/gpu=0 --in-place && runc run NAME
     """  # noqa: D301 - \b is click's mark for text that is not to be wrapped
     if in_place and (output or config == "-"):
-        raise UsageError("--in-place: give CONFIG as a file or a bundle, and no --output")
+        raise UsageError(
+            "--in-place: give CONFIG as a file or a bundle, and no --output",
+            code="CDG-U002",
+            subject="--in-place",
+        )
     for name in names:
         _check(name)
     path = os.path.join(config, "config.json") if os.path.isdir(config) else config
     if in_place and os.path.exists(path) and not os.path.isfile(path):
-        raise UsageError(f"--in-place: {path} is no regular file, so nothing can be written to it")
+        raise UsageError(
+            f"--in-place: {path} is no regular file, so nothing can be written to it",
+            code="CDG-U002",
+            subject=path,
+        )
     document, mode = _read(path)
     specs = all_installed(names, spec_directories)
     edited = inject(document, names, *([spec] for spec, _ in specs))
@@ -75,7 +83,12 @@ def _check(name: str) -> None:
     try:
         parse(name)
     except BadNameError as error:
-        raise UsageError(f"--device: {error}", hint="see the names with: cdi-gen list") from error
+        raise UsageError(
+            f"--device: {error}",
+            hint="see the names with: cdi-gen list",
+            code="CDG-U009",
+            subject="--device",
+        ) from error
 
 
 def _read(path: str) -> tuple[dict[str, Any], int]:
@@ -83,15 +96,21 @@ def _read(path: str) -> tuple[dict[str, Any], int]:
     what = named_file.title(path)
     text, found = named_file.read(path, MAX_BYTES, hint="make one with: runc spec")
     if len(text) > MAX_BYTES:
-        raise CdiGenError(f"{what}: more than {MAX_BYTES >> 20} MiB is no configuration")
+        raise CdiGenError(
+            f"{what}: more than {MAX_BYTES >> 20} MiB is no configuration",
+            code="CDG-F201",
+            subject=what,
+        )
     try:
         document = json.loads(text, object_pairs_hook=_object, parse_constant=_constant)
     except (ValueError, RecursionError) as error:
-        raise CdiGenError(f"{what} is not JSON: {error}") from error
+        raise CdiGenError(f"{what} is not JSON: {error}", code="CDG-F201", subject=what) from error
     if not isinstance(document, dict) or not isinstance(document.get("ociVersion"), str):
         raise CdiGenError(
             f"{what} is not an OCI runtime configuration: it has no 'ociVersion'",
             hint="CONFIG is what runc and crun call config.json",
+            code="CDG-F201",
+            subject=what,
         )
     return document, stat.S_IMODE(found.st_mode) if stat.S_ISREG(found.st_mode) else 0o600
 
@@ -115,4 +134,6 @@ def _write(path: str, text: str, mode: int) -> None:
     try:
         replace_file(path, text.encode(), mode=mode)
     except OSError as error:
-        raise CdiGenError(f"cannot write {path}: {error.strerror}") from error
+        raise CdiGenError(
+            f"cannot write {path}: {error.strerror}", code="CDG-F004", subject=path
+        ) from error

@@ -55,12 +55,16 @@ def _defining(name: str, registry: Registry) -> SpecFile:
         if not name.startswith("nvidia.com/gpu="):
             options = " ".join(f"--spec-dir {directory}" for directory in registry.directories)
             hint = f"see what there is: cdi-gen list {options}"
-        raise CdiGenError(f"no spec file in {looked_in} defines {name}", hint=hint)
+        raise CdiGenError(
+            f"no spec file in {looked_in} defines {name}", hint=hint, code="CDG-F101", subject=name
+        )
     if found.file is None:
         files = ", ".join(file.path for file in found.conflicting)
         raise CdiGenError(
             f"engines cannot resolve {name}: {files} all define it",
             hint="remove all but one of these files",
+            code="CDG-F102",
+            subject=name,
         )
     for file in found.shadowed:
         console.note(f"{found.file.path} wins over {file.path}")

@@ -141,7 +141,7 @@ def _list_specs(directories: tuple[str, ...], form: str) -> int:
     for file in registry.files:
         for problem in file.problems:
             if problem.severity != "warning":
-                console.warning(f"{file.path}: {problem}: {problem.consequence}", code="CDG-F103")
+                console.report(problem.finding(file.path, "warning"))
     conflicts: dict[str, list[str]] = {}
     for device in registry.devices:
         if device.conflicting:

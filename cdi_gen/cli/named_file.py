@@ -54,12 +54,19 @@ def read(
             if stat.S_ISFIFO(found.st_mode):
                 return _of_pipe(descriptor, limit, failed), found
             if not stat.S_ISREG(found.st_mode):
-                raise CdiGenError(f"{failed}: it is neither a file nor a pipe", hint=hint)
+                raise CdiGenError(
+                    f"{failed}: it is neither a file nor a pipe",
+                    hint=hint,
+                    code="CDG-F002",
+                    subject=path,
+                )
             return beginning(descriptor, limit + 1), found
         finally:
             os.close(descriptor)
     except OSError as error:
-        raise CdiGenError(f"{failed}: {error.strerror}", hint=hint) from error
+        raise CdiGenError(
+            f"{failed}: {error.strerror}", hint=hint, code="CDG-F001", subject=path
+        ) from error
 
 
 def _of_pipe(descriptor: int, limit: int, failed: str) -> bytes:
@@ -83,6 +90,7 @@ def _of_pipe(descriptor: int, limit: int, failed: str) -> bytes:
                 raise CdiGenError(
                     f"{failed}: it is a named pipe, and nobody wrote to it for {SECONDS} seconds",
                     hint="standard input is named -",
+                    code="CDG-F003",
                 )
             time.sleep(0.02)
     return bytes(content)

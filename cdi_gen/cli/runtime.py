@@ -81,6 +81,7 @@ def prepare(
             raise UsageError(
                 f"{prepare.PATH} is made from this host, and not from an inventory",
                 hint="name another file: -o FILE; or -o - for standard output",
+                code="CDG-U002",
             )
         inventory = inventory_from(inventory_path, host)
         _write(prepare.from_inventory(inventory, disabled_hooks), output)

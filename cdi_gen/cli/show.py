@@ -57,7 +57,12 @@ def command(
     device = next((each for each in spec.devices if each.name == plain), None)
     if device is None:
         listing = "cdi-gen list" + (f" --inventory {inventory_path}" if inventory_path else "")
-        raise UsageError(f"there is no device {name} in {source}", hint=f"see them with: {listing}")
+        raise UsageError(
+            f"there is no device {name} in {source}",
+            hint=f"see them with: {listing}",
+            code="CDG-U005",
+            subject=name,
+        )
     if form == "table":
         print_data(_table(spec, device, source))
         return

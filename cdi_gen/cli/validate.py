@@ -44,7 +44,10 @@ def command(*, files: tuple[str, ...], form: str) -> int:
 def _text(found: dict[str, tuple[Problem, ...]]) -> str:
     lines = []
     for path, problems in found.items():
-        lines += [f"{path}: {each.severity}: {each}\n    {each.consequence}" for each in problems]
+        lines += [
+            f"{path}: {each.severity}: {each} [{each.code}]\n    {each.consequence}"
+            for each in problems
+        ]
         if not problems:
             lines.append(f"{path}: ok")
     return "\n".join(lines) + "\n"
@@ -56,6 +59,7 @@ def _json(found: dict[str, tuple[Problem, ...]]) -> str:
             "file": path,
             "problems": [
                 {
+                    "code": each.code,
                     "severity": each.severity,
                     "path": each.path,
                     "message": each.message,

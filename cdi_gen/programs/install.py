@@ -64,7 +64,10 @@ def install(
     target = join(root, directory)
     if not os.access(python, os.X_OK):
         raise CdiGenError(
-            f"{python}: there is no such program", hint="name root's Python with: --python FILE"
+            f"{python}: there is no such program",
+            hint="name root's Python with: --python FILE",
+            code="CDG-P001",
+            subject=python,
         )
     try:
         for package in hook_program.PACKAGES:
@@ -72,7 +75,9 @@ def install(
         for program in PROGRAMS:
             script = _read(launcher(program))
             if script.count(_ISOLATED) != 1:
-                raise CdiGenError(f"{launcher(program)} does not start an isolated interpreter")
+                raise CdiGenError(
+                    f"{launcher(program)} does not start an isolated interpreter", code="CDG-P002"
+                )
             script = script.replace(_ISOLATED, f"{python} -IS".encode())
             replace_file(join(target, program), script, mode=0o755)
         named = generator or join(prefix, "bin", "cdi-gen")
@@ -83,6 +88,7 @@ def install(
         raise CdiGenError(
             f"cannot install to {target}: {error.filename or ''}: {error.strerror}",
             hint="run it as root, or name a build root with: --root DIR" if denied else None,
+            code="CDG-P003",
         ) from error
     path = join(directory, hook_program.NAME)
     if root != "/":
@@ -90,7 +96,7 @@ def install(
     found = hook_program.find(Root(), path)
     if found is None or found.unsafe:
         reason = found.unsafe if found else "it is not there"
-        raise UnsafeError(f"installed, but no spec may name it: {reason}")
+        raise UnsafeError(f"installed, but no spec may name it: {reason}", code="CDG-P004")
     return path
 
 
@@ -152,14 +158,18 @@ def link_as_peer(name: str, prefix: str = "/usr/local", *, root: str = "/") -> s
                 f"{place} is there already, and not cdi-gen's",
                 hint="it is NVIDIA's own, of the package nvidia-container-toolkit-base: remove "
                 "that, or do without the link",
+                code="CDG-P005",
+                subject=place,
             )
         if not os.path.lexists(place):
             os.symlink(text, place)
     except OSError as error:
-        raise CdiGenError(f"cannot link {place}: {error.strerror}") from error
+        raise CdiGenError(
+            f"cannot link {place}: {error.strerror}", code="CDG-P003", subject=place
+        ) from error
     found = hook_program.find(Root(), path) if root == "/" else None
     if found and found.unsafe:
-        raise UnsafeError(f"linked, but no engine should run it: {found.unsafe}")
+        raise UnsafeError(f"linked, but no engine should run it: {found.unsafe}", code="CDG-P004")
     return path
 
 

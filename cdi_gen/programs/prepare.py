@@ -9,7 +9,7 @@ One JSON object:
     specs       the GPUs without capabilities, the capabilities as devices, the special modes
     facts       what NVIDIA_REQUIRE_* is checked against
     converted   the spec files that are not JSON, by path: stamp, and document or problem
-    problem     why there are no specs, where there are none
+    problem     why there are no specs, where there are none; ``code`` is its code
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ def prepare(choices: host_fingerprint.Choices, where: Where | None = None) -> Do
         if not converted:
             raise
         hint = f"; {error.hint}" if error.hint else ""
-        document["problem"] = f"{error.message}{hint}"
+        document |= {"problem": f"{error.message}{hint}", "code": error.code}
     document["watch"] = choices.watch.document()
     return document
 
@@ -150,12 +150,18 @@ def write(document: Document, path: str = PATH) -> None:
         if path == PATH:
             reason = trust.fault(directory)
             if reason:
-                raise UnsafeError(f"the runtime shim would not read {path}: {reason}")
+                raise UnsafeError(
+                    f"the runtime shim would not read {path}: {reason}",
+                    code="CDG-P009",
+                    subject=path,
+                )
         replace_file(path, json.dumps(document, separators=(",", ":")).encode())
     except OSError as error:
         raise CdiGenError(
             f"cannot write {path}: {error.strerror}",
             hint="run it as root" if isinstance(error, PermissionError) else None,
+            code="CDG-F004",
+            subject=path,
         ) from error
 
 

@@ -76,7 +76,10 @@ def run(hook: Hook, rootfs: str, *, rehearse: bool) -> int:
         )
     except OSError as error:
         raise CdiGenError(
-            f"{path}: {error.strerror}", hint="install it with: sudo cdi-gen hook install"
+            f"{path}: {error.strerror}",
+            hint="install it with: sudo cdi-gen hook install",
+            code="CDG-P006",
+            subject=path,
         ) from error
     return ended.returncode
 

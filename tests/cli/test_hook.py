@@ -171,7 +171,7 @@ class TestInPlaceOfThePeers:
             input="", capture_output=True, text=True, check=False, timeout=20, env={},
         )  # fmt: skip
         assert (said.returncode, said.stdout) == (0, "")
-        assert said.stderr == "cdi-gen-hook: 'no-such-hook': unknown hook: left out\n"
+        assert said.stderr == "cdi-gen-hook: 'no-such-hook': unknown hook: left out [CDG-K001]\n"
 
     def test_twice(self, tmp_path: Path) -> None:
         for _ in range(2):
@@ -258,7 +258,9 @@ class TestRun:
     def test_a_hook_that_fails_is_an_error(self, rootfs: Path) -> None:
         found = cdi_gen("hook", "run", str(rootfs), "--", "create-symlinks", "--link", "nonsense")
         assert found.code == 1
-        assert found.err.splitlines()[-1].endswith("create-symlinks ended with exit code 2")
+        assert found.err.splitlines()[-1].endswith(
+            "create-symlinks ended with exit code 2 [CDG-P007]"
+        )
 
     def test_the_hosts_own_root_is_refused(self) -> None:
         found = cdi_gen("hook", "run", "/", "--", "create-symlinks", "--link", "x::/opt/y")

@@ -10,12 +10,13 @@ from cdi_base.errors import HookError
 class Fault:
     """What is wrong, and where.
 
-    `path` is as `.devices[0].containerEdits.env[2]`. `refused_by` are the releases that ignore the
-    whole file for it; `consequence` is what comes of it otherwise. It is `slight` where a writer
-    may have meant it so. `among` are the names that an unknown one could have been.
+    `code` is of the table of findings. `path` is as `.devices[0].containerEdits.env[2]`.
+    `refused_by` are the releases that ignore the whole file for it; `consequence` is what comes of
+    it otherwise. It is `slight` where a writer may have meant it so. `among` are the names that an
+    unknown one could have been.
     """
 
-    __slots__ = ("among", "consequence", "message", "path", "refused_by", "slight")
+    __slots__ = ("among", "code", "consequence", "message", "path", "refused_by", "slight")
 
     def __init__(
         self,
@@ -23,10 +24,12 @@ class Fault:
         message: str,
         refused_by: frozenset[str] = EVERY,
         *,
+        code: str,
         consequence: str = "",
         slight: bool = False,
         among: tuple[str, ...] = (),
     ) -> None:
+        self.code = code
         self.path = path
         self.message = message
         self.refused_by = refused_by
@@ -50,6 +53,8 @@ class Fault:
 
 class TooMuchError(HookError):
     """A document has more values, or more faults, than are looked at."""
+
+    code = "CDG-S002"
 
     def __init__(self, faults: list[Fault]) -> None:
         super().__init__(str(faults[-1]))

@@ -37,13 +37,20 @@ class Reading:
         self.faults: list[Fault] = []
         self._values = 0
 
-    def wrong(self, where: str, message: str, refused_by: frozenset[str] = EVERY) -> None:
+    def wrong(
+        self,
+        where: str,
+        message: str,
+        refused_by: frozenset[str] = EVERY,
+        *,
+        code: str = "CDG-S103",
+    ) -> None:
         """Note a fault for which releases refuse the file."""
-        self._add(Fault(where or ".", message, refused_by))
+        self._add(Fault(where or ".", message, refused_by, code=code))
 
     def odd(self, where: str, message: str, consequence: str) -> None:
         """Note what every release lets pass."""
-        self._add(Fault(where or ".", message, NONE, consequence=consequence))
+        self._add(Fault(where or ".", message, NONE, code="CDG-S103", consequence=consequence))
 
     def _add(self, fault: Fault) -> None:
         if len(self.faults) < MAX_FAULTS:
@@ -137,7 +144,7 @@ class Reading:
         self._values += len(value)
         if self._values > MAX_VALUES:
             message = f"the document stands for more than {MAX_VALUES} values"
-            raise TooMuchError([Fault(where, message)])
+            raise TooMuchError([Fault(where, message, code="CDG-S002")])
         if form is Reading.text and all(type(each) is str and each.isascii() for each in value):
             return list(value)
         found = []
@@ -177,14 +184,14 @@ class Reading:
             item = value.get(key)
             if known_to != EVERY and key in value:
                 message = "a field that not every release of the standard's library knows"
-                self.wrong(f"{where}.{key}", message, EVERY - known_to)
+                self.wrong(f"{where}.{key}", message, EVERY - known_to, code="CDG-S102")
             if type(item) is str and form is Reading.text and item.isascii():
                 # Most of a spec: nothing can be wrong with it here.
                 found[key] = item
             elif item is not None:
                 found[key] = form(self, f"{where}.{key}", item)
             elif required:
-                self.wrong(f"{where}.{key}", "missing")
+                self.wrong(f"{where}.{key}", "missing", code="CDG-S101")
         return found
 
     def _renamed(self, where: str, value: Document, fields: dict[str, Field]) -> Document:
@@ -195,11 +202,11 @@ class Reading:
         for key in sorted(value, key=str):
             name = key if key in fields else by_folded.get(_folded(key))
             if name is None:
-                self._add(Fault(f"{where}.{key}", UNKNOWN, among=tuple(fields)))
+                self._add(Fault(f"{where}.{key}", UNKNOWN, among=tuple(fields), code="CDG-S102"))
                 continue
             if name != key:
                 message = f"{UNKNOWN}; {name!r} is written with other capitals"
-                self.wrong(f"{where}.{key}", message, _STRICT)
+                self.wrong(f"{where}.{key}", message, _STRICT, code="CDG-S102")
             found[name] = value[key]
         return found
 

@@ -49,6 +49,8 @@ _CONFIG = "config.json"
 class InjectionError(HookError):
     """An edit that cannot be applied on this host, or by any runtime."""
 
+    code = "CDG-R702"
+
 
 class UnresolvedError(HookError):
     """Device names that no spec can be found for; none of the devices is injected.
@@ -56,6 +58,8 @@ class UnresolvedError(HookError):
     `absent` are defined nowhere; `conflicting` twice in one directory, which makes them
     unresolvable even where another directory defines them as well.
     """
+
+    code = "CDG-R204"
 
     def __init__(self, absent: Sequence[str], conflicting: Sequence[str]) -> None:
         self.absent = tuple(absent)
@@ -246,13 +250,16 @@ def _filled(node: Document, look: Callable[[str], NodeStatus]) -> Document:
     if status and status.type:
         mode = status.mode if mode is None else mode
     elif not complete:
-        raise InjectionError(f"device node {shown(path)} needs {shown(host)} of the host: {reason}")
+        raise InjectionError(
+            f"device node {shown(path)} needs {shown(host)} of the host: {reason}", code="CDG-R701"
+        )
     if status and not complete:
         type_ = type_ or status.type
         if type_ != status.type:
             raise InjectionError(
                 f"device node {shown(path)} is of type {shown(type_)[1:-1]} in the CDI spec, and "
-                f"{shown(host)} of the host of type {status.type}"
+                f"{shown(host)} of the host of type {status.type}",
+                code="CDG-R701",
             )
         if type_ != "p" and major == 0:
             major, minor = status.major, status.minor

@@ -17,6 +17,7 @@ from cdi_base import host_fingerprint, trust
 from cdi_base.cdi import json_text, specification
 from cdi_base.errors import HookError, shown
 from cdi_base.files import NotRegularError, beginning, open_regular
+from cdi_base.findings import Finding
 from cdi_base.oci_state import parse_object
 
 TYPE_CHECKING = False
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     Stamp = list[int]
     Conversion = Optional[Document]
     """`{"document": ...}` or `{"problem": ...}`; None where there is none."""
+    Tell = Callable[[Finding], object]
 
 SUFFIXES = (".json", ".yaml")
 
@@ -122,14 +124,14 @@ def json_document(content: bytes) -> Document | None:
 def read(
     directories: Sequence[str],
     convert: Callable[[Mapping[str, Stamp]], Mapping[str, Conversion]],
-    tell: Callable[[str], object],
+    tell: Tell,
 ) -> list[list[Document]]:
     """The specs of each directory, in the order given.
 
     Args:
         directories: in rising priority.
         convert: gives what the library made of files that are not JSON, each with its stamp.
-        tell: takes a line for each file that is left out.
+        tell: takes a finding for each file that is left out.
     """
     found = [[*_trusted(directory, tell)] for directory in host_fingerprint.distinct(directories)]
     documents = {file.path: json_document(file.content or b"") for each in found for file in each}
@@ -141,13 +143,13 @@ def read(
     return [[*_taken([(f.path, documents[f.path]) for f in each], tell)] for each in found]
 
 
-def _trusted(path: str, tell: Callable[[str], object]) -> Iterator[SpecFile]:
+def _trusted(path: str, tell: Tell) -> Iterator[SpecFile]:
     try:
         directory = trust.open_directory(path)
     except FileNotFoundError:
         return
     except OSError as error:
-        tell(f"warning: no spec of {shown(path)} is used: it {error.strerror}")
+        tell(_unused_directory(path, f"it {error.strerror}"))
         return
     try:
         for file in files(path, directory):
@@ -155,9 +157,9 @@ def _trusted(path: str, tell: Callable[[str], object]) -> Iterator[SpecFile]:
             if reason is None:
                 yield file
             else:
-                tell(f"warning: {shown(file.path)} is not used: {reason}")
+                tell(_unused(file.path, reason, "CDG-R402"))
     except OSError as error:
-        tell(f"warning: no spec of {shown(path)} is used: {error.strerror}")
+        tell(_unused_directory(path, f"{error.strerror}"))
     finally:
         os.close(directory)
 
@@ -165,13 +167,13 @@ def _trusted(path: str, tell: Callable[[str], object]) -> Iterator[SpecFile]:
 def _converted(
     wanted: Mapping[str, Stamp],
     convert: Callable[[Mapping[str, Stamp]], Mapping[str, Conversion]],
-    tell: Callable[[str], object],
+    tell: Tell,
 ) -> dict[str, Document | None]:
     try:
         conversions = convert(wanted)
     except HookError as error:
         for path in wanted:
-            tell(f"warning: {shown(path)} is not used: {error}")
+            tell(_unused(path, str(error), "CDG-R404"))
         return {}
     found: dict[str, Document | None] = {}
     for path in wanted:
@@ -181,13 +183,11 @@ def _converted(
             found[path] = document
         else:
             reason = conversion.get("problem") or "it is not a valid spec"
-            tell(f"warning: {shown(path)} is not used: {reason}; see: cdi-gen validate")
+            tell(_unused(path, f"{reason}; see: cdi-gen validate", "CDG-R403"))
     return found
 
 
-def _taken(
-    documents: list[tuple[str, Document | None]], tell: Callable[[str], object]
-) -> Iterator[Document]:
+def _taken(documents: list[tuple[str, Document | None]], tell: Tell) -> Iterator[Document]:
     """Those that some engine takes, as it reads them."""
     for path, document in documents:
         if document is None:
@@ -195,14 +195,23 @@ def _taken(
         try:
             known, faults = specification.judge(document)
         except specification.TooMuchError as error:
-            tell(f"warning: {shown(path)} is not used: {error}")
+            tell(_unused(path, str(error), "CDG-R403"))
             continue
         if specification.ignored_by(faults) == specification.EVERY:
             fault = next((each for each in faults if each.refused_by == specification.EVERY), None)
             reason = f"engines ignore it: {fault or faults[0]}"
-            tell(f"warning: {shown(path)} is not used: {reason}")
+            tell(_unused(path, reason, "CDG-R403"))
         else:
             yield known
+
+
+def _unused(path: str, reason: object, code: str) -> Finding:
+    return Finding(code, "warning", f"{shown(path)} is not used: {reason}", subject=path)
+
+
+def _unused_directory(path: str, reason: str) -> Finding:
+    message = f"no spec of {shown(path)} is used: {reason}"
+    return Finding("CDG-R401", "warning", message, subject=path)
 
 
 def devices_of(kind: str, directories: Sequence[Sequence[Document]]) -> list[str]:
