@@ -80,7 +80,7 @@ def inject(
             str(error), absent=error.absent, conflicting=error.conflicting
         ) from error
     except HookError as error:
-        raise InjectError(str(error)) from error
+        raise InjectError(str(error), code="CDG-F202") from error
     return edited
 
 

@@ -45,7 +45,12 @@ def read(
         if path == "-":
             return beginning(0, limit + 1), os.fstat(0)
         if stat.S_IFMT(os.stat(path).st_mode) in {stat.S_IFCHR, stat.S_IFBLK}:
-            raise CdiGenError(f"{failed}: it is neither a file nor a pipe", hint=hint)
+            raise CdiGenError(
+                f"{failed}: it is neither a file nor a pipe",
+                hint=hint,
+                code="CDG-F002",
+                subject=path,
+            )
         descriptor = os.open(path, READ)
         try:
             found = os.fstat(descriptor)

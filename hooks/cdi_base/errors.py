@@ -21,11 +21,15 @@ class HookError(Exception):
 class UsageError(HookError):
     """The command line, which comes from the spec, makes no sense (exit 2)."""
 
+    code = "CDG-K002"
+
     status = 2
 
 
 class SkippedError(HookError):
     """A step could not be done here and nothing was half done; the container may start (exit 0)."""
+
+    code = "CDG-K007"
 
     status = 0
 

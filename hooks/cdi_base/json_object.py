@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 class DocumentError(HookError):
     """A field is not of the type that it must have."""
 
+    code = "CDG-R502"
+
 
 def text_of(parent: Document, key: str, where: str) -> str:
     """The text there; an absent one is empty."""

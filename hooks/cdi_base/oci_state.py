@@ -53,7 +53,7 @@ def open_root(started_in: int | None, until: float) -> tuple[int, int | None]:
         return _not_the_bundle(started_in, bundle_path), None
     section = parse_config(config, "config.json").get("root")
     if not isinstance(section, dict):
-        raise HookError("config.json has no 'root'")
+        raise HookError("config.json has no 'root'", code="CDG-K004")
     return _open_directory(_text(section.get("path"), "root.path"), bundle), bundle
 
 
@@ -81,7 +81,7 @@ def environment(bundle: int, until: float, names: tuple[str, ...]) -> dict[str, 
     section = parse_config(_read_config(bundle, until), "config.json").get("process")
     entries = (section.get("env") or []) if isinstance(section, dict) else []
     if not isinstance(entries, list) or not all(isinstance(each, str) for each in entries):
-        raise HookError("'process.env' of config.json is no list of texts")
+        raise HookError("'process.env' of config.json is no list of texts", code="CDG-K004")
     return variables(entries, names)
 
 
@@ -117,7 +117,10 @@ def variables(entries: list[str], names: tuple[str, ...]) -> dict[str, str]:
             if equals and name not in found:
                 found[name] = value
                 if len(found) > MAX_VARIABLES:
-                    raise HookError(f"'process.env' has more than {MAX_VARIABLES} NVIDIA_REQUIRE_*")
+                    raise HookError(
+                        f"'process.env' has more than {MAX_VARIABLES} NVIDIA_REQUIRE_*",
+                        code="CDG-R802",
+                    )
     return found
 
 
@@ -129,7 +132,9 @@ def parse_config(content: bytes, what: str) -> dict[str, object]:
     """
     # At most that many; counting takes 1 ms a MiB, and parsing them 100 MiB of memory.
     if content.count(b'"') // 2 + sum(map(content.count, (b",", b"[", b"{"))) > MAX_VALUES:
-        raise HookError(f"{what} has more than {MAX_VALUES} texts, commas and brackets")
+        raise HookError(
+            f"{what} has more than {MAX_VALUES} texts, commas and brackets", code="CDG-K004"
+        )
     return parse_object(content, what)
 
 
@@ -146,9 +151,9 @@ def parse_object(content: bytes, what: str) -> dict[str, object]:
         value, end = _scan(text, start)
     except (ValueError, StopIteration, RecursionError, SystemError):
         # Before Python 3.13 the scanner takes its error from `json.decoder` and has none without.
-        raise HookError(f"{what} is not JSON") from None
+        raise HookError(f"{what} is not JSON", code="CDG-K004") from None
     if text[end:].strip(" \t\r\n") or not isinstance(value, dict):
-        raise HookError(f"{what} is not one JSON object")
+        raise HookError(f"{what} is not one JSON object", code="CDG-K004")
     return value
 
 
@@ -184,25 +189,28 @@ def _read(descriptor: int, limit: int, until: float, what: str) -> bytes:
     ready.register(descriptor, select.POLLIN)
     while len(content) <= limit:
         if not ready.poll(process.seconds_left(until) * 1000):
-            raise HookError(f"{what} did not end in time")
+            raise HookError(f"{what} did not end in time", code="CDG-X005")
         piece = os.read(descriptor, min(1 << 16, limit + 1 - len(content)))
         if not piece:
             return bytes(content)
         content += piece
-    raise HookError(f"{what} is larger than {limit} bytes")
+    raise HookError(f"{what} is larger than {limit} bytes", code="CDG-K004")
 
 
 def _read_config(bundle: int, until: float) -> bytes:
     try:
         descriptor = files.open_regular("config.json", directory=bundle)
     except files.NotRegularError:
-        raise HookError("config.json is not a regular file") from None
+        raise HookError("config.json is not a regular file", code="CDG-K004") from None
     try:
         owner = os.fstat(descriptor).st_uid
         # In a user namespace it is the engine's user's, who may be anybody there: with Podman's
         # --userns=keep-id the user of the same number, and not the root whom the hook runs as.
         if not trust.is_trusted_owner(owner) and trust.in_first_user_namespace():
-            raise HookError(f"config.json belongs to user {owner}, not to root or the hook's user")
+            raise HookError(
+                f"config.json belongs to user {owner}, not to root or the hook's user",
+                code="CDG-K004",
+            )
         return _read(descriptor, MAX_CONFIG, until, "config.json")
     finally:
         os.close(descriptor)
@@ -215,15 +223,15 @@ def _not_the_bundle(started_in: int, bundle: str) -> int:
     except PermissionError:
         return started_in
     if (here.st_dev, here.st_ino) == (there.st_dev, there.st_ino):
-        raise HookError("config.json may not be read and the state has no 'root'")
+        raise HookError("config.json may not be read and the state has no 'root'", code="CDG-K004")
     return started_in
 
 
 def _text(value: object, name: str, *, absolute: bool = False) -> str:
     if not isinstance(value, str) or not value or not value.isprintable():
-        raise HookError(f"'{name}' is not a path")
+        raise HookError(f"'{name}' is not a path", code="CDG-K004")
     if absolute and not value.startswith("/"):
-        raise HookError(f"'{name}' is not an absolute path: {shown(value)}")
+        raise HookError(f"'{name}' is not an absolute path: {shown(value)}", code="CDG-K004")
     return value
 
 
@@ -242,4 +250,4 @@ def _open_directory(path: str, within: int | None = None) -> int:
         raise
     except (OSError, UnicodeError) as error:
         reason = getattr(error, "strerror", None) or os.strerror(errno.EINVAL)
-        raise HookError(f"{shown(path)}: {reason}") from None
+        raise HookError(f"{shown(path)}: {reason}", code="CDG-K005") from None

@@ -13,7 +13,7 @@ import resource
 import sys
 import time
 
-from cdi_base.errors import HookError, shown
+from cdi_base.errors import HookError, shown, with_code
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -44,9 +44,15 @@ _left_to_say = MAX_OUTPUT
 _name = NAME
 
 
-def say(line: str) -> None:
-    """One line for the operator, on stderr; runc shows it if the hook fails, crun drops it."""
+def say(line: str, code: str = "") -> None:
+    """One line for the operator, on stderr; runc shows it if the hook fails, crun drops it.
+
+    Args:
+        line: what is the case.
+        code: of the table of findings; empty for what is no finding, but told with `--debug`.
+    """
     global _left_to_say  # noqa: PLW0603  (a process has one stderr)
+    line = with_code(line, code) if code else line
     text = f"{_name}: {line}\n".encode("utf-8", "backslashreplace")[:_left_to_say]
     _left_to_say -= len(text)
     try:
@@ -74,7 +80,8 @@ def isolate(*, any_environment: bool = False) -> int | None:
             continue
         if not any_environment or name.startswith(OF_THE_LOADER):
             raise HookError(
-                f"{shown(name)} in the environment: the spec must give its hooks an 'env'"
+                f"{shown(name)} in the environment: the spec must give its hooks an 'env'",
+                code="CDG-K003",
             )
     leave_the_callers()
     limit(resource.RLIMIT_AS, MAX_MEMORY)
@@ -173,9 +180,11 @@ def seconds_left(until: float) -> float:
 class InterruptedHookError(HookError):
     """A signal, or the deadline; raised wherever the hook is, so that nothing half-made stays."""
 
+    code = "CDG-X002"
+
     def __init__(self, number: int) -> None:
         what = f"not done after {SECONDS} s" if number == _signal.SIGALRM else f"signal {number}"
-        super().__init__(what)
+        super().__init__(what, code="CDG-X005" if number == _signal.SIGALRM else "")
         self.status = 1 if number == _signal.SIGALRM else 128 + number
 
 
@@ -190,5 +199,5 @@ def _last_words(
     kind: type[BaseException], fault: BaseException, _traceback: TracebackType | None
 ) -> None:
     """A fault of ours in one line: a traceback would open source files by their path."""
-    say(f"internal error, please report it: {kind.__name__}: {shown(str(fault))}")
+    say(f"internal error, please report it: {kind.__name__}: {shown(str(fault))}", "CDG-X001")
     os._exit(1)

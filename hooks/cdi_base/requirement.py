@@ -67,6 +67,8 @@ MAX_TEXT = 80
 class UnsatisfiedError(HookError):
     """The host is not what the image requires."""
 
+    code = "CDG-R801"
+
 
 class GpuFacts:
     """What is known of one GPU; None where it is not.
@@ -119,7 +121,7 @@ class Facts:
         """
         listed = document.get("gpus", [])
         if not isinstance(listed, list) or not all(isinstance(each, dict) for each in listed):
-            raise HookError("the host's facts: 'gpus' is no list of objects")
+            raise HookError("the host's facts: 'gpus' is no list of objects", code="CDG-R803")
         return cls(
             _text(document, "cuda"), _text(document, "driver"), [_gpu(each) for each in listed]
         )
@@ -177,11 +179,14 @@ def check(requirements: Requirements, facts: Facts) -> tuple[str, ...]:
     doubts = []
     for name, expression in requirements:
         if len(expression) > MAX_EXPRESSION:
-            raise UnsatisfiedError(f"{_cut(name)} is longer than {MAX_EXPRESSION} characters")
+            raise UnsatisfiedError(
+                f"{_cut(name)} is longer than {MAX_EXPRESSION} characters", code="CDG-R802"
+            )
     if sum(len(name) + len(expression) for name, expression in requirements) > MAX_EXPRESSIONS:
         raise UnsatisfiedError(
             f"{PREFIX}*: all together are longer than {MAX_EXPRESSIONS} characters; "
-            f"use another image, or set {DISABLE}=1"
+            f"use another image, or set {DISABLE}=1",
+            code="CDG-R802",
         )
     for name, expression in requirements:
         alternatives = parse(expression)
@@ -379,12 +384,12 @@ def _gpu(document: dict[str, object]) -> GpuFacts:
 def _text(document: Mapping[str, object], key: str) -> str | None:
     value = document.get(key)
     if value is not None and not isinstance(value, str):
-        raise HookError(f"the host's facts: {key!r} is not text")
+        raise HookError(f"the host's facts: {key!r} is not text", code="CDG-R803")
     return value
 
 
 def _number(document: dict[str, object], key: str) -> int | None:
     value = document.get(key)
     if value is not None and not isinstance(value, int):
-        raise HookError(f"the host's facts: {key!r} is not a number")
+        raise HookError(f"the host's facts: {key!r} is not a number", code="CDG-R803")
     return value

@@ -32,6 +32,8 @@ _CONTROL = frozenset(map(chr, [*range(9), *range(10, 32), 127]))
 class TomlError(HookError):
     """The text is not TOML, or is TOML that is not taken here: `line N: what`."""
 
+    code = "CDG-C102"
+
 
 def parse(text: str) -> tuple[Table, dict[Key, int]]:
     """The document, and the line of each key and table header of it, counted from 1.

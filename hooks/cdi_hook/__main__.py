@@ -106,13 +106,13 @@ def main(make_root: type[RootFs] = RootFs) -> None:
         started_in = process.isolate(any_environment=program == PEER)
         status = hook(words, started_in, make_root, debug=debug)
     except HookError as error:
-        process.say(f"{where}: {error}")
+        process.say(f"{where}: {error}", error.code)
         status = error.status
     except OSError as error:
-        process.say(f"{where}: {shown(str(error.filename))}: {error.strerror}")
+        process.say(f"{where}: {shown(str(error.filename))}: {error.strerror}", "CDG-X003")
         status = 1
     except (MemoryError, RecursionError):
-        process.say(f"{where}: out of memory")
+        process.say(f"{where}: out of memory", "CDG-X004")
         status = 1
     # Nothing is left to be written, and the runtime is waiting.
     os._exit(status)
@@ -124,7 +124,7 @@ def hook(
     """One hook, its options checked before anything is looked at. Returns the exit status."""
     if not words:
         # As for a name that is not known.
-        process.say("which hook? See --help")
+        process.say("which hook? See --help", "CDG-K001")
         return 0
     if words[0] == apply_cuda_memory_limits.NAME:
         apply_cuda_memory_limits.refuse(words[1:])
@@ -134,7 +134,7 @@ def hook(
     steps = HOOKS.get(words[0])
     if steps is None:
         # A newer generator's spec must not stop containers where the hook is older.
-        process.say(f"{shown(words[0])}: unknown hook: left out")
+        process.say(f"{shown(words[0])}: unknown hook: left out", "CDG-K001")
         return 0
     plans = plan(words[0], steps, words[1:])
     until = process.deadline()
@@ -147,13 +147,13 @@ def hook(
         try:
             step.run(rootfs, what, until)
         except SkippedError as reason:
-            process.say(f"{step.name}: left out: {reason}")
+            process.say(f"{step.name}: left out: {reason}", reason.code)
         except OSError as error:
             where = f"{step.name}: {shown(str(error.filename))}"
             if error.errno not in LEFT_OUT:
-                process.say(f"{where}: {error.strerror}")
+                process.say(f"{where}: {error.strerror}", "CDG-X003")
                 return 1
-            process.say(f"{where}: {LEFT_OUT[error.errno]}")
+            process.say(f"{where}: {LEFT_OUT[error.errno]}", "CDG-K006")
     return 0
 
 

@@ -23,6 +23,8 @@ NAME = "config.json"
 class BundleError(HookError):
     """The bundle or its configuration is not such that a container can be made of it."""
 
+    code = "CDG-R501"
+
 
 class Bundle:
     """An opened bundle; `config` is its configuration, to be changed."""
@@ -97,14 +99,18 @@ class Bundle:
                 owner=(status.st_uid, status.st_gid),
             )
         except OSError as error:
-            raise BundleError(f"cannot write {shown(self.path)}: {error.strerror}") from None
+            raise BundleError(
+                f"cannot write {shown(self.path)}: {error.strerror}", code="CDG-R503"
+            ) from None
 
 
 def _encoded(config: Document, path: str) -> bytes:
     try:
         return "".join(encode(config, 0)).encode()
     except (ValueError, RecursionError):
-        raise BundleError(f"{shown(path)}: a number is too large, or all is too deep") from None
+        raise BundleError(
+            f"{shown(path)}: a number is too large, or all is too deep", code="CDG-R502"
+        ) from None
 
 
 def _nothing_else(value: object) -> object:

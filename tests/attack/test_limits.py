@@ -77,7 +77,7 @@ def test_streams_that_are_closed(hostile: Victim, closed: str) -> None:
 def test_a_hook_that_is_unknown(hostile: Victim, words: tuple[str, ...]) -> None:
     """A60 unknown-hook: a newer spec stops no container."""
     attempt = hostile.attack(*words).harmless(0)
-    assert attempt.said.endswith("unknown hook: left out\n")
+    assert attempt.said.endswith("unknown hook: left out [CDG-K001]\n")
     assert attempt.before == attempt.after
 
 

@@ -74,7 +74,7 @@ def test_minors_above_63(container: Container) -> None:
     ended = container.hook(NAME)
     assert ended.status == 0
     assert ended.said == (
-        f"cdi-gen-hook: {NAME}: /dev/nvidia200: left out: no profile can name a minor above 63\n"
+        f"cdi-gen-hook: {NAME}: /dev/nvidia200: left out: no profile can name a minor above 63 [CDG-K007]\n"
     )
     assert container.read(PROFILE) == text(2)
 
@@ -139,7 +139,8 @@ def test_a_volume(both: Container, place: str) -> None:
     ended = both.hook(NAME)
     assert ended.status == 0
     assert (
-        ended.said == f"cdi-gen-hook: {NAME}: '/{PROFILE}': it is in a mount of its own: left out\n"
+        ended.said
+        == f"cdi-gen-hook: {NAME}: '/{PROFILE}': it is in a mount of its own: left out [CDG-K006]\n"
     )
     both.assert_host_untouched()
 

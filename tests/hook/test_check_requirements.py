@@ -111,8 +111,8 @@ def test_what_the_spec_does_not_say_stops_no_container(container: Container) -> 
     assert ended.status == 0
     start_of_line = "cdi-gen-hook: check-requirements: NVIDIA_REQUIRE_"
     assert ended.said.splitlines() == [
-        f"{start_of_line}CUDA: not checked: cuda>=13.1: this host's cuda is not known",
-        f"{start_of_line}GPU: not checked: brand=tesla: /dev/nvidia7's brand is not known",
+        f"{start_of_line}CUDA: not checked: cuda>=13.1: this host's cuda is not known [CDG-R804]",
+        f"{start_of_line}GPU: not checked: brand=tesla: /dev/nvidia7's brand is not known [CDG-R804]",
     ]
 
 
@@ -156,7 +156,7 @@ def test_a_config_json_of_the_image_is_none(container: Container) -> None:
     ended = container.hook(*ALONE, stdin=json.dumps(state).encode())
     assert_starts(
         ended,
-        "cdi-gen-hook: check-requirements: left out: the container's config.json is not known\n",
+        "cdi-gen-hook: check-requirements: left out: the container's config.json is not known [CDG-K007]\n",
     )
 
 

@@ -116,7 +116,7 @@ class TestTheMount:
         assert ended.status == 0
         assert (
             ended.said
-            == f"cdi-gen-hook: {NAME}: left out: the container's /proc/sys/kernel is covered already\n"
+            == f"cdi-gen-hook: {NAME}: left out: the container's /proc/sys/kernel is covered already [CDG-K007]\n"
         )
         assert ended.stdout.count("mountinfo") == 0
         assert ended.stdout.count(STAND_IN) == 1
@@ -145,7 +145,7 @@ class TestTheMount:
         ended = nvidia.hook(NAME)
         assert (ended.status, ended.said) == (
             0,
-            f"cdi-gen-hook: {NAME}: left out: nothing may be mounted here: Operation not permitted\n",
+            f"cdi-gen-hook: {NAME}: left out: nothing may be mounted here: Operation not permitted [CDG-K007]\n",
         )
 
     def test_a_rehearsal_mounts_nothing(self, nvidia: Container) -> None:

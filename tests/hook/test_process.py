@@ -45,14 +45,17 @@ class TestUsage:
         ended = container.hook("enable-everything", "--flag", "x")
         assert (ended.status, ended.said) == (
             0,
-            "cdi-gen-hook: 'enable-everything': unknown hook: left out\n",
+            "cdi-gen-hook: 'enable-everything': unknown hook: left out [CDG-K001]\n",
         )
         assert fingerprint(container.root) == before
 
     def test_no_hook_at_all_neither(self, container: Container) -> None:
         before = fingerprint(container.root)
         ended = container.hook()
-        assert (ended.status, ended.said) == (0, "cdi-gen-hook: which hook? See --help\n")
+        assert (ended.status, ended.said) == (
+            0,
+            "cdi-gen-hook: which hook? See --help [CDG-K001]\n",
+        )
         assert fingerprint(container.root) == before
 
     @pytest.mark.parametrize(

@@ -109,7 +109,9 @@ def test_a_directory_stops_the_container(both: Container) -> None:
     (both.root / "opt/odd/dir/within").mkdir(parents=True)
     ended = both.hook("create-symlinks", "--link", "x::/opt/odd/dir")
     assert ended.status == 1
-    assert ended.said == "cdi-gen-hook: create-symlinks: '/opt/odd/dir': Is a directory\n"
+    assert (
+        ended.said == "cdi-gen-hook: create-symlinks: '/opt/odd/dir': Is a directory [CDG-X003]\n"
+    )
     assert os.listdir(both.root / "opt/odd") == ["dir"]
 
 
@@ -251,7 +253,7 @@ def test_a_link_in_dev(both: Container, before: str, made: bool) -> None:
         assert ended.said == "../card1\n"
     else:
         assert ended.said == (
-            f"cdi-gen-hook: create-symlinks: '{BY_PATH}': left alone: it is in a mount of its own\n"
+            f"cdi-gen-hook: create-symlinks: '{BY_PATH}': left alone: it is in a mount of its own [CDG-K105]\n"
         )
     both.assert_host_untouched()
 

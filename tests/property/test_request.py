@@ -159,7 +159,7 @@ def test_a_request_is_in_the_grammar(
         assert all(form.fullmatch(name) for name in devices)
     assert set(request.capabilities) <= set(host.supported_driver_capabilities)
     assert all(0 <= each < 1 << 20 for each in request.imex_channels)
-    assert all(warning.isprintable() for warning in request.warnings)
+    assert all(warning.message.isprintable() for warning in request.warnings)
     if not devices:
         rest = (request.capabilities, request.modes, request.imex_channels)
         assert not any([*rest, request.mig_config, request.mig_monitor])

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from cdi_base.errors import HookError
+from cdi_base.findings import Finding
 from cdi_runtime.config_toml import configuration
 from cdi_runtime.specs import prepared, resolution
 
@@ -52,7 +53,7 @@ class World:
         self.folder.mkdir(mode=0o755)
         self.settings.spec_dirs = (str(self.folder),)
         self.made: Document | HookError = MADE
-        self.told: list[str] = []
+        self.findings: list[Finding] = []
         self.wanted: Document = {}
         monkeypatch.setattr(prepared, "load", self._load)
 
@@ -79,10 +80,16 @@ class World:
     ) -> list[str] | None:
         """The variables of the edits: where each comes from."""
         config: Document = {"process": {"env": [*variables]}, "annotations": annotations or {}}
-        found = resolution.edits(config, self.settings, annotations=allowed, tell=self.told.append)
+        found = resolution.edits(
+            config, self.settings, annotations=allowed, tell=self.findings.append
+        )
         if found is None:
             return None
         return [variable for each in found for variable in each.get("env", ())]  # type: ignore[attr-defined]
+
+    @property
+    def told(self) -> list[str]:
+        return [finding.message for finding in self.findings]
 
     def devices(self, value: str, *more: str, **how: Any) -> list[str] | None:
         return self.edits(f"NVIDIA_VISIBLE_DEVICES={value}", *more, **how)

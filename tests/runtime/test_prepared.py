@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from cdi_base import host_fingerprint
+from cdi_base.findings import Finding
 from cdi_base.host_fingerprint import Choices, Layout, Watch
 from cdi_gen.catalogue import catalogue
 from cdi_gen.programs import prepare, watch
@@ -71,14 +72,14 @@ def calls(place: Path) -> list[str]:
     return (place / "calls").read_text().splitlines() if (place / "calls").exists() else []
 
 
-def load(told: list[str] | None = None, **other: object) -> prepared.Prepared:
+def load(told: list[Finding] | None = None, **other: object) -> prepared.Prepared:
     return prepared.load(settings(**other), (told if told is not None else []).append)
 
 
 def test_it_is_made_once(place: Path) -> None:
     assert load().specs == [{"kind": "a/b"}]
     assert load().specs == [{"kind": "a/b"}]
-    assert calls(place) == ["runtime prepare"]
+    assert calls(place) == ["--log-format=json runtime prepare"]
     assert (place / "run").stat().st_mode & 0o777 == 0o755
 
 
@@ -93,8 +94,8 @@ def test_all_of_config_toml_is_handed_on(place: Path) -> None:
         load(**chosen)
     (words,) = calls(place)
     assert words == (
-        "runtime prepare --driver-root=/driver --spec-dir=/a --spec-dir=/b --disable-hook=chmod "
-        "--feature-flag=x"
+        "--log-format=json runtime prepare --driver-root=/driver --spec-dir=/a --spec-dir=/b "
+        "--disable-hook=chmod --feature-flag=x"
     )
 
 
@@ -126,10 +127,11 @@ def test_a_file_that_is_not_roots_is_made_anew(place: Path, fault: str) -> None:
     else:
         file.write_text("{")
     makes(place, f"rm {file}; cp {place}/document {file}; chmod 755 {place}/run")
-    told: list[str] = []
+    told: list[Finding] = []
     load(told)
     assert len(calls(place)) == 2
-    assert any("is not used" in line for line in told)
+    assert "is not used" in told[0].message
+    assert [*dict.fromkeys(each.code for each in told)] == ["CDG-R305", "CDG-R002"]
 
 
 def test_only_one_of_many_makes_it(place: Path) -> None:
@@ -143,10 +145,26 @@ def test_only_one_of_many_makes_it(place: Path) -> None:
 
 
 def test_why_it_can_not_be_made_is_said(place: Path) -> None:
-    said = ("cdi-gen: warning: x", "cdi-gen: error: no driver", "  hint: load it")
-    makes(place, "; ".join(f"echo '{line}' >&2" for line in said) + "; exit 3")
-    with pytest.raises(prepared.NotPreparedError, match="no driver; hint: load it"):
+    """It is asked for JSON, so that a wording like a hint's is part of the message."""
+    lines = (
+        '{"level": "warning", "message": "x", "code": "CDG-H301"}',
+        '{"level": "error", "message": "no driver", "code": "CDG-H001", "hint": "load it"}',
+        '{"level": "info", "message": "error: y"}',
+    )
+    makes(place, "; ".join(f"echo '{line}' >&2" for line in lines) + "; exit 3")
+    with pytest.raises(prepared.NotPreparedError, match=r"no driver; hint: load it$") as raised:
         load()
+    assert raised.value.code == "CDG-H001"
+    assert calls(place) == ["--log-format=json runtime prepare"]
+
+
+def test_text_of_an_interpreter_that_does_not_start_is_said(place: Path) -> None:
+    makes(place, "echo first >&2; echo 'No module named cdi_gen' >&2; exit 1")
+    with pytest.raises(
+        prepared.NotPreparedError, match=r"made: No module named cdi_gen$"
+    ) as raised:
+        load()
+    assert raised.value.code == "CDG-R301"
 
 
 def test_a_cdi_gen_that_hangs(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -218,7 +236,7 @@ def test_it_is_made_again_for_a_spec_file_that_it_has_not_converted(place: Path)
     document = json.loads((place / "document").read_text())
     document["converted"] = {"/etc/cdi/a.yaml": {"stamp": [1, 2, 3, 4], "document": {}}}
     (place / "document").write_text(json.dumps(document))
-    told: list[str] = []
+    told: list[Finding] = []
     prepared.load(settings(), told.append)
     has = {"/etc/cdi/a.yaml": [1, 2, 3, 4]}
     assert prepared.load(settings(), told.append, has).converted == document["converted"]

@@ -44,8 +44,9 @@ def test_an_unprivileged_container(env: dict[str, str] | list[str], source: str)
         request = asked(config_of(env, capabilities=capabilities), ONLY_PRIVILEGED)
         assert (request.devices, request.capabilities) == ((), ())
         (warning,) = request.warnings
-        assert warning.startswith(f"{source} is ignored: the container is not privileged")
-        assert "accept-nvidia-visible-devices-envvar-when-unprivileged = false" in warning
+        assert warning.message.startswith(f"{source} is ignored: the container is not privileged")
+        assert "accept-nvidia-visible-devices-envvar-when-unprivileged = false" in warning.message
+        assert (warning.code, warning.severity) == ("CDG-R110", "warning")
 
 
 @pytest.mark.parametrize("env", [{}, {V: ""}, {V: "void"}, {V: " ,void, "}])
@@ -62,7 +63,7 @@ def test_swarm_resources_are_of_the_environment() -> None:
     settings = settings_of(accept_environment_unprivileged=False, swarm_resource=("A",))
     request = asked(config_of({"A": "0", V: "1"}), settings)
     assert request.devices == ()
-    assert request.warnings[0].startswith("A is ignored")
+    assert request.warnings[0].message.startswith("A is ignored")
     assert asked(config_of({"A": "0"}, capabilities=PRIVILEGED), settings).devices == ("0",)
 
 
@@ -77,7 +78,7 @@ def test_the_rest_of_an_unprivileged_environment() -> None:
     request = asked(config_of(env, [f"{DIRECTORY}/0"]), settings)
     assert (request.devices, request.modes, request.imex_channels) == (("0",), (), ())
     assert request.capabilities == ("video",)
-    assert [warning.split()[0] for warning in request.warnings] == [
+    assert [warning.message.split()[0] for warning in request.warnings] == [
         "NVIDIA_NVSWITCH",
         "NVIDIA_IMEX_CHANNELS",
     ]
@@ -225,8 +226,8 @@ def test_mounts_that_are_not_accepted() -> None:
     request = asked(config_of({V: "1"}, [f"{DIRECTORY}/0"]))
     assert request.devices == ("1",)
     (warning,) = request.warnings
-    assert warning.startswith(f"the mounts in {DIRECTORY} are ignored: ")
-    assert warning.endswith("accept-nvidia-visible-devices-as-volume-mounts = false")
+    assert warning.message.startswith(f"the mounts in {DIRECTORY} are ignored: ")
+    assert warning.message.endswith("accept-nvidia-visible-devices-as-volume-mounts = false")
     assert asked(config_of({}, [f"{DIRECTORY}/not/any"])).devices == ()
 
 

@@ -134,7 +134,10 @@ def test_one_that_does_not_end(plain: Machine, bundle: Bundle) -> None:
     begun = time.monotonic()
     ended = plain.run(*words)
     assert time.monotonic() - begun < 8
-    assert (ended.returncode, ended.stderr) == (1, "cdi-gen-runtime: not done after 1 s\n")
+    assert (ended.returncode, ended.stderr) == (
+        1,
+        "cdi-gen-runtime: not done after 1 s [CDG-X005]\n",
+    )
     assert bundle.file.read_bytes() == content
     assert not (plain.folder / "runc.calls").exists()
 
@@ -144,7 +147,7 @@ def test_one_that_wants_all_memory(plain: Machine, bundle: Bundle) -> None:
     script = SHIM.format(slow="bytearray(1 << 30)")
     words = (str(INTERPRETER), "-IS", "-c", script, str(plain.installed), str(bundle.path))
     ended = plain.run(*words)
-    assert (ended.returncode, ended.stderr) == (1, "cdi-gen-runtime: out of memory\n")
+    assert (ended.returncode, ended.stderr) == (1, "cdi-gen-runtime: out of memory [CDG-X004]\n")
 
 
 def test_the_preparation_has_its_own_bounds(plain: Machine, bundle: Bundle) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from cdi_base.findings import SEVERITIES, Finding
 from cdi_runtime.config_toml import configuration
 from cdi_runtime.shim import command_line, log
 
@@ -22,7 +23,7 @@ def test_a_refusal(
     file = tmp_path / "log"
     file.write_text("before\n")
     words = ["--log", str(file), *(["--log-format", form] if form else []), "create", "x"]
-    log.failed(message, command_line.read(words))
+    log.failed(message, "CDG-R201", command_line.read(words))
     said = capfd.readouterr().err
     first, line, *more = file.read_text().splitlines()
     assert (first, more) == ("before", [])
@@ -31,6 +32,7 @@ def test_a_refusal(
         assert each.isascii()
         assert each.isprintable()
         assert len(each) < 8192
+        assert "[CDG-R201]" in each
     if form == "json":
         assert f"{json.loads(line)['msg']}\n" == said
         assert json.loads(line)["level"] == "error"
@@ -47,7 +49,7 @@ def test_words_of_crun(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     asked = command_line.read(["--log", given.format(tmp_path / "log"), "create"])
-    log.failed("x", asked)
+    log.failed("x", "CDG-R201", asked)
     assert (tmp_path / "log").exists() is (path is not None)
     assert len([*tmp_path.iterdir()]) == (path is not None)
 
@@ -66,14 +68,15 @@ def test_levels_of_the_journal(tmp_path: Path, level: str, kept: str) -> None:
     settings = configuration.Configuration()
     settings.debug, settings.log_level = str(tmp_path / "log"), level
     journal = log.Journal(settings)
-    for each in ("debug", "info", "warning", "error"):
-        journal.tell(f"{each}: what")
+    for severity in SEVERITIES:
+        journal.tell(Finding("CDG-R001", severity, "what"))
     found = [line.split()[1] for line in (tmp_path / "log").read_text().splitlines()]
     assert found == [f"level={each}" for each in kept.split()]
 
 
-def test_a_line_without_a_level_is_information(tmp_path: Path) -> None:
+def test_line_of_the_journal_has_message_and_code(tmp_path: Path) -> None:
     settings = configuration.Configuration()
     settings.debug = str(tmp_path / "log")
-    log.Journal(settings).tell("0 of NVIDIA_VISIBLE_DEVICES: what: else")
-    assert 'level=info msg="0 of' in (tmp_path / "log").read_text()
+    log.Journal(settings).tell(Finding("CDG-R001", "info", "warning: 0 of NVIDIA_VISIBLE_DEVICES"))
+    text = (tmp_path / "log").read_text()
+    assert 'level=info msg="warning: 0 of NVIDIA_VISIBLE_DEVICES [CDG-R001]"' in text

@@ -45,9 +45,9 @@ class RootFs:
         here = os.fstat(descriptor)
         # By identity: `//`, `/..`, a link to `/` and a bind mount of `/` are all the host.
         if files.same_file(here, os.stat("/")):
-            raise HookError("the container's root is the host's root: refused")
+            raise HookError("the container's root is the host's root: refused", code="CDG-K005")
         if not stat.S_ISDIR(here.st_mode):
-            raise HookError("the container's root is not a directory")
+            raise HookError("the container's root is not a directory", code="CDG-K005")
         self.descriptor = descriptor
         self.bundle: int | None = None
         """The folder of the container's config.json; None where it is not known."""

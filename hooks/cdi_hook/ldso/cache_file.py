@@ -106,7 +106,9 @@ def build(entries: list[Entry], hwcaps: list[bytes], generator: bytes = GENERATO
         )
     )
     if len(content) > MAX_SIZE:
-        raise HookError(f"the libraries' names need a cache larger than {MAX_SIZE} bytes")
+        raise HookError(
+            f"the libraries' names need a cache larger than {MAX_SIZE} bytes", code="CDG-K008"
+        )
     return content
 
 

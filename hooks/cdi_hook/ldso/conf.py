@@ -101,7 +101,9 @@ class _Reader:
     def parse(self, path: str, content: bytes, depth: int) -> None:
         self._total += len(content)
         if self._total > MAX_TOTAL:
-            raise HookError(f"{CONF} and what it includes is larger than {MAX_TOTAL} bytes")
+            raise HookError(
+                f"{CONF} and what it includes is larger than {MAX_TOTAL} bytes", code="CDG-K008"
+            )
         for raw in content.split(b"\n"):
             line = os.fsdecode(raw.partition(b"#")[0]).strip(" \t\r\f\v")
             word, _, patterns = line.replace("\t", " ").partition(" ")
@@ -111,7 +113,9 @@ class _Reader:
             elif line.startswith("/") and "\0" not in line:
                 self.found[line] = None
         if len(self.found) > MAX_DIRECTORIES:
-            raise HookError(f"{CONF} lists more than {MAX_DIRECTORIES} directories")
+            raise HookError(
+                f"{CONF} lists more than {MAX_DIRECTORIES} directories", code="CDG-K008"
+            )
 
     def _include(self, by: str, pattern: str, depth: int) -> None:
         if depth > MAX_DEPTH:
@@ -123,7 +127,7 @@ class _Reader:
                 continue
             self._seen.add(path)
             if len(self._seen) > MAX_FILES:
-                raise HookError(f"{CONF} includes more than {MAX_FILES} files")
+                raise HookError(f"{CONF} includes more than {MAX_FILES} files", code="CDG-K008")
             try:
                 content = self._content(path)
             except OSError as error:
@@ -170,7 +174,7 @@ def _matching(rootfs: RootFs, pattern: str) -> list[str]:
         if _matches(name, last):
             found.append(f"{folder}/{name}")
             if len(found) > MAX_FILES:
-                raise HookError(f"{CONF} includes more than {MAX_FILES} files")
+                raise HookError(f"{CONF} includes more than {MAX_FILES} files", code="CDG-K008")
     return found
 
 
@@ -184,7 +188,7 @@ def _matches(name: str, pattern: str) -> bool:
     while at < len(name):
         steps += 1
         if steps > MAX_PATTERN_STEPS:
-            raise HookError(f"{CONF}: the pattern {shown(pattern)} takes too long")
+            raise HookError(f"{CONF}: the pattern {shown(pattern)} takes too long", code="CDG-K008")
         if here < len(pattern) and pattern[here] == "*":
             star, after_star = here, at
             here += 1

@@ -56,7 +56,10 @@ def open_static(paths: tuple[str, ...]) -> int:
         if elf.is_static(descriptor):
             return descriptor
         os.close(descriptor)
-    raise SkippedError(f"no static ldconfig on the host (looked at {', '.join(map(shown, paths))})")
+    raise SkippedError(
+        f"no static ldconfig on the host (looked at {', '.join(map(shown, paths))})",
+        code="CDG-K102",
+    )
 
 
 def _open_trusted(path: str) -> int | None:
@@ -68,14 +71,17 @@ def _open_trusted(path: str) -> int | None:
     try:
         reason = trust.fault(path, owners=trust.machine_root_or_caller())
         if reason is not None:
-            raise HookError(f"{shown(path)} can be changed by others than root: {reason}; not run")
+            raise HookError(
+                f"{shown(path)} can be changed by others than root: {reason}; not run",
+                code="CDG-K101",
+            )
         descriptor = files.open_regular(path, follow=True)
     except files.NotRegularError:
-        raise HookError(f"{shown(path)} is not a program") from None
+        raise HookError(f"{shown(path)} is not a program", code="CDG-K101") from None
     except OSError as error:
         if error.errno in {errno.ENOENT, errno.ENOTDIR, errno.EACCES}:
             return None
         raise
     if os.fstat(descriptor).st_size > MAX_SIZE:
-        raise HookError(f"{shown(path)} is not a program")
+        raise HookError(f"{shown(path)} is not a program", code="CDG-K101")
     return descriptor

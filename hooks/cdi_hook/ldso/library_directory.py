@@ -86,7 +86,10 @@ class Memory:
         """
         self._kept += size
         if self._kept > self._most:
-            raise HookError(f"{self._what} would need more than {self._most >> 20} MiB of memory")
+            raise HookError(
+                f"{self._what} would need more than {self._most >> 20} MiB of memory",
+                code="CDG-K008",
+            )
 
 
 class Library:
@@ -132,7 +135,9 @@ class Folder:
                 name = entry.name
                 count += 1
                 if count > MAX_NAMES:
-                    raise HookError(f"{shown(self._path)} has more than {MAX_NAMES} names")
+                    raise HookError(
+                        f"{shown(self._path)} has more than {MAX_NAMES} names", code="CDG-K008"
+                    )
                 self._memory.keep(OVERHEAD + len(name))
                 if _is_library(name):
                     is_link = entry.is_symlink()
@@ -207,7 +212,7 @@ class Folder:
 
     def _check_time(self) -> None:
         if time.monotonic() > self._until:
-            raise HookError(f"not done after {process.SECONDS} s")
+            raise HookError(f"not done after {process.SECONDS} s", code="CDG-X005")
 
     def _facts(self, name: str, *, within: bool) -> elf.SharedLibrary | None:
         self._check_time()

@@ -74,11 +74,13 @@ def build_cache(ldconfig: int, root: int, configuration: bytes, until: float) ->
             most=MAX_TALK,
         )
     except TimeoutError:
-        raise HookError(f"ldconfig was not done after {process.SECONDS} s") from None
+        raise HookError(
+            f"ldconfig was not done after {process.SECONDS} s", code="CDG-K101"
+        ) from None
     if status == _SETUP_FAILED:
         raise SkippedError(_why(output))
     if status != 0:
-        raise HookError(f"ldconfig failed ({status}): {shown(output)}")
+        raise HookError(f"ldconfig failed ({status}): {shown(output)}", code="CDG-K101")
     return _result(desk)
 
 
@@ -209,8 +211,8 @@ def _result(desk: int) -> bytes:
         content = files.read("cache", MAX_CACHE, directory=desk)
     except OSError as error:
         if error.errno == errno.EFBIG:
-            raise HookError("what ldconfig made is not a cache") from None
-        raise HookError(f"ldconfig made no cache: {error.strerror}") from None
+            raise HookError("what ldconfig made is not a cache", code="CDG-K101") from None
+        raise HookError(f"ldconfig made no cache: {error.strerror}", code="CDG-K101") from None
     if not content.startswith(_MAGICS):
-        raise HookError("what ldconfig made is not a cache")
+        raise HookError("what ldconfig made is not a cache", code="CDG-K101")
     return content

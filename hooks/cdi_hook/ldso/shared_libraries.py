@@ -87,7 +87,9 @@ class _Search:
     def _look_at_hwcaps(self, path: str, hwcaps: bytes) -> None:
         self.hwcaps[hwcaps] = None
         if len(self.hwcaps) > MAX_HWCAPS:
-            raise HookError(f"the image has more than {MAX_HWCAPS} kinds of {HWCAPS}")
+            raise HookError(
+                f"the image has more than {MAX_HWCAPS} kinds of {HWCAPS}", code="CDG-K008"
+            )
         found = self._open(path)
         if found is None:
             return
@@ -168,7 +170,9 @@ class _Search:
                 cache_file.Entry(name, place, library.flags, hwcaps, library.isa_level)
             )
             if len(self.entries) > ld_so_cache.MAX_ENTRIES:
-                raise HookError(f"the image has more than {ld_so_cache.MAX_ENTRIES} libraries")
+                raise HookError(
+                    f"the image has more than {ld_so_cache.MAX_ENTRIES} libraries", code="CDG-K008"
+                )
 
 
 def _by_soname(folder: Folder, remembered: dict[str, int]) -> dict[str, Library]:

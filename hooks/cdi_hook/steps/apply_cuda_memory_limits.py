@@ -28,11 +28,15 @@ def refuse(words: list[str]) -> None:
     until = process.deadline()
     bundle = oci_state.bundle_of(oci_state.of_stdin(until))
     if bundle is None:
-        raise HookError("the container's config.json cannot be read, which says if there are any")
+        raise HookError(
+            "the container's config.json cannot be read, which says if there are any",
+            code="CDG-K104",
+        )
     found = oci_state.environment(bundle, until, VARIABLES)
     asked = [f"{name}={shown(found[name])}" for name in VARIABLES if found.get(name)]
     if asked:
         raise HookError(
             f"{', '.join(asked)}: cdi-gen-hook cannot limit the memory of a GPU: use NVIDIA's own "
-            "nvidia-cdi-hook for this spec, or take the variables out"
+            "nvidia-cdi-hook for this spec, or take the variables out",
+            code="CDG-K104",
         )

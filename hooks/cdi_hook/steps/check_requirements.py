@@ -90,7 +90,7 @@ def run(rootfs: RootFs, plan: Plan, until: float) -> None:
         return
     rootfs.rehearses(f"check {', '.join(shown(name) for name, _ in required)} against {facts}")
     for doubt in plan.check(required, facts):
-        process.say(f"{NAME}: {doubt}")
+        process.say(f"{NAME}: {doubt}", "CDG-R804")
 
 
 def _environment(rootfs: RootFs, until: float, names: tuple[str, ...]) -> dict[str, str]:

@@ -81,7 +81,7 @@ def run(rootfs: RootFs, plan: Plan, _until: float) -> None:
                 continue
             if error.errno not in LEFT_ALONE:
                 raise OSError(error.errno, error.strerror, path) from None
-            process.say(f"chmod: {shown(path)}: left alone: {LEFT_ALONE[error.errno]}")
+            process.say(f"chmod: {shown(path)}: left alone: {LEFT_ALONE[error.errno]}", "CDG-K105")
 
 
 def _change(rootfs: RootFs, descriptor: int, path: str, mode: int) -> None:

@@ -88,7 +88,10 @@ def _make(rootfs: RootFs, link: Link) -> None:
     except OSError as error:
         if error.errno not in ELSEWHERE:
             raise OSError(error.errno, error.strerror, link.path) from None
-        process.say(f"create-symlinks: {shown(link.path)}: left alone: it is in a mount of its own")
+        process.say(
+            f"create-symlinks: {shown(link.path)}: left alone: it is in a mount of its own",
+            "CDG-K105",
+        )
 
 
 ALWAYS = Step("create-symlinks", ("--link",), prepare, make)

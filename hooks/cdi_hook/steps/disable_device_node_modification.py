@@ -122,7 +122,7 @@ class _Place:
         try:
             self._cover(content)
         except OSError as error:
-            raise HookError(f"/proc/{FOLDER}: {error.strerror}") from None
+            raise HookError(f"/proc/{FOLDER}: {error.strerror}", code="CDG-X003") from None
 
     def _cover(self, content: bytes) -> None:
         desk = self._open(FOLDER)

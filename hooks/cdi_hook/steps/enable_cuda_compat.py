@@ -115,7 +115,9 @@ def is_of_use(rootfs: RootFs, host: Host) -> bool:
             os.close(descriptor)
     except OSError as error:
         # Without it the container has the driver's own libcuda, so no container is stopped.
-        process.say(f"enable-cuda-compat: {shown(host.directory)}: not used: {error.strerror}")
+        process.say(
+            f"enable-cuda-compat: {shown(host.directory)}: not used: {error.strerror}", "CDG-K103"
+        )
         return False
     return decide(host, versions.parse(name.removeprefix(STEM)), parse_note(text) if text else None)
 
@@ -139,7 +141,7 @@ def parse_note(content: bytes) -> Note | None:
     try:
         fields = parse_object(content[:MAX_NOTE], "the note of the image's libcuda")
     except HookError as fault:
-        process.say(f"enable-cuda-compat: {fault}: not used")
+        process.say(f"enable-cuda-compat: {fault}: not used", "CDG-K103")
         return None
     known = {name.lower(): value for name, value in fields.items()}
     cuda = known.get("cuda version")
@@ -173,7 +175,8 @@ def _library(rootfs: RootFs, directory: str) -> str | None:
         if len(found) > 1:
             process.say(
                 f"enable-cuda-compat: {shown(directory)}: not used: "
-                f"it has more than one libcuda: {', '.join(map(shown, found))}"
+                f"it has more than one libcuda: {', '.join(map(shown, found))}",
+                "CDG-K103",
             )
             return None
     return found[0] if found else None

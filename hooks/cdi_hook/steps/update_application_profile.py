@@ -38,7 +38,8 @@ def run(rootfs: RootFs, _asked: bool, _until: float) -> None:
     if len(visible) < len(minors):
         process.say(
             f"update-application-profile: /dev/nvidia{minors[-1]}: left out: "
-            f"no profile can name a minor above {MAX_MINOR}"
+            f"no profile can name a minor above {MAX_MINOR}",
+            "CDG-K007",
         )
     if visible:
         rootfs.put(PROFILE, profile(visible))

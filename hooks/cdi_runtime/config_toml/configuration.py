@@ -82,6 +82,8 @@ _LISTS_AS_TEXT = frozenset({"swarm_resource", "supported_driver_capabilities"})
 class ConfigurationError(HookError):
     """config.toml cannot be read, or says what makes no sense: file, line, and what."""
 
+    code = "CDG-C101"
+
 
 class Configuration:
     """What config.toml says, or the defaults of NVIDIA Container Toolkit 1.20.
@@ -188,9 +190,11 @@ def parse(content: bytes, source: str) -> Configuration:
         values, lines = toml.parse(content.decode())
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
-        raise ConfigurationError(f"{shown(source)}, line {line}: not UTF-8") from None
+        raise ConfigurationError(
+            f"{shown(source)}, line {line}: not UTF-8", code="CDG-C102"
+        ) from None
     except toml.TomlError as error:
-        raise ConfigurationError(f"{shown(source)}, {error}") from None
+        raise ConfigurationError(f"{shown(source)}, {error}", code="CDG-C102") from None
     return _Filling(source, lines).filled(values)
 
 
@@ -318,7 +322,7 @@ class _Filling:
         self._warnings.append(self._line(key, what))
 
     def _fault(self, key: tuple[str, ...], what: str) -> ConfigurationError:
-        return ConfigurationError(self._line(key, what))
+        return ConfigurationError(self._line(key, what), code="CDG-C103")
 
     def _line(self, key: tuple[str, ...], what: str) -> str:
         """A key inside an inline table is on the line of the table."""

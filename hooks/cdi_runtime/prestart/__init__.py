@@ -35,6 +35,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from cdi_base.findings import Finding
     from cdi_runtime.config_toml.configuration import Configuration
 
     Document = dict[str, object]
@@ -77,13 +78,13 @@ class Words:
             if name == "config":
                 self.config = value if equals else next(rest, "")
                 if not self.config:
-                    raise UsageError("-config needs a file")
+                    raise UsageError("-config needs a file", code="CDG-T001")
             elif name in {"debug", "version"} and value in {"", "true", "false"}:
                 setattr(self, name, value != "false")
             else:
-                raise UsageError(f"{shown(word)}: there is no such option")
+                raise UsageError(f"{shown(word)}: there is no such option", code="CDG-T001")
         if self.command not in COMMANDS and not self.version:
-            raise UsageError(f"{shown(self.command)}: no command")
+            raise UsageError(f"{shown(self.command)}: no command", code="CDG-T001")
 
 
 def main() -> None:
@@ -104,17 +105,17 @@ def main() -> None:
             _prestart(settings, debug=words.debug)
         status = 0
     except UsageError as error:
-        process.say(str(error))
+        process.say(str(error), error.code)
         os.write(2, HELP.encode())
         status = error.status
     except HookError as error:
-        process.say(f"{command}: {error}")
+        process.say(f"{command}: {error}", error.code)
         status = error.status or 1
     except OSError as error:
-        process.say(f"{command}: {shown(str(error.filename))}: {error.strerror}")
+        process.say(f"{command}: {shown(str(error.filename))}: {error.strerror}", "CDG-X003")
         status = 1
     except (MemoryError, RecursionError):
-        process.say(f"{command}: out of memory")
+        process.say(f"{command}: out of memory", "CDG-X004")
         status = 1
     # Nothing is left to be written, and the runtime is waiting.
     os._exit(status)
@@ -124,9 +125,9 @@ def _prestart(settings: Configuration, *, debug: bool) -> None:
     said = oci_state.of_stdin(process.deadline())
     bundle = text_of(said, "bundle", _STATE)
     if not bundle.startswith("/"):
-        raise HookError(f"'bundle' of {_STATE} is not an absolute path")
+        raise HookError(f"'bundle' of {_STATE} is not an absolute path", code="CDG-T002")
     config = Bundle(bundle).config
-    tell = process.say if debug else _keep_quiet
+    tell = _tell if debug else _keep_quiet
     edits = resolution.edits(config, settings, annotations=False, tell=tell)
     if edits is None:
         return
@@ -134,19 +135,24 @@ def _prestart(settings: Configuration, *, debug: bool) -> None:
     process.wake_after(process.SECONDS + what.hooks.seconds())
     number = number_of(said, "pid", _STATE)
     if number is None or number <= 0:
-        raise HookError(f"'pid' of {_STATE} is no process")
+        raise HookError(f"'pid' of {_STATE} is no process", code="CDG-T002")
     root = text_of(said, "root", _STATE) or text_of(
         object_of(config, "root", _CONFIG), "path", _CONFIG
     )
     if not root:
-        raise HookError("config.json has no 'root'")
+        raise HookError("config.json has no 'root'", code="CDG-T002")
     what.into(
         Container(number, root if root.startswith("/") else f"{bundle}/{root}", bundle, said),
         restricted=not settings.no_cgroups and trust.in_first_user_namespace(),
     )
 
 
-def _keep_quiet(_line: str) -> None:
+def _tell(finding: Finding) -> None:
+    prefix = "" if finding.severity == "info" else f"{finding.severity}: "
+    process.say(f"{prefix}{finding.message}", finding.code)
+
+
+def _keep_quiet(_finding: Finding) -> None:
     pass
 
 
@@ -196,7 +202,8 @@ class Injection:
             if key in linux:
                 raise HookError(
                     f"the spec has {key}, which a prestart hook cannot give: use a CDI engine or "
-                    "the runtime shim"
+                    "the runtime shim",
+                    code="CDG-T003",
                 )
         self.hooks = own_hooks.Hooks(added)
         self.mounts = attachment.mounts_of(added)

@@ -74,9 +74,11 @@ class Source:
             self._clone(found)
             os.close(found)
         except OSError as error:
-            raise HookError(f"{shown(path)} of the host: {error.strerror}") from None
+            raise HookError(
+                f"{shown(path)} of the host: {error.strerror}", code="CDG-T101"
+            ) from None
         except ValueError:
-            raise HookError(f"{shown(path)} is not a path of the host") from None
+            raise HookError(f"{shown(path)} is not a path of the host", code="CDG-T101") from None
 
     def _clone(self, found: int) -> None:
         try:
@@ -166,7 +168,8 @@ class Mount:
 
     def _impossible(self, reason: str) -> HookError:
         return HookError(
-            f"a mount that a prestart hook cannot make, on {shown(self.destination)}: {reason}"
+            f"a mount that a prestart hook cannot make, on {shown(self.destination)}: {reason}",
+            code="CDG-T003",
         )
 
 
@@ -185,7 +188,9 @@ class Node:
         self.path = text_of(document, "path", _CONFIG)
         self.kind = text_of(document, "type", _CONFIG)
         if self.kind not in _KINDS or not self.path.startswith("/"):
-            raise HookError(f"device node {shown(self.path)} is none that can be made")
+            raise HookError(
+                f"device node {shown(self.path)} is none that can be made", code="CDG-T103"
+            )
         major, minor = (number_of(document, key, _CONFIG) or 0 for key in ("major", "minor"))
         self.number = os.makedev(major, minor) if self.kind != "p" else 0
         self.mode = number_of(document, "fileMode", _CONFIG)
@@ -218,14 +223,17 @@ class Node:
             # The engine made it, or the container has the host's /dev.
             return
         if status is not None and not stat.S_ISREG(status.st_mode):
-            raise HookError(f"{shown(self.path)} of the container is something else already")
+            raise HookError(
+                f"{shown(self.path)} of the container is something else already", code="CDG-T103"
+            )
         made = None if bound or status is not None else root.node_directory(self.path)
         if made is not None:
             self._make(*made, journal)
             return
         if self.source is None:
             raise HookError(
-                f"{shown(self.path)} can only be a mount of the host's node, and the host has none"
+                f"{shown(self.path)} can only be a mount of the host's node, and the host has none",
+                code="CDG-T103",
             )
         self.source.attach(root, self.path, journal)
 

@@ -90,17 +90,23 @@ class ContainerRoot(RootFs):
         status = os.fstat(found)
         if stat.S_ISDIR(status.st_mode) != directory:
             is_one = "a directory" if not directory else "no directory"
-            raise HookError(f"{shown(path)} is {is_one} in the image")
+            raise HookError(f"{shown(path)} is {is_one} in the image", code="CDG-T102")
         if same_file(status, os.fstat(self.descriptor)):
-            raise HookError(f"{shown(path)} is the container's root: nothing is mounted over it")
+            raise HookError(
+                f"{shown(path)} is the container's root: nothing is mounted over it",
+                code="CDG-T102",
+            )
         if not path.startswith("/proc/") and (
             syscalls.file_system(found) == syscalls.PROC_SUPER_MAGIC
         ):
-            raise HookError(f"{shown(path)} leads into the container's /proc: refused")
+            raise HookError(
+                f"{shown(path)} leads into the container's /proc: refused", code="CDG-T102"
+            )
         if self._table.tells_others(found):
             raise HookError(
                 f"{shown(path)} lies in a volume with shared propagation: what is mounted there "
-                "would appear on the host"
+                "would appear on the host",
+                code="CDG-T102",
             )
         return found
 
@@ -130,7 +136,9 @@ class ContainerRoot(RootFs):
         except FileExistsError:
             ahead = link_text(parent, last)
             if ahead is None or not links:
-                raise HookError(f"{shown(path)} is a link to nowhere in the image") from None
+                raise HookError(
+                    f"{shown(path)} is a link to nowhere in the image", code="CDG-T102"
+                ) from None
         except OSError as error:
             raise OSError(error.errno, error.strerror, path) from None
         finally:
@@ -165,7 +173,9 @@ class ContainerRoot(RootFs):
                     continue
                 raise OSError(error.errno, error.strerror, path) from None
             if not self._table.is_of_the_container_alone(found):
-                raise HookError(f"{shown(path)} is missing in a volume, where nothing is made")
+                raise HookError(
+                    f"{shown(path)} is missing in a volume, where nothing is made", code="CDG-T102"
+                )
             return type(self)(found, self._journal, self._table), f"/{'/'.join(names[count:])}"
         return self, path
 

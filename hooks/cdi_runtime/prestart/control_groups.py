@@ -103,7 +103,9 @@ def _attached(group: Group) -> list[int]:
     try:
         return device_filter.attached(group.descriptor)[0]
     except OSError as error:
-        raise HookError(f"the device filter of {shown(group.path)}: {error.strerror}") from None
+        raise HookError(
+            f"the device filter of {shown(group.path)}: {error.strerror}", code="CDG-T202"
+        ) from None
 
 
 def _write_rules(group: Group, rules: Sequence[Rule]) -> None:
@@ -118,7 +120,9 @@ def _write_rules(group: Group, rules: Sequence[Rule]) -> None:
             os.close(file)
     except OSError as error:
         where = shown(f"{group.path}/devices.allow")
-        raise HookError(f"the container's control group, {where}: {error.strerror}") from None
+        raise HookError(
+            f"the container's control group, {where}: {error.strerror}", code="CDG-T201"
+        ) from None
 
 
 def _open(controller: str, version: int, path: str) -> Iterator[Group]:
@@ -131,7 +135,7 @@ def _open(controller: str, version: int, path: str) -> Iterator[Group]:
             descriptor = os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except OSError as error:
             raise HookError(
-                f"the container's control group, {shown(place)}: {error.strerror}"
+                f"the container's control group, {shown(place)}: {error.strerror}", code="CDG-T201"
             ) from None
         yield Group(version, place, descriptor)
 
@@ -155,7 +159,9 @@ def _place(controller: str, version: int, path: str) -> str:
         if inside and (path == root or path.startswith(f"{root}/")):
             # Written with \\040 for a blank: nobody mounts control groups there.
             return fields[_MOUNT_POINT].rstrip("/") + path[len(root) :]
-    raise HookError(f"the container's control group {shown(path)} is in no mounted hierarchy")
+    raise HookError(
+        f"the container's control group {shown(path)} is in no mounted hierarchy", code="CDG-T201"
+    )
 
 
 _ROOT, _MOUNT_POINT = 3, 4
@@ -176,4 +182,6 @@ def _read(path: str, directory: int | None = None) -> str:
     try:
         return os.fsdecode(read_beginning(path, MAX_BYTES, directory=directory))
     except OSError as error:
-        raise HookError(f"the container's control group, {shown(path)}: {error.strerror}") from None
+        raise HookError(
+            f"the container's control group, {shown(path)}: {error.strerror}", code="CDG-T201"
+        ) from None

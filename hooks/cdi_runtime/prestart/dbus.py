@@ -30,6 +30,8 @@ _FIXED = 16
 class MessageError(HookError):
     """The peer has answered with an error, or with what is no D-Bus."""
 
+    code = "CDG-T203"
+
 
 class Peer:
     """One at the other end of a socket, with no message bus between."""

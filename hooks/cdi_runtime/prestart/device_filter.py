@@ -68,6 +68,8 @@ class Rule:
 class FilterError(HookError):
     """A device filter that cannot be replaced; all of them are as they were, or narrower."""
 
+    code = "CDG-T202"
+
 
 def attached(group: int) -> tuple[list[int], int]:
     """The numbers of the programs at a group itself, and how they are attached.

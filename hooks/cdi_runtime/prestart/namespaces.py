@@ -51,11 +51,18 @@ class Namespaces:
                 if (descriptor := _other(self.process, kind)) is not None
             }
         except (FileNotFoundError, ProcessLookupError):
-            raise HookError(f"process {number}, the container's, is not there") from None
+            raise HookError(
+                f"process {number}, the container's, is not there", code="CDG-T301"
+            ) from None
         except PermissionError:
-            raise HookError(f"the namespaces of process {number} may not be entered") from None
+            raise HookError(
+                f"the namespaces of process {number} may not be entered", code="CDG-T301"
+            ) from None
         if MOUNT not in self._others or _is_of_first_process(self._others[MOUNT]):
-            raise HookError(f"process {number} has the host's mounts, and no container's: refused")
+            raise HookError(
+                f"process {number} has the host's mounts, and no container's: refused",
+                code="CDG-T301",
+            )
 
     def has_own(self, kind: str) -> bool:
         """Whether the container's namespace of this kind is another than the caller's."""
@@ -91,7 +98,8 @@ class Namespaces:
         if not same_file(self._root, os.stat("/")):
             raise HookError(
                 f"process {self._number} has left the host's root already, and / is the image: "
-                "refused. A prestart hook runs before that"
+                "refused. A prestart hook runs before that",
+                code="CDG-T302",
             )
 
 
@@ -138,24 +146,28 @@ def in_a_child(work: Work, until: float) -> None:
             patience=PATIENCE,
         )
     except TimeoutError:
-        raise HookError("the work in the container's namespaces was not done in time") from None
+        raise HookError(
+            "the work in the container's namespaces was not done in time", code="CDG-T303"
+        ) from None
     if status != 0:
-        raise HookError(output or f"a process in the container's namespaces ended with {status}")
+        code, _, message = output.partition("\n")
+        ended = f"a process in the container's namespaces ended with {status}"
+        raise HookError(message or ended, code=code or "CDG-T303")
 
 
 def _be_the_child(work: Work, talking: int) -> None:
     """It never returns; signals are faults here as well, so that what is half done is undone."""
-    status, said = 1, ""
+    status, said = 1, ("", "")
     try:
         syscalls.prctl(syscalls.PR_SET_PDEATHSIG, _SIGTERM)
         work()
         status = 0
     except HookError as error:
-        said = str(error)
+        said = error.code, str(error)
     except OSError as error:
-        said = f"{shown(str(error.filename))}: {error.strerror}"
+        said = "CDG-X003", f"{shown(str(error.filename))}: {error.strerror}"
     except (MemoryError, RecursionError):
-        said = "out of memory"
+        said = "CDG-X004", "out of memory"
     finally:
-        os.write(talking, said.encode("utf-8", "backslashreplace")[:MAX_SAID])
+        os.write(talking, "\n".join(said).encode("utf-8", "backslashreplace")[:MAX_SAID])
         os._exit(status)

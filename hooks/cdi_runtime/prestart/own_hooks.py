@@ -45,7 +45,9 @@ class Hook:
     def __init__(self, document: Document) -> None:
         self.path = text_of(document, "path", _CONFIG)
         if not self.path.startswith("/"):
-            raise HookError(f"the spec's hook {shown(self.path)} has no absolute path")
+            raise HookError(
+                f"the spec's hook {shown(self.path)} has no absolute path", code="CDG-T401"
+            )
         self.arguments = texts_of(document, "args", _CONFIG) or [self.path]
         entries = texts_of(document, "env", _CONFIG)
         self.environment = dict(entry.partition("=")[::2] for entry in entries)
@@ -85,7 +87,8 @@ class Hooks:
             if stage not in {*ON_THE_HOST, IN_THE_CONTAINER}:
                 raise HookError(
                     f"the spec has a {stage} hook, which a prestart hook cannot run: use a CDI "
-                    "engine or the runtime shim"
+                    "engine or the runtime shim",
+                    code="CDG-T003",
                 )
         self.on_the_host = [
             Hook(each) for stage in ON_THE_HOST for each in objects_of(stages, stage, _CONFIG)
@@ -130,10 +133,14 @@ def _run(hook: Hook, state: bytes, directory: str) -> None:
         )
     except TimeoutError:
         raise HookError(
-            f"the spec's hook {shown(hook.path)} was not done after {hook.seconds} s"
+            f"the spec's hook {shown(hook.path)} was not done after {hook.seconds} s",
+            code="CDG-T401",
         ) from None
     if status != 0:
-        raise HookError(f"the spec's hook {shown(hook.path)} failed ({status}): {shown(output)}")
+        raise HookError(
+            f"the spec's hook {shown(hook.path)} failed ({status}): {shown(output)}",
+            code="CDG-T401",
+        )
 
 
 def _become(hook: Hook, directory: str, streams: Iterable[int]) -> None:

@@ -67,9 +67,13 @@ def allow(scope: str, rules: Sequence[Rule]) -> bool:
     except OSError as error:
         # A time-out has no errno.
         reason = os.strerror(error.errno or errno.ETIMEDOUT)
-        raise HookError(f"systemd cannot be told of {shown(scope)}'s devices: {reason}") from None
+        raise HookError(
+            f"systemd cannot be told of {shown(scope)}'s devices: {reason}", code="CDG-T203"
+        ) from None
     except dbus.MessageError as error:
-        raise HookError(f"systemd was told of {shown(scope)}'s devices: {error}") from None
+        raise HookError(
+            f"systemd was told of {shown(scope)}'s devices: {error}", code="CDG-T203"
+        ) from None
 
 
 def _allow(peer: dbus.Peer, scope: str, rules: Sequence[Rule]) -> bool:

@@ -17,6 +17,7 @@ from __future__ import annotations
 from cdi_base import json_object
 from cdi_base.cdi.names import is_device, is_qualified, vendor_of
 from cdi_base.errors import shown
+from cdi_base.findings import Finding
 from cdi_runtime.request import device_names, driver_capabilities, imex_channels, mount_list
 from cdi_runtime.request.device_names import RequestError
 from cdi_runtime.request.environment import WHERE, is_privileged, process_of, variables_of
@@ -86,8 +87,8 @@ class Request:
         self.imex_channels: tuple[int, ...] = ()
         self.mig_config = False
         self.mig_monitor = False
-        self.warnings: tuple[str, ...] = ()
-        """One line each: what was asked for and is not given."""
+        self.warnings: tuple[Finding, ...] = ()
+        """What was asked for and is not given."""
 
 
 def read(config: Document, settings: Configuration, *, annotations: bool) -> Request:
@@ -105,7 +106,7 @@ def read(config: Document, settings: Configuration, *, annotations: bool) -> Req
     try:
         return _Reader(config, settings).request(annotations=annotations)
     except json_object.DocumentError as error:
-        raise RequestError(str(error)) from None
+        raise RequestError(str(error), code=error.code) from None
 
 
 class _Reader:
@@ -120,7 +121,7 @@ class _Reader:
         )
         self._privileged = is_privileged(process)
         self._counts = self._privileged or settings.accept_environment_unprivileged
-        self._warnings: list[str] = []
+        self._warnings: list[Finding] = []
         self._mounted_channels: list[str] = []
 
     def request(self, *, annotations: bool) -> Request:
@@ -163,7 +164,7 @@ class _Reader:
             self._mounted_channels = device_names.distinct(channels, source)
             return device_names.distinct(words, source), source
         if any(map(mount_list.entry, mounts)):
-            self._warnings.append(
+            self._warn(
                 f"the mounts in {mount_list.ROOT} are ignored: "
                 f"config.toml says {ACCEPT_MOUNTS} = false"
             )
@@ -216,20 +217,28 @@ class _Reader:
         if vendor not in PRIVILEGED_VENDORS:
             raise RequestError(
                 f"{what} is another vendor's, which the environment cannot ask for; "
-                "have the engine do it, by --device or an annotation"
+                "have the engine do it, by --device or an annotation",
+                code="CDG-R104",
             )
         if not self._privileged:
-            raise RequestError(f"{what} is for privileged containers (CAP_SYS_ADMIN)")
+            raise RequestError(
+                f"{what} is for privileged containers (CAP_SYS_ADMIN)", code="CDG-R103"
+            )
 
     def _check_no_directory(self, words: list[str], source: str) -> None:
         """Device plugins that list devices as mounts say in the variable where those are."""
         if mount_list.ROOT in words:
             accepted = self._settings.accept_volume_mounts
             why = "there are none" if accepted else f"config.toml says {ACCEPT_MOUNTS} = false"
-            raise RequestError(f"{source} says that devices are listed as mounts: {why}")
+            raise RequestError(
+                f"{source} says that devices are listed as mounts: {why}", code="CDG-R105"
+            )
+
+    def _warn(self, message: str) -> None:
+        self._warnings.append(Finding("CDG-R110", "warning", message))
 
     def _ignored(self, source: str) -> None:
-        self._warnings.append(
+        self._warn(
             f"{source} is ignored: the container is not privileged, and config.toml says "
             f"{ACCEPT_UNPRIVILEGED} = false"
         )
@@ -247,7 +256,7 @@ class _Reader:
         try:
             return driver_capabilities.chosen(words, supported)
         except ValueError as error:
-            raise RequestError(f"{DRIVER_CAPABILITIES}: {error}") from None
+            raise RequestError(f"{DRIVER_CAPABILITIES}: {error}", code="CDG-R106") from None
 
     def _modes(self) -> tuple[str, ...]:
         found = []
@@ -258,7 +267,7 @@ class _Reader:
             elif value == ENABLED:
                 self._ignored(name)
             elif value and value != DISABLED:
-                self._warnings.append(f"{name} is {shown(value)[:40]}: only {ENABLED!r} counts")
+                self._warn(f"{name} is {shown(value)[:40]}: only {ENABLED!r} counts")
         return tuple(found)
 
     def _channels(self) -> tuple[int, ...]:
@@ -270,10 +279,10 @@ class _Reader:
                 return ()
             words = device_names.words(self._environment.get(source, ""), source)
         if words and self._settings.features.get(IGNORE_CHANNELS):
-            self._warnings.append(f"{source}: ignored, as config.toml says by {IGNORE_CHANNELS}")
+            self._warn(f"{source}: ignored, as config.toml says by {IGNORE_CHANNELS}")
             return ()
         if device_names.ALL in words:
-            self._warnings.append(f"{source}: 'all' is ignored, channels have numbers")
+            self._warn(f"{source}: 'all' is ignored, channels have numbers")
         return imex_channels.channels(words, source)
 
     def _mig(self, name: str) -> bool:
@@ -281,13 +290,17 @@ class _Reader:
         if not words:
             return False
         if not self._privileged:
-            raise RequestError(f"{name} is for privileged containers (CAP_SYS_ADMIN)")
+            raise RequestError(
+                f"{name} is for privileged containers (CAP_SYS_ADMIN)", code="CDG-R103"
+            )
         if set(words) != {device_names.ALL}:
-            raise RequestError(f"{name} can only be 'all', not {shown(','.join(words))[:80]}")
+            raise RequestError(
+                f"{name} can only be 'all', not {shown(','.join(words))[:80]}", code="CDG-R108"
+            )
         return True
 
 
 def _words_of(value: object, source: str) -> list[str]:
     if not isinstance(value, str):
-        raise RequestError(f"{source} is not a text")
+        raise RequestError(f"{source} is not a text", code="CDG-R109")
     return device_names.words(value, source)

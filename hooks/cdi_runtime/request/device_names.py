@@ -38,6 +38,8 @@ MAX_SHOWN = 200
 class RequestError(HookError):
     """What a container asks for makes no sense, or it may not ask for it."""
 
+    code = "CDG-R101"
+
 
 def quoted(word: str) -> str:
     """What to say more of a word in quotes: a shell takes them away, other files do not."""
@@ -54,7 +56,7 @@ def words(text: str, source: str, most: int = MAX_BYTES) -> list[str]:
         RequestError: there are more than any list should have.
     """
     if len(text) > most or len(text.encode("utf-8", "surrogatepass")) > most:
-        raise RequestError(f"{source} is longer than {most} bytes")
+        raise RequestError(f"{source} is longer than {most} bytes", code="CDG-R102")
     return distinct(filter(None, map(str.strip, text.split(","))), source)
 
 
@@ -68,7 +70,9 @@ def distinct(several: Iterable[str], source: str) -> list[str]:
     for word in several:
         found[word] = None
         if len(found) > MAX_WORDS:
-            raise RequestError(f"{source[:MAX_SHOWN]} lists more than {MAX_WORDS} devices")
+            raise RequestError(
+                f"{source[:MAX_SHOWN]} lists more than {MAX_WORDS} devices", code="CDG-R102"
+            )
     return [*found]
 
 

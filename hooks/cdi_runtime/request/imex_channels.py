@@ -24,5 +24,7 @@ def channels(words: list[str], source: str) -> tuple[int, ...]:
 def _number(word: str, source: str) -> int:
     number = int(word) if len(word) <= 7 and word.isascii() and word.isdecimal() else -1
     if not 0 <= number <= MAX:
-        raise RequestError(f"{source}: {shown(word)[:40]} is no number from 0 to {MAX}")
+        raise RequestError(
+            f"{source}: {shown(word)[:40]} is no number from 0 to {MAX}", code="CDG-R107"
+        )
     return number

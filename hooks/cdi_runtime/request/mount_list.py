@@ -60,7 +60,9 @@ def _word(below: list[str]) -> str:
             return word
     elif not rest or (len(rest) == 2 and kind.upper().startswith(_OLD_MIG)):
         return "/".join(below)
-    raise RequestError(f"the mount at {shown('/'.join([ROOT, *below]))} lists no device")
+    raise RequestError(
+        f"the mount at {shown('/'.join([ROOT, *below]))} lists no device", code="CDG-R105"
+    )
 
 
 def _parts(path: str) -> list[str]:

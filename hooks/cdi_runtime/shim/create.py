@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from cdi_base.cdi import injection
 from cdi_base.errors import HookError
+from cdi_base.findings import Finding
 from cdi_runtime import bundle
 from cdi_runtime.shim import log
 from cdi_runtime.specs import resolution
@@ -31,7 +32,7 @@ def edit(asked: Invocation, settings: Configuration) -> None:
     """
     journal = log.Journal(settings)
     for warning in settings.warnings:
-        journal.tell(f"warning: {warning}")
+        journal.tell(Finding("CDG-C104", "warning", warning, subject=settings.source or ""))
     try:
         found = _opened(asked)
         edits = resolution.edits(found.config, settings, annotations=True, tell=journal.tell)
@@ -41,7 +42,7 @@ def edit(asked: Invocation, settings: Configuration) -> None:
         injection.apply(found.config, edits)
         found.replace()
     except HookError as error:
-        journal.tell(f"error: {error}")
+        journal.tell(Finding(error.code, "error", str(error)))
         raise
 
 

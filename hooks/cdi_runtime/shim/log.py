@@ -10,20 +10,22 @@ from __future__ import annotations
 import os
 import time
 
+from cdi_base.errors import with_code
+from cdi_base.findings import SEVERITIES
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from cdi_base.findings import Finding
     from cdi_runtime.config_toml.configuration import Configuration
     from cdi_runtime.shim.command_line import Invocation
 
 PROGRAM = "cdi-gen-runtime"
 MAX_LINE = 4096
 
-LEVELS = ("debug", "info", "warning", "error")
 
-
-def failed(message: str, invocation: Invocation) -> None:
+def failed(message: str, code: str, invocation: Invocation) -> None:
     """Say why there will be no container."""
-    line = _one_line(message)
+    line = with_code(_one_line(message), code)
     _write(2, f"{PROGRAM}: {line}\n")
     log = invocation.log.removeprefix("file:")
     # crun also logs to syslog and journald, by such words.
@@ -41,15 +43,13 @@ class Journal:
     def __init__(self, settings: Configuration) -> None:
         self._path = settings.debug
         level = settings.log_level.lower()
-        self._least = LEVELS.index(level) if level in LEVELS else LEVELS.index("info")
+        self._least = SEVERITIES.index(level if level in SEVERITIES else "info")
 
-    def tell(self, line: str) -> None:
-        """A line of what was decided; one that begins with a level and a colon has that level."""
-        level, colon, rest = line.partition(": ")
-        if not colon or level not in LEVELS:
-            level, rest = "info", line
-        if LEVELS.index(level) >= self._least:
-            _append(self._path, _log_line(level, _one_line(rest)))
+    def tell(self, finding: Finding) -> None:
+        """A line for a finding whose severity is at least the configured level."""
+        if SEVERITIES.index(finding.severity) >= self._least:
+            line = with_code(_one_line(finding.message), finding.code)
+            _append(self._path, _log_line(finding.severity, line))
 
 
 def _append(path: str, line: str) -> None:

@@ -44,11 +44,11 @@ def main() -> NoReturn:
             _edit(asked, settings)
         oci_runtime.become(oci_runtime.find(settings.runtimes), words)
     except HookError as error:
-        _refuse(str(error), asked)
+        _refuse(str(error), error.code, asked)
     except OSError as error:
-        _refuse(f"{error.filename or PROGRAM}: {error.strerror}", asked)
+        _refuse(f"{error.filename or PROGRAM}: {error.strerror}", "CDG-X003", asked)
     except (MemoryError, RecursionError):
-        _refuse("out of memory", asked)
+        _refuse("out of memory", "CDG-X004", asked)
 
 
 def _edit(asked: Invocation, settings: Configuration) -> None:
@@ -68,13 +68,14 @@ def _last_words(
 ) -> NoReturn:
     """A fault of ours, or an interruption, in one line where engines look for it."""
     message = f"internal error, please report it: {kind.__name__}: {shown(str(fault))}"
+    code = "CDG-X001"
     if kind is KeyboardInterrupt:
-        message = "interrupted; config.json is whole"
-    _refuse(message, command_line.read(sys.argv[1:]))
+        message, code = "interrupted; config.json is whole", "CDG-X002"
+    _refuse(message, code, command_line.read(sys.argv[1:]))
 
 
-def _refuse(message: str, asked: Invocation) -> NoReturn:
+def _refuse(message: str, code: str, asked: Invocation) -> NoReturn:
     from cdi_runtime.shim import log  # noqa: PLC0415
 
-    log.failed(message, asked)
+    log.failed(message, code, asked)
     os._exit(1)

@@ -34,6 +34,8 @@ _COERCED = b"LC_CTYPE"
 class NoRuntimeError(HookError):
     """There is no low-level runtime, or the one there is is the shim itself."""
 
+    code = "CDG-R601"
+
 
 def find(names: Iterable[str] = RUNTIMES) -> str:
     """The path of the first that is there: a name is searched, a path is taken as it is.
@@ -63,11 +65,13 @@ def find(names: Iterable[str] = RUNTIMES) -> str:
         raise NoRuntimeError(
             f"{shown(loops[0])} is a link to cdi-gen-runtime itself, and no other low-level "
             f"runtime is there; looked for: {looked_for}. Name one by its path in 'runtimes' of "
-            "config.toml"
+            "config.toml",
+            code="CDG-R602",
         )
     if told:
         raise NoRuntimeError(
-            f"{shown(told)} is not there, which {TOLD} names: run 'cdi-gen engine configure' again"
+            f"{shown(told)} is not there, which {TOLD} names: run 'cdi-gen engine configure' again",
+            code="CDG-R603",
         )
     raise NoRuntimeError(
         f"no low-level runtime is there; looked for: {looked_for}. Install runc or crun, or name "
@@ -91,7 +95,9 @@ def become(program: str, words: Sequence[str]) -> NoReturn:
         # crun asks its own name what it is (krun, crun-wasm): not the shim's.
         os.execve(program, [program, *words], environment)  # noqa: S606
     except OSError as error:
-        raise NoRuntimeError(f"cannot start {shown(program)}: {error.strerror}") from None
+        raise NoRuntimeError(
+            f"cannot start {shown(program)}: {error.strerror}", code="CDG-R603"
+        ) from None
 
 
 def _was_given(name: bytes) -> bool:

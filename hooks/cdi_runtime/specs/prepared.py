@@ -20,6 +20,7 @@ import time
 from cdi_base import child, host_fingerprint, process, trust
 from cdi_base.errors import HookError, shown
 from cdi_base.files import read_beginning
+from cdi_base.findings import Finding
 from cdi_base.oci_state import parse_object
 
 TYPE_CHECKING = False
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from cdi_runtime.config_toml.configuration import Configuration
 
     Document = dict[str, object]
+    Tell = Callable[[Finding], object]
 
 DIRECTORY, NAME = "/run/cdi-gen", "runtime.json"
 MAX_BYTES = 64 << 20
@@ -53,11 +55,13 @@ COMPAT_HOOK = "enable-cuda-compat"
 class NotPreparedError(HookError):
     """There is no preparation of this host, and none could be made."""
 
+    code = "CDG-R301"
+
 
 class Prepared:
-    """What the file says. `problem` is why there is no spec, where there is none."""
+    """What the file says. `problem` is why there is no spec, where there is none; with its code."""
 
-    __slots__ = ("converted", "facts", "problem", "specs")
+    __slots__ = ("code", "converted", "facts", "problem", "specs")
 
     def __init__(self, document: Document) -> None:
         specs, facts = document.get("specs"), document.get("facts")
@@ -66,6 +70,7 @@ class Prepared:
         self.facts = facts if isinstance(facts, dict) else None
         self.converted = _conversions(document)
         self.problem = problem if isinstance(problem, str) else None
+        self.code = str(document.get("code", ""))
 
     def has(self, wanted: Mapping[str, Stamp]) -> bool:
         """Whether these files were converted, as they are now."""
@@ -74,14 +79,14 @@ class Prepared:
 
 def load(
     settings: Configuration,
-    tell: Callable[[str], object],
+    tell: Tell,
     wanted: Mapping[str, Stamp] | None = None,
 ) -> Prepared:
     """The preparation of this host as it is now; made anew if the one there is of another state.
 
     Args:
         settings: of config.toml.
-        tell: takes a line of what is odd.
+        tell: takes what is odd, for a log.
         wanted: the spec files that it must have converted, each with its stamp; None: none.
 
     Raises:
@@ -95,13 +100,14 @@ def load(
     if found is None:
         raise NotPreparedError(
             f"{DIRECTORY}/{NAME} was made and does not fit: cdi-gen and the installed hooks may be "
-            "of different versions; run: cdi-gen hook install"
+            "of different versions; run: cdi-gen hook install",
+            code="CDG-R302",
         )
     return Prepared(found)
 
 
 def _made(
-    choices: host_fingerprint.Choices, wanted: Mapping[str, Stamp], tell: Callable[[str], object]
+    choices: host_fingerprint.Choices, wanted: Mapping[str, Stamp], tell: Tell
 ) -> Document | None:
     """Have it made, by one process of all that want it."""
     lock = _lock()
@@ -136,7 +142,7 @@ def chosen(settings: Configuration) -> host_fingerprint.Choices:
 
 
 def _fitting(
-    choices: host_fingerprint.Choices, wanted: Mapping[str, Stamp], tell: Callable[[str], object]
+    choices: host_fingerprint.Choices, wanted: Mapping[str, Stamp], tell: Tell
 ) -> Document | None:
     """The file's document, if it was made for these choices, and all is as it was then."""
     try:
@@ -149,7 +155,9 @@ def _fitting(
     except FileNotFoundError:
         return None
     except (OSError, HookError) as error:
-        tell(f"warning: {DIRECTORY}/{NAME} is not used: {getattr(error, 'strerror', error)}")
+        path = f"{DIRECTORY}/{NAME}"
+        message = f"{path} is not used: {getattr(error, 'strerror', error)}"
+        tell(Finding("CDG-R305", "warning", message, subject=path))
         return None
     # What the administrator's file says of the driver's place is known to who has read it.
     choices.layout = host_fingerprint.Layout.of(document.get("layout")) or choices.layout
@@ -175,7 +183,7 @@ def _has(conversions: Mapping[str, Conversion], wanted: Mapping[str, Stamp]) -> 
     )
 
 
-def _make(choices: host_fingerprint.Choices, tell: Callable[[str], object]) -> None:
+def _make(choices: host_fingerprint.Choices, tell: Tell) -> None:
     words = ["runtime", "prepare"]
     for name, values in (
         ("--driver-root", [choices.driver_root]),
@@ -189,13 +197,15 @@ def _make(choices: host_fingerprint.Choices, tell: Callable[[str], object]) -> N
         # Nobody else's file would be trusted.
         raise NotPreparedError(
             f"{DIRECTORY}/{NAME} does not fit this host, or is not there; as root, run: "
-            f"cdi-gen {' '.join(words)}"
+            f"cdi-gen {' '.join(words)}",
+            code="CDG-R303",
         )
-    words.insert(0, generator())
-    tell(f"debug: {' '.join(words)}")
-    status, said = _run(words)
+    words[:0] = [generator(), "--log-format=json"]
+    tell(Finding("CDG-R002", "debug", " ".join(words)))
+    status, output = _run(words)
     if status != 0:
-        raise NotPreparedError(f"{NOT_MADE}: {said or f'exit code {status}'}")
+        message, code = error_of(output)
+        raise NotPreparedError(f"{NOT_MADE}: {message or f'exit code {status}'}", code=code)
 
 
 def generator() -> str:
@@ -228,7 +238,8 @@ def generator() -> str:
         reasons.append(f"{place} is not run by root: {reason or 'it is not executable'}")
     why = reasons[0] if reasons else "the program cdi-gen is not at " + " or ".join(places)
     raise NotPreparedError(
-        f"{NOT_MADE}: {why}. Write one yourself: cdi-gen generate -o /etc/cdi/nvidia.json"
+        f"{NOT_MADE}: {why}. Write one yourself: cdi-gen generate -o /etc/cdi/nvidia.json",
+        code="CDG-R304",
     )
 
 
@@ -240,7 +251,7 @@ def _interpreter(program: str) -> str | None:
 
 
 def _run(words: list[str]) -> tuple[int, str]:
-    """Run it to its end; its exit status and its error."""
+    """Run it to its end; its exit status and what it wrote to standard error."""
     until = time.monotonic() + SECONDS
     try:
         status, output = child.run_program(words, ENVIRONMENT, until, most=MAX_SAID)
@@ -249,18 +260,29 @@ def _run(words: list[str]) -> tuple[int, str]:
     except OSError as error:
         raise NotPreparedError(f"cannot start {shown(words[0])}: {error.strerror}") from None
     # Without a status, the file will show whether it was made.
-    return status or 0, _error_of(output)
+    return status or 0, output
 
 
-def _error_of(said: str) -> str:
-    """The error and the hint below it, of all that cdi-gen says."""
-    lines = [line.strip() for line in said.splitlines()]
-    errors = [n for n, line in enumerate(lines) if line.startswith("cdi-gen: error: ")]
-    if not errors:
-        return lines[-1] if lines else ""
-    first = lines[errors[-1]].removeprefix("cdi-gen: error: ")
-    hints = [line for line in lines[errors[-1] + 1 :] if line.startswith("hint: ")]
-    return "; ".join([first, *hints[:1]])
+def error_of(output: str) -> tuple[str, str]:
+    """The message and the code of the error that cdi-gen ended with.
+
+    Args:
+        output: what it wrote to standard error, one JSON object a line. The first line may be cut,
+            and an interpreter that does not start writes text.
+
+    Returns:
+        The message, with the hint; and the code. Without an error: the last line, and no code.
+    """
+    lines = [line.strip() for line in output.splitlines()]
+    for line in reversed(lines):
+        try:
+            entry = parse_object(line.encode(), "a line of the log")
+        except HookError:
+            continue
+        if entry.get("level") == "error":
+            hint = f"; hint: {entry['hint']}" if entry.get("hint") else ""
+            return f"{entry.get('message')}{hint}", str(entry.get("code", ""))
+    return lines[-1] if lines else "", ""
 
 
 def _lock() -> int | None:

@@ -17,6 +17,7 @@ from cdi_base import requirement
 from cdi_base.cdi import injection, spec_directories
 from cdi_base.cdi.names import is_qualified
 from cdi_base.errors import HookError, shown
+from cdi_base.findings import Finding
 from cdi_base.nvidia import gpu_minor
 from cdi_runtime import request
 from cdi_runtime.request.environment import process_of, variables_of
@@ -51,13 +52,15 @@ MAX_REASONS = 3
 class ResolutionError(HookError):
     """What is asked for is not there, or the specs that have it cannot be had."""
 
+    code = "CDG-R201"
+
 
 def edits(
     config: Document,
     settings: Configuration,
     *,
     annotations: bool,
-    tell: Callable[[str], object] = lambda _: None,
+    tell: Callable[[Finding], object] = lambda _: None,
 ) -> list[Document] | None:
     """The `containerEdits` for a container, for `injection.apply`; None: nothing is asked for.
 
@@ -66,7 +69,7 @@ def edits(
         settings: of `config.toml`.
         annotations: whether the caller honours device names in annotations: the shim does, as the
             peer, if the mode is cdi or comes to it; the prestart hook does not.
-        tell: takes warnings and what was decided, one line each, for a log.
+        tell: takes warnings and what was decided, for a log.
 
     Raises:
         RequestError: the request makes no sense, or is not allowed.
@@ -78,24 +81,26 @@ def edits(
     if mode == CSV:
         raise ResolutionError(
             "mode csv of config.toml is not supported: have nvidia-ctk write a spec, `nvidia-ctk "
-            "cdi generate --mode csv --output /etc/cdi/nvidia.yaml`, and set mode to auto"
+            "cdi generate --mode csv --output /etc/cdi/nvidia.yaml`, and set mode to auto",
+            code="CDG-C105",
         )
     asked = request.read(config, settings, annotations=annotations and mode in {AUTO, CDI})
     if mode == AUTO and annotations and not all(map(is_qualified, asked.devices)):
         # Annotations count only where all of them are CDI names.
         asked = request.read(config, settings, annotations=False)
     for warning in asked.warnings:
-        tell(f"warning: {warning}")
+        tell(warning)
     if not asked.devices:
         return None
-    tell(f"{', '.join(asked.devices)} of {asked.source}, mode {mode}")
+    message = f"{', '.join(asked.devices)} of {asked.source}, mode {mode}"
+    tell(Finding("CDG-R001", "info", message))
     return _Resolver(settings, tell).edits(config, asked)
 
 
 class _Resolver:
     """Where the specs of a kind are; each place is read when it is first needed."""
 
-    def __init__(self, settings: Configuration, tell: Callable[[str], object]) -> None:
+    def __init__(self, settings: Configuration, tell: Callable[[Finding], object]) -> None:
         self._settings = settings
         self._tell = tell
         self._at_once = settings.mode == JIT
@@ -120,7 +125,7 @@ class _Resolver:
         wanted += self._mig(_beside(kind, MIG), asked)
         wanted += self._channels(_beside(kind, IMEX), asked.imex_channels)
         wanted = list(dict.fromkeys(wanted))
-        self._tell(f"info: CDI devices {', '.join(wanted)}")
+        self._tell(Finding("CDG-R001", "info", f"CDI devices {', '.join(wanted)}"))
         found = injection.resolve(wanted, self._chosen())
         if any(name.startswith(f"{kind}=") for name in wanted):
             self._check_requirements(config, found)
@@ -163,9 +168,9 @@ class _Resolver:
             )
         return self._of_directories
 
-    def _leave_out(self, why: str) -> None:
-        self._left_out.append(why.partition(": ")[2])
-        self._tell(why)
+    def _leave_out(self, finding: Finding) -> None:
+        self._left_out.append(finding.message)
+        self._tell(finding)
 
     def _converted(self, wanted: Mapping[str, Stamp]) -> Mapping[str, Conversion]:
         return self._preparation(wanted).converted
@@ -173,7 +178,7 @@ class _Resolver:
     def _made(self) -> Directories:
         found = self._preparation()
         if found.problem:
-            raise prepared.NotPreparedError(found.problem)
+            raise prepared.NotPreparedError(found.problem, code=found.code)
         return [found.specs]
 
     def _preparation(self, wanted: Mapping[str, Stamp] | None = None) -> prepared.Prepared:
@@ -199,7 +204,7 @@ class _Resolver:
             reasons = self._left_out or [
                 "for GPUs one is made by: cdi-gen generate -o /etc/cdi/nvidia.json"
             ]
-            raise ResolutionError("; ".join([message, *reasons[:MAX_REASONS]]))
+            raise ResolutionError("; ".join([message, *reasons[:MAX_REASONS]]), code="CDG-R202")
         if wanted not in names and wanted.lower() not in names:
             there = _listed(list(dict.fromkeys(names.values())))
             raise ResolutionError(f"{kind} has no device {shown(wanted)[1:-1]}; there is: {there}")
@@ -214,7 +219,8 @@ class _Resolver:
         names = spec_directories.devices_of(beside, self._specs(beside))
         for each in capabilities:
             if names and each not in names:
-                self._tell(f"info: the driver has nothing for the capability {each}")
+                message = f"the driver has nothing for the capability {each}"
+                self._tell(Finding("CDG-G104", "info", message, subject=each))
         return [f"{beside}={each}" for each in capabilities if each in names]
 
     def _special(self, kind: str) -> list[str]:
@@ -222,16 +228,18 @@ class _Resolver:
         try:
             names = spec_directories.devices_of(kind, self._specs(kind))
         except prepared.NotPreparedError as error:
-            self._tell(f"warning: {error}")
+            self._tell(Finding(error.code, "warning", str(error)))
             names = []
         if not names:
-            self._tell(f"warning: this host has no {kind}: left out")
+            message = f"this host has no {kind}: left out"
+            self._tell(Finding("CDG-R205", "warning", message, subject=kind))
         return [f"{kind}={ALL}"] if ALL in names else [f"{kind}={name}" for name in names]
 
     def _channels(self, kind: str, numbers: Sequence[int]) -> list[str]:
         if numbers and self._settings.mode == CDI and not self._specs(kind):
             # The peer's mode cdi knows no channels at all.
-            self._tell(f"warning: no spec file defines {kind}: no IMEX channel is given")
+            message = f"no spec file defines {kind}: no IMEX channel is given"
+            self._tell(Finding("CDG-R205", "warning", message, subject=kind))
             return []
         return [self._named(kind, str(number)) for number in numbers]
 
@@ -247,10 +255,11 @@ class _Resolver:
             facts = requirement.Facts.from_document(self._preparation().facts or {})
         except prepared.NotPreparedError as error:
             # The specs are files, and the container was started so far without any check.
-            self._tell(f"warning: requirements are not checked: {error}")
+            message = f"requirements are not checked: {error}"
+            self._tell(Finding("CDG-R206", "warning", message))
             return
         for doubt in requirement.check(required, facts.of_nodes(_minors(edits))):
-            self._tell(f"warning: {doubt}")
+            self._tell(Finding("CDG-R804", "warning", doubt))
 
 
 def _without_vendor(names: tuple[str, ...]) -> tuple[str, ...]:
@@ -267,7 +276,9 @@ def _without_vendor(names: tuple[str, ...]) -> tuple[str, ...]:
         if not name.startswith(f"{prefix}{GPU}="):
             raise ResolutionError(
                 f"{shown(mine[0])[1:-1]} and {shown(name)[1:-1]} cannot be asked for together: "
-                f"devices of {ON_THE_SPOT}/{GPU} are made on the spot, all others are of spec files"
+                f"devices of {ON_THE_SPOT}/{GPU} are made on the spot, all others are of spec "
+                "files",
+                code="CDG-R203",
             )
     return tuple(name.partition("=")[2] for name in names)
 
