@@ -1,23 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
 """The programs that consume specs, and what each of their releases takes.
 
-The facts, with their sources, are data: ``specs/cdi_specs/consumers.json``.
+The facts, with their sources, are data: ``releases`` in ``specs/cdi_specs/engines.json``.
 """
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import groupby
 from typing import Literal
 
-import cdi_specs
 from cdi_base import versions
 from cdi_base.cdi.libraries import LIBRARIES, newest_cdi_version
 from cdi_base.cdi.versions import compare
 from cdi_base.versions import Version
+from cdi_gen.cdi import engine_table
 
 _SUFFIX = re.compile(r"[-+~].*")
 """What a distribution appends: ``+ds1-1`` of ``4.9.3+ds1-1``."""
@@ -66,7 +65,8 @@ def find(text: str) -> Consumer:
         UnknownConsumerError: with the engines, or the oldest version, that are known.
     """
     name, at, version = text.partition("@")
-    rows = [consumer for consumer in consumers() if consumer.name == name.strip().lower()]
+    engine = _engine_name(name.strip().lower())
+    rows = [consumer for consumer in consumers() if consumer.name == engine]
     if not rows:
         known = ", ".join(dict.fromkeys(consumer.name for consumer in consumers()))
         raise UnknownConsumerError(f"unknown engine {name!r}; known are {known}")
@@ -140,8 +140,6 @@ def _spans(verdicts: list[tuple[str, bool]]) -> str:
 @lru_cache(maxsize=1)
 def consumers() -> tuple[Consumer, ...]:
     """Return everything known, engine by engine, oldest release first."""
-    data = json.loads(cdi_specs.read_text("consumers.json"))
-    sources = data["sources"]
     return tuple(
         Consumer(
             name=name,
@@ -149,11 +147,19 @@ def consumers() -> tuple[Consumer, ...]:
             newest_cdi_version=row["cdiVersion"],
             library=row["library"],
             additional_gids=row["additionalGids"],
-            source="; ".join(sources[key] for key in row["sources"]),
+            source=engine_table.sources(row["sources"]),
         )
-        for name, rows in data["consumers"].items()
-        for row in rows
+        for name, engine in engine_table.engines().items()
+        for row in engine["releases"]
     )
+
+
+def _engine_name(name: str) -> str:
+    """The name of an engine in the table, of which ``name`` may be another one."""
+    for engine, entry in engine_table.engines().items():
+        if name in entry.get("other_names", ()):
+            return engine
+    return name
 
 
 def _numbers(version: str) -> Version:

@@ -10,16 +10,15 @@ from typing import Any, TypeVar
 import click
 
 from cdi_gen import engines
-from cdi_gen.cli import console
+from cdi_gen.cli import console, engine_changes
 from cdi_gen.cli.host_options import PROGRAM, TEXT
 from cdi_gen.cli.output import aligned, print_data
 from cdi_gen.engines import runtimes
-from cdi_gen.engines.change import configuration_file, pending_change
-from cdi_gen.engines.change.configuration_file import ConfigurationFile
-from cdi_gen.engines.change.pending_change import Pending
+from cdi_gen.engines.change import pending_change
 from cdi_gen.engines.machine import USUAL_DIRECTORIES, Machine
-from cdi_gen.engines.plan import ByHand, Finding, Runtime, Wishes
-from cdi_gen.errors import CdiGenError, ExitCode, UsageError
+from cdi_gen.engines.plan import Request, Runtime
+from cdi_gen.engines.status import EngineStatus
+from cdi_gen.errors import UsageError
 from cdi_gen.host import hook_program
 from cdi_gen.paths import printable
 
@@ -47,19 +46,21 @@ def list_(*, as_json: bool) -> None:
     run.
     """
     machine = Machine()
-    found = [each for name in engines.NAMES for each in engines.engine(name).findings(machine)]
+    statuses = [
+        status for name in engines.NAMES for status in engines.engine(name).statuses(machine)
+    ]
     if as_json:
         import json  # noqa: PLC0415
 
-        print_data(json.dumps([_described(each) for each in found], indent=2) + "\n")
+        print_data(json.dumps([_document(status) for status in statuses], indent=2) + "\n")
         return
-    if not found:
+    if not statuses:
         console.note(f"none of {', '.join(engines.NAMES)} is installed")
         return
-    print_data(aligned([COLUMNS, *(_cells(each) for each in found)]))
-    for each in found:
-        for note in each.notes:
-            console.note(f"{each.engine}: {note}")
+    print_data(aligned([COLUMNS, *(_cells(status) for status in statuses)]))
+    for status in statuses:
+        for finding in status.findings:
+            console.report(finding)
 
 
 def _changing(command: F) -> F:
@@ -176,15 +177,19 @@ def configure(
     machine = _machine(rootless=rootless)
     if executable:
         machine.check_program(executable)
-    if not runtimes.NAME.fullmatch(runtime_name) or runtime_name in runtimes.TAKEN:
-        raise UsageError(f"--runtime-name: {runtime_name!r} cannot be the name of a runtime")
+    if not runtimes.NAME.fullmatch(runtime_name) or runtime_name in runtimes.RESERVED:
+        raise UsageError(
+            f"--runtime-name: {runtime_name!r} cannot be the name of a runtime", code="CDG-U001"
+        )
     if wanted is False and (runtime_path or default):
-        raise UsageError("--no-runtime, and an option of the runtime")
+        raise UsageError(
+            "--no-runtime conflicts with --runtime-path and --set-as-default", code="CDG-U002"
+        )
     runtime = None
     if wanted or runtime_path or default:
         runtime = Runtime(runtime_name, _program(RUNTIME, runtime_path, machine), default)
     hook = _program(HOOK, hook_path, machine) if oci_hook else None
-    wishes = Wishes(
+    request = Request(
         cdi=cdi,
         runtime=runtime,
         runtime_name=runtime_name,
@@ -194,18 +199,16 @@ def configure(
         rootless=rootless,
         hook=hook,
     )
-    plan = engines.engine(engine).plan(wishes, machine)
-    for note in plan.notes:
-        console.note(note)
-    for warning in plan.warnings:
-        console.warning(warning, code="CDG-E105")
-    if plan.by_hand:
-        return _by_hand(plan.by_hand, plan.restart)
-    pending = [each for change in plan.changes if (each := pending_change.made(change, machine))]
-    return _carry_out(engine, pending, plan.restart, machine, dry_run=dry_run)
+    plan = engines.engine(engine).plan(request, machine)
+    for finding in plan.findings:
+        console.report(finding)
+    if plan.manual:
+        return engine_changes.print_manual_edit(plan.manual, plan.restart)
+    pending = [file for change in plan.changes if (file := pending_change.applied(change, machine))]
+    return engine_changes.carry_out(engine, pending, plan.restart, machine, dry_run=dry_run)
 
 
-@command.command("unconfigure", short_help="Take back what `configure` did.")
+@command.command("unconfigure", short_help="Revert what `configure` did.")
 @_changing
 @click.option(
     "--runtime-name",
@@ -222,7 +225,7 @@ def unconfigure(
     rootless: bool,
     runtime_name: str | None,
 ) -> int:
-    """Take back what configure did, and nothing else.
+    """Revert what configure did, and nothing else.
 
     ENGINE is docker, containerd, crio, podman, nerdctl or buildah.
 
@@ -231,154 +234,83 @@ def unconfigure(
     written. What was there before is kept as FILE.cdi-gen.last.bak.
     """
     machine = _machine(rootless=rootless)
-    # The hook's file goes too, whichever program it names.
+    # The hook's file is removed too, whichever program it names.
     hook = "" if engine == "podman" and not rootless else None
-    wishes = Wishes(
+    request = Request(
         runtime_name=runtime_name,
         configuration=configuration,
         drop_in=drop_in,
         rootless=rootless,
         hook=hook,
-        back=True,
+        revert=True,
     )
-    plan = engines.engine(engine).plan(wishes, machine)
-    # First what names a launcher, then the launcher.
-    undone = [
-        pending_change.undone(change, runtime_name, machine) for change in reversed(plan.changes)
+    plan = engines.engine(engine).plan(request, machine)
+    # First the file that names a launcher, then the launcher.
+    files = [
+        file
+        for change in reversed(plan.changes)
+        if (file := pending_change.reverted(change, runtime_name, machine))
     ]
-    found = [each for each in undone if each]
-    for each in found:
-        for left in each.left:
-            console.note(f"{each.file.path}: {left}")
-    pending = [each for each in found if each.text != each.file.text]
-    return _carry_out(engine, pending, plan.restart, machine, dry_run=dry_run)
-
-
-def _by_hand(hand: ByHand, restart: str | None) -> int:
-    """Say what is to be written where cdi-gen writes nothing."""
-    if hand.text is None:
-        console.note(f"{hand.path} {hand.why}, and nothing is to be written for CDI devices")
-        return ExitCode.OK
-    print_data(hand.text)
-    then = f"; then: {restart}" if restart else ""
-    raise CdiGenError(
-        f"{hand.path} {hand.why}: nothing is written",
-        hint=f"add what is printed to {hand.where}{then}",
-    )
-
-
-def _carry_out(
-    engine: str,
-    pending: list[Pending],
-    restart: str | None,
-    machine: Machine,
-    *,
-    dry_run: bool,
-) -> int:
-    """Write the files, or show what would be written; say what the engine needs then."""
-    if not pending:
-        console.note(f"{engine}: nothing to change")
-        return ExitCode.OK
-    for each in pending:
-        configuration_file.check(each.file.path, trusted=machine.trusted)
-    if dry_run:
-        print_data("".join(_difference(each) for each in pending))
-        console.note("dry run, nothing written")
-        return ExitCode.STALE
-    for each in pending:
-        file, text = each.file, each.text
-        _warn(file, machine)
-        backup = configuration_file.replace(file, text, each.record, first=each.first)
-        if not each.record.steps:
-            configuration_file.remove_backup(file, text)
-        done = "removed" if text is None else "wrote" if file.data is None else "changed"
-        kept = f"; {'as it was' if each.first else 'backup'}: {backup}" if backup else ""
-        console.note(f"{done} {file.path}{kept}")
-    if restart:
-        console.note(f"{engine} reads it when it starts: {restart}")
-    return ExitCode.OK
-
-
-def _warn(file: ConfigurationFile, machine: Machine) -> None:
-    if file.names > 1:
-        console.warning(
-            f"{file.path} has {file.names} names (hard links): only this one is changed",
-            code="CDG-E109",
-        )
-    if fault := file.fault(machine.trusted):
-        console.warning(
-            f"{file.path} {fault}: a user who can edit it can run programs as root",
-            hint="give it to root alone (root:root, mode 0644)",
-            code="CDG-E110",
-        )
-
-
-def _difference(each: Pending) -> str:
-    """What would change in a file, as a unified diff."""
-    import difflib  # noqa: PLC0415
-
-    old, new = ((text or "").splitlines(keepends=True) for text in (each.file.text, each.text))
-    path = each.file.path
-    from_name = os.devnull if each.file.text is None else path
-    to_name = os.devnull if each.text is None else f"{path} (new)"
-    lines = difflib.unified_diff(old, new, from_name, to_name)
-    return "".join(
-        line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n" for line in lines
-    )
+    for file in files:
+        for finding in file.kept:
+            console.report(finding)
+    pending = [file for file in files if file.text != file.file.text]
+    return engine_changes.carry_out(engine, pending, plan.restart, machine, dry_run=dry_run)
 
 
 def _machine(*, rootless: bool) -> Machine:
     machine = Machine()
     if rootless and machine.uid == 0:
-        raise UsageError("--rootless: run it as the user whose engine it is")
+        raise UsageError("--rootless: run it as the user whose engine it is", code="CDG-U002")
     return machine
 
 
 def _program(name: str, path: str | None, machine: Machine) -> str:
-    """The program that an engine is to run as root: nobody else may change it.
+    """The program that an engine is to run as root: only root may be able to change it.
 
     Raises:
-        UnsafeError: somebody could.
+        UnsafeError: another user could.
     """
-    found = (
+    program = (
         path
-        or machine.found(name, USUAL_DIRECTORIES)
-        or machine.found(OURS[name], hook_program.DIRECTORIES)
+        or machine.find_program(name, USUAL_DIRECTORIES)
+        or machine.find_program(OURS[name], hook_program.DIRECTORIES)
         or f"/usr/bin/{name}"
     )
-    machine.check_program(found)
-    if not os.path.exists(found):
+    machine.check_program(program)
+    if not os.path.exists(program):
         console.warning(
-            f"{found} does not exist yet",
+            f"{program} does not exist yet",
             code="CDG-E111",
             hint=f"install it: sudo cdi-gen hook install --{name}",
         )
-    return found
+    return program
 
 
-def _described(found: Finding) -> dict[str, Any]:
+def _document(status: EngineStatus) -> dict[str, Any]:
     return {
-        "engine": found.engine,
-        "program": found.program,
-        "version": found.version,
-        "rootless": found.rootless,
-        "cdi": found.cdi,
-        "newestCdiVersion": found.newest_cdi_version,
-        "specDirectories": list(found.spec_directories),
-        "source": found.source,
-        "runtimes": dict(found.runtimes),
-        "notes": list(found.notes),
+        "engine": status.engine,
+        "program": status.program,
+        "version": status.version,
+        "rootless": status.rootless,
+        "cdi": status.cdi,
+        "newestCdiVersion": status.newest_cdi_version,
+        "specDirectories": list(status.spec_directories),
+        "source": status.source,
+        "runtimes": dict(status.runtimes),
+        "notes": [finding.message for finding in status.findings],
+        "findings": [finding.fields() for finding in status.findings],
     }
 
 
-def _cells(found: Finding) -> tuple[str, ...]:
+def _cells(status: EngineStatus) -> tuple[str, ...]:
     cells = (
-        found.engine,
-        found.version,
-        "rootless" if found.rootless else "rootful",
-        found.cdi,
-        found.newest_cdi_version,
-        ":".join(found.spec_directories),
-        ", ".join(name for name, _ in found.runtimes),
+        status.engine,
+        status.version,
+        "rootless" if status.rootless else "rootful",
+        status.cdi,
+        status.newest_cdi_version,
+        ":".join(status.spec_directories),
+        ", ".join(name for name, _ in status.runtimes),
     )
     return tuple(printable(cell) if cell else "-" for cell in cells)

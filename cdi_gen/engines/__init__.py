@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Container engines: what they are told of CDI and of runtimes, and what there is to tell them.
+"""Container engines: how they are configured for CDI devices and runtimes, and how to change that.
 
-One module an engine. Each has `findings`, what is installed; and `plan`, which files are to become
-what. A change of a file is a pure function of its text; nothing here writes but
-`configuration_file.replace`.
+One module or package an engine. Each has `statuses`, for what is installed, and `plan`, which
+returns the changes of files. A change is a pure function of a file's text; only
+`change.configuration_file.replace` writes.
 """
 
 from __future__ import annotations
@@ -12,27 +12,28 @@ from importlib import import_module
 from typing import Protocol
 
 from cdi_gen.engines.machine import Machine
-from cdi_gen.engines.plan import Finding, Plan, Wishes
+from cdi_gen.engines.plan import Plan, Request
+from cdi_gen.engines.status import EngineStatus
 
 NAMES = ("docker", "containerd", "crio", "podman", "nerdctl", "buildah")
 
 
 class Engine(Protocol):
-    """What each engine's module has."""
+    """What the module of each engine has."""
 
-    def plan(self, wishes: Wishes, machine: Machine) -> Plan:
-        """What is to be done.
+    def plan(self, request: Request, machine: Machine) -> Plan:
+        """The changes that a request needs.
 
         Raises:
-            UsageError: something is asked for that the engine does not have.
+            UsageError: the engine does not support what is asked for.
             CdiGenError: its configuration cannot be read.
         """
 
-    def findings(self, machine: Machine) -> list[Finding]:
-        """What is installed; a configuration that cannot be read is a note in it."""
+    def statuses(self, machine: Machine) -> list[EngineStatus]:
+        """What is installed; a configuration that cannot be read becomes a note."""
 
 
 def engine(name: str) -> Engine:
-    """The module of an engine; tomlkit, which takes 20 ms, comes with those that need it."""
+    """The module of an engine, imported when needed: tomlkit takes 20 ms."""
     module: Engine = import_module(f"cdi_gen.engines.{name}")
     return module

@@ -3,25 +3,20 @@
 
 from __future__ import annotations
 
-from cdi_gen.engines import containers_conf
+from cdi_gen.engines import containers_conf, facts
 from cdi_gen.engines.machine import Machine
-from cdi_gen.engines.plan import Finding, Plan, Wishes, refuse
+from cdi_gen.engines.plan import Plan, Request, reject_options
+from cdi_gen.engines.status import EngineStatus
 
-BUILDAH = containers_conf.Reader(
-    "buildah",
-    first_with_cdi=(1, 39),
-    first_told=(1, 39),
-    first_told_to_run=(1, 39),
-    first_with_both=(1, 41),
-)
+NAME = "buildah"
 
 
-def plan(wishes: Wishes, machine: Machine) -> Plan:
-    """What is to be done for Buildah."""
-    refuse(BUILDAH.name, wishes, "--config", "--executable-path", "--oci-hook")
-    return containers_conf.plan(BUILDAH, wishes, machine)
+def plan(request: Request, machine: Machine) -> Plan:
+    """The changes for Buildah."""
+    reject_options(NAME, request, "--config", "--executable-path", "--oci-hook")
+    return containers_conf.plan(NAME, facts.buildah(), request, machine)
 
 
-def findings(machine: Machine) -> list[Finding]:
+def statuses(machine: Machine) -> list[EngineStatus]:
     """Buildah as it is for this user."""
-    return containers_conf.findings(BUILDAH, machine)
+    return containers_conf.statuses(NAME, facts.buildah(), machine)

@@ -1,140 +1,151 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``containers.conf``, which Podman and Buildah read both, and its drop-ins."""
+"""``containers.conf`` and its drop-ins, which both Podman and Buildah read."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from cdi_gen.engines import low_level, version
-from cdi_gen.engines.known import newest_cdi_version
+from cdi_base.findings import Finding
+from cdi_base.versions import at_least
+from cdi_gen.engines import low_level_runtime, spec_directories
+from cdi_gen.engines.facts import ContainersConfFacts
 from cdi_gen.engines.machine import Machine
-from cdi_gen.engines.plan import SPEC_DIRECTORIES, Change, Finding, Plan, Runtime, Wishes, place
-from cdi_gen.engines.runtimes import is_nvidia, needed_as_default
-from cdi_gen.engines.settings import Settings, edited
+from cdi_gen.engines.plan import Change, Plan, Request, Runtime
+from cdi_gen.engines.runtimes import another_default, keep_default_runtime
+from cdi_gen.engines.status import EngineStatus, cdi_findings, engine_status, unreadable
 from cdi_gen.engines.text import toml_text
 from cdi_gen.engines.text.syntax import Path
+from cdi_gen.engines.text.toml_settings import Settings, with_settings
 from cdi_gen.engines.text.toml_text import get
 from cdi_gen.errors import CdiGenError, UsageError
 from cdi_gen.paths import join, parent
-
-SYSTEM = "/etc/containers"
-DROP_IN = "containers.conf.d/99-nvidia.conf"
 
 _DIRECTORIES = ("engine", "cdi_spec_dirs")
 _RUNTIMES = ("engine", "runtimes")
 _DEFAULT = ("engine", "runtime")
 
 
-class Reader(NamedTuple):
-    """A program that reads these files, and since when it does what."""
+class Configuration(NamedTuple):
+    """What the files say together; a later file counts before an earlier one."""
 
-    name: str
-    first_with_cdi: version.Version
-    first_told: version.Version
-    """From which on ``cdi_spec_dirs`` counts; before it the two directories are fixed."""
-    first_told_to_run: version.Version
-    """The same for ``run``; between the two it counts for ``build`` alone."""
-    first_with_both: version.Version
-    """Before it, one that is told looks by default in /etc/cdi alone (containers/common#2462)."""
-
-    def etc_alone(self, found: str | None, since: version.Version) -> bool:
-        """Whether it looks in /etc/cdi alone if it is told nothing."""
-        before_both = version.before(found, self.first_with_both)
-        return bool(before_both and not version.before(found, since))
-
-
-class Said(NamedTuple):
-    """What the files say, later ones over those before."""
-
-    directories: tuple[str, ...] | None
-    """``cdi_spec_dirs``; None where no file has it."""
-    runtimes: dict[str, str]
-    """By name, the first of its programs that is there, or else the first."""
-    source: str
-    """The file that said the directories."""
+    directories: tuple[str, ...] | None = None
+    """``cdi_spec_dirs``; None if no file has it."""
+    runtimes: dict[str, str] = {}  # noqa: RUF012 - it is not changed
+    """The program of each runtime: the first of its list that exists, else the first."""
+    source: str = "default"
+    """The file that sets the directories."""
     default: str | None = None
-    """The runtime that is used where none is asked for."""
+    """The default runtime."""
 
 
-def plan(reader: Reader, wishes: Wishes, machine: Machine) -> Plan:
-    """What is to be done for one of them."""
-    found = machine.version(machine.program(reader.name))
-    base = join(machine.config_home, "containers") if wishes.rootless else SYSTEM
-    path = wishes.drop_in or join(base, DROP_IN)
+def plan(engine: str, facts: ContainersConfFacts, request: Request, machine: Machine) -> Plan:
+    """The changes for one of the engines."""
+    version = machine.version(machine.program(engine))
+    base = _user_directory(machine) if request.rootless else facts.configuration_directory
+    path = request.drop_in or join(base, facts.drop_in)
     if not path.endswith(".conf"):
-        raise UsageError(f"--drop-in {path}: only *.conf is read")
-    told = said(machine, rootless=wishes.rootless, but=path)
-    notes, warnings = [], []
+        raise UsageError(f"--drop-in {path}: {engine} reads only *.conf", code="CDG-U002")
+    configuration = _read(facts, machine, rootless=request.rootless, without=path)
+    findings: list[Finding] = []
     directories: tuple[str, ...] = ()
-    if wishes.cdi and version.before(found, reader.first_with_cdi):
-        first = ".".join(map(str, reader.first_with_cdi))
-        warnings.append(f"{reader.name} {found} knows no CDI ({first} does)")
-    elif wishes.cdi:
-        notes.append(f"{reader.name} takes CDI devices by itself")
-        etc_alone = reader.etc_alone(found, reader.first_told)
-        usual = told.directories or (SPEC_DIRECTORIES[:1] if etc_alone else SPEC_DIRECTORIES)
-        own = (join(machine.runtime_directory, "cdi"),) if wishes.rootless else ()
-        lacking = [each for each in (*SPEC_DIRECTORIES, *own) if not _has(usual, each)]
-        wanted = (*usual, *lacking)
-        if own and version.before(found, reader.first_told_to_run):
-            fixed = " and ".join(SPEC_DIRECTORIES)
-            warnings.append(f"{reader.name} run {found} looks in {fixed}, whatever it is told")
-        if wanted == usual or version.before(found, reader.first_told):
-            pass
-        elif told.directories is None:
-            directories = wanted
-        else:
-            warnings.append(f"{told.source} says where specs are looked for: it is left as it is")
-    runs = _low_level(told, machine) if wishes.runtime else None
-    wishes, launcher, more = low_level.told(reader.name, None, wishes, runs, machine)
-    ours = settings(directories, wishes.runtime)
-    warnings += _overruled(machine, path, wishes)
-    elsewhere = told.default if told.default not in told.runtimes else None
+    if request.cdi:
+        findings += cdi_findings(
+            engine, engine, version, since=facts.cdi_since, takes_by_itself=True
+        )
+    if request.cdi and at_least(version, facts.cdi_since, unknown=True):
+        directories, warnings = _missing_directories(
+            engine, facts, version, configuration, request, machine
+        )
+        findings += warnings
+    low_level = _low_level_runtime(configuration, machine) if request.runtime else None
+    start = low_level_runtime.with_launcher(engine, None, request, low_level, machine)
+    settings = _settings(directories, start.request.runtime)
+    findings += _overriding_files(facts, machine, path, request)
+    undefined_default = (
+        configuration.default if configuration.default not in configuration.runtimes else None
+    )
     change = Change(
         path,
-        lambda text: edited(text, ours),
+        lambda text: with_settings(text, settings),
         toml_text.TOML,
-        tuple(each for each, _ in ours),
-        needed_as_default(toml_text.TOML, _RUNTIMES, _DEFAULT, elsewhere),
+        tuple(key for key, _ in settings),
+        keep_default_runtime(toml_text.TOML, _RUNTIMES, _DEFAULT, undefined_default),
     )
-    return Plan((*launcher, change), tuple(notes), (*warnings, *more))
+    return Plan((*start.changes, change), (*findings, *start.findings))
 
 
-def _overruled(machine: Machine, path: str, wishes: Wishes) -> Iterator[str]:
-    """What files that are read after ours say otherwise."""
-    files = _files(machine, rootless=wishes.rootless, also=path)
-    for name in files[files.index(path) + 1 :] if path in files and wishes.runtime else ():
+def _missing_directories(
+    engine: str,
+    facts: ContainersConfFacts,
+    version: str | None,
+    configuration: Configuration,
+    request: Request,
+    machine: Machine,
+) -> tuple[tuple[str, ...], list[Finding]]:
+    """The directories to set, none if they are as they should be; and warnings about them."""
+    warnings = []
+    user_directories = (join(machine.runtime_directory, "cdi"),) if request.rootless else ()
+    if user_directories and not at_least(version, facts.run_spec_directories_since, unknown=True):
+        fixed = " and ".join(spec_directories.DEFAULTS)
+        message = f"{engine} run {version} ignores cdi_spec_dirs and reads only {fixed}"
+        warnings.append(Finding("CDG-E106", "warning", message, subject=engine))
+    current = configuration.directories or _default_directories(
+        facts, version, facts.build_spec_directories_since
+    )
+    missing = [
+        directory
+        for directory in (*spec_directories.DEFAULTS, *user_directories)
+        if not spec_directories.includes(current, directory)
+    ]
+    heeds_key = at_least(version, facts.build_spec_directories_since, unknown=True)
+    if not missing or not heeds_key:
+        return (), warnings
+    if configuration.directories is not None:
+        return (), [*warnings, spec_directories.kept(configuration.source)]
+    return (*current, *missing), warnings
+
+
+def _overriding_files(
+    facts: ContainersConfFacts, machine: Machine, path: str, request: Request
+) -> Iterator[Finding]:
+    """Warn of files that are read after ours and say otherwise."""
+    runtime = request.runtime
+    files = _files(facts, machine, rootless=request.rootless, also=path)
+    if not runtime or not runtime.default or path not in files:
+        return
+    for name in files[files.index(path) + 1 :]:
         engine = get(toml_text.parse(machine.text(name), name), ("engine",)) or {}
         default = engine.get("runtime")
-        if wishes.runtime and wishes.runtime.default and default not in {None, wishes.runtime.name}:
-            yield f"{name} is read after {path}, and makes {default} the default"
+        if default not in {None, runtime.name}:
+            yield another_default(name, path, str(default))
 
 
-def _low_level(told: Said, machine: Machine) -> str | None:
-    """What is run by default: what a file names, by a name in the files or a path; else crun."""
-    names = (told.default,) if told.default else ("crun", "runc")
+def _low_level_runtime(configuration: Configuration, machine: Machine) -> str | None:
+    """The program of the default runtime, which a file gives by name or path; else crun."""
+    names = (configuration.default,) if configuration.default else ("crun", "runc")
     for name in names:
-        program = low_level.of(told.runtimes.get(name) or name, machine)
+        program = low_level_runtime.program_of(configuration.runtimes.get(name) or name, machine)
         if program:
             return program
     return None
 
 
-def settings(directories: tuple[str, ...], runtime: Runtime | None) -> Settings:
-    """The keys that are to be set; no directories: left alone."""
-    found: list[tuple[Path, Any]] = []
+def _settings(directories: tuple[str, ...], runtime: Runtime | None) -> Settings:
+    settings: list[tuple[Path, Any]] = []
     if directories:
-        found.append((_DIRECTORIES, [*directories]))
+        settings.append((_DIRECTORIES, [*directories]))
     if runtime:
-        found.append(((*_RUNTIMES, runtime.name), [runtime.path]))
+        settings.append(((*_RUNTIMES, runtime.name), [runtime.path]))
         if runtime.default:
-            found.append((_DEFAULT, runtime.name))
-    return found
+            settings.append((_DEFAULT, runtime.name))
+    return settings
 
 
-def said(machine: Machine, *, rootless: bool, but: str | None = None) -> Said:
-    """What the files say, in containers.conf(5)'s order, without the file ``but``.
+def _read(
+    facts: ContainersConfFacts, machine: Machine, *, rootless: bool, without: str | None = None
+) -> Configuration:
+    """Read the files in the order of containers.conf(5), except the file ``without``.
 
     Raises:
         CdiGenError: one of them cannot be read.
@@ -143,92 +154,110 @@ def said(machine: Machine, *, rootless: bool, but: str | None = None) -> Said:
     runtimes: dict[str, str] = {}
     source = "default"
     default: str | None = None
-    for path in _files(machine, rootless=rootless):
-        text = machine.text(path) if path != but else None
+    for path in _files(facts, machine, rootless=rootless):
+        text = machine.text(path) if path != without else None
         engine = get(toml_text.parse(text, path), ("engine",))
         if not isinstance(engine, dict):
             continue
-        listed = engine.get("cdi_spec_dirs")
-        if isinstance(listed, list):
-            here = tuple(each for each in listed if isinstance(each, str))
-            # {append=true} in a list: it does not replace the list of the files before.
-            more = any(isinstance(each, dict) and each.get("append") for each in listed)
-            directories = (*(directories or ()), *here) if more else here
+        entries = engine.get("cdi_spec_dirs")
+        if isinstance(entries, list):
+            listed = tuple(entry for entry in entries if isinstance(entry, str))
+            # {append=true} in a list: the list does not replace those of earlier files.
+            appends = any(isinstance(entry, dict) and entry.get("append") for entry in entries)
+            directories = (*(directories or ()), *listed) if appends else listed
             source = path
         default = str(engine.get("runtime") or "") or default
         for name, programs in (engine.get("runtimes") or {}).items():
             if isinstance(programs, list):
-                places = [str(each) for each in programs if isinstance(each, str)]
-                runtimes[name] = next(filter(machine.exists, places), (places or [""])[0])
-    return Said(directories, runtimes, source, default)
+                paths = [str(program) for program in programs if isinstance(program, str)]
+                runtimes[name] = next(filter(machine.exists, paths), (paths or [""])[0])
+    return Configuration(directories, runtimes, source, default)
 
 
-def _files(machine: Machine, *, rootless: bool, also: str | None = None) -> list[str]:
-    """The files in the order of reading; ``also`` one that is not there yet."""
+def _files(
+    facts: ContainersConfFacts, machine: Machine, *, rootless: bool, also: str | None = None
+) -> list[str]:
+    """The files in the order of reading, with the drop-in ``also``, which may not exist yet."""
     override = machine.environment.get("CONTAINERS_CONF")
     if override:
         return [override]
-    found = ["/usr/share/containers/containers.conf"]
-    bases = [SYSTEM, *([join(machine.config_home, "containers")] if rootless else [])]
-    for base in bases:
-        directory = join(base, "containers.conf.d")
+    files = [facts.vendor_configuration]
+    users = [_user_directory(machine)] if rootless else []
+    for base in (facts.configuration_directory, *users):
+        directory = join(base, parent(facts.drop_in))
         drop_ins = {*machine.files(directory, ".conf")}
         if also and parent(also) == directory:
             drop_ins.add(also)
-        found += [join(base, "containers.conf"), *sorted(drop_ins)]
-    return found
+        files += [join(base, "containers.conf"), *sorted(drop_ins)]
+    return files
 
 
-def findings(reader: Reader, machine: Machine) -> list[Finding]:
-    """One of them as it is for this user."""
-    program = machine.program(reader.name)
+def _user_directory(machine: Machine) -> str:
+    return join(machine.config_home, "containers")
+
+
+def statuses(engine: str, facts: ContainersConfFacts, machine: Machine) -> list[EngineStatus]:
+    """The status of one of the engines for this user."""
+    program = machine.program(engine)
     if not program:
         return []
-    found = machine.version(program)
+    version = machine.version(program)
     rootless = machine.uid != 0
-    notes: list[str] = []
-    told = Said(None, {}, "default")
+    findings: list[Finding] = []
+    configuration = Configuration()
     try:
-        told = said(machine, rootless=rootless)
+        configuration = _read(facts, machine, rootless=rootless)
     except CdiGenError as error:
-        notes.append(error.message)
-    running = _directories(reader, found, told, reader.first_told_to_run)
-    building = _directories(reader, found, told, reader.first_told)
-    if told.directories is not None and building != told.directories:
-        notes.append(f"{told.source}: this version does not look at cdi_spec_dirs")
-    no = version.before(found, reader.first_with_cdi)
-    if not no and not all(
-        _has(each, one) for each in (running, building) for one in SPEC_DIRECTORIES
-    ):
-        what = "it" if running == building else f"{reader.name} build"
-        notes.append(
-            f"{what} looks in {' '.join(building)} alone: cdi-gen engine configure {reader.name}"
-        )
+        findings.append(unreadable(error, error.subject))
+    run_since, build_since = facts.run_spec_directories_since, facts.build_spec_directories_since
+    for_run = _directories(facts, version, configuration, run_since)
+    for_build = _directories(facts, version, configuration, build_since)
+    if configuration.directories is not None and for_build != configuration.directories:
+        message = f"{configuration.source}: {engine} {version} ignores cdi_spec_dirs"
+        findings.append(Finding("CDG-E106", "info", message, subject=configuration.source))
+    has_cdi = at_least(version, facts.cdi_since, unknown=True)
+    complete = all(
+        spec_directories.includes(directories, default)
+        for directories in (for_run, for_build)
+        for default in spec_directories.DEFAULTS
+    )
+    if has_cdi and not complete:
+        command = engine if for_run == for_build else f"{engine} build"
+        paths = " ".join(for_build)
+        fix = f"run: cdi-gen engine configure {engine}"
+        message = f"{command} reads specs only in {paths}"
+        findings.append(Finding("CDG-E115", "warning", message, subject=engine, fix=fix))
     return [
-        Finding(
-            engine=reader.name,
+        engine_status(
+            engine,
             program=program,
-            version=found,
+            version=version,
             rootless=rootless,
-            cdi="no" if no else "on",
-            newest_cdi_version=newest_cdi_version(reader.name, found),
-            spec_directories=() if no else running,
-            source=told.source if running == told.directories else "default",
-            runtimes=tuple(each for each in told.runtimes.items() if is_nvidia(*each)),
-            notes=tuple(notes),
+            cdi_since=facts.cdi_since,
+            cdi="on",
+            spec_directories=for_run,
+            source=configuration.source if for_run == configuration.directories else "default",
+            runtimes=configuration.runtimes.items(),
+            findings=findings,
         )
     ]
 
 
-def _has(directories: tuple[str, ...], one: str) -> bool:
-    """Whether a directory is among others, compared as paths."""
-    return place(one) in {*map(place, directories)}
-
-
 def _directories(
-    reader: Reader, found: str | None, told: Said, since: version.Version
+    facts: ContainersConfFacts, version: str | None, configuration: Configuration, since: str
 ) -> tuple[str, ...]:
-    """Where it looks, for what is told of directories since a version."""
-    if told.directories is not None and not version.before(found, since):
-        return told.directories
-    return SPEC_DIRECTORIES[:1] if reader.etc_alone(found, since) else SPEC_DIRECTORIES
+    """The directories that are read; ``cdi_spec_dirs`` counts from the version ``since`` on."""
+    if configuration.directories is not None and at_least(version, since, unknown=True):
+        return configuration.directories
+    return _default_directories(facts, version, since)
+
+
+def _default_directories(
+    facts: ContainersConfFacts, version: str | None, since: str
+) -> tuple[str, ...]:
+    """The directories that a version reads where none are configured; see `facts`."""
+    has_both = at_least(version, facts.both_directories_since, unknown=True)
+    heeds_key = at_least(version, since, unknown=True)
+    if heeds_key and not has_both:
+        return spec_directories.DEFAULTS[:1]
+    return spec_directories.DEFAULTS

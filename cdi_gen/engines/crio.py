@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """CRI-O: TOML with drop-ins, which it merges; it takes CDI devices by itself.
 
-It reads every file in its drop-in directory, whatever its name: nothing else of ours may lie there.
+CRI-O reads every file in its drop-in directory, whatever its name, so we keep no other file there.
 """
 
 from __future__ import annotations
@@ -9,163 +9,158 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from cdi_gen.engines import low_level, version
-from cdi_gen.engines.known import newest_cdi_version
+from cdi_base.findings import Finding
+from cdi_base.versions import at_least
+from cdi_gen.engines import facts, low_level_runtime, spec_directories
 from cdi_gen.engines.machine import Machine
-from cdi_gen.engines.plan import (
-    SPEC_DIRECTORIES,
-    Change,
-    Finding,
-    Plan,
-    Runtime,
-    Wishes,
-    in_usual_places,
-    refuse,
-)
-from cdi_gen.engines.runtimes import is_nvidia, like, needed_as_default
-from cdi_gen.engines.settings import Settings, edited
+from cdi_gen.engines.plan import Change, Plan, Request, Runtime, reject_options
+from cdi_gen.engines.runtimes import another_default, derive_runtime, keep_default_runtime
+from cdi_gen.engines.status import EngineStatus, cdi_findings, engine_status, unreadable
 from cdi_gen.engines.text import toml_text
 from cdi_gen.engines.text.syntax import Path
+from cdi_gen.engines.text.toml_settings import Settings, with_settings
 from cdi_gen.engines.text.toml_text import Table, get
 from cdi_gen.errors import CdiGenError
 from cdi_gen.paths import join, parent
 
 NAME = "crio"
-FILE = "/etc/crio/crio.conf"
-DROP_IN = "crio.conf.d/99-nvidia.toml"
 
-FIRST_WITH_CDI = (1, 23)
 _RUNTIME = ("crio", "runtime")
-_PROGRAMS = ("inherit_default_runtime", "platform_runtime_paths")
-"""Keys of a runtime that have another program run than its `runtime_path`."""
 _RUNTIMES = (*_RUNTIME, "runtimes")
 _DEFAULT = (*_RUNTIME, "default_runtime")
 
 
-def settings(said: Table, runtime: Runtime) -> Settings:
-    """The keys of a runtime: as the default one's, but for the program.
+def plan(request: Request, machine: Machine) -> Plan:
+    """The changes for CRI-O."""
+    reject_options(NAME, request, "--executable-path", "--rootless", "--oci-hook")
+    crio = facts.crio()
+    path = request.configuration or crio.configuration
+    drop_in = request.drop_in or join(parent(path), crio.drop_in)
+    section = _read(machine, path, without=drop_in)
+    findings: list[Finding] = []
+    version = machine.version(machine.program(NAME))
+    if request.cdi:
+        findings += cdi_findings(NAME, "CRI-O", version, since=crio.cdi_since, takes_by_itself=True)
+    if request.cdi and at_least(version, crio.cdi_since, unknown=True):
+        directories = section.get("cdi_spec_dirs")
+        if directories is not None and not spec_directories.includes_a_default(directories):
+            findings.append(
+                spec_directories.no_default_is_read("CRI-O", "cdi_spec_dirs", directories, path)
+            )
+
+    low_level = _low_level_runtime(section, machine) if request.runtime else None
+    start = low_level_runtime.with_launcher(NAME, crio.configuration, request, low_level, machine)
+    settings = runtime_settings(section, start.request.runtime) if start.request.runtime else ()
+    findings += _overriding_files(machine, path, drop_in, start.request.runtime)
+    default = section.get("default_runtime")
+    is_defined = default in (section.get("runtimes") or {})
+    change = Change(
+        drop_in,
+        lambda text: with_settings(text, settings),
+        toml_text.TOML,
+        tuple(key for key, _ in settings),
+        keep_default_runtime(toml_text.TOML, _RUNTIMES, _DEFAULT, None if is_defined else default),
+    )
+    return Plan((*start.changes, change), (*findings, *start.findings), crio.restart)
+
+
+def runtime_settings(section: Table, runtime: Runtime) -> Settings:
+    """The keys of a runtime: those of the default runtime, except the program.
 
     Args:
-        said: what is said below ``crio.runtime`` elsewhere.
-        runtime: what is to be registered.
+        section: the table ``crio.runtime`` of all other files.
+        runtime: the runtime to register.
     """
-    runtimes = get(said, ("runtimes",)) or {}
-    default = said.get("default_runtime")
+    runtimes = get(section, ("runtimes",)) or {}
+    default = section.get("default_runtime")
     model: Any = next(
         (runtimes[name] for name in (default, "runc", "crun") if name in runtimes), {}
     )
-    entry = like(model)
-    for name in _PROGRAMS:
+    entry = derive_runtime(model)
+    for name in facts.crio().program_keys:
         entry.pop(name, None)
     entry["runtime_path"] = runtime.path
     entry["runtime_type"] = "oci"
-    found: list[tuple[Path, Any]] = [((*_RUNTIMES, runtime.name), entry)]
+    settings: list[tuple[Path, Any]] = [((*_RUNTIMES, runtime.name), entry)]
     if runtime.default:
-        found.append((_DEFAULT, runtime.name))
-    return found
+        settings.append((_DEFAULT, runtime.name))
+    return settings
 
 
-def plan(wishes: Wishes, machine: Machine) -> Plan:
-    """What is to be done for CRI-O."""
-    refuse(NAME, wishes, "--executable-path", "--rootless", "--oci-hook")
-    path = wishes.configuration or FILE
-    ours_at = wishes.drop_in or join(parent(path), DROP_IN)
-    said = _said(machine, path, but=ours_at)
-    notes, warnings = [], []
-    found = machine.version(machine.program(NAME))
-    if wishes.cdi and version.before(found, FIRST_WITH_CDI):
-        warnings.append(f"CRI-O {found} knows no CDI (1.23 does)")
-    elif wishes.cdi:
-        notes.append("CRI-O takes CDI devices by itself")
-        directories = said.get("cdi_spec_dirs")
-        if directories is not None and not in_usual_places(directories):
-            what = f"cdi_spec_dirs of CRI-O are {directories}"
-            warnings.append(f"{what}: specs in /etc/cdi do not count")
-
-    runs = _low_level(said, machine) if wishes.runtime else None
-    wishes, launcher, more = low_level.told(NAME, FILE, wishes, runs, machine)
-    ours = settings(said, wishes.runtime) if wishes.runtime else ()
-    warnings += _overruled(machine, path, ours_at, wishes.runtime)
-    elsewhere = said.get("default_runtime")
-    defined = elsewhere in (said.get("runtimes") or {})
-    change = Change(
-        ours_at,
-        lambda text: edited(text, ours),
-        toml_text.TOML,
-        tuple(path for path, _ in ours),
-        needed_as_default(toml_text.TOML, _RUNTIMES, _DEFAULT, None if defined else elsewhere),
-    )
-    return Plan((*launcher, change), tuple(notes), (*warnings, *more), "systemctl restart crio")
-
-
-def _overruled(machine: Machine, path: str, ours_at: str, runtime: Runtime | None) -> Iterator[str]:
-    """What files that are read after ours say otherwise."""
-    for name in machine.files(join(parent(path), "crio.conf.d")) if runtime else ():
-        if parent(name) != parent(ours_at) or name <= ours_at:
+def _overriding_files(
+    machine: Machine, path: str, drop_in: str, runtime: Runtime | None
+) -> Iterator[Finding]:
+    """Warn of files that are read after ours and say otherwise."""
+    if runtime is None:
+        return
+    for name in _drop_ins(machine, path):
+        if parent(name) != parent(drop_in) or name <= drop_in:
             continue
-        said = get(toml_text.parse(machine.text(name), name), _RUNTIME) or {}
-        default = said.get("default_runtime")
-        if runtime and runtime.default and default not in {None, runtime.name}:
-            yield f"{name} is read after {ours_at}, and makes {default} the default"
-        if runtime and runtime.name in (said.get("runtimes") or {}):
-            yield f"{name} is read after {ours_at}, and has another {runtime.name}"
+        section = get(toml_text.parse(machine.text(name), name), _RUNTIME) or {}
+        default = section.get("default_runtime")
+        if runtime.default and default not in {None, runtime.name}:
+            yield another_default(name, drop_in, str(default))
+        if runtime.name in (section.get("runtimes") or {}):
+            message = f"{name} is read after {drop_in} and defines another runtime {runtime.name}"
+            yield Finding("CDG-E105", "warning", message, subject=name)
 
 
-def _low_level(said: Table, machine: Machine) -> str | None:
-    """What the default runtime runs; its name, where CRI-O looks for that in its PATH."""
-    runtimes = said.get("runtimes") or {}
-    for name in dict.fromkeys((said.get("default_runtime"), "crun", "runc")):
+def _low_level_runtime(section: Table, machine: Machine) -> str | None:
+    """The program of the default runtime; its name, if CRI-O looks for that in its PATH."""
+    runtimes = section.get("runtimes") or {}
+    for name in dict.fromkeys((section.get("default_runtime"), "crun", "runc")):
         entry = runtimes.get(name)
         if not isinstance(entry, dict) or entry.get("runtime_type") == "vm":
             continue
-        program = low_level.of(str(entry.get("runtime_path") or name), machine)
+        program = low_level_runtime.program_of(str(entry.get("runtime_path") or name), machine)
         if program:
             return program
     return None
 
 
-def _said(machine: Machine, path: str, *, but: str | None = None) -> Table:
-    """What the files say below ``crio.runtime``, later ones over those before."""
-    said: Table = {}
-    for name in (path, *machine.files(join(parent(path), "crio.conf.d"))):
-        text = machine.text(name) if name != but else None
+def _read(machine: Machine, path: str, *, without: str | None = None) -> Table:
+    """The table ``crio.runtime`` of all files, a later one over those before."""
+    section: Table = {}
+    for name in (path, *_drop_ins(machine, path)):
+        text = machine.text(name) if name != without else None
         table = get(toml_text.parse(text, name), _RUNTIME)
         if isinstance(table, dict):
-            runtimes = {**(said.get("runtimes") or {}), **(table.get("runtimes") or {})}
-            said = {**said, **table, "runtimes": runtimes}
-    return said
+            runtimes = {**(section.get("runtimes") or {}), **(table.get("runtimes") or {})}
+            section = {**section, **table, "runtimes": runtimes}
+    return section
 
 
-def findings(machine: Machine) -> list[Finding]:
-    """CRI-O as its files have it be."""
+def _drop_ins(machine: Machine, path: str) -> tuple[str, ...]:
+    return machine.files(join(parent(path), parent(facts.crio().drop_in)))
+
+
+def statuses(machine: Machine) -> list[EngineStatus]:
+    """The effective configuration of CRI-O, merged from its files."""
+    crio = facts.crio()
     program = machine.program(NAME)
     if not program:
         return []
-    found = machine.version(program)
-    notes: tuple[str, ...] = ()
-    said: Table = {}
+    findings: tuple[Finding, ...] = ()
+    section: Table = {}
     try:
-        said = _said(machine, FILE)
+        section = _read(machine, crio.configuration)
     except CdiGenError as error:
-        notes = (error.message,)
-    directories = said.get("cdi_spec_dirs")
-    no = version.before(found, FIRST_WITH_CDI)
-    programs = [
-        (name, str(entry.get("runtime_path") or ""))
-        for name, entry in (said.get("runtimes") or {}).items()
-        if isinstance(entry, dict)
-    ]
+        findings = (unreadable(error, crio.configuration),)
+    directories = section.get("cdi_spec_dirs")
     return [
-        Finding(
-            engine=NAME,
+        engine_status(
+            NAME,
             program=program,
-            version=found,
-            rootless=False,
-            cdi="no" if no else "on" if directories != [] else "off",
-            newest_cdi_version=newest_cdi_version("cri-o", found),
-            spec_directories=() if no else tuple(directories or SPEC_DIRECTORIES),
-            source=parent(FILE) if directories is not None else "default",
-            runtimes=tuple(each for each in programs if is_nvidia(*each)),
-            notes=notes,
+            version=machine.version(program),
+            cdi_since=crio.cdi_since,
+            cdi="on" if directories != [] else "off",
+            spec_directories=directories or spec_directories.DEFAULTS,
+            source=parent(crio.configuration) if directories is not None else "default",
+            runtimes=(
+                (name, str(entry.get("runtime_path") or ""))
+                for name, entry in (section.get("runtimes") or {}).items()
+                if isinstance(entry, dict)
+            ),
+            findings=findings,
         )
     ]

@@ -1,33 +1,41 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The machine as this package looks at it: programs, what they print, and configuration files."""
+"""The machine: the programs of engines, what they print, and configuration files."""
 
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from glob import glob
 
 from cdi_base import trust
-from cdi_gen.engines import version
 from cdi_gen.engines.change import configuration_file
 from cdi_gen.engines.change.record import digest
 from cdi_gen.errors import UnsafeError
 from cdi_gen.paths import join
 
+_VERSION = re.compile(r"(?<![\w.])v?([0-9]{1,6}\.[0-9]{1,6}(?:\.[0-9]{1,6})?)")
+
 USUAL_DIRECTORIES = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin")
-"""Where systemd has a daemon look for programs, whatever the user's PATH is."""
+"""Where systemd lets a daemon look for programs, whatever the user's PATH is."""
 
 _STARTED_UNDER_OTHER_NAMES = "k3s"
-"""It is all of its programs in one file, and starts them by their names."""
+"""One file that is all of its programs; the name under which it is started decides."""
 
 PATIENCE = 3.0
-"""Seconds that a program gets to say what it is: a daemon may hang, ``engine list`` may not."""
+"""Seconds after which a program is killed: a daemon may hang, ``engine list`` must not."""
+
+
+def printed_version(text: str) -> str | None:
+    """The first version in what a program prints: ``4.3.1`` of ``podman version 4.3.1``."""
+    match = _VERSION.search(text)
+    return match[1] if match else None
 
 
 class Machine:
-    """What is asked of the machine; a test has its own."""
+    """The machine, as engines' modules see it; tests replace it."""
 
     def __init__(
         self, environment: Mapping[str, str] | None = None, *, uid: int | None = None
@@ -52,26 +60,28 @@ class Machine:
         return (0, self.uid) if self.uid else (0,)
 
     def check_program(self, path: str) -> None:
-        """Refuse a program that an engine is to run and that somebody else could change.
+        """Reject a program for an engine to run, if an untrusted user could change it.
 
         Raises:
-            UnsafeError: somebody could.
+            UnsafeError: an untrusted user could.
         """
         try:
             fault = trust.fault(path, owners=self.trusted, may_be_missing=True)
         except OSError as error:
             fault = error.strerror
         if fault:
-            raise UnsafeError(f"{path} is not for an engine to run: {fault}")
+            raise UnsafeError(
+                f"{path} is not safe for an engine to run: {fault}", code="CDG-E008", subject=path
+            )
 
     def program(self, name: str) -> str | None:
         """The path of a program in PATH or the usual directories."""
         path = self.environment.get("PATH", "").split(":")
-        return self.found(
+        return self.find_program(
             name, (*(each for each in path if each.startswith("/")), *USUAL_DIRECTORIES)
         )
 
-    def found(self, name: str, directories: Iterable[str]) -> str | None:
+    def find_program(self, name: str, directories: Iterable[str]) -> str | None:
         """The first program of a name in these directories."""
         for directory in directories:
             path = join(directory, name)
@@ -83,8 +93,8 @@ class Machine:
         """Whether anything is at a path."""
         return os.path.exists(path)
 
-    def first(self, patterns: Iterable[str]) -> str | None:
-        """The first program that one of these patterns leads to; of several the newest."""
+    def newest_program(self, patterns: Iterable[str]) -> str | None:
+        """The newest trusted program that the first pattern with a program leads to."""
         for pattern in patterns:
             for path in sorted(glob(pattern), key=os.path.getmtime, reverse=True):
                 if os.path.isfile(path) and os.access(path, os.X_OK) and self.trusts(path):
@@ -92,7 +102,7 @@ class Machine:
         return None
 
     def trusts(self, program: str) -> bool:
-        """Whether nobody else can change a program, so that we may start it."""
+        """Whether no untrusted user can change a program, so that we may start it."""
         try:
             return trust.fault(program, owners=self.trusted) is None
         except OSError:
@@ -123,7 +133,7 @@ class Machine:
                 yield path, tuple(words)
 
     def is_ours(self, path: str) -> bool:
-        """Whether we made a file, and nobody else has changed it since.
+        """Whether we made a file, and it has had no other change since.
 
         Raises:
             CdiGenError: it cannot be read, or the record of it is not to be trusted.
@@ -157,8 +167,8 @@ class Machine:
         return printed.decode("utf-8", "replace") if process.returncode == 0 else None
 
     def version(self, program: str | None) -> str | None:
-        """The version that a program says it is."""
-        return version.read(self.output(program, "--version") or "") if program else None
+        """The version that a program prints."""
+        return printed_version(self.output(program, "--version") or "") if program else None
 
     def text(self, path: str) -> str | None:
         """The text of a configuration file; None where there is none.

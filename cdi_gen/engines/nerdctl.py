@@ -1,98 +1,97 @@
 # SPDX-License-Identifier: Apache-2.0
-"""nerdctl, which looks for CDI specs itself: ``nerdctl.toml``, and no drop-ins."""
+"""nerdctl, which looks for CDI specs itself: ``nerdctl.toml``, without drop-ins."""
 
 from __future__ import annotations
 
-from cdi_gen.engines import version
-from cdi_gen.engines.known import newest_cdi_version
+from cdi_base.findings import Finding
+from cdi_base.versions import at_least
+from cdi_gen.engines import facts, spec_directories
 from cdi_gen.engines.machine import Machine
-from cdi_gen.engines.plan import SPEC_DIRECTORIES, Change, Finding, Plan, Wishes, place, refuse
-from cdi_gen.engines.settings import edited
+from cdi_gen.engines.plan import Change, Plan, Request, reject_options
+from cdi_gen.engines.status import EngineStatus, cdi_findings, engine_status, unreadable
 from cdi_gen.engines.text import toml_text
+from cdi_gen.engines.text.syntax import Path
+from cdi_gen.engines.text.toml_settings import with_settings
 from cdi_gen.errors import CdiGenError, UsageError
 from cdi_gen.paths import join
 
 NAME = "nerdctl"
-FILE = "/etc/nerdctl/nerdctl.toml"
-
-FIRST_WITH_CDI = (2, 1)
-"""nerdctl#4170."""
 
 _DIRECTORIES = ("cdi_spec_dirs",)
 
 
-def plan(wishes: Wishes, machine: Machine) -> Plan:
-    """What is to be done for nerdctl."""
-    refuse(NAME, wishes, "--drop-in", "--executable-path", "--oci-hook")
-    if wishes.runtime:
+def plan(request: Request, machine: Machine) -> Plan:
+    """The changes for nerdctl."""
+    reject_options(NAME, request, "--drop-in", "--executable-path", "--oci-hook")
+    if request.runtime:
         raise UsageError(
-            "nerdctl takes a runtime by its path alone",
-            hint=f"nerdctl run --runtime {wishes.runtime.path}",
+            "nerdctl takes a runtime only by its path",
+            hint=f"nerdctl run --runtime {request.runtime.path}",
+            code="CDG-E012",
         )
-    path = wishes.configuration or _file(machine, rootless=wishes.rootless)
-    found = machine.version(machine.program(NAME))
-    there = toml_text.parse(machine.text(path), path).get("cdi_spec_dirs")
-    notes, warnings = [], []
-    every = _users_directories(machine)
-    ours = []
-    if wishes.cdi and version.before(found, FIRST_WITH_CDI):
-        warnings.append(f"nerdctl {found} knows no CDI (2.1 does)")
-    elif wishes.cdi:
-        notes.append("nerdctl takes CDI devices by itself")
-        if wishes.rootless and there is None:
-            ours = [(_DIRECTORIES, [*every])]
-        elif wishes.rootless and not _are(there, every):
-            warnings.append(f"{path} says where specs are looked for: it is left as it is")
+    path = request.configuration or _file(machine, rootless=request.rootless)
+    version = machine.version(machine.program(NAME))
+    configured = toml_text.parse(machine.text(path), path).get("cdi_spec_dirs")
+    since = facts.nerdctl().cdi_since
+    findings: list[Finding] = []
+    all_directories = (*spec_directories.DEFAULTS, *_user_directories(machine))
+    settings: list[tuple[Path, list[str]]] = []
+    if request.cdi:
+        findings += cdi_findings(NAME, NAME, version, since=since, takes_by_itself=True)
+    if request.cdi and at_least(version, since, unknown=True):
+        if request.rootless and configured is None:
+            settings.append((_DIRECTORIES, [*all_directories]))
+        elif request.rootless and not _are_equal(configured, all_directories):
+            findings.append(spec_directories.kept(path))
 
-    change = Change(path, lambda text: edited(text, ours), toml_text.TOML, (_DIRECTORIES,))
-    return Plan((change,), tuple(notes), tuple(warnings))
+    change = Change(
+        path, lambda text: with_settings(text, settings), toml_text.TOML, (_DIRECTORIES,)
+    )
+    return Plan((change,), tuple(findings))
 
 
-def _are(there: object, directories: tuple[str, ...]) -> bool:
-    """Whether a file names these directories, compared as paths."""
-    return isinstance(there, list) and [*map(place, map(str, there))] == [*map(place, directories)]
+def _are_equal(configured: object, directories: tuple[str, ...]) -> bool:
+    """Whether a file has these directories, whatever their spelling."""
+    return isinstance(configured, list) and [
+        spec_directories.normalized(str(directory)) for directory in configured
+    ] == [*map(spec_directories.normalized, directories)]
 
 
 def _file(machine: Machine, *, rootless: bool) -> str:
-    own = join(machine.config_home, "nerdctl/nerdctl.toml")
-    return machine.environment.get("NERDCTL_TOML") or (own if rootless else FILE)
+    nerdctl = facts.nerdctl()
+    users = join(machine.config_home, nerdctl.user_configuration)
+    return machine.environment.get("NERDCTL_TOML") or (users if rootless else nerdctl.configuration)
 
 
-def _own_directories(machine: Machine) -> tuple[str, ...]:
-    """Where it looks for a user of its own, and there alone."""
+def _user_directories(machine: Machine) -> tuple[str, ...]:
+    """The only directories that a user's nerdctl reads by default."""
     return join(machine.config_home, "cdi"), join(machine.runtime_directory, "cdi")
 
 
-def _users_directories(machine: Machine) -> tuple[str, ...]:
-    return (*SPEC_DIRECTORIES, *_own_directories(machine))
-
-
-def findings(machine: Machine) -> list[Finding]:
-    """Nerdctl as it is for this user."""
+def statuses(machine: Machine) -> list[EngineStatus]:
+    """The status of nerdctl for this user."""
     program = machine.program(NAME)
     if not program:
         return []
-    found = machine.version(program)
     rootless = machine.uid != 0
     path = _file(machine, rootless=rootless)
-    notes: tuple[str, ...] = ()
-    listed = None
+    findings: tuple[Finding, ...] = ()
+    configured = None
     try:
-        listed = toml_text.parse(machine.text(path), path).get("cdi_spec_dirs")
+        configured = toml_text.parse(machine.text(path), path).get("cdi_spec_dirs")
     except CdiGenError as error:
-        notes = (error.message,)
-    usual = _own_directories(machine) if rootless else SPEC_DIRECTORIES
-    no = version.before(found, FIRST_WITH_CDI)
+        findings = (unreadable(error, path),)
+    defaults = _user_directories(machine) if rootless else spec_directories.DEFAULTS
     return [
-        Finding(
-            engine=NAME,
+        engine_status(
+            NAME,
             program=program,
-            version=found,
+            version=machine.version(program),
             rootless=rootless,
-            cdi="no" if no else "on" if listed != [] else "off",
-            newest_cdi_version=newest_cdi_version(NAME, found),
-            spec_directories=() if no else tuple(listed if listed is not None else usual),
-            source=path if listed is not None else "default",
-            notes=notes,
+            cdi_since=facts.nerdctl().cdi_since,
+            cdi="on" if configured != [] else "off",
+            spec_directories=configured if configured is not None else defaults,
+            source=path if configured is not None else "default",
+            findings=findings,
         )
     ]

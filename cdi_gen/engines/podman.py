@@ -3,31 +3,29 @@
 
 from __future__ import annotations
 
-from cdi_gen.engines import containers_conf, hooks_d
+from cdi_gen.engines import containers_conf, facts, hooks_d
 from cdi_gen.engines.machine import Machine
-from cdi_gen.engines.plan import Finding, Plan, Wishes, refuse
+from cdi_gen.engines.plan import Plan, Request, reject_options
+from cdi_gen.engines.status import EngineStatus
 from cdi_gen.errors import UsageError
 
-PODMAN = containers_conf.Reader(
-    "podman",
-    first_with_cdi=(4, 1),
-    first_told=(5, 4),  # by the buildah in it
-    first_told_to_run=(5, 5),  # podman#25717
-    first_with_both=(5, 6),  # podman#26569
-)
+NAME = "podman"
 
 
-def plan(wishes: Wishes, machine: Machine) -> Plan:
-    """What is to be done for Podman."""
-    refuse(PODMAN.name, wishes, "--config", "--executable-path")
-    if wishes.hook and wishes.rootless:
-        raise UsageError("--oci-hook: Podman reads hooks of the machine alone, not of a user")
-    made = containers_conf.plan(PODMAN, wishes, machine)
-    if wishes.hook is None:
-        return made
-    return made._replace(changes=(*made.changes, hooks_d.change(wishes.hook)))
+def plan(request: Request, machine: Machine) -> Plan:
+    """The changes for Podman."""
+    reject_options(NAME, request, "--config", "--executable-path")
+    if request.hook and request.rootless:
+        raise UsageError(
+            "--oci-hook: Podman reads only the hooks of the machine, not a user's",
+            code="CDG-E012",
+        )
+    plan = containers_conf.plan(NAME, facts.podman(), request, machine)
+    if request.hook is None:
+        return plan
+    return plan._replace(changes=(*plan.changes, hooks_d.change(request.hook)))
 
 
-def findings(machine: Machine) -> list[Finding]:
+def statuses(machine: Machine) -> list[EngineStatus]:
     """Podman as it is for this user."""
-    return containers_conf.findings(PODMAN, machine)
+    return containers_conf.statuses(NAME, facts.podman(), machine)

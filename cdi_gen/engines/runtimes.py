@@ -7,16 +7,17 @@ import re
 from fnmatch import fnmatchcase
 from typing import Any
 
+from cdi_base.findings import Finding
 from cdi_gen.engines.change.record import Value
-from cdi_gen.engines.change.reversal import Stays
+from cdi_gen.engines.change.reversal import Keep
 from cdi_gen.engines.text.syntax import Path, Syntax
 from cdi_gen.paths import base_name
 
-_OURS = re.compile(r"nvidia|cdi-gen-runtime")
+_NVIDIA = re.compile(r"nvidia|cdi-gen-runtime")
 _CDI_ANNOTATION = "cdi.k8s.io/"
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
-TAKEN = ("runc", "crun", "io.containerd.runc.v2")
+RESERVED = ("runc", "crun", "io.containerd.runc.v2")
 """Names that engines have for runtimes of their own."""
 
 ANNOTATION_LISTS = ("pod_annotations", "container_annotations", "allowed_annotations")
@@ -24,61 +25,71 @@ ANNOTATION_LISTS = ("pod_annotations", "container_annotations", "allowed_annotat
 
 def is_nvidia(name: str, program: str) -> bool:
     """Whether a runtime is NVIDIA's shim or ours."""
-    return bool(_OURS.search(name) or _OURS.search(base_name(program)))
+    return bool(_NVIDIA.search(name) or _NVIDIA.search(base_name(program)))
 
 
-def like(model: dict[str, Any]) -> dict[str, Any]:
-    """The options of a runtime, for another that is to behave as it does.
+def derive_runtime(model: dict[str, Any]) -> dict[str, Any]:
+    """The options of a runtime, for another one that is to behave alike.
 
-    Except that no annotation goes through to it by which a pod could ask for CDI devices: who may
-    annotate a pod is not who may give it a device.
+    Annotations by which a pod could ask for CDI devices are not passed through: a user with
+    permission to annotate a pod may not have permission to give it a device.
     """
-    copied = dict(model)
+    options = dict(model)
     for name in ANNOTATION_LISTS:
-        patterns = copied.get(name)
+        patterns = options.get(name)
         if isinstance(patterns, list):
-            kept = [each for each in patterns if not _lets_cdi_through(str(each))]
+            kept = [pattern for pattern in patterns if not _matches_cdi(str(pattern))]
             if kept:
-                copied[name] = kept
+                options[name] = kept
             else:
-                del copied[name]
-    return copied
+                del options[name]
+    return options
 
 
-def _lets_cdi_through(pattern: str) -> bool:
-    """As containerd reads it, a pattern of file names; or as CRI-O does, a prefix."""
-    some = f"{_CDI_ANNOTATION}x"
-    return fnmatchcase(some, pattern) or some.startswith(pattern) or _CDI_ANNOTATION in pattern
+def _matches_cdi(pattern: str) -> bool:
+    """Whether a CDI annotation matches; containerd reads a file name pattern, CRI-O a prefix."""
+    annotation = f"{_CDI_ANNOTATION}x"
+    return (
+        fnmatchcase(annotation, pattern)
+        or annotation.startswith(pattern)
+        or _CDI_ANNOTATION in pattern
+    )
 
 
-def needed_as_default(
-    syntax: Syntax, runtimes: Path, default: Path, elsewhere: str | None = None
-) -> Stays:
-    """What must stay: a runtime that somebody else has made the default.
+def keep_default_runtime(
+    syntax: Syntax, runtimes: Path, default: Path, default_elsewhere: str | None = None
+) -> Keep:
+    """Keep our runtime if the administrator made it the default: a revert must not remove it.
 
-    An engine whose default runtime is none of its runtimes does not start.
+    An engine whose default runtime is not one of its runtimes does not start.
 
     Args:
         syntax: of the file.
-        runtimes: where it has runtimes.
-        default: where it names the default one.
-        elsewhere: the one that other files name, and do not define.
+        runtimes: the table of runtimes in the file.
+        default: the key of the default runtime in the file.
+        default_elsewhere: the default runtime that other files name and do not define.
     """
 
-    def stays(value: Value, made: str | None) -> str | None:
+    def keep(value: Value, text: str | None) -> str | None:
         name = value.path[-1]
-        if value.path[:-1] != runtimes or syntax.find(made or "", value.path) is not None:
+        if value.path[:-1] != runtimes or syntax.find(text or "", value.path) is not None:
             return None
-        chosen = syntax.find(made or "", default)
-        if (syntax.value(chosen) if chosen is not None else elsewhere) != name:
+        chosen = syntax.find(text or "", default)
+        if (syntax.value(chosen) if chosen is not None else default_elsewhere) != name:
             return None
-        return f"{name} stays: {default[-1]} names it, and cdi-gen did not set that"
+        return f"{name} is kept: {default[-1]} names it, and cdi-gen did not set that"
 
-    return stays
+    return keep
 
 
-def of_another(value: Value, syntax: Syntax | None, name: str) -> bool:
-    """Whether a value is of a runtime with another name: its entry, or that it is the default."""
+def another_default(path: str, drop_in: str, default: str) -> Finding:
+    """The finding that a file which is read after ours makes another runtime the default."""
+    message = f"{path} is read after {drop_in} and makes {default} the default runtime"
+    return Finding("CDG-E105", "warning", message, subject=path)
+
+
+def is_of_another_runtime(value: Value, syntax: Syntax | None, name: str) -> bool:
+    """Whether a value belongs to another runtime: its entry, or that it is the default."""
     if value.path[-2:-1] == ("runtimes",):
         return value.path[-1] != name
     defaults = ("default-runtime", "default_runtime", "default_runtime_name", "runtime")

@@ -78,7 +78,6 @@ STILL_THERE: dict[str, set[str]] = {
     "cdi_gen": {"somebody", "whoever"},
     "cdi_gen/cdi": {"but for", "floor", "whoever"},
     "cdi_gen/cli": {"peer", "rehearse", "somebody"},
-    "cdi_gen/engines": {"anew", "but for", "is none of", "peer", "somebody", "whoever"},
     "cdi_gen/generate": {"peer", "whoever"},
     "cdi_gen/host": {"is none of", "somebody", "whoever"},
     "cdi_gen/inventory": {"somebody"},

@@ -122,7 +122,7 @@ def test_a_program_that_others_can_change_is_not_registered(etc: Path, tmp_path:
     shim.write_text("#!/bin/sh\n")
     shim.chmod(0o777)
     told = failure(configure(etc / "daemon.json", "--runtime-path", str(shim)), 7)
-    assert "is not for an engine to run" in told
+    assert "is not safe for an engine to run" in told
     assert os.listdir(etc) == []
 
 
@@ -155,7 +155,7 @@ def test_an_update_of_somebody_else_is_not_lost(etc: Path, how: str, text: str |
     file = configuration_file.read(str(path))
     _changed_meanwhile(path, how)
     now = path.read_bytes() if path.exists() else None
-    with pytest.raises(CdiGenError, match="somebody else has changed it meanwhile"):
+    with pytest.raises(CdiGenError, match="was changed by another process in the meantime"):
         configuration_file.replace(file, text)
     assert (path.read_bytes() if path.exists() else None) == now
     assert path.is_symlink() == (how == "linked")
@@ -167,7 +167,7 @@ def test_a_file_that_somebody_made_meanwhile_is_not_lost(etc: Path) -> None:
     path = etc / "daemon.json"
     file = configuration_file.read(str(path))
     path.write_text("theirs")
-    with pytest.raises(CdiGenError, match="somebody else has made it meanwhile"):
+    with pytest.raises(CdiGenError, match="was created by another process in the meantime"):
         configuration_file.replace(file, "ours", first=True)
     assert path.read_text() == "theirs"
     assert os.listdir(etc) == ["daemon.json"]
@@ -212,7 +212,7 @@ def test_a_full_file_system(etc: Path) -> None:
         env=ENVIRONMENT, cwd=CHECKOUT, capture_output=True, text=True, check=False, timeout=30,
     )  # fmt: skip
     assert done.returncode == 1, done
-    assert "No space left on device; it is as it was" in done.stderr
+    assert "No space left on device; it is unchanged" in done.stderr
     assert done.stdout.splitlines()[0] == '{"old": 1}'
     assert ".cdi-gen-" not in done.stdout
 

@@ -59,7 +59,7 @@ def before_the_exchange(
 
 
 def refused(file: ConfigurationFile, text: str | None = OURS) -> str:
-    with pytest.raises(CdiGenError, match="somebody else has changed it meanwhile") as told:
+    with pytest.raises(CdiGenError, match="was changed by another process in the meantime") as told:
         configuration_file.replace(file, text)
     return told.value.message
 

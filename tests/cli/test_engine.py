@@ -64,7 +64,7 @@ def test_configure_and_back(daemon_json: Path, programs: Programs) -> None:
     assert (found.code, found.out) == (0, "")
     assert daemon_json.read_text() == '{"debug": true, "features": {"cdi": true}}\n'
     assert backup.read_text() == '{"debug": true}\n'
-    assert f"changed {daemon_json}; as it was: {backup}" in found.err
+    assert f"changed {daemon_json}; original: {backup}" in found.err
     assert "docker reads it when it starts: systemctl restart docker" in found.err
     before = daemon_json.stat()
     again = configure("docker", daemon_json, env=env)
@@ -165,15 +165,21 @@ def test_another_name(daemon_json: Path) -> None:
     [
         (("docker", "--runtime-name", "runc"), "cannot be the name of a runtime"),
         (("docker", "--runtime-name", "a\nb"), "cannot be the name of a runtime"),
-        (("docker", "--no-runtime", "--set-as-default"), "--no-runtime, and an option"),
-        (("docker", "--drop-in", "/x"), "docker has no use for --drop-in"),
-        (("docker", "--oci-hook"), "docker has no use for --oci-hook"),
-        (("containerd", "--drop-in", "/x.conf"), "imports *.toml"),
-        (("podman", "--drop-in", "/x.toml"), "only *.conf is read"),
-        (("podman", "--config", "/x"), "podman has no use for --config"),
-        (("nerdctl", "--runtime"), "takes a runtime by its path alone"),
+        (
+            ("docker", "--no-runtime", "--set-as-default"),
+            "--no-runtime conflicts with --runtime-path and --set-as-default",
+        ),
+        (("docker", "--drop-in", "/x"), "--drop-in is not supported for docker"),
+        (("docker", "--oci-hook"), "--oci-hook is not supported for docker"),
+        (("containerd", "--drop-in", "/x.conf"), "imports only *.toml"),
+        (("podman", "--drop-in", "/x.toml"), "reads only *.conf"),
+        (("podman", "--config", "/x"), "--config is not supported for podman"),
+        (("nerdctl", "--runtime"), "takes a runtime only by its path"),
         (("crio", "--rootless"), "--rootless"),
-        (("docker", "--executable-path", "/usr/bin/env"), "no use for --executable-path"),
+        (
+            ("docker", "--executable-path", "/usr/bin/env"),
+            "--executable-path is not supported for docker",
+        ),
         (("docker", "--config", "relative.json"), "not an absolute path"),
         (("lxc",), "'lxc' is not one of"),
     ],
@@ -267,12 +273,12 @@ def test_what_is_to_be_written_by_hand_is_printed(
     assert done.code == 1, done
     said = toml_text.parse(done.out)["plugins"]["io.containerd.cri.v1.runtime"]
     assert said["containerd"]["runtimes"]["nvidia"]["options"] == {"BinaryName": SHIM}
-    assert "is made anew at every start: nothing is written" in done.err
-    assert f"add what is printed to {path.parent}/config-v3.toml.tmpl" in done.err
+    assert "is generated at every start: cdi-gen does not change it" in done.err
+    assert f"add the printed text to {path.parent}/config-v3.toml.tmpl" in done.err
     assert os.listdir(path.parent) == ["config.toml"]
     nothing = configure("containerd", path, *options)
     assert (nothing.code, nothing.out) == (0, "")
-    assert "nothing is to be written for CDI devices" in nothing.err
+    assert "CDI devices need no change of it" in nothing.err
 
 
 @needs_root
@@ -284,7 +290,7 @@ def test_a_program_that_others_can_change_is_not_asked_for_its_version(
     os.chown(program, 1000, 1000)
     path = tmp_path / "config.toml"
     told = failure(configure("containerd", path, "--executable-path", str(program)), 7)
-    assert "is not for an engine to run" in told
+    assert "is not safe for an engine to run" in told
     assert not Path(f"{program}.ran").exists()
 
 
@@ -343,7 +349,7 @@ def test_list(programs: Programs) -> None:
     assert rows["podman"] == ["podman", "5.5.1", mode, "on", "1.0.0", "/etc/cdi", "-"]
     assert rows["containerd"][3] == "on"
     assert rows["crio"][4] == "0.7.0"
-    assert "podman: it looks in /etc/cdi alone" in found.err
+    assert "podman reads specs only in /etc/cdi" in found.err
 
 
 def test_list_for_programs(programs: Programs) -> None:

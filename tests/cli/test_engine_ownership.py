@@ -93,7 +93,7 @@ def test_what_nvidias_toolkit_has_configured_stays(
     assert (done.code, tree(etc)) == (0, before), done
     back = cdi_gen("engine", "unconfigure", engine, *options, env=env)
     assert (back.code, tree(etc)) == (0, before), back
-    assert "no record of a change by cdi-gen, so all of it stays" in back.err
+    assert "no record of a change by cdi-gen: the file is kept as it is" in back.err
     assert "nothing to change" in back.err
 
 
@@ -158,7 +158,7 @@ def test_what_is_needed_stays_and_goes_when_it_is_not_needed(
     path = etc / "daemon.json"
     path.write_text(json.dumps(said(etc) | {"default-runtime": "nvidia"}))
     back = docker("unconfigure", etc, env)
-    assert "nvidia stays: default-runtime names it, and cdi-gen did not set that" in back.err
+    assert "nvidia is kept: default-runtime names it, and cdi-gen did not set that" in back.err
     assert set(said(etc)) == {"default-runtime", "runtimes"}
     path.write_text(path.read_text().replace('"default-runtime": "nvidia"', '"debug": true'))
     assert docker("unconfigure", etc, env).code == 0
@@ -173,7 +173,7 @@ def test_a_default_of_another_file_keeps_the_runtime(etc: Path, env: dict[str, s
     text = f'[plugins."{V2}".containerd]\ndefault_runtime_name = "nvidia"\n'
     path.write_text(path.read_text() + text)
     back = cdi_gen("engine", "unconfigure", "containerd", *options, env=env)
-    assert "nvidia stays: default_runtime_name names it" in back.err
+    assert "nvidia is kept: default_runtime_name names it" in back.err
     drop_in = toml_text.parse((etc / "conf.d/99-nvidia.toml").read_text())
     assert "nvidia" in drop_in["plugins"][V2]["containerd"]["runtimes"]
     assert "enable_cdi" not in drop_in["plugins"][V2]
@@ -240,7 +240,7 @@ def test_a_recorded_value_that_is_none(etc: Path, env: dict[str, str]) -> None:
     before = file.read_text()
     record.write_text(record.read_text().replace('"now": "true"', '"now": "{{"'))
     told = failure(docker("unconfigure", etc, env), 1)
-    assert f"{record}: no record" in told
+    assert f"{record}: not a record" in told
     assert file.read_text() == before
 
 
@@ -252,7 +252,7 @@ def test_a_record_that_others_could_have_written_is_refused(etc: Path, env: dict
     for spoil in (lambda: record.chmod(0o666), lambda: os.chown(record, 1000, 0)):
         record.chmod(0o644)
         spoil()
-        assert "others could have written it" in failure(docker("unconfigure", etc, env), 7)
+        assert "another user could have written it" in failure(docker("unconfigure", etc, env), 7)
 
 
 @needs_root

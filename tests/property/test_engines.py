@@ -14,13 +14,13 @@ from hypothesis import strategies as st
 from cdi_gen.engines import crio
 from cdi_gen.engines.change import record
 from cdi_gen.engines.change.record import Record, digest
-from cdi_gen.engines.change.reversal import taken_back
-from cdi_gen.engines.containerd import containerd, imports, runtimes
-from cdi_gen.engines.docker import docker
+from cdi_gen.engines.change.reversal import revert
+from cdi_gen.engines.containerd import drop_in, imports, runtimes, versions
+from cdi_gen.engines.docker import daemon_json
 from cdi_gen.engines.plan import Runtime
-from cdi_gen.engines.settings import edited
 from cdi_gen.engines.text import json_text, toml_text
 from cdi_gen.engines.text.syntax import Path, Syntax
+from cdi_gen.engines.text.toml_settings import with_settings
 from cdi_gen.engines.text.toml_text import TOMLTextError
 
 DOCKERS = (("features", "cdi"), ("cdi-spec-dirs",), ("runtimes", "nvidia"), ("default-runtime",))
@@ -32,7 +32,7 @@ def back(
     """What becomes of a text, which others may have changed since, when ours is taken back."""
     written = Record().with_step(syntax, before, made, paths)
     text = made if now is None else now
-    found = taken_back(text, written, syntax, before=(before,), stays=lambda *_: None)
+    found = revert(text, written, syntax, before=(before,), keep=lambda *_: None)
     assert found.record == Record()
     return found.text
 
@@ -162,13 +162,13 @@ def test_docker_twice_is_once_and_back_is_as_it_was(
 ) -> None:
     what = {"cdi": cdi, "directories": directories, "runtime": runtime}
     try:
-        made = docker.edit(text, **what)
+        made = daemon_json.edited(text, **what)
     except json_text.JSONTextError:
         return
     assert made is not None
-    assert docker.edit(made, **what) == made
+    assert daemon_json.edited(made, **what) == made
     assert back(text, made, json_text.JSON, [*DOCKERS]) == text
-    new = docker.edit(None, **what)
+    new = daemon_json.edited(None, **what)
     assert new is None or back(None, new, json_text.JSON, [*DOCKERS]) is None
 
 
@@ -176,7 +176,7 @@ def test_docker_twice_is_once_and_back_is_as_it_was(
 def test_docker_back_takes_ours_alone_when_others_wrote_too(text: str, later: str) -> None:
     """Somebody has added a key since; it stays, and so does what they had."""
     try:
-        made = docker.edit(text, cdi=True, directories=OWN, runtime=RUNTIME)
+        made = daemon_json.edited(text, cdi=True, directories=OWN, runtime=RUNTIME)
     except json_text.JSONTextError:
         return
     assert made is not None
@@ -191,7 +191,7 @@ def test_docker_back_takes_ours_alone_when_others_wrote_too(text: str, later: st
 def test_what_a_file_has_that_we_did_not_write_stays(text: str) -> None:
     """Whatever it is called: a second time changes nothing, so there is no more to take back."""
     try:
-        made = docker.edit(text, cdi=True, directories=OWN, runtime=RUNTIME)
+        made = daemon_json.edited(text, cdi=True, directories=OWN, runtime=RUNTIME)
     except json_text.JSONTextError:
         return
     assert made is not None
@@ -303,8 +303,8 @@ def _pruned(said: Any) -> Any:
 @given(toml(), SETTINGS)
 def test_settings_twice_are_once_and_back_is_as_it_was(text: str, ours: list[Setting]) -> None:
     try:
-        made = edited(text, ours)
-        again = edited(made, ours)
+        made = with_settings(text, ours)
+        again = with_settings(made, ours)
     except TOMLTextError:
         return
     assert made is not None
@@ -319,7 +319,7 @@ def test_settings_twice_are_once_and_back_is_as_it_was(text: str, ours: list[Set
 def test_settings_back_when_others_wrote_too(text: str, ours: list[Setting]) -> None:
     """Every value is what it was; a table that ours has come into stays, if it was there."""
     try:
-        made = edited(text, ours)
+        made = with_settings(text, ours)
         assert made is not None
         now = toml_text.with_value(made, ("theirs",), 1)
         left = back(text, made, toml_text.TOML, [path for path, _ in ours], now)
@@ -352,7 +352,7 @@ def test_an_import_twice_is_once_and_back_is_as_it_was(
     where = {"directory": "/etc/containerd", "file_version": 2, "alone": alone}
     made = imports.with_import(text, DROP_IN, **where)
     found = toml_text.parse(made)["imports"]
-    assert sum(imports.matches(each, DROP_IN, "/etc/containerd") for each in found) >= 1
+    assert sum(imports.import_matches(each, DROP_IN, "/etc/containerd") for each in found) >= 1
     assert imports.with_import(made, DROP_IN, **where) == made
     paths = [("imports",), ("version",)]
     assert back(text, made, toml_text.TOML, paths) == text
@@ -371,12 +371,12 @@ def test_a_drop_in_of_containerd_keeps_all_and_widens_nothing(
     version: int,
 ) -> None:
     """A34."""
-    ours = runtimes.settings(table, cdi=cdi, runtime=runtime, file_version=version)
-    made = containerd.drop_in(None, table, ours, file_version=version, carry=True)
+    ours = runtimes.plugin_settings(table, cdi=cdi, runtime=runtime, file_version=version)
+    made = drop_in.drop_in_text(None, table, ours, file_version=version, carry=True)
     if made is None:
         assert not ours
         return
-    plugin = toml_text.parse(made)["plugins"][containerd.plugin_of(version)]
+    plugin = toml_text.parse(made)["plugins"][versions.plugin_of(version)]
     for path, value in ours:
         assert toml_text.get(plugin, path) == value
         plugin = _without(plugin, path)
@@ -385,7 +385,7 @@ def test_a_drop_in_of_containerd_keeps_all_and_widens_nothing(
         rest = _without(rest, path)
     assert _pruned(plugin) == _pruned(rest)
     assert "cdi.k8s.io" not in made
-    assert containerd.drop_in(made, table, ours, file_version=version, carry=True) == made
+    assert drop_in.drop_in_text(made, table, ours, file_version=version, carry=True) == made
 
 
 @given(TABLE)
@@ -394,7 +394,7 @@ def test_a_runtime_of_crio_is_as_the_default_one(
 ) -> None:
     """A34."""
     said = {"default_runtime": "x", "runtimes": {"x": entry}}
-    ((_, made), _) = crio.settings(said, RUNTIME)
+    ((_, made), _) = crio.runtime_settings(said, RUNTIME)
     changed = ("runtime_path", "runtime_type", "allowed_annotations")
     assert {key: made[key] for key in made if key not in changed} == {
         key: entry[key] for key in entry if key not in changed

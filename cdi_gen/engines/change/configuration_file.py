@@ -2,8 +2,8 @@
 """Reading and replacing the configuration file of an engine, which is a person's and not ours.
 
 The file is edited where it is: behind a symbolic link, with its owner, mode and extended
-attributes. It is the old one or the new one, whatever happens; and if somebody else has changed it
-since it was read, up to the moment in which the new one is in its place, it is left to them.
+attributes. Whatever happens, it has its old or its new content; and if another process has changed
+it since it was read, up to the moment of the replacement, that change is kept.
 
 Before every write what is there is kept: beside it, in `BACKUP` what was there before the first
 change, in `LAST_BACKUP` what was there before the last. `RECORD` has what was written.
@@ -33,6 +33,9 @@ BACKUP = ".cdi-gen.bak"
 LAST_BACKUP = ".cdi-gen.last.bak"
 RECORD = ".cdi-gen.json"
 NOTHING = Record()
+
+_LOOK = "look at the file, and run the command again"
+_REMOVE_RECORD = "remove it, and revert by hand what cdi-gen wrote"
 
 Identity = tuple[int, int, int, int, int]
 """Device, inode, size, and when content and attributes were last changed, in ns."""
@@ -74,7 +77,7 @@ class ConfigurationFile(NamedTuple):
         return self._beside(RECORD)
 
     def fault(self, trusted: tuple[int, ...]) -> str | None:
-        """Why somebody who is not trusted can edit the file; None if nobody can."""
+        """Why a user who is not trusted can edit the file; None if no such user can."""
         if self.data is None:
             return None
         return trust.attributes_fault(self.owner[0], self.mode, trusted)
@@ -113,14 +116,19 @@ def read(path: str, limit: int = MAX_BYTES) -> ConfigurationFile:
     except FileNotFoundError:
         return ConfigurationFile(path, place, None, None, (-1, -1), 0o644, (), 1)
     except files.NotRegularError:
-        raise CdiGenError(f"{path}: not a regular file") from None
+        message = f"{path}: not a regular file"
+        raise CdiGenError(message, code="CDG-E001", subject=path) from None
     except OSError as error:
         raise _failed(path, error) from error
     try:
         status = os.fstat(file)
         data = files.beginning(file, limit + 1)
         if len(data) > limit:
-            raise CdiGenError(f"{path}: larger than {limit >> 10} KiB, so it is none of these")
+            raise CdiGenError(
+                f"{path}: larger than {limit >> 10} KiB, so it is not a configuration file",
+                code="CDG-E001",
+                subject=path,
+            )
         attributes = _attributes(file)
     except OSError as error:
         raise _failed(path, error) from error
@@ -139,7 +147,7 @@ def read(path: str, limit: int = MAX_BYTES) -> ConfigurationFile:
 
 
 def check(path: str, *, trusted: tuple[int, ...] = (0,)) -> None:
-    """Refuse a file that somebody who is not trusted could exchange for another.
+    """Reject a file that a user who is not trusted could replace.
 
     The file itself may be anybody's: who owns it has a say in the engine already, and keeps it.
 
@@ -154,7 +162,9 @@ def check(path: str, *, trusted: tuple[int, ...] = (0,)) -> None:
     if fault:
         raise UnsafeError(
             f"{path} is not changed: {fault}",
-            hint="give it to root alone: somebody else could put another file there",
+            hint="let only root write there: another user could replace the file",
+            code="CDG-E005",
+            subject=path,
         )
 
 
@@ -162,7 +172,7 @@ def recorded(file: ConfigurationFile, *, trusted: tuple[int, ...] = (0,)) -> Rec
     """What is recorded of our changes to a file, less those that it does not have.
 
     Raises:
-        UnsafeError: somebody who is not trusted could have written the record.
+        UnsafeError: a user who is not trusted could have written the record.
         CdiGenError: it cannot be read.
     """
     found = read(file.record, MAX_RECORD)
@@ -170,8 +180,10 @@ def recorded(file: ConfigurationFile, *, trusted: tuple[int, ...] = (0,)) -> Rec
         return Record()
     if fault := found.fault(trusted):
         raise UnsafeError(
-            f"{file.record}: others could have written it: it {fault}",
-            hint="remove it, and take back by hand what cdi-gen wrote",
+            f"{file.record}: another user could have written it: it {fault}",
+            hint=_REMOVE_RECORD,
+            code="CDG-E006",
+            subject=file.record,
         )
     try:
         record = read_record(found.data)
@@ -181,9 +193,10 @@ def recorded(file: ConfigurationFile, *, trusted: tuple[int, ...] = (0,)) -> Rec
 
 
 def no_record(file: ConfigurationFile, why: str) -> CdiGenError:
-    """An error about the record of a file, which nothing can be taken back by."""
-    hint = "remove it, and take back by hand what cdi-gen wrote"
-    return CdiGenError(f"{file.record}: {why}", hint=hint)
+    """An error about the record of a file, by which nothing can be reverted."""
+    return CdiGenError(
+        f"{file.record}: {why}", hint=_REMOVE_RECORD, code="CDG-E006", subject=file.record
+    )
 
 
 def before_us(file: ConfigurationFile, record: Record) -> ConfigurationFile | None:
@@ -207,9 +220,9 @@ def replace(
         file: as it was read.
         text: what it is to be; None is no file.
         record: of what is ours in it then.
-        first: whether it is our first change, before which it is as somebody else made it.
+        first: whether it is our first change, before which the file has nothing of ours.
 
-    The record is written before the file: a change that is not recorded is nobody's. It is
+    The record is written before the file, so that no change of ours is without one. It is
     removed after it, where it says nothing any more.
 
     Raises:
@@ -232,7 +245,7 @@ def replace(
                 os.unlink(file.record)
         _synchronize(parent(file.place))
     except OSError as error:
-        raise _failed(file.path, error) from error
+        raise _failed(file.path, error, "CDG-X003") from error
     return made
 
 
@@ -292,7 +305,7 @@ def _write(
 
 
 def _second_name(place: str, like: ConfigurationFile) -> str:
-    """A name that nobody knows, on the same file system."""
+    """A name that no other process knows, on the same file system."""
     directory = parent(like.backup)  # not the drop-in directory: what is left by a kill is inert
     if os.stat(directory).st_dev != os.stat(parent(place)).st_dev:
         directory = parent(place)
@@ -320,21 +333,20 @@ def _theirs(file: ConfigurationFile) -> Iterator[exchange.Seen]:
     """The file as it is now, which must be the one that was read, with what was in it then.
 
     Raises:
-        CdiGenError: somebody else has changed it, until now or within.
+        CdiGenError: another process has changed it, before or within.
     """
-    changed = f"{file.path}: somebody else has changed it meanwhile; it is left as it is"
-    hint = "look at it, and run the command again"
+    message = f"{file.path} was changed by another process in the meantime; not overwritten"
     try:
         expected = exchange.seen(file.place)
         now = read(file.path)
         _same(now, file)
         yield expected
     except FileNotFoundError:
-        raise CdiGenError(changed, hint=hint) from None
+        raise CdiGenError(message, hint=_LOOK, code="CDG-E007", subject=file.path) from None
     except exchange.ChangedError as error:
         if error.saved:
-            changed += f"; {error.saved} is what it was in between"
-        raise CdiGenError(changed, hint=hint) from None
+            message += f"; {error.saved} has a content that it had in between"
+        raise CdiGenError(message, hint=_LOOK, code="CDG-E007", subject=file.path) from None
 
 
 def _same(one: ConfigurationFile, other: ConfigurationFile) -> None:
@@ -365,15 +377,16 @@ def _decoded(path: str, data: bytes) -> str:
     try:
         return data.decode()
     except UnicodeDecodeError as error:
-        raise CdiGenError(f"{path}: not UTF-8 text (byte {error.start})") from None
+        message = f"{path}: not UTF-8 text (byte {error.start})"
+        raise CdiGenError(message, code="CDG-E001", subject=path) from None
 
 
-def _failed(path: str, error: OSError) -> CdiGenError:
-    denied = error.errno in (errno.EACCES, errno.EPERM)
-    hint = "run it as root" if denied and os.geteuid() != 0 else None
+def _failed(path: str, error: OSError, code: str = "CDG-E001") -> CdiGenError:
+    is_denied = error.errno in (errno.EACCES, errno.EPERM)
+    hint = "run the command as root" if is_denied and os.geteuid() != 0 else None
     if error.errno == errno.EEXIST:
-        return CdiGenError(
-            f"{path}: somebody else has made it meanwhile; it is left as it is",
-            hint="look at it, and run the command again",
-        )
-    return CdiGenError(f"{path}: {error.strerror}; it is as it was", hint=hint)
+        message = f"{path} was created by another process in the meantime; not overwritten"
+        return CdiGenError(message, hint=_LOOK, code="CDG-E007", subject=path)
+    return CdiGenError(
+        f"{path}: {error.strerror}; it is unchanged", hint=hint, code=code, subject=path
+    )

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A file put in the place of another, or taken away, and nobody's change lost.
+"""Replaces or removes a file without losing the change of another process.
 
-A check and then a rename leave a moment in which somebody else's change is lost. So two names
-change places in one step: what was in the place is then at hand, whole, under a name that nobody
-else knows, and if it is not what was expected it goes back.
+Between a check and a rename, a change of another process would be lost. So two names are exchanged
+in one step: the old file is then whole under a name that no other process knows, and if it is not
+the expected file, the names are exchanged back.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _UNSUPPORTED = (errno.ENOSYS, errno.EINVAL, errno.ENOTSUP)
 """What file systems say that cannot exchange names: NFS, and ZFS before 2.2."""
 
 _TRIES = 100
-"""How often a file is given back to somebody who writes to it all the time."""
+"""How often a file is put back that another process writes to all the time."""
 
 
 class ChangedError(Exception):
@@ -90,7 +90,7 @@ def put(new: str, place: str, expected: Seen) -> None:
     lost.
 
     Raises:
-        ChangedError: the other is not as expected, or somebody is writing to it.
+        ChangedError: the other is not as expected, or a process is writing to it.
         OSError: the file system refuses.
     """
     ours = seen(new)
@@ -124,10 +124,10 @@ def put(new: str, place: str, expected: Seen) -> None:
 
 
 def take(place: str, aside: str, expected: Seen) -> None:
-    """Move a file to a name that nobody knows, or else leave it where it is.
+    """Move a file to a name that no other process knows, or else leave it where it is.
 
     Raises:
-        ChangedError: it is not as expected, or somebody is writing to it.
+        ChangedError: it is not as expected, or a process is writing to it.
         OSError: the file system refuses.
     """
     try:
@@ -138,7 +138,7 @@ def take(place: str, aside: str, expected: Seen) -> None:
         return
     try:
         os.link(aside, place, follow_symlinks=False)
-    except FileExistsError:  # somebody has made a new one meanwhile
+    except FileExistsError:  # another process has made a new one in the meantime
         saved = aside.removesuffix(".tmp") + ".saved"
         os.rename(aside, saved)
         raise ChangedError(saved) from None
@@ -163,17 +163,17 @@ def _exchange(one: str, other: str) -> None:
 
 
 def _is(path: str, expected: Seen) -> bool:
-    """Whether a file is the one that was seen, and nobody has it open for writing."""
+    """Whether a file is the expected one, and no process has it open for writing."""
     with _lease(path) as at_rest:
         return at_rest and seen(path) == expected
 
 
 @contextmanager
 def _lease(path: str) -> Iterator[bool]:
-    """A lease on a file, which nobody gets while another has it open for writing.
+    """A lease on a file, which the kernel refuses while a process has it open for writing.
 
-    For a name that nobody else knows: whoever writes to the file had it open before it got that
-    name. Of a file system without leases nothing is learnt, and it is taken to be at rest.
+    For a name that no other process knows: a process that writes to the file opened it before the
+    file got that name. On a file system without leases, the file is assumed to be at rest.
     """
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     try:
@@ -181,7 +181,7 @@ def _lease(path: str) -> Iterator[bool]:
     except OSError:
         yield True  # no file that could be written to
         return
-    # The kernel sends this if somebody opens the file all the same, and it would end us.
+    # The kernel sends SIGIO if a process opens the file all the same; that would end this process.
     before = None
     with suppress(ValueError):  # not the main thread
         before = signal.signal(signal.SIGIO, signal.SIG_IGN)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a change makes of the file that is there, and what is to be recorded of it."""
+"""Applies a change to the current text of its file, or reverts it; nothing is written yet."""
 
 from __future__ import annotations
 
@@ -7,94 +7,103 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
+from cdi_base.findings import Finding
 from cdi_gen.engines import runtimes
 from cdi_gen.engines.change import configuration_file
 from cdi_gen.engines.change.configuration_file import ConfigurationFile
 from cdi_gen.engines.change.record import Record, Value
-from cdi_gen.engines.change.reversal import taken_back
+from cdi_gen.engines.change.reversal import revert
 from cdi_gen.engines.machine import Machine
 from cdi_gen.engines.plan import Change
 from cdi_gen.errors import CdiGenError
 
 
 class Pending(NamedTuple):
-    """A file, and the text that it is to have; None if it is to go."""
+    """A file, and the text that it is to have; None if it is to be removed."""
 
     file: ConfigurationFile
     text: str | None
     record: Record
-    """Of what is ours in it then."""
+    """Of our changes that are in it then."""
     first: bool = False
-    """Whether nothing of it is ours yet."""
-    left: tuple[str, ...] = ()
-    """What is not taken back, and why."""
+    """Whether no change in it is ours yet."""
+    kept: tuple[Finding, ...] = ()
+    """What is not reverted, and why."""
 
 
-def made(change: Change, machine: Machine) -> Pending | None:
-    """What a change makes of its file; None where the file is so already.
+def applied(change: Change, machine: Machine) -> Pending | None:
+    """The file of a change after it; None if the change alters nothing.
 
     Raises:
-        CdiGenError: the file, or the record of it, cannot be read, or be changed so.
+        CdiGenError: the file, or the record of it, cannot be read, or the file cannot be edited.
     """
     file = configuration_file.read(change.path)
     record = configuration_file.recorded(file, trusted=machine.trusted)
-    with _naming(change.path):
-        text = change.make(file.text)
+    with _path_in_errors(change.path):
+        text = change.edit(file.text)
         if text == file.text:
             return None
-        after = record.with_step(change.syntax, file.text, text, change.paths)
+        new_record = record.with_step(change.syntax, file.text, text, change.keys)
     if file.data is None:
         file = file._replace(mode=change.mode)
-    return Pending(file, text, after, first=not record.steps)
+    return Pending(file, text, new_record, first=not record.steps)
 
 
-def undone(change: Change, name: str | None, machine: Machine) -> Pending | None:
-    """What the file of a change is without what is recorded as ours; None where there is none.
+def reverted(change: Change, runtime_name: str | None, machine: Machine) -> Pending | None:
+    """The file of a change without what is recorded as ours; None if it does not exist.
 
     Args:
-        change: what was made, or would be.
-        name: of the runtime that is to go; None: of every one that is ours.
-        machine: where it is.
+        change: the change that was made, or would be.
+        runtime_name: the only runtime to remove; None: every one that is ours.
+        machine: the machine.
 
     Raises:
-        CdiGenError: the file, or the record of it, cannot be read, or be changed so.
+        CdiGenError: the file, or the record of it, cannot be read, or the file cannot be edited.
     """
     file = configuration_file.read(change.path)
     if file.text is None:
         return None
-    with _naming(change.path):
+    with _path_in_errors(change.path):
         if change.syntax:
             change.syntax.check(file.text)
     record = configuration_file.recorded(file, trusted=machine.trusted)
     if not record.steps:
-        nothing = ("no record of a change by cdi-gen, so all of it stays",)
-        return Pending(file, file.text, record, left=nothing)
-    was = configuration_file.before_us(file, record)
+        message = f"{file.path}: no record of a change by cdi-gen: the file is kept as it is"
+        finding = Finding("CDG-E006", "info", message, subject=file.path)
+        return Pending(file, file.text, record, kept=(finding,))
+    old_file = configuration_file.before_us(file, record)
 
-    def stays(value: Value, made: str | None) -> str | None:
-        if name is not None and runtimes.of_another(value, change.syntax, name):
+    def keep(value: Value, text: str | None) -> str | None:
+        if runtime_name is not None and runtimes.is_of_another_runtime(
+            value, change.syntax, runtime_name
+        ):
             return ""
-        return change.stays(value, made)
+        return change.keep(value, text)
 
     try:
-        with _naming(change.path):
-            found = taken_back(
+        with _path_in_errors(change.path):
+            result = revert(
                 file.text,
                 record,
                 change.syntax,
-                before=None if was is None else (was.text,),
-                stays=stays,
+                before=None if old_file is None else (old_file.text,),
+                keep=keep,
             )
-    except ValueError:  # of a value that no language of ours has written
-        raise configuration_file.no_record(file, "no record of cdi-gen's") from None
-    return Pending(file, found.text, found.record, left=found.left)
+    except ValueError:  # the record has a value that is not of the file's language
+        raise configuration_file.no_record(file, "not a record of cdi-gen") from None
+    kept = tuple(
+        Finding("CDG-E114", "info", f"{file.path}: {reason}", subject=file.path)
+        for reason in result.kept
+    )
+    return Pending(file, result.text, result.record, kept=kept)
 
 
 @contextmanager
-def _naming(path: str) -> Iterator[None]:
-    """Have an error about a text say which file it is in."""
+def _path_in_errors(path: str) -> Iterator[None]:
+    """Add the path of the file to an error about its text."""
     try:
         yield
     except CdiGenError as error:
-        hint = error.hint or "put it right, and run the command again"
-        raise CdiGenError(f"{path}: {error.message}; it is as it was", hint=hint) from error
+        hint = error.hint or "correct the file, and run the command again"
+        message = f"{path}: {error.message}; it is unchanged"
+        raise CdiGenError(message, hint=hint, code=error.code, subject=path) from error

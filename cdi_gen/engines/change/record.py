@@ -3,7 +3,7 @@
 
 A file says what is set and not who set it. So each of our writes leaves a step in a record beside
 the file: what the file was before and after it (a digest), which values were set, and what they
-were before. What no step has is somebody else's, whatever it is called.
+were before. A value that no step has is not ours, whatever its name is.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class Record(NamedTuple):
         return self
 
     def is_all(self, file: str | None) -> bool:
-        """Whether nobody else has changed the file between our writes, and since.
+        """Whether the file has had no other change, between our writes and since.
 
         Args:
             file: its digest.
@@ -113,7 +113,7 @@ def read(data: bytes) -> Record:
             raise RecordError(f"a record of version {document['version']!r}")
         return Record(tuple(_step(each) for each in document["steps"]))
     except (ValueError, LookupError, TypeError, RecursionError):
-        raise RecordError("no record of cdi-gen's") from None
+        raise RecordError("not a record of cdi-gen") from None
 
 
 def _step(said: dict[str, Any]) -> Step:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
-from cdi_gen.engines.containerd.containerd import findings, plan
+from cdi_gen.engines.containerd.configure import plan
+from cdi_gen.engines.containerd.status import statuses
 
-__all__ = ["findings", "plan"]
+__all__ = ["plan", "statuses"]

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
-from cdi_gen.engines.docker.docker import findings, plan
+from cdi_gen.engines.docker.configure import plan
+from cdi_gen.engines.docker.status import statuses
 
-__all__ = ["findings", "plan"]
+__all__ = ["plan", "statuses"]

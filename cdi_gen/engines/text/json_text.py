@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Changing single members of a JSON text and no other byte of it.
+"""Edits single members of a JSON text, and no other byte of it.
 
-A file that was read and written anew would lose how a person had laid it out, and how a number was
-written (``2**70``, ``1.10``). So a change is an insertion or a replacement in the text itself.
+Parsing and serializing the file would lose its layout, and how a number is written (``2**70``,
+``1.10``). So a change is an insertion or a replacement in the text itself.
 
-Read strictly: what one reader takes and another does not (a name twice, NaN, a byte order mark)
-is refused, for nobody knows which of the two the engine is.
+The text is read strictly: what only some readers accept (a name twice, NaN, a byte order mark) is
+rejected, since the engine may be one of the others.
 """
 
 from __future__ import annotations
@@ -28,7 +28,9 @@ MAX_DIGITS = 400
 
 
 class JSONTextError(CdiGenError):
-    """The text is not JSON of the kind that is asked for; the message names line and column."""
+    """The text is not strict JSON; the message names line and column."""
+
+    code = "CDG-E002"
 
 
 class Node(NamedTuple):
@@ -110,7 +112,7 @@ def with_member(text: str, path: Path, wanted: str) -> str:
     node, depth = root, 0
     for depth, name in enumerate(path):
         if node.members is None:
-            raise JSONTextError(f"{'.'.join(path[:depth])} is not an object")
+            raise JSONTextError(f"{'.'.join(path[:depth])} is not an object", code="CDG-E004")
         if name not in node.members:
             break
         node = node.members[name].value

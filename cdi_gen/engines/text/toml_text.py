@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Changing single keys of a TOML text; comments, order and blanks of the rest stay.
+"""Edits single keys of a TOML text; comments, order and blanks of the rest are unchanged.
 
-tomlkit reads, and says how a value is written. The text is changed where the key is or where it
-goes, for what tomlkit writes of a file differs from it in places (it indents headers anew). What
-was made is read again and compared with what was to come out: a form that this does not know, as a
-table in dots, is left as it is, and a person is told what to add.
+tomlkit parses the text and serializes single values. It does not serialize the file, since that
+would change other lines (it indents headers). The edited text is parsed and compared with the
+expected table: a form that this module does not handle, such as a table in dots, is not changed,
+and the error names the key to set by hand.
 """
 
 from __future__ import annotations
@@ -23,7 +23,9 @@ Table = dict[str, Any]
 
 
 class TOMLTextError(CdiGenError):
-    """The text is not TOML, or cannot be changed as it is to be."""
+    """The text is not TOML, or cannot be changed as requested."""
+
+    code = "CDG-E003"
 
 
 def parse(text: str | None, file: str | None = None) -> Table:
@@ -83,7 +85,7 @@ def with_value(text: str, path: Path, wanted: Any) -> str:
     for depth, name in enumerate(path[:-1], start=1):
         place = place.setdefault(name, {})
         if not isinstance(place, dict):
-            raise TOMLTextError(f"{dotted(path[:depth])} is not a table")
+            raise TOMLTextError(f"{dotted(path[:depth])} is not a table", code="CDG-E004")
     place[path[-1]] = wanted
     at = [each for each in _statements(text) if each.path[: len(path)] == path]
     if len(at) == 1 and at[0].path == path and not at[0].is_header and not isinstance(wanted, dict):
@@ -103,7 +105,7 @@ def with_item(text: str, path: Path, wanted: str) -> str:
     if there is None:
         return with_value(text, path, [wanted])
     if not isinstance(there, list):
-        raise TOMLTextError(f"{dotted(path)} is not a list")
+        raise TOMLTextError(f"{dotted(path)} is not a list", code="CDG-E004")
     expected = parse(text)
     get(expected, path).append(wanted)
     made = ""
@@ -156,7 +158,7 @@ def _statements(text: str) -> list[Statement]:
     try:
         return [*statements(text)]
     except (ValueError, SyntaxError):
-        raise TOMLTextError("cannot be changed in this form of file") from None
+        raise TOMLTextError("cannot be changed in this form of file", code="CDG-E004") from None
 
 
 def render(table: Table) -> str:
@@ -276,5 +278,7 @@ def _checked(made: str, expected: Table, path: Path, wanted: Any) -> str:
     if not good:
         hint = f"set {dotted(path)} to {wanted!r} by hand" if wanted is not None else None
         hint = hint or f"remove {dotted(path)} by hand"
-        raise TOMLTextError(f"{dotted(path)} cannot be changed in this form of file", hint=hint)
+        raise TOMLTextError(
+            f"{dotted(path)} cannot be changed in this form of file", hint=hint, code="CDG-E004"
+        )
     return made

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from cdi_gen.engines import podman
-from cdi_gen.engines.plan import Runtime, Wishes
+from cdi_gen.engines.plan import Request, Runtime
 from cdi_gen.engines.text import toml_text
 from tests.cli.program import ENVIRONMENT, cdi_gen
 from tests.lab.engines import Lab
@@ -153,7 +153,7 @@ def test_docker_reads_what_was_meant(
 def test_podman_reads_what_was_meant(
     lab_of: Callable[[str], Lab], suite: str, version: str
 ) -> None:
-    wishes = Wishes(runtime=Runtime("nvidia", "/usr/bin/runc", default=True))
+    wishes = Request(runtime=Runtime("nvidia", "/usr/bin/runc", default=True))
     made = carried_out(podman.plan(wishes, Told({"podman": version})), {})
     asked = "{{.Host.OCIRuntime.Name}} {{.Host.OCIRuntime.Path}}"
     with lab_of(suite).enter() as inside:
@@ -174,7 +174,7 @@ def test_podman_build_looks_in_both_directories_once_it_is_told(
     lab_of: Callable[[str], Lab], image_archives: dict[str, Path]
 ) -> None:
     """Podman 5.4: `run` does so by itself, and `build` in /etc/cdi alone."""
-    (told,) = carried_out(podman.plan(Wishes(), Told({"podman": "5.4.2"})), {}).items()
+    (told,) = carried_out(podman.plan(Request(), Told({"podman": "5.4.2"})), {}).items()
     build = ("podman", "build", "--network=none", "--device", "example.com/some=one", "/build")
     binds = {"/image.tar": image_archives["debian"]}
     with lab_of("trixie").enter(binds=binds, cgroup="v2") as inside:

@@ -13,7 +13,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from cdi_gen.engines import version
+from cdi_gen.engines.machine import printed_version
 from tests.engine.machine import Machine
 from tests.engine.matrix.homes import Home
 from tests.host.looking import REPOSITORY
@@ -106,7 +106,7 @@ class Place:
         found = {}
         for engine, program in PROGRAMS.items():
             if self.has(program):
-                found[engine] = version.read(self.must(program, "--version")) or "?"
+                found[engine] = printed_version(self.must(program, "--version")) or "?"
         return found
 
     @functools.cache  # noqa: B019

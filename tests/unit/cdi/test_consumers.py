@@ -32,7 +32,8 @@ from cdi_gen.cdi import consumers, versions
         ("containerd@2.1.9", "containerd 2.1.0", "1.0.0", True),
         ("containerd@2.2.0", "containerd 2.1.0", "1.0.0", True),
         ("containerd@2.3.7", "containerd 2.2.1", "1.1.0", True),
-        ("cri-o@1.30.4", "cri-o 1.30.0", "0.7.0", False),
+        ("crio@1.30.4", "crio 1.30.0", "0.7.0", False),
+        ("CRI-O@1.30.4", "crio 1.30.0", "0.7.0", False),
     ],
 )
 def test_a_release_behaves_as_the_last_known_one_before_it(
@@ -68,7 +69,7 @@ def test_what_is_unknown_is_refused_with_what_is_known(asked: str, message: str)
 
 
 def test_the_table_is_in_order_and_every_fact_has_a_source() -> None:
-    sources = json.loads(cdi_specs.read_text("consumers.json"))["sources"]
+    sources = json.loads(cdi_specs.read_text("engines.json"))["sources"]
     used = set()
     for _, rows in groupby(consumers.consumers(), key=lambda consumer: consumer.name):
         for older, newer in pairwise(rows):
@@ -80,7 +81,7 @@ def test_the_table_is_in_order_and_every_fact_has_a_source() -> None:
         assert consumer.additional_gids in {"taken", "dropped", "refused", "untested"}
         assert (consumer.additional_gids == "refused") == (not consumer.accepts("0.7.0"))
         used.update(consumer.source.split("; "))
-    assert used == set(sources.values())
+    assert used < set(sources.values()), "the other sources are of engines' facts"
 
 
 def test_the_first_release_that_reads_a_version() -> None:

@@ -7,9 +7,10 @@ from collections.abc import Iterable, Iterator
 from fnmatch import fnmatchcase
 
 from cdi_gen.engines.change.record import Record, digest
-from cdi_gen.engines.change.reversal import taken_back as take_back
+from cdi_gen.engines.change.reversal import revert
 from cdi_gen.engines.machine import Machine
 from cdi_gen.engines.plan import Plan
+from cdi_gen.engines.status import EngineStatus
 
 BANNERS = {
     "dockerd": "Docker version {}, build 5d6db84",
@@ -19,6 +20,11 @@ BANNERS = {
     "nerdctl": "nerdctl version {}",
     "buildah": "buildah version {} (image-spec 1.1.0, runtime-spec 1.2.0)",
 }
+
+
+DOCKER_FILE = "/etc/docker/daemon.json"
+CONTAINERD_FILE = "/etc/containerd/config.toml"
+HOOK_FILE = "/usr/share/containers/oci/hooks.d/oci-nvidia-hook.json"
 
 
 class Told(Machine):
@@ -42,10 +48,10 @@ class Told(Machine):
         self.outputs = outputs or {}
         self.running = running or {}
 
-    def found(self, name: str, directories: Iterable[str]) -> str | None:
+    def find_program(self, name: str, directories: Iterable[str]) -> str | None:
         return f"/usr/bin/{name}" if name in self.versions else None
 
-    def first(self, patterns: Iterable[str]) -> str | None:
+    def newest_program(self, patterns: Iterable[str]) -> str | None:
         there = [
             (one, each) for one in patterns for each in self.versions if fnmatchcase(each, one)
         ]
@@ -93,11 +99,11 @@ def carried_out(plan: Plan, files: dict[str, str]) -> dict[str, str]:
     after: dict[str, str] = {}
     for change in plan.changes:
         before = files.get(change.path)
-        text = change.make(before)
+        text = change.edit(before)
         if text == before:
             continue
         record = RECORDS.get(change.path, Record()).as_far_as(_digest(before))
-        RECORDS[change.path] = record.with_step(change.syntax, before, text, change.paths)
+        RECORDS[change.path] = record.with_step(change.syntax, before, text, change.keys)
         after[change.path] = "" if text is None else text
     return after
 
@@ -112,11 +118,25 @@ def taken_back(plan: Plan, files: dict[str, str], backups: dict[str, str]) -> di
             continue
         was = backups.get(change.path)
         known = _digest(was) == record.steps[0].before
-        found = take_back(
-            text, record, change.syntax, before=(was,) if known else None, stays=change.stays
+        found = revert(
+            text, record, change.syntax, before=(was,) if known else None, keep=change.keep
         )
         after[change.path] = "" if found.text is None else found.text
     return after
+
+
+def warnings(subject: Plan | EngineStatus) -> tuple[str, ...]:
+    """The messages of the warnings about an engine."""
+    return _messages(subject, "warning")
+
+
+def notes(subject: Plan | EngineStatus) -> tuple[str, ...]:
+    """The messages of what is good to know about an engine."""
+    return _messages(subject, "info")
+
+
+def _messages(subject: Plan | EngineStatus, severity: str) -> tuple[str, ...]:
+    return tuple(each.message for each in subject.findings if each.severity == severity)
 
 
 def _digest(text: str | None) -> str | None:

@@ -7,12 +7,15 @@ from typing import Any
 
 import pytest
 
-from cdi_gen.engines.containerd import containerd, imports
-from cdi_gen.engines.plan import HEADER, Finding, Plan, Runtime, Wishes
+from cdi_gen.engines import containerd
+from cdi_gen.engines.containerd import imports
+from cdi_gen.engines.plan import Plan, Request, Runtime
+from cdi_gen.engines.status import EngineStatus
 from cdi_gen.engines.text import toml_text
+from cdi_gen.engines.text.toml_settings import HEADER
 from cdi_gen.errors import CdiGenError, UsageError
 
-from .machine import Told, carried_out, taken_back
+from .machine import Told, carried_out, notes, taken_back, warnings
 
 FILE = "/etc/containerd/config.toml"
 DROP_IN = "/etc/containerd/conf.d/99-nvidia.toml"
@@ -61,7 +64,7 @@ DOCKERS = 'disabled_plugins = ["cri"]\n\n#root = "/var/lib/containerd"\n'
 
 def plan(version: str | None, files: dict[str, str], **wishes: Any) -> Plan:
     machine = Told({"containerd": version} if version else {}, files)
-    return containerd.plan(Wishes(**wishes), machine)
+    return containerd.plan(Request(**wishes), machine)
 
 
 def after(version: str | None, files: dict[str, str], **wishes: Any) -> dict[str, dict[str, Any]]:
@@ -223,7 +226,7 @@ def test_back_after_containerd_was_renewed() -> None:
 def test_the_file_of_dockers_package_says_no_version_and_no_cri() -> None:
     found = plan("1.7.24", {FILE: DOCKERS})
     assert [change.path for change in found.changes] == [FILE]
-    assert f"{FILE} switches the CRI plugin off (disabled_plugins)" in found.warnings
+    assert f"{FILE} disables the CRI plugin (disabled_plugins)" in warnings(found)
 
 
 def test_the_runtime_is_as_the_default_one() -> None:
@@ -341,10 +344,12 @@ def test_somebody_elses_drop_in_of_that_name() -> None:
 
 
 def test_a_version_without_cdi_and_one_that_takes_it_by_itself() -> None:
-    assert plan("1.6.20", {FILE: DEBIAN}).warnings == ("containerd 1.6.20 knows no CDI (1.7 does)",)
+    assert warnings(plan("1.6.20", {FILE: DEBIAN})) == (
+        "containerd 1.6.20 does not support CDI (1.7 and later do)",
+    )
     assert carried_out(plan("1.6.20", {FILE: DEBIAN}), {FILE: DEBIAN}) == {}
     found = plan("2.1.4", {FILE: DEBIAN})
-    assert found.notes == ("containerd 2.1.4 takes CDI devices by itself",)
+    assert notes(found) == ("containerd 2.1.4 takes CDI devices by itself",)
     assert carried_out(found, {FILE: DEBIAN}) == {}
     off = DEBIAN.replace("bin_dir", "x = 1\n      bin_dir").replace(
         '[plugins."io.containerd.grpc.v1.cri"]\n',
@@ -357,8 +362,8 @@ def test_a_version_without_cdi_and_one_that_takes_it_by_itself() -> None:
     ("text", "said"),
     [
         ("a = 1\na = 2\n", "already exists"),
-        ("version = 'two'\n", "is no version"),
-        ("version = true\n", "is no version"),
+        ("version = 'two'\n", "is not a version"),
+        ("version = true\n", "is not a version"),
         ("\ufeffversion = 2\n", "byte order mark"),
         ("version = 2\n[x\n", "line 2"),
         ("version = 2\nimports = 'x'\n", "is not a list"),
@@ -391,9 +396,9 @@ def test_another_place() -> None:
     assert made["/opt/c.toml"]["imports"] == ["/opt/x/*.toml"]
 
 
-def one(version: str, files: dict[str, str], dump: str | None = None) -> Finding:
+def one(version: str, files: dict[str, str], dump: str | None = None) -> EngineStatus:
     outputs = {("containerd", "config", "dump"): dump} if dump else {}
-    (found,) = containerd.findings(Told({"containerd": version}, files, outputs))
+    (found,) = containerd.statuses(Told({"containerd": version}, files, outputs))
     return found
 
 
@@ -408,7 +413,7 @@ def test_what_is_found() -> None:
     found = one("1.7.24", files)
     assert (found.cdi, found.source) == ("on", f"{FILE}, {DROP_IN}")
     assert found.runtimes == (("nvidia", SHIM),)
-    assert one("2.1.4", {FILE: "a = 1\na = 2\n"}).notes
+    assert warnings(one("2.1.4", {FILE: "a = 1\na = 2\n"}))
 
 
 def test_what_containerd_says_counts() -> None:

@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from cdi_gen.engines.containerd import containerd
+from cdi_gen.engines import containerd
 from cdi_gen.engines.containerd.daemons import BASE
-from cdi_gen.engines.plan import Plan, Runtime, Wishes
+from cdi_gen.engines.plan import Plan, Request, Runtime
 from cdi_gen.engines.text import toml_text
 from cdi_gen.errors import CdiGenError
 
-from .machine import Told, carried_out, taken_back
+from .machine import CONTAINERD_FILE, Told, carried_out, notes, taken_back, warnings
 
 SHIM = "/usr/bin/nvidia-container-runtime"
 RUNTIME = Runtime("nvidia", SHIM)
@@ -52,7 +52,7 @@ RKE2 = "/var/lib/rancher/rke2/agent/etc/containerd"
 
 
 def plan(machine: Told, path: str | None, **wishes: Any) -> Plan:
-    return containerd.plan(Wishes(configuration=path, **wishes), machine)
+    return containerd.plan(Request(configuration=path, **wishes), machine)
 
 
 def test_microk8s_the_template_itself_is_changed_and_nothing_is_copied() -> None:
@@ -61,7 +61,7 @@ def test_microk8s_the_template_itself_is_changed_and_nothing_is_copied() -> None
     found = plan(machine, MICROK8S, runtime=RUNTIME)
     made = carried_out(found, machine.texts)
     assert [*made] == [MICROK8S], "no drop-in, no import"
-    assert f"{MICROK8S} is of MicroK8s: containerd 1.7.28" in found.notes
+    assert f"{MICROK8S} belongs to MicroK8s, with containerd 1.7.28" in notes(found)
     assert found.restart == "snap restart microk8s.daemon-containerd"
     left = iter(made[MICROK8S].splitlines())
     assert all(line in left for line in MICROK8S_TEXT.splitlines())
@@ -72,16 +72,16 @@ def test_microk8s_the_template_itself_is_changed_and_nothing_is_copied() -> None
         "options": {"BinaryName": SHIM},
     }
     machine.texts = made
-    back = plan(machine, MICROK8S, back=True)
+    back = plan(machine, MICROK8S, revert=True)
     assert taken_back(back, made, {MICROK8S: MICROK8S_TEXT}) == {MICROK8S: MICROK8S_TEXT}
 
 
 def test_microk8s_what_it_makes_of_the_template_is_not_written_to() -> None:
     made = MICROK8S.replace("-template", "")
     machine = Told({MICROK8S_PROGRAM: "1.7.28"}, {made: "version = 2\n"})
-    hand = plan(machine, made, runtime=RUNTIME).by_hand
+    hand = plan(machine, made, runtime=RUNTIME).manual
     assert hand
-    assert (hand.why, hand.where) == ("is made anew at every start", MICROK8S)
+    assert (hand.reason, hand.location) == ("is generated at every start", MICROK8S)
 
 
 @pytest.mark.parametrize(
@@ -96,10 +96,10 @@ def test_k3s_and_rke2_make_theirs_anew(version: str, name: str, key: str, direct
     machine = Told(
         {"containerd": "1.6.20", program: version}, {path: "version = 2\nimports = []\n"}
     )
-    hand = plan(machine, path, runtime=RUNTIME).by_hand
+    hand = plan(machine, path, runtime=RUNTIME).manual
     assert hand
-    assert hand.why == "is made anew at every start"
-    assert hand.where.startswith(f"{directory}/{name}, after the line {BASE}; or let ")
+    assert hand.reason == "is generated at every start"
+    assert hand.location.startswith(f"{directory}/{name}, after the line {BASE}; or let ")
     said = toml_text.parse(hand.text)["plugins"][key]
     assert said["containerd"]["runtimes"]["nvidia"]["options"] == {"BinaryName": SHIM}
     assert ("enable_cdi" in said) == (version == "1.7.23")
@@ -110,10 +110,10 @@ def test_a_template_with_actions_is_no_toml(name: str) -> None:
     path = f"{K3S}/{name}"
     text = '{{ template "base" . }}\n[plugins."x"]\n  a = {{ .NodeConfig.SELinux }}\n'
     machine = Told({K3S_PROGRAM: "2.0.4"}, {path: text})
-    hand = plan(machine, path, runtime=RUNTIME).by_hand
+    hand = plan(machine, path, runtime=RUNTIME).manual
     assert hand
-    assert (hand.path, hand.why, hand.where) == (path, "is a template", path)
-    assert carried_out(plan(machine, path, back=True), machine.texts) == {}
+    assert (hand.path, hand.reason, hand.location) == (path, "is a template", path)
+    assert carried_out(plan(machine, path, revert=True), machine.texts) == {}
 
 
 @pytest.mark.parametrize("directory", [K3S, RKE2])
@@ -131,13 +131,13 @@ def test_a_template_that_is_not_there_yet_begins_with_the_base(
     machine = Told({program: version})
     found = plan(machine, path, runtime=RUNTIME)
     assert not found.changes
-    assert found.by_hand
-    assert found.by_hand.where == f"{path}, a new file, after a first line {BASE}"
-    assert [*toml_text.parse(found.by_hand.text)["plugins"]] == [key]
+    assert found.manual
+    assert found.manual.location == f"{path}, a new file, after a first line {BASE}"
+    assert [*toml_text.parse(found.manual.text)["plugins"]] == [key]
     machine.texts = {path: f"{BASE}\n"}
-    there = plan(machine, path, runtime=RUNTIME).by_hand
+    there = plan(machine, path, runtime=RUNTIME).manual
     assert there
-    assert (there.where, there.text) == (path, found.by_hand.text)
+    assert (there.location, there.text) == (path, found.manual.text)
 
 
 @pytest.mark.parametrize(
@@ -147,7 +147,7 @@ def test_a_template_without_base_has_the_version_that_it_says(said: str, key: st
     path = f"{K3S}/config.toml.tmpl"
     text = f'{said}\nroot = "{{{{ .NodeConfig.Containerd.Root }}}}"\n'
     program = "2.0.4" if key == V3 else "1.7.23"
-    hand = plan(Told({K3S_PROGRAM: program}, {path: text}), path, runtime=RUNTIME).by_hand
+    hand = plan(Told({K3S_PROGRAM: program}, {path: text}), path, runtime=RUNTIME).manual
     assert hand
     assert [*toml_text.parse(hand.text)["plugins"]] == [key]
 
@@ -163,7 +163,7 @@ def test_a_template_that_is_toml_is_changed_itself() -> None:
 
 def test_actions_in_a_comment_are_none() -> None:
     text = "version = 2\n# see {{ template }} and ${X}\n"
-    machine = Told({"containerd": "1.7.24"}, {containerd.FILE: text})
+    machine = Told({"containerd": "1.7.24"}, {CONTAINERD_FILE: text})
     assert len(carried_out(plan(machine, None), machine.texts)) == 2
 
 
@@ -177,9 +177,9 @@ def test_k0s_as_long_as_it_writes_the_file() -> None:
     path = "/etc/k0s/containerd.toml"
     managed = "# k0s_managed=true\nversion = 2\nimports = ['/run/k0s/containerd-cri.toml']\n"
     machine = Told({"/var/lib/k0s/bin/containerd": "1.7.27"}, {path: managed})
-    hand = plan(machine, path, runtime=RUNTIME).by_hand
+    hand = plan(machine, path, runtime=RUNTIME).manual
     assert hand
-    assert hand.where == "/etc/k0s/containerd.d/nvidia.toml"
+    assert hand.location == "/etc/k0s/containerd.d/nvidia.toml"
     own = {path: managed.replace("# k0s_managed=true\n", "")}
     machine = Told({"/var/lib/k0s/bin/containerd": "1.7.27"}, own)
     assert path in carried_out(plan(machine, path, runtime=RUNTIME), own)
@@ -189,20 +189,20 @@ def test_dockers_own_is_dockerds() -> None:
     path = "/run/docker/containerd/containerd.toml"
     hand = plan(
         Told({"containerd": "1.7.24"}, {path: "version = 2\n"}), path, runtime=RUNTIME
-    ).by_hand
+    ).manual
     assert hand
-    assert "engine configure docker" in hand.where
+    assert "engine configure docker" in hand.location
 
 
 @pytest.mark.parametrize("path", [MICROK8S, f"{K3S}/config.toml", "/etc/k0s/containerd.toml"])
 def test_a_distributions_containerd_that_is_not_found_is_asked_for(path: str) -> None:
     machine = Told({"containerd": "1.7.24"}, {path: "version = 2\n"})
-    with pytest.raises(CdiGenError, match="its containerd is not found") as told:
+    with pytest.raises(CdiGenError, match="whose containerd is not found") as told:
         plan(machine, path, runtime=RUNTIME)
     assert "--executable-path" in (told.value.hint or "")
     machine.versions["/opt/k/containerd"] = "1.7.1"
     plan(machine, path, runtime=RUNTIME, executable="/opt/k/containerd")
-    plan(machine, path, back=True)
+    plan(machine, path, revert=True)
 
 
 def test_of_two_containerds_it_is_the_one_that_runs_with_the_file() -> None:
@@ -210,7 +210,9 @@ def test_of_two_containerds_it_is_the_one_that_runs_with_the_file() -> None:
     files = {path: "version = 2\n"}
     versions = {"containerd": "1.7.24", "/opt/x/containerd": "2.1.4"}
     ambiguous = Told(versions, files, running={"/opt/x/containerd": ("containerd",)})
-    with pytest.raises(CdiGenError, match="which containerd reads it"):
+    with pytest.raises(
+        CdiGenError, match="could be read by /usr/bin/containerd or /opt/x/containerd"
+    ):
         plan(ambiguous, path, runtime=RUNTIME)
     for words in (("containerd", "--config", path), ("x", f"--config={path}"), ("x", "-c", path)):
         machine = Told(versions, files, running={"/opt/x/containerd": words})
@@ -220,7 +222,7 @@ def test_of_two_containerds_it_is_the_one_that_runs_with_the_file() -> None:
     told = plan(ambiguous, path, runtime=RUNTIME, executable="/usr/bin/containerd")
     assert "enable_cdi" in carried_out(told, files)["/opt/x/conf.d/99-nvidia.toml"]
     # Nobody needs to know for what is taken back.
-    plan(ambiguous, path, back=True)
+    plan(ambiguous, path, revert=True)
 
 
 VERSION_1 = 'version = 1\n[plugins.cri]\nsandbox_image = "p"\n'
@@ -240,15 +242,15 @@ def test_no_drop_in_is_newer_than_the_file_that_imports_it(
     containerd_version: str, text: str, version: int | None
 ) -> None:
     """containerd 2.3 does not start then; it reads version 1's own table again."""
-    files = {containerd.FILE: text}
+    files = {CONTAINERD_FILE: text}
     made = carried_out(
         plan(Told({"containerd": containerd_version}, files), None, runtime=RUNTIME), files
     )
     if version is None:
-        assert [*made] == [containerd.FILE]
+        assert [*made] == [CONTAINERD_FILE]
         assert (
             "nvidia"
-            in toml_text.parse(made[containerd.FILE])["plugins"]["cri"]["containerd"]["runtimes"]
+            in toml_text.parse(made[CONTAINERD_FILE])["plugins"]["cri"]["containerd"]["runtimes"]
         )
     else:
         assert toml_text.parse(made["/etc/containerd/conf.d/99-nvidia.toml"])["version"] == version
@@ -258,7 +260,7 @@ def test_the_first_version_that_a_file_says_counts_for_all() -> None:
     """A root that says none takes that of the first file that it imports."""
     other = "/etc/containerd/conf.d/10-other.toml"
     files = {
-        containerd.FILE: 'imports = ["/etc/containerd/conf.d/*.toml"]\n',
+        CONTAINERD_FILE: 'imports = ["/etc/containerd/conf.d/*.toml"]\n',
         other: "version = 2\n",
     }
     made = carried_out(plan(Told({"containerd": "2.3.1"}, files), None, runtime=RUNTIME), files)
@@ -280,7 +282,7 @@ systemdCgroup = true
 
 @pytest.mark.parametrize("version", ["2.0.4", "2.1.4"])
 def test_kubesprays_spelling_is_replaced(version: str) -> None:
-    files = {containerd.FILE: KUBESPRAY}
+    files = {CONTAINERD_FILE: KUBESPRAY}
     made = carried_out(plan(Told({"containerd": version}, files), None, runtime=RUNTIME), files)
     said = toml_text.parse(made["/etc/containerd/conf.d/99-nvidia.toml"])["plugins"][V3]
     options = said["containerd"]["runtimes"]["nvidia"]["options"]
@@ -292,7 +294,7 @@ def test_an_entry_that_is_merged_into_keeps_its_spelling() -> None:
     theirs = KUBESPRAY + KUBESPRAY.partition("default_runtime_name")[2].partition("\n")[2].replace(
         ".runc", ".nvidia"
     ).replace("runtime_type", "Runtime_Type").replace("systemdCgroup", "SYSTEMDCGROUP")
-    files = {containerd.FILE: theirs}
+    files = {CONTAINERD_FILE: theirs}
     made = carried_out(plan(Told({"containerd": "2.1.4"}, files), None, runtime=RUNTIME), files)
     said = toml_text.parse(made["/etc/containerd/conf.d/99-nvidia.toml"])["plugins"][V3]
     assert said["containerd"]["runtimes"]["nvidia"] == {
@@ -313,7 +315,7 @@ Default_Runtime_Name = "runc"
 [plugins."{V3}".Containerd.Runtimes.runc]
 Runtime_type = "io.containerd.runc.v2"
 """
-    files = {containerd.FILE: text}
+    files = {CONTAINERD_FILE: text}
     runtime = RUNTIME._replace(default=True)
     made = carried_out(plan(Told({"containerd": "2.1.4"}, files), None, runtime=runtime), files)
     assert [*made] == ["/etc/containerd/conf.d/99-nvidia.toml"], "it is imported already"
@@ -343,6 +345,6 @@ def test_directories_that_are_none() -> None:
         ("[]", True), ('["/opt/cdi"]', True), ('["/etc/cdi/"]', False), ('["/run/cdi"]', False),
         ('["/etc//cdi"]', False),
     ):  # fmt: skip
-        files = {containerd.FILE: text.format(directories)}
+        files = {CONTAINERD_FILE: text.format(directories)}
         found = plan(Told({"containerd": "2.1.4"}, files), None)
-        assert any("specs in /etc/cdi do not count" in each for each in found.warnings) == told
+        assert any("it does not read specs in /etc/cdi" in each for each in warnings(found)) == told

@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 
-from cdi_gen.engines.docker import docker
-from cdi_gen.engines.plan import Finding, Plan, Runtime, Wishes
+from cdi_gen.engines import docker
+from cdi_gen.engines.plan import Plan, Request, Runtime
+from cdi_gen.engines.status import EngineStatus
 from cdi_gen.errors import CdiGenError, UsageError
 
-from .machine import Told, carried_out, taken_back
+from .machine import Told, carried_out, notes, taken_back, warnings
 
 FILE = "/etc/docker/daemon.json"
 SHIM = Runtime("nvidia", "/usr/bin/nvidia-container-runtime")
@@ -27,7 +28,7 @@ def plan(version: str | None = "27.5.1", text: str | None = None, **wishes: Any)
     machine = Told(
         {"dockerd": version} if version else {}, {FILE: text} if text is not None else {}
     )
-    return docker.plan(Wishes(**wishes), machine)
+    return docker.plan(Request(**wishes), machine)
 
 
 def after(version: str | None, text: str | None, **wishes: Any) -> str | None:
@@ -112,12 +113,12 @@ def test_the_feature_is_set_where_the_version_needs_it(
 
 def test_a_version_without_cdi_is_told() -> None:
     found = plan("20.10.24", "{}")
-    assert "docker 20.10.24 knows no CDI" in found.warnings[0]
-    assert "--runtime" in found.warnings[0]
+    assert "docker 20.10.24 does not support CDI (25.0 and later do)" in warnings(found)[0]
+    assert "--runtime" in found.findings[0].fix
 
 
 def test_one_that_takes_cdi_by_itself_is_told() -> None:
-    assert plan("28.5.2").notes == ("docker 28.5.2 takes CDI devices by itself",)
+    assert notes(plan("28.5.2")) == ("docker 28.5.2 takes CDI devices by itself",)
 
 
 def test_it_is_restarted_by_somebody_else() -> None:
@@ -128,24 +129,24 @@ def test_it_is_restarted_by_somebody_else() -> None:
 @pytest.mark.parametrize("version", ["27.5.1", "28.5.2"])
 def test_rootless(version: str) -> None:
     machine = Told({"dockerd": version}, uid=1000)
-    found = docker.plan(Wishes(rootless=True), machine)
+    found = docker.plan(Request(rootless=True), machine)
     made = json.loads(carried_out(found, {})["/home/u/.config/docker/daemon.json"])
     directories = ["/etc/cdi", "/var/run/cdi", "/home/u/.config/cdi", "/run/user/1000/cdi"]
     assert made["cdi-spec-dirs"] == directories
     assert ("features" in made) == (version == "27.5.1")
-    newer = docker.plan(Wishes(rootless=True), Told({"dockerd": "29.2.1"}, uid=1000))
+    newer = docker.plan(Request(rootless=True), Told({"dockerd": "29.2.1"}, uid=1000))
     assert carried_out(newer, {}) == {}
 
 
 def test_the_machines_spec_directories_are_never_widened() -> None:
     """A34: those of a daemon that runs as root."""
     text = '{"cdi-spec-dirs": ["/opt/cdi"]}'
-    assert plan("27.5.1", text).warnings == (
-        'cdi-spec-dirs of docker are ["/opt/cdi"]: specs in /etc/cdi do not count',
+    assert warnings(plan("27.5.1", text)) == (
+        'cdi-spec-dirs of docker are ["/opt/cdi"]: it does not read specs in /etc/cdi',
     )
-    assert plan("27.5.1", '{"cdi-spec-dirs": ["/opt/cdi", "/etc/cdi"]}').warnings == ()
+    assert warnings(plan("27.5.1", '{"cdi-spec-dirs": ["/opt/cdi", "/etc/cdi"]}')) == ()
     for usual in ("/etc/cdi/", "/run/cdi", "/etc/../etc/cdi"):
-        assert plan("27.5.1", json.dumps({"cdi-spec-dirs": [usual]})).warnings == (), usual
+        assert warnings(plan("27.5.1", json.dumps({"cdi-spec-dirs": [usual]}))) == (), usual
     made = after("27.5.1", text, runtime=DEFAULT)
     assert json.loads(made or "") == {
         "cdi-spec-dirs": ["/opt/cdi"],
@@ -266,12 +267,12 @@ def test_what_is_not_strict_json_is_refused(text: str, said: str) -> None:
 
 def test_what_docker_does_not_have() -> None:
     for wishes in ({"drop_in": "/x.json"}, {"hook": "/usr/bin/hook"}):
-        with pytest.raises(UsageError, match="docker has no use for"):
+        with pytest.raises(UsageError, match="is not supported for docker"):
             plan(**wishes)
 
 
-def one(**machine: Any) -> Finding:
-    (found,) = docker.findings(Told(**machine))
+def one(**machine: Any) -> EngineStatus:
+    (found,) = docker.statuses(Told(**machine))
     return found
 
 
@@ -326,13 +327,13 @@ def test_a_daemon_that_says_nonsense(printed: str) -> None:
 
 def test_podmans_docker_is_no_docker() -> None:
     outputs = {("docker", "info", "--format", "{{json .}}"): '{"host": {"arch": "amd64"}}'}
-    assert docker.findings(Told({"docker": "4.3.1"}, outputs=outputs)) == []
+    assert docker.statuses(Told({"docker": "4.3.1"}, outputs=outputs)) == []
 
 
 def test_a_users_own_docker() -> None:
     own = "/home/u/.config/docker/daemon.json"
     machine = Told({"dockerd": "29.2.0"}, {own: "{}"}, uid=1000)
-    machines, users = docker.findings(machine)
+    machines, users = docker.statuses(machine)
     assert (machines.rootless, users.rootless) == (False, True)
     assert users.spec_directories[2:] == ("/home/u/.config/cdi", "/run/user/1000/cdi")
 
@@ -340,7 +341,8 @@ def test_a_users_own_docker() -> None:
 def test_a_broken_file_is_a_note() -> None:
     found = one(versions={"dockerd": "28.5.2"}, files={FILE: "{"})
     assert found.cdi == "on"
-    assert f"{FILE}: line 1, column 2: a name in quotes is missing" in found.notes
+    assert warnings(found) == (f"{FILE}: line 1, column 2: a name in quotes is missing",)
+    assert found.findings[0].code == "CDG-E002"
 
 
 BY_CDI, BY_HOOK = "nvidia-cdi-hook", "nvidia-container-runtime-hook"
@@ -349,14 +351,18 @@ BY_CDI, BY_HOOK = "nvidia-cdi-hook", "nvidia-container-runtime-hook"
 @pytest.mark.parametrize(
     ("version", "programs", "note"),
     [
-        ("28.5.2", (), f"--gpus does not work: dockerd finds no {BY_HOOK}"),
-        ("28.5.2", (BY_CDI,), f"--gpus does not work: dockerd finds no {BY_HOOK}"),
-        ("28.5.2", (BY_CDI, BY_HOOK), f"--gpus: dockerd finds /usr/bin/{BY_HOOK}"),
-        ("29.0.1", (BY_CDI, BY_HOOK), f"--gpus: dockerd finds /usr/bin/{BY_CDI}"),
-        ("29.0.1", (BY_HOOK,), f"--gpus: dockerd finds /usr/bin/{BY_HOOK}"),
-        ("29.0.1", (), f"--gpus: dockerd finds no {BY_CDI}; it may look in the specs alone"),
+        ("28.5.2", (), f"docker run --gpus does not work: dockerd does not find {BY_HOOK}"),
+        ("28.5.2", (BY_CDI,), f"docker run --gpus does not work: dockerd does not find {BY_HOOK}"),
+        ("28.5.2", (BY_CDI, BY_HOOK), f"docker run --gpus: dockerd finds /usr/bin/{BY_HOOK}"),
+        ("29.0.1", (BY_CDI, BY_HOOK), f"docker run --gpus: dockerd finds /usr/bin/{BY_CDI}"),
+        ("29.0.1", (BY_HOOK,), f"docker run --gpus: dockerd finds /usr/bin/{BY_HOOK}"),
+        (
+            "29.0.1",
+            (),
+            f"docker run --gpus: dockerd does not find {BY_CDI}; perhaps it takes the devices from the specs alone",
+        ),
     ],
 )
 def test_what_gpus_comes_to(version: str, programs: tuple[str, ...], note: str) -> None:
     found = one(versions={"dockerd": version, **dict.fromkeys(programs, "")})
-    assert note in found.notes
+    assert note in notes(found)

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from cdi_gen.engines.docker import docker
-from cdi_gen.engines.plan import Plan, Runtime, Wishes
+from cdi_gen.engines import docker
+from cdi_gen.engines.plan import Plan, Request, Runtime
 from cdi_gen.errors import CdiGenError
 
-from .machine import Told, carried_out
+from .machine import DOCKER_FILE, Told, carried_out
 
 DEFAULT = Runtime("nvidia", "/usr/bin/nvidia-container-runtime", default=True)
 UNIT = "/etc/systemd/system/docker.service.d/override.conf"
@@ -22,10 +22,10 @@ EXEC = "[Service]\nExecStart=\nExecStart=/usr/bin/dockerd --host=fd:// {}\n"
 def plan(text: str, version: str = "27.5.1", running: tuple[str, ...] = (), **wishes: Any) -> Plan:
     machine = Told(
         {"dockerd": version},
-        {UNIT: text, docker.FILE: "{}"},
+        {UNIT: text, DOCKER_FILE: "{}"},
         running={"/usr/bin/dockerd": running} if running else None,
     )
-    return docker.plan(Wishes(**wishes), machine)
+    return docker.plan(Request(**wishes), machine)
 
 
 @pytest.mark.parametrize(
@@ -41,14 +41,14 @@ def test_what_a_unit_says_is_not_said_twice(option: str, wishes: dict[str, Runti
     with pytest.raises(CdiGenError, match="dockerd does not start if") as told:
         plan(EXEC.format(option), **wishes)
     assert UNIT in told.value.message
-    plan(EXEC.format(option), back=True)
+    plan(EXEC.format(option), revert=True)
 
 
 def test_nor_what_the_process_says_that_runs() -> None:
     """Amazon's unit takes options from the environment."""
     words = ("dockerd", "--default-runtime", "runc")
     with pytest.raises(
-        CdiGenError, match="the /usr/bin/dockerd that runs has --default-runtime runc"
+        CdiGenError, match="the running /usr/bin/dockerd has --default-runtime runc"
     ):
         plan(EXEC.format("$OPTIONS $DOCKER_ADD_RUNTIMES"), running=words, runtime=DEFAULT)
 
@@ -65,19 +65,19 @@ def test_nor_what_the_process_says_that_runs() -> None:
 )
 def test_what_is_not_in_the_way(option: str, version: str, wishes: dict[str, Runtime]) -> None:
     found = plan(EXEC.format(option), version, **wishes)
-    assert (docker.FILE in carried_out(found, {docker.FILE: "{}"})) == (version != "28.5.2")
+    assert (DOCKER_FILE in carried_out(found, {DOCKER_FILE: "{}"})) == (version != "28.5.2")
 
 
 def test_what_a_drop_in_takes_back_does_not_count() -> None:
     unit = "[Service]\nExecStart=/usr/bin/dockerd --feature cdi=true\n"
-    files = {"/lib/systemd/system/docker.service": unit, docker.FILE: "{}"}
+    files = {"/lib/systemd/system/docker.service": unit, DOCKER_FILE: "{}"}
     with pytest.raises(CdiGenError, match="--feature cdi=true"):
-        docker.plan(Wishes(), Told({"dockerd": "27.5.1"}, files))
+        docker.plan(Request(), Told({"dockerd": "27.5.1"}, files))
     files[UNIT] = EXEC.format("")
-    docker.plan(Wishes(), Told({"dockerd": "27.5.1"}, files))
+    docker.plan(Request(), Told({"dockerd": "27.5.1"}, files))
 
 
 def test_another_file_is_another_daemons() -> None:
     machine = Told({"dockerd": "27.5.1"}, {UNIT: EXEC.format("--feature cdi=true")})
-    found = docker.plan(Wishes(configuration="/opt/d.json"), machine)
+    found = docker.plan(Request(configuration="/opt/d.json"), machine)
     assert json.loads(carried_out(found, {})["/opt/d.json"]) == {"features": {"cdi": True}}

@@ -10,17 +10,15 @@ from typing import Any
 
 import pytest
 
-from cdi_gen.engines import crio, low_level, podman
-from cdi_gen.engines.containerd import containerd
-from cdi_gen.engines.docker import docker
-from cdi_gen.engines.plan import Plan, Runtime, Wishes
+from cdi_gen.engines import containerd, crio, docker, low_level_runtime, podman
+from cdi_gen.engines.plan import Plan, Request, Runtime
 from cdi_gen.engines.text import toml_text
 
-from .machine import Told, carried_out, taken_back
+from .machine import CONTAINERD_FILE, DOCKER_FILE, Told, carried_out, taken_back, warnings
 
 SHIM = "/usr/bin/nvidia-container-runtime"
 RUNTIME = Runtime("nvidia", SHIM)
-WISHES = Wishes(runtime=RUNTIME)
+WISHES = Request(runtime=RUNTIME)
 V3 = "io.containerd.cri.v1.runtime"
 
 CRIO_OWN = """\
@@ -63,7 +61,7 @@ def test_crio_has_its_own_where_nobody_else_looks(usual: dict[str, str]) -> None
     now = {**files, **made}
     again = Told({"crio": "1.34.0", **usual}, now)
     assert carried_out(crio.plan(WISHES, again), now) == {}
-    back = taken_back(crio.plan(Wishes(back=True), again), now, files)
+    back = taken_back(crio.plan(Request(revert=True), again), now, files)
     assert {path: text for path, text in back.items() if text} == files
 
 
@@ -88,12 +86,12 @@ DOCKER = {"default-runtime": "crun", "runtimes": {"crun": {"path": "/usr/bin/cru
 def test_dockers_default_runtime(
     said: dict[str, Any], there: tuple[str, ...], named: str | None
 ) -> None:
-    files = {docker.FILE: json.dumps(said)}
+    files = {DOCKER_FILE: json.dumps(said)}
     machine = Told({"dockerd": "28.5.2", **dict.fromkeys(there, "1")}, files)
-    wishes = Wishes(runtime=RUNTIME._replace(default=True))
+    wishes = Request(runtime=RUNTIME._replace(default=True))
     made = carried_out(docker.plan(wishes, machine), files)
     assert launched(made, "docker") == named
-    path = json.loads({**files, **made}[docker.FILE])["runtimes"]["nvidia"]["path"]
+    path = json.loads({**files, **made}[DOCKER_FILE])["runtimes"]["nvidia"]["path"]
     assert path == (SHIM if named is None else "/etc/cdi-gen/docker/nvidia-container-runtime")
     # Ours is the default now, and the one before is known all the same.
     now = {**files, **made}
@@ -119,7 +117,7 @@ options = {{ ConfigPath = "/k" }}
     ("name", "named"), [("crun", "/usr/local/bin/crun"), ("runc", None), ("kata", None)]
 )
 def test_containerds_default_runtime(name: str, named: str | None) -> None:
-    files = {containerd.FILE: CONTAINERD.replace("NAME", name)}
+    files = {CONTAINERD_FILE: CONTAINERD.replace("NAME", name)}
     machine = Told({"containerd": "2.1.4", "runc": "1", "crun": "1"}, files)
     made = carried_out(containerd.plan(WISHES, machine), files)
     assert launched(made, "containerd") == named
@@ -137,29 +135,32 @@ def test_daemons_of_one_engine_have_a_launcher_each() -> None:
     """Of a distribution's containerd and the machine's; and of two dockerds."""
     template = "/var/snap/microk8s/current/args/containerd-template.toml"
     files = {
-        containerd.FILE: CONTAINERD.replace("NAME", "crun"),
+        CONTAINERD_FILE: CONTAINERD.replace("NAME", "crun"),
         template: CONTAINERD.replace("NAME", "crun").replace(
             "/usr/local", "/snap/microk8s/current"
         ),
-        docker.FILE: json.dumps(DOCKER),
+        DOCKER_FILE: json.dumps(DOCKER),
         "/srv/daemon.json": json.dumps(DOCKER),
     }
     own = "/snap/microk8s/current/bin/containerd"
     versions = {"containerd": "2.1.4", own: "2.1.4", "dockerd": "28.5.2", "runc": "1", "crun": "1"}
-    both = ((containerd, template), (docker, "/srv/daemon.json"))
-    for engine, another in both:
+    both = (
+        ("containerd", containerd, template),
+        ("docker", docker, "/srv/daemon.json"),
+    )
+    for name, engine, another in both:
         now = dict(files)
         for path in (None, another):
             wishes = WISHES._replace(configuration=path)
             now |= carried_out(engine.plan(wishes, Told(versions, now)), now)
-        folder = f"/etc/cdi-gen/{engine.NAME}"
+        folder = f"/etc/cdi-gen/{name}"
         usual, other = (
             f"{each}/nvidia-container-runtime"
             for each in (folder, f"{folder}{another.replace('/', '-')}")
         )
         assert f'"{other}"' in now[another]
         assert (now[usual] == now[other]) == (engine is docker)
-        wishes = Wishes(back=True, configuration=another)
+        wishes = Request(revert=True, configuration=another)
         left = taken_back(engine.plan(wishes, Told(versions, now)), now, files)
         assert not left[other]
         assert left[usual] == now[usual]
@@ -192,7 +193,7 @@ def test_a_users_own_podman_has_its_own_launcher() -> None:
 def one(settings: str | None, there: tuple[str, ...] = ("runc",)) -> Plan:
     files = {"/etc/crio/crio.conf.d/10-crio.conf": CRIO_OWN}
     if settings is not None:
-        files[low_level.SETTINGS] = settings
+        files[low_level_runtime.SETTINGS] = settings
     return crio.plan(WISHES, Told({"crio": "1.34.0", **dict.fromkeys(there, "1")}, files))
 
 
@@ -202,16 +203,16 @@ def test_what_an_administrator_has_said_of_the_shim_counts() -> None:
     assert len(one(usual).changes) == 2
     told = one(usual.replace('["runc", "crun"]', '["/opt/runc"]'))
     assert len(told.changes) == 1
-    assert "/usr/libexec/crio/crun, which is the default of crio" in told.warnings[0]
+    assert "/usr/libexec/crio/crun, which is the default runtime of crio" in warnings(told)[0]
     own = one(usual.replace('["runc", "crun"]', '["/usr/libexec/crio/crun"]'))
-    assert (len(own.changes), own.warnings) == (1, ())
+    assert (len(own.changes), warnings(own)) == (1, ())
     assert len(one("[nvidia-container-runtime\n").changes) == 2, "the shim will say that"
 
 
 def test_nothing_to_start_is_told() -> None:
     found = crio.plan(WISHES, Told({"crio": "1.34.0"}))
-    assert "no runc or crun is found" in found.warnings[0]
-    assert crio.plan(Wishes(), Told({"crio": "1.34.0"})).warnings == ()
+    assert "no runc or crun is found" in warnings(found)[0]
+    assert warnings(crio.plan(Request(), Told({"crio": "1.34.0"}))) == ()
 
 
 def test_a_launcher_as_a_shell_reads_it(tmp_path: Path) -> None:
@@ -220,7 +221,7 @@ def test_a_launcher_as_a_shell_reads_it(tmp_path: Path) -> None:
     shim.write_text('#!/bin/sh\nprintf "%s\\n" "$CDI_GEN_LOW_LEVEL_RUNTIME" "$@"\nexit 42\n')
     shim.chmod(0o755)
     launcher = tmp_path / "launcher"
-    launcher.write_text(low_level._launcher("/o d'd/$(x)\"", str(shim)))
+    launcher.write_text(low_level_runtime._launcher("/o d'd/$(x)\"", str(shim)))
     launcher.chmod(0o755)
     words = ["--root", "a b", "", "$x", "create"]
     done = subprocess.run([launcher, *words], capture_output=True, text=True, check=False)
@@ -228,4 +229,4 @@ def test_a_launcher_as_a_shell_reads_it(tmp_path: Path) -> None:
     assert done.stdout.split("\n")[:-1] == ["/o d'd/$(x)\"", *words]
     text = {"/etc/cdi-gen/x/nvidia-container-runtime": launcher.read_text()}
     (path,) = text
-    assert low_level.of(path, Told(files=text)) == "/o d'd/$(x)\""
+    assert low_level_runtime.program_of(path, Told(files=text)) == "/o d'd/$(x)\""

@@ -14,7 +14,7 @@ import pytest
 
 from cdi_gen.engines.containerd import daemons
 from cdi_gen.engines.machine import Machine
-from cdi_gen.engines.plan import in_usual_places, place
+from cdi_gen.engines.spec_directories import includes_a_default, normalized
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
@@ -57,7 +57,7 @@ def test_of_several_programs_it_is_the_newest(tmp_path: Path) -> None:
         path.write_text("")
         path.chmod(0o755)
         os.utime(path, (number, number))
-    found = Machine().first([f"{tmp_path}/nothing/*", f"{tmp_path}/*/containerd"])
+    found = Machine().newest_program([f"{tmp_path}/nothing/*", f"{tmp_path}/*/containerd"])
     trusted = Machine().trusts(f"{tmp_path}/v1.30.1/containerd")
     assert found == (f"{tmp_path}/v1.30.1/containerd" if trusted else None)
 
@@ -76,13 +76,13 @@ def test_of_several_programs_it_is_the_newest(tmp_path: Path) -> None:
         ([1, None], False),
     ],
 )
-def test_directories_are_compared_as_paths(directories: object, usual: bool) -> None:
-    assert in_usual_places(directories) == usual
+def test_directories_are_compared_as_paths(directories: list[object], usual: bool) -> None:
+    assert includes_a_default(directories) == usual
 
 
 def test_a_path_is_one_however_it_is_written() -> None:
-    assert place("/var/run/cdi/") == place("/run//cdi")
-    assert place("/var/runx/cdi") != place("/runx/cdi")
+    assert normalized("/var/run/cdi/") == normalized("/run//cdi")
+    assert normalized("/var/runx/cdi") != normalized("/runx/cdi")
 
 
 def test_a_process_without_words() -> None:

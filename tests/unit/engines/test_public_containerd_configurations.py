@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import pytest
 
-from cdi_gen.engines.containerd import containerd
-from cdi_gen.engines.plan import Runtime, Wishes
+from cdi_gen.engines import containerd
+from cdi_gen.engines.plan import Request, Runtime
 from cdi_gen.engines.text import toml_text
 
-from .machine import Told, carried_out, taken_back
+from .machine import CONTAINERD_FILE, Told, carried_out, taken_back, warnings
 from .public_files import CONTAINERD, SHIM, V2
 
 RUNTIME = Runtime("nvidia", SHIM)
@@ -21,9 +21,9 @@ RUNTIME = Runtime("nvidia", SHIM)
 def test_an_image_of_amazons_that_has_it_already() -> None:
     """awslabs/amazon-eks-ami: nodeadm writes the runtime, the default, of the same program."""
     text = CONTAINERD["nvidia alone"].replace("[plugins]", "[plugins]", 1)
-    files = {containerd.FILE: text}
+    files = {CONTAINERD_FILE: text}
     machine = Told({"containerd": "2.1.4", "runc": "1.3"}, files)
-    found = containerd.plan(Wishes(runtime=RUNTIME._replace(default=True)), machine)
+    found = containerd.plan(Request(runtime=RUNTIME._replace(default=True)), machine)
     assert carried_out(found, files) == {}
 
 
@@ -37,22 +37,22 @@ def test_k3s_templates_of_a_jetson() -> None:
     )
     versions = {"/var/lib/rancher/k3s/data/current/bin/containerd": "1.7.23"}
     found = containerd.plan(
-        Wishes(configuration=path, runtime=RUNTIME), Told(versions, {path: text})
+        Request(configuration=path, runtime=RUNTIME), Told(versions, {path: text})
     )
-    assert found.by_hand
-    assert found.by_hand.where == path
+    assert found.manual
+    assert found.manual.location == path
 
 
 def test_k0s_drop_in_of_nvidias_operator() -> None:
     """NVIDIA/nvidia-container-toolkit#1016: the file that is named is one that k0s puts together."""
     path = "/etc/k0s/containerd.d/nvidia.toml"
     machine = Told({"/var/lib/k0s/bin/containerd": "1.7.27", "containerd": "2.1.4"})
-    made = carried_out(containerd.plan(Wishes(configuration=path, runtime=RUNTIME), machine), {})
+    made = carried_out(containerd.plan(Request(configuration=path, runtime=RUNTIME), machine), {})
     assert [*made] == [path]
     said = toml_text.parse(made[path])
     assert said["version"] == 2
     assert said["plugins"][V2]["containerd"]["runtimes"]["nvidia"]["options"]["BinaryName"] == SHIM
-    back = containerd.plan(Wishes(configuration=path, back=True), Told({}, made))
+    back = containerd.plan(Request(configuration=path, revert=True), Told({}, made))
     assert taken_back(back, made, {})[path] == ""
 
 
@@ -60,11 +60,11 @@ def test_microk8s_beside_docker() -> None:
     """NVIDIA/gpu-operator#1367: it got the configuration of Docker's containerd."""
     path = "/var/snap/microk8s/current/args/containerd-template.toml"
     text = f'version = 2\n[plugins."{V2}".containerd]\nsnapshotter = "${{SNAPSHOTTER}}"\n'
-    files = {path: text, containerd.FILE: 'disabled_plugins = ["cri"]\n'}
+    files = {path: text, CONTAINERD_FILE: 'disabled_plugins = ["cri"]\n'}
     machine = Told(
         {"/snap/microk8s/current/bin/containerd": "1.6.36", "containerd": "1.7.24"}, files
     )
-    found = containerd.plan(Wishes(configuration=path, runtime=RUNTIME), machine)
+    found = containerd.plan(Request(configuration=path, runtime=RUNTIME), machine)
     made = carried_out(found, files)
     assert [*made] == [path]
     assert "imports" not in made[path]
@@ -81,10 +81,10 @@ runtime_type = "io.containerd.runc.v2"
 [plugins."{V2}".containerd.default_runtime.options]
 BinaryName = "runc"
 """
-    files = {containerd.FILE: text}
-    wishes = Wishes(runtime=RUNTIME._replace(default=True))
+    files = {CONTAINERD_FILE: text}
+    wishes = Request(runtime=RUNTIME._replace(default=True))
     old, new = (
-        containerd.plan(wishes, Told({"containerd": version, "runc": "1"}, files)).warnings
+        warnings(containerd.plan(wishes, Told({"containerd": version, "runc": "1"}, files)))
         for version in ("1.7.24", "2.1.4")
     )
     assert any("has the table default_runtime" in each for each in old)
@@ -96,11 +96,11 @@ def test_a_drop_in_that_is_read_after_ours(version: str) -> None:
     """Spegel's and others' drop-ins; before containerd 2.1 the last one replaces all others."""
     later = "/etc/containerd/conf.d/zz-registry.toml"
     files = {
-        containerd.FILE: 'version = 2\nimports = ["/etc/containerd/conf.d/*.toml"]\n',
+        CONTAINERD_FILE: 'version = 2\nimports = ["/etc/containerd/conf.d/*.toml"]\n',
         later: f'version = 2\n[plugins."{V2}".containerd]\ndefault_runtime_name = "kata"\n',
     }
-    wishes = Wishes(runtime=RUNTIME._replace(default=True))
-    warnings = containerd.plan(wishes, Told({"containerd": version, "runc": "1"}, files)).warnings
-    assert any("makes kata the default" in each for each in warnings)
-    replaced = any("replaces what is said of CRI before" in each for each in warnings)
+    wishes = Request(runtime=RUNTIME._replace(default=True))
+    messages = warnings(containerd.plan(wishes, Told({"containerd": version, "runc": "1"}, files)))
+    assert any("makes kata the default runtime" in each for each in messages)
+    replaced = any("replaces its section of the CRI plugin" in each for each in messages)
     assert replaced == (version == "1.7.24")

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What dockerd is told by options: it does not start if ``daemon.json`` says the same.
+"""The options that dockerd is started with: it does not start if ``daemon.json`` repeats one.
 
-By its unit and what drops into that, and by the process that runs: a unit may take options from
-the environment.
+They are read from its unit and the unit's drop-ins, and from the running process, since a unit may
+take options from the environment.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ KEYS: dict[str, Path] = {
     "--cdi-spec-dir": ("cdi-spec-dirs",),
     "--feature": ("features", "cdi"),
 }
-"""Options whose key in the file must not be there too; ``--add-runtime`` goes with ``runtimes``."""
+"""Options that exclude their key in the file; ``--add-runtime`` and ``runtimes`` go together."""
 
 _UNIT_DIRECTORIES = (
     "/etc/systemd/system",
@@ -36,13 +36,13 @@ class Option(NamedTuple):
     name: str
     value: str
     source: str
-    """The file that has it, or the process."""
+    """The file that contains it, or the process."""
 
 
 def options(machine: Machine) -> Iterator[Option]:
-    """Those of `KEYS` that the machine's dockerd is started with."""
+    """The options of `KEYS` that the machine's dockerd is started with."""
     for program, words in machine.processes("dockerd"):
-        yield from _among(list(words), f"the {program} that runs")
+        yield from _options_in(list(words), f"the running {program}")
     units = [f"{directory}/docker.service" for directory in _UNIT_DIRECTORIES]
     first = next(filter(machine.exists, units), None)
     drop_ins = [path for unit in reversed(units) for path in machine.files(f"{unit}.d", ".conf")]
@@ -51,17 +51,17 @@ def options(machine: Machine) -> Iterator[Option]:
         for line in _lines(machine, path):
             name, _, command = line.partition("=")
             if name.strip() == "ExecStart":
-                # An empty one takes back those before it.
+                # An empty one cancels those before it.
                 commands = [*commands, (path, command)] if command.strip() else []
     for path, command in commands:
-        yield from _among(_words(command), path)
+        yield from _options_in(_words(command), path)
 
 
 def _lines(machine: Machine, path: str) -> list[str]:
     try:
         text = machine.text(path) or ""
     except CdiGenError:
-        return []  # it is systemd's to read
+        return []  # systemd cannot read it either
     return text.replace("\\\n", " ").splitlines()
 
 
@@ -72,23 +72,25 @@ def _words(command: str) -> list[str]:
         return command.split()
 
 
-def _among(words: list[str], source: str) -> Iterator[Option]:
+def _options_in(words: list[str], source: str) -> Iterator[Option]:
     for word, following in zip(words, [*words, ""][1:], strict=True):
         name, equals, value = word.partition("=")
         if name in KEYS:
             yield Option(name, value if equals else following, source)
 
 
-def refuse_what_is_told_twice(machine: Machine, paths: set[Path]) -> None:
-    """Refuse to set what an option sets already.
+def reject_keys_set_by_options(machine: Machine, keys: set[Path]) -> None:
+    """Reject a change of the file that sets a key which an option sets already.
 
     Raises:
         CdiGenError: dockerd would not start.
     """
     for option in options(machine):
-        if KEYS[option.name] in paths:
+        if KEYS[option.name] in keys:
             raise CdiGenError(
                 f"{option.source} has {option.name} {option.value}: dockerd does not start if "
-                f"daemon.json says {KEYS[option.name][0]} too",
+                f"daemon.json sets {KEYS[option.name][0]} too",
                 hint="remove that option, and run the command again",
+                code="CDG-E010",
+                subject=option.source,
             )

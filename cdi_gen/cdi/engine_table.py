@@ -1,0 +1,30 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Reads the table of container engines, ``specs/cdi_specs/engines.json``: facts and sources."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from functools import cache
+from typing import Any
+
+import cdi_specs
+
+
+@cache
+def engines() -> dict[str, dict[str, Any]]:
+    """What is known of each engine, by its name."""
+    table: dict[str, dict[str, Any]] = _document()["engines"]
+    return table
+
+
+def sources(keys: Iterable[str]) -> str:
+    """The sources that a row names by their keys."""
+    texts: dict[str, str] = _document()["sources"]
+    return "; ".join(texts[key] for key in keys)
+
+
+@cache
+def _document() -> dict[str, Any]:
+    document: dict[str, Any] = json.loads(cdi_specs.read_text("engines.json"))
+    return document
