@@ -84,7 +84,7 @@ def test_a_hook_without_env_is_lost(bundle: Bundle, evil: Path, variable: str) -
     bundle.spec["process"]["env"].append(variable)
     del bundle.hook["env"]
     if not bundle.runtime.gives_the_images_environment():
-        bundle.started()
+        bundle.run()  # whether or not the hook accepts the runtime's own environment
         return
     if variable.startswith("LD_LIBRARY_PATH"):
         # The loader takes these and stops at a function that they lack, before it runs them.
