@@ -38,7 +38,24 @@ COMMANDS = {
 }
 
 
-class Commands(click.Group):
+class MissingCommandError(click.ClickException):
+    """A group was called without a command; the message is the group's help."""
+
+
+class Group(click.Group):
+    """A group that without a command prints its help on standard error, as a usage error.
+
+    click does so from 8.2 on; earlier releases print it on standard output and report success.
+    """
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """As click does, if there are arguments."""
+        if not args and not ctx.resilient_parsing:
+            raise MissingCommandError(ctx.get_help())
+        return super().parse_args(ctx, args)
+
+
+class Commands(Group):
     """Finds a command in the module of its name."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
@@ -123,11 +140,6 @@ def main(*, quiet: bool, debug: bool, log_format: str) -> None:
     console.configure(quiet=quiet, debug=debug, json_lines=log_format == "json")
 
 
-_NO_ARGUMENTS: tuple[type[click.UsageError], ...] = tuple(
-    filter(None, [getattr(click.exceptions, "NoArgsIsHelpError", None)])
-)
-"""From click 8.2 on; earlier releases print the help on standard output and return 0."""
-
 CDI = Commands("cdi", help="The same commands again, as in `nvidia-ctk cdi generate`.")
 
 
@@ -141,7 +153,7 @@ def run(arguments: list[str]) -> int:
         sys.stdout.flush()
     except CdiGenError as error:
         return _failed(error)
-    except _NO_ARGUMENTS as error:
+    except MissingCommandError as error:
         click.echo(error.format_message(), err=True)
         return ExitCode.USAGE
     except click.UsageError as error:

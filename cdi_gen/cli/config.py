@@ -9,7 +9,7 @@ import click
 from click.core import ParameterSource
 
 from cdi_gen import configuration
-from cdi_gen.cli import CONFIGURATION, console
+from cdi_gen.cli import CONFIGURATION, Group, console
 from cdi_gen.cli.host_options import HostOption, HostOptions, configured, host_options
 from cdi_gen.cli.output import aligned, print_data
 
@@ -24,7 +24,7 @@ DEFAULTS = {
 """What an option is that nobody gives, where it is no path."""
 
 
-@click.group("config")
+@click.group("config", cls=Group)
 def command() -> None:
     """Show how this host is laid out, and where that is said."""
 

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import click
 
 from cdi_gen import engines
-from cdi_gen.cli import console, engine_changes
+from cdi_gen.cli import Group, console, engine_changes
 from cdi_gen.cli.host_options import PROGRAM, TEXT
 from cdi_gen.cli.output import aligned, print_data
 from cdi_gen.engines import runtimes
@@ -32,7 +32,7 @@ OURS = {RUNTIME: "cdi-gen-runtime", HOOK: "cdi-gen-runtime-hook"}
 COLUMNS = ("ENGINE", "VERSION", "MODE", "CDI", "UP TO", "SPEC DIRECTORIES", "NVIDIA RUNTIME")
 
 
-@click.group("engine")
+@click.group("engine", cls=Group)
 def command() -> None:
     """List container engines, and have them take CDI devices."""
 

@@ -9,7 +9,7 @@ import sys
 import click
 
 from cdi_gen.cdi.model import Hook
-from cdi_gen.cli import console
+from cdi_gen.cli import Group, console
 from cdi_gen.cli.host_options import DIRECTORY, PROGRAM, SPEC_DIRECTORIES, TEXT
 from cdi_gen.cli.installed_specs import installed
 from cdi_gen.errors import CdiGenError, UsageError
@@ -17,7 +17,7 @@ from cdi_gen.errors import CdiGenError, UsageError
 ALL_GPUS = "nvidia.com/gpu=all"
 
 
-@click.group("hook")
+@click.group("hook", cls=Group)
 def command() -> None:
     """Install the programs that engines run when a container starts, or run the hook by hand."""
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from cdi_gen.cli import CONFIGURATION, console
+from cdi_gen.cli import CONFIGURATION, Group, console
 from cdi_gen.cli.generate import FEATURE_FLAGS
 from cdi_gen.cli.host_options import (
     INVENTORY,
@@ -26,7 +26,7 @@ from cdi_gen.cli.output import print_data
 from cdi_gen.errors import ExitCode, UsageError
 
 
-@click.group("runtime")
+@click.group("runtime", cls=Group)
 def command() -> None:
     """Prepare what the runtime shim and the prestart hook apply."""
 
