@@ -15,6 +15,7 @@ import json
 import re
 from typing import Any, Literal
 
+from cdi_base import strict_json
 from cdi_base.cdi import json_text
 from cdi_base.cdi.faults import Fault
 from cdi_gen.cdi.document import from_document, to_document
@@ -76,15 +77,15 @@ def read(text: str | bytes) -> tuple[object, list[Fault]]:
             raise _refused(f"byte {error.start}", "not UTF-8 text", "CDG-S001") from error
     text = text.removeprefix("\ufeff")
     try:
-        document = _JSON.decode(text)
-    except json.JSONDecodeError as error:
-        return _read_yaml(text, _refused(_place(error.lineno, error.colno), error.msg, "CDG-S003"))
-    except _DuplicateKeyError as error:
-        return _read_yaml(text, _refused("", f"key {error.key!r} is there twice", "CDG-S005"))
-    except _OnlyYamlError:
-        return _read_yaml(text, _NOT_JSON)
-    except RecursionError as error:
+        document = strict_json.parse(
+            text, integer=_integer, decimal=float, longest_key=json_text.MAX_KEY
+        )
+    except strict_json.TooDeepError as error:
         raise _refused("", "nested far too deep", "CDG-S002") from error
+    except strict_json.JSONError as error:
+        twice = isinstance(error, strict_json.DuplicateKeyError)
+        code = "CDG-S005" if twice else "CDG-S003"
+        return _read_yaml(text, _refused(error.place, error.message, code))
     # Engines read JSON as the YAML that it mostly is.
     return (document, []) if json_text.doubt(text) is None else _read_yaml(text, _NOT_JSON)
 
@@ -127,40 +128,9 @@ def _joined(halves: re.Match[str]) -> str:
     return character
 
 
-class _DuplicateKeyError(ValueError):
-    def __init__(self, key: str) -> None:
-        super().__init__(key)
-        self.key = key
-
-
-class _OnlyYamlError(ValueError):
-    """Only a YAML reader can tell what it is."""
-
-
-def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    result = dict(pairs)
-    if any(len(key) > json_text.MAX_KEY for key in result):
-        raise _OnlyYamlError
-    if len(result) != len(pairs):
-        keys = [key for key, _ in pairs]
-        raise _DuplicateKeyError(next(key for key in keys if keys.count(key) > 1))
-    return result
-
-
 def _integer(digits: str) -> int | float:
     # Python's int() takes quadratic time over digits that no field of a spec can hold.
     return int(digits) if len(digits) <= _LONGEST_NUMBER else float("inf")
-
-
-def _constant(_name: str) -> object:
-    raise _OnlyYamlError
-
-
-_JSON = json.JSONDecoder(object_pairs_hook=_object, parse_int=_integer, parse_constant=_constant)
-
-
-def _place(line: int, column: int) -> str:
-    return f"line {line}, column {column}"
 
 
 def _refused(path: str, message: str, code: str) -> SpecError:

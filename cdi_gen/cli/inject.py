@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from cdi_base import strict_json
 from cdi_gen.cdi.inject import inject
 from cdi_gen.cdi.names import BadNameError, parse
 from cdi_gen.cli import console, named_file
@@ -102,8 +103,8 @@ def _read(path: str) -> tuple[dict[str, Any], int]:
             subject=what,
         )
     try:
-        document = json.loads(text, object_pairs_hook=_object, parse_constant=_constant)
-    except (ValueError, RecursionError) as error:
+        document = strict_json.parse(text)
+    except strict_json.JSONError as error:
         raise CdiGenError(f"{what} is not JSON: {error}", code="CDG-F201", subject=what) from error
     if not isinstance(document, dict) or not isinstance(document.get("ociVersion"), str):
         raise CdiGenError(
@@ -113,19 +114,6 @@ def _read(path: str) -> tuple[dict[str, Any], int]:
             subject=what,
         )
     return document, stat.S_IMODE(found.st_mode) if stat.S_ISREG(found.st_mode) else 0o600
-
-
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    made = dict(pairs)
-    if len(made) != len(pairs):
-        keys = [key for key, _ in pairs]
-        twice = next(key for key in keys if keys.count(key) > 1)
-        raise ValueError(f"{twice!r} is there twice")  # runtimes do not agree which counts
-    return made
-
-
-def _constant(name: str) -> object:
-    raise ValueError(f"{name} is no number of JSON")
 
 
 def _write(path: str, text: str, mode: int) -> None:

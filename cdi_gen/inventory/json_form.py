@@ -12,6 +12,7 @@ import json
 from dataclasses import MISSING, fields, is_dataclass
 from typing import Any, TypeVar
 
+from cdi_base import strict_json
 from cdi_gen.errors import CdiGenError
 from cdi_gen.inventory import Inventory
 
@@ -50,11 +51,11 @@ def load(text: str) -> Inventory:
             code="CDG-I001",
         )
     try:
-        document = json.loads(text, parse_constant=_no_constant)
-    except RecursionError as error:
+        document = strict_json.parse(text)
+    except strict_json.TooDeepError as error:
         message = "the inventory is nested far too deep to be one"
         raise InventoryError(message, code="CDG-I001") from error
-    except ValueError as error:
+    except strict_json.JSONError as error:
         raise InventoryError(
             f"the inventory is not valid JSON: {error}",
             hint="was the file cut short? make it again with: cdi-gen inventory",
@@ -82,10 +83,6 @@ def load(text: str) -> Inventory:
 
         return decoder.record(InventoryOfFormat1, document, "").converted()
     return decoder.record(Inventory, document, "")
-
-
-def _no_constant(name: str) -> Any:
-    raise ValueError(f"{name} is not a JSON number")
 
 
 def _encode(value: Any) -> Any:

@@ -42,3 +42,24 @@ def with_code(message: str, code: str) -> str:
 def shown(name: str) -> str:
     """A name out of an image, fit for a terminal and a log: quoted, escaped, at most 200 bytes."""
     return ascii(name)[:200]
+
+
+EXPECTED = (HookError, OSError, MemoryError, RecursionError)
+"""What a program catches where it ends: a fault of the container, the host or the input."""
+
+
+def explain(error: BaseException) -> tuple[str, str]:
+    """Return what to say of an error of `EXPECTED`, in one line, and its code."""
+    if isinstance(error, HookError):
+        return str(error), error.code
+    if isinstance(error, OSError):
+        reason = error.strerror or str(error)
+        if error.filename is not None:
+            reason = f"{shown(str(error.filename))}: {reason}"
+        return reason, "CDG-X003"
+    return "out of memory", "CDG-X004"
+
+
+def exit_status(error: BaseException) -> int:
+    """Return the exit status of a program that an error of `EXPECTED` ends."""
+    return error.status if isinstance(error, HookError) else 1

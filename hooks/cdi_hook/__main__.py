@@ -10,8 +10,8 @@ import errno
 import os
 import sys
 
-from cdi_base import VERSION, oci_state, process
-from cdi_base.errors import HookError, SkippedError, shown
+from cdi_base import VERSION, oci_config, oci_state, process
+from cdi_base.errors import EXPECTED, SkippedError, exit_status, explain, shown
 from cdi_base.rootfs.rootfs import RootFs
 from cdi_hook import arguments
 from cdi_hook.steps import (
@@ -105,15 +105,10 @@ def main(make_root: type[RootFs] = RootFs) -> None:
     try:
         started_in = process.isolate(any_environment=program == PEER)
         status = hook(words, started_in, make_root, debug=debug)
-    except HookError as error:
-        process.say(f"{where}: {error}", error.code)
-        status = error.status
-    except OSError as error:
-        process.say(f"{where}: {shown(str(error.filename))}: {error.strerror}", "CDG-X003")
-        status = 1
-    except (MemoryError, RecursionError):
-        process.say(f"{where}: out of memory", "CDG-X004")
-        status = 1
+    except EXPECTED as error:
+        message, code = explain(error)
+        process.say(f"{where}: {message}", code)
+        status = exit_status(error)
     # Nothing is left to be written, and the runtime is waiting.
     os._exit(status)
 
@@ -142,7 +137,7 @@ def hook(
     rootfs = make_root(root, tell=process.say if debug else None)
     rootfs.bundle = bundle
     if leave:
-        rootfs.leave_read_only(configured=_says_read_only(bundle, until))
+        rootfs.leave_read_only(configured=_says_read_only(bundle))
     for step, what in plans:
         try:
             step.run(rootfs, what, until)
@@ -157,10 +152,10 @@ def hook(
     return 0
 
 
-def _says_read_only(bundle: int | None, until: float) -> bool:
+def _says_read_only(bundle: int | None) -> bool:
     """What config.json says of the root; where it may not be read, the root's mount has to tell."""
     try:
-        return bundle is not None and oci_state.is_read_only(bundle, until)
+        return bundle is not None and oci_config.is_read_only(bundle)
     except OSError:
         return False
 

@@ -15,13 +15,14 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from cdi_base import elf, oci_state, requirement, toml
+from cdi_base import elf, requirement, strict_json, toml
 from cdi_base.errors import HookError
 from cdi_hook import __main__ as hook
 from cdi_hook.ldso import cache_file, conf
 from cdi_hook.steps import enable_cuda_compat
 from cdi_runtime import request
 from cdi_runtime.config_toml import configuration
+from cdi_runtime.config_toml.settings import Configuration
 
 
 def tried(function: Callable[..., object], *given: object, **named: object) -> Any:
@@ -43,7 +44,7 @@ def refused(value: object) -> bool:
 
 def read_state(data: bytes) -> None:
     """The OCI state, config.json and NVIDIA's note: never laxer than `json`, never another value."""
-    value = tried(oci_state.parse_object, data, "it")
+    value = tried(strict_json.parse_object, data, "it")
     if not refused(value):
         assert repr(value) == repr(json.loads(data.decode("utf-8-sig")))
 
@@ -193,7 +194,7 @@ def read_toml(data: bytes) -> None:
     refused(tried(configuration.parse, data, "config.toml"))
 
 
-HOST = configuration.Configuration()
+HOST = Configuration()
 HOST.accept_volume_mounts = True
 HOST.swarm_resource = ("SWARM",)
 

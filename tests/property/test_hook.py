@@ -19,7 +19,7 @@ import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
-from cdi_base import oci_state
+from cdi_base import strict_json
 from cdi_base.rootfs import resolve
 from cdi_base.rootfs.rootfs import RootFs
 from cdi_hook import arguments
@@ -49,7 +49,7 @@ class TestState:
                 content = text.encode(coding)
             except UnicodeEncodeError:
                 continue
-            assert oci_state.parse_object(content, "it") == value
+            assert strict_json.parse_object(content, "it") == value
 
     @given(OBJECTS, st.data())
     def test_what_is_not_one_is_refused_in_one_way(
@@ -77,7 +77,7 @@ class TestState:
 
 def read_or_refused(content: bytes) -> None:
     """An object that `json` reads too, or a refusal."""
-    value = tried(oci_state.parse_object, content, "it")
+    value = tried(strict_json.parse_object, content, "it")
     assert refused(value) or same(value, json.loads(content.decode("utf-8-sig")))
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from cdi_runtime.config_toml.configuration import Configuration
+from cdi_runtime.config_toml.settings import Configuration
 from cdi_runtime.request import VENDORS, Request, RequestError, read
 
 UUID = "[0-9A-Fa-f]{8}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{12}"

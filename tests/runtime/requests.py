@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from cdi_base.errors import HookError
-from cdi_runtime.config_toml.configuration import Configuration
+from cdi_runtime.config_toml.settings import Configuration
 from cdi_runtime.request import Request, RequestError, read
 
 V = "NVIDIA_VISIBLE_DEVICES"

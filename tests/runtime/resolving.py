@@ -11,7 +11,7 @@ import pytest
 
 from cdi_base.errors import HookError
 from cdi_base.findings import Finding
-from cdi_runtime.config_toml import configuration
+from cdi_runtime.config_toml.settings import Configuration
 from cdi_runtime.specs import prepared, resolution
 
 Document = dict[str, Any]
@@ -48,7 +48,7 @@ class World:
     """A host: spec files, a preparation, config.toml; and what is asked for in it."""
 
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.settings = configuration.Configuration()
+        self.settings = Configuration()
         self.folder = folder / "cdi"
         self.folder.mkdir(mode=0o755)
         self.settings.spec_dirs = (str(self.folder),)

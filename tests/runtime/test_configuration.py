@@ -15,8 +15,9 @@ from typing import Any
 import pytest
 
 from cdi_base.errors import HookError
-from cdi_runtime.config_toml import configuration
-from cdi_runtime.config_toml.configuration import Configuration, ConfigurationError, load, parse
+from cdi_runtime.config_toml import configuration, values
+from cdi_runtime.config_toml.configuration import load, parse
+from cdi_runtime.config_toml.settings import Configuration, ConfigurationError
 from tests.runtime.test_toml import SERIALIZED
 
 ALL_CAPABILITIES = ("compute", "utility", "video", "graphics", "display", "ngx", "compat32")
@@ -100,7 +101,7 @@ KEYS = [
     (CLI + 'user = "root:video"', "user", "root:video"),
     (RUNTIME + 'debug = "/var/log/y"', "debug", "/var/log/y"),
     (RUNTIME + 'log-level = "debug"', "log_level", "debug"),
-    *((RUNTIME + f'mode = "{mode}"', "mode", mode) for mode in configuration.MODES),
+    *((RUNTIME + f'mode = "{mode}"', "mode", mode) for mode in values.MODES),
     (RUNTIME + 'runtimes = ["/usr/bin/crun"]', "runtimes", ("/usr/bin/crun",)),
     (MODES + 'cdi.spec-dirs = ["/a", "/b"]', "spec_dirs", ("/a", "/b")),
     (MODES + 'cdi.default-kind = "vendor.com/gpu"', "default_kind", "vendor.com/gpu"),
@@ -120,7 +121,7 @@ KEYS = [
     ),
     *(
         (MODES + f'legacy.cuda-compat-mode = "{mode}"', "cuda_compat_mode", mode)
-        for mode in configuration.COMPAT_MODES
+        for mode in values.COMPAT_MODES
     ),
     ('[nvidia-container-runtime-hook]\npath = "/h"', "hook_path", "/h"),
     (
@@ -129,10 +130,7 @@ KEYS = [
         True,
     ),
     ('[nvidia-ctk]\npath = "/usr/bin/nvidia-ctk"', "ctk_path", "/usr/bin/nvidia-ctk"),
-    *(
-        (f"[features]\n{name} = true", "features", {name: True})
-        for name in sorted(configuration.FEATURES)
-    ),
+    *((f"[features]\n{name} = true", "features", {name: True}) for name in sorted(values.FEATURES)),
     # Other ways to write the same.
     ('nvidia-container-runtime.mode = "cdi"', "mode", "cdi"),
     ('nvidia-container-runtime = {mode = "cdi"}', "mode", "cdi"),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import pytest
 
-from cdi_runtime.config_toml.configuration import Configuration
+from cdi_runtime.config_toml.settings import Configuration
 from tests.runtime.requests import (
     ALL_CAPABILITIES,
     DIRECTORY,

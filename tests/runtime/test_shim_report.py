@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from cdi_base.findings import SEVERITIES, Finding
-from cdi_runtime.config_toml import configuration
+from cdi_runtime.config_toml.settings import Configuration
 from cdi_runtime.shim import command_line, log
 
 MESSAGES = ["plain", "a\nb", 'quoted "x" \\ y', "\x1b[2J", "é \u2028 \ud800", "x" * 100_000]
@@ -65,7 +65,7 @@ def test_words_of_crun(
     ],
 )
 def test_levels_of_the_journal(tmp_path: Path, level: str, kept: str) -> None:
-    settings = configuration.Configuration()
+    settings = Configuration()
     settings.debug, settings.log_level = str(tmp_path / "log"), level
     journal = log.Journal(settings)
     for severity in SEVERITIES:
@@ -75,7 +75,7 @@ def test_levels_of_the_journal(tmp_path: Path, level: str, kept: str) -> None:
 
 
 def test_line_of_the_journal_has_message_and_code(tmp_path: Path) -> None:
-    settings = configuration.Configuration()
+    settings = Configuration()
     settings.debug = str(tmp_path / "log")
     log.Journal(settings).tell(Finding("CDG-R001", "info", "warning: 0 of NVIDIA_VISIBLE_DEVICES"))
     text = (tmp_path / "log").read_text()

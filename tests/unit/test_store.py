@@ -18,6 +18,7 @@ from cdi_gen import store
 from cdi_gen.cdi import wire
 from cdi_gen.cdi.model import ContainerEdits, Device, Spec
 from cdi_gen.errors import CdiGenError, ExitCode, InvalidSpecError, UnsafeError
+from cdi_gen.store import writing
 
 OLD = '{"old": true}\n'
 AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="changes owners: needs root")
@@ -302,7 +303,7 @@ def test_a_full_file_system_comes_with_a_hint(directory: Path) -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
         signal.signal(signal.SIGXFSZ, handler)
     assert os.listdir(directory) == []
-    assert "full" in store._HINTS[errno.ENOSPC]
+    assert "full" in writing._HINTS[errno.ENOSPC]
 
 
 @pytest.mark.parametrize("kind", ["file", "link"])

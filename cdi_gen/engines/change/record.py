@@ -13,6 +13,7 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
+from cdi_base import strict_json
 from cdi_gen.engines.text.syntax import Path, Syntax
 
 VERSION = 1
@@ -108,11 +109,11 @@ def read(data: bytes) -> Record:
         RecordError: it is none, or one of a later version.
     """
     try:
-        document = json.loads(data)
+        document: Any = strict_json.parse(data)
         if document["version"] != VERSION:
             raise RecordError(f"a record of version {document['version']!r}")
         return Record(tuple(_step(each) for each in document["steps"]))
-    except (ValueError, LookupError, TypeError, RecursionError):
+    except (ValueError, LookupError, TypeError):
         raise RecordError("not a record of cdi-gen") from None
 
 

@@ -18,7 +18,7 @@ from cdi_base.cdi import json_text, specification
 from cdi_base.errors import HookError, shown
 from cdi_base.files import NotRegularError, beginning, open_regular
 from cdi_base.findings import Finding
-from cdi_base.oci_state import parse_object
+from cdi_base.strict_json import parse_object
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ def stamp(status: os.stat_result) -> Stamp:
 def json_document(content: bytes) -> Document | None:
     """What a JSON text holds; None where it takes a YAML reader to tell."""
     try:
-        document = parse_object(content, "a spec")
+        document = parse_object(content, "a spec", longest_key=json_text.MAX_KEY)
         text = content.decode()
     except (HookError, UnicodeError):
         return None

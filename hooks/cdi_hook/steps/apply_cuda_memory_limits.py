@@ -8,7 +8,7 @@ NVML, which no hook of ours loads. A container that asked would believe itself, 
 
 from __future__ import annotations
 
-from cdi_base import oci_state, process
+from cdi_base import oci_config, oci_state, process
 from cdi_base.errors import HookError, shown
 from cdi_hook import arguments
 
@@ -32,7 +32,7 @@ def refuse(words: list[str]) -> None:
             "the container's config.json cannot be read, which says if there are any",
             code="CDG-K104",
         )
-    found = oci_state.environment(bundle, until, VARIABLES)
+    found = oci_config.environment(bundle, VARIABLES)
     asked = [f"{name}={shown(found[name])}" for name in VARIABLES if found.get(name)]
     if asked:
         raise HookError(

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 
-from cdi_base import oci_state, process, versions
+from cdi_base import oci_config, process, versions
 from cdi_base.errors import SkippedError, UsageError, shown
 from cdi_base.nvidia import BRANDS, number
 from cdi_hook.arguments import last
@@ -77,14 +77,14 @@ def prepare(options: Options) -> Plan | None:
     return Plan(facts, requirement.from_environment, requirement.check, requirement.NAMES)
 
 
-def run(rootfs: RootFs, plan: Plan, until: float) -> None:
+def run(rootfs: RootFs, plan: Plan, _until: float) -> None:
     """Stop the container if the host, or one of the container's GPUs, is not what it requires.
 
     Raises:
         SkippedError: what the image requires is not known.
         UnsatisfiedError: it is not so.
     """
-    required = plan.required(_environment(rootfs, until, plan.names))
+    required = plan.required(_environment(rootfs, plan.names))
     facts = plan.facts.of_nodes(gpu_minors(rootfs))
     if not required:
         return
@@ -93,11 +93,11 @@ def run(rootfs: RootFs, plan: Plan, until: float) -> None:
         process.say(f"{NAME}: {doubt}", "CDG-R804")
 
 
-def _environment(rootfs: RootFs, until: float, names: tuple[str, ...]) -> dict[str, str]:
+def _environment(rootfs: RootFs, names: tuple[str, ...]) -> dict[str, str]:
     if rootfs.bundle is None or _is_the_root(rootfs, rootfs.bundle):
         raise SkippedError("the container's config.json is not known")
     try:
-        return oci_state.environment(rootfs.bundle, until, names)
+        return oci_config.environment(rootfs.bundle, names)
     except (FileNotFoundError, PermissionError) as error:
         raise SkippedError(f"the container's config.json: {error.strerror}") from None
 

@@ -16,8 +16,8 @@ import stat
 from cdi_base import elf, process, versions
 from cdi_base.errors import HookError, UsageError, shown
 from cdi_base.nvidia import BRANDS
-from cdi_base.oci_state import parse_object
 from cdi_base.rootfs.rootfs import NOWHERE
+from cdi_base.strict_json import parse_object
 from cdi_hook.arguments import checked_folder, last
 from cdi_hook.ldso import conf
 from cdi_hook.steps.step import Step

@@ -21,7 +21,7 @@ import sys
 
 from cdi_base import VERSION, oci_state, process, trust
 from cdi_base.cdi import injection
-from cdi_base.errors import HookError, UsageError, shown
+from cdi_base.errors import EXPECTED, HookError, UsageError, exit_status, explain, shown
 from cdi_base.json_object import number_of, object_of, objects_of, text_of
 from cdi_base.rootfs import mounts
 from cdi_runtime.bundle import Bundle
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from cdi_base.findings import Finding
-    from cdi_runtime.config_toml.configuration import Configuration
+    from cdi_runtime.config_toml.settings import Configuration
 
     Document = dict[str, object]
 
@@ -108,15 +108,10 @@ def main() -> None:
         process.say(str(error), error.code)
         os.write(2, HELP.encode())
         status = error.status
-    except HookError as error:
-        process.say(f"{command}: {error}", error.code)
-        status = error.status or 1
-    except OSError as error:
-        process.say(f"{command}: {shown(str(error.filename))}: {error.strerror}", "CDG-X003")
-        status = 1
-    except (MemoryError, RecursionError):
-        process.say(f"{command}: out of memory", "CDG-X004")
-        status = 1
+    except EXPECTED as error:
+        message, code = explain(error)
+        process.say(f"{command}: {message}", code)
+        status = exit_status(error) or 1
     # Nothing is left to be written, and the runtime is waiting.
     os._exit(status)
 

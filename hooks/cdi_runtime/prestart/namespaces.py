@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 
 from cdi_base import child, syscalls
-from cdi_base.errors import HookError, shown
+from cdi_base.errors import EXPECTED, HookError, explain
 from cdi_base.files import read_beginning, same_file
 
 TYPE_CHECKING = False
@@ -162,12 +162,9 @@ def _be_the_child(work: Work, talking: int) -> None:
         syscalls.prctl(syscalls.PR_SET_PDEATHSIG, _SIGTERM)
         work()
         status = 0
-    except HookError as error:
-        said = error.code, str(error)
-    except OSError as error:
-        said = "CDG-X003", f"{shown(str(error.filename))}: {error.strerror}"
-    except (MemoryError, RecursionError):
-        said = "CDG-X004", "out of memory"
+    except EXPECTED as error:
+        message, code = explain(error)
+        said = code, message
     finally:
         os.write(talking, "\n".join(said).encode("utf-8", "backslashreplace")[:MAX_SAID])
         os._exit(status)

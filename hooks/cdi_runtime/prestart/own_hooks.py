@@ -16,7 +16,7 @@ from cdi_base import child, process, syscalls
 from cdi_base.errors import HookError, shown
 from cdi_base.files import same_file
 from cdi_base.json_object import number_of, object_of, objects_of, text_of, texts_of
-from cdi_runtime.bundle import encode
+from cdi_base.strict_json import encode
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ class Hooks:
 
 def encoded(state: Document) -> bytes:
     """A state as hooks get it."""
-    return "".join(encode(state, 0)).encode("ascii")
+    return encode(state).encode("ascii")
 
 
 def run(hooks: Sequence[Hook], state: bytes, directory: str) -> None:

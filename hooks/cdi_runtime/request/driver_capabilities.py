@@ -1,21 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The words of `NVIDIA_DRIVER_CAPABILITIES` and of `supported-driver-capabilities`."""
+"""Reads the list of driver capabilities in `NVIDIA_DRIVER_CAPABILITIES`."""
 
 from __future__ import annotations
 
 from cdi_base.errors import shown
+from cdi_runtime.driver_capabilities import ALL, KNOWN, NONE
 from cdi_runtime.request.device_names import quoted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Collection
-
-SUPPORTED = ("compute", "utility", "video", "graphics", "display", "ngx", "compat32")
-"""Those of the peer; in the order in which they are given on, whatever the order they came in."""
-KNOWN = (*SUPPORTED, "mps")
-"""`mps` is ours: the peer has it in `compute`. It is given where config.toml lists it."""
-DEFAULT = frozenset({"compute", "utility"})
-ALL, NONE = "all", "none"
 
 
 def chosen(words: Collection[str], supported: tuple[str, ...]) -> tuple[str, ...]:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from cdi_base import json_object, oci_state
+from cdi_base import json_object, oci_config
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ def variables_of(process: Document, names: tuple[str, ...]) -> dict[str, str]:
         DocumentError: `env` is no list of texts.
         HookError: there are too many.
     """
-    return oci_state.variables(json_object.texts_of(process, "env", WHERE), names)
+    return oci_config.variables(json_object.texts_of(process, "env", WHERE), names)
 
 
 def process_of(config: Document) -> Document:

@@ -12,7 +12,7 @@ from cdi_runtime.specs import resolution
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from cdi_runtime.config_toml.configuration import Configuration
+    from cdi_runtime.config_toml.settings import Configuration
     from cdi_runtime.shim.command_line import Invocation
 
     Document = dict[str, object]

@@ -16,7 +16,7 @@ from cdi_base.findings import SEVERITIES
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from cdi_base.findings import Finding
-    from cdi_runtime.config_toml.configuration import Configuration
+    from cdi_runtime.config_toml.settings import Configuration
     from cdi_runtime.shim.command_line import Invocation
 
 PROGRAM = "cdi-gen-runtime"

@@ -12,7 +12,7 @@ import os
 import sys
 
 from cdi_base import VERSION, process
-from cdi_base.errors import HookError, shown
+from cdi_base.errors import EXPECTED, explain, shown
 from cdi_runtime.config_toml import configuration
 from cdi_runtime.shim import command_line, oci_runtime
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import NoReturn  # noqa: TID251
 
-    from cdi_runtime.config_toml.configuration import Configuration
+    from cdi_runtime.config_toml.settings import Configuration
     from cdi_runtime.shim.command_line import Invocation
 
 PROGRAM = "cdi-gen-runtime"
@@ -43,12 +43,8 @@ def main() -> NoReturn:
         if asked.edits_a_bundle():
             _edit(asked, settings)
         oci_runtime.become(oci_runtime.find(settings.runtimes), words)
-    except HookError as error:
-        _refuse(str(error), error.code, asked)
-    except OSError as error:
-        _refuse(f"{error.filename or PROGRAM}: {error.strerror}", "CDG-X003", asked)
-    except (MemoryError, RecursionError):
-        _refuse("out of memory", "CDG-X004", asked)
+    except EXPECTED as error:
+        _refuse(*explain(error), asked)
 
 
 def _edit(asked: Invocation, settings: Configuration) -> None:

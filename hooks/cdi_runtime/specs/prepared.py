@@ -21,14 +21,14 @@ from cdi_base import child, host_fingerprint, process, trust
 from cdi_base.errors import HookError, shown
 from cdi_base.files import read_beginning
 from cdi_base.findings import Finding
-from cdi_base.oci_state import parse_object
+from cdi_base.strict_json import parse_object
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from cdi_base.cdi.spec_directories import Conversion, Stamp
-    from cdi_runtime.config_toml.configuration import Configuration
+    from cdi_runtime.config_toml.settings import Configuration
 
     Document = dict[str, object]
     Tell = Callable[[Finding], object]

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from cdi_base.cdi.spec_directories import Conversion, Stamp
-    from cdi_runtime.config_toml.configuration import Configuration
+    from cdi_runtime.config_toml.settings import Configuration
     from cdi_runtime.request import Request
 
     Document = dict[str, object]

@@ -1,0 +1,22 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Spec directories: what engines find in them, and how a spec is written to one safely.
+
+`read` gives a `Registry`, whose `find` resolves a device name as engines do; `write` writes a spec.
+"""
+
+from __future__ import annotations
+
+from cdi_gen.store.registry import SPEC_DIRECTORIES, Registry, Resolution, SpecFile, read
+from cdi_gen.store.writing import READ_AS_ROOT, check_directory, write, write_text
+
+__all__ = [
+    "READ_AS_ROOT",
+    "SPEC_DIRECTORIES",
+    "Registry",
+    "Resolution",
+    "SpecFile",
+    "check_directory",
+    "read",
+    "write",
+    "write_text",
+]

@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Reads a bundle's config.json, the OCI runtime configuration: strictly, and within bounds."""
+
+from __future__ import annotations
+
+import os
+
+from cdi_base import files, strict_json, trust
+from cdi_base.errors import HookError
+
+NAME = "config.json"
+MAX_BYTES = 8 << 20
+"""Linux gives a program 6 MiB of arguments and environment at most (fs/exec.c)."""
+MAX_VALUES = 500_000
+"""Of a config.json: texts, commas and brackets. Each value takes up to 300 bytes of memory."""
+MAX_VARIABLES = 4096
+"""Of those that are read."""
+
+
+def read(bundle: int) -> dict[str, object]:
+    """Return the configuration of a bundle.
+
+    Args:
+        bundle: a descriptor of it.
+
+    Raises:
+        OSError: config.json cannot be opened or read.
+        HookError: it is not what the OCI runtime specification says.
+    """
+    try:
+        descriptor = files.open_regular(NAME, directory=bundle)
+    except files.NotRegularError:
+        raise HookError(f"{NAME} is not a regular file", code="CDG-K004") from None
+    try:
+        owner = os.fstat(descriptor).st_uid
+        # In a user namespace it is the engine's user's, who may be anybody there: with Podman's
+        # --userns=keep-id the user of the same number, and not the root whom the hook runs as.
+        if not trust.is_trusted_owner(owner) and trust.in_first_user_namespace():
+            raise HookError(
+                f"{NAME} belongs to user {owner}, not to root or the hook's user", code="CDG-K004"
+            )
+        content = files.beginning(descriptor, MAX_BYTES + 1)
+    finally:
+        os.close(descriptor)
+    return parse(content, NAME)
+
+
+def parse(content: bytes, what: str) -> dict[str, object]:
+    """Return the JSON object that a config.json holds; an image has written parts of it.
+
+    Raises:
+        HookError: it is something else, or larger than what any container needs.
+    """
+    if len(content) > MAX_BYTES:
+        raise HookError(f"{what} is larger than {MAX_BYTES} bytes", code="CDG-K004")
+    # At most that many; counting takes 1 ms a MiB, and parsing them 100 MiB of memory.
+    if content.count(b'"') // 2 + sum(map(content.count, (b",", b"[", b"{"))) > MAX_VALUES:
+        raise HookError(
+            f"{what} has more than {MAX_VALUES} texts, commas and brackets", code="CDG-K004"
+        )
+    return strict_json.parse_object(content, what)
+
+
+def environment(bundle: int, names: tuple[str, ...]) -> dict[str, str]:
+    """Return the environment of the container's process.
+
+    Args:
+        bundle: a descriptor of it.
+        names: how the entries begin that are wanted.
+
+    Raises:
+        OSError: config.json cannot be opened or read.
+        HookError: it is not what the OCI runtime specification says.
+    """
+    process = read(bundle).get("process")
+    entries = (process.get("env") or []) if isinstance(process, dict) else []
+    if not isinstance(entries, list) or not all(isinstance(entry, str) for entry in entries):
+        raise HookError(f"'process.env' of {NAME} is no list of texts", code="CDG-K004")
+    return variables(entries, names)
+
+
+def is_read_only(bundle: int) -> bool:
+    """Whether config.json asks for a root that the container cannot write to.
+
+    Raises:
+        OSError: config.json cannot be opened or read.
+        HookError: it is not what the OCI runtime specification says.
+    """
+    root = read(bundle).get("root")
+    return isinstance(root, dict) and root.get("readonly") is True
+
+
+def variables(entries: list[str], names: tuple[str, ...]) -> dict[str, str]:
+    """Return variables of `process.env`, as the container's process sees them.
+
+    Of several entries of one name the last counts, as in runc (libcontainer, `prepareEnv`; before
+    1.3 by `os.Setenv`), crun (`putenv`) and runsc, and so in NVIDIA's programs. dockerd appends
+    what `--gpus` says to the image's own ENV, kubelet what a device plugin says to a pod's.
+
+    Args:
+        entries: `NAME=VALUE`; what has another form is no variable.
+        names: how the entries begin that are wanted; all else is the image's, and may be anything.
+
+    Raises:
+        HookError: there are more of them than any image has.
+    """
+    values: dict[str, str] = {}
+    for entry in reversed(entries):
+        if entry.startswith(names):
+            name, equals, value = entry.partition("=")
+            if equals and name not in values:
+                values[name] = value
+                if len(values) > MAX_VARIABLES:
+                    raise HookError(
+                        f"'process.env' has more than {MAX_VARIABLES} NVIDIA_REQUIRE_*",
+                        code="CDG-R802",
+                    )
+    return values
