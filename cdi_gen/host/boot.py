@@ -32,7 +32,7 @@ def engines_make_nodes(host: Root) -> bool:
 
 def is_over(host: Root) -> bool:
     """Whether nothing more is to come of this host's boot; True where nobody tells."""
-    if host.open_path("/") != "/" or is_container(host) or not _exists(host, "/run/systemd/system"):
+    if host.open_path("/") != "/" or is_container(host) or not host.exists("/run/systemd/system"):
         return True
     return _system_state(SYSTEMCTL) not in BOOTING
 
@@ -58,18 +58,10 @@ def _system_state(systemctl: str) -> str:
 
 def is_container(host: Root) -> bool:
     """Whether the host is itself a container, which its engine gave nodes once and for all."""
-    if not engines_make_nodes(host) or any(_exists(host, mark) for mark in CONTAINER_MARKS):
+    if not engines_make_nodes(host) or any(host.exists(mark) for mark in CONTAINER_MARKS):
         return True
     try:
         environment = host.read_bytes("/proc/1/environ", 1 << 16)
     except OSError:
         return False
     return any(each.startswith(b"container=") for each in environment.split(b"\0"))
-
-
-def _exists(host: Root, path: str) -> bool:
-    try:
-        host.lstat(path)
-    except OSError:
-        return False
-    return True

@@ -97,6 +97,14 @@ class Root:
         directory, _, name = path.rpartition("/")
         return os.lstat(f"{self._prefix}{self.resolve(directory)}/{name}")
 
+    def exists(self, path: str) -> bool:
+        """Whether anything is at ``path``, be it a link that leads nowhere."""
+        try:
+            self.lstat(path)
+        except OSError:
+            return False
+        return True
+
     def read_text(self, path: str, limit: int = 1 << 20) -> str:
         """At most ``limit`` bytes of the file, decoded leniently: procfs and sysfs are ASCII.
 

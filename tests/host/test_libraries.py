@@ -20,7 +20,7 @@ from cdi_gen.generate.driver_files import library_place, links
 from cdi_gen.host.driver import shared_library
 from cdi_gen.host.driver.libraries import LibrarySearch
 from cdi_gen.host.roots import Root
-from cdi_gen.inventory import Inventory, Library
+from cdi_gen.inventory import Inventory, Library, Missing
 from cdi_gen.paths import base_name, beneath, parent
 from tests.fakehost.hosts import HOSTS, FakeHost
 from tests.host import elf_oracle
@@ -288,8 +288,9 @@ class TestClosure:
         search._is_driver_name = (  # type: ignore[method-assign]
             lambda name, version: not name.startswith(hide) and is_driver_name(name, version)
         )
-        found = search.find(fake.driver_version)
-        return found.libraries, [each.name for each in found.missing]
+        result = search.find(fake.driver_version)
+        missing = [each.name for each in result.records if isinstance(each, Missing)]
+        return result.values.libraries, missing
 
     @pytest.mark.parametrize(
         "hidden", ["libnvidia-glcore", "libnvidia-tls", "libnvidia-glsi", "libnvidia-gpucomp"]

@@ -14,9 +14,10 @@ from cdi_gen.catalogue import catalogue
 from cdi_gen.host import Where, gather
 from cdi_gen.host.devices import proc
 from cdi_gen.host.devices.nodes import DeviceNodes
-from cdi_gen.host.devices.transports import Found, TransportSearch
+from cdi_gen.host.devices.transports import Transports, TransportSearch
+from cdi_gen.host.result import SearchResult, by_kind
 from cdi_gen.host.roots import Root
-from cdi_gen.inventory import Inventory
+from cdi_gen.inventory import Inventory, Left
 from tests.fakehost import kernel
 from tests.fakehost.hosts import HOSTS, FakeHost
 from tests.host.looking import look_at, run
@@ -44,17 +45,25 @@ def machine(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def search(machine: Path, driver_root: str = "/", dev_root: str = "/") -> Found:
+Result = SearchResult[Transports]
+
+
+def lefts(found: Result) -> tuple[Left, ...]:
+    lefts: tuple[Left, ...] = by_kind(found.records)["left"]
+    return lefts
+
+
+def search(machine: Path, driver_root: str = "/", dev_root: str = "/") -> Result:
     host = Root(seen_from=str(machine))
     roots = (Root(driver_root, seen_from=str(machine)), host)
     nodes = DeviceNodes(host, Root(dev_root, seen_from=str(machine)), proc.majors(host))
     found = TransportSearch(nodes, roots).find(catalogue().transports)
-    assert not nodes.missing
+    assert not by_kind(found.records)["missing"]
     return found
 
 
-def numbers(found: Found) -> dict[str, tuple[int, int]]:
-    return {node.path: (node.major, node.minor) for node in found.nodes}
+def numbers(found: Result) -> dict[str, tuple[int, int]]:
+    return {node.path: (node.major, node.minor) for node in found.values.nodes}
 
 
 EXPECTED = {
@@ -77,11 +86,11 @@ def test_all_nodes_are_found(machine: Path) -> None:
     found = search(machine)
     assert numbers(found) == EXPECTED
     assert [*numbers(found)] == [*EXPECTED]
-    assert not found.left
+    assert not found.records
 
 
 def test_files_of_gpudirect_storage(machine: Path) -> None:
-    files = search(machine).files
+    files = search(machine).values.files
     assert [(file.path, file.seen_at) for file in files] == [
         ("/etc/cufile.json", "/etc/cufile.json"),
         ("/run/udev", "/run/udev"),
@@ -92,7 +101,7 @@ def test_files_come_with_a_node_only(machine: Path) -> None:
     """Every host has /run/udev."""
     for number in range(2):
         (machine / f"dev/nvidia-fs{number}").unlink()
-    assert not search(machine).files
+    assert not search(machine).values.files
 
 
 def test_the_driver_root_is_searched_first(machine: Path) -> None:
@@ -102,7 +111,7 @@ def test_the_driver_root_is_searched_first(machine: Path) -> None:
     target = machine / "run/nvidia/driver/opt/gds/cufile.json"
     target.parent.mkdir(parents=True)
     target.write_text("{}", encoding="ascii")
-    files = {file.seen_at: file.path for file in search(machine, "/run/nvidia/driver").files}
+    files = {file.seen_at: file.path for file in search(machine, "/run/nvidia/driver").values.files}
     assert files == {
         "/etc/cufile.json": "/run/nvidia/driver/opt/gds/cufile.json",
         "/run/udev": "/run/udev",
@@ -113,8 +122,8 @@ def test_a_file_of_another_kind_is_left(machine: Path) -> None:
     (machine / "etc/cufile.json").unlink()
     os.mkfifo(machine / "etc/cufile.json")
     found = search(machine)
-    assert [file.seen_at for file in found.files] == ["/run/udev"]
-    assert "/etc/cufile.json" in {left.path for left in found.left}
+    assert [file.seen_at for file in found.values.files] == ["/run/udev"]
+    assert "/etc/cufile.json" in {left.path for left in lefts(found)}
 
 
 def test_more_than_ten_are_in_the_order_of_their_numbers(machine: Path) -> None:
@@ -167,7 +176,7 @@ def test_a_node_whose_driver_is_gone_is_left(machine: Path, driver: str, node: s
     devices.write_text("".join(kept), encoding="ascii")
     found = search(machine)
     assert node not in numbers(found)
-    assert f"has no driver {driver}" in {left.path: left.reason for left in found.left}[node]
+    assert f"has no driver {driver}" in {left.path: left.reason for left in lefts(found)}[node]
 
 
 def test_a_node_from_another_boot_has_the_kernels_numbers(machine: Path) -> None:
@@ -178,8 +187,9 @@ def test_a_node_from_another_boot_has_the_kernels_numbers(machine: Path) -> None
     nodes = DeviceNodes(host, host, proc.majors(host))
     found = TransportSearch(nodes, (host,)).find(catalogue().transports)
     assert numbers(found)["/dev/gdrdrv"] == (508, 0)
-    assert [stale.path for stale in nodes.stale] == ["/dev/gdrdrv"]
-    assert not nodes.missing
+    records = by_kind(found.records)
+    assert [stale.path for stale in records["stale"]] == ["/dev/gdrdrv"]
+    assert not records["missing"]
 
 
 def test_a_kernel_that_does_not_tell_is_taken_at_the_nodes_word(machine: Path) -> None:
@@ -203,7 +213,7 @@ def test_nodes_are_those_of_the_dev_root(machine: Path) -> None:
     (other / "dev").mkdir(parents=True)
     os.mknod(other / "dev/gdrdrv", stat.S_IFCHR | 0o600, os.makedev(508, 0))
     found = search(machine, dev_root="/run/nvidia/driver")
-    assert [(node.path, node.file_mode) for node in found.nodes] == [("/dev/gdrdrv", 0o600)]
+    assert [(node.path, node.file_mode) for node in found.values.nodes] == [("/dev/gdrdrv", 0o600)]
 
 
 @pytest.mark.parametrize("name", sorted(set(HOSTS) - {"550-hgx", "550-unloaded"}))

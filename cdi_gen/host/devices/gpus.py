@@ -16,6 +16,7 @@ from cdi_base import trust
 from cdi_gen.host import boot
 from cdi_gen.host.devices import proc
 from cdi_gen.host.devices.nodes import DeviceNodes
+from cdi_gen.host.result import Record, SearchResult
 from cdi_gen.host.roots import Root
 from cdi_gen.inventory import CharDevice, Gpu, Left, MigDevice, Missing, Skipped
 
@@ -37,6 +38,17 @@ class NvmlFault(NamedTuple):
     code: str = "CDG-H208"
 
 
+class Gpus(NamedTuple):
+    """The GPUs and MIG devices of a host."""
+
+    gpus: tuple[Gpu, ...] = ()
+    mig_devices: tuple[MigDevice, ...] = ()
+
+
+Described = dict[int, proc.GpuInformation]
+"""What procfs says of the GPUs, by index."""
+
+
 class GpuSearch:
     """Looks for every GPU of the kernel module and for the MIG devices in them."""
 
@@ -50,89 +62,98 @@ class GpuSearch:
     ) -> None:
         self._kernel = kernel
         self._requirement_facts = requirement_facts
-        self._facts: dict[str, NvmlGpu] = {}
         self._nodes = nodes
         self._nvml_library = nvml_library
-        self._capabilities: list[proc.MigCapability] = []
-        self.gpus: list[Gpu] = []
-        self.mig_devices: list[MigDevice] = []
-        self.missing: list[Missing] = []
-        self.skipped: list[Skipped] = []
-        self.left: list[Left] = []
+        self._capabilities = proc.mig_capabilities(kernel)
 
-    def find(self) -> None:
-        """Look once; the results are this object's attributes."""
-        found = self._with_nodes(self._procfs())
-        self._capabilities = proc.mig_capabilities(self._kernel)
-        asked = self._to_ask(found)
+    def find(self) -> SearchResult[Gpus]:
+        """Every GPU and MIG device that a container can be given."""
+        procfs = self._procfs()
+        usable = self._with_nodes(procfs.values)
+        asked = self._to_ask(usable.values)
         addresses = {
             each.pci_address: self._requirement_facts or each.uuid is None or self._is_divided(each)
-            for index, each in found.items()
+            for index, each in usable.values.items()
             if index in asked or self._requirement_facts
         }
         answers, fault = self._ask_nvml(addresses)
-        if self._requirement_facts:
-            self._facts = answers
-            if fault:
-                self._unknown("the compute capability of the GPUs", fault)
-        for index, each in found.items():
+        records = [*procfs.records, *usable.records]
+        if self._requirement_facts and fault:
+            records.append(_unknown("the compute capability of the GPUs", fault))
+        gpus: list[Gpu] = []
+        mig_devices: list[MigDevice] = []
+        for index, each in usable.values.items():
+            answer = answers.get(each.pci_address)
             # The same devices, whatever else NVML was asked for.
-            answer = answers.get(each.pci_address) if index in asked else None
-            self._gpu(index, each, answer, fault if index in asked else None)
-        self._name_each_by_its_own()
+            is_asked = index in asked
+            result = self._gpu(
+                index,
+                each,
+                answer if is_asked else None,
+                fault if is_asked else None,
+                facts=answer if self._requirement_facts else None,
+            )
+            gpus += result.values.gpus
+            mig_devices += result.values.mig_devices
+            records += result.records
+        distinct = _with_own_uuids(Gpus(tuple(gpus), tuple(mig_devices)))
+        return SearchResult(distinct.values, (*records, *distinct.records))
 
-    def _procfs(self) -> dict[int, proc.GpuInformation]:
+    def _procfs(self) -> SearchResult[Described]:
         """GPUs by index, in PCI order. A broken one keeps its index, and the others theirs."""
-        found = {}
+        described: Described = {}
+        records: list[Record] = []
         index = 0
         for address in proc.gpu_addresses(self._kernel):
+            name = _name(index, address)
             try:
                 information = proc.gpu_information(self._kernel, address)
             except (OSError, ValueError) as error:
                 fault = (error.strerror if isinstance(error, OSError) else None) or str(error)
-                self._skip(_name(index, address), fault, "CDG-H101")
+                records.append(Skipped(device=name, reason=fault, code="CDG-H101"))
             else:
                 if information.excluded:  # NVML does not count it either
-                    self.left.append(
-                        Left(
-                            path=f"GPU at {address}",
-                            reason="excluded by the driver's settings",
-                            code="CDG-H112",
-                        )
-                    )
+                    reason = "excluded by the driver's settings"
+                    records.append(Left(path=f"GPU at {address}", reason=reason, code="CDG-H112"))
                     continue
-                reason = self._nodes.no_gpu(information.minor)
-                if reason and boot.is_container(self._kernel):
+                no_node = self._nodes.no_gpu(information.minor)
+                if no_node and boot.is_container(self._kernel):
                     # NVML counts those that it may open: they are numbers 0 and up in there.
-                    self._skip(f"GPU at {address}", reason, "CDG-H103")
+                    device = f"GPU at {address}"
+                    records.append(Skipped(device=device, reason=no_node, code="CDG-H103"))
                     continue
                 if proc.is_off_the_bus(self._kernel, address):
                     reason = "it has fallen off the bus (dmesg: Xid 79)"
-                    self._skip(_name(index, address), reason, "CDG-H102")
+                    records.append(Skipped(device=name, reason=reason, code="CDG-H102"))
                 else:
-                    found[index] = information
+                    described[index] = information
             index += 1
-        return found
+        return SearchResult(described, tuple(records))
 
-    def _with_nodes(self, found: dict[int, proc.GpuInformation]) -> dict[int, proc.GpuInformation]:
+    def _with_nodes(self, described: Described) -> SearchResult[Described]:
         """Those that this machine can give; while it boots, nodes may still come."""
         absent = {
             index: reason
-            for index, each in found.items()
+            for index, each in described.items()
             if (reason := self._nodes.no_gpu(each.minor))
         }
         if not absent or not boot.is_over(self._kernel):
-            return found
-        for index, reason in absent.items():
-            self._skip(_name(index, found[index].pci_address), reason, "CDG-H103")
-        return {index: each for index, each in found.items() if index not in absent}
+            return SearchResult(described)
+        records = tuple(
+            Skipped(
+                device=_name(index, described[index].pci_address), reason=reason, code="CDG-H103"
+            )
+            for index, reason in absent.items()
+        )
+        present = {index: each for index, each in described.items() if index not in absent}
+        return SearchResult(present, records)
 
-    def _to_ask(self, found: dict[int, proc.GpuInformation]) -> frozenset[int]:
+    def _to_ask(self, described: Described) -> frozenset[int]:
         """Indices of GPUs of which procfs does not tell all: the UUID, MIG, its devices."""
         divisible = proc.gpus_with_mig_directory(self._kernel)
         return frozenset(
             index
-            for index, each in found.items()
+            for index, each in described.items()
             if each.uuid is None
             or self._is_divided(each)
             or (each.minor in divisible and not NEVER_DIVIDED.search(each.model))
@@ -191,122 +212,148 @@ class GpuSearch:
         information: proc.GpuInformation,
         answer: NvmlGpu | None,
         fault: NvmlFault | None,
-    ) -> None:
+        *,
+        facts: NvmlGpu | None,
+    ) -> SearchResult[Gpus]:
+        """One GPU with its MIG devices; none if no container can be given it."""
         name = _name(index, information.pci_address)
         node = self._nodes.gpu(information.minor)
-        if node is None:
-            self._skip(name, "the driver has no major number", "CDG-H104")
-            return
+        records: list[Record] = [*node.records]
+        if node.values is None:
+            reason = "the driver has no major number"
+            return _no_gpu(*records, Skipped(device=name, reason=reason, code="CDG-H104"))
         if answer is not None and answer.fault and not answer.mig_enabled:
-            self._skip(name, answer.fault, "CDG-H105")
-            return
+            return _no_gpu(*records, Skipped(device=name, reason=answer.fault, code="CDG-H105"))
         uuid = information.uuid or (answer.uuid if answer else None)
         if uuid is None:
-            self._unknown(f"the UUID of {name}", fault)
+            records.append(_unknown(f"the UUID of {name}", fault))
         divided = self._is_divided(information)
         if fault and answer is None and not divided:
-            self._unknown(f"the MIG mode of {name}", fault)
+            records.append(_unknown(f"the MIG mode of {name}", fault))
         mig_enabled = divided or (answer is not None and answer.mig_enabled)
-        told = self._facts.get(information.pci_address)
-        drm_nodes = self._nodes.drm(information.pci_address)
-        self.gpus.append(
-            Gpu(
-                index=index,
-                minor=information.minor,
-                uuid=uuid,
-                pci_address=information.pci_address,
-                model=information.model,
-                nodes=(node,),
-                drm_nodes=drm_nodes,
-                by_path=self._nodes.by_path(information.pci_address, drm_nodes),
-                mig_enabled=mig_enabled,
-                compute_capability=told.compute_capability if told else None,
-                brand=told.brand if told else None,
-            )
+        drm = self._nodes.drm(information.pci_address)
+        gpu = Gpu(
+            index=index,
+            minor=information.minor,
+            uuid=uuid,
+            pci_address=information.pci_address,
+            model=information.model,
+            nodes=(node.values,),
+            drm_nodes=drm.values,
+            by_path=self._nodes.by_path(information.pci_address, drm.values),
+            mig_enabled=mig_enabled,
+            compute_capability=facts.compute_capability if facts else None,
+            brand=facts.brand if facts else None,
         )
+        records += drm.records
         if not mig_enabled:
-            return
+            return SearchResult(Gpus((gpu,)), tuple(records))
+        mig = self._mig_devices(index, information, answer, fault)
+        return SearchResult(Gpus((gpu,), mig.values), (*records, *mig.records))
+
+    def _mig_devices(
+        self,
+        index: int,
+        information: proc.GpuInformation,
+        answer: NvmlGpu | None,
+        fault: NvmlFault | None,
+    ) -> SearchResult[tuple[MigDevice, ...]]:
+        """The MIG devices of a GPU that has MIG enabled."""
+        name = _name(index, information.pci_address)
         if answer is None or answer.fault:
             reason = str(answer.fault if answer else fault and fault.reason)
-            code = "CDG-H107"
-        elif not answer.mig_enabled:
+            device = f"MIG devices of {name}"
+            return SearchResult((), (Skipped(device=device, reason=reason, code="CDG-H107"),))
+        if not answer.mig_enabled:
             reason = "the kernel has GPU instances of it, and NVML says that MIG is disabled"
-            code = "CDG-H111"
-        elif not (answer.mig or answer.mig_faults):
-            self._skip(name, NO_MIG_DEVICE, "CDG-H106")
-            return
-        else:
-            self._mig_devices(index, information, answer)
-            return
-        self._skip(f"MIG devices of {name}", reason, code)
-
-    def _mig_devices(self, index: int, information: proc.GpuInformation, answer: NvmlGpu) -> None:
-        for number, reason in answer.mig_faults:
-            self._skip(f"MIG device {index}:{number}", reason, "CDG-H108")
+            device = f"MIG devices of {name}"
+            return SearchResult((), (Skipped(device=device, reason=reason, code="CDG-H111"),))
+        if not (answer.mig or answer.mig_faults):
+            return SearchResult((), (Skipped(device=name, reason=NO_MIG_DEVICE, code="CDG-H106"),))
+        records: list[Record] = [
+            Skipped(device=f"MIG device {index}:{number}", reason=reason, code="CDG-H108")
+            for number, reason in answer.mig_faults
+        ]
+        devices: list[MigDevice] = []
         for instance in answer.mig:
-            name = f"MIG device {index}:{instance.index}"
-            nodes = self._mig_nodes(information.minor, instance)
-            absent = [node.path for node in nodes if not node.present]
-            if len(nodes) != 2:
-                self._skip(
-                    name,
-                    "the kernel has no capability for its GPU instance or its compute instance",
-                    "CDG-H109",
-                )
-            elif absent and boot.is_container(self._kernel):
-                reason = f"this container has no device node {' and no '.join(absent)}"
-                self._skip(name, reason, "CDG-H110")
-            else:
-                self.mig_devices.append(
-                    MigDevice(
-                        gpu_index=index,
-                        index=instance.index,
-                        uuid=instance.uuid,
-                        gpu_instance=instance.gpu_instance,
-                        compute_instance=instance.compute_instance,
-                        profile=instance.profile,
-                        gpu_instance_cap=nodes[0],
-                        compute_instance_cap=nodes[1],
-                    )
-                )
+            result = self._mig_device(index, information.minor, instance)
+            devices += result.values
+            records += result.records
+        return SearchResult(tuple(devices), tuple(records))
 
-    def _mig_nodes(self, gpu_minor: int, instance: MigInstance) -> list[CharDevice]:
-        """The nodes of its GPU instance and of its compute instance, as far as there are any."""
+    def _mig_device(
+        self, index: int, gpu_minor: int, instance: MigInstance
+    ) -> SearchResult[tuple[MigDevice, ...]]:
+        """One MIG device; none if no container can be given it."""
+        name = f"MIG device {index}:{instance.index}"
+        nodes = self._mig_nodes(gpu_minor, instance)
+        absent = [node.path for node in nodes.values if not node.present]
+        if len(nodes.values) != 2:
+            reason = "the kernel has no capability for its GPU instance or its compute instance"
+            skipped = Skipped(device=name, reason=reason, code="CDG-H109")
+            return SearchResult((), (*nodes.records, skipped))
+        if absent and boot.is_container(self._kernel):
+            reason = f"this container has no device node {' and no '.join(absent)}"
+            skipped = Skipped(device=name, reason=reason, code="CDG-H110")
+            return SearchResult((), (*nodes.records, skipped))
+        device = MigDevice(
+            gpu_index=index,
+            index=instance.index,
+            uuid=instance.uuid,
+            gpu_instance=instance.gpu_instance,
+            compute_instance=instance.compute_instance,
+            profile=instance.profile,
+            gpu_instance_cap=nodes.values[0],
+            compute_instance_cap=nodes.values[1],
+        )
+        return SearchResult((device,), nodes.records)
+
+    def _mig_nodes(self, gpu_minor: int, instance: MigInstance) -> SearchResult[list[CharDevice]]:
+        """The nodes of its GPU instance and of its compute instance, as far as they exist."""
         files = {
             each.compute_instance: each
             for each in self._capabilities
             if (each.gpu_minor, each.gpu_instance) == (gpu_minor, instance.gpu_instance)
         }
-        found = (
+        nodes = [
             self._nodes.capability(each.device_minor, each.file_mode)
             for compute_instance in (None, instance.compute_instance)
             if (each := files.get(compute_instance))
+        ]
+        return SearchResult(
+            [node.values for node in nodes if node.values is not None],
+            tuple(record for node in nodes for record in node.records),
         )
-        return [node for node in found if node is not None]
 
-    def _name_each_by_its_own(self) -> None:
-        """Two devices of one UUID are told apart by their other names; neither has this one."""
-        uuids = [each.uuid for each in self.gpus] + [each.uuid for each in self.mig_devices]
-        shared = {uuid for uuid, times in Counter(uuids).items() if uuid and times > 1}
-        if not shared:
-            return
-        for uuid in sorted(shared):
-            reason = "several devices have it, so that none is named by it"
-            self.missing.append(Missing(name=f"UUID {uuid}", reason=reason, code="CDG-H206"))
-        self.gpus = [
-            replace(each, uuid=None) if each.uuid in shared else each for each in self.gpus
-        ]
-        self.mig_devices = [
-            replace(each, uuid=None) if each.uuid in shared else each for each in self.mig_devices
-        ]
 
-    def _unknown(self, name: str, fault: NvmlFault | None) -> None:
-        code = fault.code if fault else "CDG-H205"
-        reason = f"is not known: {fault.reason if fault else None}"
-        self.missing.append(Missing(name=name, reason=reason, code=code))
+def _no_gpu(*records: Record) -> SearchResult[Gpus]:
+    return SearchResult(Gpus(), records)
 
-    def _skip(self, device: str, reason: str, code: str) -> None:
-        self.skipped.append(Skipped(device=device, reason=reason, code=code))
+
+def _unknown(name: str, fault: NvmlFault | None) -> Missing:
+    reason = f"is not known: {fault.reason if fault else None}"
+    return Missing(name=name, reason=reason, code=fault.code if fault else "CDG-H205")
+
+
+def _with_own_uuids(devices: Gpus) -> SearchResult[Gpus]:
+    """Two devices of one UUID keep their other names; neither keeps the UUID."""
+    uuids = [gpu.uuid for gpu in devices.gpus]
+    uuids += [device.uuid for device in devices.mig_devices]
+    shared = {uuid for uuid, times in Counter(uuids).items() if uuid and times > 1}
+    if not shared:
+        return SearchResult(devices)
+    reason = "several devices have it, so that none is named by it"
+    records = tuple(
+        Missing(name=f"UUID {uuid}", reason=reason, code="CDG-H206") for uuid in sorted(shared)
+    )
+    distinct = Gpus(
+        tuple(replace(gpu, uuid=None) if gpu.uuid in shared else gpu for gpu in devices.gpus),
+        tuple(
+            replace(device, uuid=None) if device.uuid in shared else device
+            for device in devices.mig_devices
+        ),
+    )
+    return SearchResult(distinct, records)
 
 
 def _name(index: int, pci_address: str) -> str:

@@ -18,7 +18,8 @@ def mig_access(kernel: Root, nodes: DeviceNodes) -> tuple[MigAccess, ...]:
     accesses = []
     for access in MIG_ACCESSES:
         numbers = proc.mig_access(kernel, access)
-        node = nodes.capability(*numbers) if numbers else None
+        # The driver makes the node when a program uses it: an absent node is not missing.
+        node = nodes.capability(*numbers).values if numbers else None
         if node:
             accesses.append(MigAccess(access=access, node=node))
     return tuple(accesses)

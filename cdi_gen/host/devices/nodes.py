@@ -13,6 +13,7 @@ from collections.abc import Sequence
 
 from cdi_gen.catalogue import ControlNode
 from cdi_gen.host.devices import proc
+from cdi_gen.host.result import Record, SearchResult
 from cdi_gen.host.roots import Root
 from cdi_gen.inventory import CharDevice, Missing, Stale
 
@@ -25,15 +26,19 @@ OF_GPUS = (GPU, CAPABILITY, CARD, RENDER)
 """Names in /dev of the nodes of GPUs and of their parts; ``*`` is a number."""
 GRAPHICS, DRM_MODULE = "graphics", "nvidia_drm"
 BY_PATH = "/dev/dri/by-path"
+NODE_CODES = ("CDG-H201", "CDG-H202")
+"""Of what is missing: a node, and the kernel module that makes it."""
 NO_NODE = (
     "there is no such device node; engines of root make it from its numbers, rootless ones cannot"
 )
 
 
-class DeviceNodes:
-    """The character devices of a host, and what is odd about them.
+Node = SearchResult[CharDevice | None]
+"""A node with its record, if it is absent or stale. None: there is neither a node nor a number."""
 
-    Each node is reported once, however many devices share it (a GPU instance's capability).
+
+class DeviceNodes:
+    """The character devices of a host.
 
     Args:
         kernel: where procfs and sysfs are.
@@ -54,35 +59,19 @@ class DeviceNodes:
         self._kernel = kernel
         self._dev = dev
         self._majors = majors
-        self._missing: dict[str, Missing] = {}
-        self._stale: dict[str, Stale] = {}
         self._names: dict[str, list[str]] = {}
 
-    @property
-    def missing(self) -> tuple[Missing, ...]:
-        """Nodes that a complete host has."""
-        return tuple(self._missing.values())
-
-    @property
-    def stale(self) -> tuple[Stale, ...]:
-        """Nodes with the numbers of another boot."""
-        return tuple(self._stale.values())
-
-    def node(
-        self, path: str, drivers: Sequence[str], minor: int, file_mode: int = 0o666
-    ) -> CharDevice | None:
+    def node(self, path: str, drivers: Sequence[str], minor: int, file_mode: int = 0o666) -> Node:
         """The node at ``path``, numbered as the driver that owns it says.
 
         None where the driver has no major number (its module is not loaded) and no node either.
         """
         return self._node(path, self._char_device(path), drivers, minor, file_mode)
 
-    def node_that_is_there(
-        self, path: str, drivers: Sequence[str], minor: int
-    ) -> CharDevice | None:
+    def node_that_is_there(self, path: str, drivers: Sequence[str], minor: int) -> Node:
         """The same; None where there is no character device at ``path``."""
         found = self._char_device(path)
-        return self._node(path, found, drivers, minor) if found else None
+        return self._node(path, found, drivers, minor) if found else SearchResult(None)
 
     def _node(
         self,
@@ -91,33 +80,35 @@ class DeviceNodes:
         drivers: Sequence[str],
         minor: int,
         file_mode: int = 0o666,
-    ) -> CharDevice | None:
+    ) -> Node:
         major = next((self._majors[name] for name in drivers if name in self._majors), None)
         if major is None:
             if found is None:
-                return None
+                return SearchResult(None)
             major, minor = os.major(found.st_rdev), os.minor(found.st_rdev)
         if found is None:
-            self._missing[path] = Missing(name=path, reason=NO_NODE, code="CDG-H201")
             gid = 0
             if drivers == FRONTEND:
                 file_mode, gid = proc.device_file_attributes(self._kernel)
-            return CharDevice(
+            absent = CharDevice(
                 path=path, major=major, minor=minor, file_mode=file_mode, gid=gid, present=False
             )
+            return SearchResult(absent, (Missing(name=path, reason=NO_NODE, code="CDG-H201"),))
+        records: tuple[Record, ...] = ()
         if found.st_rdev != os.makedev(major, minor):
             reason = (
                 f"has the numbers {os.major(found.st_rdev)}:{os.minor(found.st_rdev)} of another "
                 f"boot; the kernel's are {major}:{minor}"
             )
-            self._stale[path] = Stale(path=path, reason=reason, code="CDG-H301")
-        return CharDevice(
+            records = (Stale(path=path, reason=reason, code="CDG-H301"),)
+        node = CharDevice(
             path=path,
             major=major,
             minor=minor,
             file_mode=stat.S_IMODE(found.st_mode) & 0o777,
             gid=found.st_gid,
         )
+        return SearchResult(node, records)
 
     def names(self, directory: str) -> list[str]:
         """What is in a directory of the dev root."""
@@ -133,7 +124,7 @@ class DeviceNodes:
         """Whether the kernel has a driver of this name, or does not tell which it has."""
         return name in self._majors or not self._majors
 
-    def gpu(self, minor: int) -> CharDevice | None:
+    def gpu(self, minor: int) -> Node:
         """``/dev/nvidiaN``."""
         return self.node(_numbered(GPU, minor), FRONTEND, minor)
 
@@ -148,27 +139,29 @@ class DeviceNodes:
             return f"there is no device node {path}"
         return f"{path} is no device node"
 
-    def capability(self, minor: int, file_mode: int) -> CharDevice | None:
+    def capability(self, minor: int, file_mode: int) -> Node:
         """``/dev/nvidia-caps/nvidia-capN``."""
         return self.node(_numbered(CAPABILITY, minor), CAPS, minor, file_mode)
 
-    def control(self, entries: Sequence[ControlNode]) -> tuple[CharDevice, ...]:
-        """The driver's own nodes; those whose module is not loaded become ``missing``."""
+    def control(self, entries: Sequence[ControlNode]) -> SearchResult[tuple[CharDevice, ...]]:
+        """The driver's own nodes; a node whose module is not loaded is missing."""
         nodes = []
+        records: list[Record] = []
         for entry in entries:
-            node = None
+            node: Node = SearchResult(None)
             if not entry.module or self.module_loaded(entry.module):
                 node = self.node(f"/dev/{entry.name}", entry.drivers, entry.minor)
-            if node is not None:
-                nodes.append(node)
+            if node.values is not None:
+                nodes.append(node.values)
+                records += node.records
             elif not entry.module or not entry.capabilities.isdisjoint(self._served):
                 module = entry.module or entry.drivers[0].replace("-", "_")
                 path = f"/dev/{entry.name}"
                 reason = f"the kernel module {module} is not loaded"
-                self._missing[path] = Missing(name=path, reason=reason, code="CDG-H202")
-        return tuple(nodes)
+                records.append(Missing(name=path, reason=reason, code="CDG-H202"))
+        return SearchResult(tuple(nodes), tuple(records))
 
-    def drm(self, pci_address: str) -> tuple[CharDevice, ...]:
+    def drm(self, pci_address: str) -> SearchResult[tuple[CharDevice, ...]]:
         """``/dev/dri/cardN`` and ``renderDN`` of a PCI device, cards first."""
         try:
             directory = self._kernel.resolve(f"/sys/bus/pci/devices/{pci_address}/drm")
@@ -176,9 +169,10 @@ class DeviceNodes:
             if GRAPHICS in self._served and not self.module_loaded(DRM_MODULE):
                 reason = f"the kernel module {DRM_MODULE} is not loaded"
                 path = f"/dev/{RENDER}"
-                self._missing[path] = Missing(name=path, reason=reason, code="CDG-H202")
-            return ()
+                return SearchResult((), (Missing(name=path, reason=reason, code="CDG-H202"),))
+            return SearchResult(())
         nodes = []
+        records: list[Record] = []
         for entry in self._kernel.entries(directory):
             path = f"/dev/dri/{entry.name}"
             prefixes = (f"/dev/{each[:-1]}" for each in (CARD, RENDER))
@@ -193,8 +187,9 @@ class DeviceNodes:
                 # Not written all the same: only graphics needs it, and rootless engines start
                 # nothing without it.
                 reason = "there is no such device node"
-                self._missing[path] = Missing(name=path, reason=reason, code="CDG-H201")
-        return tuple(node for *_, node in sorted(nodes, key=lambda each: each[:2]))
+                records.append(Missing(name=path, reason=reason, code="CDG-H201"))
+        in_order = sorted(nodes, key=lambda item: item[:2])
+        return SearchResult(tuple(node for *_, node in in_order), tuple(records))
 
     def by_path(self, pci_address: str, nodes: Sequence[CharDevice]) -> tuple[str, ...]:
         """Which of a PCI device's links in ``/dev/dri/by-path`` the host has, for these nodes."""
@@ -234,11 +229,7 @@ class DeviceNodes:
 
     def module_loaded(self, module: str) -> bool:
         """Whether the kernel has this module, loaded or built in."""
-        try:
-            self._kernel.lstat(f"/sys/module/{module}")
-        except OSError:
-            return False
-        return True
+        return self._kernel.exists(f"/sys/module/{module}")
 
     def _char_device(self, path: str) -> os.stat_result | None:
         try:

@@ -13,18 +13,18 @@ import stat
 from typing import NamedTuple
 
 from cdi_gen.catalogue import Transport, TransportNode
-from cdi_gen.host.devices.nodes import DeviceNodes
+from cdi_gen.host.devices.nodes import DeviceNodes, Node
+from cdi_gen.host.result import Record, SearchResult
 from cdi_gen.host.roots import Root
 from cdi_gen.inventory import CharDevice, DriverFile, Left
 from cdi_gen.paths import HostPath, is_safe, parent, printable
 
 
-class Found(NamedTuple):
+class Transports(NamedTuple):
     """What a host has of all transports, in the catalogue's order, nodes by their numbers."""
 
     nodes: tuple[CharDevice, ...]
     files: tuple[DriverFile, ...]
-    left: tuple[Left, ...]
 
 
 class TransportSearch:
@@ -38,53 +38,56 @@ class TransportSearch:
     def __init__(self, devices: DeviceNodes, roots: tuple[Root, ...]) -> None:
         self._devices = devices
         self._roots = roots
-        self._names: dict[str, list[str]] = {}
-        self._left: list[Left] = []
 
-    def find(self, transports: tuple[Transport, ...]) -> Found:
-        """All that is there; files only of those that have a node."""
+    def find(self, transports: tuple[Transport, ...]) -> SearchResult[Transports]:
+        """All transports of the host; files only of those that have a node."""
         nodes: list[CharDevice] = []
         files: list[DriverFile] = []
+        records: list[Record] = []
         for transport in transports:
-            own = [node for entry in transport.nodes for node in self._nodes(entry)]
+            results = [self._nodes(entry) for entry in transport.nodes]
+            own = [node for result in results for node in result.values]
             nodes += own
+            records += [record for result in results for record in result.records]
             if own:
-                files += [file for path in transport.files for file in self._file(path)]
-        return Found(nodes=tuple(nodes), files=tuple(files), left=tuple(self._left))
+                for path in transport.files:
+                    file = self._file(path)
+                    files += file.values
+                    records += file.records
+        return SearchResult(Transports(tuple(nodes), tuple(files)), tuple(records))
 
-    def _nodes(self, entry: TransportNode) -> list[CharDevice]:
+    def _nodes(self, entry: TransportNode) -> SearchResult[list[CharDevice]]:
         directory = parent(f"/dev/{entry.name}")
-        if directory not in self._names:
-            self._names[directory] = self._devices.names(directory)
         below = directory.removeprefix("/dev").lstrip("/")
         prefix = f"{below}/" if below else ""
         numbers = sorted(
             (number, name)
-            for name in self._names[directory]
+            for name in self._devices.names(directory)
             if (number := entry.number(f"{prefix}{name}")) is not None
         )
         if numbers and entry.driver and not self._devices.has_driver(entry.driver):
             # Its major may be another driver's by now.
             reason = f"the kernel has no driver {entry.driver}: the node is left from before"
-            self._left += [
-                Left(path=f"{directory}/{name}", reason=reason, code="CDG-H302")
-                for _, name in numbers
-            ]
-            return []
-        found = (self._node(entry, directory, name, number) for number, name in numbers)
-        return [node for node in found if node is not None]
+            paths = [f"{directory}/{name}" for _, name in numbers]
+            records = tuple(Left(path=path, reason=reason, code="CDG-H302") for path in paths)
+            return SearchResult([], records)
+        nodes = [self._node(entry, directory, name, number) for number, name in numbers]
+        return SearchResult(
+            [node.values for node in nodes if node.values is not None],
+            tuple(record for node in nodes for record in node.records),
+        )
 
-    def _node(
-        self, entry: TransportNode, directory: str, name: str, number: int
-    ) -> CharDevice | None:
+    def _node(self, entry: TransportNode, directory: str, name: str, number: int) -> Node:
         path = f"{directory}/{name}"
         if entry.sysfs_class:
-            return self._devices.numbered_by(path, f"/sys/class/{entry.sysfs_class}/{name}/dev")
+            numbers = f"/sys/class/{entry.sysfs_class}/{name}/dev"
+            return SearchResult(self._devices.numbered_by(path, numbers))
         minor = number if entry.minor is None else entry.minor
         return self._devices.node_that_is_there(path, (entry.driver or "",), minor)
 
-    def _file(self, named: str) -> list[DriverFile]:
+    def _file(self, named: str) -> SearchResult[list[DriverFile]]:
         """The file or directory in the first root that has it."""
+        records: list[Record] = []
         for root in self._roots:
             try:
                 path = root.resolve(named)
@@ -92,7 +95,8 @@ class TransportSearch:
             except OSError:
                 continue
             if (stat.S_ISREG(mode) or stat.S_ISDIR(mode)) and is_safe(path):
-                return [DriverFile(path=HostPath(root.host_path(path)), seen_at=named, entry=named)]
+                file = DriverFile(path=HostPath(root.host_path(path)), seen_at=named, entry=named)
+                return SearchResult([file], tuple(records))
             reason = "neither a file nor a directory whose name is fit for a spec"
-            self._left.append(Left(path=printable(named), reason=reason, code="CDG-H408"))
-        return []
+            records.append(Left(path=printable(named), reason=reason, code="CDG-H408"))
+        return SearchResult([], tuple(records))

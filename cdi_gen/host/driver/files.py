@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from cdi_gen.catalogue import Catalogue, FileEntry
 from cdi_gen.host.driver import shared_library
 from cdi_gen.host.driver.installations import Belonging
+from cdi_gen.host.result import SearchResult
 from cdi_gen.host.roots import Root
 from cdi_gen.inventory import DriverFile, Left, Missing
 from cdi_gen.paths import HostPath, base_name, is_safe, join, parent, printable
@@ -50,7 +51,6 @@ class FileSearch:
         self._catalogue = catalogue
         self._belonging = belonging
         self._fill = fill
-        self.left: list[Left] = []
         subdirectories = catalogue.directories["library_sub"]
         self._libraries = [
             each.strip("/") for each in library_directories if base_name(each) not in subdirectories
@@ -96,26 +96,41 @@ class FileSearch:
                 found.setdefault(resolved, named)
         return [(named, resolved) for resolved, named in found.items()]
 
-    def find(self) -> list[DriverFile]:
-        """Every catalogued file that is there, in the catalogue's order."""
-        found: list[DriverFile] = []
-        for entry in self._catalogue.files:
-            if entry.kind == "firmware":
-                found += self._firmware(entry)
-            elif entry.kind == "socket":
-                found += self._socket(entry)
-            else:
-                found += self._first(entry)
-        return found
+    def find(self) -> SearchResult[list[DriverFile]]:
+        """Every catalogued file of the host, in the catalogue's order."""
+        found = [item for entry in self._catalogue.files for item in self._entry(entry)]
+        return SearchResult(
+            [item for item in found if isinstance(item, DriverFile)],
+            tuple(item for item in found if isinstance(item, Left)),
+        )
 
-    def _first(self, entry: FileEntry) -> Iterator[DriverFile]:
+    def _entry(self, entry: FileEntry) -> Iterator[DriverFile | Left]:
+        """The files of an entry, and what looks like one and is left out."""
+        if entry.kind == "firmware":
+            return self._firmware(entry)
+        if entry.kind == "socket":
+            return self._socket(entry)
+        return self._first(entry)
+
+    def _first(self, entry: FileEntry) -> Iterator[DriverFile | Left]:
         for named, resolved, name in self._places(entry):
             path = self._regular(join(resolved, name))
-            if path is None or (entry.kind == "program" and not self._is_program(path)):
+            if isinstance(path, Left):
+                yield path
+            if path is None or isinstance(path, Left):
                 continue
+            if entry.kind == "program":
+                opened = self._root.open_path(path)
+                if not os.lstat(opened).st_mode & 0o111:
+                    continue
+                if not shared_library.is_elf(opened):
+                    # Hosts put scripts of the same name before the driver's program in PATH.
+                    reason = "a script, not the driver's own program"
+                    yield Left(path=path, reason=reason, code="CDG-H409")
+                    continue
             other = self._belonging.other(path)
             if other:
-                self.left.append(Left(path=path, reason=f"of the driver {other}", code="CDG-H402"))
+                yield Left(path=path, reason=f"of the driver {other}", code="CDG-H402")
                 continue
             yield DriverFile(
                 path=HostPath(self._root.host_path(path)),
@@ -134,13 +149,15 @@ class FileSearch:
             for library in self._libraries:
                 yield f"/{library}", f"/{library}", base_name(name)
 
-    def _firmware(self, entry: FileEntry) -> Iterator[DriverFile]:
+    def _firmware(self, entry: FileEntry) -> Iterator[DriverFile | Left]:
         """All that is in the driver's own folder, of the first directory that has one."""
         for directory in self._root.directories(self._firmware_directories):
             names = self._names_below(directory)
             for name in names:
                 path = self._regular(join(directory, name))
-                if path is not None:
+                if isinstance(path, Left):
+                    yield path
+                elif path is not None:
                     yield DriverFile(
                         path=HostPath(self._root.host_path(path)),
                         seen_at=join("/lib/firmware/nvidia", self._fill["version"], name),
@@ -176,8 +193,8 @@ class FileSearch:
                     )
                     return
 
-    def _regular(self, named: str) -> str | None:
-        """The resolved path of a regular file whose name may enter a spec."""
+    def _regular(self, named: str) -> str | Left | None:
+        """The resolved path of a regular file whose name may enter a spec; None: no file."""
         try:
             path = self._root.resolve(named)
             mode = os.lstat(self._root.open_path(path)).st_mode
@@ -192,20 +209,7 @@ class FileSearch:
                 reason, code = "a file name unfit for a spec", "CDG-H404"
             else:
                 reason, code = "not a regular file", "CDG-H408"
-        self.left.append(Left(path=printable(named), reason=reason, code=code))
-        return None
-
-    def _is_program(self, path: str) -> bool:
-        """A program of the driver is ELF; hosts put scripts of the same name before it in PATH."""
-        opened = self._root.open_path(path)
-        if not os.lstat(opened).st_mode & 0o111:
-            return False
-        if shared_library.is_elf(opened):
-            return True
-        self.left.append(
-            Left(path=path, reason="a script, not the driver's own program", code="CDG-H409")
-        )
-        return False
+        return Left(path=printable(named), reason=reason, code=code)
 
 
 def _prefixes(libraries: Iterable[str]) -> list[str]:

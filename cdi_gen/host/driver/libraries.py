@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator
+from copy import copy
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -19,6 +20,7 @@ from cdi_base.elf import ElfError
 from cdi_gen.catalogue import Catalogue
 from cdi_gen.host.driver import shared_library
 from cdi_gen.host.driver.installations import VERSION, Belonging
+from cdi_gen.host.result import Record, SearchResult
 from cdi_gen.host.roots import Root
 from cdi_gen.inventory import Left, Library, Missing
 from cdi_gen.paths import HostPath, base_name, is_safe, parent, printable
@@ -38,14 +40,22 @@ MAX_OTHER_VERSIONS = 64
 """Of which files are told apart from the loaded version's: each is looked for in their content."""
 
 
-class Findings(NamedTuple):
+_FOREIGN = "CDG-H406"
+
+
+class Libraries(NamedTuple):
     """The driver's libraries in one root."""
 
     libraries: list[Library]
     directories: list[str]
     """Directories, resolved in the root, in which a library of the driver lies."""
-    missing: list[Missing]
     belonging: Belonging
+
+
+def foreign_architectures(records: Iterable[Record]) -> list[str]:
+    """The architectures of libraries that were left out because they are not the host's."""
+    reasons = {record.reason for record in records if record.code == _FOREIGN}
+    return sorted(reason.removeprefix("for ") for reason in reasons)
 
 
 class LibrarySearch:
@@ -62,17 +72,16 @@ class LibrarySearch:
         self._catalogue = catalogue
         self._machines = shared_library.MACHINES.get(architecture)
         self._names: dict[str, dict[str, bool]] = {}
-        self.foreign: set[str] = set()
-        """Architectures of libraries that were left out because they are not this host's."""
         self._modules = {
             each.name.partition(".so")[0] for each in catalogue.files if each.kind == "xorg"
         }
-        self.left: list[Left] = []
         self._versions: list[str] | None = None
-        self._cache = {} if search_path else self._read_cache()
+        cache = self._read_cache() if not search_path else SearchResult({})
+        self._cache = cache.values
+        self._cache_records = cache.records
         self.directories = self._search_directories(architecture, search_path)
 
-    def _read_cache(self) -> dict[str, tuple[str, ...]]:
+    def _read_cache(self) -> SearchResult[dict[str, tuple[str, ...]]]:
         """Paths by library name (``libcuda.so.1``), in the cache's order of preference."""
         paths: dict[str, list[str]] = {}
         try:
@@ -80,13 +89,11 @@ class LibrarySearch:
             for _, name, path, _ in ld_so_cache.entries_of(content):
                 paths.setdefault(_text(name), []).append(_text(path))
         except OSError:
-            return {}
+            return SearchResult({})
         except ld_so_cache.CacheError as error:
-            self.left.append(
-                Left(path="/etc/ld.so.cache", reason=f"damaged: {error}", code="CDG-H401")
-            )
-            return {}
-        return {name: tuple(several) for name, several in paths.items()}
+            left = Left(path="/etc/ld.so.cache", reason=f"damaged: {error}", code="CDG-H401")
+            return SearchResult({}, (left,))
+        return SearchResult({name: tuple(several) for name, several in paths.items()})
 
     def _search_directories(self, architecture: str, search_path: tuple[str, ...]) -> list[str]:
         if search_path:
@@ -113,19 +120,23 @@ class LibrarySearch:
         nested = (f"{each.strip('/')}/{name}" for each in found for name in subdirectories)
         return list(dict.fromkeys((*found, *self._root.directories(tuple(nested)))))
 
-    def widen(self, version: str, sources: Iterable[Callable[[], Iterator[str]]]) -> None:
-        """Search other directories too, of the first source that knows where a version is."""
+    def widened(
+        self, version: str, sources: Iterable[Callable[[], Iterator[str]]]
+    ) -> LibrarySearch:
+        """The search in other directories too, of the first source that knows a version's place."""
         for source in sources:
             patterns = tuple(each.strip("/") for each in source())
-            found = [
+            more = [
                 each
                 for each in self._with_subdirectories(tuple(dict.fromkeys(patterns)))
                 if each not in self.directories and base_name(each) != FORWARD_COMPATIBILITY
             ]
-            if any(f".so.{version}" in name for each in found for name in self.names(each)):
-                self.directories += found
-                self._versions = None
-                return
+            if any(f".so.{version}" in name for each in more for name in self.names(each)):
+                wider = copy(self)
+                wider.directories = [*self.directories, *more]
+                wider._versions = None  # noqa: SLF001 - of the same class
+                return wider
+        return self
 
     def names(self, directory: str) -> dict[str, bool]:
         """Names of shared libraries in a directory, with whether each is a symbolic link."""
@@ -149,43 +160,53 @@ class LibrarySearch:
             self._versions = sorted(found, key=_in_order, reverse=True)
         return self._versions
 
-    def find(self, version: str) -> Findings:
-        """All libraries of one version of the driver; what was passed over is in ``left``."""
+    def find(self, version: str) -> SearchResult[Libraries]:
+        """All libraries of one version of the driver."""
         others = tuple(each for each in self.versions() if each != version)[:MAX_OTHER_VERSIONS]
         belonging = Belonging(self._root, version, others)
-        candidates = {path: self._library(path) for path in self._candidates(version)}
-        libraries = {
-            path: library
-            for path, library in candidates.items()
-            if library is not None and self._is_of(path, belonging)
-        }
-        missing = self._close(version, libraries, belonging)
+        candidates = self._candidates(version)
+        records: list[Record] = [*self._cache_records, *candidates.records]
+        libraries: dict[str, Library] = {}
+        of_others: list[Record] = []
+        for path in candidates.values:
+            library = self._library(path)
+            if isinstance(library, Left):
+                records.append(library)
+            elif other := belonging.other(path):
+                reason = f"of the driver {other}"
+                of_others.append(Left(path=path, reason=reason, code="CDG-H402"))
+            else:
+                libraries[path] = library
+        needed = self._needed_by(libraries, version, belonging)
+        libraries |= needed.values
         directories = sorted({parent(path) for path in libraries})
-        libraries = self._one_of_each(libraries, version)
-        return Findings(
-            libraries=sorted(self._with_names(libraries), key=lambda each: each.path),
+        distinct = self._one_of_each(libraries, version)
+        values = Libraries(
+            libraries=sorted(self._with_names(distinct.values), key=lambda each: each.path),
             directories=directories,
-            missing=missing,
             belonging=belonging,
         )
+        return SearchResult(values, (*records, *of_others, *needed.records, *distinct.records))
 
-    def _is_of(self, path: str, belonging: Belonging) -> bool:
-        other = belonging.other(path)
-        if other:
-            self.left.append(Left(path=path, reason=f"of the driver {other}", code="CDG-H402"))
-        return other is None
-
-    def _candidates(self, version: str) -> list[str]:
+    def _candidates(self, version: str) -> SearchResult[list[str]]:
         """Resolved paths of the files whose names say that they are the driver's."""
-        found: dict[str, None] = {}
+        paths: dict[str, None] = {}
+        records: list[Record] = []
         for directory in self.directories:
             for name in self.names(directory):
-                if self._is_driver_name(name, version):
-                    path = self._resolve(f"{directory}/{name}")
-                    # A link's own name says nothing: libnvidia-nvvm.so.4 may lead to a leftover.
-                    if path is not None and self._is_driver_name(base_name(path), version):
-                        found.setdefault(path)
-        return list(found)
+                if not self._is_driver_name(name, version):
+                    continue
+                named = f"{directory}/{name}"
+                try:
+                    path = self._root.resolve(named)
+                except OSError as error:
+                    reason = error.strerror or str(error)
+                    records.append(Left(path=printable(named), reason=reason, code="CDG-H403"))
+                    continue
+                # A link's own name says nothing: libnvidia-nvvm.so.4 may lead to a leftover.
+                if self._is_driver_name(base_name(path), version):
+                    paths.setdefault(path)
+        return SearchResult(list(paths), tuple(records))
 
     def _is_driver_name(self, name: str, version: str) -> bool:
         stem, _, suffix = name.partition(".so")
@@ -201,31 +222,18 @@ class LibrarySearch:
             and len(numbers[0]) < 3  # three digits: the version of another driver
         )
 
-    def _resolve(self, path: str) -> str | None:
-        try:
-            return self._root.resolve(path)
-        except OSError as error:
-            self.left.append(
-                Left(path=printable(path), reason=error.strerror or str(error), code="CDG-H403")
-            )
-            return None
-
-    def _library(self, path: str) -> Library | None:
+    def _library(self, path: str) -> Library | Left:
+        """The library at a resolved path, or why it is left out."""
         if not is_safe(path):
-            self.left.append(
-                Left(path=printable(path), reason="a file name unfit for a spec", code="CDG-H404")
-            )
-            return None
+            reason = "a file name unfit for a spec"
+            return Left(path=printable(path), reason=reason, code="CDG-H404")
         try:
             shared = shared_library.read(self._root.open_path(path))
         except (ElfError, OSError) as error:
             reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
-            self.left.append(Left(path=path, reason=reason, code="CDG-H405"))
-            return None
+            return Left(path=path, reason=reason, code="CDG-H405")
         if self._machines and shared.machine not in self._machines:
-            self.foreign.add(shared.architecture)
-            self.left.append(Left(path=path, reason=f"for {shared.architecture}", code="CDG-H406"))
-            return None
+            return Left(path=path, reason=f"for {shared.architecture}", code=_FOREIGN)
         name = base_name(path)
         soname = shared.soname if shared.soname and is_safe(shared.soname) else name
         return Library(
@@ -235,41 +243,42 @@ class LibrarySearch:
             needed=shared.needed,
         )
 
-    def _close(
-        self, version: str, libraries: dict[str, Library], belonging: Belonging
-    ) -> list[Missing]:
-        """Add what the driver's libraries need of the driver; answer what is nowhere."""
-        missing = []
-        known = {
+    def _needed_by(
+        self, libraries: dict[str, Library], version: str, belonging: Belonging
+    ) -> SearchResult[dict[str, Library]]:
+        """What the driver's libraries need of the driver and do not include themselves, by path."""
+        needed: dict[str, Library] = {}
+        records: list[Record] = []
+        seen = {
             (each.bits, name) for path, each in libraries.items() for name in _names(path, each)
         }
         pending = list(libraries.values())
         while pending:
             library = pending.pop()
             for name in library.needed:
-                if (library.bits, name) in known or not self._of_the_driver(name, version):
+                if (library.bits, name) in seen or not self._of_the_driver(name, version):
                     continue
-                known.add((library.bits, name))
-                found = self._needed(name, library.bits, belonging)
-                if found is None:
-                    missing.append(
-                        Missing(
-                            name=name,
-                            reason=f"needed by {library.path}, and not found",
-                            code="CDG-H203",
-                        )
-                    )
+                seen.add((library.bits, name))
+                result = self._needed(name, library.bits, belonging)
+                records += result.records
+                if result.values is None:
+                    reason = f"needed by {library.path}, and not found"
+                    records.append(Missing(name=name, reason=reason, code="CDG-H203"))
                     continue
-                path, added = found
-                libraries[path] = added
+                path, added = result.values
+                needed[path] = added
                 pending.append(added)
-        return missing
+        return SearchResult(needed, tuple(records))
 
     def _of_the_driver(self, name: str, version: str) -> bool:
         stem, _, suffix = name.partition(".so")
         return suffix == "." + version or stem in self._catalogue.libraries
 
-    def _needed(self, name: str, bits: int, belonging: Belonging) -> tuple[str, Library] | None:
+    def _needed(
+        self, name: str, bits: int, belonging: Belonging
+    ) -> SearchResult[tuple[str, Library] | None]:
+        """The library of this name, with its resolved path."""
+        records: list[Record] = []
         places = [f"{directory}/{name}" for directory in self.directories]
         for place in (*places, *self._cache.get(name, ())):
             try:
@@ -277,9 +286,11 @@ class LibrarySearch:
             except OSError:
                 continue
             library = self._library(path)
-            if library is not None and library.bits == bits and belonging.other(path) is None:
-                return path, library
-        return None
+            if isinstance(library, Left):
+                records.append(library)
+            elif library.bits == bits and belonging.other(path) is None:
+                return SearchResult((path, library), tuple(records))
+        return SearchResult(None, tuple(records))
 
     def _with_names(self, libraries: dict[str, Library]) -> Iterable[Library]:
         """The libraries with the names of all links that lead to them."""
@@ -311,18 +322,27 @@ class LibrarySearch:
                 ),
             )
 
-    def _one_of_each(self, libraries: dict[str, Library], version: str) -> dict[str, Library]:
+    def _one_of_each(
+        self, libraries: dict[str, Library], version: str
+    ) -> SearchResult[dict[str, Library]]:
         """One file for each name by which programs load it; the loader would take one, too."""
-        named: dict[tuple[int, str, str], list[str]] = {}
+        by_name: dict[tuple[int, str, str], list[str]] = {}
         for path, library in libraries.items():
             stem = base_name(path).partition(".so")[0]
-            named.setdefault((library.bits, stem, library.soname), []).append(path)
-        chosen: dict[str, Library] = {}
-        for (_, _, soname), paths in named.items():
+            by_name.setdefault((library.bits, stem, library.soname), []).append(path)
+        chosen: set[str] = set()
+        records: list[Record] = []
+        for (_, _, soname), paths in by_name.items():
             first = paths[0] if len(paths) == 1 else self._preferred(paths, soname, version)
-            chosen[first] = libraries[first]
-            self._leave(first, (each for each in paths if each != first), libraries)
-        return {path: library for path, library in libraries.items() if path in chosen}
+            chosen.add(first)
+            for path in paths:
+                if path != first:
+                    same = base_name(path) == base_name(first)
+                    relation = "a copy of" if same else "the host uses, under the same name,"
+                    reason = f"{relation} {libraries[first].path}"
+                    records.append(Left(path=libraries[path].path, reason=reason, code="CDG-H407"))
+        distinct = {path: library for path, library in libraries.items() if path in chosen}
+        return SearchResult(distinct, tuple(records))
 
     def _preferred(self, paths: list[str], soname: str, version: str) -> str:
         """Of the files of one name: the driver's own, the one that the host uses, the newest."""
@@ -339,18 +359,6 @@ class LibrarySearch:
                 return target
         newest = max(map(_numbers, paths))
         return next(each for each in paths if _numbers(each) == newest)
-
-    def _leave(self, chosen: str, others: Iterable[str], libraries: dict[str, Library]) -> None:
-        for path in others:
-            same = base_name(path) == base_name(chosen)
-            what = "a copy of" if same else "the host uses, under the same name,"
-            self.left.append(
-                Left(
-                    path=libraries[path].path,
-                    reason=f"{what} {libraries[chosen].path}",
-                    code="CDG-H407",
-                )
-            )
 
 
 def _text(name: bytes) -> str:

@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The libraries and files of the loaded kernel module's driver."""
+
+from __future__ import annotations
+
+import os
+from typing import NamedTuple
+
+from cdi_gen.catalogue import Catalogue
+from cdi_gen.errors import CdiGenError
+from cdi_gen.host.devices import proc
+from cdi_gen.host.devices.proc import KernelModule
+from cdi_gen.host.driver import files, places
+from cdi_gen.host.driver.libraries import (
+    TRIPLETS,
+    Libraries,
+    LibrarySearch,
+    foreign_architectures,
+)
+from cdi_gen.host.result import SearchResult
+from cdi_gen.host.roots import Root
+from cdi_gen.host.where import Roots, Where, is_directory, library_search_path
+from cdi_gen.inventory import DriverFile, Left, Library
+from cdi_gen.paths import base_name, printable
+
+KNOWN_DRIVER_ROOTS = ("/run/nvidia/driver", "/home/kubernetes/bin/nvidia")
+"""Of NVIDIA's GPU operator and of Google's driver installer."""
+
+
+class LibrariesNotInstalledError(CdiGenError):
+    """The kernel module is loaded, and no library of its driver is installed."""
+
+    code = "CDG-H003"
+
+
+class InstalledDriver(NamedTuple):
+    """The driver's part of the inventory."""
+
+    version: str
+    """Of the libraries; the loaded module's if that is installed."""
+    libraries: list[Library]
+    files: list[DriverFile]
+
+    @property
+    def stems(self) -> frozenset[str]:
+        """The libraries' names up to ``.so``."""
+        return frozenset(base_name(each.path).partition(".so")[0] for each in self.libraries)
+
+
+def installed_driver(
+    roots: Roots, where: Where, module: KernelModule, catalogue: Catalogue
+) -> SearchResult[InstalledDriver]:
+    """The libraries of the module's version, or else of another one; and the files beside them.
+
+    Raises:
+        LibrariesNotInstalledError: no version of the libraries is installed.
+        CdiGenError: the libraries are of another architecture, or none can be used.
+    """
+    architecture = module.architecture or os.uname().machine
+    release = proc.kernel_release(roots.host)
+    firmware_path = places.firmware_path(roots.host, roots.driver)
+    search_path = library_search_path(roots, where)
+    search = LibrarySearch(roots.driver, catalogue, architecture, search_path)
+    if not search_path and module.version not in search.versions():
+        elsewhere = places.Places(
+            roots.driver,
+            version=module.version,
+            triplet=TRIPLETS.get(architecture, (architecture,))[0],
+            firmware_path=firmware_path,
+            kernel_release=release,
+        )
+        programs, walked = catalogue.directories["program"], catalogue.directories["walked"]
+        search = search.widened(module.version, elsewhere.sources(programs, walked))
+    versions = search.versions()
+    if not versions:
+        raise _not_installed(roots.host, search, module.version, where)
+    version = module.version if module.version in versions else versions[0]
+    libraries = search.find(version)
+    if not libraries.values.libraries:
+        raise _unusable(libraries, module.version, architecture, where) or _not_installed(
+            roots.host, search, module.version, where
+        )
+    driver_files = files.FileSearch(
+        roots.driver,
+        roots.host,
+        catalogue,
+        library_directories=libraries.values.directories,
+        config_search_path=where.config_search_path,
+        belonging=libraries.values.belonging,
+        fill={"version": version, "architecture": architecture, "release": release},
+        firmware_path=firmware_path,
+    ).find()
+    driver = InstalledDriver(version, libraries.values.libraries, driver_files.values)
+    incomplete = files.incomplete(catalogue, driver.files, driver.stems)
+    return SearchResult(driver, (*libraries.records, *incomplete, *driver_files.records))
+
+
+def _unusable(
+    libraries: SearchResult[Libraries], loaded: str, architecture: str, where: Where
+) -> CdiGenError | None:
+    """The error of a host whose libraries are all left out; None if there are only broken links."""
+    foreign = foreign_architectures(libraries.records)
+    if foreign:
+        return CdiGenError(
+            f"the driver's libraries under {where.driver_root} are for "
+            f"{' and '.join(foreign)}, the loaded kernel module is for {architecture}",
+            hint="name the driver root of this machine's own driver: --driver-root DIR",
+            code="CDG-H004",
+        )
+    left = next((record for record in libraries.records if isinstance(record, Left)), None)
+    if left is None:
+        return None
+    return CdiGenError(
+        f"the kernel module {loaded} is loaded, and no library of it under "
+        f"{where.driver_root} can be used: {left.path}: {left.reason}",
+        hint="install the driver's libraries again",
+        code="CDG-H005",
+    )
+
+
+def _not_installed(
+    host: Root, search: LibrarySearch, loaded: str, where: Where
+) -> LibrariesNotInstalledError:
+    searched = ", ".join(map(printable, search.directories)) or "no directory that exists"
+    return LibrariesNotInstalledError(
+        f"the NVIDIA kernel module {loaded} is loaded, but none of its libraries is installed "
+        f"under {where.driver_root}",
+        hint=f"looked for libcuda.so.{loaded} in: {searched}; "
+        f"if the driver is elsewhere, name it: {_driver_roots(host, where)}",
+    )
+
+
+def _driver_roots(host: Root, where: Where) -> str:
+    """Options that could help, with the driver roots of other programs that this host has."""
+    existing = [
+        root
+        for root in KNOWN_DRIVER_ROOTS
+        if root != where.driver_root and is_directory(host, root)
+    ]
+    known = "".join(f" ({root} is there)" for root in existing)
+    return f"--driver-root DIR{known} or --library-search-path DIR"

@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The NVIDIA driver for Linux: of discrete GPUs, and of integrated ones that use it (GB10)."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+
+from cdi_gen.catalogue import Catalogue, catalogue
+from cdi_gen.host import boot, hook_program
+from cdi_gen.host.devices import proc
+from cdi_gen.host.devices.gpus import Gpus, GpuSearch
+from cdi_gen.host.devices.mig_access import mig_access
+from cdi_gen.host.devices.nodes import NODE_CODES, DeviceNodes
+from cdi_gen.host.driver.installed import InstalledDriver, installed_driver
+from cdi_gen.host.result import SearchResult, by_kind
+from cdi_gen.host.roots import Root
+from cdi_gen.host.where import Roots, Where
+from cdi_gen.inventory import DGPU, Driver, Inventory, Library
+from cdi_gen.paths import base_name
+
+
+def detect(host: Root) -> str | None:
+    """The loaded kernel module."""
+    module = proc.kernel_module(host)
+    return f"the kernel module nvidia {module.version} is loaded" if module else None
+
+
+def gather(roots: Roots, where: Where) -> Inventory:
+    """Look for the loaded module's libraries and files, then for its devices.
+
+    Raises:
+        LibrariesNotInstalledError: none of its libraries is installed.
+        CdiGenError: its libraries are of another architecture, or cannot be used.
+    """
+    module = proc.kernel_module(roots.host)
+    assert module is not None  # noqa: S101 - it was detected
+    installed = installed_driver(roots, where, module, catalogue())
+    libraries = installed.values.libraries
+    nodes = DeviceNodes(
+        roots.host, roots.dev, proc.majors(roots.host), _served(catalogue(), installed.values)
+    )
+    gpus = _gpus(roots, where, nodes, libraries)
+    control_nodes = nodes.control(catalogue().control_nodes)
+    records = by_kind((*installed.records, *gpus.records, *control_nodes.records))
+    lacks_node = any(missing.code in NODE_CODES for missing in records["missing"])
+    cuda_version = _cuda_version(roots.driver, libraries) if where.requirement_facts else None
+    inventory = Inventory(
+        platform=DGPU,
+        architecture=module.architecture or os.uname().machine,
+        driver_root=roots.driver.name,
+        dev_root=roots.dev.name,
+        driver=Driver(
+            version=module.version,
+            kernel_module=module.kind,
+            library_version=installed.values.version,
+            cuda_version=cuda_version,
+        ),
+        gpus=gpus.values.gpus,
+        mig_devices=gpus.values.mig_devices,
+        control_nodes=control_nodes.values,
+        libraries=tuple(libraries),
+        files=tuple(installed.values.files),
+        hook=hook_program.find(roots.host, where.hook_path),
+        engines_make_nodes=boot.engines_make_nodes(roots.host),
+        booting=lacks_node and not boot.is_over(roots.host),
+        **records,
+    )
+    return _with_transports(inventory, roots, nodes) if where.transports else inventory
+
+
+def _served(catalogue: Catalogue, driver: InstalledDriver) -> frozenset[str]:
+    """Capabilities that have a library of their own among the installed ones."""
+    listed = (catalogue.libraries.get(stem, frozenset()) for stem in driver.stems)
+    return frozenset(name for names in listed if len(names) == 1 for name in names)
+
+
+def _gpus(
+    roots: Roots, where: Where, nodes: DeviceNodes, libraries: list[Library]
+) -> SearchResult[Gpus]:
+    nvml = _opened(roots.driver, libraries, "libnvidia-ml.so.")
+    return GpuSearch(roots.host, nodes, nvml, requirement_facts=where.requirement_facts).find()
+
+
+def _with_transports(inventory: Inventory, roots: Roots, nodes: DeviceNodes) -> Inventory:
+    from cdi_gen.host.devices.transports import TransportSearch  # noqa: PLC0415 - most looks do without
+
+    driver, host = roots.driver, roots.host
+    in_order = (driver,) if driver.name == host.name else (driver, host)
+    transports = TransportSearch(nodes, in_order).find(catalogue().transports)
+    records = by_kind(transports.records)
+    return replace(
+        inventory,
+        mig_access=mig_access(host, nodes),
+        transport_nodes=transports.values.nodes,
+        transport_files=transports.values.files,
+        missing=(*inventory.missing, *records["missing"]),
+        stale=(*inventory.stale, *records["stale"]),
+        left=(*inventory.left, *records["left"]),
+    )
+
+
+def _cuda_version(driver_root: Root, libraries: list[Library]) -> str | None:
+    from cdi_gen.host.driver import libcuda  # noqa: PLC0415 - most looks do without
+
+    library = _opened(driver_root, libraries, "libcuda.so.")
+    return None if library is None else libcuda.newest_version(library)
+
+
+def _opened(root: Root, libraries: list[Library], name: str) -> str | None:
+    """Where this process can open the 64-bit library whose file name begins like this."""
+    for library in libraries:
+        if base_name(library.path).startswith(name) and library.bits == 64:
+            inside = root.inside(library.path)
+            return None if inside is None else root.open_path(inside)
+    return None

@@ -1,0 +1,31 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tegra: an integrated GPU with a driver of its own. Recognised, and not supported."""
+
+from __future__ import annotations
+
+from cdi_gen.host.platforms import unsupported
+from cdi_gen.host.roots import Root
+from cdi_gen.host.where import Roots, Where
+from cdi_gen.inventory import PLATFORMS, TEGRA, Inventory
+
+RELEASE = "/etc/nv_tegra_release"
+NAMING_FILES = ("/sys/devices/soc0/family", "/proc/device-tree/compatible")
+
+
+def detect(host: Root) -> str | None:
+    """What NVIDIA's toolkit goes by, and the compatible string of every Tegra board."""
+    if host.exists(RELEASE):
+        return f"{RELEASE} is there"
+    for path in NAMING_FILES:
+        try:
+            text = host.read_text(path, 4096).lower()
+        except OSError:
+            continue
+        if "tegra" in text:
+            return f"{path} names it"
+    return None
+
+
+def gather(roots: Roots, where: Where) -> Inventory:  # noqa: ARG001 - as every platform
+    """Raise the error that names the platform."""
+    raise unsupported(PLATFORMS[TEGRA], detect(roots.host))
