@@ -7,10 +7,10 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from cdi_base.cdi.libraries import EVERY
-from cdi_base.findings import Finding
 from cdi_gen.errors import InvalidSpecError
 
 if TYPE_CHECKING:
+    from cdi_base.findings import Finding
     from cdi_base.findings import Severity as FindingSeverity
 
 Severity = Literal["fatal", "error", "warning"]
@@ -43,6 +43,8 @@ class Problem(NamedTuple):
 
     def finding(self, file: str, severity: FindingSeverity) -> Finding:
         """The problem as a finding of a command that reads the file among others."""
+        from cdi_base.findings import Finding  # noqa: PLC0415 - most specs have no problem
+
         message = f"{file}: {self}: {self.consequence}"
         return Finding(self.code, severity, message, subject=file)
 

@@ -36,9 +36,9 @@ def is_debug() -> bool:
     return _manner.debug and not _manner.quiet
 
 
-def note(message: str) -> None:
-    """Print what was done; that is no finding, and has no code."""
-    _report("info", message)
+def note(message: str, *, code: str = "") -> None:
+    """Print what was done, which has no code; or, with its code, what is good to know."""
+    _report("info", message, code)
 
 
 def warning(message: str, *, code: str, hint: str = "", subject: str = "") -> None:

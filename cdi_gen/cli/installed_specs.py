@@ -67,5 +67,5 @@ def _defining(name: str, registry: Registry) -> SpecFile:
             subject=name,
         )
     for file in found.shadowed:
-        console.note(f"{found.file.path} wins over {file.path}")
+        console.note(f"{found.file.path} wins over {file.path}", code="CDG-F104")
     return found.file

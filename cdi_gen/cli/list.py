@@ -127,8 +127,11 @@ def command(
     inventory = inventory_from(inventory_path, host)
     found = rows(inventory, f"{vendor}/{class_}")
     print_data(_text(found, form, f"{vendor}/{class_}"))
-    for skipped in inventory.skipped:
-        console.warning(f"left out: {skipped.device}: {skipped.reason}", code=skipped.code)
+    if inventory.skipped:
+        from cdi_gen.inventory.findings import finding  # noqa: PLC0415 - most hosts have none
+
+        for skipped in inventory.skipped:
+            console.report(finding(skipped))
     return ExitCode.PARTIAL if inventory.skipped else ExitCode.OK
 
 

@@ -7,7 +7,7 @@ from cdi_gen.cdi.model import Spec
 from cdi_gen.cli import console
 from cdi_gen.generate.modes import Mode
 from cdi_gen.generate.options import Options
-from cdi_gen.inventory import Inventory
+from cdi_gen.inventory import Inventory, Missing, Skipped, Stale
 
 
 def written(
@@ -31,16 +31,17 @@ def _host(inventory: Inventory, options: Options) -> None:
     if options.hooks and inventory.hook is None:
         console.note(
             "no hook program is installed, so the spec does without; docs/hooks.md says what that "
-            "means, and this installs it: sudo cdi-gen hook install"
+            "means, and this installs it: sudo cdi-gen hook install",
+            code="CDG-G103",
         )
-    for skipped in inventory.skipped:
-        console.warning(f"left out: {skipped.device}: {skipped.reason}", code=skipped.code)
-    for stale in inventory.stale:
-        console.warning(f"{stale.path} {stale.reason}", code=stale.code)
-    if inventory.missing:
-        names = ", ".join(each.name for each in inventory.missing)
-        if console.is_debug():
-            for each in inventory.missing:
-                console.note(f"missing: {each.name}: {each.reason}")
-        else:
-            console.note(f"the host lacks {names} (why: add --explain)")
+    printed: list[Skipped | Stale | Missing] = [*inventory.skipped, *inventory.stale]
+    if console.is_debug():
+        printed += inventory.missing
+    elif inventory.missing:
+        names = ", ".join(missing.name for missing in inventory.missing)
+        console.note(f"the host lacks {names} (why: add --explain)")
+    if printed:
+        from cdi_gen.inventory.findings import finding  # noqa: PLC0415 - most hosts have none
+
+        for record in printed:
+            console.report(finding(record))

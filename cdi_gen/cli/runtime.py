@@ -75,7 +75,7 @@ def prepare(
 
     for flag in feature_flags:
         if flag not in FEATURE_FLAGS:
-            console.note(f"unknown feature flag, ignored: {flag}")
+            console.note(f"unknown feature flag, ignored: {flag}", code="CDG-U101")
     if inventory_path is not None:
         if output is None or output == prepare.PATH:
             raise UsageError(

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from cdi_base.errors import with_code
 from cdi_gen.catalogue import Catalogue, catalogue
 from cdi_gen.generate.driver_edits import require_dgpu
 from cdi_gen.generate.options import Options
@@ -22,7 +23,7 @@ from cdi_gen.inventory import Gpu, Inventory, Library
 NO_MIG_DEVICE = "and it has no MIG device"
 
 Row = tuple[str, str, str]
-"""(taken or left, what, why)."""
+"""(taken, left, stale or missing; what; why, with the code of a finding at its end)."""
 
 
 def rows(inventory: Inventory, options: Options) -> Iterator[Row]:
@@ -57,13 +58,13 @@ def rows(inventory: Inventory, options: Options) -> Iterator[Row]:
     for device in inventory.mig_devices:
         yield "taken", f"{device.gpu_index}:{device.index}", f"MIG device {device.profile}"
     for stale in inventory.stale:
-        yield "stale", stale.path, stale.reason
+        yield "stale", stale.path, with_code(stale.reason, stale.code)
     for skipped in inventory.skipped:
-        yield "left", skipped.device, skipped.reason
+        yield "left", skipped.device, with_code(skipped.reason, skipped.code)
     for left in inventory.left:
-        yield "left", left.path, left.reason
+        yield "left", left.path, with_code(left.reason, left.code)
     for missing in inventory.missing:
-        yield "missing", missing.name, missing.reason
+        yield "missing", missing.name, with_code(missing.reason, missing.code)
 
 
 def _divided(gpu: Gpu, inventory: Inventory) -> str:

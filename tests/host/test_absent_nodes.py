@@ -149,7 +149,7 @@ def test_the_module_for_graphics_is_not_loaded(own_host: OwnHost) -> None:
     (line,) = (each for each in explained.splitlines() if "/dev/nvidia-modeset" in each)
     assert line.split() == [
         *("missing", "/dev/nvidia-modeset"),
-        *("the", "kernel", "module", "nvidia_modeset", "is", "not", "loaded"),
+        *("the", "kernel", "module", "nvidia_modeset", "is", "not", "loaded", "[CDG-H202]"),
     ]
 
 

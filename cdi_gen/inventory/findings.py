@@ -1,0 +1,31 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What an inventory records as left out, stale or missing, as findings."""
+
+from __future__ import annotations
+
+from cdi_base.findings import Finding
+from cdi_gen.inventory.model import Inventory, Left, Missing, Skipped, Stale
+
+Record = Skipped | Stale | Left | Missing
+
+
+def findings(inventory: Inventory) -> tuple[Finding, ...]:
+    """Return everything that is not as it should be on the host; the most serious comes first."""
+    records: list[Record] = [*inventory.skipped, *inventory.stale]
+    records += [*inventory.left, *inventory.missing]
+    return tuple(map(finding, records))
+
+
+def finding(record: Record) -> Finding:
+    """Return the finding of one record: devices are warned of, files and nodes are good to know."""
+    if isinstance(record, Skipped):
+        message = f"left out: {record.device}: {record.reason}"
+        return Finding(record.code, "warning", message, subject=record.device)
+    if isinstance(record, Stale):
+        message = f"{record.path} {record.reason}"
+        return Finding(record.code, "warning", message, subject=record.path)
+    if isinstance(record, Left):
+        message = f"left out: {record.path}: {record.reason}"
+        return Finding(record.code, "info", message, subject=record.path)
+    message = f"missing: {record.name}: {record.reason}"
+    return Finding(record.code, "info", message, subject=record.name)
