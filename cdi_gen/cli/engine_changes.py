@@ -7,7 +7,7 @@ import os
 
 from cdi_gen.cli import console
 from cdi_gen.cli.output import print_data
-from cdi_gen.engines.change import configuration_file
+from cdi_gen.engines.change import configuration_file, replacement
 from cdi_gen.engines.change.configuration_file import ConfigurationFile
 from cdi_gen.engines.change.pending_change import Pending
 from cdi_gen.engines.machine import Machine
@@ -51,9 +51,9 @@ def carry_out(
     for change in pending:
         file, text = change.file, change.text
         _warn(file, machine)
-        backup = configuration_file.replace(file, text, change.record, first=change.first)
+        backup = replacement.replace(file, text, change.record, first=change.first)
         if not change.record.steps:
-            configuration_file.remove_backup(file, text)
+            replacement.remove_backup(file, text)
         console.note(f"{_done(file, text)} {file.path}{_backup_note(backup, first=change.first)}")
     if restart:
         console.note(f"{engine} reads it when it starts: {restart}")

@@ -3,7 +3,7 @@
 
 One module or package an engine. Each has `statuses`, for what is installed, and `plan`, which
 returns the changes of files. A change is a pure function of a file's text; only
-`change.configuration_file.replace` writes.
+`change.replacement.replace` writes.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from cdi_gen.engines.change import configuration_file
+from cdi_gen.engines.change import configuration_file, replacement
 from cdi_gen.errors import CdiGenError, UnsafeError
 from tests.attack.engine_configuration import configure, unconfigure
 from tests.cli.program import CHECKOUT, ENVIRONMENT, failure
@@ -156,7 +156,7 @@ def test_an_update_of_somebody_else_is_not_lost(etc: Path, how: str, text: str |
     _changed_meanwhile(path, how)
     now = path.read_bytes() if path.exists() else None
     with pytest.raises(CdiGenError, match="was changed by another process in the meantime"):
-        configuration_file.replace(file, text)
+        replacement.replace(file, text)
     assert (path.read_bytes() if path.exists() else None) == now
     assert path.is_symlink() == (how == "linked")
     assert not [name for name in os.listdir(etc) if name.startswith(".cdi-gen")]
@@ -168,7 +168,7 @@ def test_a_file_that_somebody_made_meanwhile_is_not_lost(etc: Path) -> None:
     file = configuration_file.read(str(path))
     path.write_text("theirs")
     with pytest.raises(CdiGenError, match="was created by another process in the meantime"):
-        configuration_file.replace(file, "ours", first=True)
+        replacement.replace(file, "ours", first=True)
     assert path.read_text() == "theirs"
     assert os.listdir(etc) == ["daemon.json"]
 

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from cdi_gen.engines.change import configuration_file, exchange
+from cdi_gen.engines.change import configuration_file, exchange, replacement
 from cdi_gen.engines.change.configuration_file import ConfigurationFile
 from cdi_gen.errors import CdiGenError
 
@@ -60,7 +60,7 @@ def before_the_exchange(
 
 def refused(file: ConfigurationFile, text: str | None = OURS) -> str:
     with pytest.raises(CdiGenError, match="was changed by another process in the meantime") as told:
-        configuration_file.replace(file, text)
+        replacement.replace(file, text)
     return told.value.message
 
 
@@ -111,7 +111,7 @@ def test_somebody_has_it_open_and_writes_after_the_exchange(
         theirs.write(THEIRS)
         theirs.truncate()
     assert path.read_text() == THEIRS
-    configuration_file.replace(configuration_file.read(str(path)), OURS)
+    replacement.replace(configuration_file.read(str(path)), OURS)
     assert path.read_text() == OURS
 
 
@@ -183,7 +183,7 @@ def test_a_file_system_that_cannot_exchange(path: Path, monkeypatch: pytest.Monk
         raise OSError(22, "Invalid argument", other)
 
     monkeypatch.setattr(exchange, "_exchange", refusing)
-    configuration_file.replace(file, OURS)
+    replacement.replace(file, OURS)
     assert path.read_text() == OURS
     refused(file)
     assert path.read_text() == OURS
@@ -248,7 +248,7 @@ def test_a_fast_writer_loses_nothing(path: Path, how: str) -> None:
                 refusals += 1
                 file = configuration_file.read(str(path))
                 said = json.loads(file.text or "")
-                configuration_file.replace(file, json.dumps(said | {"ours": done}))
+                replacement.replace(file, json.dumps(said | {"ours": done}))
                 done += 1
                 refusals -= 1
         until.touch()

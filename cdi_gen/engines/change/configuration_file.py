@@ -1,12 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reading and replacing the configuration file of an engine, which is a person's and not ours.
+"""Reads the configuration file of an engine, its backups and the record of our changes.
 
-The file is edited where it is: behind a symbolic link, with its owner, mode and extended
-attributes. Whatever happens, it has its old or its new content; and if another process has changed
-it since it was read, up to the moment of the replacement, that change is kept.
-
-Before every write what is there is kept: beside it, in `BACKUP` what was there before the first
-change, in `LAST_BACKUP` what was there before the last. `RECORD` has what was written.
+Beside the file, `BACKUP` has its content before our first change, `LAST_BACKUP` that before our
+last change, and `RECORD` what we wrote.
 """
 
 from __future__ import annotations
@@ -14,16 +10,12 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from typing import NamedTuple
 
 from cdi_base import files, trust
-from cdi_gen.engines.change import exchange
 from cdi_gen.engines.change.record import Record, RecordError, digest
 from cdi_gen.engines.change.record import read as read_record
 from cdi_gen.errors import CdiGenError, UnsafeError
-from cdi_gen.paths import parent
 
 MAX_BYTES = 1 << 20
 MAX_RECORD = 64 << 20
@@ -32,9 +24,8 @@ MAX_RECORD = 64 << 20
 BACKUP = ".cdi-gen.bak"
 LAST_BACKUP = ".cdi-gen.last.bak"
 RECORD = ".cdi-gen.json"
-NOTHING = Record()
 
-_LOOK = "look at the file, and run the command again"
+LOOK = "look at the file, and run the command again"
 _REMOVE_RECORD = "remove it, and revert by hand what cdi-gen wrote"
 
 Identity = tuple[int, int, int, int, int]
@@ -119,7 +110,7 @@ def read(path: str, limit: int = MAX_BYTES) -> ConfigurationFile:
         message = f"{path}: not a regular file"
         raise CdiGenError(message, code="CDG-E001", subject=path) from None
     except OSError as error:
-        raise _failed(path, error) from error
+        raise failure(path, error) from error
     try:
         status = os.fstat(file)
         data = files.beginning(file, limit + 1)
@@ -131,7 +122,7 @@ def read(path: str, limit: int = MAX_BYTES) -> ConfigurationFile:
             )
         attributes = _attributes(file)
     except OSError as error:
-        raise _failed(path, error) from error
+        raise failure(path, error) from error
     finally:
         os.close(file)
     return ConfigurationFile(
@@ -158,7 +149,7 @@ def check(path: str, *, trusted: tuple[int, ...] = (0,)) -> None:
     try:
         fault = trust.fault(path, owners=trusted, may_be_missing=True, end_may_be_anybodys=True)
     except OSError as error:
-        raise _failed(path, error) from error
+        raise failure(path, error) from error
     if fault:
         raise UnsafeError(
             f"{path} is not changed: {fault}",
@@ -211,114 +202,6 @@ def before_us(file: ConfigurationFile, record: Record) -> ConfigurationFile | No
     return None
 
 
-def replace(
-    file: ConfigurationFile, text: str | None, record: Record = NOTHING, *, first: bool = False
-) -> str | None:
-    """Make a file that was read have this text, or be gone; return the path of its backup.
-
-    Args:
-        file: as it was read.
-        text: what it is to be; None is no file.
-        record: of what is ours in it then.
-        first: whether it is our first change, before which the file has nothing of ours.
-
-    The record is written before the file, so that no change of ours is without one. It is
-    removed after it, where it says nothing any more.
-
-    Raises:
-        CdiGenError: it has changed since it was read, or cannot be written; it is as it was.
-    """
-    try:
-        files.make_directory(parent(file.place))
-        made = _backed_up(file, first=first) if file.data is not None else None
-        if record.steps:
-            _record(file, record)
-        if text is None:
-            aside = _second_name(file.place, file)
-            with _theirs(file) as expected:
-                exchange.take(file.place, aside, expected)
-            os.unlink(aside)
-        else:
-            _write(file.place, text.encode(), file, instead=file)
-        if not record.steps:
-            with suppress(FileNotFoundError):
-                os.unlink(file.record)
-        _synchronize(parent(file.place))
-    except OSError as error:
-        raise _failed(file.path, error, "CDG-X003") from error
-    return made
-
-
-def remove_backup(file: ConfigurationFile, text: str | None) -> None:
-    """Remove the backup from before the first change, if the file is that again."""
-    with suppress(OSError, CdiGenError):
-        if text is not None and read(file.backup).data == text.encode():
-            os.unlink(file.backup)
-
-
-def _backed_up(file: ConfigurationFile, *, first: bool) -> str:
-    """Keep what is in a file, if it is not kept already; never in the place of what was first."""
-    there = os.path.lexists(file.backup)
-    if there and not os.path.islink(file.backup):
-        with suppress(CdiGenError):
-            if read(file.backup).data == file.data:
-                return file.backup
-    place = file.backup if first and not there else file.last_backup
-    with suppress(FileNotFoundError):
-        os.unlink(file.last_backup)
-    _write(place, file.data or b"", file, instead=None)
-    return place
-
-
-def _record(file: ConfigurationFile, record: Record) -> None:
-    """Write a record, whose owner and mode are not the file's: who may write that one may not."""
-    owner = (os.geteuid(), os.getegid())
-    like = file._replace(owner=owner, mode=0o644, attributes=(), data=None)
-    with suppress(FileNotFoundError):
-        os.unlink(file.record)
-    _write(file.record, record.text().encode(), like, instead=None)
-
-
-def _write(
-    place: str, data: bytes, like: ConfigurationFile, *, instead: ConfigurationFile | None
-) -> None:
-    """Write a file whole: with a second name first, and that only when all of it is on the disk."""
-    temporary = _second_name(place, like)
-    files.write_new(
-        temporary,
-        data,
-        durable=True,
-        mode=like.mode,
-        owner=like.owner if like.data is not None else None,
-        prepare=lambda file: _set_attributes(file, like),
-    )
-    try:
-        if instead is not None and instead.data is not None:
-            with _theirs(instead) as expected:
-                exchange.put(temporary, place, expected)
-        else:
-            # A link is never made over a file that has come into being meanwhile; a rename is.
-            os.link(temporary, place, follow_symlinks=False)
-    finally:
-        with suppress(FileNotFoundError):
-            os.unlink(temporary)
-
-
-def _second_name(place: str, like: ConfigurationFile) -> str:
-    """A name that no other process knows, on the same file system."""
-    directory = parent(like.backup)  # not the drop-in directory: what is left by a kill is inert
-    if os.stat(directory).st_dev != os.stat(parent(place)).st_dev:
-        directory = parent(place)
-    return os.path.join(directory, files.temporary_name())
-
-
-def _set_attributes(file: int, like: ConfigurationFile) -> None:
-    """Give a new file the extended attributes of the old one."""
-    if like.data is not None:
-        for name, value in like.attributes:
-            os.setxattr(file, name, value)
-
-
 def _attributes(file: int) -> tuple[tuple[str, bytes], ...]:
     try:
         return tuple((name, os.getxattr(file, name)) for name in os.listxattr(file))
@@ -326,41 +209,6 @@ def _attributes(file: int) -> tuple[tuple[str, bytes], ...]:
         if error.errno in (errno.ENOTSUP, errno.ENOSYS):
             return ()
         raise
-
-
-@contextmanager
-def _theirs(file: ConfigurationFile) -> Iterator[exchange.Seen]:
-    """The file as it is now, which must be the one that was read, with what was in it then.
-
-    Raises:
-        CdiGenError: another process has changed it, before or within.
-    """
-    message = f"{file.path} was changed by another process in the meantime; not overwritten"
-    try:
-        expected = exchange.seen(file.place)
-        now = read(file.path)
-        _same(now, file)
-        yield expected
-    except FileNotFoundError:
-        raise CdiGenError(message, hint=_LOOK, code="CDG-E007", subject=file.path) from None
-    except exchange.ChangedError as error:
-        if error.saved:
-            message += f"; {error.saved} has a content that it had in between"
-        raise CdiGenError(message, hint=_LOOK, code="CDG-E007", subject=file.path) from None
-
-
-def _same(one: ConfigurationFile, other: ConfigurationFile) -> None:
-    if (one.place, one.identity, one.data) != (other.place, other.identity, other.data):
-        raise exchange.ChangedError
-
-
-def _synchronize(directory: str) -> None:
-    with suppress(OSError):  # the file is in its place all the same
-        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            files.synchronize(descriptor)
-        finally:
-            os.close(descriptor)
 
 
 def _identity(status: os.stat_result) -> Identity:
@@ -381,12 +229,13 @@ def _decoded(path: str, data: bytes) -> str:
         raise CdiGenError(message, code="CDG-E001", subject=path) from None
 
 
-def _failed(path: str, error: OSError, code: str = "CDG-E001") -> CdiGenError:
+def failure(path: str, error: OSError, code: str = "CDG-E001") -> CdiGenError:
+    """An error of the kernel about a file that is not changed."""
     is_denied = error.errno in (errno.EACCES, errno.EPERM)
     hint = "run the command as root" if is_denied and os.geteuid() != 0 else None
     if error.errno == errno.EEXIST:
         message = f"{path} was created by another process in the meantime; not overwritten"
-        return CdiGenError(message, hint=_LOOK, code="CDG-E007", subject=path)
+        return CdiGenError(message, hint=LOOK, code="CDG-E007", subject=path)
     return CdiGenError(
         f"{path}: {error.strerror}; it is unchanged", hint=hint, code=code, subject=path
     )

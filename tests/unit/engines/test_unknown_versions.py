@@ -66,6 +66,8 @@ def test_containerd_gets_version_2_with_cdi_and_runc_in_a_drop_in_that_carries_a
 
 def test_a_new_file_of_containerd_has_version_2() -> None:
     assert versions.file_version(None, None) == 2
+    drop_in = carried_out(containerd.plan(Request(runtime=SHIM), Told()), {})[DROP_IN]
+    assert toml_text.parse(drop_in)["version"] == 2
 
 
 def test_containerd_is_assumed_to_take_the_last_of_two_spellings() -> None:
