@@ -5,11 +5,15 @@ from __future__ import annotations
 
 import os
 import sys
+from typing import TYPE_CHECKING
 
 REPOSITORY = os.path.abspath("../..")
 sys.path[:0] = [os.path.join(REPOSITORY, folder) for folder in (".", "hooks", "specs")]
 
 import cdi_gen  # noqa: E402
+
+if TYPE_CHECKING:
+    from sphinx.application import Sphinx
 
 project = "cdi-gen"
 copyright = "the authors of cdi-gen"  # noqa: A001 - the name that Sphinx reads
@@ -51,6 +55,6 @@ def _field_description(
         lines.clear()
 
 
-def setup(app) -> None:  # noqa: ANN001 - Sphinx is no dependency of the linters
+def setup(app: Sphinx) -> None:
     """Called by Sphinx; napoleon has priority 500."""
     app.connect("autodoc-process-docstring", _field_description, priority=600)

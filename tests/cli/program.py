@@ -42,8 +42,12 @@ def cdi_gen(*arguments: str, env: dict[str, str] | None = None, **how: Any) -> R
     """
     environment = ENVIRONMENT | (env or {})
     if how or any(name.startswith(OF_THE_INTERPRETER) for name in env or {}):
-        how = {"capture_output": True, "timeout": PATIENCE, "cwd": CHECKOUT} | how
-        found = subprocess.run([*PROGRAM, *arguments], env=environment, check=False, **how)
+        options: dict[str, Any] = {
+            "capture_output": True,
+            "timeout": PATIENCE,
+            "cwd": CHECKOUT,
+        } | how
+        found = subprocess.run([*PROGRAM, *arguments], env=environment, check=False, **options)
         return Result(found.returncode, _text(found.stdout), _text(found.stderr))
     return Result(*forked.run(arguments, environment, CHECKOUT, PATIENCE))
 

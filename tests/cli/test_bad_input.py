@@ -8,6 +8,7 @@ import os
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,7 +21,7 @@ SOON = 2.0
 """Seconds."""
 
 
-def _refused(code: int, *arguments: str, **how: object) -> str:
+def _refused(code: int, *arguments: str, **how: Any) -> str:
     started = time.monotonic()
     found = cdi_gen(*arguments, **how)
     assert time.monotonic() - started < SOON

@@ -8,12 +8,13 @@ import os
 import stat
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import yaml
 
-from cdi_gen.cdi.wire import dump, load
+from cdi_gen.cdi.wire import Format, dump, load
 from tests.cli.program import (
     CHECKOUT,
     GOLDEN,
@@ -91,11 +92,13 @@ def test_another_kind() -> None:
 def test_installed_specs_as_engines_find_them(specs: Path, form: str) -> None:
     found = cdi_gen("list", "--spec-dir", str(specs), "-o", form)
     assert found.code == 0
-    rows = {
+    read: dict[str, Callable[[str], list[str]]] = {
         "json": lambda text: [each["device"] for each in json.loads(text) if each["file"]],
         "yaml": lambda text: [each["device"] for each in yaml.safe_load(text) if each["file"]],
         "name": str.split,
-    }.get(form, lambda text: [line.split()[0] for line in text.splitlines()[1:]])(found.out)
+        "table": lambda text: [line.split()[0] for line in text.splitlines()[1:]],
+    }
+    rows = read["table" if form == "wide" else form](found.out)
     assert rows == sorted(f"example.org/gpu={name}" for name in NAMES)
     assert f"warning: {specs}/broken.json: line 1, column 2" in found.err
     assert found.err.count("conflict") == 0
@@ -144,7 +147,7 @@ def test_show_of_an_installed_device(specs: Path) -> None:
 
 
 @pytest.mark.parametrize("form", ["json", "yaml"])
-def test_show_as_a_spec_of_one_device(form: str) -> None:
+def test_show_as_a_spec_of_one_device(form: Format) -> None:
     found = cdi_gen("show", UUID, "--inventory", INVENTORY, "-o", form)
     spec = load(found.out)
     assert [device.name for device in spec.devices] == [UUID]

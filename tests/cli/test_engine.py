@@ -211,7 +211,7 @@ def test_rootless(home: Path) -> None:
         (home / "bin" / name).chmod(0o755)
     env = {"PATH": f"{home}/bin:/usr/bin:/bin"}
     env |= {"HOME": str(home), "XDG_RUNTIME_DIR": "/run/user/1234"}
-    how = {"env": env, "user": 1234, "group": 1234, "extra_groups": ()}
+    how: dict[str, Any] = {"env": env, "user": 1234, "group": 1234, "extra_groups": ()}
     found = cdi_gen("engine", "configure", "docker", "--rootless", **how)
     assert found.code == 0, found
     path = home / ".config/docker/daemon.json"

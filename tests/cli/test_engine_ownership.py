@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -109,8 +110,9 @@ def containerd(etc: Path, env: dict[str, str], *options: str) -> Result:
     return cdi_gen("engine", "configure", "containerd", *words, *options, env=env)
 
 
-def said(etc: Path) -> dict:
-    return json.loads((etc / "daemon.json").read_text())
+def said(etc: Path) -> dict[str, Any]:
+    configuration: dict[str, Any] = json.loads((etc / "daemon.json").read_text())
+    return configuration
 
 
 def test_ours_goes_and_theirs_stays_in_one_file(etc: Path, env: dict[str, str]) -> None:
@@ -249,9 +251,9 @@ def test_a_record_that_others_could_have_written_is_refused(etc: Path, env: dict
     (etc / "daemon.json").write_text("{}")
     docker("configure", etc, env)
     record = etc / "daemon.json.cdi-gen.json"
-    for spoil in (lambda: record.chmod(0o666), lambda: os.chown(record, 1000, 0)):
-        record.chmod(0o644)
-        spoil()
+    for mode, owner in ((0o666, 0), (0o644, 1000)):
+        record.chmod(mode)
+        os.chown(record, owner, 0)
         assert "another user could have written it" in failure(docker("unconfigure", etc, env), 7)
 
 

@@ -126,7 +126,8 @@ def test_killed_at_random_moments(old: Path) -> None:
     """Old or new, never half, and nothing that an engine would read is left behind."""
     chance = random.Random(1)
     command = [*PROGRAM, "generate", "--inventory", INVENTORY, "-o", str(old)]
-    seen = set()
+    seen: set[str] = set()
+    usual = 0.0
     for kill in range(300):
         if kill >= 50 and len(seen) == 2:
             break

@@ -68,7 +68,8 @@ def test_each_option_has_a_parameter_of_its_type() -> None:
 
 
 def test_no_function_of_a_command_takes_untyped_options() -> None:
-    for name, command in commands(cli.main):  # type: ignore[arg-type]
-        function = inspect.unwrap(command.callback)  # type: ignore[arg-type]
+    for name, command in commands(cli.main):
+        assert command.callback is not None
+        function = inspect.unwrap(command.callback)
         kinds = [each.kind for each in inspect.signature(function).parameters.values()]
         assert inspect.Parameter.VAR_KEYWORD not in kinds, name

@@ -13,8 +13,10 @@ from typing import Any
 import pytest
 import yaml
 
+from cdi_base import host_fingerprint
 from cdi_base.cdi import spec_directories
 from cdi_gen.cdi.wire import from_document
+from cdi_gen.errors import CdiGenError
 from cdi_gen.programs import prepare
 from tests.cli.program import INVENTORY, SPEC, cdi_gen, failure
 from tests.fakehost.hosts import FakeHost
@@ -198,7 +200,7 @@ def test_an_inventory_and_a_place_to_look_contradict_each_other() -> None:
 def test_the_key_is_of_before_the_look(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """What changes while the host is looked at makes another preparation due."""
     order: list[str] = []
-    monkeypatch.setattr(prepare.host_fingerprint, "key", lambda _: order.append("key"))
+    monkeypatch.setattr(host_fingerprint, "key", lambda _: order.append("key"))
 
     def converted(_: object) -> dict[str, object]:
         order.append("yaml")
@@ -209,7 +211,7 @@ def test_the_key_is_of_before_the_look(monkeypatch: pytest.MonkeyPatch, tmp_path
 
     def look(_: object) -> None:
         order.append("look")
-        raise prepare.CdiGenError("enough")
+        raise CdiGenError("enough")
 
     monkeypatch.setattr(prepare, "gather", look)
     prepare.prepare(prepare.choices(hook="", spec_directories=(str(tmp_path),)))

@@ -180,7 +180,9 @@ def test_help_explains_every_option_and_names_its_default(name: str, option: cli
     help_text = "".join(_help(name).split())
     assert all(each in help_text for each in option.opts)
     if not option.is_flag:
-        record = "".join(option.get_help_record(click.Context(main))[1].split())
+        shown = option.get_help_record(click.Context(main))
+        assert shown is not None
+        record = "".join(shown[1].split())
         assert "[default:" in record or "[required]" in record
         assert record in help_text
 

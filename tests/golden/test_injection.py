@@ -61,7 +61,9 @@ def answered(folder: Path) -> Iterator[dict[str, Any]]:
     questions += [question for question in kept if question["case"] not in CASES]
     reference = Reference()
     for asked in questions:
-        question = {key: asked[key] for key in ("case", "directories", "config", "devices")}
+        question: dict[str, Any] = {
+            key: asked[key] for key in ("case", "directories", "config", "devices")
+        }
         question["config"] = reference.as_read(question["config"])
         moved = nodes.moved(question, nodes.PREFIX, f"{folder}/")
         answer = nodes.moved(reference.ask(moved), f"{folder}/", nodes.PREFIX)

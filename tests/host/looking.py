@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from cdi_gen.host import Where, gather
-from cdi_gen.inventory import Inventory
+from cdi_gen.inventory import Driver, Inventory
 from cdi_gen.inventory.json_form import load
 from tests.fakehost.hosts import FakeHost
 
@@ -32,6 +32,12 @@ def look_at(fake: FakeHost, **where: str | tuple[str, ...]) -> Inventory:
     if needs_nvml(fake):
         return load(run("inventory", **where).stdout)
     return gather(Where(**where))  # type: ignore[arg-type]
+
+
+def driver_of(inventory: Inventory) -> Driver:
+    """The driver of a host that has one."""
+    assert inventory.driver is not None
+    return inventory.driver
 
 
 def needs_nvml(fake: FakeHost) -> bool:

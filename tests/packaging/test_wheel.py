@@ -61,7 +61,9 @@ def installed(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     # Links to the packages, and not the directory itself, whose .pth files lead to the checkout.
     for path in Path(click.__file__).parents[1].iterdir():
         if not path.name.startswith(("cdi_", "_", "pip")) and path.suffix != ".pth":
-            (folder / path.name).exists() or (folder / path.name).symlink_to(path)
+            link = folder / path.name
+            if not link.exists():
+                link.symlink_to(path)
     return folder
 
 

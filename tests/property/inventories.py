@@ -27,7 +27,7 @@ from cdi_gen.inventory import (
     Skipped,
     Stale,
 )
-from cdi_gen.paths import base_name
+from cdi_gen.paths import HostPath, base_name
 from tests.property.strategies import TREACHEROUS, some
 
 KNOWN = catalogue()
@@ -51,7 +51,7 @@ TRANSPORT_PATHS = [
     for number in ("0", "7", "07", "x")
 ]
 TRANSPORT_FILES = [
-    DriverFile(path=path, seen_at=path, entry=path)
+    DriverFile(path=HostPath(path), seen_at=path, entry=path)
     for transport in KNOWN.transports
     for path in transport.files
 ]
@@ -118,7 +118,9 @@ def libraries(draw: st.DrawFn, root: str, names: list[str]) -> Library:
     soname = draw(st.sampled_from([f"{stem}.so.1", f"{stem}.so.{suffix}"]))
     names.append(soname)
     return Library(
-        path=f"{root}{draw(directories)}/{draw(st.sampled_from(['', 'vdpau/']))}{stem}.so.{suffix}",
+        path=HostPath(
+            f"{root}{draw(directories)}/{draw(st.sampled_from(['', 'vdpau/']))}{stem}.so.{suffix}"
+        ),
         bits=draw(st.sampled_from([32, 64])),
         soname=soname,
         needed=draw(some(st.sampled_from([*names, "libc.so.6"]))),
@@ -183,7 +185,7 @@ def sound(draw: st.DrawFn) -> Inventory:
             some(
                 st.sampled_from(KNOWN.files).map(
                     lambda entry: DriverFile(
-                        path=f"{prefix}/usr/share/found/{entry.name.replace('/', '-')}",
+                        path=HostPath(f"{prefix}/usr/share/found/{entry.name.replace('/', '-')}"),
                         seen_at=f"/usr/share/{entry.name}",
                         entry=entry.name,
                     )

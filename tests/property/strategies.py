@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import string
 from dataclasses import replace
+from typing import TypeVar
 
 from hypothesis import strategies as st
 
@@ -20,6 +21,8 @@ from cdi_gen.cdi.model import (
     Spec,
 )
 from cdi_gen.cdi.versions import minimum_version
+
+T = TypeVar("T")
 
 # Time is a matter of how busy the machine is: only tests that say so may fail for it.
 
@@ -72,13 +75,15 @@ uint32s = st.integers(0, 2**32 - 1)
 int64s = st.integers(-(2**63), 2**63 - 1)
 
 
-def some(values: st.SearchStrategy, most: int = 3) -> st.SearchStrategy:
+def some(values: st.SearchStrategy[T], most: int = 3) -> st.SearchStrategy[tuple[T, ...]]:
     """Tuples of a few values."""
     return st.lists(values, max_size=most).map(tuple)
 
 
-def annotations(keys: st.SearchStrategy = texts) -> st.SearchStrategy:
-    return st.dictionaries(keys, texts, max_size=2).map(lambda pairs: tuple(pairs.items()))
+def annotation_pairs(
+    keys: st.SearchStrategy[str] = texts,
+) -> st.SearchStrategy[tuple[tuple[str, str], ...]]:
+    return st.dictionaries(keys, texts, max_size=2).map(lambda mapping: tuple(mapping.items()))
 
 
 device_nodes = st.builds(
@@ -121,12 +126,12 @@ edits = st.builds(
     intel_rdt=st.none() | intel_rdts,
     additional_gids=some(uint32s),
 )
-devices = st.builds(Device, name=texts, annotations=annotations(), container_edits=edits)
+devices = st.builds(Device, name=texts, annotations=annotation_pairs(), container_edits=edits)
 specs = st.builds(
     Spec,
     cdi_version=texts,
     kind=texts,
-    annotations=annotations(),
+    annotations=annotation_pairs(),
     devices=some(devices),
     container_edits=edits,
 )
@@ -137,7 +142,7 @@ _LETTERS = string.ascii_letters
 _ALPHANUMERIC = _LETTERS + string.digits
 
 
-def _named(first: str, inner: str) -> st.SearchStrategy:
+def _named(first: str, inner: str) -> st.SearchStrategy[str]:
     rest = st.text(inner, max_size=6), st.text(_ALPHANUMERIC, min_size=1, max_size=1)
     return st.text(first, min_size=1, max_size=1) | st.builds(
         lambda *parts: "".join(parts), st.text(first, min_size=1, max_size=1), *rest
@@ -187,13 +192,13 @@ good_edits = st.builds(
     additional_gids=some(uint32s, 2),
 )
 good_devices = st.builds(
-    Device, name=device_names, annotations=annotations(kind_parts), container_edits=good_edits
+    Device, name=device_names, annotations=annotation_pairs(kind_parts), container_edits=good_edits
 ).filter(lambda device: bool(device.container_edits))
 good_specs = st.builds(
     Spec,
     cdi_version=st.just("0.3.0"),
     kind=st.builds("{}/{}".format, kind_parts, kind_parts),
-    annotations=annotations(kind_parts),
+    annotations=annotation_pairs(kind_parts),
     devices=st.lists(
         good_devices, min_size=1, max_size=3, unique_by=lambda device: device.name
     ).map(tuple),

@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import replace
-from typing import ClassVar
+from typing import Any
 
 import pytest
 import yaml
@@ -19,13 +19,13 @@ from cdi_gen.cdi.problem import SpecError
 
 from . import strategies as cdi
 
-FORMATS = st.sampled_from(["json", "yaml"])
+FORMATS: st.SearchStrategy[wire.Format] = st.sampled_from(["json", "yaml"])
 
 
 class Yaml12Loader(yaml.SafeLoader):
     """The core schema of YAML 1.2.2, chapter 10.3.2, as far as a plain scalar is concerned."""
 
-    yaml_implicit_resolvers: ClassVar = {}
+    yaml_implicit_resolvers = {}  # noqa: RUF012 - the type is the base class's
 
 
 for tag, pattern, first in (
@@ -70,8 +70,10 @@ def test_the_json_is_yaml_too(spec: Spec) -> None:
 
 def test_the_1_2_reader_of_these_tests_is_one() -> None:
     assert yaml.load("[0x1f, 0o17, on, 1:0, 1_0]", Yaml12Loader) == [31, 15, "on", "1:0", "1_0"]
-    assert yaml.compose("12e3", Yaml12Loader).tag.endswith("float")
-    assert yaml.compose("12e3", yaml.SafeLoader).tag.endswith("str")
+    for loader, kind in ((Yaml12Loader, "float"), (yaml.SafeLoader, "str")):
+        node = yaml.compose("12e3", loader)
+        assert node is not None
+        assert node.tag.endswith(kind)
 
 
 @given(cdi.specs)
@@ -297,7 +299,7 @@ def test_a_problem_points_at_something(spec: Spec) -> None:
     document = wire.to_document(spec)
     assume(document["devices"])
     for problem in validation.check(spec, with_schema=False):
-        value = document
+        value: Any = document
         for key in re.findall(r"\[(\d+)\]|\.([A-Za-z0-9]+)", problem.path):
             # The last step may lead to what is missing.
             index, name = key

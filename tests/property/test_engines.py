@@ -160,7 +160,7 @@ def test_a_new_member_is_an_insertion_and_goes_as_it_came(
 def test_docker_twice_is_once_and_back_is_as_it_was(
     text: str, cdi: bool, directories: tuple[str, ...], runtime: Runtime | None
 ) -> None:
-    what = {"cdi": cdi, "directories": directories, "runtime": runtime}
+    what: dict[str, Any] = {"cdi": cdi, "directories": directories, "runtime": runtime}
     try:
         made = daemon_json.edited(text, **what)
     except json_text.JSONTextError:
@@ -349,12 +349,12 @@ def test_an_import_twice_is_once_and_back_is_as_it_was(
         text = toml_text.with_value(text, ("imports",), patterns)
     if text.strip():
         text = toml_text.with_value(text, ("version",), 2)
-    where = {"directory": "/etc/containerd", "file_version": 2, "alone": alone}
+    where: dict[str, Any] = {"directory": "/etc/containerd", "file_version": 2, "alone": alone}
     made = imports.with_import(text, DROP_IN, **where)
     found = toml_text.parse(made)["imports"]
     assert sum(imports.import_matches(each, DROP_IN, "/etc/containerd") for each in found) >= 1
     assert imports.with_import(made, DROP_IN, **where) == made
-    paths = [("imports",), ("version",)]
+    paths: list[Path] = [("imports",), ("version",)]
     assert back(text, made, toml_text.TOML, paths) == text
     others = toml_text.with_item(made, ("imports",), "/theirs/*.toml")
     left = back(text, made, toml_text.TOML, paths, others)

@@ -122,10 +122,10 @@ def nearly_sound(draw: st.DrawFn) -> Inventory:
             elif key != "formatVersion":
                 places.append((value, key))
     container, key = draw(st.sampled_from(places))
-    old = container[key]  # type: ignore[index,call-overload]
+    old = container[key]  # type: ignore[index]
     kinds = {bool: st.booleans(), int: inventories.numbers}
     replaced = kinds.get(type(old), inventories.texts)
-    container[key] = draw(replaced)  # type: ignore[index,call-overload]
+    container[key] = draw(replaced)  # type: ignore[index]
     return json_form.load(json.dumps(document))
 
 

@@ -234,7 +234,7 @@ def in_a_chroot(root: Path, paths: list[str]) -> list[str]:
         try:
             os.chroot(root)
             os.chdir("/")
-            said = [_outcome(lambda path=path: os.open(f"/{path}", os.O_PATH)) for path in paths]
+            said = [_outcome(os.open, f"/{path}", os.O_PATH) for path in paths]
             os.write(talking, json.dumps(said).encode())
         finally:
             os._exit(0)
@@ -245,10 +245,10 @@ def in_a_chroot(root: Path, paths: list[str]) -> list[str]:
     return list(json.loads(content))
 
 
-def _outcome(find: Callable[[], int]) -> str:
+def _outcome(find: Callable[..., int], *arguments: object) -> str:
     """The identity of what was found, or the name of the error."""
     try:
-        descriptor = find()
+        descriptor = find(*arguments)
     except OSError as error:
         return errno.errorcode[error.errno or 0]
     status = os.fstat(descriptor)
@@ -271,10 +271,7 @@ class TestRoot:
             try:
                 for resolver in RESOLVERS:
                     for stay in (False, True):
-                        found = [
-                            _outcome(lambda r=resolver, p=path, s=stay: r(descriptor, p, s))
-                            for path in paths
-                        ]
+                        found = [_outcome(resolver, descriptor, path, stay) for path in paths]
                         assert found == expected, resolver.__name__
             finally:
                 os.close(descriptor)

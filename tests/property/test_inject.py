@@ -34,11 +34,10 @@ def test_neither_the_configuration_nor_what_is_unknown_in_it_changes(
     before = copy.deepcopy(config)
     edited = injected(config, spec)
     assert config == before
-    for old, new in (
-        (config, edited),
-        *((config.get(part), edited.get(part)) for part in ("process", "linux", "hooks")),
-    ):
+    parts = [(config.get(part), edited.get(part)) for part in ("process", "linux", "hooks")]
+    for old, new in ((config, edited), *parts):
         if old:
+            assert new is not None
             assert old.get("x.unknown") == new.get("x.unknown")
             assert old.keys() <= new.keys()
 

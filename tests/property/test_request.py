@@ -85,7 +85,9 @@ MOUNTS = st.fixed_dictionaries(
     {"destination": PATHS, "source": st.sampled_from(["/dev/null", "/dev/zero", "//dev/null"])}
 )
 ANNOTATIONS = st.dictionaries(st.sampled_from(["cdi.k8s.io/a", "cdi.k8s.io/b", "x"]), LISTS)
-CAPABILITIES = st.sampled_from([{"bounding": ["CAP_SYS_ADMIN"]}, {"bounding": []}, {}, None])
+CAPABILITIES: st.SearchStrategy[dict[str, list[str]] | None] = st.sampled_from(
+    [{"bounding": ["CAP_SYS_ADMIN"]}, {"bounding": []}, {}, None]
+)
 CONFIGS = st.fixed_dictionaries(
     {
         "process": st.fixed_dictionaries({"env": ENVIRONMENTS, "capabilities": CAPABILITIES}),
@@ -202,11 +204,12 @@ def test_a_list_is_the_same_wherever_it_stands(words: list[str]) -> None:
     host = Configuration()
     host.swarm_resource = ("SWARM",)
     host.accept_volume_mounts = True
-    swarm = {"process": {"env": [f"SWARM={','.join(words)}"]}}
-    annotated = {"annotations": {"cdi.k8s.io/x": ",".join(words)}}
+    swarm: dict[str, object] = {"process": {"env": [f"SWARM={','.join(words)}"]}}
+    annotated: dict[str, object] = {"annotations": {"cdi.k8s.io/x": ",".join(words)}}
     mounts = [
         {"source": "/dev/null", "destination": f"/var/run/nvidia-container-devices/{place}"}
         for place in (f"cdi/{word}" if "=" in word else word for word in words)
     ]
-    for config in (swarm, annotated, {"mounts": mounts}):
+    configs: tuple[dict[str, object], ...] = (swarm, annotated, {"mounts": mounts})
+    for config in configs:
         assert read(config, host, annotations=True).devices == visible(words)

@@ -64,7 +64,7 @@ def naive(expression: str, facts: Facts, *, unknown: bool) -> bool:
     ]
     return not alternatives or all(
         any(all(condition(text, facts, gpu, unknown) for text in each) for each in alternatives)
-        for gpu in facts.gpus or [None]  # type: ignore[list-item]
+        for gpu in facts.gpus or [None]
     )
 
 
@@ -83,7 +83,7 @@ def test_the_verdict(expression: str, facts: Facts) -> None:
 def test_alternatives_and_gpus(one: str, other: str, facts: Facts) -> None:
     """Either for each GPU, and not: one of the two for all."""
     if all(text.strip(" ,") for text in (one, other)):
-        each = [(gpu,) for gpu in facts.gpus] or [()]
+        each: list[tuple[GpuFacts, ...]] = [(gpu,) for gpu in facts.gpus] or [()]
         either = all(passes(one, facts, gpus) or passes(other, facts, gpus) for gpus in each)
         assert passes(f"{one} {other}", facts, facts.gpus) is either
 

@@ -58,7 +58,13 @@ def put(directory: Path, name: str, content: Spec | str) -> str:
 
 def resolved(directories: Iterable[Path]) -> dict[str, str | None]:
     registry = store.read([str(directory) for directory in directories])
-    return {device.name: device.file and device.file.path for device in registry.devices}
+    return {device.name: device.file.path if device.file else None for device in registry.devices}
+
+
+def resolution(registry: store.Registry, name: str) -> store.Resolution:
+    device = registry.find(name)
+    assert device is not None
+    return device
 
 
 def test_a_file_defines_its_devices(tmp_path: Path) -> None:
@@ -70,16 +76,19 @@ def test_the_later_directory_wins_and_the_earlier_is_shadowed(tmp_path: Path) ->
     first, second = tmp_path / "etc", tmp_path / "run"
     shadowed, winner = put(first, "z.json", spec("0", "1")), put(second, "a.yaml", spec("0"))
     registry = store.read([str(first), str(second)])
-    device = registry.find("vendor.example/gpu=0")
+    device = resolution(registry, "vendor.example/gpu=0")
+    assert device.file is not None
     assert device.file.path == winner
     assert [file.path for file in device.shadowed] == [shadowed]
-    assert registry.find("vendor.example/gpu=1").file.path == shadowed
+    other = resolution(registry, "vendor.example/gpu=1")
+    assert other.file is not None
+    assert other.file.path == shadowed
     assert registry.find("vendor.example/gpu=2") is None
 
 
 def test_two_files_of_one_directory_cancel_each_other_out(tmp_path: Path) -> None:
     paths = [put(tmp_path, "a.json", spec("0", "1")), put(tmp_path, "b.json", spec("0"))]
-    device = store.read([str(tmp_path)]).find("vendor.example/gpu=0")
+    device = resolution(store.read([str(tmp_path)]), "vendor.example/gpu=0")
     assert device.file is None
     assert [file.path for file in device.conflicting] == paths
     assert resolved([tmp_path])["vendor.example/gpu=1"] == paths[0]
@@ -91,7 +100,7 @@ def test_a_conflict_below_is_not_healed_above(tmp_path: Path) -> None:
     put(first, "a.json", spec("0"))
     put(first, "b.json", spec("0"))
     above = put(second, "c.json", spec("0"))
-    device = store.read([str(first), str(second)]).find("vendor.example/gpu=0")
+    device = resolution(store.read([str(first), str(second)]), "vendor.example/gpu=0")
     assert device.file is None
     assert [file.path for file in device.shadowed] == [above]
 
@@ -275,16 +284,17 @@ def test_a_fault_at_any_step_leaves_the_old_file_and_no_litter(
             real(*arguments)
         raise fault
 
-    expected = KeyboardInterrupt if isinstance(fault, KeyboardInterrupt) else CdiGenError
+    expected = CdiGenError if isinstance(fault, OSError) else KeyboardInterrupt
     with monkeypatch.context() as patch:
         patch.setattr(os, call, fail)
         with pytest.raises(expected) as error:
             write(path)
     assert path.read_text() == OLD
     assert os.listdir(directory) == ["gpu.json"]
-    if expected is CdiGenError:
+    if isinstance(fault, OSError):
+        assert isinstance(error.value, CdiGenError)
         assert str(path) in error.value.message
-        assert fault.strerror in error.value.message
+        assert str(fault.strerror) in error.value.message
         assert error.value.exit_code == ExitCode.ERROR
 
 

@@ -11,6 +11,7 @@ import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -201,12 +202,23 @@ def test_a_file_that_is_named_on_the_command_line_may_be_a_pipe_alone(
 
 class TestReplace:
     @staticmethod
-    def replace(directory: Path, *, durable: bool, **other: int) -> None:
+    def replace(directory: Path, *, durable: bool, **options: Any) -> None:
         descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
         try:
-            files.replace("x", b"new", directory=descriptor, durable=durable, **other)
+            files.replace("x", b"new", directory=descriptor, durable=durable, **options)
         finally:
             os.close(descriptor)
+
+    @staticmethod
+    def recorded(calls: list[str], name: str) -> Callable[..., Any]:
+        """The function of `os`, whose calls are noted."""
+        real = getattr(os, name)
+
+        def noting(*arguments: Any, **named: Any) -> Any:
+            calls.append(name)
+            return real(*arguments, **named)
+
+        return noting
 
     @pytest.mark.parametrize("durable", [True, False])
     def test_only_a_durable_file_is_synchronized(
@@ -215,12 +227,7 @@ class TestReplace:
         """The file before the rename, so that a crash leaves no empty file; then the directory."""
         calls: list[str] = []
         for name in ("fsync", "rename"):
-            real = getattr(os, name)
-            monkeypatch.setattr(
-                os,
-                name,
-                lambda *a, _name=name, _real=real, **k: (calls.append(_name), _real(*a, **k)),
-            )
+            monkeypatch.setattr(os, name, self.recorded(calls, name))
         self.replace(tmp_path, durable=durable)
         assert calls == (["fsync", "rename", "fsync"] if durable else ["rename"])
         assert (tmp_path / "x").read_bytes() == b"new"

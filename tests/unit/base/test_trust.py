@@ -8,6 +8,7 @@ import os
 import re
 import socket
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -31,7 +32,7 @@ def root(tmp_path: Path) -> Path:
     return root
 
 
-def fault(root: Path, path: str = "/usr/bin/tool", **options: bool) -> str | None:
+def fault(root: Path, path: str = "/usr/bin/tool", **options: Any) -> str | None:
     return trust.fault(path, seen_from=str(root), **options)
 
 

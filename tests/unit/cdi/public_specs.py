@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from cdi_base.cdi.specification import EVERY, NONE, before
+from cdi_base.cdi.libraries import EVERY, NONE, before
 
 
 class PublicSpec(NamedTuple):

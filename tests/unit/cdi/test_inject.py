@@ -195,7 +195,7 @@ EDITS = {
     ],
     ids=str,
 )
-def test_a_configuration_of_another_shape_is_refused(config: object) -> None:
+def test_a_configuration_of_another_shape_is_refused(config: dict[str, object]) -> None:
     with pytest.raises(DocumentError, match=r"config\.json: '\w+' is not "):
         injection.apply(config, [EDITS])
 
@@ -218,7 +218,7 @@ def test_a_configuration_of_another_shape_is_refused(config: object) -> None:
     ],
     ids=str,
 )
-def test_edits_of_another_shape_are_refused(edits: object) -> None:
+def test_edits_of_another_shape_are_refused(edits: dict[str, object]) -> None:
     """`apply` gets documents that nobody has validated."""
     with pytest.raises(HookError, match="CDI edits: "):
         injection.apply({}, [edits], look=absent)
@@ -228,6 +228,6 @@ def test_edits_of_another_shape_are_refused(edits: object) -> None:
     "document",
     [{}, {"kind": "v.com/a"}, {"kind": "v.com/a", "devices": {}}, {"kind": 1, "devices": ["0", 1]}],
 )
-def test_a_document_that_is_no_spec_defines_nothing(document: object) -> None:
+def test_a_document_that_is_no_spec_defines_nothing(document: dict[str, object]) -> None:
     with pytest.raises(injection.UnresolvedError):
         injection.resolve(["v.com/a=0"], [[document]])

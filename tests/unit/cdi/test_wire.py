@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -385,7 +386,7 @@ def test_a_byte_order_mark_is_skipped() -> None:
 def test_plain_scalars_are_what_they_are_to_engines(
     plain: str, value: bool | float | str | None, either_yaml: None
 ) -> None:
-    read = wire.parse(f"a: {plain}\nb: c" if plain != "-" else "a: -x\nb: c")
+    read: Any = wire.parse(f"a: {plain}\nb: c" if plain != "-" else "a: -x\nb: c")
     assert read["a"] == (value if plain != "-" else "-x")
     assert type(read["a"]) is (PlainWord if value in WORDS else type(value))
 

@@ -397,7 +397,9 @@ def test_another_place() -> None:
 
 
 def one(version: str, files: dict[str, str], dump: str | None = None) -> EngineStatus:
-    outputs = {("containerd", "config", "dump"): dump} if dump else {}
+    outputs: dict[tuple[str, ...], str] = {}
+    if dump:
+        outputs["containerd", "config", "dump"] = dump
     (found,) = containerd.statuses(Told({"containerd": version}, files, outputs))
     return found
 

@@ -16,6 +16,7 @@ from cdi_gen.errors import CdiGenError, UsageError
 from .machine import Told, carried_out, notes, taken_back, warnings
 
 FILE = "/etc/docker/daemon.json"
+INFO: tuple[str, ...] = ("docker", "info", "--format", "{{json .}}")
 SHIM = Runtime("nvidia", "/usr/bin/nvidia-container-runtime")
 DEFAULT = SHIM._replace(default=True)
 ENTRY = {"path": "/usr/bin/nvidia-container-runtime", "args": []}
@@ -306,7 +307,7 @@ def test_what_the_daemon_says_counts() -> None:
         },
         "SecurityOptions": ["name=seccomp,profile=builtin"],
     }
-    outputs = {("docker", "info", "--format", "{{json .}}"): json.dumps(info)}
+    outputs = {INFO: json.dumps(info)}
     found = one(
         versions={"docker": "", "dockerd": "26.1.5"},
         files={FILE: '{"cdi-spec-dirs": ["/etc/cdi"]}'},
@@ -315,18 +316,18 @@ def test_what_the_daemon_says_counts() -> None:
     assert (found.cdi, found.spec_directories, found.source) == ("on", ("/opt/cdi",), "docker info")
     assert found.runtimes == (("gpu", "/usr/bin/nvidia-container-runtime"),)
     off = json.dumps(info | {"CDISpecDirs": []})
-    outputs = {("docker", "info", "--format", "{{json .}}"): off}
+    outputs = {INFO: off}
     assert one(versions={"docker": "", "dockerd": "26.1.5"}, outputs=outputs).cdi == "off"
 
 
 @pytest.mark.parametrize("printed", ["[" * 100_000, '{"ServerVersion": %s}' % ("9" * 9000), "{"])
 def test_a_daemon_that_says_nonsense(printed: str) -> None:
-    outputs = {("docker", "info", "--format", "{{json .}}"): printed}
+    outputs = {INFO: printed}
     assert one(versions={"docker": "", "dockerd": "26.1.5"}, outputs=outputs).cdi == "off"
 
 
 def test_podmans_docker_is_no_docker() -> None:
-    outputs = {("docker", "info", "--format", "{{json .}}"): '{"host": {"arch": "amd64"}}'}
+    outputs = {INFO: '{"host": {"arch": "amd64"}}'}
     assert docker.statuses(Told({"docker": "4.3.1"}, outputs=outputs)) == []
 
 

@@ -37,7 +37,7 @@ def plan(text: str, version: str = "27.5.1", running: tuple[str, ...] = (), **wi
         ('"--feature" containerd-snapshotter=true', {}),
     ],
 )
-def test_what_a_unit_says_is_not_said_twice(option: str, wishes: dict[str, Runtime]) -> None:
+def test_what_a_unit_says_is_not_said_twice(option: str, wishes: dict[str, Any]) -> None:
     with pytest.raises(CdiGenError, match="dockerd does not start if") as told:
         plan(EXEC.format(option), **wishes)
     assert UNIT in told.value.message
@@ -63,7 +63,7 @@ def test_nor_what_the_process_says_that_runs() -> None:
         ("'unbalanced --x", "27.5.1", {}),
     ],
 )
-def test_what_is_not_in_the_way(option: str, version: str, wishes: dict[str, Runtime]) -> None:
+def test_what_is_not_in_the_way(option: str, version: str, wishes: dict[str, Any]) -> None:
     found = plan(EXEC.format(option), version, **wishes)
     assert (DOCKER_FILE in carried_out(found, {DOCKER_FILE: "{}"})) == (version != "28.5.2")
 

@@ -14,7 +14,7 @@ from cdi_gen.errors import CdiGenError, ExitCode, NoDriverError, UnsafeError, Us
 from cdi_gen.generate import driver_files, generate, generate_capabilities
 from cdi_gen.generate.options import Options
 from cdi_gen.inventory import HookProgram, Inventory, Skipped
-from cdi_gen.paths import base_name
+from cdi_gen.paths import HostPath, base_name
 
 Golden = Callable[[str], Inventory]
 
@@ -132,7 +132,7 @@ def test_a_library_that_nobody_listed_is_part_of_everything(golden: Golden) -> N
     inventory = golden("flat-550-1gpu")
     new = replace(
         next(each for each in inventory.libraries if "libcuda.so" in each.path and each.bits == 64),
-        path="/usr/lib/x86_64-linux-gnu/libnvidia-new.so.550.163.01",
+        path=HostPath("/usr/lib/x86_64-linux-gnu/libnvidia-new.so.550.163.01"),
         soname="libnvidia-new.so.1",
         links=(),
         aliases=(),
@@ -225,12 +225,12 @@ class TestHooks:
         (hook,) = generate(inventory, options).container_edits.hooks
         assert hook.args[1] == "create-container"
         assert self.steps(hook.args) == expected
-        peers = replace(inventory, hook=HookProgram(path="/usr/bin/nvidia-cdi-hook"))
+        peers = replace(inventory, hook=HookProgram(path=HostPath("/usr/bin/nvidia-cdi-hook")))
         assert self.commands(generate(peers, options)) == expected
 
     @pytest.mark.parametrize("path", [OURS, "/usr/bin/nvidia-cdi-hook", "/usr/bin/nvidia-ctk"])
     def test_without_any_step_there_is_no_hook(self, golden: Golden, path: str) -> None:
-        inventory = replace(golden("flat-550-1gpu"), hook=HookProgram(path=path))
+        inventory = replace(golden("flat-550-1gpu"), hook=HookProgram(path=HostPath(path)))
         spec = generate(inventory, Options(disabled_hooks=("all",)))
         assert not spec.container_edits.hooks
         assert not any(device.container_edits.hooks for device in spec.devices)
@@ -241,7 +241,7 @@ class TestHooks:
         (hook,) = generate(inventory, options).container_edits.hooks
         (usual,) = generate(inventory, Options()).container_edits.hooks
         assert hook.args == (*usual.args, "--leave-read-only-root")
-        peers = replace(inventory, hook=HookProgram(path="/usr/bin/nvidia-cdi-hook"))
+        peers = replace(inventory, hook=HookProgram(path=HostPath("/usr/bin/nvidia-cdi-hook")))
         with pytest.raises(UsageError, match="has no option --leave-read-only-root"):
             generate(peers, options)
 
@@ -278,7 +278,9 @@ class TestHooks:
         )
         (hook,) = generate(replace(inventory, gpus=gpus)).container_edits.hooks
         assert [word for word in hook.args if "brand" in word] == words
-        peers = replace(inventory, gpus=gpus, hook=HookProgram(path="/usr/bin/nvidia-cdi-hook"))
+        peers = replace(
+            inventory, gpus=gpus, hook=HookProgram(path=HostPath("/usr/bin/nvidia-cdi-hook"))
+        )
         for each in generate(peers).container_edits.hooks:
             assert not [word for word in each.args if "brand" in word]
 
@@ -296,7 +298,7 @@ class TestHooks:
         self, golden: Golden, path: str, name: str
     ) -> None:
         """R-A1: constants, and never empty; in the specs of capabilities too."""
-        inventory = replace(golden(name), hook=HookProgram(path=path))
+        inventory = replace(golden(name), hook=HookProgram(path=HostPath(path)))
         options = Options(enabled_hooks=("chmod",))
         specs = [generate(inventory, options), generate_capabilities(inventory, options)]
         edits = [
@@ -320,7 +322,7 @@ class TestHooks:
     def test_the_peers_hook_gets_the_peers_words(
         self, golden: Golden, path: str, words: int
     ) -> None:
-        inventory = replace(golden("flat-550-1gpu"), hook=HookProgram(path=path))
+        inventory = replace(golden("flat-550-1gpu"), hook=HookProgram(path=HostPath(path)))
         hooks = generate(inventory, Options(enabled_hooks=("chmod",))).container_edits.hooks
         assert [hook.args[words] for hook in hooks] == list(STEPS)
         _, compat, cache, nodes, profile, chmod = (hook.args[words + 1 :] for hook in hooks)
@@ -330,7 +332,7 @@ class TestHooks:
         assert chmod == ("--mode", "755", "--path", "/dev/dri")
 
     def test_an_unsafe_program_is_refused(self, golden: Golden) -> None:
-        hook = HookProgram(path="/opt/hook", unsafe="/opt belongs to user 1000")
+        hook = HookProgram(path=HostPath("/opt/hook"), unsafe="/opt belongs to user 1000")
         inventory = replace(golden("flat-550-1gpu"), hook=hook)
         with pytest.raises(UnsafeError, match="user 1000"):
             generate(inventory)

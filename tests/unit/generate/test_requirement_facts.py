@@ -16,7 +16,9 @@ from cdi_gen.generate import generate
 from cdi_gen.generate.options import Options
 from cdi_gen.generate.requirement_facts import facts, words
 from cdi_gen.inventory import HookProgram, Inventory, json_form
+from cdi_gen.paths import HostPath
 from cdi_hook import __main__ as hook
+from tests.host.looking import driver_of
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 CHECKED = Options(enabled_hooks=("check-requirements",))
@@ -31,7 +33,7 @@ def asked(inventory: Inventory) -> Inventory:
     """The same host, of which NVML and libcuda were asked."""
     return replace(
         inventory,
-        driver=replace(inventory.driver, cuda_version="13.0"),
+        driver=replace(driver_of(inventory), cuda_version="13.0"),
         gpus=tuple(replace(g, compute_capability="9.0", brand="vws") for g in inventory.gpus),
     )
 
@@ -41,12 +43,12 @@ def test_what_was_asked_for() -> None:
     (gpu,) = inventory.gpus
     assert facts(inventory) == {
         "cuda": "13.0",
-        "driver": inventory.driver.version,
+        "driver": driver_of(inventory).version,
         "gpus": [{"index": 0, "minor": gpu.minor, "uuid": gpu.uuid, "arch": "9.0", "brand": "vws"}],
     }
     assert words(inventory) == [
         "--host-cuda-version=13.0",
-        f"--host-driver-version={inventory.driver.version}",
+        f"--host-driver-version={driver_of(inventory).version}",
         f"--gpu={gpu.minor}:9.0:vws",
     ]
 
@@ -69,7 +71,7 @@ def test_what_can_not_be_told() -> None:
     inventory = golden("flat-550-1gpu")
     inventory = replace(
         inventory,
-        driver=replace(inventory.driver, version="999.1", library_version="999.1"),
+        driver=replace(driver_of(inventory), version="999.1", library_version="999.1"),
         gpus=tuple(replace(gpu, model="NVIDIA Graphics Device") for gpu in inventory.gpus),
     )
     found = facts(inventory)
@@ -112,7 +114,7 @@ def test_it_is_a_step_only_where_it_is_enabled() -> None:
 
 @pytest.mark.parametrize("path", ["/usr/bin/nvidia-cdi-hook", "/usr/bin/nvidia-ctk"])
 def test_the_peers_program_has_no_such_step(path: str) -> None:
-    inventory = replace(golden("flat-550-1gpu"), hook=HookProgram(path=path))
+    inventory = replace(golden("flat-550-1gpu"), hook=HookProgram(path=HostPath(path)))
     with pytest.raises(UsageError, match="has no step check-requirements"):
         generate(inventory, CHECKED)
 
@@ -130,7 +132,7 @@ def test_an_unsound_inventory_is_refused(field: str, value: str) -> None:
 
 def test_an_unsound_version_is_refused() -> None:
     inventory = golden("flat-550-1gpu")
-    driver = replace(inventory.driver, cuda_version="13.0 --x")
+    driver = replace(driver_of(inventory), cuda_version="13.0 --x")
     with pytest.raises(CdiGenError, match="cudaVersion"):
         generate(replace(inventory, driver=driver))
 

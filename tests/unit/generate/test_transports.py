@@ -17,7 +17,7 @@ from cdi_gen.generate.modes.transports import MODES, nothing_of, spec, transport
 from cdi_gen.generate.options import Options
 from cdi_gen.inventory import CharDevice, DriverFile, Inventory, Left, json_form
 from cdi_gen.paths import HostPath
-from tests.host.looking import REPOSITORY
+from tests.host.looking import REPOSITORY, driver_of
 
 CHANNELS = "/dev/nvidia-caps-imex-channels"
 IMEX = Options(class_="imex-channel")
@@ -184,7 +184,7 @@ def test_a_host_with_a_node_that_was_left_tells_why() -> None:
 @pytest.mark.parametrize("mode", MODES)
 def test_neither_a_gpu_nor_a_whole_driver_is_needed(mode: str) -> None:
     """The machine that runs the fabric manager of a partitioned host has no GPU at all."""
-    driver = replace(HGX.driver, library_version="535.1.1")
+    driver = replace(driver_of(HGX), library_version="535.1.1")
     assert spec(mode, replace(HGX, driver=driver, gpus=(), libraries=())) == made(mode)
 
 

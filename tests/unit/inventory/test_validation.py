@@ -12,6 +12,7 @@ from cdi_gen.errors import CdiGenError
 from cdi_gen.generate import generate
 from cdi_gen.inventory import HookProgram, Inventory, json_form
 from cdi_gen.inventory.validation import require
+from cdi_gen.paths import HostPath
 from tests.host.looking import REPOSITORY
 
 GOLDEN = REPOSITORY / "specs/golden"
@@ -76,7 +77,7 @@ def file(**changes: Any) -> Any:
         (library(aliases=("x",)), ".libraries[0]: an alias"),
         (file(path=""), ".files[0].path"),
         (file(seen_at="/usr/bin/"), ".files[0].seenAt"),
-        (lambda _: {"hook": HookProgram(path="cdi-gen-hook")}, ".hook.path"),
+        (lambda _: {"hook": HookProgram(path=HostPath("cdi-gen-hook"))}, ".hook.path"),
     ],
 )
 def test_what_is_refused(inventory: Inventory, change: Any, where: str) -> None:
