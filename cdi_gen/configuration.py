@@ -15,12 +15,11 @@ import errno
 import os
 from typing import NamedTuple
 
-from cdi_base import trust
+from cdi_base import CONFIGURATION, CONFIGURATION_DROP_INS, trust
 from cdi_base.files import read as read_file
 from cdi_gen.errors import CdiGenError, UnsafeError
 
-PATH = "/etc/cdi-gen/config.toml"
-DROP_INS = "/etc/cdi-gen/config.d"
+PATH, DROP_INS = CONFIGURATION, CONFIGURATION_DROP_INS
 MAX_BYTES = 1 << 18
 
 TABLE = "host"

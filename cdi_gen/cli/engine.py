@@ -9,6 +9,8 @@ from typing import Any, TypeVar
 
 import click
 
+from cdi_base import PRESTART_HOOK, nvidia
+from cdi_base import RUNTIME as SHIM
 from cdi_gen import engines
 from cdi_gen.cli import Group, console, engine_changes
 from cdi_gen.cli.host_options import PROGRAM, TEXT
@@ -24,10 +26,9 @@ from cdi_gen.paths import printable
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-RUNTIME = "nvidia-container-runtime"
-HOOK = "nvidia-container-runtime-hook"
+RUNTIME, HOOK = nvidia.RUNTIME, nvidia.PRESTART_HOOK
 """As they are linked by ``cdi-gen hook install``, and as nvidia-container-toolkit has them."""
-OURS = {RUNTIME: "cdi-gen-runtime", HOOK: "cdi-gen-runtime-hook"}
+OURS = {RUNTIME: SHIM, HOOK: PRESTART_HOOK}
 
 COLUMNS = ("ENGINE", "VERSION", "MODE", "CDI", "UP TO", "SPEC DIRECTORIES", "NVIDIA RUNTIME")
 

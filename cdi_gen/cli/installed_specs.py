@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from cdi_base.cdi import SPEC_DIRECTORIES
 from cdi_gen.cdi.model import Spec
 from cdi_gen.cli import console
 from cdi_gen.errors import CdiGenError
@@ -34,7 +35,7 @@ def all_installed(
     """
     from cdi_gen import store  # noqa: PLC0415
 
-    registry = store.read(directories or store.SPEC_DIRECTORIES)
+    registry = store.read(directories or SPEC_DIRECTORIES)
     taken = {id(_defining(name, registry)) for name in names}
     return tuple(
         (file.spec, file.path) for file in registry.files if file.spec and id(file) in taken

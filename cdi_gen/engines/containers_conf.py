@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+from cdi_base.cdi import SPEC_DIRECTORIES
 from cdi_base.findings import Finding
 from cdi_base.versions import at_least
 from cdi_gen.engines import low_level_runtime, spec_directories
@@ -87,7 +88,7 @@ def _missing_directories(
     warnings = []
     user_directories = (join(machine.runtime_directory, "cdi"),) if request.rootless else ()
     if user_directories and not at_least(version, facts.run_spec_directories_since, unknown=True):
-        fixed = " and ".join(spec_directories.DEFAULTS)
+        fixed = " and ".join(SPEC_DIRECTORIES)
         message = f"{engine} run {version} ignores cdi_spec_dirs and reads only {fixed}"
         warnings.append(Finding("CDG-E106", "warning", message, subject=engine))
     current = configuration.directories or _default_directories(
@@ -95,7 +96,7 @@ def _missing_directories(
     )
     missing = [
         directory
-        for directory in (*spec_directories.DEFAULTS, *user_directories)
+        for directory in (*SPEC_DIRECTORIES, *user_directories)
         if not spec_directories.includes(current, directory)
     ]
     heeds_key = at_least(version, facts.build_spec_directories_since, unknown=True)
@@ -219,7 +220,7 @@ def statuses(engine: str, facts: ContainersConfFacts, machine: Machine) -> list[
     complete = all(
         spec_directories.includes(directories, default)
         for directories in (for_run, for_build)
-        for default in spec_directories.DEFAULTS
+        for default in SPEC_DIRECTORIES
     )
     if has_cdi and not complete:
         command = engine if for_run == for_build else f"{engine} build"
@@ -259,5 +260,5 @@ def _default_directories(
     has_both = at_least(version, facts.both_directories_since, unknown=True)
     heeds_key = at_least(version, since, unknown=True)
     if heeds_key and not has_both:
-        return spec_directories.DEFAULTS[:1]
-    return spec_directories.DEFAULTS
+        return SPEC_DIRECTORIES[:1]
+    return SPEC_DIRECTORIES

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from cdi_base.cdi import SPEC_DIRECTORIES
 from cdi_base.findings import Finding
 from cdi_base.versions import at_least
 from cdi_gen.engines import facts, low_level_runtime, spec_directories
@@ -154,7 +155,7 @@ def statuses(machine: Machine) -> list[EngineStatus]:
             version=machine.version(program),
             cdi_since=crio.cdi_since,
             cdi="on" if directories != [] else "off",
-            spec_directories=directories or spec_directories.DEFAULTS,
+            spec_directories=directories or SPEC_DIRECTORIES,
             source=parent(crio.configuration) if directories is not None else "default",
             runtimes=(
                 (name, str(entry.get("runtime_path") or ""))

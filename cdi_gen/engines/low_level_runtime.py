@@ -15,6 +15,7 @@ import shlex
 from functools import partial
 from typing import NamedTuple
 
+from cdi_base import nvidia
 from cdi_base.findings import Finding
 from cdi_gen.engines.machine import USUAL_DIRECTORIES, Machine
 from cdi_gen.engines.plan import Change, Request
@@ -29,7 +30,7 @@ RUNTIMES = ("runc", "crun")
 VARIABLE = "CDI_GEN_LOW_LEVEL_RUNTIME"
 """The environment variable in which a launcher names the runtime."""
 
-SETTINGS = "/etc/nvidia-container-runtime/config.toml"
+SETTINGS = f"/etc/{nvidia.CONFIGURATION}"
 SYSTEM = "/etc/cdi-gen"
 _EXPORT = re.compile(rf"^export {VARIABLE}=(.+)$", re.MULTILINE)
 
@@ -136,7 +137,7 @@ def _configured_runtimes(machine: Machine) -> list[str] | None:
         settings = toml_text.parse(text, SETTINGS)
     except CdiGenError:
         return None  # the shim reports it
-    names = toml_text.get(settings, ("nvidia-container-runtime", "runtimes"))
+    names = toml_text.get(settings, (nvidia.RUNTIME, "runtimes"))
     is_default = not isinstance(names, list) or names == [*RUNTIMES]
     return None if is_default else [str(name) for name in names]
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from cdi_base.cdi import SPEC_DIRECTORIES
 from cdi_base.findings import Finding
 from cdi_base.versions import at_least
 from cdi_gen.engines import facts, spec_directories
@@ -34,7 +35,7 @@ def plan(request: Request, machine: Machine) -> Plan:
     configured = toml_text.parse(machine.text(path), path).get("cdi_spec_dirs")
     since = facts.nerdctl().cdi_since
     findings: list[Finding] = []
-    all_directories = (*spec_directories.DEFAULTS, *_user_directories(machine))
+    all_directories = (*SPEC_DIRECTORIES, *_user_directories(machine))
     settings: list[tuple[Path, list[str]]] = []
     if request.cdi:
         findings += cdi_findings(NAME, NAME, version, since=since, takes_by_itself=True)
@@ -81,7 +82,7 @@ def statuses(machine: Machine) -> list[EngineStatus]:
         configured = toml_text.parse(machine.text(path), path).get("cdi_spec_dirs")
     except CdiGenError as error:
         findings = (unreadable(error, path),)
-    defaults = _user_directories(machine) if rootless else spec_directories.DEFAULTS
+    defaults = _user_directories(machine) if rootless else SPEC_DIRECTORIES
     return [
         engine_status(
             NAME,

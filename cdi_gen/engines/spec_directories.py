@@ -6,10 +6,8 @@ from __future__ import annotations
 import posixpath
 from collections.abc import Iterable
 
+from cdi_base.cdi import SPEC_DIRECTORIES
 from cdi_base.findings import Finding
-
-DEFAULTS = ("/etc/cdi", "/var/run/cdi")
-"""The directories that the standard has engines read, in rising priority."""
 
 _RUN = "/var/run/"  # a link to /run on every host with systemd
 
@@ -28,12 +26,14 @@ def includes(directories: Iterable[str], directory: str) -> bool:
 def includes_a_default(directories: Iterable[object]) -> bool:
     """Whether one of the directories is a default one, so that specs of the machine are found."""
     paths = [str(directory) for directory in directories]
-    return any(includes(paths, default) for default in DEFAULTS)
+    return any(includes(paths, default) for default in SPEC_DIRECTORIES)
 
 
 def no_default_is_read(engine: str, key: str, directories: object, source: str) -> Finding:
     """The finding that an engine reads none of the default directories."""
-    message = f"{key} of {engine} are {directories}: it does not read specs in {DEFAULTS[0]}"
+    message = (
+        f"{key} of {engine} are {directories}: it does not read specs in {SPEC_DIRECTORIES[0]}"
+    )
     return Finding("CDG-E103", "warning", message, subject=engine, source=source)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from cdi_base import nvidia
 from cdi_gen.catalogue import catalogue
 from cdi_gen.cdi.model import Hook
 from cdi_gen.errors import UsageError
@@ -24,7 +25,7 @@ ENVIRONMENT = ("PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C.UTF-8")
 """Never empty: runc before 1.3 hands the image's environment, LD_PRELOAD included, to a hook that
 has none (CVE-2025-23266)."""
 TIMEOUT_SECONDS = 30
-PEERS = {"nvidia-cdi-hook": (), "nvidia-ctk": ("hook",)}
+PEERS = {nvidia.HOOK: (), nvidia.CTK: ("hook",)}
 
 WITHOUT_OPTIONS = ("disable-device-node-modification", "update-application-profile")
 """Steps that are told nothing: in the one process of all steps their names are options."""

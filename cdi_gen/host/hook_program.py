@@ -10,20 +10,19 @@ from __future__ import annotations
 import stat
 from collections.abc import Iterator
 
-from cdi_base import trust
+from cdi_base import HOOK, trust
 from cdi_gen.host.roots import Root
 from cdi_gen.inventory import HookProgram
 from cdi_gen.paths import HostPath, parent
 
 DIRECTORIES = ("/usr/libexec/cdi-gen", "/usr/lib/cdi-gen", "/usr/local/libexec/cdi-gen")
-NAME = "cdi-gen-hook"
 PACKAGES = ("cdi_base", "cdi_hook", "cdi_runtime")
 """What the programs beside them import."""
 
 
 def find(root: Root, path: str | None) -> HookProgram | None:
     """The hook at ``path``, or the installed one; None where none is installed."""
-    candidates = [path] if path else [f"{directory}/{NAME}" for directory in DIRECTORIES]
+    candidates = [path] if path else [f"{directory}/{HOOK}" for directory in DIRECTORIES]
     for candidate in candidates:
         try:
             resolved = root.resolve(candidate)

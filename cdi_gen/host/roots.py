@@ -15,9 +15,6 @@ from collections.abc import Iterator
 from cdi_base import files
 from cdi_gen.paths import beneath, join
 
-MAX_LINKS = 40
-"""As the kernel has it (``MAXSYMLINKS``, path_resolution(7))."""
-
 
 class Root:
     """A directory that is seen as ``/``.
@@ -68,7 +65,7 @@ class Root:
                 resolved = candidate
                 continue
             links += 1
-            if links > MAX_LINKS:
+            if links > files.MAX_LINKS:
                 raise OSError(errno.ELOOP, "too many symbolic links", path)
             if target.startswith("/"):
                 resolved = ""

@@ -12,6 +12,7 @@ import os
 import shutil
 import subprocess
 
+from cdi_base import HOOK, PRESTART_HOOK, RUNTIME, nvidia
 from cdi_base.files import make_directory, read, replace_file
 from cdi_gen.errors import CdiGenError, UnsafeError
 from cdi_gen.host import hook_program
@@ -26,7 +27,7 @@ _ISOLATED = b"/usr/bin/python3 -IS"
 MAX_BYTES = 1 << 20
 """Of a module or launcher; the largest has 40 kB."""
 
-PROGRAMS = (hook_program.NAME, "nvidia-cdi-hook", "cdi-gen-runtime", "cdi-gen-runtime-hook")
+PROGRAMS = (HOOK, nvidia.HOOK, RUNTIME, PRESTART_HOOK)
 """Each starts by itself: it finds the packages beside itself, and nothing else."""
 
 GENERATOR = "generator"
@@ -34,9 +35,9 @@ GENERATOR = "generator"
 do itself."""
 
 LINKS = {
-    "nvidia-cdi-hook": "nvidia-cdi-hook",
-    "nvidia-container-runtime": "cdi-gen-runtime",
-    "nvidia-container-runtime-hook": "cdi-gen-runtime-hook",
+    nvidia.HOOK: nvidia.HOOK,
+    nvidia.RUNTIME: RUNTIME,
+    nvidia.PRESTART_HOOK: PRESTART_HOOK,
 }
 """nvidia-container-toolkit's programs, and which of ours take their command lines."""
 
@@ -90,7 +91,7 @@ def install(
             hint="run it as root, or name a build root with: --root DIR" if denied else None,
             code="CDG-P003",
         ) from error
-    path = join(directory, hook_program.NAME)
+    path = join(directory, HOOK)
     if root != "/":
         return path  # a package's files get their owner, and their interpreter, when installed
     found = hook_program.find(Root(), path)
@@ -116,7 +117,7 @@ def _copy_modules(source: str, target: str) -> None:
             shutil.rmtree(join(target, name))
 
 
-def launcher(program: str = hook_program.NAME) -> str:
+def launcher(program: str = HOOK) -> str:
     """A program as it came with this package.
 
     It lies in ``cdi_hook``, beside the modules, in an installed cdi-gen, above them in a checkout.

@@ -19,8 +19,8 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
-from cdi_base import host_fingerprint, trust
-from cdi_base.cdi import spec_directories, specification
+from cdi_base import PREPARED_DIRECTORY, PREPARED_NAME, host_fingerprint, trust
+from cdi_base.cdi import SPEC_DIRECTORIES, spec_directories, specification
 from cdi_base.files import make_directory, replace_file
 from cdi_gen.catalogue import catalogue
 from cdi_gen.cdi import wire
@@ -34,9 +34,8 @@ from cdi_gen.host import Where, gather, hook_program
 from cdi_gen.host.roots import Root
 from cdi_gen.inventory import Inventory
 from cdi_gen.programs import watch
-from cdi_gen.store import SPEC_DIRECTORIES
 
-PATH = "/run/cdi-gen/runtime.json"
+PATH = f"{PREPARED_DIRECTORY}/{PREPARED_NAME}"
 
 Document = dict[str, Any]
 

@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 
+from cdi_base import HOOK
 from cdi_gen.cdi.model import Hook
 from cdi_gen.errors import CdiGenError
 from cdi_gen.generate.hook_command import ENVIRONMENT, STAGE
@@ -44,7 +45,7 @@ def worded(words: Sequence[str]) -> Hook:
 
 def is_ours(path: str) -> bool:
     """Whether a program, by whatever link it is called, is cdi-gen's own and can rehearse."""
-    return os.path.basename(os.path.realpath(path)) == hook_program.NAME
+    return os.path.basename(os.path.realpath(path)) == HOOK
 
 
 def run(hook: Hook, rootfs: str, *, rehearse: bool) -> int:

@@ -6,7 +6,8 @@
 
 from __future__ import annotations
 
-from cdi_gen.store.registry import SPEC_DIRECTORIES, Registry, Resolution, SpecFile, read
+from cdi_base.cdi import SPEC_DIRECTORIES
+from cdi_gen.store.registry import Registry, Resolution, SpecFile, read
 from cdi_gen.store.writing import READ_AS_ROOT, check_directory, write, write_text
 
 __all__ = [

@@ -10,13 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from cdi_base.cdi import spec_directories, specification
+from cdi_base.cdi import SPEC_DIRECTORIES, spec_directories, specification
 from cdi_gen.cdi import wire
 from cdi_gen.cdi.model import Spec
 from cdi_gen.cdi.problem import Problem, SpecError
-
-SPEC_DIRECTORIES = ("/etc/cdi", "/var/run/cdi")
-"""Where engines look by default; what the later directory defines wins."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

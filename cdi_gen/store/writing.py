@@ -12,13 +12,14 @@ import stat
 from collections.abc import Collection
 
 from cdi_base import trust
+from cdi_base.cdi import SPEC_DIRECTORIES
 from cdi_base.files import make_directory, replace_file
 from cdi_gen.cdi import wire
 from cdi_gen.cdi.model import Spec
 from cdi_gen.cdi.problem import SpecError
 from cdi_gen.errors import CdiGenError, InvalidSpecError, UnsafeError
 
-READ_AS_ROOT = frozenset({"/etc/cdi", "/var/run/cdi", "/run/cdi"})
+READ_AS_ROOT = frozenset({*SPEC_DIRECTORIES, "/run/cdi"})
 """Directories whose hooks a root engine runs: nobody but root may write to them."""
 
 

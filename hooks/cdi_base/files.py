@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 READ = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 """How a file is opened that may turn out to be a pipe or a terminal."""
 
+MAX_LINKS = 40
+"""Symbolic links that a path may go through, as in the kernel: MAXSYMLINKS, path_resolution(7)."""
+
 
 class NotRegularError(OSError):
     """A directory, pipe, socket, device or symbolic link, where a regular file has to be."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 
-from cdi_base import VERSION
+from cdi_base import CONFIGURATION, CONFIGURATION_DROP_INS, VERSION
 from cdi_base.files import read_beginning
 
 TYPE_CHECKING = False
@@ -21,9 +21,6 @@ if TYPE_CHECKING:
     State = list[object]
 
 DRIVER = "/proc/driver/nvidia"
-
-CONFIGURATION, DROP_INS = "/etc/cdi-gen/config.toml", "/etc/cdi-gen/config.d"
-"""How the host is laid out, said by its administrator (`cdi_gen.configuration`)."""
 
 DEVICES = "/dev"
 
@@ -159,8 +156,8 @@ def _device_directory(layout: Layout) -> str:
 
 def configuration_files() -> list[str]:
     """The administrator's files, in rising priority, whether they are there or not."""
-    names = (name for name in _names(DROP_INS) if name.endswith(".toml"))
-    return [CONFIGURATION, *(f"{DROP_INS}/{name}" for name in names)]
+    names = (name for name in _names(CONFIGURATION_DROP_INS) if name.endswith(".toml"))
+    return [CONFIGURATION, *(f"{CONFIGURATION_DROP_INS}/{name}" for name in names)]
 
 
 def _nodes(directory: str, watched: Sequence[str]) -> State:

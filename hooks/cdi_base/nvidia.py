@@ -15,7 +15,7 @@ PRESTART_HOOK = "nvidia-container-runtime-hook"
 OLD_PRESTART_HOOK = "nvidia-container-toolkit"
 """Its name before version 1.13, and that of a link since."""
 CONFIGURATION = "nvidia-container-runtime/config.toml"
-"""Below /etc."""
+"""Below /etc, or below what XDG_CONFIG_HOME says."""
 
 BRANDS = (
     "unknown", "quadro", "tesla", "nvs", "grid", "geforce", "titan", "vapps", "vpc", "vcs", "vws",

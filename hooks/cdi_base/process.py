@@ -13,6 +13,7 @@ import resource
 import sys
 import time
 
+from cdi_base import HOOK
 from cdi_base.errors import HookError, shown, with_code
 
 TYPE_CHECKING = False
@@ -38,10 +39,8 @@ MAX_INHERITED_DESCRIPTOR = 65_536
 _ENDINGS = (_signal.SIGINT, _signal.SIGTERM, _signal.SIGHUP)
 """The first, before all else: until then it raises Python's own KeyboardInterrupt."""
 
-NAME = "cdi-gen-hook"
-
 _left_to_say = MAX_OUTPUT
-_name = NAME
+_name = HOOK
 
 
 def say(line: str, code: str = "") -> None:
@@ -74,7 +73,7 @@ def isolate(*, any_environment: bool = False) -> int | None:
         HookError: the environment is not the one a spec of ours gives. An image's `LD_PRELOAD` has
             then run already; the operator learns of it.
     """
-    begin(NAME)
+    begin(HOOK)
     for name in os.environ:
         if name in ALLOWED_ENVIRONMENT:
             continue

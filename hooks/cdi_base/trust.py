@@ -28,9 +28,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
 
-MAX_LINKS = 40
-"""Symbolic links that a path may go through, as in the kernel (`MAXSYMLINKS`)."""
-
 ROOT = frozenset({0})
 
 OVERFLOW_USER = 65534
@@ -200,7 +197,7 @@ def _walk(path: str, seen_from: str) -> Iterator[tuple[str, os.stat_result | Non
         yield place or "/", status, not pending and not is_link
         if is_link:
             links += 1
-            if links > MAX_LINKS:
+            if links > files.MAX_LINKS:
                 raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), place)
             target = os.readlink(f"{prefix}{place}")
             pending = _components(target) + pending

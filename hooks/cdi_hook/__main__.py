@@ -10,7 +10,7 @@ import errno
 import os
 import sys
 
-from cdi_base import VERSION, oci_config, oci_state, process
+from cdi_base import HOOK, VERSION, nvidia, oci_config, oci_state, process
 from cdi_base.errors import EXPECTED, SkippedError, exit_status, explain, shown
 from cdi_base.rootfs.rootfs import RootFs
 from cdi_hook import arguments
@@ -29,7 +29,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from cdi_hook.steps.step import Step
 
-PEER = "nvidia-cdi-hook"
+PEER = nvidia.HOOK
 """Installed or linked under this name the program takes that one's place: dockerd looks for it in
 its PATH, and the specs that nvidia-ctk wrote name it."""
 
@@ -98,7 +98,7 @@ def main(make_root: type[RootFs] = RootFs) -> None:
     debug = _given("DEBUG", "--debug", "-d") and not _given("QUIET", "--quiet")
     words = [word for word in sys.argv[1:] if word not in {"--debug", "-d", "--quiet"}]
     if words[:1] in (["--help"], ["-h"], ["--version"]):
-        text = f"cdi-gen-hook {VERSION}\n" if words[0] == "--version" else HELP
+        text = f"{HOOK} {VERSION}\n" if words[0] == "--version" else HELP
         os.write(1, text.encode())
         os._exit(0)
     where = words[0] if words and words[0] in {*HOOKS, apply_cuda_memory_limits.NAME} else "start"

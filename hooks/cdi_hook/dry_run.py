@@ -12,8 +12,7 @@ import os
 import stat
 import sys
 
-from cdi_base.files import write_all
-from cdi_base.rootfs import resolve
+from cdi_base.files import MAX_LINKS, write_all
 from cdi_base.rootfs.opening import holds, link_text
 from cdi_base.rootfs.rootfs import RootFs
 from cdi_hook import __main__
@@ -49,7 +48,7 @@ class Rehearsal(RootFs):
     def find(self, path: str, *, stay: bool = False) -> int:
         """What `path` would lead to; a file that is not there yet is one in memory."""
         ahead = path
-        for _ in range(resolve.MAX_LINKS):
+        for _ in range(MAX_LINKS + 1):
             try:
                 folder, rest = self._reach(ahead, stay=stay)
                 try:
@@ -163,7 +162,7 @@ class Rehearsal(RootFs):
 
         Links that would be made are followed; what would be removed still is in the way.
         """
-        for _ in range(resolve.MAX_LINKS):
+        for _ in range(MAX_LINKS + 1):
             folder, rest = self._there(path, stay=stay)
             try:
                 turned = self._turned(path, folder, rest)

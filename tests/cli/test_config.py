@@ -75,10 +75,8 @@ def test_each_key_is_an_option_that_describes_a_host() -> None:
 
 
 def test_the_shim_looks_at_the_same_files() -> None:
-    assert (configuration.PATH, configuration.DROP_INS) == (
-        host_fingerprint.CONFIGURATION,
-        host_fingerprint.DROP_INS,
-    )
+    assert host_fingerprint.configuration_files()[0] == configuration.PATH
+    assert configuration.DROP_INS == "/etc/cdi-gen/config.d"
 
 
 def test_what_the_file_says(file: Path) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from cdi_base import nvidia
 from cdi_base.errors import HookError
 from cdi_runtime.config_toml import configuration, values
 from cdi_runtime.config_toml.configuration import load, parse
@@ -293,7 +294,7 @@ def write(path: Path, text: str = "disable-require = true") -> Path:
 
 def test_the_environment_says_where(tmp_path: Path) -> None:
     override = write(tmp_path / "a.toml", 'swarm-resource = "A"')
-    below = write(tmp_path / "xdg" / configuration.PLACE, 'swarm-resource = "B"')
+    below = write(tmp_path / "xdg" / nvidia.CONFIGURATION, 'swarm-resource = "B"')
     given = write(tmp_path / "c.toml", 'swarm-resource = "C"')
     both = {configuration.OVERRIDE: str(override), "XDG_CONFIG_HOME": str(tmp_path / "xdg")}
     assert load(str(given), both).swarm_resource == ("C",)
@@ -305,7 +306,7 @@ def test_the_environment_says_where(tmp_path: Path) -> None:
 def test_that_of_the_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(configuration.OVERRIDE, str(write(tmp_path / "a.toml")))
     assert load().disable_require
-    assert load(None, {}).source in {None, f"/etc/{configuration.PLACE}"}
+    assert load(None, {}).source in {None, f"/etc/{nvidia.CONFIGURATION}"}
 
 
 @pytest.mark.parametrize("name", [configuration.OVERRIDE, "XDG_CONFIG_HOME"])

@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 
 import pytest
 
+from cdi_base.cdi import SPEC_DIRECTORIES
 from cdi_gen import store
 from cdi_gen.cdi import wire
 from cdi_gen.cdi.model import ContainerEdits, Device, Spec
@@ -444,4 +445,4 @@ def test_an_ordinary_user_writes_where_he_likes(
 
 def test_the_directories_that_root_engines_read_are_the_strict_ones() -> None:
     assert {"/etc/cdi", "/var/run/cdi", "/run/cdi"} == store.READ_AS_ROOT
-    assert store.SPEC_DIRECTORIES == ("/etc/cdi", "/var/run/cdi")
+    assert SPEC_DIRECTORIES == ("/etc/cdi", "/var/run/cdi")

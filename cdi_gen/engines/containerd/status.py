@@ -3,9 +3,10 @@
 
 from __future__ import annotations
 
+from cdi_base.cdi import SPEC_DIRECTORIES
 from cdi_base.findings import Finding
 from cdi_base.versions import at_least
-from cdi_gen.engines import facts, spec_directories
+from cdi_gen.engines import facts
 from cdi_gen.engines.containerd.configure import NAME
 from cdi_gen.engines.containerd.imports import imported_files, plugin_section, value_at
 from cdi_gen.engines.containerd.runtimes import CDI_DIRECTORIES, ENABLE_CDI, RUNTIMES, binary_name
@@ -47,9 +48,7 @@ def statuses(machine: Machine) -> list[EngineStatus]:
                 configured=value_at(section, ENABLE_CDI),
                 by_default_since=containerd.cdi_by_default_since,
             ),
-            spec_directories=(
-                directories if isinstance(directories, list) else spec_directories.DEFAULTS
-            ),
+            spec_directories=(directories if isinstance(directories, list) else SPEC_DIRECTORIES),
             source=source,
             runtimes=(
                 (name, binary_name(entry, version))

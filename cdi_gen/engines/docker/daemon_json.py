@@ -6,7 +6,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from cdi_gen.engines import facts, spec_directories
+from cdi_base.cdi import SPEC_DIRECTORIES
+from cdi_gen.engines import facts
 from cdi_gen.engines.machine import Machine
 from cdi_gen.engines.plan import Runtime
 from cdi_gen.engines.text import json_text
@@ -28,7 +29,7 @@ def default_path(machine: Machine, *, rootless: bool) -> str:
 def user_directories(machine: Machine) -> tuple[str, ...]:
     """All spec directories of a user's daemon: those of the machine, and the user's own."""
     own = (machine.config_home, machine.runtime_directory)
-    return (*spec_directories.DEFAULTS, *(join(directory, "cdi") for directory in own))
+    return (*SPEC_DIRECTORIES, *(join(directory, "cdi") for directory in own))
 
 
 def parsed(text: str | None) -> dict[str, Any]:

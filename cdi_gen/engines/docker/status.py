@@ -6,9 +6,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from cdi_base.cdi import SPEC_DIRECTORIES
 from cdi_base.findings import Finding
 from cdi_base.versions import at_least
-from cdi_gen.engines import facts, spec_directories
+from cdi_gen.engines import facts
 from cdi_gen.engines.docker import daemon_json
 from cdi_gen.engines.docker.configure import NAME
 from cdi_gen.engines.machine import USUAL_DIRECTORIES, Machine, printed_version
@@ -100,7 +101,7 @@ def _directories(
     since = facts.docker().user_spec_directories_since
     if rootless and at_least(version, since, unknown=False):
         return daemon_json.user_directories(machine), "default"
-    return spec_directories.DEFAULTS, "default"
+    return SPEC_DIRECTORIES, "default"
 
 
 def _gpus_finding(machine: Machine, version: str | None) -> Finding:

@@ -13,7 +13,7 @@ import os
 import stat
 
 from cdi_base import syscalls
-from cdi_base.files import read_beginning
+from cdi_base.files import MAX_LINKS, read_beginning
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
     Resolver = Callable[[int, str, bool], int]
 
-MAX_LINKS = 40
 MAX_COMPONENTS = 256
 MAX_PATH = 4096
 MAX_TRIES = 32

@@ -10,6 +10,7 @@ import time
 
 from cdi_base import elf, process
 from cdi_base.errors import HookError, shown
+from cdi_base.files import MAX_LINKS
 from cdi_base.rootfs.opening import open_file
 from cdi_base.rootfs.rootfs import MAX_NAMES
 from cdi_base.syscalls import MACHINE
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from cdi_base.rootfs.rootfs import RootFs
 
 HWCAPS = "glibc-hwcaps"
-MAX_LINKS = 40
 
 MAX_KEPT = 48 << 20
 """Of one folder; a folder of 20,000 libraries needs 10 MiB."""
@@ -154,7 +154,7 @@ class Folder:
 
     def leads_to(self, name: str) -> str | None:
         """The file in this very folder that a name leads to; None if it is elsewhere or nowhere."""
-        for _ in range(MAX_LINKS):
+        for _ in range(MAX_LINKS + 1):
             if not self.names[name]:
                 return name
             if name not in self._links:

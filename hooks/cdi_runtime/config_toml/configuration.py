@@ -6,7 +6,7 @@ from __future__ import annotations
 import errno
 import os
 
-from cdi_base import toml, trust
+from cdi_base import nvidia, toml, trust
 from cdi_base.errors import shown
 from cdi_runtime.config_toml.settings import Configuration, ConfigurationError
 from cdi_runtime.config_toml.values import settings
@@ -15,8 +15,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-PLACE = "nvidia-container-runtime/config.toml"
-"""Below /etc, or below what XDG_CONFIG_HOME says."""
 OVERRIDE = "NVIDIA_CTK_CONFIG_FILE_PATH"
 MAX_BYTES = 1 << 18
 
@@ -35,7 +33,7 @@ def load(path: str | None = None, environment: Mapping[str, str] | None = None) 
     """
     told = os.environ if environment is None else environment
     chosen = path or _place(OVERRIDE, told)
-    place = chosen or f"{_place('XDG_CONFIG_HOME', told) or '/etc'}/{PLACE}"
+    place = chosen or f"{_place('XDG_CONFIG_HOME', told) or '/etc'}/{nvidia.CONFIGURATION}"
     try:
         content = _read(place)
     except FileNotFoundError:

@@ -3,12 +3,13 @@
 
 from __future__ import annotations
 
+from cdi_base import nvidia
+from cdi_base.cdi import SPEC_DIRECTORIES
 from cdi_base.errors import HookError
 from cdi_runtime import driver_capabilities
 
 _CLI = "nvidia-container-cli"
-_RUNTIME = "nvidia-container-runtime"
-_HOOK = "nvidia-container-runtime-hook"
+_RUNTIME, _HOOK = nvidia.RUNTIME, nvidia.PRESTART_HOOK
 KEYS = {
     "disable_require": "disable-require",
     "swarm_resource": "swarm-resource",
@@ -80,7 +81,7 @@ class Configuration:
         self.log_level = "info"
         self.mode = "auto"
         self.runtimes: tuple[str, ...] = ("runc", "crun")
-        self.spec_dirs: tuple[str, ...] = ("/etc/cdi", "/var/run/cdi")
+        self.spec_dirs: tuple[str, ...] = SPEC_DIRECTORIES
         """In rising priority."""
         self.default_kind = "nvidia.com/gpu"
         self.annotation_prefixes: tuple[str, ...] = ("cdi.k8s.io/",)
@@ -89,9 +90,9 @@ class Configuration:
         self.jit_feature_flags: tuple[str, ...] = ()
         self.jit_disabled_hooks: tuple[str, ...] = ()
         self.cuda_compat_mode = "ldconfig"
-        self.hook_path = "nvidia-container-runtime-hook"
+        self.hook_path = nvidia.PRESTART_HOOK
         self.skip_mode_detection = False
-        self.ctk_path = "nvidia-ctk"
+        self.ctk_path = nvidia.CTK
         self.features: dict[str, bool] = {}
         self.source: str | None = None
         """The file it is of; None where there was none."""

@@ -19,7 +19,7 @@ from __future__ import annotations
 import os
 import sys
 
-from cdi_base import VERSION, oci_state, process, trust
+from cdi_base import PRESTART_HOOK, VERSION, oci_state, process, trust
 from cdi_base.cdi import injection
 from cdi_base.errors import EXPECTED, HookError, UsageError, exit_status, explain, shown
 from cdi_base.json_object import number_of, object_of, objects_of, text_of
@@ -40,7 +40,6 @@ if TYPE_CHECKING:
 
     Document = dict[str, object]
 
-PROGRAM = "cdi-gen-runtime-hook"
 HELP = """\
 Usage: cdi-gen-runtime-hook [-config FILE] [-debug] COMMAND < OCI-STATE
        cdi-gen-runtime-hook -version
@@ -89,12 +88,12 @@ class Words:
 
 def main() -> None:
     """Run as a program; never returns."""
-    process.begin(PROGRAM)
+    process.begin(PRESTART_HOOK)
     command = "start"
     try:
         words = Words(sys.argv[1:])
         if words.version:
-            os.write(1, f"{PROGRAM} version {VERSION}\n".encode())
+            os.write(1, f"{PRESTART_HOOK} version {VERSION}\n".encode())
             os._exit(0)
         command = words.command
         if command == "prestart":

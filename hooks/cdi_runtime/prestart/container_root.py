@@ -22,8 +22,8 @@ from cdi_base.rootfs.rootfs import NOWHERE, RootFs
 _ATTACHED, _DIRECTORY, _FILE = "mount", "directory", "file"
 _ST_NODEV = 4
 """Of statvfs(3)."""
-MAX_LINKS = 8
-"""That lead to each other, and the last to nowhere."""
+MAX_LINKS_TO_NOWHERE = 8
+"""Links that lead to each other, and the last to nowhere: one is made at a time."""
 
 
 class Journal:
@@ -120,7 +120,7 @@ class ContainerRoot(RootFs):
             return None
         return home._place(name)  # noqa: SLF001  (one of our own kind)
 
-    def _make(self, path: str, *, directory: bool, links: int = MAX_LINKS) -> None:
+    def _make(self, path: str, *, directory: bool, links: int = MAX_LINKS_TO_NOWHERE) -> None:
         home, name = self._home(path)
         if directory:
             os.close(home._make_directories(name))  # noqa: SLF001

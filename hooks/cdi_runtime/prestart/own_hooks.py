@@ -12,7 +12,7 @@ import os
 import sys
 import time
 
-from cdi_base import child, process, syscalls
+from cdi_base import HOOK, child, process, syscalls
 from cdi_base.errors import HookError, shown
 from cdi_base.files import same_file
 from cdi_base.json_object import number_of, object_of, objects_of, text_of, texts_of
@@ -31,7 +31,7 @@ SECONDS = 30
 MOST_SECONDS = 120
 MAX_SAID = 2048
 
-OURS = f"{__file__.rpartition('/')[0]}/../../cdi-gen-hook"
+OURS = f"{__file__.rpartition('/')[0]}/../../{HOOK}"
 
 _CONFIG = "config.json"
 _SIGKILL = 9

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from cdi_base import PRESTART_HOOK, nvidia
 from cdi_base.cdi import injection
 from cdi_base.errors import HookError
 from cdi_base.findings import Finding
@@ -17,9 +18,7 @@ if TYPE_CHECKING:
 
     Document = dict[str, object]
 
-PRESTART = frozenset(
-    ("nvidia-container-runtime-hook", "nvidia-container-toolkit", "cdi-gen-runtime-hook")
-)
+PRESTART = frozenset((nvidia.PRESTART_HOOK, nvidia.OLD_PRESTART_HOOK, PRESTART_HOOK))
 """Programs that would put the same GPUs into the container once more: dockerd adds the first of
 them for `--gpus`."""
 

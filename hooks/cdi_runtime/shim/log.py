@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import time
 
+from cdi_base import RUNTIME
 from cdi_base.errors import with_code
 from cdi_base.findings import SEVERITIES
 
@@ -19,20 +20,19 @@ if TYPE_CHECKING:
     from cdi_runtime.config_toml.settings import Configuration
     from cdi_runtime.shim.command_line import Invocation
 
-PROGRAM = "cdi-gen-runtime"
 MAX_LINE = 4096
 
 
 def failed(message: str, code: str, invocation: Invocation) -> None:
     """Say why there will be no container."""
     line = with_code(_one_line(message), code)
-    _write(2, f"{PROGRAM}: {line}\n")
+    _write(2, f"{RUNTIME}: {line}\n")
     log = invocation.log.removeprefix("file:")
     # crun also logs to syslog and journald, by such words.
     if log.startswith(("syslog:", "journald:")):
         return
     text = _json_line if invocation.log_format == "json" else _log_line
-    _append(log, text("error", f"{PROGRAM}: {line}"))
+    _append(log, text("error", f"{RUNTIME}: {line}"))
 
 
 class Journal:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import sys
 
-from cdi_base import VERSION, process
+from cdi_base import RUNTIME, VERSION, process
 from cdi_base.errors import EXPECTED, explain, shown
 from cdi_runtime.config_toml import configuration
 from cdi_runtime.shim import command_line, oci_runtime
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from cdi_runtime.config_toml.settings import Configuration
     from cdi_runtime.shim.command_line import Invocation
 
-PROGRAM = "cdi-gen-runtime"
 
 MODES = {".cdi": "cdi", ".legacy": "legacy"}
 """What a program's name may end in, and the mode that it then has whatever config.toml says."""
@@ -37,7 +36,7 @@ def main() -> NoReturn:
     asked = command_line.read(words)
     if asked.version:
         # Engines read both; the runtime's own comes after it.
-        os.write(1, f"{PROGRAM} version {VERSION}\n".encode())
+        os.write(1, f"{RUNTIME} version {VERSION}\n".encode())
     try:
         settings = configuration.load()
         if asked.edits_a_bundle():

@@ -17,7 +17,15 @@ import fcntl
 import os
 import time
 
-from cdi_base import child, host_fingerprint, process, trust
+from cdi_base import (
+    HOOK,
+    PREPARED_DIRECTORY,
+    PREPARED_NAME,
+    child,
+    host_fingerprint,
+    process,
+    trust,
+)
 from cdi_base.errors import HookError, shown
 from cdi_base.files import read_beginning
 from cdi_base.findings import Finding
@@ -33,7 +41,7 @@ if TYPE_CHECKING:
     Document = dict[str, object]
     Tell = Callable[[Finding], object]
 
-DIRECTORY, NAME = "/run/cdi-gen", "runtime.json"
+DIRECTORY, NAME = PREPARED_DIRECTORY, PREPARED_NAME
 MAX_BYTES = 64 << 20
 SECONDS = 60
 """For making it; NVML may have to wake GPUs."""
@@ -43,7 +51,6 @@ HERE = __file__.rsplit("/", 3)[0]
 """Where this package and the launchers are installed."""
 RECORD = "generator"
 """A file there that names the `cdi-gen` it was installed by."""
-HOOK = "cdi-gen-hook"
 PROGRAMS = ("/usr/local/bin/cdi-gen", "/usr/bin/cdi-gen")
 ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8"}
 
