@@ -45,11 +45,12 @@ ALONE = """
 def main() -> None:
     """Run the mutants of a module, and print those that live."""
     parser = argparse.ArgumentParser(prog="python -m tests.mutation", description=__doc__)
-    parser.add_argument("module", help="a module of cdi_base.rootfs: resolve")
+    parser.add_argument("module", help="a module of cdi_base: resolve, rootfs, files")
     parser.add_argument("--only", default="", metavar="TEXT", help="mutants whose name holds this")
     parser.add_argument("--suites", type=int, default=len(SUITES), metavar="N", help="the first N")
     chosen = parser.parse_args()
-    name = f"hooks/cdi_base/rootfs/{chosen.module}.py"
+    (path,) = (REPOSITORY / "hooks/cdi_base").rglob(f"{chosen.module}.py")
+    name = str(path.relative_to(REPOSITORY))
     source = (REPOSITORY / name).read_text()
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder)
