@@ -28,6 +28,7 @@ from cdi_gen.inventory import Inventory
 
 if TYPE_CHECKING:
     from cdi_gen.cdi.consumers import Consumer
+    from cdi_gen.generate.modes.mode import Mode
 
 FEATURE_FLAGS = ("no-additional-gids-for-device-nodes", "disable-nvsandboxutils")
 """Flags of nvidia-ctk for what cdi-gen does anyway."""
@@ -254,7 +255,7 @@ def command(
 
 
 def _write(
-    mode: modes.Mode,
+    mode: Mode,
     inventory: Inventory,
     options: Options,
     output: str | None,

@@ -3,11 +3,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from cdi_gen.cdi.model import Spec
 from cdi_gen.cli import console
-from cdi_gen.generate.modes import Mode
 from cdi_gen.generate.options import Options
 from cdi_gen.inventory import Inventory, Missing, Skipped, Stale
+
+if TYPE_CHECKING:
+    from cdi_gen.generate.modes.mode import Mode
 
 
 def written(

@@ -26,12 +26,12 @@ def spec(inventory: Inventory, options: Options = DEFAULTS) -> Spec | None:
         CdiGenError: no host can have such an inventory, or the engine cannot take such a spec.
     """
     validation.require(inventory)
-    if not inventory.mig_access:
-        return None
+    nodes = (("config", inventory.mig_config), ("monitor", inventory.mig_monitor))
     edits = DeviceEdits(inventory, options)
     devices = tuple(
-        Device(name=access.access, container_edits=edits.nodes((access.node,)))
-        for access in inventory.mig_access
+        Device(name=name, container_edits=edits.nodes((node,))) for name, node in nodes if node
     )
+    if not devices:
+        return None
     kind = kind_of(options.vendor, CLASS)
     return versioned(Spec(cdi_version="", kind=kind, devices=devices), options)

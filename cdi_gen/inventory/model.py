@@ -110,15 +110,6 @@ class MigDevice:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class MigAccess:
-    """The node that permits a process to configure, or to monitor, the MIG devices of all GPUs."""
-
-    access: str
-    """``config`` or ``monitor``: the file below ``/proc/driver/nvidia/capabilities/mig``."""
-    node: CharDevice
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Library:
     """A shared library of the driver."""
 
@@ -210,7 +201,11 @@ class Inventory:
     """None on a host without the NVIDIA driver (vfio-pci)."""
     gpus: tuple[Gpu, ...] = ()
     mig_devices: tuple[MigDevice, ...] = ()
-    mig_access: tuple[MigAccess, ...] = ()
+    mig_config: CharDevice | None = None
+    """The node that permits a process to configure the MIG devices of all GPUs
+    (``/proc/driver/nvidia/capabilities/mig/config``); None if the driver does not support MIG."""
+    mig_monitor: CharDevice | None = None
+    """The node that permits a process to monitor them (``mig/monitor``)."""
     control_nodes: tuple[CharDevice, ...] = ()
     transport_nodes: tuple[CharDevice, ...] = ()
     """Of GPUDirect Storage, RDMA cards, GDRCopy, NVSwitches, IMEX channels: see the catalogue."""

@@ -37,8 +37,6 @@ REQUIRED_OF_GPUS = {
 }
 """What every GPU of a platform has: the field, and its key in the JSON form."""
 
-MIG_ACCESSES = ("config", "monitor")
-
 
 def require(inventory: Inventory) -> None:
     """Reject an inventory that no host can have.
@@ -103,11 +101,9 @@ def _files(where: str, files: tuple[DriverFile, ...]) -> Iterator[str]:
 
 
 def _mig_access(inventory: Inventory) -> Iterator[str]:
-    for position, access in enumerate(inventory.mig_access):
-        where = f".migAccess[{position}]"
-        yield from _node(where, access.node)
-        if access.access not in MIG_ACCESSES:
-            yield f"{where}.access is {access.access!r}, none of {', '.join(MIG_ACCESSES)}"
+    for key, node in (("migConfig", inventory.mig_config), ("migMonitor", inventory.mig_monitor)):
+        if node is not None:
+            yield from _node(f".{key}", node)
 
 
 def _transports(inventory: Inventory) -> Iterator[str]:

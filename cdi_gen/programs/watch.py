@@ -43,7 +43,7 @@ def _nodes(inventory: Inventory) -> Iterable[str]:
     yield from (node.path for gpu in inventory.gpus for node in (*gpu.nodes, *gpu.drm_nodes))
     for device in inventory.mig_devices:
         yield from (device.gpu_instance_cap.path, device.compute_instance_cap.path)
-    yield from (access.node.path for access in inventory.mig_access)
+    yield from (node.path for node in (inventory.mig_config, inventory.mig_monitor) if node)
     yield from (node.path for node in (*inventory.control_nodes, *inventory.transport_nodes))
 
 

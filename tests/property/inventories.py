@@ -21,7 +21,6 @@ from cdi_gen.inventory import (
     Inventory,
     Left,
     Library,
-    MigAccess,
     MigDevice,
     Missing,
     Skipped,
@@ -160,11 +159,8 @@ def sound(draw: st.DrawFn) -> Inventory:
             if gpu.mig_enabled
             for index in range(draw(st.integers(0, 3)))
         ),
-        mig_access=tuple(
-            MigAccess(access=access, node=draw(char_devices(f"/dev/nvidia-caps/nvidia-cap{minor}")))
-            for minor, access in ((1, "config"), (2, "monitor"))
-            if draw(st.booleans())
-        ),
+        mig_config=draw(st.none() | char_devices("/dev/nvidia-caps/nvidia-cap1")),
+        mig_monitor=draw(st.none() | char_devices("/dev/nvidia-caps/nvidia-cap2")),
         control_nodes=tuple(
             draw(char_devices(f"/dev/{entry.name}"))
             for entry in KNOWN.control_nodes
@@ -288,7 +284,8 @@ def hostile() -> st.SearchStrategy[Inventory]:
                 compute_instance_cap=nodes,
             )
         ),
-        mig_access=some(st.builds(MigAccess, access=texts | st.just("config"), node=nodes)),
+        mig_config=st.none() | nodes,
+        mig_monitor=st.none() | nodes,
         control_nodes=some(nodes),
         transport_nodes=some(
             nodes | st.builds(replace, nodes, path=st.sampled_from(TRANSPORT_PATHS))

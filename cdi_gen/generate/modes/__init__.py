@@ -4,9 +4,12 @@
 from __future__ import annotations
 
 from importlib import import_module
+from typing import TYPE_CHECKING
 
 from cdi_gen.errors import UsageError
-from cdi_gen.generate.modes.mode import Mode
+
+if TYPE_CHECKING:
+    from cdi_gen.generate.modes.mode import Mode
 
 MODULES = {
     "auto": "nvml",
@@ -23,7 +26,7 @@ MODULES = {
 UNSUPPORTED = ("csv", "management", "wsl")
 """Modes of nvidia-ctk that this version does not have."""
 
-__all__ = ["MODULES", "UNSUPPORTED", "Mode", "find"]
+__all__ = ["MODULES", "UNSUPPORTED", "find"]
 
 
 def find(name: str) -> Mode:

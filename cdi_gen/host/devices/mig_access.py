@@ -9,17 +9,11 @@ from __future__ import annotations
 from cdi_gen.host.devices import proc
 from cdi_gen.host.devices.nodes import DeviceNodes
 from cdi_gen.host.roots import Root
-from cdi_gen.inventory import MigAccess
-from cdi_gen.inventory.validation import MIG_ACCESSES
+from cdi_gen.inventory import CharDevice
 
 
-def mig_access(kernel: Root, nodes: DeviceNodes) -> tuple[MigAccess, ...]:
-    """Every access that the loaded driver offers; none if the driver does not support MIG."""
-    accesses = []
-    for access in MIG_ACCESSES:
-        numbers = proc.mig_access(kernel, access)
-        # The driver makes the node when a program uses it: an absent node is not missing.
-        node = nodes.capability(*numbers).values if numbers else None
-        if node:
-            accesses.append(MigAccess(access=access, node=node))
-    return tuple(accesses)
+def mig_access(kernel: Root, nodes: DeviceNodes, access: str) -> CharDevice | None:
+    """The node for ``config`` or for ``monitor``; None if the driver does not support MIG."""
+    numbers = proc.mig_access(kernel, access)
+    # The driver makes the node when a program uses it: an absent node is not missing.
+    return nodes.capability(*numbers).values if numbers else None

@@ -91,7 +91,8 @@ def _with_transports(inventory: Inventory, roots: Roots, nodes: DeviceNodes) -> 
     records = by_kind(transports.records)
     return replace(
         inventory,
-        mig_access=mig_access(host, nodes),
+        mig_config=mig_access(host, nodes, "config"),
+        mig_monitor=mig_access(host, nodes, "monitor"),
         transport_nodes=transports.values.nodes,
         transport_files=transports.values.files,
         missing=(*inventory.missing, *records["missing"]),

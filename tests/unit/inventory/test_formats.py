@@ -72,7 +72,7 @@ def test_a_reason_of_format_2_has_a_code(kind: str) -> None:
     ("change", "message"),
     [
         ({"platform": "dgpu"}, ".platform: unknown field"),
-        ({"migAccess": []}, ".migAccess: unknown field"),
+        ({"migConfig": None}, ".migConfig: unknown field"),
         ({"driver": None}, ".driver: expected an object"),
     ],
 )
