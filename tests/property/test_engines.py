@@ -18,7 +18,7 @@ from cdi_gen.engines.change.reversal import revert
 from cdi_gen.engines.containerd import drop_in, imports, runtimes, versions
 from cdi_gen.engines.docker import daemon_json
 from cdi_gen.engines.plan import Runtime
-from cdi_gen.engines.text import json_text, toml_text
+from cdi_gen.engines.text import json_parser, json_text, toml_text
 from cdi_gen.engines.text.syntax import Path, Syntax
 from cdi_gen.engines.text.toml_settings import with_settings
 from cdi_gen.engines.text.toml_text import TOMLTextError
@@ -80,7 +80,7 @@ JSON = st.tuples(BLANK, _object(VALUE), BLANK).map("".join)
 
 @given(JSON)
 def test_the_reader_takes_what_python_takes(text: str) -> None:
-    assert json_text.value(text) == json.loads(text)
+    assert json_parser.value(text) == json.loads(text)
 
 
 @given(st.text(alphabet='{}[]",:\\ \n01-.eEtrufalsn\x00﻿é', max_size=14))
@@ -96,10 +96,10 @@ def test_the_reader_refuses_what_python_refuses(text: str) -> None:
         expected = json.loads(text, object_pairs_hook=twice, parse_constant=no)
         assert isinstance(expected, dict)
     except (ValueError, AssertionError):
-        with pytest.raises(json_text.JSONTextError):
-            json_text.parse(text)
+        with pytest.raises(json_parser.JSONTextError):
+            json_parser.parse(text)
     else:
-        assert json_text.value(text) == expected
+        assert json_parser.value(text) == expected
 
 
 PLACES = st.lists(
@@ -127,15 +127,15 @@ def test_one_member_is_set_and_all_else_stays(
 ) -> None:
     try:
         made = json_text.with_member(text, path, wanted)
-    except json_text.JSONTextError:
+    except json_parser.JSONTextError:
         above = [json_text.find(text, path[:depth]) for depth in range(len(path))]
         assert any(each and not each.startswith("{") for each in above)
         return
-    said: Any = json_text.value(made)
+    said: Any = json_parser.value(made)
     for name in path:
         said = said[name]
     assert said == json.loads(wanted)
-    assert _without(json_text.value(made), path) == _without(json_text.value(text), path)
+    assert _without(json_parser.value(made), path) == _without(json_parser.value(text), path)
     assert json_text.with_member(made, path, wanted) == made
 
 
@@ -146,14 +146,14 @@ def test_a_new_member_is_an_insertion_and_goes_as_it_came(
     assume(json_text.find(text, path[:-1]) is not None and json_text.find(text, path) is None)
     try:
         made = json_text.with_member(text, path, wanted)
-    except json_text.JSONTextError:
+    except json_parser.JSONTextError:
         return
     start = next((i for i, (a, b) in enumerate(zip(text, made, strict=False)) if a != b), len(text))
     was_empty = not json.loads(json_text.find(text, path[:-1]) or "{}")
     if not was_empty:
         assert made.endswith(text[start:])
         assert json_text.without_member(made, path) == text
-    assert json_text.value(json_text.without_member(made, path)) == json_text.value(text)
+    assert json_parser.value(json_text.without_member(made, path)) == json_parser.value(text)
 
 
 @given(JSON, st.booleans(), st.sampled_from([(), OWN]), st.sampled_from([None, RUNTIME]))
@@ -163,7 +163,7 @@ def test_docker_twice_is_once_and_back_is_as_it_was(
     what: dict[str, Any] = {"cdi": cdi, "directories": directories, "runtime": runtime}
     try:
         made = daemon_json.edited(text, **what)
-    except json_text.JSONTextError:
+    except json_parser.JSONTextError:
         return
     assert made is not None
     assert daemon_json.edited(made, **what) == made
@@ -177,14 +177,14 @@ def test_docker_back_takes_ours_alone_when_others_wrote_too(text: str, later: st
     """Somebody has added a key since; it stays, and so does what they had."""
     try:
         made = daemon_json.edited(text, cdi=True, directories=OWN, runtime=RUNTIME)
-    except json_text.JSONTextError:
+    except json_parser.JSONTextError:
         return
     assert made is not None
-    assume("theirs" not in json_text.value(text))
+    assume("theirs" not in json_parser.value(text))
     now = json_text.with_member(made, ("theirs",), later)
     left = back(text, made, json_text.JSON, [*DOCKERS], now)
     assert left is not None
-    assert json_text.value(left) == json_text.value(text) | {"theirs": json.loads(later)}
+    assert json_parser.value(left) == json_parser.value(text) | {"theirs": json.loads(later)}
 
 
 @given(JSON)
@@ -192,7 +192,7 @@ def test_what_a_file_has_that_we_did_not_write_stays(text: str) -> None:
     """Whatever it is called: a second time changes nothing, so there is no more to take back."""
     try:
         made = daemon_json.edited(text, cdi=True, directories=OWN, runtime=RUNTIME)
-    except json_text.JSONTextError:
+    except json_parser.JSONTextError:
         return
     assert made is not None
     again = Record().with_step(json_text.JSON, made, made, DOCKERS)

@@ -16,7 +16,7 @@ from cdi_gen.engines.machine import Machine
 from cdi_gen.engines.plan import Change, Plan, Request, reject_options
 from cdi_gen.engines.runtimes import keep_default_runtime
 from cdi_gen.engines.status import cdi_findings
-from cdi_gen.engines.text import json_text
+from cdi_gen.engines.text import json_parser, json_text
 from cdi_gen.engines.text.syntax import Path
 
 NAME = "docker"
@@ -78,7 +78,7 @@ def _changed_keys(text: str | None, edit: Callable[[str | None], str | None]) ->
     """The keys that an edit sets; none if the file cannot be read, which the edit reports."""
     try:
         new_text = edit(text)
-    except json_text.JSONTextError:
+    except json_parser.JSONTextError:
         return set()
     step = Record().with_step(json_text.JSON, text, new_text, [*KEYS.values()]).steps[0]
     return {value.path for value in step.values}
@@ -88,7 +88,7 @@ def _low_level_runtime(text: str | None, machine: Machine) -> str | None:
     """The program of the default runtime; of ours, the one that its launcher names."""
     try:
         members = daemon_json.parsed(text)
-    except json_text.JSONTextError:
+    except json_parser.JSONTextError:
         return None  # reported when the file is edited
     name = str(members.get("default-runtime") or "runc")
     entry = daemon_json.table(daemon_json.table(members, "runtimes"), name)

@@ -10,7 +10,7 @@ from cdi_base.cdi import SPEC_DIRECTORIES
 from cdi_gen.engines import facts
 from cdi_gen.engines.machine import Machine
 from cdi_gen.engines.plan import Runtime
-from cdi_gen.engines.text import json_text
+from cdi_gen.engines.text import json_parser, json_text
 from cdi_gen.paths import join
 
 CDI = ("features", "cdi")
@@ -38,14 +38,14 @@ def parsed(text: str | None) -> dict[str, Any]:
     Raises:
         JSONTextError: the file is not a JSON object.
     """
-    return json_text.value(text) if text and text.strip() else {}
+    return json_parser.value(text) if text and text.strip() else {}
 
 
 def parsed_or_empty(text: str | None) -> dict[str, Any]:
     """The members of the file; none if it cannot be read, which is reported when it is edited."""
     try:
         return parsed(text)
-    except json_text.JSONTextError:
+    except json_parser.JSONTextError:
         return {}
 
 
@@ -70,7 +70,7 @@ def edited(
         JSONTextError: the file is not a JSON object, or a value on the way to a key is not.
     """
     new_text = text if text is not None and text.strip() else "{}"
-    json_text.parse(new_text)
+    json_parser.parse(new_text)
     if cdi:
         new_text = json_text.with_member(new_text, CDI, "true")
     if directories:

@@ -14,7 +14,7 @@ from cdi_gen.engines.docker import daemon_json
 from cdi_gen.engines.docker.configure import NAME
 from cdi_gen.engines.machine import USUAL_DIRECTORIES, Machine, printed_version
 from cdi_gen.engines.status import CdiState, EngineStatus, cdi_state, engine_status, unreadable
-from cdi_gen.engines.text import json_text
+from cdi_gen.engines.text import json_parser
 from cdi_gen.errors import CdiGenError
 
 
@@ -38,7 +38,7 @@ def _info(machine: Machine) -> dict[str, Any]:
     client = machine.program("docker")
     printed = machine.output(client, "info", "--format", "{{json .}}") if client else None
     try:
-        info = json_text.loads(printed or "{}")
+        info = json_parser.loads(printed or "{}")
     except (ValueError, RecursionError):
         return {}
     # Podman's own `docker` prints another form.

@@ -3,94 +3,17 @@
 
 Parsing and serializing the file would lose its layout, and how a number is written (``2**70``,
 ``1.10``). So a change is an insertion or a replacement in the text itself.
-
-The text is read strictly: what only some readers accept (a name twice, NaN, a byte order mark) is
-rejected, since the engine may be one of the others.
 """
 
 from __future__ import annotations
 
 import json
-import re
-from typing import Any, NamedTuple
+from typing import Any
 
+from cdi_gen.engines.text.json_parser import JSONTextError, Node, loads, parse
 from cdi_gen.engines.text.syntax import Path
-from cdi_gen.errors import CdiGenError
 
-MAX_DEPTH = 64
-_SPACE = re.compile(r"[ \t\n\r]*")
-_STRING = re.compile(r'"(?:[^"\\\x00-\x1f]|\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4}))*"')
-_SCALAR = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?|true|false|null")
 _INDENT = "    "
-
-MAX_DIGITS = 400
-"""Of a number that is compared as one: no value of ours is longer, and Python refuses 4301."""
-
-
-class JSONTextError(CdiGenError):
-    """The text is not strict JSON; the message names line and column."""
-
-    code = "CDG-E002"
-
-
-class Node(NamedTuple):
-    """A value, and where it stands: ``text[start:end]``."""
-
-    start: int
-    end: int
-    members: dict[str, Member] | None
-    """Of an object, in the order of the text; None for anything else."""
-
-
-class Member(NamedTuple):
-    """A member of an object: where its name begins and ends, and its value."""
-
-    start: int
-    name_end: int
-    value: Node
-
-
-def parse(text: str) -> Node:
-    """Where everything in a text stands; the whole of it must be one object.
-
-    Raises:
-        JSONTextError: it is not, or it is not strict JSON.
-    """
-    if text.startswith("\ufeff"):
-        raise JSONTextError("line 1: a byte order mark")
-    node = _Reader(text).whole()
-    if node.members is None:
-        raise JSONTextError("not a JSON object")
-    return node
-
-
-def value(text: str) -> dict[str, Any]:
-    """What a text says.
-
-    Raises:
-        JSONTextError: see `parse`.
-    """
-    parse(text)
-    said: dict[str, Any] = loads(text)
-    return said
-
-
-def loads(text: str) -> Any:
-    """What a JSON text says; a number of more than `MAX_DIGITS` digits stays a text.
-
-    Raises:
-        ValueError: it is no JSON.
-        RecursionError: it has too many levels.
-    """
-    return json.loads(text, parse_int=_number, parse_float=_float)
-
-
-def _number(digits: str) -> int | str:
-    return int(digits) if len(digits) <= MAX_DIGITS else digits
-
-
-def _float(digits: str) -> float | str:
-    return float(digits) if len(digits) <= MAX_DIGITS else digits
 
 
 def find(text: str, path: Path) -> str | None:
@@ -258,94 +181,3 @@ def _indent_at(text: str, place: int) -> str:
     """The blanks with which the line of a place begins."""
     line = text[text.rfind("\n", 0, place) + 1 : place]
     return line[: len(line) - len(line.lstrip(" \t"))]
-
-
-class _Reader:
-    """Reads a text once, from its beginning to its end."""
-
-    def __init__(self, text: str) -> None:
-        self.text = text
-        self.place = 0
-
-    def whole(self) -> Node:
-        self.space()
-        node = self.value(0)
-        self.space()
-        if self.place != len(self.text):
-            raise self.wrong("something after the end of the object")
-        return node
-
-    def value(self, depth: int) -> Node:
-        if depth > MAX_DEPTH:
-            raise self.wrong(f"more than {MAX_DEPTH} levels")
-        start = self.place
-        first = self.text[start : start + 1]
-        if first == "{":
-            members = self.members(depth)
-            return Node(start, self.place, members)
-        if first == "[":
-            self.items(depth)
-        elif not self.matched(_STRING) and not self.matched(_SCALAR):
-            raise self.wrong("no JSON value")
-        return Node(start, self.place, None)
-
-    def members(self, depth: int) -> dict[str, Member]:
-        members: dict[str, Member] = {}
-        self.place += 1
-        self.space()
-        if self.taken("}"):
-            return members
-        while True:
-            start = self.place
-            if not self.matched(_STRING):
-                raise self.wrong("a name in quotes is missing")
-            name_end = self.place
-            name = json.loads(self.text[start:name_end])
-            if name in members:
-                self.place = start
-                raise self.wrong(f"{json.dumps(name)} a second time")
-            self.space()
-            if not self.taken(":"):
-                raise self.wrong("a colon is missing")
-            self.space()
-            members[name] = Member(start, name_end, self.value(depth + 1))
-            self.space()
-            if self.taken("}"):
-                return members
-            if not self.taken(","):
-                raise self.wrong("a comma or a closing brace is missing")
-            self.space()
-
-    def items(self, depth: int) -> None:
-        self.place += 1
-        self.space()
-        if self.taken("]"):
-            return
-        while True:
-            self.value(depth + 1)
-            self.space()
-            if self.taken("]"):
-                return
-            if not self.taken(","):
-                raise self.wrong("a comma or a closing bracket is missing")
-            self.space()
-
-    def space(self) -> None:
-        self.matched(_SPACE)
-
-    def taken(self, character: str) -> bool:
-        found = self.text.startswith(character, self.place)
-        self.place += found
-        return found
-
-    def matched(self, pattern: re.Pattern[str]) -> bool:
-        match = pattern.match(self.text, self.place)
-        if match:
-            self.place = match.end()
-        return match is not None
-
-    def wrong(self, what: str) -> JSONTextError:
-        before = self.text[: self.place]
-        line = before.count("\n") + 1
-        column = self.place - (before.rfind("\n") + 1) + 1
-        return JSONTextError(f"line {line}, column {column}: {what}")

@@ -19,7 +19,7 @@ from cdi_gen.cdi import wire
 from cdi_gen.cdi.problem import SpecError
 from cdi_gen.cli import inject
 from cdi_gen.engines.change import record
-from cdi_gen.engines.text import json_text
+from cdi_gen.engines.text import json_parser
 from cdi_gen.errors import CdiGenError
 from cdi_gen.inventory import json_form
 
@@ -58,7 +58,7 @@ READERS: dict[str, Callable[[bytes], object]] = {
     "config.json": lambda content: oci_config.parse(content, "it"),
     "a spec of the shim": of_a_spec_directory,
     "a record": record.read,
-    "an engine's file": lambda content: json_text.value(content.decode()),
+    "an engine's file": lambda content: json_parser.value(content.decode()),
     "an inventory": lambda content: json_form.load(content.decode()),
 }
 
