@@ -78,7 +78,7 @@ class Machine:
         """The path of a program in PATH or the usual directories."""
         path = self.environment.get("PATH", "").split(":")
         return self.find_program(
-            name, (*(each for each in path if each.startswith("/")), *USUAL_DIRECTORIES)
+            name, (*(folder for folder in path if folder.startswith("/")), *USUAL_DIRECTORIES)
         )
 
     def find_program(self, name: str, directories: Iterable[str]) -> str | None:
@@ -112,7 +112,7 @@ class Machine:
         """The path and the words of each process of a program that sees the files that we see.
 
         Only those of trusted users, of programs that we may start: anybody can start any program
-        under any name, and what is found here is asked for its version.
+        under any name, and the program that is found is run for its version.
         """
         here = os.stat("/")
         for name in filter(str.isdigit, os.listdir("/proc")):
@@ -140,8 +140,8 @@ class Machine:
         """
         file = configuration_file.read(path)
         record = configuration_file.recorded(file, trusted=self.trusted)
-        made = bool(record.steps) and record.steps[0].before is None
-        return made and record.is_all(digest(file.data))
+        is_created = bool(record.steps) and record.steps[0].before is None
+        return is_created and record.is_all(digest(file.data))
 
     def output(self, *command: str) -> str | None:
         """What a program prints; None if it cannot be run, fails, or does not end in time."""

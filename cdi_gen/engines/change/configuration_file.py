@@ -37,7 +37,7 @@ class ConfigurationFile(NamedTuple):
 
     path: str
     """As the engine knows it."""
-    place: str
+    real_path: str
     """Where it is, every link followed."""
     data: bytes | None
     identity: Identity | None
@@ -75,7 +75,7 @@ class ConfigurationFile(NamedTuple):
 
     def _beside(self, ending: str) -> str:
         """Beside it; but beside a drop-in directory, not in it: CRI-O reads every file there."""
-        directory, name = os.path.split(self.place)
+        directory, name = os.path.split(self.real_path)
         if directory.endswith(".d"):
             directory, drop_ins = os.path.split(directory)
             name = f"{drop_ins}.{name}"
@@ -101,11 +101,11 @@ def read(path: str, limit: int = MAX_BYTES) -> ConfigurationFile:
     Raises:
         CdiGenError: it is no regular file, too large, or cannot be read.
     """
-    place = os.path.realpath(path)
+    real_path = os.path.realpath(path)
     try:
-        file = files.open_regular(place)
+        file = files.open_regular(real_path)
     except FileNotFoundError:
-        return ConfigurationFile(path, place, None, None, (-1, -1), 0o644, (), 1)
+        return ConfigurationFile(path, real_path, None, None, (-1, -1), 0o644, (), 1)
     except files.NotRegularError:
         message = f"{path}: not a regular file"
         raise CdiGenError(message, code="CDG-E001", subject=path) from None
@@ -127,7 +127,7 @@ def read(path: str, limit: int = MAX_BYTES) -> ConfigurationFile:
         os.close(file)
     return ConfigurationFile(
         path=path,
-        place=place,
+        real_path=real_path,
         data=data,
         identity=_identity(status),
         owner=(status.st_uid, status.st_gid),
@@ -166,10 +166,10 @@ def recorded(file: ConfigurationFile, *, trusted: tuple[int, ...] = (0,)) -> Rec
         UnsafeError: a user who is not trusted could have written the record.
         CdiGenError: it cannot be read.
     """
-    found = read(file.record, MAX_RECORD)
-    if found.data is None:
+    record_file = read(file.record, MAX_RECORD)
+    if record_file.data is None:
         return Record()
-    if fault := found.fault(trusted):
+    if fault := record_file.fault(trusted):
         raise UnsafeError(
             f"{file.record}: another user could have written it: it {fault}",
             hint=_REMOVE_RECORD,
@@ -177,7 +177,7 @@ def recorded(file: ConfigurationFile, *, trusted: tuple[int, ...] = (0,)) -> Rec
             subject=file.record,
         )
     try:
-        record = read_record(found.data)
+        record = read_record(record_file.data)
     except RecordError as error:
         raise no_record(file, str(error)) from None
     return record.as_far_as(digest(file.data))
@@ -196,9 +196,9 @@ def before_us(file: ConfigurationFile, record: Record) -> ConfigurationFile | No
     if first is None:
         return file._replace(data=None)
     for path in (file.backup, file.last_backup):
-        found = read(path)
-        if digest(found.data) == first:
-            return found
+        backup = read(path)
+        if digest(backup.data) == first:
+            return backup
     return None
 
 

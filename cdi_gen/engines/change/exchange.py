@@ -35,7 +35,7 @@ _TRIES = 100
 
 
 class ChangedError(Exception):
-    """What is in the place is not what was expected; it is there again.
+    """The file is not the expected one; it has been put back.
 
     `saved` is the name of what it was in between, where others have changed it twice.
     """
@@ -83,8 +83,8 @@ def seen(path: str) -> Seen:
     )
 
 
-def put(new: str, place: str, expected: Seen) -> None:
-    """Put a file in the place of another; that is then at ``new``, or else nothing is changed.
+def put(new: str, path: str, expected: Seen) -> None:
+    """Replace a file by the one at ``new``; the old one is then there. Or else change nothing.
 
     Where the file system cannot exchange names it is a rename: a change in the moment before is
     lost.
@@ -95,24 +95,24 @@ def put(new: str, place: str, expected: Seen) -> None:
     """
     ours = seen(new)
     try:
-        # Once more, for who reads the place between two exchanges reads ours.
-        if _changed(place, expected):
+        # Checked again: a process that reads the file between two exchanges would read ours.
+        if _changed(path, expected):
             raise ChangedError
-        _exchange(new, place)
+        _exchange(new, path)
     except FileNotFoundError:
         raise ChangedError from None
     except OSError as error:
         if error.errno not in _UNSUPPORTED:
             raise
-        os.rename(new, place)
+        os.rename(new, path)
         return
     if _is(new, expected):
         return
-    # Exchanged again until what comes out is what was put in, the newest is in its place.
+    # Exchange until the file that comes out is the one that was put in: the newest one is back.
     put_in = ours
     for _ in range(_TRIES):
         theirs = seen(new)
-        _exchange(new, place)
+        _exchange(new, path)
         if _is(new, put_in):
             break
         put_in = theirs
@@ -123,7 +123,7 @@ def put(new: str, place: str, expected: Seen) -> None:
     raise ChangedError(saved)
 
 
-def take(place: str, aside: str, expected: Seen) -> None:
+def take(path: str, aside: str, expected: Seen) -> None:
     """Move a file to a name that no other process knows, or else leave it where it is.
 
     Raises:
@@ -131,13 +131,13 @@ def take(place: str, aside: str, expected: Seen) -> None:
         OSError: the file system refuses.
     """
     try:
-        os.rename(place, aside)
+        os.rename(path, aside)
     except FileNotFoundError:
         raise ChangedError from None
     if _is(aside, expected):
         return
     try:
-        os.link(aside, place, follow_symlinks=False)
+        os.link(aside, path, follow_symlinks=False)
     except FileExistsError:  # another process has made a new one in the meantime
         saved = aside.removesuffix(".tmp") + ".saved"
         os.rename(aside, saved)
@@ -146,9 +146,9 @@ def take(place: str, aside: str, expected: Seen) -> None:
     raise ChangedError
 
 
-def _changed(place: str, expected: Seen) -> bool:
+def _changed(path: str, expected: Seen) -> bool:
     """Whether a file is plainly not as expected, without reading it."""
-    status = os.lstat(place)
+    status = os.lstat(path)
     now = (status.st_dev, status.st_ino, status.st_mtime_ns)
     return now != (expected.device, expected.inode, expected.modified)
 

@@ -112,35 +112,35 @@ def read(data: bytes) -> Record:
         document: Any = strict_json.parse(data)
         if document["version"] != VERSION:
             raise RecordError(f"a record of version {document['version']!r}")
-        return Record(tuple(_step(each) for each in document["steps"]))
+        return Record(tuple(_step(step) for step in document["steps"]))
     except (ValueError, LookupError, TypeError):
         raise RecordError("not a record of cdi-gen") from None
 
 
-def _step(said: dict[str, Any]) -> Step:
+def _step(step: dict[str, Any]) -> Step:
     values = [
         Value(
-            tuple(map(_text, each["path"])),
-            _text(each["was"], or_none=True),
-            _text(each["now"]),
-            _count(each["above"]),
+            tuple(map(_text, value["path"])),
+            _text(value["was"], or_none=True),
+            _text(value["now"]),
+            _count(value["above"]),
         )
-        for each in said["values"]
+        for value in step["values"]
     ]
-    before, after = (_text(said[name], or_none=True) for name in ("before", "after"))
+    before, after = (_text(step[name], or_none=True) for name in ("before", "after"))
     return Step(before, after, tuple(values))
 
 
-def _text(said: Any, *, or_none: bool = False) -> Any:
-    if not isinstance(said, str) and not (or_none and said is None):
-        raise TypeError(said)
-    return said
+def _text(value: Any, *, or_none: bool = False) -> Any:
+    if not isinstance(value, str) and not (or_none and value is None):
+        raise TypeError(value)
+    return value
 
 
-def _count(said: Any) -> int:
-    if type(said) is not int or said < 0:
-        raise TypeError(said)
-    return said
+def _count(value: Any) -> int:
+    if type(value) is not int or value < 0:
+        raise TypeError(value)
+    return value
 
 
 def _set(

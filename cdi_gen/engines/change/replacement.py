@@ -41,21 +41,21 @@ def replace(
         CdiGenError: the file has changed since it was read, or cannot be written. It is unchanged.
     """
     try:
-        files.make_directory(parent(file.place))
+        files.make_directory(parent(file.real_path))
         backup = _back_up(file, first=first) if file.data is not None else None
         if record.steps:
             _write_record(file, record)
         if text is None:
-            aside = _temporary_path(file.place, file)
+            aside = _temporary_path(file.real_path, file)
             with _unchanged(file) as expected:
-                exchange.take(file.place, aside, expected)
+                exchange.take(file.real_path, aside, expected)
             os.unlink(aside)
         else:
-            _write(file.place, text.encode(), file, instead=file)
+            _write(file.real_path, text.encode(), file, instead=file)
         if not record.steps:
             with suppress(FileNotFoundError):
                 os.unlink(file.record)
-        _synchronize(parent(file.place))
+        _synchronize(parent(file.real_path))
     except OSError as error:
         raise configuration_file.failure(file.path, error, "CDG-X003") from error
     return backup
@@ -92,10 +92,10 @@ def _write_record(file: ConfigurationFile, record: Record) -> None:
 
 
 def _write(
-    place: str, data: bytes, like: ConfigurationFile, *, instead: ConfigurationFile | None
+    path: str, data: bytes, like: ConfigurationFile, *, instead: ConfigurationFile | None
 ) -> None:
     """Write a file under a temporary name, to the disk, and then give it its own name."""
-    temporary = _temporary_path(place, like)
+    temporary = _temporary_path(path, like)
     files.write_new(
         temporary,
         data,
@@ -107,20 +107,20 @@ def _write(
     try:
         if instead is not None and instead.data is not None:
             with _unchanged(instead) as expected:
-                exchange.put(temporary, place, expected)
+                exchange.put(temporary, path, expected)
         else:
             # Unlike a rename, a link never replaces a file that was created in the meantime.
-            os.link(temporary, place, follow_symlinks=False)
+            os.link(temporary, path, follow_symlinks=False)
     finally:
         with suppress(FileNotFoundError):
             os.unlink(temporary)
 
 
-def _temporary_path(place: str, like: ConfigurationFile) -> str:
+def _temporary_path(path: str, like: ConfigurationFile) -> str:
     """A name that no other process knows, on the same file system."""
     directory = parent(like.backup)  # not the drop-in directory, in case this process is killed
-    if os.stat(directory).st_dev != os.stat(parent(place)).st_dev:
-        directory = parent(place)
+    if os.stat(directory).st_dev != os.stat(parent(path)).st_dev:
+        directory = parent(path)
     return os.path.join(directory, files.temporary_name())
 
 
@@ -140,7 +140,7 @@ def _unchanged(file: ConfigurationFile) -> Iterator[exchange.Seen]:
     """
     message = f"{file.path} was changed by another process in the meantime; not overwritten"
     try:
-        expected = exchange.seen(file.place)
+        expected = exchange.seen(file.real_path)
         _require_same(configuration_file.read(file.path), file)
         yield expected
     except FileNotFoundError:
@@ -152,12 +152,12 @@ def _unchanged(file: ConfigurationFile) -> Iterator[exchange.Seen]:
 
 
 def _require_same(one: ConfigurationFile, other: ConfigurationFile) -> None:
-    if (one.place, one.identity, one.data) != (other.place, other.identity, other.data):
+    if (one.real_path, one.identity, one.data) != (other.real_path, other.identity, other.data):
         raise exchange.ChangedError
 
 
 def _synchronize(directory: str) -> None:
-    with suppress(OSError):  # the file is in its place all the same
+    with suppress(OSError):  # the file is replaced all the same
         descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             files.synchronize(descriptor)

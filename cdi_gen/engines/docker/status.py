@@ -26,11 +26,11 @@ def statuses(machine: Machine) -> list[EngineStatus]:
         return []
     info_is_rootless = "name=rootless" in (info.get("SecurityOptions") or ())
     machine_info, user_info = ({}, info) if info_is_rootless else (info, {})
-    found = [_status(machine, program, machine_info, rootless=False)]
+    result = [_status(machine, program, machine_info, rootless=False)]
     user_path = daemon_json.default_path(machine, rootless=True)
     if machine.uid and (user_info or machine.text(user_path) is not None):
-        found.append(_status(machine, program, user_info, rootless=True))
-    return found
+        result.append(_status(machine, program, user_info, rootless=True))
+    return result
 
 
 def _info(machine: Machine) -> dict[str, Any]:

@@ -81,8 +81,8 @@ class _JSON:
     def find(self, text: str, path: Path) -> str | None:
         return find(text, path) if text.strip() else None
 
-    def value(self, found: str) -> Any:
-        return loads(found)
+    def value(self, written: str) -> Any:
+        return loads(written)
 
     def put(self, text: str, path: Path, wanted: str) -> str:
         """As it is written: a number that was there before keeps all its digits."""
@@ -157,8 +157,8 @@ def _laid_out(new: Any, indent: str, step: str, flat: bool) -> str:
         return json.dumps(new)
     inner = indent + step
     lines = ",\n".join(
-        f"{inner}{json.dumps(name)}: {_laid_out(each, inner, step, flat)}"
-        for name, each in new.items()
+        f"{inner}{json.dumps(name)}: {_laid_out(member, inner, step, flat)}"
+        for name, member in new.items()
     )
     return f"{{\n{lines}\n{indent}}}"
 

@@ -21,7 +21,7 @@ class Syntax(Protocol):
     def find(self, text: str, path: Path) -> str | None:
         """The text of the value at a path; None where there is none."""
 
-    def value(self, found: str) -> Any:
+    def value(self, written: str) -> Any:
         """What the text of a value says, to be compared."""
 
     def put(self, text: str, path: Path, wanted: str) -> str:

@@ -29,10 +29,10 @@ class TOMLTextError(CdiGenError):
 
 
 def parse(text: str | None, file: str | None = None) -> Table:
-    """What a text says, as plain values; no text says nothing.
+    """The table that a text contains, as plain values; no text is an empty table.
 
     Raises:
-        TOMLTextError: it is no TOML; the message names the file, if it has one.
+        TOMLTextError: the text is not TOML; the message names the file, if it has one.
     """
     where = f"{file}: " if file else ""
     if text and text.startswith("\ufeff"):
@@ -44,7 +44,7 @@ def parse(text: str | None, file: str | None = None) -> Table:
     except RecursionError:
         raise TOMLTextError(f"{where}too many levels") from None
     except (TOMLKitError, ValueError) as error:
-        hint = "put it right, and run the command again" if file else None
+        hint = "correct the file, and run the command again" if file else None
         raise TOMLTextError(f"{where}{error}", hint=hint) from None
     return table
 
@@ -62,96 +62,106 @@ def _unwrapped(value: Any) -> Any:
 
 
 def get(table: Mapping[str, Any], path: Path) -> Any:
-    """The value at a path; None where there is none, or where no table is on the way."""
-    found: Any = table
+    """The value at a path; None if there is none, or if a value on the way is not a table."""
+    value: Any = table
     for name in path:
-        if not isinstance(found, Mapping) or name not in found:
+        if not isinstance(value, Mapping) or name not in value:
             return None
-        found = found[name]
-    return found
+        value = value[name]
+    return value
 
 
-def with_value(text: str, path: Path, wanted: Any) -> str:
-    """The text, and in it ``wanted`` at a path; where it is so already, the same text.
+def with_value(text: str, path: Path, value: Any) -> str:
+    """The text with a value at a path; the same text if it has that value already.
 
     Raises:
-        TOMLTextError: it is no TOML, something on the way is no table, or its form is not known.
+        TOMLTextError: the text is not TOML, a value on the way is not a table, or the form of the
+            file is not supported.
     """
     expected = parse(text)
-    there = get(expected, path)
-    if there == wanted and isinstance(there, bool) == isinstance(wanted, bool):
+    current = get(expected, path)
+    if current == value and isinstance(current, bool) == isinstance(value, bool):
         return text
-    place = expected
+    table = expected
     for depth, name in enumerate(path[:-1], start=1):
-        place = place.setdefault(name, {})
-        if not isinstance(place, dict):
+        table = table.setdefault(name, {})
+        if not isinstance(table, dict):
             raise TOMLTextError(f"{dotted(path[:depth])} is not a table", code="CDG-E004")
-    place[path[-1]] = wanted
-    at = [each for each in _statements(text) if each.path[: len(path)] == path]
-    if len(at) == 1 and at[0].path == path and not at[0].is_header and not isinstance(wanted, dict):
-        made = text[: at[0].value] + _written(wanted) + text[at[0].value_end :]
+    table[path[-1]] = value
+    old = _statements_below(text, path)
+    if (
+        len(old) == 1
+        and old[0].path == path
+        and not old[0].is_header
+        and not isinstance(value, dict)
+    ):
+        new_text = text[: old[0].value] + _written(value) + text[old[0].value_end :]
     else:
-        made = _inserted(_cut(text, at), path, wanted)
-    return _checked(made, expected, path, wanted)
+        new_text = _inserted(_cut(text, old), path, value)
+    return _checked(new_text, expected, path, value)
 
 
-def with_item(text: str, path: Path, wanted: str) -> str:
-    """The text, and in the list at a path one item more, as its last; a missing list is made.
+def with_item(text: str, path: Path, item: str) -> str:
+    """The text with one more item, the last, in the list at a path; a missing list is added.
 
     Raises:
         TOMLTextError: see `with_value`.
     """
-    there = get(parse(text), path)
-    if there is None:
-        return with_value(text, path, [wanted])
-    if not isinstance(there, list):
+    current = get(parse(text), path)
+    if current is None:
+        return with_value(text, path, [item])
+    if not isinstance(current, list):
         raise TOMLTextError(f"{dotted(path)} is not a list", code="CDG-E004")
     expected = parse(text)
-    get(expected, path).append(wanted)
-    made = ""
-    for each in _statements(text):
-        if each.path == path:
-            made = _with_last(text, each, quoted(wanted))
-    return _checked(made, expected, path, [*there, wanted])
+    get(expected, path).append(item)
+    new_text = ""
+    for statement in _statements(text):
+        if statement.path == path:
+            new_text = _with_last(text, statement, quoted(item))
+    return _checked(new_text, expected, path, [*current, item])
 
 
 def without(text: str, path: Path, above: int = 0) -> str:
-    """The text without the key at a path, nor the tables above it that then are empty.
+    """The text without the key at a path, and without the tables above it that are then empty.
 
     Args:
-        text: all of it.
+        text: of the file.
         path: of the key.
-        above: how many of the tables above it stay, empty or not.
+        above: how many of the tables above the key are kept, empty or not.
 
     Raises:
-        TOMLTextError: it is no TOML, or its form is not known.
+        TOMLTextError: the text is not TOML, or the form of the file is not supported.
     """
     expected = parse(text)
     if get(expected, path) is None:
         return text
-    gone = path
+    removed = path
     for length in range(len(path), above, -1):
-        gone = path[:length]
-        table = get(expected, gone[:-1])
-        del table[gone[-1]]
+        removed = path[:length]
+        table = get(expected, removed[:-1])
+        del table[removed[-1]]
         if table:
             break
-    at = [each for each in _statements(text) if each.path[: len(gone)] == gone]
-    return _checked(_cut(text, at), expected, path, None)
+    return _checked(_cut(text, _statements_below(text, removed)), expected, path, None)
 
 
-def _with_last(text: str, at: Statement, item: str) -> str:
-    """The text with one item more in the list that a statement sets."""
-    last = last_of_list(text, at.value, at.value_end)
-    if last == at.value + 1:
+def _with_last(text: str, statement: Statement, item: str) -> str:
+    """The text with one more item in the list that a statement sets."""
+    last = last_of_list(text, statement.value, statement.value_end)
+    if last == statement.value + 1:
         return text[:last] + item + text[last:]
     comma = "" if text[last - 1] == "," else ","
-    newline = text.find("\n", last, at.value_end)
+    newline = text.find("\n", last, statement.value_end)
     if newline < 0:
         return f"{text[:last]}{comma} {item}{text[last:]}"
-    # A line of its own, and what is said after the item before stays with that.
+    # The item gets a line of its own; a comment after the item before stays with that item.
     line = f"\n{_indent(text, last)}{item}{'' if comma else ','}"
     return text[:last] + comma + text[last:newline] + line + text[newline:]
+
+
+def _statements_below(text: str, path: Path) -> list[Statement]:
+    """The statements that set the value at a path, or a part of it."""
+    return [statement for statement in _statements(text) if statement.path[: len(path)] == path]
 
 
 def _statements(text: str) -> list[Statement]:
@@ -188,11 +198,11 @@ class _TOML:
         parse(text)
 
     def find(self, text: str, path: Path) -> str | None:
-        there = get(parse(text), path)
-        return None if there is None else self.written(there)
+        value = get(parse(text), path)
+        return None if value is None else self.written(value)
 
-    def value(self, found: str) -> Any:
-        return parse(found)["value"]
+    def value(self, written: str) -> Any:
+        return parse(written)["value"]
 
     def put(self, text: str, path: Path, wanted: str) -> str:
         return with_value(text, path, self.value(wanted))
@@ -210,34 +220,39 @@ class _TOML:
 TOML = _TOML()
 
 
-def _cut(text: str, at: list[Statement]) -> str:
-    """The text less some statements, and less the blank line before a header that goes."""
-    for each in reversed(at):
-        start = each.start
-        if each.is_header and text[:start].endswith("\n\n"):
+def _cut(text: str, statements: list[Statement]) -> str:
+    """The text without some statements, and without the blank line before a removed header."""
+    for statement in reversed(statements):
+        start = statement.start
+        if statement.is_header and text[:start].endswith("\n\n"):
             start -= 1
-        text = text[:start] + text[each.end :]
+        text = text[:start] + text[statement.end :]
     return text
 
 
-def _inserted(text: str, path: Path, wanted: Any) -> str:
+def _inserted(text: str, path: Path, value: Any) -> str:
     """The text with a key that it does not have: a table at its end, another in its table."""
-    if isinstance(wanted, dict):
-        return _appended(text, render(_nested(path, wanted)))
-    own = [each for each in _statements(text) if each.path[:-1] == path[:-1] and not each.is_header]
-    line = f"{tomlkit.key(path[-1]).as_string()} = {_written(wanted)}\n"
-    headers = [each for each in _statements(text) if each.is_header]
-    head = [each for each in headers if each.path == path[:-1]]
-    if head:
-        following = [each.start for each in headers if each.start > head[0].start]
+    if isinstance(value, dict):
+        return _appended(text, render(_nested(path, value)))
+    line = f"{tomlkit.key(path[-1]).as_string()} = {_written(value)}\n"
+    statements = _statements(text)
+    headers = [statement for statement in statements if statement.is_header]
+    siblings = [
+        statement
+        for statement in statements
+        if statement.path[:-1] == path[:-1] and not statement.is_header
+    ]
+    header = next((header for header in headers if header.path == path[:-1]), None)
+    if header:
+        following = [other.start for other in headers if other.start > header.start]
         until = min(following, default=len(text))
-        inside = [each for each in own if head[0].start < each.start < until]
-        last = inside[-1] if inside else head[0]
+        inside = [sibling for sibling in siblings if header.start < sibling.start < until]
+        last = inside[-1] if inside else header
         return _after(text, last.end, _indent(text, last.end - 1 if inside else last.start) + line)
     if len(path) > 1:
         return _appended(text, f"[{dotted(path[:-1])}]\n{line}")
     first = headers[0].start if headers else len(text)
-    before = [each for each in own if each.start < first]
+    before = [sibling for sibling in siblings if sibling.start < first]
     if before:
         return _after(text, before[-1].end, line)
     if not headers:
@@ -245,10 +260,10 @@ def _inserted(text: str, path: Path, wanted: Any) -> str:
     return f"{text[:first]}{line}\n{text[first:]}"
 
 
-def _nested(path: Path, wanted: Table) -> Table:
+def _nested(path: Path, table: Table) -> Table:
     for name in reversed(path):
-        wanted = {name: wanted}
-    return wanted
+        table = {name: table}
+    return table
 
 
 def _after(text: str, place: int, line: str) -> str:
@@ -270,15 +285,15 @@ def _indent(text: str, place: int) -> str:
     return line[: len(line) - len(line.lstrip(" \t"))]
 
 
-def _checked(made: str, expected: Table, path: Path, wanted: Any) -> str:
+def _checked(new_text: str, expected: Table, path: Path, value: Any) -> str:
     try:
-        good = parse(made) == expected
+        is_as_expected = parse(new_text) == expected
     except TOMLTextError:
-        good = False
-    if not good:
-        hint = f"set {dotted(path)} to {wanted!r} by hand" if wanted is not None else None
+        is_as_expected = False
+    if not is_as_expected:
+        hint = f"set {dotted(path)} to {value!r} by hand" if value is not None else None
         hint = hint or f"remove {dotted(path)} by hand"
         raise TOMLTextError(
             f"{dotted(path)} cannot be changed in this form of file", hint=hint, code="CDG-E004"
         )
-    return made
+    return new_text
