@@ -145,13 +145,15 @@ def _extension(at: int, hwcaps: list[int], generator: bytes) -> bytes:
 # How the loader compares names (glibc: _dl_cache_libcmp): a run of digits is one number, and a
 # number is more than any letter. Letters are C's `char`: signed on x86.
 
-_DIGITS = range(0x30, 0x3A)
-_LETTERS = (*range(128, 256), *range(128)) if MACHINE == "x86_64" else range(256)
-_RANKS = {letter: rank for rank, letter in enumerate(x for x in _LETTERS if x not in _DIGITS)}
-_RANK = bytes(_RANKS.get(letter, 0) for letter in range(256))
-_END = bytes((_RANKS[0],))
-_NUMBERS_ONLY = bytes(letter if letter in _DIGITS else 0x20 for letter in range(256))
-_NUMBER = len(_RANKS)
+_DIGITS = b"0123456789"
+_EVERY = bytes(range(256))
+_SIGNED = _EVERY[128:] + _EVERY[:128] if MACHINE == "x86_64" else _EVERY
+_LETTERS = _SIGNED.translate(None, _DIGITS)
+_RANK = bytes.maketrans(_LETTERS, _EVERY[: len(_LETTERS)])
+"""Of letters alone: no digit is ever looked up."""
+_END = b"\0".translate(_RANK)
+_NUMBERS_ONLY = bytes.maketrans(_LETTERS, b" " * len(_LETTERS))
+_NUMBER = len(_LETTERS)
 """What a number begins with, plus its digits; 0 to 9 of them are what is left of a byte."""
 
 
