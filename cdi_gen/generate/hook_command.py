@@ -13,8 +13,7 @@ from cdi_base import nvidia
 from cdi_gen.catalogue import catalogue
 from cdi_gen.cdi.model import Hook
 from cdi_gen.errors import UsageError
-from cdi_gen.generate import driver_files, requirement_facts
-from cdi_gen.generate.brands import brands
+from cdi_gen.generate import driver_files, requirements
 from cdi_gen.generate.device_nodes import by_path_links
 from cdi_gen.generate.options import CHECK_REQUIREMENTS, Options
 from cdi_gen.inventory import HookProgram, Inventory
@@ -66,7 +65,9 @@ def hooks(path: str, options: Options, inventory: Inventory) -> tuple[Hook, ...]
         together += [w for w in words if step != "enable-cuda-compat" or w not in together]
         if step == "enable-cuda-compat":
             # nvidia-ctk's hook would refuse these words.
-            together += [f"--host-gpu-brand={brand}" for brand in brands(inventory.gpus)]
+            together += [
+                f"--host-gpu-brand={brand}" for brand in requirements.brands(inventory.gpus)
+            ]
     if together and options.leave_read_only_roots:
         together.append(LEAVE_READ_ONLY)
     return (_hook(path, (name, "create-container", *together)),) if together else ()
@@ -74,7 +75,7 @@ def hooks(path: str, options: Options, inventory: Inventory) -> tuple[Hook, ...]
 
 def _steps(inventory: Inventory, options: Options) -> Iterator[tuple[str, list[str]]]:
     """Every step and its options, in the order in which they run."""
-    yield CHECK_REQUIREMENTS, requirement_facts.words(inventory)
+    yield CHECK_REQUIREMENTS, requirements.words(inventory)
     links = driver_files.links(inventory, catalogue())
     if makes_by_path_links(inventory.hook, options):
         links = [*links, *by_path_links(inventory.gpus)]

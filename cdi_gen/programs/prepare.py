@@ -29,7 +29,7 @@ from cdi_gen.errors import CdiGenError, UnsafeError
 from cdi_gen.generate import generate, generate_capabilities, mig_access
 from cdi_gen.generate.modes import transports
 from cdi_gen.generate.options import ALL, HOOKS, Options
-from cdi_gen.generate.requirement_facts import facts
+from cdi_gen.generate.requirements import facts
 from cdi_gen.host import Where, gather, hook_program
 from cdi_gen.host.roots import Root
 from cdi_gen.inventory import Inventory

@@ -114,7 +114,7 @@ class Facts:
 
     @classmethod
     def from_document(cls, document: Mapping[str, object]) -> Facts:
-        """Of a JSON object as `cdi_gen.generate.requirement_facts` makes it; fields may be absent.
+        """Of a JSON object as `cdi_gen.generate.requirements` makes it; fields may be absent.
 
         Raises:
             HookError: it has another form.

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from cdi_base import nvidia
-from cdi_gen.generate.brands import brand, brands
+from cdi_gen.generate.requirements import brand, brands
 from cdi_gen.inventory import json_form
 from tests.host.looking import REPOSITORY
 

@@ -19,7 +19,7 @@ from cdi_gen.generate.device_nodes import by_path_links, gpu_nodes
 from cdi_gen.generate.modes import MODULES, find, transports
 from cdi_gen.generate.naming import names_of
 from cdi_gen.generate.options import Options
-from cdi_gen.generate.requirement_facts import facts, words
+from cdi_gen.generate.requirements import facts, words
 from cdi_gen.inventory import PLATFORMS, CharDevice, Inventory, json_form
 from cdi_gen.inventory.validation import require
 from tests.cli.program import cdi_gen, failure

@@ -14,7 +14,7 @@ from cdi_gen.catalogue import catalogue
 from cdi_gen.errors import CdiGenError, UsageError
 from cdi_gen.generate import generate
 from cdi_gen.generate.options import Options
-from cdi_gen.generate.requirement_facts import facts, words
+from cdi_gen.generate.requirements import facts, words
 from cdi_gen.inventory import HookProgram, Inventory, json_form
 from cdi_gen.paths import HostPath
 from cdi_hook import __main__ as hook
