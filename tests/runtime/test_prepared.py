@@ -158,6 +158,16 @@ def test_why_it_can_not_be_made_is_said(place: Path) -> None:
     assert calls(place) == ["--log-format=json runtime prepare"]
 
 
+def test_long_message_in_another_alphabet_keeps_its_code(place: Path) -> None:
+    entry = {"level": "error", "message": "ä" * 3000, "code": "CDG-H001", "hint": "ö" * 900}
+    (place / "entry").write_text(json.dumps(entry) + "\n")
+    makes(place, f"cat {place}/entry >&2; exit 1")
+    with pytest.raises(prepared.NotPreparedError) as raised:
+        load()
+    assert "ä" * 3000 + "; hint: öö" in str(raised.value)
+    assert raised.value.code == "CDG-H001"
+
+
 def test_text_of_an_interpreter_that_does_not_start_is_said(place: Path) -> None:
     makes(place, "echo first >&2; echo 'No module named cdi_gen' >&2; exit 1")
     with pytest.raises(

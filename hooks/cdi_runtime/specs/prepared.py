@@ -46,6 +46,8 @@ MAX_BYTES = 64 << 20
 SECONDS = 60
 """For making it; NVML may have to wake GPUs."""
 MAX_SAID = 4096
+MAX_OUTPUT = 6 * MAX_SAID
+"""JSON spells a character of another alphabet in six."""
 
 HERE = __file__.rsplit("/", 3)[0]
 """Where this package and the launchers are installed."""
@@ -212,6 +214,7 @@ def _make(choices: host_fingerprint.Choices, tell: Tell) -> None:
     status, output = _run(words)
     if status != 0:
         message, code = error_of(output)
+        message = message[:MAX_SAID]
         raise NotPreparedError(f"{NOT_MADE}: {message or f'exit code {status}'}", code=code)
 
 
@@ -261,7 +264,7 @@ def _run(words: list[str]) -> tuple[int, str]:
     """Run it to its end; its exit status and what it wrote to standard error."""
     until = time.monotonic() + SECONDS
     try:
-        status, output = child.run_program(words, ENVIRONMENT, until, most=MAX_SAID)
+        status, output = child.run_program(words, ENVIRONMENT, until, most=MAX_OUTPUT)
     except TimeoutError:
         raise NotPreparedError(f"{words[0]} was not done after {SECONDS} s") from None
     except OSError as error:
