@@ -63,11 +63,17 @@ READERS: dict[str, Callable[[bytes], object]] = {
 }
 
 
-@pytest.mark.parametrize("reader", READERS)
-@pytest.mark.parametrize("name", REFUSED)
+# The reader of an engine's file keeps the digits of a number as they are written.
+@pytest.mark.parametrize(
+    ("reader", "name"),
+    [
+        (reader, name)
+        for reader in READERS
+        for name in REFUSED
+        if reader != "an engine's file" or "number" not in name
+    ],
+)
 def test_what_readers_of_json_do_not_agree_on_is_refused(reader: str, name: str) -> None:
-    if reader == "an engine's file" and "number" in name:
-        pytest.skip("it keeps the digits as they are written")
     with pytest.raises((*ERRORS, UnicodeDecodeError)):
         READERS[reader](REFUSED[name])
 
