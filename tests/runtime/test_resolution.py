@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from cdi_base.errors import HookError
-from cdi_runtime.specs import prepared
+from cdi_runtime.specs import prepared, resolution
 from tests.runtime.resolving import FILE, MADE, UUID, World, spec
 
 CAPS = ["MADE=nvidia.com/cap=compute", "MADE=nvidia.com/cap=utility"]
@@ -291,6 +291,33 @@ def test_imex_channels_in_mode_cdi(world: World) -> None:
     world.file(spec("nvidia.com/imex-channel", "FILE", "0"), "imex.json")
     wanted.append("FILE=nvidia.com/imex-channel=0")
     assert world.devices("0", "NVIDIA_IMEX_CHANNELS=0") == wanted
+
+
+@pytest.mark.parametrize("value", ["0,nvidia.com/cap=utility", "nvidia.com/cap=utility,0"])
+def test_a_capability_by_its_name_is_found_wherever_it_is(world: World, value: str) -> None:
+    """That the GPU's spec file needs no capability hides no capability that is requested by name."""
+    world.file(FILE)
+    assert sorted(world.devices(value) or ()) == [
+        "FILE=nvidia.com/gpu=0",
+        "MADE=nvidia.com/cap=utility",
+    ]
+
+
+def test_the_request_is_read_once(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where annotations do not count: no warning of a first reading is lost."""
+    calls: list[object] = []
+    read = resolution.request.read
+    monkeypatch.setattr(
+        resolution.request, "read", lambda *args, **kw: calls.append(kw) or read(*args, **kw)
+    )
+    world.file(FILE)
+    names = {"cdi.k8s.io/x": "1"}
+    variables = ("NVIDIA_VISIBLE_DEVICES=0", "NVIDIA_GDS=yes")
+    assert world.edits(*variables, annotations=names) == ["FILE=nvidia.com/gpu=0"]
+    assert len(calls) == 1
+    assert [line for line in world.told if "NVIDIA_GDS" in line] == [
+        "NVIDIA_GDS is 'yes': only 'enabled' counts"
+    ]
 
 
 def test_annotations(world: World) -> None:

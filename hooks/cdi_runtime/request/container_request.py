@@ -92,20 +92,28 @@ class Request:
         """What was asked for and is not given."""
 
 
-def read(config: Document, settings: Configuration, *, annotations: bool) -> Request:
+def read(
+    config: Document,
+    settings: Configuration,
+    *,
+    annotations: bool,
+    qualified_annotations: bool = False,
+) -> Request:
     """The request of a container.
 
     Args:
         config: the bundle's `config.json`.
         settings: of `config.toml`.
         annotations: whether devices in annotations count.
+        qualified_annotations: whether they count only if all of them are CDI names.
 
     Raises:
         RequestError: it makes no sense, or asks for what the container may not have; config.json is
             not what the OCI runtime specification says.
     """
     try:
-        return _Reader(config, settings).request(annotations=annotations)
+        reader = _Reader(config, settings)
+        return reader.request(annotations=annotations, qualified_annotations=qualified_annotations)
     except json_object.DocumentError as error:
         raise RequestError(str(error), code=error.code) from None
 
@@ -125,8 +133,9 @@ class _Reader:
         self._warnings: list[Finding] = []
         self._mounted_channels: list[str] = []
 
-    def request(self, *, annotations: bool) -> Request:
-        devices, source = self._devices(annotations)
+    def request(self, *, annotations: bool, qualified_annotations: bool) -> Request:
+        annotated = self._annotated(qualified=qualified_annotations) if annotations else None
+        devices, source = annotated or self._devices()
         made = Request(devices, source)
         if devices:
             made.capabilities = self._capabilities()
@@ -139,15 +148,13 @@ class _Reader:
 
     # Devices.
 
-    def _devices(self, annotations: bool) -> tuple[tuple[str, ...], str]:
-        places = [self._annotated] if annotations else []
-        for place in (*places, self._mounted):
-            words, source = place()
-            if words:
-                return self._named(words, source), source
+    def _devices(self) -> tuple[tuple[str, ...], str]:
+        words, source = self._mounted()
+        if words:
+            return self._named(words, source), source
         return self._of_environment()
 
-    def _annotated(self) -> tuple[list[str], str]:
+    def _annotated(self, *, qualified: bool) -> tuple[tuple[str, ...], str] | None:
         found = json_object.object_of(self._config, "annotations", WHERE)
         prefixes = self._settings.annotation_prefixes
         names = sorted(name for name in found if name.startswith(prefixes))
@@ -155,7 +162,11 @@ class _Reader:
         each = (
             word for name in names for word in _words_of(found[name], f"annotation {shown(name)}")
         )
-        return device_names.distinct(each, source), source
+        words = device_names.distinct(each, source)
+        devices = self._named(words, source) if words else ()
+        if not devices or (qualified and not all(map(is_qualified, devices))):
+            return None
+        return devices, source
 
     def _mounted(self) -> tuple[list[str], str]:
         mounts = json_object.objects_of(self._config, "mounts", WHERE)

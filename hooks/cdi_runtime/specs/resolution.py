@@ -84,35 +84,46 @@ def edits(
             "cdi generate --mode csv --output /etc/cdi/nvidia.yaml`, and set mode to auto",
             code="CDG-C105",
         )
-    asked = request.read(config, settings, annotations=annotations and mode in {AUTO, CDI})
-    if mode == AUTO and annotations and not all(map(is_qualified, asked.devices)):
-        # Annotations count only where all of them are CDI names.
-        asked = request.read(config, settings, annotations=False)
+    asked = request.read(
+        config,
+        settings,
+        annotations=annotations and mode in {AUTO, CDI},
+        qualified_annotations=mode == AUTO,
+    )
     for warning in asked.warnings:
         tell(warning)
     if not asked.devices:
         return None
     message = f"{', '.join(asked.devices)} of {asked.source}, mode {mode}"
     tell(Finding("CDG-R001", "info", message))
-    return _Resolver(settings, tell).edits(config, asked)
+    devices = _without_vendor(asked.devices)
+    on_the_spot = mode == JIT or devices != asked.devices
+    return _Resolver(settings, tell, on_the_spot=on_the_spot).edits(config, asked, devices)
 
 
 class _Resolver:
-    """Where the specs of a kind are; each place is read when it is first needed."""
+    """Where the specs of a kind are; each place is read once, when it is first needed.
 
-    def __init__(self, settings: Configuration, tell: Callable[[Finding], object]) -> None:
+    Args:
+        settings: of `config.toml`.
+        tell: takes warnings and what was decided.
+        on_the_spot: the prepared specs go before those of the spec directories.
+    """
+
+    def __init__(
+        self, settings: Configuration, tell: Callable[[Finding], object], *, on_the_spot: bool
+    ) -> None:
         self._settings = settings
         self._tell = tell
-        self._at_once = settings.mode == JIT
+        self._on_the_spot = on_the_spot
         self._of_directories: Directories | None = None
         self._left_out: list[str] = []
         self._prepared: prepared.Prepared | None = None
         self._known: dict[str, Directories] = {}
         self._names: dict[str, dict[str, str]] = {}
 
-    def edits(self, config: Document, asked: Request) -> list[Document]:
-        devices = _without_vendor(asked.devices)
-        self._at_once = self._at_once or devices != asked.devices
+    def edits(self, config: Document, asked: Request, devices: tuple[str, ...]) -> list[Document]:
+        """The edits of the request's devices, and of what the request asks for beside them."""
         kind = self._gpu_kind()
         wanted = []
         for name in devices:
@@ -126,7 +137,7 @@ class _Resolver:
         wanted += self._channels(_beside(kind, IMEX), asked.imex_channels)
         wanted = list(dict.fromkeys(wanted))
         self._tell(Finding("CDG-R001", "info", f"CDI devices {', '.join(wanted)}"))
-        found = injection.resolve(wanted, self._chosen())
+        found = injection.resolve(wanted, self._searched(wanted))
         if any(name.startswith(f"{kind}=") for name in wanted):
             self._check_requirements(config, found)
         return found
@@ -134,7 +145,9 @@ class _Resolver:
     def _gpu_kind(self) -> str:
         """The kind that indices and UUIDs are names of."""
         default = self._settings.default_kind
-        if self._settings.mode != CDI and (self._at_once or not _define(self._files(), default)):
+        if self._settings.mode != CDI and (
+            self._on_the_spot or not _define(self._files(), default)
+        ):
             return f"{VENDOR}/{GPU}"
         return default
 
@@ -142,24 +155,25 @@ class _Resolver:
         """The specs of a kind, of the one place that they come from."""
         if kind not in self._known:
             places = [self._files, self._made]
-            files_alone = self._settings.mode == CDI and not self._at_once
+            files_alone = self._settings.mode == CDI and not self._on_the_spot
             if files_alone or not kind.startswith(f"{VENDOR}/"):
                 places.remove(self._made)
-            elif self._at_once:
+            elif self._on_the_spot:
                 places.reverse()
             self._known[kind] = next(
                 (found for place in places if (found := _define(place(), kind))), []
             )
         return self._known[kind]
 
-    def _chosen(self) -> Directories:
-        """What the names were looked up in, a directory of each priority."""
-        depth = max(len(each) for each in self._known.values())
-        chosen: Directories = [[] for _ in range(depth)]
-        for directories in self._known.values():
+    def _searched(self, names: list[str]) -> Directories:
+        """The specs of all kinds of these qualified names, a directory for each priority."""
+        kinds = dict.fromkeys(name.partition("=")[0] for name in names)
+        of_kinds = [self._specs(kind) for kind in kinds]
+        searched: Directories = [[] for _ in range(max(map(len, of_kinds)))]
+        for directories in of_kinds:
             for level, specs in enumerate(directories):
-                chosen[level] += specs
-        return chosen
+                searched[level] += specs
+        return searched
 
     def _files(self) -> Directories:
         if self._of_directories is None:
@@ -213,9 +227,10 @@ class _Resolver:
     def _capabilities(self, kind: str, capabilities: Sequence[str]) -> list[str]:
         """The driver capabilities as devices, where there is a spec of them beside the GPUs'."""
         beside = _beside(kind, CAPABILITY)
-        if _define(self._files(), kind) and not self._at_once:
+        in_file = not self._on_the_spot and _define(self._files(), kind)
+        if in_file and not _define(self._files(), beside):
             # A spec in a file is complete unless the capabilities are in one too.
-            self._known[beside] = _define(self._files(), beside)
+            return []
         names = spec_directories.devices_of(beside, self._specs(beside))
         for each in capabilities:
             if names and each not in names:
