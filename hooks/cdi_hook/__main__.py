@@ -15,7 +15,6 @@ from cdi_base.errors import EXPECTED, SkippedError, exit_status, explain, shown
 from cdi_base.rootfs.rootfs import RootFs
 from cdi_hook import arguments
 from cdi_hook.steps import (
-    apply_cuda_memory_limits,
     check_requirements,
     chmod,
     create_symlinks,
@@ -34,6 +33,7 @@ PEER = nvidia.HOOK
 its PATH, and the specs that nvidia-ctk wrote name it."""
 
 CREATE_CONTAINER = "create-container"
+CUDA_MEMORY_LIMITS = "apply-cuda-memory-limits"
 
 STEPS = (
     check_requirements.STEP,
@@ -101,7 +101,7 @@ def main(make_root: type[RootFs] = RootFs) -> None:
         text = f"{HOOK} {VERSION}\n" if words[0] == "--version" else HELP
         os.write(1, text.encode())
         os._exit(0)
-    where = words[0] if words and words[0] in {*HOOKS, apply_cuda_memory_limits.NAME} else "start"
+    where = words[0] if words and words[0] in {*HOOKS, CUDA_MEMORY_LIMITS} else "start"
     try:
         started_in = process.isolate(any_environment=program == PEER)
         status = hook(words, started_in, make_root, debug=debug)
@@ -121,7 +121,10 @@ def hook(
         # As for a name that is not known.
         process.say("which hook? See --help", "CDG-K001")
         return 0
-    if words[0] == apply_cuda_memory_limits.NAME:
+    if words[0] == CUDA_MEMORY_LIMITS:
+        # Only nvidia-ctk's specs name it: the others are not to pay for the import.
+        from cdi_hook.steps import apply_cuda_memory_limits  # noqa: PLC0415
+
         apply_cuda_memory_limits.refuse(words[1:])
         return 0
     leave = LEAVE_READ_ONLY in words

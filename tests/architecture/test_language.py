@@ -93,7 +93,7 @@ STILL_THERE: dict[str, set[str]] = {
         "somebody",
         "whoever",
     },
-    "hooks": {"anew", "but for", "desk", "house", "rehearse", "somebody", "whoever"},
+    "hooks": {"anew", "but for", "desk", "house", "somebody", "whoever"},
     "hooks/cdi_base": {"anew", "but for", "somebody"},
     "hooks/cdi_base/cdi": {"but for", "is none of", "somebody"},
     "hooks/cdi_base/rootfs": {"rehearse", "whoever"},

@@ -26,6 +26,7 @@ MODULES = {
 NAMES = {"open", "eval", "exec", "compile", "__import__", "input", "breakpoint"}
 OF_OS = {"path", "makedirs", "removedirs", "renames", "walk", "fwalk", "system", "popen", "fdopen"}
 LATE_IMPORTS = {
+    "cdi_hook/__main__.py": "hook: from cdi_hook.steps import apply_cuda_memory_limits",
     "cdi_hook/steps/update_ldcache.py": "prepare: from cdi_hook.ldso import ldconfig",
     "cdi_hook/steps/check_requirements.py": "prepare: from cdi_base import requirement",
     "cdi_runtime/prestart/own_hooks.py": "_main_of: from cdi_hook import __main__ as program",

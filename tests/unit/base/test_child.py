@@ -75,7 +75,12 @@ def test_it_gets_its_input_whole() -> None:
 
 @pytest.mark.parametrize("given", [b"", b"a little", BIG])
 def test_one_that_does_not_read_is_not_waited_for(given: bytes) -> None:
-    assert child.run_forked(says(b"done"), soon(), most=100, given=given) == (0, "done")
+    def closes(reading: int, talking: int) -> None:
+        os.close(reading)
+        time.sleep(0.3)  # so that the parent meets the closed pipe before it meets the end
+        says(b"done")(reading, talking)
+
+    assert child.run_forked(closes, soon(), most=100, given=given) == (0, "done")
 
 
 def test_one_that_hangs_is_killed_with_its_output_open() -> None:
