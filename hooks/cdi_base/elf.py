@@ -140,16 +140,27 @@ class _Dynamic:
     def string(self, at: int, limit: int) -> bytes:
         if at >= self._size:
             raise ElfError("with a name outside its string table")
-        return _ended(_read(self._descriptor, self._strings + at, limit + 1))
+        text, end, _ = _read(self._descriptor, self._strings + at, limit + 1).partition(b"\0")
+        if not end:
+            raise ElfError("with an unreadable name")
+        return text
 
-    def libraries(self) -> list[bytes]:
+    def needed_names(self) -> list[bytes]:
         """The names of what the file needs; linkers put them beside each other."""
         places = self.needed
-        first, last = min(places, default=0), max(places, default=0)
+        if not places:
+            return []
+        first, last = min(places), max(places)
         if last - first > _TOGETHER or last >= self._size:
             return [self.string(at, MAX_NEEDED) for at in places]
         table = _read(self._descriptor, self._strings + first, last - first + MAX_NEEDED + 1)
-        return [_ended(table[at - first : at - first + MAX_NEEDED + 1]) for at in places]
+        names = []
+        for at in places:
+            end = table.find(b"\0", at - first, at - first + MAX_NEEDED + 1)
+            if end < 0:
+                raise ElfError("with an unreadable name")
+            names.append(table[at - first : end])
+        return names
 
 
 def is_elf(descriptor: int) -> bool:
@@ -184,7 +195,7 @@ def shared_library(descriptor: int, *, dependencies: bool = False) -> SharedLibr
             isa_level = _isa_level(_read(descriptor, offset, min(length, MAX_NOTE)), align)
     at = dynamic.names.get(_DT_SONAME)
     soname = None if at is None else dynamic.string(at, MAX_SONAME)
-    needed = tuple(dynamic.libraries()) if dependencies else ()
+    needed = tuple(dynamic.needed_names()) if dependencies else ()
     return SharedLibrary(kind.bits, machine, flags, soname, isa_level, needed)
 
 
@@ -286,13 +297,6 @@ def _file_offset(programs: list[_Segment], address: int) -> int:
         if segment == _PT_LOAD and start <= address < start + size:
             return address - start + offset
     raise ElfError("whose string table is not in the file")
-
-
-def _ended(text: bytes) -> bytes:
-    name, end, _ = text.partition(b"\0")
-    if not end:
-        raise ElfError("with an unreadable name")
-    return name
 
 
 def _isa_level(notes: bytes, align: int) -> int:

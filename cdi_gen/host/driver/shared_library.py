@@ -86,7 +86,8 @@ def _of_file(path: str, read_descriptor: Callable[[int], _Facts]) -> _Facts:
 
 
 def _text(name: bytes, limit: int = elf.MAX_NEEDED) -> str:
-    text = name.decode("ascii", errors="replace")
-    if not (text.isascii() and text.isprintable() and len(text) <= limit):
-        raise ElfError("with an unreadable name")
-    return text
+    if name.isascii() and len(name) <= limit:
+        text = name.decode("ascii")
+        if text.isprintable():
+            return text
+    raise ElfError("with an unreadable name")

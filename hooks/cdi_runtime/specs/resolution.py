@@ -18,7 +18,7 @@ from cdi_base.cdi import injection, spec_directories
 from cdi_base.cdi.names import is_qualified
 from cdi_base.errors import HookError, shown
 from cdi_base.findings import Finding
-from cdi_base.nvidia import gpu_minor
+from cdi_base.nvidia import cdi_name, gpu_minor
 from cdi_runtime import request
 from cdi_runtime.request.environment import process_of, variables_of
 from cdi_runtime.specs import prepared
@@ -202,8 +202,7 @@ class _Resolver:
 
     def _named(self, kind: str, wanted: str) -> str:
         """The qualified name of a device, whatever the case of its UUID."""
-        # CDI allows no slash: specs call MIG-GPU-…/1/0, of drivers before 470, MIG-GPU-…:1:0.
-        wanted = wanted.replace("/", ":")
+        wanted = cdi_name(wanted)
         if kind not in self._names:
             # A name as it is written goes before one that differs in case.
             known = self._names[kind] = {
