@@ -201,7 +201,7 @@ def test_the_root_is_the_hosts(hostile: Victim, spelling: str, by: str) -> None:
         (hostile.bundle / "config.json").write_text(f'{{"root": {{"path": "{path}"}}}}')
     words = ("create-symlinks", "--link", f"x::{hostile.canary}/dir/x")
     attempt = hostile.attack(*words, stdin=stdin).harmless(1)
-    expected = "cdi-gen-hook: create-symlinks: the container's root is the host's root: refused\n"
+    expected = "cdi-gen-hook: create-symlinks: the container's root is the host's root: refused [CDG-K005]\n"
     assert attempt.said == expected
 
 
