@@ -228,8 +228,8 @@ def test_comments_order_and_inline_tables_stay(etc: Path, version: int) -> None:
     assert configure(path, *options, engine="containerd").code == 0
     made = path.read_text()
     assert made != text
-    left = iter(made.splitlines())
-    assert all(line in left for line in text.splitlines()), made
+    lines = iter(made.splitlines())
+    assert all(line in lines for line in text.splitlines()), made
     files = {each: _state(each) for each in etc.rglob("*")}
     assert configure(path, *options, engine="containerd").code == 0
     assert {each: _state(each) for each in etc.rglob("*")} == files, "a second time nothing changes"

@@ -151,7 +151,7 @@ def test_a_change_right_before_the_file_is_removed(
             write(path, THEIRS)
         real(one, other)
 
-    monkeypatch.setattr(exchange.os, "rename", renaming)
+    monkeypatch.setattr(os, "rename", renaming)
     refused(file, None)
     assert path.read_text() == THEIRS
     assert names(path) == {"daemon.json"}

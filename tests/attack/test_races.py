@@ -254,7 +254,7 @@ def test_a_naive_hook_is_hit(field: Field, racer: Path) -> None:
         while number < TRIES and read != SECRET and not (number % 50 == 0 and field.escaped()):
             number += 1
             try:
-                read = strike(files, field, number)  # type: ignore[arg-type]
+                read = strike(files, field, number)
             except OSError:
                 continue
     print(f"hit in {number} tries")

@@ -15,8 +15,8 @@ from cdi_base.process import ALLOWED_ENVIRONMENT
 from cdi_gen.cdi import wire
 from cdi_gen.cdi.model import Hook, Spec
 from cdi_gen.generate import generate, generate_capabilities
-from cdi_gen.generate.hook_command import CHECK_REQUIREMENTS, PEERS
-from cdi_gen.generate.options import HOOKS, Options
+from cdi_gen.generate.hook_command import PEERS
+from cdi_gen.generate.options import CHECK_REQUIREMENTS, HOOKS, Options
 from cdi_gen.inventory import HookProgram, Inventory, json_form
 from cdi_gen.paths import HostPath
 from tests.attack.images import replace

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.bench import peer, specs
-from tests.bench.contest import ENVIRONMENT, RACE, Line, Step, plan, read_laps, wall_bar
+from tests.bench.contest import ENVIRONMENT, RACE, Bar, Line, Step, plan, read_laps, wall_bar
 from tests.bench.installed import CHECKOUT
 from tests.bench.root_file_system import layer, untimed
 from tests.bench.specs import ALL, DEVICE, HOST, HOST_OF_8, OUR_HOOK_PATH
@@ -74,7 +74,7 @@ def _race(
     runners = {name: _steps(inside, runtime, name, each) for name, each in configs.items()}
     laps = read_laps(inside.run(command, stdin=plan(runners, runs), timeout=600).stdout)
     base, against = laps["none"], laps.get("peer", ())
-    bars = ()
+    bars: tuple[Bar, ...] = ()
     if against:
         bars = (wall_bar("ratio of added time", laps["ours"], against, NO_SLOWER, base),)
     return Line("prestart", f"{runtime} run: {gpus}", laps["ours"], against, base, bars)

@@ -80,7 +80,8 @@ TWO_ENGINES = pytest.mark.parametrize(
 
 @pytest.fixture(params=ENGINES, ids=str)
 def engine(request: pytest.FixtureRequest) -> Engine:
-    return request.param
+    engine: Engine = request.param
+    return engine
 
 
 @pytest.fixture

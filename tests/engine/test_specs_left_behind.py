@@ -25,7 +25,7 @@ CONF, CACHE = "/etc/ld.so.conf", "/etc/ld.so.cache"
 DROP_IN = "/etc/ld.so.conf.d/00-cdi-gen.conf"
 MUSL_PATH = "/etc/ld-musl-x86_64.path"
 
-LOADER_FILES = {
+LOADER_FILES: dict[str, dict[str, str | None]] = {
     "debian": {CACHE: None, DROP_IN: f"{LIBRARIES}/vdpau\n"},
     "rhel": {CACHE: None, DROP_IN: f"{LIBRARIES}\n{LIBRARIES}/vdpau\n"},
     "distroless": {

@@ -17,8 +17,10 @@ from tests.lab.podman import Podman
 pytestmark = [pytest.mark.engine, pytest.mark.host]
 
 GPU = ("--device", "nvidia.com/gpu=0")
-NEEDED = ("libcuda.so.1", "libnvidia-ml.so.1", "libnvidia-ptxjitcompiler.so.1", "libnvcuvid.so.1")
-NEEDED += ("libnvidia-encode.so.1", "libnvidia-opticalflow.so.1", "libnvidia-opencl.so.1")
+NEEDED = (
+    *("libcuda.so.1", "libnvidia-ml.so.1", "libnvidia-ptxjitcompiler.so.1", "libnvcuvid.so.1"),
+    *("libnvidia-encode.so.1", "libnvidia-opticalflow.so.1", "libnvidia-opencl.so.1"),
+)
 MERGED_USR = ("debian", "rhel")
 
 MODES = pytest.mark.parametrize("mode", ["auto", "none"])

@@ -217,7 +217,7 @@ def read_request(data: bytes) -> None:
         assert str(asked).isprintable()
         return
     # What was understood is understood the same when it is asked for again.
-    again = {"annotations": {"cdi.k8s.io/x": ",".join(asked.devices)}}
+    again: dict[str, object] = {"annotations": {"cdi.k8s.io/x": ",".join(asked.devices)}}
     if sum(map(len, asked.devices)) < 3000:
         assert request.read(again, HOST, annotations=True).devices == asked.devices
     assert all(0 <= channel < 1 << 20 for channel in asked.imex_channels)

@@ -201,8 +201,8 @@ class TestForwardCompatibility:
             name = f"libcuda.so.{major}.999.1"
             (compat / name).write_bytes(content.replace(found[0], note.encode()))
             (compat / "libcuda.so.1").symlink_to(name)
-            options = ("--device", f"{KIND}=0", "-v", f"{square}:/square:ro")
-            options += ("-v", f"{compat}:/usr/local/cuda/compat:ro")
+            mounts = (f"{square}:/square:ro", f"{compat}:/usr/local/cuda/compat:ro")
+            options = ("--device", f"{KIND}=0", "-v", mounts[0], "-v", mounts[1])
             said = container("sh", "-c", "LD_DEBUG=libs /square 2>&1", options=options)
             assert "kernel ran, 31 * 31 = 961" in said
             loaded = re.search(r"calling init: (\S+libcuda\.so\S*)", said)

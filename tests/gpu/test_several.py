@@ -195,7 +195,17 @@ def test_programs_can_be_read_by_old_pythons(path: Path) -> None:
 @pytest.mark.skipif(shutil.which("cc") is None, reason="needs a C compiler")
 def test_c_program_compiles_without_warnings(tmp_path: Path) -> None:
     program = tmp_path / "gpus"
-    words = ["cc", "-Wall", "-Wextra", "-Werror", "-O1", "-o", program, INSIDE / "gpus.c", "-ldl"]
+    words = [
+        "cc",
+        "-Wall",
+        "-Wextra",
+        "-Werror",
+        "-O1",
+        "-o",
+        str(program),
+        str(INSIDE / "gpus.c"),
+        "-ldl",
+    ]
     subprocess.run(words, check=True)
     ran = subprocess.run([program], capture_output=True, text=True, check=False)
     if "libcuda.so.1" not in ran.stderr:

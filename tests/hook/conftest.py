@@ -13,6 +13,7 @@ import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -84,6 +85,8 @@ class Container:
         own_interpreter = PYTHON == "/usr/bin/python3"
         self.launcher = [str(HOOK)] if own_interpreter else [PYTHON, "-IS", str(HOOK)]
         self.within: list[str] = []
+        self.spec: dict[str, Any] = {}
+        """What config.json becomes when a runtime is started."""
 
     def write(self, path: str, content: str | bytes = b"") -> Path:
         """Put a file of the image there."""
@@ -298,5 +301,5 @@ def bundle(container: Container, library: Library) -> Container:
     )
     words = ("--link", "libcuda.so.550.1::/opt/odd/libcuda.so.1", "--folder", "/opt/odd")
     spec["hooks"] = {"createContainer": [hook_of(container, "create-container", *words)]}
-    container.spec = spec  # type: ignore[attr-defined]
+    container.spec = spec
     return container

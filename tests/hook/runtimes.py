@@ -65,7 +65,7 @@ def hook_of(container: Container, *words: str) -> dict[str, object]:
 
 
 def start(runtime: Runtime, bundle: Container, *user: str) -> subprocess.CompletedProcess[str]:
-    (bundle.bundle / "config.json").write_text(json.dumps(bundle.spec))  # type: ignore[attr-defined]
+    (bundle.bundle / "config.json").write_text(json.dumps(bundle.spec))
     return runtime.run(bundle.bundle, *user)
 
 
@@ -87,7 +87,7 @@ def in_a_user_namespace(bundle: Container, users: int) -> None:
     for folder in Path(bundle.launcher[0]).resolve().parents:
         if not folder.stat().st_mode & 0o001:
             pytest.skip(f"{bundle.launcher[0]} cannot be run by another user: {folder} is closed")
-    spec = bundle.spec  # type: ignore[attr-defined]
+    spec = bundle.spec
     spec["linux"]["namespaces"].append({"type": "user"})
     for kind in ("uidMappings", "gidMappings"):
         spec["linux"][kind] = [{"containerID": 0, "hostID": 100000, "size": users}]

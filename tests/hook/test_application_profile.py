@@ -173,7 +173,7 @@ def test_links_of_the_image(both: Container, way: str) -> None:
 class TestInContainers:
     @staticmethod
     def prepare(bundle: Container, *minors: int) -> None:
-        spec = bundle.spec  # type: ignore[attr-defined]
+        spec = bundle.spec
         spec["linux"]["devices"] = [
             {"path": f"/dev/nvidia{each}", "type": "c", "major": NVIDIA, "minor": each, "fileMode": 0o666}
             for each in minors
@@ -184,7 +184,7 @@ class TestInContainers:
     @pytest.mark.parametrize("readonly", [False, True])
     def test_the_containers_gpus(self, runtime: Runtime, bundle: Container, readonly: bool) -> None:
         self.prepare(bundle, 1, 3)
-        bundle.spec["root"]["readonly"] = readonly  # type: ignore[attr-defined]
+        bundle.spec["root"]["readonly"] = readonly
         ended = start(runtime, bundle)
         assert (ended.returncode, ended.stderr, ended.stdout) == (0, "", text(0b1010))
         once = fingerprint(bundle.root / "etc")
@@ -193,13 +193,13 @@ class TestInContainers:
 
     def test_none(self, runtime: Runtime, bundle: Container) -> None:
         self.prepare(bundle)
-        bundle.spec["process"]["args"] = ["/bin/busybox", "true"]  # type: ignore[attr-defined]
+        bundle.spec["process"]["args"] = ["/bin/busybox", "true"]
         assert start(runtime, bundle).returncode == 0
         assert not (bundle.root / PROFILE).exists()
 
     def test_a_volume(self, runtime: Runtime, bundle: Container) -> None:
         self.prepare(bundle, 0)
-        spec = bundle.spec  # type: ignore[attr-defined]
+        spec = bundle.spec
         source = str(bundle.canary / "dir")
         spec["mounts"].append(
             {"destination": "/etc/nvidia", "type": "bind", "source": source, "options": ["rbind"]}
@@ -212,7 +212,7 @@ class TestInContainers:
     def test_a_user_namespace(self, runtime: Runtime, bundle: Container) -> None:
         """Nodes are bound there, for mknod(2) is the machine's root's; here they are plain ones."""
         self.prepare(bundle)
-        spec = bundle.spec  # type: ignore[attr-defined]
+        spec = bundle.spec
         node = bundle.bundle / "node"
         os.mknod(node, stat.S_IFCHR | 0o666, os.makedev(NVIDIA, 2))
         spec["mounts"].append(

@@ -229,7 +229,7 @@ def test_only_who_asks_pays_for_it(container: Container, asked: bool) -> None:
 
 
 def in_a_runtime(bundle: Container, *entries: str) -> None:
-    spec = bundle.spec  # type: ignore[attr-defined]
+    spec = bundle.spec
     spec["hooks"] = {"createContainer": [hook_of(bundle, *TOGETHER)]}
     spec["process"]["env"] += entries
     spec["process"]["args"] = ["/bin/busybox", "echo", "started"]
@@ -261,7 +261,7 @@ def test_a_runtime_starts_no_container_that_requires_more(
 def test_in_a_user_namespace(runtime: Runtime, bundle: Container, users: int) -> None:
     """Where config.json may not be read the step is left out; where it may, it is done."""
     in_a_runtime(bundle, "NVIDIA_REQUIRE_CUDA=cuda>=99")
-    bundle.spec["linux"]["devices"] = []  # type: ignore[attr-defined]
+    bundle.spec["linux"]["devices"] = []
     in_a_user_namespace(bundle, users)
     ended = start(runtime, bundle)
     assert ended.returncode != 0

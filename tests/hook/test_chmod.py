@@ -151,7 +151,7 @@ class TestMounts:
 @pytest.mark.engine
 @pytest.mark.parametrize("readonly", [False, True])
 def test_in_a_container(runtime: Runtime, bundle: Container, readonly: bool) -> None:
-    spec = bundle.spec  # type: ignore[attr-defined]
+    spec = bundle.spec
     spec["root"]["readonly"] = readonly
     node = {"path": "/dev/dri/card0", "type": "c", "major": 226, "minor": 0, "fileMode": 0o666}
     spec["linux"]["devices"] = [node]

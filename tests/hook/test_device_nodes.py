@@ -231,7 +231,7 @@ cat {STAND_IN}
 """
 
     def prepare(self, nvidia: Container, bundle: Container) -> None:
-        spec = bundle.spec  # type: ignore[attr-defined]
+        spec = bundle.spec
         # runc would mount /proc/sys over itself.
         spec["linux"].pop("readonlyPaths")
         spec["hooks"] = {"createContainer": [hook_of(nvidia, NAME)]}
@@ -242,7 +242,7 @@ cat {STAND_IN}
         self, runtime: Runtime, nvidia: Container, bundle: Container, readonly: bool
     ) -> None:
         self.prepare(nvidia, bundle)
-        bundle.spec["root"]["readonly"] = readonly  # type: ignore[attr-defined]
+        bundle.spec["root"]["readonly"] = readonly
         before = fingerprint(bundle.root / "proc")
         ended = start(runtime, bundle, *self.WATCHED, str(bundle.bundle))
         assert ended.stdout == HARMLESS * 2

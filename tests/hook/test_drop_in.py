@@ -161,7 +161,7 @@ class TestEnvironment:
         """runc before 1.3 hands on the image's environment, crun the engine's."""
         entry = hook_of(drop_in, *self.COMMAND)
         del entry["env"]
-        spec = bundle.spec  # type: ignore[attr-defined]
+        spec = bundle.spec
         spec["hooks"] = {"createContainer": [entry]}
         spec["process"]["env"] = ["PATH=/bin", variable]
         ended = start(

@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 from elftools.elf.elffile import ELFFile
@@ -110,7 +111,7 @@ class TestSharedLibrary:
         for path in files:
             with path.open("rb") as file:
                 library = elf.shared_library(file.fileno(), dependencies=True)
-                dynamic = ELFFile(file).get_section_by_name(".dynamic")
+                dynamic: Any = ELFFile(file).get_section_by_name(".dynamic")
                 names = [tag.soname for tag in dynamic.iter_tags("DT_SONAME")]
                 needed = [tag.needed.encode() for tag in dynamic.iter_tags("DT_NEEDED")]
             assert library.soname == (names[0].encode() if names else None), path
@@ -219,9 +220,10 @@ def test_any_damage(machine: str, data: st.DataObject | None) -> None:
     """Whatever is in it: an answer, after a bounded number of reads."""
     whole = shared_object(b"lib.so.1", machine, isa_needed=4, notes=note(NVIDIA, b"{}"))
     content = bytearray(whole)
-    for _ in range(data.draw(st.integers(1, 5)) if data else 0):
-        at = data.draw(st.integers(0, len(content) - 4))
-        content[at : at + 4] = data.draw(WORDS | st.binary(min_size=4, max_size=4))
+    if data:
+        for _ in range(data.draw(st.integers(1, 5))):
+            at = data.draw(st.integers(0, len(content) - 4))
+            content[at : at + 4] = data.draw(WORDS | st.binary(min_size=4, max_size=4))
     reads: list[int] = []
     pread = os.pread
 

@@ -54,11 +54,11 @@ def specs(tmp_path: Path) -> Path:
 
 
 def started(runtime: Runtime, bundle: Container, specs: Path) -> list[str]:
-    spec = bundle.spec  # type: ignore[attr-defined]
+    spec = bundle.spec
     (bundle.bundle / "config.json").write_text(json.dumps(spec))
     words = ("--device", "example.com/fake=0", "--spec-dir", str(specs), "--in-place")
     assert cdi_gen("inject", *words, str(bundle.bundle)).code == 0
-    bundle.spec = json.loads((bundle.bundle / "config.json").read_text())  # type: ignore[attr-defined]
+    bundle.spec = json.loads((bundle.bundle / "config.json").read_text())
     ended = start(runtime, bundle)
     assert (ended.returncode, ended.stderr) == (0, ""), ended.stderr
     return ended.stdout.splitlines()
@@ -67,7 +67,7 @@ def started(runtime: Runtime, bundle: Container, specs: Path) -> list[str]:
 @pytest.fixture
 def looking(bundle: Container) -> Container:
     """A bundle without the hook of other tests, that tells what it sees."""
-    spec = bundle.spec  # type: ignore[attr-defined]
+    spec = bundle.spec
     del spec["hooks"], spec["mounts"][-1]
     spec["process"] |= {"args": ["/bin/busybox", "sh", "-c", LOOK], "cwd": "/"}
     for name in ("cat", "stat", "touch", "id"):
@@ -78,7 +78,7 @@ def looking(bundle: Container) -> Container:
 def test_the_container_has_what_was_injected(
     runtime: Runtime, looking: Container, specs: Path
 ) -> None:
-    looking.spec["process"]["user"] = {"uid": 7, "gid": 8}  # type: ignore[attr-defined]
+    looking.spec["process"]["user"] = {"uid": 7, "gid": 8}
     assert started(runtime, looking, specs) == [
         "fake",
         "character special file 1:3 600 7:8",
@@ -94,10 +94,10 @@ def test_in_a_user_namespace(runtime: Runtime, looking: Container, specs: Path) 
     """There runc binds the host's node of the same path, and mounts are to map their owners."""
     file = specs / "fake.json"
     file.write_text(file.read_text().replace("/dev/fake0", "/dev/null"))
-    looking.spec["process"]["args"][-1] = LOOK.replace("fake0", "null")  # type: ignore[attr-defined]
+    looking.spec["process"]["args"][-1] = LOOK.replace("fake0", "null")
     in_a_user_namespace(looking, 65536)
     seen = started(runtime, looking, specs)
-    options = [mount.get("options", []) for mount in looking.spec["mounts"]]  # type: ignore[attr-defined]
+    options = [mount.get("options", []) for mount in looking.spec["mounts"]]
     assert options[-2:] == [["ro", "bind", "idmap"], ["ro", "rbind", "ridmap"]]
     assert seen[0] == "fake"
     assert seen[1].startswith("character special file 1:3 ")

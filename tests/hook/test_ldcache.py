@@ -204,7 +204,7 @@ def test_whatever_cache_the_image_has(debian: Container, kind: str) -> None:
             cache.unlink()
             os.mkfifo(cache)
         case "of an older glibc":
-            command = ["/sbin/ldconfig", "-X", "-r", debian.root, "-c", "compat"]
+            command = ["/sbin/ldconfig", "-X", "-r", str(debian.root), "-c", "compat"]
             subprocess.run(command, check=True, capture_output=True)
             assert cache.read_bytes().startswith(b"ld.so-1.7.0")
     ended = debian.hook(*words)

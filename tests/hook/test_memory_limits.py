@@ -64,7 +64,7 @@ def test_an_option_of_a_later_version(named: Container) -> None:
 @pytest.mark.parametrize("asks", [False, True])
 def test_in_a_runtime(runtime: Runtime, bundle: Container, asks: bool) -> None:
     """At its own stage, createRuntime."""
-    spec = bundle.spec  # type: ignore[attr-defined]
+    spec = bundle.spec
     spec["hooks"]["createRuntime"] = [hook_of(bundle, *WORDS)]
     spec["process"]["env"] += ["NVIDIA_GPU_MEMORY_LIMIT=2048"] * asks
     ended = start(runtime, bundle)

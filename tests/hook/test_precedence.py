@@ -218,8 +218,8 @@ def test_an_image_that_was_committed_on_another_host(
         (container.root / conf).unlink(missing_ok=True)
     Host(container, "/opt/odd").start()
     assert not list((container.root / "etc/cdi-gen").rglob("lib*"))
-    for conf in (container.root / "etc").rglob("*cdi-gen.conf"):
-        assert conf.read_text() == "/opt/odd\n"
+    for file in (container.root / "etc").rglob("*cdi-gen.conf"):
+        assert file.read_text() == "/opt/odd\n"
 
 
 @pytest.mark.parametrize(

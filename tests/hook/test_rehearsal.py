@@ -9,6 +9,7 @@ import shutil
 import stat
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -229,7 +230,8 @@ def test_what_a_step_sees(tmp_path: Path, seed: int) -> None:
         roots.append(kind(os.open(tmp_path / name, os.O_PATH)))
     untouched = fingerprint(tmp_path / "rehearsed")
 
-    def answer(root: RootFs, method: str, *arguments: object) -> object:
+    def answer(root: RootFs, question: tuple[Any, ...]) -> object:
+        method, *arguments = question
         try:
             found = getattr(root, method)(*arguments)
         except OSError as error:
@@ -240,7 +242,7 @@ def test_what_a_step_sees(tmp_path: Path, seed: int) -> None:
 
     for _ in range(60):
         path = f"{chance.choice(FOLDERS)}/{chance.choice(NAMES)}"
-        asked: tuple[object, ...] = chance.choice(
+        asked: tuple[Any, ...] = chance.choice(
             [
                 ("put", path, chance.choice([b"", b"one\n", b"two\n"])),
                 ("link", path, chance.choice(TEXTS)),
@@ -253,7 +255,7 @@ def test_what_a_step_sees(tmp_path: Path, seed: int) -> None:
         )
         if not all(is_folder_or_missing(roots[0], folder) for folder in above(path)):
             continue
-        one, other = (answer(root, *asked) for root in roots)
+        one, other = (answer(root, asked) for root in roots)
         assert one == other, asked
     assert fingerprint(tmp_path / "rehearsed") == untouched
 

@@ -128,7 +128,12 @@ class TestWhereAPathIsChanged:
         devices = os.open(root / "dev", os.O_PATH)
         files = RootFs(os.open(root, os.O_PATH), resolve.by_walking, tell=told.append)
         asked: list[int] = []
-        monkeypatch.setattr(mounts, "devices", lambda root: asked.append(root) or devices)
+
+        def answer(root: int) -> int:
+            asked.append(root)
+            return devices
+
+        monkeypatch.setattr(mounts, "devices", answer)
         home, path = files.home("/dev/x/y")
         assert asked == [files.descriptor]
         assert (home.descriptor, path) == (devices, "/x/y")

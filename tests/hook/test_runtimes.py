@@ -34,7 +34,7 @@ def test_a_second_start(runtime: Runtime, bundle: Container) -> None:
 
 def test_a_read_only_container(runtime: Runtime, bundle: Container) -> None:
     """runc makes the root read-only after the hooks; crun before them."""
-    bundle.spec["root"]["readonly"] = True  # type: ignore[attr-defined]
+    bundle.spec["root"]["readonly"] = True
     ended = start(runtime, bundle)
     assert (ended.returncode, ended.stderr) == (0, "")
     assert bundle.cached() == {"libcuda.so.1": "/opt/odd/libcuda.so.1"}
@@ -61,7 +61,7 @@ def test_a_user_namespace(runtime: Runtime, bundle: Container, users: int) -> No
 @pytest.mark.parametrize("readonly", [False, True])
 def test_rootless(runtime: Runtime, bundle: Container, readonly: bool) -> None:
     """A user without any privilege; the hook and the host's ldconfig belong to somebody unknown."""
-    spec = bundle.spec  # type: ignore[attr-defined]
+    spec = bundle.spec
     spec["root"]["readonly"] = readonly
     shutil.copytree(HOOK.parent, bundle.bundle / "libexec")
     spec["hooks"]["createContainer"][0]["path"] = str(bundle.bundle / "libexec/cdi-gen-hook")
@@ -101,7 +101,7 @@ def test_the_environment_of_the_image(
     shutil.copy(evil, bundle.root / "evil.so")
     for name in ("libm.so.6", "libz.so.1", "libexpat.so.1"):
         shutil.copy(evil, bundle.root / "lib" / name)
-    bundle.spec["process"]["env"].append(variable)  # type: ignore[attr-defined]
+    bundle.spec["process"]["env"].append(variable)
     ended = start(runtime, bundle)
     assert (ended.returncode, ended.stderr) == (0, "")
     bundle.assert_host_untouched()
@@ -109,8 +109,8 @@ def test_the_environment_of_the_image(
 
 def test_a_spec_that_lost_its_env_is_noticed(runtime: Runtime, bundle: Container) -> None:
     """With runc before 1.3 it is the image's environment that comes; with crun the engine's."""
-    bundle.spec["process"]["env"] = ["EVIL=1"]  # type: ignore[attr-defined]
-    del bundle.spec["hooks"]["createContainer"][0]["env"]  # type: ignore[attr-defined]
+    bundle.spec["process"]["env"] = ["EVIL=1"]
+    del bundle.spec["hooks"]["createContainer"][0]["env"]
     ended = start(runtime, bundle)
     assert ended.returncode != 0
     if runtime.name == "runc":
@@ -118,7 +118,7 @@ def test_a_spec_that_lost_its_env_is_noticed(runtime: Runtime, bundle: Container
 
 
 def test_a_volume_over_etc(runtime: Runtime, bundle: Container) -> None:
-    bundle.spec["mounts"].append(  # type: ignore[attr-defined]
+    bundle.spec["mounts"].append(
         {
             "destination": "/etc",
             "type": "bind",

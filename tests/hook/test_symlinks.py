@@ -39,7 +39,9 @@ def test_the_target_is_looked_for_from_where_the_link_will_be(both: Container) -
         "--link", "/usr/lib/x86_64-linux-gnu/libnvidia-allocator.so.1::/opt/abs.so",
     )  # fmt: skip
     assert (ended.status, ended.said) == (0, "")
-    assert (both.root / NVIDIA[1:] / "gbm/nvidia-drm_gbm.so").resolve(strict=True)
+    folder = both.root / NVIDIA[1:]
+    library = folder / "libnvidia-allocator.so.1"
+    assert (folder / "gbm/nvidia-drm_gbm.so").resolve(strict=True) == library
     assert (both.root / "new/a/b/top.so").resolve(strict=True) == both.root / "top.so"
     assert os.readlink(both.root / "opt/abs.so") == f"{NVIDIA}/libnvidia-allocator.so.1"
     assert not (both.root / NVIDIA[1:] / "other").exists()

@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 import re
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from elftools.common.exceptions import ELFError
 from elftools.elf.dynamic import DynamicSegment
@@ -44,7 +44,8 @@ def _read_inode(device: int, inode: int) -> Elf | None:
             return None
         for segment in elf.iter_segments("PT_DYNAMIC"):
             assert isinstance(segment, DynamicSegment)
-            tags = list(segment.iter_tags())
+            # pyelftools names the attribute after the tag; its types do not say so.
+            tags: list[Any] = list(segment.iter_tags())
             sonames = [tag.soname for tag in tags if tag.entry.d_tag == "DT_SONAME"]
             needed = tuple(tag.needed for tag in tags if tag.entry.d_tag == "DT_NEEDED")
             paths = [tag.rpath for tag in tags if tag.entry.d_tag == "DT_RPATH"]

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 from cdi_gen.host import Where, gather
 from cdi_gen.inventory import Driver, Inventory
@@ -28,10 +29,11 @@ def look_at(fake: FakeHost, **where: str | tuple[str, ...]) -> Inventory:
     One that needs NVML is looked at by a process of its own: a library stays loaded once it is,
     and each host has one.
     """
-    where = {"host_root": str(fake.root), "driver_root": driver_root_of(fake)} | where
+    options: dict[str, Any] = {"host_root": str(fake.root), "driver_root": driver_root_of(fake)}
+    options |= where
     if needs_nvml(fake):
-        return load(run("inventory", **where).stdout)
-    return gather(Where(**where))  # type: ignore[arg-type]
+        return load(run("inventory", **options).stdout)
+    return gather(Where(**options))
 
 
 def driver_of(inventory: Inventory) -> Driver:

@@ -207,8 +207,8 @@ def test_no_driver(host: GetHost) -> None:
 
 
 def test_a_split_driver_is_refused_whole(host: GetHost, look: Look) -> None:
-    inventory = look("550-split")
-    assert (inventory.driver.version, inventory.driver.library_version) == (
+    driver = looking.driver_of(look("550-split"))
+    assert (driver.version, driver.library_version) == (
         "535.261.03",
         "550.163.01",
     )
@@ -222,7 +222,7 @@ def test_a_split_driver_is_refused_whole(host: GetHost, look: Look) -> None:
     ("name", "kind"), [("550-1gpu", "open"), ("535-bookworm", "open"), ("470-tesla", "proprietary")]
 )
 def test_the_kernel_module(host: GetHost, look: Look, name: str, kind: str) -> None:
-    driver = look(name).driver
+    driver = looking.driver_of(look(name))
     assert driver.version == driver.library_version == host(name).driver_version
     assert driver.kernel_module == kind
 

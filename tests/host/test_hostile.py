@@ -404,4 +404,5 @@ def test_hostile_procfs(fake: FakeHost, text: str) -> None:
     assert len(inventory.gpus) in (3, 4)
     for gpu in inventory.gpus:
         assert gpu.model.isprintable()
+        assert gpu.minor is not None
         assert gpu.minor < 1 << 20

@@ -21,11 +21,11 @@ from cdi_gen.host.driver import shared_library
 from cdi_gen.host.driver.libraries import LibrarySearch
 from cdi_gen.host.roots import Root
 from cdi_gen.inventory import Inventory, Library, Missing
-from cdi_gen.paths import base_name, beneath, parent
+from cdi_gen.paths import HostPath, base_name, beneath, parent
 from tests.fakehost.hosts import HOSTS, FakeHost
 from tests.host import elf_oracle
 from tests.host.driver_tree import HOOK
-from tests.host.looking import driver_root_of, look_at
+from tests.host.looking import driver_of, driver_root_of, look_at
 
 GetHost = Callable[[str], FakeHost]
 Look = Callable[..., Inventory]
@@ -143,7 +143,7 @@ def test_the_loaders_own_answers_are_found(host: GetHost, look: Look, name: str)
         if fake.driver_version not in base_name(target):
             continue
         if "GLX_indirect" not in soname and "libglxserver" not in target:
-            library = libraries[target]
+            library = libraries[HostPath(target)]
             own = {base_name(target), library.soname, *library.links}
             assert soname.split()[0] in own | {base_name(each) for each in library.aliases}
             by_target += 1
@@ -325,7 +325,7 @@ class TestLeftovers:
         (libraries / "libnvidia-nvvm.so.4").unlink()
         (libraries / "libnvidia-nvvm.so.4").symlink_to("libnvidia-nvvm.so.535.261.03")
         inventory = look_at(fake)
-        assert inventory.driver.library_version == "550.163.01"
+        assert driver_of(inventory).library_version == "550.163.01"
         assert not [each.path for each in inventory.libraries if "535" in each.path]
         assert len(inventory.libraries) == 11
 

@@ -18,6 +18,7 @@ from cdi_gen.host.driver.places import Places
 from cdi_gen.host.roots import Root
 from tests.host import driver_tree
 from tests.host.driver_tree import SmallHost, link, require_whole
+from tests.host.looking import driver_of
 
 pytestmark = pytest.mark.host
 
@@ -220,5 +221,5 @@ def test_the_loaded_version_is_looked_for_where_another_is_installed(
     older.libraries("usr/lib/x86_64-linux-gnu")
     host.whole("opt/nvidia-550")
     inventory = host.look()
-    assert inventory.driver.library_version == host.tree.version
+    assert driver_of(inventory).library_version == host.tree.version
     require_whole(host, inventory)

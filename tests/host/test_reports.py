@@ -7,6 +7,7 @@ import os
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -23,9 +24,9 @@ OwnHost = Callable[[str], FakeHost]
 pytestmark = pytest.mark.host
 
 
-def nodes_of(inventory: Inventory, name: str = "all", **choices: object) -> dict[str, int]:
+def nodes_of(inventory: Inventory, name: str = "all", **choices: Any) -> dict[str, int]:
     """(mode by path) of a device's nodes and the spec's."""
-    spec = generate(inventory, Options(**choices))  # type: ignore[arg-type]
+    spec = generate(inventory, Options(**choices))
     (device,) = (each for each in spec.devices if each.name == name)
     nodes = (*spec.container_edits.device_nodes, *device.container_edits.device_nodes)
     return {node.path: node.file_mode or 0 for node in nodes}
@@ -62,7 +63,7 @@ def test_display_is_asked_for_and_its_node_was_never_made(own_host: OwnHost) -> 
     fake = own_host("550-lib64")
     remove(fake, "nvidia-modeset")
     for rootless, there in ((False, True), (True, False)):
-        choices = {"capabilities": ("display", "utility"), "rootless": rootless}
+        choices: dict[str, Any] = {"capabilities": ("display", "utility"), "rootless": rootless}
         assert ("/dev/nvidia-modeset" in nodes_of(looking.look_at(fake), **choices)) is there
 
 

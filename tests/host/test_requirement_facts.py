@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -28,12 +29,15 @@ CUDA = {"550-8gpu": "12.4", "550-lib64": "12.4", "550-operator": "12.4", "550-mi
 @pytest.mark.parametrize("name", CUDA)
 def test_the_facts_of_a_host(host: GetHost, name: str) -> None:
     fake = host(name)
-    where = {"host_root": str(fake.root), "driver_root": looking.driver_root_of(fake)}
+    where: dict[str, Any] = {
+        "host_root": str(fake.root),
+        "driver_root": looking.driver_root_of(fake),
+    }
     plain = load(looking.run("inventory", **where).stdout)
-    assert plain.driver.cuda_version is None
+    assert looking.driver_of(plain).cuda_version is None
     assert {(gpu.compute_capability, gpu.brand) for gpu in plain.gpus} <= {(None, None)}
     found = load(looking.run("inventory", "--requirement-facts", **where).stdout)
-    assert found.driver.cuda_version == CUDA[name]
+    assert looking.driver_of(found).cuda_version == CUDA[name]
     assert [(gpu.compute_capability, gpu.brand) for gpu in found.gpus] == [
         ("{}.{}".format(*gpu.model.compute_capability), nvidia.BRANDS[gpu.model.brand])
         for gpu in fake.kernel.gpus
@@ -41,7 +45,7 @@ def test_the_facts_of_a_host(host: GetHost, name: str) -> None:
     assert_the_same_but_for_facts(**where)
 
 
-def assert_the_same_but_for_facts(**where: str) -> None:
+def assert_the_same_but_for_facts(**where: Any) -> None:
     plain, asked = (
         json.loads(looking.run("inventory", *words, **where).stdout)
         for words in ((), ("--requirement-facts",))
@@ -89,7 +93,7 @@ def test_nvml_that_does_not_answer_costs_only_its_facts(own_host: GetHost) -> No
     answers = fake.nvml.parent / nvml_mock.DESCRIPTION
     answers.write_text(answers.read_text().replace("init 0", "init 999"))
     found = load(looking.run("inventory", "--requirement-facts", host_root=str(fake.root)).stdout)
-    assert found.driver.cuda_version == "12.4"
+    assert looking.driver_of(found).cuda_version == "12.4"
     assert [(gpu.compute_capability, gpu.brand) for gpu in found.gpus] == [(None, None)] * 2
 
 

@@ -49,6 +49,27 @@ def program(
     return cached(name, " ".join(recipe), build) / name
 
 
+def versions(module: str) -> list[str]:
+    """The versions of a module that Go's proxy lists, oldest first.
+
+    Raises:
+        LabUnavailableError: Go is missing, or the proxy does not answer.
+    """
+    if not shutil.which("go"):
+        raise LabUnavailableError("go is not here")
+    done = subprocess.run(
+        ["go", "list", "-m", "-versions", f"{module}@latest"],
+        cwd="/",
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=_SECONDS,
+    )
+    if done.returncode != 0:
+        raise LabUnavailableError(f"Go does not list {module}: {done.stderr.strip()[-300:]}")
+    return done.stdout.split()[1:]
+
+
 def compiled(text: str, name: str, module: str, version: str) -> Path:
     """A program of ours, of one file, that uses a module.
 

@@ -143,7 +143,9 @@ _STEPS_BY_OPTION = {
 }
 """What an option of our one process asks for, which nvidia-ctk starts a process for."""
 
-_READERS = {
+_READERS: dict[
+    str, Callable[[str, Any, Callable[[str], str]], Iterator[tuple[tuple[str, str], str]]]
+] = {
     "env": _of_env,
     "deviceNodes": _of_nodes,
     "hooks": _of_hooks,

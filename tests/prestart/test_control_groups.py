@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from cdi_base.errors import HookError
 from cdi_runtime.prestart import control_groups
-from cdi_runtime.prestart.control_groups import ControlGroups, HookError
+from cdi_runtime.prestart.control_groups import ControlGroups, Group
 
 SCOPE = "docker-0f.scope"
 CALLER = "5:devices:/system.slice/docker.service\n0::/system.slice/docker.service\n"
@@ -55,8 +56,11 @@ def test_scope(monkeypatch: pytest.MonkeyPatch, lines: str, scope: str | None) -
 def test_own_groups(
     monkeypatch: pytest.MonkeyPatch, lines: str, groups: list[tuple[int, str]]
 ) -> None:
-    monkeypatch.setattr(control_groups, "_open", lambda _, version, path: [(version, path)])
-    assert _of(monkeypatch, lines).groups == groups
+    monkeypatch.setattr(
+        control_groups, "_open", lambda _, version, path: [Group(version, path, -1)]
+    )
+    own = _of(monkeypatch, lines).groups
+    assert [(group.version, group.path) for group in own] == groups
 
 
 TABLE = """\

@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 import pytest
 
+from cdi_base.errors import HookError
 from cdi_runtime.prestart import dbus, systemd
 from cdi_runtime.prestart.dbus import MessageError
 from cdi_runtime.prestart.device_filter import Rule
@@ -157,5 +158,5 @@ def test_a_systemd_that_is_not_reached(
 ) -> None:
     monkeypatch.setattr(systemd, "RUNNING", str(tmp_path))
     monkeypatch.setattr(systemd, "SOCKET", f"{tmp_path}/private")
-    with pytest.raises(systemd.HookError, match=os.strerror(errno.ENOENT)):
+    with pytest.raises(HookError, match=os.strerror(errno.ENOENT)):
         systemd.allow("a.scope", [Rule("c", 1, 3, "r")])

@@ -101,8 +101,10 @@ spec-dirs = ["{self.specs}"]
 
     def command(self, within: str = "") -> list[str]:
         """What runs the words after it on the machine; a line of shell goes before them."""
-        kernel = ("driver", "devices") if self.fake else ()
-        binds = [f"mount --bind {self.fake.root}/proc/{each} /proc/{each}" for each in kernel]
+        binds = []
+        if self.fake:
+            proc = self.fake.root / "proc"
+            binds = [f"mount --bind {proc}/{name} /proc/{name}" for name in ("driver", "devices")]
         script = f"""
             {"; ".join(binds)}
             mount --bind {self.run_folder} /run
@@ -120,14 +122,14 @@ spec-dirs = ["{self.specs}"]
             how: to `subprocess.run`.
         """
         environment = ENVIRONMENT | {"NVIDIA_CTK_CONFIG_FILE_PATH": str(self.settings)}
-        how = {"env": environment, "timeout": 60, "stdin": subprocess.DEVNULL} | how
+        options: dict[str, Any] = {"env": environment, "timeout": 60, "stdin": subprocess.DEVNULL}
         return subprocess.run(
             [*self.command(within), *words],
             capture_output=True,
             text=True,
             errors="replace",
             check=False,
-            **how,
+            **(options | how),
         )
 
 

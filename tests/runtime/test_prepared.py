@@ -72,7 +72,7 @@ def calls(place: Path) -> list[str]:
     return (place / "calls").read_text().splitlines() if (place / "calls").exists() else []
 
 
-def load(told: list[Finding] | None = None, **other: object) -> prepared.Prepared:
+def load(told: list[Finding] | None = None, **other: Any) -> prepared.Prepared:
     return prepared.load(settings(**other), (told if told is not None else []).append)
 
 
@@ -84,7 +84,7 @@ def test_it_is_made_once(place: Path) -> None:
 
 
 def test_all_of_config_toml_is_handed_on(place: Path) -> None:
-    chosen = {
+    chosen: dict[str, Any] = {
         "driver_root": "/driver",
         "spec_dirs": ("/a", "/b"),
         "jit_disabled_hooks": ("chmod",),
@@ -275,7 +275,13 @@ class Host:
         self.specs.mkdir()
 
     def node(self, name: str, minor: int) -> None:
-        os.mknod(self.root / "dev" / name, 0o20666, os.makedev(195, minor))
+        place = self.root / "dev" / name
+        place.parent.mkdir(exist_ok=True)
+        os.mknod(place, 0o20666, os.makedev(195, minor))
+
+    def replace_node(self, name: str, minor: int) -> None:
+        (self.root / "dev" / name).unlink()
+        self.node(name, minor)
 
     def choices(self) -> Choices:
         known = watch.of_catalogue(catalogue())
@@ -292,10 +298,7 @@ CHANGES: dict[str, Callable[[Host], object]] = {
     "a compute instance": lambda host: (host.proc / "capabilities/gpu0/mig/gi1/ci1").mkdir(),
     "a node": lambda host: host.node("nvidia1", 1),
     "no node": lambda host: (host.root / "dev/nvidia0").unlink(),
-    "a node of another number": lambda host: (
-        (host.root / "dev/nvidia0").unlink(),
-        host.node("nvidia0", 7),
-    ),
+    "a node of another number": lambda host: host.replace_node("nvidia0", 7),
     "a node of another mode": lambda host: (host.root / "dev/nvidia0").chmod(0o600),
     "uvm": lambda host: host.node("nvidia-uvm", 0),
     "a capability": lambda host: host.node("nvidia-caps/nvidia-cap2", 2),
@@ -303,10 +306,7 @@ CHANGES: dict[str, Callable[[Host], object]] = {
     "a GPU's node of a high number": lambda host: host.node("nvidia128", 128),
     "a transport": lambda host: host.node("gdrdrv", 0),
     "a numbered transport": lambda host: host.node("nvidia-fs0", 0),
-    "an RDMA card": lambda host: (
-        (host.root / "dev/infiniband").mkdir(),
-        host.node("infiniband/uverbs0", 0),
-    ),
+    "an RDMA card": lambda host: host.node("infiniband/uverbs0", 0),
     "a daemon": lambda host: (host.root / "run/socket").mkdir(parents=True),
     "libraries": lambda host: (host.root / "etc/ld.so.cache").write_text("new ones"),
 }
@@ -424,7 +424,16 @@ def test_a_directory_is_the_same_however_it_is_written(tmp_path: Path) -> None:
 
 def test_layouts_that_are_none() -> None:
     """What is in the file of another version, or of a hand."""
-    for document in (None, [], ["/", "/"], ["/", "/", "x"], ["/", 1, []], ["/", "/", [1]], {}):
+    documents: tuple[object, ...] = (
+        None,
+        [],
+        ["/", "/"],
+        ["/", "/", "x"],
+        ["/", 1, []],
+        ["/", "/", [1]],
+        {},
+    )
+    for document in documents:
         assert Layout.of(document) is None
     made = Layout("/driver/", "", ["/a", "/b/"])
     assert made.document() == ["/driver", "/driver", ["/a", "/b"]]

@@ -162,7 +162,7 @@ def test_mounts(below: list[str], devices: tuple[str, ...]) -> None:
     "source", ["/dev/null", "//dev/null", "/dev/./null/", "/dev/x/../null", "/../dev/null"]
 )
 def test_a_source_that_is_null(source: str) -> None:
-    config = {"mounts": [{"source": source, "destination": f"{DIRECTORY}/0"}]}
+    config: dict[str, object] = {"mounts": [{"source": source, "destination": f"{DIRECTORY}/0"}]}
     assert asked(config, MOUNTS).devices == ("0",)
 
 
@@ -172,7 +172,7 @@ def test_a_source_that_is_null(source: str) -> None:
 )
 def test_a_source_that_is_not_null(source: str) -> None:
     """A user's volume at this place is no request."""
-    config = {"mounts": [{"source": source, "destination": f"{DIRECTORY}/0"}]}
+    config: dict[str, object] = {"mounts": [{"source": source, "destination": f"{DIRECTORY}/0"}]}
     assert asked(config, MOUNTS).devices == ()
     assert asked(config).warnings == ()
 

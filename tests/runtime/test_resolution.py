@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -185,7 +186,7 @@ def test_json_needs_no_preparation_whatever_the_file_is_called(world: World) -> 
     assert world.devices("0") == ["FILE=nvidia.com/gpu=0"]
 
 
-IGNORED = {
+IGNORED: dict[str, dict[str, Any]] = {
     "no edits": {"devices": [{"name": "0", "containerEdits": {}}]},
     "an unknown version": {"cdiVersion": "9.9.9"},
     "a version too low": {"cdiVersion": "0.3.0"},

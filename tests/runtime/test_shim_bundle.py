@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cdi_base import oci_config
 from cdi_base.errors import HookError
 from cdi_runtime import bundle
 from cdi_runtime.bundle import Bundle
@@ -118,7 +119,7 @@ def test_a_number_that_json_does_not_have(tmp_path: Path) -> None:
 
 def test_too_large(tmp_path: Path) -> None:
     with pytest.raises(bundle.BundleError, match="larger than"):
-        opened(tmp_path, b" " * (bundle.MAX_CONFIG + 1))
+        opened(tmp_path, b" " * (oci_config.MAX_BYTES + 1))
 
 
 @pytest.mark.parametrize("kind", ["fifo", "link", "broken link", "directory", "socket", "device"])

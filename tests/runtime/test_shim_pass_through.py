@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import signal
+from typing import Any
 
 import pytest
 
@@ -24,7 +25,7 @@ class Noting:
     def does(self, script: str) -> None:
         self.program.write_text(f"#!/bin/sh\n{script}\n")
 
-    def run(self, *words: str, **how: object) -> Ended:
+    def run(self, *words: str, **how: Any) -> Ended:
         return self.machine.run(str(self.machine.shim), *words, **how)
 
 

@@ -39,7 +39,7 @@ def find(suite: str, name: str) -> Path:
 
 def dump(containerd: Path, path: Path) -> dict[str, Any]:
     """What it would run with, its defaults included; and what it complains of is an error."""
-    command = [containerd, "--config", path, "config", "dump"]
+    command = [str(containerd), "--config", str(path), "config", "dump"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
     assert done.returncode == 0, done
     assert "level=error" not in done.stderr

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from tests.engine.matrix import deliveries as by
 from tests.engine.matrix.deliveries import GPU, REQUEST, SHIM, Delivery
@@ -43,7 +43,7 @@ _ALLOW = "--allow device=…"
 _CDI = f"--device {GPU}"
 _DEVICE = {"driver": "cdi", "device_ids": [GPU], "capabilities": ["gpu"]}
 _OF_NVIDIA = {"driver": "nvidia", "device_ids": ["0"], "capabilities": ["gpu"]}
-_FIELD = {"CDI_devices": [{"name": GPU}]}
+_FIELD: dict[str, Any] = {"CDI_devices": [{"name": GPU}]}
 _ENV = [dict(zip(("key", "value"), REQUEST.split("="), strict=True))]
 _BINARY = ("--runc-binary", SHIM, "--env", REQUEST)
 

@@ -90,7 +90,7 @@ def place_of(
                 shown=places.shown(
                     zoo_archives[home.image], image_archives["pause"], crictl, *newer
                 ),
-                cgroup=groups,
+                cgroup="v1" if groups == "v1" else "v2",
             )
             return Place(entered.enter_context(door), suite, groups, home)
 

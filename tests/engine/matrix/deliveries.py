@@ -10,6 +10,7 @@ import itertools
 import json
 import subprocess
 from collections.abc import Callable
+from typing import Any
 
 from tests.engine.matrix.container import WORDS
 from tests.engine.matrix.place import Place
@@ -167,7 +168,7 @@ def ctr(*options: str) -> Delivery:
     return run
 
 
-def cri(*, handler: str = "", annotated: bool = False, **container: object) -> Delivery:
+def cri(*, handler: str = "", annotated: bool = False, **container: Any) -> Delivery:
     """A container of a pod, as Kubernetes' kubelet has it made, by crictl."""
 
     def run(place: Place, runtime: str, user: int) -> Ended:

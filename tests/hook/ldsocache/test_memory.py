@@ -60,7 +60,12 @@ class TestMemory:
         """One number for each library that is opened."""
         calls: list[int] = []
         read = elf.shared_library
-        monkeypatch.setattr(elf, "shared_library", lambda file: calls.append(file) or read(file))
+
+        def noted(file: int) -> elf.SharedLibrary:
+            calls.append(file)
+            return read(file)
+
+        monkeypatch.setattr(elf, "shared_library", noted)
         return calls
 
     def test_only_what_was_injected_is_opened(self, image: Path, opened: list[int]) -> None:

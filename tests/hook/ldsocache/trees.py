@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 from hypothesis import strategies as st
 
@@ -59,7 +60,7 @@ FILES = st.one_of(
 TREES = st.dictionaries(st.tuples(st.sampled_from(PLACES), NAMES), FILES, max_size=14)
 
 
-def grow(root: Path, files: dict[tuple[str, str], tuple[str, ...]]) -> None:
+def grow(root: Path, files: dict[tuple[str, str], tuple[Any, ...]]) -> None:
     """Put into a root what a drawn tree says."""
     for (folder, name), (kind, *what) in files.items():
         place = root / folder / name

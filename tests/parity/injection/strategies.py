@@ -139,7 +139,7 @@ def _broken(draw: st.DrawFn, document: dict[str, Any]) -> dict[str, Any]:
     while place:
         key = draw(one_of([*place] if isinstance(place, dict) else range(len(place))))
         if not isinstance(place[key], dict | list) or draw(one_of((True, False, False))):
-            others = ("", "a", "=", -1, 3, 2**64, True, [], {}, ["a"], [{}], None)
+            others: tuple[Any, ...] = ("", "a", "=", -1, 3, 2**64, True, [], {}, ["a"], [{}], None)
             place[key] = draw(one_of(others[:-1] if isinstance(place, list) else others))
             break
         place = place[key]

@@ -94,7 +94,7 @@ def agree(reference: Reference, question: dict[str, Any], folder: str) -> str:
     return kind
 
 
-PATIENT = {
+PATIENT: dict[str, Any] = {
     "database": None,
     "suppress_health_check": [HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 }

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from cdi_gen.cdi import wire
 from tests.property import strategies as cdi
 
-RARE_FIELDS = {
+RARE_FIELDS: dict[str, tuple[Any, ...]] = {
     "intelRdt": ({}, {"closID": "a", "enableCMT": True}, {"enableMBM": None}, {"schemata": []}),
     "annotations": ({}, {"a": None}, {"a": 5, "b": True}),
     "netDevices": ([], [{"hostInterfaceName": "a", "name": "b"}], [None]),
@@ -82,8 +82,10 @@ class _Writer:
 
     def __init__(self, draw: st.DrawFn) -> None:
         self._draw = draw
-        # Of ten things nine are ordinary, so that what is written is often still a spec.
-        self._rarely = lambda: draw(st.integers(0, 19)) == 7
+
+    def _rarely(self) -> bool:
+        """Most things are ordinary, so that what is written is often still a spec."""
+        return self._draw(st.integers(0, 19)) == 7
 
     def text(self, value: Any) -> str:
         if isinstance(value, dict):

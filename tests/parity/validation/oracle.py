@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -31,7 +32,7 @@ class Oracle:
         except LabUnavailableError as error:
             pytest.skip(str(error))
 
-    def verdicts(self, texts: dict[str, str | bytes]) -> dict[str, str]:
+    def verdicts(self, texts: Mapping[str, str | bytes]) -> dict[str, str]:
         """Return of each named text ``"ok"``, or ``"refused ..."`` with the library's reason."""
         folder = self._work / f"specs-{self.version}"
         folder.mkdir(exist_ok=True)

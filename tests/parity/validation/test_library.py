@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -42,7 +42,7 @@ def _refused_by_us(version: str, text: str | bytes) -> bool:
     return any(version in problem.refused_by for problem in _problems(text))
 
 
-def _disagreements(oracle: Oracle, texts: dict[str, str | bytes]) -> list[str]:
+def _disagreements(oracle: Oracle, texts: Mapping[str, str | bytes]) -> list[str]:
     verdicts = oracle.verdicts(texts)
     return [
         f"{name}: {oracle.version} says {verdicts[name]}; we say {_problems(text)} of {text!r}"

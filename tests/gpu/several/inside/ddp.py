@@ -29,6 +29,7 @@ def work(rank: int, size: int, seconds: float) -> None:
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4)
     directions = torch.randn(WIDTH, CLASSES, generator=torch.Generator().manual_seed(7)).cuda()
     begun, steps, first, last, going = time.monotonic(), 0, 0.0, 0.0, True
+    loss = torch.zeros(1)
     while going:
         for _ in range(STEPS_BETWEEN_CHECKS):
             inputs = torch.randn(BATCH, WIDTH, device="cuda")
