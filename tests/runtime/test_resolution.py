@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from cdi_base.errors import HookError
-from cdi_runtime.specs import prepared, resolution
+from cdi_runtime import request
+from cdi_runtime.specs import prepared
 from tests.runtime.resolving import FILE, MADE, UUID, World, spec
 
 CAPS = ["MADE=nvidia.com/cap=compute", "MADE=nvidia.com/cap=utility"]
@@ -307,10 +308,13 @@ def test_a_capability_by_its_name_is_found_wherever_it_is(world: World, value: s
 def test_the_request_is_read_once(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also where annotations do not count: no warning of a first reading is lost."""
     calls: list[object] = []
-    read = resolution.request.read
-    monkeypatch.setattr(
-        resolution.request, "read", lambda *args, **kw: calls.append(kw) or read(*args, **kw)
-    )
+    read = request.read
+
+    def counted(*arguments: Any, **named: Any) -> request.Request:
+        calls.append(named)
+        return read(*arguments, **named)
+
+    monkeypatch.setattr(request, "read", counted)
     world.file(FILE)
     names = {"cdi.k8s.io/x": "1"}
     variables = ("NVIDIA_VISIBLE_DEVICES=0", "NVIDIA_GDS=yes")
