@@ -91,8 +91,8 @@ def write(kernel: Kernel, root: Path) -> None:
             (root / f"proc/driver/nvidia/gpus/{gpu.pci_address}/information").mkdir(parents=True)
         if kernel.loaded and not gpu.excluded and gpu.information != "unknown":
             # Of every GPU that the module has initialised, whether it can be divided or not.
-            mig = root / f"proc/driver/nvidia/capabilities/gpu{gpu.minor}/mig"
-            mig.mkdir(parents=True, exist_ok=True)
+            directory = root / f"proc/driver/nvidia/capabilities/gpu{gpu.minor}/mig"
+            directory.mkdir(parents=True, exist_ok=True)
     _write_sysfs(kernel, root)
     for socket in kernel.sockets:
         path = root / "run" / socket
