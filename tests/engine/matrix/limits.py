@@ -41,7 +41,7 @@ class Limit(NamedTuple):
         )
 
 
-WITHOUT_HOOKS = "a spec without hooks makes no links, and enters nothing into the loader's cache"
+WITHOUT_HOOKS = "a spec without hooks creates no links, and adds nothing to the loader's cache"
 
 _12 = ("bookworm",)
 _12_13 = ("bookworm", "trixie")
@@ -50,8 +50,8 @@ _CDI = "nvidia.com/gpu"
 
 LIMITS = (
     Limit(
-        "crun 1.8 raises RLIMIT_MEMLOCK for a filter of devices, which root of the machine that "
-        "ran this may not (no CAP_SYS_RESOURCE)",
+        "crun 1.8 raises RLIMIT_MEMLOCK for a device filter; root of the machine that ran this "
+        "has no permission for it (no CAP_SYS_RESOURCE)",
         "podman|crun",
         "^(?!build)",
         "RLIM_MEMLOCK",
@@ -70,22 +70,22 @@ LIMITS = (
         machines=True,
     ),
     Limit(
-        "a prestart hook runs when the process has its environment already: the spec's variables "
+        "a prestart hook runs when the process already has its environment: the spec's variables "
         "do not reach it",
         "podman|docker",
         r"prestart|--gpus (device=0|all)$|driver: nvidia",
         lacks=("variables",),
     ),
-    Limit("podman 4 takes --gpus and does nothing", "podman", "--gpus", lacks=NOTHING, suites=_12),
+    Limit("podman 4 accepts --gpus and ignores it", "podman", "--gpus", lacks=NOTHING, suites=_12),
     Limit(
-        "buildah 1.28, which is in podman 4.3 too, takes the name for a path",
+        "buildah 1.28, which is also in podman 4.3, treats the name as a path",
         "podman|buildah",
         "^build",
         f"{_CDI}=0: no such file",
         suites=_12,
     ),
     Limit(
-        "buildah writes the device rules of a root's build without an access: runc refuses them, "
+        "for builds of root, buildah writes device rules without an access: runc refuses them, "
         "and so does a v1 devices.allow",
         "podman|buildah",
         "^build",
@@ -95,7 +95,7 @@ LIMITS = (
         users=(0,),
     ),
     Limit(
-        "buildah writes the device rules of a root's build without an access: runc refuses them, "
+        "for builds of root, buildah writes device rules without an access: runc refuses them, "
         "and so does a v1 devices.allow",
         "podman|buildah",
         "^build",
@@ -106,14 +106,14 @@ LIMITS = (
         groups=("v1",),
     ),
     Limit(
-        "Docker 20.10 knows no CDI",
+        "Docker 20.10 does not support CDI",
         "docker",
         "^--device",
         "is not an absolute path",
         suites=_12,
     ),
     Limit(
-        "Docker 20.10 knows no CDI",
+        "Docker 20.10 does not support CDI",
         "docker",
         "driver=cdi|driver: cdi",
         'could not select device driver "cdi"',
@@ -127,8 +127,8 @@ LIMITS = (
         suites=_12_13,
     ),
     Limit(
-        "the builder of Docker 28, as it comes, grants no device, and its own Dockerfile frontend "
-        "has RUN --device in the labs channel only",
+        "the builder of Docker 28 grants no device by default, and its own Dockerfile frontend "
+        "has RUN --device only in the labs channel",
         "docker",
         "^build",
         "entitlement device is not allowed by build daemon configuration",
@@ -142,28 +142,28 @@ LIMITS = (
         suites=(MOBY,),
     ),
     Limit(
-        "Docker's builder puts a hook of its own, for the network, in the place of all hooks of a spec",
+        "Docker's builder replaces all hooks of a spec with a hook of its own, for the network",
         "docker",
         "^build (?!.*--network none)",
         lacks=("links", "libraries", "listing"),
         suites=(MOBY,),
     ),
     Limit(
-        "ctr before containerd 2 takes the name for a path",
+        "ctr before containerd 2 treats the name as a path",
         "containerd",
         "^ctr run --device",
         f"stat {_CDI}=0: no such file",
         suites=_12_13,
     ),
     Limit(
-        "containerd 1.6 knows no CDI, and ignores what CRI says of it",
+        "containerd 1.6 does not support CDI, and ignores CRI's fields for it",
         "containerd",
         "CDI_devices|annotation",
         lacks=NOTHING,
         suites=_12,
     ),
     Limit(
-        f"{WITHOUT_HOOKS}, and runsc of 2022 no device nodes",
+        f"{WITHOUT_HOOKS}, and runsc of 2022 creates no device nodes",
         "runsc",
         "--hooks=none",
         lacks=("nodes", "links", "listing"),
@@ -171,23 +171,23 @@ LIMITS = (
     ),
     Limit(WITHOUT_HOOKS, "runsc", "--hooks=none", lacks=("links", "listing")),
     Limit(
-        "runsc runs no createContainer hook, and of 2022 it makes no device nodes either",
+        "runsc runs no createContainer hook, and the version of 2022 creates no device nodes either",
         "runsc",
         lacks=("nodes", "links", "libraries", "listing"),
         suites=_12,
     ),
     Limit("runsc runs no createContainer hook", "runsc", lacks=("links", "libraries", "listing")),
     Limit(
-        "Apptainer 1.4 knows no CDI: --nv has a list of libraries of its own",
+        "Apptainer 1.4 does not support CDI: --nv has a list of libraries of its own",
         "apptainer",
         says="unknown flag: --device",
     ),
 )
 
 NOT_RUN = {
-    "nerdctl": "not in Debian, and its module was not to be had from the module proxy that crictl came from",
-    "CRI-O": "not in Debian, and its module was not to be had from the module proxy that crictl came from",
-    "podman 6": "in Debian's experimental only",
+    "nerdctl": "not in Debian, and the module proxy that provided crictl does not have its module",
+    "CRI-O": "not in Debian, and the module proxy that provided crictl does not have its module",
+    "podman 6": "only in Debian's experimental",
 }
 """Engines that the table lacks, and why."""
 

@@ -27,22 +27,20 @@ HEAD = """\
 <!-- Made by `make test-engines` from docs/engines.json: do not edit. -->
 # Engines
 
-One spec, as `cdi-gen generate` writes it for a host, brought to a container by real
-engines of three Debian releases: `make test-engines` runs every cell below, each on three hosts,
-whose driver is where Debian, Red Hat and Arch have it, with images of another layout. The images are
-made like NVIDIA's CUDA images: their environment asks for all GPUs, and they list a libcuda of
-their own for the loader, an older one, a newer one or a stub. A container that has
-**yes** was asked itself: GPU 0's nodes are there and may be opened, another GPU's are not, the
-mounts are there, the hook's links too, the image's own loader finds the driver's libcuda and NVML and
-no others (*libraries*), and so does its `ldconfig -p` (*listing*), and the spec's variables are set.
-What it lacks else is said, with a reason below. Docker, containerd and
-Podman's hooks.d were configured by `cdi-gen engine configure`. The machine is a fake host
-(`tests/fakehost`) with engines in namespaces (`tests/lab`), each in a view of control groups of
-version 1 and 2; where nothing is said of runtime, user or version, it is the same with all others.
+Real engines of three Debian releases apply one spec, as `cdi-gen generate` writes it for a host, to a
+container: `make test-engines` runs every cell below, each on three hosts, whose driver is where Debian,
+Red Hat and Arch install it, with images of another layout. The images resemble NVIDIA's CUDA images:
+their environment requests all GPUs, and they list a libcuda of their own for the loader, an older one, a newer one
+or a stub. **yes** means that the container itself was checked: GPU 0's nodes exist and can be opened, another GPU's
+do not exist, the mounts and the hook's links exist, the image's own loader finds the driver's libcuda and NVML and
+no others (*libraries*), so does its `ldconfig -p` (*listing*), and the spec's variables are set. Other cells say
+what is missing, with a reason below. `cdi-gen engine configure` configured Docker, containerd and
+Podman's hooks.d. The machine is a fake host (`tests/fakehost`) with engines in namespaces (`tests/lab`), each
+in a view of control groups of version 1 and 2. A result without runtime, user or version holds for all others.
 The column *moby* is sid with a dockerd built from Docker's sources: module `github.com/moby/moby/v2`
-2.0.0-beta.24, which has no number of Docker's and is given that of the release twelve days before
-it. From 29 on `--gpus` takes CDI devices by itself where dockerd finds `nvidia-cdi-hook` in its PATH,
-a link that `cdi-gen hook install --nvidia-cdi-hook` makes.
+2.0.0-beta.24, which has no version number of Docker; it gets the number of the release twelve days before
+it. From 29 on, `--gpus` uses CDI devices by itself if dockerd finds `nvidia-cdi-hook` in its PATH,
+a link that `cdi-gen hook install --nvidia-cdi-hook` creates.
 """
 
 
@@ -85,7 +83,8 @@ def page(document: Document) -> str:
     engines = dict.fromkeys(row.engine for row in ROWS)
     parts = [HEAD, *(f"## {each}\n\n{_table_of(each, document, reasons)}" for each in engines)]
     parts.append(
-        "## Versions of CDI\n\nA spec of each version was asked for.\n\n" + _accepted(document)
+        "## Versions of CDI\n\nEach version was tested with a spec; the table lists the accepted versions.\n\n"
+        + _accepted(document)
     )
     parts.append("## Not run\n\n" + _table(("engine", "why"), NOT_RUN.items()))
     notes = "".join(f"{number}. {why}.\n" for number, why in enumerate(reasons, 1))
