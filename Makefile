@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-# `make` lists the targets. Every one is a short form of commands that also run by themselves.
+# `make` lists the targets. Each target is a short form of commands that can also be run directly.
 
-# The distribution's own Python, not a version manager's: it is what an installed cdi-gen runs on.
+# The distribution's own Python, not a version manager's: an installed cdi-gen runs on it.
 PYTHON ?= $(firstword $(wildcard /usr/bin/python3) python3)
 VENV   ?= .venv
 BIN    := $(VENV)/bin
@@ -10,7 +10,7 @@ EXAMPLE := specs/golden/h200-580-1gpu/inventory.json
 
 # PYTEST: further options of pytest, for all targets that run tests: PYTEST="-k versions".
 TESTS    := $(BIN)/python -m pytest
-# One process a core, each with its share of the tests; who has none left takes from another.
+# One process per core, each with its share of the tests; an idle process takes tests from another.
 PARALLEL := --numprocesses $(or $(WORKERS),auto) --maxprocesses 8 --dist worksteal
 ANYWHERE := not host and not engine and not gpu and not network
 # Tests that run the code of the pure packages in their own process.
@@ -35,7 +35,7 @@ quick: $(VENV)/test ## unit tests, architecture, golden specs: seconds, in one p
 check: $(VENV)/test lint types ## lint, types and the tests that need no root, no network and no engine
 	$(TESTS) --quiet $(PARALLEL) -m "$(ANYWHERE)" $(PYTEST)
 
-test: $(VENV)/test ## run all tests; as root it installs what they need. REQUIRE=1: a skip is a failure
+test: $(VENV)/test ## run all tests; as root, install their requirements first. REQUIRE=1: a skip is a failure
 	@tools/test-packages
 	$(TESTS) $(PARALLEL) $(PYTEST)
 
@@ -52,7 +52,7 @@ lint: $(VENV)/test ## ruff: rules and format; codespell
 types: $(VENV)/test ## mypy, strict
 	$(BIN)/mypy
 
-test-engines: $(VENV)/test ## every engine and way to ask for a GPU; docs/engines.md from what they do
+test-engines: $(VENV)/test ## every engine and every way to request a GPU; writes docs/engines.md
 	@tools/test-packages
 	$(TESTS) -m engines --update-engines tests/engine/matrix $(PYTEST)
 
@@ -65,10 +65,10 @@ fuzz: ## ten minutes of a fuzzer on a parser of the hook: FUZZ=read-elf
 	$(VENV)/fuzz/bin/pip install --quiet atheris
 	PYTHONPATH=.:hooks:specs $(VENV)/fuzz/bin/python -m tests.fuzz $(or $(FUZZ),read-elf) -max_total_time=600
 
-mutants: $(VENV)/test ## which mistakes in a module of the hook no test would notice: MODULE=resolve
+mutants: $(VENV)/test ## mistakes in a module of the hook that no test detects: MODULE=resolve
 	$(BIN)/python -m tests.mutation $(or $(MODULE),resolve)
 
-bench: $(VENV)/test ## the table of times and memory, beside nvidia-ctk where it is on PATH
+bench: $(VENV)/test ## the table of times and memory, with nvidia-ctk if it is on PATH
 	@tools/test-packages
 	$(BIN)/python -m tests.bench $(BENCH)
 
@@ -91,13 +91,13 @@ man: $(VENV)/test ## man pages from the commands, in out/man
 install: ## install to PREFIX (/usr/local): program, hook, systemd unit, man pages, completions
 	@tools/install "$(PYTHON)" "$(PREFIX)" "$(DESTDIR)"
 
-uninstall: ## remove what `make install` put there
+uninstall: ## remove the files that `make install` installed
 	@tools/uninstall "$(PREFIX)" "$(DESTDIR)"
 
 clean: ## remove the environment and everything that was built
 	rm -rf $(VENV) dist out .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
-# run: what cdi-gen needs. test: that, and what tests and linters need.
+# run: the requirements of cdi-gen. test: also those of the tests and linters.
 $(VENV)/%: requirements/%.txt pyproject.toml
 	@tools/environment "$(PYTHON)" $(VENV) requirements/$*.txt
 	@touch $@

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Write man pages, one a command, made from the commands themselves."""
+"""Write man pages, one for each command, generated from the commands."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def page(title: str, command: click.Command, context: click.Context) -> str:
 
 
 def paragraphs(help_text: str) -> list[str]:
-    """Help text as paragraphs; what click leaves unwrapped stays so."""
+    """Help text as paragraphs; text that click does not wrap stays unwrapped."""
     lines = []
     for block in re.split(r"\n\s*\n", help_text.strip()):
         plain = block.replace("\b\n", "")
@@ -87,7 +87,7 @@ def paragraphs(help_text: str) -> list[str]:
 
 
 def text(value: str) -> str:
-    """Text as roff: no request or escape of its own."""
+    """Return text as roff, with its own requests and escapes neutralized."""
     escaped = value.replace("\\", "\\e").replace("-", "\\-")
     return "\\&" + escaped if escaped.startswith((".", "'")) else escaped
 
