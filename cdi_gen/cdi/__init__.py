@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The Container Device Interface: its terms, its grammar, its versions and its file form.
+"""The Container Device Interface (CDI): data model, names, versions, file format, validation.
 
-This package knows the standard and no vendor. It is pure: it opens no file and starts no program,
-and importing it loads nothing beyond the standard library. `inject` alone may look at device nodes.
+The package implements the standard and contains nothing specific to a vendor. Importing the package
+loads the standard library only. The package starts no program and reads no file of the host;
+`inject` alone examines device nodes.
 
 >>> from cdi_gen.cdi.wire import dump, load
->>> spec = load(text)           # JSON or YAML; SpecError names every fault and its place
+>>> spec = load(text)           # JSON or YAML; SpecError lists every problem with its path
 >>> [device.name for device in spec.devices]
 >>> from cdi_gen.cdi.validation import check
 >>> for problem in check(spec): ...

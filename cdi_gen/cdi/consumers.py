@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The programs that consume specs, and what each of their releases takes.
+"""The engines that read specs, and which CDI features each of their releases supports.
 
-The facts, with their sources, are data: ``releases`` in ``specs/cdi_specs/engines.json``.
+The facts and their sources are in ``releases`` of ``specs/cdi_specs/engines.json``.
 """
 
 from __future__ import annotations
@@ -19,36 +19,37 @@ from cdi_base.versions import Version
 from cdi_gen.cdi import engine_table
 
 _SUFFIX = re.compile(r"[-+~].*")
-"""What a distribution appends: ``+ds1-1`` of ``4.9.3+ds1-1``."""
+"""The suffix that a distribution appends to a version: ``+ds1-1`` of ``4.9.3+ds1-1``."""
 
 
 class UnknownConsumerError(ValueError):
-    """No such engine is known, or none that old, or the text names no engine."""
+    """The engine is not in the table, or the release is older than the table, or is no version."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Consumer:
-    """What one release of one engine, and those up to the next known one, take."""
+    """The CDI support of an engine, from one release in the table up to the next."""
 
     name: str
     version: str
-    """The release from which on this holds; not necessarily the one that was asked for."""
+    """The first release that the facts apply to; may be older than the requested release."""
     newest_cdi_version: str
-    """It ignores files that claim a newer one."""
+    """The engine ignores files with a newer ``cdiVersion``."""
     library: str
-    """The release of the standard's library by which it reads specs."""
+    """The release of the standard's Go library that the engine reads specs with."""
     additional_gids: Literal["taken", "dropped", "refused", "untested"]
-    """``dropped``: silently, and the rest of the spec is applied. ``refused``: the whole file."""
+    """``dropped``: the engine ignores the field silently and applies the rest of the spec.
+    ``refused``: the engine ignores the whole file."""
     source: str
-    """Where these facts are from."""
+    """The source of the facts."""
 
     @property
     def takes_additional_gids(self) -> bool:
-        """Whether it is known to give the container's process these groups."""
+        """Whether the engine gives these groups to the container's process."""
         return self.additional_gids == "taken"
 
     def accepts(self, cdi_version: str) -> bool:
-        """Tell whether it reads a file that claims ``cdi_version``."""
+        """Whether the engine reads a file with this ``cdiVersion``."""
         return compare(cdi_version, self.newest_cdi_version) <= 0
 
     def __str__(self) -> str:
@@ -56,33 +57,37 @@ class Consumer:
 
 
 def find(text: str) -> Consumer:
-    """Return what is known of ``engine@version``; without a version, of its newest release.
+    """Return the CDI support of ``engine@version``; without a version, of the newest release.
 
-    A version between two known ones behaves as the older; ``5.4`` means ``5.4.0``, and what a
-    distribution appends (``4.9.3+ds1-1``) is passed over.
+    A version between two releases in the table counts as the older one. ``5.4`` means ``5.4.0``.
+    The suffix of a distribution (``4.9.3+ds1-1``) is ignored.
 
     Raises:
-        UnknownConsumerError: with the engines, or the oldest version, that are known.
+        UnknownConsumerError: the table has no such engine or no release that old; the message lists
+            the engines, or the oldest release, in the table.
     """
     name, at, version = text.partition("@")
     engine = _engine_name(name.strip().lower())
     rows = [consumer for consumer in consumers() if consumer.name == engine]
     if not rows:
-        known = ", ".join(dict.fromkeys(consumer.name for consumer in consumers()))
-        raise UnknownConsumerError(f"unknown engine {name!r}; known are {known}")
+        names = ", ".join(dict.fromkeys(consumer.name for consumer in consumers()))
+        raise UnknownConsumerError(f"unknown engine {name!r}; known engines: {names}")
     if not at:
         return rows[-1]
-    wanted = _numbers(version)
-    fitting = [row for row in rows if _numbers(row.version) <= wanted]
-    if not fitting:
+    requested = _numbers(version)
+    not_newer = [row for row in rows if _numbers(row.version) <= requested]
+    if not not_newer:
         raise UnknownConsumerError(
-            f"{rows[0].name} {version}: nothing is known of CDI in it before {rows[0].version}"
+            f"{rows[0].name} {version} is too old: known releases start with {rows[0].version}"
         )
-    return fitting[-1]
+    return not_newer[-1]
 
 
 def first_to_accept(cdi_version: str) -> tuple[Consumer, ...]:
-    """Return of each engine the first release that reads ``cdi_version``; none if none does."""
+    """Return the first release of each engine that reads ``cdi_version``.
+
+    Engines without such a release are left out.
+    """
     first: dict[str, Consumer] = {}
     for consumer in consumers():
         if consumer.accepts(cdi_version):
@@ -91,55 +96,68 @@ def first_to_accept(cdi_version: str) -> tuple[Consumer, ...]:
 
 
 def ignoring(refused_by: frozenset[str]) -> str:
-    """Say which engines ignore a file that these releases of the standard's library refuse."""
-    libraries = _spans([(_generation(each), each in refused_by) for each in LIBRARIES])
+    """Return a sentence about the engines that ignore a file.
+
+    Args:
+        refused_by: the releases of the standard's library that refuse the file.
+    """
+    libraries = _spans([(_generation(library), library in refused_by) for library in LIBRARIES])
     engines = [
         f"{name} {span}"
         for name, rows in groupby(consumers(), key=lambda consumer: consumer.name)
         if (span := _spans([(row.version, _refuses(row.library, refused_by)) for row in rows]))
     ]
-    told = f"engines with a CDI library {libraries} ignore the whole file"
-    return f"{told}: {', '.join(engines)}" if engines else told
+    sentence = f"engines with a CDI library {libraries} ignore the whole file"
+    return f"{sentence}: {', '.join(engines)}" if engines else sentence
 
 
 def _generation(library: str) -> str:
-    """Releases of one minor version read alike, but for 1.1.1."""
+    """The name of the releases that read specs alike: the minor version, except 1.1.1."""
     return library if library == LIBRARIES[-1] else newest_cdi_version(library)
 
 
 def _refuses(library: str, refused_by: frozenset[str]) -> bool:
-    """Others than `LIBRARIES` read as the one of their minor version, or as the oldest."""
+    """Whether a release of the library refuses the file.
+
+    A release that is not in `LIBRARIES` behaves as the release of the same minor version there, or
+    as the oldest one.
+    """
     if library in LIBRARIES:
         return library in refused_by
-    alike = (each for each in LIBRARIES if _minor(each) == _minor(library))
-    return next(alike, LIBRARIES[0]) in refused_by
+    same_minor = (release for release in LIBRARIES if _minor(release) == _minor(library))
+    return next(same_minor, LIBRARIES[0]) in refused_by
 
 
 def _minor(library: str) -> str:
     return library.rpartition(".")[0]
 
 
-def _spans(verdicts: list[tuple[str, bool]]) -> str:
-    """``before 0.7.0 or from 1.1.1 on``, of names in order and which of them are meant."""
+def _spans(releases: list[tuple[str, bool]]) -> str:
+    """The ranges of the selected releases, as text: ``before 0.7.0 or from 1.1.1 on``.
+
+    Args:
+        releases: release in ascending order, and whether it is selected.
+    """
     spans = []
-    starts = [name for name, _ in verdicts]
-    for meant, run in groupby(range(len(verdicts)), key=lambda index: verdicts[index][1]):
-        places = list(run)
-        after = starts[places[-1] + 1] if places[-1] + 1 < len(starts) else None
-        if not meant:
+    names = [name for name, _ in releases]
+    for is_selected, run in groupby(range(len(releases)), key=lambda index: releases[index][1]):
+        indices = list(run)
+        after = names[indices[-1] + 1] if indices[-1] + 1 < len(names) else None
+        if not is_selected:
             continue
-        if places[0] == 0:
+        first = names[indices[0]]
+        if indices[0] == 0:
             spans.append(f"before {after}" if after else "of any release")
         elif after is None:
-            spans.append(f"from {starts[places[0]]} on")
+            spans.append(f"from {first} on")
         else:
-            spans.append(f"from {starts[places[0]]} and before {after}")
+            spans.append(f"from {first} and before {after}")
     return " or ".join(spans)
 
 
 @lru_cache(maxsize=1)
 def consumers() -> tuple[Consumer, ...]:
-    """Return everything known, engine by engine, oldest release first."""
+    """Return the whole table, engine by engine, the oldest release first."""
     return tuple(
         Consumer(
             name=name,
@@ -155,7 +173,7 @@ def consumers() -> tuple[Consumer, ...]:
 
 
 def _engine_name(name: str) -> str:
-    """The name of an engine in the table, of which ``name`` may be another one."""
+    """The name that the table uses for an engine; ``name`` may be an alternative name."""
     for engine, entry in engine_table.engines().items():
         if name in entry.get("other_names", ()):
             return engine

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A spec and its document: one table says how each field is called, read and written.
+"""Converts between a spec and its document, by one table of fields.
 
-The document is what JSON or YAML hold: dicts, lists, text and numbers. What a field may hold, and
-which release of the standard's library knows it, is in ``cdi_base.cdi.fields``.
+A document is parsed JSON or YAML: dicts, lists, text and numbers. The types of the fields, and the
+releases of the standard's library that accept each, are in ``cdi_base.cdi.fields``.
 """
 
 from __future__ import annotations
@@ -37,43 +37,44 @@ def from_document(document: object) -> Spec:
     """Read a spec from its document.
 
     Raises:
-        SpecError: with all that is wrong, if any of it keeps the document from being a spec.
+        SpecError: the document has a fatal problem; ``problems`` has all fatal problems.
     """
     spec, problems = read(document)
-    fatal = [each for each in problems if each.severity == "fatal"]
+    fatal = [problem for problem in problems if problem.severity == "fatal"]
     if fatal:
         raise SpecError(fatal)
     return spec
 
 
 def read(document: object) -> tuple[Spec, tuple[Problem, ...]]:
-    """Read what can be read, and say what is wrong with the rest.
+    """Read the valid parts of a document, and return the problems of the other parts.
 
-    Indices in the spec are those in the document: what could not be read is empty, not left out.
+    Indices in the spec are the same as in the document: an invalid item is replaced by an empty
+    one, and not left out.
 
     Raises:
-        SpecError: there is far too much, of content or of problems.
+        SpecError: the document has far too many values or far too many problems.
     """
     try:
-        known, faults = fields.read(document)
+        valid_fields, faults = fields.read(document)
     except TooMuchError as error:
-        raise SpecError(map(problem, error.faults)) from error
-    return build(known), tuple(map(problem, faults))
+        raise SpecError(map(problem_of, error.faults)) from error
+    return build(valid_fields), tuple(map(problem_of, faults))
 
 
-def build(known: dict[str, Any]) -> Spec:
-    """The spec of a document whose fields are all known, and of their types."""
-    return _built(Spec, known)
+def build(document: dict[str, Any]) -> Spec:
+    """Return the spec of a document that has only fields of the standard, with correct types."""
+    return _built(Spec, document)
 
 
-def problem(fault: Fault) -> Problem:
-    """What a fault of a document means to a person."""
+def problem_of(fault: Fault) -> Problem:
+    """Return the problem that describes a fault of a document to the user."""
     message = fault.message
     if fault.among:
-        message += _alike(fault.path.rpartition(".")[2], fault.among)
+        message += _suggestion(fault.path.rpartition(".")[2], fault.among)
     if fault.refused_by == EVERY:
         return Problem(path=fault.path, message=message, code=fault.code)
-    from cdi_gen.cdi import consumers  # noqa: PLC0415  it reads a file
+    from cdi_gen.cdi import consumers  # noqa: PLC0415  reads the table of engines
 
     if not fault.refused_by:
         return Problem(
@@ -93,12 +94,12 @@ def problem(fault: Fault) -> Problem:
     )
 
 
-def _alike(key: str, among: tuple[str, ...]) -> str:
-    from difflib import get_close_matches  # noqa: PLC0415  only a fault has to pay for it
+def _suggestion(key: str, names: tuple[str, ...]) -> str:
+    from difflib import get_close_matches  # noqa: PLC0415  most documents have no unknown key
 
-    known = {name.lower(): name for name in among}
-    alike = get_close_matches(key.replace("_", "").lower(), known, 1, 0.8)
-    return f"; did you mean {known[alike[0]]!r}?" if alike else ""
+    by_lower_case = {name.lower(): name for name in names}
+    matches = get_close_matches(key.replace("_", "").lower(), by_lower_case, 1, 0.8)
+    return f"; did you mean {by_lower_case[matches[0]]!r}?" if matches else ""
 
 
 def _built(type_: type[T], document: dict[str, Any]) -> T:
@@ -115,14 +116,14 @@ def _written(value: object) -> dict[str, Any]:
     document = {}
     for field in _FIELDS[type(value)]:
         item = getattr(value, field.attribute)
-        # 0 is a device number or a user, and is written; "", (), None and False are absence.
+        # 0 is a valid device number or user ID; "", (), None and False mean "no such field".
         if field.required or item or (type(item) is int):
             document[field.key] = field.form.write(item)
     return document
 
 
 class _Form(NamedTuple):
-    """How a value is read, written, and what stands for its absence."""
+    """How a value is read and written, and which value means "no such field"."""
 
     read: Callable[[Any], Any]
     write: Callable[[Any], Any]
@@ -130,7 +131,7 @@ class _Form(NamedTuple):
 
 
 class _Field(NamedTuple):
-    """What a field is called here and in the document."""
+    """The name of a field in `cdi_gen.cdi.model`, its key in the document, and its form."""
 
     attribute: str
     key: str
@@ -138,7 +139,7 @@ class _Field(NamedTuple):
     required: bool = False
 
 
-def _same(value: Any) -> Any:
+def _unchanged(value: Any) -> Any:
     return value
 
 
@@ -158,10 +159,10 @@ def _numbers(items: list[int | None]) -> tuple[int, ...]:
     return tuple(item for item in items if item is not None)
 
 
-_TEXT = _Form(_same, _same, "")
+_TEXT = _Form(_unchanged, _unchanged, "")
 _TEXTS = _Form(tuple, list, ())
-_NUMBER = _Form(_same, _same, None)
-_BOOLEAN = _Form(_same, _same, empty=False)
+_NUMBER = _Form(_unchanged, _unchanged, None)
+_BOOLEAN = _Form(_unchanged, _unchanged, empty=False)
 _GROUPS = _Form(_numbers, list, ())
 _ANNOTATIONS = _Form(lambda pairs: tuple(pairs.items()), dict, ())
 _EDITS = _one(ContainerEdits, ContainerEdits())

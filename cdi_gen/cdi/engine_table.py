@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reads the table of container engines, ``specs/cdi_specs/engines.json``: facts and sources."""
+"""Reads ``specs/cdi_specs/engines.json``, the table of facts about container engines."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ import cdi_specs
 
 @cache
 def engines() -> dict[str, dict[str, Any]]:
-    """What is known of each engine, by its name."""
+    """Return the entry of each engine, by the engine's name."""
     table: dict[str, dict[str, Any]] = _document()["engines"]
     return table
 
 
 def sources(keys: Iterable[str]) -> str:
-    """The sources that a row names by their keys."""
+    """Return the texts of the sources that a row refers to by their keys."""
     texts: dict[str, str] = _document()["sources"]
     return "; ".join(texts[key] for key in keys)
 

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A CDI spec as a value: the standard's own terms, frozen, hashable, without behaviour.
+"""The data model of a CDI spec: frozen, hashable dataclasses.
 
-Field names are the standard's, in snake_case; the order of the fields is the order in which the
-standard lists them, and in which they are written. ``None`` and ``""`` stand for "the document does
-not have this field"; a number that is ``0`` is there and is written.
+Field names are those of the standard, in snake_case, in the standard's order, which is also the
+order in which they are written. ``None`` and ``""`` mean that the document does not have the
+field; the number ``0`` is a value and is written.
 
 See https://github.com/cncf-tags/container-device-interface/blob/main/SPEC.md.
 """
@@ -13,21 +13,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 Annotations = tuple[tuple[str, str], ...]
-"""Key and value of each annotation, in the order of the document (a dict would not hash)."""
+"""Key and value of each annotation, in the order of the document (a dict is not hashable)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeviceNode:
-    """A device node for the container.
+    """A device node that the container gets.
 
-    With ``type`` and ``major`` given, engines make the node even when the host has none at that
-    moment; without them, an absent node stops the container from starting.
+    If ``type`` and ``major`` are given, engines create the node even if the host does not have it
+    at that moment. Otherwise the container does not start while the host's node is missing.
     """
 
     path: str
-    """In the container."""
+    """The path in the container."""
     host_path: str = ""
-    """On the host, where it differs from ``path``. Needs CDI 0.5.0."""
+    """The path on the host, if it differs from ``path``. Needs CDI 0.5.0."""
     type: str = ""
     """``b``, ``c``, ``u`` (unbuffered character) or ``p`` (FIFO)."""
     major: int | None = None
@@ -35,7 +35,7 @@ class DeviceNode:
     file_mode: int | None = None
     """Permission bits: 0o666 is 438 in the document."""
     permissions: str = ""
-    """Of the devices cgroup: letters of ``rwm``, or ``none``."""
+    """Permissions of the devices cgroup: letters of ``rwm``, or ``none``."""
     uid: int | None = None
     gid: int | None = None
 
@@ -46,7 +46,7 @@ class NetDevice:
 
     host_interface_name: str
     name: str
-    """In the container."""
+    """The interface's name in the container."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,24 +57,24 @@ class Hook:
     """``prestart``, ``createRuntime``, ``createContainer``, ``startContainer``, ``poststart`` or
     ``poststop``, as in the OCI runtime specification."""
     path: str
-    """On the host, absolute: runc refuses a relative one."""
+    """The path on the host, absolute: runc refuses a relative path."""
     args: tuple[str, ...] = ()
     """The whole argument vector, ``args[0]`` included."""
     env: tuple[str, ...] = ()
-    """``NAME=value``. Never leave it empty: runc before 1.3 then hands the environment of the
+    """``NAME=value``. Must not be empty: runc before 1.3 otherwise passes the environment of the
     *container*, LD_PRELOAD included, to a createContainer hook that runs as root."""
     timeout: int | None = None
-    """Seconds."""
+    """In seconds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mount:
-    """A mount for the container."""
+    """A mount that the container gets."""
 
     host_path: str
     container_path: str
     options: tuple[str, ...] = ()
-    """``bind`` or ``rbind`` has to be among them unless ``type`` says otherwise."""
+    """Must contain ``bind`` or ``rbind``, unless ``type`` is another type of mount."""
     type: str = ""
     """Needs CDI 0.4.0."""
 
@@ -91,13 +91,14 @@ class IntelRdt:
     enable_monitoring: bool = False
     """Needs CDI 1.1.0."""
     enable_cmt: bool = False
-    """Of CDI 0.7.0 to 1.0.0 alone, as ``enable_mbm``."""
+    """In CDI 0.7.0 to 1.0.0 only."""
     enable_mbm: bool = False
+    """In CDI 0.7.0 to 1.0.0 only."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ContainerEdits:
-    """What is changed in a container; false when nothing is."""
+    """The changes to a container; false if there are none."""
 
     env: tuple[str, ...] = ()
     """``NAME=value``."""
@@ -112,7 +113,10 @@ class ContainerEdits:
     """Supplementary groups of the container's process. Needs CDI 0.7.0."""
 
     def __or__(self, other: ContainerEdits) -> ContainerEdits:
-        """Both, in order, each edit once; of two Intel RDT settings the later, as engines do."""
+        """Return both edits in order, without duplicates; the later Intel RDT setting wins.
+
+        Engines combine edits in the same way.
+        """
         return ContainerEdits(
             env=tuple(dict.fromkeys(self.env + other.env)),
             device_nodes=tuple(dict.fromkeys(self.device_nodes + other.device_nodes)),
@@ -124,21 +128,22 @@ class ContainerEdits:
         )
 
     def __bool__(self) -> bool:
-        return self != _NOTHING
+        return self != _NO_EDITS
 
 
-_NOTHING = ContainerEdits()
+_NO_EDITS = ContainerEdits()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Device:
-    """A device that can be asked for by name."""
+    """A device that can be requested by name."""
 
     name: str
     annotations: Annotations = ()
     """Needs CDI 0.6.0."""
-    container_edits: ContainerEdits = _NOTHING
-    """Applied when this device is asked for. A device without edits is refused by every engine."""
+    container_edits: ContainerEdits = _NO_EDITS
+    """Applied to a container that requests the device. Every engine refuses a device without
+    edits."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,5 +156,6 @@ class Spec:
     annotations: Annotations = ()
     """Needs CDI 0.6.0."""
     devices: tuple[Device, ...] = ()
-    container_edits: ContainerEdits = _NOTHING
-    """Applied once, before the devices', when any device of this spec is asked for."""
+    container_edits: ContainerEdits = _NO_EDITS
+    """Applied once, before the edits of the devices, if a container requests any device of the
+    spec."""

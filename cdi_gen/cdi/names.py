@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Names of devices: ``vendor.example/class=device``.
+"""Parses qualified device names, ``vendor.example/class=device``.
 
-The grammar is in ``cdi_base.cdi.names``, which the shim goes by too.
+The grammar is in ``cdi_base.cdi.names``, which the shim uses as well.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from cdi_base.cdi import names
 
 
 class BadNameError(ValueError):
-    """A name breaks the grammar; the message says which character, and where."""
+    """A name breaks the grammar; the message names the character and its position."""
 
 
 class QualifiedName(NamedTuple):
-    """The name by which a person or an engine asks for a device."""
+    """The name by which a user or an engine requests a device."""
 
     vendor: str
     device_class: str
@@ -24,7 +24,7 @@ class QualifiedName(NamedTuple):
 
     @property
     def kind(self) -> str:
-        """``vendor/class``, as a spec has it."""
+        """The kind, ``vendor/class``."""
         return f"{self.vendor}/{self.device_class}"
 
     def __str__(self) -> str:
@@ -35,55 +35,55 @@ def parse(text: str) -> QualifiedName:
     """Read ``vendor/class=device``.
 
     Raises:
-        BadNameError: it is not a qualified name.
+        BadNameError: the text is not a qualified name.
     """
-    _refuse(names.fault_of_qualified(text))
+    _raise(names.fault_of_qualified(text))
     kind, _, device = text.partition("=")
     vendor, _, device_class = kind.partition("/")
     return QualifiedName(vendor=vendor, device_class=device_class, device=device)
 
 
 def parse_kind(text: str) -> tuple[str, str]:
-    """Read ``vendor/class``; return the two.
+    """Read ``vendor/class``; return the vendor and the class.
 
     Raises:
-        BadNameError: it is not a kind.
+        BadNameError: the text is not a kind.
     """
-    _refuse(names.fault_of_kind(text))
+    _raise(names.fault_of_kind(text))
     vendor, _, device_class = text.partition("/")
     return vendor, device_class
 
 
 def check_vendor(name: str) -> str:
-    """Return ``name`` if it is a vendor, ``nvidia.com`` for one.
+    """Return ``name`` if it is a valid vendor, for example ``nvidia.com``.
 
     Raises:
-        BadNameError: it is not.
+        BadNameError: the name is not a valid vendor.
     """
-    _refuse(names.fault_of_part("vendor", name))
+    _raise(names.fault_of_part("vendor", name))
     return name
 
 
 def check_class(name: str) -> str:
-    """Return ``name`` if it is a class, ``gpu`` for one.
+    """Return ``name`` if it is a valid class, for example ``gpu``.
 
     Raises:
-        BadNameError: it is not.
+        BadNameError: the name is not a valid class.
     """
-    _refuse(names.fault_of_part("class", name))
+    _raise(names.fault_of_part("class", name))
     return name
 
 
 def check_device(name: str) -> str:
-    """Return ``name`` if it is a device name, ``0`` or ``0:1`` for one.
+    """Return ``name`` if it is a valid device name, for example ``0`` or ``0:1``.
 
     Raises:
-        BadNameError: it is not.
+        BadNameError: the name is not a valid device name.
     """
-    _refuse(names.fault_of_device(name))
+    _raise(names.fault_of_device(name))
     return name
 
 
-def _refuse(fault: str | None) -> None:
+def _raise(fault: str | None) -> None:
     if fault:
         raise BadNameError(fault)

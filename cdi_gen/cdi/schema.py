@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The standard's own JSON schema, applied.
+"""Checks a document against the standard's JSON schema.
 
-It knows structure alone: no unknown fields, no names, no versions; and no engine applies it. It is
-the second opinion of `cdi_gen.cdi.validation`, and what other tools of the standard go by.
+The schema describes the structure only: neither unknown fields nor names nor versions. No engine
+applies the schema, but other tools do; `cdi_gen.cdi.validation` uses it as a second opinion.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ _LONGEST_MESSAGE = 200
 
 
 def check(document: object) -> tuple[Problem, ...]:
-    """Return what the standard's JSON schema finds wrong with ``document``."""
-    import jsonschema  # noqa: PLC0415  80 ms that only checking has to pay
+    """Return the violations of the standard's JSON schema in ``document``, as warnings."""
+    import jsonschema  # noqa: PLC0415  the import takes 80 ms
 
     validator = jsonschema.Draft7Validator(_schema())
     return tuple(
@@ -28,7 +28,7 @@ def check(document: object) -> tuple[Problem, ...]:
 
 
 def _schema() -> dict[str, Any]:
-    """The schema and its definitions in one: nothing is left to look up, on disk or elsewhere."""
+    """The schema with its definitions inside, so that jsonschema has no reference to resolve."""
     text = cdi_specs.read_text("schema.json").replace('"defs.json#/', '"#/')
     schema: dict[str, Any] = json.loads(text)
     schema["definitions"] = json.loads(cdi_specs.read_text("defs.json"))["definitions"]
@@ -51,7 +51,7 @@ def _problem(path: str, message: str) -> Problem:
     return Problem(
         path=path,
         message=message,
-        consequence="the standard's JSON schema refuses it; engines do not apply the schema",
+        consequence="the standard's JSON schema rejects this; engines do not apply the schema",
         severity="warning",
         code="CDG-S104",
     )

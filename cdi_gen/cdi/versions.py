@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The versions of the standard, and the lowest that a spec may claim.
+"""The versions of the standard, and the lowest version that a spec may claim.
 
-An engine ignores a whole file whose version is newer than it knows, or lower than its fields need;
-so the right version is always the lowest that the fields allow. Source: the standard's SPEC.md
-("Version") and its Go library's ``MinimumRequiredVersion``.
+An engine ignores a file with a version that is newer than the engine supports, or lower than the
+fields of the file need; so the best version is the lowest one that the fields allow. Source: the
+standard's SPEC.md ("Version") and its Go library's ``MinimumRequiredVersion``.
 """
 
 from __future__ import annotations
@@ -18,19 +18,23 @@ KNOWN_VERSIONS = versions.KNOWN
 compare = versions.compare
 
 EARLIEST = versions.EARLIEST
-"""What a spec without any later field claims; older claims are refused since CDI's own 0.4.0."""
+"""The version of a spec without any later field. The standard's library refuses older versions
+since release 0.4.0."""
 
 
 def minimum_version(spec: Spec) -> str:
-    """Return the lowest version that has every field ``spec`` uses, whatever it claims."""
+    """Return the lowest version that has every field of ``spec``; its own version is ignored."""
     return next((version for version, _ in reasons(spec)), EARLIEST)
 
 
 def reasons(spec: Spec) -> tuple[tuple[str, str], ...]:
-    """Return which version each feature of ``spec`` needs, newest first: ``("0.7.0", ...)``."""
+    """Return the version that each feature of ``spec`` needs, and the feature, newest first.
+
+    For example ``("0.7.0", "intelRdt")``.
+    """
     return tuple(versions.needs(to_document(spec)))
 
 
 def is_known(version: str) -> bool:
-    """Tell whether ``version`` was ever released."""
+    """Whether ``version`` is a released version of the standard."""
     return version in KNOWN_VERSIONS

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""YAML text and the document in it, read as engines read it and written so that none can misread.
+"""Reads YAML text as engines do, and writes YAML text that no reader can misread.
 
-Reading goes over PyYAML's *events*, not through its constructors: duplicate keys, nesting, anchors
-and every place are then in our hands, and nothing is ever built but dicts, lists, text and numbers.
-Plain scalars mean what they mean to the engines' Go library: ``0666`` is octal, ``on``, ``1:0`` and
-dates are text. Writing quotes everything that YAML 1.1 or 1.2 could take for anything but text.
+The reader uses PyYAML's *events* and not its constructors: the reader itself handles duplicate
+keys, nesting and anchors, knows the position of each fault, and builds only dicts, lists, text and
+numbers. Plain scalars have the meaning that the engines' Go library gives them: ``0666`` is octal;
+``on``, ``1:0`` and dates are text. The writer quotes all text that YAML 1.1 or 1.2 could read as
+another type.
 """
 
 from __future__ import annotations
@@ -31,16 +32,16 @@ _BOOLEANS = {"true": True, "True": True, "TRUE": True} | dict.fromkeys(
 )
 _LONGEST_NUMBER = 30
 
-# A plain scalar that starts like this cannot be a number, a date or an indicator of YAML's...
+# A plain scalar with these characters cannot be a number, a date or an indicator of YAML...
 _PLAIN = re.compile(r"[A-Za-z/][A-Za-z0-9/._+:@=,-]*")
-# ...and these words are the rest of what any YAML reader has taken for a value of another type.
-_WORDS = frozenset(
+# ...and these words are the other scalars that some YAML reader takes for another type than text.
+_AMBIGUOUS_WORDS = frozenset(
     {"y", "n", "yes", "no", "on", "off", "true", "false", "null", "nan", "inf", "infinity"}
 )
 
 
 class YamlTextError(ValueError):
-    """The text is not YAML that could hold a spec."""
+    """The text is not YAML, or has a construct that a spec cannot contain."""
 
     def __init__(
         self, message: str, line: int = 0, column: int = 0, code: str = "CDG-S003"
@@ -49,21 +50,21 @@ class YamlTextError(ValueError):
         self.message = message
         self.code = code
         self.place = f"line {line}, column {column}" if line else ""
-        """Counted from 1; empty where PyYAML does not say."""
+        """Line and column, counted from 1; empty if PyYAML gives no position."""
 
 
 def dump(document: dict[str, Any]) -> str:
     """Return the block-style YAML text of ``document``, starting with ``---``."""
-    import yaml  # noqa: PLC0415  15 ms that writing JSON need not pay
+    import yaml  # noqa: PLC0415  the import takes 15 ms, and JSON does not need it
 
     class Dumper(getattr(yaml, "CSafeDumper", yaml.SafeDumper)):  # type: ignore[misc]
-        """Writes text so that every reader takes it for text, and never an anchor."""
+        """Writes text so that every reader takes it for text; writes no anchors."""
 
         def ignore_aliases(self, _data: object) -> bool:
             return True
 
     def represent_text(dumper: Any, value: str) -> yaml.ScalarNode:
-        plain = _PLAIN.fullmatch(value) and value.lower() not in _WORDS
+        plain = _PLAIN.fullmatch(value) and value.lower() not in _AMBIGUOUS_WORDS
         return dumper.represent_scalar(_TAG + "str", value, style=None if plain else '"')  # type: ignore[no-any-return]
 
     Dumper.add_representer(str, represent_text)
@@ -78,11 +79,11 @@ def dump(document: dict[str, Any]) -> str:
 
 
 def parse(text: str) -> tuple[object, list[Fault]]:
-    """Return the first document in ``text``, and what some releases of the library refuse in it.
+    """Return the first document in ``text``, and the faults that some library releases refuse.
 
     Raises:
-        YamlTextError: it is not YAML, or has what a spec cannot have: a key twice, tags of a
-            language, nesting beyond ``MAX_DEPTH``.
+        YamlTextError: the text is not YAML, or has a duplicate key, a tag of a programming language
+            or more than ``MAX_DEPTH`` levels.
     """
     import yaml  # noqa: PLC0415  see dump
 
@@ -100,32 +101,34 @@ def parse(text: str) -> tuple[object, list[Fault]]:
         column = error.position - text.rfind("\n", 0, error.position)
         raise YamlTextError("a character that YAML does not allow", line, column) from error
     except (ValueError, OverflowError) as error:
-        # PyYAML hands \U00110000 and the like to chr() unchecked.
+        # PyYAML passes numbers such as that of \U00110000 to chr() unchecked.
         if isinstance(error, YamlTextError):
             raise
-        raise YamlTextError("an escape that stands for no character") from error
+        raise YamlTextError("an escape of a character that does not exist") from error
     return builder.document, builder.faults
 
 
 class _Builder:
-    """Makes the document out of parser events, without recursion."""
+    """Builds the document from parser events, without recursion."""
 
     def __init__(self, text: str) -> None:
         self.document: object = None
         self.faults: list[Fault] = []
-        # Only then is the text of a scalar looked at again.
-        self._text = text if "\\/" in text else ""
-        self._length = len(text)
-        self._rest = text
-        self._merges: list[list[tuple[object, Any]]] = []
-        self._meant: list[set[tuple[type, object]]] = []
-        self._open: list[dict[str, object] | list[object]] = []
-        self._keys: list[str | None] = []
+        self._text = text
+        self._may_escape_slash = "\\/" in text
         self._anchors: dict[str, object] = {}
-        self._names: list[str | None] = []
+        # One entry for each open collection, the outermost first:
+        self._open: list[dict[str, object] | list[object]] = []
+        self._anchor_names: list[str | None] = []
+        self._keys: list[str | None] = []
+        """The key whose value comes next; None: a key comes next, or it is a list."""
+        self._key_values: list[set[tuple[type, object]]] = []
+        """The keys so far, as the values that they resolve to."""
+        self._merges: list[list[tuple[object, Any]]] = []
+        """The values of ``<<``, with their events."""
 
     def take(self, event: Any) -> bool:
-        """Go on with an event; tell whether the document is complete."""
+        """Process an event; return whether the document is complete."""
         name = type(event).__name__
         if name == "ScalarEvent":
             self._scalar(event)
@@ -133,105 +136,109 @@ class _Builder:
             self._start(event, {} if name == "MappingStartEvent" else [])
         elif name in {"MappingEndEvent", "SequenceEndEvent"}:
             self._keys.pop()
-            self._meant.pop()
-            closed, anchor, merges = self._open.pop(), self._names.pop(), self._merges.pop()
-            if merges and isinstance(closed, dict):
-                self._merge(closed, merges)
-            self._anchor(anchor, closed)
-            self._value(closed, event)
+            self._key_values.pop()
+            collection, anchor = self._open.pop(), self._anchor_names.pop()
+            merges = self._merges.pop()
+            if merges and isinstance(collection, dict):
+                self._merge(collection, merges)
+            self._set_anchor(anchor, collection)
+            self._add(collection, event)
         elif name == "AliasEvent":
             if event.anchor not in self._anchors:
-                raise _at(event, f"alias *{event.anchor} stands for nothing before it")
-            self._value(self._anchors[event.anchor], event)
+                raise _error(event, f"alias *{event.anchor} refers to no anchor before it")
+            self._add(self._anchors[event.anchor], event)
         elif name == "DocumentStartEvent":
             if event.version not in {None, (1, 1)}:
-                raise _at(event, "engines read YAML 1.1: leave out the line %YAML")
+                raise _error(event, "engines read YAML 1.1: leave out the line %YAML")
         elif name == "DocumentEndEvent":
-            rest = self._rest[event.end_mark.index :].strip()
+            rest = self._text[event.end_mark.index :].strip()
             if rest.strip("-. \t\r\n"):
-                message = "more follows the document"
-                consequence = "engines read the first document, and nothing after it"
+                message = "there is more text after the document"
+                consequence = "engines read the first document only"
                 self.faults.append(
                     Fault(_place(event), message, NONE, code="CDG-S004", consequence=consequence)
                 )
             return True
         return False
 
-    def _some(self, event: Any, message: str, refused_by: frozenset[str]) -> None:
+    def _fault(self, event: Any, message: str, refused_by: frozenset[str]) -> None:
         self.faults.append(Fault(_place(event), message, refused_by, code="CDG-S006"))
 
     def _merge(self, mapping: dict[str, object], merges: list[tuple[object, Any]]) -> None:
-        """What ``<<`` names is there too, unless the mapping has it itself."""
+        """Add the items of the mappings that ``<<`` names; the mapping's own items win."""
         if len(merges) > 1:
-            self._some(merges[1][1], "key '<<' is there twice", EVERY - BY_JSON)
+            self._fault(merges[1][1], "duplicate key '<<'", EVERY - BY_JSON)
         for value, event in merges:
             for merged in value if isinstance(value, list) else [value]:
                 if not isinstance(merged, dict):
-                    raise _at(event, "<< must name a mapping, or a list of mappings")
-                twice = mapping.keys() & merged.keys()
-                if twice:
-                    message = f"<< brings {min(twice)!r}, which is there already"
-                    self._some(event, message, BY_JSON)
+                    raise _error(event, "<< must name a mapping, or a list of mappings")
+                duplicates = mapping.keys() & merged.keys()
+                if duplicates:
+                    message = f"<< merges key {min(duplicates)!r}, which the mapping already has"
+                    self._fault(event, message, BY_JSON)
                 for key, item in merged.items():
                     mapping.setdefault(key, item)
 
-    def _start(self, event: Any, container: dict[str, object] | list[object]) -> None:
+    def _start(self, event: Any, collection: dict[str, object] | list[object]) -> None:
         if len(self._open) >= MAX_DEPTH:
-            raise _at(event, f"nested more than {MAX_DEPTH} deep", "CDG-S002")
+            raise _error(event, f"nested more than {MAX_DEPTH} deep", "CDG-S002")
         if event.tag not in _COLLECTIONS:
-            raise _at(event, f"tag {event.tag} has no place in a spec")
-        if self._wants_key():
-            raise _at(event, "a key must be text")
-        self._open.append(container)
+            raise _error(event, f"tag {event.tag} is not allowed in a spec")
+        if self._expects_key():
+            raise _error(event, "a key must be text")
+        self._open.append(collection)
         self._keys.append(None)
-        self._names.append(event.anchor)
+        self._anchor_names.append(event.anchor)
         self._merges.append([])
-        self._meant.append(set())
+        self._key_values.append(set())
 
     def _scalar(self, event: Any) -> None:
-        if self._text and event.style == '"':
+        if self._may_escape_slash and event.style == '"':
             raw = self._text[event.start_mark.index : event.end_mark.index]
             if has_escape(raw, "/"):
-                raise _at(event, "has \\/, which YAML does not know: write / alone")
-        if self._wants_key():
+                raise _error(event, "has \\/, which YAML does not know: write / alone")
+        if self._expects_key():
             mapping = self._open[-1]
-            plain = event.implicit[0]
-            if plain and event.value == _MERGE_KEY:
+            is_plain = event.implicit[0]
+            if is_plain and event.value == _MERGE_KEY:
                 self._keys[-1] = _MERGE_KEY
                 return
             self._keys[-1] = self._key(event, mapping)
             return
-        value = _resolved(event)
+        value = _resolve(event)
         if isinstance(value, PlainWord) and event.tag == _TAG + "bool":
-            self._some(event, f"{value} is no !!bool", EVERY - BY_JSON)
-        self._anchor(event.anchor, value)
-        self._value(value, event)
+            self._fault(event, f"{value} is not a !!bool", EVERY - BY_JSON)
+        self._set_anchor(event.anchor, value)
+        self._add(value, event)
 
     def _key(self, event: Any, mapping: Any) -> str:
-        """Of two keys one may be a number; the releases do not agree on whether they are one."""
-        meant = _resolved(event)
-        known = self._meant[-1]
-        if meant is None:
-            self._some(event, "a key is null", BY_JSON)
+        """Return the key in a scalar event, and report duplicates.
+
+        Releases of the library disagree on whether keys are equal if one of them is a number.
+        """
+        value = _resolve(event)
+        key_values = self._key_values[-1]
+        if value is None:
+            self._fault(event, "a key is null", BY_JSON)
             return _NULL_KEY
         if event.value in mapping:
-            if (type(meant), meant) in known:
-                raise _at(event, f"key {event.value!r} is there twice", "CDG-S005")
-            self._some(event, f"key {event.value!r} is there twice", EVERY - BY_JSON)
-        elif not isinstance(meant, str) and (type(meant), meant) in known:
-            self._some(event, f"key {meant!r} is there twice", BY_JSON)
-        known.add((type(meant), meant))
+            if (type(value), value) in key_values:
+                raise _error(event, f"duplicate key {event.value!r}", "CDG-S005")
+            self._fault(event, f"duplicate key {event.value!r}", EVERY - BY_JSON)
+        elif not isinstance(value, str) and (type(value), value) in key_values:
+            self._fault(event, f"duplicate key {value!r}", BY_JSON)
+        key_values.add((type(value), value))
         key: str = event.value
         return key
 
-    def _wants_key(self) -> bool:
+    def _expects_key(self) -> bool:
         return bool(self._open) and isinstance(self._open[-1], dict) and self._keys[-1] is None
 
-    def _anchor(self, anchor: str | None, value: object) -> None:
+    def _set_anchor(self, anchor: str | None, value: object) -> None:
         if anchor is not None:
             self._anchors[anchor] = value
 
-    def _value(self, value: object, event: Any) -> None:
+    def _add(self, value: object, event: Any) -> None:
         if not self._open:
             self.document = value
             return
@@ -241,7 +248,7 @@ class _Builder:
             return
         key = self._keys[-1]
         if key is None:
-            raise _at(event, "a key must be text")
+            raise _error(event, "a key must be text")
         if key is _MERGE_KEY:
             self._merges[-1].append((value, event))
         elif key is not _NULL_KEY:
@@ -251,7 +258,7 @@ class _Builder:
 
 _MERGE_KEY = PlainWord("<<")
 _NULL_KEY = PlainWord("~")
-"""1.1.1 passes over what it leads to."""
+"""Release 1.1.1 of the library ignores the value of this key."""
 _COLLECTIONS = frozenset({None, "!", *(_TAG + name for name in ("map", "seq", "set", "omap"))})
 
 
@@ -259,28 +266,29 @@ def _place(event: Any) -> str:
     return f"line {event.start_mark.line + 1}, column {event.start_mark.column + 1}"
 
 
-def _at(event: Any, message: str, code: str = "CDG-S004") -> YamlTextError:
+def _error(event: Any, message: str, code: str = "CDG-S004") -> YamlTextError:
     mark = event.start_mark
     return YamlTextError(message, mark.line + 1, mark.column + 1, code)
 
 
-def _resolved(event: Any) -> object:
-    plain, _quoted = event.implicit
-    if plain:
-        return _plain(event.value)
+def _resolve(event: Any) -> object:
+    """Return the value of a scalar."""
+    is_plain, _ = event.implicit
+    if is_plain:
+        return _resolve_plain(event.value)
     tag = event.tag
     if tag in {None, "!", _TAG + "str"}:
         return event.value
     if tag in {_TAG + "int", _TAG + "float", _TAG + "bool", _TAG + "null"}:
-        return _plain(event.value)
+        return _resolve_plain(event.value)
     if tag == _TAG + "binary":
         try:
             return base64.b64decode(event.value, validate=True).decode()
         except (binascii.Error, UnicodeDecodeError) as error:
-            raise _at(event, "!!binary is not the base64 of a text") from error
+            raise _error(event, "!!binary is not base64 of UTF-8 text") from error
     if not tag.startswith(_TAG):
         return event.value
-    raise _at(event, f"tag {tag} has no place in a spec")
+    raise _error(event, f"tag {tag} is not allowed in a spec")
 
 
 _INTEGER = re.compile(r"([-+]?)(?:0x([0-9A-Fa-f_]+)|0b([01_]+)|0o?([0-7_]+)|(0|[1-9][0-9_]*))")
@@ -288,7 +296,7 @@ _FLOAT = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?"
 _BASES = (16, 2, 8, 10)
 
 
-def _plain(text: str) -> object:
+def _resolve_plain(text: str) -> object:
     if text in _NULLS:
         return None
     if text in _BOOLEANS:

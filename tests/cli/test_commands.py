@@ -220,7 +220,7 @@ def test_our_own_specs_are_valid(name: str) -> None:
         (b"", "fatal"),
         (b"\x7fELF\x02\x01\x01" + bytes(range(256)), "not UTF-8 text"),
         (b"a: [", "line"),
-        (b"[" * 100_000, "nested far too deep"),
+        (b"[" * 100_000, "nested too deeply"),
         (SPEC.encode() + b" " * (5 << 20), "more than 4194304 bytes"),
         (SPEC.encode("utf-16")[:-1], "not UTF-8 text"),
         (SPEC.replace('"0.5.0"', "NaN", 1).encode(), "NaN"),

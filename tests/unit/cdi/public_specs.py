@@ -44,7 +44,7 @@ devices:
     - path: /dev/dri/renderD128
     - path: /dev/dri/renderD130
 """,
-        told=("/dev/kfd is without type and major",),
+        told=("/dev/kfd has no type and major",),
         device="0",
         shown=(
             "device  /dev/kfd  as on the host  rwm",
@@ -92,7 +92,7 @@ devices:
                 - rbind
               type: bind
 """,
-        told=("/dev/dri/card0 is without major",),
+        told=("/dev/dri/card0 has no major",),
         device="gpu0",
         shown=(
             "device  /dev/dri/card0  c as on the host  rwm",
@@ -116,7 +116,7 @@ devices:
     - path: /dev/vfio/vfio
       type: c
 """,
-        told=("/dev/vfio/354 is without major", "/dev/vfio/vfio is without major"),
+        told=("/dev/vfio/354 has no major", "/dev/vfio/vfio has no major"),
         device="qatvf-vfio",
         shown=("device  /dev/vfio/vfio  c as on the host  rwm",),
     ),
@@ -139,7 +139,7 @@ containerEdits:
   - LD_LIBRARY_PATH=/usr/local/Ascend/driver/lib64/common
 """,
         refused_by=before("0.8.1"),
-        told=("claims 0.8.0; 0.5.0 would do", "8624 is more than permission bits"),
+        told=("claims 0.8.0; 0.5.0 would do", "8624 has more than permission bits"),
         device="0",
         shown=(
             "env     LD_LIBRARY_PATH=/usr/local/Ascend/driver/lib64/common",
@@ -176,7 +176,7 @@ devices:
               hostPath: /dev/rblnfs0
               permissions: rw
 """,
-        told=("/dev/rblnfs0 is without type and major",),
+        told=("/dev/rblnfs0 has no type and major",),
         device="rblnfs0",
         shown=("device  /dev/rblnfs0  as on the host  rw",),
     ),
@@ -192,7 +192,7 @@ devices:
     - path: /dev/vfio/54
     # other possible keys: env, mounts, hooks, etc.
 """,
-        told=("/dev/vfio/54 is without type and major",),
+        told=("/dev/vfio/54 has no type and major",),
         device="0",
         shown=("device  /dev/vfio/54  as on the host  rwm",),
     ),
@@ -210,7 +210,7 @@ devices:
 }
 """,
         refused_by=before("0.6.2"),
-        told=("claims 0.6.0; 0.3.0 would do", "is no name that a program would look for"),
+        told=("claims 0.6.0; 0.3.0 would do", "is an unusual name for a variable"),
         device="kvm",
         shown=(
             "env     HYPERLIGHT_HYPERVISOR=kvm",
@@ -322,9 +322,9 @@ devices:
  "containerPath": "/usr/lib/libcuda.so.1"}]}}]}
 """,
         told=(
-            "2 of 2 do not say 'type: bind'",
-            "mounts[0].options: neither 'bind' nor 'rbind'",
-            "mounts[1].options: neither 'bind' nor 'rbind'",
+            "2 of 2 mounts have no 'type: bind'",
+            "mounts[0].options: has neither 'bind' nor 'rbind'",
+            "mounts[1].options: has neither 'bind' nor 'rbind'",
         ),
         device="gpu0",
         shown=(
@@ -367,7 +367,7 @@ devices:
         - {<<: *node, path: /dev/video1, minor: 1}
 """,
         refused_by=EVERY - {"1.1.1"},
-        told=("<< brings",),
+        told=("<< merges key",),
         device="back",
         shown=("device  /dev/video1  c 81:1  rw",),
     ),

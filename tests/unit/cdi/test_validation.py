@@ -120,7 +120,7 @@ def test_what_engines_accept_is_not_fatal(case: tuple[str, Any]) -> None:
             documents.GOOD["containerEdits"]["mounts"][0],
             "warning",
             "containerEdits.mounts.1.containerPath",
-            "only the later one",
+            "only the later mount",
         ),
     ],
 )
@@ -160,8 +160,8 @@ def test_mounts_without_a_type_are_counted_once() -> None:
     document["devices"][0]["containerEdits"]["mounts"] = [{**mount, "containerPath": "/d"}]
     found = validation.check(document)
     assert [(each.path, each.message, each.severity) for each in found] == [
-        (".containerEdits.mounts", "2 of 3 do not say 'type: bind'", "warning"),
-        (".devices[0].containerEdits.mounts", "1 of 1 do not say 'type: bind'", "warning"),
+        (".containerEdits.mounts", "2 of 3 mounts have no 'type: bind'", "warning"),
+        (".devices[0].containerEdits.mounts", "1 of 1 mounts have no 'type: bind'", "warning"),
     ]
 
 
