@@ -273,7 +273,7 @@ def _write(
     else:
         _deliver(text, spec, output)
     report.written(mode, inventory, spec, output, options, dry_run=dry_run)
-    if inventory.skipped and not mode.transports:
+    if inventory.unusable_devices and not mode.transports:
         return ExitCode.PARTIAL
     return ExitCode.STALE if dry_run and output and difference else ExitCode.OK
 

@@ -35,4 +35,4 @@ def command(host: HostOptions, /, *, output: str | None, requirement_facts: bool
         write_text(text, output)
     else:
         print_data(text)
-    return ExitCode.PARTIAL if inventory.skipped else ExitCode.OK
+    return ExitCode.PARTIAL if inventory.unusable_devices else ExitCode.OK

@@ -127,12 +127,12 @@ def command(
     inventory = inventory_from(inventory_path, host)
     found = rows(inventory, f"{vendor}/{class_}")
     print_data(_text(found, form, f"{vendor}/{class_}"))
-    if inventory.skipped:
+    if inventory.unusable_devices:
         from cdi_gen.inventory.findings import finding  # noqa: PLC0415 - most hosts have none
 
-        for skipped in inventory.skipped:
+        for skipped in inventory.unusable_devices:
             console.report(finding(skipped))
-    return ExitCode.PARTIAL if inventory.skipped else ExitCode.OK
+    return ExitCode.PARTIAL if inventory.unusable_devices else ExitCode.OK
 
 
 def _list_specs(directories: tuple[str, ...], form: str) -> int:

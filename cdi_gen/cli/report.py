@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from cdi_gen.cdi.model import Spec
 from cdi_gen.cli import console
 from cdi_gen.generate.options import Options
-from cdi_gen.inventory import Inventory, Missing, Skipped, Stale
+from cdi_gen.inventory import Inventory, Missing, StaleNode, UnusableDevice
 
 if TYPE_CHECKING:
     from cdi_gen.generate.modes.mode import Mode
@@ -38,7 +38,10 @@ def _host(inventory: Inventory, options: Options) -> None:
             "means, and this installs it: sudo cdi-gen hook install",
             code="CDG-G103",
         )
-    printed: list[Skipped | Stale | Missing] = [*inventory.skipped, *inventory.stale]
+    printed: list[UnusableDevice | StaleNode | Missing] = [
+        *inventory.unusable_devices,
+        *inventory.stale_nodes,
+    ]
     if console.is_debug():
         printed += inventory.missing
     elif inventory.missing:

@@ -57,11 +57,11 @@ def rows(inventory: Inventory, options: Options) -> Iterator[Row]:
         )
     for device in inventory.mig_devices:
         yield "taken", f"{device.gpu_index}:{device.index}", f"MIG device {device.profile}"
-    for stale in inventory.stale:
+    for stale in inventory.stale_nodes:
         yield "stale", stale.path, with_code(stale.reason, stale.code)
-    for skipped in inventory.skipped:
+    for skipped in inventory.unusable_devices:
         yield "left", skipped.device, with_code(skipped.reason, skipped.code)
-    for left in inventory.left:
+    for left in inventory.ignored:
         yield "left", left.path, with_code(left.reason, left.code)
     for missing in inventory.missing:
         yield "missing", missing.name, with_code(missing.reason, missing.code)

@@ -78,7 +78,7 @@ def _without_mig_devices(inventory: Inventory) -> list[Gpu]:
 
 def _no_device(inventory: Inventory) -> CdiGenError:
     empty = {f"GPU {gpu.index} at {gpu.pci_address}" for gpu in _without_mig_devices(inventory)}
-    for skipped in inventory.skipped:
+    for skipped in inventory.unusable_devices:
         if skipped.device not in empty:
             return CdiGenError(
                 f"no GPU of this host can be used: {skipped.device}: {skipped.reason}",

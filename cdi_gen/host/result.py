@@ -7,11 +7,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from cdi_gen.inventory import Left, Missing, Skipped, Stale
+from cdi_gen.inventory import Ignored, Missing, StaleNode, UnusableDevice
 
 Values = TypeVar("Values")
 
-Record = Missing | Stale | Skipped | Left
+Record = Missing | StaleNode | UnusableDevice | Ignored
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,9 @@ def by_kind(records: Iterable[Record]) -> dict[str, Any]:
     distinct = tuple(dict.fromkeys(records))
     return {
         "missing": tuple(record for record in distinct if isinstance(record, Missing)),
-        "stale": tuple(record for record in distinct if isinstance(record, Stale)),
-        "skipped": tuple(record for record in distinct if isinstance(record, Skipped)),
-        "left": tuple(record for record in distinct if isinstance(record, Left)),
+        "stale_nodes": tuple(record for record in distinct if isinstance(record, StaleNode)),
+        "unusable_devices": tuple(
+            record for record in distinct if isinstance(record, UnusableDevice)
+        ),
+        "ignored": tuple(record for record in distinct if isinstance(record, Ignored)),
     }

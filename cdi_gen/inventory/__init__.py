@@ -14,13 +14,13 @@ from cdi_gen.inventory.model import (
     DriverFile,
     Gpu,
     HookProgram,
+    Ignored,
     Inventory,
-    Left,
     Library,
     MigDevice,
     Missing,
-    Skipped,
-    Stale,
+    StaleNode,
+    UnusableDevice,
 )
 
 __all__ = [
@@ -34,11 +34,11 @@ __all__ = [
     "DriverFile",
     "Gpu",
     "HookProgram",
+    "Ignored",
     "Inventory",
-    "Left",
     "Library",
     "MigDevice",
     "Missing",
-    "Skipped",
-    "Stale",
+    "StaleNode",
+    "UnusableDevice",
 ]

@@ -4,27 +4,27 @@
 from __future__ import annotations
 
 from cdi_base.findings import Finding
-from cdi_gen.inventory.model import Inventory, Left, Missing, Skipped, Stale
+from cdi_gen.inventory.model import Ignored, Inventory, Missing, StaleNode, UnusableDevice
 
-Record = Skipped | Stale | Left | Missing
+Record = UnusableDevice | StaleNode | Ignored | Missing
 
 
 def findings(inventory: Inventory) -> tuple[Finding, ...]:
     """Return everything that is not as it should be on the host; the most serious comes first."""
-    records: list[Record] = [*inventory.skipped, *inventory.stale]
-    records += [*inventory.left, *inventory.missing]
+    records: list[Record] = [*inventory.unusable_devices, *inventory.stale_nodes]
+    records += [*inventory.ignored, *inventory.missing]
     return tuple(map(finding, records))
 
 
 def finding(record: Record) -> Finding:
     """Return the finding of one record: devices are warned of, files and nodes are good to know."""
-    if isinstance(record, Skipped):
+    if isinstance(record, UnusableDevice):
         message = f"left out: {record.device}: {record.reason}"
         return Finding(record.code, "warning", message, subject=record.device)
-    if isinstance(record, Stale):
+    if isinstance(record, StaleNode):
         message = f"{record.path} {record.reason}"
         return Finding(record.code, "warning", message, subject=record.path)
-    if isinstance(record, Left):
+    if isinstance(record, Ignored):
         message = f"left out: {record.path}: {record.reason}"
         return Finding(record.code, "info", message, subject=record.path)
     message = f"missing: {record.name}: {record.reason}"

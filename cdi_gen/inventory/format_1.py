@@ -15,13 +15,13 @@ from cdi_gen.inventory.model import (
     DriverFile,
     Gpu,
     HookProgram,
+    Ignored,
     Inventory,
-    Left,
     Library,
     MigDevice,
     Missing,
-    Skipped,
-    Stale,
+    StaleNode,
+    UnusableDevice,
 )
 
 
@@ -94,9 +94,14 @@ class InventoryOfFormat1:
         facts = dict(vars(self))
         facts["gpus"] = tuple(_gpu(gpu) for gpu in self.gpus)
         facts["missing"] = tuple(Missing(code="CDG-H201", **vars(item)) for item in self.missing)
-        facts["stale"] = tuple(Stale(code="CDG-H301", **vars(item)) for item in self.stale)
-        facts["skipped"] = tuple(Skipped(code="CDG-H105", **vars(item)) for item in self.skipped)
-        facts["left"] = tuple(Left(code="CDG-H403", **vars(item)) for item in self.left)
+        del facts["stale"], facts["skipped"], facts["left"]
+        facts["stale_nodes"] = tuple(
+            StaleNode(code="CDG-H301", **vars(item)) for item in self.stale
+        )
+        facts["unusable_devices"] = tuple(
+            UnusableDevice(code="CDG-H105", **vars(item)) for item in self.skipped
+        )
+        facts["ignored"] = tuple(Ignored(code="CDG-H403", **vars(item)) for item in self.left)
         return Inventory(platform=DGPU, **facts)
 
 

@@ -158,7 +158,7 @@ class Missing:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Stale:
+class StaleNode:
     """A device node that is there, with the numbers of another boot."""
 
     path: str
@@ -168,7 +168,7 @@ class Stale:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Skipped:
+class UnusableDevice:
     """A device that cannot be given to a container, and why."""
 
     device: str
@@ -178,7 +178,7 @@ class Skipped:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Left:
+class Ignored:
     """A file that looked like the driver's and was left out, and why."""
 
     path: str
@@ -220,9 +220,9 @@ class Inventory:
     booting: bool = False
     """The host has not finished to boot, and lacks nodes that may still come."""
     missing: tuple[Missing, ...] = ()
-    stale: tuple[Stale, ...] = ()
-    skipped: tuple[Skipped, ...] = ()
-    left: tuple[Left, ...] = ()
+    stale_nodes: tuple[StaleNode, ...] = ()
+    unusable_devices: tuple[UnusableDevice, ...] = ()
+    ignored: tuple[Ignored, ...] = ()
 
     def require_driver(self) -> Driver:
         """The driver.

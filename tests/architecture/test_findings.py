@@ -19,7 +19,17 @@ CODE = re.compile(r"CDG-[A-Z]\d{3}")
 ERRORS = {"CdiGenError", "HookError"}
 """The errors that are printed. Every class below them is found by its name."""
 
-VALUES = {"Finding", "Missing", "Skipped", "Left", "Stale", "Fault", "Problem", "warning", "say"}
+VALUES = {
+    "Finding",
+    "Missing",
+    "UnusableDevice",
+    "Ignored",
+    "StaleNode",
+    "Fault",
+    "Problem",
+    "warning",
+    "say",
+}
 """What else has a code: findings, the inventory's records, faults of specs, ``console.warning`` and
 ``process.say``."""
 
@@ -110,7 +120,7 @@ def test_each_error_and_each_warning_has_a_code(name: str) -> None:
         'return errors.HookError("no")',
         'process.say("odd")',
         'console.warning("odd")',
-        'self.left.append(Left(path="/x", reason="odd"))',
+        'self.left.append(Ignored(path="/x", reason="odd"))',
     ],
 )
 def test_a_missing_code_is_seen(text: str) -> None:

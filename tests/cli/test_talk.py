@@ -45,7 +45,7 @@ def _help(name: str) -> str:
 def _partial(tmp_path: Path) -> str:
     """The inventory of a host with a broken GPU."""
     document = json.loads((CHECKOUT / INVENTORY).read_text())
-    document["skipped"] = [
+    document["unusableDevices"] = [
         {"device": "0000:5e:00.0", "reason": "fell off the bus", "code": "CDG-H102"}
     ]
     path = tmp_path / "partial.json"

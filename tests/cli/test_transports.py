@@ -93,9 +93,7 @@ def test_what_makes_no_sense_is_refused(words: tuple[str, ...]) -> None:
 def test_a_broken_gpu_is_no_matter_here() -> None:
     """Exit code 4 is for a device that was left out of what was written."""
     text = (HGX / "inventory.json").read_text(encoding="utf-8")
-    skipped = (
-        '\n "skipped": [{"device": "0000:1b:00.0", "reason": "it is lost", "code": "CDG-H102"}],'
-    )
+    skipped = '\n "unusableDevices": [{"device": "0000:1b:00.0", "reason": "it is lost", "code": "CDG-H102"}],'
     broken = text.replace('\n "driver":', skipped + '\n "driver":')
     assert broken != text
     found = cdi_gen("generate", "--mode", "gds", "--inventory", "-", input=broken.encode())

@@ -59,7 +59,7 @@ def test_gpus_that_a_container_was_not_given(own_host: OwnHost) -> None:
     assert [(gpu.index, gpu.minor) for gpu in inventory.gpus] == [
         *enumerate((1, 2, 3, 4, 6, 7)),
     ]
-    assert [(each.device, each.reason) for each in inventory.skipped] == [
+    assert [(each.device, each.reason) for each in inventory.unusable_devices] == [
         ("GPU at 0000:1b:00.0", "there is no device node /dev/nvidia0"),
         ("GPU at 0000:2a:00.0", "there is no device node /dev/nvidia5"),
     ]
@@ -90,7 +90,7 @@ def test_something_else_at_its_place(own_host: OwnHost) -> None:
     (fake.root / "dev/nvidia1").mkdir()
     inventory = looking.look_at(fake)
     assert [gpu.index for gpu in inventory.gpus] == [0]
-    assert inventory.skipped[0].reason == "/dev/nvidia1 is no device node"
+    assert inventory.unusable_devices[0].reason == "/dev/nvidia1 is no device node"
 
 
 def test_mig_devices_that_a_container_was_not_given(own_host: OwnHost) -> None:
@@ -100,7 +100,7 @@ def test_mig_devices_that_a_container_was_not_given(own_host: OwnHost) -> None:
     assert (fake.root / "dev" / gone).exists()
     nested(fake, without=(gone,), uid_map=UNPRIVILEGED_LXC)
     inventory = looking.look_at(fake)
-    gone_for = [each for each in inventory.skipped if each.device.startswith("MIG device")]
+    gone_for = [each for each in inventory.unusable_devices if each.device.startswith("MIG device")]
     assert [each.reason for each in gone_for] == [
         f"this container has no device node /dev/{gone}"
     ] * len(gone_for)
@@ -174,7 +174,7 @@ def test_a_node_of_another_boot_is_there(own_host: OwnHost) -> None:
         (fake.root / "dev" / name).unlink()
         os.mknod(fake.root / "dev" / name, 0o020666, os.makedev(*numbers))
     inventory = looking.look_at(fake)
-    assert {each.path for each in inventory.stale} == {"/dev/nvidia-uvm", "/dev/nvidia1"}
+    assert {each.path for each in inventory.stale_nodes} == {"/dev/nvidia-uvm", "/dev/nvidia1"}
     assert not [each for each in inventory.missing if each.name.startswith("/dev/")]
     done = looking.run("generate", host_root=str(fake.root))
     assert "lacks /dev/" not in done.stderr
@@ -268,6 +268,6 @@ class TestBoot:
         common = {node.path for node in generate(inventory).container_edits.device_nodes}
         assert "/dev/nvidia-modeset" in common
         assert [gpu.index for gpu in inventory.gpus] == [0, 1]
-        assert not inventory.skipped
+        assert not inventory.unusable_devices
         assert {"/dev/nvidia0", "/dev/nvidia1"} <= {each.name for each in inventory.missing}
         assert {"/dev/nvidia0", "/dev/nvidia1"} <= nodes_of(inventory, "all")

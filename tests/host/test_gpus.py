@@ -170,12 +170,12 @@ def test_permuted_minors(look: Look) -> None:
 def test_broken_gpus_cost_only_themselves(look: Look) -> None:
     inventory = look("550-broken")
     assert [gpu.index for gpu in inventory.gpus] == [0, 4]
-    assert [each.device for each in inventory.skipped] == [
+    assert [each.device for each in inventory.unusable_devices] == [
         "GPU 3 at 0000:24:00.0",
         "GPU 2 at 0000:21:00.0",
         "GPU 1 at 0000:1e:00.0",
     ]
-    lost = next(each.reason for each in inventory.skipped if "GPU 1" in each.device)
+    lost = next(each.reason for each in inventory.unusable_devices if "GPU 1" in each.device)
     assert "lost" in lost.lower()
     names = {each.name for each in generate(inventory).devices}
     assert {"0", "4", "all"} <= names
@@ -192,8 +192,8 @@ def test_an_excluded_gpu_is_not_counted(look: Look) -> None:
     """NVML does not count it either: the GPU behind it moves up."""
     inventory = look("550-excluded")
     assert [(gpu.index, gpu.minor) for gpu in inventory.gpus] == [(0, 0), (1, 2)]
-    assert [each.path for each in inventory.left] == ["GPU at 0000:1e:00.0"]
-    assert not inventory.skipped
+    assert [each.path for each in inventory.ignored] == ["GPU at 0000:1e:00.0"]
+    assert not inventory.unusable_devices
 
 
 def test_no_gpu(look: Look) -> None:
@@ -284,7 +284,9 @@ def test_a_failing_nvml_costs_only_the_mig_devices(own_host: GetHost) -> None:
     inventory = looking.look_at(fake)
     assert [gpu.index for gpu in inventory.gpus] == [0, 1, 2]
     assert not inventory.mig_devices
-    assert [each.device for each in inventory.skipped] == ["MIG devices of GPU 1 at 0000:1e:00.0"]
+    assert [each.device for each in inventory.unusable_devices] == [
+        "MIG devices of GPU 1 at 0000:1e:00.0"
+    ]
     assert {"0", "all"} <= {each.name for each in generate(inventory).devices}
 
 
@@ -295,7 +297,9 @@ def test_an_nvml_that_does_not_load_costs_only_the_mig_devices(own_host: GetHost
     fake.nvml.write_bytes(whole[: len(whole) // 2])
     inventory = looking.look_at(fake)
     assert [gpu.index for gpu in inventory.gpus] == [0, 1, 2]
-    assert [each.device for each in inventory.skipped] == ["MIG devices of GPU 1 at 0000:1e:00.0"]
+    assert [each.device for each in inventory.unusable_devices] == [
+        "MIG devices of GPU 1 at 0000:1e:00.0"
+    ]
 
 
 class TestDevRoot:

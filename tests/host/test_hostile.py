@@ -85,7 +85,7 @@ def look_and_check(fake: FakeHost) -> Inventory:
     for mount in spec.container_edits.mounts:
         assert is_safe(mount.host_path)
         assert is_safe(mount.container_path)
-    for left in inventory.left:
+    for left in inventory.ignored:
         assert left.path.isascii()
         assert left.path.isprintable()
     return inventory
@@ -125,7 +125,7 @@ def test_hostile_library_names(fake: FakeHost, name: bytes, as_link: bool) -> No
         os.link(real, directory + b"/" + name)
     after = look_and_check(fake)
     assert after.libraries == before.libraries
-    assert as_link or len(after.left) > len(before.left)
+    assert as_link or len(after.ignored) > len(before.ignored)
 
 
 def test_a_leading_dash_and_a_long_name(fake: FakeHost) -> None:
@@ -152,7 +152,7 @@ def test_a_hostile_directory(fake: FakeHost) -> None:
         os.link(fake.nvml, xorg + b"/nvidia_drv.so")
     inventory = look_and_check(fake)
     assert not any("libnvidia-new" in path for path in names_of(inventory))
-    assert len([each for each in inventory.left if "libnvidia-new" in each.path]) == 6
+    assert len([each for each in inventory.ignored if "libnvidia-new" in each.path]) == 6
 
 
 @pytest.mark.parametrize("name", [b"gsp\n.bin", b"gsp\xff.bin", b"gsp\x1b[31m.bin"], ids=ascii)
@@ -162,7 +162,7 @@ def test_hostile_firmware_names(fake: FakeHost, name: bytes) -> None:
     os.link(directory + b"/gsp_tu10x.bin", directory + b"/" + name)
     inventory = look_and_check(fake)
     assert inventory.files == before
-    assert [each.path for each in inventory.left if each.path.endswith(".bin")]
+    assert [each.path for each in inventory.ignored if each.path.endswith(".bin")]
 
 
 def fifo(path: Path) -> None:
@@ -216,7 +216,7 @@ def test_what_is_no_library(fake: FakeHost, make: Callable[[Path], None]) -> Non
     make(path)
     inventory = look_and_check(fake)
     assert names_of(inventory) == before
-    assert [each.path for each in inventory.left if "libnvidia-new" in each.path]
+    assert [each.path for each in inventory.ignored if "libnvidia-new" in each.path]
 
 
 @pytest.mark.parametrize("make", [each for each in KINDS if each not in (empty, garbage)])
@@ -272,7 +272,7 @@ def test_a_truncated_library(fake: FakeHost, kept: int) -> None:
     path.unlink()
     path.write_bytes(head)
     inventory = look_and_check(fake)
-    assert str(path).removeprefix(str(fake.root)) in {each.path for each in inventory.left}
+    assert str(path).removeprefix(str(fake.root)) in {each.path for each in inventory.ignored}
 
 
 @pytest.mark.parametrize(
@@ -286,7 +286,7 @@ def test_a_damaged_loader_cache(fake: FakeHost, content: bytes) -> None:
     (fake.root / "etc/ld.so.cache").write_bytes(content)
     inventory = look_and_check(fake)
     assert names_of(inventory) == before
-    assert "/etc/ld.so.cache" in {each.path for each in inventory.left}
+    assert "/etc/ld.so.cache" in {each.path for each in inventory.ignored}
 
 
 class TestDeviceNodes:
@@ -304,7 +304,9 @@ class TestDeviceNodes:
         """Whether the first GPU is left out because its node is none."""
         inventory = look_and_check(fake)
         assert [gpu.index for gpu in inventory.gpus] == [1, 2, 3]
-        return [each.reason for each in inventory.skipped] == ["/dev/nvidia0 is no device node"]
+        return [each.reason for each in inventory.unusable_devices] == [
+            "/dev/nvidia0 is no device node"
+        ]
 
     @pytest.mark.parametrize("make", [fifo, directory, socket, dangling, looping, empty])
     def test_another_kind_of_file(self, fake: FakeHost, make: Callable[[Path], None]) -> None:
@@ -329,7 +331,7 @@ class TestDeviceNodes:
         (fake.root / "dev/nvidia0").unlink()
         os.mknod(fake.root / "dev/nvidia0", stat.S_IFCHR | 0o666, os.makedev(1, 1))
         assert self.node(fake, "dev/nvidia0") == (195, 0, True)
-        stale = {each.path: each.reason for each in look_at(fake).stale}
+        stale = {each.path: each.reason for each in look_at(fake).stale_nodes}
         assert "1:1" in stale["/dev/nvidia0"]
 
     def test_the_major_of_another_boot(self, fake: FakeHost) -> None:

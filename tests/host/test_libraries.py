@@ -338,7 +338,7 @@ class TestLeftovers:
         assert [each.path for each in inventory.libraries if "libcuda.so" in each.path] == [
             f"{MULTIARCH}/libcuda.so.550.163.01"
         ]
-        assert any("a copy of" in each.reason for each in inventory.left)
+        assert any("a copy of" in each.reason for each in inventory.ignored)
 
 
 def test_nothing_changed_on_the_host(host: GetHost) -> None:

@@ -54,7 +54,7 @@ def test_mig_is_enabled_and_there_is_no_instance(host: GetHost, look: Look) -> N
     assert [gpu.mig_enabled for gpu in inventory.gpus] == [False, True, False]
     assert names(inventory).isdisjoint({"1", "pci-0000-1e-00-0"})
     assert "/dev/nvidia1" not in nodes_of_all(inventory)
-    assert [(each.device, each.reason) for each in inventory.skipped] == [
+    assert [(each.device, each.reason) for each in inventory.unusable_devices] == [
         (
             "GPU 1 at 0000:1e:00.0",
             "MIG is enabled, and it has no MIG device; nvidia-smi mig -cgi PROFILE -C makes one",
@@ -76,7 +76,7 @@ def test_a_gpu_that_is_lost_on_a_host_whose_others_are_well(own_host: GetHost, i
     tell(fake, (whole, whole.replace(" 0 0 NVIDIA", f" {nvml_mock.GPU_IS_LOST} 0 NVIDIA")))
     inventory = looking.look_at(fake)
     assert [gpu.index for gpu in inventory.gpus] == [each for each in range(8) if each != index]
-    assert [(each.device, each.reason) for each in inventory.skipped] == [
+    assert [(each.device, each.reason) for each in inventory.unusable_devices] == [
         (f"GPU {index} at {gpu.pci_address}", "GPU is lost")
     ]
 
@@ -162,7 +162,7 @@ class TestAtOdds:
         assert (
             "MIG devices of GPU 1 at 0000:1e:00.0",
             "the kernel has GPU instances of it, and NVML says that MIG is disabled",
-        ) in [(each.device, each.reason) for each in inventory.skipped]
+        ) in [(each.device, each.reason) for each in inventory.unusable_devices]
         assert names(inventory, names=("index",)) == {"0", "all", "none"}
         assert looking.run("generate", host_root=str(fake.root)).returncode == 4
 
@@ -177,14 +177,14 @@ class TestAtOdds:
         )
         inventory = looking.look_at(fake)
         assert [each.index for each in inventory.mig_devices] == [0, 1, 2]
-        assert "MIG device 1:3" in {each.device for each in inventory.skipped}
+        assert "MIG device 1:3" in {each.device for each in inventory.unusable_devices}
 
     def test_a_mig_device_whose_uuid_is_none(self, own_host: GetHost) -> None:
         fake = own_host("550-mig-mixed")
         tell(fake, (MIG_OF_GPU_1[0], "MIG-?"))
         inventory = looking.look_at(fake)
         assert [each.index for each in inventory.mig_devices] == [1, 2, 3]
-        reasons = {each.device: each.reason for each in inventory.skipped}
+        reasons = {each.device: each.reason for each in inventory.unusable_devices}
         assert reasons["MIG device 1:0"] == "a UUID of unknown form: 'MIG-?'"
 
     def test_two_gpus_of_one_uuid(self, own_host: GetHost) -> None:
@@ -228,7 +228,7 @@ class TestOldNames:
         ]
         assert {"1:0", "1:1", "1:2", "1:3"} <= names(inventory)
         assert {f"MIG-{uuid}:2:0", f"MIG-{uuid}:2:2", f"MIG-{uuid}:9:0"} <= names(inventory)
-        assert not [each for each in inventory.skipped if "GPU 1" in each.device]
+        assert not [each for each in inventory.unusable_devices if "GPU 1" in each.device]
 
     @pytest.mark.parametrize("separator", ["/", ":"])
     def test_they_are_asked_for_as_the_driver_names_them(

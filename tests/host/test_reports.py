@@ -160,7 +160,7 @@ def test_an_nvml_that_knows_nothing_of_mig(own_host: OwnHost, tmp_path: Path) ->
     inventory = looking.look_at(fake)
     assert [each.uuid for each in inventory.gpus] == [each.uuid for each in fake.kernel.gpus]
     assert not [each.mig_enabled for each in inventory.gpus if each.mig_enabled]
-    assert not inventory.skipped
+    assert not inventory.unusable_devices
 
 
 def test_uvm_has_another_major_in_a_container_that_outlives_a_boot(own_host: OwnHost) -> None:
@@ -171,4 +171,4 @@ def test_uvm_has_another_major_in_a_container_that_outlives_a_boot(own_host: Own
     inventory = looking.look_at(fake)
     (node,) = (each for each in inventory.control_nodes if each.path == "/dev/nvidia-uvm")
     assert (node.major, node.minor) == (fake.kernel.uvm_major, 0)
-    assert [each.path for each in inventory.stale] == ["/dev/nvidia-uvm"]
+    assert [each.path for each in inventory.stale_nodes] == ["/dev/nvidia-uvm"]

@@ -17,7 +17,7 @@ from cdi_gen.host.driver.libraries import LibrarySearch
 from cdi_gen.host.platforms import dgpu, tegra, wsl
 from cdi_gen.host.result import by_kind
 from cdi_gen.host.roots import Root
-from cdi_gen.inventory import DGPU, PLATFORMS, VFIO, Left, Missing, Skipped, Stale
+from cdi_gen.inventory import DGPU, PLATFORMS, VFIO, Ignored, Missing, StaleNode, UnusableDevice
 from tests.fakehost.hosts import FakeHost
 
 pytestmark = pytest.mark.host
@@ -57,14 +57,14 @@ def test_an_absent_node_is_a_record_of_its_own_search(host: GetHost) -> None:
 
 def test_each_record_is_reported_once_and_by_its_kind() -> None:
     missing = Missing(name="a", reason="b", code="CDG-H201")
-    stale = Stale(path="/a", reason="b", code="CDG-H301")
-    skipped = Skipped(device="a", reason="b", code="CDG-H101")
-    left = Left(path="/a", reason="b", code="CDG-H402")
+    stale = StaleNode(path="/a", reason="b", code="CDG-H301")
+    skipped = UnusableDevice(device="a", reason="b", code="CDG-H101")
+    left = Ignored(path="/a", reason="b", code="CDG-H402")
     assert by_kind([left, missing, stale, missing, skipped]) == {
         "missing": (missing,),
-        "stale": (stale,),
-        "skipped": (skipped,),
-        "left": (left,),
+        "stale_nodes": (stale,),
+        "unusable_devices": (skipped,),
+        "ignored": (left,),
     }
 
 

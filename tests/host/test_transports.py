@@ -17,7 +17,7 @@ from cdi_gen.host.devices.nodes import DeviceNodes
 from cdi_gen.host.devices.transports import Transports, TransportSearch
 from cdi_gen.host.result import SearchResult, by_kind
 from cdi_gen.host.roots import Root
-from cdi_gen.inventory import Inventory, Left
+from cdi_gen.inventory import Ignored, Inventory
 from tests.fakehost import kernel
 from tests.fakehost.hosts import HOSTS, FakeHost
 from tests.host.looking import look_at, run
@@ -48,8 +48,8 @@ def machine(tmp_path: Path) -> Path:
 Result = SearchResult[Transports]
 
 
-def lefts(found: Result) -> tuple[Left, ...]:
-    lefts: tuple[Left, ...] = by_kind(found.records)["left"]
+def lefts(found: Result) -> tuple[Ignored, ...]:
+    lefts: tuple[Ignored, ...] = by_kind(found.records)["ignored"]
     return lefts
 
 
@@ -188,7 +188,7 @@ def test_a_node_from_another_boot_has_the_kernels_numbers(machine: Path) -> None
     found = TransportSearch(nodes, (host,)).find(catalogue().transports)
     assert numbers(found)["/dev/gdrdrv"] == (508, 0)
     records = by_kind(found.records)
-    assert [stale.path for stale in records["stale"]] == ["/dev/gdrdrv"]
+    assert [stale.path for stale in records["stale_nodes"]] == ["/dev/gdrdrv"]
     assert not records["missing"]
 
 

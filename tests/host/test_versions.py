@@ -48,7 +48,7 @@ def names(inventory: Inventory) -> set[str]:
 
 
 def left(inventory: Inventory) -> dict[str, str]:
-    return {base_name(each.path): each.reason for each in inventory.left}
+    return {base_name(each.path): each.reason for each in inventory.ignored}
 
 
 class TestOneDirectory:

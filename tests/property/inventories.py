@@ -18,13 +18,13 @@ from cdi_gen.inventory import (
     DriverFile,
     Gpu,
     HookProgram,
+    Ignored,
     Inventory,
-    Left,
     Library,
     MigDevice,
     Missing,
-    Skipped,
-    Stale,
+    StaleNode,
+    UnusableDevice,
 )
 from cdi_gen.paths import HostPath, base_name
 from tests.property.strategies import TREACHEROUS, some
@@ -316,9 +316,9 @@ def hostile() -> st.SearchStrategy[Inventory]:
         engines_make_nodes=st.booleans(),
         booting=st.booleans(),
         missing=some(st.builds(Missing, name=texts, reason=texts, code=texts)),
-        stale=some(st.builds(Stale, path=texts, reason=texts, code=texts)),
-        skipped=some(st.builds(Skipped, device=texts, reason=texts, code=texts)),
-        left=some(st.builds(Left, path=texts, reason=texts, code=texts)),
+        stale_nodes=some(st.builds(StaleNode, path=texts, reason=texts, code=texts)),
+        unusable_devices=some(st.builds(UnusableDevice, device=texts, reason=texts, code=texts)),
+        ignored=some(st.builds(Ignored, path=texts, reason=texts, code=texts)),
     )
 
 

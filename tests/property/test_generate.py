@@ -269,4 +269,4 @@ def test_explaining_never_fails(inventory: Inventory, options: Options) -> None:
         text = table(inventory, options)
     except CdiGenError:
         return
-    assert text.count("\n") >= len(inventory.libraries) + len(inventory.left)
+    assert text.count("\n") >= len(inventory.libraries) + len(inventory.ignored)

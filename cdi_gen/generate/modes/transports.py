@@ -117,7 +117,7 @@ def nothing_of(mode: str, inventory: Inventory) -> NoDriverError:
     """The error that says why there is no spec."""
     entry = transport(mode)
     patterns = " or ".join(f"/dev/{node.name}" for node in entry.nodes)
-    for left in inventory.left:
+    for left in inventory.ignored:
         if any(node.number(left.path.removeprefix("/dev/")) is not None for node in entry.nodes):
             message = f"this host has no {entry.meaning}: {left.path}: {left.reason}"
             return NoDriverError(message, code="CDG-G008")

@@ -18,7 +18,7 @@ from cdi_gen.host.devices import proc
 from cdi_gen.host.devices.nodes import DeviceNodes
 from cdi_gen.host.result import Record, SearchResult
 from cdi_gen.host.roots import Root
-from cdi_gen.inventory import CharDevice, Gpu, Left, MigDevice, Missing, Skipped
+from cdi_gen.inventory import CharDevice, Gpu, Ignored, MigDevice, Missing, UnusableDevice
 
 if TYPE_CHECKING:
     from cdi_gen.host.devices.nvml import MigInstance, NvmlGpu
@@ -110,21 +110,23 @@ class GpuSearch:
                 information = proc.gpu_information(self._kernel, address)
             except (OSError, ValueError) as error:
                 fault = (error.strerror if isinstance(error, OSError) else None) or str(error)
-                records.append(Skipped(device=name, reason=fault, code="CDG-H101"))
+                records.append(UnusableDevice(device=name, reason=fault, code="CDG-H101"))
             else:
                 if information.excluded:  # NVML does not count it either
                     reason = "excluded by the driver's settings"
-                    records.append(Left(path=f"GPU at {address}", reason=reason, code="CDG-H112"))
+                    records.append(
+                        Ignored(path=f"GPU at {address}", reason=reason, code="CDG-H112")
+                    )
                     continue
                 no_node = self._nodes.no_gpu(information.minor)
                 if no_node and boot.is_container(self._kernel):
                     # NVML counts those that it may open: they are numbers 0 and up in there.
                     device = f"GPU at {address}"
-                    records.append(Skipped(device=device, reason=no_node, code="CDG-H103"))
+                    records.append(UnusableDevice(device=device, reason=no_node, code="CDG-H103"))
                     continue
                 if proc.is_off_the_bus(self._kernel, address):
                     reason = "it has fallen off the bus (dmesg: Xid 79)"
-                    records.append(Skipped(device=name, reason=reason, code="CDG-H102"))
+                    records.append(UnusableDevice(device=name, reason=reason, code="CDG-H102"))
                 else:
                     described[index] = information
             index += 1
@@ -140,7 +142,7 @@ class GpuSearch:
         if not absent or not boot.is_over(self._kernel):
             return SearchResult(described)
         records = tuple(
-            Skipped(
+            UnusableDevice(
                 device=_name(index, described[index].pci_address), reason=reason, code="CDG-H103"
             )
             for index, reason in absent.items()
@@ -221,9 +223,11 @@ class GpuSearch:
         records: list[Record] = [*node.records]
         if node.values is None:
             reason = "the driver has no major number"
-            return _no_gpu(*records, Skipped(device=name, reason=reason, code="CDG-H104"))
+            return _no_gpu(*records, UnusableDevice(device=name, reason=reason, code="CDG-H104"))
         if answer is not None and answer.fault and not answer.mig_enabled:
-            return _no_gpu(*records, Skipped(device=name, reason=answer.fault, code="CDG-H105"))
+            return _no_gpu(
+                *records, UnusableDevice(device=name, reason=answer.fault, code="CDG-H105")
+            )
         uuid = information.uuid or (answer.uuid if answer else None)
         if uuid is None:
             records.append(_unknown(f"the UUID of {name}", fault))
@@ -263,15 +267,21 @@ class GpuSearch:
         if answer is None or answer.fault:
             reason = str(answer.fault if answer else fault and fault.reason)
             device = f"MIG devices of {name}"
-            return SearchResult((), (Skipped(device=device, reason=reason, code="CDG-H107"),))
+            return SearchResult(
+                (), (UnusableDevice(device=device, reason=reason, code="CDG-H107"),)
+            )
         if not answer.mig_enabled:
             reason = "the kernel has GPU instances of it, and NVML says that MIG is disabled"
             device = f"MIG devices of {name}"
-            return SearchResult((), (Skipped(device=device, reason=reason, code="CDG-H111"),))
+            return SearchResult(
+                (), (UnusableDevice(device=device, reason=reason, code="CDG-H111"),)
+            )
         if not (answer.mig or answer.mig_faults):
-            return SearchResult((), (Skipped(device=name, reason=NO_MIG_DEVICE, code="CDG-H106"),))
+            return SearchResult(
+                (), (UnusableDevice(device=name, reason=NO_MIG_DEVICE, code="CDG-H106"),)
+            )
         records: list[Record] = [
-            Skipped(device=f"MIG device {index}:{number}", reason=reason, code="CDG-H108")
+            UnusableDevice(device=f"MIG device {index}:{number}", reason=reason, code="CDG-H108")
             for number, reason in answer.mig_faults
         ]
         devices: list[MigDevice] = []
@@ -290,11 +300,11 @@ class GpuSearch:
         absent = [node.path for node in nodes.values if not node.present]
         if len(nodes.values) != 2:
             reason = "the kernel has no capability for its GPU instance or its compute instance"
-            skipped = Skipped(device=name, reason=reason, code="CDG-H109")
+            skipped = UnusableDevice(device=name, reason=reason, code="CDG-H109")
             return SearchResult((), (*nodes.records, skipped))
         if absent and boot.is_container(self._kernel):
             reason = f"this container has no device node {' and no '.join(absent)}"
-            skipped = Skipped(device=name, reason=reason, code="CDG-H110")
+            skipped = UnusableDevice(device=name, reason=reason, code="CDG-H110")
             return SearchResult((), (*nodes.records, skipped))
         device = MigDevice(
             gpu_index=index,

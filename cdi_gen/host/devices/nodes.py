@@ -15,7 +15,7 @@ from cdi_gen.catalogue import ControlNode
 from cdi_gen.host.devices import proc
 from cdi_gen.host.result import Record, SearchResult
 from cdi_gen.host.roots import Root
-from cdi_gen.inventory import CharDevice, Missing, Stale
+from cdi_gen.inventory import CharDevice, Missing, StaleNode
 
 FRONTEND = ("nvidia", "nvidia-frontend")
 """Names of the driver's main major in ``/proc/devices``; the second up to driver 460."""
@@ -100,7 +100,7 @@ class DeviceNodes:
                 f"has the numbers {os.major(found.st_rdev)}:{os.minor(found.st_rdev)} of another "
                 f"boot; the kernel's are {major}:{minor}"
             )
-            records = (Stale(path=path, reason=reason, code="CDG-H301"),)
+            records = (StaleNode(path=path, reason=reason, code="CDG-H301"),)
         node = CharDevice(
             path=path,
             major=major,

@@ -16,7 +16,7 @@ from cdi_gen.catalogue import Transport, TransportNode
 from cdi_gen.host.devices.nodes import DeviceNodes, Node
 from cdi_gen.host.result import Record, SearchResult
 from cdi_gen.host.roots import Root
-from cdi_gen.inventory import CharDevice, DriverFile, Left
+from cdi_gen.inventory import CharDevice, DriverFile, Ignored
 from cdi_gen.paths import HostPath, is_safe, parent, printable
 
 
@@ -69,7 +69,7 @@ class TransportSearch:
             # Its major may be another driver's by now.
             reason = f"the kernel has no driver {entry.driver}: the node is left from before"
             paths = [f"{directory}/{name}" for _, name in numbers]
-            records = tuple(Left(path=path, reason=reason, code="CDG-H302") for path in paths)
+            records = tuple(Ignored(path=path, reason=reason, code="CDG-H302") for path in paths)
             return SearchResult([], records)
         nodes = [self._node(entry, directory, name, number) for number, name in numbers]
         return SearchResult(
@@ -98,5 +98,5 @@ class TransportSearch:
                 file = DriverFile(path=HostPath(root.host_path(path)), seen_at=named, entry=named)
                 return SearchResult([file], tuple(records))
             reason = "neither a file nor a directory whose name is fit for a spec"
-            records.append(Left(path=printable(named), reason=reason, code="CDG-H408"))
+            records.append(Ignored(path=printable(named), reason=reason, code="CDG-H408"))
         return SearchResult([], tuple(records))

@@ -12,7 +12,7 @@ from cdi_gen.host.driver import shared_library
 from cdi_gen.host.driver.installations import Belonging
 from cdi_gen.host.result import SearchResult
 from cdi_gen.host.roots import Root
-from cdi_gen.inventory import DriverFile, Left, Missing
+from cdi_gen.inventory import DriverFile, Ignored, Missing
 from cdi_gen.paths import HostPath, base_name, is_safe, join, parent, printable
 
 MAX_FIRMWARE_DEPTH = 3
@@ -101,10 +101,10 @@ class FileSearch:
         found = [item for entry in self._catalogue.files for item in self._entry(entry)]
         return SearchResult(
             [item for item in found if isinstance(item, DriverFile)],
-            tuple(item for item in found if isinstance(item, Left)),
+            tuple(item for item in found if isinstance(item, Ignored)),
         )
 
-    def _entry(self, entry: FileEntry) -> Iterator[DriverFile | Left]:
+    def _entry(self, entry: FileEntry) -> Iterator[DriverFile | Ignored]:
         """The files of an entry, and what looks like one and is left out."""
         if entry.kind == "firmware":
             return self._firmware(entry)
@@ -112,12 +112,12 @@ class FileSearch:
             return self._socket(entry)
         return self._first(entry)
 
-    def _first(self, entry: FileEntry) -> Iterator[DriverFile | Left]:
+    def _first(self, entry: FileEntry) -> Iterator[DriverFile | Ignored]:
         for named, resolved, name in self._places(entry):
             path = self._regular(join(resolved, name))
-            if isinstance(path, Left):
+            if isinstance(path, Ignored):
                 yield path
-            if path is None or isinstance(path, Left):
+            if path is None or isinstance(path, Ignored):
                 continue
             if entry.kind == "program":
                 opened = self._root.open_path(path)
@@ -126,11 +126,11 @@ class FileSearch:
                 if not shared_library.is_elf(opened):
                     # Hosts put scripts of the same name before the driver's program in PATH.
                     reason = "a script, not the driver's own program"
-                    yield Left(path=path, reason=reason, code="CDG-H409")
+                    yield Ignored(path=path, reason=reason, code="CDG-H409")
                     continue
             other = self._belonging.other(path)
             if other:
-                yield Left(path=path, reason=f"of the driver {other}", code="CDG-H402")
+                yield Ignored(path=path, reason=f"of the driver {other}", code="CDG-H402")
                 continue
             yield DriverFile(
                 path=HostPath(self._root.host_path(path)),
@@ -149,13 +149,13 @@ class FileSearch:
             for library in self._libraries:
                 yield f"/{library}", f"/{library}", base_name(name)
 
-    def _firmware(self, entry: FileEntry) -> Iterator[DriverFile | Left]:
+    def _firmware(self, entry: FileEntry) -> Iterator[DriverFile | Ignored]:
         """All that is in the driver's own folder, of the first directory that has one."""
         for directory in self._root.directories(self._firmware_directories):
             names = self._names_below(directory)
             for name in names:
                 path = self._regular(join(directory, name))
-                if isinstance(path, Left):
+                if isinstance(path, Ignored):
                     yield path
                 elif path is not None:
                     yield DriverFile(
@@ -193,7 +193,7 @@ class FileSearch:
                     )
                     return
 
-    def _regular(self, named: str) -> str | Left | None:
+    def _regular(self, named: str) -> str | Ignored | None:
         """The resolved path of a regular file whose name may enter a spec; None: no file."""
         try:
             path = self._root.resolve(named)
@@ -209,7 +209,7 @@ class FileSearch:
                 reason, code = "a file name unfit for a spec", "CDG-H404"
             else:
                 reason, code = "not a regular file", "CDG-H408"
-        return Left(path=printable(named), reason=reason, code=code)
+        return Ignored(path=printable(named), reason=reason, code=code)
 
 
 def _prefixes(libraries: Iterable[str]) -> list[str]:

@@ -20,7 +20,7 @@ from cdi_gen.host.driver.libraries import (
 from cdi_gen.host.result import SearchResult
 from cdi_gen.host.roots import Root
 from cdi_gen.host.where import Roots, Where, is_directory, library_search_path
-from cdi_gen.inventory import DriverFile, Left, Library
+from cdi_gen.inventory import DriverFile, Ignored, Library
 from cdi_gen.paths import base_name, printable
 
 KNOWN_DRIVER_ROOTS = ("/run/nvidia/driver", "/home/kubernetes/bin/nvidia")
@@ -107,7 +107,7 @@ def _unusable(
             hint="name the driver root of this machine's own driver: --driver-root DIR",
             code="CDG-H004",
         )
-    left = next((record for record in libraries.records if isinstance(record, Left)), None)
+    left = next((record for record in libraries.records if isinstance(record, Ignored)), None)
     if left is None:
         return None
     return CdiGenError(

@@ -22,7 +22,7 @@ from cdi_gen.host.driver import shared_library
 from cdi_gen.host.driver.installations import VERSION, Belonging
 from cdi_gen.host.result import Record, SearchResult
 from cdi_gen.host.roots import Root
-from cdi_gen.inventory import Left, Library, Missing
+from cdi_gen.inventory import Ignored, Library, Missing
 from cdi_gen.paths import HostPath, base_name, is_safe, parent, printable
 
 TRIPLETS = {
@@ -91,7 +91,7 @@ class LibrarySearch:
         except OSError:
             return SearchResult({})
         except ld_so_cache.CacheError as error:
-            left = Left(path="/etc/ld.so.cache", reason=f"damaged: {error}", code="CDG-H401")
+            left = Ignored(path="/etc/ld.so.cache", reason=f"damaged: {error}", code="CDG-H401")
             return SearchResult({}, (left,))
         return SearchResult({name: tuple(several) for name, several in paths.items()})
 
@@ -170,11 +170,11 @@ class LibrarySearch:
         of_others: list[Record] = []
         for path in candidates.values:
             library = self._library(path)
-            if isinstance(library, Left):
+            if isinstance(library, Ignored):
                 records.append(library)
             elif other := belonging.other(path):
                 reason = f"of the driver {other}"
-                of_others.append(Left(path=path, reason=reason, code="CDG-H402"))
+                of_others.append(Ignored(path=path, reason=reason, code="CDG-H402"))
             else:
                 libraries[path] = library
         needed = self._needed_by(libraries, version, belonging)
@@ -201,7 +201,7 @@ class LibrarySearch:
                     path = self._root.resolve(named)
                 except OSError as error:
                     reason = error.strerror or str(error)
-                    records.append(Left(path=printable(named), reason=reason, code="CDG-H403"))
+                    records.append(Ignored(path=printable(named), reason=reason, code="CDG-H403"))
                     continue
                 # A link's own name says nothing: libnvidia-nvvm.so.4 may lead to a leftover.
                 if self._is_driver_name(base_name(path), version):
@@ -222,18 +222,18 @@ class LibrarySearch:
             and len(numbers[0]) < 3  # three digits: the version of another driver
         )
 
-    def _library(self, path: str) -> Library | Left:
+    def _library(self, path: str) -> Library | Ignored:
         """The library at a resolved path, or why it is left out."""
         if not is_safe(path):
             reason = "a file name unfit for a spec"
-            return Left(path=printable(path), reason=reason, code="CDG-H404")
+            return Ignored(path=printable(path), reason=reason, code="CDG-H404")
         try:
             shared = shared_library.read(self._root.open_path(path))
         except (ElfError, OSError) as error:
             reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
-            return Left(path=path, reason=reason, code="CDG-H405")
+            return Ignored(path=path, reason=reason, code="CDG-H405")
         if self._machines and shared.machine not in self._machines:
-            return Left(path=path, reason=f"for {shared.architecture}", code=_FOREIGN)
+            return Ignored(path=path, reason=f"for {shared.architecture}", code=_FOREIGN)
         name = base_name(path)
         soname = shared.soname if shared.soname and is_safe(shared.soname) else name
         return Library(
@@ -286,7 +286,7 @@ class LibrarySearch:
             except OSError:
                 continue
             library = self._library(path)
-            if isinstance(library, Left):
+            if isinstance(library, Ignored):
                 records.append(library)
             elif library.bits == bits and belonging.other(path) is None:
                 return SearchResult((path, library), tuple(records))
@@ -340,7 +340,9 @@ class LibrarySearch:
                     same = base_name(path) == base_name(first)
                     relation = "a copy of" if same else "the host uses, under the same name,"
                     reason = f"{relation} {libraries[first].path}"
-                    records.append(Left(path=libraries[path].path, reason=reason, code="CDG-H407"))
+                    records.append(
+                        Ignored(path=libraries[path].path, reason=reason, code="CDG-H407")
+                    )
         distinct = {path: library for path, library in libraries.items() if path in chosen}
         return SearchResult(distinct, tuple(records))
 

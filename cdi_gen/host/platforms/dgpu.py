@@ -96,8 +96,8 @@ def _with_transports(inventory: Inventory, roots: Roots, nodes: DeviceNodes) -> 
         transport_nodes=transports.values.nodes,
         transport_files=transports.values.files,
         missing=(*inventory.missing, *records["missing"]),
-        stale=(*inventory.stale, *records["stale"]),
-        left=(*inventory.left, *records["left"]),
+        stale_nodes=(*inventory.stale_nodes, *records["stale_nodes"]),
+        ignored=(*inventory.ignored, *records["ignored"]),
     )
 
 

@@ -13,7 +13,7 @@ from cdi_gen.cdi.model import ContainerEdits, Spec
 from cdi_gen.errors import CdiGenError, ExitCode, NoDriverError, UnsafeError, UsageError
 from cdi_gen.generate import driver_files, generate, generate_capabilities
 from cdi_gen.generate.options import Options
-from cdi_gen.inventory import HookProgram, Inventory, Skipped
+from cdi_gen.inventory import HookProgram, Inventory, UnusableDevice
 from cdi_gen.paths import HostPath, base_name
 
 Golden = Callable[[str], Inventory]
@@ -378,18 +378,18 @@ def test_no_device(golden: Golden, gpus: tuple[()] | None, message: str) -> None
     inventory = golden("flat-550-mig-mixed")
     found = inventory.gpus[1:] if gpus is None else gpus
     with pytest.raises(NoDriverError, match=message):
-        generate(replace(inventory, gpus=found, mig_devices=(), skipped=()))
+        generate(replace(inventory, gpus=found, mig_devices=(), unusable_devices=()))
 
 
 def test_no_device_that_can_be_used(golden: Golden) -> None:
     """The reason is that of the first that is broken: one that is only empty is not."""
     inventory = golden("flat-550-mig-mixed")
-    broken = Skipped(device="GPU 0 at 0000:1b:00.0", reason="GPU is lost", code="CDG-H105")
+    broken = UnusableDevice(device="GPU 0 at 0000:1b:00.0", reason="GPU is lost", code="CDG-H105")
     changed = replace(
         inventory,
         gpus=inventory.gpus[2:],
         mig_devices=(),
-        skipped=(*inventory.skipped, broken),
+        unusable_devices=(*inventory.unusable_devices, broken),
     )
     with pytest.raises(CdiGenError, match=r"no GPU of this host can be used: GPU 0 .*: GPU is lo"):
         generate(changed)

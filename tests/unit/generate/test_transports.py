@@ -15,7 +15,7 @@ from cdi_gen.errors import CdiGenError, ExitCode, UsageError
 from cdi_gen.generate.modes import MODULES, find
 from cdi_gen.generate.modes.transports import MODES, nothing_of, spec, transport
 from cdi_gen.generate.options import Options
-from cdi_gen.inventory import CharDevice, DriverFile, Inventory, Left, json_form
+from cdi_gen.inventory import CharDevice, DriverFile, Ignored, Inventory, json_form
 from cdi_gen.paths import HostPath
 from tests.host.looking import REPOSITORY, driver_of
 
@@ -173,10 +173,10 @@ def test_a_host_without_it(mode: str) -> None:
 
 def test_a_host_with_a_node_that_was_left_tells_why() -> None:
     left = (
-        Left(path="/x", reason="x", code="CDG-H403"),
-        Left(path="/dev/gdrdrv", reason="no driver gdrdrv", code="CDG-H302"),
+        Ignored(path="/x", reason="x", code="CDG-H403"),
+        Ignored(path="/dev/gdrdrv", reason="no driver gdrdrv", code="CDG-H302"),
     )
-    inventory = replace(BARE, left=left)
+    inventory = replace(BARE, ignored=left)
     assert "/dev/gdrdrv: no driver gdrdrv" in nothing_of("gdrcopy", inventory).message
     assert "no driver" not in nothing_of("gds", inventory).message
 

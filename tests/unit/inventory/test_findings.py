@@ -6,20 +6,20 @@ from __future__ import annotations
 import pytest
 
 from cdi_base.findings import Finding
-from cdi_gen.inventory import DGPU, Inventory, Left, Missing, Skipped, Stale
+from cdi_gen.inventory import DGPU, Ignored, Inventory, Missing, StaleNode, UnusableDevice
 from cdi_gen.inventory.findings import finding, findings
 
-RECORDS: list[tuple[Skipped | Stale | Left | Missing, Finding]] = [
+RECORDS: list[tuple[UnusableDevice | StaleNode | Ignored | Missing, Finding]] = [
     (
-        Skipped(device="GPU 0", reason="off the bus", code="CDG-H102"),
+        UnusableDevice(device="GPU 0", reason="off the bus", code="CDG-H102"),
         Finding("CDG-H102", "warning", "left out: GPU 0: off the bus", subject="GPU 0"),
     ),
     (
-        Stale(path="/dev/nvidia0", reason="has old numbers", code="CDG-H301"),
+        StaleNode(path="/dev/nvidia0", reason="has old numbers", code="CDG-H301"),
         Finding("CDG-H301", "warning", "/dev/nvidia0 has old numbers", subject="/dev/nvidia0"),
     ),
     (
-        Left(path="/usr/bin/nvidia-smi", reason="a script", code="CDG-H409"),
+        Ignored(path="/usr/bin/nvidia-smi", reason="a script", code="CDG-H409"),
         Finding(
             "CDG-H409",
             "info",
@@ -35,22 +35,24 @@ RECORDS: list[tuple[Skipped | Stale | Left | Missing, Finding]] = [
 
 
 @pytest.mark.parametrize(("record", "expected"), RECORDS, ids=lambda value: type(value).__name__)
-def test_record_is_a_finding(record: Skipped | Stale | Left | Missing, expected: Finding) -> None:
+def test_record_is_a_finding(
+    record: UnusableDevice | StaleNode | Ignored | Missing, expected: Finding
+) -> None:
     assert finding(record) == expected
 
 
 def test_warnings_come_first() -> None:
     skipped, stale, left, missing = (record for record, _ in RECORDS)
-    assert isinstance(skipped, Skipped)
-    assert isinstance(stale, Stale)
-    assert isinstance(left, Left)
+    assert isinstance(skipped, UnusableDevice)
+    assert isinstance(stale, StaleNode)
+    assert isinstance(left, Ignored)
     assert isinstance(missing, Missing)
     inventory = Inventory(
         platform=DGPU,
         architecture="x86_64",
         missing=(missing,),
-        left=(left,),
-        stale=(stale,),
-        skipped=(skipped,),
+        ignored=(left,),
+        stale_nodes=(stale,),
+        unusable_devices=(skipped,),
     )
     assert findings(inventory) == tuple(expected for _, expected in RECORDS)

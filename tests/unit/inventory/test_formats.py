@@ -40,9 +40,12 @@ def test_format_1_keeps_every_fact() -> None:
     assert new.pop("platform") == "dgpu"
     for gpu in new["gpus"]:
         (gpu["node"],) = gpu.pop("nodes")
-    for kind in ("missing", "stale", "skipped", "left"):
+    keys = {"staleNodes": "stale", "unusableDevices": "skipped", "ignored": "left"}
+    for kind in ("missing", *keys):
         for item in new.get(kind, []):
             assert item.pop("code")
+        if kind in keys and kind in new:
+            new[keys[kind]] = new.pop(kind)
     assert new | {"formatVersion": 1} == old
 
 
@@ -55,14 +58,14 @@ def test_a_reason_of_format_1_gets_a_general_code() -> None:
     }
     inventory = json_form.load(json.dumps(document_of("h200-580-1gpu") | reasons))
     assert [item.code for item in inventory.missing] == ["CDG-H201"]
-    assert [item.code for item in inventory.stale] == ["CDG-H301"]
-    assert [item.code for item in inventory.skipped] == ["CDG-H105"]
-    assert [item.code for item in inventory.left] == ["CDG-H403"]
+    assert [item.code for item in inventory.stale_nodes] == ["CDG-H301"]
+    assert [item.code for item in inventory.unusable_devices] == ["CDG-H105"]
+    assert [item.code for item in inventory.ignored] == ["CDG-H403"]
 
 
-@pytest.mark.parametrize("kind", ["missing", "stale", "skipped", "left"])
+@pytest.mark.parametrize("kind", ["missing", "staleNodes", "unusableDevices", "ignored"])
 def test_a_reason_of_format_2_has_a_code(kind: str) -> None:
-    key = {"missing": "name", "skipped": "device"}.get(kind, "path")
+    key = {"missing": "name", "unusableDevices": "device"}.get(kind, "path")
     document = document_of("flat-550-1gpu") | {kind: [{key: "/a", "reason": "b"}]}
     with pytest.raises(json_form.InventoryError, match=rf"\.{kind}\[0\]\.code: missing"):
         json_form.load(json.dumps(document))
