@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Spec directories: what engines find in them, and how a spec is written to one safely.
+"""Reads spec directories as engines do, and writes spec files safely.
 
-`read` gives a `Registry`, whose `find` resolves a device name as engines do; `write` writes a spec.
+`read` returns a `Registry`, whose `find` resolves a device name as engines do. `write` writes a
+spec.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reads spec directories as engines do: which file defines a device, and why others do not.
+"""Reads spec directories as engines do, and resolves device names to spec files.
 
-It tells which files lose against a later directory, which cancel each other out, and which engines
-do not read at all.
+The result also has the files that a later directory overrides, the files that conflict with each
+other, and the files that engines ignore.
 """
 
 from __future__ import annotations
@@ -18,54 +18,58 @@ from cdi_gen.cdi.problem import Problem, SpecError
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SpecFile:
-    """One file of a spec directory (or the directory, if that cannot be read)."""
+    """A file of a spec directory, or a directory that cannot be read."""
 
     path: str
     spec: Spec | None
-    """None if engines ignore the file."""
+    """None if every engine ignores the file."""
     problems: tuple[Problem, ...] = ()
-    """All that is wrong with it, also what engines let pass."""
+    """All problems of the file, including those that engines tolerate."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resolution:
-    """What a qualified device name comes to."""
+    """The spec file that a qualified device name is resolved to."""
 
     name: str
     file: SpecFile | None
-    """The file that defines it; None if the name is unresolvable because of a conflict."""
+    """The file that defines the device; None if files conflict, and the name is unresolvable."""
     shadowed: tuple[SpecFile, ...] = ()
-    """Files of earlier directories that define it too, to no effect."""
+    """Files of earlier directories that define the device too, without effect."""
     conflicting: tuple[SpecFile, ...] = ()
-    """Files of one directory that both define it. Engines then resolve it to neither, even if a
-    later directory defines it as well."""
+    """Files of one directory that define the same device. Engines then cannot resolve the name,
+    even if a later directory defines the device as well."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Registry:
-    """Everything that engines find in the spec directories."""
+    """The content of the spec directories, as engines see it."""
 
     directories: tuple[str, ...]
     files: tuple[SpecFile, ...]
     devices: tuple[Resolution, ...]
-    """By name."""
+    """Ordered by name."""
 
     def find(self, name: str) -> Resolution | None:
-        """Return what ``vendor/class=device`` comes to; None if no file defines it."""
+        """Return the resolution of ``vendor/class=device``; None if no file defines it."""
         return next((device for device in self.devices if device.name == name), None)
 
 
 def read(directories: Sequence[str] = SPEC_DIRECTORIES) -> Registry:
-    """Read spec directories as an engine does; faults of single files are data, not errors."""
-    scanned = [tuple(_spec_files(directory)) for directory in directories]
+    """Read spec directories in rising priority, as an engine does.
+
+    A file or a directory that cannot be read is a `SpecFile` with a problem, and not an error.
+    """
+    files_by_directory = [tuple(_spec_files(directory)) for directory in directories]
     definitions: dict[str, list[list[SpecFile]]] = {}
-    for priority, files in enumerate(scanned):
+    for priority, files in enumerate(files_by_directory):
         for file in files:
             for name in _device_names(file.spec):
-                definitions.setdefault(name, [[] for _ in scanned])[priority].append(file)
+                by_directory = definitions.setdefault(name, [[] for _ in files_by_directory])
+                by_directory[priority].append(file)
     return Registry(
         directories=tuple(directories),
-        files=tuple(file for files in scanned for file in files),
+        files=tuple(file for files in files_by_directory for file in files),
         devices=tuple(_resolution(name, definitions[name]) for name in sorted(definitions)),
     )
 
@@ -74,13 +78,19 @@ def _device_names(spec: Spec | None) -> tuple[str, ...]:
     return tuple(f"{spec.kind}={device.name}" for device in spec.devices) if spec else ()
 
 
-def _resolution(name: str, definers: list[list[SpecFile]]) -> Resolution:
-    conflicting = tuple(file for files in definers if len(files) > 1 for file in files)
-    defining = [file for files in definers for file in files]
+def _resolution(name: str, by_directory: list[list[SpecFile]]) -> Resolution:
+    """Resolve a name.
+
+    Args:
+        name: the qualified device name.
+        by_directory: the files that define the device, for each directory in rising priority.
+    """
+    conflicting = tuple(file for files in by_directory if len(files) > 1 for file in files)
+    definitions = [file for files in by_directory for file in files]
     if conflicting:
-        others = tuple(file for file in defining if file not in conflicting)
+        others = tuple(file for file in definitions if file not in conflicting)
         return Resolution(name=name, file=None, shadowed=others, conflicting=conflicting)
-    return Resolution(name=name, file=defining[-1], shadowed=tuple(defining[:-1]))
+    return Resolution(name=name, file=definitions[-1], shadowed=tuple(definitions[:-1]))
 
 
 def _spec_files(directory: str) -> Iterator[SpecFile]:
@@ -97,34 +107,30 @@ def _spec_files(directory: str) -> Iterator[SpecFile]:
 
 
 def _read(file: spec_directories.SpecFile) -> SpecFile:
-    from cdi_gen.cdi import validation  # noqa: PLC0415  only readers need to judge
+    from cdi_gen.cdi import validation  # noqa: PLC0415  not needed for writing
 
     if file.content is None:
         problem = Problem(path="", message=file.problem or "", code="CDG-F107")
         if file.is_closed:
-            consequence = "engines without root's rights ignore it"
+            consequence = "engines that do not run as root ignore the file"
             problem = problem._replace(consequence=consequence, severity="error")
         return SpecFile(path=file.path, spec=None, problems=(problem,))
     try:
-        document, of_text = wire.read(file.content)
+        document, text_faults = wire.read(file.content)
     except SpecError as error:
         return SpecFile(path=file.path, spec=None, problems=error.problems)
-    problems = validation.check(document, of_text, with_schema=False)
+    problems = validation.check(document, text_faults, with_schema=False)
     if file.distrust:
-        distrusted = Problem(
-            "",
-            file.distrust,
-            code="CDG-F108",
-            consequence=_NOT_BY_THE_SHIM,
-            severity="error",
+        unsafe = Problem(
+            "", file.distrust, code="CDG-F108", consequence=_SHIM_IGNORES_FILE, severity="error"
         )
-        problems = (distrusted, *problems)
+        problems = (unsafe, *problems)
     read_by = specification.EVERY.difference(*(problem.refused_by for problem in problems))
     spec = wire.from_document(document) if read_by else None
     return SpecFile(path=file.path, spec=spec, problems=problems)
 
 
-_NOT_BY_THE_SHIM = (
-    "who can change it decides what root runs: engines read it all the same, the runtime shim and "
-    "the prestart hook do not"
+_SHIM_IGNORES_FILE = (
+    "a user who can change the file decides what root runs: engines read the file nevertheless, "
+    "the runtime shim and the prestart hook ignore it"
 )

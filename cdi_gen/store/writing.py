@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Writes a spec file in one step, and only where no other user could change it later.
+"""Writes a spec file atomically, and only to a directory that no other user can change.
 
-A user who can write a spec can have root run a hook.
+A user who can write a spec can make root run a hook.
 """
 
 from __future__ import annotations
@@ -20,50 +20,51 @@ from cdi_gen.cdi.problem import SpecError
 from cdi_gen.errors import CdiGenError, InvalidSpecError, UnsafeError
 
 READ_AS_ROOT = frozenset({*SPEC_DIRECTORIES, "/run/cdi"})
-"""Directories whose hooks a root engine runs: nobody but root may write to them."""
+"""Spec directories of engines that run as root, and run the hooks of the specs as root. No other
+user may have write permission there."""
 
 
 def write(
     text: str, path: str, *, spec: Spec, read_as_root: Collection[str] = READ_AS_ROOT
 ) -> None:
-    """Make ``path`` a spec file with ``text``, as `write_text` does.
+    """Write ``text`` to the spec file ``path``, as `write_text` does.
 
     Args:
-        text: the text of ``spec``; it is read back and compared before it is put in place.
+        text: the text of ``spec``; it is parsed and compared with ``spec`` before it is written.
         path: the file.
-        spec: what ``text`` has to mean.
+        spec: the spec that ``text`` must contain.
         read_as_root: see `write_text`.
 
     Raises:
-        InvalidSpecError: ``text`` does not mean ``spec``.
+        InvalidSpecError: ``text`` is not the text of ``spec``.
         UnsafeError: see `write_text`.
-        CdiGenError: the file system refuses.
+        CdiGenError: the file cannot be written.
     """
-    _check_meaning(text, spec)
+    _check_text(text, spec)
     write_text(text, path, read_as_root=read_as_root)
 
 
 def write_text(text: str, path: str, *, read_as_root: Collection[str] = READ_AS_ROOT) -> None:
-    """Make ``path`` a file of mode 0644 with ``text``, in one step; make its directory if needed.
+    """Write ``text`` to ``path`` atomically, with mode 0644; create the directory if needed.
 
-    A symbolic link at ``path`` is replaced, not followed. Whatever fails, the file that was there
-    stays as it was, and nothing else is left behind.
+    A symbolic link at ``path`` is replaced, not followed. After an error the previous file is
+    unchanged, and no other file is left behind.
 
     Args:
-        text: what the file will hold, in UTF-8.
+        text: the content of the file; it is written in UTF-8.
         path: the file.
         read_as_root: directories that only root (or, for an ordinary user, that user) may be able
-            to change, all the way from ``/``. Other directories are only refused to root, and only
-            if others can write to them and they have no sticky bit.
+            to change, including their parents up to ``/``. Root may not write to any other
+            directory either if other users can write to it and it has no sticky bit.
 
     Raises:
-        UnsafeError: another user could change the file, or put another in its place.
-        CdiGenError: the file system refuses.
+        UnsafeError: another user could change or replace the file.
+        CdiGenError: the file cannot be written.
     """
     directory, name = os.path.split(path)
     if not name:
         raise CdiGenError(
-            f"cannot write {path}: it ends in /, so it names a directory",
+            f"cannot write {path}: a path that ends in / is a directory",
             code="CDG-F004",
             subject=path,
         )
@@ -83,66 +84,63 @@ def write_text(text: str, path: str, *, read_as_root: Collection[str] = READ_AS_
 
 
 _HINTS = {
-    errno.EACCES: "run it as root, or name another file with --output",
-    errno.EPERM: "run it as root, or name another file with --output",
-    errno.EROFS: "the file system is read-only: name another file with --output",
-    errno.ENOSPC: "the file system is full; what was there before is unchanged",
-    errno.EDQUOT: "your quota is used up; what was there before is unchanged",
-    errno.EISDIR: "there is a directory of this name",
+    errno.EACCES: "run the command as root, or give another file with --output",
+    errno.EPERM: "run the command as root, or give another file with --output",
+    errno.EROFS: "the file system is read-only: give another file with --output",
+    errno.ENOSPC: "the file system is full; an existing file is unchanged",
+    errno.EDQUOT: "your disk quota is exceeded; an existing file is unchanged",
+    errno.EISDIR: "a directory has this name",
     errno.ENOTDIR: "a part of the path is not a directory",
-    errno.ENOENT: "this file system takes no files of ours, or the directory was removed meanwhile",
-    errno.EFBIG: "it is larger than this process may write (ulimit -f)",
-    errno.EMFILE: "this process may not open more files (ulimit -n)",
+    errno.ENOENT: "no file can be created in this file system, or the directory was just removed",
+    errno.EFBIG: "the file is larger than the limit of this process (ulimit -f)",
+    errno.EMFILE: "this process cannot open more files (ulimit -n)",
     errno.ENAMETOOLONG: "a part of the path is too long for this file system",
 }
 
 
-def _check_meaning(text: str, spec: Spec) -> None:
-    """A last look at what root is about to trust, independent of who made the text."""
+def _check_text(text: str, spec: Spec) -> None:
+    """Check that the text is the text of the spec, because root trusts the written file."""
     try:
-        meant = wire.load(text) == spec
+        is_same = wire.load(text) == spec
     except SpecError as error:
         raise InvalidSpecError(
-            f"not written, because it cannot be read back: {error}", code="CDG-F006"
+            f"not written, because the generated text is not a spec: {error}", code="CDG-F006"
         ) from error
-    if not meant:
+    if not is_same:
         raise InvalidSpecError(
-            "not written, because it would be read back as another spec",
-            hint="this is a fault of cdi-gen: please report it with the output of "
+            "not written, because the generated text is that of another spec",
+            hint="this is a bug of cdi-gen: please report it with the output of "
             "`cdi-gen inventory`",
             code="CDG-F006",
         )
 
 
 def check_directory(directory: str, read_as_root: Collection[str] = READ_AS_ROOT) -> None:
-    """Refuse a directory in which another user could replace what is written; see `write`.
+    """Reject a directory in which another user could replace a file; see `write_text`.
 
-    What does not exist yet is not judged.
+    A directory that does not exist yet is accepted.
 
     Raises:
-        UnsafeError: it is one, and why.
+        UnsafeError: another user could; the message has the reason.
     """
     absolute = os.path.abspath(directory)
     real = os.path.realpath(directory)
-    if {absolute, real} & {place for known in read_as_root for place in _spellings(known)}:
+    root_paths = {path for trusted in read_as_root for path in (trusted, os.path.realpath(trusted))}
+    if {absolute, real} & root_paths:
         fault = trust.fault(absolute, owners={0, os.geteuid()}, may_be_missing=True)
     elif os.geteuid() == 0 and os.path.isdir(real):
-        # Its owner is trusted; the sticky bit keeps others from replacing the file.
+        # The directory's owner is trusted; the sticky bit prevents others from replacing the file.
         status = os.stat(real)
-        sticky = status.st_mode & stat.S_ISVTX
-        reason = None if sticky else trust.file_fault(status, owners={status.st_uid})
+        is_sticky = status.st_mode & stat.S_ISVTX
+        reason = None if is_sticky else trust.file_fault(status, owners={status.st_uid})
         fault = f"{directory} {reason}" if reason else None
     else:
         fault = None
     if fault:
         raise UnsafeError(
             f"not writing to {directory}: {fault}",
-            hint="a spec says what root runs when a container starts, so only root may be able to "
-            "change it: correct owner and mode (root:root 0755), or name another file",
+            hint="a spec decides what root runs when a container starts, so only root may be able "
+            "to change it: correct owner and mode (root:root 0755), or give another file",
             code="CDG-F005",
             subject=directory,
         )
-
-
-def _spellings(directory: str) -> tuple[str, str]:
-    return directory, os.path.realpath(directory)

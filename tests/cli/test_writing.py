@@ -93,9 +93,9 @@ def test_the_old_file_stays_when_there_is_nothing_to_write(old: Path, tmp_path: 
     ("output", "told"),
     [
         ("{}", "Is a directory"),
-        ("{}/", "names a directory"),
+        ("{}/", "a path that ends in / is a directory"),
         ("{}/nvidia.json/x.json", "a part of the path is not a directory"),
-        ("/proc/x.json", "takes no files of ours"),
+        ("/proc/x.json", "no file can be created in this file system"),
         ("/dev/full/x.json", "not a directory"),
         (f"{{}}/{'x' * 300}.json", "too long"),
     ],
@@ -116,7 +116,7 @@ def test_a_directory_that_is_not_ours(old: Path) -> None:
     os.chown(old.parent, 65534, 65534)
     found = generate("-o", str(old), preexec_fn=_without_roots_privilege)
     assert "Permission denied" in failure(found, 1)
-    assert "run it as root" in found.err
+    assert "run the command as root" in found.err
     _kept(old)
 
 
@@ -152,7 +152,7 @@ def test_a_full_file_system(tmp_path: Path) -> None:
     path = tmp_path / "nvidia.json"
     found = _mounted(script, "generate", "--inventory", INVENTORY, "-o", str(path))
     assert found.returncode == 1, found
-    assert "the file system is full; what was there before is unchanged" in found.stderr
+    assert "the file system is full; an existing file is unchanged" in found.stderr
     assert found.stdout == "oldballast\nnvidia.json\n"
 
 
