@@ -74,9 +74,10 @@ def install(
     generator = started and os.path.abspath(started)
     path = install.install(prefix, root=root, python=python, generator=generator)
     console.note(f"installed {path}; specs generated from now on name it")
-    for name, asked in zip(install.LINKS, (as_hook, as_runtime, as_prestart), strict=True):
-        if asked:
-            console.note(f"linked {install.link_as_peer(name, prefix, root=root)}")
+    links = zip(install.LINKS, (as_hook, as_runtime, as_prestart), strict=True)
+    for name, is_requested in links:
+        if is_requested:
+            console.note(f"linked {install.link(name, prefix, root=root)}")
 
 
 @command.command("run", short_help="Run hooks on a root file system, or print what they would do.")
@@ -118,17 +119,17 @@ def run(
                 "--device and --spec-dir name a spec's hooks; WORDS are one of yours",
                 code="CDG-U002",
             )
-        hooks = [run_hook.worded(words)]
+        hooks = [run_hook.from_arguments(words)]
     else:
         hooks = _hooks_of(devices or (ALL_GPUS,), spec_directories)
     for hook in hooks:
-        if dry_run and not run_hook.is_ours(hook.path):
+        if dry_run and not run_hook.has_dry_run(hook.path):
             console.warning(
-                f"{hook.path} cannot be asked what it would do: {' '.join(hook.args)}",
+                f"{hook.path} has no dry run, so its changes are not shown: {' '.join(hook.args)}",
                 code="CDG-P008",
             )
             continue
-        status = run_hook.run(hook, rootfs, rehearse=dry_run)
+        status = run_hook.run(hook, rootfs, dry_run=dry_run)
         if status:
             raise CdiGenError(
                 f"{' '.join(hook.args[:2])} ended with exit code {status}",

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The programs of hooks/: installed, run by hand, prepared for."""
+"""Installs the programs of hooks/, runs the hooks by hand, and prepares the runtime shim's data."""

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Installs what engines run: the hook, the runtime shim and the prestart hook.
+"""Installs the programs that engines run: the hook, the runtime shim and the prestart hook.
 
-As files of root, apart from any Python environment: neither a user nor an upgrade of Python is to
-decide what engines run.
+The programs are installed as files of root, outside any Python environment, so that neither a user
+nor an upgrade of Python changes what engines run.
 """
 
 from __future__ import annotations
@@ -20,26 +20,25 @@ from cdi_gen.host.roots import Root
 from cdi_gen.paths import join
 
 PYTHON = "/usr/bin/python3"
-"""The distribution's: root's own, and at the same path after an upgrade."""
+"""The distribution's interpreter: it belongs to root, and keeps its path after an upgrade."""
 
 _ISOLATED = b"/usr/bin/python3 -IS"
 
 MAX_BYTES = 1 << 20
-"""Of a module or launcher; the largest has 40 kB."""
+"""The largest module or launcher that is copied; the largest one has 40 kB."""
 
 PROGRAMS = (HOOK, nvidia.HOOK, RUNTIME, PRESTART_HOOK)
-"""Each starts by itself: it finds the packages beside itself, and nothing else."""
+"""The launchers. Each finds the packages in its own directory and uses nothing else."""
 
 GENERATOR = "generator"
-"""A file beside them with the path of `cdi-gen`: the shim has it look at the host, which it cannot
-do itself."""
+"""A file in the same directory with the path of `cdi-gen`, which the shim runs to read the host."""
 
 LINKS = {
     nvidia.HOOK: nvidia.HOOK,
     nvidia.RUNTIME: RUNTIME,
     nvidia.PRESTART_HOOK: PRESTART_HOOK,
 }
-"""nvidia-container-toolkit's programs, and which of ours take their command lines."""
+"""The programs of nvidia-container-toolkit, and the programs here with the same command line."""
 
 
 def install(
@@ -52,21 +51,21 @@ def install(
     """Copy the programs to ``PREFIX/libexec/cdi-gen``; return the hook's path.
 
     Args:
-        prefix: where the installation goes, as the host will see it.
-        root: directory that stands for ``/`` (a package's build root).
-        python: the interpreter that the programs name.
+        prefix: the directory of the installation, as a path on the host.
+        root: the directory that becomes ``/`` of the host (a package's build root).
+        python: the interpreter in the first line of the programs.
         generator: the path of ``cdi-gen``; None: ``PREFIX/bin/cdi-gen``.
 
     Raises:
-        UnsafeError: somebody other than root could change what was installed.
+        UnsafeError: a user other than root could change the installed hook.
         CdiGenError: the files cannot be written.
     """
     directory = join(prefix, "libexec", "cdi-gen")
     target = join(root, directory)
     if not os.access(python, os.X_OK):
         raise CdiGenError(
-            f"{python}: there is no such program",
-            hint="name root's Python with: --python FILE",
+            f"{python}: no such program",
+            hint="give the path of the distribution's Python with --python FILE",
             code="CDG-P001",
             subject=python,
         )
@@ -81,28 +80,30 @@ def install(
                 )
             script = script.replace(_ISOLATED, f"{python} -IS".encode())
             replace_file(join(target, program), script, mode=0o755)
-        named = generator or join(prefix, "bin", "cdi-gen")
-        replace_file(join(target, GENERATOR), f"{named}\n".encode())
+        generator_path = generator or join(prefix, "bin", "cdi-gen")
+        replace_file(join(target, GENERATOR), f"{generator_path}\n".encode())
         _compile(target, python, directory)
     except OSError as error:
-        denied = error.errno in (errno.EACCES, errno.EPERM)
+        is_denied = error.errno in (errno.EACCES, errno.EPERM)
         raise CdiGenError(
             f"cannot install to {target}: {error.filename or ''}: {error.strerror}",
-            hint="run it as root, or name a build root with: --root DIR" if denied else None,
+            hint="run the command as root, or give a build root with --root DIR"
+            if is_denied
+            else None,
             code="CDG-P003",
         ) from error
     path = join(directory, HOOK)
     if root != "/":
-        return path  # a package's files get their owner, and their interpreter, when installed
-    found = hook_program.find(Root(), path)
-    if found is None or found.unsafe:
-        reason = found.unsafe if found else "it is not there"
-        raise UnsafeError(f"installed, but no spec may name it: {reason}", code="CDG-P004")
+        return path  # the package manager sets the owner, and provides the interpreter, later
+    hook = hook_program.find(Root(), path)
+    if hook is None or hook.unsafe:
+        reason = hook.unsafe if hook else "the file is missing"
+        raise UnsafeError(f"installed {path}, but specs cannot use it: {reason}", code="CDG-P004")
     return path
 
 
 def _copy_modules(source: str, target: str) -> None:
-    """A package and those in it; what an older version had is removed."""
+    """Copy a package and its subpackages; remove modules of an older version."""
     make_directory(target)
     names = {name for name in os.listdir(source) if name != "__pycache__"}
     for name in sorted(names):
@@ -118,27 +119,29 @@ def _copy_modules(source: str, target: str) -> None:
 
 
 def launcher(program: str = HOOK) -> str:
-    """A program as it came with this package.
+    """The path of a program's launcher in this installation of cdi-gen.
 
-    It lies in ``cdi_hook``, beside the modules, in an installed cdi-gen, above them in a checkout.
+    In an installed cdi-gen the launchers are in the package ``cdi_hook``; in a checkout, in the
+    directory above it.
     """
     package = _source("cdi_hook")
-    inside = join(package, program)
-    return inside if os.path.exists(inside) else join(os.path.dirname(package), program)
+    installed = join(package, program)
+    return installed if os.path.exists(installed) else join(os.path.dirname(package), program)
 
 
 def _source(package: str) -> str:
-    import cdi_hook  # noqa: PLC0415 - its place is all that is needed
+    import cdi_hook  # noqa: PLC0415 - only the path of the package is needed
 
     return join(os.path.dirname(os.path.dirname(os.path.abspath(cdi_hook.__file__))), package)
 
 
-def link_as_peer(name: str, prefix: str = "/usr/local", *, root: str = "/") -> str:
-    """Link an installed program as ``PREFIX/bin/NAME``; return the link's path.
+def link(name: str, prefix: str = "/usr/local", *, root: str = "/") -> str:
+    """Link an installed program as ``PREFIX/bin/NAME``, under NVIDIA's name; return the link.
 
-    dockerd looks for ``nvidia-cdi-hook`` and ``nvidia-container-runtime-hook`` in its PATH to know
-    what ``--gpus`` is to come to, the specs of nvidia-ctk name ``/usr/bin/nvidia-cdi-hook``, and
-    configurations of engines ``/usr/bin/nvidia-container-runtime``.
+    dockerd looks in its PATH for ``nvidia-cdi-hook`` and ``nvidia-container-runtime-hook`` to
+    choose an implementation of ``--gpus``. The specs of nvidia-ctk name
+    ``/usr/bin/nvidia-cdi-hook``, and configurations of engines
+    ``/usr/bin/nvidia-container-runtime``.
 
     Args:
         name: one of ``LINKS``.
@@ -146,31 +149,34 @@ def link_as_peer(name: str, prefix: str = "/usr/local", *, root: str = "/") -> s
         root: see `install`.
 
     Raises:
-        CdiGenError: there is such a program already, or the link cannot be made.
-        UnsafeError: somebody other than root could change it.
+        CdiGenError: another program has this name, or the link cannot be created.
+        UnsafeError: a user other than root could change the program.
     """
     path = join(prefix, "bin", name)
     text = f"../libexec/cdi-gen/{LINKS[name]}"
-    place = join(root, path)
+    target = join(root, path)
     try:
-        make_directory(os.path.dirname(place))
-        if os.path.lexists(place) and (not os.path.islink(place) or os.readlink(place) != text):
+        make_directory(os.path.dirname(target))
+        exists = os.path.lexists(target)
+        if exists and (not os.path.islink(target) or os.readlink(target) != text):
             raise CdiGenError(
-                f"{place} is there already, and not cdi-gen's",
-                hint="it is NVIDIA's own, of the package nvidia-container-toolkit-base: remove "
-                "that, or do without the link",
+                f"{target} exists and does not belong to cdi-gen; not overwritten",
+                hint="perhaps it belongs to NVIDIA's package nvidia-container-toolkit-base: remove "
+                "the package, or leave out the option for the link",
                 code="CDG-P005",
-                subject=place,
+                subject=target,
             )
-        if not os.path.lexists(place):
-            os.symlink(text, place)
+        if not exists:
+            os.symlink(text, target)
     except OSError as error:
         raise CdiGenError(
-            f"cannot link {place}: {error.strerror}", code="CDG-P003", subject=place
+            f"cannot link {target}: {error.strerror}", code="CDG-P003", subject=target
         ) from error
-    found = hook_program.find(Root(), path) if root == "/" else None
-    if found and found.unsafe:
-        raise UnsafeError(f"linked, but no engine should run it: {found.unsafe}", code="CDG-P004")
+    program = hook_program.find(Root(), path) if root == "/" else None
+    if program and program.unsafe:
+        raise UnsafeError(
+            f"linked {path}, but engines should not run it: {program.unsafe}", code="CDG-P004"
+        )
     return path
 
 
@@ -179,14 +185,14 @@ def _read(path: str) -> bytes:
 
 
 def _compile(target: str, python: str, directory: str) -> None:
-    """Byte-compile for this Python: the hook itself never writes, and would compile each time.
+    """Byte-compile the modules, because the hook writes no files and would compile at each start.
 
     Args:
-        target: the directory with the program.
+        target: the directory with the programs.
         python: the interpreter.
-        directory: what ``target`` will be called, without the build root.
+        directory: the path of ``target`` on the host, without the build root.
     """
-    names = ["-s", target, "-p", directory]
+    prefixes = ["-s", target, "-p", directory]
     subprocess.run(
-        [python, "-I", "-S", "-m", "compileall", "-q", *names, target], check=False, umask=0o022
+        [python, "-I", "-S", "-m", "compileall", "-q", *prefixes, target], check=False, umask=0o022
     )

@@ -1,15 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the runtime shim and the prestart hook apply, made beforehand: they cannot look at a host.
+"""Builds ``/run/cdi-gen/runtime.json``: the specs and facts for the shim and the prestart hook.
 
-One JSON object:
+The runtime shim and the prestart hook are too short-lived to examine the host. The file is a JSON
+object:
 
-    key         the host's state that the rest was made in (``cdi_base.host_fingerprint``)
-    layout      where the driver was looked for, which the state is taken of
-    watch       the nodes and files whose coming and going makes another preparation due
+    key         the fingerprint of the host (``cdi_base.host_fingerprint``) that the file is for
+    layout      the directories of the driver, which the fingerprint covers
+    watch       the nodes and files that the fingerprint covers; a change makes the file out of date
     specs       the GPUs without capabilities, the capabilities as devices, the special modes
-    facts       what NVIDIA_REQUIRE_* is checked against
+    facts       the facts that NVIDIA_REQUIRE_* is checked against
     converted   the spec files that are not JSON, by path: stamp, and document or problem
-    problem     why there are no specs, where there are none; ``code`` is its code
+    problem     the reason if there are no specs; ``code`` is its code
 """
 
 from __future__ import annotations
@@ -49,19 +50,19 @@ def choices(
     feature_flags: tuple[str, ...] = (),
     places: tuple[str, ...] = (),
 ) -> host_fingerprint.Choices:
-    """What to prepare; without any argument, what the shim asks for without a config.toml.
+    """Return the choices for `prepare`; the defaults are those of the shim without a config.toml.
 
     Args:
-        driver_root: under which the driver is installed.
+        driver_root: the directory under which the driver is installed.
         hook: the hook program; None: the installed one.
-        spec_directories: whose YAML files to convert; none: those of engines.
+        spec_directories: the directories whose YAML files are converted; empty: those of engines.
         disabled_hooks: names of hooks, or ``all``.
-        feature_flags: part of the key alone: none of the peer's changes what cdi-gen makes.
-        places: what else the caller says of the host's layout, as words; part of the key alone.
+        feature_flags: only part of the key: no flag of nvidia-ctk changes the specs of cdi-gen.
+        places: further options about the host's layout, as text; only part of the key.
     """
     if hook is None:
-        found = hook_program.find(Root(), None)
-        hook = found.path if found else ""
+        program = hook_program.find(Root(), None)
+        hook = program.path if program else ""
     directories = spec_directories or SPEC_DIRECTORIES
     return host_fingerprint.Choices(
         driver_root, hook, directories, disabled_hooks, feature_flags, places
@@ -69,14 +70,14 @@ def choices(
 
 
 def prepare(choices: host_fingerprint.Choices, where: Where | None = None) -> Document:
-    """Look at this host and make of it all that containers may ask for.
+    """Examine this host and return the document with everything that containers may request.
 
     Args:
-        choices: what the shim will compare.
-        where: how the host is laid out; None: as the choices alone say.
+        choices: the choices that the shim compares; `layout` and `watch` are set.
+        where: the layout of the host; None: according to the choices.
 
     Raises:
-        CdiGenError: it has no driver or GPU that could be given, and no YAML file either.
+        CdiGenError: the host has neither a driver and a usable GPU nor a YAML spec file.
     """
     if where is None:
         where = Where(driver_root=choices.driver_root or "/", hook_path=choices.hook or None)
@@ -86,13 +87,13 @@ def prepare(choices: host_fingerprint.Choices, where: Where | None = None) -> Do
         (*where.library_search_path, *where.config_search_path),
     )
     choices.watch = watch.of_catalogue(catalogue())
-    # Before the look, so that a change meanwhile makes another preparation due.
+    # The fingerprint is taken first, so that a change in the meantime makes the file out of date.
     key = host_fingerprint.key(choices)
     converted = _converted(choices.spec_directories)
     document: Document = {"key": key, "layout": choices.layout.document(), "watch": None}
     document |= {"specs": [], "facts": None, "converted": converted}
     try:
-        inventory, document["key"] = _gathered(choices, where._replace(requirement_facts=True), key)
+        inventory, document["key"] = _gather(choices, where._replace(requirement_facts=True), key)
         document |= specs_and_facts(inventory, choices.disabled_hooks)
     except CdiGenError as error:
         if not converted:
@@ -103,13 +104,13 @@ def prepare(choices: host_fingerprint.Choices, where: Where | None = None) -> Do
     return document
 
 
-def _gathered(
+def _gather(
     choices: host_fingerprint.Choices, where: Where, key: list[object]
 ) -> tuple[Inventory, list[object]]:
-    """The inventory, and the fingerprint that was taken before the host was read.
+    """Return the inventory, and the fingerprint that was taken before the host was read.
 
-    A platform whose nodes the catalogue does not list is read twice: what to watch is known only
-    when its inventory is.
+    If the inventory has nodes that the catalogue does not list, the nodes are added to those to
+    watch, and the host is read again after a new fingerprint.
     """
     inventory = gather(where)
     watched = watch.with_inventory(choices.watch, inventory)
@@ -121,27 +122,27 @@ def _gathered(
 
 
 def from_inventory(inventory: Inventory, disabled_hooks: Sequence[str] = ()) -> Document:
-    """What `prepare` would make on the host of an inventory, without that host's spec files.
+    """Return the document of `prepare` for an inventory, without the host's spec files.
 
-    The key is null: the shim uses no such document, whichever host it is on.
+    The key is null, so that the shim never uses the document.
 
     Args:
         inventory: must have been gathered with ``Where(requirement_facts=True)``.
         disabled_hooks: names of hooks, or ``all``.
 
     Raises:
-        CdiGenError: the inventory has no driver or GPU that a container could be given.
+        CdiGenError: the inventory has no driver or no usable GPU.
     """
     document: Document = {"key": None, "layout": None, "watch": None}
     return document | specs_and_facts(inventory, disabled_hooks) | {"converted": {}}
 
 
 def write(document: Document, path: str = PATH) -> None:
-    """Put it where the shim reads it, whole or not at all.
+    """Write the document atomically to the file that the shim reads, or to another file.
 
     Raises:
-        UnsafeError: others than root could change it.
-        CdiGenError: the file system refuses.
+        UnsafeError: a user other than root could change the shim's file.
+        CdiGenError: the file cannot be written.
     """
     directory = os.path.dirname(path)
     try:
@@ -150,7 +151,7 @@ def write(document: Document, path: str = PATH) -> None:
             reason = trust.fault(directory)
             if reason:
                 raise UnsafeError(
-                    f"the runtime shim would not read {path}: {reason}",
+                    f"{path} is not written, because the runtime shim would not trust it: {reason}",
                     code="CDG-P009",
                     subject=path,
                 )
@@ -158,21 +159,21 @@ def write(document: Document, path: str = PATH) -> None:
     except OSError as error:
         raise CdiGenError(
             f"cannot write {path}: {error.strerror}",
-            hint="run it as root" if isinstance(error, PermissionError) else None,
+            hint="run the command as root" if isinstance(error, PermissionError) else None,
             code="CDG-F004",
             subject=path,
         ) from error
 
 
 def specs_and_facts(inventory: Inventory, disabled_hooks: Sequence[str]) -> Document:
-    """All specs that a container may request, and the facts that requirements are checked against.
+    """Return all specs that a container may request, and the facts for NVIDIA_REQUIRE_*.
 
-    Pure: everything comes from the inventory.
+    The function is pure: everything comes from the inventory.
 
     Raises:
-        CdiGenError: the inventory has no driver or GPU that a container could be given.
+        CdiGenError: the inventory has no driver or no usable GPU.
     """
-    # A step that this version does not have is in no spec.
+    # The names of steps that this version does not have are ignored.
     disabled = tuple(hook for hook in disabled_hooks if hook in (*HOOKS, ALL))
     specs = [
         generate(inventory, Options(capabilities=(), disabled_hooks=disabled)),
@@ -184,8 +185,8 @@ def specs_and_facts(inventory: Inventory, disabled_hooks: Sequence[str]) -> Docu
 
 
 def _converted(directories: Sequence[str]) -> dict[str, Document]:
-    """The spec files that are not JSON; of what every engine ignores, the reason."""
-    found: dict[str, Document] = {}
+    """Return the documents of spec files that are not JSON, or why every engine ignores them."""
+    conversions: dict[str, Document] = {}
     for directory in directories:
         try:
             files = list(spec_directories.files(directory))
@@ -194,16 +195,16 @@ def _converted(directories: Sequence[str]) -> dict[str, Document]:
         for file in files:
             content = file.content
             if content is not None and spec_directories.json_document(content) is None:
-                found[file.path] = {"stamp": file.stamp, **_conversion(content)}
-    return found
+                conversions[file.path] = {"stamp": file.stamp, **_conversion(content)}
+    return conversions
 
 
 def _conversion(content: bytes) -> Document:
     try:
-        document, of_text = wire.read(content)
-        known, faults = specification.judge(document, of_text)
+        document, text_faults = wire.read(content)
+        valid_fields, faults = specification.judge(document, text_faults)
     except (SpecError, specification.TooMuchError) as error:
         return {"problem": str(error)}
     if specification.ignored_by(faults) == specification.EVERY:
         return {"problem": f"engines ignore it: {faults[0]}"}
-    return {"document": known}
+    return {"document": valid_fields}

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Runs hooks by hand, on a root file system that a person names: to see what they would do.
+"""Runs hooks by hand on a root file system of the user's choice.
 
-As a runtime runs them: with the OCI state on standard input, and the environment of the spec alone.
+Hooks run as under an OCI runtime: with the OCI state on standard input, and only the environment of
+the spec.
 """
 
 from __future__ import annotations
@@ -20,42 +21,42 @@ from cdi_gen.host import hook_program
 from cdi_gen.host.roots import Root
 from cdi_gen.programs.install import launcher
 
-_AS_INSTALLED = """\
+_START_LAUNCHER = """\
 import sys
-_, launcher, place, *words = sys.argv
-sys.argv = [launcher, *words]
+_, launcher, file_name, *arguments = sys.argv
+sys.argv = [launcher, *arguments]
 with open(launcher, "rb") as file:
     text = file.read()
-exec(compile(text, launcher, "exec"), {"__name__": "__main__", "__file__": place})
+exec(compile(text, launcher, "exec"), {"__name__": "__main__", "__file__": file_name})
 """
-"""Runs a launcher as if it lay at another place: launchers look for their modules beside them."""
+"""Runs a launcher with another ``__file__``: launchers look for their modules beside that file."""
 
 
 def program() -> str:
-    """The installed hook program; where none is, the one that came with this package."""
-    found = hook_program.find(Root(), None)
-    return found.path if found else launcher()
+    """The path of the installed hook program, or of the launcher in this installation."""
+    installed = hook_program.find(Root(), None)
+    return installed.path if installed else launcher()
 
 
-def worded(words: Sequence[str]) -> Hook:
-    """A hook of cdi-gen's program with a command line of its user's."""
+def from_arguments(arguments: Sequence[str]) -> Hook:
+    """A hook that runs cdi-gen's hook program with the user's arguments."""
     path = program()
-    return Hook(hook_name=STAGE, path=path, args=(path, *words), env=ENVIRONMENT)
+    return Hook(hook_name=STAGE, path=path, args=(path, *arguments), env=ENVIRONMENT)
 
 
-def is_ours(path: str) -> bool:
-    """Whether a program, by whatever link it is called, is cdi-gen's own and can rehearse."""
+def has_dry_run(path: str) -> bool:
+    """Whether a program is cdi-gen's hook, perhaps through a link, and so has ``--dry-run``."""
     return os.path.basename(os.path.realpath(path)) == HOOK
 
 
-def run(hook: Hook, rootfs: str, *, rehearse: bool) -> int:
+def run(hook: Hook, rootfs: str, *, dry_run: bool) -> int:
     """Run one hook on a root file system; return its exit status.
 
     Args:
         hook: program, arguments and environment.
-        rootfs: the directory that would be a container's ``/``.
-        rehearse: have it print what it would do, and do nothing. Where the spec is another
-            host's and its program is not here, the one that is here stands in.
+        rootfs: the directory that takes the place of a container's ``/``.
+        dry_run: have the hook print the changes, and change nothing. If the hook's program does not
+            exist, because the spec is from another host, the hook program of this host is used.
 
     Raises:
         CdiGenError: the program cannot be started.
@@ -68,31 +69,31 @@ def run(hook: Hook, rootfs: str, *, rehearse: bool) -> int:
         "bundle": root,
         "root": root,
     }
-    path = program() if rehearse and not os.path.exists(hook.path) else hook.path
-    words = [*_start(path), *(["--dry-run"] if rehearse else []), *hook.args[1:]]
+    path = program() if dry_run and not os.path.exists(hook.path) else hook.path
+    command = [*_command(path), *(["--dry-run"] if dry_run else []), *hook.args[1:]]
     environment = dict(entry.partition("=")[::2] for entry in hook.env)
     try:
-        ended = subprocess.run(
-            words, input=json.dumps(state).encode(), env=environment, check=False
+        process = subprocess.run(
+            command, input=json.dumps(state).encode(), env=environment, check=False
         )
     except OSError as error:
         raise CdiGenError(
             f"{path}: {error.strerror}",
-            hint="install it with: sudo cdi-gen hook install",
+            hint="install the hook with: sudo cdi-gen hook install",
             code="CDG-P006",
             subject=path,
         ) from error
-    return ended.returncode
+    return process.returncode
 
 
-def _start(path: str) -> tuple[str, ...]:
-    """How a hook's program is started.
+def _command(path: str) -> tuple[str, ...]:
+    """The command that starts a hook's program, without arguments.
 
-    A wheel has the launcher inside the package ``cdi_hook``, where it does not find its modules;
-    and there the interpreter that runs cdi-gen is the one that is known to be there.
+    A wheel has the launcher inside the package ``cdi_hook``, where the launcher does not find its
+    modules, and perhaps not its interpreter. There the interpreter of cdi-gen runs the launcher.
     """
     directory, name = os.path.split(path)
     if path != launcher() or os.path.basename(directory) != "cdi_hook":
         return (path,)
-    place = os.path.join(os.path.dirname(directory), name)
-    return sys.executable, "-IS", "-c", _AS_INSTALLED, path, place
+    file_name = os.path.join(os.path.dirname(directory), name)
+    return sys.executable, "-IS", "-c", _START_LAUNCHER, path, file_name

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the runtime shim watches on a host: whatever a spec may have, and that comes and goes.
+"""The nodes and files of a host whose changes make the runtime shim's prepared specs out of date.
 
-The catalogue lists what a host may have, an inventory what this one has besides.
+The catalogue lists the nodes and files that a host may have; an inventory may have further nodes.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from cdi_gen.paths import join
 
 
 def of_catalogue(catalogue: Catalogue) -> Watch:
-    """The nodes of GPUs, the driver and transports; sockets of daemons, files of transports."""
+    """The nodes of GPUs, driver and transports; the sockets of daemons; the files of transports."""
     names = [
         *nodes.OF_GPUS,
         *(node.name for node in catalogue.control_nodes),
@@ -33,10 +33,10 @@ def of_catalogue(catalogue: Catalogue) -> Watch:
 
 
 def with_inventory(watch: Watch, inventory: Inventory) -> Watch:
-    """The same, with the nodes of a platform that the catalogue does not list."""
+    """Add the nodes of an inventory, which the catalogue may not list."""
     names = (path.removeprefix("/dev/") for path in _nodes(inventory))
-    own = (_any_number(name) for name in names if not name.startswith("/"))
-    return Watch([*watch.nodes, *own], watch.files)
+    patterns = (_pattern(name) for name in names if not name.startswith("/"))
+    return Watch([*watch.nodes, *patterns], watch.files)
 
 
 def _nodes(inventory: Inventory) -> Iterable[str]:
@@ -48,11 +48,12 @@ def _nodes(inventory: Inventory) -> Iterable[str]:
 
 
 def _in_dev(name: str) -> str:
-    """The name itself, or the directory that it is in: all names there are compared."""
+    """The name of a node directly in /dev, or its directory, in which all names are compared."""
     return name.partition("/")[0]
 
 
-def _any_number(name: str) -> str:
+def _pattern(name: str) -> str:
+    """The name with ``*`` for its number, or the directory of a node that is in one."""
     first, slash, _ = name.partition("/")
     stem = first.rstrip("0123456789")
     return f"{stem}*" if stem != first and not slash else first

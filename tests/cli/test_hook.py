@@ -86,7 +86,7 @@ def test_another_prefix(tmp_path: Path) -> None:
 
 def test_what_can_not_be_installed(tmp_path: Path) -> None:
     said = failure(cdi_gen("hook", "install", "--python", "/nowhere/python3"), 1)
-    assert "/nowhere/python3: there is no such program" in said
+    assert "/nowhere/python3: no such program" in said
     (tmp_path / "usr").write_text("a file")
     said = failure(cdi_gen("hook", "install", "--root", str(tmp_path)), 1)
     assert "Not a directory" in said
@@ -189,7 +189,7 @@ class TestInPlaceOfThePeers:
             theirs.symlink_to("/opt/nvidia-cdi-hook")
         flags = ("--nvidia-cdi-hook", "--prefix", "/usr", "--root", str(tmp_path))
         said = failure(cdi_gen("hook", "install", *flags), 1)
-        assert "/usr/bin/nvidia-cdi-hook is there already" in said
+        assert "/usr/bin/nvidia-cdi-hook exists and does not belong to cdi-gen" in said
         assert os.path.lexists(theirs)
         assert not theirs.is_symlink() or os.readlink(theirs) == "/opt/nvidia-cdi-hook"
 
@@ -267,12 +267,12 @@ class TestRun:
         assert found.code == 1
         assert "the container's root is the host's root: refused" in found.err
 
-    def test_a_program_that_can_not_rehearse_is_not_run(self, rootfs: Path, specs: Path) -> None:
+    def test_a_program_without_a_dry_run_is_not_run(self, rootfs: Path, specs: Path) -> None:
         text = (specs / "nvidia.json").read_text().replace(str(CHECKOUT / "hooks"), "/bin/sh-")
         (specs / "nvidia.json").write_text(text.replace("/bin/sh-/cdi-gen-hook", "/bin/true"))
         found = cdi_gen("hook", "run", "--spec-dir", str(specs), "-n", str(rootfs))
         assert (found.code, found.out) == (0, "")
-        assert "/bin/true cannot be asked what it would do" in found.err
+        assert "/bin/true has no dry run" in found.err
 
     def test_a_device_that_no_spec_defines(self, rootfs: Path, specs: Path) -> None:
         flags = ("--spec-dir", str(specs), "--device", "nvidia.com/gpu=7")
