@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """cdi-gen puts a host's NVIDIA GPUs into containers.
 
-Importing this package imports nothing but the version: each part is a module of its own
-(see ``docs/architecture.md``), and start-up time is part of the design.
+Importing this package imports only the version, to keep the start-up time short. The packages in it
+are described in ``docs/architecture.md``.
 """
 
 from cdi_base import VERSION

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The program ``cdi-gen``."""
+"""The entry point of the program ``cdi-gen``."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import sys
 
 
 def main() -> None:
-    """Run the command line and leave with its exit code.
+    """Run the command line and exit with its exit code.
 
-    A command takes some 50 ms and returns everything at once when it ends: to look for garbage on
-    the way, and to take the interpreter apart at the end, would cost a fifth of that.
+    A command takes some 50 ms, and its memory is released when the process ends: garbage collection
+    during the command and the clean-up of the interpreter would take a fifth of that time.
     """
-    try:  # first of all: what comes before, the interpreter's start, is nobody's to catch
+    try:  # from the first statement on; Ctrl-C during the interpreter's start cannot be caught
         gc.disable()
         sys.unraisablehook = _unraisable
         if None in (sys.stdin, sys.stdout, sys.stderr):
@@ -22,7 +22,7 @@ def main() -> None:
         from cdi_gen.cli import run  # noqa: PLC0415 - importing this module costs nothing
 
         code = run(sys.argv[1:])
-        os._exit(code)  # standard output was flushed where a failure could still be told
+        os._exit(code)  # `run` has flushed standard output and reported a failure of that
     except KeyboardInterrupt:  # before or after the command itself
         os._exit(_interrupted())
 
@@ -32,20 +32,21 @@ def _interrupted() -> int:
     return 130
 
 
-def _unraisable(fault: sys.UnraisableHookArgs) -> None:
-    """An exception where none can be raised; Ctrl-C is to end the program there too.
+def _unraisable(unraisable: sys.UnraisableHookArgs) -> None:
+    """End the program after Ctrl-C in code that cannot raise an exception.
 
-    It falls into the callback of a weak reference while ``typing`` is imported, for one.
+    For example in the callback of a weak reference while ``typing`` is imported.
     """
-    if fault.exc_type is KeyboardInterrupt:
+    if unraisable.exc_type is KeyboardInterrupt:
         os._exit(_interrupted())
-    sys.__unraisablehook__(fault)
+    sys.__unraisablehook__(unraisable)
 
 
 def _reopen_closed_streams() -> None:
-    """Where the caller closed a stream, reading finds nothing and writing fails as it should.
+    """Replace standard streams that the caller closed by empty, read-only ones.
 
-    Otherwise the next file to be opened would get its number, and a library's complaints.
+    Otherwise the next file that is opened would get the descriptor of a standard stream, and the
+    messages of libraries would be written to that file. Writing to a replaced stream fails.
     """
     while (descriptor := os.open(os.devnull, os.O_RDONLY)) <= 2:
         pass

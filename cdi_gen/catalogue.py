@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The catalogue: which file of the NVIDIA driver serves which driver capability.
+"""The catalogue of the NVIDIA driver's files and nodes, and the driver capabilities that need them.
 
-The knowledge itself is data, ``specs/cdi_specs/driver_files.json``; this module gives it types.
-``host`` asks it what to look for, ``generate`` asks it whom a file serves.
+The facts are in ``specs/cdi_specs/driver_files.json``; this module defines their types. ``host``
+searches the files of the catalogue, ``generate`` selects files by capability.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ import cdi_specs
 from cdi_gen.errors import UsageError
 
 EVERY = "*"
-"""In place of a capability: the file serves whatever is asked for."""
+"""Stands for every capability: the file is part of each spec."""
 
 
 class Capability(NamedTuple):
-    """A driver capability, in the words of ``NVIDIA_DRIVER_CAPABILITIES``."""
+    """A driver capability, as in ``NVIDIA_DRIVER_CAPABILITIES``."""
 
     name: str
     default: bool
-    """It is part of a spec for which no capability was asked."""
+    """Whether ``all`` includes the capability."""
     requires: tuple[str, ...]
     meaning: str
 
@@ -34,59 +34,60 @@ class ControlNode(NamedTuple):
 
     name: str
     drivers: tuple[str, ...]
-    """Names in ``/proc/devices`` that may carry its major number; the first that is there does."""
+    """Names in ``/proc/devices`` that may have the node's major number; the first existing name
+    counts."""
     minor: int
     capabilities: frozenset[str]
     module: str | None
-    """The node is of use only while this kernel module is loaded."""
+    """The kernel module without which the node is not usable."""
 
 
 class TransportNode(NamedTuple):
-    """Device nodes of a transport: one, or all that differ in a number."""
+    """The device nodes of a transport: one node, or several nodes whose names have a number."""
 
     name: str
-    """Below /dev; a ``*`` at its end stands for a decimal number."""
+    """The path below /dev; a ``*`` at the end stands for a decimal number."""
     driver: str | None
-    """Name in ``/proc/devices`` of those who have the major number."""
+    """The name in ``/proc/devices`` that has the major number."""
     minor: int | None
-    """None: the number in the name."""
+    """The minor number; None: the number in the name."""
     sysfs_class: str | None
-    """Where there is no one driver: the directory in /sys/class that tells both numbers."""
+    """If several drivers have such nodes: the directory in /sys/class with both numbers."""
 
     def number(self, name: str) -> int | None:
-        """The number in a name that is one of these; 0 where they have none; None: it is not."""
+        """Return the number in the name of a node; 0 without number; None for other names."""
         if not self.name.endswith("*"):
             return 0 if name == self.name else None
-        start = self.name[:-1]
-        digits = name[len(start) :]
-        if not name.startswith(start) or not digits.isascii() or not digits.isdecimal():
+        prefix = self.name[:-1]
+        digits = name[len(prefix) :]
+        if not name.startswith(prefix) or not digits.isascii() or not digits.isdecimal():
             return None
-        # As the kernel writes it, and no more than MINORBITS can hold.
+        # The kernel writes no leading zeros, and MINORBITS limits the number to 7 digits.
         return int(digits) if len(digits) <= 7 and str(int(digits)) == digits else None
 
 
 class Transport(NamedTuple):
-    """A way for data to and from GPUs that has device nodes of its own."""
+    """A technology that moves data to and from GPUs and has device nodes of its own."""
 
     mode: str
-    """nvidia-ctk's word for it: ``gds``, ``mofed``, ``gdrcopy``, ``nvswitch``, ``imex``."""
+    """The mode of nvidia-ctk: ``gds``, ``mofed``, ``gdrcopy``, ``nvswitch``, ``imex``."""
     class_: str
-    """Class of its CDI kind."""
+    """The class of the CDI kind."""
     meaning: str
     nodes: tuple[TransportNode, ...]
     files: tuple[str, ...]
-    """Files and directories of the host that programs read beside the nodes."""
+    """Files and directories of the host that programs need besides the nodes."""
 
 
 class LinkRule(NamedTuple):
-    """A symbolic link that programs expect beside a library."""
+    """A symbolic link to a library that programs expect."""
 
     library: str
     target: str
-    """``{file}`` stands for the library's file name."""
+    """The target of the link; ``{file}`` stands for the library's file name."""
     link: str
-    """Beside the library; or, with a directory in it, below a library directory: a module that
-    another library opens by its path."""
+    """The name of the link, beside the library; or a path below a library directory, for a module
+    that another library opens by its path."""
 
 
 class FileEntry(NamedTuple):
@@ -97,74 +98,76 @@ class FileEntry(NamedTuple):
     """``program``, ``data``, ``xorg``, ``firmware`` or ``socket``."""
     capabilities: frozenset[str]
     container: str
-    """Directory in the container under which ``name`` goes, for data files."""
+    """The directory in the container for ``name``, for data files."""
     under: tuple[str, ...]
-    """Directories of the host, for sockets."""
+    """The directories of the host, for sockets."""
     companion: str | None
-    """The library without which the file is of no use, and which is of little use without it."""
+    """The library that needs the file and that the file needs."""
     alternative: str | None
-    """Another entry that does as well."""
+    """Another entry that serves the same purpose."""
     module: str | None
-    """Where the program that opens it by its path looks, below a library directory."""
+    """The path below a library directory at which a program opens the file."""
 
 
 class Catalogue(NamedTuple):
-    """Everything known of the driver's files."""
+    """The facts about the driver's files and nodes."""
 
     capabilities: tuple[Capability, ...]
     control_nodes: tuple[ControlNode, ...]
     transports: tuple[Transport, ...]
     libraries: dict[str, frozenset[str]]
-    """Capabilities by a library's name up to ``.so``."""
+    """The capabilities of each library, by the library's name up to ``.so``."""
     unversioned: frozenset[str]
     """Libraries whose file name does not end in the driver's version."""
     plain: frozenset[str]
-    """Libraries that programs also open by the name without any number, ``libcuda.so``."""
+    """Libraries that programs also open by a name without number, as ``libcuda.so``."""
     in_images: frozenset[str]
-    """Libraries of which images may bring one of their own: forward compatibility, stubs."""
+    """Libraries that an image may contain too, for forward compatibility or as stubs."""
     links: tuple[LinkRule, ...]
     files: tuple[FileEntry, ...]
     directories: dict[str, tuple[str, ...]]
-    """Where to look, relative to the driver root, by kind; ``{…}`` is filled in by ``host``."""
+    """The directories to search below the driver root, by kind. ``host`` fills in ``{…}``."""
     image_directories: dict[str, tuple[str, ...]]
-    """Where programs of images look, of whatever distribution: ``library`` has the libraries of an
-    image, and below it, as below ``xorg``, modules that are opened by their path; ``driver`` comes
-    before the places where images have libraries of ``in_images``. ``{triplet}`` is Debian's name
-    of the architecture."""
+    """The directories that programs in images use, for all distributions. ``library``: the
+    libraries of an image; modules that are opened by their path are below ``library`` and ``xorg``;
+    ``driver`` is searched before the directories in which images have libraries of ``in_images``.
+    ``{triplet}`` is Debian's name of the architecture."""
     cuda_versions: dict[str, str]
-    """The newest CUDA version that a branch of the driver (``580``) runs."""
+    """The newest CUDA version that a branch of the driver (``580``) supports, by branch."""
 
     def select(self, names: Iterable[str]) -> frozenset[str]:
-        """The capabilities asked for, with those that they require.
+        """Return the requested capabilities and the capabilities that they require.
 
         ``all`` stands for every default capability.
 
         Raises:
-            UsageError: a name is no capability.
+            UsageError: a name is not a capability.
         """
-        known = {capability.name: capability for capability in self.capabilities}
+        by_name = {capability.name: capability for capability in self.capabilities}
         selected: set[str] = set()
         pending = list(names)
         while pending:
             name = pending.pop()
             if name == "all":
-                pending += [each.name for each in self.capabilities if each.default]
-            elif name not in known:
+                pending += [
+                    capability.name for capability in by_name.values() if capability.default
+                ]
+            elif name not in by_name:
                 raise UsageError(
                     f"unknown driver capability: {name}",
-                    hint=f"known: all, {', '.join(known)}",
+                    hint=f"known: all, {', '.join(by_name)}",
                     code="CDG-U003",
                     subject=name,
                 )
             elif name not in selected:
                 selected.add(name)
-                pending += known[name].requires
+                pending += by_name[name].requires
         return frozenset(selected)
 
 
 @lru_cache(maxsize=1)
 def catalogue() -> Catalogue:
-    """The catalogue that ships with this version."""
+    """Return the catalogue of this version."""
     data = json.loads(cdi_specs.read_text("driver_files.json"))
     return Catalogue(
         capabilities=tuple(

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``/etc/cdi-gen/config.toml``: how this host is laid out, said once by its administrator.
+"""Reads ``/etc/cdi-gen/config.toml``, in which the administrator describes the host's layout.
 
-Every command that looks at the host takes from it what neither its command line nor its environment
-says. ``/etc/cdi-gen/config.d/*.toml`` come after it, by name; the last that has a key counts::
+A command that reads the host uses a setting if neither the command line nor the environment has the
+option. ``/etc/cdi-gen/config.d/*.toml`` are read after the file, ordered by name; the last value of
+a key wins::
 
     [host]
     driver-root = "/run/nvidia/driver"
@@ -30,23 +31,23 @@ KEYS: dict[str, bool] = {
     "config-search-path": True,
     "nvidia-cdi-hook-path": False,
 }
-"""The options of ``generate`` that describe a host, and whether they may be given several times."""
+"""The options of ``generate`` that describe a host, and whether an option has several values."""
 
 
 class Setting(NamedTuple):
-    """What a key is set to."""
+    """The value of a key."""
 
     value: str | tuple[str, ...]
-    """An absolute path, or several."""
+    """An absolute path, or several absolute paths."""
     source: str
-    """File and line, for people."""
+    """File and line, as text: ``/etc/cdi-gen/config.toml, line 3``."""
 
 
 Settings = dict[str, Setting]
 
 
 def files(host_root: str = "/") -> list[str]:
-    """The files that there are, in rising priority, as they are seen under the host's root.
+    """Return the existing configuration files in rising priority, as paths below the host's root.
 
     Raises:
         CdiGenError: a directory cannot be read.
@@ -54,43 +55,44 @@ def files(host_root: str = "/") -> list[str]:
     prefix = host_root.rstrip("/")
     try:
         directory, name = os.path.split(PATH)
-        found = [PATH] if name in _names(directory, host_root) else []
+        main_file = [PATH] if name in _names(directory, host_root) else []
         names = sorted(_names(DROP_INS, host_root))
     except OSError as error:
-        place = (error.filename or DROP_INS).removeprefix(prefix)
+        path = (error.filename or DROP_INS).removeprefix(prefix)
         raise CdiGenError(
-            f"cannot read {place}: {error.strerror}", code="CDG-C001", subject=place
+            f"cannot read {path}: {error.strerror}", code="CDG-C001", subject=path
         ) from error
-    return found + [f"{DROP_INS}/{name}" for name in names if name.endswith(".toml")]
+    return main_file + [f"{DROP_INS}/{name}" for name in names if name.endswith(".toml")]
 
 
 def _names(directory: str, host_root: str) -> list[str]:
     try:
-        place = trust.resolved(directory, seen_from=host_root)
-        return os.listdir(host_root.rstrip("/") + place)
+        resolved = trust.resolved(directory, seen_from=host_root)
+        return os.listdir(host_root.rstrip("/") + resolved)
     except FileNotFoundError:
         return []
 
 
 def load(path: str | None = None, host_root: str = "/") -> Settings:
-    """What the administrator has said of this host, by key.
+    """Return the settings of the host by key.
 
     Args:
-        path: a file that is read in place of all others, and must be there.
-        host_root: where the host's ``/`` is visible to this process.
+        path: a file that is read instead of the configuration files of the host; it must exist.
+        host_root: the path at which the host's ``/`` is visible to this process.
 
     Raises:
-        UnsafeError: it is run as root, and somebody else could change a file.
-        CdiGenError: a file cannot be read, is not TOML, or has what is no setting; file and line.
+        UnsafeError: this process runs as root, and another user could change a file.
+        CdiGenError: a file cannot be read, is not TOML, or has an unknown key or a wrong value; the
+            message has file and line.
     """
-    found: Settings = {}
+    settings: Settings = {}
     for file in files(host_root) if path is None else [path]:
-        found |= _of(file, "/" if path is not None else host_root)
-    return found
+        settings |= _settings(file, "/" if path is not None else host_root)
+    return settings
 
 
-def _of(path: str, host_root: str) -> Settings:
-    # Most hosts have no such file, and pay for no reader.
+def _settings(path: str, host_root: str) -> Settings:
+    # Most hosts have no such file, so that the import is not needed there.
     from cdi_base import toml  # noqa: PLC0415
 
     content = _read(path, host_root)
@@ -99,7 +101,7 @@ def _of(path: str, host_root: str) -> Settings:
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         raise CdiGenError(
-            f"{path}, line {line}: this is not UTF-8 text", code="CDG-C002", subject=path
+            f"{path}, line {line}: not UTF-8 text", code="CDG-C002", subject=path
         ) from error
     except toml.TomlError as error:
         raise CdiGenError(
@@ -108,64 +110,68 @@ def _of(path: str, host_root: str) -> Settings:
             code="CDG-C002",
             subject=path,
         ) from error
-    found: Settings = {}
+    settings: Settings = {}
     for name, table in values.items():
-        place = f"{path}, line {lines.get((name,), 1)}"
+        position = f"{path}, line {lines.get((name,), 1)}"
         if name != TABLE:
-            hint = f"known: [{TABLE}]"
-            if name in KEYS:
-                hint = f"write it below a line [{TABLE}]"
+            kind = "table" if isinstance(table, dict) else "key"
+            hint = f"write the key below a line [{TABLE}]" if name in KEYS else f"known: [{TABLE}]"
             raise CdiGenError(
-                f"{place}: there is no {name!a}", hint=hint, code="CDG-C003", subject=place
+                f"{position}: unknown {kind} {name!a}",
+                hint=hint,
+                code="CDG-C003",
+                subject=position,
             )
         if not isinstance(table, dict):
             raise CdiGenError(
-                f"{place}: {TABLE} is no table",
-                hint=f"write [{TABLE}]",
+                f"{position}: {TABLE} must be a table",
+                hint=f"write a line [{TABLE}], and the keys below",
                 code="CDG-C004",
-                subject=place,
+                subject=position,
             )
         for key, value in table.items():
-            place = f"{path}, line {lines.get((name, key)) or lines.get((name,), 1)}"
-            found[key] = Setting(_value(key, value, place), place)
-    return found
+            position = f"{path}, line {lines.get((name, key)) or lines.get((name,), 1)}"
+            settings[key] = Setting(_value(key, value, position), position)
+    return settings
 
 
-def _value(key: str, value: object, place: str) -> str | tuple[str, ...]:
+def _value(key: str, value: object, position: str) -> str | tuple[str, ...]:
     if key not in KEYS:
         from difflib import get_close_matches  # noqa: PLC0415
 
-        close = get_close_matches(key, KEYS, n=1)
-        suggestion = f"; did you mean {close[0]}?" if close else ""
+        matches = get_close_matches(key, KEYS, n=1)
+        suggestion = f"; did you mean {matches[0]}?" if matches else ""
         raise CdiGenError(
-            f"{place}: there is no key {key!a}{suggestion}",
+            f"{position}: unknown key {key!a}{suggestion}",
             hint=f"known: {', '.join(KEYS)}",
             code="CDG-C003",
-            subject=place,
+            subject=position,
         )
     if KEYS[key]:
-        if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
+        if not isinstance(value, list) or not all(isinstance(path, str) for path in value):
             raise CdiGenError(
-                f"{place}: {key} has to be a list of paths",
-                hint=f'like: {key} = ["/usr/lib64"]',
+                f"{position}: {key} must be a list of paths",
+                hint=f'for example: {key} = ["/usr/lib64"]',
                 code="CDG-C004",
-                subject=place,
+                subject=position,
             )
-        return tuple(_path(key, each, place) for each in value)
+        return tuple(_path(key, path, position) for path in value)
     if not isinstance(value, str):
         raise CdiGenError(
-            f"{place}: {key} has to be a path",
-            hint=f'like: {key} = "/usr"',
+            f"{position}: {key} must be a path",
+            hint=f'for example: {key} = "/usr"',
             code="CDG-C004",
-            subject=place,
+            subject=position,
         )
-    return _path(key, value, place)
+    return _path(key, value, position)
 
 
-def _path(key: str, value: str, place: str) -> str:
+def _path(key: str, value: str, position: str) -> str:
     if not value.startswith("/") or not value.isprintable():
         raise CdiGenError(
-            f"{place}: {key}: {value!a} is not an absolute path", code="CDG-C004", subject=place
+            f"{position}: {key}: {value!a} is not an absolute path",
+            code="CDG-C004",
+            subject=position,
         )
     return value
 
@@ -178,14 +184,14 @@ def _read(path: str, host_root: str) -> bytes:
             if reason:
                 raise UnsafeError(
                     f"{path} is not read: {reason}",
-                    hint="it says which files root puts into containers and runs, so only root may "
-                    "be able to change it: correct owner and mode (root:root 0644)",
+                    hint="the file decides which files root runs and gives to containers, so only "
+                    "root may be able to change it: correct owner and mode (root:root 0644)",
                     code="CDG-C005",
                     subject=path,
                 )
-        # A link of the host's leads to a file of the host, not to one of this container.
-        place = trust.resolved(absolute, seen_from=host_root)
-        return read_file(host_root.rstrip("/") + place, MAX_BYTES)
+        # A symbolic link on the host leads to a file of the host, not to a file of this container.
+        resolved = trust.resolved(absolute, seen_from=host_root)
+        return read_file(host_root.rstrip("/") + resolved, MAX_BYTES)
     except OSError as error:
         if error.errno == errno.EFBIG:
             raise CdiGenError(

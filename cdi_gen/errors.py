@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What can go wrong, said once: the exit codes and the errors that carry them."""
+"""The exit codes and the errors that carry them."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ class ExitCode(IntEnum):
     ERROR = 1
     USAGE = 2
     NO_DRIVER = 3
-    """No NVIDIA driver, or no GPU: there is nothing to do, so a unit may call it success.
+    """No NVIDIA driver or no GPU: nothing to do. A systemd unit may count this as success.
 
-    A driver that is there and cannot be served is an error.
+    A driver that is loaded but not supported is an `ERROR`.
     """
     PARTIAL = 4
-    """Something was written, but a device was left out."""
+    """The spec was written without some devices."""
     STALE = 5
-    """What is there differs from what would be written now."""
+    """The existing file differs from the file that would be written now."""
     INVALID_SPEC = 6
     UNSAFE = 7
-    """Refused: somebody other than root could change what root would run."""
+    """Refused, because a user other than root could change what root would run."""
     INTERRUPTED = 130
 
 
 class CdiGenError(Exception):
-    """An error for a person: what happened and where, and what to do about it.
+    """An error for the user: what happened, where, and what to do.
 
-    ``code`` is a code of the table of findings, see ``docs/findings.md``: of the class, or of the
-    single error.
+    ``code`` is a code of the table of findings, see ``docs/findings.md``. A class has a default
+    code; a single error may have another one.
     """
 
     exit_code = ExitCode.ERROR
@@ -49,7 +49,7 @@ class CdiGenError(Exception):
         self.hint = hint
         self.code = code or self.code
         self.subject = subject
-        """The file, device, option or engine that the error is about; empty: see the message."""
+        """The file, device, option or engine that the error is about, or empty."""
 
     @property
     def finding(self) -> Finding:
@@ -60,7 +60,7 @@ class CdiGenError(Exception):
 
 
 class UsageError(CdiGenError):
-    """The request itself makes no sense."""
+    """The command line or a request of the caller is wrong."""
 
     exit_code = ExitCode.USAGE
 
@@ -72,19 +72,19 @@ class NoDriverError(CdiGenError):
 
 
 class InvalidSpecError(CdiGenError):
-    """A CDI spec breaks the standard."""
+    """A CDI spec violates the standard."""
 
     exit_code = ExitCode.INVALID_SPEC
 
 
 class UnsafeError(CdiGenError):
-    """Doing it would let somebody other than root decide what root runs."""
+    """The request is refused, because a user other than root could decide what root runs."""
 
     exit_code = ExitCode.UNSAFE
 
 
 class InterruptedByUserError(CdiGenError):
-    """Ctrl-C."""
+    """The user pressed Ctrl-C."""
 
     exit_code = ExitCode.INTERRUPTED
     code = "CDG-X002"

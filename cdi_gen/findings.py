@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The table of codes: what each finding means in general, its usual cause and its remedy.
+"""Reads ``specs/cdi_specs/findings.json``: the meaning, usual cause and fix of each code.
 
-``cdi-gen explain`` and ``docs/findings.md`` are made from the table. Errors and warnings carry
-their code themselves, so that no other command reads the table.
+``cdi-gen explain`` and ``docs/findings.md`` are made from the table. Other commands do not read the
+table: each error and warning has its code already.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ class Explanation(NamedTuple):
     code: str
     title: str
     severity: str
-    """The usual one; a single finding may have another."""
+    """The usual severity; a single finding may have another one."""
     meaning: str
     cause: str
-    """The usual cause; empty where the meaning names it."""
+    """The usual cause; empty if the meaning contains it."""
     fix: str
 
     @property
@@ -40,7 +40,7 @@ def areas() -> dict[str, str]:
 
 
 def explanations() -> dict[str, Explanation]:
-    """Return the table by code, in its order."""
+    """Return the entries by code, in the order of the table."""
     return {
         code: Explanation(
             code=code,
@@ -55,7 +55,7 @@ def explanations() -> dict[str, Explanation]:
 
 
 def code_of(text: str) -> str:
-    """Return the code that a person means: ``h001`` and ``[CDG-H001]`` are ``CDG-H001``."""
+    """Return the normal form of a code as typed: ``CDG-H001`` for ``h001`` or ``[CDG-H001]``."""
     return PREFIX + text.strip().strip("[]").upper().removeprefix(PREFIX)
 
 

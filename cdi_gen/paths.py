@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Paths on the host and paths in the container, and the one way from the first to the second."""
+"""Path types for the host and the container, and pure functions on path strings."""
 
 from __future__ import annotations
 
@@ -16,28 +16,28 @@ _SAFE_COMPONENT = re.compile(r"[A-Za-z0-9._+@=~][A-Za-z0-9._+@=~-]{0,254}", re.A
 
 
 def is_safe(path: str) -> bool:
-    """Whether a path found on the host may enter a spec.
+    """Whether a path of the host may be written to a spec.
 
-    A file name is data that anybody who can write to the driver root chose. Names with control
-    characters, separators of option lists (``,``, ``:``, ``::``) or a leading ``-`` would be read
-    as something else by an engine, a runtime or a hook.
+    Any user with write permission in the driver root can choose a file name. An engine, a runtime
+    or a hook would misread names with control characters, separators of option lists (``,``, ``:``,
+    ``::``) or a leading ``-``.
     """
     return all(_SAFE_COMPONENT.fullmatch(part) for part in path.split("/") if part)
 
 
 def printable(path: str) -> str:
-    """A name, however hostile, as text that a terminal and JSON can carry."""
+    """A path with everything except printable ASCII escaped, for terminals and JSON."""
     return path if path.isascii() and path.isprintable() else ascii(path)[1:-1]
 
 
 def join(*parts: str) -> str:
     """Join absolute paths: ``join("/run/nvidia/driver", "/usr")``; ``/`` and ``.`` add nothing."""
-    components = [each for part in parts for each in part.split("/")]
-    return "/" + "/".join(each for each in components if each not in ("", "."))
+    components = [component for part in parts for component in part.split("/")]
+    return "/" + "/".join(name for name in components if name not in ("", "."))
 
 
 def beneath(path: str, root: str) -> str | None:
-    """The part of ``path`` below ``root``, compared component by component, or None."""
+    """The path below ``root``, starting with ``/``; None if ``path`` is not below ``root``."""
     if root == "/":
         return path
     if path == root:

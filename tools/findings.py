@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Write docs/findings.md, made from the table of codes."""
+"""Writes docs/findings.md from the table of codes."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ the usual one.
 
 
 def page() -> str:
-    """The page, in Markdown."""
+    """Return the page in Markdown."""
     table = explanations().values()
     lines = [HEAD]
     for letter, title in areas().items():

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Write man pages, one for each command, generated from the commands."""
+"""Writes a man page for each command, from the help texts of the commands."""
 
 from __future__ import annotations
 
@@ -12,36 +12,36 @@ import click
 from cdi_gen import __version__
 from cdi_gen.cli import COMMANDS, main
 
-EXIT_CODES = """0 ok; 1 error; 2 usage; 3 no NVIDIA driver or GPU; 4 written, but some devices were
-left out; 5 what is there differs; 6 invalid spec; 7 refused as unsafe; 130 interrupted."""
+EXIT_CODES = """0 ok; 1 error; 2 usage; 3 no NVIDIA driver or GPU; 4 written without some devices;
+5 the existing file differs; 6 invalid spec; 7 refused as unsafe; 130 interrupted."""
 
 SEE_ALSO = "podman-run(1), docker-run(1), nvidia-smi(1)"
 
 
 def pages() -> dict[str, str]:
-    """Man pages by file name."""
+    """Return all man pages by file name."""
     context = click.Context(main, info_name="cdi-gen")
-    found = {"cdi-gen.1": page("cdi-gen", main, context)}
+    by_name = {"cdi-gen.1": page("cdi-gen", main, context)}
     for name in COMMANDS:
         command = main.get_command(context, name)
         if command is None:
             raise SystemExit(f"{name}: no such command")
-        found.update(tree(f"cdi-gen {name}", command, context))
-    return found
+        by_name.update(command_pages(f"cdi-gen {name}", command, context))
+    return by_name
 
 
-def tree(title: str, command: click.Command, parent: click.Context) -> dict[str, str]:
-    """The page of a command and those of its subcommands."""
+def command_pages(title: str, command: click.Command, parent: click.Context) -> dict[str, str]:
+    """Return the pages of a command and of its subcommands by file name."""
     context = click.Context(command, info_name=title.rpartition(" ")[2], parent=parent)
-    found = {f"{title.replace(' ', '-')}.1": page(title, command, context)}
+    by_name = {f"{title.replace(' ', '-')}.1": page(title, command, context)}
     if isinstance(command, click.Group):
-        for name, each in command.commands.items():
-            found.update(tree(f"{title} {name}", each, context))
-    return found
+        for name, subcommand in command.commands.items():
+            by_name.update(command_pages(f"{title} {name}", subcommand, context))
+    return by_name
 
 
 def page(title: str, command: click.Command, context: click.Context) -> str:
-    """One man page in man(7)."""
+    """Return a man page in the format of man(7)."""
     name = title.replace(" ", "-")
     summary, _, rest = (command.help or "").partition("\n")
     lines = [
@@ -65,7 +65,8 @@ def page(title: str, command: click.Command, context: click.Context) -> str:
             COMMANDS
             if command is main
             else {
-                key: (each.help or "").partition("\n")[0] for key, each in command.commands.items()
+                key: (subcommand.help or "").partition("\n")[0]
+                for key, subcommand in command.commands.items()
             }
         )
         for key, help_text in table.items():
@@ -75,19 +76,19 @@ def page(title: str, command: click.Command, context: click.Context) -> str:
 
 
 def paragraphs(help_text: str) -> list[str]:
-    """Help text as paragraphs; text that click does not wrap stays unwrapped."""
+    r"""Return the lines of a help text in roff; paragraphs that start with \b are not wrapped."""
     lines = []
     for block in re.split(r"\n\s*\n", help_text.strip()):
-        plain = block.replace("\b\n", "")
+        paragraph = block.replace("\b\n", "")
         if "\b" in block:
-            lines += [".PP", ".nf", *(text(line) for line in plain.splitlines()), ".fi"]
-        elif plain.strip():
-            lines += [".PP", text(" ".join(plain.split()))]
+            lines += [".PP", ".nf", *(text(line) for line in paragraph.splitlines()), ".fi"]
+        elif paragraph.strip():
+            lines += [".PP", text(" ".join(paragraph.split()))]
     return lines
 
 
 def text(value: str) -> str:
-    """Return text as roff, with its own requests and escapes neutralized."""
+    """Return text in roff, with requests and escapes quoted."""
     escaped = value.replace("\\", "\\e").replace("-", "\\-")
     return "\\&" + escaped if escaped.startswith((".", "'")) else escaped
 

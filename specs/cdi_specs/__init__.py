@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Data that goes with cdi-gen: the standard's JSON schemas, and tables of facts with sources."""
+"""The data files of cdi-gen: the standard's JSON schemas, and tables of facts with sources."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ _FOLDER = __file__.rpartition("/")[0]
 
 
 def read_text(name: str) -> str:
-    """Return the text of the file ``name`` of this package, ``schema.json`` for one.
+    """Return the text of a file of this package, for example ``schema.json``.
 
-    importlib.resources would cost 10 ms on the way to every spec; a plain path is enough, because
-    the package is always installed as files.
+    The import of importlib.resources would take 10 ms in every command; a plain path is enough,
+    because the package is always installed as files.
     """
     with open(f"{_FOLDER}/{name}", encoding="utf-8") as file:
         return file.read()

@@ -137,22 +137,22 @@ def test_an_inventory_is_of_another_host(file: Path) -> None:
 
 
 FAULTS: dict[str, tuple[str, str]] = {
-    "key": ('[host]\n\ndriver-rot = "/x"', "line 3: there is no key 'driver-rot'; did you mean driver-root?"),
-    "no such key": ("[host]\nx = 1", "line 2: there is no key 'x'"),
-    "outside": ('driver-root = "/x"', "line 1: there is no 'driver-root'"),
-    "table": ("# a\n[hosts]\n", "line 2: there is no 'hosts'"),
-    "no table": ("host = 1", "line 1: host is no table"),
-    "number": ("[host]\ndriver-root = 7", "line 2: driver-root has to be a path"),
-    "list": ('[host]\ndriver-root = ["/x"]', "line 2: driver-root has to be a path"),
-    "text": ('[host]\nlibrary-search-path = "/x"', "line 2: library-search-path has to be a list of paths"),
-    "numbers": ("[host]\nlibrary-search-path = [1]", "line 2: library-search-path has to be a list"),
+    "key": ('[host]\n\ndriver-rot = "/x"', "line 3: unknown key 'driver-rot'; did you mean driver-root?"),
+    "no such key": ("[host]\nx = 1", "line 2: unknown key 'x'"),
+    "outside": ('driver-root = "/x"', "line 1: unknown key 'driver-root'"),
+    "table": ("# a\n[hosts]\n", "line 2: unknown table 'hosts'"),
+    "no table": ("host = 1", "line 1: host must be a table"),
+    "number": ("[host]\ndriver-root = 7", "line 2: driver-root must be a path"),
+    "list": ('[host]\ndriver-root = ["/x"]', "line 2: driver-root must be a path"),
+    "text": ('[host]\nlibrary-search-path = "/x"', "line 2: library-search-path must be a list of paths"),
+    "numbers": ("[host]\nlibrary-search-path = [1]", "line 2: library-search-path must be a list"),
     "relative": ('[host]\ndev-root = "x"', "line 2: dev-root: 'x' is not an absolute path"),
     "relative of several": ('[host]\nconfig-search-path = ["/a", ""]', "line 2: config-search-path: '' is not"),
     "control": ('[host]\ndev-root = "/\\u001b[2J"', "line 2: dev-root: '/\\x1b[2J' is not"),
     "syntax": ("[host]\ndev-root = /x", "line 2: '/x' is no value; text needs quotes"),
     "twice": ('[host]\ndev-root = "/x"\ndev-root = "/x"', "line 3: 'host.dev-root' is there already"),
-    "inline": ('host = { dev-rot = "/x" }', "line 1: there is no key 'dev-rot'; did you mean dev-root?"),
-    "binary": ("[host]\n\udcff", "line 2: this is not UTF-8 text"),
+    "inline": ('host = { dev-rot = "/x" }', "line 1: unknown key 'dev-rot'; did you mean dev-root?"),
+    "binary": ("[host]\n\udcff", "line 2: not UTF-8 text"),
     "large": ("#" * (1 << 18) + "\n", "is larger than 262144 bytes"),
 }  # fmt: skip
 
@@ -377,7 +377,7 @@ def test_the_shim_prepares_by_it_and_anew_when_it_changes(
     load()
     assert machine.times_prepared() == times + 3
     (etc / "config.d/zz.toml").write_text("[host]\ndev-rot = 1\n")
-    assert "config.d/zz.toml, line 2: there is no key 'dev-rot'" in load()
+    assert "config.d/zz.toml, line 2: unknown key 'dev-rot'" in load()
 
 
 def _node(source: str, target: str) -> str:
