@@ -49,7 +49,7 @@ lint: $(VENV)/test ## ruff: rules and format; codespell
 	$(BIN)/ruff format --check
 	$(BIN)/codespell
 
-types: $(VENV)/test ## mypy, strict
+types: $(VENV)/test ## mypy, strict: library, hooks, tests and tools
 	$(BIN)/mypy
 
 test-engines: $(VENV)/test ## every engine and every way to request a GPU; writes docs/engines.md

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 
 from cdi_base import host_fingerprint
@@ -63,7 +64,7 @@ def test_each_key_is_an_option_that_describes_a_host() -> None:
     def command(host: HostOptions) -> None:
         pass
 
-    options = command.__click_params__  # type: ignore[attr-defined]
+    options: list[click.Option] = vars(command)["__click_params__"]
     assert len(options) == len(OPTIONS)
     keys = {each.key for each in options if isinstance(each, HostOption)}
     assert keys == set(configuration.KEYS)
@@ -330,7 +331,7 @@ def test_the_shim_prepares_by_it_and_anew_when_it_changes(
     """A driver where it is found by options alone; two files, as an administrator changes them."""
     tmp_path.chmod(0o755)
     machine = Machine(tmp_path, host("550-1gpu"))
-    root = str(machine.fake.root)  # type: ignore[union-attr]
+    root = str(machine.host_root)
     machine.configure()
     # NVIDIA's config.toml says nothing of the driver's root.
     machine.settings.write_text(machine.settings.read_text().replace(f'root = "{root}"', ""))

@@ -102,7 +102,7 @@ def prepared_on(tmp_path: Path, host: Callable[[str], FakeHost]) -> Callable[...
         machine = Machine(tmp_path, host(name))
         ended = machine.run(
             str(machine.folder / "bin/cdi-gen"), "runtime", "prepare", "-o", "-",
-            f"--driver-root={machine.fake.root}", f"--spec-dir={machine.specs}",  # type: ignore[union-attr]
+            f"--driver-root={machine.host_root}", f"--spec-dir={machine.specs}",
             f"--nvidia-cdi-hook-path={machine.installed}/cdi-gen-hook", *words,
         )  # fmt: skip
         assert ended.returncode == 0, ended
@@ -155,7 +155,7 @@ def test_the_inventory_of_a_host_gives_its_specs_and_facts(
     machine = machine_of("550-mig-mixed")
     program = str(machine.folder / "bin/cdi-gen")
     host_words = (
-        f"--driver-root={machine.fake.root}",  # type: ignore[union-attr]
+        f"--driver-root={machine.host_root}",
         f"--nvidia-cdi-hook-path={machine.installed}/cdi-gen-hook",
     )
     prepared = machine.run(

@@ -119,7 +119,7 @@ class Container:
         *arguments: str,
         stdin: bytes | None = None,
         environment: dict[str, str] | None = None,
-        **more: object,
+        **more: Any,
     ) -> Ended:
         """Run the hook as runc does: in the root of the container, with the host's root in sight."""
         begun = time.monotonic()
@@ -131,7 +131,7 @@ class Container:
             cwd=self.root,
             check=False,
             timeout=30,
-            **more,  # type: ignore[call-overload]
+            **more,
         )
         ended = Ended(process, time.monotonic() - begun)
         assert len(process.stderr) <= 8192

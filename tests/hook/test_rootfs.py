@@ -226,12 +226,12 @@ class TestWhatIsMade:
         self, files: RootFs, root: Path, monkeypatch: pytest.MonkeyPatch, act: str, fails: str
     ) -> None:
         files._owner = (100000, 100001)
-        real: Callable[..., object] = getattr(os, fails)
-        done = []
+        real: Callable[..., Any] = getattr(os, fails)
+        done: list[Any] = []
 
-        def interrupted(*words: object, **more: object) -> object:
+        def interrupted(*words: Any, **more: Any) -> object:
             result = real(*words, **more)
-            if fails == "open" and not words[1] & os.O_CREAT:  # type: ignore[operator]
+            if fails == "open" and not words[1] & os.O_CREAT:
                 return result
             done.append(result)
             raise process.InterruptedHookError(15)
@@ -247,7 +247,7 @@ class TestWhatIsMade:
         monkeypatch.undo()
         for result in done:
             if fails == "open":
-                os.close(result)  # type: ignore[arg-type]
+                os.close(result)
         assert [name for name in os.listdir(root / "etc") if name.startswith(".")] == []
 
     def test_below_a_link_to_a_folder(self, files: RootFs, root: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,12 +18,12 @@ from tests.host.driver_tree import SmallHost
 def small(tmp_path: Path) -> Callable[..., SmallHost]:
     """Give an empty host of a driver of Debian's."""
 
-    def made(driver_set: str = "550-full", **changes: object) -> SmallHost:
+    def made(driver_set: str = "550-full", **changes: Any) -> SmallHost:
         try:
             tree = driver_tree.tree(driver_set)
         except DriverRootUnavailableError as error:
             pytest.skip(f"no driver {driver_set}: {error}")
-        host = SmallHost(root=tmp_path, tree=tree, **changes)  # type: ignore[arg-type]
+        host = SmallHost(root=tmp_path, tree=tree, **changes)
         host.boot()
         return host
 

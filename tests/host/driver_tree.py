@@ -11,6 +11,7 @@ import os
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 from cdi_gen.generate import generate
 from cdi_gen.host import Where, gather
@@ -180,9 +181,9 @@ def link(place: Path, text: str) -> None:
     place.symlink_to(text)
 
 
-def look(root: Path, **where: str | tuple[str, ...]) -> Inventory:
+def look(root: Path, **where: Any) -> Inventory:
     """What cdi-gen sees of a host in a directory."""
-    return gather(Where(host_root=str(root), **where))  # type: ignore[arg-type]
+    return gather(Where(host_root=str(root), **where))
 
 
 def require_whole(host: SmallHost, inventory: Inventory, *, firmware: bool = True) -> None:

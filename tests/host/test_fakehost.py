@@ -243,7 +243,8 @@ def ask_nvml(fake: hosts.FakeHost) -> subprocess.CompletedProcess[str]:
 def nvml_of(fake: hosts.FakeHost) -> dict[str, Any]:
     answer = ask_nvml(fake)
     assert answer.returncode == 0, answer.stderr
-    return json.loads(answer.stdout)  # type: ignore[no-any-return]
+    description: dict[str, Any] = json.loads(answer.stdout)
+    return description
 
 
 def test_nvml_tells_of_the_gpus(host: GetHost) -> None:

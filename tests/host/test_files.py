@@ -8,6 +8,7 @@ import os
 import shutil
 import stat
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -29,9 +30,9 @@ PATH = ("/usr/bin", "/usr/sbin")
 NIX = f"/nix/store/{layouts.NIX_HASH}-nvidia-x11-550.163.01"
 
 
-def mounted(inventory: Inventory, **options: object) -> dict[str, str]:
+def mounted(inventory: Inventory, **options: Any) -> dict[str, str]:
     """Host path by container path."""
-    spec = generate(inventory, Options(**options))  # type: ignore[arg-type]
+    spec = generate(inventory, Options(**options))
     return {mount.container_path: mount.host_path for mount in spec.container_edits.mounts}
 
 

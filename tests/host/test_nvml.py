@@ -7,6 +7,7 @@ import json
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -39,8 +40,8 @@ def tell(fake: FakeHost, *changes: tuple[str, str]) -> None:
     description.write_text(text)
 
 
-def names(inventory: Inventory, **choices: object) -> set[str]:
-    return {each.name for each in generate(inventory, Options(**choices)).devices}  # type: ignore[arg-type]
+def names(inventory: Inventory, **choices: Any) -> set[str]:
+    return {each.name for each in generate(inventory, Options(**choices)).devices}
 
 
 def nodes_of_all(inventory: Inventory) -> set[str]:

@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
+
+Node = TypeVar("Node", bound=ast.AST)
 
 OPPOSITE: dict[type[ast.cmpop], tuple[type[ast.cmpop], ...]] = {
     ast.Eq: (ast.NotEq,),
@@ -192,6 +194,6 @@ def _joined(flags: list[ast.expr]) -> ast.expr:
     return first
 
 
-def _without_one(nodes: list) -> Iterator[tuple[str, list]]:  # type: ignore[type-arg]
+def _without_one(nodes: list[Node]) -> Iterator[tuple[str, list[Node]]]:
     for index, node in enumerate(nodes):
         yield ast.unparse(node), [*nodes[:index], *nodes[index + 1 :]]

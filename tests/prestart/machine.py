@@ -49,6 +49,8 @@ class Machine(Container):
         self.driver = folder / "driver"
         self.devices = folder / "devices"
         self.specs = folder / "cdi"
+        self.image: dict[str, Any] = {}
+        """What the image held at first: `oracles.fingerprint`."""
         self.settings = folder / "config.toml"
         for path in (self.driver / "firmware", self.devices, self.specs):
             path.mkdir(parents=True)

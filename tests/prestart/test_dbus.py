@@ -8,7 +8,7 @@ import os
 import socket
 import struct
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -58,8 +58,11 @@ class Heard:
         self._theirs.close()
 
 
+Hears = Callable[..., Heard]
+
+
 @pytest.fixture
-def hears() -> object:
+def hears() -> Iterator[Hears]:
     known: list[Heard] = []
 
     def make(*answers: bytes) -> Heard:
@@ -69,9 +72,6 @@ def hears() -> object:
     yield make
     for each in known:
         each.end()
-
-
-Hears = Callable[..., Heard]
 
 
 def test_a_call_and_its_answer(hears: Hears) -> None:

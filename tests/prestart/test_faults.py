@@ -24,7 +24,7 @@ def _image(request: pytest.FixtureRequest) -> None:
 
 def _as_it_was(machine: Machine) -> None:
     image = oracles.fingerprint(machine.root)
-    assert oracles.differences(machine.image, image) == set()  # type: ignore[attr-defined]
+    assert oracles.differences(machine.image, image) == set()
 
 
 def test_a_library_that_is_not_there(machine: Machine, engine: Engine) -> None:

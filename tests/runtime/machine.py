@@ -16,6 +16,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from tests.fakehost.gpus import Gpu
 from tests.fakehost.hosts import FakeHost
 from tests.host.looking import REPOSITORY, SOURCES
 
@@ -84,6 +85,18 @@ log-level = "debug"
 spec-dirs = ["{self.specs}"]
 """
         )
+
+    @property
+    def host_root(self) -> Path:
+        """The root of the fake host, where there is one."""
+        assert self.fake
+        return self.fake.root
+
+    @property
+    def gpus(self) -> tuple[Gpu, ...]:
+        """The GPUs of the fake host."""
+        assert self.fake
+        return self.fake.host.gpus
 
     def times_prepared(self) -> int:
         """How often the shim has started cdi-gen."""

@@ -85,7 +85,8 @@ class World:
         )
         if found is None:
             return None
-        return [variable for each in found for variable in each.get("env", ())]  # type: ignore[attr-defined]
+        documents: list[Any] = [*found]
+        return [variable for each in documents for variable in each.get("env", ())]
 
     @property
     def told(self) -> list[str]:

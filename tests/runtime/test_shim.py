@@ -108,7 +108,7 @@ def test_what_an_image_asks_for_and_then_its_user(
 def test_a_pod_with_time_slices(machine_of: Callable[[str], Machine], bundle: Bundle) -> None:
     """kubelet's device plugin names the GPU of each slice: 11,200 words, 448 kB."""
     runtime = Runtime("runc", machine_of("550-8gpu"))
-    uuids = [gpu.uuid for gpu in runtime.machine.fake.host.gpus[1:8]]  # type: ignore[union-attr]
+    uuids = [gpu.uuid for gpu in runtime.machine.gpus[1:8]]
     value = ",".join(uuids * 1600)
     ended = runtime.start(
         bundle.asks(
@@ -123,7 +123,7 @@ def test_a_pod_with_time_slices(machine_of: Callable[[str], Machine], bundle: Bu
 
 def test_two_gpus_of_eight(machine_of: Callable[[str], Machine], bundle: Bundle) -> None:
     runtime = Runtime("runc", machine_of("550-8gpu"))
-    uuid = runtime.machine.fake.host.gpus[5].uuid.upper().replace("GPU-", "gpu-")  # type: ignore[union-attr]
+    uuid = runtime.machine.gpus[5].uuid.upper().replace("GPU-", "gpu-")
     ended = runtime.start(
         bundle.asks(f"NVIDIA_VISIBLE_DEVICES=2,{uuid}", script="cd /dev; echo nvidia[0-9]*")
     )

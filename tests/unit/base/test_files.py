@@ -112,8 +112,8 @@ def test_nothing_is_waited_for_and_no_device_is_opened(
     opened: list[int] = []
     real = os.open
 
-    def spy(*arguments: object, **named: object) -> int:
-        descriptor = real(*arguments, **named)  # type: ignore[arg-type]
+    def spy(*arguments: Any, **named: Any) -> int:
+        descriptor = real(*arguments, **named)
         opened.append(os.fstat(descriptor).st_mode & 0o170000)
         return descriptor
 
@@ -170,8 +170,8 @@ def test_a_file_that_became_a_pipe_after_the_look(
     path.write_bytes(b"x")
     real = os.stat
 
-    def then_a_pipe(*arguments: object, **named: object) -> os.stat_result:
-        status = real(*arguments, **named)  # type: ignore[arg-type]
+    def then_a_pipe(*arguments: Any, **named: Any) -> os.stat_result:
+        status = real(*arguments, **named)
         path.unlink()
         os.mkfifo(path)
         return status

@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import os
 import struct
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -47,7 +49,8 @@ def test_a_library_need_not_have_a_name(tmp_path: Path) -> None:
 )
 @pytest.mark.parametrize("where", ["soname", "needed"])
 def test_a_name_that_nobody_can_print(tmp_path: Path, name: bytes, where: str) -> None:
-    content = shared_library(**{where: name if where == "soname" else (name,)})  # type: ignore[arg-type]
+    names: dict[str, Any] = {"soname": name, "needed": (name,)}
+    content = shared_library(**{where: names[where]})
     with pytest.raises(ElfError, match="unreadable name"):
         reader.read(written(tmp_path / "x", content))
 
@@ -78,10 +81,10 @@ def test_a_damaged_header(tmp_path: Path, at: int, content: bytes, fault: str) -
 
 
 @pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, lambda path: os.symlink("x", path)])
-def test_what_is_no_regular_file(tmp_path: Path, make: object) -> None:
+def test_what_is_no_regular_file(tmp_path: Path, make: Callable[[str], None]) -> None:
     """A FIFO would wait for a writer for ever; a link is the caller's to follow, in its root."""
     path = str(tmp_path / "x")
-    make(path)  # type: ignore[operator]
+    make(path)
     with pytest.raises(ElfError, match="not a regular file"):
         reader.read(path)
 
