@@ -10,21 +10,20 @@ from cdi_gen.findings import Explanation, areas, explanations
 
 HEAD = """# Findings
 
-Everything that cdi-gen refuses, leaves out, misses or warns of has a code. A message shows the
-code at its end:
+Everything that cdi-gen refuses, leaves out, reports as missing or warns of has a code, which is at
+the end of the message:
 
     cdi-gen: error: no NVIDIA driver is loaded on this host (…) [CDG-H001]
 
 `cdi-gen explain CDG-H001` prints what this page says about a code. With `--log-format json` a
-message has the code in its field `code`. A code keeps its meaning in all versions, so that scripts
-may go by it where an exit code is too coarse; the wording of messages may change. The number of a
-code that is no longer used is not given to another one.
+message has the code in its field `code`. A code keeps its meaning in all versions, so scripts can
+use it where an exit code is too coarse; the wording of messages may change. The number of a
+removed code is never used again.
 
-**error**: the work was not done. **warning**: the work was done, and something is not as it should
-be. **info**: good to know. **debug**: details for the search for a fault. The severity below is
-the usual one.
+**error**: the work was not done. **warning**: the work was done, with a problem. **info**: good to
+know. **debug**: details for debugging. The severity below is the usual one.
 
-`make golden` makes this page from `specs/cdi_specs/findings.json`.
+`make golden` generates this page from `specs/cdi_specs/findings.json`.
 """
 
 
