@@ -353,7 +353,7 @@ def test_the_shim_prepares_by_it_and_anew_when_it_changes(
         return ended.stdout + ended.stderr
 
     # What is looked for under / is not there, or another driver's.
-    assert "the specs of this host cannot be made" in load()
+    assert "the CDI specs of this host cannot be generated" in load()
     (etc / "config.toml").write_text(f'[host]\ndriver-root = "{root}"\n')
     assert "/dev/nvidia0" in load()
     times = machine.times_prepared()

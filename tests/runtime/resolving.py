@@ -31,13 +31,13 @@ def spec(kind: str, mark: str, *names: str) -> Document:
 
 
 FILE = spec("nvidia.com/gpu", "FILE", "0", "1", UUID, "all", "none")
-MADE = {
+PREPARED = {
     "specs": [
-        spec("nvidia.com/gpu", "MADE", "0", "1", "1:0", UUID, "all", "none"),
-        spec("nvidia.com/cap", "MADE", "compute", "utility", "video"),
-        spec("nvidia.com/gds", "MADE", "all"),
-        spec("nvidia.com/nvswitch", "MADE", "all"),
-        spec("nvidia.com/imex-channel", "MADE", "0", "7"),
+        spec("nvidia.com/gpu", "PREPARED", "0", "1", "1:0", UUID, "all", "none"),
+        spec("nvidia.com/cap", "PREPARED", "compute", "utility", "video"),
+        spec("nvidia.com/gds", "PREPARED", "all"),
+        spec("nvidia.com/nvswitch", "PREPARED", "all"),
+        spec("nvidia.com/imex-channel", "PREPARED", "0", "7"),
     ],
     "facts": {"cuda": "12.4", "driver": "550.54", "gpus": []},
     "converted": {},
@@ -45,29 +45,29 @@ MADE = {
 
 
 class World:
-    """A host: spec files, a preparation, config.toml; and what is asked for in it."""
+    """A host: spec files, a prepared file and config.toml; and the requests of containers."""
 
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.settings = Configuration()
         self.folder = folder / "cdi"
         self.folder.mkdir(mode=0o755)
         self.settings.spec_dirs = (str(self.folder),)
-        self.made: Document | HookError = MADE
+        self.prepared: Document | HookError = PREPARED
         self.findings: list[Finding] = []
-        self.wanted: Document = {}
+        self.stamps: Document = {}
         monkeypatch.setattr(prepared, "load", self._load)
 
     def _load(
-        self, _settings: object, _tell: object, wanted: Document | None = None
+        self, _settings: object, _report: object, stamps: Document | None = None
     ) -> prepared.Prepared:
-        self.wanted = wanted or {}
-        if isinstance(self.made, HookError):
-            raise self.made
-        found = prepared.Prepared(self.made)
-        for path, conversion in found.converted.items():
+        self.stamps = stamps or {}
+        if isinstance(self.prepared, HookError):
+            raise self.prepared
+        prepared_file = prepared.Prepared(self.prepared)
+        for path, conversion in prepared_file.converted.items():
             if conversion:
-                conversion.setdefault("stamp", self.wanted.get(path))
-        return found
+                conversion.setdefault("stamp", self.stamps.get(path))
+        return prepared_file
 
     def file(self, document: object, name: str = "nvidia.json") -> None:
         (self.folder / name).write_text(json.dumps(document))
@@ -78,18 +78,18 @@ class World:
         annotations: dict[str, str] | None = None,
         allowed: bool = True,
     ) -> list[str] | None:
-        """The variables of the edits: where each comes from."""
+        """The variables of the edits, which name the spec that each edit comes from."""
         config: Document = {"process": {"env": [*variables]}, "annotations": annotations or {}}
-        found = resolution.edits(
-            config, self.settings, annotations=allowed, tell=self.findings.append
+        container_edits = resolution.edits(
+            config, self.settings, annotations=allowed, report=self.findings.append
         )
-        if found is None:
+        if container_edits is None:
             return None
-        documents: list[Any] = [*found]
-        return [variable for each in documents for variable in each.get("env", ())]
+        documents: list[Any] = [*container_edits]
+        return [variable for edits in documents for variable in edits.get("env", ())]
 
     @property
-    def told(self) -> list[str]:
+    def messages(self) -> list[str]:
         return [finding.message for finding in self.findings]
 
     def devices(self, value: str, *more: str, **how: Any) -> list[str] | None:

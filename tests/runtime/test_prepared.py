@@ -45,9 +45,9 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A machine's folders in a temporary one, and a cdi-gen that writes the key it should."""
     tmp_path.chmod(0o755)
     monkeypatch.setattr(prepared, "DIRECTORY", str(tmp_path / "run"))
-    monkeypatch.setattr(prepared, "HERE", str(tmp_path / "libexec"))
+    monkeypatch.setattr(prepared, "INSTALLATION", str(tmp_path / "libexec"))
     (tmp_path / "libexec").mkdir()
-    choices = prepared.chosen(settings())
+    choices = prepared.choices_of(settings())
     choices.watch = Watch(["x*"], [f"{tmp_path}/socket"])
     document = {
         "key": host_fingerprint.key(choices),
@@ -90,7 +90,7 @@ def test_all_of_config_toml_is_handed_on(place: Path) -> None:
         "jit_disabled_hooks": ("chmod",),
         "jit_feature_flags": ("x",),
     }
-    with pytest.raises(prepared.NotPreparedError, match="does not fit"):
+    with pytest.raises(prepared.NotPreparedError, match="does not match this host"):
         load(**chosen)
     (words,) = calls(place)
     assert words == (
@@ -104,8 +104,10 @@ def test_all_of_config_toml_is_handed_on(place: Path) -> None:
     [{"cuda_compat_mode": "disabled"}, {"features": {"disable-cuda-compat-lib-hook": True}}],
 )
 def test_the_legacy_modes_switch_for_the_compat_step(other: dict[str, object]) -> None:
-    assert "enable-cuda-compat" in prepared.chosen(settings(mode="legacy", **other)).disabled_hooks
-    assert prepared.chosen(settings(mode="auto", **other)).disabled_hooks == ()
+    assert (
+        "enable-cuda-compat" in prepared.choices_of(settings(mode="legacy", **other)).disabled_hooks
+    )
+    assert prepared.choices_of(settings(mode="auto", **other)).disabled_hooks == ()
 
 
 @pytest.mark.parametrize("fault", ["owner", "mode", "link", "fifo", "folder mode", "not JSON"])
@@ -171,7 +173,7 @@ def test_long_message_in_another_alphabet_keeps_its_code(place: Path) -> None:
 def test_text_of_an_interpreter_that_does_not_start_is_said(place: Path) -> None:
     makes(place, "echo first >&2; echo 'No module named cdi_gen' >&2; exit 1")
     with pytest.raises(
-        prepared.NotPreparedError, match=r"made: No module named cdi_gen$"
+        prepared.NotPreparedError, match=r"generated: No module named cdi_gen$"
     ) as raised:
         load()
     assert raised.value.code == "CDG-R301"
@@ -180,7 +182,7 @@ def test_text_of_an_interpreter_that_does_not_start_is_said(place: Path) -> None
 def test_a_cdi_gen_that_hangs(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(prepared, "SECONDS", 0.2)
     makes(place, "exec sleep 60")
-    with pytest.raises(prepared.NotPreparedError, match="was not done after"):
+    with pytest.raises(prepared.NotPreparedError, match="did not end within"):
         load()
 
 
@@ -218,7 +220,7 @@ def test_a_cdi_gen_that_is_not_roots_is_not_run(
         program.write_text(f"#!{shell}\n")
     else:
         (place / "libexec/generator").write_text("bin/cdi-gen\n")
-    with pytest.raises(prepared.NotPreparedError, match=r"is not run by root|is not at"):
+    with pytest.raises(prepared.NotPreparedError, match=r"is not run as root|is not at"):
         load()
     assert calls(place) == []
 
@@ -237,7 +239,7 @@ def test_it_is_looked_for_beside_the_installation(
     (tmp_path / "libexec/cdi-gen").mkdir(parents=True)
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin/cdi-gen").symlink_to("/bin/true")
-    monkeypatch.setattr(prepared, "HERE", str(tmp_path / "libexec/cdi-gen"))
+    monkeypatch.setattr(prepared, "INSTALLATION", str(tmp_path / "libexec/cdi-gen"))
     assert prepared.generator() == f"{tmp_path}/bin/cdi-gen"
 
 
@@ -252,7 +254,7 @@ def test_it_is_made_again_for_a_spec_file_that_it_has_not_converted(place: Path)
     assert prepared.load(settings(), told.append, has).converted == document["converted"]
     assert (place / "calls").read_text().count("prepare") == 1
     for changed in ({"/etc/cdi/a.yaml": [1, 2, 3, 5]}, has | {"/etc/cdi/b.json": [1, 2, 3, 4]}):
-        with pytest.raises(prepared.NotPreparedError, match="does not fit"):
+        with pytest.raises(prepared.NotPreparedError, match="does not match this host"):
             prepared.load(settings(), told.append, changed)
     assert (place / "calls").read_text().count("prepare") == 3
 
@@ -358,7 +360,7 @@ def test_what_the_file_says_to_watch_is_compared(place: Path) -> None:
     load()
     assert len(calls(place)) == 1
     (place / "socket").mkdir()
-    with pytest.raises(prepared.NotPreparedError, match="does not fit"):
+    with pytest.raises(prepared.NotPreparedError, match="does not match this host"):
         load()
     assert len(calls(place)) == 2
 

@@ -13,46 +13,46 @@ import pytest
 from cdi_base.errors import HookError
 from cdi_runtime import request
 from cdi_runtime.specs import prepared
-from tests.runtime.resolving import FILE, MADE, UUID, World, spec
+from tests.runtime.resolving import FILE, PREPARED, UUID, World, spec
 
-CAPS = ["MADE=nvidia.com/cap=compute", "MADE=nvidia.com/cap=utility"]
+CAPS = ["PREPARED=nvidia.com/cap=compute", "PREPARED=nvidia.com/cap=utility"]
 
 
 @pytest.mark.parametrize(
     ("mode", "file", "value", "wanted"),
     [
-        ("auto", False, "0", ["MADE=nvidia.com/gpu=0", *CAPS]),
+        ("auto", False, "0", ["PREPARED=nvidia.com/gpu=0", *CAPS]),
         ("auto", True, "0", ["FILE=nvidia.com/gpu=0"]),
         ("auto", True, "1:0", "has no device 1:0"),
-        ("auto", False, "1:0", ["MADE=nvidia.com/gpu=1:0", *CAPS]),
+        ("auto", False, "1:0", ["PREPARED=nvidia.com/gpu=1:0", *CAPS]),
         ("auto", True, "0,1", ["FILE=nvidia.com/gpu=0", "FILE=nvidia.com/gpu=1"]),
         ("auto", True, "0,0", ["FILE=nvidia.com/gpu=0"]),
         ("auto", True, "all", ["FILE=nvidia.com/gpu=all"]),
         ("auto", True, "none", ["FILE=nvidia.com/gpu=none"]),
-        ("auto", False, "none", ["MADE=nvidia.com/gpu=none", *CAPS]),
+        ("auto", False, "none", ["PREPARED=nvidia.com/gpu=none", *CAPS]),
         ("auto", True, UUID, [f"FILE=nvidia.com/gpu={UUID}"]),
         ("auto", True, UUID.lower(), [f"FILE=nvidia.com/gpu={UUID}"]),
-        ("auto", False, UUID.replace("ab", "AB"), [f"MADE=nvidia.com/gpu={UUID}", *CAPS]),
+        ("auto", False, UUID.replace("ab", "AB"), [f"PREPARED=nvidia.com/gpu={UUID}", *CAPS]),
         ("auto", True, "nvidia.com/gpu=0", ["FILE=nvidia.com/gpu=0"]),
-        ("auto", False, "nvidia.com/gpu=0", ["MADE=nvidia.com/gpu=0"]),
-        ("auto", True, "runtime.nvidia.com/gpu=0", ["MADE=nvidia.com/gpu=0"]),
-        ("auto", True, "runtime.nvidia.com/gpu=all", ["MADE=nvidia.com/gpu=all"]),
+        ("auto", False, "nvidia.com/gpu=0", ["PREPARED=nvidia.com/gpu=0"]),
+        ("auto", True, "runtime.nvidia.com/gpu=0", ["PREPARED=nvidia.com/gpu=0"]),
+        ("auto", True, "runtime.nvidia.com/gpu=all", ["PREPARED=nvidia.com/gpu=all"]),
         (
             "auto",
             True,
             "runtime.nvidia.com/gpu=0,nvidia.com/gpu=1",
-            "cannot be asked for together",
+            "cannot be requested together",
         ),
-        ("auto", True, "runtime.nvidia.com/gpu=0,1", "cannot be asked for together"),
-        ("auto", True, "runtime.nvidia.com/nic=0", "cannot be asked for together"),
+        ("auto", True, "runtime.nvidia.com/gpu=0,1", "cannot be requested together"),
+        ("auto", True, "runtime.nvidia.com/nic=0", "cannot be requested together"),
         ("legacy", True, "0", ["FILE=nvidia.com/gpu=0"]),
-        ("legacy", False, "0", ["MADE=nvidia.com/gpu=0", *CAPS]),
+        ("legacy", False, "0", ["PREPARED=nvidia.com/gpu=0", *CAPS]),
         ("cdi", True, "0", ["FILE=nvidia.com/gpu=0"]),
         ("cdi", False, "0", "no CDI spec in"),
         ("cdi", False, "nvidia.com/gpu=0", "no CDI spec in"),
-        ("cdi", False, "runtime.nvidia.com/gpu=0", ["MADE=nvidia.com/gpu=0"]),
-        ("jit-cdi", True, "0", ["MADE=nvidia.com/gpu=0", *CAPS]),
-        ("jit-cdi", False, "7", "has no device 7; there is: 0, 1, 1:0, all, none"),
+        ("cdi", False, "runtime.nvidia.com/gpu=0", ["PREPARED=nvidia.com/gpu=0"]),
+        ("jit-cdi", True, "0", ["PREPARED=nvidia.com/gpu=0", *CAPS]),
+        ("jit-cdi", False, "7", "has no device 7; available: 0, 1, 1:0, all, none"),
         ("csv", True, "0", "mode csv of config.toml is not supported"),
         ("auto", True, "void", None),
         ("auto", True, "", None),
@@ -81,13 +81,13 @@ def test_a_mig_device_of_an_old_driver(world: World, written: str) -> None:
 
 
 def test_nothing_is_asked_for(world: World) -> None:
-    world.made = HookError("not needed")
+    world.prepared = HookError("not needed")
     assert world.edits() is None
     assert world.edits("NVIDIA_DRIVER_CAPABILITIES=all", "NVIDIA_GDS=enabled") is None
 
 
 def test_a_preparation_is_not_needed_where_there_is_a_file(world: World) -> None:
-    world.made = HookError("not needed")
+    world.prepared = HookError("not needed")
     world.file(FILE)
     assert world.devices("0") == ["FILE=nvidia.com/gpu=0"]
 
@@ -100,7 +100,7 @@ def test_capabilities_in_a_file(world: World) -> None:
         "FILE=nvidia.com/cap=compute",
         "FILE=nvidia.com/cap=graphics",
     ]
-    assert any("nothing for the capability video" in line for line in world.told)
+    assert any("nothing for the capability video" in line for line in world.messages)
     assert world.devices("nvidia.com/gpu=0") == ["FILE=nvidia.com/gpu=0"]
 
 
@@ -144,7 +144,7 @@ def test_a_file_that_is_not_roots_is_not_used(
     world: World, name: str, fault: str, tmp_path: Path
 ) -> None:
     """Who can write a spec can have root run a hook."""
-    world.made = HookError("not here")
+    world.prepared = HookError("not here")
     world.file(FILE, name)
     assert world.devices("0")
     file = world.folder / name
@@ -161,7 +161,7 @@ def test_a_file_that_is_not_roots_is_not_used(
     else:
         world.folder.chmod(0o777)
     world.refusal("NVIDIA_VISIBLE_DEVICES=0")
-    assert any("used" in line for line in world.told)
+    assert any("used" in line for line in world.messages)
 
 
 @pytest.mark.parametrize("name", ["nvidia.yaml", "nvidia.json"])
@@ -170,20 +170,20 @@ def test_yaml_comes_from_the_preparation_whatever_the_file_is_called(
 ) -> None:
     path = world.folder / name
     path.write_text("kind: x\n")
-    world.made = {**MADE, "converted": {str(path): {"document": FILE}}}
+    world.prepared = {**PREPARED, "converted": {str(path): {"document": FILE}}}
     assert world.devices("0") == ["FILE=nvidia.com/gpu=0"]
-    assert list(world.wanted) == [str(path)]
-    world.made = {**MADE, "converted": {str(path): {"problem": "engines ignore it: .kind"}}}
-    assert world.devices("0") == ["MADE=nvidia.com/gpu=0", *CAPS]
-    assert any(f"{name}' is not used: engines ignore it: .kind" in line for line in world.told)
-    world.made = {**MADE, "converted": {str(path): None}}
-    assert world.devices("0") == ["MADE=nvidia.com/gpu=0", *CAPS]
-    assert any(f"{name}' is not used: it is not a valid spec" in line for line in world.told)
+    assert list(world.stamps) == [str(path)]
+    world.prepared = {**PREPARED, "converted": {str(path): {"problem": "engines ignore it: .kind"}}}
+    assert world.devices("0") == ["PREPARED=nvidia.com/gpu=0", *CAPS]
+    assert any(f"{name}' is not used: engines ignore it: .kind" in line for line in world.messages)
+    world.prepared = {**PREPARED, "converted": {str(path): None}}
+    assert world.devices("0") == ["PREPARED=nvidia.com/gpu=0", *CAPS]
+    assert any(f"{name}' is not used: it is not a valid spec" in line for line in world.messages)
 
 
 def test_json_needs_no_preparation_whatever_the_file_is_called(world: World) -> None:
     world.file(FILE, "nvidia.yaml")
-    world.made = HookError("not prepared")
+    world.prepared = HookError("not prepared")
     assert world.devices("0") == ["FILE=nvidia.com/gpu=0"]
 
 
@@ -205,8 +205,8 @@ IGNORED: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("fault", IGNORED)
 def test_what_every_engine_ignores_is_not_used(world: World, fault: str, name: str) -> None:
     world.file({**FILE, **IGNORED[fault]}, name)
-    assert world.devices("0") == ["MADE=nvidia.com/gpu=0", *CAPS]
-    assert any(f"{name}' is not used: engines ignore it: ." in line for line in world.told)
+    assert world.devices("0") == ["PREPARED=nvidia.com/gpu=0", *CAPS]
+    assert any(f"{name}' is not used: engines ignore it: ." in line for line in world.messages)
 
 
 def test_a_refusal_says_which_files_are_not_used(world: World) -> None:
@@ -218,7 +218,7 @@ def test_a_refusal_says_which_files_are_not_used(world: World) -> None:
     )
     (world.folder / "nvidia.json").unlink()
     (world.folder / "nvidia.yaml").write_text("kind: x\n")
-    world.made = HookError("as root, run: cdi-gen runtime prepare")
+    world.prepared = HookError("as root, run: cdi-gen runtime prepare")
     said = world.refusal("NVIDIA_VISIBLE_DEVICES=0")
     assert "nvidia.yaml' is not used: as root, run: cdi-gen runtime prepare" in said
 
@@ -233,33 +233,35 @@ def test_what_some_engine_takes_is_used_as_that_one_reads_it(world: World) -> No
 def test_json_that_engines_read_as_yaml_is_left_to_the_library(world: World) -> None:
     r"""Go's YAML knows no \/, and refuses the file; only the library has a YAML reader."""
     (world.folder / "nvidia.json").write_text(json.dumps(FILE).replace("/", "\\/"))
-    world.made = {**MADE, "converted": {}}
-    assert world.devices("0") == ["MADE=nvidia.com/gpu=0", *CAPS]
-    assert any("nvidia.json' is not used: it is not a valid spec" in line for line in world.told)
+    world.prepared = {**PREPARED, "converted": {}}
+    assert world.devices("0") == ["PREPARED=nvidia.com/gpu=0", *CAPS]
+    assert any(
+        "nvidia.json' is not used: it is not a valid spec" in line for line in world.messages
+    )
 
 
 def test_files_that_are_no_specs(world: World) -> None:
     for name in ("nvidia.yml", "nvidia.conf", "nvidia.json.tmp", ".cdi-gen-x.tmp"):
         world.file(spec("nvidia.com/gpu", "WRONG", "0"), name)
-    assert world.devices("0") == ["MADE=nvidia.com/gpu=0", *CAPS]
+    assert world.devices("0") == ["PREPARED=nvidia.com/gpu=0", *CAPS]
 
 
 def test_there_is_no_driver(world: World) -> None:
-    world.made = {"specs": [], "converted": {}, "problem": "no NVIDIA driver is loaded"}
+    world.prepared = {"specs": [], "converted": {}, "problem": "no NVIDIA driver is loaded"}
     assert world.refusal("NVIDIA_VISIBLE_DEVICES=0") == "no NVIDIA driver is loaded"
 
 
 def test_special_modes(world: World) -> None:
     found = world.devices("0", "NVIDIA_GDS=enabled", "NVIDIA_NVSWITCH=enabled")
     assert found is not None
-    assert found[-2:] == ["MADE=nvidia.com/gds=all", "MADE=nvidia.com/nvswitch=all"]
+    assert found[-2:] == ["PREPARED=nvidia.com/gds=all", "PREPARED=nvidia.com/nvswitch=all"]
 
 
 def test_a_special_mode_beside_a_file(world: World) -> None:
     world.file(FILE)
     assert world.devices("0", "NVIDIA_GDS=enabled") == [
         "FILE=nvidia.com/gpu=0",
-        "MADE=nvidia.com/gds=all",
+        "PREPARED=nvidia.com/gds=all",
     ]
     world.file(spec("nvidia.com/gds", "FILE", "all"), "gds.json")
     assert world.devices("0", "NVIDIA_GDS=enabled") == [
@@ -270,17 +272,17 @@ def test_a_special_mode_beside_a_file(world: World) -> None:
 
 def test_a_special_mode_that_the_host_has_not(world: World) -> None:
     """An image may ask for it always: that is no reason not to start it."""
-    assert world.devices("0", "NVIDIA_MOFED=enabled") == ["MADE=nvidia.com/gpu=0", *CAPS]
-    assert any("has no nvidia.com/mofed" in line for line in world.told)
+    assert world.devices("0", "NVIDIA_MOFED=enabled") == ["PREPARED=nvidia.com/gpu=0", *CAPS]
+    assert any("has no nvidia.com/mofed" in line for line in world.messages)
     world.file(FILE)
-    world.made = prepared.NotPreparedError("no cdi-gen")
+    world.prepared = prepared.NotPreparedError("no cdi-gen")
     assert world.devices("0", "NVIDIA_MOFED=enabled") == ["FILE=nvidia.com/gpu=0"]
 
 
 def test_imex_channels(world: World) -> None:
     found = world.devices("0", "NVIDIA_IMEX_CHANNELS=0,7")
     assert found is not None
-    assert found[-2:] == [f"MADE=nvidia.com/imex-channel={each}" for each in (0, 7)]
+    assert found[-2:] == [f"PREPARED=nvidia.com/imex-channel={each}" for each in (0, 7)]
     assert "has no device 3" in world.refusal("NVIDIA_VISIBLE_DEVICES=0", "NVIDIA_IMEX_CHANNELS=3")
 
 
@@ -289,7 +291,7 @@ def test_imex_channels_in_mode_cdi(world: World) -> None:
     world.file(FILE)
     wanted = ["FILE=nvidia.com/gpu=0"]
     assert world.devices("0", "NVIDIA_IMEX_CHANNELS=0") == wanted
-    assert any("no IMEX channel is given" in line for line in world.told)
+    assert any("no IMEX channel is injected" in line for line in world.messages)
     world.file(spec("nvidia.com/imex-channel", "FILE", "0"), "imex.json")
     wanted.append("FILE=nvidia.com/imex-channel=0")
     assert world.devices("0", "NVIDIA_IMEX_CHANNELS=0") == wanted
@@ -301,7 +303,7 @@ def test_a_capability_by_its_name_is_found_wherever_it_is(world: World, value: s
     world.file(FILE)
     assert sorted(world.devices(value) or ()) == [
         "FILE=nvidia.com/gpu=0",
-        "MADE=nvidia.com/cap=utility",
+        "PREPARED=nvidia.com/cap=utility",
     ]
 
 
@@ -320,7 +322,7 @@ def test_the_request_is_read_once(world: World, monkeypatch: pytest.MonkeyPatch)
     variables = ("NVIDIA_VISIBLE_DEVICES=0", "NVIDIA_GDS=yes")
     assert world.edits(*variables, annotations=names) == ["FILE=nvidia.com/gpu=0"]
     assert len(calls) == 1
-    assert [line for line in world.told if "NVIDIA_GDS" in line] == [
+    assert [line for line in world.messages if "NVIDIA_GDS" in line] == [
         "NVIDIA_GDS is 'yes': only 'enabled' counts"
     ]
 

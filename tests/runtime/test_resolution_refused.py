@@ -7,7 +7,7 @@ import pytest
 
 from cdi_base.requirement import UnsatisfiedError
 from cdi_runtime.specs import prepared
-from tests.runtime.resolving import FILE, MADE, UUID, Document, World, spec
+from tests.runtime.resolving import FILE, PREPARED, UUID, Document, World, spec
 
 
 @pytest.mark.parametrize(
@@ -60,7 +60,7 @@ FACTS = {
 
 def test_requirements_are_those_of_the_selected_gpus(world: World) -> None:
     world.file(_with_nodes(3))
-    world.made = {**MADE, "facts": FACTS}
+    world.prepared = {**PREPARED, "facts": FACTS}
     world.devices("0", "NVIDIA_REQUIRE_ARCH=arch>=8.0")
     world.file(_with_nodes(3, 0))
     with pytest.raises(UnsatisfiedError, match=r"7\.5"):
@@ -80,9 +80,9 @@ def test_requirements_in_the_image(world: World) -> None:
 def test_requirements_where_no_facts_can_be_had(world: World) -> None:
     """A container that is started from a file today is started tomorrow; a line says so."""
     world.file(FILE)
-    world.made = prepared.NotPreparedError("no cdi-gen")
+    world.prepared = prepared.NotPreparedError("no cdi-gen")
     assert world.devices("0", "NVIDIA_REQUIRE_CUDA=cuda>=13.0") == ["FILE=nvidia.com/gpu=0"]
-    assert any("requirements are not checked: no cdi-gen" in line for line in world.told)
+    assert any("requirements are not checked: no cdi-gen" in line for line in world.messages)
 
 
 def test_requirements_are_none_of_another_vendors_device(world: World) -> None:
@@ -96,4 +96,4 @@ def test_requirements_are_none_of_another_vendors_device(world: World) -> None:
 def test_long_lists_are_cut(world: World) -> None:
     world.file(spec("nvidia.com/gpu", "FILE", *map(str, range(1000))))
     text = world.refusal("NVIDIA_VISIBLE_DEVICES=1000")
-    assert text.endswith("there is: 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11 and 988 more")
+    assert text.endswith("available: 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11 and 988 more")

@@ -121,8 +121,8 @@ def _prestart(settings: Configuration, *, debug: bool) -> None:
     if not bundle.startswith("/"):
         raise HookError(f"'bundle' of {_STATE} is not an absolute path", code="CDG-T002")
     config = Bundle(bundle).config
-    tell = _tell if debug else _keep_quiet
-    edits = resolution.edits(config, settings, annotations=False, tell=tell)
+    report = _report if debug else _ignore
+    edits = resolution.edits(config, settings, annotations=False, report=report)
     if edits is None:
         return
     what = Injection(config, edits)
@@ -141,12 +141,12 @@ def _prestart(settings: Configuration, *, debug: bool) -> None:
     )
 
 
-def _tell(finding: Finding) -> None:
+def _report(finding: Finding) -> None:
     prefix = "" if finding.severity == "info" else f"{finding.severity}: "
     process.say(f"{prefix}{finding.message}", finding.code)
 
 
-def _keep_quiet(_finding: Finding) -> None:
+def _ignore(_finding: Finding) -> None:
     pass
 
 

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From a request to edits: the prepared specs, and the devices in them."""
+"""Resolves a container's request to container edits: prepared specs, and the devices in them."""

@@ -1,14 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The prepared file: specs and facts of this host, made by `cdi-gen runtime prepare`.
+"""The prepared file: specs and facts of this host, which `cdi-gen runtime prepare` writes.
 
-The shim cannot look at a host: that takes the library, and ten times as long. So the library
-leaves what it found in a file of root's, with a fingerprint of the host (`host_fingerprint`) and
-what that was taken of. The shim takes it again, and starts the library when it differs: for the
-first container after a boot, after an update of the driver, after a change of MIG devices.
+The shim does not inspect the host: only the library can, and that takes ten times as long. So the
+library writes its result to a file that only root can change, with a fingerprint of the host
+(`host_fingerprint`) and a list of what the fingerprint covers. The shim computes the fingerprint
+again and runs the library if it differs: for the first container after a boot, after an update of
+the driver, after a change of MIG devices.
 
-It holds the spec of the GPUs without driver capabilities, the capabilities as devices, one spec for
-each special mode the host can serve, the facts that requirements are checked against, and the spec
-files that are not JSON, as JSON, which is all that the shim reads; each with the stamp of the file.
+The file holds the spec of the GPUs without driver capabilities, the capabilities as devices, one
+spec for each special mode that the host supports, and the facts that requirements are checked
+against. The shim reads only JSON, so the file also holds the specs of other files as JSON, each
+with the stamp of its file.
 """
 
 from __future__ import annotations
@@ -39,108 +41,106 @@ if TYPE_CHECKING:
     from cdi_runtime.config_toml.settings import Configuration
 
     Document = dict[str, object]
-    Tell = Callable[[Finding], object]
+    Report = Callable[[Finding], object]
+    Stamps = Mapping[str, Stamp]
 
 DIRECTORY, NAME = PREPARED_DIRECTORY, PREPARED_NAME
 MAX_BYTES = 64 << 20
 SECONDS = 60
-"""For making it; NVML may have to wake GPUs."""
-MAX_SAID = 4096
-MAX_OUTPUT = 6 * MAX_SAID
-"""JSON spells a character of another alphabet in six."""
+"""The time limit of `cdi-gen runtime prepare`; NVML may have to wake GPUs."""
+MAX_MESSAGE = 4096
+MAX_OUTPUT = 6 * MAX_MESSAGE
+"""JSON writes a character that is not ASCII as six."""
 
-HERE = __file__.rsplit("/", 3)[0]
-"""Where this package and the launchers are installed."""
+INSTALLATION = __file__.rsplit("/", 3)[0]
+"""The directory that this package and the launchers are installed in."""
 RECORD = "generator"
-"""A file there that names the `cdi-gen` it was installed by."""
+"""A file in it that names the `cdi-gen` that installed it."""
 PROGRAMS = ("/usr/local/bin/cdi-gen", "/usr/bin/cdi-gen")
 ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8"}
 
-NOT_MADE = "the specs of this host cannot be made"
+NOT_GENERATED = "the CDI specs of this host cannot be generated"
 
 COMPAT_HOOK = "enable-cuda-compat"
 
 
 class NotPreparedError(HookError):
-    """There is no preparation of this host, and none could be made."""
+    """There is no current prepared file, and none could be written."""
 
     code = "CDG-R301"
 
 
 class Prepared:
-    """What the file says. `problem` is why there is no spec, where there is none; with its code."""
+    """The content of the prepared file. `problem` says why it has no specs; `code` is its code."""
 
     __slots__ = ("code", "converted", "facts", "problem", "specs")
 
     def __init__(self, document: Document) -> None:
         specs, facts = document.get("specs"), document.get("facts")
         problem = document.get("problem")
-        self.specs = [each for each in _list(specs) if isinstance(each, dict)]
+        self.specs = [spec for spec in _list(specs) if isinstance(spec, dict)]
         self.facts = facts if isinstance(facts, dict) else None
         self.converted = _conversions(document)
         self.problem = problem if isinstance(problem, str) else None
         self.code = str(document.get("code", ""))
 
-    def has(self, wanted: Mapping[str, Stamp]) -> bool:
-        """Whether these files were converted, as they are now."""
-        return _has(self.converted, wanted)
+    def has_converted(self, stamps: Stamps) -> bool:
+        """Whether the file holds these spec files as JSON, as they are now."""
+        return _has_converted(self.converted, stamps)
 
 
-def load(
-    settings: Configuration,
-    tell: Tell,
-    wanted: Mapping[str, Stamp] | None = None,
-) -> Prepared:
-    """The preparation of this host as it is now; made anew if the one there is of another state.
+def load(settings: Configuration, report: Report, stamps: Stamps | None = None) -> Prepared:
+    """Return the prepared file; it is written again if the host or the settings have changed.
 
     Args:
-        settings: of config.toml.
-        tell: takes what is odd, for a log.
-        wanted: the spec files that it must have converted, each with its stamp; None: none.
+        settings: the settings of config.toml.
+        report: takes warnings for the log.
+        stamps: the spec files that the prepared file must hold as JSON, with their stamps; None:
+            none.
 
     Raises:
-        NotPreparedError: it cannot be made: why, and what to do.
+        NotPreparedError: the file cannot be written; the message says why and what to do.
     """
-    choices, wanted = chosen(settings), wanted or {}
-    found = _fitting(choices, wanted, tell)
-    if found is None:
+    choices, stamps = choices_of(settings), stamps or {}
+    document = _read_current(choices, stamps, report)
+    if document is None:
         with process.Unbounded():
-            found = _made(choices, wanted, tell)
-    if found is None:
+            document = _prepare_once(choices, stamps, report)
+    if document is None:
         raise NotPreparedError(
-            f"{DIRECTORY}/{NAME} was made and does not fit: cdi-gen and the installed hooks may be "
-            "of different versions; run: cdi-gen hook install",
+            f"{DIRECTORY}/{NAME} was written but does not match this host: cdi-gen and the "
+            "installed hooks may be of different versions; run: cdi-gen hook install",
             code="CDG-R302",
         )
-    return Prepared(found)
+    return Prepared(document)
 
 
-def _made(
-    choices: host_fingerprint.Choices, wanted: Mapping[str, Stamp], tell: Tell
+def _prepare_once(
+    choices: host_fingerprint.Choices, stamps: Stamps, report: Report
 ) -> Document | None:
-    """Have it made, by one process of all that want it."""
+    """Have the file written by only one of the processes that need it, and return its document."""
     lock = _lock()
     try:
-        # Another container may have had it made meanwhile.
-        found = _fitting(choices, wanted, tell)
-        if found is None:
-            _make(choices, tell)
-            found = _fitting(choices, wanted, tell)
+        # The process that held the lock before may have written it.
+        document = _read_current(choices, stamps, report)
+        if document is None:
+            _prepare(choices, report)
+            document = _read_current(choices, stamps, report)
     finally:
         if lock is not None:
             os.close(lock)
-    return found
+    return document
 
 
-def chosen(settings: Configuration) -> host_fingerprint.Choices:
-    """What config.toml has to say of a preparation."""
+def choices_of(settings: Configuration) -> host_fingerprint.Choices:
+    """Return the settings of config.toml that the prepared file depends on."""
     disabled = tuple(settings.jit_disabled_hooks)
     if settings.mode == "legacy" and (
         settings.cuda_compat_mode == "disabled"
         or settings.features.get("disable-cuda-compat-lib-hook")
     ):
         disabled = (*disabled, COMPAT_HOOK)
-    hook = f"{HERE}/{HOOK}"
+    hook = f"{INSTALLATION}/{HOOK}"
     return host_fingerprint.Choices(
         settings.driver_root,
         hook if os.access(hook, os.X_OK) else "",
@@ -150,10 +150,10 @@ def chosen(settings: Configuration) -> host_fingerprint.Choices:
     )
 
 
-def _fitting(
-    choices: host_fingerprint.Choices, wanted: Mapping[str, Stamp], tell: Tell
+def _read_current(
+    choices: host_fingerprint.Choices, stamps: Stamps, report: Report
 ) -> Document | None:
-    """The file's document, if it was made for these choices, and all is as it was then."""
+    """Return the file's document if it is for these choices and the host has not changed since."""
     try:
         directory = trust.open_directory(DIRECTORY)
         try:
@@ -166,34 +166,36 @@ def _fitting(
     except (OSError, HookError) as error:
         path = f"{DIRECTORY}/{NAME}"
         message = f"{path} is not used: {getattr(error, 'strerror', error)}"
-        tell(Finding("CDG-R305", "warning", message, subject=path))
+        report(Finding("CDG-R305", "warning", message, subject=path))
         return None
-    # What the administrator's file says of the driver's place is known to who has read it.
+    # Only the library reads cdi-gen's own configuration, which can say where the driver's files
+    # are. The prepared file repeats it.
     choices.layout = host_fingerprint.Layout.of(document.get("layout")) or choices.layout
     watch = host_fingerprint.Watch.of(document.get("watch"))
     if watch is None:
-        # A file of a version that had a list of its own to compare.
+        # A version of cdi-gen whose files have no list of what the fingerprint covers.
         return None
     choices.watch = watch
-    fits = document.get("key") == host_fingerprint.key(choices) and _has(
-        _conversions(document), wanted
+    is_current = document.get("key") == host_fingerprint.key(choices) and _has_converted(
+        _conversions(document), stamps
     )
-    return document if fits else None
+    return document if is_current else None
 
 
 def _conversions(document: Document) -> dict[str, Conversion]:
-    found = document.get("converted")
-    return found if isinstance(found, dict) else {}
+    conversions = document.get("converted")
+    return conversions if isinstance(conversions, dict) else {}
 
 
-def _has(conversions: Mapping[str, Conversion], wanted: Mapping[str, Stamp]) -> bool:
+def _has_converted(conversions: Mapping[str, Conversion], stamps: Stamps) -> bool:
     return all(
-        (conversions.get(path) or {}).get("stamp") == stamp for path, stamp in wanted.items()
+        (conversions.get(path) or {}).get("stamp") == stamp for path, stamp in stamps.items()
     )
 
 
-def _make(choices: host_fingerprint.Choices, tell: Tell) -> None:
-    words = ["runtime", "prepare"]
+def _prepare(choices: host_fingerprint.Choices, report: Report) -> None:
+    """Run `cdi-gen runtime prepare`."""
+    arguments = ["runtime", "prepare"]
     for name, values in (
         ("--driver-root", [choices.driver_root]),
         ("--installed-hook", [choices.hook]),
@@ -201,84 +203,89 @@ def _make(choices: host_fingerprint.Choices, tell: Tell) -> None:
         ("--disable-hook", choices.disabled_hooks),
         ("--feature-flag", choices.feature_flags),
     ):
-        words += [f"{name}={value}" for value in values if value]
+        arguments += [f"{name}={value}" for value in values if value]
     if os.geteuid() != 0 or not trust.in_first_user_namespace():
-        # Nobody else's file would be trusted.
+        # Only a file that root wrote is trusted.
         raise NotPreparedError(
-            f"{DIRECTORY}/{NAME} does not fit this host, or is not there; as root, run: "
-            f"cdi-gen {' '.join(words)}",
+            f"{DIRECTORY}/{NAME} is missing or does not match this host; as root, run: "
+            f"cdi-gen {' '.join(arguments)}",
             code="CDG-R303",
         )
-    words[:0] = [generator(), "--log-format=json"]
-    tell(Finding("CDG-R002", "debug", " ".join(words)))
-    status, output = _run(words)
+    arguments[:0] = [generator(), "--log-format=json"]
+    report(Finding("CDG-R002", "debug", " ".join(arguments)))
+    status, output = _run(arguments)
     if status != 0:
         message, code = error_of(output)
-        message = message[:MAX_SAID]
-        raise NotPreparedError(f"{NOT_MADE}: {message or f'exit code {status}'}", code=code)
+        message = message[:MAX_MESSAGE]
+        raise NotPreparedError(f"{NOT_GENERATED}: {message or f'exit code {status}'}", code=code)
 
 
 def generator() -> str:
-    """The path of `cdi-gen`: where the installation says, beside it, or where programs are.
+    """Return the path of `cdi-gen`: as the installation records it, beside it, or in /usr.
 
     Raises:
-        NotPreparedError: there is none, or others than root could change it.
+        NotPreparedError: there is no such program, or others than root can change it.
     """
-    # Installed to PREFIX/libexec/cdi-gen; the program is in PREFIX/bin.
-    places = [f"{HERE.rpartition('/')[0].rpartition('/')[0]}/bin/cdi-gen", *PROGRAMS]
+    # The installation is PREFIX/libexec/cdi-gen; the program is in PREFIX/bin.
+    programs = [f"{INSTALLATION.rpartition('/')[0].rpartition('/')[0]}/bin/cdi-gen", *PROGRAMS]
     try:
-        here = trust.open_directory(HERE)
+        installation = trust.open_directory(INSTALLATION)
         try:
-            places.insert(0, trust.read(RECORD, 4096, directory=here).decode().strip())
+            programs.insert(0, trust.read(RECORD, 4096, directory=installation).decode().strip())
         finally:
-            os.close(here)
+            os.close(installation)
     except (OSError, UnicodeError):
-        # Nothing recorded, or nothing to go by.
+        # The record does not exist or is not trusted.
         pass
     reasons = []
-    for place in places:
+    for program in programs:
         try:
-            reason = "is not absolute" if not place.startswith("/") else trust.fault(place)
-            interpreter = _interpreter(place) if reason is None else None
-            reason = reason or (trust.fault(interpreter) if interpreter else None)
+            fault = (
+                f"{program} is not an absolute path"
+                if not program.startswith("/")
+                else trust.fault(program)
+            )
+            interpreter = _interpreter(program) if fault is None else None
+            fault = fault or (trust.fault(interpreter) if interpreter else None)
         except (OSError, ValueError):
             continue
-        if reason is None and os.access(place, os.X_OK):
-            return place
-        reasons.append(f"{place} is not run by root: {reason or 'it is not executable'}")
-    why = reasons[0] if reasons else "the program cdi-gen is not at " + " or ".join(places)
+        if fault is None and os.access(program, os.X_OK):
+            return program
+        reasons.append(f"{program} is not run as root: {fault or 'it is not executable'}")
+    reason = reasons[0] if reasons else f"cdi-gen is not at {' or '.join(programs)}"
     raise NotPreparedError(
-        f"{NOT_MADE}: {why}. Write one yourself: cdi-gen generate -o /etc/cdi/nvidia.json",
+        f"{NOT_GENERATED}: {reason}. Write a spec by hand: "
+        "cdi-gen generate -o /etc/cdi/nvidia.json",
         code="CDG-R304",
     )
 
 
 def _interpreter(program: str) -> str | None:
-    """What the kernel starts for a script; None for a binary."""
+    """Return the interpreter that a script's first line names; None for a binary."""
     line = read_beginning(program, 256).partition(b"\n")[0]
     words = line[2:].split()
     return os.fsdecode(words[0]) if line.startswith(b"#!") and words else None
 
 
-def _run(words: list[str]) -> tuple[int, str]:
-    """Run it to its end; its exit status and what it wrote to standard error."""
+def _run(command: list[str]) -> tuple[int, str]:
+    """Run a command; return its exit status and what it wrote to standard error."""
     until = time.monotonic() + SECONDS
     try:
-        status, output = child.run_program(words, ENVIRONMENT, until, most=MAX_OUTPUT)
+        status, output = child.run_program(command, ENVIRONMENT, until, most=MAX_OUTPUT)
     except TimeoutError:
-        raise NotPreparedError(f"{words[0]} was not done after {SECONDS} s") from None
+        raise NotPreparedError(f"{command[0]} did not end within {SECONDS} s") from None
     except OSError as error:
-        raise NotPreparedError(f"cannot start {shown(words[0])}: {error.strerror}") from None
-    # Without a status, the file will show whether it was made.
+        raise NotPreparedError(f"cannot start {shown(command[0])}: {error.strerror}") from None
+    # If the status is unknown, reading the file shows whether the command has worked.
     return status or 0, output
 
 
 def error_of(output: str) -> tuple[str, str]:
-    """The message and the code of the error that cdi-gen ended with.
+    """Return the message and the code of the error that cdi-gen ended with.
 
     Args:
-        output: what it wrote to standard error, one JSON object a line. The first line may be cut,
-            and an interpreter that does not start writes text.
+        output: what cdi-gen wrote to standard error, one JSON object a line. The first line may be
+            cut, and an interpreter that does not start writes text.
 
     Returns:
         The message, with the hint; and the code. Without an error: the last line, and no code.
@@ -296,13 +303,13 @@ def error_of(output: str) -> tuple[str, str]:
 
 
 def _lock() -> int | None:
-    """Held by whoever makes the file, so that fifty containers do not make it fifty times."""
+    """Take the lock of the file, so that fifty containers do not write the file fifty times."""
     try:
         os.mkdir(DIRECTORY, 0o755)
-        # Whatever the umask: rootless engines read it too.
+        # Rootless engines read the directory too, whatever the umask is.
         os.chmod(DIRECTORY, 0o755)  # noqa: S103
     except OSError:
-        # It is there already; or it cannot be made, and cdi-gen will say why.
+        # The directory exists. If it cannot be created, cdi-gen reports why.
         pass
     try:
         descriptor = trust.open_directory(DIRECTORY)

@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From what a container asks for to the edits it gets: the same specs that CDI engines read.
+"""Resolves a container's request to container edits of the specs that CDI engines read.
 
-    mode        the specs
-    auto        those of the spec directories where they define the kind, else the prepared ones
-    legacy      as auto
-    cdi         those of the spec directories
-    jit-cdi     the prepared ones ("just in time": they are made anew when the host has changed)
+    mode        specs of a kind
+    auto        those in the spec directories; if there are none, the prepared specs
+    legacy      the same as auto
+    cdi         those in the spec directories
+    jit-cdi     the prepared specs ("just in time": generated again when the host has changed)
 
-Names of another vendor, and whatever else is written out as `vendor/class=name`, come from the spec
-directories in every mode; `runtime.nvidia.com/gpu=0` is the prepared spec's `0`.
+Devices of another vendor come from the spec directories in every mode. `runtime.nvidia.com/gpu=0`
+is the device `0` of the prepared spec.
 """
 
 from __future__ import annotations
@@ -36,21 +36,22 @@ if TYPE_CHECKING:
 
 AUTO, CDI, JIT, LEGACY, CSV = "auto", "cdi", "jit-cdi", "legacy", "csv"
 
-ON_THE_SPOT = "runtime.nvidia.com"
-"""The peer's vendor for devices of specs that no file holds."""
+JIT_VENDOR = "runtime.nvidia.com"
+"""The vendor that NVIDIA's runtime gives to devices of specs that it generates and no file
+holds."""
 
 VENDOR = "nvidia.com"
 GPU, CAPABILITY, IMEX, MIG = "gpu", "cap", "imex-channel", "mig"
 ALL = "all"
 
-MOST_SHOWN = 12
-"""Devices that an error lists."""
+MAX_DEVICES_SHOWN = 12
+"""The number of devices that an error lists."""
 MAX_REASONS = 3
-"""Spec files that an error says of why they are not used."""
+"""The number of unused spec files that an error explains."""
 
 
 class ResolutionError(HookError):
-    """What is asked for is not there, or the specs that have it cannot be had."""
+    """A requested device does not exist, or the specs that define it are not available."""
 
     code = "CDG-R201"
 
@@ -60,270 +61,282 @@ def edits(
     settings: Configuration,
     *,
     annotations: bool,
-    tell: Callable[[Finding], object] = lambda _: None,
+    report: Callable[[Finding], object] = lambda _: None,
 ) -> list[Document] | None:
-    """The `containerEdits` for a container, for `injection.apply`; None: nothing is asked for.
+    """Return the `containerEdits` of a container for `injection.apply`; None without a request.
 
     Args:
         config: the bundle's `config.json`.
-        settings: of `config.toml`.
-        annotations: whether the caller honours device names in annotations: the shim does, as the
-            peer, if the mode is cdi or comes to it; the prestart hook does not.
-        tell: takes warnings and what was decided, for a log.
+        settings: the settings of `config.toml`.
+        annotations: whether device names in annotations count. For the shim they do in the modes
+            auto and cdi, as in NVIDIA's runtime; for the prestart hook they do not.
+        report: takes warnings and decisions for the log.
 
     Raises:
-        RequestError: the request makes no sense, or is not allowed.
-        ResolutionError, injection.UnresolvedError: a device is not there.
-        prepared.NotPreparedError: the host's specs cannot be had.
-        requirement.UnsatisfiedError: `NVIDIA_REQUIRE_*` is not met by the selected GPUs.
+        RequestError: the request is invalid or not allowed.
+        ResolutionError, injection.UnresolvedError: a device does not exist.
+        prepared.NotPreparedError: the prepared specs are not available.
+        requirement.UnsatisfiedError: the selected GPUs do not meet `NVIDIA_REQUIRE_*`.
     """
     mode = settings.mode
     if mode == CSV:
         raise ResolutionError(
-            "mode csv of config.toml is not supported: have nvidia-ctk write a spec, `nvidia-ctk "
-            "cdi generate --mode csv --output /etc/cdi/nvidia.yaml`, and set mode to auto",
+            "mode csv of config.toml is not supported: write a spec with `nvidia-ctk cdi generate "
+            "--mode csv --output /etc/cdi/nvidia.yaml`, and set mode to auto",
             code="CDG-C105",
         )
-    asked = request.read(
+    container_request = request.read(
         config,
         settings,
         annotations=annotations and mode in {AUTO, CDI},
         qualified_annotations=mode == AUTO,
     )
-    for warning in asked.warnings:
-        tell(warning)
-    if not asked.devices:
+    for warning in container_request.warnings:
+        report(warning)
+    if not container_request.devices:
         return None
-    message = f"{', '.join(asked.devices)} of {asked.source}, mode {mode}"
-    tell(Finding("CDG-R001", "info", message))
-    devices = _without_vendor(asked.devices)
-    on_the_spot = mode == JIT or devices != asked.devices
-    return _Resolver(settings, tell, on_the_spot=on_the_spot).edits(config, asked, devices)
+    message = f"{', '.join(container_request.devices)} of {container_request.source}, mode {mode}"
+    report(Finding("CDG-R001", "info", message))
+    devices = _without_jit_vendor(container_request.devices)
+    prefer_prepared = mode == JIT or devices != container_request.devices
+    resolver = _Resolver(settings, report, prefer_prepared=prefer_prepared)
+    return resolver.edits(config, container_request, devices)
 
 
 class _Resolver:
-    """Where the specs of a kind are; each place is read once, when it is first needed.
+    """Finds the specs of a kind; spec directories and the prepared file are read once, if needed.
 
     Args:
-        settings: of `config.toml`.
-        tell: takes warnings and what was decided.
-        on_the_spot: the prepared specs go before those of the spec directories.
+        settings: the settings of `config.toml`.
+        report: takes warnings and decisions for the log.
+        prefer_prepared: whether the prepared specs come before those of the spec directories.
     """
 
     def __init__(
-        self, settings: Configuration, tell: Callable[[Finding], object], *, on_the_spot: bool
+        self, settings: Configuration, report: Callable[[Finding], object], *, prefer_prepared: bool
     ) -> None:
         self._settings = settings
-        self._tell = tell
-        self._on_the_spot = on_the_spot
-        self._of_directories: Directories | None = None
-        self._left_out: list[str] = []
+        self._report = report
+        self._prefer_prepared = prefer_prepared
+        self._directories: Directories | None = None
+        self._unused_files: list[str] = []
         self._prepared: prepared.Prepared | None = None
-        self._known: dict[str, Directories] = {}
-        self._names: dict[str, dict[str, str]] = {}
+        self._specs_by_kind: dict[str, Directories] = {}
+        self._names_by_kind: dict[str, dict[str, str]] = {}
 
-    def edits(self, config: Document, asked: Request, devices: tuple[str, ...]) -> list[Document]:
-        """The edits of the request's devices, and of what the request asks for beside them."""
-        kind = self._gpu_kind()
-        wanted = []
+    def edits(
+        self, config: Document, container_request: Request, devices: tuple[str, ...]
+    ) -> list[Document]:
+        """Return the edits of the requested devices, capabilities, modes and channels."""
+        gpu_kind = self._gpu_kind()
+        names = []
         for name in devices:
-            qualified, _, device = name.partition("=") if is_qualified(name) else (kind, "", name)
-            wanted.append(self._named(qualified, device))
+            kind, _, device = name.partition("=") if is_qualified(name) else (gpu_kind, "", name)
+            names.append(self._qualified(kind, device))
         if not all(map(is_qualified, devices)):
-            wanted += self._capabilities(kind, asked.capabilities)
-        for mode in asked.modes:
-            wanted += self._special(_beside(kind, mode))
-        wanted += self._mig(_beside(kind, MIG), asked)
-        wanted += self._channels(_beside(kind, IMEX), asked.imex_channels)
-        wanted = list(dict.fromkeys(wanted))
-        self._tell(Finding("CDG-R001", "info", f"CDI devices {', '.join(wanted)}"))
-        found = injection.resolve(wanted, self._searched(wanted))
-        if any(name.startswith(f"{kind}=") for name in wanted):
-            self._check_requirements(config, found)
-        return found
+            names += self._capabilities(gpu_kind, container_request.capabilities)
+        for mode in container_request.modes:
+            names += self._special_mode(_same_vendor(gpu_kind, mode))
+        names += self._mig_access(_same_vendor(gpu_kind, MIG), container_request)
+        names += self._channels(_same_vendor(gpu_kind, IMEX), container_request.imex_channels)
+        names = list(dict.fromkeys(names))
+        self._report(Finding("CDG-R001", "info", f"CDI devices {', '.join(names)}"))
+        edits = injection.resolve(names, self._specs_of_kinds(names))
+        if any(name.startswith(f"{gpu_kind}=") for name in names):
+            self._check_requirements(config, edits)
+        return edits
 
     def _gpu_kind(self) -> str:
-        """The kind that indices and UUIDs are names of."""
+        """Return the kind whose devices have indices and UUIDs as names."""
         default = self._settings.default_kind
         if self._settings.mode != CDI and (
-            self._on_the_spot or not _define(self._files(), default)
+            self._prefer_prepared or not _of_kind(self._specs_in_directories(), default)
         ):
             return f"{VENDOR}/{GPU}"
         return default
 
     def _specs(self, kind: str) -> Directories:
-        """The specs of a kind, of the one place that they come from."""
-        if kind not in self._known:
-            places = [self._files, self._made]
-            files_alone = self._settings.mode == CDI and not self._on_the_spot
-            if files_alone or not kind.startswith(f"{VENDOR}/"):
-                places.remove(self._made)
-            elif self._on_the_spot:
-                places.reverse()
-            self._known[kind] = next(
-                (found for place in places if (found := _define(place(), kind))), []
+        """Return the specs of a kind from the first source that has any."""
+        if kind not in self._specs_by_kind:
+            sources = [self._specs_in_directories, self._prepared_specs]
+            directories_only = self._settings.mode == CDI and not self._prefer_prepared
+            if directories_only or not kind.startswith(f"{VENDOR}/"):
+                sources.remove(self._prepared_specs)
+            elif self._prefer_prepared:
+                sources.reverse()
+            self._specs_by_kind[kind] = next(
+                (specs for source in sources if (specs := _of_kind(source(), kind))), []
             )
-        return self._known[kind]
+        return self._specs_by_kind[kind]
 
-    def _searched(self, names: list[str]) -> Directories:
-        """The specs of all kinds of these qualified names, a directory for each priority."""
+    def _specs_of_kinds(self, names: list[str]) -> Directories:
+        """Return the specs of the kinds of these qualified names, by directory priority."""
         kinds = dict.fromkeys(name.partition("=")[0] for name in names)
-        of_kinds = [self._specs(kind) for kind in kinds]
-        searched: Directories = [[] for _ in range(max(map(len, of_kinds)))]
-        for directories in of_kinds:
+        specs_by_kind = [self._specs(kind) for kind in kinds]
+        merged: Directories = [[] for _ in range(max(map(len, specs_by_kind)))]
+        for directories in specs_by_kind:
             for level, specs in enumerate(directories):
-                searched[level] += specs
-        return searched
+                merged[level] += specs
+        return merged
 
-    def _files(self) -> Directories:
-        if self._of_directories is None:
-            self._of_directories = spec_directories.read(
-                self._settings.spec_dirs, self._converted, self._leave_out
+    def _specs_in_directories(self) -> Directories:
+        if self._directories is None:
+            self._directories = spec_directories.read(
+                self._settings.spec_dirs, self._convert, self._note_unused_file
             )
-        return self._of_directories
+        return self._directories
 
-    def _leave_out(self, finding: Finding) -> None:
-        self._left_out.append(finding.message)
-        self._tell(finding)
+    def _note_unused_file(self, finding: Finding) -> None:
+        self._unused_files.append(finding.message)
+        self._report(finding)
 
-    def _converted(self, wanted: Mapping[str, Stamp]) -> Mapping[str, Conversion]:
-        return self._preparation(wanted).converted
+    def _convert(self, stamps: Mapping[str, Stamp]) -> Mapping[str, Conversion]:
+        return self._load_prepared(stamps).converted
 
-    def _made(self) -> Directories:
-        found = self._preparation()
-        if found.problem:
-            raise prepared.NotPreparedError(found.problem, code=found.code)
-        return [found.specs]
+    def _prepared_specs(self) -> Directories:
+        prepared_file = self._load_prepared()
+        if prepared_file.problem:
+            raise prepared.NotPreparedError(prepared_file.problem, code=prepared_file.code)
+        return [prepared_file.specs]
 
-    def _preparation(self, wanted: Mapping[str, Stamp] | None = None) -> prepared.Prepared:
-        if self._prepared is None or not self._prepared.has(wanted or {}):
-            self._prepared = prepared.load(self._settings, self._tell, wanted)
+    def _load_prepared(self, stamps: Mapping[str, Stamp] | None = None) -> prepared.Prepared:
+        if self._prepared is None or not self._prepared.has_converted(stamps or {}):
+            self._prepared = prepared.load(self._settings, self._report, stamps)
         return self._prepared
 
-    def _named(self, kind: str, wanted: str) -> str:
-        """The qualified name of a device, whatever the case of its UUID."""
-        wanted = cdi_name(wanted)
-        if kind not in self._names:
-            # A name as it is written goes before one that differs in case.
-            known = self._names[kind] = {
+    def _qualified(self, kind: str, device: str) -> str:
+        """Return the qualified name of a device; upper and lower case in a UUID are the same."""
+        device = cdi_name(device)
+        if kind not in self._names_by_kind:
+            # A name of the same case comes before a name that differs in case.
+            spellings = self._names_by_kind[kind] = {
                 name: name for name in spec_directories.devices_of(kind, self._specs(kind))
             }
-            for name in [*known]:
-                known.setdefault(name.lower(), name)
-        names = self._names[kind]
+            for name in [*spellings]:
+                spellings.setdefault(name.lower(), name)
+        names = self._names_by_kind[kind]
         if not names:
             message = f"no CDI spec in {', '.join(self._settings.spec_dirs)} defines {shown(kind)}"
-            # It may be in one of these.
-            reasons = self._left_out or [
-                "for GPUs one is made by: cdi-gen generate -o /etc/cdi/nvidia.json"
+            # One of the unused files may define the kind.
+            reasons = self._unused_files or [
+                "for GPUs, write one with: cdi-gen generate -o /etc/cdi/nvidia.json"
             ]
             raise ResolutionError("; ".join([message, *reasons[:MAX_REASONS]]), code="CDG-R202")
-        if wanted not in names and wanted.lower() not in names:
-            there = _listed(list(dict.fromkeys(names.values())))
-            raise ResolutionError(f"{kind} has no device {shown(wanted)[1:-1]}; there is: {there}")
-        return f"{kind}={names.get(wanted) or names[wanted.lower()]}"
+        if device not in names and device.lower() not in names:
+            existing = _shortened(list(dict.fromkeys(names.values())))
+            raise ResolutionError(
+                f"{kind} has no device {shown(device)[1:-1]}; available: {existing}"
+            )
+        return f"{kind}={names.get(device) or names[device.lower()]}"
 
-    def _capabilities(self, kind: str, capabilities: Sequence[str]) -> list[str]:
-        """The driver capabilities as devices, where there is a spec of them beside the GPUs'."""
-        beside = _beside(kind, CAPABILITY)
-        in_file = not self._on_the_spot and _define(self._files(), kind)
-        if in_file and not _define(self._files(), beside):
-            # A spec in a file is complete unless the capabilities are in one too.
+    def _capabilities(self, gpu_kind: str, capabilities: Sequence[str]) -> list[str]:
+        """Return the driver capabilities as CDI devices, if a spec defines them."""
+        kind = _same_vendor(gpu_kind, CAPABILITY)
+        has_gpu_file = not self._prefer_prepared and _of_kind(
+            self._specs_in_directories(), gpu_kind
+        )
+        if has_gpu_file and not _of_kind(self._specs_in_directories(), kind):
+            # The GPUs' spec in a directory contains all capabilities, unless another spec there
+            # defines them.
             return []
-        names = spec_directories.devices_of(beside, self._specs(beside))
-        for each in capabilities:
-            if names and each not in names:
-                message = f"the driver has nothing for the capability {each}"
-                self._tell(Finding("CDG-G104", "info", message, subject=each))
-        return [f"{beside}={each}" for each in capabilities if each in names]
+        names = spec_directories.devices_of(kind, self._specs(kind))
+        for capability in capabilities:
+            if names and capability not in names:
+                message = f"the driver has no files for the capability {capability}"
+                self._report(Finding("CDG-G104", "info", message, subject=capability))
+        return [f"{kind}={capability}" for capability in capabilities if capability in names]
 
-    def _special(self, kind: str) -> list[str]:
-        """What NVIDIA_GDS and its like ask for; a host without it starts the container without."""
+    def _special_mode(self, kind: str) -> list[str]:
+        """Return the devices of a special mode (NVIDIA_GDS, …); none if the host lacks the mode."""
         try:
             names = spec_directories.devices_of(kind, self._specs(kind))
         except prepared.NotPreparedError as error:
-            self._tell(Finding(error.code, "warning", str(error)))
+            self._report(Finding(error.code, "warning", str(error)))
             names = []
         if not names:
             message = f"this host has no {kind}: left out"
-            self._tell(Finding("CDG-R205", "warning", message, subject=kind))
+            self._report(Finding("CDG-R205", "warning", message, subject=kind))
         return [f"{kind}={ALL}"] if ALL in names else [f"{kind}={name}" for name in names]
 
     def _channels(self, kind: str, numbers: Sequence[int]) -> list[str]:
         if numbers and self._settings.mode == CDI and not self._specs(kind):
-            # The peer's mode cdi knows no channels at all.
-            message = f"no spec file defines {kind}: no IMEX channel is given"
-            self._tell(Finding("CDG-R205", "warning", message, subject=kind))
+            # NVIDIA's runtime ignores IMEX channels in mode cdi.
+            message = f"no spec file defines {kind}: no IMEX channel is injected"
+            self._report(Finding("CDG-R205", "warning", message, subject=kind))
             return []
-        return [self._named(kind, str(number)) for number in numbers]
+        return [self._qualified(kind, str(number)) for number in numbers]
 
-    def _mig(self, kind: str, asked: Request) -> list[str]:
-        switches = (("config", asked.mig_config), ("monitor", asked.mig_monitor))
-        return [self._named(kind, name) for name, wanted in switches if wanted]
+    def _mig_access(self, kind: str, container_request: Request) -> list[str]:
+        requested = (
+            ("config", container_request.mig_config),
+            ("monitor", container_request.mig_monitor),
+        )
+        return [self._qualified(kind, name) for name, is_requested in requested if is_requested]
 
     def _check_requirements(self, config: Document, edits: list[Document]) -> None:
         required = requirement.from_environment(variables_of(process_of(config), requirement.NAMES))
         if not required or self._settings.disable_require:
             return
         try:
-            facts = requirement.Facts.from_document(self._preparation().facts or {})
+            facts = requirement.Facts.from_document(self._load_prepared().facts or {})
         except prepared.NotPreparedError as error:
-            # The specs are files, and the container was started so far without any check.
+            # The specs are in the spec directories: other engines use them without this check.
             message = f"requirements are not checked: {error}"
-            self._tell(Finding("CDG-R206", "warning", message))
+            self._report(Finding("CDG-R206", "warning", message))
             return
         for doubt in requirement.check(required, facts.of_nodes(_minors(edits))):
-            self._tell(Finding("CDG-R804", "warning", doubt))
+            self._report(Finding("CDG-R804", "warning", doubt))
 
 
-def _without_vendor(names: tuple[str, ...]) -> tuple[str, ...]:
-    """Names as the prepared spec has them, if they are of the peer's vendor for that.
+def _without_jit_vendor(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the prepared spec's names of devices that are of the vendor `JIT_VENDOR`.
 
     Raises:
-        ResolutionError: only some of them are.
+        ResolutionError: only some of the devices are of this vendor.
     """
-    prefix = f"{ON_THE_SPOT}/"
-    mine = [name for name in names if name.startswith(prefix)]
-    if not mine:
+    prefix = f"{JIT_VENDOR}/"
+    jit_names = [name for name in names if name.startswith(prefix)]
+    if not jit_names:
         return names
     for name in names:
         if not name.startswith(f"{prefix}{GPU}="):
             raise ResolutionError(
-                f"{shown(mine[0])[1:-1]} and {shown(name)[1:-1]} cannot be asked for together: "
-                f"devices of {ON_THE_SPOT}/{GPU} are made on the spot, all others are of spec "
-                "files",
+                f"{shown(jit_names[0])[1:-1]} and {shown(name)[1:-1]} cannot be requested "
+                f"together: devices of {JIT_VENDOR}/{GPU} are generated at container start, all "
+                "other devices are defined by spec files",
                 code="CDG-R203",
             )
     return tuple(name.partition("=")[2] for name in names)
 
 
-def _define(directories: Directories, kind: str) -> Directories:
-    """The specs of a kind alone, by directory; none where no directory has any."""
-    found = [[spec for spec in specs if spec.get("kind") == kind] for specs in directories]
-    return found if any(found) else []
+def _of_kind(directories: Directories, kind: str) -> Directories:
+    """Return the specs of one kind, by directory; an empty list if no directory has any."""
+    specs_of_kind = [[spec for spec in specs if spec.get("kind") == kind] for specs in directories]
+    return specs_of_kind if any(specs_of_kind) else []
 
 
-def _beside(kind: str, class_: str) -> str:
-    """Another class of the same vendor."""
+def _same_vendor(kind: str, class_: str) -> str:
+    """Return the kind of another class of the same vendor."""
     return f"{kind.partition('/')[0]}/{class_}"
 
 
 def _minors(edits: list[Document]) -> list[int]:
-    """Which /dev/nvidiaN the edits bring."""
-    found = []
-    for each in edits:
-        nodes = each.get("deviceNodes")
+    """Return the minor numbers of the GPU nodes, /dev/nvidiaN, in the edits."""
+    minors = []
+    for container_edits in edits:
+        nodes = container_edits.get("deviceNodes")
         for node in nodes if isinstance(nodes, list) else ():
             path = node.get("path") if isinstance(node, dict) else None
             directory, _, name = str(path).rpartition("/")
             minor = gpu_minor(name) if directory == "/dev" else None
             if minor is not None:
-                found.append(minor)
-    return list(dict.fromkeys(found))
+                minors.append(minor)
+    return list(dict.fromkeys(minors))
 
 
-def _listed(names: list[str]) -> str:
-    """Short names first: people ask by index."""
+def _shortened(names: list[str]) -> str:
+    """Return a list for a message, short names first, because users select GPUs by index."""
     short = sorted(names, key=len)
-    more = f" and {len(names) - MOST_SHOWN} more" if len(names) > MOST_SHOWN else ""
-    return ", ".join(short[:MOST_SHOWN]) + more
+    rest = len(names) - MAX_DEVICES_SHOWN
+    more = f" and {rest} more" if rest > 0 else ""
+    return ", ".join(short[:MAX_DEVICES_SHOWN]) + more
