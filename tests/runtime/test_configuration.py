@@ -208,25 +208,29 @@ def test_every_key_is_tested() -> None:
         ('\ndisable-require = "true"', 2, "'disable-require' is not true or false"),
         ("disable-require = 1", 1, "is not true or false"),
         ("swarm-resource = []", 1, "separated by commas"),
-        ('supported-driver-capabilities = "compute,gpu"', 1, "has 'gpu', which is none of compute"),
+        (
+            'supported-driver-capabilities = "compute,gpu"',
+            1,
+            "has 'gpu', which is not one of compute",
+        ),
         ('supported-driver-capabilities = ["compute"]', 1, "separated by commas"),
-        (CLI + "root = true", 2, "'nvidia-container-cli.root' is not a text"),
-        (CLI + 'root = "driver"', 2, "is not absolute"),
-        (CLI + 'environment = "A=b"', 2, "is not a list of texts"),
-        (CLI + "environment = [1]", 2, "is not a list of texts"),
+        (CLI + "root = true", 2, "'nvidia-container-cli.root' is not a string"),
+        (CLI + 'root = "driver"', 2, "is not an absolute path"),
+        (CLI + 'environment = "A=b"', 2, "is not a list of strings"),
+        (CLI + "environment = [1]", 2, "is not a list of strings"),
         (CLI + 'ldconfig = "/sbin/ldconfig"', 2, "does not begin with '@/'"),
         (CLI + 'ldconfig = "@sbin/ldconfig"', 2, "does not begin with '@/'"),
         (RUNTIME + "runtimes = []", 2, "'nvidia-container-runtime.runtimes' is empty"),
-        (RUNTIME + '\nmode = "CDI"', 3, "is 'CDI', and none of auto, legacy, csv, cdi, jit-cdi"),
-        (RUNTIME + 'mode = ""', 2, "is '', and none of"),
-        (RUNTIME + "mode = {a = 1}", 2, "is not a text"),
+        (RUNTIME + '\nmode = "CDI"', 3, "is 'CDI', not one of auto, legacy, csv, cdi, jit-cdi"),
+        (RUNTIME + 'mode = ""', 2, "is '', not one of"),
+        (RUNTIME + "mode = {a = 1}", 2, "is not a string"),
         ("nvidia-container-runtime = {\tmode = 1}", 1, "'nvidia-container-runtime.mode' is not"),
-        (MODES + 'cdi.spec-dirs = ["etc/cdi"]', 2, "has 'etc/cdi', which is not absolute"),
+        (MODES + 'cdi.spec-dirs = ["etc/cdi"]', 2, "has 'etc/cdi', which is not an absolute path"),
         (MODES + 'cdi.default-kind = "gpu"', 2, "is not of the form vendor/class"),
         (MODES + 'cdi.default-kind = "nvidia.com/gpu="', 2, "is not of the form"),
         (MODES + 'cdi.default-kind = "1vendor/gpu"', 2, "is not of the form"),
         (MODES + 'cdi.default-kind = "vendor.com/gpu/a"', 2, "is not of the form"),
-        (MODES + 'cdi.annotation-prefixes = ["a", ""]', 2, "has an empty one"),
+        (MODES + 'cdi.annotation-prefixes = ["a", ""]', 2, "has an empty prefix"),
         ("features = true", 1, "'features' is not a table"),
         ("[features]\nallow-ldconfig-from-container = 1", 2, "is not true or false"),
     ],
@@ -244,20 +248,24 @@ def test_what_makes_no_sense(text: str | bytes, line: int, words: str) -> None:
         (
             "accept-nvidia-visible-devices-envvar-when-unpriviledged = false",
             1,
-            "'accept-nvidia-visible-devices-envvar-when-unpriviledged' is not known",
+            "'accept-nvidia-visible-devices-envvar-when-unpriviledged' is not a known key",
         ),
         (
             RUNTIME + "experimental = true",
             2,
-            "'nvidia-container-runtime.experimental' is not known",
+            "'nvidia-container-runtime.experimental' is not a known key",
         ),
-        ("[a]\nb = {c = 1}", 2, "'a.b.c' is not known"),
-        ("[features]\n\nfast = true", 3, "'features.fast' is not known"),
-        (MODES + 'legacy.cuda-compat-mode = "on"', 2, "is none of disabled, hook"),
+        ("[a]\nb = {c = 1}", 2, "'a.b.c' is not a known key"),
+        ("[features]\n\nfast = true", 3, "'features.fast' is not a known key"),
+        (
+            MODES + 'legacy.cuda-compat-mode = "on"',
+            2,
+            "is not one of disabled, hook, ldconfig, mount; disabled is used",
+        ),
         (
             CLI + 'ldconfig = "/x"\n[features]\nallow-ldconfig-from-container = true',
             2,
-            "is the container's, which is never run",
+            "is a program of the container, which is never run",
         ),
     ],
 )
@@ -320,16 +328,18 @@ def test_an_images_environment(
 ) -> None:
     """A hook's is the image's where a spec gives it none, and so is its current directory."""
     monkeypatch.chdir(write(tmp_path / "x").parent)
-    with pytest.raises(ConfigurationError, match=rf"^{name} is .*no place for config\.toml"):
+    with pytest.raises(
+        ConfigurationError, match=rf"^{name} is .*: config\.toml must have an absolute path"
+    ):
         load(None, {name: place})
 
 
 def test_none_there(tmp_path: Path) -> None:
     absent = str(tmp_path / "absent")
     assert as_dict(load(None, {"XDG_CONFIG_HOME": absent})) == DEFAULTS
-    with pytest.raises(ConfigurationError, match="is not there"):
+    with pytest.raises(ConfigurationError, match="does not exist"):
         load(absent, {})
-    with pytest.raises(ConfigurationError, match="is not there"):
+    with pytest.raises(ConfigurationError, match="does not exist"):
         load(None, {configuration.OVERRIDE: absent})
 
 

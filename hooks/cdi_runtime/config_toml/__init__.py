@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`/etc/nvidia-container-runtime/config.toml`."""
+"""Reads `/etc/nvidia-container-runtime/config.toml`."""

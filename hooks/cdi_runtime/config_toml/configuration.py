@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reads NVIDIA Container Toolkit's `config.toml`, in which the administrator of a host decides."""
+"""Reads the `config.toml` of the NVIDIA Container Toolkit, which the host's administrator edits."""
 
 from __future__ import annotations
 
@@ -20,56 +20,60 @@ MAX_BYTES = 1 << 18
 
 
 def load(path: str | None = None, environment: Mapping[str, str] | None = None) -> Configuration:
-    """The host's configuration; the defaults where it has none.
+    """Return the host's configuration; the defaults if the host has no file.
 
     Args:
-        path: of a file that must be there. None: where NVIDIA_CTK_CONFIG_FILE_PATH says, which must
-            be there too, or else below XDG_CONFIG_HOME or /etc, if it is there.
-        environment: has these two variables; that of the process if None.
+        path: a file that must exist. None: the file that NVIDIA_CTK_CONFIG_FILE_PATH names, which
+            must exist too; without the variable, the file below XDG_CONFIG_HOME or /etc, if it
+            exists.
+        environment: where these two variables are read; None: the environment of the process.
 
     Raises:
-        ConfigurationError: it is not there, not of root's, not TOML, or has a value that is not
-            what its key takes.
+        ConfigurationError: the file does not exist, can be changed by others than root, is not
+            TOML, or has a value that its key does not allow.
     """
-    told = os.environ if environment is None else environment
-    chosen = path or _place(OVERRIDE, told)
-    place = chosen or f"{_place('XDG_CONFIG_HOME', told) or '/etc'}/{nvidia.CONFIGURATION}"
+    variables = os.environ if environment is None else environment
+    required = path or _path_in(OVERRIDE, variables)
+    file = required or f"{_path_in('XDG_CONFIG_HOME', variables) or '/etc'}/{nvidia.CONFIGURATION}"
     try:
-        content = _read(place)
+        content = _read(file)
     except FileNotFoundError:
-        if chosen:
-            raise ConfigurationError(f"{shown(place)} is not there") from None
+        if required:
+            raise ConfigurationError(f"{shown(file)} does not exist") from None
         return Configuration()
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         if getattr(error, "errno", None) == errno.EPERM:
             reason = f"{reason}; only root may be able to change it (root:root, mode 0644)"
-        raise ConfigurationError(f"{shown(place)} is not read: {reason}") from None
-    return parse(content, place)
+        raise ConfigurationError(f"{shown(file)} is not read: {reason}") from None
+    return parse(content, file)
 
 
-def _place(name: str, environment: Mapping[str, str]) -> str:
-    """A path that a variable says.
+def _path_in(name: str, environment: Mapping[str, str]) -> str:
+    """Return the path that a variable holds; an empty text if the variable is not set.
 
-    Of a spec without `env`, runc before 1.3 starts hooks with the image's environment, in the
-    image's root. So what can lead to a file of the image is refused: a relative path, and one in
-    /proc or /dev.
+    If a spec gives a hook no `env`, runc before 1.3 starts the hook with the image's environment,
+    in the image's root. So a path that could lead to a file of the image is rejected: a relative
+    path, and a path in /proc or /dev.
 
     Raises:
-        ConfigurationError: it is such a path.
+        ConfigurationError: the variable holds such a path.
     """
     path = environment.get(name, "")
     parts = [part for part in path.split("/") if part not in {"", "."}]
     if path and (path[0] != "/" or ".." in parts or parts[:1] in (["proc"], ["dev"])):
-        raise ConfigurationError(f"{name} is {shown(path)}, which is no place for config.toml")
+        raise ConfigurationError(
+            f"{name} is {shown(path)}: config.toml must have an absolute path outside of /proc and "
+            "/dev, without '..'"
+        )
     return path
 
 
 def parse(content: bytes, source: str) -> Configuration:
-    """The configuration that a file's content is.
+    """Return the configuration in a file's content.
 
     Raises:
-        ConfigurationError: as `load`.
+        ConfigurationError: the content is not TOML, or has a value that its key does not allow.
     """
     try:
         values, lines = toml.parse(content.decode())
@@ -88,10 +92,11 @@ def _read(path: str) -> bytes:
 
     Raises:
         FileNotFoundError: there is no such file.
-        OSError: it cannot be read, or others than root can change it.
+        OSError: the file cannot be read, or others than root can change it.
     """
-    # The machine's root acts on the file for all users. A rootless user's own directories may be
-    # writable by the user's own group, as useradd and umask 002 make them.
+    # The machine's root acts on the file for all users, so the whole path is checked. The
+    # directories of a rootless user may be writable by the user's own group, as useradd and
+    # umask 002 create them.
     if os.geteuid() == 0 and trust.in_first_user_namespace():
         absolute = path if path.startswith("/") else f"{os.getcwd()}/{path}"
         if reason := trust.fault(absolute):

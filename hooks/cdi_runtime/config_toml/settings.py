@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What config.toml says, as a value, and the keys that it has in the file."""
+"""The settings of config.toml as a value, and their keys in the file."""
 
 from __future__ import annotations
 
@@ -42,19 +42,20 @@ KEYS = {
     "skip_mode_detection": f"{_HOOK}.skip-mode-detection",
     "ctk_path": "nvidia-ctk.path",
 }
-"""Attributes, and the keys they have in the file."""
+"""The key in the file of each attribute."""
 
 
 class ConfigurationError(HookError):
-    """config.toml cannot be read, or says what makes no sense: file, line, and what."""
+    """config.toml cannot be read or has an invalid value; the message has file and line."""
 
     code = "CDG-C101"
 
 
 class Configuration:
-    """What config.toml says, or the defaults of NVIDIA Container Toolkit 1.20.
+    """The settings of config.toml; at first the defaults of the NVIDIA Container Toolkit 1.20.
 
-    Where that takes an empty text for "not said", so does this. Paths are the host's.
+    An empty text means "not set" wherever the NVIDIA Container Toolkit reads it so. Paths are those
+    of the host.
     """
 
     __slots__ = (*KEYS, "features", "source", "warnings")
@@ -62,7 +63,8 @@ class Configuration:
     def __init__(self) -> None:
         self.disable_require = False
         self.swarm_resource: tuple[str, ...] = ()
-        """Variables that hold devices; NVIDIA_VISIBLE_DEVICES counts only where none is set."""
+        """Variables that list devices; NVIDIA_VISIBLE_DEVICES is read only if none of them is
+        set."""
         self.accept_environment_unprivileged = True
         self.accept_volume_mounts = False
         self.supported_driver_capabilities = driver_capabilities.SUPPORTED
@@ -72,7 +74,7 @@ class Configuration:
         self.cli_debug = ""
         self.ldcache = ""
         self.ldconfig = ""
-        """With its `@`: it is the host's. Empty: the one that the host has."""
+        """With its leading `@`, which means a path of the host. Empty: the host's default."""
         self.load_kmods = True
         self.no_pivot = False
         self.no_cgroups = False
@@ -95,6 +97,6 @@ class Configuration:
         self.ctk_path = nvidia.CTK
         self.features: dict[str, bool] = {}
         self.source: str | None = None
-        """The file it is of; None where there was none."""
+        """The file that was read; None if there was no file."""
         self.warnings: tuple[str, ...] = ()
-        """One line each, for a log."""
+        """One line each, for the log."""

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Checks the tables of config.toml and makes settings of them.
+"""Checks the tables of config.toml and converts them to settings.
 
-Each key of NVIDIA Container Toolkit 1.20 is checked. A key that is not known is a warning, so that
-a misspelt security setting is not ignored silently.
+The keys are those of the NVIDIA Container Toolkit 1.20. An unknown key is a warning, so that a
+misspelt security setting is not ignored silently.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ FEATURES = frozenset(
 )
 
 _ATTRIBUTES = {name: attribute for attribute, name in KEYS.items()}
-_LISTS_AS_TEXT = frozenset({"swarm_resource", "supported_driver_capabilities"})
-"""Written as one string, separated by commas."""
+_COMMA_SEPARATED = frozenset({"swarm_resource", "supported_driver_capabilities"})
+"""Lists that are written as one string."""
 
 
 def settings(
@@ -42,67 +42,67 @@ def settings(
         lines: the line of each key.
 
     Raises:
-        ConfigurationError: a value is not what its key takes.
+        ConfigurationError: a key does not allow its value.
     """
-    return _Filling(source, lines).filled(tables)
+    return _Converter(source, lines).convert(tables)
 
 
-class _Filling:
-    """From the tables of a file to the attributes."""
+class _Converter:
+    """Converts the tables of one file to the attributes of a configuration."""
 
     def __init__(self, source: str, lines: dict[tuple[str, ...], int]) -> None:
         self._source = source
         self._lines = lines
-        self._made = Configuration()
+        self._configuration = Configuration()
         self._warnings: list[str] = []
 
-    def filled(self, values: dict[str, object]) -> Configuration:
-        made = self._made
-        made.source = self._source
-        features = values.pop("features", {})
+    def convert(self, tables: dict[str, object]) -> Configuration:
+        configuration = self._configuration
+        configuration.source = self._source
+        features = tables.pop("features", {})
         if not isinstance(features, dict):
             raise self._fault(("features",), "is not a table")
         for name, value in features.items():
             if not isinstance(value, bool):
                 raise self._fault(("features", name), "is not true or false")
             if name not in FEATURES:
-                self._warn(("features", name), "is not known")
-            made.features[name] = value
-        self._take(values, ())
+                self._warn(("features", name), "is not a known key")
+            configuration.features[name] = value
+        self._set_attributes(tables, ())
         self._check()
-        made.warnings = tuple(self._warnings)
-        return made
+        configuration.warnings = tuple(self._warnings)
+        return configuration
 
-    def _take(self, table: dict[str, object], above: tuple[str, ...]) -> None:
+    def _set_attributes(self, table: dict[str, object], parent: tuple[str, ...]) -> None:
         for part, value in table.items():
-            key = (*above, part)
+            key = (*parent, part)
             attribute = _ATTRIBUTES.get(".".join(key))
             if attribute is not None:
-                setattr(self._made, attribute, self._fitting(attribute, key, value))
+                setattr(self._configuration, attribute, self._checked(attribute, key, value))
             elif isinstance(value, dict):
-                self._take(value, key)
+                self._set_attributes(value, key)
             else:
-                self._warn(key, "is not known")
+                self._warn(key, "is not a known key")
 
-    def _fitting(self, attribute: str, key: tuple[str, ...], value: object) -> object:
-        """The value, if it is of the type that the default has."""
-        default = getattr(self._made, attribute)
-        if attribute in _LISTS_AS_TEXT:
+    def _checked(self, attribute: str, key: tuple[str, ...], value: object) -> object:
+        """Return the value if its type is that of the attribute's default."""
+        default = getattr(self._configuration, attribute)
+        if attribute in _COMMA_SEPARATED:
             return self._words(attribute, key, value)
         if isinstance(default, bool):
             if not isinstance(value, bool):
                 raise self._fault(key, "is not true or false")
         elif isinstance(default, tuple):
-            if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
-                raise self._fault(key, "is not a list of texts")
+            if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+                raise self._fault(key, "is not a list of strings")
             return tuple(value)
         elif not isinstance(value, str):
-            raise self._fault(key, "is not a text")
+            raise self._fault(key, "is not a string")
         return value
 
     def _words(self, attribute: str, key: tuple[str, ...], value: object) -> tuple[str, ...]:
         if not isinstance(value, str):
-            raise self._fault(key, "is not a text, its words separated by commas")
+            raise self._fault(key, "is not a string of words separated by commas")
         words = tuple(dict.fromkeys(filter(None, map(str.strip, value.split(",")))))
         if attribute == "swarm_resource":
             return words
@@ -110,57 +110,70 @@ class _Filling:
             return driver_capabilities.SUPPORTED
         unknown = [word for word in words if word not in driver_capabilities.KNOWN]
         if unknown:
-            known = ", ".join(driver_capabilities.KNOWN)
-            raise self._fault(key, f"has {shown(unknown[0])}, which is none of {known}")
+            allowed = ", ".join(driver_capabilities.KNOWN)
+            raise self._fault(key, f"has {shown(unknown[0])}, which is not one of {allowed}")
         return tuple(word for word in driver_capabilities.KNOWN if word in words)
 
     def _check(self) -> None:
-        made = self._made
-        if made.mode not in MODES:
-            raise self._wrong("mode", f"is {shown(made.mode)}, and none of {', '.join(MODES)}")
-        if "" in made.annotation_prefixes:
-            raise self._wrong("annotation_prefixes", "has an empty one: all annotations begin so")
-        if fault_of_kind(made.default_kind):
-            raise self._wrong("default_kind", "is not of the form vendor/class")
-        for place in made.spec_dirs:
-            if not place.startswith("/"):
-                raise self._wrong("spec_dirs", f"has {shown(place)}, which is not absolute")
-        if made.driver_root and not made.driver_root.startswith("/"):
-            raise self._wrong("driver_root", "is not absolute")
-        if not made.runtimes:
-            raise self._wrong("runtimes", "is empty")
+        configuration = self._configuration
+        if configuration.mode not in MODES:
+            raise self._attribute_fault(
+                "mode", f"is {shown(configuration.mode)}, not one of {', '.join(MODES)}"
+            )
+        if "" in configuration.annotation_prefixes:
+            raise self._attribute_fault(
+                "annotation_prefixes", "has an empty prefix, which every annotation begins with"
+            )
+        if fault_of_kind(configuration.default_kind):
+            raise self._attribute_fault("default_kind", "is not of the form vendor/class")
+        for directory in configuration.spec_dirs:
+            if not directory.startswith("/"):
+                raise self._attribute_fault(
+                    "spec_dirs", f"has {shown(directory)}, which is not an absolute path"
+                )
+        if configuration.driver_root and not configuration.driver_root.startswith("/"):
+            raise self._attribute_fault("driver_root", "is not an absolute path")
+        if not configuration.runtimes:
+            raise self._attribute_fault("runtimes", "is empty")
         self._check_ldconfig()
-        if made.cuda_compat_mode not in COMPAT_MODES:
-            self._soft("cuda_compat_mode", f"is none of {', '.join(COMPAT_MODES)}; not used")
-            # As the peer: no word is a refusal, and its own default only where that is allowed.
-            allowed = made.features.get("allow-cuda-compat-libs-from-container", False)
-            made.cuda_compat_mode = "ldconfig" if allowed else "disabled"
+        if configuration.cuda_compat_mode not in COMPAT_MODES:
+            # nvidia-ctk rejects no value either, and has its default only with this feature.
+            allowed = configuration.features.get("allow-cuda-compat-libs-from-container", False)
+            mode = "ldconfig" if allowed else "disabled"
+            self._warn_of_attribute(
+                "cuda_compat_mode", f"is not one of {', '.join(COMPAT_MODES)}; {mode} is used"
+            )
+            configuration.cuda_compat_mode = mode
 
     def _check_ldconfig(self) -> None:
-        ldconfig = self._made.ldconfig
+        ldconfig = self._configuration.ldconfig
         if not ldconfig or ldconfig.startswith("@/"):
             return
-        if not self._made.features.get("allow-ldconfig-from-container"):
-            raise self._wrong("ldconfig", "does not begin with '@/': it would be the container's")
-        self._soft("ldconfig", "is the container's, which is never run; the host's is used")
-        self._made.ldconfig = ""
+        if not self._configuration.features.get("allow-ldconfig-from-container"):
+            raise self._attribute_fault(
+                "ldconfig", "does not begin with '@/', so it is a path in the container"
+            )
+        self._warn_of_attribute(
+            "ldconfig", "is a program of the container, which is never run; the host's is used"
+        )
+        self._configuration.ldconfig = ""
 
-    def _wrong(self, attribute: str, what: str) -> ConfigurationError:
-        return self._fault(tuple(KEYS[attribute].split(".")), what)
+    def _attribute_fault(self, attribute: str, problem: str) -> ConfigurationError:
+        return self._fault(tuple(KEYS[attribute].split(".")), problem)
 
-    def _soft(self, attribute: str, what: str) -> None:
-        self._warn(tuple(KEYS[attribute].split(".")), what)
+    def _warn_of_attribute(self, attribute: str, problem: str) -> None:
+        self._warn(tuple(KEYS[attribute].split(".")), problem)
 
-    def _warn(self, key: tuple[str, ...], what: str) -> None:
-        self._warnings.append(self._line(key, what))
+    def _warn(self, key: tuple[str, ...], problem: str) -> None:
+        self._warnings.append(self._message(key, problem))
 
-    def _fault(self, key: tuple[str, ...], what: str) -> ConfigurationError:
-        return ConfigurationError(self._line(key, what), code="CDG-C103")
+    def _fault(self, key: tuple[str, ...], problem: str) -> ConfigurationError:
+        return ConfigurationError(self._message(key, problem), code="CDG-C103")
 
-    def _line(self, key: tuple[str, ...], what: str) -> str:
-        """A key inside an inline table is on the line of the table."""
-        known = key
-        while known and known not in self._lines:
-            known = known[:-1]
-        line = f", line {self._lines[known]}" if known else ""
-        return f"{shown(self._source)}{line}: {shown('.'.join(key))} {what}"
+    def _message(self, key: tuple[str, ...], problem: str) -> str:
+        """Return the message with its line; a key in an inline table is on the table's line."""
+        located = key
+        while located and located not in self._lines:
+            located = located[:-1]
+        line = f", line {self._lines[located]}" if located else ""
+        return f"{shown(self._source)}{line}: {shown('.'.join(key))} {problem}"
