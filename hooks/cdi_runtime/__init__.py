@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What runs when an engine says `--runtime=nvidia`, or calls NVIDIA's prestart hook.
+"""The runtime shim, which engines run for `--runtime=nvidia`, and NVIDIA's prestart hook.
 
-Standard library only. A container's request (`NVIDIA_VISIBLE_DEVICES` and its like) becomes edits
-of the same CDI spec that CDI engines read, applied to a bundle or to a container that exists.
+Standard library only. A container's request (`NVIDIA_VISIBLE_DEVICES` and similar variables)
+becomes edits of the CDI specs that CDI engines read. The shim applies the edits to the bundle, the
+prestart hook to the container that already exists.
 """

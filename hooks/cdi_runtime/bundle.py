@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A bundle's `config.json`: read strictly, and replaced whole or not at all."""
+"""Reads a bundle's `config.json` strictly, and replaces it whole or not at all."""
 
 from __future__ import annotations
 
@@ -16,26 +16,27 @@ if TYPE_CHECKING:
 
 
 class BundleError(HookError):
-    """The bundle or its configuration is not such that a container can be made of it."""
+    """The bundle or its config.json cannot be used."""
 
     code = "CDG-R501"
 
 
 class Bundle:
-    """An opened bundle; `config` is its configuration, to be changed."""
+    """An open bundle. `config` is the content of its config.json; the caller changes it."""
 
     __slots__ = ("_directory", "_name", "_status", "config", "path")
 
     def __init__(self, directory: str, name: str = oci_config.NAME) -> None:
-        """Open and read it.
+        """Open the bundle and read its configuration.
 
         Args:
-            directory: the bundle; relative to the current directory, as runtimes take it.
-            name: of the configuration in it.
+            directory: the path of the bundle; a relative path starts at the current directory, as
+                in runc and crun.
+            name: the name of the configuration file in the bundle.
 
         Raises:
-            BundleError: it is not there, is no regular file of root or of the caller, or is not one
-                JSON object of at most 8 MiB.
+            BundleError: the file does not exist, is not a regular file that root or the caller
+                owns, or is not one JSON object of at most 8 MiB.
         """
         self.path = f"{directory}/{name}"
         try:
@@ -60,12 +61,12 @@ class Bundle:
             raise
         try:
             status = os.fstat(descriptor)
-            # Not the mode: containerd writes the file with 0666 less its umask, in a directory
-            # that is closed to others.
+            # The mode is not checked: containerd creates the file with mode 0666 less its umask,
+            # in a directory that other users cannot enter.
             if not trust.is_trusted_owner(status.st_uid):
                 raise BundleError(
-                    f"{shown(self.path)} belongs to user {status.st_uid}, neither to root nor to "
-                    "the one who starts the container"
+                    f"{shown(self.path)} belongs to user {status.st_uid}, not to root or to the "
+                    "user who starts the container"
                 )
             content = files.beginning(descriptor, oci_config.MAX_BYTES + 1)
         finally:
@@ -75,19 +76,19 @@ class Bundle:
         return content, status
 
     def replace(self) -> None:
-        """Put `config` in the place of what was read, with its owner and mode.
+        """Replace the file by `config`; the file keeps its owner and mode.
 
         Raises:
-            BundleError: the file system refuses, or a number is one that JSON does not have; the
-                old file is then as it was.
+            BundleError: the file cannot be written, or JSON cannot express a number in it; the old
+                file is then unchanged.
         """
-        text = _encoded(self.config, self.path)
+        content = _encode(self.config, self.path)
         status = self._status
         try:
-            # Not durable: the container does not survive a crash of the machine.
+            # Not synchronized to the disk: the container does not survive a crash of the machine.
             files.replace(
                 self._name,
-                text,
+                content,
                 directory=self._directory,
                 durable=False,
                 mode=stat.S_IMODE(status.st_mode),
@@ -99,10 +100,10 @@ class Bundle:
             ) from None
 
 
-def _encoded(config: Document, path: str) -> bytes:
+def _encode(config: Document, path: str) -> bytes:
     try:
         return strict_json.encode(config).encode()
     except (ValueError, RecursionError):
         raise BundleError(
-            f"{shown(path)}: a number is too large, or all is too deep", code="CDG-R502"
+            f"{shown(path)}: a number is too large, or objects are nested too deep", code="CDG-R502"
         ) from None

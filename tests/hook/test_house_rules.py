@@ -30,7 +30,7 @@ LATE_IMPORTS = {
     "cdi_hook/steps/update_ldcache.py": "prepare: from cdi_hook.ldso import ldconfig",
     "cdi_hook/steps/check_requirements.py": "prepare: from cdi_base import requirement",
     "cdi_runtime/prestart/own_hooks.py": "_main_of: from cdi_hook import __main__ as program",
-    "cdi_runtime/shim/main.py": "_edit: from cdi_runtime.shim import create; _refuse: from cdi_runtime.shim import log",
+    "cdi_runtime/shim/main.py": "_edit: from cdi_runtime.shim import create; _fail: from cdi_runtime.shim import log",
 }
 """Nothing is imported once input is read: `prepare` runs before, and `_edit` begins with it; `_main_of`
 runs when root's config.json has been read, and nothing of the image. Most

@@ -165,7 +165,7 @@ def test_a_mig_device(machine_of: Callable[[str], Machine], bundle: Bundle) -> N
     assert ended.stdout.startswith("nvidia1 nvidia-caps/nvidia-cap")
     refused = runtime.start(bundle.asks("NVIDIA_VISIBLE_DEVICES=1"))
     assert refused.returncode == 1
-    assert "nvidia.com/gpu has no device 1; there is: " in refused.stderr
+    assert "nvidia.com/gpu has no device 1; available: " in refused.stderr
 
 
 def test_special_modes_and_channels(machine_of: Callable[[str], Machine], bundle: Bundle) -> None:
@@ -239,7 +239,7 @@ def test_a_refusal_is_where_engines_look_for_it(runtime: Runtime, bundle: Bundle
     assert ended.returncode == 1
     line = json.loads(log.read_text())
     assert line["level"] == "error"
-    assert line["msg"].startswith("cdi-gen-runtime: nvidia.com/gpu has no device 7; there is: 0, ")
+    assert line["msg"].startswith("cdi-gen-runtime: nvidia.com/gpu has no device 7; available: 0, ")
     assert time.strptime(line["time"], "%Y-%m-%dT%H:%M:%SZ")
     assert line["msg"] in ended.stderr
     assert bundle.file.read_bytes() == content

@@ -57,7 +57,7 @@ LINES = {
 
 @pytest.mark.parametrize("line", LINES)
 def test_command_and_bundle(line: str) -> None:
-    found = command_line.read(line.split())
+    found = command_line.parse(line.split())
     assert (found.command, found.bundle) == LINES[line]
 
 
@@ -75,29 +75,29 @@ def test_command_and_bundle(line: str) -> None:
     ],
 )
 def test_which_edit_a_bundle(line: str, edits: bool) -> None:
-    assert command_line.read(line.split()).edits_a_bundle() is edits
+    assert command_line.parse(line.split()).creates_container() is edits
 
 
 def test_where_the_runtime_logs() -> None:
-    found = command_line.read(["--log", "/l", "--log-format=json", "create", "-b", "/b", "c"])
+    found = command_line.parse(["--log", "/l", "--log-format=json", "create", "-b", "/b", "c"])
     assert (found.log, found.log_format) == ("/l", "json")
 
 
 @pytest.mark.parametrize("line", ["--version", "-v", "--root /r -version"])
 def test_the_version_is_asked_for(line: str) -> None:
-    assert command_line.read(line.split()).version
+    assert command_line.parse(line.split()).version
 
 
 @pytest.mark.parametrize("line", ["state -v", "create c", "list --version"])
 def test_a_commands_own_option_is_not_it(line: str) -> None:
-    assert not command_line.read(line.split()).version
+    assert not command_line.parse(line.split()).version
 
 
 def test_cruns_other_configuration() -> None:
-    assert command_line.read(["create", "-f", "/x/y.json", "-b", "/b", "c"]).config == "/x/y.json"
-    assert command_line.read(["create", "--config=y.json", "c"]).config == "y.json"
+    assert command_line.parse(["create", "-f", "/x/y.json", "-b", "/b", "c"]).config == "/x/y.json"
+    assert command_line.parse(["create", "--config=y.json", "c"]).config == "y.json"
     # runsc's global one is something else.
-    assert command_line.read(["--config", "/etc/x", "create", "c"]).config == ""
+    assert command_line.parse(["--config", "/etc/x", "create", "c"]).config == ""
 
 
 @pytest.mark.parametrize("runtime", ["runc", "crun"])
@@ -112,10 +112,10 @@ def test_every_option_of_the_real_ones_is_known(runtime: str) -> None:
         return subprocess.run(command, check=False, capture_output=True, text=True).stdout
 
     for name in _with_value(help_of()):
-        assert name in command_line.GLOBAL_WITH_VALUE, name
-    for command in command_line.EDITED:
+        assert name in command_line.GLOBAL_OPTIONS_WITH_VALUE, name
+    for command in command_line.CREATING_COMMANDS:
         for name in _with_value(help_of(command)):
-            assert name in command_line.OF_COMMAND_WITH_VALUE, name
+            assert name in command_line.COMMAND_OPTIONS_WITH_VALUE, name
 
 
 def _with_value(text: str) -> set[str]:
@@ -133,5 +133,5 @@ def _with_value(text: str) -> set[str]:
 
 def test_words_may_be_anything(tmp_path: Path) -> None:
     for word in ("--bundle=" + "x" * 100_000, "\udcff", "--=", "---", "-b", "\n"):
-        command_line.read(["create", word])
-        command_line.read([word, "create"])
+        command_line.parse(["create", word])
+        command_line.parse([word, "create"])

@@ -100,7 +100,7 @@ def test_there_is_no_runtime(noting: Noting) -> None:
     noting.machine.configure(runtime='runtimes = ["/nowhere/runc", "no-such-runtime"]')
     ended = noting.run("state", "x")
     assert ended.returncode == 1
-    assert "looked for: /nowhere/runc, no-such-runtime" in ended.stderr
+    assert "searched for: /nowhere/runc, no-such-runtime" in ended.stderr
 
 
 def test_a_runtime_is_found_where_path_is_short(plain: Machine) -> None:

@@ -23,7 +23,7 @@ def test_a_refusal(
     file = tmp_path / "log"
     file.write_text("before\n")
     words = ["--log", str(file), *(["--log-format", form] if form else []), "create", "x"]
-    log.failed(message, "CDG-R201", command_line.read(words))
+    log.report_error(message, "CDG-R201", command_line.parse(words))
     said = capfd.readouterr().err
     first, line, *more = file.read_text().splitlines()
     assert (first, more) == ("before", [])
@@ -48,8 +48,8 @@ def test_words_of_crun(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: str, path: str | None
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    asked = command_line.read(["--log", given.format(tmp_path / "log"), "create"])
-    log.failed("x", "CDG-R201", asked)
+    asked = command_line.parse(["--log", given.format(tmp_path / "log"), "create"])
+    log.report_error("x", "CDG-R201", asked)
     assert (tmp_path / "log").exists() is (path is not None)
     assert len([*tmp_path.iterdir()]) == (path is not None)
 
@@ -67,9 +67,9 @@ def test_words_of_crun(
 def test_levels_of_the_journal(tmp_path: Path, level: str, kept: str) -> None:
     settings = Configuration()
     settings.debug, settings.log_level = str(tmp_path / "log"), level
-    journal = log.Journal(settings)
+    log_file = log.LogFile(settings)
     for severity in SEVERITIES:
-        journal.tell(Finding("CDG-R001", severity, "what"))
+        log_file.write(Finding("CDG-R001", severity, "what"))
     found = [line.split()[1] for line in (tmp_path / "log").read_text().splitlines()]
     assert found == [f"level={each}" for each in kept.split()]
 
@@ -77,6 +77,6 @@ def test_levels_of_the_journal(tmp_path: Path, level: str, kept: str) -> None:
 def test_line_of_the_journal_has_message_and_code(tmp_path: Path) -> None:
     settings = Configuration()
     settings.debug = str(tmp_path / "log")
-    log.Journal(settings).tell(Finding("CDG-R001", "info", "warning: 0 of NVIDIA_VISIBLE_DEVICES"))
+    log.LogFile(settings).write(Finding("CDG-R001", "info", "warning: 0 of NVIDIA_VISIBLE_DEVICES"))
     text = (tmp_path / "log").read_text()
     assert 'level=info msg="warning: 0 of NVIDIA_VISIBLE_DEVICES [CDG-R001]"' in text

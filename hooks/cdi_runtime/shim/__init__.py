@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The runtime shim: what engines start as their low-level runtime."""
+"""The runtime shim, which engines start as their low-level runtime."""

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A low-level runtime's command line, read only as far as the shim has to know it.
+"""Reads the command line of a low-level runtime, as far as the shim needs it.
 
-runc's options are those of Go (`-bundle X`, `--bundle=X`, anywhere before `--`), crun's those of
-GNU (`-bX`). An option that neither has may take a value: what follows it is the command only if it
-is the name of one.
+runc parses options as Go does (`-bundle X`, `--bundle=X`, anywhere before `--`), crun as GNU does
+(`-bX`). An option that neither runtime has may take a value: the word after such an option is the
+command only if a command has this name.
 """
 
 from __future__ import annotations
@@ -12,19 +12,19 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-EDITED = frozenset(("create", "run"))
-"""Commands that make a container of a bundle. `restore` does too, but of what was a container
-already: its mounts and nodes are those that were saved with it."""
+CREATING_COMMANDS = frozenset(("create", "run"))
+"""Commands that create a container from a bundle. `restore` is not among them: the mounts and
+device nodes of a restored container are those that the checkpoint saved."""
 
-COMMANDS = EDITED | {
+COMMANDS = CREATING_COMMANDS | {
     "start", "state", "kill", "delete", "exec", "list", "ps", "pause", "resume", "update", "events",
     "checkpoint", "restore", "features", "spec", "init", "help", "mounts", "do", "wait", "debug",
 }  # fmt: skip
 
-GLOBAL_WITH_VALUE = frozenset(
+GLOBAL_OPTIONS_WITH_VALUE = frozenset(
     ("log", "log-format", "log-level", "root", "criu", "rootless", "cgroup-manager", "platform")
 )
-OF_COMMAND_WITH_VALUE = frozenset((
+COMMAND_OPTIONS_WITH_VALUE = frozenset((
     "bundle", "b", "config", "f", "console-socket", "pidfd-socket", "pid-file", "preserve-fds",
 ))  # fmt: skip
 SWITCHES = frozenset((
@@ -34,7 +34,7 @@ SWITCHES = frozenset((
 
 
 class Invocation:
-    """What is asked of the runtime; texts are empty where nothing is said."""
+    """A command line of the runtime; an option that is not given is an empty text."""
 
     __slots__ = ("bundle", "command", "config", "log", "log_format", "version", "wants_help")
 
@@ -42,58 +42,60 @@ class Invocation:
         self.command = ""
         self.bundle = ""
         self.config = ""
-        """Of crun alone: another file than the bundle's config.json."""
+        """crun's `--config`: a file to use instead of the bundle's config.json."""
         self.log = ""
         self.log_format = ""
         self.version = False
         self.wants_help = False
 
-    def edits_a_bundle(self) -> bool:
-        """Whether a container is about to be made."""
-        return self.command in EDITED and not self.wants_help
+    def creates_container(self) -> bool:
+        """Whether the runtime is about to create a container from a bundle."""
+        return self.command in CREATING_COMMANDS and not self.wants_help
 
 
-def read(words: Sequence[str]) -> Invocation:
-    """Find the command, and what matters of its options and of the global ones.
+def parse(arguments: Sequence[str]) -> Invocation:
+    """Return the command, and those of its options and of the global options that the shim needs.
 
     Args:
-        words: the command line without the program's name.
+        arguments: the command line without the program's name.
     """
-    found = Invocation()
-    for name, value in _options(found, iter(words)):
+    invocation = Invocation()
+    for name, value in _options(invocation, iter(arguments)):
         if name in {"bundle", "b"}:
-            found.bundle = value
-        elif name in {"config", "f"} and found.command:
-            found.config = value
+            invocation.bundle = value
+        elif name in {"config", "f"} and invocation.command:
+            invocation.config = value
         elif name == "log":
-            found.log = value
+            invocation.log = value
         elif name == "log-format":
-            found.log_format = value
+            invocation.log_format = value
         elif name in {"help", "h", "?", "usage"}:
-            found.wants_help = True
-        elif name in {"version", "v", "V"} and not found.command:
-            found.version = True
-    return found
+            invocation.wants_help = True
+        elif name in {"version", "v", "V"} and not invocation.command:
+            invocation.version = True
+    return invocation
 
 
-def _options(found: Invocation, rest: Iterator[str]) -> Iterator[tuple[str, str]]:
-    """Name without dashes and value of each option; notes the command as it comes by."""
+def _options(invocation: Invocation, words: Iterator[str]) -> Iterator[tuple[str, str]]:
+    """Yield the name, without dashes, and the value of each option; store the command."""
     unknown = False
-    for word in rest:
+    for word in words:
         if word == "--":
             return
         if not word.startswith("-") or word == "-":
-            # After an unknown option this may be its value.
-            if not found.command and (word in COMMANDS or not unknown):
-                found.command = word
+            # The word after an unknown option may be the value of the option.
+            if not invocation.command and (word in COMMANDS or not unknown):
+                invocation.command = word
             unknown = False
             continue
         name, equals, value = word.lstrip("-").partition("=")
         if not equals and not word.startswith("--") and name != "bundle" and name[:1] in {"b", "f"}:
-            # Attached, as GNU has it.
+            # The value is attached to the letter, as GNU allows.
             name, value, equals = name[0], name[1:], name[1:]
-        takes_value = name in (OF_COMMAND_WITH_VALUE if found.command else GLOBAL_WITH_VALUE)
+        takes_value = name in (
+            COMMAND_OPTIONS_WITH_VALUE if invocation.command else GLOBAL_OPTIONS_WITH_VALUE
+        )
         if takes_value and not equals:
-            value = next(rest, "")
+            value = next(words, "")
         unknown = not (equals or takes_value or name in SWITCHES)
         yield name, value

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What happens to a bundle before a low-level runtime makes a container of it."""
+"""Edits a bundle before the low-level runtime creates the container."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from cdi_base import PRESTART_HOOK, nvidia
 from cdi_base.cdi import injection
 from cdi_base.errors import HookError
 from cdi_base.findings import Finding
-from cdi_runtime import bundle
-from cdi_runtime.shim import log
+from cdi_runtime.bundle import Bundle
+from cdi_runtime.shim.log import LogFile
 from cdi_runtime.specs import resolution
 
 TYPE_CHECKING = False
@@ -18,54 +18,54 @@ if TYPE_CHECKING:
 
     Document = dict[str, object]
 
-PRESTART = frozenset((nvidia.PRESTART_HOOK, nvidia.OLD_PRESTART_HOOK, PRESTART_HOOK))
-"""Programs that would put the same GPUs into the container once more: dockerd adds the first of
-them for `--gpus`."""
+GPU_HOOKS = frozenset((nvidia.PRESTART_HOOK, nvidia.OLD_PRESTART_HOOK, PRESTART_HOOK))
+"""Prestart hooks that would inject the same GPUs a second time. dockerd adds the first of them for
+`--gpus`."""
 
 
-def edit(asked: Invocation, settings: Configuration) -> None:
-    """Apply what the container asks for; a bundle that asks for nothing is not written to.
+def edit(invocation: Invocation, settings: Configuration) -> None:
+    """Apply the container's request to its bundle; a bundle without a request is not written to.
 
     Raises:
-        HookError: the container cannot have it.
+        HookError: the request is invalid, or cannot be satisfied on this host.
     """
-    journal = log.Journal(settings)
+    log_file = LogFile(settings)
     for warning in settings.warnings:
-        journal.tell(Finding("CDG-C104", "warning", warning, subject=settings.source or ""))
+        log_file.write(Finding("CDG-C104", "warning", warning, subject=settings.source or ""))
     try:
-        found = _opened(asked)
-        edits = resolution.edits(found.config, settings, annotations=True, tell=journal.tell)
+        bundle = _open_bundle(invocation)
+        edits = resolution.edits(bundle.config, settings, annotations=True, report=log_file.write)
         if edits is None:
             return
-        remove_prestart_hooks(found.config)
-        injection.apply(found.config, edits)
-        found.replace()
+        remove_gpu_hooks(bundle.config)
+        injection.apply(bundle.config, edits)
+        bundle.replace()
     except HookError as error:
-        journal.tell(Finding(error.code, "error", str(error)))
+        log_file.write(Finding(error.code, "error", str(error)))
         raise
 
 
-def _opened(asked: Invocation) -> bundle.Bundle:
-    if not asked.config:
-        return bundle.Bundle(asked.bundle or ".")
-    # crun: relative to where it was started, not to the bundle.
-    directory, _, name = asked.config.rpartition("/")
-    return bundle.Bundle(directory or ("/" if asked.config.startswith("/") else "."), name)
+def _open_bundle(invocation: Invocation) -> Bundle:
+    if not invocation.config:
+        return Bundle(invocation.bundle or ".")
+    # crun resolves `--config` from the current directory, not from the bundle.
+    directory, _, name = invocation.config.rpartition("/")
+    return Bundle(directory or ("/" if invocation.config.startswith("/") else "."), name)
 
 
-def remove_prestart_hooks(config: Document) -> None:
-    """Take out the prestart hooks that inject GPUs by themselves."""
+def remove_gpu_hooks(config: Document) -> None:
+    """Remove the prestart hooks that inject GPUs themselves."""
     hooks = config.get("hooks")
     prestart = hooks.get("prestart") if isinstance(hooks, dict) else None
     if not isinstance(hooks, dict) or not isinstance(prestart, list):
         return
-    kept = [each for each in prestart if not _injects_gpus(each)]
-    if kept:
-        hooks["prestart"] = kept
+    other_hooks = [hook for hook in prestart if not _injects_gpus(hook)]
+    if other_hooks:
+        hooks["prestart"] = other_hooks
     elif prestart:
         del hooks["prestart"]
 
 
 def _injects_gpus(hook: object) -> bool:
     path = hook.get("path") if isinstance(hook, dict) else None
-    return isinstance(path, str) and path.rpartition("/")[2] in PRESTART
+    return isinstance(path, str) and path.rpartition("/")[2] in GPU_HOOKS

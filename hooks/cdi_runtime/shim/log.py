@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the shim says, and where: stderr, the runtime's own log, the log of config.toml.
+"""Writes errors and log lines: to stderr, the low-level runtime's log, the log of config.toml.
 
-Engines show what a low-level runtime wrote last to the file of its `--log`: containerd and dockerd,
-Podman through conmon. So a refusal is put there too, in the runtime's own words' form.
+Engines show the last line that a low-level runtime wrote to the file of its `--log`: containerd and
+dockerd directly, Podman through conmon. So an error is also written there, in the runtime's format.
 """
 
 from __future__ import annotations
@@ -23,37 +23,37 @@ if TYPE_CHECKING:
 MAX_LINE = 4096
 
 
-def failed(message: str, code: str, invocation: Invocation) -> None:
-    """Say why there will be no container."""
+def report_error(message: str, code: str, invocation: Invocation) -> None:
+    """Write why the container is not created to stderr and to the low-level runtime's log."""
     line = with_code(_one_line(message), code)
     _write(2, f"{RUNTIME}: {line}\n")
-    log = invocation.log.removeprefix("file:")
-    # crun also logs to syslog and journald, by such words.
-    if log.startswith(("syslog:", "journald:")):
+    path = invocation.log.removeprefix("file:")
+    # With these prefixes crun logs to syslog or to journald.
+    if path.startswith(("syslog:", "journald:")):
         return
-    text = _json_line if invocation.log_format == "json" else _log_line
-    _append(log, text("error", f"{RUNTIME}: {line}"))
+    formatted = _json_line if invocation.log_format == "json" else _log_line
+    _append(path, formatted("error", f"{RUNTIME}: {line}"))
 
 
-class Journal:
-    """The log file of config.toml, `debug` there; without one nothing is kept."""
+class LogFile:
+    """The log file that `debug` in config.toml names; without it nothing is logged."""
 
-    __slots__ = ("_least", "_path")
+    __slots__ = ("_least_severity", "_path")
 
     def __init__(self, settings: Configuration) -> None:
         self._path = settings.debug
         level = settings.log_level.lower()
-        self._least = SEVERITIES.index(level if level in SEVERITIES else "info")
+        self._least_severity = SEVERITIES.index(level if level in SEVERITIES else "info")
 
-    def tell(self, finding: Finding) -> None:
-        """A line for a finding whose severity is at least the configured level."""
-        if SEVERITIES.index(finding.severity) >= self._least:
+    def write(self, finding: Finding) -> None:
+        """Add a line for a finding whose severity is at least the configured level."""
+        if SEVERITIES.index(finding.severity) >= self._least_severity:
             line = with_code(_one_line(finding.message), finding.code)
             _append(self._path, _log_line(finding.severity, line))
 
 
 def _append(path: str, line: str) -> None:
-    """Add a line to a log; that it cannot be kept is no reason to stop a container."""
+    """Add a line to a log file; a log that cannot be written to does not stop the container."""
     if not path.startswith("/") or path == "/dev/null":
         return
     flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -89,7 +89,7 @@ def _quoted(text: str) -> str:
 
 
 def _one_line(text: str) -> str:
-    """No control characters, nothing but ASCII, an end."""
+    """Return a text without control characters, in ASCII, of limited length."""
     if text.isascii() and text.isprintable():
         return text[:MAX_LINE]
     return ascii(text)[1:-1][:MAX_LINE]

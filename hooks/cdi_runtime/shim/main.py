@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`cdi-gen-runtime`: what engines start as their low-level runtime for `--runtime=nvidia`.
+"""`cdi-gen-runtime`, which engines start as their low-level runtime for `--runtime=nvidia`.
 
-Before a container is made its bundle gets the edits of what it asks for; then the shim becomes runc
-or crun, with the arguments it got. For every other command it does nothing but that, and so
-imports nothing that only the first needs.
+Before a container is created, the shim applies the container's request to the bundle. Then the shim
+becomes runc or crun, with the same arguments. For any other command the shim becomes the runtime at
+once; what only the creation of a container needs is not imported then.
 """
 
 from __future__ import annotations
@@ -26,51 +26,51 @@ if TYPE_CHECKING:
 
 
 MODES = {".cdi": "cdi", ".legacy": "legacy"}
-"""What a program's name may end in, and the mode that it then has whatever config.toml says."""
+"""Endings of the program's name, and the mode that each selects in place of config.toml's."""
 
 
 def main() -> NoReturn:
-    """Run as a program; never returns."""
-    sys.excepthook = _last_words
-    words = sys.argv[1:]
-    asked = command_line.read(words)
-    if asked.version:
-        # Engines read both; the runtime's own comes after it.
+    """Run the program; never returns."""
+    sys.excepthook = _report_internal_error
+    arguments = sys.argv[1:]
+    invocation = command_line.parse(arguments)
+    if invocation.version:
+        # The low-level runtime prints its own version after this line; engines read both.
         os.write(1, f"{RUNTIME} version {VERSION}\n".encode())
     try:
         settings = configuration.load()
-        if asked.edits_a_bundle():
-            _edit(asked, settings)
-        oci_runtime.become(oci_runtime.find(settings.runtimes), words)
+        if invocation.creates_container():
+            _edit(invocation, settings)
+        oci_runtime.become(oci_runtime.find(settings.runtimes), arguments)
     except EXPECTED as error:
-        _refuse(*explain(error), asked)
+        _fail(*explain(error), invocation)
 
 
-def _edit(asked: Invocation, settings: Configuration) -> None:
-    # Everything is imported before the first byte of a bundle is read.
+def _edit(invocation: Invocation, settings: Configuration) -> None:
+    # All modules are imported before the first byte of the bundle is read.
     from cdi_runtime.shim import create  # noqa: PLC0415
 
     for ending, mode in MODES.items():
         if sys.argv[0].endswith(ending):
             settings.mode = mode
-    # Taken off again before the runtime takes the process over.
+    # The low-level runtime does not inherit these limits.
     with process.Bounds():
-        create.edit(asked, settings)
+        create.edit(invocation, settings)
 
 
-def _last_words(
-    kind: type[BaseException], fault: BaseException, _traceback: TracebackType | None
+def _report_internal_error(
+    kind: type[BaseException], error: BaseException, _traceback: TracebackType | None
 ) -> NoReturn:
-    """A fault of ours, or an interruption, in one line where engines look for it."""
-    message = f"internal error, please report it: {kind.__name__}: {shown(str(fault))}"
+    """Report a bug of the shim, or an interruption, in one line where engines look for it."""
+    message = f"internal error, please report it: {kind.__name__}: {shown(str(error))}"
     code = "CDG-X001"
     if kind is KeyboardInterrupt:
-        message, code = "interrupted; config.json is whole", "CDG-X002"
-    _refuse(message, code, command_line.read(sys.argv[1:]))
+        message, code = "interrupted; config.json is unchanged or complete", "CDG-X002"
+    _fail(message, code, command_line.parse(sys.argv[1:]))
 
 
-def _refuse(message: str, code: str, asked: Invocation) -> NoReturn:
+def _fail(message: str, code: str, invocation: Invocation) -> NoReturn:
     from cdi_runtime.shim import log  # noqa: PLC0415
 
-    log.failed(message, code, asked)
+    log.report_error(message, code, invocation)
     os._exit(1)

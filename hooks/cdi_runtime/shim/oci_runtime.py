@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The low-level runtime, runc or crun: found, and become."""
+"""Finds the low-level runtime, runc or crun, and replaces the shim's process by it."""
 
 from __future__ import annotations
 
-# `signal` is this module and an `enum` that costs 3 ms.
+# `signal` imports this module, and `enum`, which takes 3 ms.
 import _signal  # type: ignore[import-not-found]
 import os
 import stat
@@ -19,94 +19,103 @@ if TYPE_CHECKING:
 
 RUNTIMES = ("runc", "crun")
 
-TOLD = "CDI_GEN_LOW_LEVEL_RUNTIME"
-"""The variable by which a launcher of `cdi-gen engine configure` says what the engine would have
-used; it is the engine's environment, and no container's."""
+SELECTION = "CDI_GEN_LOW_LEVEL_RUNTIME"
+"""The variable in which a launcher that `cdi-gen engine configure` wrote names the low-level
+runtime that the engine would use without the shim. It is in the engine's environment, which no
+container can change."""
 
 DIRECTORIES = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin")
-"""Besides those of PATH: services have short ones."""
+"""Searched after those of PATH, because services often have a short PATH."""
 
 _IGNORED_BY_PYTHON = (_signal.SIGPIPE, _signal.SIGXFSZ)
 _COERCED = b"LC_CTYPE"
-"""Python sets this one in its own environment where no locale is said (PEP 538)."""
+"""Python sets this variable in its own environment if no locale is set (PEP 538)."""
 
 
 class NoRuntimeError(HookError):
-    """There is no low-level runtime, or the one there is is the shim itself."""
+    """There is no low-level runtime, or the only candidate is the shim itself."""
 
     code = "CDG-R601"
 
 
 def find(names: Iterable[str] = RUNTIMES) -> str:
-    """The path of the first that is there: a name is searched, a path is taken as it is.
+    """Return the path of the first low-level runtime that exists.
 
-    Where the engine's launcher names one it is that, or none: what one runtime has made no other
-    can end.
+    A launcher of an engine can select one; then no other is taken, because a container can only be
+    ended by the runtime that created it.
+
+    Args:
+        names: names to search in PATH, and absolute paths.
 
     Raises:
-        NoRuntimeError: there is none. One that leads back to this program is none: it would start
+        NoRuntimeError: none exists. A link to this program does not count: the shim would start
             itself for ever.
     """
-    told = os.environ.get(TOLD)
-    names = (told,) if told else tuple(names)
-    path = os.environ.get("PATH", "").split(":")
-    itself = _identity(sys.argv[0])
-    loops = []
+    selected = os.environ.get(SELECTION)
+    names = (selected,) if selected else tuple(names)
+    search_path = os.environ.get("PATH", "").split(":")
+    shim = _identity(sys.argv[0])
+    links_to_shim = []
     for name in names:
-        places = [name] if "/" in name else [f"{each}/{name}" for each in (*path, *DIRECTORIES)]
-        for place in places:
-            if not place.startswith("/") or not _is_program(place):
+        candidates = (
+            [name]
+            if "/" in name
+            else [f"{directory}/{name}" for directory in (*search_path, *DIRECTORIES)]
+        )
+        for candidate in candidates:
+            if not candidate.startswith("/") or not _is_program(candidate):
                 continue
-            if itself is None or _identity(place) != itself:
-                return place
-            loops.append(place)
-    looked_for = ", ".join(shown(name)[1:-1] for name in names) or "none"
-    if loops:
+            if shim is None or _identity(candidate) != shim:
+                return candidate
+            links_to_shim.append(candidate)
+    searched = ", ".join(shown(name)[1:-1] for name in names) or "none"
+    if links_to_shim:
         raise NoRuntimeError(
-            f"{shown(loops[0])} is a link to cdi-gen-runtime itself, and no other low-level "
-            f"runtime is there; looked for: {looked_for}. Name one by its path in 'runtimes' of "
-            "config.toml",
+            f"{shown(links_to_shim[0])} is a link to cdi-gen-runtime itself, and no other "
+            f"low-level runtime exists; searched for: {searched}. Name one by its path in "
+            "'runtimes' of config.toml",
             code="CDG-R602",
         )
-    if told:
+    if selected:
         raise NoRuntimeError(
-            f"{shown(told)} is not there, which {TOLD} names: run 'cdi-gen engine configure' again",
+            f"{shown(selected)}, which {SELECTION} names, does not exist or cannot be executed: "
+            "run 'cdi-gen engine configure' again",
             code="CDG-R603",
         )
     raise NoRuntimeError(
-        f"no low-level runtime is there; looked for: {looked_for}. Install runc or crun, or name "
+        f"no low-level runtime exists; searched for: {searched}. Install runc or crun, or name "
         "one by its path in 'runtimes' of config.toml"
     )
 
 
-def become(program: str, words: Sequence[str]) -> NoReturn:
-    """Be replaced by the runtime: same arguments, environment, descriptors, process.
+def become(program: str, arguments: Sequence[str]) -> NoReturn:
+    """Replace this process by the runtime, with the same arguments, environment and descriptors.
 
     Raises:
-        NoRuntimeError: the kernel will not.
+        NoRuntimeError: the kernel cannot execute the program.
     """
     for number in _IGNORED_BY_PYTHON:
         _signal.signal(number, _signal.SIG_DFL)
     environment = dict(os.environb)
-    environment.pop(TOLD.encode(), None)
-    if _COERCED in environment and not _was_given(_COERCED):
+    environment.pop(SELECTION.encode(), None)
+    if _COERCED in environment and not _was_inherited(_COERCED):
         del environment[_COERCED]
     try:
-        # crun asks its own name what it is (krun, crun-wasm): not the shim's.
-        os.execve(program, [program, *words], environment)  # noqa: S606
+        # argv[0] is the runtime's own name: crun derives its behaviour from it (krun, crun-wasm).
+        os.execve(program, [program, *arguments], environment)  # noqa: S606
     except OSError as error:
         raise NoRuntimeError(
             f"cannot start {shown(program)}: {error.strerror}", code="CDG-R603"
         ) from None
 
 
-def _was_given(name: bytes) -> bool:
-    """Whether a variable was there before the interpreter was; in doubt it was."""
+def _was_inherited(name: bytes) -> bool:
+    """Whether the process was started with this variable; True if /proc cannot be read."""
     try:
-        given = read_beginning("/proc/self/environ", 8 << 20)  # Linux allows 6 MiB (fs/exec.c)
+        initial = read_beginning("/proc/self/environ", 8 << 20)  # Linux allows 6 MiB (fs/exec.c)
     except OSError:
         return True
-    return any(each.startswith(name + b"=") for each in given.split(b"\0"))
+    return any(entry.startswith(name + b"=") for entry in initial.split(b"\0"))
 
 
 def _is_program(path: str) -> bool:
@@ -117,7 +126,7 @@ def _is_program(path: str) -> bool:
 
 
 def _identity(path: str) -> tuple[int, int] | None:
-    """What a path leads to, whatever the links on the way."""
+    """Return device and inode of the file that a path leads to; None if it leads to none."""
     try:
         status = os.stat(path)
     except (OSError, ValueError):
