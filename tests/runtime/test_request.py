@@ -93,13 +93,13 @@ def test_visible_devices(value: str | None, devices: tuple[str, ...]) -> None:
 def test_what_is_no_device(value: str, beside: str) -> None:
     message = refused(config_of({V: beside.format(value)}))
     assert message.startswith(f"{V}: ")
-    assert "is no device: not all, none, void, an index" in message
+    assert "is not a device: use all, none, void, an index" in message
 
 
 @pytest.mark.parametrize("value", ['"all"', "'all'", '"0', '0"', '"0,1"'])
 def test_quotes_that_no_shell_took_away(value: str) -> None:
     """`- NVIDIA_VISIBLE_DEVICES="all"` in a list of compose's, or such a line of an --env-file."""
-    said = "its quotes are part of it"
+    said = "the quotes are part of the value"
     assert said in refused(config_of({V: value}))
     assert said in refused(config_of({V: "0", "NVIDIA_DRIVER_CAPABILITIES": value}))
     assert said not in refused(config_of({V: "zero"}))
@@ -109,8 +109,8 @@ def test_other_names_are_of_spec_files() -> None:
     """In mode cdi whatever CDI lets be a name is one, of the default kind."""
     config = config_of({V: "my_gpu.a,0"})
     assert asked(config, settings_of(mode="cdi")).devices == ("my_gpu.a", "0")
-    assert "is no device" in refused(config)
-    assert "is no device" in refused(config_of({V: "my gpu"}), settings_of(mode="cdi"))
+    assert "is not a device" in refused(config)
+    assert "is not a device" in refused(config_of({V: "my gpu"}), settings_of(mode="cdi"))
 
 
 MIGS = tuple(f"MIG-{number:08x}-1f3a-4c5d-9e6f-0123456789ab" for number in range(11_200))
@@ -153,7 +153,7 @@ def test_as_many_imex_channels_as_there_are() -> None:
     [
         ("0," * (1 << 19) + "0", "longer than 1048576 bytes"),
         ("é" * (1 << 19) + "0", "longer than 1048576 bytes"),
-        ("é" * (1 << 19), "is no device"),
+        ("é" * (1 << 19), "is not a device"),
         ("0," * ((1 << 19) - 1) + "0", None),
         (",".join(map(str, range(16_385))), "lists more than 16384 devices"),
         (",".join(map(str, range(16_384))), None),
@@ -249,11 +249,11 @@ def test_an_image_of_before_there_were_requirements(
 @pytest.mark.parametrize(
     ("name", "capabilities", "words"),
     [
-        ("vendor.com/device=x", None, "another vendor's"),
-        ("vendor.com/device=x", PRIVILEGED, "another vendor's"),
-        ("nvidia.com.evil.org/gpu=0", None, "another vendor's"),
-        ("NVIDIA.com/gpu=0", None, "another vendor's"),
-        ("k8s.device-plugin.nvidia.com/gpu=0", None, "another vendor's"),
+        ("vendor.com/device=x", None, "device of another vendor"),
+        ("vendor.com/device=x", PRIVILEGED, "device of another vendor"),
+        ("nvidia.com.evil.org/gpu=0", None, "device of another vendor"),
+        ("NVIDIA.com/gpu=0", None, "device of another vendor"),
+        ("k8s.device-plugin.nvidia.com/gpu=0", None, "device of another vendor"),
         # What a management container may do is more than any GPU gives.
         ("management.nvidia.com/gpu=all", None, "privileged containers (CAP_SYS_ADMIN)"),
         ("management.nvidia.com/gpu=all", UNPRIVILEGED, "privileged containers (CAP_SYS_ADMIN)"),

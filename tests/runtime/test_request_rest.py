@@ -78,13 +78,17 @@ def test_driver_capabilities_of_a_legacy_image(
 @pytest.mark.parametrize(
     ("value", "settings", "words"),
     [
-        ("foo", None, "'foo' is unknown; there is: compute, utility, video"),
+        ("foo", None, "'foo' is unknown; available: compute, utility, video"),
         ("utility,Compute", None, "'Compute' is unknown"),
         ("compute utility", None, "'compute utility' is unknown"),
-        ("none,utility", None, "'none' beside other capabilities"),
-        ("compute", FEW, "'compute' is not among supported-driver-capabilities; there is: utility"),
-        ("mps", None, "'mps' is not among supported-driver-capabilities"),
-        ("utility", settings_of(supported_driver_capabilities=()), "there is: none"),
+        ("none,utility", None, "'none' cannot be combined with other capabilities"),
+        (
+            "compute",
+            FEW,
+            "'compute' is not in supported-driver-capabilities of config.toml; available: utility",
+        ),
+        ("mps", None, "'mps' is not in supported-driver-capabilities of config.toml"),
+        ("utility", settings_of(supported_driver_capabilities=()), "available: none"),
         ("x" * 5000, None, "longer than 4096 bytes"),
     ],
 )
@@ -130,7 +134,9 @@ def test_a_mode_by_another_word(value: str) -> None:
     request = asked(config_of({V: "0", "NVIDIA_GDS": value}))
     assert request.modes == ()
     (warning,) = request.warnings
-    assert warning.message == f"NVIDIA_GDS is {value!r}: only 'enabled' counts"
+    assert (
+        warning.message == f"NVIDIA_GDS is {value!r}, which is ignored: use 'enabled' or 'disabled'"
+    )
 
 
 # IMEX channels.
@@ -169,7 +175,7 @@ def test_all_imex_channels(value: str, channels: tuple[int, ...]) -> None:
     request = asked(config_of({V: "0", "NVIDIA_IMEX_CHANNELS": value}))
     assert request.imex_channels == channels
     (warning,) = request.warnings
-    assert warning.message == "NVIDIA_IMEX_CHANNELS: 'all' is ignored, channels have numbers"
+    assert warning.message == "NVIDIA_IMEX_CHANNELS: 'all' is ignored; list channels by number"
 
 
 @pytest.mark.parametrize(
@@ -178,10 +184,10 @@ def test_all_imex_channels(value: str, channels: tuple[int, ...]) -> None:
 def test_imex_channels_that_make_no_sense(value: str) -> None:
     """peer before 1.20: whatever it was became part of a path."""
     message = refused(config_of({V: "0", "NVIDIA_IMEX_CHANNELS": f"0,{value}"}))
-    assert "is no number from 0 to 1048575" in message
+    assert "is not a number from 0 to 1048575" in message
     if "/" not in value:
         config = config_of({V: "0"}, [f"{DIRECTORY}/imex/{value}"])
-        assert "is no number from 0 to 1048575" in refused(config, MOUNTS)
+        assert "is not a number from 0 to 1048575" in refused(config, MOUNTS)
     assert asked(config_of({"NVIDIA_IMEX_CHANNELS": value})).devices == ()
 
 
@@ -210,11 +216,11 @@ def test_mounted_imex_channels() -> None:
         ("", PRIVILEGED, False),
         ("", None, False),
         # peer: a panic, its stack in the engine's log.
-        ("all", None, "is for privileged containers (CAP_SYS_ADMIN)"),
-        ("all", UNPRIVILEGED, "is for privileged containers (CAP_SYS_ADMIN)"),
-        ("0", None, "is for privileged containers (CAP_SYS_ADMIN)"),
-        ("0", PRIVILEGED, "can only be 'all', not '0'"),
-        ("all,0", PRIVILEGED, "can only be 'all', not 'all,0'"),
+        ("all", None, "is only for privileged containers (CAP_SYS_ADMIN)"),
+        ("all", UNPRIVILEGED, "is only for privileged containers (CAP_SYS_ADMIN)"),
+        ("0", None, "is only for privileged containers (CAP_SYS_ADMIN)"),
+        ("0", PRIVILEGED, "must be 'all', not '0'"),
+        ("all,0", PRIVILEGED, "must be 'all', not 'all,0'"),
     ],
 )
 def test_mig(name: str, value: str, capabilities: object, expected: bool | str) -> None:

@@ -114,8 +114,8 @@ def test_swarm_resources(env: dict[str, str], devices: tuple[str, ...], source: 
 
 def test_swarm_resources_that_make_no_sense() -> None:
     settings = settings_of(swarm_resource=("A", "B"))
-    assert "A, B: 'x!' is no device" in refused(config_of({"A": "x!", "B": "0"}), settings)
-    assert "another vendor's" in refused(config_of({"A": "vendor.com/d=x"}), settings)
+    assert "A, B: 'x!' is not a device" in refused(config_of({"A": "x!", "B": "0"}), settings)
+    assert "device of another vendor" in refused(config_of({"A": "vendor.com/d=x"}), settings)
 
 
 # Lists of mounts.
@@ -192,20 +192,20 @@ def test_a_destination_elsewhere(destination: str) -> None:
 @pytest.mark.parametrize(
     ("below", "words"),
     [
-        ("/foo", "is no device"),
-        ("/0,1", "is no device"),
-        ("/cdi", "lists no device"),
-        ("/cdi/nvidia.com", "lists no device"),
-        ("/cdi/nvidia.com/gpu", "lists no device"),
-        ("/cdi/nvidia.com/gpu/0/1", "lists no device"),
-        ("/cdi/nvidia.com/gpu/a b", "lists no device"),
-        ("/cdi/nvidia.com/gpu=0/1", "lists no device"),
-        ("/imex", "is no device"),
-        ("/imex/0/1", "lists no device"),
-        ("/imex/x", "is no number from 0 to 1048575"),
-        ("/0/1", "lists no device"),
-        ("/nvidia.com/gpu=0", "lists no device"),
-        ("/" + "a" * 5000, "is no device"),
+        ("/foo", "is not a device"),
+        ("/0,1", "is not a device"),
+        ("/cdi", "does not name a device"),
+        ("/cdi/nvidia.com", "does not name a device"),
+        ("/cdi/nvidia.com/gpu", "does not name a device"),
+        ("/cdi/nvidia.com/gpu/0/1", "does not name a device"),
+        ("/cdi/nvidia.com/gpu/a b", "does not name a device"),
+        ("/cdi/nvidia.com/gpu=0/1", "does not name a device"),
+        ("/imex", "is not a device"),
+        ("/imex/0/1", "does not name a device"),
+        ("/imex/x", "is not a number from 0 to 1048575"),
+        ("/0/1", "does not name a device"),
+        ("/nvidia.com/gpu=0", "does not name a device"),
+        ("/" + "a" * 5000, "is not a device"),
     ],
 )
 def test_mounts_that_make_no_sense(below: str, words: str) -> None:
@@ -236,7 +236,7 @@ def test_the_variable_that_says_look_at_the_mounts() -> None:
     config = config_of({V: DIRECTORY}, [f"{DIRECTORY}/0"])
     assert asked(config, MOUNTS).devices == ("0",)
     assert "accept-nvidia-visible-devices-as-volume-mounts = false" in refused(config)
-    assert "there are none" in refused(config_of({V: DIRECTORY}), MOUNTS)
+    assert "there are no such mounts" in refused(config_of({V: DIRECTORY}), MOUNTS)
 
 
 # Annotations.
@@ -279,11 +279,11 @@ def test_annotations_by_prefix() -> None:
 @pytest.mark.parametrize(
     ("value", "words"),
     [
-        ("foo", "annotation 'cdi.k8s.io/x': 'foo' is no device"),
-        ("nvidia.com/gpu=", "is no device"),
+        ("foo", "annotation 'cdi.k8s.io/x': 'foo' is not a device"),
+        ("nvidia.com/gpu=", "is not a device"),
         ("0," * (1 << 20), "longer than 1048576 bytes"),
-        (7, "is not a text"),
-        (None, "is not a text"),
+        (7, "is not a string"),
+        (None, "is not a string"),
     ],
 )
 def test_annotations_that_make_no_sense(value: Any, words: str) -> None:

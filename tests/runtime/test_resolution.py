@@ -100,7 +100,7 @@ def test_capabilities_in_a_file(world: World) -> None:
         "FILE=nvidia.com/cap=compute",
         "FILE=nvidia.com/cap=graphics",
     ]
-    assert any("nothing for the capability video" in line for line in world.messages)
+    assert any("no files for the capability video" in line for line in world.messages)
     assert world.devices("nvidia.com/gpu=0") == ["FILE=nvidia.com/gpu=0"]
 
 
@@ -323,7 +323,7 @@ def test_the_request_is_read_once(world: World, monkeypatch: pytest.MonkeyPatch)
     assert world.edits(*variables, annotations=names) == ["FILE=nvidia.com/gpu=0"]
     assert len(calls) == 1
     assert [line for line in world.messages if "NVIDIA_GDS" in line] == [
-        "NVIDIA_GDS is 'yes': only 'enabled' counts"
+        "NVIDIA_GDS is 'yes', which is ignored: use 'enabled' or 'disabled'"
     ]
 
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a container asks for: `read` gives the `Request` in its config.json.
+"""Reads what a container requests: `read` returns the `Request` in its config.json.
 
-Each grammar has a module of its own: device names, driver capabilities, IMEX channels, mounts.
+Device names, driver capabilities, IMEX channels and mounts have a module each.
 """
 
 from __future__ import annotations

@@ -5,18 +5,18 @@ from __future__ import annotations
 
 from cdi_base.errors import shown
 from cdi_runtime.driver_capabilities import ALL, KNOWN, NONE
-from cdi_runtime.request.device_names import quoted
+from cdi_runtime.request.device_names import hint_about_quotes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Collection
 
 
-def chosen(words: Collection[str], supported: tuple[str, ...]) -> tuple[str, ...]:
-    """The capabilities of a list, each once: `all` is all that are supported, `none` is none.
+def capabilities(words: Collection[str], supported: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the capabilities in a list, each once; `all` means all that are supported.
 
     Raises:
-        ValueError: a word is not supported, with what to say of it.
+        ValueError: a word is not a supported capability; the message is for the user.
     """
     if ALL in words:
         return supported
@@ -24,11 +24,16 @@ def chosen(words: Collection[str], supported: tuple[str, ...]) -> tuple[str, ...
         if word == NONE:
             if len(set(words)) == 1:
                 return ()
-            raise ValueError("'none' beside other capabilities")
+            raise ValueError("'none' cannot be combined with other capabilities")
         if word not in supported:
-            what = "is not among supported-driver-capabilities" if word in KNOWN else "is unknown"
-            there = ", ".join(supported) or "none"
+            problem = (
+                "is not in supported-driver-capabilities of config.toml"
+                if word in KNOWN
+                else "is unknown"
+            )
+            available = ", ".join(supported) or "none"
             raise ValueError(
-                f"the capability {shown(word)[:40]} {what}; there is: {there}{quoted(word)}"
+                f"the capability {shown(word)[:40]} {problem}; available: {available}"
+                f"{hint_about_quotes(word)}"
             )
     return tuple(word for word in KNOWN if word in words)
