@@ -116,7 +116,10 @@ def test_a_signal(scene: Scene, some: Callable[[int], Iterator[Call]], name: str
         faulty(scene, ended, call)
         number = ENDINGS[name]
         assert ended.status in {128 + number, -number, 0}, (call, ended)
-        assert ended.said in {f"cdi-gen-hook: create-container: signal {number}\n", ""}, (
+        assert ended.said in {
+            f"cdi-gen-hook: create-container: signal {number} [CDG-X002]\n",
+            "",
+        }, (
             call,
             ended,
         )
@@ -191,7 +194,7 @@ def test_a_read_only_root_that_cannot_be_cloned(scene: Scene, call: str, error: 
         container.within = []
     assert ended.status == 0, ended
     assert {line.partition(": the container's")[2] for line in ended.said.splitlines()} == {
-        " root file system is read-only: left out"
+        " root file system is read-only: left out [CDG-K007]"
     }
     assert snapshot(root) == scene.old
 
