@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The base under the hooks and the library: standard library only, and cheap to import.
+"""The base layer of the hooks and the library: standard library only, and cheap to import.
 
-This module itself says what of cdi-gen is installed: its version, its programs and their files.
+This module itself holds the version of cdi-gen and the names of its programs and files.
 """
 
 from __future__ import annotations
@@ -10,14 +10,14 @@ VERSION = "0.1.0"
 """The version of cdi-gen; the hooks, the library and the package take it from here."""
 
 HOOK = "cdi-gen-hook"
-"""Run by an OCI runtime because a CDI spec says so."""
+"""The hook program that CDI specs name; OCI runtimes run it."""
 RUNTIME = "cdi-gen-runtime"
-"""The shim, run by an engine in the place of runc or crun."""
+"""The runtime shim, which an engine runs instead of runc or crun."""
 PRESTART_HOOK = "cdi-gen-runtime-hook"
-"""Run by an OCI runtime because dockerd or a hooks.d file says so."""
+"""The prestart hook, which dockerd or a file in hooks.d names; OCI runtimes run it."""
 
 CONFIGURATION, CONFIGURATION_DROP_INS = "/etc/cdi-gen/config.toml", "/etc/cdi-gen/config.d"
-"""How the host is laid out, said by its administrator."""
+"""The administrator's configuration: where the driver and its files are on this host."""
 
 PREPARED_DIRECTORY, PREPARED_NAME = "/run/cdi-gen", "runtime.json"
-"""Where the library leaves what the shim and the prestart hook apply."""
+"""The file of prepared specs: the library writes it, the shim and the prestart hook read it."""

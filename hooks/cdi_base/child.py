@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Runs a child process to its end or to a deadline, gives it input, and takes what it says.
+"""Runs a child process until its end or a deadline, writes its input, and reads its output.
 
-What the child says is read to its end, so that it never waits for a reader, and kept up to a limit.
-A child that is not done in time, or whose parent is interrupted, is killed and waited for.
+The output is read to its end, so that the child never blocks on a full pipe; a limited part is
+kept. A child that is not done in time, or whose parent is interrupted, is killed and waited for.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from typing import NoReturn, Optional  # noqa: TID251  (never imported when it runs)
 
-    Ended = tuple[Optional[int], str]
-    """Exit status, negative for a signal, and what the child said. The status is None where the
+    Result = tuple[Optional[int], str]
+    """Exit status, negative for a signal, and the output of the child. The status is None where the
     kernel reaps the children of this process by itself, because the engine ignores SIGCHLD."""
 
 NOT_STARTED = 127
-"""Exit status of a child that did not become what it should, as of a shell's."""
+"""Exit status of a child that could not exec its program; shells use the same number."""
 
 _SIGTERM, _SIGKILL = 15, 9
 _PIECE = 1 << 16
@@ -32,43 +32,43 @@ def run_forked(
     until: float,
     *,
     most: int,
-    given: bytes = b"",
-    patience: float = 0.0,
-) -> Ended:
+    content: bytes = b"",
+    grace: float = 0.0,
+) -> Result:
     """Run a function in a forked child.
 
     Args:
-        become: gets a descriptor to read its input from and one to say something on; it exits, or
-            becomes a program. The child ends when it returns.
+        become: the function; its arguments are a descriptor for its input and one for its output.
+            It exits, or execs a program. The child ends when it returns.
         until: the deadline, on the clock of `time.monotonic`.
-        most: bytes of what it says that are kept, the first.
-        given: its input.
-        patience: seconds that the child gets to end by itself, after a SIGTERM.
+        most: bytes of output that are kept, from the beginning.
+        content: the input.
+        grace: seconds that the child has to end by itself, after a SIGTERM.
 
     Raises:
-        TimeoutError: it was not done in time.
+        TimeoutError: the child was not done in time.
     """
-    pipes = _Pipes(given, most)
+    pipes = _Pipes(content, most)
     child = os.fork()
     if child == 0:
-        _be_the_child(pipes, become)
-    return pipes.supervise(child, until, patience)
+        _run_in_child(pipes, become)
+    return pipes.supervise(child, until, grace)
 
 
 def run_program(
     words: Sequence[str], environment: Mapping[str, str], until: float, *, most: int
-) -> Ended:
-    """Run a program without input; what it says is its standard error, of which the last is kept.
+) -> Result:
+    """Run a program without input; its output is its standard error, of which the end is kept.
 
     Args:
-        words: its path and arguments.
-        environment: all of its environment.
+        words: the path of the program and its arguments.
+        environment: the whole environment of the program.
         until: the deadline, on the clock of `time.monotonic`.
-        most: bytes that are kept.
+        most: bytes of output that are kept.
 
     Raises:
-        OSError: it cannot be started.
-        TimeoutError: it was not done in time.
+        OSError: the program cannot be started.
+        TimeoutError: the program was not done in time.
     """
     pipes = _Pipes(b"", most, keep_last=True)
     try:
@@ -79,7 +79,7 @@ def run_program(
             file_actions=[
                 (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),
                 (os.POSIX_SPAWN_OPEN, 1, "/dev/null", os.O_WRONLY, 0),
-                (os.POSIX_SPAWN_DUP2, pipes.talking, 2),
+                (os.POSIX_SPAWN_DUP2, pipes.child_output, 2),
             ],
         )
     except OSError:
@@ -88,11 +88,11 @@ def run_program(
     return pipes.supervise(child, until, 0.0)
 
 
-def _be_the_child(pipes: _Pipes, become: Callable[[int, int], object]) -> NoReturn:
+def _run_in_child(pipes: _Pipes, become: Callable[[int, int], object]) -> NoReturn:
     try:
-        os.close(pipes.writing)
-        os.close(pipes.hearing)
-        become(pipes.reading, pipes.talking)
+        os.close(pipes.to_child)
+        os.close(pipes.from_child)
+        become(pipes.child_input, pipes.child_output)
     finally:
         os._exit(NOT_STARTED)
 
@@ -100,75 +100,75 @@ def _be_the_child(pipes: _Pipes, become: Callable[[int, int], object]) -> NoRetu
 class _Pipes:
     """A pipe to a child and a pipe from it."""
 
-    def __init__(self, given: bytes, most: int, *, keep_last: bool = False) -> None:
-        self.reading, self.writing = os.pipe()
-        self.hearing, self.talking = os.pipe()
-        os.set_blocking(self.writing, False)
-        self._rest = memoryview(given)
+    def __init__(self, content: bytes, most: int, *, keep_last: bool = False) -> None:
+        self.child_input, self.to_child = os.pipe()
+        self.from_child, self.child_output = os.pipe()
+        os.set_blocking(self.to_child, False)
+        self._rest = memoryview(content)
         self._most = most
         self._keep_last = keep_last
 
     def close(self) -> None:
-        for descriptor in (self.reading, self.writing, self.hearing, self.talking):
+        for descriptor in (self.child_input, self.to_child, self.from_child, self.child_output):
             os.close(descriptor)
 
-    def supervise(self, child: int, until: float, patience: float) -> Ended:
-        """Stay with the child until its end or the deadline."""
-        os.close(self.reading)
-        os.close(self.talking)
+    def supervise(self, child: int, until: float, grace: float) -> Result:
+        """Exchange data with the child until its end or the deadline."""
+        os.close(self.child_input)
+        os.close(self.child_output)
         try:
-            said = self._converse(until)
-            return _exit_status(child), said
+            output = self._communicate(until)
+            return _exit_status(child), output
         except BaseException:
-            self._end(child, patience)
+            self._kill(child, grace)
             raise
         finally:
-            os.close(self.hearing)
+            os.close(self.from_child)
             self._finish_writing()
 
-    def _converse(self, until: float) -> str:
-        """Give the input, and take what the child says until it closes its end."""
-        said = b""
+    def _communicate(self, until: float) -> str:
+        """Write the input, and read the output until the child closes its end."""
+        output = b""
         ready = select.poll()
-        ready.register(self.hearing, select.POLLIN)
+        ready.register(self.from_child, select.POLLIN)
         if self._rest:
-            ready.register(self.writing, select.POLLOUT)
+            ready.register(self.to_child, select.POLLOUT)
         else:
             self._finish_writing()
         while events := ready.poll(max(0.0, until - time.monotonic()) * 1000):
-            happened = dict(events)
-            if self.writing in happened:
+            ready_descriptors = dict(events)
+            if self.to_child in ready_descriptors:
                 self._write()
                 if not self._rest:
-                    ready.unregister(self.writing)
+                    ready.unregister(self.to_child)
                     self._finish_writing()
-            if self.hearing in happened:
-                piece = os.read(self.hearing, _PIECE)
+            if self.from_child in ready_descriptors:
+                piece = os.read(self.from_child, _PIECE)
                 if not piece:
-                    return said.decode("utf-8", "backslashreplace").strip()
-                said += piece
-                said = said[-self._most :] if self._keep_last else said[: self._most]
+                    return output.decode("utf-8", "backslashreplace").strip()
+                output += piece
+                output = output[-self._most :] if self._keep_last else output[: self._most]
         raise TimeoutError
 
     def _write(self) -> None:
         try:
-            self._rest = self._rest[os.write(self.writing, self._rest) :]
+            self._rest = self._rest[os.write(self.to_child, self._rest) :]
         except BrokenPipeError:
-            self._rest = self._rest[:0]  # the child does not read it
+            self._rest = self._rest[:0]  # the child closed its input
 
     def _finish_writing(self) -> None:
-        if self.writing >= 0:
-            os.close(self.writing)
-            self.writing = -1
+        if self.to_child >= 0:
+            os.close(self.to_child)
+            self.to_child = -1
 
-    def _end(self, child: int, patience: float) -> None:
-        """Kill the child; a signal may have come when it had just been waited for."""
+    def _kill(self, child: int, grace: float) -> None:
+        """Kill the child, unless it was reaped already: a signal may come right after the wait."""
         try:
-            if patience:
+            if grace:
                 os.kill(child, _SIGTERM)
                 ready = select.poll()
-                ready.register(self.hearing, select.POLLIN)
-                ready.poll(patience * 1000)
+                ready.register(self.from_child, select.POLLIN)
+                ready.poll(grace * 1000)
             os.kill(child, _SIGKILL)
             os.waitpid(child, 0)
         except (ProcessLookupError, ChildProcessError):

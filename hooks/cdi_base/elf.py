@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reads ELF files through a descriptor: libraries, the loader's facts of them, NVIDIA's notes.
+"""Reads ELF files through a descriptor: what the loader needs of libraries, and NVIDIA's notes.
 
 Only little-endian files of 32 or 64 bits are understood, which is all that an NVIDIA driver has.
-What is damaged, truncated or built to be slow is an `ElfError`; `OSError` means that the file
-cannot be read. Of a library at most 0.4 MiB is read, wherever in it its offsets lead, and with its
-dependencies 1.4 MiB.
+A file that is damaged, truncated or crafted to be slow is an `ElfError`; `OSError` means that the
+file cannot be read. At most 0.4 MiB of a library is read, whatever its offsets, and 1.4 MiB with
+the names of its dependencies.
 
 The reader is written by hand because of time: for the libraries of a driver pyelftools takes 50
 times as long (the row `elf` of `make bench`), and tests compare the two.
@@ -28,11 +28,11 @@ MAX_DYNAMIC = 64 << 10
 MAX_NOTE = 64 << 10
 MAX_STRING_TABLE = 32 << 20
 MAX_SONAME = 4095
-"""ldconfig lists a library under a name that is longer than a file's can be."""
+"""ldconfig accepts a SONAME that is longer than a file name can be."""
 MAX_NEEDED = 255
-"""No file has a longer name."""
+"""The longest file name in Linux (NAME_MAX)."""
 MAX_SEARCH_PATH = 16 << 10
-"""Of DT_RPATH or DT_RUNPATH: Nix lists the directory of every package that a program needs."""
+"""Longest DT_RPATH or DT_RUNPATH: Nix lists the directory of every package that a program needs."""
 
 OWNER = b"NVIDIA Corporation"
 
@@ -47,10 +47,10 @@ _NT_GNU_PROPERTY_TYPE_0 = 5
 _X86_ISA_1_NEEDED = 0xC0008002
 
 _HEAD = 4096
-"""Read at once: the header, and in all but odd files the program headers behind it."""
+"""Bytes that are read first: the header, and in nearly all files the program headers after it."""
 
-_TOGETHER = 4096
-"""Names that are no farther apart are read at once."""
+_MAX_NAMES_SPAN = 4096
+"""Names within so many bytes are read at once."""
 
 _LAST_OFFSET = 1 << 62
 
@@ -60,7 +60,7 @@ class ElfError(Exception):
 
 
 class _Class:
-    """Where the fields of one ELF class are, as `struct` formats and tuple positions."""
+    """The layout of one ELF class, as `struct` formats and tuple positions."""
 
     __slots__ = ("bits", "dynamic", "header", "program", "section")
 
@@ -84,8 +84,8 @@ _CLASSES = {
 class SharedLibrary:
     """A shared library: `bits`, `machine`, the header's `flags`, and `soname`, None if it has none.
 
-    `isa_level` is the x86 level that it says it needs: 0 for the base line, 1 for x86-64-v2.
-    `needed` are the names of the libraries that it needs; empty if they were not asked for.
+    `isa_level` is the x86 level that the library needs: 0 for the baseline, 1 for x86-64-v2.
+    `needed` are the names of the libraries that it depends on; empty if they were not requested.
     """
 
     __slots__ = ("bits", "flags", "isa_level", "machine", "needed", "soname")
@@ -108,18 +108,18 @@ class SharedLibrary:
 
 
 class _Dynamic:
-    """The dynamic section of a file: offsets of names by their tag, and the table they are in."""
+    """The dynamic section of a file: offsets of names by their tag, and the string table."""
 
     __slots__ = ("_descriptor", "_size", "_strings", "names", "needed")
 
     def __init__(self, descriptor: int, kind: _Class, programs: list[_Segment]) -> None:
-        where = None
+        location = None
         for segment, offset, _, length, _ in programs:
             if segment == _PT_DYNAMIC:
-                where = (offset, min(length, MAX_DYNAMIC))
-        if where is None:
+                location = (offset, min(length, MAX_DYNAMIC))
+        if location is None:
             raise ElfError("without a dynamic section")
-        section = _read(descriptor, *where)
+        section = _read(descriptor, *location)
         whole = len(section) - len(section) % kind.dynamic.size
         self.names: dict[int, int] = {}
         self.needed: list[int] = []
@@ -128,7 +128,7 @@ class _Dynamic:
                 break
             if tag == _DT_NEEDED:
                 self.needed.append(value)
-            elif tag not in self.names:  # of two the first counts, as in ldconfig
+            elif tag not in self.names:  # the first of several counts, as in ldconfig
                 self.names[tag] = value
         address = self.names.get(_DT_STRTAB)
         if address is None:
@@ -146,16 +146,16 @@ class _Dynamic:
         return text
 
     def needed_names(self) -> list[bytes]:
-        """The names of what the file needs; linkers put them beside each other."""
-        places = self.needed
-        if not places:
+        """The names of the libraries that the file needs; linkers store them side by side."""
+        offsets = self.needed
+        if not offsets:
             return []
-        first, last = min(places), max(places)
-        if last - first > _TOGETHER or last >= self._size:
-            return [self.string(at, MAX_NEEDED) for at in places]
+        first, last = min(offsets), max(offsets)
+        if last - first > _MAX_NAMES_SPAN or last >= self._size:
+            return [self.string(at, MAX_NEEDED) for at in offsets]
         table = _read(self._descriptor, self._strings + first, last - first + MAX_NEEDED + 1)
         names = []
-        for at in places:
+        for at in offsets:
             end = table.find(b"\0", at - first, at - first + MAX_NEEDED + 1)
             if end < 0:
                 raise ElfError("with an unreadable name")
@@ -164,20 +164,20 @@ class _Dynamic:
 
 
 def is_elf(descriptor: int) -> bool:
-    """Whether a file says that it is ELF; a script does not.
+    """Whether a file begins as an ELF file does; a script does not.
 
     Args:
-        descriptor: a regular file, open for reading, as all functions here take it.
+        descriptor: a regular file, open for reading, as in all functions of this module.
     """
     return _read(descriptor, 0, len(MAGIC)) == MAGIC
 
 
 def shared_library(descriptor: int, *, dependencies: bool = False) -> SharedLibrary:
-    """What a loader could load.
+    """Return the facts of a shared library that a loader uses.
 
     Args:
         descriptor: a regular file, open for reading.
-        dependencies: read the names of the libraries that it needs too.
+        dependencies: whether to read the names of the libraries that it needs.
 
     Raises:
         ElfError: the file is something else, or damaged.
@@ -200,7 +200,7 @@ def shared_library(descriptor: int, *, dependencies: bool = False) -> SharedLibr
 
 
 def search_path(descriptor: int) -> tuple[bytes, ...]:
-    """The absolute directories in which the loader first looks for what a file needs.
+    """Return the absolute directories that the loader searches first for the libraries of a file.
 
     Args:
         descriptor: a program or a library.
@@ -216,13 +216,15 @@ def search_path(descriptor: int) -> tuple[bytes, ...]:
         for tag in (_DT_RPATH, _DT_RUNPATH)
         if tag in dynamic.names
     ]
-    return tuple(each for path in paths for each in path.split(b":") if each.startswith(b"/"))
+    return tuple(
+        directory for path in paths for directory in path.split(b":") if directory.startswith(b"/")
+    )
 
 
 def note(descriptor: int, section: bytes) -> bytes | None:
-    """The description of NVIDIA's first note in the note section of this name; None without one.
+    """Return the description of NVIDIA's first note in the note section of this name; or None.
 
-    NUL bytes around it are taken off. A file that is damaged has no note.
+    NUL bytes around the description are removed. A damaged file has no note.
 
     Args:
         descriptor: a regular file, open for reading.
@@ -251,7 +253,7 @@ def note(descriptor: int, section: bytes) -> bytes | None:
 
 
 def is_static(descriptor: int) -> bool:
-    """Whether the file is a 64-bit program, or a library, that asks for no interpreter."""
+    """Whether the file is a 64-bit program or library without an interpreter."""
     head = _read(descriptor, 0, _HEAD)
     try:
         kind = _class_of(head)
@@ -276,7 +278,7 @@ def _class_of(head: bytes) -> _Class:
 
 
 def _programs(descriptor: int, head: bytes, kind: _Class) -> list[_Segment]:
-    """Type, offset, address, size in the file and alignment of each segment."""
+    """Return type, offset, address, size in the file and alignment of each segment."""
     _, _, offset, _, _, entry_size, count, *_ = kind.header.unpack_from(head)
     if not 0 < count <= MAX_PROGRAM_HEADERS:
         raise ElfError("without program headers")
@@ -292,7 +294,7 @@ def _programs(descriptor: int, head: bytes, kind: _Class) -> list[_Segment]:
 
 
 def _file_offset(programs: list[_Segment], address: int) -> int:
-    """Where in the file an address of the loaded file is."""
+    """Return the offset in the file of an address of the loaded file."""
     for segment, offset, start, size, _ in programs:
         if segment == _PT_LOAD and start <= address < start + size:
             return address - start + offset
@@ -300,24 +302,24 @@ def _file_offset(programs: list[_Segment], address: int) -> int:
 
 
 def _isa_level(notes: bytes, align: int) -> int:
-    """The x86 level in the notes of a PT_GNU_PROPERTY segment; 0 if they have none."""
+    """Return the x86 level in the notes of a PT_GNU_PROPERTY segment; 0 if the notes have none."""
     at = 0
     while at + 12 < len(notes):
         name_size, size, note_kind = struct.unpack_from("<III", notes, at)
         if (name_size, note_kind) == (4, _NT_GNU_PROPERTY_TYPE_0) and notes[at + 12 :][
             :3
         ] == b"GNU":
-            return _needed(notes[at + 16 : at + 16 + size], align)
+            return _needed_isa_level(notes[at + 16 : at + 16 + size], align)
         at += _up(_up(12 + name_size, align) + size, align)
     return 0
 
 
-def _needed(properties: bytes, align: int) -> int:
+def _needed_isa_level(properties: bytes, align: int) -> int:
     at = last = 0
     while at + 8 <= len(properties):
         kind, size = struct.unpack_from("<II", properties, at)
         at += 8
-        # They must be in ascending order.
+        # The psABI requires ascending order of the properties.
         if kind < last or kind > _X86_ISA_1_NEEDED or at + size > len(properties):
             break
         if kind == _X86_ISA_1_NEEDED:
@@ -335,7 +337,7 @@ def _description(notes: bytes, align: int) -> bytes | None:
         name_size, size = struct.unpack_from("<II", notes, at)
         start = at + 12 + _up(name_size, align)
         if notes[at + 12 : at + 12 + name_size].rstrip(b"\0") == OWNER:
-            # In some of NVIDIA's own files the size includes padding that the section lacks.
+            # In some files of NVIDIA the size includes padding that the section does not have.
             return notes[start : start + size].strip(b"\0")
         at = start + _up(size, align)
     return None
@@ -346,7 +348,7 @@ def _up(size: int, to: int) -> int:
 
 
 def _read(descriptor: int, offset: int, length: int) -> bytes:
-    """What there is of the file at `offset`: a file may say any number there."""
+    """Return the bytes at `offset`, as far as they exist: offsets in a file may be any number."""
     if offset > _LAST_OFFSET or length <= 0:
         return b""
     return os.pread(descriptor, length, offset)

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How a hook ends when it cannot do its work: each fault is one line and one exit status."""
+"""Errors of the hooks: each is one line and one exit status."""
 
 from __future__ import annotations
 
 
 class HookError(Exception):
-    """The container must not start like this (exit 1).
+    """An error for which the container must not start (exit 1).
 
-    ``code`` is a code of the table of findings: of the class, or of the single error.
+    ``code`` is a code of the table of findings; an error's own code overrides that of its class.
     """
 
     status = 1
@@ -19,7 +19,7 @@ class HookError(Exception):
 
 
 class UsageError(HookError):
-    """The command line, which comes from the spec, makes no sense (exit 2)."""
+    """The command line, which the spec gives, is invalid (exit 2)."""
 
     code = "CDG-K002"
 
@@ -27,7 +27,7 @@ class UsageError(HookError):
 
 
 class SkippedError(HookError):
-    """A step could not be done here and nothing was half done; the container may start (exit 0)."""
+    """A step was left out, as a whole; the container may start (exit 0)."""
 
     code = "CDG-K007"
 
@@ -35,21 +35,21 @@ class SkippedError(HookError):
 
 
 def with_code(message: str, code: str) -> str:
-    """A message as it is printed: the code of the finding comes after it."""
+    """Return a message as it is printed, with the code of the finding after it."""
     return f"{message} [{code}]"
 
 
 def shown(name: str) -> str:
-    """A name out of an image, fit for a terminal and a log: quoted, escaped, at most 200 bytes."""
+    """Return untrusted text for a terminal or a log: quoted, escaped, at most 200 characters."""
     return ascii(name)[:200]
 
 
 EXPECTED = (HookError, OSError, MemoryError, RecursionError)
-"""What a program catches where it ends: a fault of the container, the host or the input."""
+"""The errors that a program's main function catches: of the container, the host or the input."""
 
 
 def explain(error: BaseException) -> tuple[str, str]:
-    """Return what to say of an error of `EXPECTED`, in one line, and its code."""
+    """Return the message of an error of `EXPECTED`, in one line, and its code."""
     if isinstance(error, HookError):
         return str(error), error.code
     if isinstance(error, OSError):
@@ -61,5 +61,5 @@ def explain(error: BaseException) -> tuple[str, str]:
 
 
 def exit_status(error: BaseException) -> int:
-    """Return the exit status of a program that an error of `EXPECTED` ends."""
+    """Return the exit status of a program that ends by an error of `EXPECTED`."""
     return error.status if isinstance(error, HookError) else 1

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Reads regular files within bounds, and writes files whole or not at all.
 
-Every file that somebody else may have made is read by these functions. A pipe or a device is never
-waited for: it is opened without blocking, and refused. A file is read up to a limit, however large
-it says it is, and however fast it grows.
+Every file that another user may have created is read by these functions. They never wait for a pipe
+or a device: it is opened without blocking, and rejected. A file is read up to a limit, whatever
+its size and however fast it grows.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 READ = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
-"""How a file is opened that may turn out to be a pipe or a terminal."""
+"""Flags to open a file that may turn out to be a pipe or a terminal."""
 
 MAX_LINKS = 40
 """Symbolic links that a path may go through, as in the kernel: MAXSYMLINKS, path_resolution(7)."""
 
 
 class NotRegularError(OSError):
-    """A directory, pipe, socket, device or symbolic link, where a regular file has to be."""
+    """A directory, pipe, socket, device or symbolic link in the place of a regular file."""
 
     def __init__(self, path: str, mode: int = 0) -> None:
         number = errno.EISDIR if stat.S_ISDIR(mode) else errno.ELOOP if stat.S_ISLNK(mode) else 0
@@ -35,7 +35,7 @@ class NotRegularError(OSError):
 
 
 def open_regular(path: str, *, directory: int | None = None, follow: bool = False) -> int:
-    """Return a descriptor of a regular file, to read it; nothing else is opened.
+    """Return a descriptor of a regular file, for reading; no other kind of file is opened.
 
     Args:
         path: of the file.
@@ -50,7 +50,7 @@ def open_regular(path: str, *, directory: int | None = None, follow: bool = Fals
     mode = os.stat(path, dir_fd=directory, follow_symlinks=follow).st_mode
     if not stat.S_ISREG(mode):
         raise NotRegularError(path, mode)
-    # Another file may have taken the place meanwhile: it is not waited for, and looked at again.
+    # The file may have been replaced meanwhile: open without blocking, and check again.
     descriptor = os.open(path, READ if follow else READ | os.O_NOFOLLOW, dir_fd=directory)
     mode = os.fstat(descriptor).st_mode
     if stat.S_ISREG(mode):
@@ -100,7 +100,7 @@ def read(path: str, limit: int, *, directory: int | None = None, follow: bool = 
 def read_beginning(path: str, most: int, *, directory: int | None = None) -> bytes:
     """Return the content of a regular file, or its first `most` bytes; symbolic links are followed.
 
-    For files of procfs and sysfs, whose size the kernel does not say.
+    For files of procfs and sysfs, for which the kernel reports no size.
 
     Raises:
         NotRegularError: it is another kind of file.
@@ -114,12 +114,12 @@ def read_beginning(path: str, most: int, *, directory: int | None = None) -> byt
 
 
 def same_file(one: os.stat_result, other: os.stat_result) -> bool:
-    """Whether both are of the same file, whatever its names."""
+    """Whether both results are of the same file, under any of its names."""
     return (one.st_dev, one.st_ino) == (other.st_dev, other.st_ino)
 
 
 def make_directory(path: str) -> None:
-    """Create a directory and what is missing above it, with mode 0755 whatever the umask.
+    """Create a directory and its missing parents, with mode 0755 whatever the umask.
 
     Raises:
         OSError: the file system refuses.
@@ -134,13 +134,13 @@ def make_directory(path: str) -> None:
         make_directory(above)
     try:
         os.mkdir(path, 0o755)
-        os.chmod(path, 0o755)  # noqa: S103  (engines of other users read what is in it)
+        os.chmod(path, 0o755)  # noqa: S103  (engines of other users read the files in it)
     except FileExistsError:
         return
 
 
 def temporary_name() -> str:
-    """Return a name that cannot be guessed, and that no engine reads in a spec directory."""
+    """Return an unguessable name that engines do not read as a spec."""
     return f".cdi-gen-{os.urandom(8).hex()}.tmp"
 
 
@@ -213,13 +213,13 @@ def write_new(
     """Create a file with this content; on a failure there is none.
 
     Args:
-        path: where nothing is; a symbolic link is not followed.
+        path: of the new file, where nothing exists; a symbolic link is not followed.
         content: of the file.
         directory: a descriptor of the directory that a relative path begins in.
         durable: see `replace`.
         mode: permissions, which the file gets once it is whole.
         owner: user and group; None: those of this process.
-        prepare: gives the file what else it has to have, by its descriptor.
+        prepare: sets further attributes of the file, through its descriptor.
 
     Raises:
         OSError: the file system refuses; EEXIST: there is a file.
@@ -255,7 +255,7 @@ def write_all(descriptor: int, content: bytes) -> None:
 
 
 def synchronize(directory: int) -> None:
-    """Have the names in a directory on the disk, if the file system can."""
+    """Write the names in a directory to the disk, if the file system supports it."""
     try:
         os.fsync(directory)
     except OSError:
@@ -264,7 +264,7 @@ def synchronize(directory: int) -> None:
 
 
 def discard(path: str, directory: int | None = None) -> None:
-    """Remove a temporary file; a signal may have come before it was made or after its rename."""
+    """Remove a temporary file, if it exists; it may not, when a signal interrupted the writer."""
     try:
         os.unlink(path, dir_fd=directory)
     except FileNotFoundError:

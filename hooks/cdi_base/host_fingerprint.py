@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A fingerprint of the host: whether what was prepared for it still fits, without its driver.
+"""Computes a fingerprint of the host, which shows whether prepared specs still fit the host.
 
-The library writes the fingerprint into the prepared file, with what it was taken of, and the shim
-takes it again and compares. Everything in it is text, numbers and lists, and so the same after a
-way through JSON. Which device nodes and files a spec may have, only the library knows: it writes
-down what to watch (`Watch`), of the catalogue and the inventory.
+The library writes the fingerprint and its inputs into the prepared file; the shim computes it again
+and compares. A fingerprint consists of text, numbers and lists, which JSON keeps as they are. The
+shim does not know which device nodes and files a spec may have; the library writes them into the
+prepared file as a `Watch`, from the catalogue and the inventory.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ DEVICES = "/dev"
 
 
 class Layout:
-    """Where the driver is looked for; it may be the administrator's file that says it."""
+    """Where the driver is searched for, by options or by the administrator's configuration."""
 
     __slots__ = ("dev_root", "directories", "driver_root")
 
@@ -36,40 +36,40 @@ class Layout:
         self.driver_root = plain(driver_root)
         self.dev_root = plain(dev_root) if dev_root else self.driver_root
         self.directories = tuple(map(plain, directories))
-        """Those in which alone libraries, or ICD files and the like, are looked for."""
+        """The only directories that are searched for libraries, ICD files and the like."""
 
     def document(self) -> State:
-        """Its JSON form."""
+        """Return the JSON form."""
         return [self.driver_root, self.dev_root, list(self.directories)]
 
     @classmethod
     def of(cls, document: object) -> Layout | None:
-        """The one of such a form; None: it is none."""
+        """Return the layout of a JSON form; None if the document is not one."""
         if not isinstance(document, list) or len(document) != 3:
             return None
         driver_root, dev_root, directories = document
         texts = (driver_root, dev_root, *(directories if isinstance(directories, list) else (0,)))
-        return cls(*document) if all(isinstance(each, str) for each in texts) else None
+        return cls(*document) if all(isinstance(text, str) for text in texts) else None
 
 
 class Watch:
-    """What comes and goes on a host and is in specs, besides the driver and its configuration."""
+    """Nodes and files of specs that can appear and disappear while the driver stays the same."""
 
     __slots__ = ("files", "nodes")
 
     def __init__(self, nodes: Iterable[str] = (), files: Iterable[str] = ()) -> None:
         self.nodes = tuple(sorted({*nodes}))
-        """Names in /dev, of nodes or of directories with nodes; `*` at the end is a number."""
+        """Names in /dev of nodes, or of directories with nodes; a final `*` stands for a number."""
         self.files = tuple(sorted({*files}))
-        """Absolute paths: daemons make sockets after the first container was started."""
+        """Absolute paths: a daemon may create its socket after the first container has started."""
 
     def document(self) -> State:
-        """Its JSON form."""
+        """Return the JSON form."""
         return [list(self.nodes), list(self.files)]
 
     @classmethod
     def of(cls, document: object) -> Watch | None:
-        """The one of such a form; None: it is none, as in a file of an older version."""
+        """Return the watch of a JSON form; None if there is none, as in an older version's file."""
         if not isinstance(document, list) or len(document) != 2:
             return None
         for names in document:
@@ -79,10 +79,10 @@ class Watch:
 
 
 class Choices:
-    """What was chosen for a preparation; another choice is another preparation.
+    """The options of a preparation; prepared specs are valid for the same options only.
 
-    `layout` is what they and the administrator's file come to, `watch` what else to compare: the
-    library knows both, and writes them down for the shim.
+    `layout` results from the options and the administrator's configuration, `watch` lists what else
+    to compare. The library knows both, and writes them into the prepared file for the shim.
     """
 
     __slots__ = (
@@ -113,23 +113,23 @@ class Choices:
         self.disabled_hooks = tuple(disabled_hooks)
         self.feature_flags = tuple(feature_flags)
         self.places = tuple(places)
-        """What else was said of the host's layout, in words."""
+        """Further options on the host's layout, as text."""
         self.layout = layout or Layout(driver_root)
         self.watch = watch or Watch()
 
 
 def distinct(directories: Sequence[str]) -> tuple[str, ...]:
-    """Spec directories in rising priority, each once, where it counts, however it is written."""
+    """Return spec directories in rising priority, each once, at the position that counts."""
     return tuple(reversed(dict.fromkeys(map(plain, reversed(directories)))))
 
 
 def plain(path: str) -> str:
-    """An absolute path without what makes no other path of it; the root is empty."""
+    """Return an absolute path without empty and `.` components; the root is empty."""
     return "".join(f"/{part}" for part in path.split("/") if part not in {"", "."})
 
 
 def key(choices: Choices) -> State:
-    """All that a preparation depends on, of this host now."""
+    """Return the fingerprint of this host now: all that a preparation depends on."""
     layout = choices.layout
     return [
         VERSION,
@@ -141,7 +141,7 @@ def key(choices: Choices) -> State:
         _instances(f"{DRIVER}/capabilities"),
         choices.watch.document(),
         _nodes(_device_directory(layout), choices.watch.nodes),
-        # A driver that is replaced brings libraries, and ldconfig is run for them.
+        # Installing another driver brings new libraries, for which ldconfig is run.
         [_stamp(f"{layout.driver_root}/etc/ld.so.cache"), _identity(layout.driver_root or "/")],
         [[path, _stamp(path)] for path in layout.directories],
         [path for path in choices.watch.files if _identity(path)],
@@ -149,20 +149,20 @@ def key(choices: Choices) -> State:
 
 
 def _device_directory(layout: Layout) -> str:
-    """Where the nodes are: a driver root that is no whole file tree leaves them to the host's."""
+    """Return the directory of the device nodes: the host's, if the driver root has no /dev."""
     own = f"{layout.dev_root}/dev"
     return own if _identity(own) else DEVICES
 
 
 def configuration_files() -> list[str]:
-    """The administrator's files, in rising priority, whether they are there or not."""
+    """Return the administrator's configuration files in rising priority; they need not exist."""
     names = (name for name in _names(CONFIGURATION_DROP_INS) if name.endswith(".toml"))
     return [CONFIGURATION, *(f"{CONFIGURATION_DROP_INS}/{name}" for name in names)]
 
 
 def _nodes(directory: str, watched: Sequence[str]) -> State:
-    """Numbers and mode of each node, names of what is in each directory."""
-    found: State = []
+    """Return the numbers and mode of each node, and the names in each directory."""
+    nodes: State = []
     for name in _names(directory):
         stem = name.rstrip("0123456789")
         if name not in watched and (stem == name or f"{stem}*" not in watched):
@@ -171,13 +171,13 @@ def _nodes(directory: str, watched: Sequence[str]) -> State:
             status = os.lstat(f"{directory}/{name}")
         except OSError:
             continue
-        below = _names(f"{directory}/{name}") if not status.st_rdev else []
-        found.append([name, status.st_rdev, status.st_mode, below])
-    return found
+        children = _names(f"{directory}/{name}") if not status.st_rdev else []
+        nodes.append([name, status.st_rdev, status.st_mode, children])
+    return nodes
 
 
 def _instances(directory: str) -> State:
-    """The MIG devices: `gpuN/mig/giN/ciN`, and which GPUs have MIG enabled."""
+    """Return the MIG devices, `gpuN/mig/giN/ciN`, which also show the GPUs with MIG enabled."""
     return [
         [gpu, [[instance, _names(f"{directory}/{gpu}/mig/{instance}")] for instance in instances]]
         for gpu in _names(directory)
@@ -201,7 +201,7 @@ def _text(path: str) -> str:
 
 
 def _stamp(path: str) -> list[int]:
-    """What changes when a file does."""
+    """Return attributes that change when the file changes."""
     try:
         status = os.stat(path)
     except (OSError, ValueError):

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A JSON document's fields, each of the type that it must have.
+"""Typed access to the fields of a JSON object.
 
-`null` is an absent field, as Go reads it. `where` is what people call the document. All raise
-DocumentError.
+`null` is an absent field, as in Go. `where` names the document in messages. A field of another type
+is a DocumentError.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 
 
 class DocumentError(HookError):
-    """A field is not of the type that it must have."""
+    """A field has a value of the wrong type."""
 
     code = "CDG-R502"
 
 
 def text_of(parent: Document, key: str, where: str) -> str:
-    """The text there; an absent one is empty."""
+    """Return a text field; an absent one is empty."""
     value = parent.get(key)
     if value is None:
         return ""
@@ -34,7 +34,7 @@ def text_of(parent: Document, key: str, where: str) -> str:
 
 
 def number_of(parent: Document, key: str, where: str) -> int | None:
-    """The whole number there."""
+    """Return a field that is a whole number; None if it is absent."""
     value = parent.get(key)
     if value is None:
         return None
@@ -44,7 +44,7 @@ def number_of(parent: Document, key: str, where: str) -> int | None:
 
 
 def object_of(parent: Document, key: str, where: str) -> Document:
-    """The object there, to be read; an absent one is empty."""
+    """Return an object field for reading; an absent one is empty."""
     value = parent.get(key)
     if value is None:
         return {}
@@ -54,29 +54,29 @@ def object_of(parent: Document, key: str, where: str) -> Document:
 
 
 def objects_of(parent: Document, key: str, where: str) -> list[Document]:
-    """The objects of a list."""
+    """Return a field that is a list of objects; an absent one is empty."""
     return _items(parent, key, where, dict, "objects")
 
 
 def texts_of(parent: Document, key: str, where: str) -> list[str]:
-    """The texts of a list."""
+    """Return a field that is a list of texts; an absent one is empty."""
     return _items(parent, key, where, str, "text")
 
 
 def numbers_of(parent: Document, key: str, where: str) -> list[int]:
-    """The whole numbers of a list."""
+    """Return a field that is a list of whole numbers; an absent one is empty."""
     return _items(parent, key, where, int, "whole numbers")
 
 
 def object_in(parent: Document, key: str, where: str) -> Document:
-    """The object there, to be changed; it is made where there is none."""
+    """Return an object field for changing; an absent one is created."""
     if parent.get(key) is None:
         parent[key] = {}
     return object_of(parent, key, where)
 
 
 def list_in(parent: Document, key: str, where: str) -> list[object]:
-    """The list there, to be changed; it is made where there is none."""
+    """Return a list field for changing; an absent one is created."""
     value = parent.get(key)
     if value is None:
         value = parent[key] = []

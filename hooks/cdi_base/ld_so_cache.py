@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Reads /etc/ld.so.cache, the dynamic loader's index of library names.
 
-The format is that of glibc 2.2 and later (`glibc-ld.so.cache1.1`), alone or behind the older one:
-a header, a table of entries, the texts that they name by their offsets, and since glibc 2.32 an
+The format is that of glibc 2.2 and later (`glibc-ld.so.cache1.1`), alone or after the older format:
+a header, a table of entries, the strings that entries refer to by offset, and since glibc 2.32 an
 extension part. sysdeps/generic/dl-cache.h of glibc has the layout; `cdi_hook.ldso.cache_file`
-writes it. Who reads a file that others may have written is safe from it: the texts of all entries
-together are bounded, since entries may share their bytes.
+writes it. The file may come from an image. So the strings of all entries together are bounded:
+entries may share the bytes of a string.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 MAX_ENTRIES = 20_000
-"""A desktop with all of its languages has a fourth of that."""
+"""A large desktop installation has a fourth of that."""
 MAX_TEXT = 4096
 """Bytes of one name or path, with the NUL at its end."""
 MAX_ALL_TEXT = 8 << 20
@@ -38,18 +38,18 @@ TAG_GENERATOR, TAG_HWCAPS = 0, 1
 
 
 class CacheError(Exception):
-    """The content is not a loader cache, is damaged, or is larger than any."""
+    """The content is not a loader cache, is damaged, or exceeds a limit."""
 
 
 def entries_of(content: bytes) -> Iterator[tuple[int, bytes, bytes, int]]:
-    """Each library, in the cache's order: the one that the loader prefers comes first.
+    """Yield each library in the order of the cache, in which the loader prefers earlier entries.
 
     Yields:
-        Its flags, the name that programs need it by, its path, and what it needs of the hardware:
-        0, unless it is from a `glibc-hwcaps` folder.
+        The flags, the name that programs ask for, the path, and the hardware that the library
+        needs: 0, unless the library is in a `glibc-hwcaps` directory.
 
     Raises:
-        CacheError: there is something else, perhaps only behind some entries.
+        CacheError: the content is not a valid cache; some entries may have been yielded before.
     """
     start = _start(content)
     if len(content) < start + HEADER.size:
@@ -62,20 +62,20 @@ def entries_of(content: bytes) -> Iterator[tuple[int, bytes, bytes, int]]:
     table = content[start + HEADER.size :][: count * ENTRY.size]
     if len(table) != count * ENTRY.size:
         raise CacheError("truncated table")
-    free = MAX_ALL_TEXT
+    remaining = MAX_ALL_TEXT
     for flags, key, value, _, hardware in ENTRY.iter_unpack(table):
-        name, path = _text(content, start + key), _text(content, start + value)
-        free -= len(name) + len(path)
-        if free < 0:
+        name, path = _string(content, start + key), _string(content, start + value)
+        remaining -= len(name) + len(path)
+        if remaining < 0:
             raise CacheError("more text than any loader cache has")
         yield flags, name, path, hardware
 
 
 def generator_of(content: bytes) -> bytes | None:
-    """Who says to have written a cache that `entries_of` reads; None if it is no printable text."""
+    """Return the generator that a valid cache names; None if it names none in printable text."""
     start = _start(content)
     *_, offset = HEADER.unpack_from(content, start)
-    # Offsets of texts count from the header, and so does this one.
+    # All offsets count from the header of this format.
     content = content[start:]
     head = content[offset : offset + EXTENSION.size]
     if offset and len(head) == EXTENSION.size:
@@ -90,7 +90,7 @@ def generator_of(content: bytes) -> bytes | None:
 
 
 def _start(content: bytes) -> int:
-    """Where this format begins: at once, or 8-byte aligned behind the older one (to glibc 2.31)."""
+    """Return the offset of this format: 0, or after the older one, aligned (until glibc 2.31)."""
     if not content.startswith(OLD_MAGIC):
         return 0
     if len(content) < 16:
@@ -99,7 +99,7 @@ def _start(content: bytes) -> int:
     return (16 + count * _OLD_ENTRY + 7) & ~7
 
 
-def _text(content: bytes, at: int) -> bytes:
+def _string(content: bytes, at: int) -> bytes:
     end = content.find(b"\0", at, at + MAX_TEXT)
     if end < 0:
         raise CacheError("a name lies outside the file, or has no end")

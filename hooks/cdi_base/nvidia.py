@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Facts of NVIDIA that do not change from host to host: names of programs, brands, device names.
+"""Facts about NVIDIA's software that are the same on all hosts: programs, brands, device names.
 
-A GPU has a UUID `GPU-…`, a MIG device one `MIG-…`; before driver 470 a MIG device is called by its
-GPU's, its GPU instance's and its compute instance's numbers, `MIG-GPU-…/1/0`. A PCI address is
+A GPU has a UUID `GPU-…`, a MIG device a UUID `MIG-…`. Before driver 470 the UUID of a MIG device
+consists of the GPU's UUID and the numbers of both instances: `MIG-GPU-…/1/0`. A PCI address is
 `0000:3b:00.0` in the kernel, `00000000:3B:00.0` in NVML. The node of a GPU is `/dev/nvidiaMINOR`.
 """
 
@@ -13,28 +13,28 @@ CTK = "nvidia-ctk"
 RUNTIME = "nvidia-container-runtime"
 PRESTART_HOOK = "nvidia-container-runtime-hook"
 OLD_PRESTART_HOOK = "nvidia-container-toolkit"
-"""Its name before version 1.13, and that of a link since."""
+"""The name of NVIDIA's prestart hook before version 1.13, and of a link to it since."""
 CONFIGURATION = "nvidia-container-runtime/config.toml"
-"""Below /etc, or below what XDG_CONFIG_HOME says."""
+"""The path of NVIDIA's config.toml below /etc or XDG_CONFIG_HOME."""
 
 BRANDS = (
     "unknown", "quadro", "tesla", "nvs", "grid", "geforce", "titan", "vapps", "vpc", "vcs", "vws",
     "cloudgaming", "quadrortx", "nvidiartx", "nvidia", "geforcertx", "titanrtx",
 )  # fmt: skip
-"""In the words of NVIDIA_REQUIRE_CUDA; the place is the number in NVML's nvmlBrandType_t, by which
-the note of a compat libcuda lists them as `device`."""
+"""Brands as NVIDIA_REQUIRE_CUDA spells them. The index is the number in NVML's nvmlBrandType_t,
+which the ELF note of a compat libcuda lists under `device`."""
 
 _DIGITS = "0123456789"
 _HEX = "0123456789abcdef"
 _UUID = (8, 4, 4, 4, 12)
 _MAX_DIGITS = 6
-"""Of an index, a minor, or the number of an instance; the kernel has 20 bits for minors."""
+"""Most digits of an index, a minor, or the number of an instance; a minor has 20 bits in Linux."""
 
 
 def uuid(text: str) -> str | None:
-    """A UUID of a GPU or a MIG device as drivers write it, whatever the case; None if it is none.
+    """Return a UUID of a GPU or a MIG device as drivers write it; None if the text is not one.
 
-    Drivers write the prefix in capitals and the rest in small letters.
+    Drivers write the prefix in capitals and the rest in lower case; the text may differ in case.
     """
     prefix, _, rest = text.partition("-")
     prefix, rest = prefix.upper(), rest.lower()
@@ -49,42 +49,42 @@ def uuid(text: str) -> str | None:
 
 
 def cdi_name(device_uuid: str) -> str:
-    """The UUID as the name of a CDI device, which has no slash: `MIG-GPU-…:1:0` before 470."""
+    """Return the name of a CDI device for a UUID; it has no slash: `MIG-GPU-…:1:0` before 470."""
     return device_uuid.replace("/", ":") if uuid(device_uuid) else device_uuid
 
 
 def pci_address(text: str) -> tuple[int, int, int, int] | None:
-    """Domain, bus, device and function of a PCI address, which may lack the domain."""
+    """Return domain, bus, device and function of a PCI address, which may lack the domain."""
     rest, _, function = text.lower().partition(".")
     parts = rest.split(":")
     return _pci_numbers(parts if len(parts) == 3 else ["0000", *parts], function)
 
 
 def pci_name(address: str) -> str | None:
-    """`pci-0000-3b-00-0` for `3b:00.0`, `0000:3b:00.0`, `00000000:3B:00.0`; None for any other."""
+    """Return `pci-0000-3b-00-0` for `3b:00.0`, `0000:3b:00.0`, `00000000:3B:00.0`; else None."""
     numbers = pci_address(address)
     return None if numbers is None else "pci-{:04x}-{:02x}-{:02x}-{:x}".format(*numbers)
 
 
 def is_pci_name(text: str) -> bool:
-    """Whether it is a name as `pci_name` makes it, whatever the case of its digits."""
+    """Whether a text is a result of `pci_name`, whatever the case of its digits."""
     prefix, _, rest = text.partition("-")
     *parts, function = rest.lower().split("-")
     return prefix == "pci" and _pci_numbers(parts, function) is not None
 
 
 def gpu_minor(name: str) -> int | None:
-    """The minor of a GPU's node by its name in /dev, `nvidia7`; None if it is no GPU's."""
+    """Return the minor of a GPU's device node by its name, `nvidia7`; None for other names."""
     return number(name[6:]) if name.startswith("nvidia") else None
 
 
 def number(text: str) -> int | None:
-    """An index, a minor, or the number of an instance; None if it is none."""
+    """Return an index, a minor, or the number of an instance; None if the text is not one."""
     return int(text) if 0 < len(text) <= _MAX_DIGITS and not text.strip(_DIGITS) else None
 
 
 def _pci_numbers(parts: list[str], function: str) -> tuple[int, int, int, int] | None:
-    """Of three texts of hexadecimal digits, and a function, of which a device has eight."""
+    """Return the numbers of domain, bus, device and function; a device has eight functions."""
     if len(parts) != 3 or len(function) != 1 or function not in "01234567":
         return None
     domain, bus, device = parts

@@ -12,20 +12,20 @@ NAME = "config.json"
 MAX_BYTES = 8 << 20
 """Linux gives a program 6 MiB of arguments and environment at most (fs/exec.c)."""
 MAX_VALUES = 500_000
-"""Of a config.json: texts, commas and brackets. Each value takes up to 300 bytes of memory."""
+"""Most texts, commas and brackets in a config.json; a value takes up to 300 bytes of memory."""
 MAX_VARIABLES = 4096
-"""Of those that are read."""
+"""Most variables that are read."""
 
 
 def read(bundle: int) -> dict[str, object]:
     """Return the configuration of a bundle.
 
     Args:
-        bundle: a descriptor of it.
+        bundle: a descriptor of the bundle's directory.
 
     Raises:
         OSError: config.json cannot be opened or read.
-        HookError: it is not what the OCI runtime specification says.
+        HookError: config.json does not follow the OCI runtime specification.
     """
     try:
         descriptor = files.open_regular(NAME, directory=bundle)
@@ -33,8 +33,8 @@ def read(bundle: int) -> dict[str, object]:
         raise HookError(f"{NAME} is not a regular file", code="CDG-K004") from None
     try:
         owner = os.fstat(descriptor).st_uid
-        # In a user namespace it is the engine's user's, who may be anybody there: with Podman's
-        # --userns=keep-id the user of the same number, and not the root whom the hook runs as.
+        # In a user namespace config.json belongs to the engine's user, who can have any number
+        # there: with Podman's --userns=keep-id the number outside, while the hook runs as root.
         if not trust.is_trusted_owner(owner) and trust.in_first_user_namespace():
             raise HookError(
                 f"{NAME} belongs to user {owner}, not to root or the hook's user", code="CDG-K004"
@@ -46,14 +46,14 @@ def read(bundle: int) -> dict[str, object]:
 
 
 def parse(content: bytes, what: str) -> dict[str, object]:
-    """Return the JSON object that a config.json holds; an image has written parts of it.
+    """Return the JSON object in a config.json; parts of its content come from the image.
 
     Raises:
-        HookError: it is something else, or larger than what any container needs.
+        HookError: the content is something else, or larger than any container needs.
     """
     if len(content) > MAX_BYTES:
         raise HookError(f"{what} is larger than {MAX_BYTES} bytes", code="CDG-K004")
-    # At most that many; counting takes 1 ms a MiB, and parsing them 100 MiB of memory.
+    # An upper bound. Counting takes 1 ms a MiB; parsing so many values takes 100 MiB of memory.
     if content.count(b'"') // 2 + sum(map(content.count, (b",", b"[", b"{"))) > MAX_VALUES:
         raise HookError(
             f"{what} has more than {MAX_VALUES} texts, commas and brackets", code="CDG-K004"
@@ -65,17 +65,17 @@ def environment(bundle: int, names: tuple[str, ...]) -> dict[str, str]:
     """Return the environment of the container's process.
 
     Args:
-        bundle: a descriptor of it.
-        names: how the entries begin that are wanted.
+        bundle: a descriptor of the bundle's directory.
+        names: prefixes of the entries to return.
 
     Raises:
         OSError: config.json cannot be opened or read.
-        HookError: it is not what the OCI runtime specification says.
+        HookError: config.json does not follow the OCI runtime specification.
     """
     process = read(bundle).get("process")
     entries = (process.get("env") or []) if isinstance(process, dict) else []
     if not isinstance(entries, list) or not all(isinstance(entry, str) for entry in entries):
-        raise HookError(f"'process.env' of {NAME} is no list of texts", code="CDG-K004")
+        raise HookError(f"'process.env' of {NAME} is not a list of texts", code="CDG-K004")
     return variables(entries, names)
 
 
@@ -84,7 +84,7 @@ def is_read_only(bundle: int) -> bool:
 
     Raises:
         OSError: config.json cannot be opened or read.
-        HookError: it is not what the OCI runtime specification says.
+        HookError: config.json does not follow the OCI runtime specification.
     """
     root = read(bundle).get("root")
     return isinstance(root, dict) and root.get("readonly") is True
@@ -93,16 +93,16 @@ def is_read_only(bundle: int) -> bool:
 def variables(entries: list[str], names: tuple[str, ...]) -> dict[str, str]:
     """Return variables of `process.env`, as the container's process sees them.
 
-    Of several entries of one name the last counts, as in runc (libcontainer, `prepareEnv`; before
+    The last of several entries of a name counts, as in runc (libcontainer, `prepareEnv`; before
     1.3 by `os.Setenv`), crun (`putenv`) and runsc, and so in NVIDIA's programs. dockerd appends
-    what `--gpus` says to the image's own ENV, kubelet what a device plugin says to a pod's.
+    the value of `--gpus` to the image's own ENV, kubelet the variables of a device plugin.
 
     Args:
-        entries: `NAME=VALUE`; what has another form is no variable.
-        names: how the entries begin that are wanted; all else is the image's, and may be anything.
+        entries: `NAME=VALUE`; entries of another form are ignored.
+        names: prefixes of the entries to return; the image may have any others.
 
     Raises:
-        HookError: there are more of them than any image has.
+        HookError: there are more variables than any image has.
     """
     values: dict[str, str] = {}
     for entry in reversed(entries):

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The process a hook is: nothing of the image or of the caller reaches into it; it ends in time.
+"""Hardens the hook process: clean environment, closed descriptors, resource limits, a deadline.
 
-`hooks/README.md` has the rules, and what each is for.
+`hooks/README.md` has the rules and their reasons.
 """
 
 from __future__ import annotations
 
-# `signal` is this module and an `enum` that costs 3 ms.
+# `_signal` is what `signal` wraps; `signal` itself costs 3 ms, for its enums.
 import _signal  # type: ignore[import-not-found]
 import os
 import resource
@@ -24,36 +24,36 @@ ALLOWED_ENVIRONMENT = frozenset(
     {"PATH", "LC_ALL", "LC_CTYPE", "TZ"}
     | {"NVIDIA_CTK_DEBUG", "NVIDIA_CDI_DEBUG", "NVIDIA_CTK_QUIET", "NVIDIA_CDI_QUIET"}
 )
-"""What a spec of ours gives its hooks, what Python adds (PEP 538), and what nvidia-ctk's give."""
+"""Variables that cdi-gen's and nvidia-ctk's specs give hooks, and that Python adds (PEP 538)."""
 
-OF_THE_LOADER = ("LD_", "GCONV_PATH", "LOCPATH", "GLIBC_TUNABLES", "MALLOC_", "PYTHON")
-"""How the names of variables begin by which an image gets its code into a process."""
+DANGEROUS_PREFIXES = ("LD_", "GCONV_PATH", "LOCPATH", "GLIBC_TUNABLES", "MALLOC_", "PYTHON")
+"""Prefixes of the variables by which an image gets its code into a process."""
 
 SECONDS = 10
-"""For the whole hook; the `timeout` in the spec (30) is the runtime's last resort."""
+"""Time limit of the whole hook; the `timeout` of the spec, 30 seconds, is the runtime's own."""
 
 MAX_OUTPUT = 8192
 MAX_MEMORY = 512 << 20
 MAX_INHERITED_DESCRIPTOR = 65_536
 
-_ENDINGS = (_signal.SIGINT, _signal.SIGTERM, _signal.SIGHUP)
-"""The first, before all else: until then it raises Python's own KeyboardInterrupt."""
+_TERMINATING_SIGNALS = (_signal.SIGINT, _signal.SIGTERM, _signal.SIGHUP)
+"""SIGINT is handled first: until then it raises Python's own KeyboardInterrupt."""
 
-_left_to_say = MAX_OUTPUT
+_output_left = MAX_OUTPUT
 _name = HOOK
 
 
 def say(line: str, code: str = "") -> None:
-    """One line for the operator, on stderr; runc shows it if the hook fails, crun drops it.
+    """Write one line to stderr; runc shows the line if the hook fails, crun drops it.
 
     Args:
-        line: what is the case.
-        code: of the table of findings; empty for what is no finding, but told with `--debug`.
+        line: the message.
+        code: of the table of findings; empty for a line of `--debug`.
     """
-    global _left_to_say  # noqa: PLW0603  (a process has one stderr)
+    global _output_left  # noqa: PLW0603  (a process has one stderr)
     line = with_code(line, code) if code else line
-    text = f"{_name}: {line}\n".encode("utf-8", "backslashreplace")[:_left_to_say]
-    _left_to_say -= len(text)
+    text = f"{_name}: {line}\n".encode("utf-8", "backslashreplace")[:_output_left]
+    _output_left -= len(text)
     try:
         os.write(2, text)
     except OSError:
@@ -62,27 +62,27 @@ def say(line: str, code: str = "") -> None:
 
 
 def isolate(*, any_environment: bool = False) -> int | None:
-    """Make the process a clean one; returns an `O_PATH` descriptor of where it was started.
+    """Clean the process; return an `O_PATH` descriptor of the directory that it was started in.
 
     Args:
-        any_environment: whether a spec without `env` is forgiven, as long as the environment holds
-            nothing of the loader's. nvidia-ctk before 1.17.8 wrote such specs; crun then hands on
-            its own environment.
+        any_environment: whether variables are accepted that the list of allowed ones does not
+            have, except those of `DANGEROUS_PREFIXES`. nvidia-ctk before 1.17.8 wrote hooks without
+            `env`; crun passes its own environment to such hooks.
 
     Raises:
-        HookError: the environment is not the one a spec of ours gives. An image's `LD_PRELOAD` has
-            then run already; the operator learns of it.
+        HookError: the environment has a variable that no spec gives a hook. Code of the image's
+            `LD_PRELOAD` has then run already; the error makes the administrator aware of it.
     """
     begin(HOOK)
     for name in os.environ:
         if name in ALLOWED_ENVIRONMENT:
             continue
-        if not any_environment or name.startswith(OF_THE_LOADER):
+        if not any_environment or name.startswith(DANGEROUS_PREFIXES):
             raise HookError(
                 f"{shown(name)} in the environment: the spec must give its hooks an 'env'",
                 code="CDG-K003",
             )
-    leave_the_callers()
+    drop_inherited_state()
     limit(resource.RLIMIT_AS, MAX_MEMORY)
     try:
         started_in = os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -93,24 +93,24 @@ def isolate(*, any_environment: bool = False) -> int | None:
 
 
 def begin(name: str) -> None:
-    """Have every fault end in one line under this name, and a signal or the deadline in a fault."""
+    """Set the name in front of every message, and handlers for faults, signals and the deadline."""
     global _name  # noqa: PLW0603  (a process has one name)
     _name = name
-    sys.excepthook = _last_words
-    for number in (*_ENDINGS, _signal.SIGALRM):
+    sys.excepthook = _print_internal_error
+    for number in (*_TERMINATING_SIGNALS, _signal.SIGALRM):
         _signal.signal(number, _interrupted)
-    # crun (1.8) starts hooks with its own mask, in which all of them are blocked.
+    # crun 1.8 starts hooks with its own signal mask, which blocks all of these signals.
     _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
     wake_after(SECONDS)
 
 
 def wake_after(seconds: int) -> None:
-    """Set the deadline anew: a second later than the steps would notice it themselves."""
+    """Set the alarm one second after the deadline, which the steps check themselves."""
     _signal.alarm(seconds + 1)
 
 
 class Bounds:
-    """The deadline, and the limit on memory, for a part of a process that then becomes another."""
+    """A deadline and a limit on memory until the process execs another program."""
 
     __slots__ = ("_handler", "_mask", "_memory")
 
@@ -131,22 +131,22 @@ class Bounds:
 
 
 class Unbounded:
-    """Neither deadline nor limit on memory: another program works, and has its own."""
+    """Suspends the deadline and the limit on memory while a child program runs under its own."""
 
-    __slots__ = ("_left", "_memory")
+    __slots__ = ("_memory", "_seconds_left")
 
     def __enter__(self) -> None:
-        self._left = _signal.alarm(0)
+        self._seconds_left = _signal.alarm(0)
         self._memory = resource.getrlimit(resource.RLIMIT_AS)
         resource.setrlimit(resource.RLIMIT_AS, (self._memory[1], self._memory[1]))
 
     def __exit__(self, *_fault: object) -> None:
         resource.setrlimit(resource.RLIMIT_AS, self._memory)
-        _signal.alarm(self._left)
+        _signal.alarm(self._seconds_left)
 
 
-def leave_the_callers() -> None:
-    """Keep neither the caller's environment nor its descriptors; leave no core either."""
+def drop_inherited_state() -> None:
+    """Clear the environment, close inherited descriptors, and disable core dumps."""
     os.environ.clear()
     os.umask(0o022)
     os.closerange(3, MAX_INHERITED_DESCRIPTOR)
@@ -154,49 +154,50 @@ def leave_the_callers() -> None:
 
 
 def limit(kind: int, most: int) -> None:
-    """Lower a resource limit for good; one that is lower already stays."""
+    """Lower a resource limit, soft and hard; a limit that is lower already is kept."""
     hard = resource.getrlimit(kind)[1]
     if hard == resource.RLIM_INFINITY or hard > most:
         resource.setrlimit(kind, (most, most))
 
 
 def default_signals() -> None:
-    """For a child: what ends a program ends it; no handler of ours runs in it."""
-    for number in (*_ENDINGS, _signal.SIGALRM, _signal.SIGPIPE):
+    """Reset the signal handlers in a child, so that none of this module runs there."""
+    for number in (*_TERMINATING_SIGNALS, _signal.SIGALRM, _signal.SIGPIPE):
         _signal.signal(number, _signal.SIG_DFL)
 
 
 def deadline() -> float:
-    """When all must be done, on the clock of `time.monotonic`."""
+    """Return the deadline of the hook, on the clock of `time.monotonic`."""
     return time.monotonic() + SECONDS
 
 
 def seconds_left(until: float) -> float:
-    """How long there is until a deadline; never negative."""
+    """Return the seconds until a deadline; never negative."""
     return max(0.0, until - time.monotonic())
 
 
 class InterruptedHookError(HookError):
-    """A signal, or the deadline; raised wherever the hook is, so that nothing half-made stays."""
+    """A signal or the deadline; raised as an exception so that temporary files are removed."""
 
     code = "CDG-X002"
 
     def __init__(self, number: int) -> None:
-        what = f"not done after {SECONDS} s" if number == _signal.SIGALRM else f"signal {number}"
-        super().__init__(what, code="CDG-X005" if number == _signal.SIGALRM else "")
-        self.status = 1 if number == _signal.SIGALRM else 128 + number
+        is_deadline = number == _signal.SIGALRM
+        message = f"not done after {SECONDS} s" if is_deadline else f"signal {number}"
+        super().__init__(message, code="CDG-X005" if is_deadline else "")
+        self.status = 1 if is_deadline else 128 + number
 
 
 def _interrupted(number: int, _frame: object) -> None:
-    # Once is enough: a second one must not cut off the cleaning up.
-    for other in _ENDINGS:
+    # A second signal must not interrupt the clean-up.
+    for other in _TERMINATING_SIGNALS:
         _signal.signal(other, _signal.SIG_IGN)
     raise InterruptedHookError(number)
 
 
-def _last_words(
+def _print_internal_error(
     kind: type[BaseException], fault: BaseException, _traceback: TracebackType | None
 ) -> None:
-    """A fault of ours in one line: a traceback would open source files by their path."""
+    """Print an unexpected exception in one line: a traceback would open source files by path."""
     say(f"internal error, please report it: {kind.__name__}: {shown(str(fault))}", "CDG-X001")
     os._exit(1)

@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reads JSON as RFC 8259 has it, and refuses what readers of JSON do not agree on.
+"""Reads JSON strictly by RFC 8259, and rejects what readers of JSON treat differently.
 
-A name must not be twice in an object, since readers do not agree which of the two counts. NaN, the
-infinities and numbers too large for a float are refused, and so are numbers of more than 400 digits
-(Python takes quadratic time over them), texts that are not UTF-8, and anything after the value.
+An object must not have a key twice, since readers disagree which of the two counts. NaN, the
+infinities and numbers too large for a float are rejected. So are numbers of more than 400 digits,
+for which Python takes quadratic time, text that is not UTF-8, and anything after the value.
 """
 
 from __future__ import annotations
 
-# What `json` runs underneath; `json` itself costs 6 ms, for its regular expressions.
+# `_json` is what `json` wraps; `json` itself costs 6 ms, for its regular expressions.
 import _json
 
 from cdi_base.errors import HookError, shown
@@ -24,7 +24,7 @@ _INFINITIES = frozenset({float("inf"), float("-inf")})
 
 
 class JSONError(ValueError):
-    """The text is not strict JSON. `place` is the line and column, where they are known."""
+    """The text is not strict JSON. `place` is the line and column, if they are known."""
 
     def __init__(self, message: str, place: str = "") -> None:
         super().__init__(f"{message} ({place})" if place else message)
@@ -66,10 +66,10 @@ def parse(
         content: the text. As bytes, it may begin with a byte order mark.
         integer: makes a value of a whole number; may raise ValueError.
         decimal: makes a value of any other number; may raise ValueError.
-        longest_key: how many characters a name in an object may have.
+        longest_key: how many characters a key of an object may have.
 
     Raises:
-        JSONError: it is not strict JSON.
+        JSONError: the text is not strict JSON.
     """
     text = content if isinstance(content, str) else _decoded(content)
     start = len(text) - len(text.lstrip(_SPACE))
@@ -101,7 +101,7 @@ def parse_object(content: bytes, what: str, *, longest_key: int | None = None) -
     """Return the JSON object that a text holds.
 
     Raises:
-        HookError: it is not strict JSON, or not an object; `what` is what the text is called.
+        HookError: the text is not strict JSON, or not an object; `what` names it in the message.
     """
     try:
         value = parse(content, longest_key=longest_key)
@@ -113,7 +113,7 @@ def parse_object(content: bytes, what: str, *, longest_key: int | None = None) -
 
 
 def place(text: str, position: int) -> str:
-    """Return the line and column of a position, for people."""
+    """Return the line and column of a position, for a message."""
     line = text.count("\n", 0, position) + 1
     return f"line {line}, column {position - text.rfind(chr(10), 0, position)}"
 
@@ -127,7 +127,7 @@ def _decoded(content: bytes) -> str:
 
 
 class _Rules:
-    """What the scanner asks of a decoder."""
+    """The attributes and methods of a JSONDecoder that the scanner uses."""
 
     strict = True
     object_hook = None
@@ -147,8 +147,8 @@ class _Rules:
         value = dict(pairs)
         if len(value) != len(pairs):
             keys = [key for key, _ in pairs]
-            twice = next(key for key in keys if keys.count(key) > 1)
-            raise DuplicateKeyError(f"the key {shown(twice)} is there twice")
+            duplicate = next(key for key in keys if keys.count(key) > 1)
+            raise DuplicateKeyError(f"the key {shown(duplicate)} is there twice")
         if self._longest_key is not None and any(len(key) > self._longest_key for key in value):
             raise JSONError(f"a key of more than {self._longest_key} characters")
         return value
@@ -172,6 +172,6 @@ def encode(value: object) -> str:
 
     Raises:
         ValueError: a number is NaN or infinite, or a value has no form in JSON.
-        RecursionError: it is nested too deeply.
+        RecursionError: the value is nested too deeply.
     """
     return "".join(_encoder(value, 0))

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The few system calls that Python's `os` lacks. Each raises `OSError` like its neighbours there.
+"""System calls that Python's `os` lacks. Each raises `OSError`, as the functions of `os` do.
 
 Numbers from 424 on are the same on every architecture that has an NVIDIA driver.
 """
 
 from __future__ import annotations
 
-# What `ctypes` runs underneath; `ctypes` itself costs 2.5 ms, for types that nobody needs here.
+# `_ctypes` is what `ctypes` wraps; `ctypes` itself costs 2.5 ms, for types that are not used here.
 import _ctypes
 import errno
 import os
@@ -88,8 +88,8 @@ KERNEL_FILE_SYSTEMS = frozenset(
         0x23C9B64E,  # spufs
     }
 )
-"""By statfs(2): those whose files are no data but answers of the kernel. To read one may take the
-answer away from somebody else, wait, or tell what only the host's root may know (linux/magic.h)."""
+"""Magic numbers, of linux/magic.h, of file systems whose files the kernel generates. Reading such a
+file may consume data, block, or reveal what only the host's root may know."""
 
 MACHINE = os.uname().machine if sys.maxsize > 2**32 else "a 32-bit program"
 _PIVOT_ROOT = {"x86_64": 155, "aarch64": 41}.get(MACHINE)
@@ -127,7 +127,7 @@ class _IntFunction(_ctypes.CFuncPtr):
     _restype_ = _Int
 
 
-# Looked up now: nothing is loaded once a child stands in the image.
+# Looked up now, because a child that has entered the image must not load anything.
 _libc = _ctypes.dlopen(None, 0)  # type: ignore[arg-type]  # the program itself
 _syscall = _Function(_ctypes.dlsym(_libc, "syscall"))
 _mount, _umount2, _unshare, _setns, _prctl, _capset, _fstatfs = (
@@ -147,7 +147,7 @@ def _call(what: str, number: int | None, *arguments: int | bytes) -> int:
     if number is None:
         raise OSError(errno.ENOSYS, f"{os.strerror(errno.ENOSYS)} on {MACHINE}", what)
     # A bare int would be passed as 32 bits; bytes are passed as their address.
-    words = [each if isinstance(each, bytes) else _Long(each) for each in arguments]
+    words = [value if isinstance(value, bytes) else _Long(value) for value in arguments]
     return _checked(_syscall(_Long(number), *words), what)
 
 
@@ -155,14 +155,14 @@ def openat2(directory: int, path: str, flags: int, resolve: int) -> int:
     """Open `path` below `directory` under the rules of `resolve` (Linux 5.6)."""
     name = os.fsencode(path)
     if b"\0" in name:
-        # C would stop at it and open another name.
+        # C ends the name at the NUL and would open another file.
         raise OSError(errno.EINVAL, "a NUL in the name", path)
     how = struct.pack("QQQ", flags | os.O_CLOEXEC, 0, resolve)
     return _call(path, _OPENAT2, directory, name, how, len(how))
 
 
 def clone_tree(descriptor: int, *, recursive: bool = True) -> int:
-    """A copy of the mount at `descriptor`, and of those below, attached nowhere (Linux 5.2)."""
+    """Return a detached copy of the mount at `descriptor`, and of those below it (Linux 5.2)."""
     flags = _OPEN_TREE_CLONE | os.O_CLOEXEC | AT_EMPTY_PATH
     if recursive:
         flags |= AT_RECURSIVE
@@ -180,20 +180,20 @@ def make_harmless(tree: int, *, executable: bool = False) -> None:
 
 
 def set_attributes(tree: int, attributes: int, propagation: int, *, recursive: bool) -> None:
-    """Give a cloned tree, all its mounts or the first, ATTR_* and MS_PRIVATE or MS_SLAVE (5.12)."""
+    """Set ATTR_* and MS_PRIVATE or MS_SLAVE on a cloned tree, or on its top mount (Linux 5.12)."""
     change = struct.pack("QQQQ", attributes, 0, propagation, 0)
     flags = AT_EMPTY_PATH | (AT_RECURSIVE if recursive else 0)
     _call("mount_setattr", _MOUNT_SETATTR, tree, b"", flags, change, len(change))
 
 
 def make_writable(mount: int) -> None:
-    """Make one cloned mount private and writable, if its file system is (Linux 5.12)."""
+    """Make a cloned mount private, and writable if its file system is (Linux 5.12)."""
     change = struct.pack("QQQQ", 0, ATTR_RDONLY, MS_PRIVATE, 0)
     _call("mount_setattr", _MOUNT_SETATTR, mount, b"", AT_EMPTY_PATH, change, len(change))
 
 
 def new_tmpfs(**options: str) -> int:
-    """A fresh tmpfs, attached nowhere: nosuid, nodev, noexec (Linux 5.2)."""
+    """Return a new detached tmpfs: nosuid, nodev, noexec (Linux 5.2)."""
     context = _call("fsopen", _FSOPEN, b"tmpfs", 1)
     try:
         for key, value in options.items():
@@ -212,50 +212,50 @@ def new_tmpfs(**options: str) -> int:
         os.close(context)
 
 
-def attach(tree: int, place: int) -> None:
-    """Attach a detached mount on the directory that `place` is open on (Linux 5.2)."""
-    _call("move_mount", _MOVE_MOUNT, tree, b"", place, b"", _MOVE_MOUNT_EMPTY_PATHS)
+def attach(tree: int, target: int) -> None:
+    """Attach a detached mount to the directory that `target` is open on (Linux 5.2)."""
+    _call("move_mount", _MOVE_MOUNT, tree, b"", target, b"", _MOVE_MOUNT_EMPTY_PATHS)
 
 
 def mount(
     source: int | bytes | None, target: int, kind: bytes | None, flags: int, data: bytes = b""
 ) -> None:
-    """Mount on what the descriptor `target` is open on; a source may be a descriptor as well."""
+    """Mount on the file or directory of the descriptor `target`; `source` may be one too."""
     if isinstance(source, int):
         source = b"/proc/self/fd/%d" % source
-    place = b"/proc/self/fd/%d" % target
-    _checked(_mount(source, place, kind, _Long(flags), data or None), "mount")
+    target_path = b"/proc/self/fd/%d" % target
+    _checked(_mount(source, target_path, kind, _Long(flags), data or None), "mount")
 
 
 def unmount(root: int) -> None:
-    """Take away the mount whose root the descriptor is open on."""
+    """Unmount the mount whose root the descriptor is open on."""
     _checked(_umount2(b"/proc/self/fd/%d" % root, _MNT_DETACH), "umount2")
 
 
 def file_system(descriptor: int) -> int:
-    """The magic number of the file system that a file lies in, of statfs(2)."""
-    answer = bytearray(256)
-    _checked(_fstatfs(descriptor, _Long(address(answer))), "fstatfs")
-    return int(struct.unpack_from("l", answer)[0])
+    """Return the magic number, of statfs(2), of the file system that a file is in."""
+    result = bytearray(256)
+    _checked(_fstatfs(descriptor, _Long(address(result))), "fstatfs")
+    return int(struct.unpack_from("l", result)[0])
 
 
 def unshare(namespaces: int) -> None:
-    """Leave the given namespaces for new ones (`os.unshare` is in Python since 3.12)."""
+    """Move this process to new namespaces (`os.unshare` exists since Python 3.12)."""
     _checked(_unshare(namespaces), "unshare")
 
 
 def setns(namespace: int) -> None:
-    """Enter a namespace (`os.setns` is in Python since 3.12); a PID namespace: only children do."""
+    """Enter a namespace (`os.setns` exists since 3.12); only children enter a PID namespace."""
     _checked(_setns(namespace, 0), "setns")
 
 
 def make_mounts_private() -> None:
-    """Let no mount event of this namespace reach another."""
+    """Keep mount events of this namespace from reaching any other namespace."""
     _checked(_mount(None, b"/", None, _Long(MS_REC | MS_PRIVATE), None), "mount")
 
 
 def change_root(tree: int) -> None:
-    """Make `tree`, which is attached, this process's `/`, and forget the old one."""
+    """Make `tree`, which is attached, this process's `/`, and unmount the old root."""
     os.fchdir(tree)
     _call("pivot_root", _PIVOT_ROOT, b".", b".")
     _checked(_umount2(b".", _MNT_DETACH), "umount2")
@@ -263,22 +263,22 @@ def change_root(tree: int) -> None:
 
 
 def prctl(option: int, *arguments: int) -> None:
-    """Change what the kernel holds of this process; arguments that are not given are zero."""
+    """Change an attribute of this process; arguments that are not given are zero."""
     words = (*arguments, 0, 0, 0, 0)[:4]
     _checked(_prctl(option, *[_Long(word) for word in words]), f"prctl {option}")
 
 
 def keep_only(capabilities: int) -> None:
-    """Hold just the capabilities of this bit mask, through the next execve too if any."""
+    """Reduce the capabilities of this process to a bit mask, also the inheritable ones."""
     header = struct.pack("Ii", 0x20080522, 0)
     low, high = capabilities & 0xFFFFFFFF, capabilities >> 32
     _checked(_capset(header, struct.pack("6I", low, low, low, high, high, high)), "capset")
 
 
 def forbid_open_by_handle() -> None:
-    """Take open_by_handle_at(2) away: with CAP_DAC_READ_SEARCH it opens any file of a file system.
+    """Forbid open_by_handle_at(2), which opens any file of a file system with CAP_DAC_READ_SEARCH.
 
-    Needs no_new_privs. Another architecture's calls (i386, x32) end the process.
+    Needs no_new_privs. System calls of another architecture (i386, x32) kill the process.
     """
     if _OPEN_BY_HANDLE_AT is None or _AUDIT_ARCH is None:
         raise OSError(errno.ENOSYS, f"{os.strerror(errno.ENOSYS)} on {MACHINE}", "seccomp")
@@ -303,10 +303,10 @@ def forbid_open_by_handle() -> None:
 
 
 def bpf(command: int, attributes: bytearray) -> int:
-    """Run a command of the call; the kernel may write its answer into the attributes."""
+    """Run a BPF command; the kernel may write its result into the attributes."""
     return _call("bpf", _BPF, command, address(attributes), len(attributes))
 
 
 def address(content: bytearray) -> int:
-    """Where the bytes lie, for as long as `content` lives and keeps its size."""
+    """Return the address of the bytes, valid while `content` exists and keeps its size."""
     return _ctypes.addressof(_Byte.from_buffer(content))

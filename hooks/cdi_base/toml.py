@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""TOML 1.0 as configuration files use it; Python's own reader needs 3.11 and regular expressions.
+"""Reads the subset of TOML 1.0 that configuration files use.
 
-Tables, dotted and quoted keys, strings on one line, decimal integers, booleans, arrays and inline
-tables. Floats, dates, arrays of tables, strings of several lines and integers of another base are
-refused by their names. Nothing is taken that the standard does not: a name twice, a table twice and
-a stray character are errors, and each error says its line.
+Python's own reader needs Python 3.11 and imports regular expressions. This one reads tables, dotted
+and quoted keys, strings on one line, decimal integers, booleans, arrays and inline tables. Floats,
+dates, arrays of tables, strings of several lines and integers of another base are rejected with an
+error that names them. Text that the standard forbids is rejected: a key twice, a table twice, a
+stray character. Each error says its line.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     Table = dict[str, object]
 
 MAX_DEPTH = 32
-"""Of arrays and inline tables in each other, and of the parts of a key."""
+"""Most levels of nested arrays and inline tables, and most parts of a key."""
 _LARGEST = (1 << 63) - 1
 
 _LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
@@ -30,33 +31,33 @@ _CONTROL = frozenset(map(chr, [*range(9), *range(10, 32), 127]))
 
 
 class TomlError(HookError):
-    """The text is not TOML, or is TOML that is not taken here: `line N: what`."""
+    """The text is not TOML, or TOML that is not supported: `line N: what`."""
 
     code = "CDG-C102"
 
 
 def parse(text: str) -> tuple[Table, dict[Key, int]]:
-    """The document, and the line of each key and table header of it, counted from 1.
+    """Return the document, and the line of each of its keys and table headers, counted from 1.
 
     Raises:
-        TomlError: in the words of the class.
+        TomlError: the text is not TOML, or TOML that is not supported.
     """
     return _Reader(text).document()
 
 
 class _Reader:
-    """A place in a text, and what was read before it."""
+    """A position in a text, and the document as far as it was read."""
 
     def __init__(self, text: str) -> None:
         self._text = text.replace("\r\n", "\n") + "\n"
         self._at = 0
         self._root: Table = {}
         self._lines: dict[Key, int] = {}
-        # What a header may not open (again): headers before, and tables made by dotted keys.
+        # Tables that a header must not open: those of earlier headers and of dotted keys.
         self._closed: set[Key] = set()
-        # Those made by dotted keys below the present header; that header may still add to them.
+        # Tables of dotted keys under the current header, which may still add keys to them.
         self._open: set[Key] = set()
-        # Inline tables and arrays: complete as they stand.
+        # Inline tables and arrays, which nothing may be added to.
         self._inline: set[Key] = set()
 
     def document(self) -> tuple[Table, dict[Key, int]]:
@@ -82,16 +83,16 @@ class _Reader:
 
     def _header(self) -> Key:
         if self._text.startswith("[[", self._at):
-            raise self._fault("arrays of tables, [[...]], are not taken")
+            raise self._fault("arrays of tables, [[...]], are not supported")
         start = self._at
         self._at += 1
         key = self._key()
-        if not self._taken("]"):
+        if not self._accept("]"):
             raise self._fault("']' is missing after the name of a table")
         self._closed |= self._open
         self._open = set()
         if key in self._closed or self._is_inline(key):
-            raise self._fault(f"the table {_dotted(key)} is there already", start)
+            raise self._fault(f"the table {_dotted(key)} is defined twice", start)
         self._closed.add(key)
         self._table(key, start)
         return key
@@ -99,31 +100,35 @@ class _Reader:
     def _pair(self, header: Key) -> Key:
         start = self._at
         own = self._key()
-        if not self._taken("="):
+        if not self._accept("="):
             raise self._fault("'=' is missing after a key")
         key = header + own
         for length in range(len(header) + 1, len(key)):
             if key[:length] in self._closed:
-                raise self._fault(f"{_dotted(key[:length])} is a table by itself already", start)
+                raise self._fault(
+                    f"{_dotted(key[:length])} is already a table with its own header", start
+                )
             self._open.add(key[:length])
         value = self._value(0)
         if self._is_inline(key[:-1]):
-            raise self._fault(f"{_dotted(key[:-1])} is complete already", start)
+            raise self._fault(
+                f"{_dotted(key[:-1])} is an inline value and cannot be extended", start
+            )
         table = self._table(key[:-1], start)
         if key[-1] in table:
-            raise self._fault(f"{_dotted(key)} is there already", start)
+            raise self._fault(f"{_dotted(key)} is defined twice", start)
         table[key[-1]] = value
         if isinstance(value, (dict, list)):
             self._inline.add(key)
         return key
 
     def _table(self, key: Key, start: int) -> Table:
-        """The table of this name, made where it is not there."""
+        """Return the table of this name; it is created if it does not exist."""
         table = self._root
         for part in key:
             inner = table.setdefault(part, {})
             if not isinstance(inner, dict):
-                raise self._fault(f"{_dotted(key)}: {_dotted((part,))} is no table", start)
+                raise self._fault(f"{_dotted(key)}: {_dotted((part,))} is not a table", start)
             table = inner
         return table
 
@@ -145,7 +150,7 @@ class _Reader:
                 raise self._fault("a key is missing, or has a character that needs quotes")
             if len(parts) > MAX_DEPTH:
                 raise self._fault(f"a key has more than {MAX_DEPTH} parts")
-            if not self._taken("."):
+            if not self._accept("."):
                 return tuple(parts)
 
     # Values.
@@ -153,7 +158,7 @@ class _Reader:
     def _value(self, depth: int) -> object:
         self._skip(_BLANK)
         if depth > MAX_DEPTH:
-            raise self._fault(f"values are deeper in each other than {MAX_DEPTH}")
+            raise self._fault(f"values are nested more than {MAX_DEPTH} levels deep")
         char = self._text[self._at]
         if char in "\"'":
             return self._string(char)
@@ -173,16 +178,16 @@ class _Reader:
         digits = word[1:] if word[:1] in {"+", "-"} else word
         groups = digits.split("_")
         if not all(group and not group.strip(_DIGITS) for group in groups):
-            raise self._fault(_why_no_integer(word, digits), start)
+            raise self._fault(_rejection(word, digits), start)
         if len(digits) > 1 and digits.startswith("0"):
             raise self._fault(f"{shown(word)} has a leading zero", start)
         if len(digits) > 40 or int(digits.replace("_", "")) > _LARGEST:
-            raise self._fault("an integer of more than 64 bits is not taken", start)
+            raise self._fault("integers of more than 64 bits are not supported", start)
         return int(word.replace("_", ""))
 
     def _string(self, quote: str) -> str:
         if self._text.startswith(quote * 3, self._at):
-            raise self._fault(f"strings of several lines, {quote * 3}, are not taken")
+            raise self._fault(f"strings of several lines, {quote * 3}, are not supported")
         start = self._at
         self._at += 1
         plain = self._text[self._at : self._text.find(quote, self._at)]
@@ -214,10 +219,10 @@ class _Reader:
         digits = {"u": 4, "U": 8}.get(char, 0)
         code = self._text[self._at : self._at + digits]
         if not digits or len(code) < digits or code.strip("0123456789abcdefABCDEF"):
-            raise self._fault("a backslash before what it does not stand for", self._at - 2)
+            raise self._fault("an unknown escape sequence after a backslash", self._at - 2)
         number = int(code, 16)
         if number > 0x10FFFF or 0xD800 <= number <= 0xDFFF:
-            raise self._fault(f"\\{char}{code} is no character", self._at - 2)
+            raise self._fault(f"\\{char}{code} is not a character", self._at - 2)
         self._at += digits
         return chr(number)
 
@@ -226,12 +231,12 @@ class _Reader:
         items: list[object] = []
         while True:
             self._skip_lines()
-            if self._taken("]"):
+            if self._accept("]"):
                 return items
             items.append(self._value(depth + 1))
             self._skip_lines()
-            if not self._taken(","):
-                if self._taken("]"):
+            if not self._accept(","):
+                if self._accept("]"):
                     return items
                 raise self._fault("',' or ']' is missing in an array")
 
@@ -239,30 +244,32 @@ class _Reader:
         self._at += 1
         table: Table = {}
         closed: set[Key] = set()
-        if self._taken("}"):
+        if self._accept("}"):
             return table
         while True:
             start = self._at
             key = self._key()
-            if not self._taken("="):
+            if not self._accept("="):
                 raise self._fault("'=' is missing after a key")
             inner = table
             for length, part in enumerate(key[:-1], 1):
                 below = inner.setdefault(part, {})
                 if not isinstance(below, dict) or key[:length] in closed:
-                    raise self._fault(f"{_dotted(key[:length])} is complete already", start)
+                    raise self._fault(
+                        f"{_dotted(key[:length])} is an inline value and cannot be extended", start
+                    )
                 inner = below
             if key[-1] in inner:
-                raise self._fault(f"{_dotted(key)} is there already", start)
+                raise self._fault(f"{_dotted(key)} is defined twice", start)
             value = inner[key[-1]] = self._value(depth + 1)
             if isinstance(value, dict):
                 closed.add(key)
-            if self._taken("}"):
+            if self._accept("}"):
                 return table
-            if not self._taken(","):
+            if not self._accept(","):
                 raise self._fault("',' or '}' is missing in an inline table, which is one line")
 
-    # Characters. The text ends with a line's end, so there always is one more to look at.
+    # Characters. The text ends with a newline, so that a next character always exists.
 
     def _skip(self, chars: str) -> None:
         text, at, end = self._text, self._at, len(self._text)
@@ -271,7 +278,7 @@ class _Reader:
         self._at = at
 
     def _skip_lines(self) -> None:
-        """Blanks, line ends and comments."""
+        """Skip blanks, newlines and comments."""
         while True:
             self._skip(_BLANK + "\n")
             if self._at >= len(self._text):
@@ -282,7 +289,7 @@ class _Reader:
             self._end_of_line()
 
     def _bare_key(self) -> str:
-        """Letters, digits, `_` and `-`; in pieces, since a character at a time is slow."""
+        """Read letters, digits, `_` and `-`; in pieces, since single characters are slow."""
         start = self._at
         rest = ""
         while not rest:
@@ -291,8 +298,8 @@ class _Reader:
             self._at += len(piece) - len(rest)
         return self._text[start : self._at]
 
-    def _taken(self, char: str) -> bool:
-        """Whether this is the next character but for blanks; it is passed then."""
+    def _accept(self, char: str) -> bool:
+        """Skip blanks; if the next character is this one, skip it too and return True."""
         self._skip(_BLANK)
         if self._text[self._at] != char:
             return False
@@ -300,7 +307,7 @@ class _Reader:
         return True
 
     def _end_of_line(self) -> None:
-        """A comment or none, and the line's end."""
+        """Read the rest of a line: blanks and perhaps a comment."""
         self._skip(_BLANK)
         end = self._text.index("\n", self._at)
         if self._text[self._at] == "#":
@@ -318,23 +325,23 @@ class _Reader:
         return TomlError(f"line {before + 1}: {what}")
 
 
-def _why_no_integer(word: str, digits: str) -> str:
-    """What a word is that is no value taken here."""
+def _rejection(word: str, digits: str) -> str:
+    """Return why a word is not a supported value."""
     if not word:
         return "a value is missing"
     if digits[:2] in {"0x", "0o", "0b"}:
-        return f"{shown(word)}: integers are taken in base 10 alone"
+        return f"{shown(word)}: only integers of base 10 are supported"
     if digits in {"inf", "nan"} or (
         digits[:1].isdecimal() and not digits.strip("0123456789_.eE+-")
     ):
-        # A date has these characters too, but for its colons and letters.
-        dated = digits.count("-") == 2 and "." not in digits and "e" not in digits.lower()
-        return f"{shown(word)}: {'dates' if dated else 'floats'} are not taken"
+        # A date has these characters too, except its colons and letters.
+        is_date = digits.count("-") == 2 and "." not in digits and "e" not in digits.lower()
+        return f"{shown(word)}: {'dates' if is_date else 'floats'} are not supported"
     if digits[:1].isdecimal() and not digits.strip("0123456789-:.TtZz+"):
-        return f"{shown(word)}: dates and times are not taken"
-    return f"{shown(word)} is no value; text needs quotes"
+        return f"{shown(word)}: dates and times are not supported"
+    return f"{shown(word)} is not a value; text needs quotes"
 
 
 def _dotted(key: Key) -> str:
-    """A key as people write it, fit for a message."""
+    """Return a key as it is written, for a message."""
     return shown(".".join(key))

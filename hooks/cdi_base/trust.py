@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Decides who can change a file, and what a path leads to: root acts on what only root can change.
+"""Decides whether an untrusted user could change a file, or what a path leads to.
 
-There are two questions, and one rule for both: the owner is a trusted user, and neither the group
-nor others may write. The group root is no exception.
+cdi-gen acts as root on files; so only trusted users may be able to change them. One rule decides:
+the owner is a trusted user, and neither the group nor others may write. The group root is no
+exception.
 
 * `file_fault` judges one file or directory, by the attributes of an open descriptor.
 * `fault` judges a whole path: each directory and each symbolic link that the path goes through.
@@ -86,7 +87,7 @@ def fault(
     owners: Collection[int] = ROOT,
     seen_from: str = "/",
     may_be_missing: bool = False,
-    end_may_be_anybodys: bool = False,
+    end_may_be_untrusted: bool = False,
 ) -> str | None:
     """Return why an untrusted user could change what `path` leads to; None if none could.
 
@@ -96,28 +97,28 @@ def fault(
         seen_from: the directory that is seen as `/`; links resolve inside it.
         may_be_missing: whether the path may end before its last component, which the caller will
             create.
-        end_may_be_anybodys: whether the file at the end may belong to anybody and be writable by
-            anybody; nobody else may replace it by another file.
+        end_may_be_untrusted: whether the file at the end may have any owner and mode; untrusted
+            users must still be unable to replace the file by another.
 
     Raises:
         FileNotFoundError: the path leads to nothing, and may not be missing.
         OSError: the path cannot be followed.
     """
-    shared = None
-    for place, status, is_end in _walk(path, seen_from):
+    weak_directory = None
+    for location, status, is_end in _walk(path, seen_from):
         if status is None and not may_be_missing:
-            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), place)
-        if status is None or (is_end and end_may_be_anybodys):
-            return shared
-        shared = None
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), location)
+        if status is None or (is_end and end_may_be_untrusted):
+            return weak_directory
+        weak_directory = None
         if status.st_uid in owners and stat.S_ISLNK(status.st_mode):
             continue  # the mode of a link means nothing
         reason = file_fault(status, owners)
         if reason is None:
             continue
-        shared = f"{place} {reason}"
+        weak_directory = f"{location} {reason}"
         if is_end or status.st_uid not in owners or not status.st_mode & stat.S_ISVTX:
-            return shared
+            return weak_directory
     return None
 
 
@@ -128,11 +129,11 @@ def resolved(path: str, *, seen_from: str = "/") -> str:
         FileNotFoundError: the path leads to nothing.
         OSError: the path cannot be followed.
     """
-    place = "/"
-    for place, status, _ in _walk(path, seen_from):
+    location = "/"
+    for location, status, _ in _walk(path, seen_from):
         if status is None:
-            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), place)
-    return place
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), location)
+    return location
 
 
 def open_directory(path: str) -> int:
@@ -181,33 +182,33 @@ def _checked(descriptor: int, path: str) -> int:
 
 
 def _walk(path: str, seen_from: str) -> Iterator[tuple[str, os.stat_result | None, bool]]:
-    """Yield each place on a path, its attributes, and whether it is the end.
+    """Yield each location on a path, its attributes, and whether it is the end.
 
-    The attributes are None where nothing is; that place is the last. A link is never the end.
+    The attributes are None where nothing exists; that location is the last. A link is not an end.
     """
     prefix = seen_from.rstrip("/")
-    place, pending, links = "", _components(path), 0
+    location, pending, links = "", _components(path), 0
     while True:
         try:
-            status = os.lstat(f"{prefix}{place}" or "/")
+            status = os.lstat(f"{prefix}{location}" or "/")
         except FileNotFoundError:
-            yield place, None, True
+            yield location, None, True
             return
         is_link = stat.S_ISLNK(status.st_mode)
-        yield place or "/", status, not pending and not is_link
+        yield location or "/", status, not pending and not is_link
         if is_link:
             links += 1
             if links > files.MAX_LINKS:
-                raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), place)
-            target = os.readlink(f"{prefix}{place}")
+                raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), location)
+            target = os.readlink(f"{prefix}{location}")
             pending = _components(target) + pending
-            place = "" if target.startswith("/") else place.rpartition("/")[0]
+            location = "" if target.startswith("/") else location.rpartition("/")[0]
         elif not pending:
             return
         else:
             component = pending.pop(0)
-            above = place.rpartition("/")[0]
-            place = above if component == ".." else f"{place}/{component}"
+            above = location.rpartition("/")[0]
+            location = above if component == ".." else f"{location}/{component}"
 
 
 def _components(path: str) -> list[str]:

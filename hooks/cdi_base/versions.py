@@ -26,7 +26,7 @@ Version = tuple[int, ...]
 
 MAX_NUMBERS = 3
 MAX_DIGITS = 6
-"""Of one number."""
+"""Most digits of one number."""
 
 
 def parse(text: str) -> Version | None:
@@ -49,7 +49,7 @@ def normal(numbers: Iterable[int]) -> Version:
 
 
 def at_least(version: str | None, least: str, *, unknown: bool) -> bool:
-    """Tell whether a version is `least` or newer.
+    """Whether a version is `least` or newer.
 
     Args:
         version: a version; None, or text that is not a version, is unknown.

@@ -83,7 +83,6 @@ STILL_THERE: dict[str, set[str]] = {
     "cdi_gen/host": {"is none of", "somebody", "whoever"},
     "cdi_gen/inventory": {"somebody"},
     "hooks": {"house"},
-    "hooks/cdi_base": {"anew", "but for", "somebody"},
     "hooks/cdi_base/cdi": {"but for", "is none of", "somebody"},
     "hooks/cdi_base/rootfs": {"rehearse", "whoever"},
     "hooks/cdi_hook": {"peer", "rehearse"},

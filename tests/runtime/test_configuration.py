@@ -197,11 +197,11 @@ def test_every_key_is_tested() -> None:
 @pytest.mark.parametrize(
     ("text", "line", "words"),
     [
-        # Not TOML, and TOML of a kind that is not taken.
+        # Not TOML, and TOML of a kind that is not supported.
         ("a = 1\nb", 2, "'=' is missing"),
         ('[nvidia-container-cli]\nroot = "/a', 2, "does not end"),
-        ("disable-require = true\ndisable-require = false", 2, "is there already"),
-        ("x = 1.5", 1, "floats are not taken"),
+        ("disable-require = true\ndisable-require = false", 2, "is defined twice"),
+        ("x = 1.5", 1, "floats are not supported"),
         (b"a = 1\n\n# \xff", 3, "not UTF-8"),
         ('{"accept-nvidia-visible-devices-as-volume-mounts": true}', 1, "a key is missing"),
         # Values that the key does not take.

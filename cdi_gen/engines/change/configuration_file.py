@@ -147,7 +147,7 @@ def check(path: str, *, trusted: tuple[int, ...] = (0,)) -> None:
         CdiGenError: the way to it cannot be walked.
     """
     try:
-        fault = trust.fault(path, owners=trusted, may_be_missing=True, end_may_be_anybodys=True)
+        fault = trust.fault(path, owners=trusted, may_be_missing=True, end_may_be_untrusted=True)
     except OSError as error:
         raise failure(path, error) from error
     if fault:

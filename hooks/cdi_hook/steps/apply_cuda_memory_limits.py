@@ -26,7 +26,7 @@ def refuse(words: list[str]) -> None:
     """
     arguments.parse(words, OPTIONS)
     until = process.deadline()
-    bundle = oci_state.bundle_of(oci_state.of_stdin(until))
+    bundle = oci_state.open_bundle(oci_state.read_stdin(until))
     if bundle is None:
         raise HookError(
             "the container's config.json cannot be read, which says if there are any",

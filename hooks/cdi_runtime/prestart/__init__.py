@@ -99,7 +99,7 @@ def main() -> None:
         if command == "prestart":
             # It asks the environment where its file is; that is the engine's, not the image's.
             settings = configuration.load(words.config)
-            process.leave_the_callers()
+            process.drop_inherited_state()
             os.chdir("/")
             _prestart(settings, debug=words.debug)
         status = 0
@@ -116,7 +116,7 @@ def main() -> None:
 
 
 def _prestart(settings: Configuration, *, debug: bool) -> None:
-    said = oci_state.of_stdin(process.deadline())
+    said = oci_state.read_stdin(process.deadline())
     bundle = text_of(said, "bundle", _STATE)
     if not bundle.startswith("/"):
         raise HookError(f"'bundle' of {_STATE} is not an absolute path", code="CDG-T002")

@@ -143,7 +143,7 @@ def in_a_child(work: Work, until: float) -> None:
             lambda _reading, talking: _be_the_child(work, talking),
             until,
             most=MAX_SAID,
-            patience=PATIENCE,
+            grace=PATIENCE,
         )
     except TimeoutError:
         raise HookError(

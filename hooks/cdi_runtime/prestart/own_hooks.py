@@ -129,7 +129,7 @@ def _run(hook: Hook, state: bytes, directory: str) -> None:
             lambda reading, talking: _become(hook, directory, (reading, talking)),
             until,
             most=MAX_SAID,
-            given=state,
+            content=state,
         )
     except TimeoutError:
         raise HookError(

@@ -69,7 +69,7 @@ def test_it_gets_its_input_whole() -> None:
         os.write(talking, str(total).encode())
         os._exit(0)
 
-    assert child.run_forked(counts, soon(), most=100, given=BIG) == (0, str(len(BIG)))
+    assert child.run_forked(counts, soon(), most=100, content=BIG) == (0, str(len(BIG)))
     assert child.run_forked(counts, soon(), most=100) == (0, "0")
 
 
@@ -80,7 +80,7 @@ def test_one_that_does_not_read_is_not_waited_for(given: bytes) -> None:
         time.sleep(0.3)  # so that the parent meets the closed pipe before it meets the end
         says(b"done")(reading, talking)
 
-    assert child.run_forked(closes, soon(), most=100, given=given) == (0, "done")
+    assert child.run_forked(closes, soon(), most=100, content=given) == (0, "done")
 
 
 def test_one_that_hangs_is_killed_with_its_output_open() -> None:
@@ -90,9 +90,9 @@ def test_one_that_hangs_is_killed_with_its_output_open() -> None:
 
     started = time.monotonic()
     with pytest.raises(TimeoutError):
-        child.run_forked(hangs, started + 0.2, most=100, given=BIG)
+        child.run_forked(hangs, started + 0.2, most=100, content=BIG)
     with pytest.raises(TimeoutError):
-        child.run_forked(hangs, time.monotonic() + 0.2, most=100, patience=0.2)
+        child.run_forked(hangs, time.monotonic() + 0.2, most=100, grace=0.2)
     assert time.monotonic() - started < 30
 
 
@@ -106,7 +106,7 @@ def test_one_may_undo_what_it_did_before_it_is_killed(tmp_path: Path) -> None:
         time.sleep(60)
 
     with pytest.raises(TimeoutError):
-        child.run_forked(undoes, time.monotonic() + 1, most=100, patience=10)
+        child.run_forked(undoes, time.monotonic() + 1, most=100, grace=10)
     assert (tmp_path / "undone").exists()
 
 

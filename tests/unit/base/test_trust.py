@@ -84,7 +84,7 @@ class TestStickyDirectory:
         assert fault(root, "/usr/new/x", may_be_missing=True) is None
 
     def test_before_a_file_that_others_may_own_and_therefore_replace(self, root: Path) -> None:
-        assert "/usr/bin can be" in (fault(root, end_may_be_anybodys=True) or "")
+        assert "/usr/bin can be" in (fault(root, end_may_be_untrusted=True) or "")
 
 
 class TestMissing:
@@ -112,12 +112,12 @@ class TestMissing:
             fault(root, "/usr/bin/tool/x", may_be_missing=True)
 
 
-def test_the_file_at_the_end_may_be_anybodys(root: Path) -> None:
+def test_the_file_at_the_end_may_be_untrusted(root: Path) -> None:
     os.chown(root / "usr/bin/tool", USER, USER)
     (root / "usr/bin/tool").chmod(0o666)
-    assert fault(root, "/link", end_may_be_anybodys=True) is None
+    assert fault(root, "/link", end_may_be_untrusted=True) is None
     os.chown(root / "link", USER, USER, follow_symlinks=False)
-    assert fault(root, "/link", end_may_be_anybodys=True) == f"/link belongs to user {USER}"
+    assert fault(root, "/link", end_may_be_untrusted=True) == f"/link belongs to user {USER}"
 
 
 def test_links_in_a_circle_end(root: Path) -> None:
