@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`cdi-gen-hook --dry-run NAME [OPTION]...`: what the steps would do, in their order, on stdout.
+"""Runs `cdi-gen-hook --dry-run NAME [OPTION]...`: prints on stdout what the steps would do.
 
-The steps are the real ones; the root they work on keeps every change in memory and shows it to the
-steps that come after.
+The steps are the real ones. Their root file system keeps every change in memory, where later steps
+see it, and changes no file.
 """
 
 from __future__ import annotations
@@ -25,37 +25,38 @@ if TYPE_CHECKING:
     from cdi_base.rootfs.rootfs import Tell
 
     Change = Union[bytes, str, None]
-    """What there would be: a file's content, a link's text, or nothing any more."""
+    """The result of a change: the content of a file, the target of a link, or None: removed."""
 
-    Place = tuple[int, int, str]
-    """A directory that is there, by device and inode, and a path from there: one for all names."""
+    Location = tuple[int, int, str]
+    """Device and inode of an existing directory, and a path from there."""
 
 
-class Rehearsal(RootFs):
-    """A container's root that is only read, and what would have become of it so far."""
+class DryRunRootFs(RootFs):
+    """A container's root file system that is only read, and the changes that were requested."""
+
+    is_dry_run = True
 
     def __init__(
         self, descriptor: int, resolver: Resolver | None = None, *, tell: Tell | None = None
     ) -> None:
         super().__init__(descriptor, resolver, tell=tell)
-        self._changes: dict[Place, Change] = {}
+        self._changes: dict[Location, Change] = {}
 
-    def rehearses(self, change: str) -> bool:
-        """Print the change; it is not to be made."""
+    def report_change(self, change: str) -> None:
+        """Print a change on stdout."""
         os.write(1, f"{change}\n".encode("utf-8", "backslashreplace"))
-        return True
 
     def find(self, path: str, *, stay: bool = False) -> int:
-        """What `path` would lead to; a file that is not there yet is one in memory."""
-        ahead = path
+        """Return a descriptor of what `path` would lead to; a planned file is one in memory."""
+        current = path
         for _ in range(MAX_LINKS + 1):
             try:
-                folder, rest = self._reach(ahead, stay=stay)
+                folder, rest = self._reach(current, stay=stay)
                 try:
-                    place = _place(folder, rest)
-                    known = place in self._changes
-                    change = self._changes[place] if known else link_text(folder, rest)
-                    if change is None and not known:
+                    location = _location(folder, rest)
+                    is_planned = location in self._changes
+                    change = self._changes[location] if is_planned else link_text(folder, rest)
+                    if change is None and not is_planned:
                         return self._resolve(folder, rest, stay)
                 finally:
                     os.close(folder)
@@ -65,115 +66,115 @@ class Rehearsal(RootFs):
                 raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
             if isinstance(change, bytes):
                 return _in_memory(change)
-            ahead = _joined(ahead, change)
+            current = _joined(current, change)
         raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
 
     def status(self, path: str) -> os.stat_result | None:
-        """What `path` would lead to; a directory that is not there yet has nothing but its kind."""
-        found = super().status(path)
-        if found is None and self._is_made_folder(path):
+        """Return the attributes of `path`; a planned directory has a type and a mode only."""
+        status = super().status(path)
+        if status is None and self._is_planned_directory(path):
             return os.stat_result((stat.S_IFDIR | 0o755, *[0] * 9))
-        return found
+        return status
 
     def has(self, path: str) -> bool:
-        """Whether there would be anything at `path`."""
+        """Whether `path` would exist."""
         try:
             folder, rest = self._reach(path, stay=False)
         except OSError:
             return False
         try:
-            place = _place(folder, rest)
-            if place in self._changes:
-                return self._changes[place] is not None
+            location = _location(folder, rest)
+            if location in self._changes:
+                return self._changes[location] is not None
             os.stat(rest, dir_fd=folder, follow_symlinks=False)
         except OSError:
-            return self._is_made_folder(path)
+            return self._is_planned_directory(path)
         finally:
             os.close(folder)
         return True
 
     def names(self, path: str) -> list[str]:
-        """The names that would be in a directory."""
+        """Return the names that a directory would have."""
         folder, prefix = self._reach(f"{path}/", stay=False)
         try:
-            made = _made_in(self._changes, _place(folder, prefix))
+            planned = _planned_in(self._changes, _location(folder, prefix))
         finally:
             os.close(folder)
         try:
-            found = set(super().names(path))
+            names = set(super().names(path))
         except FileNotFoundError:
-            if not made:
+            if not planned:
                 raise
-            found = set()
-        found |= {name for name, change in made.items() if change is not None}
-        found -= {name for name, change in made.items() if change is None}
-        return sorted(found, key=os.fsencode)
+            names = set()
+        names |= {name for name, change in planned.items() if change is not None}
+        names -= {name for name, change in planned.items() if change is None}
+        return sorted(names, key=os.fsencode)
 
-    def links_to_be(self, directory: int) -> dict[str, str]:
-        """The links that would be new in a directory, and what they would say."""
-        made = _made_in(self._changes, _place(directory, ""))
-        return {name: change for name, change in made.items() if isinstance(change, str)}
+    def planned_links(self, directory: int) -> dict[str, str]:
+        """Return the links that would be new in a directory, and their targets."""
+        planned = _planned_in(self._changes, _location(directory, ""))
+        return {name: change for name, change in planned.items() if isinstance(change, str)}
 
     def put(self, path: str, new: bytes) -> bool:
-        """Tell of a file that would be written."""
-        return self._change(path, new, f"write {self._at}{path}")
+        """Report a file that would be written."""
+        return self._change(path, new, f"write {self._prefix}{path}")
 
     def link(self, path: str, text: str) -> bool:
-        """Tell of a link that would be made."""
-        return self._change(path, text, f"link {self._at}{path} to {text}")
+        """Report a link that would be created."""
+        return self._change(path, text, f"link {self._prefix}{path} to {text}")
 
     def remove(self, path: str) -> bool:
-        """Tell of a file that would be taken away."""
-        return self.has(path) and self._change(path, None, f"remove {self._at}{path}")
+        """Report a file that would be removed."""
+        return self.has(path) and self._change(path, None, f"remove {self._prefix}{path}")
 
-    def _change(self, path: str, change: Change, told: str) -> bool:
+    def _change(self, path: str, change: Change, description: str) -> bool:
         try:
             folder, rest = self._reach(path, stay=True)
             try:
-                place = _place(folder, rest)
-                if place not in self._changes:
-                    if _is_so(folder, rest, change):
+                location = _location(folder, rest)
+                if location not in self._changes:
+                    if _is_done(folder, rest, change):
                         return False
-                    self._refuse(path, folder, rest, change)
-                elif self._changes[place] == change:
+                    self._raise_error_of(path, folder, rest, change)
+                elif self._changes[location] == change:
                     return False
             finally:
                 os.close(folder)
         except OSError as error:
             raise OSError(error.errno, error.strerror, path) from None
-        self.rehearses(told)
-        self._changes[place] = change
+        self.report_change(description)
+        self._changes[location] = change
         return True
 
-    def _is_made_folder(self, path: str) -> bool:
-        """Whether a change makes it: a folder that is missing is made for what comes into it."""
+    def _is_planned_directory(self, path: str) -> bool:
+        """Whether a change would create the directory: missing parents of a file are created."""
         try:
             folder, prefix = self._reach(f"{path}/", stay=False)
         except OSError:
             return False
         try:
-            made = _made_in(self._changes, _place(folder, prefix))
+            planned = _planned_in(self._changes, _location(folder, prefix))
         finally:
             os.close(folder)
-        return bool(prefix) and bool(made)
+        return bool(prefix) and bool(planned)
 
     def _reach(self, path: str, *, stay: bool) -> tuple[int, str]:
-        """The last directory on the way to `path` that is there, and the way on from it.
+        """Return the last existing directory on `path`, and the rest of the path.
 
-        Links that would be made are followed; what would be removed still is in the way.
+        Planned links are followed; planned removals of parents have no effect.
         """
         for _ in range(MAX_LINKS + 1):
-            folder, rest = self._there(path, stay=stay)
+            folder, rest = self._existing(path, stay=stay)
             try:
-                turned = self._turned(path, folder, rest)
-                if turned is None:
+                redirected = self._redirected(path, folder, rest)
+                if redirected is None:
                     return os.dup(folder), rest
             finally:
                 os.close(folder)
-            path = turned
+            path = redirected
         raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
 
-    def _there(self, path: str, *, stay: bool) -> tuple[int, str]:
+    def _existing(self, path: str, *, stay: bool) -> tuple[int, str]:
         folder, _, rest = path.rpartition("/")
         while True:
             try:
@@ -183,28 +184,28 @@ class Rehearsal(RootFs):
                 folder, _, name = folder.rpartition("/")
                 rest = f"{name}/{rest}"
 
-    def _turned(self, path: str, folder: int, rest: str) -> str | None:
-        """Another path to the same, without a link or a `..` that only changes explain; or None."""
+    def _redirected(self, path: str, folder: int, rest: str) -> str | None:
+        """Return the path with a planned link or a `..` resolved; None if it has neither."""
         names = rest.split("/")
         for count in range(1, len(names)):
-            way = "/".join(names[:count])
-            change = self._changes.get(_place(folder, way))
+            prefix = "/".join(names[:count])
+            change = self._changes.get(_location(folder, prefix))
             if isinstance(change, bytes):
                 raise OSError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
             if change is not None:
-                onward = rest[len(way) :]
-                return _joined(path[: len(path) - len(onward)], change) + onward
+                suffix = rest[len(prefix) :]
+                return _joined(path[: len(path) - len(suffix)], change) + suffix
         if ".." in names[1:]:
-            # Out of a folder that is not there yet: a plain one.
+            # A planned directory is a plain one, so that `..` leads to its parent.
             up = names.index("..", 1)
             return path[: len(path) - len(rest)] + "/".join(names[: up - 1] + names[up + 1 :])
         return None
 
-    def _refuse(self, path: str, folder: int, rest: str, change: Change) -> None:
-        """Raise what the change would."""
+    def _raise_error_of(self, path: str, folder: int, rest: str, change: Change) -> None:
+        """Raise the error that the change would raise."""
         if os.fstatvfs(self._writable).f_flag & os.ST_RDONLY:
             raise OSError(errno.EROFS, os.strerror(errno.EROFS))
-        if self._is_made_folder(path):
+        if self._is_planned_directory(path):
             raise OSError(errno.EISDIR, os.strerror(errno.EISDIR))
         first = rest.partition("/")[0]
         try:
@@ -212,7 +213,7 @@ class Rehearsal(RootFs):
         except FileNotFoundError:
             return
         if first != rest:
-            # A link to nowhere, in the place of a directory.
+            # The parent is a link to nowhere.
             raise OSError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
         is_directory = stat.S_ISDIR(status.st_mode)
         if is_directory and not isinstance(change, str):
@@ -221,38 +222,38 @@ class Rehearsal(RootFs):
             try:
                 os.close(self.find_within(folder, rest))
             except OSError as error:
-                # What is a mount itself cannot be replaced.
+                # A mount point cannot be replaced.
                 number = errno.EBUSY if error.errno == errno.EXDEV else error.errno
                 raise OSError(number, os.strerror(number or 0)) from None
-        # A link takes the place of a directory that is empty.
+        # A link replaces only an empty directory.
         if is_directory and self.names(path):
             raise OSError(errno.EISDIR, os.strerror(errno.EISDIR))
 
 
-def _place(folder: int, rest: str) -> Place:
+def _location(folder: int, rest: str) -> Location:
     status = os.fstat(folder)
     return status.st_dev, status.st_ino, rest
 
 
 def _joined(link: str, text: str) -> str:
-    """Where a link leads that says `text`."""
+    """Return the path that a link with this text leads to."""
     return text if text.startswith("/") else f"{link.rpartition('/')[0]}/{text}"
 
 
-def _made_in(changes: dict[Place, Change], directory: Place) -> dict[str, Change]:
-    """Those of the changes that are in one directory, by name."""
+def _planned_in(changes: dict[Location, Change], directory: Location) -> dict[str, Change]:
+    """Return the changes in one directory, by name."""
     device, inode, prefix = directory
-    found: dict[str, Change] = {}
-    for (its_device, its_inode, rest), change in changes.items():
-        if (its_device, its_inode) == (device, inode) and rest.startswith(prefix):
+    planned: dict[str, Change] = {}
+    for (other_device, other_inode, rest), change in changes.items():
+        if (other_device, other_inode) == (device, inode) and rest.startswith(prefix):
             name, below, _ = rest[len(prefix) :].partition("/")
-            # What was removed out of it, its folder survives.
-            found[name] = b"" if below else change
-    return found
+            # A directory stays when a file in it is removed.
+            planned[name] = b"" if below else change
+    return planned
 
 
-def _is_so(folder: int, name: str, change: Change) -> bool:
-    """Whether the name is already what a change would make it."""
+def _is_done(folder: int, name: str, change: Change) -> bool:
+    """Whether the file has the result of a change already."""
     if isinstance(change, bytes):
         return holds(folder, name, change)
     return change is not None and link_text(folder, name) == change
@@ -267,4 +268,4 @@ def _in_memory(content: bytes) -> int:
 def main() -> None:
     """Run as a program; never returns."""
     del sys.argv[1]
-    __main__.main(Rehearsal)
+    __main__.main(DryRunRootFs)

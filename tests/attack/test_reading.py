@@ -120,7 +120,7 @@ def test_a_secret_of_the_image(both: Victim) -> None:
     attempt = both.attack(*Victim.FULL)
     oracles.nothing_copied(both.root, SECRET.encode())
     attempt.harmless(0)
-    assert attempt.said.endswith("not everybody may read it [CDG-K007]\n")
+    assert attempt.said.endswith("not readable by all users [CDG-K007]\n")
 
 
 def test_a_node_in_a_volume(both: Victim) -> None:

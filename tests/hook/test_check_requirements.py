@@ -204,7 +204,7 @@ def test_hostile_text_is_shown_harmlessly(container: Container) -> None:
     assert len(ended.said.splitlines()) == 2
 
 
-def test_a_rehearsal_says_what_would_be_checked(container: Container) -> None:
+def test_a_dry_run_reports_what_would_be_checked(container: Container) -> None:
     add_gpu(container, 0)
     require(container, "NVIDIA_REQUIRE_CUDA=cuda>=12.4")
     ended = container.hook("--dry-run", *TOGETHER)

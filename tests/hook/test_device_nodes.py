@@ -148,7 +148,7 @@ class TestTheMount:
             f"cdi-gen-hook: {NAME}: left out: nothing may be mounted here: Operation not permitted [CDG-K007]\n",
         )
 
-    def test_a_rehearsal_mounts_nothing(self, nvidia: Container) -> None:
+    def test_a_dry_run_mounts_nothing(self, nvidia: Container) -> None:
         nvidia.launcher[-1] = nvidia.launcher[-1].replace(
             "cdi_hook.__main__ import main", "cdi_hook.dry_run import main"
         )

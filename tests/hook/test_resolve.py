@@ -340,7 +340,7 @@ class TestRootFs:
 
     @pytest.mark.parametrize("path", ["/", "/a/", "/a/..", "/a/.", ""])
     def test_a_name_is_needed(self, tree: Path, resolver: Resolver, path: str) -> None:
-        with pytest.raises(OSError, match="not the name of a file"):
+        with pytest.raises(OSError, match="not a file name"):
             opened(tree, resolver).put(path, b"x")
 
     def test_a_directory_is_not_replaced(self, tree: Path, resolver: Resolver) -> None:

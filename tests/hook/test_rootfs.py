@@ -210,14 +210,15 @@ class TestWhatIsMade:
         assert files.link("/etc/file", "other") is True
         assert files.put("/etc/link", b"new") is True
 
-    def test_it_is_told(self, root: Path) -> None:
-        told: list[str] = []
-        files = RootFs(os.open(root, os.O_PATH), tell=told.append)
+    def test_changes_are_reported(self, root: Path) -> None:
+        changes: list[str] = []
+        files = RootFs(os.open(root, os.O_PATH), tell=changes.append)
         everything(files)
-        assert told == [
+        assert changes == [
             "write /etc/file", "write /made/for/file", "link /etc/link to file", "remove /etc/link"
         ]  # fmt: skip
-        assert files.rehearses("more") is False
+        files.report_change("more")
+        assert not files.is_dry_run
         os.close(files.descriptor)
 
     @pytest.mark.parametrize(
@@ -305,7 +306,7 @@ class TestReading:
         files._resolve = failing
         with pytest.raises(OSError, match="Input/output error"):
             files.has("/etc/file")
-        assert files.links_to_be(files.descriptor) == {}
+        assert files.planned_links(files.descriptor) == {}
 
     def test_names_are_in_the_order_of_their_bytes(self, files: RootFs, root: Path) -> None:
         for name in (b"\xff", "\U0001f600".encode(), b"a", "é".encode()):

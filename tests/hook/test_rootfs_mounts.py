@@ -118,9 +118,9 @@ class TestWhereAPathIsChanged:
     def test_in_the_root(self, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         files = RootFs(os.open(root, os.O_PATH))
         for path in ("/etc/x", "/device/x", "/dev"):
-            assert files.home(path) == (files, path)
+            assert files.writable_root(path) == (files, path)
         monkeypatch.setattr(mounts, "devices", lambda _: None)
-        assert files.home("/dev/x/y") == (files, "/dev/x/y")
+        assert files.writable_root("/dev/x/y") == (files, "/dev/x/y")
 
     def test_in_the_engines_dev(self, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         told: list[str] = []
@@ -134,7 +134,7 @@ class TestWhereAPathIsChanged:
             return devices
 
         monkeypatch.setattr(mounts, "devices", answer)
-        home, path = files.home("/dev/x/y")
+        home, path = files.writable_root("/dev/x/y")
         assert asked == [files.descriptor]
         assert (home.descriptor, path) == (devices, "/x/y")
         assert home._resolve is files._resolve

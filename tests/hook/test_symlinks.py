@@ -260,7 +260,7 @@ def test_a_link_in_dev(both: Container, before: str, made: bool) -> None:
     both.assert_host_untouched()
 
 
-def test_a_rehearsal_names_a_link_in_dev_as_the_container_will(container: Container) -> None:
+def test_a_dry_run_names_a_link_in_dev_as_the_container_will(container: Container) -> None:
     container.with_mounts(f"mount -t tmpfs none {container.root}/dev")
     ended = container.hook("--dry-run", "create-symlinks", "--link", f"../card1::{BY_PATH}")
     assert (ended.status, ended.stdout) == (0, f"link {BY_PATH} to ../card1\n")

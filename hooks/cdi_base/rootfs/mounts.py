@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which of a container's mounts a hook may write to: its root's, and the /dev its engine made."""
+"""Finds the mounts of a container that a hook may write to: the root, and the engine's /dev."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ MAX_MOUNTINFO = 4 << 20
 
 
 def writable(root: int) -> int:
-    """The root, or a clone of its mount that can be written to, which nobody else sees.
+    """Return the root, or a writable clone of its mount, which no other process sees.
 
-    For a read-only container runc makes the root read-only after the hooks, crun (1.8) before
-    them; the container gets the same either way.
+    runc makes the root of a read-only container read-only after the hooks, crun 1.8 before them.
+    With the clone the container gets the same files from both.
     """
     if not os.fstatvfs(root).f_flag & os.ST_RDONLY:
         return root
@@ -24,13 +24,13 @@ def writable(root: int) -> int:
         clone = syscalls.clone_tree(root, recursive=False)
         syscalls.make_writable(clone)
     except OSError:
-        # Linux before 5.12, or another namespace made it so: each write will say EROFS.
+        # Linux before 5.12, or another namespace made the mount read-only: writes fail with EROFS.
         return root
     return clone
 
 
 def read_only(root: int) -> int:
-    """The root, or a read-only clone of its mount: the kernel refuses every change through it."""
+    """Return the root, or a read-only clone of its mount, through which nothing can be changed."""
     if os.fstatvfs(root).f_flag & os.ST_RDONLY:
         return root
     clone = syscalls.clone_tree(root, recursive=False)
@@ -40,9 +40,9 @@ def read_only(root: int) -> int:
 
 
 def devices(root: int) -> int | None:
-    """The container's /dev, as `O_PATH`, if it is a tmpfs that the engine made for it.
+    """Return an `O_PATH` descriptor of the container's /dev, if the engine mounted a tmpfs there.
 
-    That is mounted nowhere else; any other is the host's or a volume.
+    Such a tmpfs is mounted nowhere else; any other /dev is the host's or a volume.
     """
     flags = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
     try:
@@ -56,7 +56,7 @@ def devices(root: int) -> int | None:
 
 
 class MountTable:
-    """The mounts that this process can see, as they are now (proc_pid_mountinfo(5))."""
+    """The current mounts of this process's namespace (proc_pid_mountinfo(5))."""
 
     def __init__(self) -> None:
         lines = read_beginning("/proc/self/mountinfo", MAX_MOUNTINFO).split(b"\n")
@@ -68,7 +68,7 @@ class MountTable:
         }
 
     def is_of_the_container_alone(self, descriptor: int) -> bool:
-        """Whether a file lies in a tmpfs that is mounted nowhere else: nobody's volume."""
+        """Whether a file is in a tmpfs that is mounted once, and so is not a volume."""
         if syscalls.file_system(descriptor) != syscalls.TMPFS_MAGIC:
             return False
         device = os.fstat(descriptor).st_dev
@@ -76,5 +76,5 @@ class MountTable:
         return sum(fields[2:3] == [number] for fields in self._lines) == 1
 
     def tells_others(self, descriptor: int) -> bool:
-        """Whether what is mounted on a file appears elsewhere too: its mount is a shared one."""
+        """Whether a mount on this file propagates to other namespaces: the mount is shared."""
         return bool(self._shared) and resolve.mount_id(descriptor) in self._shared

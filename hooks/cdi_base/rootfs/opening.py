@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Opens what an `O_PATH` descriptor stands for; the only module that opens a container's files.
+"""Opens the file of an `O_PATH` descriptor; the only module that opens a container's files.
 
 Only regular files and directories of file systems that hold data are opened. Pipes and devices are
 never opened, nor is anything of procfs, sysfs and the like: reading /proc/kmsg, for example, takes
-lines out of the host's kernel log. FUSE and network file systems hold data: a container's root may
-be one, and so may a volume with libraries. Only the operator can mount one; if it does not answer,
-the hook waits until the engine's time limit.
+lines out of the host's kernel log. FUSE and network file systems hold data: they may be the root of
+a container or a volume with libraries. Only the administrator can mount them. If one does not
+respond, the hook waits until the engine's time limit.
 """
 
 from __future__ import annotations
@@ -18,32 +18,32 @@ from cdi_base import syscalls
 from cdi_base.files import READ, NotRegularError, content, same_file
 
 
-def open_file(place: int) -> int:
-    """Open what is open as `O_PATH` to read it, if it is a regular file.
+def open_file(path_descriptor: int) -> int:
+    """Open the file of an `O_PATH` descriptor for reading, if it is a regular file.
 
     Raises:
-        OSError: EINVAL if it is something else, or of the kernel's.
+        OSError: EINVAL if it is another kind of file, or in a file system of the kernel.
     """
-    first = os.fstat(place)
-    if not stat.S_ISREG(first.st_mode):
+    status = os.fstat(path_descriptor)
+    if not stat.S_ISREG(status.st_mode):
         raise NotRegularError("")
-    _refuse_the_kernels(place)
-    # Opening a name again could meet a pipe or a device; opening the descriptor again cannot.
-    again = os.open(f"/proc/self/fd/{place}", READ)
-    if not same_file(first, os.fstat(again)):
-        os.close(again)
+    _reject_kernel_file_system(path_descriptor)
+    # The name could now lead to a pipe or a device; the descriptor cannot.
+    descriptor = os.open(f"/proc/self/fd/{path_descriptor}", READ)
+    if not same_file(status, os.fstat(descriptor)):
+        os.close(descriptor)
         raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
-    return again
+    return descriptor
 
 
-def open_directory(place: int) -> int:
-    """The same for a directory, to list it."""
-    _refuse_the_kernels(place)
-    return os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=place)
+def open_directory(path_descriptor: int) -> int:
+    """Open the directory of an `O_PATH` descriptor, to list it."""
+    _reject_kernel_file_system(path_descriptor)
+    return os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=path_descriptor)
 
 
 def holds(parent: int, name: str, expected: bytes) -> bool:
-    """Whether the name is a regular file, not a link, of just this content."""
+    """Whether the name is a regular file, not a link, with exactly this content."""
     try:
         descriptor = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
     except FileNotFoundError:
@@ -58,7 +58,7 @@ def holds(parent: int, name: str, expected: bytes) -> bool:
         finally:
             os.close(file)
     except OSError as error:
-        if error.errno == errno.EINVAL:  # the kernel's, mounted here
+        if error.errno == errno.EINVAL:  # a file of the kernel, mounted here
             return False
         raise
     finally:
@@ -66,7 +66,7 @@ def holds(parent: int, name: str, expected: bytes) -> bool:
 
 
 def link_text(parent: int, name: str) -> str | None:
-    """What a symbolic link says; None if it is none."""
+    """Return the target of a symbolic link; None if the name is not one."""
     try:
         return os.readlink(name, dir_fd=parent)
     except OSError as error:
@@ -75,6 +75,6 @@ def link_text(parent: int, name: str) -> str | None:
         raise
 
 
-def _refuse_the_kernels(place: int) -> None:
-    if syscalls.file_system(place) in syscalls.KERNEL_FILE_SYSTEMS:
-        raise OSError(errno.EINVAL, "in a file system of the kernel's: not opened")
+def _reject_kernel_file_system(descriptor: int) -> None:
+    if syscalls.file_system(descriptor) in syscalls.KERNEL_FILE_SYSTEMS:
+        raise OSError(errno.EINVAL, "in a file system of the kernel; not opened")

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Two ways to find a path below a root without ever leaving it; both must pass the same tests.
+"""Resolves a path below a root without leaving it, in two ways that pass the same tests.
 
-A resolver takes the root's descriptor, a path in the container and `stay`; it gives an `O_PATH`
-descriptor. Symbolic links are followed as the container would: an absolute one starts at the root,
-`..` ends there. `stay` refuses (EXDEV) whatever lies in another mount than the root itself.
+A resolver takes the root's descriptor, a path in the container and `stay`; it returns an `O_PATH`
+descriptor. Symbolic links are followed as in the container: an absolute link starts at the root,
+and `..` does not lead above it. With `stay` a path that enters another mount is an error (EXDEV).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ MAX_TRIES = 32
 
 
 def choose(root: int) -> Resolver:
-    """The kernel's resolver where it has one: Linux 5.6, and no filter that denies it."""
+    """Return the kernel's resolver, if it has one (Linux 5.6) and no seccomp filter denies it."""
     try:
         os.close(by_kernel(root, ".", False))
     except OSError as error:
@@ -46,55 +46,55 @@ def by_kernel(root: int, path: str, stay: bool) -> int:
         try:
             return syscalls.openat2(root, path or ".", os.O_PATH, rules)
         except OSError as error:
-            # EAGAIN: a rename or a mount anywhere on the machine made a `..` uncertain.
+            # EAGAIN: a rename or a mount elsewhere on the machine interfered with a `..`.
             if error.errno not in {errno.EAGAIN, errno.EINTR}:
                 raise
-    # Anybody may rename without a pause, in a container of their own; a walk does not mind.
+    # A process in any container can rename files continuously; walking is not affected.
     return by_walking(root, path, stay)
 
 
 def by_walking(root: int, path: str, stay: bool) -> int:
-    """Resolve one component at a time, following no link but by hand (Linux 2.6.39)."""
+    """Resolve one component at a time, and follow links in this function (Linux 2.6.39)."""
     if len(os.fsencode(path)) >= MAX_PATH:
         raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG), path)
-    ahead = _components(path)[::-1]
-    behind = [_open_in(root, ".")]
+    pending = _components(path)[::-1]
+    opened = [_open_in(root, ".")]
     links = components = 0
-    home = mount_id(root) if stay else 0
+    root_mount = mount_id(root) if stay else 0
     try:
-        while ahead:
-            name = ahead.pop()
+        while pending:
+            name = pending.pop()
             components += 1
             if components > MAX_COMPONENTS:
                 raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG), path)
             if name in {".", ".."}:
-                if not stat.S_ISDIR(os.fstat(behind[-1]).st_mode):
+                if not stat.S_ISDIR(os.fstat(opened[-1]).st_mode):
                     raise OSError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path)
-                # Never openat(".."): a folder that is moved away meanwhile has another parent.
-                if name == ".." and len(behind) > 1:
-                    os.close(behind.pop())
+                # Never openat(".."): a directory that was moved meanwhile has another parent.
+                if name == ".." and len(opened) > 1:
+                    os.close(opened.pop())
                 continue
-            found = _open_in(behind[-1], name)
-            behind.append(found)
-            if stay and mount_id(found) != home:
+            descriptor = _open_in(opened[-1], name)
+            opened.append(descriptor)
+            if stay and mount_id(descriptor) != root_mount:
                 raise OSError(errno.EXDEV, os.strerror(errno.EXDEV), path)
-            if stat.S_ISLNK(os.fstat(found).st_mode):
+            if stat.S_ISLNK(os.fstat(descriptor).st_mode):
                 links += 1
                 if links > MAX_LINKS:
                     raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
-                text = os.readlink("", dir_fd=found)
-                ahead.extend(_components(text)[::-1])
-                os.close(behind.pop())
-                while text.startswith("/") and len(behind) > 1:
-                    os.close(behind.pop())
-        return behind.pop()
+                text = os.readlink("", dir_fd=descriptor)
+                pending.extend(_components(text)[::-1])
+                os.close(opened.pop())
+                while text.startswith("/") and len(opened) > 1:
+                    os.close(opened.pop())
+        return opened.pop()
     finally:
-        for descriptor in behind:
+        for descriptor in opened:
             os.close(descriptor)
 
 
 def _components(path: str) -> list[str]:
-    """The names of a path; a slash at its end asks for a directory, as `.` does."""
+    """Return the components of a path; a final slash requires a directory, as `.` does."""
     names = [name for name in path.split("/") if name]
     return [*names, "."] if path.endswith("/") else names
 
@@ -104,6 +104,6 @@ def _open_in(directory: int, name: str) -> int:
 
 
 def mount_id(descriptor: int) -> int:
-    """Which mount a descriptor lies in; a bind mount of the same file system differs in it."""
+    """Return the id of a descriptor's mount; bind mounts of one file system have different ids."""
     lines = read_beginning(f"/proc/self/fdinfo/{descriptor}", 4096).split(b"\n")
     return next(int(line[7:]) for line in lines if line.startswith(b"mnt_id:"))

@@ -56,7 +56,7 @@ def include_first(rootfs: RootFs, path: str) -> None:
     says `echo /opt/lib > /etc/ld.so.conf` leaves nothing that reads it.
     """
     try:
-        content = rootfs.read(CONF, MAX_FILE, everybodys=True)
+        content = rootfs.read(CONF, MAX_FILE, world_readable=True)
     except (OSError, SkippedError):
         # It was read a moment ago, so it is mounted there or not for everybody: not ours to copy.
         return

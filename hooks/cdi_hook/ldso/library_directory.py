@@ -147,7 +147,7 @@ class Folder:
                     self.names[name] = True
                 elif name == HWCAPS:
                     self.has_hwcaps = True
-        for name, text in self._rootfs.links_to_be(self._descriptor).items():
+        for name, text in self._rootfs.planned_links(self._descriptor).items():
             if hwcaps or _is_library(name):
                 self.names[name] = True
                 self._links[name] = text

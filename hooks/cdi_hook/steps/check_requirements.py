@@ -88,7 +88,7 @@ def run(rootfs: RootFs, plan: Plan, _until: float) -> None:
     facts = plan.facts.of_nodes(gpu_minors(rootfs))
     if not required:
         return
-    rootfs.rehearses(f"check {', '.join(shown(name) for name, _ in required)} against {facts}")
+    rootfs.report_change(f"check {', '.join(shown(name) for name, _ in required)} against {facts}")
     for doubt in plan.check(required, facts):
         process.say(f"{NAME}: {doubt}", "CDG-R804")
 

@@ -70,10 +70,10 @@ def run(rootfs: RootFs, plan: Plan, _until: float) -> None:
     """
     for path in plan.paths:
         try:
-            home, place = rootfs.home(path)
-            descriptor = home.find_within(home.descriptor, place)
+            root, path_below = rootfs.writable_root(path)
+            descriptor = root.find_within(root.descriptor, path_below)
             try:
-                _change(home, descriptor, path, plan.mode)
+                _change(root, descriptor, path, plan.mode)
             finally:
                 os.close(descriptor)
         except OSError as error:
@@ -90,9 +90,10 @@ def _change(rootfs: RootFs, descriptor: int, path: str, mode: int) -> None:
         raise OSError(errno.EINVAL, "it is not a directory")
     if stat.S_IMODE(status.st_mode) == mode:
         return
-    if rootfs.is_left or os.fstatvfs(descriptor).f_flag & os.ST_RDONLY:
+    if rootfs.is_kept_read_only or os.fstatvfs(descriptor).f_flag & os.ST_RDONLY:
         raise OSError(errno.EROFS, os.strerror(errno.EROFS))
-    if not rootfs.rehearses(f"chmod {mode:o} {path}"):
+    rootfs.report_change(f"chmod {mode:o} {path}")
+    if not rootfs.is_dry_run:
         # An `O_PATH` descriptor has no fchmod(2); its entry in /proc leads to nothing else.
         os.chmod(f"/proc/self/fd/{descriptor}", mode)
 

@@ -83,8 +83,8 @@ def target_path(rootfs: RootFs, link: Link) -> str:
 
 def _make(rootfs: RootFs, link: Link) -> None:
     try:
-        home, path = rootfs.home(link.path)
-        home.link(path, link.target)
+        root, path = rootfs.writable_root(link.path)
+        root.link(path, link.target)
     except OSError as error:
         if error.errno not in ELSEWHERE:
             raise OSError(error.errno, error.strerror, link.path) from None

@@ -46,7 +46,8 @@ def run(rootfs: RootFs, _asked: bool, _until: float) -> None:
     if harmless is None:
         return
     place = _Place(rootfs)
-    if rootfs.rehearses(f"cover /proc/{FOLDER}/{FILE} with one that says {_DISABLED.decode()}"):
+    rootfs.report_change(f"cover /proc/{FOLDER}/{FILE} with one that says {_DISABLED.decode()}")
+    if rootfs.is_dry_run:
         return
     if _in_the_machines_mounts():
         # Not in a container: the mount would stay when everything has gone.

@@ -136,7 +136,7 @@ def tell_musl(rootfs: RootFs, driver: Driver, folders: list[str]) -> None:
     if rootfs.status(MUSL_PATH) is None:
         text = "\n".join(MUSL_DEFAULT) + "\n"
     else:
-        text = os.fsdecode(rootfs.read(MUSL_PATH, MAX_MUSL_PATH, everybodys=True))
+        text = os.fsdecode(rootfs.read(MUSL_PATH, MAX_MUSL_PATH, world_readable=True))
     first = f"{precedence.MUSL}\n"
     new = text.removeprefix(first)
     known = new.replace(":", "\n").split("\n")

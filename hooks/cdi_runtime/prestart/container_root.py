@@ -118,7 +118,7 @@ class ContainerRoot(RootFs):
         home, name = self._home(path)
         if home is self or os.fstatvfs(home.descriptor).f_flag & _ST_NODEV:
             return None
-        return home._place(name)  # noqa: SLF001  (one of our own kind)
+        return home._open_parent(name)  # noqa: SLF001  (one of our own kind)
 
     def _make(self, path: str, *, directory: bool, links: int = MAX_LINKS_TO_NOWHERE) -> None:
         home, name = self._home(path)
@@ -126,12 +126,12 @@ class ContainerRoot(RootFs):
             os.close(home._make_directories(name))  # noqa: SLF001
             return
         ahead = None
-        parent, last = home._place(name)  # noqa: SLF001
+        parent, last = home._open_parent(name)  # noqa: SLF001
         try:
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
             made = os.open(last, flags, 0o644, dir_fd=parent)
             self._journal.made(parent, last)
-            home._give(made)  # noqa: SLF001
+            home._set_owner(made)  # noqa: SLF001
             os.close(made)
         except FileExistsError:
             ahead = link_text(parent, last)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""--dry-run: what it prints is what the real run then does, in that order, on whatever root."""
+"""--dry-run prints what the real run then does, in the same order, on any root."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from cdi_base.rootfs.rootfs import RootFs
-from cdi_hook.dry_run import Rehearsal
+from cdi_hook.dry_run import DryRunRootFs
 from tests.hook.conftest import HOOK, HOOKS, Container, Ended, Library, fingerprint
 from tests.hook.runtimes import open_to_others
 from tests.hook.test_cuda_compat import COMPAT, DROP_IN, NOTE, Compat, compat
@@ -38,15 +38,15 @@ WORDS = (
 CHANGES = ("write ", "link ", "remove ", "chmod ")
 
 
-def told(ended: Ended) -> tuple[list[str], list[str]]:
-    """What --debug said of changes, and what else was said."""
+def reported(ended: Ended) -> tuple[list[str], list[str]]:
+    """The changes that --debug reported, and the other lines."""
     lines = [line.removeprefix("cdi-gen-hook: ") for line in ended.said.splitlines()]
     changes = [line for line in lines if line.startswith(CHANGES)]
     return changes, [line for line in lines if line not in changes]
 
 
 def changed(root: Path, before: dict[str, tuple[object, ...]]) -> set[str]:
-    """What differs in a tree, folders that only got another name in them apart."""
+    """The names that differ in a tree, except directories that only got a new entry."""
     after = fingerprint(root)
     new_folders = {n for n, facts in after.items() if n not in before and str(facts[0])[0] == "d"}
     return {
@@ -70,16 +70,16 @@ def real_names(container: Container, lines: list[str]) -> set[str]:
     return names
 
 
-def rehearse_and_run(container: Container, *words: str) -> list[str]:
-    """Rehearse, run, compare; rehearse again. Gives what was announced."""
+def dry_run_then_run(container: Container, *words: str) -> list[str]:
+    """Do a dry run, run, compare; do another dry run. Returns the announced changes."""
     before = fingerprint(container.root)
-    rehearsed = container.hook("--dry-run", *words)
+    dry = container.hook("--dry-run", *words)
     assert fingerprint(container.root) == before
-    announced = rehearsed.stdout.splitlines()
+    announced = dry.stdout.splitlines()
     done = container.hook("--debug", *words)
-    changes, said = told(done)
-    assert said == rehearsed.said.replace("cdi-gen-hook: ", "").splitlines()
-    assert done.status == rehearsed.status
+    changes, said = reported(done)
+    assert said == dry.said.replace("cdi-gen-hook: ", "").splitlines()
+    assert done.status == dry.status
     assert announced == changes
     assert real_names(container, announced) == changed(container.root, before)
     assert container.hook("--dry-run", *words).stdout == ""
@@ -99,7 +99,7 @@ def furnished(container: Container, library: Library, compat: Compat) -> Contain
 
 
 def test_all_steps_in_order(furnished: Container) -> None:
-    assert rehearse_and_run(furnished, *WORDS) == [
+    assert dry_run_then_run(furnished, *WORDS) == [
         "link /opt/odd/libcuda.so.1 to libcuda.so.550.1",
         "link /opt/odd/libcuda.so to libcuda.so.1",
         "link /new/folder/libcuda.so to ../../opt/odd/libcuda.so.1",
@@ -112,17 +112,17 @@ def test_all_steps_in_order(furnished: Container) -> None:
     ]
 
 
-def test_nobody_may_rehearse(furnished: Container) -> None:
+def test_a_dry_run_as_another_user_changes_nothing(furnished: Container) -> None:
     """Without root, on a tree that is not theirs."""
     open_to_others(furnished)
     shutil.copytree(HOOKS, furnished.bundle / "libexec")
     furnished.launcher = [str(furnished.bundle / "libexec" / HOOK.name)]
     before = fingerprint(furnished.root)
     furnished.within = ["setpriv", "--reuid=54321", "--regid=54321", "--clear-groups"]
-    rehearsed = furnished.hook("--dry-run", *WORDS)
-    assert (rehearsed.status, rehearsed.said) == (0, "")
+    dry = furnished.hook("--dry-run", *WORDS)
+    assert (dry.status, dry.said) == (0, "")
     furnished.within = []
-    assert rehearsed.stdout.splitlines() == told(furnished.hook("--debug", *WORDS))[0]
+    assert dry.stdout.splitlines() == reported(furnished.hook("--debug", *WORDS))[0]
     assert fingerprint(furnished.root) != before
 
 
@@ -141,15 +141,15 @@ def test_each_step(furnished: Container, name: str, words: tuple[str, ...]) -> N
         # One after another at the same place: a second start does it all again.
         assert (
             furnished.hook("--dry-run", name, *words).stdout.splitlines()
-            == told(furnished.hook("--debug", name, *words))[0]
+            == reported(furnished.hook("--debug", name, *words))[0]
         )
         return
-    assert rehearse_and_run(furnished, name, *words)
+    assert dry_run_then_run(furnished, name, *words)
 
 
 def test_what_was_there_is_taken_away(furnished: Container) -> None:
     furnished.hook(*WORDS)
-    assert rehearse_and_run(furnished, *WORDS, "--host-gpu-brand=geforce") == [
+    assert dry_run_then_run(furnished, *WORDS, "--host-gpu-brand=geforce") == [
         f"remove /{DROP_IN}",
         "write /etc/ld.so.cache",
     ]
@@ -164,11 +164,11 @@ def test_a_link_that_is_only_announced_is_followed(furnished: Container) -> None
         "--link", "/opt/odd/libcuda.so.1::/etc/libcuda",
         "--link", "libcuda.so.1::/opt/odd/libcuda.so", "--folder=/opt/odd",
     )  # fmt: skip
-    assert len(rehearse_and_run(furnished, *words)) == 6
+    assert len(dry_run_then_run(furnished, *words)) == 6
     # The cache of before, with the linker's name missing in it and in the folder.
     (furnished.root / "opt/odd/libcuda.so").unlink()
     furnished.hook("update-ldcache", "--folder=/opt/odd")
-    assert rehearse_and_run(furnished, *words) == [
+    assert dry_run_then_run(furnished, *words) == [
         "link /opt/odd/libcuda.so to libcuda.so.1",
         "write /etc/ld.so.cache",
     ]
@@ -183,22 +183,24 @@ def test_a_link_that_is_only_announced_is_followed(furnished: Container) -> None
         "ln -s /nowhere etc/ld.so.conf.d",
     ],
 )
-def test_what_stops_a_container_stops_the_rehearsal(furnished: Container, commands: str) -> None:
+def test_an_error_of_the_run_is_an_error_of_the_dry_run(
+    furnished: Container, commands: str
+) -> None:
     subprocess.run(["sh", "-ec", commands], cwd=furnished.root, check=True)
-    rehearse_and_run(furnished, *WORDS)
+    dry_run_then_run(furnished, *WORDS)
     assert furnished.hook("--dry-run", *WORDS).status == 1
 
 
-def test_an_empty_directory_makes_room_for_a_link(furnished: Container) -> None:
+def test_a_link_replaces_an_empty_directory(furnished: Container) -> None:
     (furnished.root / "opt/odd/libcuda.so.1").mkdir()
-    assert "link /opt/odd/libcuda.so.1 to libcuda.so.550.1" in rehearse_and_run(furnished, *WORDS)
+    assert "link /opt/odd/libcuda.so.1 to libcuda.so.550.1" in dry_run_then_run(furnished, *WORDS)
 
 
-class Silent(Rehearsal):
-    """A rehearsal that nobody listens to."""
+class Silent(DryRunRootFs):
+    """A dry run that prints nothing."""
 
-    def rehearses(self, _change: str) -> bool:
-        return True
+    def report_change(self, change: str) -> None:
+        pass
 
 
 TREE = "mkdir -p a/b c; ln -s a d; ln -s /c a/c; ln -s /nowhere n; ln -s b/f a/l; echo 1 > a/b/f; echo 2 > c/g"
@@ -216,33 +218,35 @@ def is_folder_or_missing(root: RootFs, path: str) -> bool:
 
 
 @pytest.mark.parametrize("seed", range(40))
-def test_what_a_step_sees(tmp_path: Path, seed: int) -> None:
-    """After any changes a rehearsal's root answers as the real one does that was changed.
+def test_a_dry_run_root_answers_as_the_changed_root(tmp_path: Path, seed: int) -> None:
+    """After any changes the root of a dry run answers as a root that was changed does.
 
-    But for what stops a hook, a file or a link to nowhere in a folder's place, and for what no step
-    does: put a folder where it has removed a file.
+    Exceptions are what stops a hook, a file or a link to nowhere in the place of a directory, and what
+    no step does: create a directory where it has removed a file.
     """
     chance = random.Random(seed)
     roots = []
-    for name, kind in (("real", RootFs), ("rehearsed", Silent)):
+    for name, kind in (("real", RootFs), ("dry", Silent)):
         (tmp_path / name).mkdir()
         subprocess.run(["sh", "-ec", TREE], cwd=tmp_path / name, check=True)
         roots.append(kind(os.open(tmp_path / name, os.O_PATH)))
-    untouched = fingerprint(tmp_path / "rehearsed")
+    untouched = fingerprint(tmp_path / "dry")
 
     def answer(root: RootFs, question: tuple[Any, ...]) -> object:
         method, *arguments = question
         try:
-            found = getattr(root, method)(*arguments)
+            result = getattr(root, method)(*arguments)
         except OSError as error:
             return error.errno if method in {"put", "link", "remove"} else None
-        if isinstance(found, os.stat_result):
-            return stat.S_IFMT(found.st_mode), found.st_size if stat.S_ISREG(found.st_mode) else 0
-        return found
+        if isinstance(result, os.stat_result):
+            return stat.S_IFMT(result.st_mode), result.st_size if stat.S_ISREG(
+                result.st_mode
+            ) else 0
+        return result
 
     for _ in range(60):
         path = f"{chance.choice(FOLDERS)}/{chance.choice(NAMES)}"
-        asked: tuple[Any, ...] = chance.choice(
+        call: tuple[Any, ...] = chance.choice(
             [
                 ("put", path, chance.choice([b"", b"one\n", b"two\n"])),
                 ("link", path, chance.choice(TEXTS)),
@@ -255,9 +259,9 @@ def test_what_a_step_sees(tmp_path: Path, seed: int) -> None:
         )
         if not all(is_folder_or_missing(roots[0], folder) for folder in above(path)):
             continue
-        one, other = (answer(root, asked) for root in roots)
-        assert one == other, asked
-    assert fingerprint(tmp_path / "rehearsed") == untouched
+        one, other = (answer(root, call) for root in roots)
+        assert one == other, call
+    assert fingerprint(tmp_path / "dry") == untouched
 
 
 def test_the_way_may_be_a_change_itself(tmp_path: Path) -> None:
@@ -338,7 +342,7 @@ def test_what_is_not_the_containers(furnished: Container, volume: str) -> None:
     (furnished.root / "etc/ld.so.cache").touch()
     places = f"ROOT={furnished.root} CANARY={furnished.canary}\n"
     furnished.with_mounts(places + volume)
-    rehearse_and_run(furnished, *WORDS)
+    dry_run_then_run(furnished, *WORDS)
 
 
 @pytest.mark.parametrize("seed", range(24))
@@ -354,4 +358,4 @@ def test_whatever_the_root_has(container: Container, library: Library, seed: int
     if chance.random() < 0.3:
         container.hook("update-ldcache", "--folder=/opt/odd")
     container.with_mounts(places + chance.choice(VOLUMES))
-    rehearse_and_run(container, *WORDS)
+    dry_run_then_run(container, *WORDS)
