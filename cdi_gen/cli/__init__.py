@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The command line: each command parses, calls and prints; the work is done elsewhere.
+"""The command line of cdi-gen: parses arguments, calls the packages that do the work, and prints.
 
-A command's module is imported when that command runs, so that none pays for the others.
+The module of a command is imported when the command runs, to keep the start-up time short.
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ from cdi_gen.cli.output import redirected_to_spec
 from cdi_gen.errors import CdiGenError, ExitCode, InterruptedByUserError, UsageError
 
 CONFIGURATION = "cdi_gen.config"
-"""Where contexts keep what `--config` names."""
+"""The key of `click.Context.meta` for the value of `--config`."""
 
 COMMANDS = {
     "generate": "Write the CDI spec of this host's GPUs.",
     "inventory": "Print the facts of this host as JSON.",
-    "list": "List the devices that can be asked for.",
+    "list": "List the devices that a container can request.",
     "show": "Show what a container gets for a device.",
     "validate": "Check spec files against the standard.",
     "inject": "Apply devices to an OCI runtime configuration.",
-    "engine": "List container engines, and have them take CDI devices.",
+    "engine": "List container engines, and configure them for CDI devices.",
     "hook": "Install the programs that engines run when a container starts.",
-    "runtime": "Prepare what the runtime shim and the prestart hook apply.",
-    "config": "Show how this host is laid out, and where that is said.",
+    "runtime": "Prepare the specs for the runtime shim and the prestart hook.",
+    "config": "Show the settings for the layout of this host, and their sources.",
     "explain": "Explain the code of an error or a warning.",
-    "completion": "Print the shell's completion script.",
+    "completion": "Print the completion script for a shell.",
 }
 
 
@@ -43,27 +43,27 @@ class MissingCommandError(click.ClickException):
 
 
 class Group(click.Group):
-    """A group that without a command prints its help on standard error, as a usage error.
+    """A group that prints its help on standard error if it is called without a command.
 
-    click does so from 8.2 on; earlier releases print it on standard output and report success.
+    That is a usage error. click before 8.2 prints the help on standard output and exits with 0.
     """
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """As click does, if there are arguments."""
+        """Parse the arguments as click does; reject an empty command line."""
         if not args and not ctx.resilient_parsing:
             raise MissingCommandError(ctx.get_help())
         return super().parse_args(ctx, args)
 
 
 class Commands(Group):
-    """Finds a command in the module of its name."""
+    """A group that imports the module of a command on demand."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
-        """Names in the order of the table."""
-        return [*COMMANDS]  # the module cdi_gen.cli.list takes the name of the built-in
+        """Return the names in the order of the table."""
+        return [*COMMANDS]  # not list(): the module cdi_gen.cli.list hides the built-in here
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
-        """The command; ``cdi`` is a group of the same, as in ``nvidia-ctk cdi generate``."""
+        """Return the command; ``cdi`` is a group with the same commands, as in nvidia-ctk."""
         if cmd_name == "cdi":
             return CDI
         if cmd_name not in COMMANDS:
@@ -74,26 +74,26 @@ class Commands(Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """As click does, but a mistyped name gets a suggestion."""
-        known = (*COMMANDS, "cdi")
-        if ctx.resilient_parsing or args[0] in known or args[0].startswith("-"):
+        """Resolve the command as click does, and suggest a name for a mistyped one."""
+        names = (*COMMANDS, "cdi")
+        if ctx.resilient_parsing or args[0] in names or args[0].startswith("-"):
             return super().resolve_command(ctx, args)
         from difflib import get_close_matches  # noqa: PLC0415
 
-        close = get_close_matches(args[0], COMMANDS, n=1)
-        suggestion = f"; did you mean {close[0]}?" if close else ""
-        raise click.UsageError(f"there is no command {args[0]!r}{suggestion}", ctx)
+        matches = get_close_matches(args[0], COMMANDS, n=1)
+        suggestion = f"; did you mean {matches[0]}?" if matches else ""
+        raise click.UsageError(f"unknown command {args[0]!r}{suggestion}", ctx)
 
     def invoke(self, ctx: click.Context) -> Any:
-        """As click does, but Ctrl-C is an error like others: click would print an empty line."""
+        """Run the command as click does; report Ctrl-C like other errors."""
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt as error:
-            message = "interrupted; no file was left half-written"
+            message = "interrupted; no incomplete file is left behind"
             raise InterruptedByUserError(message) from error
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
-        """The list of commands, without importing them."""
+        """Write the list of commands without importing their modules."""
         with formatter.section("Commands"):
             formatter.write_dl([*COMMANDS.items()])
 
@@ -102,8 +102,8 @@ class Commands(Group):
     "cdi-gen",
     cls=Commands,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog="Exit codes: 0 ok, 1 error, 2 usage, 3 no NVIDIA driver or GPU, 4 some devices left "
-    "out, 5 differs, 6 invalid spec, 7 refused as unsafe, 130 interrupted.",
+    epilog="Exit codes: 0 ok, 1 error, 2 usage, 3 no NVIDIA driver or GPU, 4 written without some "
+    "devices, 5 file differs, 6 invalid spec, 7 refused as unsafe, 130 interrupted.",
 )
 @click.option("-q", "--quiet", is_flag=True, envvar="NVIDIA_CTK_QUIET", help="Print errors only.")
 @click.option(
@@ -111,7 +111,7 @@ class Commands(Group):
     "--debug",
     is_flag=True,
     envvar="NVIDIA_CTK_DEBUG",
-    help="Print also why something was found missing.",
+    help="Print also why a device or a file is missing.",
 )
 @click.option(
     "--log-format",
@@ -119,7 +119,7 @@ class Commands(Group):
     default="text",
     show_default=True,
     envvar="CDI_GEN_LOG_FORMAT",
-    help="Form of what is printed on standard error.",
+    help="Format of the messages on standard error.",
 )
 @click.option(
     "--config",
@@ -127,7 +127,8 @@ class Commands(Group):
     envvar="CDI_GEN_CONFIG",
     callback=lambda ctx, _, value: ctx.meta.update({CONFIGURATION: value}),
     expose_value=False,
-    help="How this host is laid out.  [default: /etc/cdi-gen/config.toml, config.d/*.toml]",
+    help="File with settings for the layout of this host.  [default: /etc/cdi-gen/config.toml, "
+    "config.d/*.toml]",
 )
 @click.version_option(__version__, prog_name="cdi-gen", message="%(prog)s %(version)s")
 def main(*, quiet: bool, debug: bool, log_format: str) -> None:
@@ -136,35 +137,35 @@ def main(*, quiet: bool, debug: bool, log_format: str) -> None:
     \b
       cdi-gen generate -o /etc/cdi/nvidia.json
       podman run --device nvidia.com/gpu=all IMAGE nvidia-smi
-    """  # noqa: D301 - \b is click's mark for text that is not to be wrapped
+    """  # noqa: D301 - \b tells click not to wrap the paragraph
     console.configure(quiet=quiet, debug=debug, json_lines=log_format == "json")
 
 
-CDI = Commands("cdi", help="The same commands again, as in `nvidia-ctk cdi generate`.")
+CDI = Commands("cdi", help="The same commands, for command lines of `nvidia-ctk cdi`.")
 
 
 def run(arguments: list[str]) -> int:
-    """Run a command line; every foreseeable fault ends in one line and its exit code."""
+    """Run a command line and return the exit code; print each expected error in one line."""
     if isinstance(sys.stdout, io.TextIOWrapper):
-        # JSON is UTF-8 whatever the locale; a path of the host goes out as the bytes it is.
+        # JSON is UTF-8 in any locale, and the bytes of the host's paths are written unchanged.
         sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape")
     try:
         code = main.main(arguments, prog_name="cdi-gen", standalone_mode=False)
         sys.stdout.flush()
     except CdiGenError as error:
-        return _failed(error)
+        return _report(error)
     except MissingCommandError as error:
         click.echo(error.format_message(), err=True)
         return ExitCode.USAGE
     except click.UsageError as error:
-        where = error.ctx.command_path if error.ctx else "cdi-gen"
-        # click lists the choices of a missing argument a line each.
+        command = error.ctx.command_path if error.ctx else "cdi-gen"
+        # click puts each choice of a missing argument on a line of its own.
         message = " ".join(error.format_message().split()).rstrip(".")
-        return _failed(UsageError(message, hint=f"see: {where} --help", code="CDG-U001"))
+        return _report(UsageError(message, hint=f"see: {command} --help", code="CDG-U001"))
     except click.ClickException as error:
-        return _failed(CdiGenError(error.format_message(), code="CDG-U001"), error.exit_code)
+        return _report(CdiGenError(error.format_message(), code="CDG-U001"), error.exit_code)
     except click.Abort:
-        return _failed(InterruptedByUserError("interrupted"))
+        return _report(InterruptedByUserError("interrupted"))
     except BrokenPipeError:
         _close_stdout()
         return ExitCode.ERROR
@@ -172,21 +173,24 @@ def run(arguments: list[str]) -> int:
         _close_stdout()
         subject = error.filename or "standard output"
         message = f"{subject}: {error.strerror or error}"
-        return _failed(CdiGenError(message, code="CDG-X003", subject=str(subject)))
+        return _report(CdiGenError(message, code="CDG-X003", subject=str(subject)))
     return code if isinstance(code, int) else ExitCode.OK
 
 
-def _failed(error: CdiGenError, code: int | None = None) -> int:
-    """Print the error, and whether the shell has emptied the file that the data was to go to."""
+def _report(error: CdiGenError, exit_code: int | None = None) -> int:
+    """Print the error and return the exit code.
+
+    If the shell's redirection has emptied a spec file, the hint says so.
+    """
     hint = error.hint or ""
-    emptied = redirected_to_spec()
-    if emptied:
-        repair = f"the shell has emptied {emptied}; with -o the old file stays if something fails"
-        hint = f"{hint}; {repair}" if hint else repair
+    spec_file = redirected_to_spec()
+    if spec_file:
+        warning = f"the shell has emptied {spec_file}; with -o the old file is kept after an error"
+        hint = f"{hint}; {warning}" if hint else warning
     console.error(error.message, code=error.code, hint=hint, subject=error.subject)
-    return error.exit_code if code is None else code
+    return error.exit_code if exit_code is None else exit_code
 
 
 def _close_stdout() -> None:
-    """Keep the interpreter from failing once more when it flushes what could not be written."""
+    """Discard buffered output, so that the interpreter does not fail again when it flushes."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``cdi-gen completion``."""
+"""The command ``cdi-gen completion``."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from cdi_gen.cli.output import print_data
 @click.command("completion")
 @click.argument("shell", type=click.Choice(["bash", "fish", "zsh"]))
 def command(*, shell: str) -> None:
-    """Print the completion script of a shell.
+    """Print the completion script for a shell.
 
     \b
       cdi-gen completion bash > /usr/share/bash-completion/completions/cdi-gen
-    """  # noqa: D301 - \b is click's mark for text that is not to be wrapped
+    """  # noqa: D301 - \b tells click not to wrap the paragraph
     from click.shell_completion import get_completion_class  # noqa: PLC0415
 
     from cdi_gen.cli import main  # noqa: PLC0415
 
-    kind = get_completion_class(shell)
-    if kind is None:
+    completion_class = get_completion_class(shell)
+    if completion_class is None:
         raise click.UsageError(f"no completion for {shell}")
-    completion = kind(main, {}, "cdi-gen", "_CDI_GEN_COMPLETE")
+    completion = completion_class(main, {}, "cdi-gen", "_CDI_GEN_COMPLETE")
     if shell == "bash":
-        # click's own source() starts bash to ask for its version; the script needs 4.4.
+        # click's source() starts bash to check that its version is at least 4.4; not needed here.
         print_data(completion.source_template % completion.source_vars())
     else:
         print_data(completion.source())

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``cdi-gen config``."""
+"""The command ``cdi-gen config``."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ from click.core import ParameterSource
 
 from cdi_gen import configuration
 from cdi_gen.cli import CONFIGURATION, Group, console
-from cdi_gen.cli.host_options import HostOption, HostOptions, configured, host_options
+from cdi_gen.cli.host_options import HostOption, HostOptions, host_options, host_settings
 from cdi_gen.cli.output import aligned, print_data
 
 COLUMNS = ("KEY", "VALUE", "FROM")
 
 DEFAULTS = {
     "dev-root": "the driver root",
-    "library-search-path": "ldconfig's cache, and where distributions put them",
-    "config-search-path": "/etc, /usr/share and where distributions put them",
+    "library-search-path": "ldconfig's cache and the directories of distributions",
+    "config-search-path": "/etc, /usr/share and the directories of distributions",
     "nvidia-cdi-hook-path": "the installed cdi-gen-hook",
 }
-"""What an option is that nobody gives, where it is no path."""
+"""Descriptions of the defaults that are not a single path."""
 
 
 @click.group("config", cls=Group)
 def command() -> None:
-    """Show how this host is laid out, and where that is said."""
+    """Show the settings for the layout of this host, and their sources."""
 
 
-@command.command("show", short_help="Print each setting, and where it comes from.")
+@command.command("show", short_help="Print each setting and its source.")
 @click.option(
     "-o",
     "--output",
@@ -37,30 +37,33 @@ def command() -> None:
     type=click.Choice(["table", "json"]),
     default="table",
     show_default=True,
-    help="Form of what is printed on standard output.",
+    help="Format of the output.",
 )
 @host_options
 def show(host: HostOptions, /, *, form: str) -> None:
-    """Print each setting of the host's configuration, and where it comes from.
+    """Print each setting for the layout of the host, and its source.
 
-    The command line counts before the environment, that before /etc/cdi-gen/config.d/*.toml, and
-    those before /etc/cdi-gen/config.toml. The settings are those that `cdi-gen generate`, given the
-    same options and environment, would use.
+    The command line has priority over the environment, then come /etc/cdi-gen/config.d/*.toml, and
+    last /etc/cdi-gen/config.toml. `cdi-gen generate` with the same options and environment uses
+    these settings.
     """
     ctx = click.get_current_context()
     explicit = ctx.meta.get(CONFIGURATION)
-    read = [explicit] if explicit else configuration.files(host.host_root)
-    settings = configured(ctx, host.host_root)
-    options = {each.key: each for each in ctx.command.params if isinstance(each, HostOption)}
+    files = [explicit] if explicit else configuration.files(host.host_root)
+    settings = host_settings(ctx, host.host_root)
+    options = {
+        option.key: option for option in ctx.command.params if isinstance(option, HostOption)
+    }
     rows = [
         (key, value, _source(ctx, options[key], settings)) for key, value in _values(host).items()
     ]
     if form == "json":
         document = {key: {"value": value, "from": source} for key, value, source in rows}
-        print_data(json.dumps({"files": read, "host": document}, indent=2) + "\n")
+        print_data(json.dumps({"files": files, "host": document}, indent=2) + "\n")
         return
-    print_data(aligned([COLUMNS, *((key, _shown(key, value), at) for key, value, at in rows)]))
-    console.note(f"read: {', '.join(read)}" if read else f"there is no {configuration.PATH}")
+    lines = [(key, _value_text(key, value), source) for key, value, source in rows]
+    print_data(aligned([COLUMNS, *lines]))
+    console.note(f"read {', '.join(files)}" if files else f"{configuration.PATH} does not exist")
 
 
 def _values(host: HostOptions) -> dict[str, str | tuple[str, ...] | None]:
@@ -84,7 +87,7 @@ def _source(ctx: click.Context, option: HostOption, settings: configuration.Sett
     return settings[option.key].source if source is ParameterSource.DEFAULT_MAP else "default"
 
 
-def _shown(key: str, value: str | tuple[str, ...] | None) -> str:
+def _value_text(key: str, value: str | tuple[str, ...] | None) -> str:
     if not value:
         return DEFAULTS[key]
     return ", ".join(value) if isinstance(value, tuple) else str(value)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is said to people, on standard error; standard output carries data alone."""
+"""Prints messages for the user on standard error. Standard output is for data only."""
 
 from __future__ import annotations
 
@@ -13,55 +13,55 @@ if TYPE_CHECKING:
 _COLOURS = {"error": "31;1", "warning": "33;1", "hint": "36"}
 
 
-class Manner(NamedTuple):
-    """How to talk."""
+class Options(NamedTuple):
+    """Which messages are printed, and in which format."""
 
     quiet: bool = False
     debug: bool = False
     json_lines: bool = False
-    """One JSON object a line, for log collectors."""
+    """Print each message as a JSON object on one line, for log collectors."""
 
 
-_manner = Manner()
+_options = Options()
 
 
 def configure(*, quiet: bool, debug: bool, json_lines: bool) -> None:
-    """Choose the manner for the rest of this process."""
-    global _manner  # noqa: PLW0603 - the one setting of a program's whole run
-    _manner = Manner(quiet=quiet, debug=debug, json_lines=json_lines)
+    """Set the options for the rest of this process."""
+    global _options  # noqa: PLW0603 - set once, when the process starts
+    _options = Options(quiet=quiet, debug=debug, json_lines=json_lines)
 
 
 def is_debug() -> bool:
-    """Whether everything is to be told."""
-    return _manner.debug and not _manner.quiet
+    """Whether messages for debugging are printed."""
+    return _options.debug and not _options.quiet
 
 
 def note(message: str, *, code: str = "") -> None:
-    """Print what was done, which has no code; or, with its code, what is good to know."""
-    _report("info", message, code)
+    """Print a result, which has no code, or an information with its code."""
+    _print("info", message, code)
 
 
 def warning(message: str, *, code: str, hint: str = "", subject: str = "") -> None:
-    """Print that something is not as it should be; the command goes on."""
-    _report("warning", message, code, hint, subject)
+    """Print a warning."""
+    _print("warning", message, code, hint, subject)
 
 
 def error(message: str, *, code: str, hint: str = "", subject: str = "") -> None:
-    """Print why the command failed."""
-    _report("error", message, code, hint, subject)
+    """Print the error that ends the command."""
+    _print("error", message, code, hint, subject)
 
 
 def report(finding: Finding) -> None:
-    """Print a finding, if its severity is one that is to be printed."""
-    _report(finding.severity, finding.message, finding.code, finding.fix, finding.subject)
+    """Print a finding, if the options include its severity."""
+    _print(finding.severity, finding.message, finding.code, finding.fix, finding.subject)
 
 
-def _report(level: str, message: str, code: str = "", hint: str = "", subject: str = "") -> None:
-    if level != "error" and _manner.quiet:
+def _print(level: str, message: str, code: str = "", hint: str = "", subject: str = "") -> None:
+    if level != "error" and _options.quiet:
         return
-    if level == "debug" and not _manner.debug:
+    if level == "debug" and not _options.debug:
         return
-    if _manner.json_lines:
+    if _options.json_lines:
         import json  # noqa: PLC0415
 
         optional = {"code": code, "subject": subject, "hint": hint}
@@ -69,23 +69,26 @@ def _report(level: str, message: str, code: str = "", hint: str = "", subject: s
         entry |= {key: value for key, value in optional.items() if value}
         text = json.dumps(entry) + "\n"
     else:
-        mark = f"{_coloured(level, level)}: " if level in _COLOURS else ""
+        prefix = f"{_coloured(level, level)}: " if level in _COLOURS else ""
         suffix = f" [{code}]" if code else ""
-        text = f"cdi-gen: {mark}{printable(message)}{suffix}\n"
+        text = f"cdi-gen: {prefix}{printable(message)}{suffix}\n"
         if hint:
             text += f"  {_coloured('hint', 'hint')}: {printable(hint)}\n"
     try:
         sys.stderr.write(text)
         sys.stderr.flush()
     except OSError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # nobody listens
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # standard error is closed
 
 
 def printable(text: str) -> str:
-    """Names from the host are data: a newline or an escape sequence in one stays visible."""
+    """Return the text with unprintable characters escaped.
+
+    A name from the host may contain a newline or an escape sequence of the terminal.
+    """
     if text.isprintable():
         return text
-    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
 
 
 def _coloured(text: str, kind: str) -> str:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``cdi-gen engine``."""
+"""The command ``cdi-gen engine``."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from cdi_gen.paths import printable
 F = TypeVar("F", bound=Callable[..., Any])
 
 RUNTIME, HOOK = nvidia.RUNTIME, nvidia.PRESTART_HOOK
-"""As they are linked by ``cdi-gen hook install``, and as nvidia-container-toolkit has them."""
+"""The names of nvidia-container-toolkit; ``cdi-gen hook install`` can create links with them."""
 OURS = {RUNTIME: SHIM, HOOK: PRESTART_HOOK}
 
 COLUMNS = ("ENGINE", "VERSION", "MODE", "CDI", "UP TO", "SPEC DIRECTORIES", "NVIDIA RUNTIME")
@@ -35,16 +35,16 @@ COLUMNS = ("ENGINE", "VERSION", "MODE", "CDI", "UP TO", "SPEC DIRECTORIES", "NVI
 
 @click.group("engine", cls=Group)
 def command() -> None:
-    """List container engines, and have them take CDI devices."""
+    """List container engines, and configure them for CDI devices."""
 
 
-@command.command("list", short_help="List the engines that are installed, and how they take CDI.")
-@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@command.command("list", short_help="List the installed engines and their support of CDI.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 def list_(*, as_json: bool) -> None:
-    """List the engines that are installed: where they look for specs, and what they take.
+    """List the installed engines, their spec directories and their support of CDI.
 
-    What this user has: root the machine's engines, another user its own as well. No daemon needs to
-    run.
+    The list has the engines of the system, and for an ordinary user also the user's own rootless
+    engines. The daemons need not run.
     """
     machine = Machine()
     statuses = [
@@ -65,30 +65,31 @@ def list_(*, as_json: bool) -> None:
 
 
 def _changing(command: F) -> F:
-    """Add what `configure` and `unconfigure` both take."""
+    """Add the options that `configure` and `unconfigure` share."""
     options = (
         click.argument("engine", metavar="ENGINE", type=click.Choice(engines.NAMES)),
         click.option(
             "--dry-run",
             is_flag=True,
-            help="Show what would change and write nothing; exit code 5 if something would.",
+            help="Print the changes and write nothing; the exit code is 5 if there are changes.",
         ),
         click.option(
             "--config",
             "configuration",
             type=PROGRAM,
-            help="The engine's configuration file.  [default: the usual one]",
+            help="The engine's configuration file.  [default: the engine's own default]",
         ),
         click.option(
             "--drop-in",
             type=PROGRAM,
-            help="The file that is added to the configuration, where the engine has such.  "
-            "[default: 99-nvidia.* in the usual directory]",
+            help="The drop-in file to write, for engines with drop-in files.  [default: "
+            "99-nvidia.* in the engine's directory]",
         ),
         click.option(
             "--rootless",
             is_flag=True,
-            help="This user's own engine, with $XDG_RUNTIME_DIR/cdi as a spec directory too.",
+            help="Configure this user's own engine, and add the spec directory "
+            "$XDG_RUNTIME_DIR/cdi.",
         ),
     )
     for option in reversed(options):
@@ -96,7 +97,7 @@ def _changing(command: F) -> F:
     return command
 
 
-@command.command("configure", short_help="Have an engine take CDI devices.")
+@command.command("configure", short_help="Configure an engine for CDI devices.")
 @_changing
 @click.option(
     "--runtime-name",
@@ -104,52 +105,52 @@ def _changing(command: F) -> F:
     type=TEXT,
     default="nvidia",
     show_default=True,
-    help="The runtime's name: docker run --runtime=NAME.",
+    help="Name of the runtime, for docker run --runtime=NAME.",
 )
 @click.option(
     "--executable-path",
     "executable",
     type=PROGRAM,
-    help="containerd: the program that reads --config, whose version counts.  [default: the one "
-    "that runs with it, that its distribution brings, or in PATH]",
+    help="containerd only: the program that reads --config; its version decides what is written.  "
+    "[default: the running one, the distribution's, or the one in PATH]",
 )
 @click.option(
     "--cdi/--no-cdi",
     default=True,
     show_default=True,
-    help="Switch CDI on, where the engine does not have it on by itself.",
+    help="Enable CDI, for engines in which CDI is not enabled by default.",
 )
 @click.option(
     "--runtime/--no-runtime",
     "wanted",
     default=None,
-    help="Register the runtime shim, for --runtime=nvidia.  [default: only if one of the next two "
-    "options is given]",
+    help="Register the runtime shim, for --runtime=nvidia.  [default: only with --runtime-path or "
+    "--set-as-default]",
 )
 @click.option(
     "--runtime-path",
     "--nvidia-runtime-path",
     type=PROGRAM,
-    help=f"The shim.  [default: the installed {RUNTIME}]",
+    help=f"Path of the runtime shim.  [default: the installed {RUNTIME}]",
 )
 @click.option(
     "--set-as-default",
     "--nvidia-set-as-default",
     "default",
     is_flag=True,
-    help="Give it to containers that ask for no runtime, too.",
+    help="Use the runtime shim also for containers that request no runtime.",
 )
 @click.option(
     "--oci-hook",
     is_flag=True,
-    help="podman: have the prestart hook run for every container; for versions without CDI.",
+    help="podman only: run the prestart hook for each container; for versions without CDI.",
 )
 @click.option(
     "--runtime-hook-path",
     "--nvidia-runtime-hook-path",
     "hook_path",
     type=PROGRAM,
-    help=f"With --oci-hook: the prestart hook.  [default: the installed {HOOK}]",
+    help=f"With --oci-hook: path of the prestart hook.  [default: the installed {HOOK}]",
 )
 def configure(
     *,
@@ -167,20 +168,20 @@ def configure(
     oci_hook: bool,
     hook_path: str | None,
 ) -> int:
-    """Have an engine take CDI devices, and with --runtime register the runtime shim.
+    """Configure an engine for CDI devices; with --runtime also register the runtime shim.
 
     ENGINE is docker, containerd, crio, podman, nerdctl or buildah.
 
-    Only these keys change, in a file of their own where the engine has such. What was there before
-    is kept as FILE.cdi-gen.bak, and what was there before the last change as FILE.cdi-gen.last.bak;
-    FILE.cdi-gen.json has what was written. No daemon is restarted: the command to do so is printed.
+    Only the necessary keys change, in a drop-in file if the engine has drop-in files. The original
+    file is kept as FILE.cdi-gen.bak, the file before the last change as FILE.cdi-gen.last.bak, and
+    FILE.cdi-gen.json records the changes. No daemon is restarted; the command for that is printed.
     """
     machine = _machine(rootless=rootless)
     if executable:
         machine.check_program(executable)
     if not runtimes.NAME.fullmatch(runtime_name) or runtime_name in runtimes.RESERVED:
         raise UsageError(
-            f"--runtime-name: {runtime_name!r} cannot be the name of a runtime", code="CDG-U001"
+            f"--runtime-name: {runtime_name!r} is invalid or reserved", code="CDG-U001"
         )
     if wanted is False and (runtime_path or default):
         raise UsageError(
@@ -215,7 +216,8 @@ def configure(
     "--runtime-name",
     "--nvidia-runtime-name",
     type=TEXT,
-    help="Of the runtimes, only the one of this name.  [default: all that configure registered]",
+    help="Unregister only the runtime of this name.  [default: all runtimes that configure "
+    "registered]",
 )
 def unconfigure(
     *,
@@ -226,13 +228,13 @@ def unconfigure(
     rootless: bool,
     runtime_name: str | None,
 ) -> int:
-    """Revert what configure did, and nothing else.
+    """Revert the changes of configure, and nothing else.
 
     ENGINE is docker, containerd, crio, podman, nerdctl or buildah.
 
-    A file that nobody else has changed since is again what it was, byte for byte. In another one
-    only that goes which is recorded beside it as written by cdi-gen, and is still as it was
-    written. What was there before is kept as FILE.cdi-gen.last.bak.
+    A file that only cdi-gen has changed is restored byte for byte. In a file with other changes,
+    only the values that cdi-gen has recorded in FILE.cdi-gen.json, and that still are as written,
+    are reverted. The previous file is kept as FILE.cdi-gen.last.bak.
     """
     machine = _machine(rootless=rootless)
     # The hook's file is removed too, whichever program it names.
@@ -262,15 +264,17 @@ def unconfigure(
 def _machine(*, rootless: bool) -> Machine:
     machine = Machine()
     if rootless and machine.uid == 0:
-        raise UsageError("--rootless: run it as the user whose engine it is", code="CDG-U002")
+        raise UsageError(
+            "--rootless: run the command as the user of the engine, not as root", code="CDG-U002"
+        )
     return machine
 
 
 def _program(name: str, path: str | None, machine: Machine) -> str:
-    """The program that an engine is to run as root: only root may be able to change it.
+    """Return the path of a program that an engine runs as root.
 
     Raises:
-        UnsafeError: another user could.
+        UnsafeError: a user other than root could change the program.
     """
     program = (
         path
@@ -283,7 +287,7 @@ def _program(name: str, path: str | None, machine: Machine) -> str:
         console.warning(
             f"{program} does not exist yet",
             code="CDG-E111",
-            hint=f"install it: sudo cdi-gen hook install --{name}",
+            hint=f"install the program with: sudo cdi-gen hook install --{name}",
         )
     return program
 

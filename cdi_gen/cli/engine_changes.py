@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What ``cdi-gen engine`` does with the changes of an engine: it writes them, or shows them."""
+"""Writes or prints the changes that ``cdi-gen engine`` makes to configuration files."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from cdi_gen.errors import CdiGenError, ExitCode
 
 
 def print_manual_edit(edit: ManualEdit, restart: str | None) -> int:
-    """Print what the administrator has to write in a file that cdi-gen cannot edit."""
+    """Print the text that the administrator must add to a file that cdi-gen cannot edit."""
     if edit.text is None:
-        console.note(f"{edit.path} {edit.reason}, and CDI devices need no change of it")
+        console.note(f"{edit.path} {edit.reason}, but CDI devices need no change in the file")
         return ExitCode.OK
     print_data(edit.text)
     then = f"; then run: {restart}" if restart else ""
@@ -38,7 +38,10 @@ def carry_out(
     *,
     dry_run: bool,
 ) -> int:
-    """Write the files, or show what would be written; say what the engine needs then."""
+    """Write the files, or with ``dry_run`` print the changes; return the exit code.
+
+    The command that makes the engine read the files is printed.
+    """
     if not pending:
         console.note(f"{engine}: nothing to change")
         return ExitCode.OK
@@ -54,20 +57,20 @@ def carry_out(
         backup = replacement.replace(file, text, change.record, first=change.first)
         if not change.record.steps:
             replacement.remove_backup(file, text)
-        console.note(f"{_done(file, text)} {file.path}{_backup_note(backup, first=change.first)}")
+        console.note(f"{_verb(file, text)} {file.path}{_backup_note(backup, first=change.first)}")
     if restart:
-        console.note(f"{engine} reads it when it starts: {restart}")
+        console.note(f"{engine} reads the file when it starts: {restart}")
     return ExitCode.OK
 
 
-def _done(file: ConfigurationFile, text: str | None) -> str:
+def _verb(file: ConfigurationFile, text: str | None) -> str:
     if text is None:
         return "removed"
     return "wrote" if file.data is None else "changed"
 
 
 def _backup_note(backup: str | None, *, first: bool) -> str:
-    """Name the backup; that from before our first change has the file as its author made it."""
+    """The path of the backup; a backup made before the first change is the original file."""
     if backup is None:
         return ""
     return f"; {'original' if first else 'backup'}: {backup}"
@@ -76,19 +79,19 @@ def _backup_note(backup: str | None, *, first: bool) -> str:
 def _warn(file: ConfigurationFile, machine: Machine) -> None:
     if file.names > 1:
         console.warning(
-            f"{file.path} has {file.names} names (hard links): only this name gets the change",
+            f"{file.path} has {file.names} hard links: only the file of this name is changed",
             code="CDG-E109",
         )
     if fault := file.fault(machine.trusted):
         console.warning(
-            f"{file.path} {fault}: a user who can edit it can run programs as root",
-            hint="give it to root alone (root:root, mode 0644)",
+            f"{file.path} {fault}: a user who can edit the file can run programs as root",
+            hint="correct owner and mode (root:root 0644)",
             code="CDG-E110",
         )
 
 
 def _difference(change: Pending) -> str:
-    """What would change in a file, as a unified diff."""
+    """Return the change of a file as a unified diff."""
     import difflib  # noqa: PLC0415
 
     path = change.file.path

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``cdi-gen explain``."""
+"""The command ``cdi-gen explain``."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ WIDTH = 88
 @click.command("explain")
 @click.argument("codes", metavar="[CODE]...", nargs=-1)
 def command(*, codes: tuple[str, ...]) -> None:
-    """Explain the codes that errors and warnings show; without a CODE, list all codes.
+    """Explain codes of errors and warnings; without a CODE, list all codes.
 
     \b
       cdi-gen explain CDG-H001
       cdi-gen explain h001
-    """  # noqa: D301 - \b is click's mark for text that is not to be wrapped
+    """  # noqa: D301 - \b tells click not to wrap the paragraph
     table = findings.explanations()
     if not codes:
-        print_data(aligned([(e.code, e.severity, e.title) for e in table.values()]))
+        print_data(aligned([(row.code, row.severity, row.title) for row in table.values()]))
         return
     explanations = []
     for text in codes:
         explanation = table.get(findings.code_of(text))
         if explanation is None:
             raise UsageError(
-                f"there is no code {text!r}",
+                f"unknown code {text!r}",
                 hint="list all codes with: cdi-gen explain",
                 code="CDG-U011",
             )

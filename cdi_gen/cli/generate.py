@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``cdi-gen generate``."""
+"""The command ``cdi-gen generate``."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from cdi_gen.generate.modes.mode import Mode
 
 FEATURE_FLAGS = ("no-additional-gids-for-device-nodes", "disable-nvsandboxutils")
-"""Flags of nvidia-ctk for what cdi-gen does anyway."""
+"""Flags of nvidia-ctk that are accepted without effect: cdi-gen always does what they ask for."""
 
 
 @click.command("generate")
@@ -40,14 +40,14 @@ FEATURE_FLAGS = ("no-additional-gids-for-device-nodes", "disable-nvsandboxutils"
     "--output",
     metavar="FILE",
     envvar="NVIDIA_CTK_CDI_OUTPUT_FILE_PATH",
-    help="Write to a file, at once and whole.  [default: standard output]",
+    help="Write to a file, atomically.  [default: standard output]",
 )
 @click.option(
     "--format",
     "text_format",
     type=click.Choice(["json", "yaml"], case_sensitive=False),
     envvar="NVIDIA_CTK_CDI_GENERATE_OUTPUT_FORMAT",
-    help="[default: by the file's extension, else json]",
+    help="Format of the spec.  [default: the format of the file's extension, or json]",
 )
 @INVENTORY
 @click.option(
@@ -56,43 +56,45 @@ FEATURE_FLAGS = ("no-additional-gids-for-device-nodes", "disable-nvsandboxutils"
     default=ALL,
     show_default=True,
     help="Driver capabilities, as in NVIDIA_DRIVER_CAPABILITIES: compute,utility,video,graphics,"
-    "display,ngx,compat32,mps; or none.",
+    "display,ngx,compat32,mps; all; or none.",
 )
 @click.option(
     "--for",
     "consumer",
     metavar="ENGINE[@VERSION]",
-    help="Write for one engine what that engine takes: podman@4.9, docker, containerd …  "
-    "[default: what every engine takes]",
+    help="Write the spec for one engine, with all features that the engine supports: podman@4.9, "
+    "docker, containerd …  [default: only features that every engine supports]",
 )
 @click.option(
     "--hooks",
     type=click.Choice(["auto", "none"]),
     default="auto",
     show_default=True,
-    help="none: a spec that runs no program when a container starts.",
+    help="With none the spec has no hooks: no program runs when a container starts.",
 )
 @click.option(
     "--rootless",
     is_flag=True,
-    help="Write for engines of ordinary users, which cannot make a device node: leave out the "
-    "driver's nodes that do not exist.  [default: where an ordinary user looks]",
+    help="Write for engines of ordinary users, which cannot create device nodes: leave out nodes "
+    "of the driver that do not exist.  [default: on for an ordinary user, without --inventory]",
 )
 @click.option(
     "--container-library-dir",
     "library_directories",
     multiple=True,
     type=DIRECTORY,
-    help="With --hooks=none: where the libraries go in the container, and nowhere else; may be "
-    "given several times.  [default: where any image finds them: /usr/lib64, /usr/lib …]",
+    help="With --hooks=none: mount the libraries only to this directory of the container; may be "
+    "given several times.  [default: library directories of all images: /usr/lib64, /usr/lib …]",
 )
 @click.option(
     "--dry-run",
     is_flag=True,
-    help="Show what would change in the file and write nothing; exit code 5 if something would.",
+    help="Print the changes and write nothing; the exit code is 5 if there are changes.",
 )
 @click.option(
-    "--explain", is_flag=True, help="Print for each file whether it is taken, and why; no spec."
+    "--explain",
+    is_flag=True,
+    help="Print for each file whether the spec would contain it, and why; write no spec.",
 )
 @click.option(
     "--vendor",
@@ -107,8 +109,8 @@ FEATURE_FLAGS = ("no-additional-gids-for-device-nodes", "disable-nvsandboxutils"
     "--cdi-class",
     "class_",
     envvar="NVIDIA_CTK_CDI_GENERATE_CLASS",
-    help="Class of the CDI kind.  [default: gpu, or that of the mode: cap, gds, mofed, gdrcopy, "
-    "nvswitch, imex-channel]",
+    help="Class of the CDI kind.  [default: gpu, or the class of the mode: cap, gds, mofed, "
+    "gdrcopy, nvswitch, imex-channel]",
 )
 @click.option(
     "--device-name-strategy",
@@ -116,7 +118,7 @@ FEATURE_FLAGS = ("no-additional-gids-for-device-nodes", "disable-nvsandboxutils"
     multiple=True,
     type=click.Choice(STRATEGIES),
     envvar="NVIDIA_CTK_CDI_GENERATE_DEVICE_NAME_STRATEGIES",
-    help="How devices are named; may be given several times.  [default: index, uuid, pci]",
+    help="Names of the devices; may be given several times.  [default: index, uuid, pci]",
 )
 @click.option(
     "--device-id",
@@ -127,8 +129,8 @@ FEATURE_FLAGS = ("no-additional-gids-for-device-nodes", "disable-nvsandboxutils"
     multiple=True,
     type=TEXT,
     envvar="NVIDIA_CTK_CDI_GENERATE_DEVICE_IDS",
-    help="Devices to put in the spec, by any of their names; none: only the driver's files.  "
-    "[default: all]",
+    help="Write only this device, given by any of its names; may be given several times. none: "
+    "only the driver's files.  [default: all]",
 )
 @click.option(
     "--no-all-device",
@@ -143,7 +145,7 @@ FEATURE_FLAGS = ("no-additional-gids-for-device-nodes", "disable-nvsandboxutils"
     multiple=True,
     type=TEXT,
     envvar="NVIDIA_CTK_CDI_GENERATE_DISABLED_HOOKS",
-    help="Leave out one step of the hook, or all.  [default: none]",
+    help="Leave out a step of the hook, or all steps; may be given several times.  [default: none]",
 )
 @click.option(
     "--enable-hook",
@@ -152,21 +154,21 @@ FEATURE_FLAGS = ("no-additional-gids-for-device-nodes", "disable-nvsandboxutils"
     multiple=True,
     type=TEXT,
     envvar="NVIDIA_CTK_CDI_GENERATE_ENABLED_HOOKS",
-    help="Keep a step that --disable-hook leaves out; and chmod, and check-requirements, with "
-    "which a container starts only if this host is what the image's NVIDIA_REQUIRE_* ask for.  "
-    "[default: none]",
+    help="Add an optional step of the hook, or keep a step in spite of --disable-hook. Optional "
+    " are chmod and check-requirements; with the latter a container starts only if this "
+    "host meets the image's NVIDIA_REQUIRE_*.  [default: none]",
 )
 @click.option(
     "--ldconfig-path",
     type=PROGRAM,
     envvar="NVIDIA_CTK_CDI_GENERATE_LDCONFIG_PATH",
-    help="Have the hook run this ldconfig of the host.  [default: it writes the cache itself]",
+    help="Let the hook run this ldconfig of the host.  [default: the hook writes the cache itself]",
 )
 @click.option(
     "--leave-read-only-roots",
     is_flag=True,
-    help="Have the hook change nothing of the root of a read-only container, which then finds the "
-    "driver only where its loader looks anyway.",
+    help="Let the hook change nothing in read-only containers. The loader then finds only "
+    "libraries in its default directories.",
 )
 @click.option(
     "--mode",
@@ -174,9 +176,9 @@ FEATURE_FLAGS = ("no-additional-gids-for-device-nodes", "disable-nvsandboxutils"
     default="auto",
     show_default=True,
     envvar="NVIDIA_CTK_CDI_GENERATE_MODE",
-    help="auto, nvml: the GPUs. cap: the driver capabilities as devices of their own. gds, mofed, "
-    "gdrcopy, nvswitch, imex: GPUDirect Storage, RDMA network cards, GDRCopy, NVSwitches, IMEX "
-    "channels.",
+    help="Devices of the spec. auto, nvml: the GPUs. cap: the driver capabilities, as separate "
+    "devices. gds, mofed, gdrcopy, nvswitch, imex: GPUDirect Storage, RDMA network cards, GDRCopy, "
+    "NVSwitches, IMEX channels.",
 )
 @click.option("--feature-flag", "--feature-flags", "feature_flags", multiple=True, hidden=True)
 @host_options
@@ -209,14 +211,16 @@ def command(
     """Write the CDI spec of this host's GPUs.
 
     \b
-      cdi-gen generate > /etc/cdi/nvidia.json       or, safer, since the shell
-      cdi-gen generate -o /etc/cdi/nvidia.json      empties the file first
-    """  # noqa: D301 - \b is click's mark for text that is not to be wrapped
+      cdi-gen generate -o /etc/cdi/nvidia.json
+      cdi-gen generate > /etc/cdi/nvidia.json
+
+    With -o the old file is kept after an error. With > the shell empties the file first.
+    """  # noqa: D301 - \b tells click not to wrap the paragraph
     _check_flags(feature_flags)
     selected_mode = modes.find(mode)
     if explain and selected_mode.transports:
         raise UsageError(
-            f"--explain is about files of the driver; --mode {mode.lower()} has none of them",
+            f"--explain is not supported with --mode {mode.lower()}, which has no driver files",
             code="CDG-U002",
             subject="--explain",
         )
@@ -263,7 +267,7 @@ def _write(
     *,
     dry_run: bool,
 ) -> int:
-    """Write the spec, or show what would change, and report it."""
+    """Write the spec, or with ``dry_run`` print its changes; return the exit code."""
     spec = mode.spec(inventory, options)
     text = dump(spec, "yaml" if _is_yaml(output, text_format) else "json")
     difference = ""
@@ -271,8 +275,8 @@ def _write(
         difference = _difference(output, text)
         print_data(difference)
     else:
-        _deliver(text, spec, output)
-    report.written(mode, inventory, spec, output, options, dry_run=dry_run)
+        _write_text(text, spec, output)
+    report.print_summary(mode, inventory, spec, output, options, dry_run=dry_run)
     if inventory.unusable_devices and not mode.transports:
         return ExitCode.PARTIAL
     return ExitCode.STALE if dry_run and output and difference else ExitCode.OK
@@ -300,7 +304,7 @@ def _check_hooks(disabled: tuple[str, ...], enabled: tuple[str, ...]) -> None:
             )
     if ALL in enabled:
         raise UsageError(
-            "--enable-hook all: name the hooks to enable",
+            "--enable-hook does not accept 'all'; give the names of the hooks",
             hint=f"known: {', '.join(HOOKS)}",
             code="CDG-U003",
             subject="--enable-hook",
@@ -308,7 +312,7 @@ def _check_hooks(disabled: tuple[str, ...], enabled: tuple[str, ...]) -> None:
 
 
 def _consumer(name: str | None) -> Consumer | None:
-    """The engine that ``--for`` names."""
+    """Return the CDI support of the engine in ``--for``."""
     if not name:
         return None
     from cdi_gen.cdi import consumers  # noqa: PLC0415
@@ -320,14 +324,17 @@ def _consumer(name: str | None) -> Consumer | None:
 
 
 def _capabilities(text: str) -> tuple[str, ...]:
-    """Names as ``Options`` takes them; ``none`` is for specs to be composed with ``--mode cap``."""
+    """Return the names in ``--capabilities``; empty for ``none``.
+
+    A spec without capabilities is combined with a spec of ``--mode cap``.
+    """
     names = tuple(name for part in text.split(",") if (name := part.strip()))
     if names == (NONE,):
         return ()
     if not names:
         raise UsageError(
-            "--capabilities names none: a container would get no file of the driver",
-            hint="leave the option out for all of them; or say it: --capabilities none",
+            "--capabilities is empty: a container would get no file of the driver",
+            hint="leave out the option for all capabilities; if intended: --capabilities none",
             code="CDG-U006",
             subject="--capabilities",
         )
@@ -335,19 +342,20 @@ def _capabilities(text: str) -> tuple[str, ...]:
 
 
 def _is_yaml(output: str | None, text_format: str | None) -> bool:
-    """The format: the file's extension wins, since engines go by it."""
-    by_extension = None
+    """Whether to write YAML; the file's extension has priority over ``--format``."""
+    extension_format = None
     if output:
         extension = output.rpartition(".")[2]
-        by_extension = {"yaml": "yaml", "yml": "yaml", "json": "json"}.get(extension)
-    if by_extension and text_format and by_extension != text_format:
+        extension_format = {"yaml": "yaml", "yml": "yaml", "json": "json"}.get(extension)
+    if extension_format and text_format and extension_format != text_format:
         console.warning(
-            f"--format {text_format} does not fit {output}: writing {by_extension}", code="CDG-G101"
+            f"--format {text_format} does not match {output}: writing {extension_format}",
+            code="CDG-G101",
         )
-    return (by_extension or text_format) == "yaml"
+    return (extension_format or text_format) == "yaml"
 
 
-def _deliver(text: str, spec: Spec, output: str | None) -> None:
+def _write_text(text: str, spec: Spec, output: str | None) -> None:
     if output and not output.endswith((".json", ".yaml")):
         console.warning(f"engines read .json and .yaml files only, not {output}", code="CDG-G102")
     if output:
@@ -359,7 +367,7 @@ def _deliver(text: str, spec: Spec, output: str | None) -> None:
 
 
 def _difference(path: str | None, text: str) -> str:
-    """What would change in the file, as a unified diff."""
+    """Return the change of the file as a unified diff."""
     import difflib  # noqa: PLC0415
 
     old = ""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``cdi-gen hook``."""
+"""The command ``cdi-gen hook``."""
 
 from __future__ import annotations
 
@@ -22,104 +22,110 @@ def command() -> None:
     """Install the programs that engines run when a container starts, or run the hook by hand."""
 
 
-@command.command("install", short_help="Copy what engines run to PREFIX/libexec/cdi-gen.")
+@command.command("install", short_help="Install hook, runtime shim and prestart hook.")
 @click.option(
     "--prefix",
     type=DIRECTORY,
     default="/usr/local",
     show_default=True,
-    help="Where the installation goes.",
+    help="Directory of the installation.",
 )
 @click.option(
-    "--root", type=DIRECTORY, default="/", show_default=True, help="Build root of a package."
+    "--root",
+    type=DIRECTORY,
+    default="/",
+    show_default=True,
+    help="Build root, to build a package.",
 )
 @click.option(
     "--python",
     type=PROGRAM,
     default="/usr/bin/python3",
     show_default=True,
-    help="The interpreter it runs under: root's own.",
+    help="Interpreter of the programs; it must belong to root.",
 )
 @click.option(
     "--nvidia-cdi-hook",
     "as_hook",
     is_flag=True,
-    help="Link the hook as PREFIX/bin/nvidia-cdi-hook too: for dockerd, which looks for that name "
-    "before it maps --gpus to CDI, and for specs of nvidia-ctk.",
+    help="Also link the hook as PREFIX/bin/nvidia-cdi-hook: for dockerd, which maps --gpus to CDI "
+    "only if this program exists, and for specs of nvidia-ctk.",
 )
 @click.option(
     "--nvidia-container-runtime",
     "as_runtime",
     is_flag=True,
-    help="Link the runtime shim as PREFIX/bin/nvidia-container-runtime: for engines that are "
-    "configured so.",
+    help="Also link the runtime shim as PREFIX/bin/nvidia-container-runtime: for engines that are "
+    "configured with this name.",
 )
 @click.option(
     "--nvidia-container-runtime-hook",
     "as_prestart",
     is_flag=True,
-    help="Link the prestart hook as PREFIX/bin/nvidia-container-runtime-hook: for dockerd, which "
-    "runs that for --gpus where it does not map it to CDI.",
+    help="Also link the prestart hook as PREFIX/bin/nvidia-container-runtime-hook: for dockerd, "
+    "which runs this program for --gpus if it does not map --gpus to CDI.",
 )
 def install(
     *, prefix: str, root: str, python: str, as_hook: bool, as_runtime: bool, as_prestart: bool
 ) -> None:
     """Copy hook, runtime shim and prestart hook to PREFIX/libexec/cdi-gen, as files of root.
 
-    Specs that are generated from then on name the hook.
+    Specs that are generated afterwards contain the hook.
     """
     from cdi_gen.programs import install  # noqa: PLC0415
 
-    started = sys.argv[0] if os.path.basename(sys.argv[0]) == "cdi-gen" and root == "/" else None
-    generator = started and os.path.abspath(started)
+    program = sys.argv[0] if os.path.basename(sys.argv[0]) == "cdi-gen" and root == "/" else None
+    generator = program and os.path.abspath(program)
     path = install.install(prefix, root=root, python=python, generator=generator)
-    console.note(f"installed {path}; specs generated from now on name it")
+    console.note(f"installed {path}; specs generated from now on contain the hook")
     links = zip(install.LINKS, (as_hook, as_runtime, as_prestart), strict=True)
     for name, is_requested in links:
         if is_requested:
             console.note(f"linked {install.link(name, prefix, root=root)}")
 
 
-@command.command("run", short_help="Run hooks on a root file system, or print what they would do.")
+@command.command("run", short_help="Run hooks on a root file system, or print their changes.")
 @click.argument("rootfs", type=click.Path(exists=True, file_okay=False))
-@click.argument("words", nargs=-1, type=TEXT)
+@click.argument("arguments", nargs=-1, type=TEXT)
 @click.option(
     "--device",
     "devices",
     multiple=True,
     type=TEXT,
-    help=f"Whose hooks to run, by its qualified name.  [default: {ALL_GPUS}]",
+    help="Qualified name of a device whose hooks are run; may be given several times.  [default: "
+    f"{ALL_GPUS}]",
 )
 @SPEC_DIRECTORIES
-@click.option("-n", "--dry-run", is_flag=True, help="Print what would be done, in order.")
+@click.option("-n", "--dry-run", is_flag=True, help="Print the changes, and change nothing.")
 def run(
     *,
     rootfs: str,
-    words: tuple[str, ...],
+    arguments: tuple[str, ...],
     devices: tuple[str, ...],
     spec_directories: tuple[str, ...],
     dry_run: bool,
 ) -> None:
-    """Do to the directory ROOTFS what would be done to a container's root file system.
+    """Run hooks on the directory ROOTFS, as on the root file system of a container.
 
-    The hooks are those of the spec that defines the device. WORDS after -- run one hook of your
-    own wording instead:
+    The hooks are those of the spec that defines the device. With ARGUMENTS after --, the hook
+    program is run with these arguments instead:
 
     \b
       cdi-gen hook run --dry-run ./rootfs
       cdi-gen hook run ./rootfs -- update-ldcache --folder /usr/local/nvidia/lib64
 
-    Nothing is mounted: /proc is a container's, and there is none.
-    """  # noqa: D301
+    Nothing is mounted, and so files in the container's /proc are not changed.
+    """  # noqa: D301 - \b tells click not to wrap the paragraph
     from cdi_gen.programs import run_hook  # noqa: PLC0415
 
-    if words:
+    if arguments:
         if devices or spec_directories:
             raise UsageError(
-                "--device and --spec-dir name a spec's hooks; WORDS are one of yours",
+                "--device and --spec-dir have no effect with ARGUMENTS, which replace the hooks of "
+                "a spec",
                 code="CDG-U002",
             )
-        hooks = [run_hook.from_arguments(words)]
+        hooks = [run_hook.from_arguments(arguments)]
     else:
         hooks = _hooks_of(devices or (ALL_GPUS,), spec_directories)
     for hook in hooks:
@@ -139,13 +145,13 @@ def run(
 
 
 def _hooks_of(devices: tuple[str, ...], directories: tuple[str, ...]) -> list[Hook]:
-    """The hooks that a container with these devices runs, each once."""
-    found: dict[Hook, None] = {}
+    """Return the hooks of a container with these devices, without duplicates."""
+    hooks: dict[Hook, None] = {}
     for name in devices:
         spec, source = installed(name, directories)
-        device = next(each for each in spec.devices if f"{spec.kind}={each.name}" == name)
-        hooks = (spec.container_edits | device.container_edits).hooks
-        if not hooks:
-            console.note(f"{name} has no hook, by {source}")
-        found.update(dict.fromkeys(hooks))
-    return list(found)
+        device = next(device for device in spec.devices if f"{spec.kind}={device.name}" == name)
+        device_hooks = (spec.container_edits | device.container_edits).hooks
+        if not device_hooks:
+            console.note(f"{name} has no hooks in {source}")
+        hooks.update(dict.fromkeys(device_hooks))
+    return list(hooks)

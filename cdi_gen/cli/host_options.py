@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The options that describe the host, shared by every command that needs an inventory."""
+"""The options that describe the host, for every command that needs an inventory."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Result = TypeVar("Result")
 
 
 class HostOptions(NamedTuple):
-    """What the options that describe the host are set to."""
+    """The values of the options that describe the host."""
 
     driver_root: str
     dev_root: str | None
@@ -38,26 +38,26 @@ class HostOptions(NamedTuple):
 
 
 class Text(click.ParamType):  # type: ignore[type-arg,unused-ignore]  # generic since click 8.3
-    """Text, taken whole: a value from the environment is one value, as nvidia-ctk has it."""
+    """Text. A value from the environment is a single value, as in nvidia-ctk."""
 
     name = "text"
 
     def convert(self, value: str, param: click.Parameter | None, ctx: Any) -> str:  # noqa: ARG002
-        """Take the value as it is."""
+        """Return the value unchanged."""
         return value
 
     def split_envvar_value(self, rv: str) -> list[str]:
-        """One value, whatever is in it."""
+        """Return a single value; click would split the text at white space."""
         return [rv]
 
 
 class Directory(Text):
-    """An absolute path; click's own type would check it here, not below the host root."""
+    """An absolute path. click.Path would check it in this process' root, not in the host's."""
 
     name = "dir"
 
     def convert(self, value: str, param: click.Parameter | None, ctx: Any) -> str:
-        """Refuse a relative path: the spec is read by programs with another working directory."""
+        """Reject a relative path: the programs that read the spec have other directories."""
         if not value.startswith("/"):
             self.fail(f"{value!r} is not an absolute path", param, ctx)
         return value
@@ -77,35 +77,39 @@ HOOK_PATH = "nvidia-cdi-hook-path"
 
 
 class HostOption(click.Option):
-    """An option that the host's configuration may hold; it is read where nothing else says it."""
+    """An option that the host's configuration may set."""
 
     @property
     def key(self) -> str:
-        """Its name there."""
+        """The option's key in the configuration."""
         name = str(self.name).replace("_", "-")
         return HOOK_PATH if name == "hook-path" else name
 
     def consume_value(
         self, ctx: click.Context, opts: Mapping[str, Any]
     ) -> tuple[Any, ParameterSource]:
-        """The command line, the environment, the file, the default: the first that says it."""
+        """Return the value from the command line, environment, configuration or default.
+
+        The first of them that has a value counts. With ``--inventory`` the configuration of this
+        host is not read.
+        """
         value, source = super().consume_value(ctx, opts)
-        elsewhere = ctx.resilient_parsing or opts.get("inventory_path") is not None
-        if source is not ParameterSource.DEFAULT or elsewhere:
+        is_unused = ctx.resilient_parsing or opts.get("inventory_path") is not None
+        if source is not ParameterSource.DEFAULT or is_unused:
             return value, source
-        setting = configured(ctx, opts.get("host_root")).get(self.key)
+        setting = host_settings(ctx, opts.get("host_root")).get(self.key)
         if setting is None:
             return value, source
         return setting.value, ParameterSource.DEFAULT_MAP
 
 
-def configured(ctx: click.Context, host_root: str | None = None) -> Settings:
-    """What the host's configuration says, or the file that the command line names in its place."""
-    return _loaded(ctx.meta.get(CONFIGURATION), host_root or "/")
+def host_settings(ctx: click.Context, host_root: str | None = None) -> Settings:
+    """Return the settings in the host's configuration, or in the file that ``--config`` names."""
+    return _load(ctx.meta.get(CONFIGURATION), host_root or "/")
 
 
 @cache
-def _loaded(path: str | None, host_root: str) -> Settings:
+def _load(path: str | None, host_root: str) -> Settings:
     from cdi_gen import configuration  # noqa: PLC0415 - not needed with --inventory
 
     return configuration.load(path, host_root)
@@ -126,8 +130,8 @@ OPTIONS = (
         cls=HostOption,
         type=DIRECTORY,
         envvar="NVIDIA_CTK_DEV_ROOT",
-        help="Directory under which the driver's /dev is.  [default: the driver root, or / where "
-        "that has no /dev]",
+        help="Directory under which the driver's /dev is.  [default: the driver root, or / if the "
+        "driver root has no /dev]",
     ),
     click.option(
         "--library-search-path",
@@ -136,8 +140,8 @@ OPTIONS = (
         type=DIRECTORY,
         multiple=True,
         envvar="NVIDIA_CTK_CDI_GENERATE_LIBRARY_SEARCH_PATHS",
-        help="Look for libraries here alone; may be given several times.  "
-        "[default: ldconfig's cache, and where distributions put them]",
+        help="Search libraries only in this directory; may be given several times.  "
+        "[default: ldconfig's cache and the directories of distributions]",
     ),
     click.option(
         "--config-search-path",
@@ -146,8 +150,8 @@ OPTIONS = (
         type=DIRECTORY,
         multiple=True,
         envvar="NVIDIA_CTK_CDI_GENERATE_CONFIG_SEARCH_PATHS",
-        help="Look for ICD, EGL and X.Org files here alone; may be given several times.  "
-        "[default: /etc, /usr/share and where distributions put them]",
+        help="Search ICD, EGL and X.Org files only in this directory; may be given several times.  "
+        "[default: /etc, /usr/share and the directories of distributions]",
     ),
     click.option(
         "--nvidia-cdi-hook-path",
@@ -156,27 +160,27 @@ OPTIONS = (
         cls=HostOption,
         type=PROGRAM,
         envvar="NVIDIA_CTK_CDI_HOOK_PATH",
-        help="The hook program.  [default: the installed cdi-gen-hook]",
+        help="Path of the hook program.  [default: the installed cdi-gen-hook]",
     ),
     click.option(
         "--host-root",
         type=DIRECTORY,
         default="/",
         show_default=True,
-        help="Where the host's / is visible, when cdi-gen itself runs in a container.",
+        help="Path of the host's /, if cdi-gen runs in a container.",
     ),
 )
 
 _LOCATIONS = frozenset(
     {"driver_root", "dev_root", "library_search_path", "config_search_path", "host_root"}
 )
-"""Options that say where to look. They have no effect on an inventory that exists already."""
+"""The options for the directories to search, which have no effect with ``--inventory``."""
 
 INVENTORY = click.option(
     "--inventory",
     "inventory_path",
     metavar="FILE",
-    help="Use this inventory (-: standard input) and do not look.  [default: look at this host]",
+    help="Read this inventory (-: standard input) instead of this host.  [default: this host]",
 )
 
 SPEC_DIRECTORIES = click.option(
@@ -184,13 +188,13 @@ SPEC_DIRECTORIES = click.option(
     "spec_directories",
     multiple=True,
     type=DIRECTORY,
-    help="Look in the spec files there; may be given several times.  "
+    help="Directory of spec files to read; may be given several times.  "
     "[default: /etc/cdi, /var/run/cdi]",
 )
 
 
 def host_options(command: Callable[Concatenate[HostOptions, ...], Result]) -> Callable[..., Result]:
-    """Add the options that describe the host. The command gets them as one value, its first."""
+    """Add the options that describe the host; the command's first argument is their value."""
 
     @wraps(command)
     def with_host_options(
@@ -222,7 +226,10 @@ def host_options(command: Callable[Concatenate[HostOptions, ...], Result]) -> Ca
 def permanent_host_options(
     command: Callable[Concatenate[HostOptions, ...], Result],
 ) -> Callable[..., Result]:
-    """Add those that stay true after this process: neither its environment nor its root counts."""
+    """Add the options that describe the host, except those that only apply to this process.
+
+    The environment is not read, and ``--host-root`` is left out.
+    """
     decorated = host_options(command)
     parameters = decorated.__click_params__  # type: ignore[attr-defined]
     for option in parameters:
@@ -235,26 +242,26 @@ def permanent_host_options(
 
 
 def from_command_line(host: HostOptions) -> HostOptions:
-    """The options that the command line gives; every other one is empty."""
+    """Return the options of the command line; the values of all others are empty."""
     context = click.get_current_context()
 
-    def is_typed(name: str) -> bool:
+    def is_given(name: str) -> bool:
         return context.get_parameter_source(name) is ParameterSource.COMMANDLINE
 
     return HostOptions(
-        driver_root=host.driver_root if is_typed("driver_root") else "",
-        dev_root=host.dev_root if is_typed("dev_root") else None,
-        library_search_path=host.library_search_path if is_typed("library_search_path") else (),
-        config_search_path=host.config_search_path if is_typed("config_search_path") else (),
-        hook_path=host.hook_path if is_typed("hook_path") else None,
-        host_root=host.host_root if is_typed("host_root") else "",
+        driver_root=host.driver_root if is_given("driver_root") else "",
+        dev_root=host.dev_root if is_given("dev_root") else None,
+        library_search_path=host.library_search_path if is_given("library_search_path") else (),
+        config_search_path=host.config_search_path if is_given("config_search_path") else (),
+        hook_path=host.hook_path if is_given("hook_path") else None,
+        host_root=host.host_root if is_given("host_root") else "",
     )
 
 
 def locations(
     host: HostOptions, *, requirement_facts: bool = False, transports: bool = True
 ) -> Where:
-    """Where to look for the inventory of the host that the options describe."""
+    """Return the locations to search for the inventory of the host."""
     from cdi_gen.host import Where  # noqa: PLC0415 - not needed with --inventory
 
     return Where(
@@ -269,10 +276,10 @@ def locations(
     )
 
 
-def look(
+def gather_inventory(
     host: HostOptions, *, requirement_facts: bool = False, transports: bool = True
 ) -> Inventory:
-    """The inventory of the host that the options describe."""
+    """Return the inventory of the host that the options describe."""
     from cdi_gen.host import gather  # noqa: PLC0415 - not needed with --inventory
 
     with settings_named_in_errors():
@@ -281,7 +288,7 @@ def look(
 
 @contextmanager
 def settings_named_in_errors() -> Iterator[None]:
-    """Add to an error about a setting of the host's configuration the file that contains it."""
+    """Add the file and line of the setting to an error about a setting of the configuration."""
     context = click.get_current_context()
     try:
         yield
@@ -292,8 +299,9 @@ def settings_named_in_errors() -> Iterator[None]:
                 context.get_parameter_source(str(option.name)) is ParameterSource.DEFAULT_MAP
             )
             if isinstance(option, HostOption) and option.key == name and from_file:
-                source = configured(context, context.params.get("host_root"))[name].source
-                error.hint = f"{source} says so" + (f"; {error.hint}" if error.hint else "")
+                settings = host_settings(context, context.params.get("host_root"))
+                hint = f"the value is set in {settings[name].source}"
+                error.hint = f"{hint}; {error.hint}" if error.hint else hint
         raise
 
 
@@ -304,23 +312,23 @@ def inventory_from(
     requirement_facts: bool = False,
     transports: bool = True,
 ) -> Inventory:
-    """The inventory in a file (``-``: standard input), or that of the host.
+    """Return the inventory in a file (``-``: standard input), or the inventory of the host.
 
     Raises:
-        UsageError: there is a file, and an option says where to look on this host.
+        UsageError: a file and an option for the directories to search are both given.
     """
     if path is None:
-        return look(host, requirement_facts=requirement_facts, transports=transports)
+        return gather_inventory(host, requirement_facts=requirement_facts, transports=transports)
     _reject_locations()
     inventory = _inventory_in(path)
     if host.hook_path is None:
         return inventory
-    # A path of the host that the inventory describes: its safety cannot be judged on this host.
+    # The path is one of the host in the inventory: this host cannot tell whether it is safe.
     return replace(inventory, hook=HookProgram(path=HostPath(host.hook_path), unsafe=None))
 
 
 def _reject_locations() -> None:
-    """Reject locations on the command line; the environment may be set for other commands."""
+    """Reject locations on the command line. In the environment they are ignored."""
     context = click.get_current_context()
     for parameter in context.command.params:
         name = parameter.name or ""
@@ -328,7 +336,7 @@ def _reject_locations() -> None:
             option = parameter.opts[0]
             raise UsageError(
                 f"{option} has no effect with --inventory: this host is not searched",
-                hint=f"give it where the inventory is made: cdi-gen inventory {option} …",
+                hint=f"give the option when the inventory is made: cdi-gen inventory {option} …",
                 code="CDG-U007",
                 subject=option,
             )
@@ -337,10 +345,10 @@ def _reject_locations() -> None:
 def _inventory_in(path: str) -> Inventory:
     from cdi_gen.inventory.json_form import MAX_BYTES, InventoryError, load  # noqa: PLC0415
 
-    name = named_file.title(path)
-    hint = "make one with: cdi-gen inventory -o FILE"
+    name = named_file.display_name(path)
+    hint = "make an inventory with: cdi-gen inventory -o FILE"
     try:
-        content, _ = named_file.read(path, MAX_BYTES, what=f"the inventory {name}", hint=hint)
+        content, _ = named_file.read(path, MAX_BYTES, name=f"the inventory {name}", hint=hint)
         return load(content.decode("utf-8"))
     except UnicodeDecodeError as error:
         message = f"cannot read the inventory {name}: not UTF-8 text"

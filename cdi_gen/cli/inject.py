@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``cdi-gen inject``."""
+"""The command ``cdi-gen inject``."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from cdi_gen.cli.output import print_data
 from cdi_gen.errors import CdiGenError, UsageError
 
 MAX_BYTES = 16 << 20
-"""Of a configuration; an engine's has some 50 kB."""
+"""The largest configuration that is read; engines write some 50 kB."""
 
 
 @click.command("inject")
@@ -32,7 +32,7 @@ MAX_BYTES = 16 << 20
     multiple=True,
     required=True,
     type=TEXT,
-    help="Qualified name of a device, nvidia.com/gpu=0; may be given several times.",
+    help="Qualified name of a device, as nvidia.com/gpu=0; may be given several times.",
 )
 @SPEC_DIRECTORIES
 @click.option("-o", "--output", metavar="FILE", help="Write to a file.  [default: standard output]")
@@ -45,17 +45,18 @@ def command(
     output: str | None,
     in_place: bool,
 ) -> None:
-    """Apply devices to CONFIG, an OCI runtime configuration: for containers of plain runc or crun.
+    """Apply devices to CONFIG, an OCI runtime configuration, to run runc or crun without engine.
 
-    CONFIG is a config.json, a bundle that has one, or - for standard input. The edits are those
-    that engines apply, in the same order. Do it once: hooks are added again each time.
+    CONFIG is a file config.json, a bundle directory with this file, or - for standard input. The
+    edits and their order are those of engines. Run the command only once for a configuration,
+    because it adds the hooks again each time.
 
     \b
       runc spec && cdi-gen inject --device nvidia.com/gpu=0 --in-place && runc run NAME
-    """  # noqa: D301 - \b is click's mark for text that is not to be wrapped
+    """  # noqa: D301 - \b tells click not to wrap the paragraph
     if in_place and (output or config == "-"):
         raise UsageError(
-            "--in-place: give CONFIG as a file or a bundle, and no --output",
+            "--in-place conflicts with --output and with standard input as CONFIG",
             code="CDG-U002",
             subject="--in-place",
         )
@@ -64,7 +65,7 @@ def command(
     path = os.path.join(config, "config.json") if os.path.isdir(config) else config
     if in_place and os.path.exists(path) and not os.path.isfile(path):
         raise UsageError(
-            f"--in-place: {path} is no regular file, so nothing can be written to it",
+            f"--in-place: {path} is not a regular file and cannot be replaced",
             code="CDG-U002",
             subject=path,
         )
@@ -72,12 +73,13 @@ def command(
     specs = all_installed(names, spec_directories)
     edited = inject(document, names, *([spec] for spec, _ in specs))
     text = json.dumps(edited, indent="\t") + "\n"
-    written = path if in_place else output
-    if written and written != "-":
-        _write(written, text, mode)
+    destination = path if in_place else output
+    if destination and destination != "-":
+        _write(destination, text, mode)
     else:
         print_data(text)
-    console.note(f"{', '.join(names)} from {', '.join(source for _, source in specs)}")
+    sources = ", ".join(source for _, source in specs)
+    console.note(f"applied {', '.join(names)} from {sources}")
 
 
 def _check(name: str) -> None:
@@ -86,34 +88,34 @@ def _check(name: str) -> None:
     except BadNameError as error:
         raise UsageError(
             f"--device: {error}",
-            hint="see the names with: cdi-gen list",
+            hint="list the names with: cdi-gen list -o name",
             code="CDG-U009",
             subject="--device",
         ) from error
 
 
 def _read(path: str) -> tuple[dict[str, Any], int]:
-    """The document, and the permissions with which it is to be written: it may hold secrets."""
-    what = named_file.title(path)
-    text, found = named_file.read(path, MAX_BYTES, hint="make one with: runc spec")
+    """Return the document and the mode of the file, which is kept: the text may have secrets."""
+    name = named_file.display_name(path)
+    text, status = named_file.read(path, MAX_BYTES, hint="make a configuration with: runc spec")
     if len(text) > MAX_BYTES:
         raise CdiGenError(
-            f"{what}: more than {MAX_BYTES >> 20} MiB is no configuration",
+            f"{name} is larger than {MAX_BYTES >> 20} MiB, too large for a configuration",
             code="CDG-F201",
-            subject=what,
+            subject=name,
         )
     try:
         document = strict_json.parse(text)
     except strict_json.JSONError as error:
-        raise CdiGenError(f"{what} is not JSON: {error}", code="CDG-F201", subject=what) from error
+        raise CdiGenError(f"{name} is not JSON: {error}", code="CDG-F201", subject=name) from error
     if not isinstance(document, dict) or not isinstance(document.get("ociVersion"), str):
         raise CdiGenError(
-            f"{what} is not an OCI runtime configuration: it has no 'ociVersion'",
-            hint="CONFIG is what runc and crun call config.json",
+            f"{name} is not an OCI runtime configuration: no 'ociVersion'",
+            hint="CONFIG is the file config.json of a bundle for runc or crun",
             code="CDG-F201",
-            subject=what,
+            subject=name,
         )
-    return document, stat.S_IMODE(found.st_mode) if stat.S_ISREG(found.st_mode) else 0o600
+    return document, stat.S_IMODE(status.st_mode) if stat.S_ISREG(status.st_mode) else 0o600
 
 
 def _write(path: str, text: str, mode: int) -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The spec files that engines take devices from, for commands that a person gives their names."""
+"""Finds the installed spec files that define given devices, as engines do."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def installed(name: str, directories: tuple[str, ...]) -> tuple[Spec, str]:
-    """The spec that defines a qualified device name, and its file; see `all_installed`."""
+    """Return the spec that defines a qualified device name, and its file; see `all_installed`."""
     ((spec, path),) = all_installed((name,), directories)
     return spec, path
 
@@ -24,49 +24,60 @@ def installed(name: str, directories: tuple[str, ...]) -> tuple[Spec, str]:
 def all_installed(
     names: Iterable[str], directories: tuple[str, ...]
 ) -> tuple[tuple[Spec, str], ...]:
-    """The specs that define qualified device names, with their files; the later wins.
+    """Return the specs that define qualified device names, with their files, in rising priority.
 
     Args:
-        names: ``nvidia.com/gpu=0``.
-        directories: where to look; none: where engines do.
+        names: qualified device names, as ``nvidia.com/gpu=0``.
+        directories: the spec directories; empty: those of engines.
 
     Raises:
-        CdiGenError: no file defines a name, or engines would not know which to take.
+        CdiGenError: no file defines a name, or the files that define it conflict.
     """
     from cdi_gen import store  # noqa: PLC0415
 
     registry = store.read(directories or SPEC_DIRECTORIES)
-    taken = {id(_defining(name, registry)) for name in names}
+    file_ids = {id(_defining_file(name, registry)) for name in names}
     return tuple(
-        (file.spec, file.path) for file in registry.files if file.spec and id(file) in taken
+        (file.spec, file.path) for file in registry.files if file.spec and id(file) in file_ids
     )
 
 
-def _defining(name: str, registry: Registry) -> SpecFile:
-    found = registry.find(name)
-    looked_in = ", ".join(registry.directories)
-    if found is None:
-        for file in registry.files:
-            if file.spec is None:
-                console.warning(
-                    f"engines ignore {file.path}; why: cdi-gen validate {file.path}",
-                    code="CDG-F103",
-                )
-        hint = "write one with: cdi-gen generate -o /etc/cdi/nvidia.json"
-        if not name.startswith("nvidia.com/gpu="):
-            options = " ".join(f"--spec-dir {directory}" for directory in registry.directories)
-            hint = f"see what there is: cdi-gen list {options}"
+def _defining_file(name: str, registry: Registry) -> SpecFile:
+    resolution = registry.find(name)
+    if resolution is None:
+        raise _undefined(name, registry)
+    if resolution.file is None:
+        files = ", ".join(file.path for file in resolution.conflicting)
         raise CdiGenError(
-            f"no spec file in {looked_in} defines {name}", hint=hint, code="CDG-F101", subject=name
-        )
-    if found.file is None:
-        files = ", ".join(file.path for file in found.conflicting)
-        raise CdiGenError(
-            f"engines cannot resolve {name}: {files} all define it",
+            f"engines cannot resolve {name}: {files} all define the device",
             hint="remove all but one of these files",
             code="CDG-F102",
             subject=name,
         )
-    for file in found.shadowed:
-        console.note(f"{found.file.path} wins over {file.path}", code="CDG-F104")
-    return found.file
+    for file in resolution.shadowed:
+        console.note(
+            f"{resolution.file.path} has priority over {file.path}, which also defines {name}",
+            code="CDG-F104",
+        )
+    return resolution.file
+
+
+def _undefined(name: str, registry: Registry) -> CdiGenError:
+    """Warn of each file that engines ignore, and return the error for an undefined device."""
+    for file in registry.files:
+        if file.spec is None:
+            console.warning(
+                f"engines ignore {file.path}",
+                hint=f"see the reasons with: cdi-gen validate {file.path}",
+                code="CDG-F103",
+            )
+    hint = "write one with: cdi-gen generate -o /etc/cdi/nvidia.json"
+    if not name.startswith("nvidia.com/gpu="):
+        options = " ".join(f"--spec-dir {directory}" for directory in registry.directories)
+        hint = f"see the defined devices with: cdi-gen list {options}"
+    return CdiGenError(
+        f"no spec file in {', '.join(registry.directories)} defines {name}",
+        hint=hint,
+        code="CDG-F101",
+        subject=name,
+    )

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``cdi-gen list``."""
+"""The command ``cdi-gen list``."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ WIDE = ("OTHER NAMES", "NODES")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """One GPU or MIG device, with everything by which it is known."""
+    """A GPU or MIG device with its identifiers."""
 
     device: str
     index: str
@@ -49,11 +49,11 @@ class Row:
     nodes: tuple[str, ...]
 
 
-def rows(inventory: Inventory, kind: str) -> list[Row]:
-    """GPUs that can be used whole, then MIG devices; numbers in the order of numbers."""
+def device_rows(inventory: Inventory, kind: str) -> list[Row]:
+    """Return the GPUs that can be used whole, then the MIG devices, in the inventory's order."""
     validation.require(inventory)
     require_dgpu(inventory)
-    found = [
+    rows = [
         _row(kind, gpu, gpu, str(gpu.index), gpu_nodes(gpu))
         for gpu in inventory.gpus
         if not gpu.mig_enabled
@@ -62,15 +62,15 @@ def rows(inventory: Inventory, kind: str) -> list[Row]:
     for device in inventory.mig_devices:
         gpu = by_index[device.gpu_index]
         index = f"{device.gpu_index}:{device.index}"
-        found.append(_row(kind, device, gpu, index, mig_nodes(device, gpu)))
-    return found
+        rows.append(_row(kind, device, gpu, index, mig_nodes(device, gpu)))
+    return rows
 
 
 def _row(
     kind: str, device: Gpu | MigDevice, gpu: Gpu, index: str, nodes: tuple[CharDevice, ...]
 ) -> Row:
     by_strategy = names_of(device)
-    names = tuple(by_strategy[each] for each in DEFAULTS.names if each in by_strategy)
+    names = tuple(by_strategy[strategy] for strategy in DEFAULTS.names if strategy in by_strategy)
     return Row(
         device=f"{kind}={names[0]}",
         index=index,
@@ -92,7 +92,7 @@ def _row(
     type=click.Choice(["table", "wide", "json", "yaml", "name"]),
     default="table",
     show_default=True,
-    help="name: every name that can be asked for, one a line.",
+    help="Format of the output. name: every name that a container can request, one on each line.",
 )
 @INVENTORY
 @click.option(
@@ -107,8 +107,8 @@ def _row(
     multiple=True,
     type=DIRECTORY,
     envvar="NVIDIA_CTK_CDI_SPEC_DIRS",
-    help="List the names in the spec files there, as engines find them; may be given several "
-    "times.  [default: none: the devices of this host]",
+    help="List the devices in the spec files of this directory, as engines resolve them; may be "
+    "given several times.  [default: the devices of this host]",
 )
 @host_options
 def command(
@@ -121,17 +121,17 @@ def command(
     class_: str,
     spec_directories: tuple[str, ...],
 ) -> int:
-    """List the devices that can be asked for, with all that they are known by."""
+    """List the devices that a container can request, with their identifiers."""
     if spec_directories:
         return _list_specs(spec_directories, form)
     inventory = inventory_from(inventory_path, host)
-    found = rows(inventory, f"{vendor}/{class_}")
-    print_data(_text(found, form, f"{vendor}/{class_}"))
+    kind = f"{vendor}/{class_}"
+    print_data(_text(device_rows(inventory, kind), form, kind))
     if inventory.unusable_devices:
         from cdi_gen.inventory.findings import finding  # noqa: PLC0415 - most hosts have none
 
-        for skipped in inventory.unusable_devices:
-            console.report(finding(skipped))
+        for device in inventory.unusable_devices:
+            console.report(finding(device))
     return ExitCode.PARTIAL if inventory.unusable_devices else ExitCode.OK
 
 
@@ -152,7 +152,7 @@ def _list_specs(directories: tuple[str, ...], form: str) -> int:
             conflicts.setdefault(files, []).append(device.name)
     for files, names in conflicts.items():
         console.warning(
-            f"engines resolve none of {', '.join(names)}: {files} all define them",
+            f"engines cannot resolve {', '.join(names)}: {files} all define these devices",
             hint="remove all but one of these files",
             code="CDG-F102",
         )
@@ -161,39 +161,39 @@ def _list_specs(directories: tuple[str, ...], form: str) -> int:
 
 
 def _resolutions(devices: tuple[Resolution, ...], form: str) -> str:
-    found = [(each, each.file.path) for each in devices if each.file]
+    resolvable = [(device, device.file.path) for device in devices if device.file]
     if form == "name":
-        return "".join(f"{each.name}\n" for each, _ in found)
+        return "".join(f"{device.name}\n" for device, _ in resolvable)
     if form in ("json", "yaml"):
         return _document(
             [
                 {
-                    "device": each.name,
-                    "file": each.file.path if each.file else None,
-                    "shadowed": [file.path for file in each.shadowed],
-                    "conflicting": [file.path for file in each.conflicting],
+                    "device": device.name,
+                    "file": device.file.path if device.file else None,
+                    "shadowed": [file.path for file in device.shadowed],
+                    "conflicting": [file.path for file in device.conflicting],
                 }
-                for each in devices
+                for device in devices
             ],
             form,
         )
-    wide = form == "wide"
-    lines = [("DEVICE", "SPEC FILE", *(("SHADOWS",) if wide else ()))]
-    for each, path in found:
-        shadowed = ",".join(file.path for file in each.shadowed) or "-"
-        lines.append((each.name, path, *((shadowed,) if wide else ())))
+    is_wide = form == "wide"
+    lines = [("DEVICE", "SPEC FILE", *(("SHADOWS",) if is_wide else ()))]
+    for device, path in resolvable:
+        shadowed = ",".join(file.path for file in device.shadowed) or "-"
+        lines.append((device.name, path, *((shadowed,) if is_wide else ())))
     return aligned(lines)
 
 
-def _text(found: list[Row], form: str, kind: str) -> str:
+def _text(rows: list[Row], form: str, kind: str) -> str:
     if form == "name":
-        names = [name for row in found for name in row.names] + [ALL, NONE]
+        names = [name for row in rows for name in row.names] + [ALL, NONE]
         return "".join(f"{kind}={name}\n" for name in names)
     if form in ("json", "yaml"):
-        return _document([_described(row) for row in found], form)
+        return _document([_row_document(row) for row in rows], form)
     header = COLUMNS + (WIDE if form == "wide" else ())
     lines = [header]
-    for row in found:
+    for row in rows:
         cells = (
             row.device,
             row.index,
@@ -208,7 +208,7 @@ def _text(found: list[Row], form: str, kind: str) -> str:
     return aligned(lines)
 
 
-def _described(row: Row) -> dict[str, Any]:
+def _row_document(row: Row) -> dict[str, Any]:
     return {
         "device": row.device,
         "index": row.index,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Data for people and programs: whole to standard output, tables aligned."""
+"""Writes the data of commands to standard output, and aligns tables."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def print_data(text: str) -> None:
 
 
 def aligned(lines: Sequence[tuple[str, ...]]) -> str:
-    """A table for people: every column as wide as its widest cell."""
+    """Return a table as text, with columns as wide as their widest cell."""
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return "".join(
         "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
@@ -26,12 +26,15 @@ def aligned(lines: Sequence[tuple[str, ...]]) -> str:
 
 
 def redirected_to_spec() -> str | None:
-    """The spec file to which the shell redirected standard output, and so already emptied."""
+    """Return the spec file to which standard output is redirected, if it is empty.
+
+    The shell has emptied the file when it opened it.
+    """
     try:
-        found = os.fstat(1)
+        status = os.fstat(1)
         path = os.readlink("/proc/self/fd/1")
     except OSError:
         return None
-    if stat.S_ISREG(found.st_mode) and found.st_size == 0 and path.endswith((".json", ".yaml")):
+    if stat.S_ISREG(status.st_mode) and status.st_size == 0 and path.endswith((".json", ".yaml")):
         return path
     return None

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What ``cdi-gen generate`` says on standard error of what it made, and of what it left out."""
+"""Prints the summary of ``cdi-gen generate``: the spec, and the devices and files left out."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from cdi_gen.generate.modes.mode import Mode
 
 
-def written(
+def print_summary(
     mode: Mode,
     inventory: Inventory,
     spec: Spec,
@@ -23,32 +23,32 @@ def written(
     *,
     dry_run: bool,
 ) -> None:
-    """Say in one line what the spec has; of a spec with GPUs also what is missing or left out."""
-    place = f" in {output}" if output else ""
+    """Print a line about the spec; for a spec with GPUs also what is missing or left out."""
+    location = f" in {output}" if output else ""
     prefix = "dry run, nothing written: " if dry_run else ""
-    console.note(f"{prefix}{spec.kind}{place}: {mode.summary(spec, inventory, options)}")
+    console.note(f"{prefix}{spec.kind}{location}: {mode.summary(spec, inventory, options)}")
     if not mode.transports:
-        _host(inventory, options)
+        _print_findings(inventory, options)
 
 
-def _host(inventory: Inventory, options: Options) -> None:
+def _print_findings(inventory: Inventory, options: Options) -> None:
     if options.hooks and inventory.hook is None:
         console.note(
-            "no hook program is installed, so the spec does without; docs/hooks.md says what that "
-            "means, and this installs it: sudo cdi-gen hook install",
+            "no hook program is installed, so the spec has no hooks; docs/hooks.md describes the "
+            "consequences. Install the hook with: sudo cdi-gen hook install",
             code="CDG-G103",
         )
-    printed: list[UnusableDevice | StaleNode | Missing] = [
+    records: list[UnusableDevice | StaleNode | Missing] = [
         *inventory.unusable_devices,
         *inventory.stale_nodes,
     ]
     if console.is_debug():
-        printed += inventory.missing
+        records += inventory.missing
     elif inventory.missing:
         names = ", ".join(missing.name for missing in inventory.missing)
-        console.note(f"the host lacks {names} (why: add --explain)")
-    if printed:
+        console.note(f"the host lacks {names} (for the reasons add --explain)")
+    if records:
         from cdi_gen.inventory.findings import finding  # noqa: PLC0415 - most hosts have none
 
-        for record in printed:
+        for record in records:
             console.report(finding(record))

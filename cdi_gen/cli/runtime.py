@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``cdi-gen runtime``."""
+"""The command ``cdi-gen runtime``."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ from cdi_gen.errors import ExitCode, UsageError
 
 @click.group("runtime", cls=Group)
 def command() -> None:
-    """Prepare what the runtime shim and the prestart hook apply."""
+    """Prepare the specs for the runtime shim and the prestart hook."""
 
 
-@command.command("prepare", short_help="Write what containers may ask for to /run/cdi-gen.")
+@command.command("prepare", short_help="Write /run/cdi-gen/runtime.json.")
 @click.option(
     "-o",
     "--output",
@@ -47,7 +47,7 @@ def command() -> None:
     "disabled_hooks",
     multiple=True,
     type=TEXT,
-    help="Leave out one step of the hook, or all.  [default: none]",
+    help="Leave out a step of the hook, or all steps; may be given several times.  [default: none]",
 )
 @click.option("--feature-flag", "feature_flags", multiple=True, type=TEXT, hidden=True)
 def prepare(
@@ -61,46 +61,49 @@ def prepare(
     disabled_hooks: tuple[str, ...],
     feature_flags: tuple[str, ...],
 ) -> int:
-    """Look at this host and write the specs and facts that containers are started with.
+    """Write the specs and facts of this host that containers are started with.
 
-    The shim starts it by itself, with the options that config.toml comes to, when what is there
-    does not fit the host any more. Starting it at boot spares the first container the wait.
+    The shim runs this command itself, with the options of its config.toml, if the existing file
+    does not match the host any more. If the command runs at boot, the first container starts
+    faster.
 
-    With --inventory it writes what it would write on the host of that inventory, to be read by a
-    person: no shim uses the file, and no spec file is converted.
+    With --inventory the file is for reading only: the shim does not use the file, and no spec file
+    is converted.
 
-    How the host is laid out is best said in /etc/cdi-gen/config.toml: the shim then has it too.
+    Describe the layout of the host in /etc/cdi-gen/config.toml, so that the shim uses the same
+    layout.
     """
     from cdi_gen.programs import prepare  # noqa: PLC0415
 
     for flag in feature_flags:
         if flag not in FEATURE_FLAGS:
-            console.note(f"unknown feature flag, ignored: {flag}", code="CDG-U101")
+            console.note(f"unknown feature flag {flag}, ignored", code="CDG-U101")
     if inventory_path is not None:
         if output is None or output == prepare.PATH:
             raise UsageError(
-                f"{prepare.PATH} is made from this host, and not from an inventory",
-                hint="name another file: -o FILE; or -o - for standard output",
+                f"--inventory cannot be used for {prepare.PATH}, which must describe this host",
+                hint="write to another file with -o FILE, or to standard output with -o -",
                 code="CDG-U002",
             )
         inventory = inventory_from(inventory_path, host)
         _write(prepare.from_inventory(inventory, disabled_hooks), output)
         return ExitCode.OK
-    typed = from_command_line(host)
-    # The shim knows only the files of the host: what else describes the host is part of the key.
-    places = {
+    given = from_command_line(host)
+    # The shim knows only the configuration files of the host. Other options become part of the key,
+    # so that the shim does not use the file.
+    options = {
         "config": click.get_current_context().meta.get(CONFIGURATION),
-        "config_search_path": typed.config_search_path,
-        "dev_root": typed.dev_root,
-        "library_search_path": typed.library_search_path,
+        "config_search_path": given.config_search_path,
+        "dev_root": given.dev_root,
+        "library_search_path": given.library_search_path,
     }
     choices = prepare.choices(
-        driver_root=typed.driver_root or "/",
-        hook=typed.hook_path or installed_hook,
+        driver_root=given.driver_root or "/",
+        hook=given.hook_path or installed_hook,
         spec_directories=spec_directories,
         disabled_hooks=disabled_hooks,
         feature_flags=feature_flags,
-        places=tuple(f"{name}={value}" for name, value in places.items() if value),
+        places=tuple(f"{name}={value}" for name, value in options.items() if value),
     )
     where = locations(host._replace(hook_path=host.hook_path or choices.hook or None))
     with settings_named_in_errors():

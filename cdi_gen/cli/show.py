@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``cdi-gen show``."""
+"""The command ``cdi-gen show``."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from cdi_gen.generate import generate
     type=click.Choice(["table", "json", "yaml"]),
     default="table",
     show_default=True,
-    help="Form of what is printed on standard output.",
+    help="Format of the output.",
 )
 @INVENTORY
 @SPEC_DIRECTORIES
@@ -43,23 +43,23 @@ def command(
     inventory_path: str | None,
     spec_directories: tuple[str, ...],
 ) -> None:
-    """Show what a container gets when it asks for the device NAME.
+    """Show what a container gets when it requests the device NAME.
 
-    NAME is a qualified name (nvidia.com/gpu=0), looked up in the installed spec files as engines
-    do; or the plain name of a device of this host (0), whose spec is made on the spot.
+    NAME is a qualified name (nvidia.com/gpu=0), which is resolved with the installed spec files, as
+    engines do; or the name of a device of this host (0), for which a spec is generated.
     """
     if "=" in name and inventory_path is None:
         spec, source = installed(name, spec_directories)
     else:
         spec = generate(inventory_from(inventory_path, host))
         source = inventory_path or "this host"
-    plain = name.rpartition("=")[2]
-    device = next((each for each in spec.devices if each.name == plain), None)
+    device_name = name.rpartition("=")[2]
+    device = next((device for device in spec.devices if device.name == device_name), None)
     if device is None:
-        listing = "cdi-gen list" + (f" --inventory {inventory_path}" if inventory_path else "")
+        command_line = "cdi-gen list" + (f" --inventory {inventory_path}" if inventory_path else "")
         raise UsageError(
-            f"there is no device {name} in {source}",
-            hint=f"see them with: {listing}",
+            f"no device {name} in {source}",
+            hint=f"list the devices with: {command_line}",
             code="CDG-U005",
             subject=name,
         )
@@ -68,13 +68,13 @@ def command(
         return
     from cdi_gen.cdi.wire import dump  # noqa: PLC0415
 
-    one = Spec(
+    device_spec = Spec(
         cdi_version=spec.cdi_version,
         kind=spec.kind,
         devices=(device,),
         container_edits=spec.container_edits,
     )
-    print_data(dump(one, "yaml" if form == "yaml" else "json"))
+    print_data(dump(device_spec, "yaml" if form == "yaml" else "json"))
 
 
 def _table(spec: Spec, device: Device, source: str) -> str:
@@ -82,7 +82,10 @@ def _table(spec: Spec, device: Device, source: str) -> str:
     lines = [f"{spec.kind}={device.name}  (CDI {spec.cdi_version}, from {source})"]
     lines += [f"env     {entry}" for entry in edits.env]
     lines += [f"device  {_node(node)}" for node in edits.device_nodes]
-    lines += [f"net     {each.name}  from {each.host_interface_name}" for each in edits.net_devices]
+    lines += [
+        f"net     {interface.name}  from {interface.host_interface_name}"
+        for interface in edits.net_devices
+    ]
     lines += [f"mount   {_mount(mount)}" for mount in edits.mounts]
     if edits.intel_rdt is not None:
         lines.append(f"rdt     {_intel_rdt(edits.intel_rdt)}")
@@ -92,15 +95,15 @@ def _table(spec: Spec, device: Device, source: str) -> str:
 
 
 def _node(node: DeviceNode) -> str:
-    """What the spec leaves open is the host's, and told as that."""
+    """Return the text for a device node; "as on the host" stands for values not in the spec."""
     numbers = f"{node.major}:{node.minor or 0}" if node.major else ""
     if node.type == "p":
-        what = "p"
+        type_and_numbers = "p"
     elif node.type and numbers:
-        what = f"{node.type} {numbers}"
+        type_and_numbers = f"{node.type} {numbers}"
     else:
-        what = " ".join(filter(None, (node.type, numbers, "as on the host")))
-    parts = [node.path, what, node.permissions or "rwm"]
+        type_and_numbers = " ".join(filter(None, (node.type, numbers, "as on the host")))
+    parts = [node.path, type_and_numbers, node.permissions or "rwm"]
     if node.file_mode not in (None, _FOR_ALL):
         parts.append(f"mode {node.file_mode:04o}")
     parts += [
@@ -114,7 +117,7 @@ def _node(node: DeviceNode) -> str:
 
 
 _FOR_ALL = 0o666
-"""The mode that is not told: who may use the node is then a matter of the permissions alone."""
+"""The mode that is not printed: every user of the container may then open the node."""
 
 
 def _mount(mount: Mount) -> str:
@@ -124,22 +127,22 @@ def _mount(mount: Mount) -> str:
         parts.append(f"a new {mount.type}")
     elif mount.host_path != mount.container_path:
         parts.append(f"from {mount.host_path}")
-    others = [each for each in mount.options if each not in _COMMON_OPTIONS]
+    remarks = [option for option in mount.options if option not in _COMMON_OPTIONS]
     if "ro" not in mount.options:
-        others.insert(0, "writable")
-    if others:
-        parts.append(f"({', '.join(others)})")
+        remarks.insert(0, "writable")
+    if remarks:
+        parts.append(f"({', '.join(remarks)})")
     return "  ".join(parts)
 
 
 _COMMON_OPTIONS = frozenset(
     {"ro", "rw", "bind", "rbind", "nosuid", "nodev", "private", "rprivate", "noexec"}
 )
-"""What takes rights away, or says again what the line says, is not told."""
+"""Mount options that are not printed: they are usual, or the line already contains them."""
 
 
 def _intel_rdt(rdt: IntelRdt) -> str:
-    given = (
+    fields = (
         ("closID", rdt.clos_id),
         ("l3CacheSchema", rdt.l3_cache_schema),
         ("memBwSchema", rdt.mem_bw_schema),
@@ -148,11 +151,11 @@ def _intel_rdt(rdt: IntelRdt) -> str:
         ("enableCMT", "true" if rdt.enable_cmt else ""),
         ("enableMBM", "true" if rdt.enable_mbm else ""),
     )
-    return "  ".join(f"{key} {value}" for key, value in given if value) or "a group of its own"
+    return "  ".join(f"{key} {value}" for key, value in fields if value) or "a group of its own"
 
 
 def _hook(hook: Hook) -> str:
-    """The program that is run, whatever it is told that it is called."""
+    """Return the text for a hook, with ``args[0]`` if it differs from the program's name."""
     parts = [f"{hook.hook_name}:", hook.path, *hook.args[1:]]
     if hook.args and hook.args[0] not in (hook.path, hook.path.rpartition("/")[2]):
         parts.append(f"(as {hook.args[0]})")

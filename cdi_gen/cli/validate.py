@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``cdi-gen validate``."""
+"""The command ``cdi-gen validate``."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from cdi_gen.cli.output import print_data
 from cdi_gen.errors import ExitCode
 
 MAX_BYTES = 64 << 20
+"""The largest file that is read; a spec of more than `wire.MAX_SIZE` bytes is a problem."""
 
 
 @click.command("validate")
@@ -24,51 +25,53 @@ MAX_BYTES = 64 << 20
     type=click.Choice(["text", "json"]),
     default="text",
     show_default=True,
-    help="Form of what is printed on standard output.",
+    help="Format of the output.",
 )
 def command(*, files: tuple[str, ...], form: str) -> int:
-    """Check spec files: every problem with its place, and what an engine would do with it.
+    """Check spec files; print each problem with its place and its effect on engines.
 
-    A FILE may be - for standard input. Exit code 6 if an engine would ignore a file, or a
-    container that asks for one of its devices would not start; that older engines do not know the
-    version that a file claims is a warning.
+    FILE - is standard input. The exit code is 6 if an engine would ignore a file, or if a container
+    that requests one of its devices would not start. It is only a warning if older engines do not
+    support the version of a file.
     """
     from cdi_gen.cdi.validation import check_text  # noqa: PLC0415
 
-    found = {path: check_text(named_file.read(path, MAX_BYTES)[0]) for path in files}
-    print_data(_json(found) if form == "json" else _text(found))
-    bad = any(each.severity != "warning" for problems in found.values() for each in problems)
-    return ExitCode.INVALID_SPEC if bad else ExitCode.OK
+    by_path = {path: check_text(named_file.read(path, MAX_BYTES)[0]) for path in files}
+    print_data(_json(by_path) if form == "json" else _text(by_path))
+    is_invalid = any(
+        problem.severity != "warning" for problems in by_path.values() for problem in problems
+    )
+    return ExitCode.INVALID_SPEC if is_invalid else ExitCode.OK
 
 
-def _text(found: dict[str, tuple[Problem, ...]]) -> str:
+def _text(by_path: dict[str, tuple[Problem, ...]]) -> str:
     lines = []
-    for path, problems in found.items():
+    for path, problems in by_path.items():
         lines += [
-            f"{path}: {each.severity}: {each} [{each.code}]\n    {each.consequence}"
-            for each in problems
+            f"{path}: {problem.severity}: {problem} [{problem.code}]\n    {problem.consequence}"
+            for problem in problems
         ]
         if not problems:
             lines.append(f"{path}: ok")
     return "\n".join(lines) + "\n"
 
 
-def _json(found: dict[str, tuple[Problem, ...]]) -> str:
+def _json(by_path: dict[str, tuple[Problem, ...]]) -> str:
     document = [
         {
             "file": path,
             "problems": [
                 {
-                    "code": each.code,
-                    "severity": each.severity,
-                    "path": each.path,
-                    "message": each.message,
-                    "consequence": each.consequence,
-                    "refusedBy": sorted(each.refused_by),
+                    "code": problem.code,
+                    "severity": problem.severity,
+                    "path": problem.path,
+                    "message": problem.message,
+                    "consequence": problem.consequence,
+                    "refusedBy": sorted(problem.refused_by),
                 }
-                for each in problems
+                for problem in problems
             ],
         }
-        for path, problems in found.items()
+        for path, problems in by_path.items()
     ]
     return json.dumps(document, indent=2) + "\n"

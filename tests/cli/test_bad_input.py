@@ -47,7 +47,7 @@ def _refused(code: int, *arguments: str, **how: Any) -> str:
         (["--capabilities", "teleport"], "known: all, compute"),
         (["--capabilities", "compute;utility"], "unknown driver capability: compute;utility"),
         (["--device-id", ""], "there is no device"),
-        (["--enable-hook", "all"], "name the hooks to enable"),
+        (["--enable-hook", "all"], "give the names of the hooks"),
         (["--enable-hook", "chmood"], "unknown hook: chmood"),
         (["--disable-hook", "x"], "known: check-requirements, create-symlinks"),
         (["--mode", "csv"], "not in this version"),
@@ -66,9 +66,9 @@ def test_flags(flags: list[str], told: str) -> None:
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["generat"], "there is no command 'generat'; did you mean generate?"),  # codespell:ignore
+        (["generat"], "unknown command 'generat'; did you mean generate?"),  # codespell:ignore
         (["cdi", "lst"], "did you mean list?"),
-        (["frobnicate"], "there is no command 'frobnicate'"),
+        (["frobnicate"], "unknown command 'frobnicate'"),
         (["hook", "instal"], "'instal'"),  # codespell:ignore
         (["validate"], "Missing argument 'FILE...'"),
         (["show"], "Missing argument 'NAME'"),
@@ -90,7 +90,7 @@ def test_a_format_that_fits_no_extension_is_only_a_warning(tmp_path: Path) -> No
 
 
 def test_no_capability_is_only_the_device_nodes() -> None:
-    assert "--capabilities names none" in failure(generate("--capabilities", " ,"), 2)
+    assert "--capabilities is empty" in failure(generate("--capabilities", " ,"), 2)
     found = generate("--capabilities", "none")
     assert found.code == 0
     assert "libcuda.so" not in json.dumps(json.loads(found.out)["containerEdits"].get("mounts"))
@@ -140,8 +140,8 @@ def _gpu(**changes: object) -> str:
         (_gpu(minor=0).replace('"minor": 0', '"minor": NaN'), "NaN is not a JSON number"),
         (_gpu(minor=0).replace('"minor": 0', f'"minor": {"9" * 5000}'), "not valid JSON"),
         (_gpu().replace('"model":', '"mode":'), ".gpus[0].mode: unknown field"),
-        ("[" * 1_000_000, "nested too deeply"),
-        ('{"a":' * 200_000, "nested too deeply"),
+        ("[" * 1_000_000, "nested far too deep"),
+        ('{"a":' * 200_000, "nested far too deep"),
         (" " * (20 << 20), "larger than 16 MiB"),
         (TEXT.encode("utf-16"), "not UTF-8 text"),
         (b"\xff" * 100, "not UTF-8 text"),
@@ -162,7 +162,7 @@ def test_where_no_inventory_is(tmp_path: Path, command: str) -> None:
     for path, told in ((tmp_path, "Is a directory"), (tmp_path / "a", "No such file or directory")):
         said = _refused(1, *command.split(), "--inventory", str(path))
         assert f"cannot read the inventory {path}: {told}" in said
-        assert "hint: make one with: cdi-gen inventory -o FILE" in said
+        assert "hint: make an inventory with: cdi-gen inventory -o FILE" in said
 
 
 def test_an_inventory_from_standard_input() -> None:

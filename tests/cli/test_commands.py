@@ -102,8 +102,8 @@ def test_installed_specs_as_engines_find_them(specs: Path, form: str) -> None:
     assert rows == sorted(f"example.org/gpu={name}" for name in NAMES)
     assert f"warning: {specs}/broken.json: line 1, column 2" in found.err
     assert found.err.count("conflict") == 0
-    assert f"engines resolve none of nvidia.com/gpu=0, nvidia.com/gpu={UUID}" in found.err
-    assert f"{specs}/one.json, {specs}/two.yaml all define them" in found.err
+    assert f"engines cannot resolve nvidia.com/gpu=0, nvidia.com/gpu={UUID}" in found.err
+    assert f"{specs}/one.json, {specs}/two.yaml all define these devices" in found.err
     assert "unread" not in found.out + found.err
 
 
@@ -169,7 +169,8 @@ def test_show_of_what_does_not_resolve(specs: Path, name: str, told: str) -> Non
     assert told in said
     assert "  hint: " in said
     if "no spec" in told:
-        assert f"engines ignore {specs}/broken.json; why: cdi-gen validate" in said
+        assert f"engines ignore {specs}/broken.json [CDG-F103]\n" in said
+        assert f"see the reasons with: cdi-gen validate {specs}/broken.json\n" in said
         ours = "cdi-gen generate -o" if "nvidia" in name else f"cdi-gen list --spec-dir {specs}"
         assert ours in said, "cdi-gen makes no spec of another vendor's"
 
@@ -390,7 +391,7 @@ def test_no_command_waits_for_ever_for_a_pipe_that_it_is_given(
     fifo = str(tmp_path / "pipe")
     os.mkfifo(fifo)
     found = cdi_gen(*(fifo if word == "FIFO" else word for word in words), timeout=20)
-    assert f"{fifo}: it is a named pipe, and nobody wrote to it for 3 sec" in failure(found, 1)
+    assert f"{fifo}: a named pipe without a writer for 3 sec" in failure(found, 1)
     assert stat.S_ISFIFO(os.stat(fifo).st_mode)
 
 
@@ -399,13 +400,13 @@ def test_nothing_is_written_in_the_place_of_a_pipe(tmp_path: Path) -> None:
     os.mkfifo(fifo)
     for words in ([str(fifo)], [str(tmp_path)], ["/dev/null"]):
         said = failure(cdi_gen("inject", "-i", *words, "--device", "a.b/c=d"), 2)
-        assert "is no regular file, so nothing can be written to it" in said
+        assert "is not a regular file and cannot be replaced" in said
     assert stat.S_ISFIFO(os.stat(fifo).st_mode)
 
 
 @pytest.mark.parametrize("words", [["validate"], ["list", "--inventory"]])
 def test_what_has_no_end_is_not_read(words: list[str]) -> None:
-    assert "/dev/zero: it is neither a file nor a pipe" in failure(cdi_gen(*words, "/dev/zero"), 1)
+    assert "/dev/zero: neither a file nor a pipe" in failure(cdi_gen(*words, "/dev/zero"), 1)
 
 
 def test_a_pipe_that_the_shell_opened_is_read(tmp_path: Path) -> None:

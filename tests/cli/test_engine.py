@@ -65,7 +65,7 @@ def test_configure_and_back(daemon_json: Path, programs: Programs) -> None:
     assert daemon_json.read_text() == '{"debug": true, "features": {"cdi": true}}\n'
     assert backup.read_text() == '{"debug": true}\n'
     assert f"changed {daemon_json}; original: {backup}" in found.err
-    assert "docker reads it when it starts: systemctl restart docker" in found.err
+    assert "docker reads the file when it starts: systemctl restart docker" in found.err
     before = daemon_json.stat()
     again = configure("docker", daemon_json, env=env)
     assert again.code == 0
@@ -163,8 +163,8 @@ def test_another_name(daemon_json: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (("docker", "--runtime-name", "runc"), "cannot be the name of a runtime"),
-        (("docker", "--runtime-name", "a\nb"), "cannot be the name of a runtime"),
+        (("docker", "--runtime-name", "runc"), "is invalid or reserved"),
+        (("docker", "--runtime-name", "a\nb"), "is invalid or reserved"),
         (
             ("docker", "--no-runtime", "--set-as-default"),
             "--no-runtime conflicts with --runtime-path and --set-as-default",
@@ -191,7 +191,7 @@ def test_what_makes_no_sense(arguments: tuple[str, ...], told: str) -> None:
 @needs_root
 def test_root_has_no_engine_of_its_own() -> None:
     found = cdi_gen("engine", "configure", "docker", "--rootless")
-    assert "run it as the user whose engine it is" in failure(found, 2)
+    assert "run the command as the user of the engine, not as root" in failure(found, 2)
 
 
 @pytest.fixture
@@ -278,7 +278,7 @@ def test_what_is_to_be_written_by_hand_is_printed(
     assert os.listdir(path.parent) == ["config.toml"]
     nothing = configure("containerd", path, *options)
     assert (nothing.code, nothing.out) == (0, "")
-    assert "CDI devices need no change of it" in nothing.err
+    assert "CDI devices need no change in the file" in nothing.err
 
 
 @needs_root

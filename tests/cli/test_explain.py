@@ -30,7 +30,7 @@ def test_unknown_code_is_a_usage_error() -> None:
     result = cdi_gen("explain", "CDG-Z999")
     assert result.code == 2
     assert result.err == (
-        "cdi-gen: error: there is no code 'CDG-Z999' [CDG-U011]\n"
+        "cdi-gen: error: unknown code 'CDG-Z999' [CDG-U011]\n"
         "  hint: list all codes with: cdi-gen explain\n"
     )
 
@@ -38,7 +38,7 @@ def test_unknown_code_is_a_usage_error() -> None:
 def test_error_shows_its_code_after_the_message() -> None:
     result = cdi_gen("nonsense")
     assert result.err == (
-        "cdi-gen: error: there is no command 'nonsense' [CDG-U001]\n  hint: see: cdi-gen --help\n"
+        "cdi-gen: error: unknown command 'nonsense' [CDG-U001]\n  hint: see: cdi-gen --help\n"
     )
 
 
@@ -46,7 +46,7 @@ def test_error_has_its_code_in_json() -> None:
     result = cdi_gen("--log-format", "json", "explain", "z999")
     assert json.loads(result.err) == {
         "level": "error",
-        "message": "there is no code 'z999'",
+        "message": "unknown code 'z999'",
         "code": "CDG-U011",
         "hint": "list all codes with: cdi-gen explain",
     }

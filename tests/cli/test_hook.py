@@ -31,7 +31,7 @@ def installed(tmp_path: Path) -> Path:
     root = tmp_path / "root"
     found = cdi_gen("hook", "install", "--root", str(root), umask=0o077)
     assert (found.code, found.out) == (0, "")
-    assert found.err == f"cdi-gen: installed {HOOK}; specs generated from now on name it\n"
+    assert found.err == f"cdi-gen: installed {HOOK}; specs generated from now on contain the hook\n"
     return root
 
 

@@ -44,7 +44,7 @@ def test_every_way_in_and_out_gives_the_same(specs: str, config: Path) -> None:
     words = ("inject", "--device", NAME, "--device", "v.com/a=0", "--spec-dir", specs)
     printed = cdi_gen(*words, str(config))
     assert printed.code == 0
-    said = f"cdi-gen: {NAME}, v.com/a=0 from {specs}/nvidia.json, {specs}/other.yaml\n"
+    said = f"cdi-gen: applied {NAME}, v.com/a=0 from {specs}/nvidia.json, {specs}/other.yaml\n"
     assert printed.err == said
     edited = json.loads(printed.out)
     first, *_, void, last = edited["process"]["env"]
@@ -99,7 +99,7 @@ def test_a_name_that_is_none(specs: str, config: Path, name: str, code: int, sai
 def test_a_conflict_names_the_files(specs: str, config: Path) -> None:
     (Path(specs) / "two.json").write_text(SPEC)
     result = cdi_gen("inject", "--device", NAME, "--spec-dir", specs, str(config))
-    assert f"{specs}/nvidia.json, {specs}/two.json all define it" in failure(result, 1)
+    assert f"{specs}/nvidia.json, {specs}/two.json all define the device" in failure(result, 1)
 
 
 def test_a_device_node_that_is_not_on_this_host(specs: str, config: Path) -> None:
@@ -121,7 +121,7 @@ def test_a_device_node_that_is_not_on_this_host(specs: str, config: Path) -> Non
         (b"[" * 100_000, "is not JSON"),
         (b'{"ociVersion": "1", "a": NaN}', "NaN is not a JSON number"),
         (b'{"ociVersion": "1", "a": {"b": 1, "b": 2}}', "'b' is there twice"),
-        (b"[]", "is not an OCI runtime configuration: it has no 'ociVersion'"),
+        (b"[]", "is not an OCI runtime configuration: no 'ociVersion'"),
         (b'{"Config": {"Env": []}}', "is not an OCI runtime configuration"),
         (b'{"ociVersion": 1}', "is not an OCI runtime configuration"),
         (b'{"ociVersion": "1", "process": []}', "config.json: 'process' is not an object"),

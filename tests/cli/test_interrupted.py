@@ -50,7 +50,7 @@ def test_ctrl_c_while_it_waits(tmp_path: Path, old: Path) -> None:
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=20)
     assert (process.returncode, out) == (130, "")
-    assert err == f"{INTERRUPTED}; no file was left half-written [CDG-X002]\n"
+    assert err == f"{INTERRUPTED}; no incomplete file is left behind [CDG-X002]\n"
     assert old.read_text() == OLD
     assert os.listdir(old.parent) == [old.name]
 

@@ -192,7 +192,7 @@ def test_the_shell_empties_the_file_and_we_say_so(
             "generate", *arguments, capture_output=False, stdout=redirected, stderr=subprocess.PIPE
         )
     told = failure(found, code)
-    assert f"the shell has emptied {path}; with -o the old file stays" in told
+    assert f"the shell has emptied {path}; with -o the old file is kept" in told
     assert "the shell" not in cdi_gen("generate", *arguments).err
 
 
@@ -224,5 +224,7 @@ def test_the_extension_wins_over_the_format(tmp_path: Path, name: str, other: st
     path = tmp_path / name
     found = generate("-o", str(path), "--format", other)
     assert found.code == 0
-    assert f"warning: --format {other} does not fit {path}: writing {path.suffix[1:]}" in found.err
+    assert (
+        f"warning: --format {other} does not match {path}: writing {path.suffix[1:]}" in found.err
+    )
     assert path.read_text().startswith("---\n" if name == "a.yaml" else "{")
