@@ -94,8 +94,8 @@ def parse(text: str) -> tuple[object, list[Fault]]:
                 break
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        place = (mark.line + 1, mark.column + 1) if mark else ()
-        raise YamlTextError(error.problem or "not YAML", *place) from error
+        position = (mark.line + 1, mark.column + 1) if mark else ()
+        raise YamlTextError(error.problem or "not YAML", *position) from error
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
         column = error.position - text.rfind("\n", 0, error.position)

@@ -122,7 +122,7 @@ def _changing(command: F) -> F:
 )
 @click.option(
     "--runtime/--no-runtime",
-    "wanted",
+    "register_runtime",
     default=None,
     help="Register the runtime shim, for --runtime=nvidia.  [default: only with --runtime-path or "
     "--set-as-default]",
@@ -162,7 +162,7 @@ def configure(
     runtime_name: str,
     executable: str | None,
     cdi: bool,
-    wanted: bool | None,
+    register_runtime: bool | None,
     runtime_path: str | None,
     default: bool,
     oci_hook: bool,
@@ -183,12 +183,12 @@ def configure(
         raise UsageError(
             f"--runtime-name: {runtime_name!r} is invalid or reserved", code="CDG-U001"
         )
-    if wanted is False and (runtime_path or default):
+    if register_runtime is False and (runtime_path or default):
         raise UsageError(
             "--no-runtime conflicts with --runtime-path and --set-as-default", code="CDG-U002"
         )
     runtime = None
-    if wanted or runtime_path or default:
+    if register_runtime or runtime_path or default:
         runtime = Runtime(runtime_name, _program(RUNTIME, runtime_path, machine), default)
     hook = _program(HOOK, hook_path, machine) if oci_hook else None
     request = Request(

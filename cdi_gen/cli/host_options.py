@@ -140,7 +140,7 @@ OPTIONS = (
         type=DIRECTORY,
         multiple=True,
         envvar="NVIDIA_CTK_CDI_GENERATE_LIBRARY_SEARCH_PATHS",
-        help="Search libraries only in this directory; may be given several times.  "
+        help="Search for libraries only in this directory; may be given several times.  "
         "[default: ldconfig's cache and the directories of distributions]",
     ),
     click.option(
@@ -150,8 +150,8 @@ OPTIONS = (
         type=DIRECTORY,
         multiple=True,
         envvar="NVIDIA_CTK_CDI_GENERATE_CONFIG_SEARCH_PATHS",
-        help="Search ICD, EGL and X.Org files only in this directory; may be given several times.  "
-        "[default: /etc, /usr/share and the directories of distributions]",
+        help="Search for ICD, EGL and X.Org files only in this directory; may be given several "
+        "times.  [default: /etc, /usr/share and the directories of distributions]",
     ),
     click.option(
         "--nvidia-cdi-hook-path",

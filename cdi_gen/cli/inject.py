@@ -36,7 +36,7 @@ MAX_BYTES = 16 << 20
 )
 @SPEC_DIRECTORIES
 @click.option("-o", "--output", metavar="FILE", help="Write to a file.  [default: standard output]")
-@click.option("-i", "--in-place", is_flag=True, help="Write to the file that was read.")
+@click.option("-i", "--in-place", is_flag=True, help="Replace the file that was read.")
 def command(
     *,
     config: str,

@@ -88,22 +88,22 @@ def prepare(
         inventory = inventory_from(inventory_path, host)
         _write(prepare.from_inventory(inventory, disabled_hooks), output)
         return ExitCode.OK
-    given = from_command_line(host)
+    command_line = from_command_line(host)
     # The shim knows only the configuration files of the host. Other options become part of the key,
     # so that the shim does not use the file.
     options = {
         "config": click.get_current_context().meta.get(CONFIGURATION),
-        "config_search_path": given.config_search_path,
-        "dev_root": given.dev_root,
-        "library_search_path": given.library_search_path,
+        "config_search_path": command_line.config_search_path,
+        "dev_root": command_line.dev_root,
+        "library_search_path": command_line.library_search_path,
     }
     choices = prepare.choices(
-        driver_root=given.driver_root or "/",
-        hook=given.hook_path or installed_hook,
+        driver_root=command_line.driver_root or "/",
+        hook=command_line.hook_path or installed_hook,
         spec_directories=spec_directories,
         disabled_hooks=disabled_hooks,
         feature_flags=feature_flags,
-        places=tuple(f"{name}={value}" for name, value in options.items() if value),
+        layout_options=tuple(f"{name}={value}" for name, value in options.items() if value),
     )
     where = locations(host._replace(hook_path=host.hook_path or choices.hook or None))
     with settings_named_in_errors():

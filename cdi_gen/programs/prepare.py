@@ -48,7 +48,7 @@ def choices(
     spec_directories: tuple[str, ...] = (),
     disabled_hooks: tuple[str, ...] = (),
     feature_flags: tuple[str, ...] = (),
-    places: tuple[str, ...] = (),
+    layout_options: tuple[str, ...] = (),
 ) -> host_fingerprint.Choices:
     """Return the choices for `prepare`; the defaults are those of the shim without a config.toml.
 
@@ -58,14 +58,14 @@ def choices(
         spec_directories: the directories whose YAML files are converted; empty: those of engines.
         disabled_hooks: names of hooks, or ``all``.
         feature_flags: only part of the key: no flag of nvidia-ctk changes the specs of cdi-gen.
-        places: further options about the host's layout, as text; only part of the key.
+        layout_options: further options about the layout, as ``name=value``; only part of the key.
     """
     if hook is None:
         program = hook_program.find(Root(), None)
         hook = program.path if program else ""
     directories = spec_directories or SPEC_DIRECTORIES
     return host_fingerprint.Choices(
-        driver_root, hook, directories, disabled_hooks, feature_flags, places
+        driver_root, hook, directories, disabled_hooks, feature_flags, layout_options
     )
 
 
