@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """`cdi-gen-hook NAME [OPTION]... < STATE`: the steps of one hook, in one process.
 
-Everything is imported here, before the first byte of input is read.
+Everything is imported before the first byte of input is read: what every container needs by this
+module, the steps by `plan`.
 """
 
 from __future__ import annotations
@@ -14,19 +15,11 @@ from cdi_base import HOOK, VERSION, nvidia, oci_config, oci_state, process
 from cdi_base.errors import EXPECTED, SkippedError, exit_status, explain, shown
 from cdi_base.rootfs.rootfs import RootFs
 from cdi_hook import arguments
-from cdi_hook.steps import (
-    check_requirements,
-    chmod,
-    create_symlinks,
-    disable_device_node_modification,
-    enable_cuda_compat,
-    update_application_profile,
-    update_ldcache,
-)
+from cdi_hook.steps import CREATE_SYMLINKS, STEPS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from cdi_hook.steps.step import Step
+    from cdi_hook.steps import Run, Step
 
 PEER = nvidia.HOOK
 """Installed or linked under this name the program takes that one's place: dockerd looks for it in
@@ -35,21 +28,9 @@ its PATH, and the specs that nvidia-ctk wrote name it."""
 CREATE_CONTAINER = "create-container"
 CUDA_MEMORY_LIMITS = "apply-cuda-memory-limits"
 
-STEPS = (
-    check_requirements.STEP,
-    create_symlinks.WHERE_THE_TARGET_IS,
-    enable_cuda_compat.STEP,
-    update_ldcache.STEP,
-    disable_device_node_modification.STEP,
-    update_application_profile.STEP,
-    chmod.STEP,
-)
-"""In their order: nothing is touched for a container that is not to start; links and the compat
-directory are there when the cache is made of them."""
-
 HOOKS: dict[str, tuple[Step, ...]] = {step.name: (step,) for step in STEPS}
 HOOKS[CREATE_CONTAINER] = STEPS
-HOOKS[create_symlinks.ALWAYS.name] = (create_symlinks.ALWAYS,)
+HOOKS[CREATE_SYMLINKS.name] = (CREATE_SYMLINKS,)
 
 HELP = """\
 Usage: cdi-gen-hook NAME [OPTION]... < OCI-STATE
@@ -141,13 +122,13 @@ def hook(
     rootfs.bundle = bundle
     if leave:
         rootfs.leave_read_only(configured=_says_read_only(bundle))
-    for step, what in plans:
+    for name, run, step_plan in plans:
         try:
-            step.run(rootfs, what, until)
+            run(rootfs, step_plan, until)
         except SkippedError as reason:
-            process.say(f"{step.name}: left out: {reason}", reason.code)
+            process.say(f"{name}: left out: {reason}", reason.code)
         except OSError as error:
-            where = f"{step.name}: {shown(str(error.filename))}"
+            where = f"{name}: {shown(str(error.filename))}"
             if error.errno not in LEFT_OUT:
                 process.say(f"{where}: {error.strerror}", "CDG-X003")
                 return 1
@@ -163,22 +144,36 @@ def _says_read_only(bundle: int | None) -> bool:
         return False
 
 
-def plan(name: str, steps: tuple[Step, ...], words: list[str]) -> list[tuple[Step, object]]:
-    """What is to be done, in order; steps of which nothing was asked are not in it.
+def plan(name: str, steps: tuple[Step, ...], words: list[str]) -> list[tuple[str, Run, object]]:
+    """Return the steps that are requested, in order: their names, functions and plans.
 
     Raises:
-        UsageError: an option that no step has, or one that makes no sense.
+        UsageError: an option is unknown or not valid.
     """
-    together = name == CREATE_CONTAINER
-    switches = tuple(each for step in steps for each in step.switches) if together else ()
+    shared = name == CREATE_CONTAINER
+    switches = tuple(switch for step in steps for switch in step.switches) if shared else ()
     options = arguments.parse(
-        words, tuple(each for step in steps for each in step.options), switches
+        words, tuple(option for step in steps for option in step.options), switches
     )
-    if not together:
-        # A step that has its own process is asked for by its name.
-        options.update({each: [""] for step in steps for each in step.switches})
-    plans = [(step, step.prepare(options)) for step in steps]
-    return [(step, what) for step, what in plans if what]
+    if not shared:
+        # The name of the hook requests its only step.
+        options.update({switch: [""] for step in steps for switch in step.switches})
+    plans = []
+    for step in steps:
+        if step.is_requested(options):
+            prepare, run = step.load()
+            step_plan = prepare(options)
+            if step_plan:
+                plans.append((step.name, run, step_plan))
+    return plans
+
+
+def load_all() -> None:
+    """Import every module that `hook` may import: for a process that will enter a container."""
+    from cdi_hook.steps import apply_cuda_memory_limits  # noqa: F401, PLC0415
+
+    for step in STEPS:
+        step.load()
 
 
 def _given(name: str, *words: str) -> bool:

@@ -18,6 +18,7 @@ from typing import Any
 from cdi_base import elf, requirement, strict_json, toml
 from cdi_base.errors import HookError
 from cdi_hook import __main__ as hook
+from cdi_hook import steps
 from cdi_hook.ldso import cache_file, conf
 from cdi_hook.steps import enable_cuda_compat
 from cdi_runtime import request
@@ -155,7 +156,7 @@ def read_words(data: bytes) -> None:
     """A command line, its words separated by NUL."""
     words = [os.fsdecode(word) for word in data.split(b"\0")]
     plan = tried(hook.plan, hook.CREATE_CONTAINER, hook.HOOKS[hook.CREATE_CONTAINER], words)
-    assert refused(plan) or len(plan) <= len(hook.STEPS)
+    assert refused(plan) or len(plan) <= len(steps.STEPS)
 
 
 FACTS = requirement.Facts(

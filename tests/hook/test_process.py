@@ -291,3 +291,31 @@ class TestTheEnd:
         assert container.hook("create-container", "--folder", "/opt/odd").status == 0
         peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
         assert peak < 128 << 10 or peak == before
+
+
+def loaded_steps(code: str) -> set[str]:
+    """The modules of steps that are imported after some code."""
+    script = f"import sys; sys.path.insert(0, {str(HOOKS)!r}); from cdi_hook import __main__ as hook; {code}"
+    script += "\nprint(*(name for name in sys.modules if name.startswith('cdi_hook.steps.')))"
+    ended = subprocess.run(
+        ["/usr/bin/python3", "-IS", "-c", script], check=True, capture_output=True, text=True
+    )
+    return {name.removeprefix("cdi_hook.steps.") for name in ended.stdout.split()}
+
+
+def test_only_requested_steps_are_imported() -> None:
+    plan = "hook.plan('create-container', hook.STEPS, {words!r})"
+    assert loaded_steps("") == set()
+    assert loaded_steps(plan.format(words=["--folder=/usr/lib", "--mode=755", "--path=/dev"])) == {
+        "update_ldcache",
+        "chmod",
+    }
+    # The option of another step's, without the switch that requests this one.
+    words = ["--host-driver-version=550.1", "--gpu=0::"]
+    assert loaded_steps(plan.format(words=words)) == {"enable_cuda_compat"}
+
+
+def test_a_process_that_will_enter_a_container_imports_all_steps_before() -> None:
+    """The prestart hook's child finds the container's files under the names of ours."""
+    modules = {path.stem for path in (HOOKS / "cdi_hook/steps").glob("[a-z]*.py")}
+    assert loaded_steps("hook.load_all()") == modules

@@ -11,13 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from cdi_gen.engines.change.record import Value
-from cdi_gen.engines.containerd.imports import (
-    keep_import,
-    merged,
-    spelled,
-    value_at,
-    with_import,
-)
+from cdi_gen.engines.containerd.imports import keep_import, merged, spelled, value_at, with_import
 from cdi_gen.engines.containerd.runtimes import DEFAULT, ENABLE_CDI, RUNTIMES
 from cdi_gen.engines.containerd.versions import plugin_of
 from cdi_gen.engines.machine import Machine

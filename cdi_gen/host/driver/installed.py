@@ -11,12 +11,7 @@ from cdi_gen.errors import CdiGenError
 from cdi_gen.host.devices import proc
 from cdi_gen.host.devices.proc import KernelModule
 from cdi_gen.host.driver import files, places
-from cdi_gen.host.driver.libraries import (
-    TRIPLETS,
-    Libraries,
-    LibrarySearch,
-    foreign_architectures,
-)
+from cdi_gen.host.driver.libraries import TRIPLETS, Libraries, LibrarySearch, foreign_architectures
 from cdi_gen.host.result import SearchResult
 from cdi_gen.host.roots import Root
 from cdi_gen.host.where import Roots, Where, is_directory, library_search_path

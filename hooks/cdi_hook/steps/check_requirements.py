@@ -15,7 +15,6 @@ from cdi_base.errors import SkippedError, UsageError, shown
 from cdi_base.nvidia import BRANDS, number
 from cdi_hook.arguments import last
 from cdi_hook.gpu_nodes import gpu_minors
-from cdi_hook.steps.step import Step
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -106,12 +105,3 @@ def _is_the_root(rootfs: RootFs, bundle: int) -> bool:
     """Whether a config.json there would be the image's: so a hook is run by hand."""
     here, there = os.fstat(rootfs.descriptor), os.fstat(bundle)
     return (here.st_dev, here.st_ino) == (there.st_dev, there.st_ino)
-
-
-STEP = Step(
-    NAME,
-    ("--host-cuda-version", "--host-driver-version", "--gpu"),
-    prepare,
-    run,
-    switch=True,
-)

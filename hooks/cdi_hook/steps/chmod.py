@@ -15,7 +15,6 @@ from cdi_base import process
 from cdi_base.errors import UsageError, shown
 from cdi_base.rootfs.rootfs import NOWHERE
 from cdi_hook.arguments import checked_path, last
-from cdi_hook.steps.step import Step
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -96,6 +95,3 @@ def _change(rootfs: RootFs, descriptor: int, path: str, mode: int) -> None:
     if not rootfs.is_dry_run:
         # An `O_PATH` descriptor has no fchmod(2); its entry in /proc leads to nothing else.
         os.chmod(f"/proc/self/fd/{descriptor}", mode)
-
-
-STEP = Step("chmod", ("--path", "--mode"), prepare, run)

@@ -9,7 +9,6 @@ from cdi_base import process
 from cdi_base.errors import UsageError, shown
 from cdi_base.files import same_file
 from cdi_hook.arguments import check_text, checked_path
-from cdi_hook.steps.step import Step
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -43,13 +42,13 @@ def prepare(options: Options) -> list[Link]:
     return [Link(argument) for argument in dict.fromkeys(options["--link"])]
 
 
-def make(rootfs: RootFs, links: list[Link], _until: float) -> None:
+def run(rootfs: RootFs, links: list[Link], _until: float) -> None:
     """Make every link, whatever its target (what `nvidia-cdi-hook create-symlinks` does)."""
     for link in links:
         _make(rootfs, link)
 
 
-def make_where_the_target_is(rootfs: RootFs, links: list[Link], _until: float) -> None:
+def create_where_the_target_exists(rootfs: RootFs, links: list[Link], _until: float) -> None:
     """Make the links whose target the container has, so that one hook serves every device.
 
     A link whose target was not injected is left out without a word, and so is one that leads there
@@ -92,7 +91,3 @@ def _make(rootfs: RootFs, link: Link) -> None:
             f"create-symlinks: {shown(link.path)}: left alone: it is in a mount of its own",
             "CDG-K105",
         )
-
-
-ALWAYS = Step("create-symlinks", ("--link",), prepare, make)
-WHERE_THE_TARGET_IS = Step("create-symlinks", ("--link",), prepare, make_where_the_target_is)

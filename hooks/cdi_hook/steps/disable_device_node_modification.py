@@ -15,7 +15,6 @@ from cdi_base import syscalls
 from cdi_base.errors import HookError, SkippedError
 from cdi_base.files import read_beginning, same_file
 from cdi_base.rootfs.rootfs import NOWHERE
-from cdi_hook.steps.step import Step
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -146,6 +145,3 @@ class _Place:
     def _open(self, path: str) -> int:
         """What is mounted at a path of the procfs now."""
         return os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self._proc)
-
-
-STEP = Step("disable-device-node-modification", (), prepare, run)

@@ -20,7 +20,6 @@ from cdi_base.rootfs.rootfs import NOWHERE
 from cdi_base.strict_json import parse_object
 from cdi_hook.arguments import checked_folder, last
 from cdi_hook.ldso import conf
-from cdi_hook.steps.step import Step
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -180,16 +179,3 @@ def _library(rootfs: RootFs, directory: str) -> str | None:
             )
             return None
     return found[0] if found else None
-
-
-STEP = Step(
-    "enable-cuda-compat",
-    (
-        "--host-driver-version",
-        "--host-cuda-version",
-        "--host-gpu-brand",
-        "--cuda-compat-container-root",
-    ),
-    prepare,
-    run,
-)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from cdi_base import process
 from cdi_hook.gpu_nodes import gpu_minors
-from cdi_hook.steps.step import Step
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -52,6 +51,3 @@ def profile(minors: Iterable[int]) -> bytes:
         b'{"profiles":[{"name":"_container_","settings":["EGLVisibleDGPUDevices",0x%x]}],'
         b'"rules":[{"pattern":[],"profile":"_container_"}]}\n' % mask
     )
-
-
-STEP = Step("update-application-profile", (), prepare, run)

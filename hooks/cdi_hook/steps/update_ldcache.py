@@ -9,7 +9,6 @@ from cdi_base.syscalls import MACHINE
 from cdi_hook.arguments import checked_folder, last
 from cdi_hook.ldso import cache_file, conf, library_directory, precedence, shared_libraries
 from cdi_hook.ldso.precedence import Driver
-from cdi_hook.steps.step import Step
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -162,6 +161,3 @@ def _loader_defaults(rootfs: RootFs) -> tuple[str, ...]:
     """Where the image's own loader looks unasked: glibc is told when it is built, beside itself."""
     debian = any(rootfs.status(f"{folder}/libc.so.6") for folder in _MULTIARCH[:2])
     return _MULTIARCH if debian else _LIB64
-
-
-STEP = Step("update-ldcache", ("--folder", "--ldconfig-path"), prepare, run)

@@ -68,6 +68,7 @@ def _main_of(path: str) -> Callable[[], None] | None:
         return None
     from cdi_hook import __main__ as program  # noqa: PLC0415
 
+    program.load_all()
     return program.main
 
 

@@ -85,7 +85,7 @@ def test_the_shim_and_the_hook_read_the_same(host: str, was_asked: bool) -> None
     inventory = asked(golden(host)) if was_asked else golden(host)
     document = json.loads(json.dumps(facts(inventory)))
     told = Facts.from_document(document)
-    ((_, plan),) = hook.plan(
+    ((_, _, plan),) = hook.plan(
         "check-requirements", hook.HOOKS["check-requirements"], words(inventory)
     )
     read = plan.facts  # type: ignore[attr-defined]
