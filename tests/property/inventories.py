@@ -228,7 +228,7 @@ texts = (
 numbers = (
     st.integers(0, 4)
     | st.integers(-(2**65), 2**65)
-    | st.sampled_from([-1, 2**31, 2**32, 2**63, 2**64, 10**4000])
+    | st.sampled_from([-1, 2**31, 2**32, 2**63, 2**64, 10**300])
 )
 
 
