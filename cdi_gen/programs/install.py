@@ -73,13 +73,7 @@ def install(
         for package in hook_program.PACKAGES:
             _copy_modules(_source(package), join(target, package))
         for program in PROGRAMS:
-            script = _read(launcher(program))
-            if script.count(_ISOLATED) != 1:
-                raise CdiGenError(
-                    f"{launcher(program)} does not start an isolated interpreter", code="CDG-P002"
-                )
-            script = script.replace(_ISOLATED, f"{python} -IS".encode())
-            replace_file(join(target, program), script, mode=0o755)
+            replace_file(join(target, program), _script(program, python), mode=0o755)
         generator_path = generator or join(prefix, "bin", "cdi-gen")
         replace_file(join(target, GENERATOR), f"{generator_path}\n".encode())
         _compile(target, python, directory)
@@ -100,6 +94,15 @@ def install(
         reason = hook.unsafe if hook else "the file is missing"
         raise UnsafeError(f"installed {path}, but specs cannot use it: {reason}", code="CDG-P004")
     return path
+
+
+def _script(program: str, python: str) -> bytes:
+    """Return the text of a program's launcher, with the path of its interpreter."""
+    path = launcher(program)
+    script = _read(path)
+    if script.count(_ISOLATED) != 1:
+        raise CdiGenError(f"{path} does not start an isolated interpreter", code="CDG-P002")
+    return script.replace(_ISOLATED, f"{python} -IS".encode())
 
 
 def _copy_modules(source: str, target: str) -> None:
