@@ -34,7 +34,7 @@ def test_owner_mode_and_attributes_stay(etc: Path, mode: int) -> None:
         attributes = {}
     done = configure(path)
     assert done.code == 0
-    assert "belongs to user 1000: a user who can edit it can run programs as root" in done.err
+    assert "belongs to user 1000: a user who can edit the file can run programs as root" in done.err
     for each in (path, Path(f"{path}.cdi-gen.bak")):
         status = each.stat()
         assert (status.st_uid, status.st_gid, status.st_mode & 0o777) == (1000, 1001, mode)
