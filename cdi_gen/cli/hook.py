@@ -11,7 +11,7 @@ import click
 from cdi_gen.cdi.model import Hook
 from cdi_gen.cli import Group, console
 from cdi_gen.cli.host_options import DIRECTORY, PROGRAM, SPEC_DIRECTORIES, TEXT
-from cdi_gen.cli.installed_specs import installed
+from cdi_gen.cli.installed_specs import find_spec
 from cdi_gen.errors import CdiGenError, UsageError
 
 ALL_GPUS = "nvidia.com/gpu=all"
@@ -148,7 +148,7 @@ def _hooks_of(devices: tuple[str, ...], directories: tuple[str, ...]) -> list[Ho
     """Return the hooks of a container with these devices, without duplicates."""
     hooks: dict[Hook, None] = {}
     for name in devices:
-        spec, source = installed(name, directories)
+        spec, source = find_spec(name, directories)
         device = next(device for device in spec.devices if f"{spec.kind}={device.name}" == name)
         device_hooks = (spec.container_edits | device.container_edits).hooks
         if not device_hooks:

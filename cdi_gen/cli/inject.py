@@ -15,7 +15,7 @@ from cdi_gen.cdi.inject import inject
 from cdi_gen.cdi.names import BadNameError, parse
 from cdi_gen.cli import console, named_file
 from cdi_gen.cli.host_options import SPEC_DIRECTORIES, TEXT
-from cdi_gen.cli.installed_specs import all_installed
+from cdi_gen.cli.installed_specs import find_specs
 from cdi_gen.cli.output import print_data
 from cdi_gen.errors import CdiGenError, UsageError
 
@@ -70,7 +70,7 @@ def command(
             subject=path,
         )
     document, mode = _read(path)
-    specs = all_installed(names, spec_directories)
+    specs = find_specs(names, spec_directories)
     edited = inject(document, names, *([spec] for spec, _ in specs))
     text = json.dumps(edited, indent="\t") + "\n"
     destination = path if in_place else output

@@ -15,15 +15,13 @@ if TYPE_CHECKING:
     from cdi_gen.store import Registry, SpecFile
 
 
-def installed(name: str, directories: tuple[str, ...]) -> tuple[Spec, str]:
-    """Return the spec that defines a qualified device name, and its file; see `all_installed`."""
-    ((spec, path),) = all_installed((name,), directories)
+def find_spec(name: str, directories: tuple[str, ...]) -> tuple[Spec, str]:
+    """Return the spec that defines a qualified device name, and its file; see `find_specs`."""
+    ((spec, path),) = find_specs((name,), directories)
     return spec, path
 
 
-def all_installed(
-    names: Iterable[str], directories: tuple[str, ...]
-) -> tuple[tuple[Spec, str], ...]:
+def find_specs(names: Iterable[str], directories: tuple[str, ...]) -> tuple[tuple[Spec, str], ...]:
     """Return the specs that define qualified device names, with their files, in rising priority.
 
     Args:

@@ -14,7 +14,7 @@ from cdi_gen.cli.host_options import (
     host_options,
     inventory_from,
 )
-from cdi_gen.cli.installed_specs import installed
+from cdi_gen.cli.installed_specs import find_spec
 from cdi_gen.cli.output import print_data
 from cdi_gen.errors import UsageError
 from cdi_gen.generate import generate
@@ -49,7 +49,7 @@ def command(
     engines do; or the name of a device of this host (0), for which a spec is generated.
     """
     if "=" in name and inventory_path is None:
-        spec, source = installed(name, spec_directories)
+        spec, source = find_spec(name, spec_directories)
     else:
         spec = generate(inventory_from(inventory_path, host))
         source = inventory_path or "this host"
