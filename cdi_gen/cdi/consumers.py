@@ -183,5 +183,5 @@ def _engine_name(name: str) -> str:
 def _numbers(version: str) -> Version:
     numbers = versions.parse(_SUFFIX.sub("", version.strip().removeprefix("v")))
     if numbers is None:
-        raise UnknownConsumerError(f"{version!r} is not a version; write podman@4.9.3")
+        raise UnknownConsumerError(f"{version!r} is not a version; for example: podman@4.9.3")
     return numbers

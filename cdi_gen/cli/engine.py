@@ -56,7 +56,7 @@ def list_(*, as_json: bool) -> None:
         print_data(json.dumps([_document(status) for status in statuses], indent=2) + "\n")
         return
     if not statuses:
-        console.note(f"none of {', '.join(engines.NAMES)} is installed")
+        console.note(f"no supported engine is installed; supported: {', '.join(engines.NAMES)}")
         return
     print_data(aligned([COLUMNS, *(_cells(status) for status in statuses)]))
     for status in statuses:

@@ -91,7 +91,6 @@ STILL_THERE: dict[str, set[str]] = {
     "tests/architecture": {"somebody"},
     "tests/attack": {"anew", "but for", "is none of", "peer", "somebody", "whoever"},
     "tests/bench": {"anew", "floor", "peer"},
-    "tests/cli": {"anew", "but for", "rehearse", "somebody", "whoever"},
     "tests/engine": {"anew", "peer"},
     "tests/fakehost": {"but for"},
     "tests/fuzz": {"but for"},

@@ -67,7 +67,7 @@ def test_a_hard_link_is_told_of(etc: Path) -> None:
     os.link(path, etc / "other.json")
     done = configure(path)
     assert done.code == 0
-    assert f"{path} has 2 names (hard links)" in done.err
+    assert f"{path} has 2 hard links" in done.err
     assert (etc / "other.json").read_text() == "{}\n"
     assert path.read_text() != "{}\n"
 

@@ -58,7 +58,7 @@ def shown(*words: str, file: Path, env: dict[str, str] | None = None) -> dict[st
 
 
 def test_each_key_is_an_option_that_describes_a_host() -> None:
-    """All of `generate`'s that say where to look, but for where cdi-gen itself is."""
+    """All options of `generate` about directories to search, except --host-root."""
 
     @host_options
     def command(host: HostOptions) -> None:
@@ -325,7 +325,7 @@ def test_a_preparation_by_other_files_is_not_the_shims(tmp_path: Path) -> None:
 
 @pytest.mark.host
 @as_root
-def test_the_shim_prepares_by_it_and_anew_when_it_changes(
+def test_the_shim_prepares_again_when_the_configuration_changes(
     tmp_path: Path, host: Callable[[str], FakeHost]
 ) -> None:
     """A driver where it is found by options alone; two files, as an administrator changes them."""
@@ -368,7 +368,7 @@ def test_the_shim_prepares_by_it_and_anew_when_it_changes(
     # Said by an administrator: it counts before the one beside the shim.
     assert f"{other}/cdi-gen-hook" in load()
     assert machine.times_prepared() == times + 1
-    # Another dev root: its nodes are looked at, and when they change, it is made anew.
+    # With another dev root, its nodes are watched: when they change, the file is prepared again.
     dev = tmp_path / "elsewhere"
     shutil.copytree(f"{root}/dev", dev / "dev", symlinks=True, copy_function=_node)
     (etc / "config.d/zz.toml").write_text(f'[host]\ndev-root = "{dev}"\n')

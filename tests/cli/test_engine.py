@@ -263,7 +263,7 @@ def test_containerd(tmp_path: Path, programs: Programs) -> None:
 def test_what_is_to_be_written_by_hand_is_printed(
     tmp_path: Path, programs: Programs, dry: tuple[str, ...]
 ) -> None:
-    """k3s makes its configuration anew: nothing is written, and what to write is data."""
+    """k3s generates its configuration at each start: the text for its template is printed."""
     programs(containerd='echo "containerd github.com/containerd/containerd/v2 v2.0.4 x"')
     path = tmp_path / "k3s/agent/etc/containerd/config.toml"
     path.parent.mkdir(parents=True)

@@ -181,7 +181,7 @@ def test_a_default_of_another_file_keeps_the_runtime(etc: Path, env: dict[str, s
     assert "enable_cdi" not in drop_in["plugins"][V2]
 
 
-def test_a_drop_in_of_ours_that_somebody_has_added_to(etc: Path, env: dict[str, str]) -> None:
+def test_a_drop_in_of_cdi_gen_with_an_addition_by_the_user(etc: Path, env: dict[str, str]) -> None:
     options = ("--config", str(etc / "config.toml"))
     (etc / "config.toml").write_text("version = 2\n")
     containerd(etc, env, "--runtime")
@@ -189,7 +189,7 @@ def test_a_drop_in_of_ours_that_somebody_has_added_to(etc: Path, env: dict[str, 
     theirs = f'[plugins."{V2}".registry]\nconfig_path = "/etc/containerd/certs.d"\n'
     path.write_text(path.read_text() + theirs)
     assert containerd(etc, env).code == 0
-    assert path.read_text().endswith(theirs), "not made anew over theirs"
+    assert path.read_text().endswith(theirs), "the addition is overwritten"
     assert cdi_gen("engine", "unconfigure", "containerd", *options, env=env).code == 0
     left = toml_text.parse(path.read_text())["plugins"][V2]
     assert left["registry"] == {"config_path": "/etc/containerd/certs.d"}
@@ -197,7 +197,7 @@ def test_a_drop_in_of_ours_that_somebody_has_added_to(etc: Path, env: dict[str, 
 
 
 def test_a_write_that_was_not_carried_out_is_not_ours(etc: Path, env: dict[str, str]) -> None:
-    """Killed between the record and the file; then somebody else writes the same."""
+    """Killed between the record and the file; then another program writes the same."""
     path = etc / "daemon.json"
     path.write_text("{}")
     docker("configure", etc, env)

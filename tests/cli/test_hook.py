@@ -231,7 +231,7 @@ class TestRun:
         (directory / "nvidia.json").write_text(json.dumps(spec))
         return directory
 
-    def test_a_rehearsal_says_what_the_run_then_does(self, rootfs: Path, specs: Path) -> None:
+    def test_a_dry_run_prints_what_the_run_then_does(self, rootfs: Path, specs: Path) -> None:
         found = cdi_gen("hook", "run", "--spec-dir", str(specs), "--dry-run", str(rootfs))
         assert (found.code, found.err) == (0, "")
         assert found.out == (

@@ -151,7 +151,7 @@ def test_killed_at_random_moments(old: Path) -> None:
 
 
 def test_two_writers_and_a_reader(old: Path) -> None:
-    """Whoever reads meanwhile reads the one or the other, whole."""
+    """A concurrent reader reads the old or the new file, and each is complete."""
     commands = [
         [*PROGRAM, "generate", "--inventory", INVENTORY, "-o", str(old), *more]
         for more in ([], ["--no-all-device"])
@@ -208,7 +208,7 @@ def test_help_to_a_full_device(words: str) -> None:
 
 
 def test_a_file_is_written_with_all_streams_closed(old: Path) -> None:
-    """And no stream's number falls to the file: whoever writes to 2 would write into the spec."""
+    """The file gets no descriptor of a stream: a write to 2 would go to the spec."""
     found = _shell('"$@" <&- >&- 2>&-', "generate", "--inventory", INVENTORY, "-o", str(old))
     assert found.returncode == 0
     assert old.read_text() == SPEC
@@ -242,7 +242,7 @@ def _traced(old: Path, *injections: str) -> tuple[subprocess.CompletedProcess[st
 
 @pytest.mark.skipif(not shutil.which("strace"), reason="needs strace")
 def test_every_system_call_of_writing_may_fail(old: Path) -> None:
-    """No traceback, the old file stays, and no litter, but for what comes after the rename."""
+    """No traceback, the old file is kept, and no other file, except after the rename."""
     found, trace = _traced(old)
     if found.returncode != 0:
         pytest.skip(f"strace cannot trace here: {found.stderr.strip()}")
