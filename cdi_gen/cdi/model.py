@@ -12,12 +12,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from cdi_gen.values import Value
+
 Annotations = tuple[tuple[str, str], ...]
 """Key and value of each annotation, in the order of the document (a dict is not hashable)."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DeviceNode:
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+class DeviceNode(Value):
     """A device node that the container gets.
 
     If ``type`` and ``major`` are given, engines create the node even if the host does not have it
@@ -40,8 +42,8 @@ class DeviceNode:
     gid: int | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NetDevice:
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+class NetDevice(Value):
     """A network interface that moves from the host into the container. Needs CDI 1.1.0."""
 
     host_interface_name: str
@@ -49,8 +51,8 @@ class NetDevice:
     """The interface's name in the container."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Hook:
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+class Hook(Value):
     """A program that the OCI runtime runs at one point of a container's life."""
 
     hook_name: str
@@ -67,8 +69,8 @@ class Hook:
     """In seconds."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Mount:
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+class Mount(Value):
     """A mount that the container gets."""
 
     host_path: str
@@ -79,8 +81,8 @@ class Mount:
     """Needs CDI 0.4.0."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class IntelRdt:
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+class IntelRdt(Value):
     """Intel Resource Director Technology, as in the OCI runtime specification. Needs CDI 0.7.0."""
 
     clos_id: str = ""
@@ -96,8 +98,8 @@ class IntelRdt:
     """In CDI 0.7.0 to 1.0.0 only."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ContainerEdits:
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+class ContainerEdits(Value):
     """The changes to a container; false if there are none."""
 
     env: tuple[str, ...] = ()
@@ -134,8 +136,8 @@ class ContainerEdits:
 _NO_EDITS = ContainerEdits()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Device:
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+class Device(Value):
     """A device that can be requested by name."""
 
     name: str
@@ -146,8 +148,8 @@ class Device:
     edits."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Spec:
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+class Spec(Value):
     """A CDI specification: the devices of one kind."""
 
     cdi_version: str

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 from cdi_gen.errors import CdiGenError
 from cdi_gen.paths import HostPath
+from cdi_gen.values import Value
 
 DGPU = "dgpu"
 WSL = "wsl"
@@ -31,8 +32,8 @@ PLATFORMS = {
 """What each platform is, for a person."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CharDevice:
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+class CharDevice(Value):
     """A character device, as the kernel numbers it.
 
     ``path`` is where programs expect it (``/dev/nvidia0``), whatever the dev root. ``present``
@@ -47,8 +48,8 @@ class CharDevice:
     present: bool = True
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Driver:
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+class Driver(Value):
     """The NVIDIA driver: the loaded kernel module and the user-space libraries."""
 
     version: str
@@ -61,8 +62,8 @@ class Driver:
     """The newest CUDA version that its libcuda runs, ``13.0``; None where nobody asked."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Gpu:
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+class Gpu(Value):
     """A full GPU."""
 
     index: int
@@ -92,8 +93,8 @@ class Gpu:
     """NVML's brand in the words of ``NVIDIA_REQUIRE_CUDA``, ``geforce``; None likewise."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MigDevice:
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+class MigDevice(Value):
     """A MIG device: a compute instance within a GPU instance of a GPU."""
 
     gpu_index: int
@@ -109,8 +110,8 @@ class MigDevice:
     compute_instance_cap: CharDevice
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Library:
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+class Library(Value):
     """A shared library of the driver."""
 
     path: HostPath
@@ -127,8 +128,8 @@ class Library:
     """Paths in other directories of the driver root that lead to it (Debian's alternatives)."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DriverFile:
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+class DriverFile(Value):
     """A program, configuration file, firmware image, X.Org module or socket of the driver."""
 
     path: HostPath
@@ -138,8 +139,8 @@ class DriverFile:
     """The name under which the catalogue lists it: ``nvidia-smi``, ``firmware`` …"""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HookProgram:
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+class HookProgram(Value):
     """The program that specs name as their hook, and whether root may run it."""
 
     path: HostPath
@@ -147,8 +148,8 @@ class HookProgram:
     """Why somebody other than root could change it; None where nobody can."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Missing:
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+class Missing(Value):
     """Something a complete driver installation has and this host has not."""
 
     name: str
@@ -157,8 +158,8 @@ class Missing:
     """Its key in the table of findings, docs/findings.md."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StaleNode:
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+class StaleNode(Value):
     """A device node that is there, with the numbers of another boot."""
 
     path: str
@@ -167,8 +168,8 @@ class StaleNode:
     """Its key in the table of findings, docs/findings.md."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UnusableDevice:
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+class UnusableDevice(Value):
     """A device that cannot be given to a container, and why."""
 
     device: str
@@ -177,8 +178,8 @@ class UnusableDevice:
     """Its key in the table of findings, docs/findings.md."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ignored:
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+class Ignored(Value):
     """A file that looked like the driver's and was left out, and why."""
 
     path: str
@@ -187,8 +188,8 @@ class Ignored:
     """Its key in the table of findings, docs/findings.md."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Inventory:
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+class Inventory(Value):
     """All facts of one host."""
 
     platform: str

@@ -29,9 +29,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "errors": {"cdi_base"},
     "findings": {"cdi_specs"},
     "paths": set(),
-    "inventory": {"errors", "paths", "cdi_base"},
+    "values": set(),
+    "inventory": {"values", "errors", "paths", "cdi_base"},
     "catalogue": {"errors", "cdi_specs"},
-    "cdi": {"errors", "cdi_specs", "cdi_base"},
+    "cdi": {"values", "errors", "cdi_specs", "cdi_base"},
     "configuration": {"errors", "cdi_base"},
     # Beside each other. `host` does not know the standard, `store` does not know NVIDIA.
     "host": {"errors", "paths", "inventory", "catalogue", "cdi_base"},
