@@ -86,7 +86,6 @@ STILL_THERE: dict[str, set[str]] = {
     "hooks/cdi_hook": {"peer", "rehearse"},
     "hooks/cdi_hook/ldso": {"desk", "peer", "somebody"},
     "hooks/cdi_hook/steps": {"desk", "somebody"},
-    "hooks/cdi_runtime/prestart": {"anew", "somebody", "whoever"},
     "tests": {"anew"},
     "tests/architecture": {"somebody"},
     "tests/attack": {"anew", "but for", "is none of", "peer", "somebody", "whoever"},

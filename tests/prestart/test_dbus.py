@@ -101,7 +101,7 @@ def test_pairs(hears: Hears) -> None:
         for name in (b"/dev/a/b", b"/dev/cd/")
     )
     body = b"\5a(ss)\0\0" + struct.pack("<I", len(items) - 1) + bytes(4) + items[:-1]
-    assert dbus.Answer(body[:8] + body[8:]).pairs() == [("/dev/a/b", "rw"), ("/dev/cd/", "rw")]
+    assert dbus.Reply(body[:8] + body[8:]).pairs() == [("/dev/a/b", "rw"), ("/dev/cd/", "rw")]
 
 
 @pytest.mark.parametrize(
@@ -110,17 +110,17 @@ def test_pairs(hears: Hears) -> None:
         ((b"REJECTED EXTERNAL\r\n",), "REJECTED"),
         ((b"",), "does not speak"),
         ((b"x" * 2000,), "does not speak"),
-        ((HELLO,), "hung up"),
+        ((HELLO,), "has closed the connection"),
         ((HELLO, _message(b"", kind=3)), "org.example.Refused"),
         ((HELLO, _message(b"", order=b"B")), "little-endian"),
-        ((HELLO, _message(_text(b"strict"))[:-3]), "hung up"),
+        ((HELLO, _message(_text(b"strict"))[:-3]), "has closed the connection"),
         ((HELLO, _message(b"\1u\0\0\7\0\0\0")), "another type"),
         ((HELLO, _message(b"\1s\0\0\xff\xff\0\0x")), "cut off"),
         (
             (HELLO, _message(b"") * 0 + struct.pack("<cBBBIII", b"l", 2, 0, 1, 1 << 30, 1, 8)),
             "little",
         ),
-        ((HELLO, _message(b"", kind=4, to=0) * 300), "does not answer"),
+        ((HELLO, _message(b"", kind=4, to=0) * 300), "does not reply"),
     ],
 )
 def test_what_is_not_believed(hears: Hears, answers: tuple[bytes, ...], reason: str) -> None:

@@ -61,13 +61,13 @@ def test_what_it_says(rules: list[Rule], question: tuple[str, int, int, str]) ->
         and set(access) <= set(rule.access)
         for rule in rules
     )
-    assert answered(device_filter.beginning(rules), *question) == (1 if allowed else None)
+    assert answered(device_filter.prologue(rules), *question) == (1 if allowed else None)
 
 
 @given(RULES)
 def test_what_it_says_of_its_own(rule: Rule) -> None:
     """Two random devices are seldom the same."""
-    program = device_filter.beginning([rule])
+    program = device_filter.prologue([rule])
     assert answered(program, rule.kind, rule.major, rule.minor, rule.access) == 1
     for letter in {*"rwm"} - {*rule.access}:
         asked = (rule.kind, rule.major, rule.minor, rule.access + letter)
@@ -119,7 +119,7 @@ try:
     flags = int(sys.argv[2])
     # Programs that say no to all, and one that forbids but one device, each for itself.
     no = struct.pack("=BBhi", 0xB7, 0, 0, 0) + struct.pack("=BBhi", 0x95, 0, 0, 0)
-    programs = [no, f.beginning([Rule("c", 1, 5, "rwm")]) + no]
+    programs = [no, f.prologue([Rule("c", 1, 5, "rwm")]) + no]
     for program in programs[: 2 if flags == 2 else 1]:
         f._attach(place, f._load(program, b"GPL\\0"), flags)
     before, _ = f.attached(place)

@@ -43,13 +43,13 @@ def test_the_last_mount_fails(machine: Machine, engine: Engine) -> None:
 
 def test_the_specs_hook_fails(machine: Machine, engine: Engine) -> None:
     _only_hook(machine, "echo out; echo no licence >&2; exit 3")
-    machine.refused(engine, "failed (3): 'no licence'")
+    machine.refused(engine, "failed with status 3: 'no licence'")
     _as_it_was(machine)
 
 
 def test_the_specs_hook_is_not_there(machine: Machine, engine: Engine) -> None:
     machine.edits["hooks"][0]["path"] = "/nowhere/cdi-gen-hook"
-    machine.refused(engine, "failed (127): 'No such file or directory'")
+    machine.refused(engine, "failed with status 127: 'No such file or directory'")
     _as_it_was(machine)
 
 
@@ -57,7 +57,7 @@ def test_the_specs_hook_is_not_there(machine: Machine, engine: Engine) -> None:
 def test_the_specs_hook_does_not_end(machine: Machine, engine: Engine, script: str) -> None:
     _only_hook(machine, script)
     machine.edits["hooks"][0]["timeout"] = 1
-    machine.refused(engine, "was not done after 1 s")
+    machine.refused(engine, "did not end within 1 s")
     _as_it_was(machine)
 
 
@@ -111,7 +111,9 @@ def test_what_comes_too_late(
 @pytest.mark.parametrize("option", ["rshared", "noatime", "size=1k"])
 def test_an_option_that_cannot_be_given(machine: Machine, runc: Engine, option: str) -> None:
     machine.edits["mounts"][0]["options"] += [option]
-    machine.refused(runc, f"cannot make, on '{LIBRARY}': option '{option}'")
+    machine.refused(
+        runc, f"mounts on '{LIBRARY}' what a prestart hook cannot mount: option '{option}'"
+    )
 
 
 OLDER = {
@@ -199,7 +201,7 @@ def test_a_filter_that_cannot_be_replaced(machine: Machine) -> None:
     if not strace:
         pytest.skip("needs strace")
     _wrap(machine, f"{strace} -f -qq -o /dev/null -e inject=bpf:error=EPERM:when=4+")
-    machine.refused(Engine("runc", "v2"), f"the container's device filter: {DENIED}")
+    machine.refused(Engine("runc", "v2"), f"cannot replace the container's device filter: {DENIED}")
 
 
 def _only_hook(machine: Machine, script: str, **more: object) -> None:

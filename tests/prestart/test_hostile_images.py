@@ -87,7 +87,7 @@ def test_a_circle_of_links_at_a_mount_point(machine: Machine, engine: Engine) ->
     place = machine.root / LIBRARY.lstrip("/")
     place.parent.mkdir(parents=True)
     place.symlink_to(place.name)
-    machine.refused(engine, "is a link to nowhere in the image")
+    machine.refused(engine, "is a dangling link in the image")
 
 
 @pytest.mark.parametrize("kind", ["file", "folder with nodes"])
@@ -109,7 +109,7 @@ def test_an_engine_without_a_dev(machine: Machine, engine: Engine) -> None:
     mounts = machine.spec["mounts"]
     machine.spec["mounts"] = [each for each in mounts if not each["destination"].startswith("/dev")]
     os.mknod(machine.root / "dev/nvidia0", 0o020666, os.makedev(1, 1))
-    machine.refused(engine, "of the container is something else already")
+    machine.refused(engine, "exists in the container and is not this device")
 
 
 @pytest.mark.parametrize("kind", ["folder", "pipe", "device"])

@@ -103,7 +103,7 @@ def test_a_container_that_has_pivoted(
             ended = prestart(machine, number, path)
             mounts = Path(f"/proc/{number}/mountinfo").read_text()
         assert ended.returncode == 1, ended
-        assert "has left the host's root already" in ended.stderr
+        assert "has already left the host's root" in ended.stderr
         assert ended.stderr.count("\n") == 1
         assert LIBRARY.rpartition("/")[2] not in mounts
         assert not (machine.root / "hook-of-the-image").exists()

@@ -1,11 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The control groups that say which devices a container may open.
+"""The control groups that restrict which devices a container may open.
 
-Version 1 has a file to write to, `devices.allow`; version 2 has programs (`device_filter`). A
-machine may have both. A container that shares its group with the caller is restricted by nobody's
-group but the caller's: that is left alone, and so are the groups above the container's own. So is a
-slice: with control groups of version 1, systemd (252) has a scope's process in the slice's group of
-devices until it is told of a device.
+Version 1 has a file, `devices.allow`; version 2 has programs (`device_filter`). A machine can have
+both. Only the container's own groups are changed: not a group that the container shares with the
+caller, not the groups above, and not a slice. With control groups of version 1, systemd 252 keeps a
+scope's process in the devices group of the slice until the scope has a device of its own.
 """
 
 from __future__ import annotations
@@ -26,12 +25,12 @@ MAX_BYTES = 4 << 20
 CONTROLLER = "devices"
 SYSTEMD = "name=systemd"
 VERSION_2 = ""
-"""As /proc/PID/cgroup calls the hierarchy of version 2."""
+"""The name of the version 2 hierarchy in /proc/PID/cgroup."""
 SCOPE, SLICE = ".scope", ".slice"
 
 
 class Group:
-    """One directory of a hierarchy, as seen from here."""
+    """A control group: its directory in a hierarchy, as a path of this process."""
 
     __slots__ = ("descriptor", "path", "version")
 
@@ -42,16 +41,16 @@ class Group:
 
 
 class ControlGroups:
-    """Those of a container that restrict its devices."""
+    """The control groups of a container that restrict its devices."""
 
     def __init__(self, container: int) -> None:
-        """Find them.
+        """Find and open the groups.
 
         Args:
             container: an `O_PATH` descriptor of /proc/PID.
 
         Raises:
-            HookError: the process is gone, or a hierarchy is not mounted where it can be reached.
+            HookError: the process has ended, or a hierarchy is not mounted.
         """
         self._paths = _memberships(_read("cgroup", container))
         own = _memberships(_read("/proc/self/cgroup"))
@@ -64,39 +63,44 @@ class ControlGroups:
 
     @property
     def scope(self) -> str | None:
-        """The systemd unit that the container is in; None where systemd knows of none.
+        """The systemd scope that the container is in; None if it is in none.
 
-        A user's own manager (below user@1000.service) restricts no devices.
+        A scope of a user's own systemd (below user@1000.service) restricts no devices and does not
+        count.
         """
         for hierarchy in (SYSTEMD, VERSION_2):
             names = self._paths.get(hierarchy, "").split("/")
-            # crun makes a group below systemd's scope.
+            # crun creates a group below systemd's scope.
             for name in names[:-3:-1]:
-                if name.endswith(SCOPE) and not any(each.startswith("user@") for each in names):
+                if name.endswith(SCOPE) and not any(part.startswith("user@") for part in names):
                     return name
         return None
 
     def filters(self) -> set[int]:
-        """The numbers of the programs of version 2 that are attached now."""
+        """Return the ids of the version 2 programs that are attached now."""
         return {
-            number for group in self.groups if group.version == 2 for number in _attached(group)
+            program_id
+            for group in self.groups
+            if group.version == 2
+            for program_id in _attached(group)
         }
 
-    def allow(self, rules: Sequence[Rule], known_to_allow: Collection[int] = ()) -> None:
-        """Let the container open the devices, in each of its groups.
+    def allow(self, rules: Sequence[Rule], unchanged: Collection[int] = ()) -> None:
+        """Allow the devices in each of the groups.
 
         Args:
-            rules: what to allow.
-            known_to_allow: programs of version 2 that do so already.
+            rules: the devices.
+            unchanged: ids of version 2 programs that allow the devices already.
 
         Raises:
-            HookError: the kernel refuses: a group above does not allow them, for one.
+            HookError: the kernel refuses, for instance because a group above does not allow the
+                devices.
         """
         for group in self.groups:
             if group.version == 1:
                 _write_rules(group, rules)
             else:
-                device_filter.allow(group.descriptor, rules, known_to_allow)
+                device_filter.allow(group.descriptor, rules, unchanged)
 
 
 def _attached(group: Group) -> list[int]:
@@ -104,7 +108,8 @@ def _attached(group: Group) -> list[int]:
         return device_filter.attached(group.descriptor)[0]
     except OSError as error:
         raise HookError(
-            f"the device filter of {shown(group.path)}: {error.strerror}", code="CDG-T202"
+            f"cannot read the device filter of control group {shown(group.path)}: {error.strerror}",
+            code="CDG-T202",
         ) from None
 
 
@@ -113,54 +118,57 @@ def _write_rules(group: Group, rules: Sequence[Rule]) -> None:
         file = os.open("devices.allow", os.O_WRONLY | os.O_CLOEXEC, dir_fd=group.descriptor)
         try:
             for rule in rules:
-                # The kernel takes one rule a call.
+                # The kernel accepts one rule a write.
                 text = f"{rule.kind} {rule.major}:{rule.minor} {rule.access}"
                 os.write(file, text.encode("ascii"))
         finally:
             os.close(file)
     except OSError as error:
-        where = shown(f"{group.path}/devices.allow")
-        raise HookError(
-            f"the container's control group, {where}: {error.strerror}", code="CDG-T201"
-        ) from None
+        raise _error(f"{group.path}/devices.allow", error) from None
 
 
 def _open(controller: str, version: int, path: str) -> Iterator[Group]:
-    """The scope that the group lies in, if it is a part of one, and the group."""
-    above, _, _ = path.rpartition("/")
-    # crun makes a group below systemd's scope, and systemd restricts the scope.
-    for each in (above, path) if above.endswith(SCOPE) else (path,):
-        place = _place(controller, version, each)
+    """Open the group, and before it the scope above it if there is one."""
+    parent, _, _ = path.rpartition("/")
+    # crun creates a group below systemd's scope, and systemd restricts the scope.
+    for group in (parent, path) if parent.endswith(SCOPE) else (path,):
+        directory = _directory(controller, version, group)
         try:
-            descriptor = os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except OSError as error:
-            raise HookError(
-                f"the container's control group, {shown(place)}: {error.strerror}", code="CDG-T201"
-            ) from None
-        yield Group(version, place, descriptor)
+            raise _error(directory, error) from None
+        yield Group(version, directory, descriptor)
 
 
-def _place(controller: str, version: int, path: str) -> str:
-    """Where a group's directory is, in the mounts of this process."""
+def _error(path: str, error: OSError) -> HookError:
+    return HookError(
+        f"the container's control group, {shown(path)}: {error.strerror}", code="CDG-T201"
+    )
+
+
+def _directory(controller: str, version: int, path: str) -> str:
+    """Return a group's directory in the mounts of this process."""
     for line in _read("/proc/self/mountinfo").split("\n"):
         before, _, after = line.partition(" - ")
         kind, _, options = [*after.split(" "), "", "", ""][:3]
         fields = before.split(" ")
-        fits = (
+        is_hierarchy = (
             kind == "cgroup2"
             if version != 1
             else kind == "cgroup" and controller in options.split(",")
         )
-        if not fits or len(fields) <= _MOUNT_POINT:
+        if not is_hierarchy or len(fields) <= _MOUNT_POINT:
             continue
         root = fields[_ROOT].rstrip("/")
-        # One outside of this process's control group namespace begins with /.. and is not mounted.
-        inside = ".." not in path.split("/")
-        if inside and (path == root or path.startswith(f"{root}/")):
-            # Written with \\040 for a blank: nobody mounts control groups there.
+        # The path of a group outside of this process's cgroup namespace begins with /.., and the
+        # group is not mounted.
+        is_inside = ".." not in path.split("/")
+        if is_inside and (path == root or path.startswith(f"{root}/")):
+            # A blank would be written as \\040; no mount point of control groups has one.
             return fields[_MOUNT_POINT].rstrip("/") + path[len(root) :]
     raise HookError(
-        f"the container's control group {shown(path)} is in no mounted hierarchy", code="CDG-T201"
+        f"the container's control group {shown(path)} is not in a mounted hierarchy",
+        code="CDG-T201",
     )
 
 
@@ -168,20 +176,18 @@ _ROOT, _MOUNT_POINT = 3, 4
 
 
 def _memberships(text: str) -> dict[str, str]:
-    """The group by controller, of the lines of /proc/PID/cgroup."""
-    found = {}
+    """Return the path of the group of each controller in /proc/PID/cgroup."""
+    paths = {}
     for line in text.splitlines():
         _, _, rest = line.partition(":")
         controllers, _, path = rest.partition(":")
         for controller in controllers.split(","):
-            found[controller] = path
-    return found
+            paths[controller] = path
+    return paths
 
 
 def _read(path: str, directory: int | None = None) -> str:
     try:
         return os.fsdecode(read_beginning(path, MAX_BYTES, directory=directory))
     except OSError as error:
-        raise HookError(
-            f"the container's control group, {shown(path)}: {error.strerror}", code="CDG-T201"
-        ) from None
+        raise _error(path, error) from None

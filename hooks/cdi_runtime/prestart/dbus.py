@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""As much of D-Bus as it takes to call a method of a peer and to read a text in its answer.
+"""A minimal D-Bus client: calls a method of a peer and reads the strings in the reply.
 
-D-Bus specification 0.43: the SASL exchange of a Unix socket, messages of version 1, little-endian.
-Types that are written: s, o, g, b, u, a(…), and variants of them.
+It implements, of the D-Bus specification 0.43, the SASL exchange of a Unix socket and little-endian
+messages of version 1. It writes the types s, o, g, b, u, a(…), and variants of them.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 MAX_MESSAGE = 1 << 20
 MAX_LINE = 1024
 MAX_SKIPPED = 256
-"""Messages that are no answer: a manager that has just been reloaded tells everybody so."""
+"""The number of messages before the reply: systemd sends signals after it has been reloaded."""
 
 _CALL, _RETURN, _ERROR = 1, 2, 3
 _PATH, _INTERFACE, _MEMBER, _ERROR_NAME, _REPLY_TO, _SIGNATURE = 1, 2, 3, 4, 5, 8
@@ -28,44 +28,49 @@ _FIXED = 16
 
 
 class MessageError(HookError):
-    """The peer has answered with an error, or with what is no D-Bus."""
+    """The peer has sent an error, or something that is not D-Bus.
+
+    The message is a predicate, for a sentence whose subject is the peer.
+    """
 
     code = "CDG-T203"
 
 
 class Peer:
-    """One at the other end of a socket, with no message bus between."""
+    """The process at the other end of a socket, without a message bus in between."""
 
     def __init__(self, connection: _socket.socket) -> None:
-        """Say who we are.
+        """Authenticate as the user of this process.
 
         Raises:
-            OSError: the connection breaks, or its time is over.
-            MessageError: it will not talk with this user.
+            OSError: the connection breaks or times out.
+            MessageError: the peer rejects the user.
         """
         self._connection = connection
         self._serial = 0
         user = str(os.geteuid()).encode("ascii").hex().encode("ascii")
-        # All at once, as systemd's own clients do: of what comes together with BEGIN, and behind
-        # it, a systemd of 252 takes no notice until more comes.
+        # Authentication and BEGIN in one piece, as systemd's own clients send them, but no call:
+        # systemd 252 does not read a call that arrives together with BEGIN until more arrives.
         self._send(b"\0AUTH EXTERNAL " + user + b"\r\nBEGIN\r\n")
-        answer = b""
-        while not answer.endswith(b"\r\n"):
+        line = b""
+        while not line.endswith(b"\r\n"):
             piece = self._connection.recv(MAX_LINE)
-            answer += piece
-            if not piece or len(answer) > MAX_LINE:
-                raise MessageError("it does not speak D-Bus")
-        if not answer.startswith(b"OK "):
-            raise MessageError(f"it says {shown(answer.decode('ascii', 'replace').strip())}")
+            line += piece
+            if not piece or len(line) > MAX_LINE:
+                raise MessageError("does not speak D-Bus")
+        if not line.startswith(b"OK "):
+            raise MessageError(
+                f"rejects the user: {shown(line.decode('ascii', 'replace').strip())}"
+            )
 
     def call(
         self, path: str, interface: str, member: str, signature: str, values: Sequence[object]
-    ) -> Answer:
-        """Call a method, and wait for its answer.
+    ) -> Reply:
+        """Call a method, and wait for its reply.
 
         Raises:
-            OSError: the connection breaks, or its time is over.
-            MessageError: the answer is an error.
+            OSError: the connection breaks or times out.
+            MessageError: the reply is an error.
         """
         self._serial += 1
         body = _Writer()
@@ -82,22 +87,23 @@ class Peer:
         head.align(8)
         self._send(bytes(head.content + body.content))
         for _ in range(MAX_SKIPPED):
-            kind, fields_there, answer = self._message()
-            if fields_there.get(_REPLY_TO) != self._serial:
+            kind, reply_fields, reply = self._message()
+            if reply_fields.get(_REPLY_TO) != self._serial:
                 continue
             if kind == _RETURN:
-                return answer
-            raise MessageError(shown(str(fields_there.get(_ERROR_NAME, "an error"))))
-        raise MessageError("it does not answer")
+                return reply
+            name = shown(str(reply_fields.get(_ERROR_NAME, "unknown")))
+            raise MessageError(f"replies with the error {name}")
+        raise MessageError("does not reply")
 
-    def _message(self) -> tuple[int, dict[int, object], Answer]:
+    def _message(self) -> tuple[int, dict[int, object], Reply]:
         start = self._receive(_FIXED)
-        order, kind, _, version, size, _, of_fields = struct.unpack("<cBBBIII", start)
-        padded = (of_fields + 7) & ~7
+        order, kind, _, version, size, _, fields_size = struct.unpack("<cBBBIII", start)
+        padded = (fields_size + 7) & ~7
         if order != b"l" or version != 1 or size > MAX_MESSAGE or padded > MAX_MESSAGE:
-            raise MessageError("it does not speak little-endian D-Bus")
-        fields = Answer(self._receive(padded)[:of_fields]).fields()
-        return kind, fields, Answer(self._receive(size))
+            raise MessageError("does not speak little-endian D-Bus")
+        fields = Reply(self._receive(padded)[:fields_size]).fields()
+        return kind, fields, Reply(self._receive(size))
 
     def _send(self, content: bytes) -> None:
         self._connection.sendall(content)
@@ -107,54 +113,57 @@ class Peer:
         while len(content) < size:
             piece = self._connection.recv(size - len(content))
             if not piece:
-                raise MessageError("it has hung up")
+                raise MessageError("has closed the connection")
             content += piece
         return bytes(content)
 
 
-class Answer:
-    """The values of a message, to be read one after the other."""
+class Reply:
+    """Reads the values of a message, one after the other."""
 
     def __init__(self, content: bytes) -> None:
         self._content = content
-        self._at = 0
+        self._position = 0
 
     def text(self) -> str:
-        """The text in a variant."""
+        """Return the string in a variant."""
         self._expect("s")
         return self._text()
 
     def pairs(self) -> list[tuple[str, str]]:
-        """The pairs of texts in a variant."""
+        """Return the pairs of strings in a variant."""
         self._expect("a(ss)")
         size = self._number()
-        self._at = (self._at + 7) & ~7
-        end, found = self._at + size, []
-        while self._at < end:
-            self._at = (self._at + 7) & ~7
-            found.append((self._text(), self._text()))
-        return found
+        self._align()
+        end, pairs = self._position + size, []
+        while self._position < end:
+            self._align()
+            pairs.append((self._text(), self._text()))
+        return pairs
 
     def fields(self) -> dict[int, object]:
-        """The fields of a header: those that are text or a number."""
-        found: dict[int, object] = {}
-        while self._at < len(self._content):
-            self._at = (self._at + 7) & ~7
+        """Return the fields of a header, which are strings and numbers, by their code."""
+        fields: dict[int, object] = {}
+        while self._position < len(self._content):
+            self._align()
             code = self._take(1)[0]
             kind = self._signature()
             if kind == "u":
-                found[code] = self._number()
+                fields[code] = self._number()
             elif kind in {"s", "o"}:
-                found[code] = self._text()
+                fields[code] = self._text()
             elif kind == "g":
-                found[code] = self._signature()
+                fields[code] = self._signature()
             else:
-                raise MessageError("its header has a field of no type that is known")
-        return found
+                raise MessageError("sends a header field of an unknown type")
+        return fields
+
+    def _align(self) -> None:
+        self._position = (self._position + 7) & ~7
 
     def _expect(self, signature: str) -> None:
         if self._signature() != signature:
-            raise MessageError("its answer is of another type")
+            raise MessageError("sends a reply of another type")
 
     def _signature(self) -> str:
         return self._take(self._take(1)[0] + 1)[:-1].decode("ascii", "replace")
@@ -163,19 +172,19 @@ class Answer:
         return self._take(self._number() + 1)[:-1].decode("utf-8", "replace")
 
     def _number(self) -> int:
-        self._at = (self._at + 3) & ~3
+        self._position = (self._position + 3) & ~3
         return int(struct.unpack("<I", self._take(4))[0])
 
     def _take(self, size: int) -> bytes:
-        piece = self._content[self._at : self._at + size]
-        self._at += size
+        piece = self._content[self._position : self._position + size]
+        self._position += size
         if len(piece) != size:
-            raise MessageError("its answer is cut off")
+            raise MessageError("sends a reply that is cut off")
         return piece
 
 
 class _Writer:
-    """Values, each where its type has to begin."""
+    """Writes values, each aligned as its type requires."""
 
     def __init__(self) -> None:
         self.content = bytearray()
@@ -213,21 +222,21 @@ class _Writer:
 
     def _put_array(self, kind: str, values: list[object]) -> None:
         self.align(4)
-        place = len(self.content)
+        size_position = len(self.content)
         self.content += bytes(4)
-        # The padding before the first item does not count.
+        # The size does not include the padding before the first item.
         self.align(8 if kind[0] == "(" else 4)
         start = len(self.content)
         for value in values:
             self._put(kind, value)
-        struct.pack_into("<I", self.content, place, len(self.content) - start)
+        struct.pack_into("<I", self.content, size_position, len(self.content) - start)
 
 
 def _types(signature: str) -> list[str]:
-    """The single types of a signature."""
-    found, at = [], 0
-    while at < len(signature):
-        end = at
+    """Return the single types of a signature."""
+    types, start = [], 0
+    while start < len(signature):
+        end = start
         while signature[end] == "a":
             end += 1
         depth = 0
@@ -236,6 +245,6 @@ def _types(signature: str) -> list[str]:
             end += 1
             if depth == 0:
                 break
-        found.append(signature[at:end])
-        at = end
-    return found
+        types.append(signature[start:end])
+        start = end
+    return types

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The namespaces of a container that exists already, and work that is done in them.
+"""Enters the namespaces of a container that exists already.
 
-A process that has entered them does not come back: each piece of work has a child of its own.
+A process that has entered them cannot leave them, so a child process does the work there.
 """
 
 from __future__ import annotations
@@ -20,100 +20,106 @@ if TYPE_CHECKING:
 
 MOUNT, USER = "mnt", "user"
 KINDS = ("cgroup", "ipc", "net", "pid", "uts", MOUNT, USER)
-"""As /proc/PID/ns calls them. The user namespace last: whoever is in it may enter no other of its
-parent's."""
+"""Names in /proc/PID/ns. The user namespace is entered last: a process in it may not enter
+namespaces of its parent."""
 
-MAX_SAID = 4096
-PATIENCE = 1.0
-"""Seconds that a child has to undo what it did, when it is told to end."""
+MAX_MESSAGE = 4096
+GRACE_PERIOD = 1.0
+"""Seconds that the child has to undo its work after SIGTERM."""
 
 _SIGTERM = 15
 
 
 class Namespaces:
-    """Those of a process that are not this one's, as descriptors: a number may be given anew."""
+    """The namespaces of a process that differ from the caller's.
 
-    __slots__ = ("_number", "_others", "_root", "process")
+    They are kept as descriptors, because a process number can be reused.
+    """
 
-    def __init__(self, number: int) -> None:
-        """Open them.
+    __slots__ = ("_descriptors", "_pid", "_root", "process")
+
+    def __init__(self, pid: int) -> None:
+        """Open the namespaces.
 
         Raises:
-            HookError: the process is not there, may not be looked at, or has the caller's mounts.
+            HookError: the process does not exist, may not be inspected, or has the host's mounts.
         """
-        self._number = number
+        self._pid = pid
         self._root = os.stat("/")
         try:
-            self.process = os.open(f"/proc/{number}", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-            self._others = {
+            self.process = os.open(f"/proc/{pid}", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+            self._descriptors = {
                 kind: descriptor
                 for kind in KINDS
-                if (descriptor := _other(self.process, kind)) is not None
+                if (descriptor := _open_other(self.process, kind)) is not None
             }
         except (FileNotFoundError, ProcessLookupError):
             raise HookError(
-                f"process {number}, the container's, is not there", code="CDG-T301"
+                f"the container's process {pid} does not exist", code="CDG-T301"
             ) from None
         except PermissionError:
             raise HookError(
-                f"the namespaces of process {number} may not be entered", code="CDG-T301"
+                f"no permission to enter the namespaces of the container's process {pid}",
+                code="CDG-T301",
             ) from None
-        if MOUNT not in self._others or _is_of_first_process(self._others[MOUNT]):
+        if MOUNT not in self._descriptors or _is_of_first_process(self._descriptors[MOUNT]):
             raise HookError(
-                f"process {number} has the host's mounts, and no container's: refused",
+                f"process {pid} is not a container's process: it has the host's mount namespace",
                 code="CDG-T301",
             )
 
     def has_own(self, kind: str) -> bool:
-        """Whether the container's namespace of this kind is another than the caller's."""
-        return kind in self._others
+        """Whether the container's namespace of this kind differs from the caller's."""
+        return kind in self._descriptors
 
     def enter(self, kinds: Iterable[str] = KINDS) -> None:
-        """Go there: for good, and only in a child. A PID namespace takes effect for its children.
+        """Enter namespaces; only a child process may. A PID namespace applies to its children.
 
-        In a user namespace the process becomes its root.
+        In a user namespace the process becomes root of the namespace.
 
         Raises:
             HookError: see `check_root`.
         """
-        wanted = set(kinds)
-        for kind, descriptor in self._others.items():
-            if kind in wanted:
+        selected = set(kinds)
+        for kind, descriptor in self._descriptors.items():
+            if kind in selected:
                 syscalls.setns(descriptor)
-        if MOUNT in wanted:
+        if MOUNT in selected:
             self.check_root()
-        if USER in wanted and USER in self._others:
+        if USER in selected and USER in self._descriptors:
             if _may_set_groups():
                 os.setgroups([])
             os.setresgid(0, 0, 0)
             os.setresuid(0, 0, 0)
 
     def check_root(self) -> None:
-        """Make sure that `/` is the host's here: what is opened or run by its path is believed.
+        """Check that `/` is still the host's root: paths of the host are opened and executed.
 
         Raises:
-            HookError: the container has pivoted, and `/` is the image.
+            HookError: the container has called pivot_root(2), and `/` is the image.
         """
-        # Entering sets it to the namespace's root; pivot_root(2) moves whoever is there along.
+        # setns(2) sets `/` to the namespace's root, and pivot_root(2) moves all processes there.
         if not same_file(self._root, os.stat("/")):
             raise HookError(
-                f"process {self._number} has left the host's root already, and / is the image: "
-                "refused. A prestart hook runs before that",
+                f"the container's process {self._pid} has already left the host's root, so / is "
+                "the image; a prestart hook must run before that",
                 code="CDG-T302",
             )
 
 
 def _may_set_groups() -> bool:
-    """Not in the user namespace of a rootless engine that has given it up."""
+    """Whether setgroups(2) is allowed; rootless engines deny it in their user namespace."""
     return read_beginning("/proc/self/setgroups", 16).strip() == b"allow"
 
 
-def _other(number: int, kind: str) -> int | None:
+def _open_other(process: int, kind: str) -> int | None:
+    """Return a descriptor of a process's namespace; None if the caller is in the same."""
     try:
         own = os.stat(f"/proc/self/ns/{kind}")
-        descriptor = os.open(f"ns/{kind}", os.O_RDONLY | os.O_CLOEXEC, dir_fd=number)
+        descriptor = os.open(f"ns/{kind}", os.O_RDONLY | os.O_CLOEXEC, dir_fd=process)
     except FileNotFoundError:
-        # A kernel without this kind; that of the process itself is noticed by the others.
+        # The kernel lacks this kind of namespace. All kernels have mount namespaces, so there it
+        # means that the process has ended.
         if kind == MOUNT:
             raise
         return None
@@ -124,26 +130,27 @@ def _other(number: int, kind: str) -> int | None:
 
 
 def _is_of_first_process(mounts: int) -> bool:
-    """Whether it is where process 1 is: an engine may have mounts of its own, apart from those."""
+    """Whether a mount namespace is that of process 1, which an engine need not be in itself."""
     try:
         return same_file(os.fstat(mounts), os.stat("/proc/1/ns/mnt"))
     except (PermissionError, FileNotFoundError):
-        # Only root sees that; for others the kernel decides what they may enter.
+        # Only root can read this. For other users the kernel decides what they may enter.
         return False
 
 
-def in_a_child(work: Work, until: float) -> None:
-    """Do the work in a child, within the deadline.
+def run_in_child(work: Work, until: float) -> None:
+    """Run the work in a child process, until a deadline.
 
     Raises:
-        HookError: what the work raised, in its own words; or it was not done in time.
+        HookError: the work has raised an error, whose message and code it repeats; or the work was
+            not done in time.
     """
     try:
         status, output = child.run_forked(
-            lambda _reading, talking: _be_the_child(work, talking),
+            lambda _stdin, report: _run_and_exit(work, report),
             until,
-            most=MAX_SAID,
-            grace=PATIENCE,
+            most=MAX_MESSAGE,
+            grace=GRACE_PERIOD,
         )
     except TimeoutError:
         raise HookError(
@@ -151,20 +158,25 @@ def in_a_child(work: Work, until: float) -> None:
         ) from None
     if status != 0:
         code, _, message = output.partition("\n")
-        ended = f"a process in the container's namespaces ended with {status}"
-        raise HookError(message or ended, code=code or "CDG-T303")
+        default = f"the process in the container's namespaces ended with status {status}"
+        raise HookError(message or default, code=code or "CDG-T303")
 
 
-def _be_the_child(work: Work, talking: int) -> None:
-    """It never returns; signals are faults here as well, so that what is half done is undone."""
-    status, said = 1, ("", "")
+def _run_and_exit(work: Work, report: int) -> None:
+    """Run the work in the child; never returns. Signals raise errors here too, so work is undone.
+
+    Args:
+        work: what to do.
+        report: a descriptor that gets code and message of an error.
+    """
+    status, lines = 1, ("", "")
     try:
         syscalls.prctl(syscalls.PR_SET_PDEATHSIG, _SIGTERM)
         work()
         status = 0
     except EXPECTED as error:
         message, code = explain(error)
-        said = code, message
+        lines = code, message
     finally:
-        os.write(talking, "\n".join(said).encode("utf-8", "backslashreplace")[:MAX_SAID])
+        os.write(report, "\n".join(lines).encode("utf-8", "backslashreplace")[:MAX_MESSAGE])
         os._exit(status)

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The hooks of the spec itself, run as the runtime would have run them.
+"""Runs the hooks of the CDI spec as the runtime would.
 
-A runtime has read its configuration before it calls a prestart hook: a hook that is added then is
-never run. So it is run from here: at its stage's place, with the environment that the spec gives it
-and no other, the state on its standard input, and its own time limit.
+A runtime reads config.json before it runs a prestart hook, so it would not run hooks that are added
+then. This module runs them: in the namespaces of their stage, with only the environment that the
+spec gives, the state on standard input, and their own time limit.
 """
 
 from __future__ import annotations
@@ -27,11 +27,12 @@ if TYPE_CHECKING:
 ON_THE_HOST = ("prestart", "createRuntime")
 IN_THE_CONTAINER = "createContainer"
 SECONDS = 30
-"""For a hook whose spec says nothing."""
-MOST_SECONDS = 120
-MAX_SAID = 2048
+"""The time limit of a hook without `timeout`."""
+MAX_SECONDS = 120
+MAX_OUTPUT = 2048
 
-OURS = f"{__file__.rpartition('/')[0]}/../../{HOOK}"
+CDI_GEN_HOOK = f"{__file__.rpartition('/')[0]}/../../{HOOK}"
+"""The installed cdi-gen-hook."""
 
 _CONFIG = "config.json"
 _SIGKILL = 9
@@ -51,18 +52,19 @@ class Hook:
         self.arguments = texts_of(document, "args", _CONFIG) or [self.path]
         entries = texts_of(document, "env", _CONFIG)
         self.environment = dict(entry.partition("=")[::2] for entry in entries)
-        asked = number_of(document, "timeout", _CONFIG)
-        self.seconds = min(MOST_SECONDS, asked if asked and asked > 0 else SECONDS)
+        timeout = number_of(document, "timeout", _CONFIG)
+        self.seconds = min(MAX_SECONDS, timeout if timeout and timeout > 0 else SECONDS)
         self.main = _main_of(self.path) if self.arguments[1:2] != ["--dry-run"] else None
 
 
 def _main_of(path: str) -> Callable[[], None] | None:
-    """What our own hook program does, if the spec's hook is that; imported before any image's file.
+    """Return the main function of cdi-gen-hook if the spec's hook is this program; else None.
 
-    A child that does it need not start an interpreter, which takes longer than all the rest.
+    The child can call the function without starting an interpreter, which takes longer than the
+    hook itself. It is imported before any file of the image is opened.
     """
     try:
-        if not same_file(os.stat(path), os.stat(OURS)):
+        if not same_file(os.stat(path), os.stat(CDI_GEN_HOOK)):
             return None
     except OSError:
         return None
@@ -73,15 +75,15 @@ def _main_of(path: str) -> Callable[[], None] | None:
 
 
 class Hooks:
-    """Those of a spec that can be run from a prestart hook."""
+    """The hooks of a spec that can be run from a prestart hook."""
 
     __slots__ = ("in_the_container", "on_the_host")
 
     def __init__(self, config: Document) -> None:
-        """Read them.
+        """Read the hooks.
 
         Raises:
-            HookError: there is one of a later stage.
+            HookError: a hook is of a later stage.
         """
         stages = object_of(config, "hooks", _CONFIG)
         for stage in stages:
@@ -92,32 +94,34 @@ class Hooks:
                     code="CDG-T003",
                 )
         self.on_the_host = [
-            Hook(each) for stage in ON_THE_HOST for each in objects_of(stages, stage, _CONFIG)
+            Hook(document)
+            for stage in ON_THE_HOST
+            for document in objects_of(stages, stage, _CONFIG)
         ]
         self.in_the_container = [
-            Hook(each) for each in objects_of(stages, IN_THE_CONTAINER, _CONFIG)
+            Hook(document) for document in objects_of(stages, IN_THE_CONTAINER, _CONFIG)
         ]
 
     def seconds(self) -> int:
-        """How long all of them may take."""
+        """Return how long all hooks together may take."""
         return sum(hook.seconds for hook in (*self.on_the_host, *self.in_the_container))
 
 
 def encoded(state: Document) -> bytes:
-    """A state as hooks get it."""
+    """Return a state as JSON, as hooks read it."""
     return encode(state).encode("ascii")
 
 
 def run(hooks: Sequence[Hook], state: bytes, directory: str) -> None:
-    """Run hooks, one after the other, from where this process is.
+    """Run hooks, one after the other, in the namespaces of this process.
 
     Args:
-        hooks: of one stage.
-        state: what each gets on its standard input.
-        directory: where each starts; the root directory if it cannot be entered.
+        hooks: the hooks of one stage.
+        state: the standard input of each hook.
+        directory: where each hook starts; `/` if the directory cannot be entered.
 
     Raises:
-        HookError: one has failed; it may have said why.
+        HookError: a hook has failed; the message has its output.
     """
     for hook in hooks:
         _run(hook, state, directory)
@@ -127,25 +131,31 @@ def _run(hook: Hook, state: bytes, directory: str) -> None:
     until = time.monotonic() + hook.seconds
     try:
         status, output = child.run_forked(
-            lambda reading, talking: _become(hook, directory, (reading, talking)),
+            lambda stdin, stderr: _become(hook, directory, (stdin, stderr)),
             until,
-            most=MAX_SAID,
+            most=MAX_OUTPUT,
             content=state,
         )
     except TimeoutError:
         raise HookError(
-            f"the spec's hook {shown(hook.path)} was not done after {hook.seconds} s",
+            f"the spec's hook {shown(hook.path)} did not end within {hook.seconds} s",
             code="CDG-T401",
         ) from None
     if status != 0:
         raise HookError(
-            f"the spec's hook {shown(hook.path)} failed ({status}): {shown(output)}",
+            f"the spec's hook {shown(hook.path)} failed with status {status}: {shown(output)}",
             code="CDG-T401",
         )
 
 
 def _become(hook: Hook, directory: str, streams: Iterable[int]) -> None:
-    """The child: it never returns."""
+    """Run the hook in the child; never returns.
+
+    Args:
+        hook: the hook.
+        directory: where it starts.
+        streams: descriptors for its standard input and standard error.
+    """
     try:
         syscalls.prctl(syscalls.PR_SET_PDEATHSIG, _SIGKILL)
         process.default_signals()

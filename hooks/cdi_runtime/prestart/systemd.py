@@ -1,17 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tells systemd of the devices of a container that lies in one of its scopes.
+"""Adds devices to what systemd allows a container, if the container is in a scope of systemd.
 
-systemd writes a unit's device rules anew whenever it likes, at `daemon-reload` for one, from what
-it knows: `DeviceAllow` of the unit. What others wrote into the control group is gone then, and a
-container loses its GPUs. So they are added to the unit's runtime properties, as
-`systemctl set-property --runtime` does. A device is named twice: by number, which systemd takes
-since 240 (2018) without looking for the file that no NVIDIA driver makes, and by the host's node,
-for those before.
+systemd writes a unit's device rules again at times, for instance at `daemon-reload`, from the
+unit's `DeviceAllow`. Rules that others wrote to the control group are lost then, and the container
+loses its GPUs. So the devices are added to the unit's runtime properties, as `systemctl
+set-property --runtime` does. Each device is added twice: by number, as /dev/char/MAJOR:MINOR, which
+systemd since 240 (2018) accepts without the file, which no NVIDIA driver creates; and by the host's
+node, for older releases.
 """
 
 from __future__ import annotations
 
-# What `socket` runs underneath; `socket` itself costs 3 ms.
+# `socket` imports this module; `socket` itself takes 3 ms.
 import _socket
 import errno
 import os
@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     from cdi_runtime.prestart.device_filter import Rule
 
 RUNNING = "/run/systemd/system"
-"""There if systemd is what was booted, says sd_booted(3)."""
+"""It exists if the machine was booted with systemd; see sd_booted(3)."""
 SOCKET = "/run/systemd/private"
-"""systemd's own, for root: it needs no message bus."""
+"""systemd's own socket, for root; it needs no message bus."""
 SECONDS = 5
 
 _MANAGER_PATH = "/org/freedesktop/systemd1"
@@ -43,14 +43,14 @@ def allow(scope: str, rules: Sequence[Rule]) -> bool:
 
     Args:
         scope: the unit's name.
-        rules: what to allow.
+        rules: the devices to allow.
 
     Returns:
-        Whether there was something to tell: False without systemd, or where it restricts nothing
-        in this scope. A first device would make it begin to.
+        Whether the devices were added. False without systemd, or if systemd restricts no devices
+        in this scope: the first device in `DeviceAllow` would make systemd restrict all others.
 
     Raises:
-        HookError: systemd cannot be reached, or refuses.
+        HookError: systemd cannot be reached, or rejects the change.
     """
     try:
         os.stat(RUNNING)
@@ -68,33 +68,33 @@ def allow(scope: str, rules: Sequence[Rule]) -> bool:
         # A time-out has no errno.
         reason = os.strerror(error.errno or errno.ETIMEDOUT)
         raise HookError(
-            f"systemd cannot be told of {shown(scope)}'s devices: {reason}", code="CDG-T203"
+            f"cannot add devices to {shown(scope)} in systemd: {reason}", code="CDG-T203"
         ) from None
     except dbus.MessageError as error:
         raise HookError(
-            f"systemd was told of {shown(scope)}'s devices: {error}", code="CDG-T203"
+            f"cannot add devices to {shown(scope)}: systemd {error}", code="CDG-T203"
         ) from None
 
 
 def _allow(peer: dbus.Peer, scope: str, rules: Sequence[Rule]) -> bool:
     unit = f"{_MANAGER_PATH}/unit/{escaped(scope)}"
-    question = (unit, _PROPERTIES, "Get", "ss")
-    policy = peer.call(*question, (_SCOPE, "DevicePolicy")).text()
-    allowed = dict(peer.call(*question, (_SCOPE, "DeviceAllow")).pairs())
+    get_property = (unit, _PROPERTIES, "Get", "ss")
+    policy = peer.call(*get_property, (_SCOPE, "DevicePolicy")).text()
+    allowed = dict(peer.call(*get_property, (_SCOPE, "DeviceAllow")).pairs())
     if policy == "auto" and not allowed:
         return False
-    devices = _with(allowed, rules)
+    devices = _added(allowed, rules)
     properties = [("DeviceAllow", ("a(ss)", list(devices.items())))]
     peer.call(_MANAGER_PATH, _MANAGER, "SetUnitProperties", "sba(sv)", (scope, True, properties))
     return True
 
 
-def _with(allowed: Mapping[str, str], rules: Sequence[Rule]) -> dict[str, str]:
-    """What is to be added: a device that has been named before keeps what it may."""
+def _added(allowed: Mapping[str, str], rules: Sequence[Rule]) -> dict[str, str]:
+    """Return the entries to add; a device that has an entry keeps the access it has."""
     added: dict[str, str] = {}
     for rule in rules:
         names = [f"/dev/{_KINDS[rule.kind]}/{rule.major}:{rule.minor}"]
-        # It refuses all of them for the sake of one that lies elsewhere.
+        # systemd rejects the whole list if a node is not below /dev.
         if rule.node.startswith("/dev/"):
             names.append(rule.node)
         for name in names:
@@ -104,10 +104,10 @@ def _with(allowed: Mapping[str, str], rules: Sequence[Rule]) -> dict[str, str]:
 
 
 def escaped(unit: str) -> str:
-    """A unit's name in an object's path: what is neither letter nor digit is `_` and its code."""
+    """Return a unit's name for an object path: `_` and the code for all but letters and digits."""
     return "".join(
         chr(byte)
-        if chr(byte).isascii() and chr(byte).isalnum() and not (place == 0 and chr(byte).isdigit())
+        if chr(byte).isascii() and chr(byte).isalnum() and not (index == 0 and chr(byte).isdigit())
         else f"_{byte:02x}"
-        for place, byte in enumerate(os.fsencode(unit))
+        for index, byte in enumerate(os.fsencode(unit))
     )
