@@ -1,25 +1,26 @@
 # SPDX-License-Identifier: Apache-2.0
-"""NVIDIA_REQUIRE_*: what an image asks of the host's driver and GPUs, and whether the host has it.
+"""Evaluates NVIDIA_REQUIRE_*: an image's requirements on the host's driver and GPUs.
 
-An expression is alternatives, separated by spaces; one of them has to hold. An alternative is
-conditions, separated by commas; all of them have to hold. A condition is a property, an operator
-and a value: `cuda>=12.4 brand=tesla,driver>=470,driver<471`. Of several variables each has to hold.
+An expression consists of alternatives, separated by spaces; one of them has to hold. An alternative
+consists of conditions, separated by commas; all of them have to hold. A condition is a property, an
+operator and a value: `cuda>=12.4 brand=tesla,driver>=470,driver<471`. If an image has several
+variables, all of them have to hold.
 
-| property | is | operators |
+| property | meaning | operators |
 |---|---|---|
-| cuda | the newest CUDA version that the driver runs | = != < <= > >= |
+| cuda | the newest CUDA version that the driver supports | = != < <= > >= |
 | driver | the driver's version | the same |
 | arch | the compute capability of a GPU; a MIG device's is its GPU's | the same |
 | brand | NVML's name for a GPU's brand, whatever its case | = != |
 
-Versions are compared as `versions` says. An expression is asked of
-each GPU by itself; where there is none, conditions on arch and brand hold. All of this is as in
-libnvidia-container (src/cli/dsl.c and configure.c), except that
+Versions are compared as in `versions`. An expression is evaluated for each GPU separately; without
+a GPU, conditions on arch and brand hold. libnvidia-container (src/cli/dsl.c and configure.c) does
+the same, with two differences:
 
-* a condition that cannot be read, or has a property of another name, is one that does not hold:
-  there it is an error, but only if no earlier alternative holds;
-* where a fact of the host is not known, a condition on it holds if nothing else decides, and the
-  caller gets a line to say so: there it holds silently.
+* A condition that cannot be parsed, or has an unknown property, does not hold here.
+  libnvidia-container reports an error, but only if no earlier alternative holds.
+* A condition on an unknown fact of the host holds here if nothing else decides, and the caller gets
+  a warning. In libnvidia-container it holds without a warning.
 """
 
 from __future__ import annotations
@@ -36,45 +37,45 @@ if TYPE_CHECKING:
     Alternative = tuple["Condition", ...]
 
 Requirements = tuple[tuple[str, str], ...]
-"""Names of variables, and the expression that each holds."""
+"""Names of variables and their expressions."""
 
 PREFIX = "NVIDIA_REQUIRE_"
 JETPACK = "NVIDIA_REQUIRE_JETPACK"
-"""How names begin whose requirements are those of Jetson boards, in words of their own."""
+"""Prefix of the requirements on Jetson boards, which have a grammar of their own; ignored."""
 DISABLE = "NVIDIA_DISABLE_REQUIRE"
 CUDA_VERSION = "CUDA_VERSION"
 NAMES = (PREFIX, f"{DISABLE}=", f"{CUDA_VERSION}=")
-"""How the entries of an environment begin that requirements are read from."""
+"""Prefixes of the environment entries that requirements are read from."""
 TRUE = frozenset({"1", "t", "T", "TRUE", "true", "True"})
-"""What Go's `strconv.ParseBool` takes for true, and so do all programs of NVIDIA's."""
+"""Values that Go's `strconv.ParseBool`, which NVIDIA's programs use, parses as true."""
 
 SIGNS = "<>=!"
 OPERATORS = ("=", "!=", "<", "<=", ">", ">=")
-OF_BRANDS = ("=", "!=")
-VERSIONS = ("cuda", "driver", "arch")
+BRAND_OPERATORS = ("=", "!=")
+VERSION_PROPERTIES = ("cuda", "driver", "arch")
 
 MAX_EXPRESSION = 128 << 10
-"""No program can be given a longer variable (MAX_ARG_STRLEN of Linux)."""
+"""The longest variable that Linux passes to a program (MAX_ARG_STRLEN)."""
 MAX_EXPRESSIONS = 256 << 10
-"""Of all together: a second's work on a host of 16 GPUs. CUDA's own images have 2 KiB."""
+"""Most characters of all expressions: a second of work for 16 GPUs. CUDA's images have 2 KiB."""
 MAX_DIGITS = 19
-"""Of one number of a version: no more fit the 64 bits that libnvidia-container has for it."""
+"""Most digits of a number in a version: libnvidia-container has 64 bits for a number."""
 MAX_ALTERNATIVES = 6
 MAX_TEXT = 80
-"""What a message shows of an expression: that many alternatives, and characters of each."""
+"""Most alternatives, and characters of each, that a message shows of an expression."""
 
 
 class UnsatisfiedError(HookError):
-    """The host is not what the image requires."""
+    """The host does not satisfy a requirement of the image."""
 
     code = "CDG-R801"
 
 
 class GpuFacts:
-    """What is known of one GPU; None where it is not.
+    """The known facts of one GPU; a fact that is not known is None.
 
-    `arch` is its compute capability (`9.0`), `brand` NVML's word in lower case (`unknown` is one of
-    them). `name` is what messages call it.
+    `arch` is the compute capability (`9.0`), `brand` NVML's name of the brand in lower case, which
+    may be `unknown`. `name` is the name in messages.
     """
 
     __slots__ = ("arch", "brand", "index", "minor", "name", "uuid")
@@ -98,7 +99,7 @@ class GpuFacts:
 
 
 class Facts:
-    """What is known of the host; None where it is not. `gpus` are those that the container gets."""
+    """The known facts of the host, or None; `gpus` are those that the container gets."""
 
     __slots__ = ("cuda", "driver", "gpus")
 
@@ -114,67 +115,65 @@ class Facts:
 
     @classmethod
     def from_document(cls, document: Mapping[str, object]) -> Facts:
-        """Of a JSON object as `cdi_gen.generate.requirements` makes it; fields may be absent.
+        """Read a JSON object of `cdi_gen.generate.requirements`; fields may be absent.
 
         Raises:
-            HookError: it has another form.
+            HookError: the object has another form.
         """
-        listed = document.get("gpus", [])
-        if not isinstance(listed, list) or not all(isinstance(each, dict) for each in listed):
-            raise HookError("the host's facts: 'gpus' is no list of objects", code="CDG-R803")
-        return cls(
-            _text(document, "cuda"), _text(document, "driver"), [_gpu(each) for each in listed]
-        )
+        gpus = document.get("gpus", [])
+        if not isinstance(gpus, list) or not all(isinstance(gpu, dict) for gpu in gpus):
+            raise HookError("the host's facts: 'gpus' is not a list of objects", code="CDG-R803")
+        return cls(_text(document, "cuda"), _text(document, "driver"), [_gpu(gpu) for gpu in gpus])
 
-    def of_nodes(self, minors: Iterable[int]) -> Facts:
-        """The same host, with the GPUs whose nodes /dev/nvidiaN a container has."""
-        known = {gpu.minor: gpu for gpu in self.gpus}
-        found = [
-            known.get(minor) or GpuFacts(name=f"/dev/nvidia{minor}", minor=minor)
+    def with_nodes(self, minors: Iterable[int]) -> Facts:
+        """Return the facts of the same host, with the GPUs of a container's nodes /dev/nvidiaN."""
+        gpu_of_minor = {gpu.minor: gpu for gpu in self.gpus}
+        gpus = [
+            gpu_of_minor.get(minor) or GpuFacts(name=f"/dev/nvidia{minor}", minor=minor)
             for minor in minors
         ]
-        return Facts(self.cuda, self.driver, found)
+        return Facts(self.cuda, self.driver, gpus)
 
     def __str__(self) -> str:
-        known = [("cuda", self.cuda), ("driver", self.driver)]
+        facts = [("cuda", self.cuda), ("driver", self.driver)]
         for gpu in self.gpus:
-            known += [(f"{gpu.name} arch", gpu.arch), (f"{gpu.name} brand", gpu.brand)]
-        return ", ".join(f"{what} {value or 'unknown'}" for what, value in known)
+            facts += [(f"{gpu.name} arch", gpu.arch), (f"{gpu.name} brand", gpu.brand)]
+        return ", ".join(f"{name} {value or 'unknown'}" for name, value in facts)
 
 
 def from_environment(environment: Mapping[str, str]) -> Requirements:
-    """The requirements in a container's environment, by name; none where they are switched off.
+    """Return the requirements in a container's environment; none if the environment disables them.
 
-    An image of CUDA before 9 has CUDA_VERSION (`8.0.61`) in the place of NVIDIA_REQUIRE_CUDA.
+    Images of CUDA before version 9 have CUDA_VERSION (`8.0.61`) instead of NVIDIA_REQUIRE_CUDA.
     """
     if environment.get(DISABLE) in TRUE:
         return ()
-    found = [
+    requirements = [
         (name, value)
         for name, value in environment.items()
         if name.startswith(PREFIX) and not name.startswith(JETPACK) and value
     ]
     if not environment.get(f"{PREFIX}CUDA"):
-        made_for = version(environment.get(CUDA_VERSION, "").removeprefix("v"))
-        if made_for is not None:
-            major, minor = (*made_for, 0, 0)[:2]
-            found.append((CUDA_VERSION, f"cuda>={major}.{minor}"))
-    return tuple(sorted(found))
+        cuda_version = version(environment.get(CUDA_VERSION, "").removeprefix("v"))
+        if cuda_version is not None:
+            major, minor = (*cuda_version, 0, 0)[:2]
+            requirements.append((CUDA_VERSION, f"cuda>={major}.{minor}"))
+    return tuple(sorted(requirements))
 
 
 def check(requirements: Requirements, facts: Facts) -> tuple[str, ...]:
-    """Whether the host has what is required.
+    """Check that the host satisfies all requirements.
 
     Args:
         requirements: see `from_environment`.
-        facts: the host's, with the GPUs that the container gets.
+        facts: of the host, with the GPUs that the container gets.
 
     Returns:
-        A line for each requirement that holds only if what is not known is so.
+        A line for each requirement that depends on an unknown fact.
 
     Raises:
         UnsatisfiedError: a requirement does not hold; one line, with the reason for each
-            alternative and what the host has.
+            alternative and the facts of the host.
     """
     doubts = []
     for name, expression in requirements:
@@ -184,24 +183,24 @@ def check(requirements: Requirements, facts: Facts) -> tuple[str, ...]:
             )
     if sum(len(name) + len(expression) for name, expression in requirements) > MAX_EXPRESSIONS:
         raise UnsatisfiedError(
-            f"{PREFIX}*: all together are longer than {MAX_EXPRESSIONS} characters; "
+            f"{PREFIX}*: all expressions together are longer than {MAX_EXPRESSIONS} characters; "
             f"use another image, or set {DISABLE}=1",
             code="CDG-R802",
         )
     for name, expression in requirements:
         alternatives = parse(expression)
         for gpu in facts.gpus or (None,):
-            verdicts = [_verdict(each, facts, gpu) for each in alternatives]
+            verdicts = [_verdict(alternative, facts, gpu) for alternative in alternatives]
             if not verdicts or any(holds for holds, _ in verdicts):
                 continue
             unknown = [condition for holds, condition in verdicts if holds is None]
             if not unknown:
                 failing = [condition for _, condition in verdicts]
                 raise UnsatisfiedError(_message(name, alternatives, failing, facts, gpu))
-            what = f"{gpu.name}'s" if gpu and unknown[0].is_of_a_gpu() else "this host's"
+            owner = f"{gpu.name}'s" if gpu and unknown[0].is_of_a_gpu() else "this host's"
             doubts.append(
                 f"{_cut(name)}: not checked: {_cut(unknown[0].text)}: "
-                f"{what} {unknown[0].property} is not known"
+                f"{owner} {unknown[0].property} is not known"
             )
     return tuple(dict.fromkeys(doubts))
 
@@ -209,19 +208,20 @@ def check(requirements: Requirements, facts: Facts) -> tuple[str, ...]:
 class Condition:
     """One condition of an expression: `driver>=470`.
 
-    `place` counts its characters from 1; `fault` says why no host can have what it asks for.
+    `position` is the character, counted from 1, at which the condition begins. `fault` is why no
+    host can satisfy the condition.
     """
 
-    __slots__ = ("_test", "fault", "operator", "place", "property", "text")
+    __slots__ = ("_test", "fault", "operator", "position", "property", "text")
 
-    def __init__(self, text: str, place: int) -> None:
+    def __init__(self, text: str, position: int) -> None:
         name = text
         for sign in SIGNS:
             name = name.partition(sign)[0]
         rest = text[len(name) :]
         value = rest.lstrip(SIGNS)
         self.text = text
-        self.place = place
+        self.position = position
         self.property = name.lower()
         self.operator = rest[: len(rest) - len(value)]
         self.fault: str | None = None
@@ -230,19 +230,19 @@ class Condition:
             self.fault = "is not a property, one of = != < <= > >=, and a value"
         elif self.property == "brand":
             self._test = _brand_test(self.operator, value.lower())
-            if self.operator not in OF_BRANDS:
-                self.fault = "compares a brand by other than = and !="
-        elif self.property in VERSIONS:
-            wanted = version(value)
-            if wanted is None:
-                self.fault = "compares with what is no version"
+            if self.operator not in BRAND_OPERATORS:
+                self.fault = "compares a brand by an operator other than = and !="
+        elif self.property in VERSION_PROPERTIES:
+            bound = version(value)
+            if bound is None:
+                self.fault = "has a value that is not a version"
             else:
-                self._test = _version_test(self.operator, wanted)
+                self._test = _version_test(self.operator, bound)
         else:
-            self.fault = "is of none of the properties cuda, driver, arch and brand"
+            self.fault = "has an unknown property; the properties are cuda, driver, arch and brand"
 
     def holds(self, facts: Facts, gpu: GpuFacts | None) -> bool | None:
-        """Whether the host, or the GPU, has it; None if that is not known."""
+        """Whether the condition holds for the host, or the GPU; None if the fact is unknown."""
         if self.fault:
             return False
         if gpu is None and self.is_of_a_gpu():
@@ -251,11 +251,11 @@ class Condition:
         return None if value is None else self._test(value)
 
     def is_of_a_gpu(self) -> bool:
-        """Whether it asks for a GPU's property rather than the host's."""
+        """Whether the property is that of a GPU, not of the host."""
         return self.property in {"arch", "brand"}
 
     def value(self, facts: Facts, gpu: GpuFacts | None) -> str | None:
-        """What there is of its property."""
+        """Return the value of the property on the host, or of the GPU; None if unknown."""
         if self.property == "cuda":
             return facts.cuda
         if self.property == "driver":
@@ -265,29 +265,29 @@ class Condition:
         return gpu.arch if self.property == "arch" else gpu.brand
 
     def wants_more(self) -> bool:
-        """Whether a newer driver could have it."""
+        """Whether a newer driver could satisfy the condition."""
         return not self.fault and not self.is_of_a_gpu() and self.operator in {">", ">="}
 
 
 def parse(expression: str) -> tuple[Alternative, ...]:
-    """The alternatives of an expression; what has no condition is none."""
-    found = []
-    place = 1
+    """Return the alternatives of an expression; those without a condition are dropped."""
+    alternatives = []
+    position = 1
     for alternative in expression.split(" "):
         conditions = []
         for text in alternative.split(","):
             if text:
-                conditions.append(Condition(text, place))
-            place += len(text) + 1
+                conditions.append(Condition(text, position))
+            position += len(text) + 1
         if conditions:
-            found.append(tuple(conditions))
-    return tuple(found)
+            alternatives.append(tuple(conditions))
+    return tuple(alternatives)
 
 
 def _verdict(
     alternative: Alternative, facts: Facts, gpu: GpuFacts | None
 ) -> tuple[bool | None, Condition]:
-    """Whether an alternative holds, None if that is not known; and the condition that decides."""
+    """Return whether an alternative holds, None if unknown; and the condition that decides."""
     unknown = None
     for condition in alternative:
         holds = condition.holds(facts, gpu)
@@ -298,20 +298,20 @@ def _verdict(
     return (None, unknown) if unknown else (True, alternative[-1])
 
 
-def _version_test(operator: str, wanted: Version) -> Callable[[str], bool | None]:
+def _version_test(operator: str, bound: Version) -> Callable[[str], bool | None]:
     def test(text: str) -> bool | None:
-        found = version(text)
-        if found is None:
+        value = version(text)
+        if value is None:
             return None
-        if found == wanted:
+        if value == bound:
             return operator in {"=", "<=", ">="}
-        return operator in ({"!=", "<", "<="} if found < wanted else {"!=", ">", ">="})
+        return operator in ({"!=", "<", "<="} if value < bound else {"!=", ">", ">="})
 
     return test
 
 
-def _brand_test(operator: str, wanted: str) -> Callable[[str], bool | None]:
-    return lambda found: (found.lower() == wanted) == (operator == "=")
+def _brand_test(operator: str, brand: str) -> Callable[[str], bool | None]:
+    return lambda value: (value.lower() == brand) == (operator == "=")
 
 
 def _no_test(_value: str) -> bool | None:
@@ -321,8 +321,7 @@ def _no_test(_value: str) -> bool | None:
 def version(text: str) -> Version | None:
     """Return the numbers of a version as libnvidia-container reads it; None if it is not one.
 
-    Unlike `versions.parse` it takes any count of numbers, and passes over what is empty between
-    two dots or after the last: `12..3` is 12.3.
+    Unlike `versions.parse` it accepts any count of numbers and ignores empty ones: `12..3` is 12.3.
     """
     if not text or text.startswith(".") or text.strip("0123456789."):
         return None
@@ -339,7 +338,7 @@ def _message(
     facts: Facts,
     gpu: GpuFacts | None,
 ) -> str:
-    """Why no alternative holds and what would help; the first, then those that came nearest."""
+    """Return why no alternative holds, and a remedy; the first, then the nearest alternatives."""
     pairs = list(zip(alternatives, failing))
     pairs[1:] = sorted(pairs[1:], key=lambda pair: -pair[0].index(pair[1]))
     reasons = [_reason(*pair, facts, gpu) for pair in pairs[:MAX_ALTERNATIVES]]
@@ -348,28 +347,28 @@ def _message(
     if any(condition.wants_more() for condition in failing):
         advice = "update the driver"
     elif any(condition.fault for condition in failing):
-        advice = "correct it"
+        advice = "correct the requirement"
     else:
         advice = "use another image"
-    whole = "; or ".join(reasons)
-    return f"{_cut(name)} is not satisfied: {whole}; {advice}, or set {DISABLE}=1"
+    explanation = "; or ".join(reasons)
+    return f"{_cut(name)} is not satisfied: {explanation}; {advice}, or set {DISABLE}=1"
 
 
 def _reason(
     alternative: Alternative, condition: Condition, facts: Facts, gpu: GpuFacts | None
 ) -> str:
-    whole = ",".join(each.text for each in alternative)
+    text = ",".join(part.text for part in alternative)
     if condition.fault:
-        return f"{_cut(condition.text)} (at character {condition.place}) {condition.fault}"
-    whose = gpu.name if gpu and condition.is_of_a_gpu() else "this host"
-    has = f"({whose}: {condition.value(facts, gpu)})"
+        return f"{_cut(condition.text)} (at character {condition.position}) {condition.fault}"
+    owner = gpu.name if gpu and condition.is_of_a_gpu() else "this host"
+    value = f"({owner}: {condition.value(facts, gpu)})"
     if len(alternative) == 1:
-        return f"{_cut(whole)} {has}"
-    return f"{_cut(whole)}: {_cut(condition.text)} {has}"
+        return f"{_cut(text)} {value}"
+    return f"{_cut(text)}: {_cut(condition.text)} {value}"
 
 
 def _cut(text: str) -> str:
-    """A piece of an expression, fit for a terminal and a log."""
+    """Return a part of an expression for a terminal or a log: escaped and shortened."""
     escaped = ascii(text[: MAX_TEXT + 1])[1:-1]
     return f"{escaped[:MAX_TEXT]}..." if len(escaped) > MAX_TEXT else escaped
 

@@ -82,7 +82,6 @@ STILL_THERE: dict[str, set[str]] = {
     "cdi_gen/host": {"is none of", "somebody", "whoever"},
     "cdi_gen/inventory": {"somebody"},
     "hooks": {"house"},
-    "hooks/cdi_base/cdi": {"but for", "is none of", "somebody"},
     "hooks/cdi_hook": {"peer", "rehearse"},
     "hooks/cdi_hook/ldso": {"desk", "peer", "somebody"},
     "hooks/cdi_hook/steps": {"desk", "somebody"},

@@ -178,7 +178,7 @@ def check_requirement(data: bytes) -> None:
     for _, expression in required:
         for alternative in requirement.parse(expression):
             for condition in alternative:
-                assert expression[condition.place - 1 :].startswith(condition.text)
+                assert expression[condition.position - 1 :].startswith(condition.text)
 
 
 def read_toml(data: bytes) -> None:

@@ -169,7 +169,7 @@ def test_a_config_json_of_the_image_is_none(container: Container) -> None:
 )
 def test_a_config_json_of_another_form_is_refused(container: Container, config: object) -> None:
     (container.bundle / "config.json").write_text(json.dumps(config))
-    assert_refused(container.hook(*ALONE), "'process.env' of config.json is no list of texts")
+    assert_refused(container.hook(*ALONE), "'process.env' of config.json is not a list of texts")
 
 
 @pytest.mark.parametrize(

@@ -207,8 +207,8 @@ def test_the_message() -> None:
         ("driver<550", "use another image"),
         ("brand=tesla", "use another image"),
         ("arch>=10", "use another image"),
-        ("memory>=80", "correct it"),
-        ("brand=tesla foo", "correct it"),
+        ("memory>=80", "correct the requirement"),
+        ("brand=tesla foo", "correct the requirement"),
     ],
 )
 def test_the_advice(expression: str, advice: str) -> None:
@@ -220,12 +220,12 @@ def test_the_advice(expression: str, advice: str) -> None:
     [
         ("what", "what (at character 1) is not a property, one of = != < <= > >=, and a value"),
         ("cuda>=13 what", "what (at character 10) is not a property"),
-        ("cuda>=12,cuda>=12.x", "cuda>=12.x (at character 10) compares with what is no version"),
+        ("cuda>=12,cuda>=12.x", "cuda>=12.x (at character 10) has a value that is not a version"),
         (" ,,cuda==12", "cuda==12 (at character 4) is not a property"),
         ("=3", "=3 (at character 1) is not a property"),
         ("cuda>=", "cuda>= (at character 1) is not a property"),
-        ("memory>=80", "memory>=80 (at character 1) is of none of the properties cuda, driver, arch and brand"),
-        ("brand<x", "brand<x (at character 1) compares a brand by other than = and !="),
+        ("memory>=80", "memory>=80 (at character 1) has an unknown property; the properties are cuda, driver, arch and brand"),
+        ("brand<x", "brand<x (at character 1) compares a brand by an operator other than = and !="),
         ("a\x1b[31mb", "a\\x1b[31mb (at character 1) is not a property"),
         ("\u202eevil", "\\u202eevil (at character 1) is not a property"),
     ],
@@ -322,13 +322,13 @@ def test_facts_of_a_document() -> None:
 
 def test_facts_of_the_gpus_that_a_container_has() -> None:
     facts = Facts("12", "550", [H100, T4])
-    assert facts.of_nodes([]).gpus == ()
-    assert facts.of_nodes([1]).gpus == (T4,)
-    known, unknown = facts.of_nodes([0, 7]).gpus
+    assert facts.with_nodes([]).gpus == ()
+    assert facts.with_nodes([1]).gpus == (T4,)
+    known, unknown = facts.with_nodes([0, 7]).gpus
     assert known is H100
     assert (unknown.name, unknown.minor) == ("/dev/nvidia7", 7)
     assert (unknown.arch, unknown.brand) == (None, None)
-    assert facts.of_nodes([1]).cuda == "12"
+    assert facts.with_nodes([1]).cuda == "12"
 
 
 @pytest.mark.parametrize(
@@ -359,5 +359,5 @@ def test_the_places_of_conditions() -> None:
     text = " a=1,,b=2  c=3"
     for alternative in parse(text):
         for condition in alternative:
-            assert text[condition.place - 1 :].startswith(condition.text)
+            assert text[condition.position - 1 :].startswith(condition.text)
     assert [[each.text for each in part] for part in parse(text)] == [["a=1", "b=2"], ["c=3"]]

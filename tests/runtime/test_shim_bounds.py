@@ -43,7 +43,10 @@ BOMBS: dict[str, tuple[list[str], str | None]] = {
     "requirements of 15 MB": (_requirements(15_000_000, "driver>=999 "), TOO_LARGE),
     "requirements that hold at last": (_requirements(200_000, "driver>=999 driver>=1 "), None),
     "requirements that cannot be read": (_requirements(200_000, "a,b "), "is not satisfied"),
-    "requirements of 7 MB": (_requirements(7_000_000, "driver>=1 "), "all together are longer"),
+    "requirements of 7 MB": (
+        _requirements(7_000_000, "driver>=1 "),
+        "all expressions together are longer",
+    ),
     "many requirements": (
         [f"NVIDIA_REQUIRE_{number}=driver>=1" for number in range(100_000)],
         "more than 4096 NVIDIA_REQUIRE_*",

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The Container Device Interface, as the hooks and the library both need it."""
+"""The Container Device Interface: the parts that the hooks and the library share."""
 
 from __future__ import annotations
 
 SPEC_DIRECTORIES = ("/etc/cdi", "/var/run/cdi")
-"""Where the standard has engines look for specs, in rising priority."""
+"""The directories where engines search for specs by the standard, in rising priority."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One thing that is wrong with a spec, and by which releases of the library it is refused."""
+"""A fault of a spec, and the releases of the library that reject the spec for it."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from cdi_base.errors import HookError
 
 
 class Fault:
-    """What is wrong, and where.
+    """A fault and its place in the document.
 
-    `code` is of the table of findings. `path` is as `.devices[0].containerEdits.env[2]`.
-    `refused_by` are the releases that ignore the whole file for it; `consequence` is what comes of
-    it otherwise. It is `slight` where a writer may have meant it so. `among` are the names that an
-    unknown one could have been.
+    `code` is of the table of findings, `path` for example `.devices[0].containerEdits.env[2]`.
+    `refused_by` are the releases that ignore the whole file because of the fault; `consequence` is
+    its effect otherwise. A fault that may be intended is `slight`. `among` are the allowed names,
+    if a name is unknown.
     """
 
     __slots__ = ("among", "code", "consequence", "message", "path", "refused_by", "slight")
@@ -38,9 +38,9 @@ class Fault:
         self.among = among
 
     def remains_beside(self, claim: Fault) -> bool:
-        """Whether there is more to say than that releases refuse the version that is claimed.
+        """Whether this fault says more than `claim`, the fault that the claimed version is too new.
 
-        Those refuse the file anyway, and need not be told to refuse it twice.
+        Releases that reject the file for the version are removed from `refused_by`.
         """
         if self.refused_by in {NONE, EVERY} or claim.refused_by == EVERY:
             return True
@@ -52,7 +52,7 @@ class Fault:
 
 
 class TooMuchError(HookError):
-    """A document has more values, or more faults, than are looked at."""
+    """A document has more values, or more faults, than the limits allow."""
 
     code = "CDG-S002"
 

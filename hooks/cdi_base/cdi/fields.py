@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The fields of a spec's document: what they are called, what they hold, which release knows them.
+"""Reads the fields of a spec: their names, their types, and the releases that know them.
 
-Reading is strict, as every engine is (an unknown field refuses the file), and collects everything
-that is wrong instead of stopping at the first fault. Where engines are lenient, so is reading:
-`null` is an absent field, and a number where text belongs is taken as text.
+Reading is strict, as in every engine: a file with an unknown field is rejected. But all faults
+are collected, where engines stop at the first. It is lenient where engines are: `null` is an absent
+field, and a number in a text field is taken as text.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ if TYPE_CHECKING:
     Form = Callable[["Reading", str, object], object]
 
 MAX_VALUES = 500_000
-"""YAML aliases can make a short text stand for a document without end; real specs have 10,000."""
+"""YAML aliases can make a short text stand for a huge document; real specs have 10,000 values."""
 
 MAX_FAULTS = 200
 
 _MAX_INT64, _MAX_UINT32 = 2**63 - 1, 2**32 - 1
 _TOO_LARGE_FOR_NAMES = 1e21
-"""From here on the releases that read by JSON write a number with `e+`."""
+"""Releases that convert to JSON write numbers from here on with `e+`."""
 _STRICT = EVERY - BY_JSON
 
 
 class Reading:
-    """One pass over a document, and what it found wrong."""
+    """One pass over a document, with the faults that it has found."""
 
     def __init__(self) -> None:
         self.faults: list[Fault] = []
@@ -45,11 +45,11 @@ class Reading:
         *,
         code: str = "CDG-S103",
     ) -> None:
-        """Note a fault for which releases refuse the file."""
+        """Add a fault for which releases reject the file."""
         self._add(Fault(where or ".", message, refused_by, code=code))
 
     def odd(self, where: str, message: str, consequence: str) -> None:
-        """Note what every release lets pass."""
+        """Add a fault that all releases accept."""
         self._add(Fault(where or ".", message, NONE, code="CDG-S103", consequence=consequence))
 
     def _add(self, fault: Fault) -> None:
@@ -59,7 +59,7 @@ class Reading:
             raise TooMuchError([*self.faults, fault])
 
     def text(self, where: str, value: object) -> str:
-        """Text; a number or a boolean is taken for it."""
+        """Read a text; a number or a boolean is converted to text."""
         if isinstance(value, PlainWord):
             if value in INFINITE:
                 self.wrong(where, f"{value} is a number to YAML: write it in quotes", BY_JSON)
@@ -83,7 +83,7 @@ class Reading:
         self.odd(where, message, "engines take it as text, and not all as the same text")
 
     def name(self, where: str, value: object) -> str:
-        """A device's name."""
+        """Read the name of a device."""
         if isinstance(value, (int, float)) and abs(value) >= _TOO_LARGE_FOR_NAMES:
             self.wrong(where, "is a number too large for a name: write it in quotes", BY_JSON)
         return self.text(where, value)
@@ -102,15 +102,15 @@ class Reading:
         return None
 
     def uint32(self, where: str, value: object) -> int | None:
-        """A whole number of 32 bits without sign."""
+        """Read an unsigned 32-bit number."""
         return self._whole(where, value, 0, _MAX_UINT32)
 
     def int64(self, where: str, value: object) -> int | None:
-        """A whole number of 64 bits."""
+        """Read a signed 64-bit number."""
         return self._whole(where, value, -_MAX_INT64 - 1, _MAX_INT64)
 
     def boolean(self, where: str, value: object) -> bool:
-        """A truth value, and the words of YAML 1.1 for it."""
+        """Read a boolean, or one of the words of YAML 1.1 for it."""
         if isinstance(value, bool):
             return value
         refused_by = NONE
@@ -129,14 +129,14 @@ class Reading:
         return isinstance(value, str) and value in TRUE
 
     def items(self, where: str, value: object, form: Form, absent: frozenset[str]) -> list[object]:
-        """A list.
+        """Read a list.
 
         Args:
-            where: its place.
+            where: the path of the list.
             value: the list.
-            form: of each item.
-            absent: the releases that refuse the file for an item that is null; the others leave it
-                out, or take it for an empty one.
+            form: reads an item.
+            absent: the releases that reject the file for an item that is null; the others leave the
+                item out, or take it as an empty one.
         """
         if not isinstance(value, list):
             self.wrong(where, f"must be a list, not {kind_of(value)}")
@@ -145,15 +145,15 @@ class Reading:
         if self._values > MAX_VALUES:
             message = f"the document stands for more than {MAX_VALUES} values"
             raise TooMuchError([Fault(where, message, code="CDG-S002")])
-        if form is Reading.text and all(type(each) is str and each.isascii() for each in value):
+        if form is Reading.text and all(type(item) is str and item.isascii() for item in value):
             return list(value)
-        found = []
+        items = []
         for index, item in enumerate(value):
             if item is None and absent != EVERY:
                 self._null(f"{where}[{index}]", absent)
             else:
-                found.append(form(self, f"{where}[{index}]", item))
-        return found
+                items.append(form(self, f"{where}[{index}]", item))
+        return items
 
     def _null(self, where: str, refused_by: frozenset[str]) -> None:
         if refused_by:
@@ -162,43 +162,43 @@ class Reading:
             self.odd(where, "is null", "some engines leave it out, others take it as empty")
 
     def annotations(self, where: str, value: object) -> Document:
-        """Texts by their names."""
+        """Read an object of texts."""
         if not isinstance(value, dict):
             self.wrong(where, f"must be an object, not {kind_of(value)}")
             return {}
-        found: Document = {}
+        annotations: Document = {}
         for key, item in value.items():
             name = self.text(where, key)
-            found[name] = "" if item is None else self.text(f"{where}.{name}", item)
-        return found
+            annotations[name] = "" if item is None else self.text(f"{where}.{name}", item)
+        return annotations
 
     def record(self, where: str, value: object, fields: dict[str, Field]) -> Document:
-        """An object with these fields and no others."""
+        """Read an object with these fields and no others."""
         if not isinstance(value, dict):
             self.wrong(where, f"must be an object, not {kind_of(value)}")
             return {}
         if not value.keys() <= fields.keys():
             value = self._renamed(where, value, fields)
-        found: Document = {}
+        record: Document = {}
         for key, (form, known_to, required) in fields.items():
             item = value.get(key)
             if known_to != EVERY and key in value:
                 message = "a field that not every release of the standard's library knows"
                 self.wrong(f"{where}.{key}", message, EVERY - known_to, code="CDG-S102")
             if type(item) is str and form is Reading.text and item.isascii():
-                # Most of a spec: nothing can be wrong with it here.
-                found[key] = item
+                # The common case, which needs no further check.
+                record[key] = item
             elif item is not None:
-                found[key] = form(self, f"{where}.{key}", item)
+                record[key] = form(self, f"{where}.{key}", item)
             elif required:
                 self.wrong(f"{where}.{key}", "missing", code="CDG-S101")
-        return found
+        return record
 
     def _renamed(self, where: str, value: Document, fields: dict[str, Field]) -> Document:
-        """What the releases that read by JSON make of keys: the case does not matter to them."""
+        """Rename keys as the releases that convert to JSON do, which ignore the case of keys."""
         by_folded = {key.lower(): key for key in fields}
-        found: Document = {}
-        # Of two keys that differ in case the later one counts, and they sort them.
+        renamed: Document = {}
+        # Of two keys that differ only in case, the last in sorted order counts.
         for key in sorted(value, key=str):
             name = key if key in fields else by_folded.get(_folded(key))
             if name is None:
@@ -207,15 +207,15 @@ class Reading:
             if name != key:
                 message = f"{UNKNOWN}; {name!r} is written with other capitals"
                 self.wrong(f"{where}.{key}", message, _STRICT, code="CDG-S102")
-            found[name] = value[key]
-        return found
+            renamed[name] = value[key]
+        return renamed
 
 
 UNKNOWN = "unknown field"
 
 
 def kind_of(value: object) -> str:
-    """What a value is, in a message."""
+    """Return the type of a value, for a message."""
     if value is None:
         return "null"
     if isinstance(value, bool):
@@ -228,7 +228,7 @@ def kind_of(value: object) -> str:
 
 
 def _folded(key: object) -> str:
-    """As Go folds the case of keys: two letters beyond ASCII fold into it."""
+    """Fold the case of a key as Go does: two letters beyond ASCII fold to ASCII letters."""
     return str(key).lower().replace("\u017f", "s")
 
 
@@ -250,7 +250,7 @@ def _list(form: Form, absent: frozenset[str] = EVERY) -> Form:
 
 if TYPE_CHECKING:
     Field = tuple[Form, frozenset[str], bool]
-    """How it is read, which releases know it, whether it has to be there."""
+    """The function that reads the field, the releases that know it, and whether it is required."""
 
 _TEXTS = _list(Reading.text, NONE)
 _VARIABLES = _list(Reading.text, BY_JSON)
@@ -317,10 +317,10 @@ _SPEC: dict[str, Field] = {
 
 
 def read(document: object) -> tuple[Document, list[Fault]]:
-    """The document with known fields alone, each of its type; and what is wrong with it.
+    """Return the document with its known fields, each of its type; and the faults.
 
     Raises:
-        TooMuchError: there is far too much, of content or of faults.
+        TooMuchError: there are too many values or faults.
     """
     reading = Reading()
     return reading.record("", document, _SPEC), reading.faults

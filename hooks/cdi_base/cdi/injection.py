@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""CDI devices in an OCI configuration: which edits a name stands for, and what they change.
+"""Injects CDI devices into an OCI configuration: finds the edits of device names, and applies them.
 
-The same as the standard's own library, which engines use: tags.cncf.io/container-device-interface
-v1.1.1, `Cache.InjectDevices` and `ContainerEdits.Apply`. tests/parity/injection holds the two
-against each other. No vendor is known here.
+The results equal those of the standard's own library, which engines use
+(tags.cncf.io/container-device-interface v1.1.1, `Cache.InjectDevices` and `ContainerEdits.Apply`);
+tests/parity/injection compares the two. This module is the same for all vendors.
 
-A document is a JSON object as it was parsed. Of a configuration only what is edited is looked at;
-all else, fields that nobody knows included, stays as it is. `null` is an absent field, as in Go.
+A document is a JSON object as it was parsed. Only the edited fields of a configuration are read;
+all others, unknown ones included, stay as they are. `null` is an absent field, as in Go.
 """
 
 from __future__ import annotations
@@ -40,23 +40,23 @@ HOOK_NAMES = (
     "poststart",
     "poststop",
 )
-"""The stages of the OCI runtime specification, in their order."""
+"""The hooks of the OCI runtime specification, in their order."""
 _NODE_TYPES = {stat.S_IFBLK: "b", stat.S_IFCHR: "c", stat.S_IFIFO: "p"}
 _EDITS = "CDI edits"
 _CONFIG = "config.json"
 
 
 class InjectionError(HookError):
-    """An edit that cannot be applied on this host, or by any runtime."""
+    """An edit that cannot be applied on this host, or that no runtime can apply."""
 
     code = "CDG-R702"
 
 
 class UnresolvedError(HookError):
-    """Device names that no spec can be found for; none of the devices is injected.
+    """Device names that cannot be resolved; no device is injected.
 
-    `absent` are defined nowhere; `conflicting` twice in one directory, which makes them
-    unresolvable even where another directory defines them as well.
+    No spec defines the `absent` names. Two specs of one directory define the `conflicting` names,
+    which are unresolvable even if another directory defines them too.
     """
 
     code = "CDG-R204"
@@ -69,11 +69,13 @@ class UnresolvedError(HookError):
             parts.append(f"no CDI spec defines {_listed(absent)}")
         if conflicting:
             parts.append(f"more than one CDI spec of a directory defines {_listed(conflicting)}")
-        super().__init__(f"{'; '.join(parts)}; what there is: cdi-gen list --spec-dir DIR")
+        super().__init__(
+            f"{'; '.join(parts)}; for the defined devices see: cdi-gen list --spec-dir DIR"
+        )
 
 
 class NodeStatus:
-    """A device node as the host has it; `type` is b, c or p, or empty if it is something else."""
+    """A device node of the host; `type` is b, c or p, or empty for another kind of file."""
 
     __slots__ = ("major", "minor", "mode", "type")
 
@@ -82,14 +84,14 @@ class NodeStatus:
         self.major = major
         self.minor = minor
         self.mode = mode
-        """Permission bits, those for set-user-ID and its like included."""
+        """Permission bits, including set-user-ID, set-group-ID and the sticky bit."""
 
 
 def look_at(path: str) -> NodeStatus:
-    """The node at a path of the host; a symbolic link is none.
+    """Return the node at a path of the host; symbolic links are not followed.
 
     Raises:
-        OSError, ValueError: there is nothing, or the path is none.
+        OSError, ValueError: the path does not exist, or is not a path.
     """
     status = os.lstat(path)
     return NodeStatus(
@@ -101,42 +103,42 @@ def look_at(path: str) -> NodeStatus:
 
 
 def resolve(names: Iterable[str], directories: Iterable[Iterable[Document]]) -> list[Document]:
-    """The edits that qualified device names stand for, in the order in which they are applied.
+    """Return the edits of qualified device names, in the order of their application.
 
-    A spec's own edits come before those of its first device, once. A name given twice is applied
-    twice. A document that has no kind or no devices defines nothing.
+    A spec's own edits come before those of its first device, once. The edits of a name that
+    is given twice are applied twice. A document without kind or devices defines no device.
 
     Args:
         names: `vendor/class=device`.
         directories: the specs of each spec directory; the later directory wins.
 
     Raises:
-        UnresolvedError: names that are not defined, or by two specs of one directory.
-        DocumentError: the edits of a device are no object.
+        UnresolvedError: names that no spec defines, or that two specs of one directory define.
+        DocumentError: the edits of a device are not an object.
     """
     names = list(names)
-    wanted = set(names)
-    found: dict[str, tuple[Document, Document]] = {}
+    requested = set(names)
+    definitions: dict[str, tuple[Document, Document]] = {}
     conflicting = set()
     for directory in directories:
-        here = set()
+        names_in_directory = set()
         for spec in directory:
             for name, device in _devices(spec):
-                if name in wanted:
-                    if name in here:
+                if name in requested:
+                    if name in names_in_directory:
                         conflicting.add(name)
-                    here.add(name)
-                    found[name] = (spec, device)
-    once = dict.fromkeys(names)
-    absent = [name for name in once if name not in found]
+                    names_in_directory.add(name)
+                    definitions[name] = (spec, device)
+    distinct = dict.fromkeys(names)
+    absent = [name for name in distinct if name not in definitions]
     if absent or conflicting:
-        raise UnresolvedError(absent, [name for name in once if name in conflicting])
+        raise UnresolvedError(absent, [name for name in distinct if name in conflicting])
     edits = []
-    begun = set()
+    applied_specs = set()
     for name in names:
-        spec, device = found[name]
-        if id(spec) not in begun:
-            begun.add(id(spec))
+        spec, device = definitions[name]
+        if id(spec) not in applied_specs:
+            applied_specs.add(id(spec))
             edits.append(object_of(spec, "containerEdits", "CDI spec"))
         edits.append(object_of(device, "containerEdits", "CDI spec"))
     return edits
@@ -147,35 +149,35 @@ def apply(
 ) -> None:
     """Change an OCI configuration in place by `containerEdits` documents, one after the other.
 
-    After an error the configuration may be half changed, as with the library: throw it away.
+    After an error the configuration may be partly changed, as with the library; discard it.
 
     Args:
         config: `config.json` of a bundle.
         edits: in the order of `resolve`.
-        look: tells what node is at a path of the host, as `look_at` does.
+        look: returns the node at a path of the host, as `look_at` does.
 
     Raises:
-        InjectionError: a device node needs one of the host that is not there or is another; an
-            edit names a hook that does not exist.
-        DocumentError: a field is not of the type that it must have.
+        InjectionError: a device node of the host is missing or has another type; an edit names an
+            OCI hook that does not exist.
+        DocumentError: a field has a value of the wrong type.
     """
-    for each in edits:
-        _add_variables(config, texts_of(each, "env", _EDITS))
-        for node in objects_of(each, "deviceNodes", _EDITS):
+    for container_edits in edits:
+        _add_variables(config, texts_of(container_edits, "env", _EDITS))
+        for node in objects_of(container_edits, "deviceNodes", _EDITS):
             _add_node(config, node, look)
-        for device in objects_of(each, "netDevices", _EDITS):
-            moved = object_in(object_in(config, "linux", _CONFIG), "netDevices", _CONFIG)
-            moved[text_of(device, "hostInterfaceName", _EDITS)] = _only(
+        for device in objects_of(container_edits, "netDevices", _EDITS):
+            net_devices = object_in(object_in(config, "linux", _CONFIG), "netDevices", _CONFIG)
+            net_devices[text_of(device, "hostInterfaceName", _EDITS)] = _only(
                 name=text_of(device, "name", _EDITS)
             )
-        _add_mounts(config, objects_of(each, "mounts", _EDITS))
-        for hook in objects_of(each, "hooks", _EDITS):
+        _add_mounts(config, objects_of(container_edits, "mounts", _EDITS))
+        for hook in objects_of(container_edits, "hooks", _EDITS):
             _add_hook(config, hook)
-        if each.get("intelRdt") is not None:
+        if container_edits.get("intelRdt") is not None:
             object_in(config, "linux", _CONFIG)["intelRdt"] = _intel_rdt(
-                object_of(each, "intelRdt", _EDITS)
+                object_of(container_edits, "intelRdt", _EDITS)
             )
-        _add_groups(config, numbers_of(each, "additionalGids", _EDITS))
+        _add_groups(config, numbers_of(container_edits, "additionalGids", _EDITS))
 
 
 def _devices(spec: Document) -> Iterator[tuple[str, Document]]:
@@ -186,38 +188,40 @@ def _devices(spec: Document) -> Iterator[tuple[str, Document]]:
 
 
 def _add_variables(config: Document, variables: list[str]) -> None:
-    """A variable that is there gets the new value at its old place."""
+    """Add variables; one that exists gets the new value at its old position."""
     if not variables:
         return
-    known = list_in(_process(config), "env", _CONFIG)
-    places = {str(entry).partition("=")[0]: place for place, entry in enumerate(known)}
+    entries = list_in(_process(config), "env", _CONFIG)
+    positions = {str(entry).partition("=")[0]: index for index, entry in enumerate(entries)}
     for variable in variables:
         name = variable.partition("=")[0]
-        if name in places:
-            known[places[name]] = variable
+        if name in positions:
+            entries[positions[name]] = variable
         else:
-            places[name] = len(known)
-            known.append(variable)
+            positions[name] = len(entries)
+            entries.append(variable)
 
 
 def _add_node(config: Document, node: Document, look: Callable[[str], NodeStatus]) -> None:
     device = _filled(node, look)
     for key in ("uid", "gid"):
-        # A process of an ordinary user could not open a node of root's with mode 0600.
-        given = number_of(node, key, _EDITS)
-        device[key] = given if given is not None else _of_process(config, key)
+        # The default is the user of the process, who could not open a node of root with mode 0600.
+        number = number_of(node, key, _EDITS)
+        device[key] = number if number is not None else _of_process(config, key)
         if device[key] is None:
             del device[key]
     linux = object_in(config, "linux", _CONFIG)
-    there = list_in(linux, "devices", _CONFIG)
-    same = [place for place, other in enumerate(there) if _is_at(other, "path", device["path"])]
-    # Of several the first goes and the second is replaced: so the library.
-    if len(same) > 1:
-        there[same[1]] = device
+    devices = list_in(linux, "devices", _CONFIG)
+    duplicates = [
+        index for index, other in enumerate(devices) if _is_at(other, "path", device["path"])
+    ]
+    # Of several duplicates the library removes the first and replaces the second.
+    if len(duplicates) > 1:
+        devices[duplicates[1]] = device
     else:
-        there.append(device)
-    if same:
-        del there[same[0]]
+        devices.append(device)
+    if duplicates:
+        del devices[duplicates[0]]
     if device["type"] in {"b", "c"}:
         permissions = text_of(node, "permissions", _EDITS) or "rwm"
         rule = {key: device[key] for key in ("type", "major", "minor")}
@@ -229,10 +233,10 @@ def _add_node(config: Document, node: Document, look: Callable[[str], NodeStatus
 
 
 def _filled(node: Document, look: Callable[[str], NodeStatus]) -> Document:
-    """The OCI device of a node, without owner; what the spec leaves open is as on the host.
+    """Return the OCI device of a node, without owner; missing fields are taken from the host.
 
-    With a type and a major number (a FIFO needs none) the node may be absent from the host, and
-    only its mode is asked for: rootless engines make a bind mount of it.
+    A node with a type and a major number (a FIFO needs none) may be absent from the host; only its
+    mode is taken from there. Rootless engines mount such a node from the host.
     """
     path = text_of(node, "path", _EDITS)
     type_ = text_of(node, "type", _EDITS)
@@ -244,9 +248,9 @@ def _filled(node: Document, look: Callable[[str], NodeStatus]) -> Document:
     status = None
     try:
         status = look(host)
-        reason = "is no device node"
+        reason = "not a device node"
     except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or "is no path"
+        reason = getattr(error, "strerror", None) or "not a path"
     if status and status.type:
         mode = status.mode if mode is None else mode
     elif not complete:
@@ -268,37 +272,38 @@ def _filled(node: Document, look: Callable[[str], NodeStatus]) -> Document:
 
 
 def _of_process(config: Document, key: str) -> int | None:
-    """The user or group of the container's process, unless it is 0."""
+    """Return the user or group of the container's process; None if it is 0."""
     process = object_of(config, "process", _CONFIG)
     return number_of(object_of(process, "user", _CONFIG), key, _CONFIG) or None
 
 
 def _add_mounts(config: Document, mounts: list[Document]) -> None:
-    """Each replaces one at the same place; then parents are mounted before their children."""
+    """Add mounts, each instead of one at the same path; then sort parents before children."""
     if not mounts:
         return
-    there = list_in(config, "mounts", _CONFIG)
-    mapped = any(
+    existing = list_in(config, "mounts", _CONFIG)
+    has_user_namespace = any(
         space.get("type") == "user"
         for space in objects_of(object_of(config, "linux", _CONFIG), "namespaces", _CONFIG)
     )
     for mount in mounts:
-        place = text_of(mount, "containerPath", _EDITS)
-        for index, other in enumerate(there):
-            if _is_at(other, "destination", place):
-                del there[index]
+        destination = text_of(mount, "containerPath", _EDITS)
+        for index, other in enumerate(existing):
+            if _is_at(other, "destination", destination):
+                del existing[index]
                 break
         type_ = text_of(mount, "type", _EDITS)
         options = texts_of(mount, "options", _EDITS)
-        if mapped:
+        if has_user_namespace:
             options = _with_mapped_owners(type_, options)
         source = text_of(mount, "hostPath", _EDITS)
-        there.append({"destination": place, **_only(type=type_, source=source, options=options)})
-    there.sort(key=_depth)
+        fields = _only(type=type_, source=source, options=options)
+        existing.append({"destination": destination, **fields})
+    existing.sort(key=_depth)
 
 
 def _with_mapped_owners(type_: str, options: list[str]) -> list[str]:
-    """In a user namespace, files keep their owners through a bind mount that maps them."""
+    """Return mount options by which files of a bind mount keep their owners in a user namespace."""
     mapping = "idmap" if type_ == "bind" else ""
     for option in options:
         if option in {"idmap", "ridmap"}:
@@ -309,7 +314,7 @@ def _with_mapped_owners(type_: str, options: list[str]) -> list[str]:
 
 
 def _depth(mount: object) -> int:
-    """How many slashes the destination has when it is written in the shortest way."""
+    """Return the number of slashes in the shortest form of the destination."""
     path = text_of(mount, "destination", _CONFIG) if isinstance(mount, dict) else ""
     absolute = path.startswith("/")
     names: list[str] = []
@@ -324,17 +329,17 @@ def _depth(mount: object) -> int:
 def _add_hook(config: Document, hook: Document) -> None:
     name = text_of(hook, "hookName", _EDITS)
     if name not in HOOK_NAMES:
-        raise InjectionError(f"{_EDITS}: there is no OCI hook {shown(name)}")
-    added: Document = {"path": text_of(hook, "path", _EDITS)}
-    added.update(_only(args=texts_of(hook, "args", _EDITS), env=texts_of(hook, "env", _EDITS)))
+        raise InjectionError(f"{_EDITS}: unknown OCI hook {shown(name)}")
+    oci_hook: Document = {"path": text_of(hook, "path", _EDITS)}
+    oci_hook.update(_only(args=texts_of(hook, "args", _EDITS), env=texts_of(hook, "env", _EDITS)))
     timeout = number_of(hook, "timeout", _EDITS)
     if timeout is not None:
-        added["timeout"] = timeout
-    list_in(object_in(config, "hooks", _CONFIG), name, _CONFIG).append(added)
+        oci_hook["timeout"] = timeout
+    list_in(object_in(config, "hooks", _CONFIG), name, _CONFIG).append(oci_hook)
 
 
 def _intel_rdt(edit: Document) -> Document:
-    """Of OCI's settings those that CDI has; they replace all that were there."""
+    """Return the settings of OCI that CDI has; they replace all existing ones."""
     return _only(
         closID=text_of(edit, "closID", _EDITS),
         schemata=texts_of(edit, "schemata", _EDITS),
@@ -347,17 +352,17 @@ def _intel_rdt(edit: Document) -> Document:
 
 
 def _add_groups(config: Document, groups: list[int]) -> None:
-    """Group 0 is never added."""
+    """Add groups, except group 0."""
     for group in groups:
         if group != 0:
             user = object_in(_process(config), "user", _CONFIG)
-            there = list_in(user, "additionalGids", _CONFIG)
-            if group not in there:
-                there.append(group)
+            existing = list_in(user, "additionalGids", _CONFIG)
+            if group not in existing:
+                existing.append(group)
 
 
 def _process(config: Document) -> Document:
-    """`process`; made as the library makes it, with the fields that runtimes require."""
+    """Return `process`; a missing one is created with the fields that runtimes require."""
     if config.get("process") is None:
         config["process"] = {"user": {"uid": 0, "gid": 0}, "cwd": ""}
     return object_in(config, "process", _CONFIG)
@@ -368,7 +373,7 @@ def _is_at(item: object, key: str, path: object) -> bool:
 
 
 def _only(**fields: object) -> Document:
-    """The fields that are not empty: an absent one and an empty one mean the same."""
+    """Return the fields that are not empty; an empty field means the same as an absent one."""
     return {key: value for key, value in fields.items() if value}
 
 

@@ -1,24 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
-r"""Texts that JSON allows and YAML does not: engines read every spec as YAML.
+r"""Finds text that JSON allows and YAML does not, since engines read every spec as YAML.
 
-go-yaml knows no `\/` and takes no half of a surrogate pair, nor both halves; it wants the colon on
-the key's line, a key of at most 1,024 characters, and none of these characters.
+go-yaml rejects `\/`, escaped halves of a surrogate pair, a colon on another line than its key, a
+key of more than 1,024 characters, and the characters of `_CONTROLS`.
 """
 
 from __future__ import annotations
 
 MAX_BYTES = 4 << 20
-"""Of a spec file; the largest have 150,000."""
+"""Most bytes of a spec file; the largest specs have 150,000."""
 MAX_KEY = 1000
-"""Characters; of a longer key only a YAML reader can tell."""
+"""Most characters of a key; whether a longer one is accepted depends on the YAML reader."""
 
 _CONTROLS = frozenset(map(chr, [0x7F, *range(0x80, 0xA0), 0xFFFE, 0xFFFF])) - {"\x85"}
 
 
 def doubt(text: str) -> str | None:
-    """Why a YAML reader would refuse this JSON text; None if it would not.
+    """Return why a YAML reader would reject this JSON text; None if it would not.
 
-    Keys are not looked at, but for where their colons are.
+    Of keys only the position of the colon is checked.
     """
     if text.isascii():
         if "\x7f" in text:
@@ -35,10 +35,10 @@ def doubt(text: str) -> str | None:
 
 
 def has_escape(text: str, *escapes: str) -> bool:
-    """Whether one of these comes after a backslash that is not escaped itself."""
-    place = text.find("\\")
-    while place >= 0:
-        if text.startswith(escapes, place + 1):
+    """Whether the text has one of these escape sequences; an escaped backslash begins none."""
+    position = text.find("\\")
+    while position >= 0:
+        if text.startswith(escapes, position + 1):
             return True
-        place = text.find("\\", place + 2)
+        position = text.find("\\", position + 2)
     return False

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The releases of the standard's Go library by which engines read specs: each knows more fields.
+"""Releases of the standard's Go library, with which engines read specs: each knows more fields.
 
-A release stands for those of its minor version, which read alike but for 1.1: 1.1.0 still reads as
-those before it did, YAML to JSON and keys in any case; 1.1.1 decodes YAML itself, and is strict.
+A release stands for its minor version, whose releases read specs alike, with one exception: 1.1.0
+reads as earlier releases, converts YAML to JSON and ignores the case of keys; 1.1.1 decodes YAML
+itself, and is strict.
 """
 
 from __future__ import annotations
@@ -13,19 +14,19 @@ LIBRARIES = ("0.5.4", "0.6.2", "0.7.2", "0.8.1", "1.0.1", "1.1.0", "1.1.1")
 EVERY = frozenset(LIBRARIES)
 NONE: frozenset[str] = frozenset()
 BY_JSON = EVERY - {"1.1.1"}
-"""Those that turn YAML into JSON first."""
+"""The releases that convert YAML to JSON first."""
 
 
 def before(release: str) -> frozenset[str]:
-    """The releases before one of them."""
+    """Return the releases before a release."""
     return frozenset(LIBRARIES[: LIBRARIES.index(release)])
 
 
 def since(release: str) -> frozenset[str]:
-    """One of the releases, and those after it."""
+    """Return a release and the releases after it."""
     return EVERY - before(release)
 
 
 def newest_cdi_version(release: str) -> str:
-    """The newest `cdiVersion` that a release reads: that of its minor version."""
+    """Return the newest `cdiVersion` that a release reads: that of its minor version."""
     return f"{release.rpartition('.')[0]}.0"

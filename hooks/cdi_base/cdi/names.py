@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The grammar of names: `vendor.example/class=device`.
+"""Checks names of CDI: `vendor.example/class=device`.
 
-Vendor and class start with a letter, a device name with a letter or a digit; all end with a letter
-or a digit; between are letters, digits, `_`, `-` and `.`, in device names also `:`. ASCII
-only. Source: the standard's SPEC.md, "Kind" and "Name".
+Vendor and class start with a letter, a device name with a letter or a digit. All end with a letter
+or a digit. Between these are letters, digits, `_`, `-` and `.`, in device names also `:`. All are
+ASCII. Source: the standard's SPEC.md, "Kind" and "Name".
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ _DEVICE = _KIND_PART | {":"}
 
 
 def is_qualified(text: str) -> bool:
-    """Whether it is the full name of a device, and not an index, a UUID or anything else."""
+    """Whether a text is the qualified name of a device, not an index, a UUID or other text."""
     return fault_of_qualified(text) is None
 
 
 def fault_of_qualified(text: str) -> str | None:
-    """Why it is no `vendor/class=device`; None if it is one."""
+    """Return why a text is not a `vendor/class=device`; None if it is one."""
     kind, equals, device = text.partition("=")
     if not equals:
         return f"{text!r} is not a qualified device name: it has no '='"
@@ -28,12 +28,12 @@ def fault_of_qualified(text: str) -> str | None:
 
 
 def vendor_of(name: str) -> str:
-    """The vendor of a kind, or of the full name of a device."""
+    """Return the vendor of a kind, or of a qualified device name."""
     return name.partition("/")[0]
 
 
 def fault_of_kind(text: str) -> str | None:
-    """Why it is no `vendor/class`; None if it is one."""
+    """Return why a text is not a `vendor/class`; None if it is one."""
     vendor, slash, class_ = text.partition("/")
     if not slash:
         return f"{text!r} is not a kind: it has no '/' between vendor and class"
@@ -41,17 +41,17 @@ def fault_of_kind(text: str) -> str | None:
 
 
 def fault_of_part(what: str, name: str) -> str | None:
-    """Why it is no vendor, or no class; None if it is one."""
+    """Return why a name is not a vendor, or not a class; None if it is one."""
     return _fault(what, name, _LETTERS, "a letter", _KIND_PART, "letters, digits, '_-.'")
 
 
 def is_device(name: str) -> bool:
-    """Whether a device can have this name."""
+    """Whether a name is a valid device name."""
     return fault_of_device(name) is None
 
 
 def fault_of_device(name: str) -> str | None:
-    """Why it is no device name; None if it is one."""
+    """Return why a name is not a device name; None if it is one."""
     start = "a letter or digit"
     return _fault("device name", name, _ALPHANUMERIC, start, _DEVICE, "letters, digits, '_-.:'")
 

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The spec directories as engines read them: the later one wins, what they ignore is left out.
+"""Reads spec directories as engines do: later directories win, and invalid files are ignored.
 
-One reader for the shim, the prestart hook and the library. The text of a file is YAML, whatever the
-file is called; here only JSON is read, which nearly all specs are, and the library has to turn any
-other text into JSON first (`prepared`). The shim leaves out what others than root could change,
-which engines do not.
+The shim, the prestart hook and the library share this reader. Engines read every file as YAML,
+whatever its suffix. This reader parses JSON only, which nearly all specs are; the library converts
+any other text to JSON (`prepared`). Unlike engines, the shim ignores files that an untrusted user
+could change.
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ if TYPE_CHECKING:
     Document = dict[str, object]
     Stamp = list[int]
     Conversion = Optional[Document]
-    """`{"document": ...}` or `{"problem": ...}`; None where there is none."""
+    """`{"document": ...}` or `{"problem": ...}`; None if the file was not converted."""
     Tell = Callable[[Finding], object]
 
 SUFFIXES = (".json", ".yaml")
 
 
 class SpecFile:
-    """One file of a spec directory, as it was when it was opened.
+    """One file of a spec directory, with its attributes when it was opened.
 
-    `content` is None where there is a `problem`; `is_closed` where it may be others' to read it.
-    `distrust` is why somebody other than root, or the
-    caller, could change it; None where nobody can. `stamp` changes when the file does.
+    `content` is None if there is a `problem`. `is_closed` is whether this process may not read the
+    file, which another user may. `distrust` is why a user other than root and the caller could
+    change the file; None if none could. `stamp` changes when the file does.
     """
 
     __slots__ = ("content", "distrust", "is_closed", "path", "problem", "stamp")
@@ -54,27 +54,27 @@ class SpecFile:
 
 
 def files(path: str, directory: int | None = None) -> Iterator[SpecFile]:
-    """The files that engines would read, in their order; none is waited for, or read for ever.
+    """Yield the files that engines would read, in their order, without blocking and within limits.
 
     Args:
         path: of the directory.
-        directory: an open descriptor of it, if it is to be no other.
+        directory: an open descriptor of the directory, which a path may no longer lead to.
 
     Raises:
         OSError: the directory cannot be read.
     """
     for name in sorted(os.listdir(path if directory is None else directory)):
         if name.endswith(SUFFIXES):
-            file = _opened(f"{path}/{name}", name, directory)
+            file = _read_file(f"{path}/{name}", name, directory)
             if file:
                 yield file
 
 
-def _opened(path: str, name: str, directory: int | None) -> SpecFile | None:
-    """The file; None if it is a directory, or gone."""
-    where = path if directory is None else name
+def _read_file(path: str, name: str, directory: int | None) -> SpecFile | None:
+    """Return the file; None if it is a directory, or was removed."""
+    relative = path if directory is None else name
     try:
-        descriptor = open_regular(where, directory=directory, follow=True)
+        descriptor = open_regular(relative, directory=directory, follow=True)
     except FileNotFoundError:
         return None
     except NotRegularError as error:
@@ -88,7 +88,7 @@ def _opened(path: str, name: str, directory: int | None) -> SpecFile | None:
     file = SpecFile(path)
     try:
         status = os.fstat(descriptor)
-        if stat.S_ISLNK(os.lstat(where, dir_fd=directory).st_mode):
+        if stat.S_ISLNK(os.lstat(relative, dir_fd=directory).st_mode):
             file.distrust = "is a symbolic link"
         file.distrust = file.distrust or trust.file_fault(status)
         file.stamp = stamp(status)
@@ -107,12 +107,12 @@ def _opened(path: str, name: str, directory: int | None) -> SpecFile | None:
 
 
 def stamp(status: os.stat_result) -> Stamp:
-    """What changes when a file does."""
+    """Return attributes that change when the file changes."""
     return [status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino]
 
 
 def json_document(content: bytes) -> Document | None:
-    """What a JSON text holds; None where it takes a YAML reader to tell."""
+    """Return the object of a JSON text; None if only a YAML reader can read the text."""
     try:
         document = parse_object(content, "a spec", longest_key=json_text.MAX_KEY)
         text = content.decode()
@@ -126,24 +126,28 @@ def read(
     convert: Callable[[Mapping[str, Stamp]], Mapping[str, Conversion]],
     tell: Tell,
 ) -> list[list[Document]]:
-    """The specs of each directory, in the order given.
+    """Return the specs of each directory, in the given order.
 
     Args:
         directories: in rising priority.
-        convert: gives what the library made of files that are not JSON, each with its stamp.
-        tell: takes a finding for each file that is left out.
+        convert: returns the library's conversions of files that are not JSON, by path and stamp.
+        tell: receives a finding for each file that is ignored.
     """
-    found = [[*_trusted(directory, tell)] for directory in host_fingerprint.distinct(directories)]
-    documents = {file.path: json_document(file.content or b"") for each in found for file in each}
-    others = {
-        file.path: file.stamp for each in found for file in each if documents[file.path] is None
-    }
+    listings = [
+        [*_trusted_files(directory, tell)] for directory in host_fingerprint.distinct(directories)
+    ]
+    spec_files = [file for listing in listings for file in listing]
+    documents = {file.path: json_document(file.content or b"") for file in spec_files}
+    others = {file.path: file.stamp for file in spec_files if documents[file.path] is None}
     if others:
         documents.update(_converted(others, convert, tell))
-    return [[*_taken([(f.path, documents[f.path]) for f in each], tell)] for each in found]
+    return [
+        [*_valid_specs([(file.path, documents[file.path]) for file in listing], tell)]
+        for listing in listings
+    ]
 
 
-def _trusted(path: str, tell: Tell) -> Iterator[SpecFile]:
+def _trusted_files(path: str, tell: Tell) -> Iterator[SpecFile]:
     try:
         directory = trust.open_directory(path)
     except FileNotFoundError:
@@ -165,44 +169,46 @@ def _trusted(path: str, tell: Tell) -> Iterator[SpecFile]:
 
 
 def _converted(
-    wanted: Mapping[str, Stamp],
+    stamps: Mapping[str, Stamp],
     convert: Callable[[Mapping[str, Stamp]], Mapping[str, Conversion]],
     tell: Tell,
 ) -> dict[str, Document | None]:
     try:
-        conversions = convert(wanted)
+        conversions = convert(stamps)
     except HookError as error:
-        for path in wanted:
+        for path in stamps:
             tell(_unused(path, str(error), "CDG-R404"))
         return {}
-    found: dict[str, Document | None] = {}
-    for path in wanted:
+    documents: dict[str, Document | None] = {}
+    for path in stamps:
         conversion = conversions.get(path) or {}
         document = conversion.get("document")
         if isinstance(document, dict):
-            found[path] = document
+            documents[path] = document
         else:
             reason = conversion.get("problem") or "it is not a valid spec"
             tell(_unused(path, f"{reason}; see: cdi-gen validate", "CDG-R403"))
-    return found
+    return documents
 
 
-def _taken(documents: list[tuple[str, Document | None]], tell: Tell) -> Iterator[Document]:
-    """Those that some engine takes, as it reads them."""
+def _valid_specs(documents: list[tuple[str, Document | None]], tell: Tell) -> Iterator[Document]:
+    """Yield the specs that at least one engine accepts, as it reads them."""
     for path, document in documents:
         if document is None:
             continue
         try:
-            known, faults = specification.judge(document)
+            spec, faults = specification.judge(document)
         except specification.TooMuchError as error:
             tell(_unused(path, str(error), "CDG-R403"))
             continue
         if specification.ignored_by(faults) == specification.EVERY:
-            fault = next((each for each in faults if each.refused_by == specification.EVERY), None)
+            fault = next(
+                (fault for fault in faults if fault.refused_by == specification.EVERY), None
+            )
             reason = f"engines ignore it: {fault or faults[0]}"
             tell(_unused(path, reason, "CDG-R403"))
         else:
-            yield known
+            yield spec
 
 
 def _unused(path: str, reason: object, code: str) -> Finding:
@@ -215,7 +221,7 @@ def _unused_directory(path: str, reason: str) -> Finding:
 
 
 def devices_of(kind: str, directories: Sequence[Sequence[Document]]) -> list[str]:
-    """The names of a kind's devices, in order, each once."""
+    """Return the names of the devices of a kind, in order, each once."""
     names: dict[str, None] = {}
     for directory in directories:
         for spec in directory:

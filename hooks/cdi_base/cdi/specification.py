@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the standard's library takes for a CDI spec, and which of its releases do.
+"""Checks a CDI spec as the releases of the standard's Go library do.
 
-The shim and the prestart hook leave out what every engine leaves out; the library tells a person
-what is wrong, with these rules and more of its own, of what runtimes stumble over.
+The shim and the prestart hook ignore the specs that all engines ignore. The library reports faults
+to users, by these rules and by further ones for faults that only runtimes reject.
 """
 
 from __future__ import annotations
@@ -24,73 +24,80 @@ _NODE_TYPES = frozenset({"", "b", "c", "u", "p"})
 _LONGEST_CLOS_ID = 4095
 
 
-def judge(document: object, of_text: Sequence[Fault] = ()) -> tuple[Document, list[Fault]]:
-    """The document as engines read it, and all that makes releases of the library refuse it.
+def judge(document: object, text_faults: Sequence[Fault] = ()) -> tuple[Document, list[Fault]]:
+    """Return the document as engines read it, and the faults for which releases reject it.
 
     Args:
-        document: what JSON or YAML hold.
-        of_text: what is wrong with the text that it was read from.
+        document: the value of a JSON or YAML text.
+        text_faults: faults of the text that the document was read from.
 
     Raises:
-        TooMuchError: there is far too much, of content or of faults.
+        TooMuchError: there are too many values or faults.
     """
     read, faults = fields.read(document)
-    faults = [*of_text, *faults]
-    claim = _of_version(read)
-    known = {fault.path for fault in faults if fault.refused_by == EVERY}
-    # What could not be read is not there, and not to be missed again.
-    within = {path[:end] for path in known for end, c in enumerate(path) if c in ".["}
-    faults += [fault for fault in _of_spec(read) if fault.path not in known | within]
-    if claim is None:
+    faults = [*text_faults, *faults]
+    version_fault = _version_fault(read)
+    faulty_paths = {fault.path for fault in faults if fault.refused_by == EVERY}
+    # A field that could not be read is absent now, which is not a second fault.
+    parents = {path[:end] for path in faulty_paths for end, c in enumerate(path) if c in ".["}
+    faults += [fault for fault in _spec_faults(read) if fault.path not in faulty_paths | parents]
+    if version_fault is None:
         return read, faults
-    faults = [fault for fault in faults if fault.remains_beside(claim)]
-    return read, faults if claim.path in known else [*faults, claim]
+    faults = [fault for fault in faults if fault.remains_beside(version_fault)]
+    return read, faults if version_fault.path in faulty_paths else [*faults, version_fault]
 
 
 def ignored_by(faults: Iterable[Fault]) -> frozenset[str]:
-    """The releases that ignore the whole file."""
-    found = NONE
+    """Return the releases that ignore the whole file."""
+    releases = NONE
     for fault in faults:
-        found |= fault.refused_by
-    return found
+        releases |= fault.refused_by
+    return releases
 
 
-def _of_version(spec: Document) -> Fault | None:
-    where, said = ".cdiVersion", _text(spec, "cdiVersion")
-    claimed = said.removeprefix("v")
-    place = versions.place(claimed)
-    if place < 0:
+def _version_fault(spec: Document) -> Fault | None:
+    path, text = ".cdiVersion", _text(spec, "cdiVersion")
+    claimed = text.removeprefix("v")
+    index = versions.index_of(claimed)
+    if index < 0:
         known = ", ".join(versions.KNOWN)
-        return Fault(where, f"{said!r} is no version of CDI; there are {known}", code="CDG-S301")
+        message = f"{text!r} is not a version of CDI; the versions are {known}"
+        return Fault(path, message, code="CDG-S301")
     needs = versions.needs(spec)
     needed = needs[0][0] if needs else versions.EARLIEST
-    if place < versions.place(needed):
-        why = [what for version, what in needs if version == needed]
-        reason = f" for {' and '.join(why)}" if why else ", the earliest that engines still read"
-        return Fault(where, f"claims {claimed}, but needs {needed}{reason}", code="CDG-S302")
-    refused = {each for each in LIBRARIES if versions.place(newest_cdi_version(each)) < place}
-    if not refused:
+    if index < versions.index_of(needed):
+        features = [feature for version, feature in needs if version == needed]
+        reason = (
+            f" for {' and '.join(features)}"
+            if features
+            else ", the earliest that engines still read"
+        )
+        return Fault(path, f"claims {claimed}, but needs {needed}{reason}", code="CDG-S302")
+    refused_by = {
+        release for release in LIBRARIES if versions.index_of(newest_cdi_version(release)) < index
+    }
+    if not refused_by:
         return None
     lower = f"; {needed} would do" if needed != claimed else ""
     return Fault(
-        where, f"claims {claimed}{lower}", frozenset(refused), slight=True, code="CDG-S303"
+        path, f"claims {claimed}{lower}", frozenset(refused_by), slight=True, code="CDG-S303"
     )
 
 
-def _of_spec(spec: Document) -> Iterator[Fault]:
+def _spec_faults(spec: Document) -> Iterator[Fault]:
     kind = _text(spec, "kind")
     message = names.fault_of_kind(kind)
     if message:
         yield Fault(".kind", message, code="CDG-S201")
     elif any(len(part) == 1 for part in kind.split("/")):
-        # All of them do up to 1.1.0: "slice bounds out of range [1:0]".
+        # Releases up to 1.1.0 panic: "slice bounds out of range [1:0]".
         message = f"{kind!r} has a vendor or a class of a single letter"
         consequence = "engines with a CDI library before 1.1.1 crash over the file"
         yield Fault(".kind", message, before("1.1.1"), consequence=consequence, code="CDG-S202")
     devices = _objects(spec, "devices")
     if not devices:
         yield Fault(".devices", "there is no device", since("1.0.1"), code="CDG-S205")
-    first: dict[str, int] = {}
+    first_index: dict[str, int] = {}
     for index, device in enumerate(devices):
         path, name = f".devices[{index}]", _text(device, "name")
         message = names.fault_of_device(name)
@@ -100,29 +107,29 @@ def _of_spec(spec: Document) -> Iterator[Fault]:
         if not any(edits.get(key) for key in edits) and "intelRdt" not in edits:
             message = "is empty: a device has to change something"
             yield Fault(f"{path}.containerEdits", message, code="CDG-S206")
-        yield from _of_edits(f"{path}.containerEdits", edits)
-        if name in first:
-            message = f"{name!r} is already the name of .devices[{first[name]}]"
+        yield from _edits_faults(f"{path}.containerEdits", edits)
+        if name in first_index:
+            message = f"{name!r} is already the name of .devices[{first_index[name]}]"
             yield Fault(f"{path}.name", message, code="CDG-S204")
-        first.setdefault(name, index)
-    yield from _of_edits(".containerEdits", _object(spec, "containerEdits"))
+        first_index.setdefault(name, index)
+    yield from _edits_faults(".containerEdits", _object(spec, "containerEdits"))
 
 
-def _of_edits(path: str, edits: Document) -> Iterator[Fault]:
-    yield from _of_env(f"{path}.env", edits)
+def _edits_faults(path: str, edits: Document) -> Iterator[Fault]:
+    yield from _env_faults(f"{path}.env", edits)
     for index, node in enumerate(_objects(edits, "deviceNodes")):
-        yield from _of_node(f"{path}.deviceNodes[{index}]", node)
-    yield from _of_net_devices(f"{path}.netDevices", _objects(edits, "netDevices"))
+        yield from _node_faults(f"{path}.deviceNodes[{index}]", node)
+    yield from _net_device_faults(f"{path}.netDevices", _objects(edits, "netDevices"))
     for index, hook in enumerate(_objects(edits, "hooks")):
-        yield from _of_hook(f"{path}.hooks[{index}]", hook)
+        yield from _hook_faults(f"{path}.hooks[{index}]", hook)
     for index, mount in enumerate(_objects(edits, "mounts")):
         for key in ("containerPath", "hostPath"):
             if not mount.get(key):
                 yield Fault(f"{path}.mounts[{index}].{key}", "is empty", code="CDG-S403")
-    yield from _of_intel_rdt(f"{path}.intelRdt", _object(edits, "intelRdt"))
+    yield from _intel_rdt_faults(f"{path}.intelRdt", _object(edits, "intelRdt"))
 
 
-def _of_env(path: str, parent: Document) -> Iterator[Fault]:
+def _env_faults(path: str, parent: Document) -> Iterator[Fault]:
     for index, variable in enumerate(_texts(parent, "env")):
         if variable.find("=") <= 0:
             yield Fault(
@@ -130,12 +137,12 @@ def _of_env(path: str, parent: Document) -> Iterator[Fault]:
             )
 
 
-def _of_node(path: str, node: Document) -> Iterator[Fault]:
+def _node_faults(path: str, node: Document) -> Iterator[Fault]:
     if not node.get("path"):
         yield Fault(f"{path}.path", "is empty", code="CDG-S403")
     type_, permissions = _text(node, "type"), _text(node, "permissions")
     if type_ not in _NODE_TYPES:
-        yield Fault(f"{path}.type", f"{type_!r} is none of b, c, u and p", code="CDG-S404")
+        yield Fault(f"{path}.type", f"{type_!r} is not one of b, c, u and p", code="CDG-S404")
     if permissions == "none":
         yield Fault(
             f"{path}.permissions", "'none' is new", before("1.1.1"), slight=True, code="CDG-S404"
@@ -145,7 +152,7 @@ def _of_node(path: str, node: Document) -> Iterator[Fault]:
         yield Fault(f"{path}.permissions", message, code="CDG-S404")
 
 
-def _of_net_devices(path: str, devices: list[Document]) -> Iterator[Fault]:
+def _net_device_faults(path: str, devices: list[Document]) -> Iterator[Fault]:
     for key in ("hostInterfaceName", "name"):
         values = [_text(device, key) for device in devices]
         for index, value in enumerate(values):
@@ -156,18 +163,18 @@ def _of_net_devices(path: str, devices: list[Document]) -> Iterator[Fault]:
                 yield Fault(f"{path}[{index}].{key}", message, code="CDG-S407")
 
 
-def _of_hook(path: str, hook: Document) -> Iterator[Fault]:
+def _hook_faults(path: str, hook: Document) -> Iterator[Fault]:
     name = _text(hook, "hookName")
     if name not in HOOK_NAMES:
         yield Fault(
-            f"{path}.hookName", f"{name!r} is none of {', '.join(HOOK_NAMES)}", code="CDG-S408"
+            f"{path}.hookName", f"{name!r} is not one of {', '.join(HOOK_NAMES)}", code="CDG-S408"
         )
     if not hook.get("path"):
         yield Fault(f"{path}.path", "is empty", code="CDG-S403")
-    yield from _of_env(f"{path}.env", hook)
+    yield from _env_faults(f"{path}.env", hook)
 
 
-def _of_intel_rdt(path: str, intel_rdt: Document) -> Iterator[Fault]:
+def _intel_rdt_faults(path: str, intel_rdt: Document) -> Iterator[Fault]:
     clos = _text(intel_rdt, "closID")
     message = f"{clos[:80]!r} cannot be the name of a file"
     if clos == "/":

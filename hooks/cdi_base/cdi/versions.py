@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The versions of the standard, and the lowest that a document may claim.
+"""The versions of the CDI standard, and the lowest that a document may claim.
 
 Source: the standard's SPEC.md ("Version") and its Go library's `MinimumRequiredVersion`. 0.8.0
 and 1.0.0 changed the library, not the documents: nothing needs them.
@@ -30,7 +30,7 @@ KNOWN = (
 """Every released version, oldest first."""
 
 EARLIEST = "0.3.0"
-"""What a spec without any later field claims; older claims are refused since CDI's own 0.4.0."""
+"""The version of a spec without later fields; CDI's library rejects older ones since 0.4.0."""
 
 NET_DEVICES = ("1.1.0", "netDevices")
 MONITORING = ("1.1.0", "schemata or enableMonitoring of intelRdt")
@@ -56,17 +56,17 @@ _NEWEST_FIRST = (
 
 
 def needs(document: Document) -> list[tuple[str, str]]:
-    """Which version each feature of a document needs, newest first: `("0.7.0", ...)`.
+    """Return the features of a document with the version that each needs, newest first.
 
     Args:
-        document: as `specification.judge` gives it, or as a spec is written.
+        document: a result of `specification.judge`, or a spec as it is written.
     """
-    found = set(_of_document(document))
-    return [need for need in _NEWEST_FIRST if need in found]
+    features = set(_of_document(document))
+    return [feature for feature in _NEWEST_FIRST if feature in features]
 
 
-def place(version: str) -> int:
-    """Where a version stands among the known ones; -1: nowhere."""
+def index_of(version: str) -> int:
+    """Return the index of a version among the known ones; -1 if it is not known."""
     return KNOWN.index(version) if version in KNOWN else -1
 
 
@@ -93,7 +93,7 @@ def _of_edits(parent: Document) -> Iterator[tuple[str, str]]:
     intel_rdt = edits.get("intelRdt")
     if isinstance(intel_rdt, dict):
         yield INTEL_RDT
-        # An empty list is one to the library, and asks for what there is since 1.1.0.
+        # To the library an empty list is present, and needs 1.1.0.
         if intel_rdt.get("schemata") is not None or intel_rdt.get("enableMonitoring"):
             yield MONITORING
     if edits.get("additionalGids"):

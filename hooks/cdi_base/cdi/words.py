@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Plain words of YAML that are text to some readers and something else to others.
+"""Plain words of YAML that some readers take as text and others as a boolean or a number.
 
-JSON has none of them. YAML 1.1 takes `yes` and `on` for truth, and so do the releases that read by
-JSON (go-yaml v2); 1.1.1 takes them for text unless a boolean is wanted (go-yaml v3).
+JSON has none of them. In YAML 1.1, and for the releases that convert to JSON (go-yaml v2), `yes`
+and `on` are booleans. For 1.1.1 (go-yaml v3) they are text, unless the field is a boolean.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ WORDS = TRUE | FALSE | INFINITE
 
 WANTED_TRUE = frozenset({"y", "Y", "yes", "on"})
 WANTED_FALSE = frozenset({"n", "N", "no", "off"})
-"""What 1.1.1 takes for a boolean where one is wanted, quoted or not."""
+"""Words that 1.1.1 takes as a boolean in a boolean field, quoted or not."""
 
 
 class PlainWord(str):
-    """One of `WORDS` that stood in a YAML text without quotes."""
+    """One of `WORDS`, written in YAML without quotes."""
 
     __slots__ = ()

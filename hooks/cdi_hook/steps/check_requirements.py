@@ -84,7 +84,7 @@ def run(rootfs: RootFs, plan: Plan, _until: float) -> None:
         UnsatisfiedError: it is not so.
     """
     required = plan.required(_environment(rootfs, plan.names))
-    facts = plan.facts.of_nodes(gpu_minors(rootfs))
+    facts = plan.facts.with_nodes(gpu_minors(rootfs))
     if not required:
         return
     rootfs.report_change(f"check {', '.join(shown(name) for name, _ in required)} against {facts}")

@@ -284,7 +284,7 @@ class _Resolver:
             message = f"requirements are not checked: {error}"
             self._report(Finding("CDG-R206", "warning", message))
             return
-        for doubt in requirement.check(required, facts.of_nodes(_minors(edits))):
+        for doubt in requirement.check(required, facts.with_nodes(_minors(edits))):
             self._report(Finding("CDG-R804", "warning", doubt))
 
 

@@ -120,8 +120,8 @@ def test_without_nodes_the_host_is_not_looked_at() -> None:
     [
         (FileNotFoundError(2, "No such file or directory"), "No such file or directory"),
         (PermissionError(13, "Permission denied"), "Permission denied"),
-        (ValueError("embedded null byte"), "is no path"),
-        (None, "is no device node"),
+        (ValueError("embedded null byte"), "not a path"),
+        (None, "not a device node"),
     ],
 )
 def test_a_node_that_is_needed(fault: Exception | None, reason: str) -> None:
