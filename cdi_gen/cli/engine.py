@@ -237,7 +237,7 @@ def unconfigure(
     are reverted. The previous file is kept as FILE.cdi-gen.last.bak.
     """
     machine = _machine(rootless=rootless)
-    # The hook's file is removed too, whichever program it names.
+    # The hook's file is removed too, for any program in it.
     hook = "" if engine == "podman" and not rootless else None
     request = Request(
         runtime_name=runtime_name,
@@ -248,7 +248,7 @@ def unconfigure(
         revert=True,
     )
     plan = engines.engine(engine).plan(request, machine)
-    # First the file that names a launcher, then the launcher.
+    # In reverse order: a configuration that names a launcher is reverted before the launcher.
     files = [
         file
         for change in reversed(plan.changes)

@@ -41,7 +41,7 @@ def _refused(code: int, *arguments: str, **how: Any) -> str:
         (["--vendor", "n"], "of a single letter"),
         (["--class", "g/p"], "class 'g/p' has '/'"),
         (["--for", "frobnicator"], "known engines: podman, docker"),
-        (["--for", "podman@new"], "write podman@4.9.3"),
+        (["--for", "podman@new"], "for example: podman@4.9.3"),
         (["--for", "podman@3.0"], "podman 3.0 is too old: known releases start with 4.1.0"),
         (["--for", "@1"], "unknown engine ''"),
         (["--capabilities", "teleport"], "known: all, compute"),
