@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What OCI runtimes run as root at `createContainer`: the standard library only, one process."""
+"""The hook that OCI runtimes run as root at `createContainer`, with the standard library only."""

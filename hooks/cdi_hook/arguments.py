@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The command line: `--option value` or `--option=value`, each as often as wanted."""
+"""Parses the command line: `--option value` or `--option=value`, each any number of times."""
 
 from __future__ import annotations
 
@@ -33,39 +33,39 @@ def parse(words: list[str], known: tuple[str, ...], switches: tuple[str, ...] = 
 
 
 def last(values: list[str]) -> str | None:
-    """What counts where an option is given more than once."""
+    """Return the value that counts if an option is given more than once."""
     return values[-1] if values else None
 
 
 def checked_path(text: str) -> str:
-    """An absolute path in the container, without its trailing slash.
+    """Return an absolute path in the container without its trailing slash.
 
     Raises:
-        UsageError: a path that is not absolute, is longer than the kernel takes, climbs with `..`,
-            or holds a control character (it would end up in a configuration file).
+        UsageError: the path is not absolute, is longer than the kernel allows, has a `..`, or has a
+            control character, which would be written to a configuration file.
     """
     if not text.startswith("/"):
         raise UsageError(f"{shown(text)} is not an absolute path")
     check_text(text)
     if ".." in text.split("/"):
-        raise UsageError(f"{shown(text)} holds a '..'")
+        raise UsageError(f"{shown(text)} has a '..'")
     return text.rstrip("/") or "/"
 
 
 def checked_folder(text: str) -> str:
-    """The same for a path that a loader is to be told of.
+    """Return the same for a directory that is written to the configuration of a loader.
 
     Raises:
-        UsageError: as above, or a name that its configuration cannot hold.
+        UsageError: as `checked_path`, or the configuration cannot contain the name.
     """
     folder = checked_path(text)
-    # glibc: a comment, `dir=type`; musl: a separator.
+    # In glibc `#` begins a comment, and `dir=type` has a meaning; in musl `:` is a separator.
     if set(folder) & set("#=:") or folder != folder.strip():
-        raise UsageError(f"{shown(folder)}: no loader can be told of such a name")
+        raise UsageError(f"{shown(folder)}: the configuration of a loader cannot contain this name")
     return folder
 
 
 def check_text(text: str) -> None:
-    """Refuse what no path of a driver holds (R-B8): control characters, or more than 4096 bytes."""
+    """Reject paths that no driver has: with control characters, or longer than 4096 bytes."""
     if not text or len(text) > 4096 or any(ord(char) < 32 or ord(char) == 127 for char in text):
-        raise UsageError(f"{shown(text)} is empty, too long or holds a control character")
+        raise UsageError(f"{shown(text)} is empty, too long or has a control character")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The GPUs of a container, by its device nodes."""
+"""Finds the GPUs of a container by its device nodes."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ if TYPE_CHECKING:
 
 
 def gpu_minors(rootfs: RootFs) -> list[int]:
-    """The minors of the container's nodes /dev/nvidiaN, in order.
+    """Return the minors of the container's nodes /dev/nvidiaN, in order.
 
-    Of its own nodes: no link is followed, for what is told of a volume's would be written down.
+    Links are not followed: the minors are written to files of the container, which must not reveal
+    the content of a volume.
     """
     flags = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
     try:
@@ -26,7 +27,7 @@ def gpu_minors(rootfs: RootFs) -> list[int]:
         if error.errno in NOWHERE:
             return []
         raise
-    found = set()
+    minors = set()
     try:
         for name in rootfs.names("/dev"):
             if gpu_minor(name) is not None:
@@ -35,7 +36,7 @@ def gpu_minors(rootfs: RootFs) -> list[int]:
                 except FileNotFoundError:
                     continue
                 if stat.S_ISCHR(status.st_mode):
-                    found.add(os.minor(status.st_rdev))
+                    minors.add(os.minor(status.st_rdev))
     finally:
         os.close(devices)
-    return sorted(found)
+    return sorted(minors)

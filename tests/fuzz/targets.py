@@ -84,7 +84,7 @@ def read_configuration(data: bytes) -> None:
     """ld.so.conf and what it includes: the files are separated by a 0xff."""
     files = Files(dict(zip(CONFIGURATION, data.split(b"\xff"), strict=False)))
     try:
-        listed = tried(conf.directories, files, but=CONFIGURATION[2])
+        listed = tried(conf.directories, files, excluded=CONFIGURATION[2])
     except OSError:
         # The first file, and only that, is not passed over if it cannot be read.
         assert len(files.content[conf.CONF]) > conf.MAX_FILE

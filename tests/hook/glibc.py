@@ -64,7 +64,7 @@ def root_fs(root: Path) -> RootFs:
 
 def folders_of(root: Path) -> list[str]:
     """What the image's configuration lists, and the system's directories, as update-ldcache has it."""
-    listed = conf.directories(root_fs(root), but=update_ldcache.DROP_IN) or []
+    listed = conf.directories(root_fs(root), excluded=update_ldcache.DROP_IN) or []
     return list(dict.fromkeys((*listed, *update_ldcache._SYSTEM)))
 
 

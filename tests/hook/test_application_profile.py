@@ -74,7 +74,7 @@ def test_minors_above_63(container: Container) -> None:
     ended = container.hook(NAME)
     assert ended.status == 0
     assert ended.said == (
-        f"cdi-gen-hook: {NAME}: /dev/nvidia200: left out: no profile can name a minor above 63 [CDG-K007]\n"
+        f"cdi-gen-hook: {NAME}: /dev/nvidia200: left out: a profile cannot name a minor above 63 [CDG-K007]\n"
     )
     assert container.read(PROFILE) == text(2)
 

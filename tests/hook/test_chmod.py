@@ -132,7 +132,7 @@ class TestMounts:
         assert ended.status == 0
         assert (
             ended.said
-            == "cdi-gen-hook: chmod: '/dev/dri': left alone: it belongs to somebody else [CDG-K105]\n"
+            == "cdi-gen-hook: chmod: '/dev/dri': left alone: it belongs to another user [CDG-K105]\n"
         )
 
     def test_a_read_only_root(self, container: Container) -> None:

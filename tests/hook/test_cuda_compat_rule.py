@@ -86,4 +86,4 @@ def test_the_rule(
     if note is not None:
         parsed = enable_cuda_compat.parse_note(json.dumps({**NOTE, **note}).encode())
         assert parsed is not None
-    assert enable_cuda_compat.decide(host, versions.parse(compat), parsed) is used
+    assert enable_cuda_compat.is_compatible(host, versions.parse(compat), parsed) is used

@@ -145,7 +145,7 @@ class TestTheMount:
         ended = nvidia.hook(NAME)
         assert (ended.status, ended.said) == (
             0,
-            f"cdi-gen-hook: {NAME}: left out: nothing may be mounted here: Operation not permitted [CDG-K007]\n",
+            f"cdi-gen-hook: {NAME}: left out: mounting is not allowed here: Operation not permitted [CDG-K007]\n",
         )
 
     def test_a_dry_run_mounts_nothing(self, nvidia: Container) -> None:
@@ -174,10 +174,10 @@ class TestLeftOut:
     @pytest.mark.parametrize(
         ("proc", "said"),
         [
-            ("mkdir -p $R/proc/driver/nvidia; cp /proc/driver/nvidia/params $R/proc/driver/nvidia", "/proc is no procfs"),
-            ("mount -t tmpfs none $R/proc; mkdir -p $R/proc/driver/nvidia; cp /proc/driver/nvidia/params $R/proc/driver/nvidia", "/proc is no procfs"),
-            ("rmdir $R/proc; ln -s /opt/proc $R/proc; mkdir $R/opt/proc; mount -t proc proc $R/opt/proc", "/proc is no procfs"),
-            ("rmdir $R/proc; ln -s /proc $R/proc", "/proc is no procfs"),
+            ("mkdir -p $R/proc/driver/nvidia; cp /proc/driver/nvidia/params $R/proc/driver/nvidia", "/proc is not a procfs"),
+            ("mount -t tmpfs none $R/proc; mkdir -p $R/proc/driver/nvidia; cp /proc/driver/nvidia/params $R/proc/driver/nvidia", "/proc is not a procfs"),
+            ("rmdir $R/proc; ln -s /opt/proc $R/proc; mkdir $R/opt/proc; mount -t proc proc $R/opt/proc", "/proc is not a procfs"),
+            ("rmdir $R/proc; ln -s /proc $R/proc", "/proc is not a procfs"),
             ("rmdir $R/proc", "the container has no /proc/driver/nvidia/params"),
             ("mount -t proc proc $R/proc", "the container has no /proc/driver/nvidia/params"),
             ("mount -t proc proc $R/proc; mount --rbind /proc/driver $R/proc/driver", "/proc/driver/nvidia is covered already"),
@@ -203,7 +203,7 @@ class TestLeftOut:
         ]  # fmt: skip
         ended = nvidia.hook(NAME)
         assert (ended.status, ended.stdout) == (0, "Linux\n")
-        assert "left out: this process is in no container's mount namespace" in ended.said
+        assert "left out: this process is not in the mount namespace of a container" in ended.said
 
     def test_no_driver_at_all(self, container: Container) -> None:
         before = fingerprint(container.root)
@@ -257,7 +257,7 @@ cat {STAND_IN}
         nvidia.altered(
             device_nodes__FOLDER='"sys/kernel"',
             device_nodes__FILE='"ostype"',
-            device_nodes__of_the_driver=f"lambda: {PARAMS.encode()!r}",
+            device_nodes__driver_params=f"lambda: {PARAMS.encode()!r}",
         )
         self.prepare(nvidia, bundle)
         in_a_user_namespace(bundle, 65536)

@@ -19,7 +19,7 @@ OURS = "/etc/ld.so.conf.d/00-cdi-gen.conf"
 
 
 def read(root: Path) -> list[str] | None:
-    return conf.directories(RootFs(os.open(root, os.O_PATH | os.O_DIRECTORY)), but=OURS)
+    return conf.directories(RootFs(os.open(root, os.O_PATH | os.O_DIRECTORY)), excluded=OURS)
 
 
 @pytest.fixture

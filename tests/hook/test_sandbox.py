@@ -225,9 +225,13 @@ def sources(body: str) -> str:
             "ldconfig failed (7): 'no such luck'",
         ),
         ("crashes", "return *(volatile int *)0;", "ldconfig failed (-11): ''"),
-        ("nothing", "return 0;", "ldconfig made no cache: No such file or directory"),
+        ("nothing", "return 0;", "ldconfig wrote no cache: No such file or directory"),
         ("rubbish", 'FILE *f = fopen(v[6], "w"); fputs("rubbish", f); return 0;', "is not a cache"),
-        ("link", 'return symlink("/etc/passwd", v[6]);', "ldconfig made no cache: Too many levels"),
+        (
+            "link",
+            'return symlink("/etc/passwd", v[6]);',
+            "ldconfig wrote no cache: Too many levels",
+        ),
         (
             "huge",
             'FILE *f = fopen(v[6], "w"); for (;;) if (fputs("glibc-ld.so.cache1.1", f) < 0) return 9;',

@@ -157,7 +157,7 @@ class TestLoaderConfiguration:
     @given(st.fixed_dictionaries({}, optional=dict.fromkeys(FILES, st.lists(LINES, max_size=6))))
     def test_any_files(self, files: dict[str, list[bytes]]) -> None:
         rootfs = Files({path: b"\n".join(lines) for path, lines in files.items()})
-        listed = conf.directories(rootfs, but="/etc/ld.so.conf.d/b.conf")  # type: ignore[arg-type]
+        listed = conf.directories(rootfs, excluded="/etc/ld.so.conf.d/b.conf")  # type: ignore[arg-type]
         if conf.CONF not in files:
             assert listed is None
             return
@@ -173,7 +173,7 @@ class TestLoaderConfiguration:
     def test_what_is_listed_is_read_back(self, folders: list[str]) -> None:
         text = "".join(f"{folder}\n" for folder in folders)
         rootfs = Files({conf.CONF: os.fsencode(text)})
-        assert conf.directories(rootfs, but="") == folders  # type: ignore[arg-type]
+        assert conf.directories(rootfs, excluded="") == folders  # type: ignore[arg-type]
 
 
 # What is where in a tree: a directory, a file of some content, or a link of some text.

@@ -2,9 +2,9 @@
 """Writes /etc/ld.so.cache as glibc's ldconfig does since 2.32, byte for byte.
 
 A header, a table of entries in the order that the loader's binary search needs, a string table
-whose strings share their tails, and an extension part that names the `glibc-hwcaps` folders and
-who wrote the file. Offsets count from the start of the file. Older loaders (glibc 2.2 and later)
-read it too and pass over what they do not know.
+whose strings share their tails, and an extension part with the names of the `glibc-hwcaps`
+directories and of the generator. Offsets count from the start of the file. Older loaders, since
+glibc 2.2, read the file too and ignore what they do not know.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 MAX_SIZE = 16 << 20
 
 GENERATOR = b"cdi-gen"
-"""Who says to have written a cache where the image's own does not say it."""
+"""The generator that a new cache names, if the image's old cache names none."""
 
 _LITTLE_ENDIAN = 2
 _HWCAPS_BIT = 1 << 62
@@ -43,8 +43,8 @@ _HWCAPS_BIT = 1 << 62
 class Entry:
     """One library: the loader finds `path` when it looks for `name` and accepts the `flags`.
 
-    `hwcaps` is the name of the `glibc-hwcaps` folder it is from, empty for all other folders, and
-    `isa_level` what its file asks of the processor; the cache has it for those folders only.
+    `hwcaps` is the name of the library's `glibc-hwcaps` directory, or empty. `isa_level` is the
+    processor level that the file needs; the cache has it for `glibc-hwcaps` directories only.
     """
 
     __slots__ = ("flags", "hwcaps", "isa_level", "name", "path")
@@ -60,20 +60,20 @@ class Entry:
 
 
 def build(entries: list[Entry], hwcaps: list[bytes], generator: bytes = GENERATOR) -> bytes:
-    """The file that has these entries; of equal ones the first is found first.
+    """Return the file with these entries; the loader finds the first of equal entries first.
 
     Args:
-        entries: all libraries, in the order of their folders.
-        hwcaps: the names of all `glibc-hwcaps` folders that were looked at, used or not.
-        generator: who says to have written it.
+        entries: all libraries, in the order of their directories.
+        hwcaps: the names of all `glibc-hwcaps` directories that were read, used or not.
+        generator: the name of the generator.
 
     Raises:
-        HookError: it would be larger than 16 MiB.
+        HookError: the file would be larger than 16 MiB.
     """
     key: Callable[[bytes], bytes | _Name] = _key
     if any(_has_long_number(entry.name) for entry in entries):
         key = _Name
-    # Those for better processors come first, for the search ends at the first that is for all.
+    # Those of glibc-hwcaps come first, because the search ends at the first entry without hwcaps.
     ordered = sorted((entry for entry in entries if entry.hwcaps), key=lambda entry: entry.hwcaps)
     ordered += [entry for entry in entries if not entry.hwcaps]
     ordered.sort(key=lambda entry: (key(entry.name), entry.flags), reverse=True)
@@ -113,12 +113,12 @@ def build(entries: list[Entry], hwcaps: list[bytes], generator: bytes = GENERATO
 
 
 def _string_table(texts: list[bytes], start: int) -> tuple[dict[bytes, int], bytes]:
-    """Each text's offset, and all texts; one that ends another lies within it."""
+    """Return the offset of each text, and all texts; a text that ends another shares its bytes."""
     offsets: dict[bytes, int] = {}
     parts: list[bytes] = []
     previous = b""
     end = start - 1
-    # By their last letters, backwards: whatever ends a text follows it.
+    # Sorted by their reversed letters, so that a text is followed by the texts that end it.
     for text in sorted(texts, key=lambda text: text[::-1], reverse=True):
         if not parts or not previous.endswith(text):
             parts.append(text)
@@ -129,7 +129,7 @@ def _string_table(texts: list[bytes], start: int) -> tuple[dict[bytes, int], byt
 
 
 def _extension(at: int, hwcaps: list[int], generator: bytes) -> bytes:
-    """The directory of what is behind the strings, and that: offsets of names, the generator."""
+    """Return the extension part: its directory, the offsets of names, and the generator."""
     count = 2 if hwcaps else 1
     names = at + EXTENSION.size + count * SECTION.size
     size = 4 * len(hwcaps)
@@ -150,11 +150,11 @@ _EVERY = bytes(range(256))
 _SIGNED = _EVERY[128:] + _EVERY[:128] if MACHINE == "x86_64" else _EVERY
 _LETTERS = _SIGNED.translate(None, _DIGITS)
 _RANK = bytes.maketrans(_LETTERS, _EVERY[: len(_LETTERS)])
-"""Of letters alone: no digit is ever looked up."""
+"""Of letters only; digits are never translated."""
 _END = b"\0".translate(_RANK)
 _NUMBERS_ONLY = bytes.maketrans(_LETTERS, b" " * len(_LETTERS))
 _NUMBER = len(_LETTERS)
-"""What a number begins with, plus its digits; 0 to 9 of them are what is left of a byte."""
+"""The rank of a number without digits; a number of 9 digits, the longest, has the last rank."""
 
 
 def _has_long_number(name: bytes) -> bool:
@@ -162,7 +162,7 @@ def _has_long_number(name: bytes) -> bool:
 
 
 def _key(name: bytes) -> bytes:
-    """What sorts as the loader compares, if no number has more than nine digits."""
+    """Return a key that sorts as the loader compares, if no number has more than nine digits."""
     parts: list[bytes] = []
     rest = name
     for run in name.translate(_NUMBERS_ONLY).split():
@@ -173,7 +173,7 @@ def _key(name: bytes) -> bytes:
 
 
 class _Number(int):
-    """A number as C's `int` has it, whose differences overflow."""
+    """A number like C's `int`, whose differences overflow."""
 
     def __lt__(self, other: int) -> bool:
         difference = int(self) - int(other)
@@ -196,7 +196,7 @@ def _as_int(number: int) -> int:
 
 
 def _key_as_in_c(name: bytes) -> list[int]:
-    """The same for all names; slower, and no order at all if three differ by too much."""
+    """Return a key for all names; slower, and not transitive if numbers differ by too much."""
     parts: list[int] = []
     rest = name
     for run in name.translate(_NUMBERS_ONLY).split():
@@ -207,9 +207,9 @@ def _key_as_in_c(name: bytes) -> list[int]:
 
 
 class _Name:
-    """What sorts as the loader compares, whatever the name: by its key, or its numbers one by one.
+    """A name that sorts as the loader compares: by its key, or by its numbers one by one.
 
-    Those are not kept, for in Python a number takes as much memory as thirty letters.
+    The numbers are not kept, because a number in Python takes as much memory as thirty letters.
     """
 
     __slots__ = ("_key", "_text")
@@ -230,16 +230,16 @@ class _Name:
             return self._key == other._key
         return _key_as_in_c(self._text) == _key_as_in_c(other._text)
 
-    __hash__ = None  # type: ignore[assignment]  # only to be compared
+    __hash__ = None  # type: ignore[assignment]  # only compared
 
 
 def is_older(name: bytes, other: bytes) -> bool:
-    """Whether a file name is that of an older version than another."""
+    """Whether a file name has an older version than another one."""
     return _key_as_in_c(name) < _key_as_in_c(other)
 
 
 class Cache:
-    """What a cache says: the names and flags by folder, and who wrote it."""
+    """The content of a cache: the names and flags by directory, and the generator."""
 
     __slots__ = ("folders", "generator")
 
@@ -249,9 +249,9 @@ class Cache:
 
 
 def parse(content: bytes) -> Cache | None:
-    """What the cache of an image says of ordinary folders; None if it is none, or too large.
+    """Return the entries of an image's cache for ordinary directories; None if it is invalid.
 
-    Only libraries whose path ends in their name, as ldconfig has it outside of `glibc-hwcaps`.
+    Only libraries whose path ends in their name, as ldconfig writes them outside `glibc-hwcaps`.
     """
     folders: dict[bytes, dict[bytes, int]] = {}
     try:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The directories an image tells its loader of: etc/ld.so.conf and what it includes.
+"""Reads etc/ld.so.conf of an image, and the files that it includes.
 
-ldconfig never sees these files: on a pipe it would wait for ever, on a sparse file of 6 GiB too.
+ldconfig does not read these files, because it would not end for a pipe or a sparse file of 6 GiB.
 """
 
 from __future__ import annotations
@@ -30,35 +30,35 @@ MAX_DIRECTORIES = 1024
 MAX_PATTERN_STEPS = 10_000
 
 
-def directories(rootfs: RootFs, *, but: str) -> list[str] | None:
-    """What etc/ld.so.conf lists, in its order, each once; None if the image has no such file.
+def directories(rootfs: RootFs, *, excluded: str) -> list[str] | None:
+    """Return the directories in etc/ld.so.conf, in order, each once; None without this file.
 
     Args:
         rootfs: the container's root.
-        but: the path of an included file that is not read (our own).
+        excluded: the path of an included file that is not read: our own.
 
     Raises:
-        HookError: the image lists more than any loader should have to look at.
+        HookError: the image lists more than the limits allow.
         OSError: etc/ld.so.conf itself is not a regular file of at most 64 KiB; EXDEV if a link
             leads out of the root's own mount.
     """
-    reader = _Reader(rootfs, but)
+    reader = _Reader(rootfs, excluded)
     if rootfs.status(CONF) is None:
         return None
     reader.parse(CONF, rootfs.read_in_place(CONF, MAX_FILE), 1)
-    return list(reader.found)
+    return list(reader.directories)
 
 
 def include_first(rootfs: RootFs, path: str) -> None:
-    """See to it that etc/ld.so.conf reads a file in `CONF_DIR` before all that it lists itself.
+    """Change etc/ld.so.conf to include a file in `CONF_DIR` before all others, if needed.
 
-    Distributions include that folder first. SUSE's has two folders before it, and a Dockerfile that
-    says `echo /opt/lib > /etc/ld.so.conf` leaves nothing that reads it.
+    Most distributions include `CONF_DIR` first. SUSE lists two directories before it, and after
+    `echo /opt/lib > /etc/ld.so.conf` in a Dockerfile the file does not include `CONF_DIR`.
     """
     try:
         content = rootfs.read(CONF, MAX_FILE, world_readable=True)
     except (OSError, SkippedError):
-        # It was read a moment ago, so it is mounted there or not for everybody: not ours to copy.
+        # The file was readable before, so it is mounted here or not world-readable: not copied.
         return
     new = OUR_INCLUDE + content
     if len(new) <= MAX_FILE and not _is_first(rootfs, path, os.fsdecode(content)):
@@ -70,15 +70,15 @@ def _is_first(rootfs: RootFs, path: str, text: str) -> bool:
         words = raw.partition("#")[0].split()
         if words[:1] == ["include"]:
             pattern = words[1] if len(words) > 1 else ""
-            found = _matching(rootfs, pattern if pattern.startswith("/") else f"/etc/{pattern}")
-            return path in [each for each in found if each != COMPAT][:1]
+            files = _matching(rootfs, pattern if pattern.startswith("/") else f"/etc/{pattern}")
+            return path in [file for file in files if file != COMPAT][:1]
         if words:
             return False
     return False
 
 
 def directories_of(rootfs: RootFs, path: str) -> list[str]:
-    """What one file of ours lists; none if it is not there, or not as we write it."""
+    """Return the directories in a file of cdi-gen; none if the file is missing or unreadable."""
     try:
         content = rootfs.read(path, MAX_FILE)
     except OSError as error:
@@ -90,13 +90,13 @@ def directories_of(rootfs: RootFs, path: str) -> list[str]:
 
 
 class _Reader:
-    """One reading of the configuration, with what it has cost so far."""
+    """One pass over the configuration, which counts what it reads."""
 
-    def __init__(self, rootfs: RootFs, but: str) -> None:
+    def __init__(self, rootfs: RootFs, excluded: str) -> None:
         self._rootfs = rootfs
-        self._seen = {CONF, but}
+        self._seen = {CONF, excluded}
         self._total = 0
-        self.found: dict[str, None] = {}
+        self.directories: dict[str, None] = {}
 
     def parse(self, path: str, content: bytes, depth: int) -> None:
         self._total += len(content)
@@ -111,8 +111,8 @@ class _Reader:
                 for pattern in patterns.split():
                     self._include(path, pattern, depth + 1)
             elif line.startswith("/") and "\0" not in line:
-                self.found[line] = None
-        if len(self.found) > MAX_DIRECTORIES:
+                self.directories[line] = None
+        if len(self.directories) > MAX_DIRECTORIES:
             raise HookError(
                 f"{CONF} lists more than {MAX_DIRECTORIES} directories", code="CDG-K008"
             )
@@ -131,14 +131,14 @@ class _Reader:
             try:
                 content = self._content(path)
             except OSError as error:
-                # What ldconfig could not read it would pass over too. A pipe is no regular file.
+                # ldconfig ignores unreadable files too. EINVAL is a pipe, for example.
                 if error.errno in _UNREADABLE:
                     continue
                 raise
             self.parse(path, content, depth)
 
     def _content(self, path: str) -> bytes:
-        """What it lists may end in the cache; a ConfigMap's file in CONF_DIR is for just that."""
+        """Read an included file; one in CONF_DIR may be a mount, for example of a ConfigMap."""
         if path.rpartition("/")[0] == CONF_DIR:
             return self._rootfs.read_in_place(path, MAX_FILE)
         return self._rootfs.read(path, MAX_FILE)
@@ -159,7 +159,7 @@ _UNREADABLE = frozenset(
 
 
 def _matching(rootfs: RootFs, pattern: str) -> list[str]:
-    """The files of a pattern. Only the last name may hold `*` or `?`: no image says more."""
+    """Return the files of a pattern; only its last component may have `*` or `?`."""
     folder, _, last = pattern.rpartition("/")
     if not set(last) & set("*?"):
         return [pattern]
@@ -169,17 +169,17 @@ def _matching(rootfs: RootFs, pattern: str) -> list[str]:
         if error.errno in _UNREADABLE:
             return []
         raise
-    found: list[str] = []
+    files: list[str] = []
     for name in names:
         if _matches(name, last):
-            found.append(f"{folder}/{name}")
-            if len(found) > MAX_FILES:
+            files.append(f"{folder}/{name}")
+            if len(files) > MAX_FILES:
                 raise HookError(f"{CONF} includes more than {MAX_FILES} files", code="CDG-K008")
-    return found
+    return files
 
 
 def _matches(name: str, pattern: str) -> bool:
-    """A shell pattern of `*` and `?`; a leading dot is matched by a dot alone."""
+    """Whether a name matches a shell pattern of `*` and `?`; only a dot matches a leading dot."""
     if name.startswith(".") and not pattern.startswith("."):
         return False
     at = after_star = 0

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The host's ldconfig: only a static one, which loads nothing of the image it is shown."""
+"""Finds the host's ldconfig, which must be static so that it loads nothing of the image."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ if TYPE_CHECKING:
     from cdi_base.rootfs.rootfs import RootFs
 
     Maker = Callable[[RootFs, list[str], float], bytes]
-    """Makes the cache of folders in a container's root, until a deadline."""
+    """Returns the cache of directories in a container's root, before a deadline."""
 
 MAX_SIZE = 16 << 20
 
 
 def maker(argument: str) -> Maker:
-    """What makes a cache by running this ldconfig of the host in the sandbox.
+    """Return a function that makes a cache by running this ldconfig of the host in the sandbox.
 
-    The path may begin with `@`, as the peer's configuration has it. The same with `.real` comes
-    first: on Ubuntu /sbin/ldconfig is a shell script around it.
+    The path may begin with `@`, as in NVIDIA's config.toml. The same path with `.real` is tried
+    first: on Ubuntu /sbin/ldconfig is a shell script that runs ldconfig.real.
 
     Raises:
         UsageError: the argument is not an absolute path.
@@ -43,11 +43,11 @@ def maker(argument: str) -> Maker:
 
 
 def open_static(paths: tuple[str, ...]) -> int:
-    """A descriptor of the first static ldconfig.
+    """Return a descriptor of the first static ldconfig.
 
     Raises:
-        SkippedError: there is none.
-        HookError: somebody other than root may change one of them.
+        SkippedError: no file is a static ldconfig.
+        HookError: a user other than root, or the hook's user, could change one of the files.
     """
     for path in paths:
         descriptor = _open_trusted(path)
@@ -63,10 +63,10 @@ def open_static(paths: tuple[str, ...]) -> int:
 
 
 def _open_trusted(path: str) -> int | None:
-    """Return a descriptor of the program; None if there is none.
+    """Return a descriptor of the program; None if it does not exist.
 
     Raises:
-        HookError: others than root, or the hook's user, can change what the path leads to.
+        HookError: a user other than root, or the hook's user, could change what the path leads to.
     """
     try:
         reason = trust.fault(path, owners=trust.machine_root_or_caller())

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One folder of libraries as glibc's ldconfig sees it: which names count, and what each one is."""
+"""Reads a directory of libraries as glibc's ldconfig does."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 HWCAPS = "glibc-hwcaps"
 
 MAX_KEPT = 48 << 20
-"""Of one folder; a folder of 20,000 libraries needs 10 MiB."""
+"""Most bytes for one directory; a directory of 20,000 libraries needs 10 MiB."""
 
 OVERHEAD = 150
-"""What Python needs for a name and its place in a table, besides its letters."""
+"""Bytes that Python needs for a name in a table, besides its letters."""
 
 MAX_NAME = 255
-"""Bytes that the name of a file may have."""
+"""Most bytes of a file name (NAME_MAX)."""
 
 _LIBC6 = 3
 _MACHINES = {
@@ -40,15 +40,15 @@ _MACHINES = {
     "aarch64": {(64, elf.EM_AARCH64): 0x0A00 | _LIBC6, (32, elf.EM_ARM): _LIBC6},
 }
 _FLAGS = _MACHINES.get(MACHINE, {})
-"""What the loaders of this machine look for. glibc's own ldconfig on aarch64 does not look at the
-file's machine, and lists an x86 library as an aarch64 one; this one leaves it out."""
+"""The libraries that the loaders of this machine accept. glibc's own ldconfig on aarch64 ignores
+the machine in the header, and lists an x86 library as an aarch64 one; this module does not."""
 
 _ARM_ABI, _ARM_ABI_5 = 0xFF000000, 0x05000000
 _ARM_FLAGS = {0x200: 0x0B00 | _LIBC6, 0x400: 0x0900 | _LIBC6}
 """By the float ABI in the header of a 32-bit ARM library: soft, hard."""
 
 FLAGS = frozenset((*_FLAGS.values(), *_ARM_FLAGS.values()))
-"""All that an entry may have here; empty on a machine that is not known."""
+"""The possible flags of an entry; empty on an unknown machine."""
 
 UNREADABLE = frozenset(
     {
@@ -64,38 +64,39 @@ UNREADABLE = frozenset(
         errno.EXDEV,
     }
 )
-"""What ldconfig passes over too; EINVAL is what is never opened, a pipe, a device or a file of the
-kernel's, and EXDEV a file in a volume that not everybody may read."""
+"""Errors of files that are ignored, as by ldconfig. EINVAL is a file that is never opened: a pipe,
+a device, or in a file system of the kernel. EXDEV is a file in a volume that is not readable by all
+users."""
 
 
 class Memory:
-    """What is kept of an image so far, in bytes: each thing is small, and the sum need not be."""
+    """Counts the bytes that are kept of an image: many small values can add up to much memory."""
 
-    __slots__ = ("_kept", "_most", "_what")
+    __slots__ = ("_kept", "_most", "_subject")
 
-    def __init__(self, what: str, most: int = MAX_KEPT) -> None:
-        self._what = what
+    def __init__(self, subject: str, most: int = MAX_KEPT) -> None:
+        self._subject = subject
         self._most = most
         self._kept = 0
 
     def keep(self, size: int) -> None:
-        """Count something that will be kept.
+        """Count a value that is kept.
 
         Raises:
-            HookError: that is too much.
+            HookError: the values need too much memory.
         """
         self._kept += size
         if self._kept > self._most:
             raise HookError(
-                f"{self._what} would need more than {self._most >> 20} MiB of memory",
+                f"{self._subject} would need more than {self._most >> 20} MiB of memory",
                 code="CDG-K008",
             )
 
 
 class Library:
-    """A name in a folder that leads to a library: the name that programs need it by, and flags.
+    """A name in a directory that leads to a library, with its SONAME and flags.
 
-    `is_link` is true of a link that has that name, or that is for the linker (`libx.so`).
+    `is_link` is whether it is a link with the SONAME as its name, or for the linker (`libx.so`).
     """
 
     __slots__ = ("flags", "is_link", "isa_level", "name", "soname")
@@ -109,10 +110,10 @@ class Library:
 
 
 class Folder:
-    """A folder that is open.
+    """An open directory.
 
-    `names` are those that look like libraries, in the directory's own order, and whether each is
-    a link; they are there once `list` has been called.
+    `names` are the names of libraries, in the directory's own order, and whether each is a link;
+    `list` sets them.
     """
 
     def __init__(self, rootfs: RootFs, path: str, descriptor: int, until: float) -> None:
@@ -127,7 +128,7 @@ class Folder:
         self.has_hwcaps = False
 
     def list(self, *, hwcaps: bool) -> None:
-        """Fill `names`; in a `glibc-hwcaps` folder ldconfig takes a link of any name."""
+        """Set `names`; in a `glibc-hwcaps` directory ldconfig accepts links of any name."""
         self._check_time()
         count = 0
         with os.scandir(self._descriptor) as entries:
@@ -153,7 +154,7 @@ class Folder:
                 self._links[name] = text
 
     def leads_to(self, name: str) -> str | None:
-        """The file in this very folder that a name leads to; None if it is elsewhere or nowhere."""
+        """Return the file in this directory that a name leads to; None if the file is not in it."""
         for _ in range(MAX_LINKS + 1):
             if not self.names[name]:
                 return name
@@ -169,42 +170,42 @@ class Folder:
             text = os.readlink(link, dir_fd=self._descriptor)
         except OSError:
             return ""
-        # A longer one is no name in this folder, and need not be kept.
+        # A longer text is not a name in this directory, and is not kept.
         text = text if len(text) <= MAX_NAME else ""
         self._memory.keep(OVERHEAD + len(text))
         return text
 
     def leads_to_content(self, name: str) -> bool:
-        """Whether a name leads to a regular file that is not empty, wherever in the container.
+        """Whether a name leads to a regular file that is not empty, anywhere in the container.
 
-        An image that was committed from a container has empty files where a driver was mounted.
+        An image that was committed from a container has empty files in place of the driver's.
         """
-        within = self.leads_to(name)
+        file_name = self.leads_to(name)
         try:
-            if within is None:
+            if file_name is None:
                 status = self._rootfs.status(f"{self._path}/{name}")
             else:
-                status = os.stat(within, dir_fd=self._descriptor, follow_symlinks=False)
+                status = os.stat(file_name, dir_fd=self._descriptor, follow_symlinks=False)
         except OSError:
             return False
         return status is not None and stat.S_ISREG(status.st_mode) and status.st_size > 0
 
     def library(self, name: str) -> Library | None:
-        """What a name is, from its file; None if it is no library of this machine."""
-        within = self.leads_to(name)
-        if within is None:
+        """Return the library of a name, read from its file; None if it is not for this machine."""
+        file_name = self.leads_to(name)
+        if file_name is None:
             facts = self._facts(name, within=False)
-        elif within in self._read:
-            facts = self._read[within]
+        elif file_name in self._read:
+            facts = self._read[file_name]
         else:
-            facts = self._read[within] = self._facts(within, within=True)
+            facts = self._read[file_name] = self._facts(file_name, within=True)
         flags = _flags(facts) if facts else None
         if facts is None or flags is None:
             return None
         soname = name if facts.soname is None else os.fsdecode(facts.soname)
-        # Once for what was read, once for what is made of it.
+        # Once in the facts of the file, once in the result.
         self._memory.keep(2 * (OVERHEAD + len(soname)))
-        # libx.so -> libx.so.1 is an entry of its own; any other link is one more file.
+        # libx.so -> libx.so.1 is a separate entry; any other link counts as a file.
         is_link = self.names[name] and (
             soname == name or (name.endswith(".so") and soname.startswith(name))
         )
@@ -219,16 +220,16 @@ class Folder:
         try:
             if within:
                 flags = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
-                place = os.open(name, flags, dir_fd=self._descriptor)
+                descriptor = os.open(name, flags, dir_fd=self._descriptor)
             else:
-                place = self._rootfs.find(f"{self._path}/{name}")
+                descriptor = self._rootfs.find(f"{self._path}/{name}")
             try:
-                # What a file of a volume says, everybody will read in the cache.
-                if not os.fstat(place).st_mode & stat.S_IROTH:
+                # The cache, which all users can read, must not reveal a private file of a volume.
+                if not os.fstat(descriptor).st_mode & stat.S_IROTH:
                     os.close(self._rootfs.find(f"{self._path}/{name}", stay=True))
-                file = open_file(place)
+                file = open_file(descriptor)
             finally:
-                os.close(place)
+                os.close(descriptor)
             try:
                 return elf.shared_library(file)
             except elf.ElfError:

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which of several libraries of one name a loader finds, and that it is the driver's own.
+"""Makes a loader find the driver's library if an image has another of the same name.
 
-The driver's folder may be one that the image's loader knows, /usr/lib64 say, and an image may list
-another before it that has a libcuda: its stubs, or a compat folder that this host must not use. To
-put the driver's folder in front would put all else of it there, before a newer libstdc++ that the
-image lists. So only the names in dispute are: as links in a folder that has nothing else, which is
-listed before all others. A later ldconfig of the image finds the same.
+The driver's directory may be one that the image's loader searches already, for example /usr/lib64,
+and the image may list a directory before it that has a libcuda: stubs, or a compat directory that
+this host must not use. Listing the driver's directory first would also put its other libraries
+first, for example before a newer libstdc++ of the image. So only the conflicting names come first,
+as links in a directory of their own. A later ldconfig in the container has the same result.
 """
 
 from __future__ import annotations
@@ -23,101 +23,101 @@ if TYPE_CHECKING:
     from cdi_hook.ldso.cache_file import Entry
 
     Links = dict[str, str]
-    """What each link says, by its name in a folder of links."""
+    """The text of each link, by its name in a directory of links."""
 
 GLIBC = "/etc/cdi-gen/glibc"
-"""Above a folder of links for each kind of library, for i386 and x86-64 have the same names."""
+"""The parent of a directory of links for each architecture: i386 and x86-64 share names."""
 MUSL = "/etc/cdi-gen/musl"
 
 NO_FOLDER = frozenset({*NOWHERE, errno.EINVAL})
 
 
 class Driver:
-    """The driver's libraries in a container: what is mounted into the folders of the spec.
+    """The driver's libraries in a container: files that are mounted into directories of the spec.
 
-    `system` are folders in which images have libraries of their own: what is mounted over such a
-    folder as a whole is no driver.
+    `system` are directories in which images have their own libraries: a mount over such a directory
+    as a whole does not belong to the driver.
     """
 
     def __init__(self, rootfs: RootFs, folders: list[str], system: tuple[str, ...]) -> None:
         self.rootfs = rootfs
         self._folders = folders
         self._system = system
-        self._of_the_spec: dict[tuple[int, int], bool] = {}
-        self._known: dict[str, tuple[int, bool] | None] = {}
+        self._is_whole: dict[tuple[int, int], bool] = {}
+        self._mounts: dict[str, tuple[int, bool] | None] = {}
 
     def owns(self, path: str) -> bool:
-        """Whether a file lies in one of the folders and was mounted there, or with all of it."""
+        """Whether a file was mounted into one of the directories, or is in a mounted directory."""
         folder = path.rpartition("/")[0]
-        if folder not in self._known:
-            self._known[folder] = self._mount_of(folder)
-        known = self._known[folder]
-        if known is None:
+        if folder not in self._mounts:
+            self._mounts[folder] = self._mount_of(folder)
+        directory_mount = self._mounts[folder]
+        if directory_mount is None:
             return False
         try:
             file = self.rootfs.find(path)
         except OSError:
             return False
         try:
-            mount, is_all = known
-            return is_all or mount_id(file) != mount
+            mount, is_whole = directory_mount
+            return is_whole or mount_id(file) != mount
         finally:
             os.close(file)
 
     def _mount_of(self, path: str) -> tuple[int, bool] | None:
-        """Of a folder of the spec, by any name: its mount, and if all of it is the driver's."""
-        if not self._of_the_spec:
+        """Return the mount of a directory of the spec, and whether all of it is the driver's."""
+        if not self._is_whole:
             system = {identity(self.rootfs, folder) for folder in self._system}
             for folder in self._folders:
-                place = identity(self.rootfs, folder)
-                if place is not None:
-                    self._of_the_spec[place] = place not in system
-        place = identity(self.rootfs, path)
-        if place is None or place not in self._of_the_spec:
+                directory = identity(self.rootfs, folder)
+                if directory is not None:
+                    self._is_whole[directory] = directory not in system
+        directory = identity(self.rootfs, path)
+        if directory is None or directory not in self._is_whole:
             return None
         descriptor = self.rootfs.find(path)
         try:
             mount = mount_id(descriptor)
         finally:
             os.close(descriptor)
-        return mount, self._of_the_spec[place] and mount != mount_id(self.rootfs.descriptor)
+        return mount, self._is_whole[directory] and mount != mount_id(self.rootfs.descriptor)
 
 
 def hidden_from_glibc(
     driver: Driver, compat: list[str], libraries: list[Entry]
 ) -> dict[str, Links]:
-    """Links to the driver's libraries in whose place glibc's loader would find others.
+    """Return links to libraries of the driver that others would hide from glibc's loader.
 
     Args:
-        driver: what is to be found.
-        compat: folders that come before the driver's by a rule of their own.
-        libraries: what a cache would have, in the order of its folders.
+        driver: the libraries that the loader has to find.
+        compat: directories that come before the driver's, by enable-cuda-compat.
+        libraries: the entries of a cache, in the order of its directories.
 
     Returns:
-        Links by their folder below `GLIBC`.
+        Links by their directory below `GLIBC`.
     """
     first: dict[tuple[bytes, int], Entry] = {}
-    disputed: dict[tuple[bytes, int], list[Entry]] = {}
+    conflicts: dict[tuple[bytes, int], list[Entry]] = {}
     for entry in libraries:
         key = (entry.name, entry.flags)
-        known = first.setdefault(key, entry)
-        if known is not entry:
-            disputed.setdefault(key, [known]).append(entry)
+        first_entry = first.setdefault(key, entry)
+        if first_entry is not entry:
+            conflicts.setdefault(key, [first_entry]).append(entry)
     links: dict[str, Links] = {}
-    for (name, flags), claimants in disputed.items():
-        wanted = _wanted(driver, compat, claimants)
-        if wanted is None:
+    for (name, flags), candidates in conflicts.items():
+        preferred = _preferred(driver, compat, candidates)
+        if preferred is None:
             continue
-        # A library for better processors is found first, whatever the order of folders.
-        for hwcaps, found in {each.hwcaps: each for each in reversed(claimants)}.items():
-            if not _is_as_good(driver, os.fsdecode(found.path), wanted):
-                place = f"{HWCAPS}/{os.fsdecode(hwcaps)}/" if hwcaps else ""
-                links.setdefault(f"{flags:x}", {})[place + os.fsdecode(name)] = wanted
+        # A library for a newer processor is found first, whatever the order of directories.
+        for hwcaps, entry in {entry.hwcaps: entry for entry in reversed(candidates)}.items():
+            if not _is_as_good(driver, os.fsdecode(entry.path), preferred):
+                prefix = f"{HWCAPS}/{os.fsdecode(hwcaps)}/" if hwcaps else ""
+                links.setdefault(f"{flags:x}", {})[prefix + os.fsdecode(name)] = preferred
     return links
 
 
-def _wanted(driver: Driver, compat: list[str], claimants: list[Entry]) -> str | None:
-    paths = [os.fsdecode(each.path) for each in claimants if not each.hwcaps]
+def _preferred(driver: Driver, compat: list[str], candidates: list[Entry]) -> str | None:
+    paths = [os.fsdecode(entry.path) for entry in candidates if not entry.hwcaps]
     owned = next(filter(driver.owns, paths), None)
     if owned is None:
         return None
@@ -125,7 +125,7 @@ def _wanted(driver: Driver, compat: list[str], claimants: list[Entry]) -> str | 
 
 
 def hidden_from_musl(driver: Driver, folders: list[str]) -> Links:
-    """The same for musl's loader, which takes the first file of a name, whatever it is."""
+    """Return the links for musl's loader, which takes the first file of a name, of any kind."""
     first: dict[str, str] = {}
     links: Links = {}
     memory = Memory("the libraries of musl's search path")
@@ -133,37 +133,37 @@ def hidden_from_musl(driver: Driver, folders: list[str]) -> Links:
         for name in _names(driver.rootfs, folder) if folder.startswith("/") else ():
             if name.startswith("lib") and ".so" in name:
                 path = f"{folder}/{name}"
-                found = first.setdefault(name, path)
-                if found is path:
+                first_path = first.setdefault(name, path)
+                if first_path is path:
                     memory.keep(2 * OVERHEAD + len(name) + len(path))
-                if found == path or not driver.owns(path):
+                if first_path == path or not driver.owns(path):
                     continue
-                if not _is_as_good(driver, found, path):
+                if not _is_as_good(driver, first_path, path):
                     links.setdefault(name, path)
     return links
 
 
-def _is_as_good(driver: Driver, path: str, wanted: str) -> bool:
-    """Whether what is found is what is wanted, by any name, or is the driver's too."""
-    if path == wanted or driver.owns(path):
+def _is_as_good(driver: Driver, path: str, preferred: str) -> bool:
+    """Whether a path leads to the preferred file, or to another file of the driver."""
+    if path == preferred or driver.owns(path):
         return True
-    found = identity(driver.rootfs, path)
-    return found is not None and found == identity(driver.rootfs, wanted)
+    file = identity(driver.rootfs, path)
+    return file is not None and file == identity(driver.rootfs, preferred)
 
 
 def put_all(rootfs: RootFs, above: str, links: dict[str, Links]) -> list[str]:
-    """The same for each folder of links below one; those that have any are returned."""
+    """Call `put` for each directory of links below `above`; return those that have links."""
     for name in dict.fromkeys((*_names(rootfs, above), *links)):
         put(rootfs, f"{above}/{name}", links.get(name, {}))
     return [f"{above}/{name}" for name in links]
 
 
 def put(rootfs: RootFs, folder: str, links: Links) -> None:
-    """Make a folder have these links and no others: an image may hold those of another host."""
-    for place in ("", *(f"{HWCAPS}/{name}/" for name in _names(rootfs, f"{folder}/{HWCAPS}"))):
-        for name in _names(rootfs, f"{folder}/{place}"):
-            if place + name not in links and name != HWCAPS:
-                rootfs.remove(f"{folder}/{place}{name}")
+    """Make a directory have exactly these links; an image may have links of another host."""
+    for prefix in ("", *(f"{HWCAPS}/{name}/" for name in _names(rootfs, f"{folder}/{HWCAPS}"))):
+        for name in _names(rootfs, f"{folder}/{prefix}"):
+            if prefix + name not in links and name != HWCAPS:
+                rootfs.remove(f"{folder}/{prefix}{name}")
     for name, text in links.items():
         rootfs.link(f"{folder}/{name}", text)
 
@@ -178,6 +178,6 @@ def _names(rootfs: RootFs, folder: str) -> list[str]:
 
 
 def identity(rootfs: RootFs, path: str) -> tuple[int, int] | None:
-    """What a path leads to, by device and inode; None if it leads nowhere."""
+    """Return device and inode of what a path leads to; None if it leads nowhere."""
     status = rootfs.status(path)
     return None if status is None else (status.st_dev, status.st_ino)

@@ -1,11 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which entries of ld.so.cache the folders of an image give: what `ldconfig -X` finds in them.
+"""Finds the entries of ld.so.cache for the directories of an image, as `ldconfig -X` does.
 
-The cache that the image has already is a memory of what its own ldconfig read. What it says of a
-name that is still in its folder is taken over without opening the file, and so is what it says of
-the file that a SONAME link leads to; a normal image costs a few listings and the libraries that
-were injected. Whatever it says, an entry is of a file that is there: an image whose cache lies
-deceives its own loader only.
+The existing cache of the image has results of its own ldconfig. Its entry of a name that still
+exists is reused without opening the file, and so is its entry of the file that a SONAME link leads
+to. So for most images only directories are listed and injected libraries are read. Every entry is
+of an existing file: a wrong cache of an image affects only the loader of that image.
 """
 
 from __future__ import annotations
@@ -25,75 +24,75 @@ if TYPE_CHECKING:
     from cdi_base.rootfs.rootfs import RootFs
 
 MAX_HWCAPS = 256
-MAX_KNOWN_FOLDERS = 64
+MAX_CACHED_FOLDERS = 64
 MAX_ENTRIES_KEPT = 8 << 20
-"""Bytes of names and paths; 20,000 libraries as images have them need 2 MiB."""
+"""Most bytes of names and paths; 20,000 libraries with usual names need 2 MiB."""
 
 
 def entries(
-    rootfs: RootFs, folders: list[str], known: cache_file.Cache | None, until: float
+    rootfs: RootFs, folders: list[str], cache: cache_file.Cache | None, until: float
 ) -> tuple[list[cache_file.Entry], list[bytes]]:
-    """The libraries of the folders, and the names of all `glibc-hwcaps` folders below them.
+    """Return the libraries of directories, and the names of all `glibc-hwcaps` ones below them.
 
     Args:
         rootfs: the container's root.
-        folders: as the lines of ld.so.conf have them; of a folder's several names the first counts.
-        known: what the image's own cache says, if it may be used.
+        folders: lines of ld.so.conf; the first of several names of a directory counts.
+        cache: the image's existing cache, if it may be used.
         until: the deadline, on the clock of `time.monotonic`.
 
     Raises:
-        HookError: there is more than any loader should have to look at, or no time left.
+        HookError: there are more libraries than the limits allow, or the deadline has passed.
         SkippedError: the flags of this machine's libraries are not known here.
     """
     if not FLAGS:
         raise SkippedError(f"no cache can be made for {MACHINE}")
-    search = _Search(rootfs, known, until)
+    search = _Search(rootfs, cache, until)
     for line in folders:
         path = line.partition("=")[0].rstrip(" \t\r\f\v").rstrip("/")
         if path:
-            search.look(path)
+            search.add_folder(path)
     return search.entries, list(search.hwcaps)
 
 
 class _Search:
-    """One going through the folders, with what it has found and what that has cost."""
+    """One pass over the directories, with its results and their memory."""
 
-    def __init__(self, rootfs: RootFs, known: cache_file.Cache | None, until: float) -> None:
+    def __init__(self, rootfs: RootFs, cache: cache_file.Cache | None, until: float) -> None:
         self.entries: list[cache_file.Entry] = []
         self.hwcaps: dict[bytes, None] = {}
         self._rootfs = rootfs
-        self._known = known.folders if known else {}
-        self._known_places: dict[tuple[int, int], bytes] | None = None
+        self._cached = cache.folders if cache else {}
+        self._cached_identities: dict[tuple[int, int], bytes] | None = None
         self._until = until
         self._seen: set[tuple[int, int]] = set()
         self._memory = Memory("the image's libraries", MAX_ENTRIES_KEPT)
 
-    def look(self, path: str) -> None:
-        """Look at a folder of the configuration, and at the `glibc-hwcaps` folders below it."""
-        found = self._open(path)
-        if found is None:
+    def add_folder(self, path: str) -> None:
+        """Add the libraries of a directory, and of the `glibc-hwcaps` directories below it."""
+        opened = self._open(path)
+        if opened is None:
             return
-        descriptor, place = found
+        descriptor, identity = opened
         try:
             folder = Folder(self._rootfs, path, descriptor, self._until)
             folder.list(hwcaps=False)
-            self._add(path, _by_soname(folder, self._remembered(path, place, folder)))
+            self._add(path, _by_soname(folder, self._reusable(path, identity, folder)))
         finally:
             os.close(descriptor)
         if folder.has_hwcaps:
             for name in self._hwcaps_folders(f"{path}/{HWCAPS}"):
-                self._look_at_hwcaps(f"{path}/{HWCAPS}/{name}", os.fsencode(name))
+                self._add_hwcaps_folder(f"{path}/{HWCAPS}/{name}", os.fsencode(name))
 
-    def _look_at_hwcaps(self, path: str, hwcaps: bytes) -> None:
+    def _add_hwcaps_folder(self, path: str, hwcaps: bytes) -> None:
         self.hwcaps[hwcaps] = None
         if len(self.hwcaps) > MAX_HWCAPS:
             raise HookError(
                 f"the image has more than {MAX_HWCAPS} kinds of {HWCAPS}", code="CDG-K008"
             )
-        found = self._open(path)
-        if found is None:
+        opened = self._open(path)
+        if opened is None:
             return
-        descriptor, _ = found
+        descriptor, _ = opened
         try:
             folder = Folder(self._rootfs, path, descriptor, self._until)
             folder.list(hwcaps=True)
@@ -102,7 +101,7 @@ class _Search:
             os.close(descriptor)
 
     def _hwcaps_folders(self, path: str) -> list[str]:
-        """Names that the loader can be told of and that lead to directories."""
+        """Return the names that lead to directories and that a cache can contain."""
         try:
             names = self._rootfs.names(path)
         except OSError as error:
@@ -116,58 +115,58 @@ class _Search:
         ]
 
     def _open(self, path: str) -> tuple[int, tuple[int, int]] | None:
-        """A descriptor and the identity of a directory that was not looked at under any name."""
+        """Return a descriptor and the identity of a directory; None if it was added before."""
         try:
-            place = self._rootfs.find(path)
+            path_descriptor = self._rootfs.find(path)
             try:
-                status = os.fstat(place)
+                status = os.fstat(path_descriptor)
                 identity = (status.st_dev, status.st_ino)
                 if not stat.S_ISDIR(status.st_mode) or identity in self._seen:
                     return None
                 self._seen.add(identity)
-                return open_directory(place), identity
+                return open_directory(path_descriptor), identity
             finally:
-                os.close(place)
+                os.close(path_descriptor)
         except OSError as error:
             if error.errno in UNREADABLE:
                 return None
             raise
 
-    def _remembered(self, path: str, place: tuple[int, int], folder: Folder) -> dict[str, int]:
-        """Names and flags that the image's cache has for this folder: all of them or none.
+    def _reusable(self, path: str, identity: tuple[int, int], folder: Folder) -> dict[str, int]:
+        """Return the names and flags of the image's cache for this directory: all or none.
 
-        A name that leads to nothing shows a cache that is older than the folder, or one that was
-        made without links: then everything is read.
+        If a name leads nowhere, the cache is older than the directory, or was made without links.
+        Then no entry is reused.
         """
-        known = self._known.get(os.fsencode(path))
-        if known is None:
-            known = self._known.get(self._other_name(place))
-        remembered = {os.fsdecode(name): flags for name, flags in (known or {}).items()}
-        if not remembered.keys() <= folder.names.keys():
+        cached = self._cached.get(os.fsencode(path))
+        if cached is None:
+            cached = self._cached.get(self._cached_name(identity))
+        flags_of = {os.fsdecode(name): flags for name, flags in (cached or {}).items()}
+        if not flags_of.keys() <= folder.names.keys():
             return {}
-        if not all(map(folder.leads_to_content, remembered)):
+        if not all(map(folder.leads_to_content, flags_of)):
             return {}
-        return {name: flags for name, flags in remembered.items() if flags in FLAGS}
+        return {name: flags for name, flags in flags_of.items() if flags in FLAGS}
 
-    def _other_name(self, place: tuple[int, int]) -> bytes:
-        """What the image's cache calls a folder that we call otherwise (/lib/x, /usr/lib/x)."""
-        if self._known_places is None:
-            self._known_places = {}
-            for path in list(self._known)[:MAX_KNOWN_FOLDERS]:
+    def _cached_name(self, identity: tuple[int, int]) -> bytes:
+        """Return the name that the image's cache has for a directory with several names."""
+        if self._cached_identities is None:
+            self._cached_identities = {}
+            for path in list(self._cached)[:MAX_CACHED_FOLDERS]:
                 status = self._rootfs.status(os.fsdecode(path))
                 if status:
-                    self._known_places.setdefault((status.st_dev, status.st_ino), path)
-        return self._known_places.get(place, b"")
+                    self._cached_identities.setdefault((status.st_dev, status.st_ino), path)
+        return self._cached_identities.get(identity, b"")
 
-    def _add(self, path: str, found: dict[str, Library], hwcaps: bytes = b"") -> None:
-        """Take over what a folder has, the last first, as ldconfig does."""
+    def _add(self, path: str, libraries: dict[str, Library], hwcaps: bytes = b"") -> None:
+        """Add the libraries of a directory, the last first, as ldconfig does."""
         folder = os.fsencode(path) + b"/"
-        for soname, library in reversed(found.items()):
+        for soname, library in reversed(libraries.items()):
             name = os.fsencode(soname)
-            place = folder + (os.fsencode(library.name) if hwcaps else name)
-            self._memory.keep(len(place) + len(name))
+            file = folder + (os.fsencode(library.name) if hwcaps else name)
+            self._memory.keep(len(file) + len(name))
             self.entries.append(
-                cache_file.Entry(name, place, library.flags, hwcaps, library.isa_level)
+                cache_file.Entry(name, file, library.flags, hwcaps, library.isa_level)
             )
             if len(self.entries) > ld_so_cache.MAX_ENTRIES:
                 raise HookError(
@@ -175,56 +174,58 @@ class _Search:
                 )
 
 
-def _by_soname(folder: Folder, remembered: dict[str, int]) -> dict[str, Library]:
-    """Each SONAME of an ordinary folder once; the loader will open it by that name.
+def _by_soname(folder: Folder, reusable: dict[str, int]) -> dict[str, Library]:
+    """Return the library of each SONAME in an ordinary directory; the loader opens it by that name.
 
     Args:
-        folder: the folder, listed.
-        remembered: flags of those of its names that are known to be the SONAME of their file.
+        folder: the directory, listed.
+        reusable: flags of names that are the SONAME of their file, by the image's cache.
     """
-    covered = _covered(folder, remembered)
-    found: dict[str, Library] = {}
+    covered = _covered(folder, reusable)
+    libraries: dict[str, Library] = {}
     for name, is_link in folder.names.items():
-        flags = remembered.get(name)
+        flags = reusable.get(name)
         if flags is not None:
-            found.setdefault(name, Library(name, name, flags, 0, is_link))
+            libraries.setdefault(name, Library(name, name, flags, 0, is_link))
             continue
         soname = covered.get(name)
         if soname is not None:
-            found.setdefault(soname, Library(name, soname, remembered[soname], 0, is_link=False))
+            libraries.setdefault(soname, Library(name, soname, reusable[soname], 0, is_link=False))
             continue
         library = folder.library(name)
         if library:
-            found.setdefault(library.soname, library)
-    return found
+            libraries.setdefault(library.soname, library)
+    return libraries
 
 
-def _covered(folder: Folder, remembered: dict[str, int]) -> dict[str, str]:
-    """Files whose SONAME a remembered link tells: it has that name and leads to the file."""
+def _covered(folder: Folder, reusable: dict[str, int]) -> dict[str, str]:
+    """Return files with their SONAME, which is the name of a reusable link to the file."""
     covered: dict[str, str] = {}
-    doubtful = set()
-    for name in remembered:
-        # Where libx.so leads, the SONAME may be libx.so.1 as well.
+    ambiguous = set()
+    for name in reusable:
+        # The SONAME of the target of libx.so may also be libx.so.1.
         if folder.names[name] and not name.endswith(".so"):
             file = folder.leads_to(name)
-            if file is None or file in remembered:
+            if file is None or file in reusable:
                 continue
             if covered.setdefault(file, name) != name:
-                doubtful.add(file)
-    return {file: name for file, name in covered.items() if file not in doubtful}
+                ambiguous.add(file)
+    return {file: name for file, name in covered.items() if file not in ambiguous}
 
 
 def _newest_by_soname(folder: Folder) -> dict[str, Library]:
-    """Of each SONAME in a `glibc-hwcaps` folder the newest file, which has no link to it there."""
-    found: dict[str, Library] = {}
+    """Return the newest file of each SONAME in a `glibc-hwcaps` directory, which may lack links."""
+    libraries: dict[str, Library] = {}
     for name in folder.names:
         library = folder.library(name)
         if library is None:
             continue
-        known = found.setdefault(library.soname, library)
-        newer = cache_file.is_older(os.fsencode(known.name), os.fsencode(name))
-        if (known.is_link and not library.is_link) or (known.is_link == library.is_link and newer):
-            # The flags stay those of the first.
-            library.flags = known.flags
-            found[library.soname] = library
-    return found
+        other = libraries.setdefault(library.soname, library)
+        is_newer = cache_file.is_older(os.fsencode(other.name), os.fsencode(name))
+        if (other.is_link and not library.is_link) or (
+            other.is_link == library.is_link and is_newer
+        ):
+            # The flags of the first file are kept.
+            library.flags = other.flags
+            libraries[library.soname] = library
+    return libraries

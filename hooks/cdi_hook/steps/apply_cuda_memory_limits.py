@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""apply-cuda-memory-limits: a limit that this program cannot set is refused, and not passed over.
+"""Hook apply-cuda-memory-limits: rejects memory limits, which this program cannot set.
 
-Specs of nvidia-ctk (1.20.2 and later) have this createRuntime hook for each GPU. It does nothing
-unless the container's environment asks for a share of the GPU's memory; then it sets the limits by
-NVML, which no hook of ours loads. A container that asked would believe itself, and others, limited.
+Specs of nvidia-ctk 1.20.2 and later have this createRuntime hook for each GPU. NVIDIA's hook sets
+limits with NVML if the container's environment requests a share of the GPU's memory. The hooks of
+cdi-gen do not load NVML. A container with such a request must not run without the limits, so it is
+stopped.
 """
 
 from __future__ import annotations
@@ -18,10 +19,10 @@ OPTIONS = ("--driver-root", "--gpu-id", "--container-spec")
 
 
 def refuse(words: list[str]) -> None:
-    """Stop a container that asks for limits; do nothing to any other.
+    """Stop a container that requests memory limits; do nothing for other containers.
 
     Raises:
-        HookError: it asks for them, or its config.json, which would tell, cannot be read.
+        HookError: the container requests limits, or its config.json cannot be read.
         UsageError: an option that the hook does not have.
     """
     arguments.parse(words, OPTIONS)
@@ -29,14 +30,14 @@ def refuse(words: list[str]) -> None:
     bundle = oci_state.open_bundle(oci_state.read_stdin(until))
     if bundle is None:
         raise HookError(
-            "the container's config.json cannot be read, which says if there are any",
+            "the container's config.json cannot be read, which may request memory limits",
             code="CDG-K104",
         )
-    found = oci_config.environment(bundle, VARIABLES)
-    asked = [f"{name}={shown(found[name])}" for name in VARIABLES if found.get(name)]
-    if asked:
+    values = oci_config.environment(bundle, VARIABLES)
+    requests = [f"{name}={shown(values[name])}" for name in VARIABLES if values.get(name)]
+    if requests:
         raise HookError(
-            f"{', '.join(asked)}: cdi-gen-hook cannot limit the memory of a GPU: use NVIDIA's own "
-            "nvidia-cdi-hook for this spec, or take the variables out",
+            f"{', '.join(requests)}: cdi-gen-hook cannot limit the memory of a GPU: use "
+            "NVIDIA's own nvidia-cdi-hook for this spec, or remove the variables",
             code="CDG-K104",
         )

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Step check-requirements: an image that this host cannot run does not start, and is told why.
+"""Step check-requirements: stops a container whose image has requirements that the host lacks.
 
-NVIDIA_REQUIRE_* in an image says which drivers and GPUs it is made for. nvidia-container-cli looked
-at it; engines that inject devices by CDI do not, and so a program fails at its first CUDA call
-instead. The spec says what the host has, the bundle's config.json what the image asks for.
+NVIDIA_REQUIRE_* of an image states the drivers and GPUs that the image supports.
+nvidia-container-cli checks these variables. Engines that inject devices by CDI do not, so that a
+program fails at its first CUDA call instead. The options of the hook have the facts of the host,
+the bundle's config.json has the requirements.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import os
 
 from cdi_base import oci_config, process, versions
 from cdi_base.errors import SkippedError, UsageError, shown
+from cdi_base.files import same_file
 from cdi_base.nvidia import BRANDS, number
 from cdi_hook.arguments import last
 from cdi_hook.gpu_nodes import gpu_minors
@@ -28,32 +30,32 @@ NAME = "check-requirements"
 
 
 class Plan:
-    """The host's facts, and the two halves of the check."""
+    """The host's facts, and the functions of the check, which few containers import."""
 
-    __slots__ = ("check", "facts", "names", "required")
+    __slots__ = ("check", "facts", "names", "read")
 
     def __init__(
         self,
         facts: Facts,
-        required: Callable[[Mapping[str, str]], Requirements],
+        read: Callable[[Mapping[str, str]], Requirements],
         check: Callable[[Requirements, Facts], tuple[str, ...]],
         names: tuple[str, ...],
     ) -> None:
         self.facts = facts
         self.names = names
-        self.required = required
+        self.read = read
         self.check = check
 
 
 def prepare(options: Options) -> Plan | None:
-    """What the spec says of the host; None if nothing is asked for.
+    """Return the facts of the host in the options; None if the check is not requested.
 
     Raises:
-        UsageError: a version or a GPU that is none.
+        UsageError: an option is not a valid version or GPU.
     """
     if not options[f"--{NAME}"]:
         return None
-    # Few specs ask for it; nothing has been read of the image so far.
+    # Imported here because few specs request the check. Nothing of the image has been read so far.
     from cdi_base import requirement  # noqa: PLC0415
 
     def gpu(text: str) -> GpuFacts:
@@ -62,9 +64,9 @@ def prepare(options: Options) -> Plan | None:
         if number(minor) is None or not colon:
             raise UsageError(f"--gpu {shown(text)} is not MINOR:ARCH:BRAND")
         if arch and versions.parse(arch) is None:
-            raise UsageError(f"--gpu {shown(text)}: that is no compute capability")
+            raise UsageError(f"--gpu {shown(text)}: not a compute capability")
         if brand and brand not in BRANDS:
-            raise UsageError(f"--gpu {shown(text)}: there is no such brand")
+            raise UsageError(f"--gpu {shown(text)}: unknown brand")
         name = f"/dev/nvidia{minor}"
         return requirement.GpuFacts(arch or None, brand or None, name, minor=int(minor))
 
@@ -77,23 +79,25 @@ def prepare(options: Options) -> Plan | None:
 
 
 def run(rootfs: RootFs, plan: Plan, _until: float) -> None:
-    """Stop the container if the host, or one of the container's GPUs, is not what it requires.
+    """Stop the container if the host, or one of the container's GPUs, lacks a requirement.
 
     Raises:
-        SkippedError: what the image requires is not known.
-        UnsatisfiedError: it is not so.
+        SkippedError: the requirements of the image are not known.
+        UnsatisfiedError: a requirement does not hold.
     """
-    required = plan.required(_environment(rootfs, plan.names))
+    requirements = plan.read(_environment(rootfs, plan.names))
     facts = plan.facts.with_nodes(gpu_minors(rootfs))
-    if not required:
+    if not requirements:
         return
-    rootfs.report_change(f"check {', '.join(shown(name) for name, _ in required)} against {facts}")
-    for doubt in plan.check(required, facts):
+    rootfs.report_change(
+        f"check {', '.join(shown(name) for name, _ in requirements)} against {facts}"
+    )
+    for doubt in plan.check(requirements, facts):
         process.say(f"{NAME}: {doubt}", "CDG-R804")
 
 
 def _environment(rootfs: RootFs, names: tuple[str, ...]) -> dict[str, str]:
-    if rootfs.bundle is None or _is_the_root(rootfs, rootfs.bundle):
+    if rootfs.bundle is None or _is_root(rootfs, rootfs.bundle):
         raise SkippedError("the container's config.json is not known")
     try:
         return oci_config.environment(rootfs.bundle, names)
@@ -101,7 +105,9 @@ def _environment(rootfs: RootFs, names: tuple[str, ...]) -> dict[str, str]:
         raise SkippedError(f"the container's config.json: {error.strerror}") from None
 
 
-def _is_the_root(rootfs: RootFs, bundle: int) -> bool:
-    """Whether a config.json there would be the image's: so a hook is run by hand."""
-    here, there = os.fstat(rootfs.descriptor), os.fstat(bundle)
-    return (here.st_dev, here.st_ino) == (there.st_dev, there.st_ino)
+def _is_root(rootfs: RootFs, bundle: int) -> bool:
+    """Whether the bundle is the container's root: then its config.json is a file of the image.
+
+    A hook that is run manually can have such a bundle.
+    """
+    return same_file(os.fstat(rootfs.descriptor), os.fstat(bundle))

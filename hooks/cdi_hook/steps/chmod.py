@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Step chmod: the mode of directories that engines make in /dev, for users other than root.
+"""Step chmod: sets the mode of directories that engines create in /dev, for users other than root.
 
-Old crun made the directories of device nodes (/dev/dri, /dev/nvidia-caps) so that only root could
-enter them. No spec asks for this unless told to.
+Old versions of crun created the directories of device nodes (/dev/dri, /dev/nvidia-caps) so that
+only root could enter them. Specs have this step only if the administrator requests it.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ if TYPE_CHECKING:
     from cdi_hook.arguments import Options
 
 MAX_MODE = 0o777
-"""Never setuid, setgid or sticky."""
+"""Excludes set-user-ID, set-group-ID and the sticky bit."""
 
 LEFT_ALONE = {
     errno.EXDEV: "it is in a mount of its own",
     errno.EINVAL: "it is not a directory",
-    errno.EPERM: "it belongs to somebody else",
-    errno.EACCES: "it belongs to somebody else",
+    errno.EPERM: "it belongs to another user",
+    errno.EACCES: "it belongs to another user",
 }
 
 
 class Plan:
-    """The paths, and the permissions they get; empty if there is no path."""
+    """The directories and their new mode; false without a directory."""
 
     __slots__ = ("mode", "paths")
 
@@ -46,7 +46,7 @@ class Plan:
 
 
 def prepare(options: Options) -> Plan:
-    """What is asked for.
+    """Return the plan of the options.
 
     Raises:
         UsageError: a path without a mode, or a mode that is not octal and at most 777.
@@ -63,9 +63,9 @@ def prepare(options: Options) -> Plan:
 
 
 def run(rootfs: RootFs, plan: Plan, _until: float) -> None:
-    """Give each directory its mode.
+    """Set the mode of each directory.
 
-    A path that leads nowhere is passed over, one in a volume or of somebody else left alone.
+    A path that leads nowhere is ignored. A directory in a volume or of another user is not changed.
     """
     for path in plan.paths:
         try:
@@ -93,5 +93,5 @@ def _change(rootfs: RootFs, descriptor: int, path: str, mode: int) -> None:
         raise OSError(errno.EROFS, os.strerror(errno.EROFS))
     rootfs.report_change(f"chmod {mode:o} {path}")
     if not rootfs.is_dry_run:
-        # An `O_PATH` descriptor has no fchmod(2); its entry in /proc leads to nothing else.
+        # fchmod(2) rejects an `O_PATH` descriptor; its entry in /proc leads to the same directory.
         os.chmod(f"/proc/self/fd/{descriptor}", mode)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Step create-symlinks: the SONAME and development links of the libraries that were injected."""
+"""Step create-symlinks: creates the SONAME and development links of injected libraries."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
     from cdi_base.rootfs.rootfs import RootFs
     from cdi_hook.arguments import Options
 
-ELSEWHERE = frozenset({errno.EXDEV, errno.EBUSY})
-"""The place lies in a volume, or is itself one: what an operator mounted is not ours to change."""
+IN_ANOTHER_MOUNT = frozenset({errno.EXDEV, errno.EBUSY})
+"""The link would be in a volume, or in the place of one; volumes are not changed."""
 
 
 class Link:
-    """One `TARGET::LINK`: at `path`, a symbolic link that says `target`."""
+    """One `TARGET::LINK`: a symbolic link at `path` with the text `target`."""
 
     __slots__ = ("path", "target")
 
@@ -34,7 +34,7 @@ class Link:
 
 
 def prepare(options: Options) -> list[Link]:
-    """The links that are asked for, each once.
+    """Return the requested links, each once.
 
     Raises:
         UsageError: a `--link` that is not TARGET::LINK with an absolute LINK.
@@ -43,49 +43,49 @@ def prepare(options: Options) -> list[Link]:
 
 
 def run(rootfs: RootFs, links: list[Link], _until: float) -> None:
-    """Make every link, whatever its target (what `nvidia-cdi-hook create-symlinks` does)."""
+    """Create every link, whatever its target, as `nvidia-cdi-hook create-symlinks` does."""
     for link in links:
-        _make(rootfs, link)
+        _create(rootfs, link)
 
 
 def create_where_the_target_exists(rootfs: RootFs, links: list[Link], _until: float) -> None:
-    """Make the links whose target the container has, so that one hook serves every device.
+    """Create the links whose target exists, so that one hook serves the links of all devices.
 
-    A link whose target was not injected is left out without a word, and so is one that leads there
-    already, by whatever text.
+    A link whose target was not injected is ignored. So is a link that leads to its target already,
+    whatever its text.
     """
     for link in links:
         target = rootfs.status(target_path(rootfs, link))
         if target is None:
             continue
-        present = rootfs.status(link.path)
-        if present is not None and same_file(present, target):
+        current = rootfs.status(link.path)
+        if current is not None and same_file(current, target):
             continue
-        _make(rootfs, link)
+        _create(rootfs, link)
 
 
 def target_path(rootfs: RootFs, link: Link) -> str:
-    """Where the link will lead, as a path from the container's root.
+    """Return the target of the link, as a path from the container's root.
 
-    Its directory may not be there yet; the part that is missing will be plain directories, so `..`
-    may be taken off it by hand.
+    The directory of the link may not exist yet. The missing part will be plain directories, so that
+    this function can resolve `..` in it.
     """
     if link.target.startswith("/"):
         return link.target
     folder = link.path.split("/")[:-1]
-    ahead = link.target.split("/")
-    while ahead[0] == ".." and rootfs.status("/".join(folder)) is None:
+    components = link.target.split("/")
+    while components[0] == ".." and rootfs.status("/".join(folder)) is None:
         folder.pop()
-        ahead.pop(0)
-    return "/".join((*folder, *ahead))
+        components.pop(0)
+    return "/".join((*folder, *components))
 
 
-def _make(rootfs: RootFs, link: Link) -> None:
+def _create(rootfs: RootFs, link: Link) -> None:
     try:
         root, path = rootfs.writable_root(link.path)
         root.link(path, link.target)
     except OSError as error:
-        if error.errno not in ELSEWHERE:
+        if error.errno not in IN_ANOTHER_MOUNT:
             raise OSError(error.errno, error.strerror, link.path) from None
         process.say(
             f"create-symlinks: {shown(link.path)}: left alone: it is in a mount of its own",

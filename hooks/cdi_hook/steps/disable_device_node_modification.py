@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Step disable-device-node-modification: the driver's libraries make no device nodes here.
+"""Step disable-device-node-modification: keeps the driver's libraries from creating device nodes.
 
-They read ModifyDeviceFiles in /proc/driver/nvidia/params; where it is 1, a container's root that
-may use mknod gets a node for every GPU of the host. (What it may open is the device cgroup's to
-say.) So a file that says 0 is mounted over that one, in the container's own procfs.
+The libraries read ModifyDeviceFiles in /proc/driver/nvidia/params. If it is 1, and the container's
+root may use mknod, they create a node for every GPU of the host. (The device cgroup decides which
+nodes can be opened.) So this step mounts a file with 0 over that file, in the container's procfs.
 """
 
 from __future__ import annotations
@@ -30,72 +30,72 @@ _ENABLED, _DISABLED = b"ModifyDeviceFiles: 1", b"ModifyDeviceFiles: 0"
 
 
 def prepare(options: Options) -> bool:
-    """Whether it is asked for."""
+    """Return whether the step is requested."""
     return bool(options["--disable-device-node-modification"])
 
 
-def run(rootfs: RootFs, _asked: bool, _until: float) -> None:
-    """Cover the container's params, if the driver's say 1.
+def run(rootfs: RootFs, _requested: bool, _until: float) -> None:
+    """Mount a file over the container's params, if ModifyDeviceFiles is 1.
 
     Raises:
         SkippedError: the container has no procfs of its own, its params are covered already, or
-            nothing may be mounted here.
+            this process is not allowed to mount.
     """
-    harmless = disabled(of_the_driver())
-    if harmless is None:
+    params = disabled(driver_params())
+    if params is None:
         return
-    place = _Place(rootfs)
+    params_file = _ParamsFile(rootfs)
     rootfs.report_change(f"cover /proc/{FOLDER}/{FILE} with one that says {_DISABLED.decode()}")
     if rootfs.is_dry_run:
         return
-    if _in_the_machines_mounts():
-        # Not in a container: the mount would stay when everything has gone.
-        raise SkippedError("this process is in no container's mount namespace")
+    if _in_first_mount_namespace():
+        # Not in a container: the mount would stay on the host.
+        raise SkippedError("this process is not in the mount namespace of a container")
     try:
-        place.cover(harmless)
+        params_file.cover(params)
     except PermissionError as error:
-        raise SkippedError(f"nothing may be mounted here: {error.strerror}") from None
+        raise SkippedError(f"mounting is not allowed here: {error.strerror}") from None
 
 
 def disabled(params: bytes) -> bytes | None:
-    """The parameters with ModifyDeviceFiles off; None if it is not on."""
+    """Return the parameters with ModifyDeviceFiles off; None if it is not on."""
     lines = params.split(b"\n")
     if _ENABLED not in lines:
         return None
     return b"\n".join(_DISABLED if line == _ENABLED else line for line in lines)
 
 
-def of_the_driver() -> bytes:
-    """The parameters of this machine's driver; empty without one."""
+def driver_params() -> bytes:
+    """Return the parameters of the host's driver; empty without a driver."""
     try:
         return read_beginning("/proc/driver/nvidia/params", MAX_PARAMS)
     except (FileNotFoundError, NotADirectoryError):
         return b""
 
 
-def _in_the_machines_mounts() -> bool:
-    here = os.stat("/proc/self/ns/mnt")
+def _in_first_mount_namespace() -> bool:
+    own = os.stat("/proc/self/ns/mnt")
     try:
-        return same_file(here, os.stat("/proc/1/ns/mnt"))
+        return same_file(own, os.stat("/proc/1/ns/mnt"))
     except (PermissionError, FileNotFoundError):
-        # Only root sees where process 1 is; for others the kernel decides what they may mount.
+        # Only root may read the namespace of process 1; the kernel decides what others may mount.
         return False
 
 
-class _Place:
-    """The params in the container's own procfs: all of one mount, and reached through no link."""
+class _ParamsFile:
+    """The params file in the container's own procfs, in one mount and without links on its path."""
 
     def __init__(self, rootfs: RootFs) -> None:
-        """Open them, as `O_PATH`.
+        """Open the file and its directory with `O_PATH`.
 
         Raises:
-            SkippedError: the container has none, or something covers them.
+            SkippedError: the container has no params file, or another mount covers it.
         """
         flags = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
         try:
             self._proc = os.open("proc", flags, dir_fd=rootfs.descriptor)
             if syscalls.file_system(self._proc) != syscalls.PROC_SUPER_MAGIC:
-                raise SkippedError("the container's /proc is no procfs")
+                raise SkippedError("the container's /proc is not a procfs")
             self._folder = rootfs.find_within(self._proc, FOLDER)
             self._file = rootfs.find_within(self._proc, f"{FOLDER}/{FILE}")
         except OSError as error:
@@ -106,16 +106,16 @@ class _Place:
             raise
 
     def cover(self, content: bytes) -> None:
-        """Mount a read-only file over them; nothing is made in the image, not even for a moment.
+        """Mount a read-only file over the params; no file is created in the image.
 
-        The file lies in a tmpfs, which covers the procfs's own folder until the file is mounted.
-        All by mount(2): the newer calls can mount a file out of a detached tmpfs since Linux 6.15.
+        The file is in a tmpfs, which covers the directory of the procfs until the file is mounted.
+        This uses mount(2), because only Linux 6.15 and later can mount a file of a detached tmpfs.
 
         Raises:
-            OSError: nothing may be mounted here, and nothing is.
-            HookError: half of it may be there; the container must not start with that.
+            OSError: mounting is not allowed; nothing was mounted.
+            HookError: a mount may be left, with which the container must not start.
         """
-        # A shared procfs would hand these mounts on to wherever it is shared with.
+        # A shared procfs would propagate these mounts to other namespaces.
         syscalls.mount(None, self._proc, None, syscalls.MS_PRIVATE)
         options = b"size=64k,nr_inodes=4,mode=755"
         syscalls.mount(b"tmpfs", self._folder, b"tmpfs", syscalls.MS_HARMLESS, options)
@@ -125,23 +125,23 @@ class _Place:
             raise HookError(f"/proc/{FOLDER}: {error.strerror}", code="CDG-X003") from None
 
     def _cover(self, content: bytes) -> None:
-        desk = self._open(FOLDER)
+        tmpfs = self._open(FOLDER)
         try:
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-            written = os.open(FILE, flags, 0o444, dir_fd=desk)
-            os.write(written, content)
-            syscalls.mount(written, self._file, None, syscalls.MS_BIND)
+            descriptor = os.open(FILE, flags, 0o444, dir_fd=tmpfs)
+            os.write(descriptor, content)
+            syscalls.mount(descriptor, self._file, None, syscalls.MS_BIND)
         finally:
-            syscalls.unmount(desk)
+            syscalls.unmount(tmpfs)
         cover = self._open(f"{FOLDER}/{FILE}")
         try:
             remount = syscalls.MS_REMOUNT | syscalls.MS_BIND | syscalls.MS_RDONLY
             syscalls.mount(None, cover, None, remount | syscalls.MS_HARMLESS)
         except BaseException:
-            # One that the container could write to would promise what it does not keep.
+            # The container could change a writable file, so it must not be left.
             syscalls.unmount(cover)
             raise
 
     def _open(self, path: str) -> int:
-        """What is mounted at a path of the procfs now."""
+        """Open what is now mounted at a path of the procfs."""
         return os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self._proc)

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Step enable-cuda-compat: an image's newer libcuda on an older driver, where that works.
+"""Step enable-cuda-compat: uses an image's newer libcuda on an older driver, if that works.
 
-NVIDIA calls it forward compatibility: /usr/local/cuda/compat in an image holds a libcuda of a
-newer driver. Whether it runs on this host's driver and GPUs, its ELF note tells (since R575);
-before that, its version and the GPUs' brand. Used where it must not be, CUDA fails (errors 803 and
-804), so in doubt nothing is done. An image without one is left to minor-version compatibility,
-which the driver's own libcuda has.
+NVIDIA calls this forward compatibility: /usr/local/cuda/compat in an image has a libcuda of a newer
+driver. Its ELF note (since R575) states the drivers and GPUs that it supports; for older ones its
+version and the GPUs' brand decide. On an unsupported host CUDA fails with error 803 or 804, so the
+step does nothing in case of doubt. Images without this libcuda use the driver's own, which has
+minor-version compatibility.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ NOTE = b".note.cuda.fwd_compatibility"
 MAX_NOTE = 8 << 10
 
 WITHOUT_COMPAT = frozenset({"geforce", "titan", "geforcertx", "titanrtx"})
-"""For these CUDA refuses forward compatibility (error 804), whatever the versions."""
+"""Brands for which CUDA rejects forward compatibility (error 804), whatever the versions."""
 
 
 class Host:
-    """What the host has; empty where nothing is known, and then the step does nothing."""
+    """The facts of the host; false without a version, and then the step does nothing."""
 
     __slots__ = ("brands", "cuda", "directory", "driver")
 
@@ -58,7 +58,7 @@ class Host:
 
 
 class Note:
-    """What a compat library says of itself: for which drivers and GPUs it is, and which CUDA."""
+    """The ELF note of a compat libcuda: its CUDA version, and the drivers and GPUs it supports."""
 
     __slots__ = ("brands", "cuda", "drivers")
 
@@ -71,16 +71,16 @@ class Note:
 
 
 def prepare(options: Options) -> Host:
-    """What the spec says of the host.
+    """Return the facts of the host in the options.
 
     Raises:
-        UsageError: a brand that NVML does not know, or a directory that is not absolute or that a
-            loader's configuration cannot hold.
+        UsageError: a brand that NVML does not know, or a directory that is not absolute or that the
+            configuration of a loader cannot contain.
     """
     brands = tuple(dict.fromkeys(options["--host-gpu-brand"]))
     for brand in brands:
         if brand not in BRANDS:
-            raise UsageError(f"--host-gpu-brand {shown(brand)}: there is no such brand")
+            raise UsageError(f"--host-gpu-brand {shown(brand)}: unknown brand")
     return Host(
         versions.parse(last(options["--host-driver-version"]) or ""),
         versions.parse(last(options["--host-cuda-version"]) or ""),
@@ -90,18 +90,18 @@ def prepare(options: Options) -> Host:
 
 
 def run(rootfs: RootFs, host: Host, _until: float) -> None:
-    """Name the compat directory to the loader before all others, or take such a name away.
+    """Put the compat directory first in the loader's configuration, or remove it from there.
 
-    By the name that the host gave it: where its links lead, the loader sees for itself.
+    The path is written unresolved; the loader follows symlinks.
     """
-    if is_of_use(rootfs, host):
+    if is_usable(rootfs, host):
         rootfs.put(conf.COMPAT, os.fsencode(f"{host.directory}\n"))
     else:
-        # An image that was committed from a container on another host may hold one.
+        # An image that was committed from a container of another host may have the drop-in.
         rootfs.remove(conf.COMPAT)
 
 
-def is_of_use(rootfs: RootFs, host: Host) -> bool:
+def is_usable(rootfs: RootFs, host: Host) -> bool:
     """Whether the image has a libcuda that this host needs and can run."""
     try:
         name = _library(rootfs, host.directory)
@@ -113,18 +113,20 @@ def is_of_use(rootfs: RootFs, host: Host) -> bool:
         finally:
             os.close(descriptor)
     except OSError as error:
-        # Without it the container has the driver's own libcuda, so no container is stopped.
+        # The container starts with the driver's own libcuda instead.
         process.say(
             f"enable-cuda-compat: {shown(host.directory)}: not used: {error.strerror}", "CDG-K103"
         )
         return False
-    return decide(host, versions.parse(name.removeprefix(STEM)), parse_note(text) if text else None)
+    return is_compatible(
+        host, versions.parse(name.removeprefix(STEM)), parse_note(text) if text else None
+    )
 
 
-def decide(host: Host, compat: Version | None, note: Note | None) -> bool:
-    """The rule. A version that is not known is no reason to use anything."""
+def is_compatible(host: Host, compat: Version | None, note: Note | None) -> bool:
+    """Whether to use the compat libcuda; not if the versions that decide are unknown."""
     if note is None:
-        # Before R575, whose libraries are the first with a note.
+        # Libraries before R575 have no note.
         if compat is None or host.driver is None:
             return False
         return compat[0] > host.driver[0] and WITHOUT_COMPAT.isdisjoint(host.brands)
@@ -136,46 +138,46 @@ def decide(host: Host, compat: Version | None, note: Note | None) -> bool:
 
 
 def parse_note(content: bytes) -> Note | None:
-    """The note's JSON; None if it is none, for then the library is as one without a note."""
+    """Parse the JSON of the note; None if it is invalid, as for a library without a note."""
     try:
         fields = parse_object(content[:MAX_NOTE], "the note of the image's libcuda")
     except HookError as fault:
         process.say(f"enable-cuda-compat: {fault}: not used", "CDG-K103")
         return None
-    known = {name.lower(): value for name, value in fields.items()}
-    cuda = known.get("cuda version")
+    values = {name.lower(): value for name, value in fields.items()}
+    cuda = values.get("cuda version")
     return Note(
         versions.parse(cuda) if isinstance(cuda, str) else None,
-        _numbers(known.get("driver")),
-        _numbers(known.get("device")),
+        _numbers(values.get("driver")),
+        _numbers(values.get("device")),
     )
 
 
 def _numbers(value: object) -> frozenset[int]:
     if not isinstance(value, list):
         return frozenset()
-    return frozenset(each for each in value if isinstance(each, int))
+    return frozenset(number for number in value if isinstance(number, int))
 
 
 def _library(rootfs: RootFs, directory: str) -> str | None:
-    """The name of the one libcuda.so.N.N in the directory; None if there is none, or a choice."""
+    """Return the name of the libcuda.so.N.N in the directory; None if there is not exactly one."""
     try:
         names = rootfs.names(directory)
     except OSError as error:
         if error.errno in NOWHERE:
             return None
         raise
-    found: list[str] = []
+    libraries: list[str] = []
     for name in names:
         if name.startswith(STEM) and "." in name.removeprefix(STEM):
             status = rootfs.status(f"{directory}/{name}")
             if status is not None and stat.S_ISREG(status.st_mode):
-                found.append(name)
-        if len(found) > 1:
+                libraries.append(name)
+        if len(libraries) > 1:
             process.say(
                 f"enable-cuda-compat: {shown(directory)}: not used: "
-                f"it has more than one libcuda: {', '.join(map(shown, found))}",
+                f"it has more than one libcuda: {', '.join(map(shown, libraries))}",
                 "CDG-K103",
             )
             return None
-    return found[0] if found else None
+    return libraries[0] if libraries else None

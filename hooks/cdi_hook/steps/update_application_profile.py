@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Step update-application-profile: EGL and Vulkan see the container's GPUs, and no others.
+"""Step update-application-profile: limits EGL and Vulkan to the container's GPUs.
 
-Those of some drivers look for all GPUs of the host, and fail on those whose nodes are not there. A
-profile of the driver names the visible ones, by the minors of their nodes.
+EGL and Vulkan of some drivers try all GPUs of the host, and fail for those without a device node.
+An application profile of the driver lists the visible GPUs, by the minors of their nodes.
 """
 
 from __future__ import annotations
@@ -18,26 +18,26 @@ if TYPE_CHECKING:
     from cdi_hook.arguments import Options
 
 PROFILE = "/etc/nvidia/nvidia-application-profiles-rc.d/10-container.conf"
-"""Where the driver's libraries look (its README, "Application Profiles"); `10-` leaves later files
-to the user."""
+"""A path that the driver's libraries read (README of the driver, "Application Profiles"). Users can
+add files that sort after `10-`."""
 
 MAX_MINOR = 63
-"""The setting is a number of 64 bits."""
+"""The setting is a bit mask of 64 bits."""
 
 
 def prepare(options: Options) -> bool:
-    """Whether it is asked for."""
+    """Return whether the step is requested."""
     return bool(options["--update-application-profile"])
 
 
-def run(rootfs: RootFs, _asked: bool, _until: float) -> None:
-    """Write the profile for the GPUs whose nodes the container has; without any, do nothing."""
+def run(rootfs: RootFs, _requested: bool, _until: float) -> None:
+    """Write the profile for the container's GPUs; without a GPU, do nothing."""
     minors = gpu_minors(rootfs)
     visible = [minor for minor in minors if minor <= MAX_MINOR]
     if len(visible) < len(minors):
         process.say(
             f"update-application-profile: /dev/nvidia{minors[-1]}: left out: "
-            f"no profile can name a minor above {MAX_MINOR}",
+            f"a profile cannot name a minor above {MAX_MINOR}",
             "CDG-K007",
         )
     if visible:
@@ -45,7 +45,7 @@ def run(rootfs: RootFs, _asked: bool, _until: float) -> None:
 
 
 def profile(minors: Iterable[int]) -> bytes:
-    """A profile, for every program, that makes the GPUs of these minors visible."""
+    """Return a profile that makes the GPUs of these minors visible to every program."""
     mask = sum(1 << minor for minor in minors)
     return (
         b'{"profiles":[{"name":"_container_","settings":["EGLVisibleDGPUDevices",0x%x]}],'

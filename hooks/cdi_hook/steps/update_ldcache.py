@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Step update-ldcache: tell the container's loader of the folders libraries were injected into."""
+"""Step update-ldcache: adds the directories of injected libraries to the container's loader."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 CACHE = "/etc/ld.so.cache"
 DROP_IN = f"{conf.CONF_DIR}/00-cdi-gen.conf"
-"""One fixed name: a second start finds its own work. `00-` comes before what the image lists."""
+"""A fixed name, so that a second start finds the file. `00-` sorts before the image's files."""
 
 NEW_CONF = f"include {conf.CONF_DIR}/*.conf\n"
 
@@ -31,14 +31,14 @@ GLIBC_LOADER = {
 MUSL_LOADER = f"/lib/ld-musl-{MACHINE}.so.1"
 MUSL_PATH = f"/etc/ld-musl-{MACHINE}.path"
 MUSL_DEFAULT = ("/lib", "/usr/local/lib", "/usr/lib")
-"""Where musl looks when the file is not there (musl: ldso/dynlink.c)."""
+"""Directories that musl searches without the file (musl: ldso/dynlink.c)."""
 
 MAX_MUSL_PATH = 64 << 10
 MAX_OLD_CACHE = 4 << 20
 
 
 class Plan:
-    """The folders, and what makes the cache if not this program; empty if there is no folder."""
+    """The directories, and perhaps a function that runs ldconfig; false without a directory."""
 
     __slots__ = ("folders", "make_cache")
 
@@ -51,17 +51,17 @@ class Plan:
 
 
 def prepare(options: Options) -> Plan:
-    """What is asked for.
+    """Return the plan of the options.
 
     Raises:
-        UsageError: a folder that is not absolute or that a loader's configuration cannot hold, or
-            an ldconfig that is not absolute.
+        UsageError: a directory that is not absolute or that the configuration of a loader cannot
+            contain, or an ldconfig that is not absolute.
     """
     folders = [checked_folder(folder) for folder in options["--folder"]]
     make_cache: Maker | None = None
     program = last(options["--ldconfig-path"])
     if program is not None:
-        # Only who asks for it pays for the sandbox; nothing has been read of the image so far.
+        # Imported here because few specs need the sandbox. Nothing of the image was read so far.
         from cdi_hook.ldso import ldconfig  # noqa: PLC0415
 
         make_cache = ldconfig.maker(program)
@@ -69,33 +69,33 @@ def prepare(options: Options) -> Plan:
 
 
 def run(rootfs: RootFs, plan: Plan, until: float) -> None:
-    """Make the container's loader, glibc's or musl's or both, find what is in the folders."""
+    """Configure the container's loader, of glibc, musl or both, to find the directories."""
     folders = [folder for folder in plan.folders if rootfs.is_directory(folder)]
     driver = Driver(rootfs, folders, _SYSTEM)
-    musl = rootfs.status(MUSL_LOADER) is not None
-    if not musl or rootfs.status(GLIBC_LOADER) is not None:
-        tell_glibc(rootfs, driver, folders, plan.make_cache, until)
-    if musl:
-        tell_musl(rootfs, driver, folders)
+    has_musl = rootfs.status(MUSL_LOADER) is not None
+    if not has_musl or rootfs.status(GLIBC_LOADER) is not None:
+        configure_glibc(rootfs, driver, folders, plan.make_cache, until)
+    if has_musl:
+        configure_musl(rootfs, driver, folders)
 
 
-def tell_glibc(
+def configure_glibc(
     rootfs: RootFs, driver: Driver, folders: list[str], make_cache: Maker | None, until: float
 ) -> None:
-    """Write the cache, and what a later ldconfig in the container will read.
+    """Write the cache, and the configuration for a later ldconfig in the container.
 
-    In this order: the folder of enable-cuda-compat; links to what of the driver others would hide;
-    those of the driver's folders that the image does not list; what it lists; the system's
-    directories of every distribution, for the image's own ldconfig knows those unasked.
+    The order of directories is: that of enable-cuda-compat; links to libraries of the driver that
+    others would hide; the driver's directories that the image does not list; those that the image
+    lists; the system directories of all distributions, which the image's ldconfig has built in.
     """
-    listed = conf.directories(rootfs, but=DROP_IN)
+    listed = conf.directories(rootfs, excluded=DROP_IN)
     if listed is None:
         rootfs.put(conf.CONF, NEW_CONF.encode())
         listed = []
     compat = conf.directories_of(rootfs, conf.COMPAT)
-    known = {*listed, *_loader_defaults(rootfs)}
-    ours = [folder for folder in folders if folder not in known]
-    order = list(dict.fromkeys((*compat, *ours, *listed, *_SYSTEM)))
+    searched = {*listed, *_loader_defaults(rootfs)}
+    added = [folder for folder in folders if folder not in searched]
+    order = list(dict.fromkeys((*compat, *added, *listed, *_SYSTEM)))
     old = _old_cache(rootfs)
     libraries: list[cache_file.Entry] = []
     hwcaps: list[bytes] = []
@@ -103,20 +103,20 @@ def tell_glibc(
         libraries, hwcaps = shared_libraries.entries(rootfs, order, old, until)
     hidden = precedence.hidden_from_glibc(driver, compat, libraries)
     links = precedence.put_all(rootfs, precedence.GLIBC, hidden)
-    if links or ours:
-        rootfs.put(DROP_IN, os.fsencode("".join(f"{folder}\n" for folder in (*links, *ours))))
+    if links or added:
+        rootfs.put(DROP_IN, os.fsencode("".join(f"{folder}\n" for folder in (*links, *added))))
         conf.include_first(rootfs, DROP_IN)
     else:
-        # An image that was committed from a container on another host may hold one.
+        # An image that was committed from a container of another host may have the drop-in.
         rootfs.remove(DROP_IN)
     if make_cache:
         at = len(compat)
         content = make_cache(rootfs, [*order[:at], *links, *order[at:]], until)
     else:
-        preferred, more = shared_libraries.entries(rootfs, links, None, until)
+        preferred, preferred_hwcaps = shared_libraries.entries(rootfs, links, None, until)
         content = cache_file.build(
             [*preferred, *libraries],
-            [*more, *hwcaps],
+            [*preferred_hwcaps, *hwcaps],
             old.generator if old else cache_file.GENERATOR,
         )
     rootfs.put(CACHE, content)
@@ -126,25 +126,25 @@ def _old_cache(rootfs: RootFs) -> cache_file.Cache | None:
     try:
         return cache_file.parse(rootfs.read(CACHE, MAX_OLD_CACHE))
     except OSError:
-        # None, no regular file, or too large: all libraries are read instead.
+        # The cache is missing, not a regular file, or too large: all libraries are read instead.
         return None
 
 
-def tell_musl(rootfs: RootFs, driver: Driver, folders: list[str]) -> None:
-    """Put links to what others would hide before musl's search path, and append what it lacks."""
+def configure_musl(rootfs: RootFs, driver: Driver, folders: list[str]) -> None:
+    """Put links to hidden libraries before musl's search path, and append missing directories."""
     if rootfs.status(MUSL_PATH) is None:
         text = "\n".join(MUSL_DEFAULT) + "\n"
     else:
         text = os.fsdecode(rootfs.read(MUSL_PATH, MAX_MUSL_PATH, world_readable=True))
     first = f"{precedence.MUSL}\n"
     new = text.removeprefix(first)
-    known = new.replace(":", "\n").split("\n")
-    missing = [folder for folder in folders if folder not in known]
+    searched = new.replace(":", "\n").split("\n")
+    missing = [folder for folder in folders if folder not in searched]
     if missing:
         if new and not new.endswith("\n"):
             new += "\n"
         new += "\n".join(missing) + "\n"
-    hidden = precedence.hidden_from_musl(driver, list(dict.fromkeys((*known, *missing))))
+    hidden = precedence.hidden_from_musl(driver, list(dict.fromkeys((*searched, *missing))))
     precedence.put(rootfs, precedence.MUSL, hidden)
     if hidden:
         new = first + new
@@ -158,6 +158,6 @@ _SYSTEM = tuple(dict.fromkeys((*_MULTIARCH[:2], *_LIB64)))
 
 
 def _loader_defaults(rootfs: RootFs) -> tuple[str, ...]:
-    """Where the image's own loader looks unasked: glibc is told when it is built, beside itself."""
-    debian = any(rootfs.status(f"{folder}/libc.so.6") for folder in _MULTIARCH[:2])
-    return _MULTIARCH if debian else _LIB64
+    """Return the directories that are built into the image's loader, beside those it is in."""
+    is_debian = any(rootfs.status(f"{folder}/libc.so.6") for folder in _MULTIARCH[:2])
+    return _MULTIARCH if is_debian else _LIB64
