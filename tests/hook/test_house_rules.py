@@ -30,6 +30,7 @@ OF_OS = {"path", "makedirs", "removedirs", "renames", "walk", "fwalk", "system",
 LATE_IMPORTS = {
     "cdi_hook/__main__.py": "hook: from cdi_hook.steps import apply_cuda_memory_limits; "
     "load_all: from cdi_hook.steps import apply_cuda_memory_limits",
+    "cdi_base/cdi/spec_directories.py": "_valid_specs: from cdi_base.cdi import specification",
     "cdi_hook/steps/update_ldcache.py": "prepare: from cdi_hook.ldso import ldconfig",
     "cdi_hook/steps/check_requirements.py": "prepare: from cdi_base import requirement",
     "cdi_runtime/prestart/own_hooks.py": "_main_of: from cdi_hook import __main__ as program",

@@ -14,7 +14,7 @@ import os
 import stat
 
 from cdi_base import host_fingerprint, trust
-from cdi_base.cdi import json_text, specification
+from cdi_base.cdi import json_text
 from cdi_base.errors import HookError, shown
 from cdi_base.files import NotRegularError, beginning, open_regular
 from cdi_base.findings import Finding
@@ -193,6 +193,11 @@ def _converted(
 
 def _valid_specs(documents: list[tuple[str, Document | None]], tell: Tell) -> Iterator[Document]:
     """Yield the specs that at least one engine accepts, as it reads them."""
+    if not documents:
+        return
+    # A host without spec files is spared 0.7 ms; no file of an image has been read here.
+    from cdi_base.cdi import specification  # noqa: PLC0415
+
     for path, document in documents:
         if document is None:
             continue
