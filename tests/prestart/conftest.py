@@ -20,10 +20,10 @@ __all__ = ["_as_root", "compiled", "library"]
 @pytest.fixture
 def machine(tmp_path: Path, library: Library) -> Machine:
     tmp_path.chmod(0o755)
-    found = Machine(tmp_path)
-    library(found.driver / "libcuda.so.550.1", "libcuda.so.1")
-    found.write("/etc/ld.so.conf", "include /etc/ld.so.conf.d/*.conf\n")
-    return found
+    machine = Machine(tmp_path)
+    library(machine.driver / "libcuda.so.550.1", "libcuda.so.1")
+    machine.write("/etc/ld.so.conf", "include /etc/ld.so.conf.d/*.conf\n")
+    return machine
 
 
 @pytest.fixture(params=["runc v1", "runc v2", "crun none"])

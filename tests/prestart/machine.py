@@ -29,15 +29,15 @@ NO_DEVICE, DENIED, ABSENT = "No such device or address", "Operation not permitte
 
 
 class Ended:
-    """How a container ended, and what it and its runtime said."""
+    """Exit status and output of a container and its runtime."""
 
     def __init__(self, process: subprocess.CompletedProcess[str]) -> None:
         self.status = process.returncode
         self.stdout = process.stdout
-        self.said = process.stderr
+        self.stderr = process.stderr
 
     def __repr__(self) -> str:
-        return f"exit {self.status}: {self.stdout!r} {self.said!r}"
+        return f"exit {self.status}: {self.stdout!r} {self.stderr!r}"
 
 
 class Machine(Container):
@@ -75,8 +75,8 @@ class Machine(Container):
         spec["process"].pop("rlimits", None)
         spec["root"]["readonly"] = False
         namespaces = spec["linux"]["namespaces"]
-        spec["linux"]["namespaces"] = [each for each in namespaces if each["type"] != "cgroup"]
-        spec["mounts"] = [each for each in spec["mounts"] if each["type"] != "cgroup"]
+        spec["linux"]["namespaces"] = [entry for entry in namespaces if entry["type"] != "cgroup"]
+        spec["mounts"] = [mount for mount in spec["mounts"] if mount["type"] != "cgroup"]
         return spec
 
     def _edits(self) -> dict[str, Any]:
@@ -151,7 +151,7 @@ class Machine(Container):
         document = {
             "cdiVersion": "0.5.0",
             "kind": "nvidia.com/gpu",
-            "devices": [{"name": name, "containerEdits": each} for name, each in devices.items()],
+            "devices": [{"name": name, "containerEdits": edits} for name, edits in devices.items()],
             "containerEdits": self.edits,
         }
         (self.specs / "nvidia.json").write_text(json.dumps(document))
@@ -192,15 +192,15 @@ class Machine(Container):
         oracles.same_mounts(
             (self.folder / "mounts-before").read_text(), (self.folder / "mounts-after").read_text()
         )
-        assert "Traceback" not in ended.said
-        assert "internal error" not in ended.said
-        assert len(ended.said) < oracles.MAX_SAID
+        assert "Traceback" not in ended.stderr
+        assert "internal error" not in ended.stderr
+        assert len(ended.stderr) < oracles.MAX_SAID
         return ended
 
     def started(self, engine: Engine, script: str = "true") -> str:
-        """The same, of a container that must start; gives what its shell said, errors included."""
+        """Run a container that must start; return the output of its shell, errors included."""
         ended = self.run(engine, f"exec 2>&1; {script}; true")
-        assert (ended.status, ended.said) == (0, ""), ended
+        assert (ended.status, ended.stderr) == (0, ""), ended
         return ended.stdout
 
     def refused(self, engine: Engine, reason: str) -> None:
@@ -210,19 +210,19 @@ class Machine(Container):
         assert "started" not in ended.stdout
         # crun sends what a hook says to /dev/null.
         if engine.name == "runc":
-            assert reason in ended.said
-            assert ended.said.count("cdi-gen-runtime-hook: ") == 1, ended.said
+            assert reason in ended.stderr
+            assert ended.stderr.count("cdi-gen-runtime-hook: ") == 1, ended.stderr
 
     def opens(self, engine: Engine, *names: str) -> dict[str, str]:
         """What the container's shell is told when it opens nodes."""
-        said = self.started(engine, "; ".join(f"echo {n}; cat </dev/{n}" for n in names))
-        found: dict[str, str] = {}
-        for line in said.splitlines():
+        output = self.started(engine, "; ".join(f"echo {n}; cat </dev/{n}" for n in names))
+        contents: dict[str, str] = {}
+        for line in output.splitlines():
             if line in names:
-                found[line] = ""
+                contents[line] = ""
             else:
-                found[[*found][-1]] += line
-        return {name: _short(line) for name, line in found.items()}
+                contents[[*contents][-1]] += line
+        return {name: _short(line) for name, line in contents.items()}
 
 
 class Engine:
@@ -237,7 +237,7 @@ class Engine:
             pytest.skip("this machine has no devices controller of version 1")
 
     def command(self, machine: Machine) -> list[str]:
-        """A mount namespace whose mounts tell each other everything, as systemd has it."""
+        """A mount namespace with shared mounts, as systemd sets it up."""
         folder = machine.folder
         makes = [
             f"mkdir -p {(machine.devices / name).parent}; "

@@ -22,14 +22,14 @@ def _run(*words: str, state: str = "") -> subprocess.CompletedProcess[str]:
     )
 
 
-def _said(ended: subprocess.CompletedProcess[str]) -> str:
+def _message(ended: subprocess.CompletedProcess[str]) -> str:
     assert ended.stderr.startswith("cdi-gen-runtime-hook: ")
     assert ended.stderr.count("\n") == 1
     return ended.stderr
 
 
 @pytest.mark.parametrize("words", [["-version"], ["--version"]])
-def test_version(words: list[str]) -> None:
+def test_version_is_printed(words: list[str]) -> None:
     ended = _run(*words)
     assert (ended.returncode, ended.stderr) == (0, "")
     assert ended.stdout.startswith("cdi-gen-runtime-hook version ")
@@ -44,16 +44,16 @@ def test_commands_that_do_nothing(command: str) -> None:
 @pytest.mark.parametrize(
     "words", [[], ["-debug"], ["stop"], ["--no-such", "prestart"], ["-config"]]
 )
-def test_words_that_make_no_sense(words: list[str]) -> None:
+def test_invalid_command_line_is_a_usage_error(words: list[str]) -> None:
     ended = _run(*words)
     assert ended.returncode == 2
     assert "Usage: cdi-gen-runtime-hook" in ended.stderr
 
 
-def test_a_configuration_that_is_not_there() -> None:
+def test_missing_configuration_is_an_error() -> None:
     ended = _run("-config", "/nowhere/config.toml", "prestart")
     assert ended.returncode == 1
-    assert "/nowhere/config.toml" in _said(ended)
+    assert "/nowhere/config.toml" in _message(ended)
 
 
 @pytest.mark.parametrize(
@@ -68,14 +68,14 @@ def test_a_configuration_that_is_not_there() -> None:
         '{"bundle": "/nowhere"}',
     ],
 )
-def test_a_state_that_is_none(machine: Machine, state: str) -> None:
+def test_invalid_state_is_an_error(machine: Machine, state: str) -> None:
     ended = _run("-config", str(machine.settings), "prestart", state=state)
     assert ended.returncode == 1
-    _said(ended)
+    _message(ended)
 
 
 @pytest.mark.parametrize("number", [0, -1, None, "1", 1 << 40, "OWN", "GONE", 1])
-def test_a_process_that_is_no_containers(machine: Machine, number: object) -> None:
+def test_process_without_a_containers_mounts_is_rejected(machine: Machine, number: object) -> None:
     """Never the host's mounts: not those of the caller, and not those of process 1."""
     gone = subprocess.Popen(["true"])
     gone.wait()
@@ -100,11 +100,11 @@ def test_a_process_that_is_no_containers(machine: Machine, number: object) -> No
         timeout=30,
     )
     assert ended.returncode == 1
-    _said(ended)
+    _message(ended)
     assert oracles.differences(before, oracles.fingerprint(machine.root)) == set()
 
 
-def test_a_container_that_asks_for_nothing_has_no_process(machine: Machine) -> None:
+def test_container_without_a_request_needs_no_process(machine: Machine) -> None:
     machine.asks("NVIDIA_VISIBLE_DEVICES=void")
     machine.write_down()
     state = json.dumps({"pid": 0, "bundle": str(machine.bundle)})

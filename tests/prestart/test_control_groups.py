@@ -17,7 +17,7 @@ CALLER = "5:devices:/system.slice/docker.service\n0::/system.slice/docker.servic
 
 
 def _of(monkeypatch: pytest.MonkeyPatch, container: str, table: str = "") -> ControlGroups:
-    """Those of a container with these lines in its /proc/PID/cgroup."""
+    """The control groups of a container with these lines in its /proc/PID/cgroup."""
     texts = {"cgroup": container, "/proc/self/cgroup": CALLER, "/proc/self/mountinfo": table}
     monkeypatch.setattr(control_groups, "_read", lambda path, _=None: texts[path])
     return ControlGroups(-1)
@@ -37,7 +37,9 @@ def _of(monkeypatch: pytest.MonkeyPatch, container: str, table: str = "") -> Con
         ("", None),
     ],
 )
-def test_scope(monkeypatch: pytest.MonkeyPatch, lines: str, scope: str | None) -> None:
+def test_scope_of_a_container(
+    monkeypatch: pytest.MonkeyPatch, lines: str, scope: str | None
+) -> None:
     monkeypatch.setattr(control_groups, "_open", lambda *_: [])
     assert _of(monkeypatch, lines).scope == scope
 
@@ -51,9 +53,9 @@ def test_scope(monkeypatch: pytest.MonkeyPatch, lines: str, scope: str | None) -
         ("4:cpu,devices:/a\n", [(1, "/a")]),
         ("4:cpu:/a\n1:name=systemd:/b", []),
     ],
-    ids=["own", "the caller's", "a slice", "several controllers", "none of devices"],
+    ids=["own", "the caller's", "a slice", "several controllers", "no devices controller"],
 )
-def test_own_groups(
+def test_own_groups_of_a_container(
     monkeypatch: pytest.MonkeyPatch, lines: str, groups: list[tuple[int, str]]
 ) -> None:
     monkeypatch.setattr(
@@ -78,21 +80,21 @@ TABLE = """\
         ("5:devices:/outer/c", ["devices/c"]),
     ],
 )
-def test_where_they_are(
+def test_groups_are_opened_in_their_hierarchy(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, line: str, places: list[str]
 ) -> None:
     for place in places:
         (tmp_path / place).mkdir(parents=True, exist_ok=True)
-    found = _of(monkeypatch, line, TABLE.format(tmp_path)).groups
-    assert [group.path for group in found] == [f"{tmp_path}/{place}" for place in places]
-    for group, place in zip(found, places, strict=True):
+    groups = _of(monkeypatch, line, TABLE.format(tmp_path)).groups
+    assert [group.path for group in groups] == [f"{tmp_path}/{place}" for place in places]
+    for group, place in zip(groups, places, strict=True):
         assert os.path.samestat(os.fstat(group.descriptor), (tmp_path / place).stat())
 
 
 @pytest.mark.parametrize(
     "line", ["5:devices:/outerspace/c", "5:devices:/outer/../c", "0::/..", "0::/a"]
 )
-def test_a_group_that_cannot_be_reached(
+def test_group_in_no_mounted_hierarchy_is_an_error(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, line: str
 ) -> None:
     (tmp_path / "unified").mkdir()

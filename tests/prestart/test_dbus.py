@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""D-Bus by hand, against a peer that is none of systemd's: what is said, and what is not believed."""
+"""The D-Bus client against a peer of the test: what it sends, and which replies it rejects."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ CALL = ("/org/freedesktop/systemd1", "org.freedesktop.DBus.Properties", "Get", "
 
 
 def _message(body: bytes, *, kind: int = 2, to: int = 1, order: bytes = b"l") -> bytes:
-    """An answer; one that is an error has a name."""
+    """A reply; an error has a name."""
     fields = b"\5\1u\0" + struct.pack("<I", to)
     if kind == 3:
         name = b"org.example.Refused"
@@ -35,53 +35,53 @@ def _text(value: bytes) -> bytes:
     return b"\1s\0\0" + struct.pack("<I", len(value)) + value + b"\0"
 
 
-class Heard:
-    """A peer that says something whatever it hears, and keeps that."""
+class RecordingPeer:
+    """A peer that sends prepared replies, and records what it receives."""
 
-    def __init__(self, *answers: bytes) -> None:
-        self.ours, self._theirs = socket.socketpair()
-        self.ours.settimeout(1)
-        self.said = b""
-        self._answers = answers
-        self._thread = threading.Thread(target=self._talk)
+    def __init__(self, *replies: bytes) -> None:
+        self.own_end, self._other_end = socket.socketpair()
+        self.own_end.settimeout(1)
+        self.received = b""
+        self._replies = replies
+        self._thread = threading.Thread(target=self._reply)
         self._thread.start()
 
-    def _talk(self) -> None:
-        for answer in self._answers:
-            self.said += self._theirs.recv(1 << 16)
-            self._theirs.sendall(answer)
-        self._theirs.shutdown(socket.SHUT_WR)
+    def _reply(self) -> None:
+        for reply in self._replies:
+            self.received += self._other_end.recv(1 << 16)
+            self._other_end.sendall(reply)
+        self._other_end.shutdown(socket.SHUT_WR)
 
     def end(self) -> None:
-        self.ours.close()
+        self.own_end.close()
         self._thread.join()
-        self._theirs.close()
+        self._other_end.close()
 
 
-Hears = Callable[..., Heard]
+MakePeer = Callable[..., RecordingPeer]
 
 
 @pytest.fixture
-def hears() -> Iterator[Hears]:
-    known: list[Heard] = []
+def make_peer() -> Iterator[MakePeer]:
+    peers: list[RecordingPeer] = []
 
-    def make(*answers: bytes) -> Heard:
-        known.append(Heard(*answers))
-        return known[-1]
+    def make(*replies: bytes) -> RecordingPeer:
+        peers.append(RecordingPeer(*replies))
+        return peers[-1]
 
     yield make
-    for each in known:
-        each.end()
+    for peer in peers:
+        peer.end()
 
 
-def test_a_call_and_its_answer(hears: Hears) -> None:
-    """Other messages come in between: a signal, and the answer to somebody else's call."""
+def test_reply_is_found_among_other_messages(make_peer: MakePeer) -> None:
+    """Other messages arrive before: a signal, and the reply to another call."""
     others = _message(b"", kind=4, to=0) + _message(_text(b"no"), to=9)
-    peer = hears(HELLO, others + _message(_text(b"strict")))
-    assert dbus.Peer(peer.ours).call(*CALL).text() == "strict"
+    peer = make_peer(HELLO, others + _message(_text(b"strict")))
+    assert dbus.Peer(peer.own_end).call(*CALL).text() == "strict"
     greeting = b"\0AUTH EXTERNAL " + str(os.geteuid()).encode().hex().encode() + b"\r\nBEGIN\r\n"
-    assert peer.said.startswith(greeting)
-    assert peer.said[len(greeting) :] == (
+    assert peer.received.startswith(greeting)
+    assert peer.received[len(greeting) :] == (
         b"l\1\0\1\x0e\0\0\0\1\0\0\0\x68\0\0\0"
         b"\1\1o\0\x19\0\0\0/org/freedesktop/systemd1\0\0\0\0\0\0\0"
         b"\2\1s\0\x1f\0\0\0org.freedesktop.DBus.Properties\0"
@@ -91,7 +91,7 @@ def test_a_call_and_its_answer(hears: Hears) -> None:
     )
 
 
-def test_pairs(hears: Hears) -> None:
+def test_pairs_of_strings_are_read(make_peer: MakePeer) -> None:
     items = b"".join(
         struct.pack("<I", len(name))
         + name
@@ -105,7 +105,7 @@ def test_pairs(hears: Hears) -> None:
 
 
 @pytest.mark.parametrize(
-    ("answers", "reason"),
+    ("replies", "reason"),
     [
         ((b"REJECTED EXTERNAL\r\n",), "REJECTED"),
         ((b"",), "does not speak"),
@@ -123,17 +123,19 @@ def test_pairs(hears: Hears) -> None:
         ((HELLO, _message(b"", kind=4, to=0) * 300), "does not reply"),
     ],
 )
-def test_what_is_not_believed(hears: Hears, answers: tuple[bytes, ...], reason: str) -> None:
-    peer = hears(*answers)
+def test_invalid_reply_is_an_error(
+    make_peer: MakePeer, replies: tuple[bytes, ...], reason: str
+) -> None:
+    peer = make_peer(*replies)
     with pytest.raises(MessageError, match=reason):
-        dbus.Peer(peer.ours).call(*CALL).text()
+        dbus.Peer(peer.own_end).call(*CALL).text()
 
 
-def test_a_peer_that_says_nothing() -> None:
-    ours, theirs = socket.socketpair()
-    ours.settimeout(0.05)
-    with theirs, ours, pytest.raises(socket.timeout):  # not TimeoutError before Python 3.10
-        dbus.Peer(ours)
+def test_silent_peer_is_a_time_out() -> None:
+    own_end, other_end = socket.socketpair()
+    own_end.settimeout(0.05)
+    with other_end, own_end, pytest.raises(socket.timeout):  # not TimeoutError before Python 3.10
+        dbus.Peer(own_end)
 
 
 @pytest.mark.parametrize(
@@ -144,16 +146,16 @@ def test_a_peer_that_says_nothing() -> None:
         ("a_b\N{LATIN SMALL LETTER E WITH ACUTE}", "a_5fb_c3_a9"),
     ],
 )
-def test_a_units_path(unit: str, path: str) -> None:
+def test_unit_name_is_escaped_in_an_object_path(unit: str, path: str) -> None:
     assert systemd.escaped(unit) == path
 
 
-def test_without_systemd(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_is_added_without_systemd(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(systemd, "RUNNING", "/nowhere")
     assert systemd.allow("a.scope", [Rule("c", 1, 3, "r")]) is False
 
 
-def test_a_systemd_that_is_not_reached(
+def test_unreachable_systemd_is_an_error(
     monkeypatch: pytest.MonkeyPatch, tmp_path: os.PathLike[str]
 ) -> None:
     monkeypatch.setattr(systemd, "RUNNING", str(tmp_path))

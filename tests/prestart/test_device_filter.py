@@ -54,7 +54,9 @@ def answered(program: bytes, kind: str, major: int, minor: int, access: str) -> 
 
 
 @given(st.lists(RULES, max_size=4), QUESTIONS)
-def test_what_it_says(rules: list[Rule], question: tuple[str, int, int, str]) -> None:
+def test_prologue_allows_exactly_what_a_rule_allows(
+    rules: list[Rule], question: tuple[str, int, int, str]
+) -> None:
     kind, major, minor, access = question
     allowed = any(
         (rule.kind, rule.major, rule.minor) == (kind, major, minor)
@@ -65,7 +67,7 @@ def test_what_it_says(rules: list[Rule], question: tuple[str, int, int, str]) ->
 
 
 @given(RULES)
-def test_what_it_says_of_its_own(rule: Rule) -> None:
+def test_prologue_allows_the_device_of_its_rule(rule: Rule) -> None:
     """Two random devices are seldom the same."""
     program = device_filter.prologue([rule])
     assert answered(program, rule.kind, rule.major, rule.minor, rule.access) == 1
@@ -78,12 +80,12 @@ def _line(code: int, target: int = 0, source: int = 0, value: int = 0) -> bytes:
     return struct.pack("=BBhi", code, target | source << 4, 0, value)
 
 
-def test_a_program_is_given_back_as_it_was() -> None:
+def test_plain_program_is_loadable_unchanged() -> None:
     program = _line(0x61, 2, 1) + _line(0xB7, 0) + _line(0x95)
     assert device_filter.loadable(program) == program
 
 
-def test_a_blinded_program_gets_a_register_that_may_be_named() -> None:
+def test_blinding_register_is_replaced_by_a_spare_one() -> None:
     """net.core.bpf_jit_harden: constants come by way of register 11, which is the kernel's own."""
     blinded = _line(0xB7, 11, value=7) + _line(0xA7, 11, value=3) + _line(0xBF, 9, 11)
     plain = _line(0xB7, 8, value=7) + _line(0xA7, 8, value=3) + _line(0xBF, 9, 8)
@@ -100,7 +102,7 @@ def test_a_blinded_program_gets_a_register_that_may_be_named() -> None:
     ],
     ids=["a call", "a map", "no register left"],
 )
-def test_a_program_of_more_than_rules(program: bytes) -> None:
+def test_program_with_calls_or_maps_is_rejected(program: bytes) -> None:
     with pytest.raises(FilterError):
         device_filter.loadable(program)
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""All or nothing: what fails is undone, said in one line, and ends in time. And older kernels."""
+"""A failure is undone, reported in one line, and ends in time. And older kernels."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ def _as_it_was(machine: Machine) -> None:
     assert oracles.differences(machine.image, image) == set()
 
 
-def test_a_library_that_is_not_there(machine: Machine, engine: Engine) -> None:
+def test_missing_library_stops_the_container(machine: Machine, engine: Engine) -> None:
     (machine.driver / "libcuda.so.550.1").unlink()
     machine.refused(engine, "libcuda.so.550.1' of the host: No such file or directory")
     _as_it_was(machine)
 
 
-def test_the_last_mount_fails(machine: Machine, engine: Engine) -> None:
+def test_earlier_mounts_are_undone_when_the_last_fails(machine: Machine, engine: Engine) -> None:
     """What was mounted and made before it is gone."""
     where = "/" + "/".join("abcdefghijklmnopqrstuvw") + "/x"
     machine.edits["mounts"].append({**machine.edits["mounts"][0], "containerPath": where})
@@ -41,27 +41,29 @@ def test_the_last_mount_fails(machine: Machine, engine: Engine) -> None:
     _as_it_was(machine)
 
 
-def test_the_specs_hook_fails(machine: Machine, engine: Engine) -> None:
+def test_failing_hook_of_the_spec_stops_the_container(machine: Machine, engine: Engine) -> None:
     _only_hook(machine, "echo out; echo no licence >&2; exit 3")
     machine.refused(engine, "failed with status 3: 'no licence'")
     _as_it_was(machine)
 
 
-def test_the_specs_hook_is_not_there(machine: Machine, engine: Engine) -> None:
+def test_missing_hook_of_the_spec_stops_the_container(machine: Machine, engine: Engine) -> None:
     machine.edits["hooks"][0]["path"] = "/nowhere/cdi-gen-hook"
     machine.refused(engine, "failed with status 127: 'No such file or directory'")
     _as_it_was(machine)
 
 
 @pytest.mark.parametrize("script", ["sleep 50", "sleep 50 & exit 0", "yes >&2"])
-def test_the_specs_hook_does_not_end(machine: Machine, engine: Engine, script: str) -> None:
+def test_hook_of_the_spec_that_hangs_stops_the_container(
+    machine: Machine, engine: Engine, script: str
+) -> None:
     _only_hook(machine, script)
     machine.edits["hooks"][0]["timeout"] = 1
     machine.refused(engine, "did not end within 1 s")
     _as_it_was(machine)
 
 
-def test_the_hook_is_told_to_end(machine: Machine, engine: Engine) -> None:
+def test_terminated_hook_undoes_its_work(machine: Machine, engine: Engine) -> None:
     """Whatever it is doing then: here its child waits for the spec's hook."""
     begun = machine.bundle / "begun"
     _only_hook(machine, f"touch {begun}; sleep 50")
@@ -75,14 +77,14 @@ def test_the_hook_is_told_to_end(machine: Machine, engine: Engine) -> None:
     _as_it_was(machine)
 
 
-def test_what_a_hook_of_the_spec_is_given(machine: Machine, engine: Engine) -> None:
+def test_hook_of_the_spec_gets_state_and_environment(machine: Machine, engine: Engine) -> None:
     """Its environment and no other; the state, with the root; its namespaces are the container's."""
     seen = machine.bundle / "seen"
     script = f"cat >{seen}; env >>{seen}; readlink /proc/self/ns/* >>{seen}; pwd >>{seen}"
     _only_hook(machine, script, env=["PATH=/usr/bin:/bin", "A=b"])
     inside = machine.started(engine, "for n in /proc/self/ns/*; do readlink $n; done").split()
-    said, *rest = seen.read_text().partition("}")[0::2]
-    state = json.loads(f"{said}}}")
+    output, *rest = seen.read_text().partition("}")[0::2]
+    state = json.loads(f"{output}}}")
     assert state["root"] == str(machine.root)
     assert state["bundle"] == str(machine.bundle)
     lines = rest[0].split("\n")
@@ -101,7 +103,7 @@ def test_what_a_hook_of_the_spec_is_given(machine: Machine, engine: Engine) -> N
         ({"netDevices": [{"hostInterfaceName": "a", "name": "b"}]}, "netDevices"),
     ],
 )
-def test_what_comes_too_late(
+def test_edit_that_comes_too_late_stops_the_container(
     machine: Machine, runc: Engine, edit: dict[str, object], reason: str
 ) -> None:
     machine.edits |= edit
@@ -109,7 +111,9 @@ def test_what_comes_too_late(
 
 
 @pytest.mark.parametrize("option", ["rshared", "noatime", "size=1k"])
-def test_an_option_that_cannot_be_given(machine: Machine, runc: Engine, option: str) -> None:
+def test_unsupported_mount_option_stops_the_container(
+    machine: Machine, runc: Engine, option: str
+) -> None:
     machine.edits["mounts"][0]["options"] += [option]
     machine.refused(
         runc, f"mounts on '{LIBRARY}' what a prestart hook cannot mount: option '{option}'"
@@ -125,7 +129,9 @@ OLDER = {
 
 @pytest.mark.parametrize("kind", ["plain", "user namespace"])
 @pytest.mark.parametrize("kernel", OLDER)
-def test_an_older_kernel(machine: Machine, engine: Engine, kernel: str, kind: str) -> None:
+def test_older_kernel_mounts_in_two_steps(
+    machine: Machine, engine: Engine, kernel: str, kind: str
+) -> None:
     """The calls that it lacks answer ENOSYS; the container is the same."""
     strace = shutil.which("strace")
     if not strace:
@@ -136,13 +142,13 @@ def test_an_older_kernel(machine: Machine, engine: Engine, kernel: str, kind: st
     # The spec's own hook is one of another test's.
     machine.edits["hooks"] = []
     _wrap(machine, f"{strace} -f -qq -o /dev/null {faults}")
-    said = machine.started(
+    output = machine.started(
         engine,
         f"head -c4 {LIBRARY}; cat </dev/nvidia0; grep {LIBRARY} /proc/self/mountinfo | cut -d' ' -f6,7",
     )
-    assert "ELF" in said
-    assert NO_DEVICE in said
-    assert said.endswith("ro,nosuid,nodev,relatime -\n")
+    assert "ELF" in output
+    assert NO_DEVICE in output
+    assert output.endswith("ro,nosuid,nodev,relatime -\n")
 
 
 def test_no_second_interpreter_is_started_for_our_own_hook(program: Machine, runc: Engine) -> None:
@@ -164,8 +170,10 @@ FAULTS = (
 
 
 @pytest.mark.parametrize(("call", "when"), FAULTS)
-def test_a_call_fails(machine: Machine, runc: Engine, call: str, when: int) -> None:
-    """Each is said in a line; the container does not start, and its image is as it was."""
+def test_failing_system_call_is_undone(
+    machine: Machine, runc: Engine, call: str, when: int
+) -> None:
+    """The error is one line; the container does not start, and its image is unchanged."""
     strace = shutil.which("strace")
     if not strace:
         pytest.skip("needs strace")
@@ -175,7 +183,7 @@ def test_a_call_fails(machine: Machine, runc: Engine, call: str, when: int) -> N
     _as_it_was(machine)
 
 
-def test_a_kernel_that_cannot_replace_a_filter(machine: Machine) -> None:
+def test_filter_is_replaced_in_two_steps_on_an_older_kernel(machine: Machine) -> None:
     """Before Linux 5.6 the old program goes when the new one is there."""
     machine.edits["hooks"] = []
     program = machine.folder / "older.py"
@@ -195,7 +203,7 @@ def test_a_kernel_that_cannot_replace_a_filter(machine: Machine) -> None:
     }
 
 
-def test_a_filter_that_cannot_be_replaced(machine: Machine) -> None:
+def test_filter_that_cannot_be_replaced_stops_the_container(machine: Machine) -> None:
     """Then the container does not start; nothing is allowed on the way there."""
     strace = shutil.which("strace")
     if not strace:

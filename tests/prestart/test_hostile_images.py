@@ -33,7 +33,7 @@ OUT = {
 
 @pytest.mark.parametrize("way", OUT)
 @pytest.mark.parametrize("place", ["usr", "usr/lib", "usr/lib/odd"])
-def test_a_folder_above_a_mount_is_a_link_out(
+def test_directory_that_is_a_link_out_of_the_root_resolves_inside(
     machine: Machine, engine: Engine, place: str, way: str
 ) -> None:
     """In the container the link leads to a folder of the container, or nowhere."""
@@ -46,15 +46,19 @@ def test_a_folder_above_a_mount_is_a_link_out(
 
 
 @pytest.mark.parametrize("way", OUT)
-def test_the_mount_point_is_a_link_out(machine: Machine, engine: Engine, way: str) -> None:
+def test_mount_point_that_is_a_link_out_of_the_root_resolves_inside(
+    machine: Machine, engine: Engine, way: str
+) -> None:
     place = machine.root / LIBRARY.lstrip("/")
     place.parent.mkdir(parents=True)
     place.symlink_to(f"{OUT[way](machine)}/../file")
     machine.run(engine)
 
 
-def test_a_link_out_to_a_file_that_is_there(machine: Machine, engine: Engine) -> None:
-    """It is the container's file of that name that is covered, and none of the host's."""
+def test_link_to_a_file_of_the_host_covers_the_containers_file(
+    machine: Machine, engine: Engine
+) -> None:
+    """The container's file of that name is covered, not the host's."""
     (machine.canary / "dir/libcuda.so.550.1").write_text("the operator's")
     machine.prints = machine.fingerprint()
     machine.edits["hooks"] = []
@@ -65,16 +69,16 @@ def test_a_link_out_to_a_file_that_is_there(machine: Machine, engine: Engine) ->
     assert [path.name for path in inside.iterdir()] == ["libcuda.so.550.1"]
 
 
-def test_a_link_inside_is_followed(machine: Machine, engine: Engine) -> None:
+def test_link_inside_the_root_is_followed(machine: Machine, engine: Engine) -> None:
     """Merged /usr, and what else distributions do."""
     (machine.root / "srv/real").mkdir(parents=True)
     (machine.root / LIBRARIES.lstrip("/")).symlink_to("/srv/real")
-    said = machine.started(engine, "cat /proc/self/mountinfo")
-    assert " /srv/real/libcuda.so.550.1 " in said
+    output = machine.started(engine, "cat /proc/self/mountinfo")
+    assert " /srv/real/libcuda.so.550.1 " in output
 
 
 @pytest.mark.parametrize("text", ["/opt/gone/libcuda.so", "../../../srv/gone", "beside"])
-def test_a_link_to_nowhere_at_a_mount_point(machine: Machine, engine: Engine, text: str) -> None:
+def test_target_of_a_dangling_link_is_created(machine: Machine, engine: Engine, text: str) -> None:
     """What it leads to is made, as runc and crun do for a mount that they make themselves."""
     place = machine.root / LIBRARY.lstrip("/")
     place.parent.mkdir(parents=True)
@@ -83,7 +87,7 @@ def test_a_link_to_nowhere_at_a_mount_point(machine: Machine, engine: Engine, te
     assert os.readlink(place) == text
 
 
-def test_a_circle_of_links_at_a_mount_point(machine: Machine, engine: Engine) -> None:
+def test_circle_of_links_at_a_mount_point_is_rejected(machine: Machine, engine: Engine) -> None:
     place = machine.root / LIBRARY.lstrip("/")
     place.parent.mkdir(parents=True)
     place.symlink_to(place.name)
@@ -91,8 +95,8 @@ def test_a_circle_of_links_at_a_mount_point(machine: Machine, engine: Engine) ->
 
 
 @pytest.mark.parametrize("kind", ["file", "folder with nodes"])
-def test_dev_of_the_image(machine: Machine, engine: Engine, kind: str) -> None:
-    """The engine mounts its own over it. (With a link there runc 1.1.5 does harm by itself.)"""
+def test_engine_covers_dev_of_the_image(machine: Machine, engine: Engine, kind: str) -> None:
+    """The engine mounts its own /dev over that of the image; with a link there runc 1.1.5 itself does harm."""
     place = machine.root / "dev"
     place.rmdir()
     if kind == "file":
@@ -104,17 +108,21 @@ def test_dev_of_the_image(machine: Machine, engine: Engine, kind: str) -> None:
     assert NO_DEVICE in machine.started(engine, "cat </dev/nvidia0")
 
 
-def test_an_engine_without_a_dev(machine: Machine, engine: Engine) -> None:
-    """Then a node of the image's is not taken for one of the driver's."""
+def test_other_file_in_place_of_a_node_is_rejected(machine: Machine, engine: Engine) -> None:
+    """A node of the image is not accepted in place of the driver's."""
     mounts = machine.spec["mounts"]
-    machine.spec["mounts"] = [each for each in mounts if not each["destination"].startswith("/dev")]
+    machine.spec["mounts"] = [
+        mount for mount in mounts if not mount["destination"].startswith("/dev")
+    ]
     os.mknod(machine.root / "dev/nvidia0", 0o020666, os.makedev(1, 1))
     machine.refused(engine, "exists in the container and is not this device")
 
 
 @pytest.mark.parametrize("kind", ["folder", "pipe", "device"])
-def test_something_else_at_a_mount_point(machine: Machine, engine: Engine, kind: str) -> None:
-    """A folder cannot be covered by a file; all else can, and is not opened."""
+def test_mount_point_of_another_kind_is_rejected(
+    machine: Machine, engine: Engine, kind: str
+) -> None:
+    """A file cannot be mounted on a directory; on any other file it can, without opening it."""
     place = machine.root / LIBRARY.lstrip("/")
     place.parent.mkdir(parents=True)
     if kind == "folder":
@@ -128,7 +136,7 @@ def test_something_else_at_a_mount_point(machine: Machine, engine: Engine, kind:
     assert "ELF" in machine.started(engine, f"head -c4 {LIBRARY}")
 
 
-def test_the_root_is_the_hosts(machine: Machine, runc: Engine) -> None:
+def test_root_of_the_host_is_rejected(machine: Machine, runc: Engine) -> None:
     """Whatever the bundle calls it: runc itself has gone to it by then."""
     machine.edits["hooks"] = []
     machine.spec["root"]["path"] = "/"
@@ -137,7 +145,7 @@ def test_the_root_is_the_hosts(machine: Machine, runc: Engine) -> None:
     assert ended.status != 0
 
 
-def test_a_mount_into_the_containers_proc(machine: Machine, engine: Engine) -> None:
+def test_mount_point_in_proc_is_rejected(machine: Machine, engine: Engine) -> None:
     """CVE-2019-16884: what covers files of /proc keeps the runtime from confining the container."""
     (machine.root / LIBRARIES.lstrip("/")).parent.mkdir(exist_ok=True, parents=True)
     (machine.root / LIBRARIES.lstrip("/")).symlink_to("/proc/1/attr")
@@ -146,14 +154,14 @@ def test_a_mount_into_the_containers_proc(machine: Machine, engine: Engine) -> N
 
 
 @pytest.mark.parametrize("propagation", ["rprivate", "rshared"])
-def test_nothing_is_made_in_a_volume(machine: Machine, engine: Engine, propagation: str) -> None:
+def test_nothing_is_created_in_a_volume(machine: Machine, engine: Engine, propagation: str) -> None:
     """`-v /srv/data:/usr/lib/odd`: an engine would make the mount point in the operator's folder."""
     machine.spec["mounts"].append(_volume(machine, propagation))
     machine.refused(engine, "is missing in a volume")
     assert not any((machine.canary / "dir").iterdir())
 
 
-def test_a_mount_point_that_a_volume_has(machine: Machine, engine: Engine) -> None:
+def test_existing_mount_point_in_a_volume_is_used(machine: Machine, engine: Engine) -> None:
     """Then nothing is made, and the container alone sees what covers it."""
     place = machine.canary / "dir/libcuda.so.550.1"
     place.write_text("the operator's")
@@ -163,7 +171,7 @@ def test_a_mount_point_that_a_volume_has(machine: Machine, engine: Engine) -> No
     assert "ELF" in machine.started(engine, f"head -c4 {LIBRARY}")
 
 
-def test_a_volume_that_tells_the_host(machine: Machine, engine: Engine) -> None:
+def test_volume_with_shared_propagation_is_rejected(machine: Machine, engine: Engine) -> None:
     """With shared propagation the driver would appear in the operator's folder (A26)."""
     (machine.canary / "dir/libcuda.so.550.1").touch()
     machine.prints = machine.fingerprint()
@@ -173,13 +181,13 @@ def test_a_volume_that_tells_the_host(machine: Machine, engine: Engine) -> None:
     machine.refused(engine, "lies in a volume with shared propagation")
 
 
-def test_a_root_with_shared_propagation(machine: Machine, engine: Engine) -> None:
+def test_root_with_shared_propagation_is_accepted(machine: Machine, engine: Engine) -> None:
     """The mount table of the machine is compared by `run`."""
     machine.spec["linux"]["rootfsPropagation"] = "rshared"
     machine.started(engine)
 
 
-def test_a_tmpfs_of_the_containers(machine: Machine, engine: Engine) -> None:
+def test_mount_point_is_created_in_the_containers_tmpfs(machine: Machine, engine: Engine) -> None:
     """`--read-only --tmpfs /run`: the daemon's socket is mounted in there."""
     machine.edits["mounts"][0]["containerPath"] = "/run/nvidia-persistenced/socket"
     machine.edits["hooks"] = []
@@ -199,12 +207,21 @@ def _volume(machine: Machine, propagation: str) -> dict[str, object]:
 
 NOTICED: dict[str, list[tuple[Callable[..., None], dict[str, str]]]] = {
     "O-SENT": [
-        (test_a_folder_above_a_mount_is_a_link_out, {"place": "usr/lib", "way": "absolute"}),
-        (test_a_folder_above_a_mount_is_a_link_out, {"place": "usr", "way": "relative"}),
-        (test_a_folder_above_a_mount_is_a_link_out, {"place": "usr/lib", "way": "through proc"}),
-        (test_nothing_is_made_in_a_volume, {"propagation": "rprivate"}),
+        (
+            test_directory_that_is_a_link_out_of_the_root_resolves_inside,
+            {"place": "usr/lib", "way": "absolute"},
+        ),
+        (
+            test_directory_that_is_a_link_out_of_the_root_resolves_inside,
+            {"place": "usr", "way": "relative"},
+        ),
+        (
+            test_directory_that_is_a_link_out_of_the_root_resolves_inside,
+            {"place": "usr/lib", "way": "through proc"},
+        ),
+        (test_nothing_is_created_in_a_volume, {"propagation": "rprivate"}),
     ],
-    "O-MNT": [(test_a_volume_that_tells_the_host, {})],
+    "O-MNT": [(test_volume_with_shared_propagation_is_rejected, {})],
 }
 
 
@@ -213,7 +230,7 @@ NOTICED: dict[str, list[tuple[Callable[..., None], dict[str, str]]]] = {
     [(oracle, *case) for oracle, cases in NOTICED.items() for case in cases],
     ids=lambda value: getattr(value, "__name__", str(value)),
 )
-def test_a_naive_hook_is_harmed(
+def test_oracle_detects_a_naive_hook(
     machine: Machine,
     runc: Engine,
     oracle: str,

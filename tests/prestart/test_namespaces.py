@@ -78,7 +78,7 @@ def _with_programs_of_the_image(machine: Machine) -> None:
 
 @pytest.mark.parametrize("leave", LEAVES)
 @pytest.mark.parametrize("which", ["another program", "ours"])
-def test_a_container_that_has_pivoted(
+def test_container_that_has_pivoted_is_rejected(
     machine: Machine, leave: str, which: str, tmp_path: Path
 ) -> None:
     """A72 prestart-pivoted: nothing of the image is run or mounted, and the reason is told."""

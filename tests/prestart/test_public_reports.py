@@ -15,7 +15,7 @@ from tests.prestart.machine import LIBRARIES, NO_DEVICE, Engine, Machine
 
 pytestmark = pytest.mark.engine
 
-SOMEBODY = {"uid": 1000, "gid": 1000}
+ORDINARY_USER = {"uid": 1000, "gid": 1000}
 
 
 def nobody_who_may_nothing(machine: Machine, process: dict[str, Any]) -> None:
@@ -26,7 +26,7 @@ def nobody_who_may_nothing(machine: Machine, process: dict[str, Any]) -> None:
 
 def nodes_of_a_group(machine: Machine, process: dict[str, Any]) -> None:
     """j3soon/ros2-essentials#45 (2024): VirtualGL makes the nodes 0660, of a group of its own."""
-    process |= {"user": SOMEBODY, "capabilities": {}}
+    process |= {"user": ORDINARY_USER, "capabilities": {}}
     machine.mode, machine.group = "660", 1005
 
 
@@ -64,7 +64,7 @@ REPORTS = [
 
 
 @pytest.mark.parametrize("report", REPORTS, ids=lambda each: each.__name__)
-def test_the_container_starts_and_has_its_gpu(
+def test_container_starts_and_has_its_gpu(
     machine: Machine, engine: Engine, report: Callable[[Machine, dict[str, Any]], None]
 ) -> None:
     icd = machine.driver / "nvidia_icd.json"
@@ -79,9 +79,9 @@ def test_the_container_starts_and_has_its_gpu(
         }
     )
     report(machine, machine.spec["process"])
-    said = machine.started(
+    output = machine.started(
         engine, f"cat </dev/nvidia0; ls {LIBRARIES}; cat /etc/vulkan/icd.d/nvidia_icd.json"
     )
-    assert NO_DEVICE.lower() in said.lower()
-    assert "libcuda.so.1\n" in said
-    assert said.endswith("the driver's")
+    assert NO_DEVICE.lower() in output.lower()
+    assert "libcuda.so.1\n" in output
+    assert output.endswith("the driver's")

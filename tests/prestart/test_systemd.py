@@ -116,9 +116,9 @@ def _ready(outside: int) -> Booted:
     while time.monotonic() < until:
         children = Path(f"/proc/{outside}/task/{outside}/children").read_text().split()
         if children:
-            found = Booted(int(children[0]))
-            if found.run("systemctl", "is-active", "lab.target", check=False).returncode == 0:
-                return found
+            system = Booted(int(children[0]))
+            if system.run("systemctl", "is-active", "lab.target", check=False).returncode == 0:
+                return system
         time.sleep(0.05)
     pytest.skip("systemd does not start in a namespace here")
 
@@ -144,40 +144,40 @@ def running(machine: Machine, systemd: Booted) -> Iterator[list[str]]:
     yield [*runc, "exec", "gpu", "/bin/busybox", "sh", "-c"]
 
 
-def _says(systemd: Booted, inside: list[str], script: str) -> str:
+def _output(systemd: Booted, inside: list[str], script: str) -> str:
     ended = systemd.run(*inside, script, check=False)
     return ended.stdout + ended.stderr
 
 
-def test_devices_stay(machine: Machine) -> None:
+def test_devices_stay_allowed_after_daemon_reload(machine: Machine) -> None:
     with booted(machine) as systemd, running(machine, systemd) as inside:
         opens = "cat </dev/nvidia0; cat </dev/caps/cap1"
-        assert _says(systemd, inside, opens).count(NO_DEVICE) == 2
+        assert _output(systemd, inside, opens).count(NO_DEVICE) == 2
         systemd.run("systemctl", "daemon-reload")
-        assert _says(systemd, inside, opens).count(NO_DEVICE) == 2
+        assert _output(systemd, inside, opens).count(NO_DEVICE) == 2
         # What the engine allowed is as it was, and nothing more is allowed.
         others = "echo x >/dev/null; head -c1 </dev/zero | wc -c; mknod /dev/k c 1 11; cat </dev/k"
-        assert _says(systemd, inside, others).startswith("1\n")
+        assert _output(systemd, inside, others).startswith("1\n")
         shown = systemd.run("systemctl", "show", "test-gpu.scope", "-p", "DeviceAllow").stdout
         assert "DeviceAllow=/dev/char/195:0 rw\n" in shown
         assert "DeviceAllow=/dev/char/1:3 rwm\n" in shown
 
 
-def test_devices_go_where_systemd_is_not_told(machine: Machine) -> None:
-    """The control: it is the telling that keeps them."""
+def test_devices_are_lost_if_systemd_does_not_know_them(machine: Machine) -> None:
+    """The control: the devices stay only because systemd knows them."""
     libexec = machine.folder / "libexec"
     shutil.copytree(Path(machine.program).parent, libexec)
     with (libexec / "cdi_runtime/prestart/systemd.py").open("a") as module:
         module.write("\n\ndef allow(*_):\n    return False\n")
     machine.program = str(libexec / "cdi-gen-runtime-hook")
     with booted(machine) as systemd, running(machine, systemd) as inside:
-        assert NO_DEVICE in _says(systemd, inside, "cat </dev/nvidia0")
+        assert NO_DEVICE in _output(systemd, inside, "cat </dev/nvidia0")
         systemd.run("systemctl", "daemon-reload")
-        assert DENIED in _says(systemd, inside, "cat </dev/nvidia0")
+        assert DENIED in _output(systemd, inside, "cat </dev/nvidia0")
 
 
-def test_a_device_that_was_named_keeps_what_it_may(machine: Machine) -> None:
-    """The spec's `rw` of a node does not take `m` from the rule that the engine made for it."""
+def test_device_keeps_the_access_that_it_had(machine: Machine) -> None:
+    """The spec's `rw` does not remove `m` from the rule that the engine created for the node."""
     machine.edits["deviceNodes"].append(
         {"path": "/dev/nul", "hostPath": "/dev/null", "permissions": "r"}
     )
@@ -186,8 +186,8 @@ def test_a_device_that_was_named_keeps_what_it_may(machine: Machine) -> None:
         assert "DeviceAllow=/dev/char/1:3 rwm\n" in shown
 
 
-def test_a_scope_without_restrictions_gets_none(machine: Machine) -> None:
-    """`--privileged`: the first device that is named would forbid all others."""
+def test_scope_without_restrictions_stays_unrestricted(machine: Machine) -> None:
+    """`--privileged`: the first device in DeviceAllow would deny all others."""
     machine.spec["linux"]["resources"] = {"devices": [{"allow": True, "access": "rwm"}]}
     with booted(machine) as systemd, running(machine, systemd) as inside:
         shown = systemd.run(
@@ -195,4 +195,4 @@ def test_a_scope_without_restrictions_gets_none(machine: Machine) -> None:
         )
         assert shown.stdout == "DevicePolicy=auto\n"
         systemd.run("systemctl", "daemon-reload")
-        assert NO_DEVICE in _says(systemd, inside, "cat </dev/nvidia0")
+        assert NO_DEVICE in _output(systemd, inside, "cat </dev/nvidia0")

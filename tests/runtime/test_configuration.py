@@ -156,19 +156,21 @@ def reason(text: str | bytes) -> str:
     return message
 
 
-def test_the_defaults() -> None:
+def test_defaults() -> None:
     assert as_dict(Configuration()) == DEFAULTS
     assert as_dict(made("")) == DEFAULTS | {"source": "/c"}
 
 
-def test_the_peers_default_file_is_the_defaults() -> None:
+def test_default_file_of_nvidia_ctk_has_the_defaults() -> None:
     assert as_dict(made(SERIALIZED)) == DEFAULTS | {
         "source": "/c",
         "ldconfig": "@/sbin/ldconfig.real",
     }
 
 
-def test_the_file_that_the_peer_writes(nvidia_program: Callable[[str], Path]) -> None:
+def test_file_that_nvidia_ctk_writes_has_the_defaults(
+    nvidia_program: Callable[[str], Path],
+) -> None:
     text = subprocess.run(
         [nvidia_program("nvidia-ctk"), "config", "default"],
         check=True,
@@ -185,7 +187,7 @@ def test_the_file_that_the_peer_writes(nvidia_program: Callable[[str], Path]) ->
 
 
 @pytest.mark.parametrize(("text", "attribute", "value"), KEYS)
-def test_a_key(text: str, attribute: str, value: object) -> None:
+def test_key_sets_its_attribute(text: str, attribute: str, value: object) -> None:
     expected = DEFAULTS | {"source": "/c", attribute: value}
     assert as_dict(made(text)) == expected
 
@@ -235,7 +237,7 @@ def test_every_key_is_tested() -> None:
         ("[features]\nallow-ldconfig-from-container = 1", 2, "is not true or false"),
     ],
 )
-def test_what_makes_no_sense(text: str | bytes, line: int, words: str) -> None:
+def test_invalid_file_is_rejected_with_its_line(text: str | bytes, line: int, words: str) -> None:
     message = reason(text)
     assert message.startswith(f"'/etc/x.toml', line {line}: ")
     assert words in message
@@ -269,7 +271,7 @@ def test_what_makes_no_sense(text: str | bytes, line: int, words: str) -> None:
         ),
     ],
 )
-def test_what_is_worth_a_warning(text: str, line: int, words: str) -> None:
+def test_questionable_value_gets_a_warning_with_its_line(text: str, line: int, words: str) -> None:
     (warning,) = made(text).warnings
     assert warning.startswith(f"'/c', line {line}: ")
     assert words in warning
@@ -278,8 +280,8 @@ def test_what_is_worth_a_warning(text: str, line: int, words: str) -> None:
 @pytest.mark.parametrize(
     ("feature", "mode"), [("", "disabled"), ("true", "ldconfig"), ("false", "disabled")]
 )
-def test_an_unknown_compat_mode(feature: str, mode: str) -> None:
-    """As the peer: its program's own default needs a feature, and an empty text is no default."""
+def test_unknown_compat_mode_depends_on_the_feature(feature: str, mode: str) -> None:
+    """As in nvidia-ctk, the default `ldconfig` needs a feature, and an empty text is not a default."""
     text = MODES + 'legacy.cuda-compat-mode = ""\n'
     if feature:
         text += f"[features]\nallow-cuda-compat-libs-from-container = {feature}"
@@ -300,7 +302,7 @@ def write(path: Path, text: str = "disable-require = true") -> Path:
     return path
 
 
-def test_the_environment_says_where(tmp_path: Path) -> None:
+def test_environment_names_the_file(tmp_path: Path) -> None:
     override = write(tmp_path / "a.toml", 'swarm-resource = "A"')
     below = write(tmp_path / "xdg" / nvidia.CONFIGURATION, 'swarm-resource = "B"')
     given = write(tmp_path / "c.toml", 'swarm-resource = "C"')
@@ -311,7 +313,9 @@ def test_the_environment_says_where(tmp_path: Path) -> None:
     assert (settings.swarm_resource, settings.source) == (("B",), str(below))
 
 
-def test_that_of_the_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_environment_of_the_process_is_the_default(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv(configuration.OVERRIDE, str(write(tmp_path / "a.toml")))
     assert load().disable_require
     assert load(None, {}).source in {None, f"/etc/{nvidia.CONFIGURATION}"}
@@ -323,7 +327,7 @@ def test_that_of_the_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     ["x", "./x", "../x", "/proc/self/cwd/x", "//proc/1/root/x", "/./proc/x", "/etc/../proc/self/cwd",
      "/dev/fd/0", "/dev/stdin", "/dev/shm/x"],
 )  # fmt: skip
-def test_an_images_environment(
+def test_path_that_could_be_the_images_is_rejected(
     name: str, place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A hook's is the image's where a spec gives it none, and so is its current directory."""
@@ -334,7 +338,7 @@ def test_an_images_environment(
         load(None, {name: place})
 
 
-def test_none_there(tmp_path: Path) -> None:
+def test_missing_file_means_the_defaults(tmp_path: Path) -> None:
     absent = str(tmp_path / "absent")
     assert as_dict(load(None, {"XDG_CONFIG_HOME": absent})) == DEFAULTS
     with pytest.raises(ConfigurationError, match="does not exist"):
@@ -343,7 +347,7 @@ def test_none_there(tmp_path: Path) -> None:
         load(None, {configuration.OVERRIDE: absent})
 
 
-def test_a_link_is_followed(tmp_path: Path) -> None:
+def test_link_is_followed(tmp_path: Path) -> None:
     """NixOS has links in /etc."""
     write(tmp_path / "store" / "config.toml")
     (tmp_path / "link.toml").symlink_to("store/config.toml")
@@ -357,7 +361,7 @@ def refused(file: Path) -> str:
 
 
 @pytest.mark.parametrize("mode", [0o646, 0o664, 0o666])
-def test_a_file_that_others_can_write(tmp_path: Path, mode: int) -> None:
+def test_file_that_others_can_write_is_rejected(tmp_path: Path, mode: int) -> None:
     """The group root is no exception: it may have members."""
     file = write(tmp_path / "c.toml")
     file.chmod(mode)
@@ -379,7 +383,7 @@ def test_root_reads_no_file_that_another_user_can_replace(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("kind", ["directory", "fifo", "socket", "null", "nul", "large"])
-def test_what_is_no_file(kind: str, tmp_path: Path) -> None:
+def test_other_kind_of_file_is_rejected(kind: str, tmp_path: Path) -> None:
     place = tmp_path / "c"
     with socket.socket(socket.AF_UNIX) as listening:
         if kind == "directory":
@@ -397,7 +401,7 @@ def test_what_is_no_file(kind: str, tmp_path: Path) -> None:
     assert issubclass(ConfigurationError, HookError)
 
 
-def test_a_file_of_the_greatest_size(tmp_path: Path) -> None:
+def test_file_of_the_greatest_size_is_read(tmp_path: Path) -> None:
     file = write(tmp_path / "c", "#" * configuration.MAX_BYTES)
     assert stat.S_ISREG(file.stat().st_mode)
     assert load(str(file)).source == str(file)

@@ -76,14 +76,14 @@ def load(told: list[Finding] | None = None, **other: Any) -> prepared.Prepared:
     return prepared.load(settings(**other), (told if told is not None else []).append)
 
 
-def test_it_is_made_once(place: Path) -> None:
+def test_file_is_written_once(place: Path) -> None:
     assert load().specs == [{"kind": "a/b"}]
     assert load().specs == [{"kind": "a/b"}]
     assert calls(place) == ["--log-format=json runtime prepare"]
     assert (place / "run").stat().st_mode & 0o777 == 0o755
 
 
-def test_all_of_config_toml_is_handed_on(place: Path) -> None:
+def test_settings_of_config_toml_are_passed_to_cdi_gen(place: Path) -> None:
     chosen: dict[str, Any] = {
         "driver_root": "/driver",
         "spec_dirs": ("/a", "/b"),
@@ -103,7 +103,7 @@ def test_all_of_config_toml_is_handed_on(place: Path) -> None:
     "other",
     [{"cuda_compat_mode": "disabled"}, {"features": {"disable-cuda-compat-lib-hook": True}}],
 )
-def test_the_legacy_modes_switch_for_the_compat_step(other: dict[str, object]) -> None:
+def test_legacy_mode_disables_the_compat_hook(other: dict[str, object]) -> None:
     assert (
         "enable-cuda-compat" in prepared.choices_of(settings(mode="legacy", **other)).disabled_hooks
     )
@@ -111,7 +111,7 @@ def test_the_legacy_modes_switch_for_the_compat_step(other: dict[str, object]) -
 
 
 @pytest.mark.parametrize("fault", ["owner", "mode", "link", "fifo", "folder mode", "not JSON"])
-def test_a_file_that_is_not_roots_is_made_anew(place: Path, fault: str) -> None:
+def test_untrusted_file_is_written_again(place: Path, fault: str) -> None:
     load()
     file = place / "run/runtime.json"
     if fault == "owner":
@@ -136,7 +136,7 @@ def test_a_file_that_is_not_roots_is_made_anew(place: Path, fault: str) -> None:
     assert [*dict.fromkeys(each.code for each in told)] == ["CDG-R305", "CDG-R002"]
 
 
-def test_only_one_of_many_makes_it(place: Path) -> None:
+def test_only_one_of_many_processes_writes_the_file(place: Path) -> None:
     makes(place, f"sleep 0.2; cp {place}/document {place}/run/runtime.json")
     threads = [threading.Thread(target=load) for _ in range(5)]
     for each in threads:
@@ -146,7 +146,7 @@ def test_only_one_of_many_makes_it(place: Path) -> None:
     assert len(calls(place)) == 1
 
 
-def test_why_it_can_not_be_made_is_said(place: Path) -> None:
+def test_error_of_cdi_gen_is_repeated(place: Path) -> None:
     """It is asked for JSON, so that a wording like a hint's is part of the message."""
     lines = (
         '{"level": "warning", "message": "x", "code": "CDG-H301"}',
@@ -170,7 +170,7 @@ def test_long_message_in_another_alphabet_keeps_its_code(place: Path) -> None:
     assert raised.value.code == "CDG-H001"
 
 
-def test_text_of_an_interpreter_that_does_not_start_is_said(place: Path) -> None:
+def test_text_of_an_interpreter_that_does_not_start_is_repeated(place: Path) -> None:
     makes(place, "echo first >&2; echo 'No module named cdi_gen' >&2; exit 1")
     with pytest.raises(
         prepared.NotPreparedError, match=r"generated: No module named cdi_gen$"
@@ -179,21 +179,21 @@ def test_text_of_an_interpreter_that_does_not_start_is_said(place: Path) -> None
     assert raised.value.code == "CDG-R301"
 
 
-def test_a_cdi_gen_that_hangs(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hanging_cdi_gen_is_ended(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(prepared, "SECONDS", 0.2)
     makes(place, "exec sleep 60")
     with pytest.raises(prepared.NotPreparedError, match="did not end within"):
         load()
 
 
-def test_a_cdi_gen_that_talks_without_end(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_endless_output_of_cdi_gen_is_cut(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     makes(place, "head -c 3000000 /dev/zero | tr '\\0' x >&2; exit 1")
     with pytest.raises(prepared.NotPreparedError) as raised:
         load()
     assert len(str(raised.value)) < 5000
 
 
-def test_its_environment_is_short(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_environment_of_cdi_gen_is_minimal(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LD_PRELOAD_LIKE", "1")
     makes(place, f"env > {place}/environment; cp {place}/document {place}/run/runtime.json")
     load()
@@ -202,7 +202,7 @@ def test_its_environment_is_short(place: Path, monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.mark.parametrize("fault", ["owner", "mode", "folder", "interpreter", "relative"])
-def test_a_cdi_gen_that_is_not_roots_is_not_run(
+def test_untrusted_cdi_gen_is_not_run(
     place: Path, fault: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(prepared, "PROGRAMS", ())
@@ -225,7 +225,7 @@ def test_a_cdi_gen_that_is_not_roots_is_not_run(
     assert calls(place) == []
 
 
-def test_there_is_no_cdi_gen(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_cdi_gen_is_an_error(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(prepared, "PROGRAMS", ("/nowhere/cdi-gen",))
     (place / "libexec/generator").unlink()
     with pytest.raises(prepared.NotPreparedError, match=r"is not at .*nowhere/cdi-gen") as raised:
@@ -233,7 +233,7 @@ def test_there_is_no_cdi_gen(place: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert "cdi-gen generate -o /etc/cdi/nvidia.json" in str(raised.value)
 
 
-def test_it_is_looked_for_beside_the_installation(
+def test_cdi_gen_beside_the_installation_is_found(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "libexec/cdi-gen").mkdir(parents=True)
@@ -243,7 +243,7 @@ def test_it_is_looked_for_beside_the_installation(
     assert prepared.generator() == f"{tmp_path}/bin/cdi-gen"
 
 
-def test_it_is_made_again_for_a_spec_file_that_it_has_not_converted(place: Path) -> None:
+def test_file_is_written_again_for_a_spec_that_it_has_not_converted(place: Path) -> None:
     """One by one: a file that is JSON, as most are, makes no preparation due."""
     document = json.loads((place / "document").read_text())
     document["converted"] = {"/etc/cdi/a.yaml": {"stamp": [1, 2, 3, 4], "document": {}}}
@@ -341,7 +341,7 @@ def test_a_node_that_no_spec_has_changes_nothing(
 
 
 @pytest.mark.parametrize("watch", [None, [], [[]], [["x*"]], [["x*"], [1]], {}, [["x*"], "/run"]])
-def test_a_file_of_an_older_version_is_made_anew(place: Path, watch: object) -> None:
+def test_file_of_an_older_version_is_written_again(place: Path, watch: object) -> None:
     """One that does not say what to watch, as before 0.2, when the shim had a list of its own."""
     load()
     file = place / "run/runtime.json"

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """NVIDIA_VISIBLE_DEVICES: each form of a value, and what it is taken for.
 
-Where a row says "peer:" NVIDIA Container Toolkit 1.20 does something else, and this is right.
+Where a row says "nvidia-ctk:", the NVIDIA Container Toolkit 1.20 behaves differently.
 """
 
 from __future__ import annotations
@@ -31,17 +31,17 @@ from tests.runtime.requests import (
     [
         (None, ()), ("", ()), (",", ()), (" , ,\t", ()), ("void", ()), ("VOID", ()),
         ("all", ("all",)), ("ALL", ("all",)), (" all ", ("all",)),
-        # peer, jit-cdi before 1.18: all GPUs (issues 1555 and 1562).
+        # nvidia-ctk, jit-cdi before 1.18: all GPUs (issues 1555 and 1562).
         ("none", ("none",)),
         ("0", ("0",)), ("0,1", ("0", "1")), ("1,0", ("1", "0")), ("15", ("15",)),
         (" 0 , 1 ,", ("0", "1")), (",,0,,", ("0",)),
-        # peer: the second makes the list ["", "0"], and "" is taken for "none": no GPU.
+        # nvidia-ctk: the second makes the list ["", "0"], and "" is taken for "none": no GPU.
         ("0,0", ("0",)), ("0,1,0", ("0", "1")), ("0,00", ("0",)),
         ("0:1", ("0:1",)), ("0:1,0:1,1:0", ("0:1", "1:0")), ("00:01", ("0:1",)),
         (UUID, (UUID,)), (UUID.lower(), (UUID.lower(),)), (UUID.upper(), (UUID.upper(),)),
         (f"{UUID},{UUID}", (UUID,)),
         (MIG, (MIG,)), (MIG.lower(), (MIG.lower(),)), (OLD_MIG, (OLD_MIG,)),
-        # A PCI address, as procfs, as NVML and as lspci has it; peer: in mode legacy alone.
+        # A PCI address, as procfs, as NVML and as lspci has it; nvidia-ctk: in mode legacy alone.
         ("0000:3b:00.0", ("pci-0000-3b-00-0",)), ("00000000:3B:00.0", ("pci-0000-3b-00-0",)),
         ("3b:00.0", ("pci-0000-3b-00-0",)), ("00010000:e1:1f.7", ("pci-10000-e1-1f-7",)),
         ("0000:3b:00.0,00000000:3B:00.0", ("pci-0000-3b-00-0",)),
@@ -58,12 +58,12 @@ from tests.runtime.requests import (
         ("none,all", ("none",)), ("all,none", ("all",)), ("all,all", ("all",)),
         ("0,void", ()), ("void,all", ()), ("all,void", ()), ("x!,void", ()),
         ("void,vendor.com/x=y", ()),
-        # But CDI names may be of other kinds. peer, jit-cdi: all that follows is dropped.
+        # But CDI names may be of other kinds. nvidia-ctk, jit-cdi: all that follows is dropped.
         ("all,nvidia.com/gds=all", ("all", "nvidia.com/gds=all")),
         ("nvidia.com/gds=all,1,none", ("none", "nvidia.com/gds=all")),
     ],
 )  # fmt: skip
-def test_visible_devices(value: str | None, devices: tuple[str, ...]) -> None:
+def test_devices_of_a_list(value: str | None, devices: tuple[str, ...]) -> None:
     request = asked(config_of({} if value is None else {V: value}))
     assert request.devices == devices
     assert request.source == ("" if value is None else V)
@@ -85,19 +85,19 @@ def test_visible_devices(value: str | None, devices: tuple[str, ...]) -> None:
         "nvidia.com/gpu=", "nvidia.com/gpu", "nvidia.com=0", "=0", "/=0", "nvidia.com/=0", "/gpu=0",
         "nvidia.com/gpu=0=1", "nvidia.com/gpu/x=0", "nvidia.com/gpu=-", "nvidia.com/gpu=a b",
         "1nvidia.com/gpu=0", "nvidia.com/gpu-=0", "nvidia.com/gpu=../x", "nvidia.com/gpü=0",
-        # The words by which the peer itself tells its generator.
+        # The words that nvidia-ctk itself passes to its generator.
         "mode=gds", "mode=imex", "/dev/nvidia0", "../../etc/shadow", "--device=0", "$(id)", "%s",
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("beside", ["{}", "0,{}", "all,{}", "{},none"])
-def test_what_is_no_device(value: str, beside: str) -> None:
+def test_word_in_no_form_is_rejected(value: str, beside: str) -> None:
     message = refused(config_of({V: beside.format(value)}))
     assert message.startswith(f"{V}: ")
     assert "is not a device: use all, none, void, an index" in message
 
 
 @pytest.mark.parametrize("value", ['"all"', "'all'", '"0', '0"', '"0,1"'])
-def test_quotes_that_no_shell_took_away(value: str) -> None:
+def test_quotes_in_a_value_get_a_hint(value: str) -> None:
     """`- NVIDIA_VISIBLE_DEVICES="all"` in a list of compose's, or such a line of an --env-file."""
     said = "the quotes are part of the value"
     assert said in refused(config_of({V: value}))
@@ -105,7 +105,7 @@ def test_quotes_that_no_shell_took_away(value: str) -> None:
     assert said not in refused(config_of({V: "zero"}))
 
 
-def test_other_names_are_of_spec_files() -> None:
+def test_other_device_names_are_accepted_in_mode_cdi() -> None:
     """In mode cdi whatever CDI lets be a name is one, of the default kind."""
     config = config_of({V: "my_gpu.a,0"})
     assert asked(config, settings_of(mode="cdi")).devices == ("my_gpu.a", "0")
@@ -130,7 +130,7 @@ MIGS = tuple(f"MIG-{number:08x}-1f3a-4c5d-9e6f-0123456789ab" for number in range
     ],
     ids=["slices of one GPU", "slices", "slices in turn", "names", "short", "blanks"],
 )
-def test_as_many_as_there_may_be(words: list[str], devices: tuple[str, ...]) -> None:
+def test_largest_list_is_accepted(words: list[str], devices: tuple[str, ...]) -> None:
     text = ",".join(words)
     assert asked(config_of({V: text})).devices == devices
     assert asked(config_of({"A": text}), settings_of(swarm_resource=("A", "B"))).devices == devices
@@ -139,7 +139,7 @@ def test_as_many_as_there_may_be(words: list[str], devices: tuple[str, ...]) -> 
     assert asked(config_of(mounts=mounts), MOUNTS).devices == devices
 
 
-def test_as_many_imex_channels_as_there_are() -> None:
+def test_all_imex_channels_by_number_are_accepted() -> None:
     numbers = tuple(range(2048))
     text = ",".join(map(str, numbers * 3))
     found = asked(config_of({V: "0", "NVIDIA_IMEX_CHANNELS": text})).imex_channels
@@ -159,14 +159,14 @@ def test_as_many_imex_channels_as_there_are() -> None:
         (",".join(map(str, range(16_384))), None),
     ],
 )
-def test_how_long_a_list_is(value: str, words: str | None) -> None:
+def test_list_that_is_too_long_is_rejected(value: str, words: str | None) -> None:
     if words is None:
         assert asked(config_of({V: value})).devices[0] == "0"
     else:
         assert words in refused(config_of({V: value}))
 
 
-def test_how_long_all_lists_are() -> None:
+def test_lists_that_are_too_long_together_are_rejected() -> None:
     """The bound is on what is kept, wherever it comes from."""
     half, rest = (",".join(map(str, range(*each))) for each in ((0, 9000), (9000, 18_000)))
     settings = settings_of(swarm_resource=("A", "B"))
@@ -194,11 +194,11 @@ def test_how_long_all_lists_are() -> None:
         (["CUDA_VERSION=9.0", "NVIDIA_REQUIRE_CUDA=", "NVIDIA_REQUIRE_CUDA=cuda>=9"], ()),
     ],
 )
-def test_devices_that_are_asked_for_twice(entries: list[str], devices: tuple[str, ...]) -> None:
+def test_last_entry_of_a_variable_counts(entries: list[str], devices: tuple[str, ...]) -> None:
     assert asked(config_of(entries)).devices == devices
 
 
-def test_each_variable_that_is_there_twice() -> None:
+def test_last_entry_of_each_variable_counts() -> None:
     """The first of each asks for what the second does not."""
     first = {
         "NVIDIA_DRIVER_CAPABILITIES": ("all", "utility"),
@@ -220,7 +220,7 @@ def test_each_variable_that_is_there_twice() -> None:
     assert found.warnings == ()
 
 
-def test_what_is_no_variable_of_ours() -> None:
+def test_other_entries_of_the_environment_are_ignored() -> None:
     entries = ["A=1", "A=2", V, f"x{V}=all", f"{V}x=all", f"{V.lower()}=all", "=", ""]
     assert asked(config_of(entries)).devices == ()
 
@@ -237,9 +237,7 @@ def test_what_is_no_variable_of_ours() -> None:
         ({"CUDA_VERSION": "8.0", V: "1"}, ("1",)),
     ],
 )
-def test_an_image_of_before_there_were_requirements(
-    env: dict[str, str], devices: tuple[str, ...]
-) -> None:
+def test_legacy_image_requests_all_gpus(env: dict[str, str], devices: tuple[str, ...]) -> None:
     assert asked(config_of(env)).devices == devices
 
 
@@ -261,8 +259,10 @@ def test_an_image_of_before_there_were_requirements(
     ],
 )
 @pytest.mark.parametrize("beside", ["{}", "0,{}", "all,{}"])
-def test_vendors(name: str, capabilities: object, words: str | None, beside: str) -> None:
-    """peer: of any vendor."""
+def test_vendors_that_the_environment_may_request(
+    name: str, capabilities: object, words: str | None, beside: str
+) -> None:
+    """nvidia-ctk: of any vendor."""
     config = config_of({V: beside.format(name)}, capabilities=capabilities)
     if words is None:
         assert asked(config).devices[-1] == name
@@ -270,13 +270,13 @@ def test_vendors(name: str, capabilities: object, words: str | None, beside: str
         assert words in refused(config)
 
 
-def test_the_vendor_of_the_default_kind() -> None:
+def test_vendor_of_the_default_kind_is_accepted() -> None:
     settings = settings_of(default_kind="vendor.com/gpu")
     assert asked(config_of({V: "vendor.com/nic=0"}), settings).devices == ("vendor.com/nic=0",)
     assert asked(config_of({V: "nvidia.com/gpu=0"}), settings).devices == ("nvidia.com/gpu=0",)
 
 
-def test_other_vendors_by_other_ways() -> None:
+def test_annotations_and_mounts_accept_other_vendors() -> None:
     config = config_of(mounts=[f"{DIRECTORY}/cdi/vendor.com/device/x"])
     assert asked(config, MOUNTS).devices == ("vendor.com/device=x",)
     config = config_of(annotations={"cdi.k8s.io/x": "vendor.com/device=x"})

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a container asks for beside devices: capabilities, modes, IMEX channels, MIG's control.
 
-"peer:" is what NVIDIA Container Toolkit 1.20 does instead.
+"nvidia-ctk:" is what the NVIDIA Container Toolkit 1.20 does instead.
 """
 
 from __future__ import annotations
@@ -44,14 +44,14 @@ WITH_MPS = settings_of(supported_driver_capabilities=("compute", "mps"))
         ("utility", None, ("utility",)),
         ("video,compute", None, ("compute", "video")),
         ("compute,compute", None, ("compute",)),
-        # peer: its runtime (for graphics) does not trim what its hook trims.
+        # nvidia-ctk: its runtime (for graphics) does not trim what its hook trims.
         (" graphics , display ,", None, ("graphics", "display")),
         ("ngx,compat32", None, ("ngx", "compat32")),
         ("mps", WITH_MPS, ("mps",)),
         ("all", WITH_MPS, ("compute", "mps")),
     ],
 )
-def test_driver_capabilities(
+def test_driver_capabilities_of_a_list(
     value: str | None, settings: Configuration | None, capabilities: tuple[str, ...]
 ) -> None:
     env = {V: "0"} if value is None else {V: "0", "NVIDIA_DRIVER_CAPABILITIES": value}
@@ -67,7 +67,7 @@ def test_driver_capabilities(
         ("video", None, ("video",)),
     ],
 )
-def test_driver_capabilities_of_a_legacy_image(
+def test_legacy_image_gets_all_driver_capabilities(
     value: str | None, settings: Configuration | None, capabilities: tuple[str, ...]
 ) -> None:
     env = LEGACY if value is None else {**LEGACY, "NVIDIA_DRIVER_CAPABILITIES": value}
@@ -92,14 +92,14 @@ def test_driver_capabilities_of_a_legacy_image(
         ("x" * 5000, None, "longer than 4096 bytes"),
     ],
 )
-def test_driver_capabilities_that_make_no_sense(
+def test_invalid_driver_capabilities_are_rejected(
     value: str, settings: Configuration | None, words: str
 ) -> None:
     env = {"NVIDIA_DRIVER_CAPABILITIES": value}
     message = refused(config_of({V: "0", **env}), settings)
     assert message.startswith("NVIDIA_DRIVER_CAPABILITIES")
     assert words in message
-    # Whoever asks for no device has no error.
+    # No error without a request for devices.
     assert asked(config_of(env), settings).devices == ()
     assert asked(config_of({V: "void", **env}), settings).capabilities == ()
 
@@ -123,14 +123,14 @@ def test_driver_capabilities_that_make_no_sense(
         ({"NVIDIA_GDS": ""}, ()),
     ],
 )
-def test_modes(env: dict[str, str], modes: tuple[str, ...]) -> None:
+def test_special_modes_of_the_environment(env: dict[str, str], modes: tuple[str, ...]) -> None:
     request = asked(config_of({V: "0", **env}))
     assert (request.modes, request.warnings) == (modes, ())
     assert asked(config_of({V: "void", **env})).modes == ()
 
 
 @pytest.mark.parametrize("value", ["Enabled", "true", "1", " enabled", "enabled,"])
-def test_a_mode_by_another_word(value: str) -> None:
+def test_other_value_of_a_mode_is_ignored_with_a_warning(value: str) -> None:
     request = asked(config_of({V: "0", "NVIDIA_GDS": value}))
     assert request.modes == ()
     (warning,) = request.warnings
@@ -154,12 +154,12 @@ IGNORING = settings_of(accept_volume_mounts=True, features={"ignore-imex-channel
         (" 7 ,, 7 ,007", (7,)),
         ("1048575", (1048575,)),
         ("none", ()),
-        # peer: the channel "void".
+        # nvidia-ctk: the channel "void".
         ("void", ()),
         ("0,void", ()),
     ],
 )
-def test_imex_channels(value: str | None, channels: tuple[int, ...]) -> None:
+def test_imex_channels_of_a_list(value: str | None, channels: tuple[int, ...]) -> None:
     env = {V: "0"} if value is None else {V: "0", "NVIDIA_IMEX_CHANNELS": value}
     request = asked(config_of(env))
     assert (request.imex_channels, request.warnings) == (channels, ())
@@ -170,8 +170,10 @@ def test_imex_channels(value: str | None, channels: tuple[int, ...]) -> None:
 
 
 @pytest.mark.parametrize(("value", "channels"), [("all", ()), ("all,3", (3,))])
-def test_all_imex_channels(value: str, channels: tuple[int, ...]) -> None:
-    """There are a million. peer: beside a number, `all` is a channel's name."""
+def test_all_imex_channels_by_word_are_ignored_with_a_warning(
+    value: str, channels: tuple[int, ...]
+) -> None:
+    """There are a million. nvidia-ctk: beside a number, `all` is a channel's name."""
     request = asked(config_of({V: "0", "NVIDIA_IMEX_CHANNELS": value}))
     assert request.imex_channels == channels
     (warning,) = request.warnings
@@ -181,8 +183,8 @@ def test_all_imex_channels(value: str, channels: tuple[int, ...]) -> None:
 @pytest.mark.parametrize(
     "value", ["1048576", "-1", "+1", "x", "1.0", "0x1", "٣", "²", "../0", "0 1", "99999999", "1_0"]
 )
-def test_imex_channels_that_make_no_sense(value: str) -> None:
-    """peer before 1.20: whatever it was became part of a path."""
+def test_invalid_imex_channel_is_rejected(value: str) -> None:
+    """nvidia-ctk before 1.20: any word became part of a path."""
     message = refused(config_of({V: "0", "NVIDIA_IMEX_CHANNELS": f"0,{value}"}))
     assert "is not a number from 0 to 1048575" in message
     if "/" not in value:
@@ -191,7 +193,7 @@ def test_imex_channels_that_make_no_sense(value: str) -> None:
     assert asked(config_of({"NVIDIA_IMEX_CHANNELS": value})).devices == ()
 
 
-def test_mounted_imex_channels() -> None:
+def test_imex_channels_of_mounts() -> None:
     mounts = [f"{DIRECTORY}/imex/{each}" for each in (5, 0, 5)]
     env = {V: "0", "NVIDIA_IMEX_CHANNELS": "9"}
     assert asked(config_of(env, mounts), MOUNTS).imex_channels == (5, 0)
@@ -215,7 +217,7 @@ def test_mounted_imex_channels() -> None:
         (" all ,", PRIVILEGED, True),
         ("", PRIVILEGED, False),
         ("", None, False),
-        # peer: a panic, its stack in the engine's log.
+        # nvidia-ctk: a panic, its stack in the engine's log.
         ("all", None, "is only for privileged containers (CAP_SYS_ADMIN)"),
         ("all", UNPRIVILEGED, "is only for privileged containers (CAP_SYS_ADMIN)"),
         ("0", None, "is only for privileged containers (CAP_SYS_ADMIN)"),
@@ -223,7 +225,9 @@ def test_mounted_imex_channels() -> None:
         ("all,0", PRIVILEGED, "must be 'all', not 'all,0'"),
     ],
 )
-def test_mig(name: str, value: str, capabilities: object, expected: bool | str) -> None:
+def test_mig_access_is_for_privileged_containers(
+    name: str, value: str, capabilities: object, expected: bool | str
+) -> None:
     config = config_of({V: "all", name: value}, capabilities=capabilities)
     if isinstance(expected, str):
         assert refused(config) == f"{name} {expected}"
@@ -249,7 +253,7 @@ def test_mig(name: str, value: str, capabilities: object, expected: bool | str) 
         {"mounts": [{"source": 1, "destination": None}]},
     ],
 )  # fmt: skip
-def test_a_configuration_that_says_little(config: dict[str, object]) -> None:
+def test_sparse_config_json_has_no_request(config: dict[str, object]) -> None:
     assert asked(config, MOUNTS).devices == ()
 
 
@@ -261,5 +265,5 @@ def test_a_configuration_that_says_little(config: dict[str, object]) -> None:
         {"annotations": []}, {"annotations": "x"},
     ],
 )  # fmt: skip
-def test_a_configuration_that_is_none(config: dict[str, object]) -> None:
+def test_invalid_config_json_is_rejected(config: dict[str, object]) -> None:
     assert refused(config, MOUNTS).startswith("config.json: ")

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Where a request may come from: whose environment, swarm resources, mounts, annotations.
 
-"peer:" is what NVIDIA Container Toolkit 1.20 does instead.
+"nvidia-ctk:" is what the NVIDIA Container Toolkit 1.20 does instead.
 """
 
 from __future__ import annotations
@@ -39,7 +39,9 @@ from tests.runtime.requests import (
         ([f"{V}=all", f"{V}=0"], V),
     ],
 )
-def test_an_unprivileged_container(env: dict[str, str] | list[str], source: str) -> None:
+def test_request_of_an_unprivileged_container_is_ignored_with_a_warning(
+    env: dict[str, str] | list[str], source: str
+) -> None:
     for capabilities in (None, {}, UNPRIVILEGED, {"bounding": None}, {"bounding": "CAP_SYS_ADMIN"}):
         request = asked(config_of(env, capabilities=capabilities), ONLY_PRIVILEGED)
         assert (request.devices, request.capabilities) == ((), ())
@@ -50,16 +52,16 @@ def test_an_unprivileged_container(env: dict[str, str] | list[str], source: str)
 
 
 @pytest.mark.parametrize("env", [{}, {V: ""}, {V: "void"}, {V: " ,void, "}])
-def test_an_unprivileged_container_that_asks_for_nothing(env: dict[str, str]) -> None:
+def test_no_warning_without_a_request(env: dict[str, str]) -> None:
     assert asked(config_of(env), ONLY_PRIVILEGED).warnings == ()
 
 
-def test_a_privileged_container() -> None:
+def test_request_of_a_privileged_container_counts() -> None:
     request = asked(config_of({V: "0"}, capabilities=PRIVILEGED), ONLY_PRIVILEGED)
     assert (request.devices, request.warnings) == (("0",), ())
 
 
-def test_swarm_resources_are_of_the_environment() -> None:
+def test_swarm_resources_of_an_unprivileged_container_are_ignored() -> None:
     settings = settings_of(accept_environment_unprivileged=False, swarm_resource=("A",))
     request = asked(config_of({"A": "0", V: "1"}), settings)
     assert request.devices == ()
@@ -67,8 +69,8 @@ def test_swarm_resources_are_of_the_environment() -> None:
     assert asked(config_of({"A": "0"}, capabilities=PRIVILEGED), settings).devices == ("0",)
 
 
-def test_the_rest_of_an_unprivileged_environment() -> None:
-    """A device by a mount; the environment brings no other. peer: it brings NVSwitches and NICs."""
+def test_modes_and_channels_of_an_unprivileged_container_are_ignored() -> None:
+    """A device by a mount; the environment brings no other. nvidia-ctk: it brings NVSwitches and NICs."""
     env = {
         "NVIDIA_NVSWITCH": "enabled",
         "NVIDIA_IMEX_CHANNELS": "1",
@@ -107,12 +109,14 @@ def test_the_rest_of_an_unprivileged_environment() -> None:
         ({V: "1"}, ("1",), V),
     ],
 )
-def test_swarm_resources(env: dict[str, str], devices: tuple[str, ...], source: str) -> None:
+def test_devices_of_swarm_resources(
+    env: dict[str, str], devices: tuple[str, ...], source: str
+) -> None:
     request = asked(config_of(env), settings_of(swarm_resource=("A", "B")))
     assert (request.devices, request.source) == (devices, source)
 
 
-def test_swarm_resources_that_make_no_sense() -> None:
+def test_invalid_swarm_resources_are_rejected() -> None:
     settings = settings_of(swarm_resource=("A", "B"))
     assert "A, B: 'x!' is not a device" in refused(config_of({"A": "x!", "B": "0"}), settings)
     assert "device of another vendor" in refused(config_of({"A": "vendor.com/d=x"}), settings)
@@ -144,7 +148,7 @@ def test_swarm_resources_that_make_no_sense() -> None:
         (["//0"], ("0",)),
         (["/./0/"], ("0",)),
         (["/x/../0"], ("0",)),
-        # peer: /var/run/nvidia-container-devices-of-mine/0 is the device "-of-mine/0".
+        # nvidia-ctk: /var/run/nvidia-container-devices-of-mine/0 is the device "-of-mine/0".
         (["-of-mine/0"], ()),
         (["x"], ()),
         (["/../0"], ()),
@@ -153,7 +157,7 @@ def test_swarm_resources_that_make_no_sense() -> None:
         (["/"], ()),
     ],
 )
-def test_mounts(below: list[str], devices: tuple[str, ...]) -> None:
+def test_devices_of_mounts(below: list[str], devices: tuple[str, ...]) -> None:
     request = asked(config_of(mounts=[DIRECTORY + each for each in below]), MOUNTS)
     assert request.devices == devices
 
@@ -161,7 +165,7 @@ def test_mounts(below: list[str], devices: tuple[str, ...]) -> None:
 @pytest.mark.parametrize(
     "source", ["/dev/null", "//dev/null", "/dev/./null/", "/dev/x/../null", "/../dev/null"]
 )
-def test_a_source_that_is_null(source: str) -> None:
+def test_mount_of_dev_null_is_an_entry(source: str) -> None:
     config: dict[str, object] = {"mounts": [{"source": source, "destination": f"{DIRECTORY}/0"}]}
     assert asked(config, MOUNTS).devices == ("0",)
 
@@ -170,7 +174,7 @@ def test_a_source_that_is_null(source: str) -> None:
     "source",
     ["/dev/zero", "dev/null", "null", "", "/", "/dev", "/dev/null/x", "/x/dev/null", "tmpfs"],
 )
-def test_a_source_that_is_not_null(source: str) -> None:
+def test_mount_of_another_source_is_not_an_entry(source: str) -> None:
     """A user's volume at this place is no request."""
     config: dict[str, object] = {"mounts": [{"source": source, "destination": f"{DIRECTORY}/0"}]}
     assert asked(config, MOUNTS).devices == ()
@@ -181,7 +185,7 @@ def test_a_source_that_is_not_null(source: str) -> None:
     "destination",
     ["var/run/nvidia-container-devices/0", "/x" + DIRECTORY + "/0", "/dev/null", "/0"],
 )
-def test_a_destination_elsewhere(destination: str) -> None:
+def test_mount_elsewhere_is_not_an_entry(destination: str) -> None:
     if destination.startswith("var"):
         # Relative to /: runtimes join it so.
         assert asked(config_of(mounts=[destination]), MOUNTS).devices == ("0",)
@@ -208,7 +212,7 @@ def test_a_destination_elsewhere(destination: str) -> None:
         ("/" + "a" * 5000, "is not a device"),
     ],
 )
-def test_mounts_that_make_no_sense(below: str, words: str) -> None:
+def test_invalid_mount_entry_is_rejected(below: str, words: str) -> None:
     mounts = [f"{DIRECTORY}/1", DIRECTORY + below]
     assert words in refused(config_of(mounts=mounts), MOUNTS)
 
@@ -221,7 +225,7 @@ def test_mounts_come_before_the_environment() -> None:
     assert asked(config_of({V: "1"}), MOUNTS).devices == ("1",)
 
 
-def test_mounts_that_are_not_accepted() -> None:
+def test_mounts_that_are_not_accepted_are_ignored_with_a_warning() -> None:
     """They are by default not; a host that has a device plugin for it is told."""
     request = asked(config_of({V: "1"}, [f"{DIRECTORY}/0"]))
     assert request.devices == ("1",)
@@ -231,8 +235,8 @@ def test_mounts_that_are_not_accepted() -> None:
     assert asked(config_of({}, [f"{DIRECTORY}/not/any"])).devices == ()
 
 
-def test_the_variable_that_says_look_at_the_mounts() -> None:
-    """Device plugins set it so. peer: it is handed on as a device's name."""
+def test_reference_to_mounts_that_do_not_count_is_rejected() -> None:
+    """Device plugins set it so. nvidia-ctk: it is handed on as a device's name."""
     config = config_of({V: DIRECTORY}, [f"{DIRECTORY}/0"])
     assert asked(config, MOUNTS).devices == ("0",)
     assert "accept-nvidia-visible-devices-as-volume-mounts = false" in refused(config)
@@ -247,9 +251,9 @@ def test_the_variable_that_says_look_at_the_mounts() -> None:
     [
         ({"cdi.k8s.io/x": "nvidia.com/gpu=0"}, ("nvidia.com/gpu=0",)),
         ({"cdi.k8s.io/x": "nvidia.com/gpu=0,a.b/c=d"}, ("nvidia.com/gpu=0", "a.b/c=d")),
-        # By name, as the peer has it.
+        # Sorted by name, as in nvidia-ctk.
         ({"cdi.k8s.io/b": "a.b/c=1", "cdi.k8s.io/a": "a.b/c=2"}, ("a.b/c=2", "a.b/c=1")),
-        # peer: neither trimmed, nor is an empty word dropped: it is taken for "none".
+        # nvidia-ctk: neither trimmed, nor is an empty word dropped: it is taken for "none".
         ({"cdi.k8s.io/x": " nvidia.com/gpu=0 ,, "}, ("nvidia.com/gpu=0",)),
         ({"cdi.k8s.io/x": "a.b/c=1", "cdi.k8s.io/y": "a.b/c=1"}, ("a.b/c=1",)),
         ({"cdi.k8s.io/x": "0"}, ("0",)),
@@ -259,7 +263,7 @@ def test_the_variable_that_says_look_at_the_mounts() -> None:
         ({}, ("7",)),
     ],
 )
-def test_annotations(annotations: dict[str, str], devices: tuple[str, ...]) -> None:
+def test_devices_of_annotations(annotations: dict[str, str], devices: tuple[str, ...]) -> None:
     config = config_of({V: "7"}, [f"{DIRECTORY}/8"], annotations)
     assert asked(config).devices == devices
     assert asked(config, annotations=False).devices == ("7",)
@@ -268,7 +272,7 @@ def test_annotations(annotations: dict[str, str], devices: tuple[str, ...]) -> N
         assert asked(config).source.startswith("annotation 'cdi.k8s.io/")
 
 
-def test_annotations_by_prefix() -> None:
+def test_prefixes_select_annotations() -> None:
     annotations = {"a.org/x": "a.b/c=1", "b.org/x": "a.b/c=2", "cdi.k8s.io/x": "a.b/c=3"}
     config = config_of(annotations=annotations)
     settings = settings_of(annotation_prefixes=("b.org/", "a.org/"))
@@ -286,7 +290,7 @@ def test_annotations_by_prefix() -> None:
         (None, "is not a string"),
     ],
 )
-def test_annotations_that_make_no_sense(value: Any, words: str) -> None:
+def test_invalid_annotations_are_rejected(value: Any, words: str) -> None:
     config = config_of(annotations={"cdi.k8s.io/x": value})
     if words.startswith("annotation"):
         assert refused(config).startswith(words)

@@ -58,7 +58,7 @@ CAPS = ["PREPARED=nvidia.com/cap=compute", "PREPARED=nvidia.com/cap=utility"]
         ("auto", True, "", None),
     ],
 )
-def test_modes(
+def test_mode_selects_the_specs(
     world: World, mode: str, file: bool, value: str, wanted: list[str] | str | None
 ) -> None:
     world.settings.mode = mode
@@ -75,24 +75,24 @@ def test_modes(
 
 
 @pytest.mark.parametrize("written", [f"MIG-{UUID}/1/0", f"MIG-{UUID.upper()}/1/0"])
-def test_a_mig_device_of_an_old_driver(world: World, written: str) -> None:
+def test_mig_device_of_an_old_driver_is_found(world: World, written: str) -> None:
     world.file(spec("nvidia.com/gpu", "FILE", "1:0", f"MIG-{UUID}:1:0", f"MIG-{UUID}:2:0"))
     assert world.devices(written) == [f"FILE=nvidia.com/gpu=MIG-{UUID}:1:0"]
 
 
-def test_nothing_is_asked_for(world: World) -> None:
+def test_no_edits_without_a_request(world: World) -> None:
     world.prepared = HookError("not needed")
     assert world.edits() is None
     assert world.edits("NVIDIA_DRIVER_CAPABILITIES=all", "NVIDIA_GDS=enabled") is None
 
 
-def test_a_preparation_is_not_needed_where_there_is_a_file(world: World) -> None:
+def test_prepared_file_is_not_needed_if_a_spec_file_exists(world: World) -> None:
     world.prepared = HookError("not needed")
     world.file(FILE)
     assert world.devices("0") == ["FILE=nvidia.com/gpu=0"]
 
 
-def test_capabilities_in_a_file(world: World) -> None:
+def test_capabilities_come_from_a_spec_file(world: World) -> None:
     world.file(FILE)
     world.file(spec("nvidia.com/cap", "FILE", "compute", "graphics"), "cap.json")
     assert world.devices("0", "NVIDIA_DRIVER_CAPABILITIES=compute,graphics,video") == [
@@ -104,13 +104,13 @@ def test_capabilities_in_a_file(world: World) -> None:
     assert world.devices("nvidia.com/gpu=0") == ["FILE=nvidia.com/gpu=0"]
 
 
-def test_another_kind_is_the_default(world: World) -> None:
+def test_default_kind_is_configurable(world: World) -> None:
     world.settings.default_kind = "acme.com/gpu"
     world.file(spec("acme.com/gpu", "FILE", "0"))
     assert world.devices("0") == ["FILE=acme.com/gpu=0"]
 
 
-def test_the_later_directory_wins(world: World, tmp_path: Path) -> None:
+def test_later_directory_wins(world: World, tmp_path: Path) -> None:
     later = tmp_path / "later"
     later.mkdir(mode=0o755)
     world.settings.spec_dirs = (str(world.folder), "/nowhere", str(later))
@@ -119,19 +119,19 @@ def test_the_later_directory_wins(world: World, tmp_path: Path) -> None:
     assert world.devices("0,1") == ["LATER=nvidia.com/gpu=0", "FILE=nvidia.com/gpu=1"]
 
 
-def test_two_files_of_one_directory_define_it(world: World) -> None:
+def test_two_definitions_in_one_directory_are_an_error(world: World) -> None:
     world.file(FILE)
     world.file(FILE, "again.json")
     assert "more than one CDI spec" in world.refusal("NVIDIA_VISIBLE_DEVICES=0")
 
 
-def test_all_of_it_or_nothing(world: World) -> None:
+def test_one_missing_device_is_an_error(world: World) -> None:
     world.file(FILE)
     assert "has no device 9" in world.refusal("NVIDIA_VISIBLE_DEVICES=0,9")
 
 
 @pytest.mark.parametrize("content", ["{", "[]", '{"kind": 1, "devices": 2}', '{"devices": [3]}'])
-def test_a_faulty_file_beside_a_good_one(world: World, content: str) -> None:
+def test_faulty_file_does_not_hide_a_valid_one(world: World, content: str) -> None:
     world.file(FILE)
     (world.folder / "bad.json").write_text(content)
     assert world.devices("0") == ["FILE=nvidia.com/gpu=0"]
@@ -140,7 +140,7 @@ def test_a_faulty_file_beside_a_good_one(world: World, content: str) -> None:
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
 @pytest.mark.parametrize("fault", ["owner", "mode", "link", "fifo", "directory"])
 @pytest.mark.parametrize("name", ["nvidia.json", "nvidia.yaml"])
-def test_a_file_that_is_not_roots_is_not_used(
+def test_untrusted_spec_file_is_not_used(
     world: World, name: str, fault: str, tmp_path: Path
 ) -> None:
     """Who can write a spec can have root run a hook."""
@@ -165,9 +165,7 @@ def test_a_file_that_is_not_roots_is_not_used(
 
 
 @pytest.mark.parametrize("name", ["nvidia.yaml", "nvidia.json"])
-def test_yaml_comes_from_the_preparation_whatever_the_file_is_called(
-    world: World, name: str
-) -> None:
+def test_yaml_comes_from_the_prepared_file_for_any_file_name(world: World, name: str) -> None:
     path = world.folder / name
     path.write_text("kind: x\n")
     world.prepared = {**PREPARED, "converted": {str(path): {"document": FILE}}}
@@ -181,7 +179,7 @@ def test_yaml_comes_from_the_preparation_whatever_the_file_is_called(
     assert any(f"{name}' is not used: it is not a valid spec" in line for line in world.messages)
 
 
-def test_json_needs_no_preparation_whatever_the_file_is_called(world: World) -> None:
+def test_json_needs_no_prepared_file_for_any_file_name(world: World) -> None:
     world.file(FILE, "nvidia.yaml")
     world.prepared = HookError("not prepared")
     assert world.devices("0") == ["FILE=nvidia.com/gpu=0"]
@@ -203,14 +201,14 @@ IGNORED: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("name", ["nvidia.json", "nvidia.yaml"])
 @pytest.mark.parametrize("fault", IGNORED)
-def test_what_every_engine_ignores_is_not_used(world: World, fault: str, name: str) -> None:
+def test_spec_that_every_engine_ignores_is_not_used(world: World, fault: str, name: str) -> None:
     world.file({**FILE, **IGNORED[fault]}, name)
     assert world.devices("0") == ["PREPARED=nvidia.com/gpu=0", *CAPS]
     assert any(f"{name}' is not used: engines ignore it: ." in line for line in world.messages)
 
 
-def test_a_refusal_says_which_files_are_not_used(world: World) -> None:
-    """The log has it too, but there is none of what podman and docker print."""
+def test_error_names_unused_files(world: World) -> None:
+    """The log names them too, but podman and docker print only the error."""
     world.settings.mode = "cdi"
     world.file({**FILE, "colour": "green"})
     assert "nvidia.json' is not used: engines ignore it: .colour" in world.refusal(
@@ -223,14 +221,14 @@ def test_a_refusal_says_which_files_are_not_used(world: World) -> None:
     assert "nvidia.yaml' is not used: as root, run: cdi-gen runtime prepare" in said
 
 
-def test_what_some_engine_takes_is_used_as_that_one_reads_it(world: World) -> None:
+def test_spec_that_some_engine_accepts_is_used(world: World) -> None:
     document = {**FILE, "Kind": FILE["kind"], "containerEdits": {"Env": ["TOO=1"]}}
     del document["kind"]
     world.file(document)
     assert world.devices("0") == ["TOO=1", "FILE=nvidia.com/gpu=0"]
 
 
-def test_json_that_engines_read_as_yaml_is_left_to_the_library(world: World) -> None:
+def test_json_that_engines_read_as_yaml_is_converted_by_the_library(world: World) -> None:
     r"""Go's YAML knows no \/, and refuses the file; only the library has a YAML reader."""
     (world.folder / "nvidia.json").write_text(json.dumps(FILE).replace("/", "\\/"))
     world.prepared = {**PREPARED, "converted": {}}
@@ -240,24 +238,24 @@ def test_json_that_engines_read_as_yaml_is_left_to_the_library(world: World) -> 
     )
 
 
-def test_files_that_are_no_specs(world: World) -> None:
+def test_other_files_are_ignored(world: World) -> None:
     for name in ("nvidia.yml", "nvidia.conf", "nvidia.json.tmp", ".cdi-gen-x.tmp"):
         world.file(spec("nvidia.com/gpu", "WRONG", "0"), name)
     assert world.devices("0") == ["PREPARED=nvidia.com/gpu=0", *CAPS]
 
 
-def test_there_is_no_driver(world: World) -> None:
+def test_missing_driver_is_an_error(world: World) -> None:
     world.prepared = {"specs": [], "converted": {}, "problem": "no NVIDIA driver is loaded"}
     assert world.refusal("NVIDIA_VISIBLE_DEVICES=0") == "no NVIDIA driver is loaded"
 
 
-def test_special_modes(world: World) -> None:
+def test_special_modes_are_injected(world: World) -> None:
     found = world.devices("0", "NVIDIA_GDS=enabled", "NVIDIA_NVSWITCH=enabled")
     assert found is not None
     assert found[-2:] == ["PREPARED=nvidia.com/gds=all", "PREPARED=nvidia.com/nvswitch=all"]
 
 
-def test_a_special_mode_beside_a_file(world: World) -> None:
+def test_special_mode_comes_from_the_prepared_file(world: World) -> None:
     world.file(FILE)
     assert world.devices("0", "NVIDIA_GDS=enabled") == [
         "FILE=nvidia.com/gpu=0",
@@ -270,7 +268,7 @@ def test_a_special_mode_beside_a_file(world: World) -> None:
     ]
 
 
-def test_a_special_mode_that_the_host_has_not(world: World) -> None:
+def test_missing_special_mode_is_left_out_with_a_warning(world: World) -> None:
     """An image may ask for it always: that is no reason not to start it."""
     assert world.devices("0", "NVIDIA_MOFED=enabled") == ["PREPARED=nvidia.com/gpu=0", *CAPS]
     assert any("has no nvidia.com/mofed" in line for line in world.messages)
@@ -279,14 +277,14 @@ def test_a_special_mode_that_the_host_has_not(world: World) -> None:
     assert world.devices("0", "NVIDIA_MOFED=enabled") == ["FILE=nvidia.com/gpu=0"]
 
 
-def test_imex_channels(world: World) -> None:
+def test_imex_channels_are_injected(world: World) -> None:
     found = world.devices("0", "NVIDIA_IMEX_CHANNELS=0,7")
     assert found is not None
     assert found[-2:] == [f"PREPARED=nvidia.com/imex-channel={each}" for each in (0, 7)]
     assert "has no device 3" in world.refusal("NVIDIA_VISIBLE_DEVICES=0", "NVIDIA_IMEX_CHANNELS=3")
 
 
-def test_imex_channels_in_mode_cdi(world: World) -> None:
+def test_imex_channels_without_a_spec_file_are_left_out(world: World) -> None:
     world.settings.mode = "cdi"
     world.file(FILE)
     wanted = ["FILE=nvidia.com/gpu=0"]
@@ -298,7 +296,7 @@ def test_imex_channels_in_mode_cdi(world: World) -> None:
 
 
 @pytest.mark.parametrize("value", ["0,nvidia.com/cap=utility", "nvidia.com/cap=utility,0"])
-def test_a_capability_by_its_name_is_found_wherever_it_is(world: World, value: str) -> None:
+def test_capability_by_its_qualified_name_is_found(world: World, value: str) -> None:
     """That the GPU's spec file needs no capability hides no capability that is requested by name."""
     world.file(FILE)
     assert sorted(world.devices(value) or ()) == [
@@ -327,7 +325,7 @@ def test_the_request_is_read_once(world: World, monkeypatch: pytest.MonkeyPatch)
     ]
 
 
-def test_annotations(world: World) -> None:
+def test_annotations_count_in_the_modes_auto_and_cdi(world: World) -> None:
     world.file(FILE)
     world.file(spec("acme.com/net", "FILE", "eth0"), "net.json")
     names = {"cdi.k8s.io/x": "acme.com/net=eth0,nvidia.com/gpu=1"}
@@ -342,7 +340,7 @@ def test_annotations(world: World) -> None:
         assert world.edits(annotations=names) is None
 
 
-def test_annotations_that_are_no_cdi_names(world: World) -> None:
+def test_annotations_without_cdi_names_are_ignored_in_mode_auto(world: World) -> None:
     """In auto they count for nothing then, as if they were not there."""
     world.file(FILE)
     names = {"cdi.k8s.io/x": "1"}

@@ -22,16 +22,14 @@ from tests.runtime.resolving import FILE, PREPARED, UUID, Document, World, spec
         ("0;true", ""),
     ],
 )
-def test_a_hostile_environment(world: World, value: str, said: str) -> None:
+def test_hostile_environment_is_rejected(world: World, value: str, said: str) -> None:
     world.file(FILE)
     world.file(spec("acme.com/net", "FILE", "eth0"), "net.json")
     assert said in world.refusal(f"NVIDIA_VISIBLE_DEVICES={value}")
 
 
 @pytest.mark.parametrize("value", ["all", "0", "none", "void", "", "nvidia.com/gpu=all"])
-def test_an_unprivileged_container_on_a_host_that_does_not_accept_it(
-    world: World, value: str
-) -> None:
+def test_unprivileged_container_gets_nothing_if_not_accepted(world: World, value: str) -> None:
     """A31 of the attack suite."""
     world.settings.accept_environment_unprivileged = False
     world.file(FILE)
@@ -58,7 +56,7 @@ FACTS = {
 }
 
 
-def test_requirements_are_those_of_the_selected_gpus(world: World) -> None:
+def test_requirements_are_checked_for_the_selected_gpus(world: World) -> None:
     world.file(_with_nodes(3))
     world.prepared = {**PREPARED, "facts": FACTS}
     world.devices("0", "NVIDIA_REQUIRE_ARCH=arch>=8.0")
@@ -69,7 +67,7 @@ def test_requirements_are_those_of_the_selected_gpus(world: World) -> None:
     world.devices("0", "NVIDIA_REQUIRE_ARCH=arch>=8.0")
 
 
-def test_requirements_in_the_image(world: World) -> None:
+def test_requirements_of_the_image_are_checked(world: World) -> None:
     world.file(FILE)
     with pytest.raises(UnsatisfiedError):
         world.devices("0", "NVIDIA_REQUIRE_CUDA=cuda>=13.0")
@@ -77,7 +75,7 @@ def test_requirements_in_the_image(world: World) -> None:
     world.devices("0", "NVIDIA_REQUIRE_CUDA=cuda>=12.0")
 
 
-def test_requirements_where_no_facts_can_be_had(world: World) -> None:
+def test_requirements_without_facts_are_a_warning(world: World) -> None:
     """A container that is started from a file today is started tomorrow; a line says so."""
     world.file(FILE)
     world.prepared = prepared.NotPreparedError("no cdi-gen")
@@ -85,7 +83,7 @@ def test_requirements_where_no_facts_can_be_had(world: World) -> None:
     assert any("requirements are not checked: no cdi-gen" in line for line in world.messages)
 
 
-def test_requirements_are_none_of_another_vendors_device(world: World) -> None:
+def test_requirements_do_not_apply_to_other_vendors(world: World) -> None:
     world.file(spec("acme.com/net", "FILE", "eth0"), "net.json")
     names = {"cdi.k8s.io/x": "acme.com/net=eth0"}
     assert world.edits("NVIDIA_REQUIRE_CUDA=cuda>=99", annotations=names) == [
@@ -93,7 +91,7 @@ def test_requirements_are_none_of_another_vendors_device(world: World) -> None:
     ]
 
 
-def test_long_lists_are_cut(world: World) -> None:
+def test_long_list_of_devices_is_shortened(world: World) -> None:
     world.file(spec("nvidia.com/gpu", "FILE", *map(str, range(1000))))
     text = world.refusal("NVIDIA_VISIBLE_DEVICES=1000")
     assert text.endswith("available: 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11 and 988 more")

@@ -50,7 +50,7 @@ def runtime(request: pytest.FixtureRequest, machine: Machine) -> Runtime:
     return Runtime(request.param, machine)
 
 
-def test_a_gpu_and_its_driver(runtime: Runtime, bundle: Bundle) -> None:
+def test_container_gets_gpu_and_driver(runtime: Runtime, bundle: Bundle) -> None:
     ended = runtime.start(bundle.asks("NVIDIA_VISIBLE_DEVICES=0", script=SEE))
     assert ended.returncode == 0, ended
     assert "libcuda.so.1" in ended.stdout
@@ -61,7 +61,7 @@ def test_a_gpu_and_its_driver(runtime: Runtime, bundle: Bundle) -> None:
     assert runtime.machine.times_prepared() == 1
 
 
-def test_create_then_start(runtime: Runtime, bundle: Bundle) -> None:
+def test_create_and_start_as_separate_commands(runtime: Runtime, bundle: Bundle) -> None:
     """As engines do it; the container lives on in between, so all of it is one command."""
     shim, name = str(runtime.machine.shim), f"t{os.getpid()}"
     bundle.asks("NVIDIA_VISIBLE_DEVICES=all", script="ls /dev > /tmp/seen; exec sleep 60")
@@ -81,7 +81,7 @@ def test_create_then_start(runtime: Runtime, bundle: Bundle) -> None:
     assert int((bundle.path / "pid").read_text()) > 0
 
 
-def test_what_an_image_asks_for_and_then_its_user(
+def test_variable_of_the_user_replaces_that_of_the_image(
     machine_of: Callable[[str], Machine], bundle: Bundle
 ) -> None:
     """The engine's value stands behind the image's own; the process sees one of each, the last."""
@@ -105,7 +105,7 @@ def test_what_an_image_asks_for_and_then_its_user(
         ), ended
 
 
-def test_a_pod_with_time_slices(machine_of: Callable[[str], Machine], bundle: Bundle) -> None:
+def test_pod_with_time_slices(machine_of: Callable[[str], Machine], bundle: Bundle) -> None:
     """kubelet's device plugin names the GPU of each slice: 11,200 words, 448 kB."""
     runtime = Runtime("runc", machine_of("550-8gpu"))
     uuids = [gpu.uuid for gpu in runtime.machine.gpus[1:8]]
@@ -121,7 +121,7 @@ def test_a_pod_with_time_slices(machine_of: Callable[[str], Machine], bundle: Bu
     assert (ended.returncode, ended.stdout) == (0, f"{nodes}\nvoid\n"), ended
 
 
-def test_two_gpus_of_eight(machine_of: Callable[[str], Machine], bundle: Bundle) -> None:
+def test_two_of_eight_gpus(machine_of: Callable[[str], Machine], bundle: Bundle) -> None:
     runtime = Runtime("runc", machine_of("550-8gpu"))
     uuid = runtime.machine.gpus[5].uuid.upper().replace("GPU-", "gpu-")
     ended = runtime.start(
@@ -130,7 +130,7 @@ def test_two_gpus_of_eight(machine_of: Callable[[str], Machine], bundle: Bundle)
     assert (ended.returncode, ended.stdout) == (0, "nvidia2 nvidia5\n"), ended
 
 
-def test_capabilities_are_what_is_asked_for(machine: Machine, bundle: Bundle) -> None:
+def test_requested_capabilities_are_injected(machine: Machine, bundle: Bundle) -> None:
     def sources(capabilities: str) -> str:
         bundle.asks("NVIDIA_VISIBLE_DEVICES=0", f"NVIDIA_DRIVER_CAPABILITIES={capabilities}")
         ended = Runtime("runc", machine).start(bundle)
@@ -147,7 +147,7 @@ def test_capabilities_are_what_is_asked_for(machine: Machine, bundle: Bundle) ->
     assert "libnvidia-eglcore" in sources("graphics")
 
 
-def test_driver_files_without_a_gpu(runtime: Runtime, bundle: Bundle) -> None:
+def test_none_injects_driver_files_without_a_gpu(runtime: Runtime, bundle: Bundle) -> None:
     ended = runtime.start(
         bundle.asks("NVIDIA_VISIBLE_DEVICES=none", script="ls /usr/lib/*/libcuda.so.1 /dev")
     )
@@ -156,7 +156,7 @@ def test_driver_files_without_a_gpu(runtime: Runtime, bundle: Bundle) -> None:
     assert "nvidia0" not in ended.stdout
 
 
-def test_a_mig_device(machine_of: Callable[[str], Machine], bundle: Bundle) -> None:
+def test_mig_device_is_injected(machine_of: Callable[[str], Machine], bundle: Bundle) -> None:
     runtime = Runtime("runc", machine_of("550-mig-mixed"))
     ended = runtime.start(
         bundle.asks("NVIDIA_VISIBLE_DEVICES=1:0", script="cd /dev; echo nvidia[0-9]* nvidia-caps/*")
@@ -168,7 +168,9 @@ def test_a_mig_device(machine_of: Callable[[str], Machine], bundle: Bundle) -> N
     assert "nvidia.com/gpu has no device 1; available: " in refused.stderr
 
 
-def test_special_modes_and_channels(machine_of: Callable[[str], Machine], bundle: Bundle) -> None:
+def test_special_modes_and_channels_are_injected(
+    machine_of: Callable[[str], Machine], bundle: Bundle
+) -> None:
     runtime = Runtime("runc", machine_of("550-hgx"))
     bundle.asks(
         "NVIDIA_VISIBLE_DEVICES=0",
@@ -185,7 +187,7 @@ def test_special_modes_and_channels(machine_of: Callable[[str], Machine], bundle
     assert "nvidia.com/imex-channel has no device 9" in refused.stderr
 
 
-def test_a_special_mode_that_the_host_has_not(machine: Machine, bundle: Bundle) -> None:
+def test_missing_special_mode_is_left_out(machine: Machine, bundle: Bundle) -> None:
     ended = Runtime("runc", machine).start(
         bundle.asks("NVIDIA_VISIBLE_DEVICES=0", "NVIDIA_GDS=enabled")
     )
@@ -193,7 +195,9 @@ def test_a_special_mode_that_the_host_has_not(machine: Machine, bundle: Bundle) 
     assert "has no nvidia.com/gds: left out" in machine.logged()
 
 
-def test_who_may_divide_gpus(machine_of: Callable[[str], Machine], bundle: Bundle) -> None:
+def test_mig_access_needs_a_privileged_container(
+    machine_of: Callable[[str], Machine], bundle: Bundle
+) -> None:
     runtime = Runtime("runc", machine_of("550-mig-mixed"))
     bundle.config["process"]["capabilities"] = {"bounding": ["CAP_SYS_ADMIN"]}
     ended = runtime.start(
@@ -211,7 +215,7 @@ def test_who_may_divide_gpus(machine_of: Callable[[str], Machine], bundle: Bundl
 @pytest.mark.parametrize(
     "variables", [(), ("NVIDIA_VISIBLE_DEVICES=void",), ("NVIDIA_VISIBLE_DEVICES=",)]
 )
-def test_a_container_that_asks_for_nothing(
+def test_container_without_a_request_is_unchanged(
     runtime: Runtime, bundle: Bundle, variables: tuple[str, ...]
 ) -> None:
     bundle.asks(*variables, script="ls /dev")
@@ -230,7 +234,7 @@ def test_a_container_that_asks_for_nothing(
     assert runtime.machine.times_prepared() == 0
 
 
-def test_a_refusal_is_where_engines_look_for_it(runtime: Runtime, bundle: Bundle) -> None:
+def test_error_is_in_the_runtimes_log(runtime: Runtime, bundle: Bundle) -> None:
     """containerd, dockerd and conmon read the last error in the file of the runtime's --log."""
     log = bundle.path / "log.json"
     bundle.asks("NVIDIA_VISIBLE_DEVICES=7")
@@ -245,7 +249,7 @@ def test_a_refusal_is_where_engines_look_for_it(runtime: Runtime, bundle: Bundle
     assert bundle.file.read_bytes() == content
 
 
-def test_a_requirement_that_is_not_met(machine: Machine, bundle: Bundle) -> None:
+def test_unmet_requirement_stops_the_container(machine: Machine, bundle: Bundle) -> None:
     runtime = Runtime("runc", machine)
     bundle.asks("NVIDIA_VISIBLE_DEVICES=0", "NVIDIA_REQUIRE_CUDA=cuda>=12.9 driver>=999")
     ended = runtime.start(bundle)
@@ -260,7 +264,7 @@ def test_a_requirement_that_is_not_met(machine: Machine, bundle: Bundle) -> None
     assert runtime.start(bundle).returncode == 0
 
 
-def test_the_preparation_follows_the_host(machine: Machine, bundle: Bundle) -> None:
+def test_prepared_file_follows_the_host(machine: Machine, bundle: Bundle) -> None:
     """A spec file's time stamp is part of the host's state; the driver's is in test_prepared."""
     runtime = Runtime("runc", machine)
     bundle.asks("NVIDIA_VISIBLE_DEVICES=0")
@@ -275,7 +279,7 @@ def test_the_preparation_follows_the_host(machine: Machine, bundle: Bundle) -> N
     assert "other.yaml' is not used" in machine.logged()
 
 
-def test_an_engine_without_root(machine: Machine, bundle: Bundle) -> None:
+def test_rootless_engine_uses_the_prepared_file(machine: Machine, bundle: Bundle) -> None:
     """It uses what root prepared, and says what root has to do where nothing is."""
     note_calls(machine.folder)
     machine.configure(runtime=f'runtimes = ["{machine.folder}/runc"]')
@@ -293,7 +297,7 @@ def test_an_engine_without_root(machine: Machine, bundle: Bundle) -> None:
     assert machine.times_prepared() == 1
 
 
-def test_a_spec_in_yaml(machine: Machine, bundle: Bundle) -> None:
+def test_spec_in_yaml_is_used(machine: Machine, bundle: Bundle) -> None:
     """As nvidia-ctk writes it."""
     runtime = Runtime("runc", machine)
     (machine.specs / "nvidia.yaml").write_text(
@@ -304,7 +308,7 @@ def test_a_spec_in_yaml(machine: Machine, bundle: Bundle) -> None:
     assert (ended.returncode, ended.stdout) == (0, "yaml\n"), ended
 
 
-def test_what_is_passed_through(runtime: Runtime) -> None:
+def test_other_commands_reach_the_runtime(runtime: Runtime) -> None:
     for words in (("list",), ("state", "nobody"), ("--version",), ("kill", "nobody"), ("--help",)):
         through, alone = runtime.by_shim(*words), runtime.alone(*words)
         assert through.returncode == alone.returncode, words
@@ -315,7 +319,7 @@ def test_what_is_passed_through(runtime: Runtime) -> None:
         assert stdout == alone.stdout
 
 
-def test_features(machine: Machine) -> None:
+def test_features_command_reaches_the_runtime(machine: Machine) -> None:
     runtime = Runtime("runc", machine)
     assert json.loads(runtime.by_shim("features").stdout)["ociVersionMax"]
     assert runtime.by_shim("features").stdout == runtime.alone("features").stdout

@@ -75,7 +75,9 @@ def in_bounds(status: int, stderr: str, begun: float, refusal: str | None) -> No
 
 
 @pytest.mark.host
-def test_the_shim(machine: Machine, bomb: tuple[Bundle, str | None], tmp_path: Path) -> None:
+def test_shim_stays_within_its_bounds(
+    machine: Machine, bomb: tuple[Bundle, str | None], tmp_path: Path
+) -> None:
     """A70 env-bombs."""
     bundle, refusal = bomb
     note_calls(tmp_path)
@@ -90,7 +92,7 @@ def test_the_shim(machine: Machine, bomb: tuple[Bundle, str | None], tmp_path: P
     in_bounds(ended.returncode, ended.stderr, begun, refusal)
 
 
-def test_the_hook(bomb: tuple[Bundle, str | None], tmp_path: Path) -> None:
+def test_hook_stays_within_its_bounds(bomb: tuple[Bundle, str | None], tmp_path: Path) -> None:
     """A70 env-bombs."""
     bundle, refusal = bomb
     tmp_path.chmod(0o755)
@@ -129,7 +131,7 @@ main.main()
 """
 
 
-def test_one_that_does_not_end(plain: Machine, bundle: Bundle) -> None:
+def test_shim_that_hangs_is_ended(plain: Machine, bundle: Bundle) -> None:
     bundle.asks("NVIDIA_VISIBLE_DEVICES=0")
     content = bundle.file.read_bytes()
     script = SHIM.format(slow="while True: pass")
@@ -145,7 +147,7 @@ def test_one_that_does_not_end(plain: Machine, bundle: Bundle) -> None:
     assert not (plain.folder / "runc.calls").exists()
 
 
-def test_one_that_wants_all_memory(plain: Machine, bundle: Bundle) -> None:
+def test_shim_that_needs_too_much_memory_is_ended(plain: Machine, bundle: Bundle) -> None:
     bundle.asks("NVIDIA_VISIBLE_DEVICES=0")
     script = SHIM.format(slow="bytearray(1 << 30)")
     words = (str(INTERPRETER), "-IS", "-c", script, str(plain.installed), str(bundle.path))
@@ -153,7 +155,7 @@ def test_one_that_wants_all_memory(plain: Machine, bundle: Bundle) -> None:
     assert (ended.returncode, ended.stderr) == (1, "cdi-gen-runtime: out of memory [CDG-X004]\n")
 
 
-def test_the_preparation_has_its_own_bounds(plain: Machine, bundle: Bundle) -> None:
+def test_preparation_has_its_own_bounds(plain: Machine, bundle: Bundle) -> None:
     """NVML may have to wake GPUs, and maps more memory than the shim may have."""
     bundle.asks("NVIDIA_VISIBLE_DEVICES=0")
     slow = "from cdi_base.process import Unbounded\n    with Unbounded():\n"
@@ -165,7 +167,7 @@ def test_the_preparation_has_its_own_bounds(plain: Machine, bundle: Bundle) -> N
 
 
 @pytest.mark.parametrize("within", [":", "ulimit -v 4000000", "trap '' ALRM HUP"])
-def test_the_runtime_has_nothing_of_them(
+def test_runtime_does_not_inherit_the_bounds(
     plain: Machine, bundle: Bundle, within: str, tmp_path: Path
 ) -> None:
     """No deadline, no limit, no mask and no descriptor that a runtime by itself would not have."""

@@ -33,7 +33,7 @@ def content_of(folder: Path) -> Any:
     return json.loads((folder / "config.json").read_bytes())
 
 
-def test_what_nobody_knows_is_kept(tmp_path: Path) -> None:
+def test_unknown_fields_are_kept(tmp_path: Path) -> None:
     found = opened(tmp_path, ODD)
     found.config["added"] = 1
     found.replace()
@@ -55,7 +55,7 @@ JSON = st.recursive(
 
 
 @given(config=st.dictionaries(st.text(), JSON))
-def test_whatever_is_in_it_is_written_back(
+def test_content_is_written_back(
     config: dict[str, Any], tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     folder = tmp_path_factory.mktemp("bundle")
@@ -67,7 +67,7 @@ def test_whatever_is_in_it_is_written_back(
 
 
 @pytest.mark.parametrize("mode", [0o600, 0o644, 0o400, 0o666])
-def test_owner_and_mode_stay(tmp_path: Path, mode: int) -> None:
+def test_owner_and_mode_are_kept(tmp_path: Path, mode: int) -> None:
     found = opened(tmp_path, "{}")
     file = tmp_path / "config.json"
     file.chmod(mode)
@@ -86,7 +86,7 @@ def test_owner_and_mode_stay(tmp_path: Path, mode: int) -> None:
     assert [*tmp_path.iterdir()] == [file]
 
 
-def test_a_mebibyte(tmp_path: Path) -> None:
+def test_large_unknown_field_is_kept(tmp_path: Path) -> None:
     config = {"annotations": {f"key-{n}": "value " * 20 for n in range(8000)}}
     found = opened(tmp_path, json.dumps(config))
     assert (tmp_path / "config.json").stat().st_size > 1 << 20
@@ -102,14 +102,14 @@ def test_a_mebibyte(tmp_path: Path) -> None:
     ],
     ids=lambda content: content[:12].decode("latin-1"),
 )  # fmt: skip
-def test_what_is_no_configuration(tmp_path: Path, content: bytes) -> None:
+def test_invalid_json_is_rejected(tmp_path: Path, content: bytes) -> None:
     with pytest.raises(HookError) as raised:
         opened(tmp_path, content)
     assert "config.json" in str(raised.value)
     assert (tmp_path / "config.json").read_bytes() == content
 
 
-def test_a_number_that_json_does_not_have(tmp_path: Path) -> None:
+def test_number_that_json_does_not_have_is_rejected(tmp_path: Path) -> None:
     with pytest.raises(HookError, match="1e999"):
         opened(tmp_path, '{"a": 1e999}')
     found = opened(tmp_path, '{"a": 1}')
@@ -120,13 +120,13 @@ def test_a_number_that_json_does_not_have(tmp_path: Path) -> None:
     assert len([*tmp_path.iterdir()]) == 1
 
 
-def test_too_large(tmp_path: Path) -> None:
+def test_too_large_file_is_rejected(tmp_path: Path) -> None:
     with pytest.raises(bundle.BundleError, match="larger than"):
         opened(tmp_path, b" " * (oci_config.MAX_BYTES + 1))
 
 
 @pytest.mark.parametrize("kind", ["fifo", "link", "broken link", "directory", "socket", "device"])
-def test_a_configuration_that_is_no_file(tmp_path: Path, kind: str) -> None:
+def test_other_kind_of_file_is_rejected(tmp_path: Path, kind: str) -> None:
     file = tmp_path / "config.json"
     if kind == "fifo":
         os.mkfifo(file)
@@ -147,7 +147,7 @@ def test_a_configuration_that_is_no_file(tmp_path: Path, kind: str) -> None:
         Bundle(str(tmp_path))
 
 
-def test_somebody_elses(tmp_path: Path) -> None:
+def test_file_of_another_user_is_rejected(tmp_path: Path) -> None:
     if os.geteuid() != 0:
         pytest.skip("only root gives files away")
     (tmp_path / "config.json").write_text("{}")
@@ -157,12 +157,12 @@ def test_somebody_elses(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", ["/nowhere", "a\0b", "x" * 5000, "/dev/null", ""])
-def test_a_bundle_that_is_none(path: str) -> None:
+def test_invalid_bundle_path_is_rejected(path: str) -> None:
     with pytest.raises(bundle.BundleError):
         Bundle(path)
 
 
-def test_a_bundle_behind_a_link(tmp_path: Path) -> None:
+def test_bundle_behind_a_link_is_read(tmp_path: Path) -> None:
     """Engines have their bundles below /var/run, which is one."""
     (tmp_path / "real").mkdir()
     opened(tmp_path / "real", "{}")
@@ -171,7 +171,9 @@ def test_a_bundle_behind_a_link(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("call", ["write", "rename", "fchmod", "open"])
-def test_a_full_disk(tmp_path: Path, call: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_full_disk_leaves_the_old_file(
+    tmp_path: Path, call: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     found = opened(tmp_path, "{}")
 
     def full(*_: object, **__: object) -> None:

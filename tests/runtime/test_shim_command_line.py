@@ -56,7 +56,7 @@ LINES = {
 
 
 @pytest.mark.parametrize("line", LINES)
-def test_command_and_bundle(line: str) -> None:
+def test_command_and_bundle_of_a_command_line(line: str) -> None:
     found = command_line.parse(line.split())
     assert (found.command, found.bundle) == LINES[line]
 
@@ -74,26 +74,26 @@ def test_command_and_bundle(line: str) -> None:
         ("", False),
     ],
 )
-def test_which_edit_a_bundle(line: str, edits: bool) -> None:
+def test_commands_that_create_a_container(line: str, edits: bool) -> None:
     assert command_line.parse(line.split()).creates_container() is edits
 
 
-def test_where_the_runtime_logs() -> None:
+def test_log_of_the_runtime() -> None:
     found = command_line.parse(["--log", "/l", "--log-format=json", "create", "-b", "/b", "c"])
     assert (found.log, found.log_format) == ("/l", "json")
 
 
 @pytest.mark.parametrize("line", ["--version", "-v", "--root /r -version"])
-def test_the_version_is_asked_for(line: str) -> None:
+def test_version_is_requested(line: str) -> None:
     assert command_line.parse(line.split()).version
 
 
 @pytest.mark.parametrize("line", ["state -v", "create c", "list --version"])
-def test_a_commands_own_option_is_not_it(line: str) -> None:
+def test_option_of_a_command_is_not_the_version(line: str) -> None:
     assert not command_line.parse(line.split()).version
 
 
-def test_cruns_other_configuration() -> None:
+def test_other_configuration_of_crun() -> None:
     assert command_line.parse(["create", "-f", "/x/y.json", "-b", "/b", "c"]).config == "/x/y.json"
     assert command_line.parse(["create", "--config=y.json", "c"]).config == "y.json"
     # runsc's global one is something else.
@@ -101,7 +101,7 @@ def test_cruns_other_configuration() -> None:
 
 
 @pytest.mark.parametrize("runtime", ["runc", "crun"])
-def test_every_option_of_the_real_ones_is_known(runtime: str) -> None:
+def test_every_option_with_a_value_of_a_real_runtime_is_known(runtime: str) -> None:
     """An option with a value that is not known as such hides the command that follows it."""
     program = shutil.which(runtime)
     if program is None:
@@ -131,7 +131,7 @@ def _with_value(text: str) -> set[str]:
     return found
 
 
-def test_words_may_be_anything(tmp_path: Path) -> None:
+def test_any_words_are_accepted(tmp_path: Path) -> None:
     for word in ("--bundle=" + "x" * 100_000, "\udcff", "--=", "---", "-b", "\n"):
         command_line.parse(["create", word])
         command_line.parse([word, "create"])

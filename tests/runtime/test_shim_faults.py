@@ -72,7 +72,7 @@ def scene(plain: Machine, bundle: Bundle) -> Scene:
     return Scene(plain, bundle)
 
 
-def test_killed_at_each_call(scene: Scene) -> None:
+def test_config_json_is_whole_after_a_kill_at_each_call(scene: Scene) -> None:
     """A name that is left behind is none that anybody reads."""
     assert {"openat", "write", "execve"} <= {call.name for call in scene.calls}
     old = new = 0
@@ -88,7 +88,7 @@ def test_killed_at_each_call(scene: Scene) -> None:
     assert new >= 1
 
 
-def test_interrupted_at_each_call(scene: Scene) -> None:
+def test_config_json_is_whole_after_a_signal_at_each_call(scene: Scene) -> None:
     """Ctrl-C on `runc run`: nothing is left behind."""
     for call in scene.calls:
         if call.name == "execve":
@@ -103,7 +103,7 @@ def test_interrupted_at_each_call(scene: Scene) -> None:
 
 
 @pytest.mark.parametrize("error", ["ENOSPC", "EIO"])
-def test_an_error_in_each_call(scene: Scene, error: str) -> None:
+def test_error_in_each_call_is_reported(scene: Scene, error: str) -> None:
     """Either the runtime is started on the new one, or there is one line and the old one."""
     for call in scene.calls:
         ended = scene.inject(call, f"error={error}")
@@ -123,11 +123,11 @@ def test_an_error_in_each_call(scene: Scene, error: str) -> None:
 
 @pytest.mark.nightly
 @pytest.mark.parametrize("error", ["EINTR", "EMFILE", "ENOMEM", "EACCES", "EROFS"])
-def test_other_errors_in_each_call(scene: Scene, error: str) -> None:
-    test_an_error_in_each_call(scene, error)
+def test_other_errors_in_each_call_are_reported(scene: Scene, error: str) -> None:
+    test_error_in_each_call_is_reported(scene, error)
 
 
-def test_nothing_is_written_where_nothing_is_asked_for(plain: Machine, bundle: Bundle) -> None:
+def test_nothing_is_written_without_a_request(plain: Machine, bundle: Bundle) -> None:
     if not shutil.which("strace"):
         pytest.skip("needs strace")
     trace = plain.folder / "trace"

@@ -67,7 +67,7 @@ VALUES = {
 
 
 @pytest.mark.parametrize("value", VALUES.values(), ids=VALUES)
-def test_an_image_that_asks_for_what_it_may_not(
+def test_forbidden_request_of_an_image_is_rejected(
     start: Callable[..., Ended], plain: Machine, bundle: Bundle, value: str
 ) -> None:
     log = bundle.path / "log.json"
@@ -83,7 +83,7 @@ def test_an_image_that_asks_for_what_it_may_not(
 
 
 @pytest.mark.parametrize("value", ["all", "0", "none", "void", "", "0,1", "nvidia.com/gpu=0"])
-def test_an_unprivileged_container_gets_nothing(
+def test_unprivileged_container_gets_nothing(
     start: Callable[..., Ended], plain: Machine, bundle: Bundle, value: str
 ) -> None:
     """A31 of the attack suite, on a host that lets privileged containers alone ask by variables."""
@@ -100,7 +100,7 @@ def test_an_unprivileged_container_gets_nothing(
 
 
 @pytest.mark.parametrize("kind", ["fifo", "link", "directory", "socket", "device", "owner"])
-def test_a_configuration_that_is_no_file_of_roots(
+def test_config_json_that_is_not_a_trusted_file_is_rejected(
     start: Callable[..., Ended], plain: Machine, bundle: Bundle, kind: str
 ) -> None:
     file = bundle.file
@@ -124,7 +124,9 @@ def test_a_configuration_that_is_no_file_of_roots(
 @pytest.mark.parametrize(
     "path", ["/nowhere", "/dev/null", "/proc/self/fd/0", "x" * 5000, "\udcff", "/", "a\nb"]
 )
-def test_a_bundle_that_is_none(start: Callable[..., Ended], plain: Machine, path: str) -> None:
+def test_invalid_bundle_path_is_rejected(
+    start: Callable[..., Ended], plain: Machine, path: str
+) -> None:
     refused(start("--bundle", path), plain)
 
 
@@ -146,7 +148,7 @@ BOMBS = {
 
 
 @pytest.mark.parametrize("content", BOMBS.values(), ids=BOMBS)
-def test_a_configuration_that_is_none(
+def test_invalid_config_json_is_rejected(
     start: Callable[..., Ended], plain: Machine, bundle: Bundle, content: bytes
 ) -> None:
     plain.defines(
@@ -157,7 +159,7 @@ def test_a_configuration_that_is_none(
     assert bundle.file.read_bytes() == content
 
 
-def test_a_mebibyte_of_what_nobody_knows(
+def test_large_unknown_field_is_kept(
     start: Callable[..., Ended], plain: Machine, bundle: Bundle
 ) -> None:
     bundle.config["x-unknown"] = [{"key": "value " * 10, "n": n, "f": n / 7} for n in range(12_000)]
@@ -170,7 +172,9 @@ def test_a_mebibyte_of_what_nobody_knows(
 
 
 @pytest.mark.parametrize("kind", ["link", "fifo", "directory"])
-def test_a_log_that_is_no_file(plain: Machine, bundle: Bundle, kind: str) -> None:
+def test_log_that_is_not_a_regular_file_is_not_written(
+    plain: Machine, bundle: Bundle, kind: str
+) -> None:
     """Neither of the two is followed or waited for, and that none is kept stops nobody."""
     victim = plain.folder / "victim"
     victim.write_text("untouched")
@@ -191,13 +195,13 @@ def test_a_log_that_is_no_file(plain: Machine, bundle: Bundle, kind: str) -> Non
     assert victim.read_text() == "untouched"
 
 
-def test_a_configuration_of_others(plain: Machine, bundle: Bundle) -> None:
+def test_config_toml_that_others_can_change_is_rejected(plain: Machine, bundle: Bundle) -> None:
     plain.settings.chmod(0o666)
     ended = plain.run(str(plain.shim), "create", "--bundle", str(bundle.path), "x")
     assert "only root may be able to change it" in refused(ended, plain)
 
 
-def test_a_fault_of_ours_is_one_line_too(
+def test_internal_error_is_one_line(
     start: Callable[..., Ended], plain: Machine, bundle: Bundle
 ) -> None:
     with (plain.installed / "cdi_base/cdi/injection.py").open("a") as file:

@@ -61,7 +61,7 @@ def reached_python(ended: subprocess.CompletedProcess[str]) -> bool:
 
 
 @pytest.mark.parametrize("shell", SHELLS)
-def test_words_and_exit_status_pass_unchanged(alone: Alone, shell: str) -> None:
+def test_arguments_and_exit_status_pass_unchanged(alone: Alone, shell: str) -> None:
     words = ["--root", "/a b", "", "kill", "$(x)", "*", "a\nb", "-n", "--", "'", "9"]
     ended = alone.run(*words, shell=shell)
     assert ended.stdout.split("\0")[:-1] == ["runc", *words]
@@ -75,7 +75,9 @@ def test_words_and_exit_status_pass_unchanged(alone: Alone, shell: str) -> None:
         ["--version"], ["-v"], ["-version"], ["delete", "create"],
     ],
 )  # fmt: skip
-def test_what_could_make_a_container_goes_to_python(alone: Alone, words: list[str]) -> None:
+def test_command_that_could_create_a_container_goes_to_python(
+    alone: Alone, words: list[str]
+) -> None:
     assert reached_python(alone.run(*words))
 
 
@@ -87,35 +89,35 @@ def test_what_could_make_a_container_goes_to_python(alone: Alone, words: list[st
         "x = { runtimes = [] }",
     ],
 )  # fmt: skip
-def test_other_runtimes_are_for_python_to_find(alone: Alone, text: str) -> None:
+def test_configured_runtimes_go_to_python(alone: Alone, text: str) -> None:
     alone.settings.write_text(f"{PLAIN}\n  {text}\n")
     assert reached_python(alone.run("state", "c"))
 
 
-def test_no_configuration_is_the_default(alone: Alone) -> None:
+def test_missing_configuration_means_the_default(alone: Alone) -> None:
     ended = alone.run(
         "state", "c", NVIDIA_CTK_CONFIG_FILE_PATH="", XDG_CONFIG_HOME=str(alone.folder)
     )
     assert ended.stdout == "runc\0state\0c\0"
 
 
-def test_one_that_is_named_and_not_there_is_an_error(alone: Alone) -> None:
+def test_missing_named_configuration_is_an_error(alone: Alone) -> None:
     alone.settings.unlink()
     assert reached_python(alone.run("state", "c"))
 
 
-def test_a_pipe_is_not_waited_for(alone: Alone) -> None:
+def test_configuration_that_is_a_pipe_is_not_read(alone: Alone) -> None:
     alone.settings.unlink()
     os.mkfifo(alone.settings)
     assert reached_python(alone.run("state", "c"))
 
 
-def test_a_fault_in_it_keeps_nobody_from_ending_containers(alone: Alone) -> None:
+def test_faulty_configuration_does_not_prevent_kill(alone: Alone) -> None:
     alone.settings.write_text("[nvidia-container-runtime\nmode = \n")
     assert alone.run("kill", "c").stdout == "runc\0kill\0c\0"
 
 
-def test_the_second_runtime_is_taken_where_the_first_is_not(alone: Alone) -> None:
+def test_second_runtime_is_used_without_the_first(alone: Alone) -> None:
     (alone.runtimes / "runc").chmod(0o644)
     alone.runtime("crun")
     ended = alone.run("state", "c", PATH=str(alone.runtimes))
@@ -126,7 +128,7 @@ def test_the_second_runtime_is_taken_where_the_first_is_not(alone: Alone) -> Non
     assert there or ended.stdout == "crun\0state\0c\0"
 
 
-def test_it_does_not_start_itself(alone: Alone) -> None:
+def test_link_to_the_launcher_is_skipped(alone: Alone) -> None:
     for name in ("runc", "crun"):
         place = alone.runtimes / name
         place.unlink(missing_ok=True)
@@ -139,7 +141,7 @@ def test_it_does_not_start_itself(alone: Alone) -> None:
     assert ended.stdout == "runc\0state\0c\0"
 
 
-def test_nothing_is_started_from_where_it_is_run(alone: Alone) -> None:
+def test_nothing_is_started_from_the_current_directory(alone: Alone) -> None:
     """An empty or relative entry of PATH means the working directory: a bundle, often."""
     for entry in ("", ".", "bin"):
         ended = subprocess.run(

@@ -34,18 +34,18 @@ def noting(plain: Machine) -> Noting:
     return Noting(plain)
 
 
-def test_arguments_are_handed_on_as_they_are(noting: Noting) -> None:
+def test_arguments_reach_the_runtime_unchanged(noting: Noting) -> None:
     noting.does('for each; do printf "%s|" "$each"; done')
     words = ["--root", "", "exec", "a b", "--", "-x", "é", "*"]
     assert noting.run(*words).stdout == "".join(f"{each}|" for each in words)
 
 
-def test_the_exit_code_is_the_runtimes(noting: Noting) -> None:
+def test_exit_code_is_that_of_the_runtime(noting: Noting) -> None:
     noting.does("exit 42")
     assert noting.run("state", "x").returncode == 42
 
 
-def test_signals_are_the_runtimes(noting: Noting) -> None:
+def test_runtime_gets_signals_and_default_handlers(noting: Noting) -> None:
     """It is the same process; and Python's own settings are gone."""
     noting.does("kill -TERM $$")
     assert noting.run("state", "x").returncode == -signal.SIGTERM
@@ -55,7 +55,7 @@ def test_signals_are_the_runtimes(noting: Noting) -> None:
         assert not ignored & 1 << number - 1
 
 
-def test_the_environment_is_the_engines(noting: Noting) -> None:
+def test_environment_reaches_the_runtime_unchanged(noting: Noting) -> None:
     noting.does("exec cat /proc/self/environ")
     given = ENVIRONMENT | {
         "NVIDIA_CTK_CONFIG_FILE_PATH": str(noting.machine.settings),
@@ -70,7 +70,7 @@ def test_the_environment_is_the_engines(noting: Noting) -> None:
         assert names == given | more
 
 
-def test_descriptors_are_handed_on(noting: Noting) -> None:
+def test_descriptors_reach_the_runtime(noting: Noting) -> None:
     """--preserve-fds, and the pipes of conmon and of containerd's shim."""
     reading, writing = os.pipe()
     os.write(writing, b"through\n")
@@ -81,7 +81,7 @@ def test_descriptors_are_handed_on(noting: Noting) -> None:
     assert "through\n" in found.stdout
 
 
-def test_a_link_that_leads_back(noting: Noting) -> None:
+def test_link_to_the_shim_is_skipped(noting: Noting) -> None:
     shim = noting.machine.shim
     noting.program.unlink()
     noting.program.symlink_to(shim)
@@ -96,14 +96,14 @@ def test_a_link_that_leads_back(noting: Noting) -> None:
     assert noting.run("state", "x").stdout == "crun\n"
 
 
-def test_there_is_no_runtime(noting: Noting) -> None:
+def test_missing_runtime_is_an_error(noting: Noting) -> None:
     noting.machine.configure(runtime='runtimes = ["/nowhere/runc", "no-such-runtime"]')
     ended = noting.run("state", "x")
     assert ended.returncode == 1
     assert "searched for: /nowhere/runc, no-such-runtime" in ended.stderr
 
 
-def test_a_runtime_is_found_where_path_is_short(plain: Machine) -> None:
+def test_runtime_outside_of_a_short_path_is_found(plain: Machine) -> None:
     plain.configure()
     if not shutil.which("runc"):
         pytest.skip("needs runc")
@@ -114,7 +114,7 @@ def test_a_runtime_is_found_where_path_is_short(plain: Machine) -> None:
     assert "runc version" in ended.stdout
 
 
-def test_another_name_is_another_mode(plain: Machine, bundle: Bundle) -> None:
+def test_program_name_selects_the_mode(plain: Machine, bundle: Bundle) -> None:
     """Installed as nvidia-container-runtime.cdi, say."""
     bundle.asks("NVIDIA_VISIBLE_DEVICES=0")
     plain.configure(runtime=f'mode = "csv"\nruntimes = ["{plain.folder}/runc"]')
@@ -127,7 +127,7 @@ def test_another_name_is_another_mode(plain: Machine, bundle: Bundle) -> None:
         assert ("GPU" in bundle.environment()) is (status == 0)
 
 
-def test_the_prestart_hooks_of_nvidia_are_taken_out(plain: Machine, bundle: Bundle) -> None:
+def test_prestart_hooks_of_nvidia_are_removed(plain: Machine, bundle: Bundle) -> None:
     ours = {"path": "/usr/bin/mine", "args": ["nvidia-container-runtime-hook"]}
     bundle.config["hooks"] = {
         "prestart": [
@@ -144,9 +144,7 @@ def test_the_prestart_hooks_of_nvidia_are_taken_out(plain: Machine, bundle: Bund
     assert hooks["poststop"] == bundle.config["hooks"]["poststop"]
 
 
-def test_cruns_other_configuration_is_the_one_that_is_edited(
-    plain: Machine, bundle: Bundle
-) -> None:
+def test_other_configuration_of_crun_is_edited(plain: Machine, bundle: Bundle) -> None:
     bundle.asks("NVIDIA_VISIBLE_DEVICES=0")
     other = bundle.path / "other.json"
     other.write_bytes(bundle.file.read_bytes())
@@ -155,13 +153,13 @@ def test_cruns_other_configuration_is_the_one_that_is_edited(
     assert "GPU=0" in json.loads(other.read_text())["process"]["env"]
 
 
-def test_the_bundle_is_the_current_folder(plain: Machine, bundle: Bundle) -> None:
+def test_default_bundle_is_the_current_directory(plain: Machine, bundle: Bundle) -> None:
     bundle.asks("NVIDIA_VISIBLE_DEVICES=0")
     plain.run(str(plain.shim), "create", "x", cwd=bundle.path)
     assert bundle.environment()["GPU"] == "0"
 
 
-def test_restoring_and_all_else_leaves_the_bundle_alone(plain: Machine, bundle: Bundle) -> None:
+def test_other_commands_leave_the_bundle_unchanged(plain: Machine, bundle: Bundle) -> None:
     bundle.asks("NVIDIA_VISIBLE_DEVICES=0")
     content = bundle.file.read_bytes()
     for command in ("restore", "exec", "state", "spec"):
@@ -171,7 +169,7 @@ def test_restoring_and_all_else_leaves_the_bundle_alone(plain: Machine, bundle: 
     assert bundle.file.read_bytes() == content
 
 
-def test_other_commands_import_what_they_need_alone(plain: Machine) -> None:
+def test_other_commands_do_not_import_what_create_needs(plain: Machine) -> None:
     """What only the first command needs is not even imported by the others."""
     if not shutil.which("strace"):
         pytest.skip("needs strace")
@@ -203,7 +201,7 @@ TOLD = "CDI_GEN_LOW_LEVEL_RUNTIME"
 
 
 @pytest.mark.parametrize("command", ["state", "create"])
-def test_the_engines_launcher_says_which_runtime(
+def test_launcher_of_the_engine_selects_the_runtime(
     noting: Noting, bundle: Bundle, command: str
 ) -> None:
     """By sh, which is there for most commands, and by Python; the runtime itself learns nothing."""
@@ -223,7 +221,7 @@ def test_the_engines_launcher_says_which_runtime(
 
 @pytest.mark.parametrize("command", ["state", "create"])
 @pytest.mark.parametrize("named", ["/nowhere/crun", "the shim itself", "a file"])
-def test_one_that_is_not_there_is_replaced_by_no_other(
+def test_missing_selected_runtime_is_an_error(
     noting: Noting, bundle: Bundle, command: str, named: str
 ) -> None:
     """No other runtime can end what it has made."""

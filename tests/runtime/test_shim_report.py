@@ -17,7 +17,7 @@ MESSAGES = ["plain", "a\nb", 'quoted "x" \\ y', "\x1b[2J", "é \u2028 \ud800", "
 
 @pytest.mark.parametrize("message", MESSAGES, ids=lambda message: ascii(message)[:20])
 @pytest.mark.parametrize("form", ["json", "text", ""])
-def test_a_refusal(
+def test_error_is_one_line_on_stderr_and_in_the_log(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], message: str, form: str
 ) -> None:
     file = tmp_path / "log"
@@ -44,7 +44,7 @@ def test_a_refusal(
     ("given", "path"),
     [("file:{}", "{}"), ("journald:{}", None), ("syslog:{}", None), ("relative", None), ("", None)],
 )
-def test_words_of_crun(
+def test_log_destinations_of_crun(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: str, path: str | None
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -64,7 +64,7 @@ def test_words_of_crun(
         ("nonsense", "info warning error"),
     ],
 )
-def test_levels_of_the_journal(tmp_path: Path, level: str, kept: str) -> None:
+def test_log_file_keeps_findings_of_its_level(tmp_path: Path, level: str, kept: str) -> None:
     settings = Configuration()
     settings.debug, settings.log_level = str(tmp_path / "log"), level
     log_file = log.LogFile(settings)
@@ -74,7 +74,7 @@ def test_levels_of_the_journal(tmp_path: Path, level: str, kept: str) -> None:
     assert found == [f"level={each}" for each in kept.split()]
 
 
-def test_line_of_the_journal_has_message_and_code(tmp_path: Path) -> None:
+def test_log_line_has_message_and_code(tmp_path: Path) -> None:
     settings = Configuration()
     settings.debug = str(tmp_path / "log")
     log.LogFile(settings).write(Finding("CDG-R001", "info", "warning: 0 of NVIDIA_VISIBLE_DEVICES"))

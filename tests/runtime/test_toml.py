@@ -57,7 +57,7 @@ skip-mode-detection = false
 [nvidia-ctk]
 path = "nvidia-ctk"
 """
-"""As the peer serializes its defaults."""
+"""The defaults as nvidia-ctk writes them."""
 
 TAKEN = [
     "",
@@ -178,35 +178,35 @@ needs_tomllib = pytest.mark.skipif(
 
 @needs_tomllib
 @pytest.mark.parametrize("text", TAKEN)
-def test_what_is_taken(text: str) -> None:
+def test_accepted_document_is_read_as_by_python(text: str) -> None:
     assert repr(parse(text)[0]) == repr(theirs(text))
 
 
 @pytest.mark.parametrize(("text", "line"), NOT_TOML)
-def test_what_is_no_toml(text: str, line: int) -> None:
+def test_invalid_toml_is_rejected_with_its_line(text: str, line: int) -> None:
     with pytest.raises(TomlError, match=f"^line {line}: "):
         parse(text)
 
 
 @needs_tomllib
 @pytest.mark.parametrize("text", [text for text, _ in NOT_TOML])
-def test_python_does_not_take_it_either(text: str) -> None:
+def test_python_rejects_invalid_toml_too(text: str) -> None:
     assert theirs(text) is None
 
 
 @pytest.mark.parametrize(("text", "line", "what"), NOT_TAKEN)
-def test_what_is_not_taken_is_said(text: str, line: int, what: str) -> None:
+def test_unsupported_toml_is_rejected_with_a_reason(text: str, line: int, what: str) -> None:
     with pytest.raises(TomlError, match=f"^line {line}: .*{what}"):
         parse(text)
 
 
 @needs_tomllib
 @pytest.mark.parametrize("text", [text for text, _, _ in NOT_TAKEN])
-def test_python_takes_it(text: str) -> None:
+def test_python_accepts_unsupported_toml(text: str) -> None:
     assert theirs(text) is not None
 
 
-def test_where_keys_are() -> None:
+def test_lines_of_keys() -> None:
     lines = parse("a = 1\n\n[b] # x\nc.d = [\n1,\n2]\ne = {f = 1}\n")[1]
     assert lines == {("a",): 1, ("b",): 3, ("b", "c", "d"): 4, ("b", "e"): 7}
 
@@ -242,20 +242,20 @@ STATEMENTS = st.one_of(
 @given(st.lists(STATEMENTS, max_size=8).map("\n".join))
 @example("[a.b]\n[a]\nb.c = 1")
 @example("[a]\nb.c = 1\n[a.b]")
-def test_as_python_reads_documents(text: str) -> None:
+def test_generated_document_is_read_as_by_python(text: str) -> None:
     compared(text)
 
 
 @needs_tomllib
 @settings(deadline=None)
 @given(st.text(st.sampled_from("ab.=[]{}\"'\\#,\n\r\t 01_-+eu:T\x00é"), max_size=24))
-def test_as_python_reads_scribbles(text: str) -> None:
+def test_random_text_is_read_as_by_python(text: str) -> None:
     compared(text)
 
 
 @needs_tomllib
 @pytest.mark.parametrize("text", [SERIALIZED, *TAKEN[10:]])
-def test_as_python_reads_damaged_documents(text: str) -> None:
+def test_damaged_document_is_read_as_by_python(text: str) -> None:
     chance = random.Random(text)
     for _ in range(100):
         damaged = [*text]

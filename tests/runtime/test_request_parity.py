@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The same requests to `nvidia-container-runtime`, mode cdi: equal, or why not."""
+"""The same requests to `nvidia-container-runtime` in mode cdi: the same devices, or why not."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ MARK = "INJECTED_"
 
 
 @pytest.fixture(scope="module")
-def peer(nvidia_program: Callable[[str], Path]) -> str:
+def nvidia_runtime(nvidia_program: Callable[[str], Path]) -> str:
     return str(nvidia_program("nvidia-container-runtime"))
 
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Specs whose devices leave a mark in the environment, and a runtime that does nothing."""
-    folder = tmp_path_factory.mktemp("peer")
+    """Specs whose devices add a marked variable to the environment, and a runtime without effect."""
+    folder = tmp_path_factory.mktemp("parity")
     (folder / "cdi").mkdir()
     for number, (kind, names) in enumerate(DEVICES.items()):
         devices = [
@@ -42,7 +42,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def of_the_peer(place: Path, program: str, config: dict[str, Any]) -> list[str]:
+def devices_by_nvidia(place: Path, program: str, config: dict[str, Any]) -> list[str]:
     config["process"] |= {"user": {"uid": 0, "gid": 0}, "args": ["x"], "cwd": "/"}
     bundle = place / "bundle"
     bundle.mkdir(exist_ok=True)
@@ -60,15 +60,15 @@ def of_the_peer(place: Path, program: str, config: dict[str, Any]) -> list[str]:
     return sorted(entry.partition("=")[2] for entry in env if entry.startswith(MARK))
 
 
-def of_ours(place: Path, config: dict[str, Any]) -> list[str]:
+def devices_by_cdi_gen(place: Path, config: dict[str, Any]) -> list[str]:
     settings = configuration.load(str(place / "config.toml"))
     try:
         asked = request.read(config, settings, annotations=True).devices
     except request.RequestError:
         return ERROR
     names = {name if "=" in name else f"nvidia.com/gpu={name}" for name in asked}
-    known = {f"{kind}={name}" for kind, devices in DEVICES.items() for name in devices}
-    return sorted(names) if names <= known else ERROR
+    existing = {f"{kind}={name}" for kind, devices in DEVICES.items() for name in devices}
+    return sorted(names) if names <= existing else ERROR
 
 
 GPU = "nvidia.com/gpu="
@@ -85,8 +85,8 @@ EQUAL: list[tuple[dict[str, Any], str]] = [
     ({"env": {"CUDA_VERSION": "8.0"}}, ""),
     ({"env": {"CUDA_VERSION": "8.0", "NVIDIA_REQUIRE_CUDA": "cuda>=8"}}, ""),
     *(
-        ({"mounts": [DIRECTORY + each]}, "accept-nvidia-visible-devices-as-volume-mounts = true")
-        for each in ("/0", "/all", "/void", "/cdi/vendor.com/nic/y", "/cdi/vendor.com/nic=y", "/0/1", "/imex/0")
+        ({"mounts": [DIRECTORY + name]}, "accept-nvidia-visible-devices-as-volume-mounts = true")
+        for name in ("/0", "/all", "/void", "/cdi/vendor.com/nic/y", "/cdi/vendor.com/nic=y", "/0/1", "/imex/0")
     ),
     (
         {"mounts": [f"{DIRECTORY}/void", f"{DIRECTORY}/0"]},
@@ -139,19 +139,21 @@ def both(
         f'modes.cdi.spec-dirs = ["{place}/cdi"]\n'
     )
     config = config_of(**asked)
-    return of_the_peer(place, program, config), of_ours(place, config_of(**asked))
+    return devices_by_nvidia(place, program, config), devices_by_cdi_gen(place, config_of(**asked))
 
 
 @pytest.mark.parametrize(("asked", "settings"), EQUAL)
-def test_the_same(place: Path, peer: str, asked: dict[str, Any], settings: str) -> None:
-    theirs, ours = both(place, peer, asked, settings)
+def test_request_is_read_as_by_nvidias_runtime(
+    place: Path, nvidia_runtime: str, asked: dict[str, Any], settings: str
+) -> None:
+    theirs, ours = both(place, nvidia_runtime, asked, settings)
     assert ours == theirs
 
 
 @pytest.mark.parametrize(("asked", "settings", "theirs", "ours", "why"), DIFFERENT)
-def test_not_the_same(
+def test_documented_difference_from_nvidias_runtime(
     place: Path,
-    peer: str,
+    nvidia_runtime: str,
     asked: dict[str, Any],
     settings: str,
     theirs: list[str],
@@ -159,4 +161,4 @@ def test_not_the_same(
     why: str,
 ) -> None:
     assert why
-    assert both(place, peer, asked, settings) == (theirs, ours)
+    assert both(place, nvidia_runtime, asked, settings) == (theirs, ours)
