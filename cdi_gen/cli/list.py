@@ -23,7 +23,7 @@ from cdi_gen.errors import ExitCode
 from cdi_gen.generate import DEFAULTS
 from cdi_gen.generate.device_nodes import gpu_nodes, mig_nodes
 from cdi_gen.generate.driver_edits import require_dgpu
-from cdi_gen.generate.naming import names_of
+from cdi_gen.generate.naming import device_names
 from cdi_gen.generate.options import ALL, NONE
 from cdi_gen.inventory import CharDevice, Gpu, Inventory, MigDevice, validation
 
@@ -69,7 +69,7 @@ def device_rows(inventory: Inventory, kind: str) -> list[Row]:
 def _row(
     kind: str, device: Gpu | MigDevice, gpu: Gpu, index: str, nodes: tuple[CharDevice, ...]
 ) -> Row:
-    by_strategy = names_of(device)
+    by_strategy = device_names(device)
     names = tuple(by_strategy[strategy] for strategy in DEFAULTS.names if strategy in by_strategy)
     return Row(
         device=f"{kind}={names[0]}",

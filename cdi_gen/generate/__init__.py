@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Generates CDI specs from an inventory. Pure: the same inventory gives the same spec.
+"""Generates CDI specs from an inventory. It does no I/O: equal inventories give equal specs.
 
 ``generate`` returns the spec of the GPUs, ``generate_capabilities`` the spec of the driver
-capabilities as devices; ``cdi_gen.generate.modes`` has every mode of ``cdi-gen generate``.
+capabilities as devices. ``cdi_gen.generate.modes`` has every mode of ``cdi-gen generate``.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Edits for one device: its nodes, and what else goes with it."""
+"""Builds the container edits of one device: its device nodes and their groups."""
 
 from __future__ import annotations
 
@@ -13,39 +13,42 @@ from cdi_gen.inventory import CharDevice, Gpu, Inventory, MigDevice
 from cdi_gen.paths import ContainerPath, base_name, join
 
 HOST_PATH_SINCE = "0.5.0"
-"""The CDI version in which a node's path on the host may differ from that in the container."""
+"""The first CDI version with ``hostPath``: a node may have another path in the container."""
 
 PERMISSIONS = "rw"
-"""Not ``m``: nothing in a container needs to make these nodes."""
+"""Without ``m`` (mknod): no program in a container needs to create these nodes."""
 
-EMPTY = ContainerEdits(env=("NVIDIA_VISIBLE_DEVICES=void",))
-"""The standard allows no device without edits; the spec sets this variable anyway."""
+NO_EDITS = ContainerEdits(env=("NVIDIA_VISIBLE_DEVICES=void",))
+"""The edits of the device ``none``. The CDI specification requires edits of every device; the spec
+sets this variable for all devices."""
 
 
 class DeviceEdits:
-    """Builds the edits of devices of one inventory."""
+    """Builds the container edits of the devices of one inventory."""
 
     def __init__(self, inventory: Inventory, options: Options, *, links: bool = False) -> None:
-        """Of one inventory.
+        """Take what the edits of all devices depend on.
 
         Args:
-            inventory: the host.
-            options: the choices.
-            links: the spec's hook makes the by-path links (`by_path_links`).
+            inventory: the host's inventory.
+            options: the options of the spec.
+            links: whether the spec's hook creates the by-path links (`by_path_links`).
         """
         self._dev_root = inventory.dev_root
         self._additional_gids = options.additional_gids
-        newest = options.newest_version
-        host_path = newest is None or versions.compare(newest, HOST_PATH_SINCE) >= 0
-        self._by_path_nodes = host_path and not links
+        newest_version = options.newest_version
+        has_host_path = (
+            newest_version is None or versions.compare(newest_version, HOST_PATH_SINCE) >= 0
+        )
+        self._by_path_nodes = has_host_path and not links
 
     def gpu(self, gpu: Gpu) -> ContainerEdits:
-        """A full GPU: its own nodes and its DRM nodes."""
-        return self.nodes(gpu_nodes(gpu), by_path=self._drm_paths(gpu))
+        """Return the edits of a full GPU: its own nodes and its DRM nodes."""
+        return self.nodes(gpu_nodes(gpu), by_path=self._by_path_copies(gpu))
 
     def mig(self, device: MigDevice, gpu: Gpu) -> ContainerEdits:
-        """A MIG device: its nodes."""
-        by_path = self._drm_paths(gpu) if has_graphics(device) else ()
+        """Return the edits of a MIG device on its GPU."""
+        by_path = self._by_path_copies(gpu) if has_graphics(device) else ()
         return self.nodes(mig_nodes(device, gpu), by_path=by_path)
 
     def nodes(
@@ -53,17 +56,22 @@ class DeviceEdits:
         devices: tuple[CharDevice, ...],
         by_path: tuple[tuple[CharDevice, str], ...] = (),
     ) -> ContainerEdits:
-        """The nodes, and the groups that may use them where those are asked for."""
-        named = [(device, device.path) for device in devices] + list(by_path)
-        groups = {device.gid for device in devices if device.gid and not _for_everybody(device)}
+        """Return the edits with these nodes, and with their groups if the options request groups.
+
+        Args:
+            devices: nodes that keep their path in the container.
+            by_path: further nodes with another path in the container.
+        """
+        node_paths = [(device, device.path) for device in devices] + list(by_path)
+        groups = {device.gid for device in devices if device.gid and not _is_open_to_all(device)}
         return ContainerEdits(
-            device_nodes=tuple(self._node(device, path) for device, path in named),
+            device_nodes=tuple(self._node(device, path) for device, path in node_paths),
             additional_gids=tuple(sorted(groups)) if self._additional_gids else (),
         )
 
     def _node(self, device: CharDevice, path: str) -> DeviceNode:
         host_path = join(self._dev_root, device.path)
-        with_group = self._additional_gids and device.gid
+        has_group = self._additional_gids and device.gid
         return DeviceNode(
             path=path,
             host_path=host_path if host_path != path else "",
@@ -72,13 +80,13 @@ class DeviceEdits:
             minor=device.minor,
             file_mode=device.file_mode,
             permissions=PERMISSIONS,
-            gid=device.gid if with_group else None,
+            gid=device.gid if has_group else None,
         )
 
-    def _drm_paths(self, gpu: Gpu) -> tuple[tuple[CharDevice, str], ...]:
-        """Where no hook makes links: the DRM nodes once more under their by-path names.
+    def _by_path_copies(self, gpu: Gpu) -> tuple[tuple[CharDevice, str], ...]:
+        """Return the DRM nodes with their by-path names; empty if the hook creates links instead.
 
-        Of those that the host has alone: a rootless engine binds the node of that name.
+        Only names that exist on the host: rootless engines bind-mount the host's node by its name.
         """
         if not self._by_path_nodes:
             return ()
@@ -87,23 +95,23 @@ class DeviceEdits:
 
 
 def gpu_nodes(gpu: Gpu) -> tuple[CharDevice, ...]:
-    """The nodes of a full GPU."""
+    """Return the nodes of a full GPU."""
     return (*gpu.nodes, *gpu.drm_nodes)
 
 
 def mig_nodes(device: MigDevice, gpu: Gpu) -> tuple[CharDevice, ...]:
-    """The nodes of its GPU and its two capabilities; the GPU's DRM nodes where they serve."""
+    """Return the nodes of the GPU and both capabilities; DRM nodes only for a graphics profile."""
     capabilities = (device.gpu_instance_cap, device.compute_instance_cap)
     return (*gpu.nodes, *capabilities, *(gpu.drm_nodes if has_graphics(device) else ()))
 
 
 def has_graphics(device: MigDevice) -> bool:
-    """Whether its profile can do graphics, which DRM nodes serve."""
+    """Whether the MIG profile supports graphics, which needs the DRM nodes."""
     return "gfx" in device.profile
 
 
 def by_path_links(gpus: Iterable[Gpu]) -> list[Link]:
-    """(text, place) of the links for a hook that makes those whose node the container has."""
+    """Return the by-path links of all DRM nodes; the hook creates those whose node exists."""
     return [
         (f"../{base_name(node.path)}", ContainerPath(path))
         for gpu in gpus
@@ -113,7 +121,7 @@ def by_path_links(gpus: Iterable[Gpu]) -> list[Link]:
 
 
 def by_path(gpu: Gpu, node: CharDevice) -> str | None:
-    """The name that udev gives a DRM node (60-drm.rules): by PCI address and kind.
+    """Return the name by PCI address and kind that udev gives a DRM node (60-drm.rules).
 
     None for a GPU without a PCI address.
     """
@@ -123,5 +131,5 @@ def by_path(gpu: Gpu, node: CharDevice) -> str | None:
     return f"/dev/dri/by-path/pci-{gpu.pci_address}-{kind}"
 
 
-def _for_everybody(device: CharDevice) -> bool:
+def _is_open_to_all(device: CharDevice) -> bool:
     return device.file_mode & 0o006 == 0o006

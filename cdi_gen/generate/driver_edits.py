@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The driver's part of a spec: mounts of its files, variables, and the hook that engines run."""
+"""Builds the driver's part of a spec: mounts, environment variables and the hook."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from cdi_gen.paths import parent
 
 
 def require_driver(inventory: Inventory, options: Options) -> None:
-    """Check the inventory and its driver before a spec with files of the driver is made.
+    """Check the inventory and its driver before a spec with files of the driver is generated.
 
     Raises:
-        UsageError: a directory for libraries is not an absolute path.
-        CdiGenError: no host can have such an inventory, no mode serves its platform, or its driver
-            is split.
+        UsageError: a library directory of the options is not an absolute path.
+        CdiGenError: the inventory is invalid, its platform is not supported, or the driver is split
+            (the versions of libraries and kernel module differ).
     """
     validation.require(inventory)
     require_dgpu(inventory)
@@ -29,13 +29,13 @@ def require_driver(inventory: Inventory, options: Options) -> None:
         raise CdiGenError(
             f"the driver is split: its libraries are {driver.library_version}, the loaded kernel "
             f"module is {driver.version}; no program in a container could use the GPU",
-            hint="reboot, or unload and load the nvidia modules; an existing spec was left alone",
+            hint="reboot, or unload and load the nvidia modules; an existing spec was not changed",
             code="CDG-G001",
         )
 
 
 def require_dgpu(inventory: Inventory) -> None:
-    """Reject the inventory of a platform that no mode of this version serves.
+    """Reject the inventory of a platform that this version does not support.
 
     Raises:
         CdiGenError: the platform is not a discrete GPU with the driver for Linux.
@@ -54,18 +54,20 @@ def _require_directories(directories: tuple[str, ...] | None) -> None:
     if directories is None:
         return
     if not directories:
-        raise UsageError("no directory for the libraries in the container", code="CDG-U006")
+        raise UsageError(
+            "the list of library directories in the container is empty", code="CDG-U006"
+        )
     for directory in directories:
         if not validation.is_plain_path(directory):
             raise UsageError(
-                f"the directory for libraries is {directory!r}, not an absolute path in its "
-                "plainest form",
+                f"the library directory {directory!r} is not an absolute path without empty parts, "
+                "'.' and '..'",
                 code="CDG-U010",
             )
 
 
 def hooks(inventory: Inventory, options: Options) -> tuple[Hook, ...] | None:
-    """The hooks of the spec; None if the spec has no hook program.
+    """Return the hooks of the spec; None if the spec has no hook program.
 
     Raises:
         UnsafeError: a user other than root could change the hook program.
@@ -77,8 +79,8 @@ def hooks(inventory: Inventory, options: Options) -> tuple[Hook, ...] | None:
     if program.unsafe:
         raise UnsafeError(
             f"the hook program {program.path} cannot be trusted: {program.unsafe}",
-            hint="engines run it as root. Install it with: sudo cdi-gen hook install; "
-            "or write a spec that needs none: --hooks=none",
+            hint="engines run the program as root. Install it with: sudo cdi-gen hook install; "
+            "or write a spec without hooks: --hooks=none",
             code="CDG-G002",
         )
     return hook_command.hooks(program.path, options, inventory)
@@ -92,7 +94,11 @@ def mounts(
     *,
     hooked: bool,
 ) -> tuple[Mount, ...]:
-    """The mounts of all selected files, parents before children, as engines apply them."""
+    """Return the mounts of all selected files.
+
+    A parent directory comes before its children, because some engines mount in the spec's order.
+    ``hooked`` says whether the spec has hooks.
+    """
     if hooked:
         file_mounts = driver_files.mounts(inventory, selection)
     else:
@@ -100,17 +106,17 @@ def mounts(
             inventory, selection, catalogue, options.library_directories
         )
     file_mounts += driver_files.file_mounts(selection, catalogue, inventory.architecture)
-    by_place = {mount.container_path: mount for mount in reversed(file_mounts)}
+    by_container_path = {mount.container_path: mount for mount in reversed(file_mounts)}
     return tuple(
         sorted(
-            by_place.values(),
+            by_container_path.values(),
             key=lambda mount: (mount.container_path.count("/"), mount.container_path),
         )
     )
 
 
 def variables(inventory: Inventory, options: Options, *, hooked: bool) -> tuple[str, ...]:
-    """The variables that tell programs the directory of libcuda.
+    """Return the environment variables that tell programs the directory of libcuda.
 
     Triton reads ``TRITON_LIBCUDA_PATH``, or else runs ``ldconfig -p``, which lists the driver only
     if the hook has updated the loader's cache.
@@ -126,7 +132,7 @@ def variables(inventory: Inventory, options: Options, *, hooked: bool) -> tuple[
     if libcuda is None:
         return ()
     if hooked:
-        directory = parent(driver_files.in_container(inventory, libcuda.path))
+        directory = parent(driver_files.path_in_container(inventory, libcuda.path))
     else:
         directory = (options.library_directories or image_layouts.LOADER_DIRECTORIES)[0]
     libcuda_directory = f"NVIDIA_CTK_LIBCUDA_DIR={directory}"
@@ -136,8 +142,8 @@ def variables(inventory: Inventory, options: Options, *, hooked: bool) -> tuple[
 
 
 def summary(spec: Spec, inventory: Inventory) -> str:
-    """The driver, the CDI version and the number of hooks, in a few words for a person."""
-    number = len(spec.container_edits.hooks)
-    hooks_text = {0: "no hook", 1: "one hook"}.get(number, f"{number} hooks")
+    """Describe the driver version, the CDI version and the number of hooks on one line."""
+    hook_count = len(spec.container_edits.hooks)
+    hooks_text = {0: "no hook", 1: "one hook"}.get(hook_count, f"{hook_count} hooks")
     version = inventory.require_driver().version
     return f"driver {version}, CDI {spec.cdi_version}, {hooks_text}"

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The driver's files in the container: mounts, and the links that programs expect beside them.
+"""Builds the mounts of the driver's files, and the links that programs expect beside the files.
 
-With a hook, every file goes where it lies in the driver root, the hook makes the links and enters
-the directories into the loader's cache. Without one, a library is mounted under each of its names
-in directories that the loaders of all common images search by themselves.
+With a hook, every file has the same path as in the driver root. The hook creates the links and adds
+the directories to the loader's cache. Without a hook, each library is mounted under each of its
+names in directories that the loaders of all common images search by default.
 """
 
 from __future__ import annotations
@@ -22,79 +22,82 @@ from cdi_gen.paths import ContainerPath, base_name, beneath, join, parent
 READ_ONLY = ("ro", "nosuid", "nodev", "rbind", "rprivate")
 DATA = ("ro", "nosuid", "nodev", "noexec", "rbind", "rprivate")
 SOCKET = ("nosuid", "nodev", "noexec", "rbind", "rprivate")
-"""Not read-only: a client could not connect (nvidia-container-toolkit 1.18.2)."""
+"""Mount options of sockets. Not read-only: a client could not connect (nvidia-container-toolkit
+1.18.2)."""
 
 PROGRAM_DIRECTORIES = ("/usr/bin", "/usr/sbin", "/bin", "/sbin")
-"""Directories in the PATH of every image."""
+"""Directories that are in the PATH of every image."""
 
 Link = tuple[str, ContainerPath]
-"""(text of the link, where the link is)."""
+"""(text of the symbolic link, path of the link)."""
 
 
-def in_container(inventory: Inventory, path: str) -> ContainerPath:
-    """A path of the driver root as the container sees it: without the root.
+def path_in_container(inventory: Inventory, path: str) -> ContainerPath:
+    """Return the container's path of a driver file: the path without the driver root.
 
-    What lies in the root itself goes where loaders look: a root may be one directory of libraries.
+    A file directly in the root gets a directory that loaders search: the driver root may be a
+    single directory of libraries.
 
     Raises:
-        CdiGenError: the path lies outside of the driver root (an inventory edited by hand).
+        CdiGenError: the path is outside the driver root (in an inventory that was edited by hand).
     """
-    inside = beneath(path, inventory.driver_root)
-    if inside is None or not inside.startswith("/"):
+    container_path = beneath(path, inventory.driver_root)
+    if container_path is None or not container_path.startswith("/"):
         raise CdiGenError(
-            f"the inventory lists {path}, which is outside of its driver root "
-            f"{inventory.driver_root}",
+            f"the inventory lists {path}, which is outside its driver root {inventory.driver_root}",
             code="CDG-I101",
         )
-    if inside.count("/") == 1:
-        return ContainerPath(join("/usr/lib64", inside))
-    return ContainerPath(inside)
+    if container_path.count("/") == 1:
+        return ContainerPath(join("/usr/lib64", container_path))
+    return ContainerPath(container_path)
 
 
-def library_place(inventory: Inventory, library: Library) -> ContainerPath:
-    """Where a library goes in a container that has a hook.
+def library_path(inventory: Inventory, library: Library) -> ContainerPath:
+    """Return the container's path of a library in a spec with hooks.
 
-    A 32-bit one of Red Hat's /usr/lib goes to /usr/lib32: in an image of Arch, where /usr/lib64 is
-    a link to /usr/lib, it and the 64-bit one would be mounted over each other (distrobox#2126).
+    A 32-bit library of Red Hat's /usr/lib goes to /usr/lib32. In an image of Arch, /usr/lib64 is a
+    link to /usr/lib, and the 32-bit library would be mounted over the 64-bit one
+    (distrobox#2126).
     """
-    inside = in_container(inventory, library.path)
-    if library.bits == 32 and parent(inside) in image_layouts.RED_HATS_32_BIT:
-        return ContainerPath(join(image_layouts.LOADER_DIRECTORIES_32_BIT[0], base_name(inside)))
-    return inside
+    path = path_in_container(inventory, library.path)
+    if library.bits == 32 and parent(path) in image_layouts.RED_HAT_32_BIT_DIRECTORIES:
+        return ContainerPath(join(image_layouts.LOADER_DIRECTORIES_32_BIT[0], base_name(path)))
+    return path
 
 
 def bind(host_path: str, container_path: str, options: tuple[str, ...]) -> Mount:
-    """A bind mount that says so in its type too.
+    """Return a bind mount with the type ``bind``.
 
-    ``rbind`` among the options is enough for runc. crun compares the type of each mount when it
-    joins another container's user namespace, a pod's for instance, and crashes where there is
-    none (crun#1948).
+    For runc the option ``rbind`` is enough. crun compares the type of each mount when it joins the
+    user namespace of another container, for example of a pod, and crashes on a mount without a
+    type (crun#1948).
     """
     return Mount(host_path=host_path, container_path=container_path, options=options, type="bind")
 
 
 def mounts(inventory: Inventory, selection: Selection) -> list[Mount]:
-    """Mounts of a spec with a hook."""
+    """Return the mounts of libraries for a spec with hooks."""
     return [
-        bind(library.path, library_place(inventory, library), READ_ONLY)
+        bind(library.path, library_path(inventory, library), READ_ONLY)
         for library in selection.libraries
     ]
 
 
 def file_mounts(selection: Selection, catalogue: Catalogue, architecture: str) -> list[Mount]:
-    """Mounts of everything that is not a shared library."""
+    """Return the mounts of all selected files that are not shared libraries."""
     entries = {entry.name: entry for entry in catalogue.files}
-    found = []
+    bind_mounts = []
     for file in selection.files:
         entry = entries.get(file.entry)
         kind = entry.kind if entry else "data"
         options = {"socket": SOCKET, "data": DATA, "firmware": DATA}.get(kind, READ_ONLY)
         base = entry.container if entry else ""
-        found.append(bind(file.path, _file_place(file, kind, base, architecture), options))
-    return found
+        container_path = _file_path(file, kind, base, architecture)
+        bind_mounts.append(bind(file.path, container_path, options))
+    return bind_mounts
 
 
-def _file_place(file: DriverFile, kind: str, base: str, architecture: str) -> ContainerPath:
+def _file_path(file: DriverFile, kind: str, base: str, architecture: str) -> ContainerPath:
     if kind == "program" and parent(file.seen_at) not in PROGRAM_DIRECTORIES:
         return ContainerPath(join("/usr/bin", base_name(file.seen_at)))
     if kind == "data" and base:
@@ -103,103 +106,106 @@ def _file_place(file: DriverFile, kind: str, base: str, architecture: str) -> Co
 
 
 def folders(inventory: Inventory) -> list[str]:
-    """Directories for the loader's cache: all that hold a library, 64-bit ones first."""
-    ordered = sorted(inventory.libraries, key=lambda each: -each.bits)
-    return list(dict.fromkeys(parent(library_place(inventory, each)) for each in ordered))
+    """Return the library directories for the loader's cache, those of 64-bit libraries first."""
+    libraries = sorted(inventory.libraries, key=lambda library: -library.bits)
+    return list(dict.fromkeys(parent(library_path(inventory, library)) for library in libraries))
 
 
 def links(inventory: Inventory, catalogue: Catalogue) -> list[Link]:
-    """Symbolic links for every library of the inventory, whether selected or not.
+    """Return the symbolic links of every library of the inventory, selected or not.
 
-    The hook makes a link only where its target is in the container, so one list serves the
-    default spec, a spec of few capabilities and the capability devices alike. So a link comes after
-    the one that it leads to.
+    The hook creates a link only if its target is in the container. So one list fits the default
+    spec, a spec of few capabilities and the capability devices, and a link comes after the link
+    that it points to.
     """
-    found: dict[ContainerPath, str] = {}
+    host_links: dict[ContainerPath, str] = {}
     for library in inventory.libraries:
-        home = parent(library_place(inventory, library))
-        file = base_name(library.path)
-        if library.soname != file:
-            found.setdefault(ContainerPath(join(home, library.soname)), file)
+        directory = parent(library_path(inventory, library))
+        file_name = base_name(library.path)
+        if library.soname != file_name:
+            host_links.setdefault(ContainerPath(join(directory, library.soname)), file_name)
         for name in library.links:
-            text = library.soname if name.endswith(".so") else file
+            text = library.soname if name.endswith(".so") else file_name
             if name not in (text, library.soname):
-                found.setdefault(ContainerPath(join(home, name)), text)
+                host_links.setdefault(ContainerPath(join(directory, name)), text)
         for alias in _module_aliases(library, catalogue):
-            text = posixpath.relpath(join(home, library.soname), parent(alias))
-            found.setdefault(ContainerPath(alias), text)
-        for text, link in _rule_links(library, home, catalogue):
-            found.setdefault(link, text)
-    others: dict[ContainerPath, str] = {}
+            text = posixpath.relpath(join(directory, library.soname), parent(alias))
+            host_links.setdefault(ContainerPath(alias), text)
+        for text, link in _rule_links(library, directory, catalogue):
+            host_links.setdefault(link, text)
+    image_links: dict[ContainerPath, str] = {}
     for text, link in _links_of_other_layouts(inventory, catalogue):
-        here = ContainerPath(image_layouts.leads_to(link, text))
-        if here != link and _way(here, found)[-1] != _way(link, found)[-1]:
-            others.setdefault(link, text)
-    made = found | others
-    order = sorted(made, key=lambda link: (len(_way(link, made)), link))
-    # Red Hat has 32-bit libraries in /usr/lib: where such a one was injected, its link is made at
-    # the end, in the place of the other.
-    own = [(found[link], link) for link in sorted(found.keys() & others.keys())]
-    return [(made[link], link) for link in order] + own
+        target = ContainerPath(image_layouts.link_target(link, text))
+        if target != link and _chain(target, host_links)[-1] != _chain(link, host_links)[-1]:
+            image_links.setdefault(link, text)
+    all_links = host_links | image_links
+    order = sorted(all_links, key=lambda link: (len(_chain(link, all_links)), link))
+    # Red Hat has 32-bit libraries in /usr/lib. If a 32-bit library is in the container, the host's
+    # link replaces the image's link of the same path; so it comes last.
+    replacements = sorted(host_links.keys() & image_links.keys())
+    return [(all_links[link], link) for link in order] + [
+        (host_links[link], link) for link in replacements
+    ]
 
 
 def _links_of_other_layouts(inventory: Inventory, catalogue: Catalogue) -> Iterator[Link]:
-    """From where the image's linkers and programs look to where the host has the file."""
+    """Yield links from paths that programs of images open to the paths of the host's layout."""
     architecture = inventory.architecture
     for library in inventory.libraries:
-        # To the file and to no link: where the image has two of these directories in one, as Arch
-        # has, a link to the SONAME elsewhere would lead to itself.
-        target = library_place(inventory, library)
-        for place in image_layouts.modules(library, catalogue, architecture):
-            yield target, place
+        # The target is the file and not a link: in an image of Arch two of these directories are
+        # the same, and a link to the SONAME in the other directory would point to itself.
+        target = library_path(inventory, library)
+        for path in image_layouts.modules(library, catalogue, architecture):
+            yield target, path
         if library.bits == 32:
             continue
-        everywhere = image_layouts.library_directories(catalogue, architecture)
-        for directory in dict.fromkeys((parent(target), *everywhere)):
+        image_directories = image_layouts.library_directories(catalogue, architecture)
+        for directory in dict.fromkeys((parent(target), *image_directories)):
             if stem(library) in catalogue.plain:
-                # With the SONAME beside it: ldconfig takes a lone libcuda.so for libcuda.so.1.
+                # Also the SONAME: without it ldconfig enters libcuda.so as libcuda.so.1.
                 yield target, ContainerPath(join(directory, library.soname))
                 yield library.soname, ContainerPath(join(directory, f"{stem(library)}.so"))
             if directory != parent(target):
-                # Names that are no SONAME, and so in no loader's cache (libGLX_indirect.so.0).
+                # These names are not SONAMEs, so no loader's cache has them (libGLX_indirect.so.0).
                 for rule in catalogue.links:
                     if rule.library == stem(library) and "/" not in rule.link:
                         yield target, ContainerPath(join(directory, rule.link))
     for file in inventory.files:
-        for place in image_layouts.xorg_modules(file, catalogue, architecture):
-            yield file.seen_at, place
+        for path in image_layouts.xorg_modules(file, catalogue, architecture):
+            yield file.seen_at, path
 
 
-def _way(place: ContainerPath, links: dict[ContainerPath, str]) -> list[ContainerPath]:
-    """A path, and where each of the links leads that are passed on the way from there to a file."""
-    passed = [place]
-    while place in links and len(passed) <= len(links):  # an edited inventory may have a circle
-        place = ContainerPath(image_layouts.leads_to(place, links[place]))
-        passed.append(place)
-    return passed
+def _chain(path: ContainerPath, links: dict[ContainerPath, str]) -> list[ContainerPath]:
+    """Return the path and the target of each link that is followed from the path to a file."""
+    chain = [path]
+    while path in links and len(chain) <= len(links):  # an edited inventory may have a cycle
+        path = ContainerPath(image_layouts.link_target(path, links[path]))
+        chain.append(path)
+    return chain
 
 
 def _module_aliases(library: Library, catalogue: Catalogue) -> Iterator[str]:
-    """Other names in directories from which modules are loaded by path (vdpau/)."""
+    """Yield the aliases in directories whose modules programs open by path (vdpau/)."""
     for alias in library.aliases:
         if base_name(parent(alias)) in catalogue.directories["library_sub"]:
             yield alias
 
 
-def _rule_links(library: Library, home: str, catalogue: Catalogue) -> Iterator[Link]:
-    """The catalogue's links; a module's is below the public library directory."""
+def _rule_links(library: Library, directory: str, catalogue: Catalogue) -> Iterator[Link]:
+    """Yield the catalogue's links of a library; ``directory`` is the library's in the container."""
     for rule in catalogue.links:
         if rule.library != stem(library) or library.bits == 32:
             continue
         if "/" not in rule.link:
             text = rule.target.format(file=base_name(library.path))
-            yield text, ContainerPath(join(home, rule.link))
+            yield text, ContainerPath(join(directory, rule.link))
             continue
-        public = parent(library.aliases[0]) if library.aliases else home
-        place = join(image_layouts.above_modules(public, catalogue), rule.link)
-        target = join(home, library.soname)
-        if place != target:
-            yield posixpath.relpath(target, parent(place)), ContainerPath(place)
+        # The link of a module is below the directory of the public names.
+        public_directory = parent(library.aliases[0]) if library.aliases else directory
+        link = join(image_layouts.library_directory(public_directory, catalogue), rule.link)
+        target = join(directory, library.soname)
+        if link != target:
+            yield posixpath.relpath(target, parent(link)), ContainerPath(link)
 
 
 def mounts_without_hook(
@@ -208,30 +214,34 @@ def mounts_without_hook(
     catalogue: Catalogue,
     directories: tuple[str, ...] | None,
 ) -> list[Mount]:
-    """Libraries under the names programs open, in directories that loaders search by themselves."""
-    found: dict[str, Mount] = {}
+    """Return the mounts of libraries and X.Org modules for a spec without hooks."""
+    by_container_path: dict[str, Mount] = {}
     for library in selection.libraries:
-        for place in _places_without_hook(library, inventory, catalogue, directories):
-            found.setdefault(place, bind(library.path, place, READ_ONLY))
+        for path in _paths_without_hook(library, inventory, catalogue, directories):
+            by_container_path.setdefault(path, bind(library.path, path, READ_ONLY))
     for file in selection.files:
-        for place in image_layouts.xorg_modules(file, catalogue, inventory.architecture):
-            found.setdefault(place, bind(file.path, place, READ_ONLY))
-    return list(found.values())
+        for path in image_layouts.xorg_modules(file, catalogue, inventory.architecture):
+            by_container_path.setdefault(path, bind(file.path, path, READ_ONLY))
+    return list(by_container_path.values())
 
 
-def _places_without_hook(
+def _paths_without_hook(
     library: Library,
     inventory: Inventory,
     catalogue: Catalogue,
     directories: tuple[str, ...] | None,
 ) -> Iterator[str]:
-    """All that a library is mounted at; those for any image only where none were named."""
-    home = parent(library_place(inventory, library))
-    everywhere = directories or image_layouts.LOADER_DIRECTORIES
+    """Yield every container path of a library.
+
+    ``directories`` are the directories that the user chose. Without a choice, the library has paths
+    for all common images.
+    """
+    home = parent(library_path(inventory, library))
+    loader_directories = directories or image_layouts.LOADER_DIRECTORIES
     names = _names_without_hook(library, catalogue)
     if library.bits == 32:
-        everywhere = image_layouts.LOADER_DIRECTORIES_32_BIT
-    for directory in everywhere:
+        loader_directories = image_layouts.LOADER_DIRECTORIES_32_BIT
+    for directory in loader_directories:
         yield from (join(directory, name) for name in sorted(names))
     yield from image_layouts.modules(library, catalogue, inventory.architecture)
     if image_layouts.is_named_by_path(library, home, catalogue):
@@ -242,12 +252,13 @@ def _places_without_hook(
 
 
 def _names_without_hook(library: Library, catalogue: Catalogue) -> set[str]:
-    """The names by which programs open a library; each is a mount, and each mount costs 0.15 ms.
+    """Return the names by which programs open a library. Each name is a mount and costs 0.15 ms.
 
-    That is the SONAME, and for some the plain name. Other links on a host are its packager's; and
-    nobody opens a library by the driver's version, unless that is the SONAME.
+    The names are the SONAME, the names of the catalogue's links and, for libraries that the
+    catalogue marks as plain, the name without a version. The host's other links come from its
+    package. No program opens the name with the driver version, unless it is the SONAME.
     """
     name = stem(library)
-    links = {each.link for each in catalogue.links if each.library == name and "/" not in each.link}
+    links = {rule.link for rule in catalogue.links if rule.library == name and "/" not in rule.link}
     plain = {f"{name}.so"} if name in catalogue.plain else set()
     return {library.soname} | plain | links

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""For each file of the driver: taken or left, why, and from where."""
+"""Explains a spec: for each file and device, whether the spec has it, and why."""
 
 from __future__ import annotations
 
@@ -20,33 +20,34 @@ from cdi_gen.generate.selection import (
 )
 from cdi_gen.inventory import Gpu, Inventory, Library
 
-NO_MIG_DEVICE = "and it has no MIG device"
+NO_MIG_DEVICE = "and the GPU has no MIG device"
 
 Row = tuple[str, str, str]
-"""(taken, left, stale or missing; what; why, with the code of a finding at its end)."""
+"""(``taken``, ``left``, ``stale`` or ``missing``; path or name; reason, with a finding's code)."""
 
 
 def rows(inventory: Inventory, options: Options) -> Iterator[Row]:
-    """Everything that was looked at, in the inventory's order.
+    """Yield a row for every file, device and record of the inventory, in its order.
 
     Raises:
-        CdiGenError: no mode of this version serves the inventory's platform.
+        CdiGenError: this version does not support the inventory's platform.
     """
     require_dgpu(inventory)
-    known = catalogue()
-    wanted = known.select(options.capabilities)
-    selection = select(inventory, known, options)
+    driver_catalogue = catalogue()
+    wanted = driver_catalogue.select(options.capabilities)
+    selection = select(inventory, driver_catalogue, options)
     for library in inventory.libraries:
         taken = library in selection.libraries
-        yield _verdict(taken), library.path, _library_reason(library, known, wanted, taken=taken)
+        reason = _library_reason(library, driver_catalogue, wanted, taken=taken)
+        yield _verdict(taken), library.path, reason
     for file in inventory.files:
-        found = file_capabilities(file, known)
-        yield _verdict(serves(found, wanted)), file.path, _serves(found)
+        capabilities = file_capabilities(file, driver_catalogue)
+        yield _verdict(serves(capabilities, wanted)), file.path, _serves(capabilities)
     for node in inventory.control_nodes:
-        reason = _serves(node_capabilities(node, known))
+        reason = _serves(node_capabilities(node, driver_catalogue))
         taken = node in selection.control_nodes
         if not node.present and not taken:
-            reason += f": {why_absent(node, inventory, known, options)}"
+            reason += f": {why_absent(node, inventory, driver_catalogue, options)}"
         yield _verdict(taken), node.path, reason
     for gpu in inventory.gpus:
         reason = f"GPU {gpu.index}, {gpu.model}"
@@ -59,24 +60,26 @@ def rows(inventory: Inventory, options: Options) -> Iterator[Row]:
         yield "taken", f"{device.gpu_index}:{device.index}", f"MIG device {device.profile}"
     for stale in inventory.stale_nodes:
         yield "stale", stale.path, with_code(stale.reason, stale.code)
-    for skipped in inventory.unusable_devices:
-        yield "left", skipped.device, with_code(skipped.reason, skipped.code)
-    for left in inventory.ignored:
-        yield "left", left.path, with_code(left.reason, left.code)
+    for unusable in inventory.unusable_devices:
+        yield "left", unusable.device, with_code(unusable.reason, unusable.code)
+    for ignored in inventory.ignored:
+        yield "left", ignored.path, with_code(ignored.reason, ignored.code)
     for missing in inventory.missing:
         yield "missing", missing.name, with_code(missing.reason, missing.code)
 
 
 def _divided(gpu: Gpu, inventory: Inventory) -> str:
-    has_parts = any(each.gpu_index == gpu.index for each in inventory.mig_devices)
+    has_parts = any(device.gpu_index == gpu.index for device in inventory.mig_devices)
     return "MIG is enabled, " + ("its MIG devices are taken" if has_parts else NO_MIG_DEVICE)
 
 
 def table(inventory: Inventory, options: Options) -> str:
-    """The rows as aligned text."""
-    found = list(rows(inventory, options))
-    width = max((len(what) for _, what, _ in found), default=0)
-    return "".join(f"{verdict:8}{what:{width}}  {why}\n" for verdict, what, why in found)
+    """Return the rows as aligned text."""
+    all_rows = list(rows(inventory, options))
+    width = max((len(subject) for _, subject, _ in all_rows), default=0)
+    return "".join(
+        f"{verdict:8}{subject:{width}}  {reason}\n" for verdict, subject, reason in all_rows
+    )
 
 
 def _verdict(taken: bool) -> str:
@@ -92,12 +95,12 @@ def _list(capabilities: frozenset[str]) -> str:
 
 
 def _library_reason(
-    library: Library, known: Catalogue, wanted: frozenset[str], *, taken: bool
+    library: Library, driver_catalogue: Catalogue, wanted: frozenset[str], *, taken: bool
 ) -> str:
-    listed = known.libraries.get(stem(library))
-    reason = _list(listed) if listed else "of this driver version, not in the catalogue"
+    capabilities = driver_catalogue.libraries.get(stem(library))
+    reason = _list(capabilities) if capabilities else "of this driver version, not in the catalogue"
     if library.bits == 32:
         reason += " (32-bit: compat32)"
-    if taken and not library_serves(library, known, wanted):
+    if taken and not library_serves(library, driver_catalogue, wanted):
         reason += "; another library that is taken needs it"
     return reason

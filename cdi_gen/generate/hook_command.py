@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The hook's command line: what the spec tells the program that engines run.
+"""Builds the command lines of the hooks of a spec.
 
-cdi-gen's own program does all steps in one process. A program named like nvidia-ctk's is given
-nvidia-ctk's command lines, one process a step.
+cdi-gen's hook program runs all steps in one process. A program with a name of NVIDIA's gets
+nvidia-ctk's command lines, a process for each step.
 """
 
 from __future__ import annotations
@@ -21,100 +21,106 @@ from cdi_gen.paths import base_name, parent
 
 STAGE = "createContainer"
 ENVIRONMENT = ("PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C.UTF-8")
-"""Never empty: runc before 1.3 hands the image's environment, LD_PRELOAD included, to a hook that
-has none (CVE-2025-23266)."""
+"""Environment of the hook. Never empty: runc before 1.3 passes the image's environment with
+LD_PRELOAD to a hook without an environment (CVE-2025-23266)."""
 TIMEOUT_SECONDS = 30
-PEERS = {nvidia.HOOK: (), nvidia.CTK: ("hook",)}
+NVIDIA_PROGRAMS = {nvidia.HOOK: (), nvidia.CTK: ("hook",)}
+"""The words between the program and the step, by the names of NVIDIA's hook programs."""
 
-WITHOUT_OPTIONS = ("disable-device-node-modification", "update-application-profile")
-"""Steps that are told nothing: in the one process of all steps their names are options."""
-SWITCHES = (CHECK_REQUIREMENTS, *WITHOUT_OPTIONS)
-"""All whose names are options there."""
+STEPS_WITHOUT_OPTIONS = ("disable-device-node-modification", "update-application-profile")
+"""Steps without options of their own."""
+STEPS_WITHOUT_VALUE = (CHECK_REQUIREMENTS, *STEPS_WITHOUT_OPTIONS)
+"""Steps that an option of cdi-gen's hook with the name of the step requests."""
 
 LEAVE_READ_ONLY = "--leave-read-only-root"
 
-MODE_OF_DIRECTORIES = "755"
+DIRECTORY_MODE = "755"
 
 
 def hooks(path: str, options: Options, inventory: Inventory) -> tuple[Hook, ...]:
-    """The hooks of a spec for the program at ``path``; none where all steps are disabled.
+    """Return the hooks of a spec for the program at ``path``; empty if all steps are disabled.
 
     Raises:
-        UsageError: a step is enabled that this program does not have.
+        UsageError: the program at ``path`` does not have an enabled step or option.
     """
     name = base_name(path)
     steps = [(step, words) for step, words in _steps(inventory, options) if options.runs(step)]
-    if name in PEERS and options.runs(CHECK_REQUIREMENTS):
+    if name in NVIDIA_PROGRAMS and options.runs(CHECK_REQUIREMENTS):
         raise UsageError(
             f"{path} has no step {CHECK_REQUIREMENTS}",
-            hint="cdi-gen's own has it: sudo cdi-gen hook install",
+            hint="install cdi-gen's hook, which has it: sudo cdi-gen hook install",
             code="CDG-G007",
         )
-    if name in PEERS and options.leave_read_only_roots:
+    if name in NVIDIA_PROGRAMS and options.leave_read_only_roots:
         raise UsageError(
             f"{path} has no option {LEAVE_READ_ONLY}",
-            hint="cdi-gen's own has it: sudo cdi-gen hook install",
+            hint="install cdi-gen's hook, which has it: sudo cdi-gen hook install",
             code="CDG-G007",
         )
-    if name in PEERS:
-        return tuple(_hook(path, (name, *PEERS[name], step, *words)) for step, words in steps)
-    together: list[str] = []
+    if name in NVIDIA_PROGRAMS:
+        return tuple(
+            _hook(path, (name, *NVIDIA_PROGRAMS[name], step, *words)) for step, words in steps
+        )
+    arguments: list[str] = []
     for step, words in steps:
-        together += [f"--{step}"] if step in SWITCHES else []
-        # Two of them are told the driver's version.
-        together += [w for w in words if step != "enable-cuda-compat" or w not in together]
+        arguments += [f"--{step}"] if step in STEPS_WITHOUT_VALUE else []
+        # check-requirements and enable-cuda-compat both have the option of the driver's version.
+        arguments += [
+            word for word in words if step != "enable-cuda-compat" or word not in arguments
+        ]
         if step == "enable-cuda-compat":
-            # nvidia-ctk's hook would refuse these words.
-            together += [
+            # nvidia-ctk's hook rejects these options.
+            arguments += [
                 f"--host-gpu-brand={brand}" for brand in requirements.brands(inventory.gpus)
             ]
-    if together and options.leave_read_only_roots:
-        together.append(LEAVE_READ_ONLY)
-    return (_hook(path, (name, "create-container", *together)),) if together else ()
+    if arguments and options.leave_read_only_roots:
+        arguments.append(LEAVE_READ_ONLY)
+    return (_hook(path, (name, "create-container", *arguments)),) if arguments else ()
 
 
 def _steps(inventory: Inventory, options: Options) -> Iterator[tuple[str, list[str]]]:
-    """Every step and its options, in the order in which they run."""
-    yield CHECK_REQUIREMENTS, requirements.words(inventory)
+    """Yield every step with its options, in the order in which the steps run."""
+    yield CHECK_REQUIREMENTS, requirements.hook_options(inventory)
     links = driver_files.links(inventory, catalogue())
     if makes_by_path_links(inventory.hook, options):
         links = [*links, *by_path_links(inventory.gpus)]
     if links:
-        yield "create-symlinks", _each("--link", [f"{text}::{link}" for text, link in links])
+        yield "create-symlinks", _repeated("--link", [f"{text}::{link}" for text, link in links])
     version = inventory.require_driver().version
     yield "enable-cuda-compat", [f"--host-driver-version={version}"]
     folders = driver_files.folders(inventory)
     if folders:
         ldconfig = ["--ldconfig-path", options.ldconfig_path] if options.ldconfig_path else []
-        yield "update-ldcache", _each("--folder", folders) + ldconfig
-    for step in WITHOUT_OPTIONS:
+        yield "update-ldcache", _repeated("--folder", folders) + ldconfig
+    for step in STEPS_WITHOUT_OPTIONS:
         yield step, []
     directories = _device_directories(inventory)
     if directories:
-        yield "chmod", ["--mode", MODE_OF_DIRECTORIES, *_each("--path", directories)]
+        yield "chmod", ["--mode", DIRECTORY_MODE, *_repeated("--path", directories)]
 
 
 def makes_by_path_links(program: HookProgram | None, options: Options) -> bool:
-    """Whether the spec's hook makes the DRM nodes' links, of those nodes that a container has.
+    """Whether the spec's hook creates the by-path links of the container's DRM nodes.
 
-    A program like nvidia-ctk's would make them for every GPU, and all but a few lead nowhere.
+    NVIDIA's programs would create the links of every GPU, also of GPUs that the container does not
+    have.
     """
     return (
         program is not None
         and options.hooks
-        and base_name(program.path) not in PEERS
+        and base_name(program.path) not in NVIDIA_PROGRAMS
         and options.runs("create-symlinks")
     )
 
 
-def _each(option: str, values: list[str]) -> list[str]:
+def _repeated(option: str, values: list[str]) -> list[str]:
     return [word for value in values for word in (option, value)]
 
 
 def _device_directories(inventory: Inventory) -> list[str]:
-    """The directories below /dev that an engine makes for the nodes of GPUs."""
+    """Return the directories below /dev that an engine creates for the nodes of GPUs."""
     nodes = [node for gpu in inventory.gpus for node in gpu.drm_nodes]
-    nodes += [each.gpu_instance_cap for each in inventory.mig_devices]
+    nodes += [device.gpu_instance_cap for device in inventory.mig_devices]
     return sorted({parent(node.path) for node in nodes})
 
 

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where the programs of an image look for the driver, whichever distribution it is of.
+"""Paths at which programs of images of all distributions look for the driver's files.
 
-The host's layout and the image's differ as they like: a Red Hat host has Debian images. A library
-is found by its name wherever the loader is told to look; these are the files that are not.
+The layouts of host and image may differ: a Red Hat host runs Debian images. The loader finds a
+library by its name in any directory of its cache. This module has the files that programs open by
+their path.
 """
 
 from __future__ import annotations
@@ -16,33 +17,32 @@ from cdi_gen.inventory import DriverFile, Library
 from cdi_gen.paths import ContainerPath, base_name, beneath, join, parent
 
 LOADER_DIRECTORIES = ("/usr/lib64", "/usr/lib")
-"""Between them the loaders of all common images search these two by themselves: glibc built for
-Debian and musl the second, glibc built for Red Hat, SUSE and Arch the first."""
+"""The loader of each common image searches one of these two by default: glibc of Red Hat, SUSE and
+Arch the first, glibc of Debian and musl the second."""
 
 LOADER_DIRECTORIES_32_BIT = ("/usr/lib32", "/usr/lib/i386-linux-gnu")
-"""The same for 32-bit programs, of Arch and of Debian."""
+"""The same for 32-bit programs: of Arch the first, of Debian the second."""
 
-
-RED_HATS_32_BIT = ("/usr/lib", "/lib")
-"""Where Red Hat and SUSE have 32-bit libraries, and others 64-bit ones."""
+RED_HAT_32_BIT_DIRECTORIES = ("/usr/lib", "/lib")
+"""Directories of 32-bit libraries on Red Hat and SUSE, of 64-bit libraries elsewhere."""
 
 
 def driver_directories(catalogue: Catalogue, architecture: str) -> list[str]:
-    """Directories of images that are searched before the image's own libcuda is found."""
+    """Return the directories in which a program looks before it finds the image's own libcuda."""
     return _directories(catalogue, "driver", architecture)
 
 
 def library_directories(catalogue: Catalogue, architecture: str) -> list[str]:
-    """Where the libraries of some image are, and its linker, scripts and variables look for others.
+    """Return the directories in which linkers, scripts and variables of images look for libraries.
 
-    As ``NUMBA_CUDA_DRIVER=/usr/lib/x86_64-linux-gnu/libcuda.so.1`` does, or a gcc that finds what a
-    former driver left there before it comes to ``/usr/lib``.
+    Examples: ``NUMBA_CUDA_DRIVER=/usr/lib/x86_64-linux-gnu/libcuda.so.1``; gcc, which finds the
+    library of an older driver there before it searches ``/usr/lib``.
     """
     return _directories(catalogue, "library", architecture)
 
 
 def modules(library: Library, catalogue: Catalogue, architecture: str) -> Iterator[ContainerPath]:
-    """Every path by which a library of some image opens this one as a module."""
+    """Yield every path by which a library of an image may open this library as a module."""
     if library.bits != 32:
         for rule in catalogue.links:
             if rule.library == stem(library) and "/" in rule.link:
@@ -53,30 +53,30 @@ def modules(library: Library, catalogue: Catalogue, architecture: str) -> Iterat
 def xorg_modules(
     file: DriverFile, catalogue: Catalogue, architecture: str
 ) -> Iterator[ContainerPath]:
-    """Every path by which some image's X server opens this file."""
+    """Yield every path by which an image's X server may open this file."""
     for entry in catalogue.files:
         if entry.name == file.entry and entry.module:
             for directory in _directories(catalogue, "xorg", architecture):
                 yield ContainerPath(join(directory, entry.module))
 
 
-def is_named_by_path(library: Library, home: str, catalogue: Catalogue) -> bool:
-    """Whether a driver's ICD or EGL file may name the library with its directory, as NixOS' do."""
-    named = {entry.companion for entry in catalogue.files if entry.kind == "data"}
-    return library.bits != 32 and stem(library) in named and beneath(home, "/usr") is None
+def is_named_by_path(library: Library, directory: str, catalogue: Catalogue) -> bool:
+    """Whether an ICD or EGL file of the driver may name the library by its path, as on NixOS."""
+    companions = {entry.companion for entry in catalogue.files if entry.kind == "data"}
+    return library.bits != 32 and stem(library) in companions and beneath(directory, "/usr") is None
 
 
-def above_modules(directory: str, catalogue: Catalogue) -> str:
-    """The library directory that has this one, which may be one of modules (vdpau/), or is it."""
-    is_of_modules = base_name(directory) in catalogue.directories["library_sub"]
-    return parent(directory) if is_of_modules else directory
+def library_directory(directory: str, catalogue: Catalogue) -> str:
+    """Return the library directory: the parent of a directory of modules (vdpau/), or itself."""
+    has_modules = base_name(directory) in catalogue.directories["library_sub"]
+    return parent(directory) if has_modules else directory
 
 
-def leads_to(link: str, text: str) -> str:
-    """Where a symbolic link leads."""
+def link_target(link: str, text: str) -> str:
+    """Return the path that a symbolic link with this text points to."""
     return posixpath.normpath(posixpath.join(parent(link), text))
 
 
 def _directories(catalogue: Catalogue, kind: str, architecture: str) -> list[str]:
     triplet = f"{architecture}-linux-gnu"
-    return [each.format(triplet=triplet) for each in catalogue.image_directories[kind]]
+    return [pattern.format(triplet=triplet) for pattern in catalogue.image_directories[kind]]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The spec of the MIG access nodes, kind ``nvidia.com/mig``: devices ``config`` and ``monitor``.
+"""Generates the spec ``nvidia.com/mig`` of the MIG access nodes: ``config`` and ``monitor``.
 
 ``NVIDIA_MIG_CONFIG_DEVICES`` and ``NVIDIA_MIG_MONITOR_DEVICES`` request them.
 """
@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 from cdi_gen.cdi.model import Device, Spec
-from cdi_gen.generate.assemble import kind_of, versioned
+from cdi_gen.generate.assemble import spec_kind, with_version
 from cdi_gen.generate.device_nodes import DeviceEdits
 from cdi_gen.generate.options import DEFAULTS, Options
 from cdi_gen.inventory import Inventory, validation
@@ -16,14 +16,14 @@ CLASS = "mig"
 
 
 def spec(inventory: Inventory, options: Options = DEFAULTS) -> Spec | None:
-    """The spec; None if the host's driver does not support MIG.
+    """Return the spec; None if the host's driver does not support MIG.
 
     Args:
         inventory: must have been gathered with ``Where(transports=True)``, the default.
         options: the vendor, the engine's newest version and the groups; the class is ``mig``.
 
     Raises:
-        CdiGenError: no host can have such an inventory, or the engine cannot take such a spec.
+        CdiGenError: the inventory is invalid, or the engine does not support the spec's version.
     """
     validation.require(inventory)
     nodes = (("config", inventory.mig_config), ("monitor", inventory.mig_monitor))
@@ -33,5 +33,5 @@ def spec(inventory: Inventory, options: Options = DEFAULTS) -> Spec | None:
     )
     if not devices:
         return None
-    kind = kind_of(options.vendor, CLASS)
-    return versioned(Spec(cdi_version="", kind=kind, devices=devices), options)
+    kind = spec_kind(options.vendor, CLASS)
+    return with_version(Spec(cdi_version="", kind=kind, devices=devices), options)

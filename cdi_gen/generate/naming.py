@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Names of devices: by index, UUID, PCI address, or type and index."""
+"""Names devices by index, UUID, PCI address, or type and index."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from cdi_gen.generate.options import STRATEGIES
 from cdi_gen.inventory import Gpu, MigDevice
 
 
-def names_of(device: Gpu | MigDevice) -> dict[str, str]:
-    """Every name that the device has, by strategy."""
-    found = (
-        (each, gpu_name(device, each) if isinstance(device, Gpu) else mig_name(device, each))
-        for each in STRATEGIES
-    )
-    return {strategy: name for strategy, name in found if name}
+def device_names(device: Gpu | MigDevice) -> dict[str, str]:
+    """Return every name of the device, by strategy."""
+    if isinstance(device, Gpu):
+        names = {strategy: gpu_name(device, strategy) for strategy in STRATEGIES}
+    else:
+        names = {strategy: mig_name(device, strategy) for strategy in STRATEGIES}
+    return {strategy: name for strategy, name in names.items() if name}
 
 
 def gpu_name(gpu: Gpu, strategy: str) -> str | None:
-    """The GPU's name under a strategy; None if it has none: no known UUID, no PCI address."""
+    """Return the GPU's name under a strategy; None if its UUID or PCI address is unknown."""
     if strategy == "index":
         return str(gpu.index)
     if strategy == "type-index":
@@ -29,7 +29,7 @@ def gpu_name(gpu: Gpu, strategy: str) -> str | None:
 
 
 def mig_name(device: MigDevice, strategy: str) -> str | None:
-    """The MIG device's name under a strategy; None where it has none (a PCI address)."""
+    """Return the MIG device's name under a strategy; None if it has no UUID, or by PCI address."""
     if strategy == "index":
         return f"{device.gpu_index}:{device.index}"
     if strategy == "type-index":

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What can be chosen about a spec."""
+"""Options of a spec."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
 STRATEGIES = ("index", "uuid", "pci", "type-index")
-"""Ways to name a device; each chosen one gives every device one name."""
+"""Ways to name a device. Each chosen strategy gives a device one name."""
 
 CHECK_REQUIREMENTS = "check-requirements"
 
@@ -19,11 +19,12 @@ HOOKS = (
     "update-application-profile",
     "chmod",
 )
-"""The steps of the hook, in their order, by the names of nvidia-ctk's hooks where it has them."""
+"""The steps of the hook in the order in which they run. A step that nvidia-ctk has too has the name
+of nvidia-ctk's hook."""
 
-UNLESS_ENABLED = frozenset({CHECK_REQUIREMENTS, "chmod"})
-"""Left out by default: the first, since nvidia-ctk's specs check nothing, and its facts take NVML;
-the last, since old crun alone needs it, and /dev is the engine's."""
+DISABLED_BY_DEFAULT = frozenset({CHECK_REQUIREMENTS, "chmod"})
+"""Steps that run only if they are enabled. ``check-requirements``: nvidia-ctk's specs have no such
+check, and the facts need NVML. ``chmod``: only old releases of crun need it."""
 
 ALL = "all"
 NONE = "none"
@@ -35,7 +36,7 @@ class Options(NamedTuple):
     vendor: str = "nvidia.com"
     class_: str = "gpu"
     names: tuple[str, ...] = ("index", "uuid", "pci")
-    """Of ``STRATEGIES``, in order."""
+    """Naming strategies, a part of ``STRATEGIES``, in the order of the devices in the spec."""
     devices: tuple[str, ...] = (ALL,)
     """Names of the devices to put in the spec, under any strategy."""
     all_device: bool = True
@@ -43,31 +44,30 @@ class Options(NamedTuple):
     capabilities: tuple[str, ...] = (ALL,)
     """Driver capabilities, see ``cdi_gen.catalogue``."""
     hooks: bool = True
-    """Name the host's hook program in the spec, where one is installed."""
+    """Write hooks for the host's hook program, if one is installed."""
     disabled_hooks: tuple[str, ...] = ()
     enabled_hooks: tuple[str, ...] = ()
-    """Wins over ``disabled_hooks``."""
+    """Takes precedence over ``disabled_hooks``."""
     library_directories: tuple[str, ...] | None = None
-    """Where a spec without a hook puts the libraries in the container; None: where the loaders of
-    all common images find them, see ``cdi_gen.generate.image_layouts``. A single one is enough
-    where the images are known, and halves the mounts."""
+    """Directories of the libraries in the container of a spec without hooks. None: the directories
+    that the loaders of all common images search, see ``cdi_gen.generate.image_layouts``. If all
+    images have the same layout, one directory is enough and halves the number of mounts."""
     ldconfig_path: str | None = None
-    """The host's ldconfig, for the hook to run; None: it writes the cache itself."""
+    """The host's ldconfig, which the hook runs; None: the hook writes the loader's cache itself."""
     leave_read_only_roots: bool = False
-    """Have the hook change nothing of the root of a read-only container."""
+    """The hook does not write to the root of a read-only container."""
     additional_gids: bool = False
     """Add the groups that own device nodes to the container's process (CDI 0.7.0)."""
     rootless: bool = False
-    """For engines of ordinary users, which cannot make a device node: without those that the host
-    does not have."""
+    """Leave out nodes that do not exist on the host: rootless engines cannot create nodes."""
     newest_version: str | None = None
-    """The newest CDI version that the engine takes; None: any."""
+    """The newest CDI version that the engine supports; None: any."""
 
     def runs(self, hook: str) -> bool:
-        """Whether this hook was left enabled."""
+        """Whether the spec runs this step of the hook."""
         if hook in self.enabled_hooks:
             return True
-        disabled = UNLESS_ENABLED.union(self.disabled_hooks)
+        disabled = DISABLED_BY_DEFAULT.union(self.disabled_hooks)
         return hook not in disabled and ALL not in disabled
 
 

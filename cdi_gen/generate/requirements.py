@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Facts of this host against which the requirements of images (``NVIDIA_REQUIRE_*``) are checked.
+"""Facts of the host for the requirements of images (``NVIDIA_REQUIRE_*``).
 
-For the hook as options, for the runtime shim as a JSON object. Where the inventory has no answer of
-libcuda's and NVML's, because nothing asked them or they did not answer, the driver's branch tells
-the CUDA version and the model's name the brand, in the words of NVML's nvmlBrandType_t.
+The hook gets the facts as options, the runtime shim as a JSON object. If the inventory has no CUDA
+version of libcuda's or no brand of NVML's, the CUDA version follows from the driver's branch, the
+brand from the model's name, in the words of NVML's nvmlBrandType_t.
 """
 
 from __future__ import annotations
@@ -22,21 +22,20 @@ _BRANDS = (
     ("tesla", ("Tesla",)),
     ("nvidiartx", ("RTX", "T400", "T500", "T600", "T1000")),
 )
-"""In this order: the first whose words begin a name has it."""
+"""(brand, beginnings of model names). The first entry that fits a name applies."""
 
-_DATA_CENTRE = ("A", "B", "GB", "GH", "H", "L")
-"""Before a number: A100, B200, GB200, GH200, H200, L40S."""
+_DATA_CENTRE_LETTERS = ("A", "B", "GB", "GH", "H", "L")
+"""Letters before the number of a data centre GPU: A100, B200, GB200, GH200, H200, L40S."""
 
 
 def facts(inventory: Inventory) -> dict[str, Any]:
-    """The facts as ``cdi_base.requirement.Facts.from_document`` reads them.
+    """Return the facts as ``cdi_base.requirement.Facts.from_document`` reads them.
 
-    ``cdi-gen runtime prepare`` calls it with an inventory that was gathered with
-    ``Where(requirement_facts=True)``.
+    ``cdi-gen runtime prepare`` gathers the inventory with ``Where(requirement_facts=True)``.
 
     Returns:
         ``{"cuda": "13.0", "driver": "580.95.05", "gpus": [{"index": 0, "minor": 0, "uuid":
-        "GPU-…", "arch": "9.0", "brand": "nvidia"}]}``; None where something is not known.
+        "GPU-…", "arch": "9.0", "brand": "nvidia"}]}``; None for an unknown fact.
     """
     return {
         "cuda": _cuda(inventory),
@@ -54,13 +53,13 @@ def facts(inventory: Inventory) -> dict[str, Any]:
     }
 
 
-def words(inventory: Inventory) -> list[str]:
-    """The same as options of the hook's step check-requirements."""
+def hook_options(inventory: Inventory) -> list[str]:
+    """Return the facts as options of the hook's step check-requirements."""
     cuda = _cuda(inventory)
     return [
         *([f"--host-cuda-version={cuda}"] if cuda else []),
         f"--host-driver-version={inventory.require_driver().version}",
-        # The hook knows the container's GPUs by the minor numbers of their nodes.
+        # The hook identifies the container's GPUs by the minor numbers of their nodes.
         *(
             f"--gpu={gpu.minor}:{gpu.compute_capability or ''}:{_brand(gpu) or ''}"
             for gpu in inventory.gpus
@@ -70,23 +69,24 @@ def words(inventory: Inventory) -> list[str]:
 
 
 def brand(model: str) -> str | None:
-    """The brand of a model (`NVIDIA H200`); None where the name does not tell.
+    """Return the brand of a model (`NVIDIA H200`); None if the name does not show the brand.
 
-    A vGPU's name is that of its GPU, and so is this; NVML would tell its licence.
+    A vGPU gets the brand of its GPU, because it has the name of its GPU. NVML would report the
+    brand of the vGPU's licence.
     """
     name = model.removeprefix("NVIDIA ")
-    for found, starts in _BRANDS:
-        if name.startswith(starts):
-            return found
+    for brand_name, beginnings in _BRANDS:
+        if name.startswith(beginnings):
+            return brand_name
     letters = name[: len(name) - len(name.lstrip("ABGHL"))]
-    if letters in _DATA_CENTRE and name[len(letters) :][:1].isdigit():
+    if letters in _DATA_CENTRE_LETTERS and name[len(letters) :][:1].isdigit():
         return "nvidia"
     return None
 
 
 def brands(gpus: Iterable[Gpu]) -> list[str]:
-    """The brands of the GPUs, each once; those whose names do not tell are left out."""
-    return sorted({found for gpu in gpus if (found := brand(gpu.model))})
+    """Return the brands of the GPUs, sorted, each once, without unknown brands."""
+    return sorted({brand_name for gpu in gpus if (brand_name := brand(gpu.model))})
 
 
 def _cuda(inventory: Inventory) -> str | None:

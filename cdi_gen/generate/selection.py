@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which of the driver's files serve the driver capabilities that were asked for."""
+"""Selects the driver's files that serve the requested driver capabilities."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ class Selection(NamedTuple):
 
 
 def select(inventory: Inventory, catalogue: Catalogue, options: Options) -> Selection:
-    """What serves the options' capabilities, closed over the libraries that those libraries need.
+    """Return what serves the options' capabilities, with the libraries that these libraries need.
 
-    A library that the catalogue does not list serves the default capabilities together, so that a
-    new driver's new library reaches containers before anybody has listed it.
+    A library that the catalogue does not list is selected if all default capabilities are wanted.
+    So containers get a new driver's new library before the catalogue lists it.
 
     Raises:
-        UsageError: a name is no capability.
+        UsageError: a requested capability does not exist.
     """
     wanted = catalogue.select(options.capabilities)
     return Selection(
@@ -51,12 +51,13 @@ def select(inventory: Inventory, catalogue: Catalogue, options: Options) -> Sele
 def why_absent(
     node: CharDevice, inventory: Inventory, catalogue: Catalogue, options: Options
 ) -> str:
-    """Why a control node that the host does not have is left out; empty where it is not.
+    """Return why the spec leaves out a control node that the host lacks; empty if the spec has it.
 
-    An engine of root makes it from its numbers; one that cannot binds the host's, and starts no
-    container. So it is for those alone who can do nothing without it: for graphics, if graphics is
-    asked for by name. Compute is what a GPU is asked for in any case. While the host boots, the
-    node may be there by the time a container is (nvidia-container-toolkit issue 1982).
+    An engine that runs as root creates the node from its numbers. Any other engine bind-mounts the
+    host's node, and starts no container if the node is missing. So the spec has a missing node only
+    for capabilities that need the node: compute, and other capabilities that are requested by name.
+    While the host boots, the spec has the node, because the node may exist when a container starts
+    (nvidia-container-toolkit issue 1982).
     """
     if not inventory.engines_make_nodes:
         return "it does not exist, and in a user namespace no engine can make it"
@@ -67,33 +68,33 @@ def why_absent(
     by_name = catalogue.select(name for name in options.capabilities if name != ALL)
     if serves(node_capabilities(node, catalogue), by_name | {COMPUTE}):
         return ""
-    return "it does not exist, and none of its capabilities is asked for by name"
+    return "it does not exist, and none of its capabilities is requested by name"
 
 
 def serves(capabilities: frozenset[str], wanted: frozenset[str]) -> bool:
-    """Whether something that serves ``capabilities`` belongs to what is wanted."""
+    """Whether a file or node that serves ``capabilities`` serves one that is wanted."""
     return EVERY in capabilities or not capabilities.isdisjoint(wanted)
 
 
 def stem(library: Library) -> str:
-    """``libcuda`` of ``libcuda.so.550.163.01``: the name that the catalogue lists."""
+    """Return the name by which the catalogue lists it: ``libcuda`` of ``libcuda.so.550.163.01``."""
     return base_name(library.path).partition(".so")[0]
 
 
 def library_serves(library: Library, catalogue: Catalogue, wanted: frozenset[str]) -> bool:
-    """Whether the library itself serves what is wanted, whoever else needs it."""
+    """Whether the library itself serves a wanted capability, even if no other library needs it."""
     if library.bits == 32 and COMPAT32 not in wanted:
         return False
-    listed = catalogue.libraries.get(stem(library))
-    if listed is None:
-        return wanted >= {each.name for each in catalogue.capabilities if each.default}
+    capabilities = catalogue.libraries.get(stem(library))
+    if capabilities is None:
+        return wanted >= {item.name for item in catalogue.capabilities if item.default}
     if wanted == {COMPAT32}:
-        return library.bits == 32  # composed with other capabilities by the engine
-    return serves(listed, wanted)
+        return library.bits == 32  # the engine combines it with devices of other capabilities
+    return serves(capabilities, wanted)
 
 
 def file_capabilities(file: DriverFile, catalogue: Catalogue) -> frozenset[str]:
-    """Capabilities of a catalogued file; of every one where the catalogue does not know it."""
+    """Return the capabilities of a file; ``EVERY`` if the catalogue does not list the file."""
     for entry in catalogue.files:
         if entry.name == file.entry:
             return entry.capabilities
@@ -101,7 +102,7 @@ def file_capabilities(file: DriverFile, catalogue: Catalogue) -> frozenset[str]:
 
 
 def node_capabilities(node: CharDevice, catalogue: Catalogue) -> frozenset[str]:
-    """Capabilities of a control node."""
+    """Return the capabilities of a control node; ``EVERY`` if the catalogue does not list it."""
     for entry in catalogue.control_nodes:
         if f"/dev/{entry.name}" == node.path:
             return entry.capabilities
@@ -116,14 +117,13 @@ def _libraries(
         for library in libraries
         for name in (base_name(library.path), library.soname)
     }
-    chosen = [each for each in libraries if library_serves(each, catalogue, wanted)]
-    pending = list(chosen)
-    seen = set(chosen)
+    pending = [library for library in libraries if library_serves(library, catalogue, wanted)]
+    selected = set(pending)
     while pending:
         library = pending.pop()
         for name in library.needed:
             needed = by_name.get((library.bits, name))
-            if needed is not None and needed not in seen:
-                seen.add(needed)
+            if needed is not None and needed not in selected:
+                selected.add(needed)
                 pending.append(needed)
-    return tuple(each for each in libraries if each in seen)
+    return tuple(library for library in libraries if library in selected)

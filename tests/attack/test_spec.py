@@ -15,7 +15,7 @@ from cdi_base.process import ALLOWED_ENVIRONMENT
 from cdi_gen.cdi import wire
 from cdi_gen.cdi.model import Hook, Spec
 from cdi_gen.generate import generate, generate_capabilities
-from cdi_gen.generate.hook_command import PEERS
+from cdi_gen.generate.hook_command import NVIDIA_PROGRAMS
 from cdi_gen.generate.options import CHECK_REQUIREMENTS, HOOKS, Options
 from cdi_gen.inventory import HookProgram, Inventory, json_form
 from cdi_gen.paths import HostPath
@@ -105,7 +105,7 @@ def test_no_spec_offers_more_than_a_driver(host: str) -> None:
             assert "m" not in (node.permissions or "rw")
 
 
-@pytest.mark.parametrize("name", PEERS)
+@pytest.mark.parametrize("name", NVIDIA_PROGRAMS)
 def test_a_peers_program_is_told_the_same(name: str) -> None:
     """A04 spec-env-nonempty: nvidia-cdi-hook before 1.17.8 needs our `env` all the more."""
     hooks = list(every_hook(generate(inventory(HOSTS[0], f"/usr/bin/{name}"))))

@@ -16,7 +16,7 @@ from cdi_base.elf import ElfError
 from cdi_gen.catalogue import catalogue
 from cdi_gen.errors import CdiGenError
 from cdi_gen.generate import generate
-from cdi_gen.generate.driver_files import library_place, links
+from cdi_gen.generate.driver_files import library_path, links
 from cdi_gen.host.driver import shared_library
 from cdi_gen.host.driver.libraries import LibrarySearch
 from cdi_gen.host.roots import Root
@@ -218,7 +218,7 @@ def test_links_lead_to_files_that_are_mounted(look: Look, name: str) -> None:
     """Followed as the container would, every link of the hook ends at a file of the driver."""
     inventory = look(name)
     made = {str(link): text for text, link in links(inventory, catalogue())}
-    files = {str(library_place(inventory, library)) for library in inventory.libraries}
+    files = {str(library_path(inventory, library)) for library in inventory.libraries}
     # The X server's modules are files among the links' targets, too.
     spec = generate(dataclasses.replace(inventory, hook=HOOK))
     files |= {each.container_path for each in spec.container_edits.mounts}

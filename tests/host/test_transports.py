@@ -255,4 +255,4 @@ def test_a_host_without_it_is_no_failure_to_a_unit(host: Callable[[str], FakeHos
     done = run("generate", "--mode", "gds", host_root=str(host("550-1gpu").root), check=False)
     assert done.returncode == 3
     assert not done.stdout
-    assert "this host has no GPUDirect Storage: there is no /dev/nvidia-fs*" in done.stderr
+    assert "this host has no GPUDirect Storage: no device node /dev/nvidia-fs*" in done.stderr

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The modes of ``cdi-gen generate``, named as nvidia-ctk names its own."""
+"""The modes of ``cdi-gen generate``, with the names of nvidia-ctk's modes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MODULES = {
     "nvswitch": "transports",
     "imex": "transports",
 }
-"""The module of each mode. ``mode`` of it returns the ``Mode`` of a name."""
+"""The module of each mode. Its function ``mode`` returns the ``Mode`` of a name."""
 
 UNSUPPORTED = ("csv", "management", "wsl")
 """Modes of nvidia-ctk that this version does not have."""
@@ -30,7 +30,7 @@ __all__ = ["MODULES", "UNSUPPORTED", "find"]
 
 
 def find(name: str) -> Mode:
-    """The mode of this name, in upper or lower case. Only its own module is imported.
+    """Return the mode of this name, in upper or lower case. Only the mode's module is imported.
 
     Raises:
         UsageError: this version has no such mode.
@@ -38,7 +38,9 @@ def find(name: str) -> Mode:
     name = name.lower()
     hint = f"known: {', '.join(MODULES)}"
     if name in UNSUPPORTED:
-        raise UsageError(f"--mode {name}: not in this version", hint=hint, code="CDG-U004")
+        raise UsageError(
+            f"--mode {name}: not supported by this version", hint=hint, code="CDG-U004"
+        )
     if name not in MODULES:
         raise UsageError(f"--mode: unknown mode {name}", hint=hint, code="CDG-U003")
     mode: Mode = import_module(f"cdi_gen.generate.modes.{MODULES[name]}").mode(name)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Mode cap: the driver capabilities as devices of their own."""
+"""Mode cap: a device for each driver capability."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from cdi_gen.catalogue import catalogue
 from cdi_gen.cdi.model import ContainerEdits, Device, Spec
 from cdi_gen.errors import CdiGenError
 from cdi_gen.generate import driver_edits
-from cdi_gen.generate.assemble import kind_of, versioned
+from cdi_gen.generate.assemble import spec_kind, with_version
 from cdi_gen.generate.device_nodes import DeviceEdits
 from cdi_gen.generate.options import Options
 from cdi_gen.generate.selection import select
@@ -15,16 +15,16 @@ from cdi_gen.inventory import Inventory
 
 
 def generate_capabilities(inventory: Inventory, options: Options) -> Spec:
-    """The driver capabilities as devices: ``--device nvidia.com/cap=graphics`` beside a GPU.
+    """Return the spec of the driver capabilities: ``--device nvidia.com/cap=graphics`` with a GPU.
 
-    They have files and control nodes. The hook of the GPU's spec makes the links and the loader's
-    cache, whichever capabilities a container combines.
+    The devices have files and control nodes. The hook of the GPU's spec creates the links and the
+    loader's cache for any combination of capabilities.
 
     Raises:
         UnsafeError: a user other than root could change the hook program.
         UsageError: an option is invalid.
-        CdiGenError: the driver is split or has no file, no host can have such an inventory, or the
-            engine cannot take such a spec.
+        CdiGenError: the driver is split or has no file, the inventory is invalid, or the engine
+            does not support the spec's version.
     """
     driver_edits.require_driver(inventory, options)
     hooked = driver_edits.hooks(inventory, options) is not None
@@ -40,27 +40,27 @@ def generate_capabilities(inventory: Inventory, options: Options) -> Spec:
     if not devices:
         raise CdiGenError("the inventory has no file of the driver", code="CDG-I102")
     spec = Spec(
-        cdi_version="", kind=kind_of(options.vendor, options.class_), devices=tuple(devices)
+        cdi_version="", kind=spec_kind(options.vendor, options.class_), devices=tuple(devices)
     )
-    return versioned(spec, options)
+    return with_version(spec, options)
 
 
 class CapabilitiesMode:
-    """The driver capabilities as devices."""
+    """Mode cap."""
 
     class_ = "cap"
     transports = False
 
     def spec(self, inventory: Inventory, options: Options) -> Spec:
-        """As `generate_capabilities`."""
+        """Return the spec of `generate_capabilities`."""
         return generate_capabilities(inventory, options)
 
     def summary(self, spec: Spec, inventory: Inventory, options: Options) -> str:  # noqa: ARG002
-        """The capabilities, the driver, the hooks."""
+        """Describe the capabilities, the driver and the hooks."""
         names = ", ".join(device.name for device in spec.devices)
         return f"the capabilities {names}, {driver_edits.summary(spec, inventory)}"
 
 
 def mode(_name: str) -> CapabilitiesMode:
-    """The mode."""
+    """Return the mode."""
     return CapabilitiesMode()

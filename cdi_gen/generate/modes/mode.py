@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What each mode of ``cdi-gen generate`` provides."""
+"""The interface of each mode of ``cdi-gen generate``."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ class Mode(Protocol):
 
     @property
     def class_(self) -> str:
-        """The class of the spec's CDI kind, unless the caller names another."""
+        """The default class of the spec's CDI kind."""
 
     @property
     def transports(self) -> bool:
-        """Whether the spec consists of transport nodes, and has no GPU and no file of the driver.
+        """Whether the spec has transport nodes only: no GPU and no file of the driver.
 
         The inventory must have been gathered with ``Where(transports=True)``.
         """
 
     def spec(self, inventory: Inventory, options: Options) -> Spec:
-        """The spec of this mode.
+        """Return the spec of this mode.
 
         Raises:
             NoDriverError: the host has none of the mode's devices.
-            UsageError: a device or capability that was asked for does not exist.
-            CdiGenError: the spec cannot be made from this inventory, or the engine rejects it.
+            UsageError: a requested device or capability does not exist.
+            CdiGenError: the inventory is invalid, or the engine does not support the version.
         """
 
     def summary(self, spec: Spec, inventory: Inventory, options: Options) -> str:
-        """What the spec has, in a few words for a person: ``8 GPUs, driver 550.163.01``."""
+        """Describe the spec on one line: ``8 GPUs, driver 550.163.01``."""

@@ -6,7 +6,7 @@ from __future__ import annotations
 from cdi_gen.catalogue import catalogue
 from cdi_gen.cdi.model import ContainerEdits, Spec
 from cdi_gen.generate import driver_edits, gpus
-from cdi_gen.generate.assemble import NO_DOUBLE_INJECTION, kind_of, versioned
+from cdi_gen.generate.assemble import NO_DOUBLE_INJECTION, spec_kind, with_version
 from cdi_gen.generate.device_nodes import DeviceEdits
 from cdi_gen.generate.hook_command import makes_by_path_links
 from cdi_gen.generate.options import DEFAULTS, Options
@@ -15,14 +15,14 @@ from cdi_gen.inventory import Inventory
 
 
 def generate(inventory: Inventory, options: Options = DEFAULTS) -> Spec:
-    """The spec of the host's GPUs and MIG devices.
+    """Return the spec of the host's GPUs and MIG devices.
 
     Raises:
         NoDriverError: the host has no GPU, or MIG is enabled and there is no MIG device.
         UnsafeError: a user other than root could change the hook program.
-        UsageError: a device or capability that was asked for does not exist.
-        CdiGenError: the driver is split, every GPU is broken, no host can have such an inventory,
-            or the engine cannot take such a spec.
+        UsageError: a requested device or capability does not exist, or an option is invalid.
+        CdiGenError: the driver is split, no GPU is usable, the inventory is invalid, or the engine
+            does not support the spec's version.
     """
     driver_edits.require_driver(inventory, options)
     selection = select(inventory, catalogue(), options)
@@ -36,31 +36,31 @@ def generate(inventory: Inventory, options: Options = DEFAULTS) -> Spec:
     ) | edits.nodes(selection.control_nodes)
     spec = Spec(
         cdi_version="",
-        kind=kind_of(options.vendor, options.class_),
+        kind=spec_kind(options.vendor, options.class_),
         devices=gpus.devices(inventory, options, edits),
         container_edits=common,
     )
-    return versioned(spec, options)
+    return with_version(spec, options)
 
 
 class NvmlMode:
-    """The GPUs as devices."""
+    """Modes auto and nvml."""
 
     class_ = DEFAULTS.class_
     transports = False
 
     def spec(self, inventory: Inventory, options: Options) -> Spec:
-        """As `generate`."""
+        """Return the spec of `generate`."""
         return generate(inventory, options)
 
     def summary(self, spec: Spec, inventory: Inventory, options: Options) -> str:
-        """The numbers of GPUs and of MIG devices, the driver, the hooks."""
+        """Describe the numbers of GPUs and of MIG devices, the driver and the hooks."""
         full, mig = gpus.count(inventory, options)
-        numbers = [(full, "GPU"), (mig, "MIG device")]
-        devices = ", ".join(f"{n} {noun}{'s' * (n != 1)}" for n, noun in numbers if n) or "no GPU"
+        counts = [(full, "GPU"), (mig, "MIG device")]
+        devices = ", ".join(f"{n} {noun}{'s' * (n != 1)}" for n, noun in counts if n) or "no GPU"
         return f"{devices}, {driver_edits.summary(spec, inventory)}"
 
 
 def mode(_name: str) -> NvmlMode:
-    """The mode; auto and nvml are the same."""
+    """Return the mode; auto and nvml are the same."""
     return NvmlMode()

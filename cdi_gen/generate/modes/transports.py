@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Modes gds, mofed, gdrcopy, nvswitch, imex: device nodes for data transfer to and from GPUs.
 
-These are the specs of ``cdi-gen generate --mode gds`` etc., and what the runtime shim gives for
-``NVIDIA_GDS``, ``NVIDIA_MOFED``, ``NVIDIA_GDRCOPY``, ``NVIDIA_NVSWITCH`` (device ``all``)
-and ``NVIDIA_IMEX_CHANNELS`` (a device for each channel, and ``all``). Each mode has a kind of its
-own, because a second ``nvidia.com/gpu=all`` would make the GPUs' unresolvable:
+``cdi-gen generate --mode gds`` etc. write these specs. The runtime shim injects their devices for
+``NVIDIA_GDS``, ``NVIDIA_MOFED``, ``NVIDIA_GDRCOPY``, ``NVIDIA_NVSWITCH`` (device ``all``) and
+``NVIDIA_IMEX_CHANNELS`` (a device for each channel, and ``all``). Each mode has a kind of its own,
+because a second ``nvidia.com/gpu=all`` would conflict with the device of all GPUs:
 
 >>> from cdi_gen.generate.modes.transports import MODES, spec
 >>> specs = [spec(mode, inventory) for mode in MODES]  # None: the host has no such device
@@ -21,11 +21,11 @@ from cdi_gen.generate import driver_files
 from cdi_gen.generate.assemble import (
     NO_DOUBLE_INJECTION,
     Unit,
-    kind_of,
-    named,
+    requested_devices,
     require_distinct,
-    require_known,
-    versioned,
+    require_existing,
+    spec_kind,
+    with_version,
 )
 from cdi_gen.generate.device_nodes import DeviceEdits
 from cdi_gen.generate.options import ALL, Options
@@ -36,11 +36,11 @@ MODES = ("gds", "mofed", "gdrcopy", "nvswitch", "imex")
 """The transports of the catalogue, in its order."""
 
 NUMBERED = "imex"
-"""The mode whose nodes are devices of their own; the nodes of the others serve together only."""
+"""The mode with a device for each node; each other mode has one device of all of its nodes."""
 
 
 class TransportMode:
-    """The device nodes of one transport as devices."""
+    """A mode with the device nodes of one transport."""
 
     transports = True
 
@@ -49,45 +49,45 @@ class TransportMode:
 
     @property
     def class_(self) -> str:
-        """The transport's own class."""
+        """The class of the transport's kind."""
         return transport(self._name).class_
 
     def spec(self, inventory: Inventory, options: Options) -> Spec:
-        """As the function `spec`; without a device it is an error."""
+        """Return the spec of the function `spec`; it is an error if the host has no device."""
         transport_spec = spec(self._name, inventory, options)
         if transport_spec is None:
-            raise nothing_of(self._name, inventory)
+            raise no_device_error(self._name, inventory)
         return transport_spec
 
     def summary(self, spec: Spec, inventory: Inventory, options: Options) -> str:  # noqa: ARG002
-        """The number of device nodes."""
+        """Describe the number of device nodes and the CDI version."""
         edits = [device.container_edits for device in spec.devices]
-        number = len({node.path for edit in edits for node in edit.device_nodes})
-        return f"{number} device node{'s' if number != 1 else ''}, CDI {spec.cdi_version}"
+        node_count = len({node.path for edit in edits for node in edit.device_nodes})
+        return f"{node_count} device node{'s' if node_count != 1 else ''}, CDI {spec.cdi_version}"
 
 
 def mode(name: str) -> TransportMode:
-    """The mode of one of ``MODES``."""
+    """Return the mode of a name in ``MODES``."""
     return TransportMode(name)
 
 
 def transport(mode: str) -> Transport:
-    """The catalogue's entry for a mode."""
+    """Return the catalogue's entry of a mode."""
     return next(entry for entry in catalogue().transports if entry.mode == mode)
 
 
 def spec(mode: str, inventory: Inventory, options: Options | None = None) -> Spec | None:
-    """The spec of one mode; None if the host has none of its devices.
+    """Return the spec of one mode; None if the host has none of its devices.
 
     Args:
         mode: one of ``MODES``.
-        inventory: the host's; its driver may be split.
-        options: None: kind ``nvidia.com/`` and the mode's own class. Options for libraries and
-            hooks have no effect: the spec has none.
+        inventory: the host's inventory; the driver may be split.
+        options: None for vendor ``nvidia.com`` and the mode's own class. Options for libraries and
+            hooks have no effect, because the spec has no library and no hook.
 
     Raises:
-        UsageError: a device that was asked for does not exist, or the kind is invalid.
-        CdiGenError: no host can have such an inventory, or the engine cannot take such a spec.
+        UsageError: a requested device does not exist, or the kind is invalid.
+        CdiGenError: the inventory is invalid, or the engine does not support the spec's version.
     """
     validation.require(inventory)
     entry = transport(mode)
@@ -99,42 +99,43 @@ def spec(mode: str, inventory: Inventory, options: Options | None = None) -> Spe
     edits = DeviceEdits(inventory, options)
     mounts = _mounts(entry, inventory)
     if mode == NUMBERED:
-        devices = _numbered(entry, nodes, edits, options)
+        devices = _node_devices(entry, nodes, edits, options)
     else:
         _require_all(mode, options)
         container_edits = edits.nodes(tuple(nodes)) | ContainerEdits(mounts=mounts)
         devices = [Device(name=ALL, container_edits=container_edits)]
     transport_spec = Spec(
         cdi_version="",
-        kind=kind_of(options.vendor, options.class_),
+        kind=spec_kind(options.vendor, options.class_),
         devices=tuple(devices),
         container_edits=ContainerEdits(env=(NO_DOUBLE_INJECTION,)),
     )
-    return versioned(transport_spec, options)
+    return with_version(transport_spec, options)
 
 
-def nothing_of(mode: str, inventory: Inventory) -> NoDriverError:
-    """The error that says why there is no spec."""
+def no_device_error(mode: str, inventory: Inventory) -> NoDriverError:
+    """Return the error that says why the host has no device of the mode."""
     entry = transport(mode)
     patterns = " or ".join(f"/dev/{node.name}" for node in entry.nodes)
-    for left in inventory.ignored:
-        if any(node.number(left.path.removeprefix("/dev/")) is not None for node in entry.nodes):
-            message = f"this host has no {entry.meaning}: {left.path}: {left.reason}"
+    for ignored in inventory.ignored:
+        name = ignored.path.removeprefix("/dev/")
+        if any(node.number(name) is not None for node in entry.nodes):
+            message = f"this host has no {entry.meaning}: {ignored.path}: {ignored.reason}"
             return NoDriverError(message, code="CDG-G008")
     return NoDriverError(
-        f"this host has no {entry.meaning}: there is no {patterns}",
-        hint="is the kernel module loaded, and are its nodes made?",
+        f"this host has no {entry.meaning}: no device node {patterns}",
+        hint="check that the kernel module is loaded and that its device nodes exist",
         code="CDG-G008",
     )
 
 
 def _number(entry: Transport, node: CharDevice) -> int | None:
-    """The number in the node's name; None if the node is of another transport."""
+    """Return the number in the node's name; None if the node is of another transport."""
     name = node.path.removeprefix("/dev/")
     return next((n for pattern in entry.nodes if (n := pattern.number(name)) is not None), None)
 
 
-def _numbered(
+def _node_devices(
     entry: Transport, nodes: list[CharDevice], edits: DeviceEdits, options: Options
 ) -> list[Device]:
     units: list[Unit] = [
@@ -144,15 +145,15 @@ def _numbered(
         )
         for node in nodes
     ]
-    require_known(options.devices, units, frozenset({ALL}))
-    devices = named(units, options)
+    require_existing(options.devices, units, frozenset({ALL}))
+    devices = requested_devices(units, options)
     require_distinct(devices, options)
     return devices
 
 
 def _require_all(mode: str, options: Options) -> None:
     if set(options.devices) != {ALL} or not options.all_device:
-        message = f"--mode {mode} has one device, {ALL}: it cannot be left out"
+        message = f"--mode {mode} has one device, {ALL}, which cannot be left out"
         raise UsageError(message, code="CDG-U006")
 
 

@@ -87,7 +87,7 @@ def test_explain_says_why(inventory: Inventory) -> None:
     assert reasons[UVM] == ("taken", "serves compute")
     assert reasons[MODESET][0] == "left"
     assert reasons[MODESET][1] == (
-        "serves display, graphics: it does not exist, and none of its capabilities is asked for "
+        "serves display, graphics: it does not exist, and none of its capabilities is requested "
         "by name"
     )
 

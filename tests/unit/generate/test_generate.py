@@ -69,16 +69,16 @@ def test_all_is_made_of_the_devices_that_were_asked_for(golden: Golden) -> None:
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        (Options(devices=("8",)), UsageError, "there is no device 8"),
-        (Options(devices=("1:4",)), UsageError, "there is no device 1:4"),
-        (Options(devices=("2",)), UsageError, "2 is a GPU that has MIG enabled and no MIG device"),
+        (Options(devices=("8",)), UsageError, "this host has no device 8"),
+        (Options(devices=("1:4",)), UsageError, "this host has no device 1:4"),
+        (Options(devices=("2",)), UsageError, "the GPU 2 has MIG enabled and no MIG device"),
         (Options(capabilities=("computer",)), UsageError, "unknown driver capability"),
         (Options(vendor="nvidia/com"), UsageError, "vendor"),
         (Options(vendor="n"), UsageError, "single letter"),
         (Options(class_=""), UsageError, "class"),
-        (Options(devices=()), UsageError, "no device was asked for"),
+        (Options(devices=()), UsageError, "no device is requested"),
         (Options(names=(), all_device=False), UsageError, "no device has a name"),
-        (Options(newest_version="0.3.0"), CdiGenError, "takes CDI 0.3.0 at most"),
+        (Options(newest_version="0.3.0"), CdiGenError, "supports CDI 0.3.0 at most"),
     ],
 )
 def test_what_can_not_be(
@@ -372,7 +372,8 @@ def test_mig_devices_get_drm_nodes_for_graphics_only(golden: Golden) -> None:
 
 
 @pytest.mark.parametrize(
-    ("gpus", "message"), [((), "it has no GPU"), (None, "every GPU of this host has MIG enabled")]
+    ("gpus", "message"),
+    [((), "it controls no GPU"), (None, "every GPU of this host has MIG enabled")],
 )
 def test_no_device(golden: Golden, gpus: tuple[()] | None, message: str) -> None:
     inventory = golden("flat-550-mig-mixed")

@@ -35,7 +35,7 @@ def test_cap_is_the_capabilities(inventory: Inventory) -> None:
 
 @pytest.mark.parametrize("name", UNSUPPORTED)
 def test_a_mode_of_nvidia_ctk_that_is_not_supported_is_named(name: str) -> None:
-    with pytest.raises(UsageError, match="not in this version"):
+    with pytest.raises(UsageError, match="not supported by this version"):
         find(name)
 
 

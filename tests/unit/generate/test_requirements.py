@@ -14,7 +14,7 @@ from cdi_gen.catalogue import catalogue
 from cdi_gen.errors import CdiGenError, UsageError
 from cdi_gen.generate import generate
 from cdi_gen.generate.options import Options
-from cdi_gen.generate.requirements import facts, words
+from cdi_gen.generate.requirements import facts, hook_options
 from cdi_gen.inventory import HookProgram, Inventory, json_form
 from cdi_gen.paths import HostPath
 from cdi_hook import __main__ as hook
@@ -46,7 +46,7 @@ def test_what_was_asked_for() -> None:
         "driver": driver_of(inventory).version,
         "gpus": [{"index": 0, "minor": gpu.minor, "uuid": gpu.uuid, "arch": "9.0", "brand": "vws"}],
     }
-    assert words(inventory) == [
+    assert hook_options(inventory) == [
         "--host-cuda-version=13.0",
         f"--host-driver-version={driver_of(inventory).version}",
         f"--gpu={gpu.minor}:9.0:vws",
@@ -76,7 +76,7 @@ def test_what_can_not_be_told() -> None:
     )
     found = facts(inventory)
     assert (found["cuda"], found["driver"], found["gpus"][0]["brand"]) == (None, "999.1", None)
-    assert words(inventory) == ["--host-driver-version=999.1", "--gpu=0::"]
+    assert hook_options(inventory) == ["--host-driver-version=999.1", "--gpu=0::"]
 
 
 @pytest.mark.parametrize("host", ["flat-550-mig-mixed", "h200-580-4gpu"])
@@ -86,7 +86,7 @@ def test_the_shim_and_the_hook_read_the_same(host: str, was_asked: bool) -> None
     document = json.loads(json.dumps(facts(inventory)))
     told = Facts.from_document(document)
     ((_, _, plan),) = hook.plan(
-        "check-requirements", hook.HOOKS["check-requirements"], words(inventory)
+        "check-requirements", hook.HOOKS["check-requirements"], hook_options(inventory)
     )
     read = plan.facts  # type: ignore[attr-defined]
     assert (read.cuda, read.driver) == (told.cuda, told.driver)
@@ -108,7 +108,7 @@ def test_it_is_a_step_only_where_it_is_enabled() -> None:
         "cdi-gen-hook",
         "create-container",
         "--check-requirements",
-        *words(inventory),
+        *hook_options(inventory),
     )
 
 

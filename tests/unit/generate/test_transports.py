@@ -13,7 +13,7 @@ from cdi_gen.cdi.model import ContainerEdits, Spec
 from cdi_gen.cdi.validation import check
 from cdi_gen.errors import CdiGenError, ExitCode, UsageError
 from cdi_gen.generate.modes import MODULES, find
-from cdi_gen.generate.modes.transports import MODES, nothing_of, spec, transport
+from cdi_gen.generate.modes.transports import MODES, no_device_error, spec, transport
 from cdi_gen.generate.options import Options
 from cdi_gen.inventory import CharDevice, DriverFile, Ignored, Inventory, json_form
 from cdi_gen.paths import HostPath
@@ -146,7 +146,7 @@ def test_what_can_not_be_asked_for(mode: str, options: Options) -> None:
 
 def test_an_old_engine_takes_channels_by_their_other_name() -> None:
     options = IMEX._replace(newest_version="0.4.0")
-    with pytest.raises(CdiGenError, match=r"takes CDI 0\.4\.0 at most") as caught:
+    with pytest.raises(CdiGenError, match=r"supports CDI 0\.4\.0 at most") as caught:
         spec("imex", HGX, options)
     assert "type-index" in (caught.value.hint or "")
     assert made("imex", HGX, options._replace(names=("type-index",))).cdi_version == "0.3.0"
@@ -165,7 +165,7 @@ def test_no_kind_is_another_modes() -> None:
 @pytest.mark.parametrize("mode", MODES)
 def test_a_host_without_it(mode: str) -> None:
     assert spec(mode, BARE) is None
-    error = nothing_of(mode, BARE)
+    error = no_device_error(mode, BARE)
     assert error.exit_code is ExitCode.NO_DRIVER
     assert transport(mode).meaning in error.message
     assert "/dev/" in error.message
@@ -177,8 +177,8 @@ def test_a_host_with_a_node_that_was_left_tells_why() -> None:
         Ignored(path="/dev/gdrdrv", reason="no driver gdrdrv", code="CDG-H302"),
     )
     inventory = replace(BARE, ignored=left)
-    assert "/dev/gdrdrv: no driver gdrdrv" in nothing_of("gdrcopy", inventory).message
-    assert "no driver" not in nothing_of("gds", inventory).message
+    assert "/dev/gdrdrv: no driver gdrdrv" in no_device_error("gdrcopy", inventory).message
+    assert "no driver" not in no_device_error("gds", inventory).message
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -243,7 +243,7 @@ def test_a_file_that_is_no_transports_is_not_mounted() -> None:
 
 
 def test_two_nodes_of_one_name_are_refused() -> None:
-    with pytest.raises(CdiGenError, match="two devices that are called 0"):
+    with pytest.raises(CdiGenError, match="two devices with the name 0"):
         spec("imex", with_channels(0, 0))
 
 

@@ -17,9 +17,9 @@ from cdi_gen.errors import CdiGenError, ExitCode
 from cdi_gen.generate import generate
 from cdi_gen.generate.device_nodes import by_path_links, gpu_nodes
 from cdi_gen.generate.modes import MODULES, find, transports
-from cdi_gen.generate.naming import names_of
+from cdi_gen.generate.naming import device_names
 from cdi_gen.generate.options import Options
-from cdi_gen.generate.requirements import facts, words
+from cdi_gen.generate.requirements import facts, hook_options
 from cdi_gen.inventory import PLATFORMS, CharDevice, Inventory, json_form
 from cdi_gen.inventory.validation import require
 from tests.cli.program import cdi_gen, failure
@@ -97,9 +97,9 @@ def test_transports_are_served_on_every_platform(name: str) -> None:
 
 def test_a_gpu_without_a_pci_address_has_no_name_by_it() -> None:
     (gpu,) = inventory_of("tegra").gpus
-    assert names_of(gpu) == {"index": "0", "type-index": "gpu0"}
+    assert device_names(gpu) == {"index": "0", "type-index": "gpu0"}
     (gpu,) = inventory_of("vfio").gpus
-    assert names_of(gpu)["pci"] == "pci-0000-3b-00-0"
+    assert device_names(gpu)["pci"] == "pci-0000-3b-00-0"
 
 
 def test_a_gpu_without_a_pci_address_has_no_link_by_path() -> None:
@@ -118,7 +118,7 @@ def test_a_gpu_may_have_several_nodes_or_none() -> None:
 def test_the_hook_is_told_of_no_gpu_without_a_minor_number() -> None:
     """The hook selects the container's GPUs by the minor numbers of their nodes."""
     inventory = inventory_of("wsl")
-    assert [word for word in words(inventory) if word.startswith("--gpu")] == []
+    assert [word for word in hook_options(inventory) if word.startswith("--gpu")] == []
     assert facts(inventory)["gpus"][0]["minor"] is None
 
 

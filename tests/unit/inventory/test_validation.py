@@ -100,5 +100,5 @@ def test_two_devices_of_one_name(inventory: Inventory) -> None:
         replace(first, index=5, uuid="0", pci_address="0000:99:00.0"),
         replace(first, index=5, uuid="all", pci_address="0000:99:00.0"),
     ):
-        with pytest.raises(CdiGenError, match="two devices that are called"):
+        with pytest.raises(CdiGenError, match="two devices with the name"):
             generate(replace(inventory, gpus=(first, twin, *others)))
