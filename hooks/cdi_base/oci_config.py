@@ -45,20 +45,20 @@ def read(bundle: int) -> dict[str, object]:
     return parse(content, NAME)
 
 
-def parse(content: bytes, what: str) -> dict[str, object]:
+def parse(content: bytes, name: str) -> dict[str, object]:
     """Return the JSON object in a config.json; parts of its content come from the image.
 
     Raises:
         HookError: the content is something else, or larger than any container needs.
     """
     if len(content) > MAX_BYTES:
-        raise HookError(f"{what} is larger than {MAX_BYTES} bytes", code="CDG-K004")
+        raise HookError(f"{name} is larger than {MAX_BYTES} bytes", code="CDG-K004")
     # An upper bound. Counting takes 1 ms a MiB; parsing so many values takes 100 MiB of memory.
     if content.count(b'"') // 2 + sum(map(content.count, (b",", b"[", b"{"))) > MAX_VALUES:
         raise HookError(
-            f"{what} has more than {MAX_VALUES} texts, commas and brackets", code="CDG-K004"
+            f"{name} has more than {MAX_VALUES} texts, commas and brackets", code="CDG-K004"
         )
-    return strict_json.parse_object(content, what)
+    return strict_json.parse_object(content, name)
 
 
 def environment(bundle: int, names: tuple[str, ...]) -> dict[str, str]:

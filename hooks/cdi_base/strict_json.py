@@ -97,18 +97,18 @@ def parse(
     return value
 
 
-def parse_object(content: bytes, what: str, *, longest_key: int | None = None) -> dict[str, object]:
+def parse_object(content: bytes, name: str, *, longest_key: int | None = None) -> dict[str, object]:
     """Return the JSON object that a text holds.
 
     Raises:
-        HookError: the text is not strict JSON, or not an object; `what` names it in the message.
+        HookError: the text is not strict JSON, or not an object; `name` is its name in messages.
     """
     try:
         value = parse(content, longest_key=longest_key)
     except JSONError as error:
-        raise HookError(f"{what} is not JSON: {error}", code="CDG-K004") from None
+        raise HookError(f"{name} is not JSON: {error}", code="CDG-K004") from None
     if not isinstance(value, dict):
-        raise HookError(f"{what} is not one JSON object", code="CDG-K004")
+        raise HookError(f"{name} is not one JSON object", code="CDG-K004")
     return value
 
 

@@ -136,19 +136,19 @@ _mount, _umount2, _unshare, _setns, _prctl, _capset, _fstatfs = (
 )
 
 
-def _checked(result: int, what: str) -> int:
+def _checked(result: int, subject: str) -> int:
     if result < 0:
         number = _ctypes.get_errno()
-        raise OSError(number, os.strerror(number), what)
+        raise OSError(number, os.strerror(number), subject)
     return result
 
 
-def _call(what: str, number: int | None, *arguments: int | bytes) -> int:
+def _call(subject: str, number: int | None, *arguments: int | bytes) -> int:
     if number is None:
-        raise OSError(errno.ENOSYS, f"{os.strerror(errno.ENOSYS)} on {MACHINE}", what)
+        raise OSError(errno.ENOSYS, f"{os.strerror(errno.ENOSYS)} on {MACHINE}", subject)
     # A bare int would be passed as 32 bits; bytes are passed as their address.
     words = [value if isinstance(value, bytes) else _Long(value) for value in arguments]
-    return _checked(_syscall(_Long(number), *words), what)
+    return _checked(_syscall(_Long(number), *words), subject)
 
 
 def openat2(directory: int, path: str, flags: int, resolve: int) -> int:

@@ -31,7 +31,7 @@ _CONTROL = frozenset(map(chr, [*range(9), *range(10, 32), 127]))
 
 
 class TomlError(HookError):
-    """The text is not TOML, or TOML that is not supported: `line N: what`."""
+    """The text is not TOML, or TOML that is not supported: `line N: message`."""
 
     code = "CDG-C102"
 
@@ -320,9 +320,9 @@ class _Reader:
             )
         self._at = end
 
-    def _fault(self, what: str, at: int | None = None) -> TomlError:
+    def _fault(self, message: str, at: int | None = None) -> TomlError:
         before = self._text.count("\n", 0, self._at if at is None else at)
-        return TomlError(f"line {before + 1}: {what}")
+        return TomlError(f"line {before + 1}: {message}")
 
 
 def _rejection(word: str, digits: str) -> str:

@@ -8,13 +8,13 @@ from cdi_base.errors import UsageError, shown
 Options = dict[str, list[str]]
 
 
-def parse(words: list[str], known: tuple[str, ...], switches: tuple[str, ...] = ()) -> Options:
+def parse(words: list[str], names: tuple[str, ...], switches: tuple[str, ...] = ()) -> Options:
     """Collect the values of each option, in order; a switch has one empty value if it is given.
 
     Raises:
-        UsageError: an option that is not in `known`, a stray word, or a value that is missing.
+        UsageError: an option that is not in `names`, a stray word, or a value that is missing.
     """
-    options: Options = {name: [] for name in (*known, *switches)}
+    options: Options = {name: [] for name in (*names, *switches)}
     rest = iter(words)
     for word in rest:
         name, equals, value = word.partition("=")

@@ -135,7 +135,7 @@ CASES = (
     Case(
         "A39",
         "stdin-bombs",
-        (STATE, "tests/hook/test_process.py::test_what_is_no_state_is_refused"),
+        (STATE, "tests/hook/test_process.py::test_an_invalid_state_is_refused"),
     ),
     Case("A41", "dir-bombs", (BOMBS,)),
     Case("A42", "stderr-flood", (BOMBS,)),

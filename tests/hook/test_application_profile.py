@@ -54,7 +54,7 @@ def test_masks(container: Container, minors: list[int], mask: int) -> None:
 
 
 def test_the_driver_reads_json_with_hexadecimal_numbers() -> None:
-    """No strict JSON; but for the number it is."""
+    """The profile is JSON, except for its hexadecimal number."""
     content = update_application_profile.profile([0, 4]).decode().replace("0x11", "17")
     (profile,) = json.loads(content)["profiles"]
     assert profile["settings"] == ["EGLVisibleDGPUDevices", 17]
@@ -79,7 +79,7 @@ def test_minors_above_63(container: Container) -> None:
     assert container.read(PROFILE) == text(2)
 
 
-def test_what_is_no_gpu(both: Container) -> None:
+def test_nodes_that_are_not_of_gpus_are_ignored(both: Container) -> None:
     """Other nodes of the driver, and what an image may put there; nothing is opened."""
     for name in ("nvidiactl", "nvidia-uvm", "nvidia-modeset", "nvidia-caps", "nvidia", "nvidia1x"):
         add(both, name, 9)
@@ -191,7 +191,7 @@ class TestInContainers:
         assert start(runtime, bundle).returncode == 0
         assert fingerprint(bundle.root / "etc") == once
 
-    def test_none(self, runtime: Runtime, bundle: Container) -> None:
+    def test_without_a_gpu_no_profile_is_written(self, runtime: Runtime, bundle: Container) -> None:
         self.prepare(bundle)
         bundle.spec["process"]["args"] = ["/bin/busybox", "true"]
         assert start(runtime, bundle).returncode == 0

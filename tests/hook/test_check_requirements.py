@@ -102,7 +102,7 @@ def test_the_gpus_are_those_of_the_container(
         assert_starts(ended)
 
 
-def test_what_the_spec_does_not_say_stops_no_container(container: Container) -> None:
+def test_facts_missing_in_the_spec_stop_no_container(container: Container) -> None:
     add_gpu(container, 7)
     require(container, "NVIDIA_REQUIRE_CUDA=cuda>=13.1", "NVIDIA_REQUIRE_GPU=brand=tesla")
     ended = container.hook(

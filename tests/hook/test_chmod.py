@@ -124,8 +124,8 @@ class TestMounts:
         else:
             assert ended.said.count("\n") <= 1
 
-    def test_somebody_elses(self, dri: Container) -> None:
-        """Rootless with the host's /dev: the peer's hook ignores it too."""
+    def test_a_directory_of_another_user_is_not_changed(self, dri: Container) -> None:
+        """Rootless with the host's /dev: NVIDIA's hook ignores the error too."""
         os.chown(dri.root / "dev/dri", 1234, 1234)
         dri.within = ["setpriv", "--bounding-set=-fowner"]
         ended = dri.hook("chmod", "--mode=755", "--path=/dev/dri")

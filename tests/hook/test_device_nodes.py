@@ -71,7 +71,7 @@ SHOW = f"cat $R{STAND_IN}; grep -F {STAND_IN} /proc/self/mountinfo"
         (b"XModifyDeviceFiles: 1\n", None),
     ],
 )
-def test_what_is_changed(params: bytes, expected: bytes | None) -> None:
+def test_only_an_exact_line_is_disabled(params: bytes, expected: bytes | None) -> None:
     assert disable_device_node_modification.disabled(params) == expected
 
 
@@ -100,7 +100,7 @@ class TestTheMount:
         assert fingerprint(nvidia.root) == before
 
     def test_it_is_not_handed_on(self, nvidia: Container) -> None:
-        """Where the procfs is shared, with a peer of it that stands for the host's."""
+        """The procfs is shared, with another mount that stands for the host's."""
         before = f"{OWN_PROC}; mount --make-shared $R/proc; mkdir $R/opt/twin; mount --bind $R/proc $R/opt/twin"
         ended = mounted(
             nvidia,
@@ -121,7 +121,7 @@ class TestTheMount:
         assert ended.stdout.count("mountinfo") == 0
         assert ended.stdout.count(STAND_IN) == 1
 
-    def test_what_cannot_be_made_read_only_is_taken_away(self, nvidia: Container) -> None:
+    def test_a_cover_that_cannot_be_made_read_only_is_unmounted(self, nvidia: Container) -> None:
         nvidia.altered(
             device_nodes__FOLDER='"sys/kernel"',
             device_nodes__FILE='"ostype"',
@@ -185,7 +185,9 @@ class TestLeftOut:
         ],
         ids=["folder", "tmpfs", "link to a procfs", "link to the host's name", "missing", "without the driver", "covered", "the host's"],
     )  # fmt: skip
-    def test_what_is_no_procfs_of_the_driver(self, both: Container, proc: str, said: str) -> None:
+    def test_without_the_drivers_procfs_the_step_is_left_out(
+        self, both: Container, proc: str, said: str
+    ) -> None:
         """The image's own files are never covered, nor read."""
         table = "cat /proc/self/mountinfo"
         ended = mounted(both, f"{proc}; {table}; echo ---", table)
@@ -194,7 +196,7 @@ class TestLeftOut:
         assert ended.said.count("\n") == 1
         assert said in ended.said
 
-    def test_in_the_machines_own_mounts(self, nvidia: Container) -> None:
+    def test_in_the_first_mount_namespace_nothing_is_mounted(self, nvidia: Container) -> None:
         """Where process 1 is: a hook of another stage, or a person at a shell (R-C1)."""
         root = shlex.quote(str(nvidia.root))
         nvidia.within = [

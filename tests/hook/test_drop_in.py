@@ -245,7 +245,7 @@ class TestBesideThePeer:
     """What both programs leave in the same root."""
 
     @pytest.fixture
-    def peer(self, nvidia_program: Callable[[str], Path]) -> str:
+    def nvidia_hook(self, nvidia_program: Callable[[str], Path]) -> str:
         return str(nvidia_program("nvidia-cdi-hook"))
 
     @pytest.fixture
@@ -253,9 +253,9 @@ class TestBesideThePeer:
         return Container(tmp_path / "twin")
 
     @staticmethod
-    def compare(peer: str, ours: Container, theirs: Container, *commands: str) -> None:
+    def compare(nvidia_hook: str, ours: Container, theirs: Container, *commands: str) -> None:
         for command in commands:
-            for container, launcher in ((ours, ours.launcher), (theirs, [peer])):
+            for container, launcher in ((ours, ours.launcher), (theirs, [nvidia_hook])):
                 container.launcher = launcher
                 ended = container.hook(*command.split(), environment=ITS_ENVIRONMENT)
                 assert ended.status == 0, (launcher, ended)
@@ -270,7 +270,7 @@ class TestBesideThePeer:
         ],
     )
     def test_create_symlinks(
-        self, peer: str, drop_in: Container, twin: Container, command: str
+        self, nvidia_hook: str, drop_in: Container, twin: Container, command: str
     ) -> None:
         for container in (drop_in, twin):
             (container.root / "opt/link").symlink_to("/opt/odd")
@@ -278,7 +278,7 @@ class TestBesideThePeer:
             (container.root / "opt/same").symlink_to("x")
             (container.root / "opt/nowhere").symlink_to("/nowhere")
             (container.root / "opt/elsewhere").symlink_to("/etc/passwd")
-        self.compare(peer, drop_in, twin, f"create-symlinks {command}")
+        self.compare(nvidia_hook, drop_in, twin, f"create-symlinks {command}")
 
     @pytest.mark.parametrize("note", [NOTE, None, "no JSON", {**NOTE, "driver": [535]}])
     @pytest.mark.parametrize(
@@ -289,37 +289,39 @@ class TestBesideThePeer:
     )  # fmt: skip
     def test_enable_cuda_compat(
         self,
-        peer: str,
+        nvidia_hook: str,
         drop_in: Container,
         twin: Container,
         compat: Compat,
         note: object,
         words: str,
     ) -> None:
-        """Told both versions, the peer uses no library without a note; no spec tells both."""
+        """With both versions, NVIDIA's hook uses no library without a note; no spec has both."""
         compat(note=note)
         shutil.copytree(drop_in.root / "usr/local", twin.root / "usr/local")
-        self.compare(peer, drop_in, twin, f"enable-cuda-compat {words}")
+        self.compare(nvidia_hook, drop_in, twin, f"enable-cuda-compat {words}")
 
     @pytest.mark.parametrize("minors", [(), (0,), (1, 3, 63), (2, 64)])
     def test_update_application_profile(
-        self, peer: str, drop_in: Container, twin: Container, minors: tuple[int, ...]
+        self, nvidia_hook: str, drop_in: Container, twin: Container, minors: tuple[int, ...]
     ) -> None:
         for root in (drop_in.root, twin.root):
             for minor in minors:
                 os.mknod(root / f"dev/nvidia{minor}", stat.S_IFCHR | 0o666, os.makedev(195, minor))
             os.mknod(root / "dev/nvidiactl", stat.S_IFCHR | 0o666, os.makedev(195, 255))
-        self.compare(peer, drop_in, twin, "update-application-profile")
+        self.compare(nvidia_hook, drop_in, twin, "update-application-profile")
 
-    def test_chmod(self, peer: str, drop_in: Container, twin: Container) -> None:
+    def test_chmod(self, nvidia_hook: str, drop_in: Container, twin: Container) -> None:
         for root in (drop_in.root, twin.root):
             (root / "dev/dri").mkdir(mode=0o700)
             (root / "dev/nvidia-caps").mkdir(mode=0o755)
         command = "chmod --mode 750 --path /dev/dri --path /dev/none --path /dev/nvidia-caps"
-        self.compare(peer, drop_in, twin, command)
+        self.compare(nvidia_hook, drop_in, twin, command)
 
-    def test_its_words_are_still_these(self, peer: str) -> None:
-        said = subprocess.run([peer, "--help"], capture_output=True, text=True, check=True).stdout
+    def test_its_words_are_still_these(self, nvidia_hook: str) -> None:
+        said = subprocess.run(
+            [nvidia_hook, "--help"], capture_output=True, text=True, check=True
+        ).stdout
         assert set(re.findall(r"^ {3}([a-z][a-z-]+)[ ,]", said, re.MULTILINE)) - {"help"} <= {
             "create-symlinks", "enable-cuda-compat", "update-ldcache", "disable-device-node-modification",
             "update-application-profile", "chmod", "apply-cuda-memory-limits",
@@ -329,7 +331,7 @@ class TestBesideThePeer:
 def left(root: Path) -> dict[str, tuple[str, ...]]:
     """A tree as a container sees it, with one name for the drop-in that both call otherwise.
 
-    What differs on purpose: the peer's profile is a read-only file without a newline.
+    An intended difference: the profile of NVIDIA's hook is a read-only file without a newline.
     """
     found: dict[str, tuple[str, ...]] = {}
     for path in sorted(root.rglob("*")):

@@ -133,7 +133,7 @@ class TestSharedLibrary:
             b"\x7fELF\2\2" + shared_object(b"x")[6:],
         ],
     )
-    def test_what_is_none(self, content: bytes) -> None:
+    def test_a_damaged_or_foreign_file_is_not_a_library(self, content: bytes) -> None:
         assert read(content) is None
 
     @pytest.mark.parametrize(("count", "soname"), [(256, b"x"), (257, None), (65535, None)])
@@ -156,11 +156,13 @@ class TestNote:
 
     @pytest.mark.parametrize("align", [1, 4, 8])
     @pytest.mark.parametrize("machine", ["x86_64", "i386", "aarch64"])
-    def test_it(self, align: int, machine: str) -> None:
+    def test_the_description_is_read_for_each_alignment_and_machine(
+        self, align: int, machine: str
+    ) -> None:
         notes = note(NVIDIA, self.JSON, align)
         assert description(shared_object(b"x", machine, notes=notes, note_align=align)) == self.JSON
 
-    def test_only_nvidias(self) -> None:
+    def test_notes_of_other_owners_are_ignored(self) -> None:
         notes = note(b"GNU\0", b"no") + note(b"NVIDIA\0", b"no") + note(NVIDIA, self.JSON)
         notes += note(NVIDIA, b"second")
         assert description(shared_object(b"x", notes=notes)) == self.JSON
@@ -206,7 +208,7 @@ class TestIsStatic:
                 assert elf.is_static(file.fileno()) is static
 
     @pytest.mark.parametrize("content", [b"", b"#!/bin/sh\n" * 9, shared_object(b"x", "i386")])
-    def test_what_is_no_64_bit_program(self, content: bytes) -> None:
+    def test_a_file_that_is_not_a_64_bit_program_is_not_static(self, content: bytes) -> None:
         with file_of(content) as descriptor:
             assert not elf.is_static(descriptor)
 

@@ -128,7 +128,7 @@ def test_distroless(container: Container, library: Library) -> None:
     assert container.cached() == {"libcuda.so.1": "/opt/odd/libcuda.so.1"}
 
 
-def test_an_image_with_no_folder_at_all_for_the_desk(container: Container) -> None:
+def test_an_image_without_a_directory_for_the_tmpfs(container: Container) -> None:
     for folder in ("proc", "sys", "dev", "tmp", "run"):
         (container.root / folder).rmdir()
     (container.root / "opt").rename(container.root / "weird")
@@ -143,7 +143,7 @@ def test_an_image_with_no_folder_at_all_for_the_desk(container: Container) -> No
 
 
 def test_with_and_without_ldconfig(debian: Container) -> None:
-    """The cache is the same, whoever makes it; who made the first is still written in it."""
+    """Both ways make the same cache, which still names the generator of the first one."""
     words = ("update-ldcache", "--folder", "/opt/odd")
     assert debian.hook(*words, "--ldconfig-path", "/sbin/ldconfig").status == 0
     once = fingerprint(debian.root)
@@ -160,7 +160,7 @@ def test_no_program_is_needed(debian: Container) -> None:
 
 
 def test_the_compat_libraries_come_before_the_hosts(debian: Container, library: Library) -> None:
-    """Now, and whenever somebody runs ldconfig in the container later."""
+    """Now, and after a later run of ldconfig in the container."""
     library(debian.root / "usr/local/cuda-13.1/compat/libcuda.so.590.1", "libcuda.so.1")
     library(debian.root / "usr/local/cuda-13.1/compat/libcuda.so.1", "libcuda.so.1")
     debian.write(COMPAT, "/usr/local/cuda-13.1/compat\n")
@@ -296,7 +296,7 @@ class TestWhichLdconfig:
         assert "libcuda.so.1" in debian.cached()
 
     @pytest.mark.parametrize("kind", ["script", "dynamic", "missing", "empty", "cut off"])
-    def test_what_is_not_static_is_not_run(self, debian: Container, kind: str) -> None:
+    def test_an_ldconfig_that_is_not_static_is_not_run(self, debian: Container, kind: str) -> None:
         program = debian.bundle / "program"
         match kind:
             case "script":
@@ -320,7 +320,9 @@ class TestWhichLdconfig:
         debian.assert_host_untouched()
 
     @pytest.mark.parametrize("kind", ["another's", "writable", "pipe", "folder"])
-    def test_what_another_may_change_is_refused(self, debian: Container, kind: str) -> None:
+    def test_an_ldconfig_that_another_user_may_change_is_refused(
+        self, debian: Container, kind: str
+    ) -> None:
         program = debian.bundle / "program"
         if kind == "pipe":
             os.mkfifo(program)

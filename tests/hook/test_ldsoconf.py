@@ -62,7 +62,9 @@ def image(tmp_path: Path) -> Image:
         ({"ld.so.conf": "include /*/*/*/*/*/*\n/a"}, ["/a"]),
     ],
 )  # fmt: skip
-def test_what_is_listed(image: Image, files: dict[str, str], listed: list[str] | None) -> None:
+def test_directories_are_listed_in_order(
+    image: Image, files: dict[str, str], listed: list[str] | None
+) -> None:
     assert read(image(files)) == listed
 
 
@@ -79,7 +81,7 @@ def test_an_include_leads_nowhere_but_into_the_image(image: Image, tmp_path: Pat
 
 
 @pytest.mark.parametrize("name", ["p.conf", "d.conf", "z.conf", "dir.conf"])
-def test_what_is_no_file_is_passed_over(image: Image, name: str) -> None:
+def test_an_include_that_is_not_a_regular_file_is_ignored(image: Image, name: str) -> None:
     root = image(
         {
             "ld.so.conf": f"include ld.so.conf.d/*.conf\ninclude {name}\n/a",

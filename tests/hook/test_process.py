@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The process: what it takes from whoever starts it, and that it ends."""
+"""The hook's process: what it inherits from its parent, and that it ends."""
 
 from __future__ import annotations
 
@@ -164,7 +164,7 @@ class TestState:
         ],
         ids=lambda stdin: ascii(stdin[:24]),
     )  # fmt: skip
-    def test_what_is_no_state_is_refused(self, container: Container, stdin: bytes) -> None:
+    def test_an_invalid_state_is_refused(self, container: Container, stdin: bytes) -> None:
         ended = container.hook(*LINK, stdin=stdin)
         assert ended.status == 1
         assert ended.said.count("\n") == 1
@@ -175,7 +175,7 @@ class TestState:
         ["", "[]", "{}", '{"root": 1}', '{"root": {}}', '{"root": {"path": ""}}', '{"root": {"path": "missing"}}',
          '{"root": {"path": "rootfs", "path": "/"}}', '{"root": {"path": "config.json"}}'],
     )  # fmt: skip
-    def test_what_is_no_config_is_refused(self, container: Container, config: str) -> None:
+    def test_an_invalid_config_json_is_refused(self, container: Container, config: str) -> None:
         (container.bundle / "config.json").write_text(config)
         ended = container.hook(*LINK)
         assert (ended.status, ended.said.count("\n")) == (1, 1)
@@ -280,7 +280,7 @@ class TestTheEnd:
         assert process.returncode == (1 if number == signal.SIGALRM else 128 + number)
         assert said.count(b"\n") == 1
 
-    def test_nobody_listens(self, container: Container) -> None:
+    def test_a_closed_stderr_stops_no_container(self, container: Container) -> None:
         """A62: a closed stderr stops no container."""
         container.within = ["sh", "-c", 'exec "$@" 2>&-', "sh", "env", "-u", "PWD", "-u", "OLDPWD"]
         assert container.hook("no-such-hook").status == 0

@@ -169,11 +169,11 @@ def test_every_variable_has_to_hold() -> None:
         ("cuda>=13,driver>=540", Facts(), "cuda>=13: this host's cuda is not known"),
     ],
 )  # fmt: skip
-def test_what_is_not_known_stops_no_container(expression: str, facts: Facts, doubt: str) -> None:
+def test_an_unknown_fact_stops_no_container(expression: str, facts: Facts, doubt: str) -> None:
     assert check((("A", expression),), facts) == (f"A: not checked: {doubt}",)
 
 
-def test_what_is_not_known_is_not_asked_for_where_something_else_decides() -> None:
+def test_an_unknown_fact_is_not_reported_if_another_condition_decides() -> None:
     facts = Facts(None, "550")
     assert check((("A", "cuda>=13 driver>=540"),), facts) == ()
     assert check((("A", "driver>=540 cuda>=13"),), facts) == ()
@@ -230,7 +230,9 @@ def test_the_advice(expression: str, advice: str) -> None:
         ("\u202eevil", "\\u202eevil (at character 1) is not a property"),
     ],
 )  # fmt: skip
-def test_what_cannot_be_read_is_shown_with_its_place(expression: str, said: str) -> None:
+def test_a_condition_that_cannot_be_parsed_is_shown_with_its_position(
+    expression: str, said: str
+) -> None:
     assert said in reason(expression)
 
 

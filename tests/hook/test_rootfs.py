@@ -135,7 +135,7 @@ def test_temporary_names_cannot_be_guessed() -> None:
 
 
 def unread(root: Path) -> dict[Path, tuple[int, int, int]]:
-    """What changes in a tree, but for what reading changes."""
+    """The attributes of a tree that change, except those that reading changes."""
     known = {path: path.lstat() for path in root.rglob("*")}
     return {path: (each.st_ino, each.st_mtime_ns, each.st_ctime_ns) for path, each in known.items()}
 
@@ -160,7 +160,7 @@ class TestWhatIsMade:
         assert (root / "etc").stat().st_uid == 7
         os.close(files.descriptor)
 
-    def test_what_roots_own_root_gets_is_roots(self, root: Path) -> None:
+    def test_new_files_in_a_root_of_root_belong_to_root(self, root: Path) -> None:
         os.chown(root, os.geteuid(), 7)
         files = RootFs(os.open(root, os.O_PATH | os.O_DIRECTORY))
         files.put("/made/file", b"new")
@@ -261,7 +261,7 @@ class TestWhatIsMade:
         assert (root / "lib").is_symlink()
 
     @pytest.mark.parametrize("kind", ["pipe", "link"])
-    def test_what_is_no_file_is_replaced_whatever_its_size(
+    def test_a_special_file_is_replaced_whatever_its_size(
         self, files: RootFs, root: Path, kind: str
     ) -> None:
         if kind == "pipe":
@@ -273,13 +273,13 @@ class TestWhatIsMade:
         assert (root / "etc/odd").lstat().st_size == len(content)
         assert stat.S_ISREG((root / "etc/odd").lstat().st_mode)
 
-    def test_what_has_just_gone_is_not_removed(
+    def test_removing_a_file_that_has_just_gone_returns_false(
         self, files: RootFs, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(files, "has", lambda _: True)
         assert files.remove("/etc/no") is False
 
-    def test_what_cannot_be_looked_at_is_not_replaced(
+    def test_a_file_that_cannot_be_examined_is_not_replaced(
         self, files: RootFs, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(os, "readlink", failing)
@@ -289,12 +289,12 @@ class TestWhatIsMade:
 
 class TestReading:
     @pytest.mark.parametrize("act", ["put", "read"])
-    def test_what_is_no_name_or_no_file_is_invalid(self, files: RootFs, act: str) -> None:
+    def test_a_path_without_a_name_or_a_directory_is_invalid(self, files: RootFs, act: str) -> None:
         with pytest.raises(OSError) as caught:
             files.put("/etc/", b"") if act == "put" else files.read("/etc", 9)
         assert caught.value.errno == errno.EINVAL
 
-    def test_what_is_there(self, files: RootFs, root: Path) -> None:
+    def test_has_finds_files_and_links_to_nowhere(self, files: RootFs, root: Path) -> None:
         """A link to nowhere is; what it leads to is not."""
         (root / "etc/dangling").symlink_to("/no/where")
         for path in ("/etc/file", "etc", "/etc/dangling"):

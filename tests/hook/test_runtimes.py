@@ -60,7 +60,7 @@ def test_a_user_namespace(runtime: Runtime, bundle: Container, users: int) -> No
 
 @pytest.mark.parametrize("readonly", [False, True])
 def test_rootless(runtime: Runtime, bundle: Container, readonly: bool) -> None:
-    """A user without any privilege; the hook and the host's ldconfig belong to somebody unknown."""
+    """A user without any privilege; the hook and the host's ldconfig belong to an unknown user."""
     spec = bundle.spec
     spec["root"]["readonly"] = readonly
     shutil.copytree(HOOK.parent, bundle.bundle / "libexec")

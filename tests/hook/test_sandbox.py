@@ -80,7 +80,7 @@ int main(int argc, char **argv) {
     struct sockaddr_in here = {.sin_family = AF_INET, .sin_port = 9, .sin_addr.s_addr = htonl(0x7f000001)};
     tell("connect", connect(socket(AF_INET, SOCK_STREAM, 0), (void *)&here, sizeof here));
     DIR *d = opendir("/proc"); struct dirent *e;
-    while (d && (e = readdir(d))) if (e->d_name[0] != '.') fprintf(out, "desk %s\n", e->d_name);
+    while (d && (e = readdir(d))) if (e->d_name[0] != '.') fprintf(out, "tmpfs %s\n", e->d_name);
     fclose(out);
     return 0;
 }
@@ -125,7 +125,9 @@ def findings(
     return look
 
 
-def test_what_it_is(findings: Callable[[], dict[str, str]]) -> None:
+def test_ldconfig_runs_without_privileges_and_environment(
+    findings: Callable[[], dict[str, str]],
+) -> None:
     found = findings()
     assert [found[f"argv{n}"] for n in range(7)] == [
         "ldconfig", "-X", "-i", "-f", "/proc/conf", "-C", "/proc/cache",
@@ -141,7 +143,9 @@ def test_what_it_is(findings: Callable[[], dict[str, str]]) -> None:
     ]  # fmt: skip
 
 
-def test_what_it_can_reach(container: Container, findings: Callable[[], dict[str, str]]) -> None:
+def test_ldconfig_can_write_to_its_tmpfs_only(
+    container: Container, findings: Callable[[], dict[str, str]]
+) -> None:
     found = findings()
     assert {
         name: found[name] for name in found if found[name] == "ok" or found[name].startswith("E")
@@ -165,7 +169,7 @@ def test_what_it_can_reach(container: Container, findings: Callable[[], dict[str
         "kill hook": "ESRCH",
         "connect": "ENETUNREACH",
     }
-    assert {name for name in found if name.startswith("desk")} == {"desk conf", "desk cache"}
+    assert {name for name in found if name.startswith("tmpfs")} == {"tmpfs conf", "tmpfs cache"}
     container.assert_host_untouched()
 
 

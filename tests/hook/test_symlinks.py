@@ -61,7 +61,7 @@ def test_the_target_is_looked_for_behind_the_images_own_links(both: Container) -
 
 
 def test_create_symlinks_asks_for_no_target(both: Container) -> None:
-    """As the peer's hook of the same name."""
+    """As NVIDIA's hook of the same name."""
     ended = both.hook("create-symlinks", "--link", "nowhere.so.1::/opt/made/nowhere.so")
     assert ended.status == 0
     assert os.readlink(both.root / "opt/made/nowhere.so") == "nowhere.so.1"
@@ -82,7 +82,7 @@ def test_a_second_start_changes_nothing(both: Container) -> None:
     assert fingerprint(both.root) == once
 
 
-def test_what_is_at_the_place_is_replaced(both: Container) -> None:
+def test_a_file_or_link_at_the_path_is_replaced(both: Container) -> None:
     both.write("/opt/odd/lib.so.2")
     both.write("/opt/odd/file", "a stub of the image")
     (both.root / "opt/odd/old").symlink_to("lib.so.1")
@@ -117,7 +117,7 @@ def test_a_directory_stops_the_container(both: Container) -> None:
     assert os.listdir(both.root / "opt/odd") == ["dir"]
 
 
-def test_an_empty_directory_makes_room(both: Container) -> None:
+def test_an_empty_directory_is_replaced(both: Container) -> None:
     """Docker makes one where the source of a volume is missing. NVIDIA's hook 1.20.2 refuses it."""
     (both.root / "opt/odd/dir").mkdir()
     ended = both.hook("create-symlinks", "--link", "x::/opt/odd/dir")

@@ -2,7 +2,7 @@
 """Images as people have them: which libcuda and which NVML a program gets, by the image's own loader.
 
 Whatever an image lists for its loader, and wherever the host has its driver: both are the driver's,
-but for a newer libcuda of the image that may be used with the host's GPUs.
+except for a newer libcuda of the image that may be used with the host's GPUs.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 """Reads the fields of a spec: their names, their types, and the releases that know them.
 
 Reading is strict, as in every engine: a file with an unknown field is rejected. But all faults
-are collected, where engines stop at the first. It is lenient where engines are: `null` is an absent
+are collected, path engines stop at the first. It is lenient path engines are: `null` is an absent
 field, and a number in a text field is taken as text.
 """
 
@@ -39,18 +39,18 @@ class Reading:
 
     def wrong(
         self,
-        where: str,
+        path: str,
         message: str,
         refused_by: frozenset[str] = EVERY,
         *,
         code: str = "CDG-S103",
     ) -> None:
         """Add a fault for which releases reject the file."""
-        self._add(Fault(where or ".", message, refused_by, code=code))
+        self._add(Fault(path or ".", message, refused_by, code=code))
 
-    def odd(self, where: str, message: str, consequence: str) -> None:
+    def odd(self, path: str, message: str, consequence: str) -> None:
         """Add a fault that all releases accept."""
-        self._add(Fault(where or ".", message, NONE, code="CDG-S103", consequence=consequence))
+        self._add(Fault(path or ".", message, NONE, code="CDG-S103", consequence=consequence))
 
     def _add(self, fault: Fault) -> None:
         if len(self.faults) < MAX_FAULTS:
@@ -58,58 +58,58 @@ class Reading:
         elif fault.refused_by:
             raise TooMuchError([*self.faults, fault])
 
-    def text(self, where: str, value: object) -> str:
+    def text(self, path: str, value: object) -> str:
         """Read a text; a number or a boolean is converted to text."""
         if isinstance(value, PlainWord):
             if value in INFINITE:
-                self.wrong(where, f"{value} is a number to YAML: write it in quotes", BY_JSON)
+                self.wrong(path, f"{value} is a number to YAML: write it in quotes", BY_JSON)
             else:
-                self._not_text(where, "a boolean", value)
+                self._not_text(path, "a boolean", value)
             return str(value)
         if isinstance(value, str):
             if not value.isascii() and _has_surrogates(value):
-                self.wrong(where, "is not Unicode text: half of a surrogate pair")
+                self.wrong(path, "is not Unicode text: half of a surrogate pair")
                 return ""
             return value
         if isinstance(value, (int, float)):
             text = str(value).lower() if isinstance(value, bool) else str(value)
-            self._not_text(where, kind_of(value), text)
+            self._not_text(path, kind_of(value), text)
             return text
-        self.wrong(where, f"must be text, not {kind_of(value)}")
+        self.wrong(path, f"must be text, not {kind_of(value)}")
         return ""
 
-    def _not_text(self, where: str, kind: str, text: str) -> None:
+    def _not_text(self, path: str, kind: str, text: str) -> None:
         message = f"is {kind}; it must be text: write {text!r} in quotes"
-        self.odd(where, message, "engines take it as text, and not all as the same text")
+        self.odd(path, message, "engines take it as text, and not all as the same text")
 
-    def name(self, where: str, value: object) -> str:
+    def name(self, path: str, value: object) -> str:
         """Read the name of a device."""
         if isinstance(value, (int, float)) and abs(value) >= _TOO_LARGE_FOR_NAMES:
-            self.wrong(where, "is a number too large for a name: write it in quotes", BY_JSON)
-        return self.text(where, value)
+            self.wrong(path, "is a number too large for a name: write it in quotes", BY_JSON)
+        return self.text(path, value)
 
-    def _whole(self, where: str, value: object, low: int, high: int) -> int | None:
+    def _whole(self, path: str, value: object, low: int, high: int) -> int | None:
         if isinstance(value, float) and value.is_integer():
             message = f"is written as the fraction {value}"
-            self.odd(where, message, "engines take it as a whole number")
+            self.odd(path, message, "engines take it as a whole number")
             value = int(value)
         if not isinstance(value, int) or isinstance(value, bool):
-            self.wrong(where, f"must be a whole number, not {kind_of(value)}")
+            self.wrong(path, f"must be a whole number, not {kind_of(value)}")
         elif not low <= value <= high:
-            self.wrong(where, f"{value} is not between {low} and {high}")
+            self.wrong(path, f"{value} is not between {low} and {high}")
         else:
             return value
         return None
 
-    def uint32(self, where: str, value: object) -> int | None:
+    def uint32(self, path: str, value: object) -> int | None:
         """Read an unsigned 32-bit number."""
-        return self._whole(where, value, 0, _MAX_UINT32)
+        return self._whole(path, value, 0, _MAX_UINT32)
 
-    def int64(self, where: str, value: object) -> int | None:
+    def int64(self, path: str, value: object) -> int | None:
         """Read a signed 64-bit number."""
-        return self._whole(where, value, -_MAX_INT64 - 1, _MAX_INT64)
+        return self._whole(path, value, -_MAX_INT64 - 1, _MAX_INT64)
 
-    def boolean(self, where: str, value: object) -> bool:
+    def boolean(self, path: str, value: object) -> bool:
         """Read a boolean, or one of the words of YAML 1.1 for it."""
         if isinstance(value, bool):
             return value
@@ -123,78 +123,78 @@ class Reading:
                 refused_by |= _STRICT
         shown = repr(value) if isinstance(value, str) else kind_of(value)
         if refused_by:
-            self.wrong(where, f"must be true or false, not {shown}", refused_by)
+            self.wrong(path, f"must be true or false, not {shown}", refused_by)
         else:
-            self.odd(where, f"is {shown}", "it is true or false to YAML 1.1 alone")
+            self.odd(path, f"is {shown}", "it is true or false to YAML 1.1 alone")
         return isinstance(value, str) and value in TRUE
 
-    def items(self, where: str, value: object, form: Form, absent: frozenset[str]) -> list[object]:
+    def items(self, path: str, value: object, form: Form, absent: frozenset[str]) -> list[object]:
         """Read a list.
 
         Args:
-            where: the path of the list.
+            path: the path of the list.
             value: the list.
             form: reads an item.
             absent: the releases that reject the file for an item that is null; the others leave the
                 item out, or take it as an empty one.
         """
         if not isinstance(value, list):
-            self.wrong(where, f"must be a list, not {kind_of(value)}")
+            self.wrong(path, f"must be a list, not {kind_of(value)}")
             return []
         self._values += len(value)
         if self._values > MAX_VALUES:
             message = f"the document stands for more than {MAX_VALUES} values"
-            raise TooMuchError([Fault(where, message, code="CDG-S002")])
+            raise TooMuchError([Fault(path, message, code="CDG-S002")])
         if form is Reading.text and all(type(item) is str and item.isascii() for item in value):
             return list(value)
         items = []
         for index, item in enumerate(value):
             if item is None and absent != EVERY:
-                self._null(f"{where}[{index}]", absent)
+                self._null(f"{path}[{index}]", absent)
             else:
-                items.append(form(self, f"{where}[{index}]", item))
+                items.append(form(self, f"{path}[{index}]", item))
         return items
 
-    def _null(self, where: str, refused_by: frozenset[str]) -> None:
+    def _null(self, path: str, refused_by: frozenset[str]) -> None:
         if refused_by:
-            self.wrong(where, "is null, and so left out or empty", refused_by)
+            self.wrong(path, "is null, and so left out or empty", refused_by)
         else:
-            self.odd(where, "is null", "some engines leave it out, others take it as empty")
+            self.odd(path, "is null", "some engines leave it out, others take it as empty")
 
-    def annotations(self, where: str, value: object) -> Document:
+    def annotations(self, path: str, value: object) -> Document:
         """Read an object of texts."""
         if not isinstance(value, dict):
-            self.wrong(where, f"must be an object, not {kind_of(value)}")
+            self.wrong(path, f"must be an object, not {kind_of(value)}")
             return {}
         annotations: Document = {}
         for key, item in value.items():
-            name = self.text(where, key)
-            annotations[name] = "" if item is None else self.text(f"{where}.{name}", item)
+            name = self.text(path, key)
+            annotations[name] = "" if item is None else self.text(f"{path}.{name}", item)
         return annotations
 
-    def record(self, where: str, value: object, fields: dict[str, Field]) -> Document:
+    def record(self, path: str, value: object, fields: dict[str, Field]) -> Document:
         """Read an object with these fields and no others."""
         if not isinstance(value, dict):
-            self.wrong(where, f"must be an object, not {kind_of(value)}")
+            self.wrong(path, f"must be an object, not {kind_of(value)}")
             return {}
         if not value.keys() <= fields.keys():
-            value = self._renamed(where, value, fields)
+            value = self._renamed(path, value, fields)
         record: Document = {}
         for key, (form, known_to, required) in fields.items():
             item = value.get(key)
             if known_to != EVERY and key in value:
                 message = "a field that not every release of the standard's library knows"
-                self.wrong(f"{where}.{key}", message, EVERY - known_to, code="CDG-S102")
+                self.wrong(f"{path}.{key}", message, EVERY - known_to, code="CDG-S102")
             if type(item) is str and form is Reading.text and item.isascii():
                 # The common case, which needs no further check.
                 record[key] = item
             elif item is not None:
-                record[key] = form(self, f"{where}.{key}", item)
+                record[key] = form(self, f"{path}.{key}", item)
             elif required:
-                self.wrong(f"{where}.{key}", "missing", code="CDG-S101")
+                self.wrong(f"{path}.{key}", "missing", code="CDG-S101")
         return record
 
-    def _renamed(self, where: str, value: Document, fields: dict[str, Field]) -> Document:
+    def _renamed(self, path: str, value: Document, fields: dict[str, Field]) -> Document:
         """Rename keys as the releases that convert to JSON do, which ignore the case of keys."""
         by_folded = {key.lower(): key for key in fields}
         renamed: Document = {}
@@ -202,11 +202,11 @@ class Reading:
         for key in sorted(value, key=str):
             name = key if key in fields else by_folded.get(_folded(key))
             if name is None:
-                self._add(Fault(f"{where}.{key}", UNKNOWN, among=tuple(fields), code="CDG-S102"))
+                self._add(Fault(f"{path}.{key}", UNKNOWN, among=tuple(fields), code="CDG-S102"))
                 continue
             if name != key:
                 message = f"{UNKNOWN}; {name!r} is written with other capitals"
-                self.wrong(f"{where}.{key}", message, _STRICT, code="CDG-S102")
+                self.wrong(f"{path}.{key}", message, _STRICT, code="CDG-S102")
             renamed[name] = value[key]
         return renamed
 
@@ -241,11 +241,11 @@ def _has_surrogates(text: str) -> bool:
 
 
 def _one(fields: dict[str, Field]) -> Form:
-    return lambda reading, where, value: reading.record(where, value, fields)
+    return lambda reading, path, value: reading.record(path, value, fields)
 
 
 def _list(form: Form, absent: frozenset[str] = EVERY) -> Form:
-    return lambda reading, where, value: reading.items(where, value, form, absent)
+    return lambda reading, path, value: reading.items(path, value, form, absent)
 
 
 if TYPE_CHECKING:

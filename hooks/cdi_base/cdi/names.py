@@ -40,9 +40,9 @@ def fault_of_kind(text: str) -> str | None:
     return fault_of_part("vendor", vendor) or fault_of_part("class", class_)
 
 
-def fault_of_part(what: str, name: str) -> str | None:
+def fault_of_part(part: str, name: str) -> str | None:
     """Return why a name is not a vendor, or not a class; None if it is one."""
-    return _fault(what, name, _LETTERS, "a letter", _KIND_PART, "letters, digits, '_-.'")
+    return _fault(part, name, _LETTERS, "a letter", _KIND_PART, "letters, digits, '_-.'")
 
 
 def is_device(name: str) -> bool:
@@ -57,15 +57,15 @@ def fault_of_device(name: str) -> str | None:
 
 
 def _fault(
-    what: str, name: str, first: frozenset[str], start: str, inner: frozenset[str], allowed: str
+    part: str, name: str, first: frozenset[str], start: str, inner: frozenset[str], allowed: str
 ) -> str | None:
     if not name:
-        return f"the {what} is empty"
+        return f"the {part} is empty"
     if name[0] not in first:
-        return f"{what} {name!r} starts with {name[0]!r}; it must start with {start}"
+        return f"{part} {name!r} starts with {name[0]!r}; it must start with {start}"
     if not inner.issuperset(name):
         position, character = next((n, c) for n, c in enumerate(name, 1) if c not in inner)
-        return f"{what} {name!r} has {character!r} at character {position}; allowed are {allowed}"
+        return f"{part} {name!r} has {character!r} at character {position}; allowed are {allowed}"
     if name[-1] not in _ALPHANUMERIC:
-        return f"{what} {name!r} ends with {name[-1]!r}; it must end with a letter or digit"
+        return f"{part} {name!r} ends with {name[-1]!r}; it must end with a letter or digit"
     return None

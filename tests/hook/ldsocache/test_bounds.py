@@ -103,10 +103,10 @@ class TestBounds:
 
     @pytest.mark.parametrize("what", ["pipe", "device", "folder", "socket"])
     @pytest.mark.parametrize("how", ["there", "linked", "swapped in"])
-    def test_what_must_not_be_opened(
+    def test_pipes_and_devices_are_not_opened(
         self, root: Path, what: str, how: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """A pipe would block whoever opens it, and a watchdog's node would be armed."""
+        """Opening a pipe would block, and opening a watchdog's node would arm the watchdog."""
         put(root, "opt/odd/libone.so.1", "libone.so.1")
         place = root / ("srv" if how == "linked" else "opt/odd") / "libbad.so.1"
         place.parent.mkdir(exist_ok=True)

@@ -82,7 +82,7 @@ class TestOddTrees:
         assert b"/opt/odd/libone.so.1\0" in theirs
         assert our_cache(root, list(FOLDERS), theirs) == our_cache(root, list(FOLDERS))
 
-    def test_what_is_no_library(self, root: Path) -> None:
+    def test_files_that_are_not_libraries_are_ignored(self, root: Path) -> None:
         (root / "opt/odd/libempty.so").touch()
         (root / "opt/odd/libscript.so").write_text(
             "/* GNU ld script */ GROUP ( /lib/libx.so.1 )\n" * 9
@@ -208,7 +208,7 @@ class TestBetterProcessors:
         assert theirs.count(b"/libone.so.1.0\0") == 8
 
     @pytest.mark.parametrize("needed", [0, 1, 2, 4, 8, 15, 1 << 9])
-    def test_what_a_file_needs(self, root: Path, needed: int) -> None:
+    def test_the_isa_level_of_a_file_is_in_its_entry(self, root: Path, needed: int) -> None:
         place = put(root, "opt/odd/glibc-hwcaps/x86-64-v3/libone.so.1.0")
         for machine in ("x86_64", "x32", "i386"):
             library = shared_object(f"lib{machine}.so.1".encode(), machine, isa_needed=needed)
@@ -236,7 +236,7 @@ class TestBetterProcessors:
         link(root, f"{place}/any-name", "/srv/other")
         same_as_glibc(root)
 
-    def test_what_is_no_such_folder(self, root: Path) -> None:
+    def test_a_name_that_is_not_a_hwcaps_directory_is_ignored(self, root: Path) -> None:
         base = root / "opt/odd/glibc-hwcaps"
         for name in (".hidden", "a:b", "x86-64-v2/nested/glibc-hwcaps/x86-64-v3"):
             put(root, f"opt/odd/glibc-hwcaps/{name}/libone.so.1", "libone.so.1")
