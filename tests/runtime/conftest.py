@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The runtime shim on a machine with a fake GPU."""
+"""Fixtures: the runtime shim, installed on a machine with a fake GPU."""
 
 from __future__ import annotations
 

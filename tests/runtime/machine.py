@@ -38,7 +38,7 @@ SPEC: dict[str, Any] = {
 
 
 class Machine:
-    """What an engine sees of it: a program to start as its OCI runtime.
+    """A machine as an engine sees it: a program to start as the OCI runtime.
 
     Without a fake host it has no GPU, and the spec directory that config.toml names is all there is.
     """
@@ -72,7 +72,7 @@ class Machine:
         (self.installed / "generator").write_text(f"{generator}\n")
 
     def configure(self, text: str = "", *, runtime: str = "", log: Path | None = None) -> None:
-        """Write config.toml: more of the top level, and more of nvidia-container-runtime's table."""
+        """Write config.toml with more top-level keys, and more keys of nvidia-container-runtime."""
         self.settings.write_text(
             f"""{text}
 [nvidia-container-cli]
@@ -88,7 +88,7 @@ spec-dirs = ["{self.specs}"]
 
     @property
     def host_root(self) -> Path:
-        """The root of the fake host, where there is one."""
+        """The root of the fake host, if there is one."""
         assert self.fake
         return self.fake.root
 
@@ -107,7 +107,7 @@ spec-dirs = ["{self.specs}"]
         return self.log.read_text() if self.log.exists() else ""
 
     def defines(self, spec: dict[str, Any], name: str = "nvidia.json") -> Path:
-        """Put a spec where the shim looks for specs."""
+        """Write a spec to the spec directory."""
         place = self.specs / name
         place.write_text(json.dumps(spec))
         return place
@@ -147,7 +147,7 @@ spec-dirs = ["{self.specs}"]
 
 
 class Bundle:
-    """A container of busybox, not yet made."""
+    """A bundle of a container with busybox."""
 
     def __init__(self, folder: Path) -> None:
         self.path = folder
@@ -175,7 +175,7 @@ class Bundle:
                 },
             ],
             "linux": {
-                "namespaces": [{"type": each} for each in ("pid", "mount", "ipc", "uts")],
+                "namespaces": [{"type": kind} for kind in ("pid", "mount", "ipc", "uts")],
             },
         }
         self.write()
@@ -195,15 +195,15 @@ class Bundle:
         self.file.write_text(json.dumps(self.config))
 
     def edited(self) -> dict[str, Any]:
-        """What its configuration is now."""
-        found: dict[str, Any] = json.loads(self.file.read_text())
-        return found
+        """Return the current config.json."""
+        config: dict[str, Any] = json.loads(self.file.read_text())
+        return config
 
     def devices(self) -> list[str]:
-        return [each["path"] for each in self.edited()["linux"].get("devices", [])]
+        return [device["path"] for device in self.edited()["linux"].get("devices", [])]
 
     def environment(self) -> dict[str, str]:
-        return dict(each.split("=", 1) for each in self.edited()["process"]["env"])
+        return dict(entry.split("=", 1) for entry in self.edited()["process"]["env"])
 
 
 FAKE_RUNTIME = """#!/bin/sh
@@ -212,7 +212,7 @@ echo "$0 $*" >> {log}
 
 
 def note_calls(folder: Path, name: str = "runc") -> Path:
-    """A runtime that only writes down how it was called."""
+    """A runtime that only records its arguments."""
     program = folder / name
     log = folder / f"{name}.calls"
     program.write_text(FAKE_RUNTIME.format(log=log))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A config.json that asks for something, and what is read of it."""
+"""Builds a config.json with a request, and reads the request."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ def config_of(
     annotations: dict[str, str] | None = None,
     capabilities: object = None,
 ) -> dict[str, object]:
-    """A config.json; of mounts the destinations, those of /dev/null."""
+    """A config.json; `mounts` are destinations of mounts of /dev/null."""
     entries = [f"{name}={value}" for name, value in env.items()] if isinstance(env, dict) else env
     return {
         "ociVersion": "1.0.2",
         "process": {"env": ["PATH=/bin", *(entries or [])], "capabilities": capabilities},
-        "mounts": [{"source": "/dev/null", "destination": each} for each in mounts or []],
+        "mounts": [{"source": "/dev/null", "destination": path} for path in mounts or []],
         "annotations": annotations or {},
     }
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A host for the resolution of requests: spec files, a preparation, config.toml; edits say whose they are."""
+"""A host for the resolution of requests; its edits name the spec that they are from."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ UUID = "GPU-ab100000-c0de-4000-8000-000000001000"
 
 
 def spec(kind: str, mark: str, *names: str) -> Document:
-    """Edits that say where they come from."""
+    """Edits that name the spec that they are from."""
     return {
         "cdiVersion": "0.5.0",
         "kind": kind,

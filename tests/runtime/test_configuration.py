@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""config.toml: each key, its default, and how a file that makes no sense is refused."""
+"""config.toml: each key, its default, and the errors of an invalid file."""
 
 from __future__ import annotations
 
@@ -330,7 +330,7 @@ def test_environment_of_the_process_is_the_default(
 def test_path_that_could_be_the_images_is_rejected(
     name: str, place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A hook's is the image's where a spec gives it none, and so is its current directory."""
+    """A hook without `env` has the image's environment, and the image's root as current directory."""
     monkeypatch.chdir(write(tmp_path / "x").parent)
     with pytest.raises(
         ConfigurationError, match=rf"^{name} is .*: config\.toml must have an absolute path"
@@ -415,11 +415,11 @@ def test_nothing_costly_is_imported() -> None:
         "from cdi_runtime.config_toml import configuration\n"
         "print(*sorted(name for name in set(sys.modules) - before if 'cdi_' not in name))"
     )
-    said = subprocess.run(
+    modules = subprocess.run(
         [sys.executable, "-IS", "-c", program],
         check=True,
         capture_output=True,
         text=True,
         timeout=20,
     ).stdout.split()
-    assert set(said) <= {"__future__", "_json", "_signal", "errno", "resource", "select", "time"}
+    assert set(modules) <= {"__future__", "_json", "_signal", "errno", "resource", "select", "time"}

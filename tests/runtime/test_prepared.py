@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The prepared file: when it fits, who may have written it, and how it is made."""
+"""The prepared file: when it is current, who may have written it, and how it is written."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ def settings(**other: object) -> Settings:
 
 
 @pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A machine's folders in a temporary one, and a cdi-gen that writes the key it should."""
+def installation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The directories of an installation, and a cdi-gen that writes a current file."""
     tmp_path.chmod(0o755)
     monkeypatch.setattr(prepared, "DIRECTORY", str(tmp_path / "run"))
     monkeypatch.setattr(prepared, "INSTALLATION", str(tmp_path / "libexec"))
@@ -55,35 +55,39 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "specs": [{"kind": "a/b"}],
     }
     (tmp_path / "document").write_text(json.dumps(document))
-    makes(tmp_path, f"cp {tmp_path}/document {tmp_path}/run/runtime.json")
+    set_script(tmp_path, f"cp {tmp_path}/document {tmp_path}/run/runtime.json")
     return tmp_path
 
 
-def makes(place: Path, script: str) -> Path:
-    """Have the recorded cdi-gen do this."""
-    program = place / "cdi-gen"
-    program.write_text(f'#!/bin/sh\necho "$@" >> {place}/calls\n{script}\n')
+def set_script(installation: Path, script: str) -> Path:
+    """Make the recorded cdi-gen run a script."""
+    program = installation / "cdi-gen"
+    program.write_text(f'#!/bin/sh\necho "$@" >> {installation}/calls\n{script}\n')
     program.chmod(0o755)
-    (place / "libexec/generator").write_text(f"{program}\n")
+    (installation / "libexec/generator").write_text(f"{program}\n")
     return program
 
 
-def calls(place: Path) -> list[str]:
-    return (place / "calls").read_text().splitlines() if (place / "calls").exists() else []
+def calls(installation: Path) -> list[str]:
+    return (
+        (installation / "calls").read_text().splitlines()
+        if (installation / "calls").exists()
+        else []
+    )
 
 
-def load(told: list[Finding] | None = None, **other: Any) -> prepared.Prepared:
-    return prepared.load(settings(**other), (told if told is not None else []).append)
+def load(findings: list[Finding] | None = None, **other: Any) -> prepared.Prepared:
+    return prepared.load(settings(**other), (findings if findings is not None else []).append)
 
 
-def test_file_is_written_once(place: Path) -> None:
+def test_file_is_written_once(installation: Path) -> None:
     assert load().specs == [{"kind": "a/b"}]
     assert load().specs == [{"kind": "a/b"}]
-    assert calls(place) == ["--log-format=json runtime prepare"]
-    assert (place / "run").stat().st_mode & 0o777 == 0o755
+    assert calls(installation) == ["--log-format=json runtime prepare"]
+    assert (installation / "run").stat().st_mode & 0o777 == 0o755
 
 
-def test_settings_of_config_toml_are_passed_to_cdi_gen(place: Path) -> None:
+def test_settings_of_config_toml_are_passed_to_cdi_gen(installation: Path) -> None:
     chosen: dict[str, Any] = {
         "driver_root": "/driver",
         "spec_dirs": ("/a", "/b"),
@@ -92,7 +96,7 @@ def test_settings_of_config_toml_are_passed_to_cdi_gen(place: Path) -> None:
     }
     with pytest.raises(prepared.NotPreparedError, match="does not match this host"):
         load(**chosen)
-    (words,) = calls(place)
+    (words,) = calls(installation)
     assert words == (
         "--log-format=json runtime prepare --driver-root=/driver --spec-dir=/a --spec-dir=/b "
         "--disable-hook=chmod --feature-flag=x"
@@ -111,67 +115,71 @@ def test_legacy_mode_disables_the_compat_hook(other: dict[str, object]) -> None:
 
 
 @pytest.mark.parametrize("fault", ["owner", "mode", "link", "fifo", "folder mode", "not JSON"])
-def test_untrusted_file_is_written_again(place: Path, fault: str) -> None:
+def test_untrusted_file_is_written_again(installation: Path, fault: str) -> None:
     load()
-    file = place / "run/runtime.json"
+    file = installation / "run/runtime.json"
     if fault == "owner":
         os.chown(file, 1000, 0)
     elif fault == "mode":
         file.chmod(0o666)
     elif fault == "link":
-        file.rename(place / "elsewhere")
-        file.symlink_to(place / "elsewhere")
+        file.rename(installation / "elsewhere")
+        file.symlink_to(installation / "elsewhere")
     elif fault == "fifo":
         file.unlink()
         os.mkfifo(file)
     elif fault == "folder mode":
-        (place / "run").chmod(0o777)
+        (installation / "run").chmod(0o777)
     else:
         file.write_text("{")
-    makes(place, f"rm {file}; cp {place}/document {file}; chmod 755 {place}/run")
-    told: list[Finding] = []
-    load(told)
-    assert len(calls(place)) == 2
-    assert "is not used" in told[0].message
-    assert [*dict.fromkeys(each.code for each in told)] == ["CDG-R305", "CDG-R002"]
+    set_script(
+        installation, f"rm {file}; cp {installation}/document {file}; chmod 755 {installation}/run"
+    )
+    findings: list[Finding] = []
+    load(findings)
+    assert len(calls(installation)) == 2
+    assert "is not used" in findings[0].message
+    assert [*dict.fromkeys(finding.code for finding in findings)] == ["CDG-R305", "CDG-R002"]
 
 
-def test_only_one_of_many_processes_writes_the_file(place: Path) -> None:
-    makes(place, f"sleep 0.2; cp {place}/document {place}/run/runtime.json")
+def test_only_one_of_many_processes_writes_the_file(installation: Path) -> None:
+    set_script(
+        installation, f"sleep 0.2; cp {installation}/document {installation}/run/runtime.json"
+    )
     threads = [threading.Thread(target=load) for _ in range(5)]
-    for each in threads:
-        each.start()
-    for each in threads:
-        each.join()
-    assert len(calls(place)) == 1
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(calls(installation)) == 1
 
 
-def test_error_of_cdi_gen_is_repeated(place: Path) -> None:
-    """It is asked for JSON, so that a wording like a hint's is part of the message."""
+def test_error_of_cdi_gen_is_repeated(installation: Path) -> None:
+    """cdi-gen writes JSON, so a message can contain any words, for instance "error:"."""
     lines = (
         '{"level": "warning", "message": "x", "code": "CDG-H301"}',
         '{"level": "error", "message": "no driver", "code": "CDG-H001", "hint": "load it"}',
         '{"level": "info", "message": "error: y"}',
     )
-    makes(place, "; ".join(f"echo '{line}' >&2" for line in lines) + "; exit 3")
+    set_script(installation, "; ".join(f"echo '{line}' >&2" for line in lines) + "; exit 3")
     with pytest.raises(prepared.NotPreparedError, match=r"no driver; hint: load it$") as raised:
         load()
     assert raised.value.code == "CDG-H001"
-    assert calls(place) == ["--log-format=json runtime prepare"]
+    assert calls(installation) == ["--log-format=json runtime prepare"]
 
 
-def test_long_message_in_another_alphabet_keeps_its_code(place: Path) -> None:
+def test_long_message_in_another_alphabet_keeps_its_code(installation: Path) -> None:
     entry = {"level": "error", "message": "ä" * 3000, "code": "CDG-H001", "hint": "ö" * 900}
-    (place / "entry").write_text(json.dumps(entry) + "\n")
-    makes(place, f"cat {place}/entry >&2; exit 1")
+    (installation / "entry").write_text(json.dumps(entry) + "\n")
+    set_script(installation, f"cat {installation}/entry >&2; exit 1")
     with pytest.raises(prepared.NotPreparedError) as raised:
         load()
     assert "ä" * 3000 + "; hint: öö" in str(raised.value)
     assert raised.value.code == "CDG-H001"
 
 
-def test_text_of_an_interpreter_that_does_not_start_is_repeated(place: Path) -> None:
-    makes(place, "echo first >&2; echo 'No module named cdi_gen' >&2; exit 1")
+def test_text_of_an_interpreter_that_does_not_start_is_repeated(installation: Path) -> None:
+    set_script(installation, "echo first >&2; echo 'No module named cdi_gen' >&2; exit 1")
     with pytest.raises(
         prepared.NotPreparedError, match=r"generated: No module named cdi_gen$"
     ) as raised:
@@ -179,55 +187,64 @@ def test_text_of_an_interpreter_that_does_not_start_is_repeated(place: Path) -> 
     assert raised.value.code == "CDG-R301"
 
 
-def test_hanging_cdi_gen_is_ended(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hanging_cdi_gen_is_ended(installation: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(prepared, "SECONDS", 0.2)
-    makes(place, "exec sleep 60")
+    set_script(installation, "exec sleep 60")
     with pytest.raises(prepared.NotPreparedError, match="did not end within"):
         load()
 
 
-def test_endless_output_of_cdi_gen_is_cut(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    makes(place, "head -c 3000000 /dev/zero | tr '\\0' x >&2; exit 1")
+def test_endless_output_of_cdi_gen_is_cut(
+    installation: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    set_script(installation, "head -c 3000000 /dev/zero | tr '\\0' x >&2; exit 1")
     with pytest.raises(prepared.NotPreparedError) as raised:
         load()
     assert len(str(raised.value)) < 5000
 
 
-def test_environment_of_cdi_gen_is_minimal(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_environment_of_cdi_gen_is_minimal(
+    installation: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("LD_PRELOAD_LIKE", "1")
-    makes(place, f"env > {place}/environment; cp {place}/document {place}/run/runtime.json")
+    set_script(
+        installation,
+        f"env > {installation}/environment; cp {installation}/document {installation}/run/runtime.json",
+    )
     load()
-    names = {line.partition("=")[0] for line in (place / "environment").read_text().splitlines()}
+    names = {
+        line.partition("=")[0] for line in (installation / "environment").read_text().splitlines()
+    }
     assert names - {"PWD", "SHLVL", "_", "OLDPWD"} == {"PATH", "LC_ALL"}
 
 
 @pytest.mark.parametrize("fault", ["owner", "mode", "folder", "interpreter", "relative"])
 def test_untrusted_cdi_gen_is_not_run(
-    place: Path, fault: str, monkeypatch: pytest.MonkeyPatch
+    installation: Path, fault: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(prepared, "PROGRAMS", ())
-    program = place / "cdi-gen"
+    program = installation / "cdi-gen"
     if fault == "owner":
         os.chown(program, 1000, 0)
     elif fault == "mode":
         program.chmod(0o775)
     elif fault == "folder":
-        place.chmod(0o777)
+        installation.chmod(0o777)
     elif fault == "interpreter":
-        shell = place / "sh"
+        shell = installation / "sh"
         shell.write_bytes(Path("/bin/sh").read_bytes())
         shell.chmod(0o777)
         program.write_text(f"#!{shell}\n")
     else:
-        (place / "libexec/generator").write_text("bin/cdi-gen\n")
+        (installation / "libexec/generator").write_text("bin/cdi-gen\n")
     with pytest.raises(prepared.NotPreparedError, match=r"is not run as root|is not at"):
         load()
-    assert calls(place) == []
+    assert calls(installation) == []
 
 
-def test_missing_cdi_gen_is_an_error(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_cdi_gen_is_an_error(installation: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(prepared, "PROGRAMS", ("/nowhere/cdi-gen",))
-    (place / "libexec/generator").unlink()
+    (installation / "libexec/generator").unlink()
     with pytest.raises(prepared.NotPreparedError, match=r"is not at .*nowhere/cdi-gen") as raised:
         load()
     assert "cdi-gen generate -o /etc/cdi/nvidia.json" in str(raised.value)
@@ -243,20 +260,20 @@ def test_cdi_gen_beside_the_installation_is_found(
     assert prepared.generator() == f"{tmp_path}/bin/cdi-gen"
 
 
-def test_file_is_written_again_for_a_spec_that_it_has_not_converted(place: Path) -> None:
-    """One by one: a file that is JSON, as most are, makes no preparation due."""
-    document = json.loads((place / "document").read_text())
+def test_file_is_written_again_for_a_spec_that_it_has_not_converted(installation: Path) -> None:
+    """The files are compared one by one, so a JSON file does not cause a preparation."""
+    document = json.loads((installation / "document").read_text())
     document["converted"] = {"/etc/cdi/a.yaml": {"stamp": [1, 2, 3, 4], "document": {}}}
-    (place / "document").write_text(json.dumps(document))
-    told: list[Finding] = []
-    prepared.load(settings(), told.append)
+    (installation / "document").write_text(json.dumps(document))
+    findings: list[Finding] = []
+    prepared.load(settings(), findings.append)
     has = {"/etc/cdi/a.yaml": [1, 2, 3, 4]}
-    assert prepared.load(settings(), told.append, has).converted == document["converted"]
-    assert (place / "calls").read_text().count("prepare") == 1
+    assert prepared.load(settings(), findings.append, has).converted == document["converted"]
+    assert (installation / "calls").read_text().count("prepare") == 1
     for changed in ({"/etc/cdi/a.yaml": [1, 2, 3, 5]}, has | {"/etc/cdi/b.json": [1, 2, 3, 4]}):
         with pytest.raises(prepared.NotPreparedError, match="does not match this host"):
-            prepared.load(settings(), told.append, changed)
-    assert (place / "calls").read_text().count("prepare") == 3
+            prepared.load(settings(), findings.append, changed)
+    assert (installation / "calls").read_text().count("prepare") == 3
 
 
 class Host:
@@ -277,18 +294,18 @@ class Host:
         self.specs.mkdir()
 
     def node(self, name: str, minor: int) -> None:
-        place = self.root / "dev" / name
-        place.parent.mkdir(exist_ok=True)
-        os.mknod(place, 0o20666, os.makedev(195, minor))
+        node = self.root / "dev" / name
+        node.parent.mkdir(exist_ok=True)
+        os.mknod(node, 0o20666, os.makedev(195, minor))
 
     def replace_node(self, name: str, minor: int) -> None:
         (self.root / "dev" / name).unlink()
         self.node(name, minor)
 
     def choices(self) -> Choices:
-        known = watch.of_catalogue(catalogue())
-        known.files = (*known.files, str(self.root / "run/socket"))
-        return Choices(str(self.root), "", [str(self.specs)], watch=known)
+        watch_list = watch.of_catalogue(catalogue())
+        watch_list.files = (*watch_list.files, str(self.root / "run/socket"))
+        return Choices(str(self.root), "", [str(self.specs)], watch=watch_list)
 
 
 CHANGES: dict[str, Callable[[Host], object]] = {
@@ -341,31 +358,31 @@ def test_a_node_that_no_spec_has_changes_nothing(
 
 
 @pytest.mark.parametrize("watch", [None, [], [[]], [["x*"]], [["x*"], [1]], {}, [["x*"], "/run"]])
-def test_file_of_an_older_version_is_written_again(place: Path, watch: object) -> None:
-    """One that does not say what to watch, as before 0.2, when the shim had a list of its own."""
+def test_file_of_an_older_version_is_written_again(installation: Path, watch: object) -> None:
+    """A file without `watch`, as before 0.2, when the shim had a fixed list."""
     load()
-    file = place / "run/runtime.json"
+    file = installation / "run/runtime.json"
     document = json.loads(file.read_text())
     del document["watch"]
     if watch is not None:
         document["watch"] = watch
     file.write_text(json.dumps(document))
     load()
-    assert len(calls(place)) == 2
-    assert json.loads(file.read_text())["watch"] == [["x*"], [f"{place}/socket"]]
+    assert len(calls(installation)) == 2
+    assert json.loads(file.read_text())["watch"] == [["x*"], [f"{installation}/socket"]]
 
 
-def test_what_the_file_says_to_watch_is_compared(place: Path) -> None:
+def test_watched_files_of_the_prepared_file_are_compared(installation: Path) -> None:
     load()
     load()
-    assert len(calls(place)) == 1
-    (place / "socket").mkdir()
+    assert len(calls(installation)) == 1
+    (installation / "socket").mkdir()
     with pytest.raises(prepared.NotPreparedError, match="does not match this host"):
         load()
-    assert len(calls(place)) == 2
+    assert len(calls(installation)) == 2
 
 
-def test_another_choice_is_another_key(tmp_path: Path) -> None:
+def test_each_setting_changes_the_key(tmp_path: Path) -> None:
     keys = [
         host_fingerprint.key(choices)
         for choices in (
@@ -385,7 +402,7 @@ def test_another_choice_is_another_key(tmp_path: Path) -> None:
     assert all(keys.count(key) == 1 for key in keys)
 
 
-def test_a_driver_root_without_nodes_leaves_them_to_the_host(
+def test_nodes_of_the_host_count_if_the_driver_root_has_none(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     host = Host(tmp_path)
@@ -399,16 +416,16 @@ def test_a_driver_root_without_nodes_leaves_them_to_the_host(
     assert host_fingerprint.key(choices) != before
 
 
-def test_both_sides_agree_where_nothing_is_configured(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a unit prepares at boot is what the shim looks for."""
+def test_shim_and_unit_agree_on_the_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The unit prepares at boot what the shim requires."""
     ours = prepare.choices(hook="/usr/libexec/cdi-gen/cdi-gen-hook")
     shim = Choices("", "/usr/libexec/cdi-gen/cdi-gen-hook", ("/etc/cdi", "/var/run/cdi"))
     assert host_fingerprint.key(ours) == host_fingerprint.key(shim)
     assert f"{prepared.DIRECTORY}/{prepared.NAME}" == prepare.PATH
 
 
-def test_a_directory_is_the_same_however_it_is_written(tmp_path: Path) -> None:
-    """A unit prepares for `/etc/cdi`, a config.toml of NVIDIA's says `/etc/cdi/`."""
+def test_spelling_of_a_directory_does_not_change_the_key(tmp_path: Path) -> None:
+    """The unit prepares for `/etc/cdi`, and NVIDIA's config.toml can say `/etc/cdi/`."""
     (tmp_path / "a.yaml").write_text("")
     spellings = [f"{tmp_path}", f"{tmp_path}/", f"/{tmp_path}//", f"{tmp_path}/."]
     keys = [host_fingerprint.key(Choices(spec_directories=(each,))) for each in spellings]
@@ -419,13 +436,13 @@ def test_a_directory_is_the_same_however_it_is_written(tmp_path: Path) -> None:
     assert [*prepare._converted(Choices(spec_directories=spellings).spec_directories)] == [
         f"{tmp_path}/a.yaml"
     ]
-    # The later place of the same directory is its priority.
+    # The later installation of the same directory is its priority.
     twice = ("/etc/cdi/", "/run/cdi", "/etc//cdi")
     assert Choices(spec_directories=twice).spec_directories == ("/run/cdi", "/etc/cdi")
 
 
-def test_layouts_that_are_none() -> None:
-    """What is in the file of another version, or of a hand."""
+def test_invalid_layouts_are_rejected() -> None:
+    """A file of another version, or one that was edited."""
     documents: tuple[object, ...] = (
         None,
         [],
@@ -437,8 +454,8 @@ def test_layouts_that_are_none() -> None:
     )
     for document in documents:
         assert Layout.of(document) is None
-    made = Layout("/driver/", "", ["/a", "/b/"])
-    assert made.document() == ["/driver", "/driver", ["/a", "/b"]]
-    again = Layout.of(made.document())
+    layout = Layout("/driver/", "", ["/a", "/b/"])
+    assert layout.document() == ["/driver", "/driver", ["/a", "/b"]]
+    again = Layout.of(layout.document())
     assert again is not None
-    assert again.document() == made.document()
+    assert again.document() == layout.document()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""NVIDIA_VISIBLE_DEVICES: each form of a value, and what it is taken for.
+"""NVIDIA_VISIBLE_DEVICES: each form of a value, and its meaning.
 
 Where a row says "nvidia-ctk:", the NVIDIA Container Toolkit 1.20 behaves differently.
 """
@@ -98,15 +98,15 @@ def test_word_in_no_form_is_rejected(value: str, beside: str) -> None:
 
 @pytest.mark.parametrize("value", ['"all"', "'all'", '"0', '0"', '"0,1"'])
 def test_quotes_in_a_value_get_a_hint(value: str) -> None:
-    """`- NVIDIA_VISIBLE_DEVICES="all"` in a list of compose's, or such a line of an --env-file."""
-    said = "the quotes are part of the value"
-    assert said in refused(config_of({V: value}))
-    assert said in refused(config_of({V: "0", "NVIDIA_DRIVER_CAPABILITIES": value}))
-    assert said not in refused(config_of({V: "zero"}))
+    """`- NVIDIA_VISIBLE_DEVICES="all"` in a list of Compose, or in an --env-file."""
+    hint = "the quotes are part of the value"
+    assert hint in refused(config_of({V: value}))
+    assert hint in refused(config_of({V: "0", "NVIDIA_DRIVER_CAPABILITIES": value}))
+    assert hint not in refused(config_of({V: "zero"}))
 
 
 def test_other_device_names_are_accepted_in_mode_cdi() -> None:
-    """In mode cdi whatever CDI lets be a name is one, of the default kind."""
+    """In mode cdi any device name that CDI allows is one of the default kind."""
     config = config_of({V: "my_gpu.a,0"})
     assert asked(config, settings_of(mode="cdi")).devices == ("my_gpu.a", "0")
     assert "is not a device" in refused(config)
@@ -142,8 +142,8 @@ def test_largest_list_is_accepted(words: list[str], devices: tuple[str, ...]) ->
 def test_all_imex_channels_by_number_are_accepted() -> None:
     numbers = tuple(range(2048))
     text = ",".join(map(str, numbers * 3))
-    found = asked(config_of({V: "0", "NVIDIA_IMEX_CHANNELS": text})).imex_channels
-    assert found == numbers
+    channels = asked(config_of({V: "0", "NVIDIA_IMEX_CHANNELS": text})).imex_channels
+    assert channels == numbers
     mounts = [f"{DIRECTORY}/imex/{number}" for number in numbers * 3]
     assert asked(config_of({V: "0"}, mounts), MOUNTS).imex_channels == numbers
 
@@ -167,7 +167,7 @@ def test_list_that_is_too_long_is_rejected(value: str, words: str | None) -> Non
 
 
 def test_lists_that_are_too_long_together_are_rejected() -> None:
-    """The bound is on what is kept, wherever it comes from."""
+    """The limit is on the words of all sources together."""
     half, rest = (",".join(map(str, range(*each))) for each in ((0, 9000), (9000, 18_000)))
     settings = settings_of(swarm_resource=("A", "B"))
     assert "A, B lists more" in refused(config_of({"A": half, "B": rest}), settings)
@@ -199,7 +199,7 @@ def test_last_entry_of_a_variable_counts(entries: list[str], devices: tuple[str,
 
 
 def test_last_entry_of_each_variable_counts() -> None:
-    """The first of each asks for what the second does not."""
+    """The first entry of each variable requests what the second does not."""
     first = {
         "NVIDIA_DRIVER_CAPABILITIES": ("all", "utility"),
         "NVIDIA_GDS": ("enabled", "disabled"),
@@ -212,12 +212,12 @@ def test_last_entry_of_each_variable_counts() -> None:
         V: ("0", "1"),
     }
     entries = [f"{name}={pair[which]}" for which in (0, 1) for name, pair in first.items()]
-    found = asked(config_of(entries, capabilities=PRIVILEGED))
-    assert (found.devices, found.capabilities) == (("1",), ("utility",))
-    assert found.modes == ("mofed", "gdrcopy")
-    assert found.imex_channels == (3,)
-    assert (found.mig_config, found.mig_monitor) == (False, True)
-    assert found.warnings == ()
+    request = asked(config_of(entries, capabilities=PRIVILEGED))
+    assert (request.devices, request.capabilities) == (("1",), ("utility",))
+    assert request.modes == ("mofed", "gdrcopy")
+    assert request.imex_channels == (3,)
+    assert (request.mig_config, request.mig_monitor) == (False, True)
+    assert request.warnings == ()
 
 
 def test_other_entries_of_the_environment_are_ignored() -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a container asks for beside devices: capabilities, modes, IMEX channels, MIG's control.
+"""Requests besides devices: capabilities, modes, IMEX channels, MIG access.
 
 "nvidia-ctk:" is what the NVIDIA Container Toolkit 1.20 does instead.
 """

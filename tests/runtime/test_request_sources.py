@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where a request may come from: whose environment, swarm resources, mounts, annotations.
+"""The sources of a request: environment, swarm resources, mounts, annotations.
 
 "nvidia-ctk:" is what the NVIDIA Container Toolkit 1.20 does instead.
 """
@@ -70,7 +70,7 @@ def test_swarm_resources_of_an_unprivileged_container_are_ignored() -> None:
 
 
 def test_modes_and_channels_of_an_unprivileged_container_are_ignored() -> None:
-    """A device by a mount; the environment brings no other. nvidia-ctk: it brings NVSwitches and NICs."""
+    """The environment adds nothing to the device of a mount. nvidia-ctk: it brings NVSwitches and NICs."""
     env = {
         "NVIDIA_NVSWITCH": "enabled",
         "NVIDIA_IMEX_CHANNELS": "1",
@@ -175,7 +175,7 @@ def test_mount_of_dev_null_is_an_entry(source: str) -> None:
     ["/dev/zero", "dev/null", "null", "", "/", "/dev", "/dev/null/x", "/x/dev/null", "tmpfs"],
 )
 def test_mount_of_another_source_is_not_an_entry(source: str) -> None:
-    """A user's volume at this place is no request."""
+    """A user's volume at this path is not a request."""
     config: dict[str, object] = {"mounts": [{"source": source, "destination": f"{DIRECTORY}/0"}]}
     assert asked(config, MOUNTS).devices == ()
     assert asked(config).warnings == ()
@@ -226,7 +226,7 @@ def test_mounts_come_before_the_environment() -> None:
 
 
 def test_mounts_that_are_not_accepted_are_ignored_with_a_warning() -> None:
-    """They are by default not; a host that has a device plugin for it is told."""
+    """They are not accepted by default; a host with a device plugin for them accepts them."""
     request = asked(config_of({V: "1"}, [f"{DIRECTORY}/0"]))
     assert request.devices == ("1",)
     (warning,) = request.warnings
@@ -236,7 +236,7 @@ def test_mounts_that_are_not_accepted_are_ignored_with_a_warning() -> None:
 
 
 def test_reference_to_mounts_that_do_not_count_is_rejected() -> None:
-    """Device plugins set it so. nvidia-ctk: it is handed on as a device's name."""
+    """Device plugins set it. nvidia-ctk: it becomes the name of a device."""
     config = config_of({V: DIRECTORY}, [f"{DIRECTORY}/0"])
     assert asked(config, MOUNTS).devices == ("0",)
     assert "accept-nvidia-visible-devices-as-volume-mounts = false" in refused(config)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From a request to edits: which specs are asked, in which mode, and what is said where none has it."""
+"""Resolution of requests to edits: the specs of each mode, and the error if none has a device."""
 
 from __future__ import annotations
 
@@ -67,11 +67,11 @@ def test_mode_selects_the_specs(
     if isinstance(wanted, str):
         assert wanted in world.refusal(f"NVIDIA_VISIBLE_DEVICES={value}")
         return
-    found = world.devices(value)
+    devices = world.devices(value)
     # Capabilities are a matter of specs that are made; a file's have them all.
     if wanted and value.startswith("runtime."):
         wanted = [*wanted, *CAPS]
-    assert found == wanted
+    assert devices == wanted
 
 
 @pytest.mark.parametrize("written", [f"MIG-{UUID}/1/0", f"MIG-{UUID.upper()}/1/0"])
@@ -143,7 +143,7 @@ def test_faulty_file_does_not_hide_a_valid_one(world: World, content: str) -> No
 def test_untrusted_spec_file_is_not_used(
     world: World, name: str, fault: str, tmp_path: Path
 ) -> None:
-    """Who can write a spec can have root run a hook."""
+    """A user who can write a spec can make root run a hook."""
     world.prepared = HookError("not here")
     world.file(FILE, name)
     assert world.devices("0")
@@ -217,8 +217,8 @@ def test_error_names_unused_files(world: World) -> None:
     (world.folder / "nvidia.json").unlink()
     (world.folder / "nvidia.yaml").write_text("kind: x\n")
     world.prepared = HookError("as root, run: cdi-gen runtime prepare")
-    said = world.refusal("NVIDIA_VISIBLE_DEVICES=0")
-    assert "nvidia.yaml' is not used: as root, run: cdi-gen runtime prepare" in said
+    message = world.refusal("NVIDIA_VISIBLE_DEVICES=0")
+    assert "nvidia.yaml' is not used: as root, run: cdi-gen runtime prepare" in message
 
 
 def test_spec_that_some_engine_accepts_is_used(world: World) -> None:
@@ -250,9 +250,9 @@ def test_missing_driver_is_an_error(world: World) -> None:
 
 
 def test_special_modes_are_injected(world: World) -> None:
-    found = world.devices("0", "NVIDIA_GDS=enabled", "NVIDIA_NVSWITCH=enabled")
-    assert found is not None
-    assert found[-2:] == ["PREPARED=nvidia.com/gds=all", "PREPARED=nvidia.com/nvswitch=all"]
+    devices = world.devices("0", "NVIDIA_GDS=enabled", "NVIDIA_NVSWITCH=enabled")
+    assert devices is not None
+    assert devices[-2:] == ["PREPARED=nvidia.com/gds=all", "PREPARED=nvidia.com/nvswitch=all"]
 
 
 def test_special_mode_comes_from_the_prepared_file(world: World) -> None:
@@ -269,7 +269,7 @@ def test_special_mode_comes_from_the_prepared_file(world: World) -> None:
 
 
 def test_missing_special_mode_is_left_out_with_a_warning(world: World) -> None:
-    """An image may ask for it always: that is no reason not to start it."""
+    """An image may always request the mode, so the container starts without it."""
     assert world.devices("0", "NVIDIA_MOFED=enabled") == ["PREPARED=nvidia.com/gpu=0", *CAPS]
     assert any("has no nvidia.com/mofed" in line for line in world.messages)
     world.file(FILE)
@@ -278,9 +278,9 @@ def test_missing_special_mode_is_left_out_with_a_warning(world: World) -> None:
 
 
 def test_imex_channels_are_injected(world: World) -> None:
-    found = world.devices("0", "NVIDIA_IMEX_CHANNELS=0,7")
-    assert found is not None
-    assert found[-2:] == [f"PREPARED=nvidia.com/imex-channel={each}" for each in (0, 7)]
+    devices = world.devices("0", "NVIDIA_IMEX_CHANNELS=0,7")
+    assert devices is not None
+    assert devices[-2:] == [f"PREPARED=nvidia.com/imex-channel={number}" for number in (0, 7)]
     assert "has no device 3" in world.refusal("NVIDIA_VISIBLE_DEVICES=0", "NVIDIA_IMEX_CHANNELS=3")
 
 
@@ -297,7 +297,7 @@ def test_imex_channels_without_a_spec_file_are_left_out(world: World) -> None:
 
 @pytest.mark.parametrize("value", ["0,nvidia.com/cap=utility", "nvidia.com/cap=utility,0"])
 def test_capability_by_its_qualified_name_is_found(world: World, value: str) -> None:
-    """That the GPU's spec file needs no capability hides no capability that is requested by name."""
+    """A complete GPU spec file does not hide a capability that is requested by name."""
     world.file(FILE)
     assert sorted(world.devices(value) or ()) == [
         "FILE=nvidia.com/gpu=0",
@@ -306,7 +306,7 @@ def test_capability_by_its_qualified_name_is_found(world: World, value: str) -> 
 
 
 def test_the_request_is_read_once(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also where annotations do not count: no warning of a first reading is lost."""
+    """Also if annotations do not count, so no warning is lost."""
     calls: list[object] = []
     read = request.read
 
@@ -341,7 +341,7 @@ def test_annotations_count_in_the_modes_auto_and_cdi(world: World) -> None:
 
 
 def test_annotations_without_cdi_names_are_ignored_in_mode_auto(world: World) -> None:
-    """In auto they count for nothing then, as if they were not there."""
+    """In mode auto they are ignored then."""
     world.file(FILE)
     names = {"cdi.k8s.io/x": "1"}
     assert world.devices("0", annotations=names) == ["FILE=nvidia.com/gpu=0"]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Requests that are refused: by who asks, by what is asked for, by what the image requires."""
+"""Requests that are rejected: for the container, for the devices, for the image's requirements."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.runtime.resolving import FILE, PREPARED, UUID, Document, World, spec
 
 
 @pytest.mark.parametrize(
-    ("value", "said"),
+    ("value", "reason"),
     [
         ("acme.com/net=eth0", "device of another vendor"),
         ("nvidia.com/gpu=0,acme.com/net=eth0", "device of another vendor"),
@@ -22,10 +22,10 @@ from tests.runtime.resolving import FILE, PREPARED, UUID, Document, World, spec
         ("0;true", ""),
     ],
 )
-def test_hostile_environment_is_rejected(world: World, value: str, said: str) -> None:
+def test_hostile_environment_is_rejected(world: World, value: str, reason: str) -> None:
     world.file(FILE)
     world.file(spec("acme.com/net", "FILE", "eth0"), "net.json")
-    assert said in world.refusal(f"NVIDIA_VISIBLE_DEVICES={value}")
+    assert reason in world.refusal(f"NVIDIA_VISIBLE_DEVICES={value}")
 
 
 @pytest.mark.parametrize("value", ["all", "0", "none", "void", "", "nvidia.com/gpu=all"])
@@ -76,7 +76,7 @@ def test_requirements_of_the_image_are_checked(world: World) -> None:
 
 
 def test_requirements_without_facts_are_a_warning(world: World) -> None:
-    """A container that is started from a file today is started tomorrow; a line says so."""
+    """A container with devices of a spec file still starts; a warning says that nothing was checked."""
     world.file(FILE)
     world.prepared = prepared.NotPreparedError("no cdi-gen")
     assert world.devices("0", "NVIDIA_REQUIRE_CUDA=cuda>=13.0") == ["FILE=nvidia.com/gpu=0"]

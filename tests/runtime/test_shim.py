@@ -84,7 +84,7 @@ def test_create_and_start_as_separate_commands(runtime: Runtime, bundle: Bundle)
 def test_variable_of_the_user_replaces_that_of_the_image(
     machine_of: Callable[[str], Machine], bundle: Bundle
 ) -> None:
-    """The engine's value stands behind the image's own; the process sees one of each, the last."""
+    """The engine's value comes after the image's; the process sees the last value."""
     machine = machine_of("550-8gpu")
     for name in ("runc", "crun"):
         runtime = Runtime(name, machine)
@@ -135,9 +135,9 @@ def test_requested_capabilities_are_injected(machine: Machine, bundle: Bundle) -
         bundle.asks("NVIDIA_VISIBLE_DEVICES=0", f"NVIDIA_DRIVER_CAPABILITIES={capabilities}")
         ended = Runtime("runc", machine).start(bundle)
         assert ended.returncode == 0, ended
-        found = " ".join(each.get("source", "") for each in bundle.edited()["mounts"])
+        sources = " ".join(mount.get("source", "") for mount in bundle.edited()["mounts"])
         bundle.config.pop("hooks", None)
-        return found
+        return sources
 
     utility, compute = sources("utility"), sources("compute")
     assert "libnvidia-ml.so" in utility
@@ -180,8 +180,8 @@ def test_special_modes_and_channels_are_injected(
         script="cd /dev; echo nvidia-nvs* gdrdrv nvidia-caps-imex-channels/*; test -c gdrdrv",
     )
     ended = runtime.start(bundle)
-    switches = " ".join(f"nvidia-nvswitch{each}" for each in (*range(4), "ctl"))
-    channels = " ".join(f"nvidia-caps-imex-channels/channel{each}" for each in (1, 3))
+    switches = " ".join(f"nvidia-nvswitch{name}" for name in (*range(4), "ctl"))
+    channels = " ".join(f"nvidia-caps-imex-channels/channel{number}" for number in (1, 3))
     assert (ended.returncode, ended.stdout) == (0, f"{switches} gdrdrv {channels}\n"), ended
     refused = runtime.start(bundle.asks("NVIDIA_VISIBLE_DEVICES=0", "NVIDIA_IMEX_CHANNELS=9"))
     assert "nvidia.com/imex-channel has no device 9" in refused.stderr
@@ -208,7 +208,7 @@ def test_mig_access_needs_a_privileged_container(
             script="echo /dev/nvidia-caps/*",
         )
     )
-    caps = " ".join(f"/dev/nvidia-caps/nvidia-cap{each}" for each in (1, 2))
+    caps = " ".join(f"/dev/nvidia-caps/nvidia-cap{number}" for number in (1, 2))
     assert (ended.returncode, ended.stdout) == (0, f"{caps}\n"), ended
 
 
@@ -280,7 +280,7 @@ def test_prepared_file_follows_the_host(machine: Machine, bundle: Bundle) -> Non
 
 
 def test_rootless_engine_uses_the_prepared_file(machine: Machine, bundle: Bundle) -> None:
-    """It uses what root prepared, and says what root has to do where nothing is."""
+    """It uses the file that root prepared, and names the command for root if there is none."""
     note_calls(machine.folder)
     machine.configure(runtime=f'runtimes = ["{machine.folder}/runc"]')
     bundle.asks("NVIDIA_VISIBLE_DEVICES=0")
@@ -298,7 +298,7 @@ def test_rootless_engine_uses_the_prepared_file(machine: Machine, bundle: Bundle
 
 
 def test_spec_in_yaml_is_used(machine: Machine, bundle: Bundle) -> None:
-    """As nvidia-ctk writes it."""
+    """nvidia-ctk writes such a spec."""
     runtime = Runtime("runc", machine)
     (machine.specs / "nvidia.yaml").write_text(
         'cdiVersion: "0.5.0"\nkind: nvidia.com/gpu\n'

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How long the shim and the hook take, and how much memory, whatever an image's configuration holds."""
+"""Limits of time and memory of the shim and the hook, for any config.json of an image."""
 
 from __future__ import annotations
 
@@ -68,10 +68,10 @@ def bomb(request: pytest.FixtureRequest, bundle: Bundle) -> tuple[Bundle, str | 
 
 def in_bounds(status: int, stderr: str, begun: float, refusal: str | None) -> None:
     oracles.in_time(time.monotonic() - begun, SECONDS)
-    *said, peak = stderr.splitlines()
+    *lines, peak = stderr.splitlines()
     oracles.in_memory(int(peak.removesuffix(" KiB")))
-    assert (status, len(said)) == ((1, 1) if refusal else (0, 0)), said
-    assert not refusal or refusal in said[0]
+    assert (status, len(lines)) == ((1, 1) if refusal else (0, 0)), lines
+    assert not refusal or refusal in lines[0]
 
 
 @pytest.mark.host
@@ -170,7 +170,7 @@ def test_preparation_has_its_own_bounds(plain: Machine, bundle: Bundle) -> None:
 def test_runtime_does_not_inherit_the_bounds(
     plain: Machine, bundle: Bundle, within: str, tmp_path: Path
 ) -> None:
-    """No deadline, no limit, no mask and no descriptor that a runtime by itself would not have."""
+    """The runtime has no deadline, limit, signal mask or descriptor of the shim."""
     runtime = tmp_path / "tells"
     runtime.write_text(f"#!{sys.executable} -IS\n{STATE}")
     runtime.chmod(0o755)

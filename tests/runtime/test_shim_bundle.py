@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A bundle's config.json: what is taken for one, and that it is old or new whatever happens."""
+"""A bundle's config.json: what is accepted, and that the file is always the old or the new one."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ def content_of(folder: Path) -> Any:
 
 
 def test_unknown_fields_are_kept(tmp_path: Path) -> None:
-    found = opened(tmp_path, ODD)
-    found.config["added"] = 1
-    found.replace()
+    opened_bundle = opened(tmp_path, ODD)
+    opened_bundle.config["added"] = 1
+    opened_bundle.replace()
     assert content_of(tmp_path) == json.loads(ODD) | {"added": 1}
     assert [*content_of(tmp_path)] == ["z", "a", "text", "process", "added"]
     # -0.0 == 0.0: looked at as text.
@@ -68,17 +68,17 @@ def test_content_is_written_back(
 
 @pytest.mark.parametrize("mode", [0o600, 0o644, 0o400, 0o666])
 def test_owner_and_mode_are_kept(tmp_path: Path, mode: int) -> None:
-    found = opened(tmp_path, "{}")
+    opened_bundle = opened(tmp_path, "{}")
     file = tmp_path / "config.json"
     file.chmod(mode)
     if os.geteuid() == 0:
         os.chown(file, 0, 4242)
     group = file.stat().st_gid
-    found = Bundle(str(tmp_path))
-    found.config["added"] = 1
+    opened_bundle = Bundle(str(tmp_path))
+    opened_bundle.config["added"] = 1
     old = os.umask(0o077)
     try:
-        found.replace()
+        opened_bundle.replace()
     finally:
         os.umask(old)
     assert stat.S_IMODE(file.stat().st_mode) == mode
@@ -88,9 +88,9 @@ def test_owner_and_mode_are_kept(tmp_path: Path, mode: int) -> None:
 
 def test_large_unknown_field_is_kept(tmp_path: Path) -> None:
     config = {"annotations": {f"key-{n}": "value " * 20 for n in range(8000)}}
-    found = opened(tmp_path, json.dumps(config))
+    opened_bundle = opened(tmp_path, json.dumps(config))
     assert (tmp_path / "config.json").stat().st_size > 1 << 20
-    found.replace()
+    opened_bundle.replace()
     assert content_of(tmp_path) == config
 
 
@@ -112,10 +112,10 @@ def test_invalid_json_is_rejected(tmp_path: Path, content: bytes) -> None:
 def test_number_that_json_does_not_have_is_rejected(tmp_path: Path) -> None:
     with pytest.raises(HookError, match="1e999"):
         opened(tmp_path, '{"a": 1e999}')
-    found = opened(tmp_path, '{"a": 1}')
-    found.config["a"] = float("inf")
+    opened_bundle = opened(tmp_path, '{"a": 1}')
+    opened_bundle.config["a"] = float("inf")
     with pytest.raises(bundle.BundleError):
-        found.replace()
+        opened_bundle.replace()
     assert (tmp_path / "config.json").read_text() == '{"a": 1}'
     assert len([*tmp_path.iterdir()]) == 1
 
@@ -163,7 +163,7 @@ def test_invalid_bundle_path_is_rejected(path: str) -> None:
 
 
 def test_bundle_behind_a_link_is_read(tmp_path: Path) -> None:
-    """Engines have their bundles below /var/run, which is one."""
+    """/var/run, below which engines have their bundles, is a link."""
     (tmp_path / "real").mkdir()
     opened(tmp_path / "real", "{}")
     (tmp_path / "link").symlink_to("real")
@@ -174,14 +174,14 @@ def test_bundle_behind_a_link_is_read(tmp_path: Path) -> None:
 def test_full_disk_leaves_the_old_file(
     tmp_path: Path, call: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    found = opened(tmp_path, "{}")
+    opened_bundle = opened(tmp_path, "{}")
 
     def full(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(os, call, full)
     with pytest.raises(bundle.BundleError, match="No space left"):
-        found.replace()
+        opened_bundle.replace()
     monkeypatch.undo()
     assert (tmp_path / "config.json").read_text() == "{}"
     assert len([*tmp_path.iterdir()]) == 1

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which command of a low-level runtime's a command line is, and where its bundle is."""
+"""The command, the bundle and the log in the command line of a low-level runtime."""
 
 from __future__ import annotations
 
@@ -57,8 +57,8 @@ LINES = {
 
 @pytest.mark.parametrize("line", LINES)
 def test_command_and_bundle_of_a_command_line(line: str) -> None:
-    found = command_line.parse(line.split())
-    assert (found.command, found.bundle) == LINES[line]
+    invocation = command_line.parse(line.split())
+    assert (invocation.command, invocation.bundle) == LINES[line]
 
 
 @pytest.mark.parametrize(
@@ -79,8 +79,8 @@ def test_commands_that_create_a_container(line: str, edits: bool) -> None:
 
 
 def test_log_of_the_runtime() -> None:
-    found = command_line.parse(["--log", "/l", "--log-format=json", "create", "-b", "/b", "c"])
-    assert (found.log, found.log_format) == ("/l", "json")
+    invocation = command_line.parse(["--log", "/l", "--log-format=json", "create", "-b", "/b", "c"])
+    assert (invocation.log, invocation.log_format) == ("/l", "json")
 
 
 @pytest.mark.parametrize("line", ["--version", "-v", "--root /r -version"])
@@ -119,16 +119,16 @@ def test_every_option_with_a_value_of_a_real_runtime_is_known(runtime: str) -> N
 
 
 def _with_value(text: str) -> set[str]:
-    found = set()
+    options = set()
     for line in text.splitlines():
         words = line.replace(",", " ").split()
         if not words or not words[0].startswith("-"):
             continue
         names = [word for word in words if word.startswith("-")]
         if any("=" in name for name in names) or words[1:2] == ["value"]:
-            found |= {name.lstrip("-").partition("=")[0].partition("[")[0] for name in names}
-    assert "bundle" in found or "log" in found
-    return found
+            options |= {name.lstrip("-").partition("=")[0].partition("[")[0] for name in names}
+    assert "bundle" in options or "log" in options
+    return options
 
 
 def test_any_words_are_accepted(tmp_path: Path) -> None:

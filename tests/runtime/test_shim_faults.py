@@ -16,7 +16,7 @@ from tests.attack.faults import Call, calls
 from tests.runtime.machine import Bundle, Ended, Machine
 
 WRITING = ("openat", "write", "fchmod", "rename", "renameat", "renameat2", "unlinkat", "execve")
-"""Those that matter when it comes to what is left behind."""
+"""The errors that could leave files behind."""
 
 
 class Scene:
@@ -38,7 +38,7 @@ class Scene:
         before = text[: text.index(f'"{bundle.path}"')].count("openat(")
         # What comes after the last execve is the runtime's.
         text = text[: text.index("\n", text.rindex(" execve(")) + 1]
-        self.calls = [each for each in calls(text, "execve") if _is_after(each, before)]
+        self.calls = [call for call in calls(text, "execve") if _is_after(call, before)]
 
     def run(self, *strace: str) -> Ended:
         shim = (str(self.machine.shim), "create", "--bundle", str(self.bundle.path), "x")
@@ -73,7 +73,7 @@ def scene(plain: Machine, bundle: Bundle) -> Scene:
 
 
 def test_config_json_is_whole_after_a_kill_at_each_call(scene: Scene) -> None:
-    """A name that is left behind is none that anybody reads."""
+    """No program reads a file that is left behind."""
     assert {"openat", "write", "execve"} <= {call.name for call in scene.calls}
     old = new = 0
     for call in scene.calls:
@@ -104,7 +104,7 @@ def test_config_json_is_whole_after_a_signal_at_each_call(scene: Scene) -> None:
 
 @pytest.mark.parametrize("error", ["ENOSPC", "EIO"])
 def test_error_in_each_call_is_reported(scene: Scene, error: str) -> None:
-    """Either the runtime is started on the new one, or there is one line and the old one."""
+    """Either the runtime starts with the new file, or there is a one-line error and the old file."""
     for call in scene.calls:
         ended = scene.inject(call, f"error={error}")
         where = (call, ended)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The shim, and what an image or a bundle may have in store for it: a refusal, and no container."""
+"""Hostile images and bundles: the shim reports an error, and no container is created."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def test_forbidden_request_of_an_image_is_rejected(
 def test_unprivileged_container_gets_nothing(
     start: Callable[..., Ended], plain: Machine, bundle: Bundle, value: str
 ) -> None:
-    """A31 of the attack suite, on a host that lets privileged containers alone ask by variables."""
+    """A31 of the attack suite, on a host that accepts variables of privileged containers only."""
     key = "accept-nvidia-visible-devices-envvar-when-unprivileged = false"
     plain.configure(key, runtime=f'runtimes = ["{plain.folder}/runc"]')
     bundle.asks(f"NVIDIA_VISIBLE_DEVICES={value}")
@@ -175,7 +175,7 @@ def test_large_unknown_field_is_kept(
 def test_log_that_is_not_a_regular_file_is_not_written(
     plain: Machine, bundle: Bundle, kind: str
 ) -> None:
-    """Neither of the two is followed or waited for, and that none is kept stops nobody."""
+    """The shim does not follow the link or wait for the pipe, and the container starts without a log."""
     victim = plain.folder / "victim"
     victim.write_text("untouched")
     log = plain.folder / "log"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The launcher's first part, in sh: what makes no container is an exec; all else goes to Python.
+"""The sh part of the launcher: commands that create no container are an exec; others go to Python.
 
 Here the launcher stands alone, without its package: where Python is reached it says so and fails.
 """

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the shim hands on to the low-level runtime, which here only tells of how it was started."""
+"""What the shim passes to the low-level runtime, which is a script that prints it here."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ import pytest
 from tests.runtime.machine import ENVIRONMENT, Bundle, Ended, Machine
 
 
-class Noting:
-    """A low-level runtime that tells of the process that it was started as."""
+class PrintingRuntime:
+    """A low-level runtime that prints facts of its process."""
 
     def __init__(self, plain: Machine) -> None:
         self.machine = plain
         self.program = plain.folder / "runc"
 
-    def does(self, script: str) -> None:
+    def set_script(self, script: str) -> None:
         self.program.write_text(f"#!/bin/sh\n{script}\n")
 
     def run(self, *words: str, **how: Any) -> Ended:
@@ -30,75 +30,79 @@ class Noting:
 
 
 @pytest.fixture
-def noting(plain: Machine) -> Noting:
-    return Noting(plain)
+def printing_runtime(plain: Machine) -> PrintingRuntime:
+    return PrintingRuntime(plain)
 
 
-def test_arguments_reach_the_runtime_unchanged(noting: Noting) -> None:
-    noting.does('for each; do printf "%s|" "$each"; done')
+def test_arguments_reach_the_runtime_unchanged(printing_runtime: PrintingRuntime) -> None:
+    printing_runtime.set_script('for word; do printf "%s|" "$word"; done')
     words = ["--root", "", "exec", "a b", "--", "-x", "é", "*"]
-    assert noting.run(*words).stdout == "".join(f"{each}|" for each in words)
+    assert printing_runtime.run(*words).stdout == "".join(f"{word}|" for word in words)
 
 
-def test_exit_code_is_that_of_the_runtime(noting: Noting) -> None:
-    noting.does("exit 42")
-    assert noting.run("state", "x").returncode == 42
+def test_exit_code_is_that_of_the_runtime(printing_runtime: PrintingRuntime) -> None:
+    printing_runtime.set_script("exit 42")
+    assert printing_runtime.run("state", "x").returncode == 42
 
 
-def test_runtime_gets_signals_and_default_handlers(noting: Noting) -> None:
-    """It is the same process; and Python's own settings are gone."""
-    noting.does("kill -TERM $$")
-    assert noting.run("state", "x").returncode == -signal.SIGTERM
-    noting.does("grep ^SigIgn /proc/self/status")
-    ignored = int(noting.run("state", "x").stdout.split()[1], 16)
+def test_runtime_gets_signals_and_default_handlers(printing_runtime: PrintingRuntime) -> None:
+    """The runtime is the same process, without Python's signal handlers."""
+    printing_runtime.set_script("kill -TERM $$")
+    assert printing_runtime.run("state", "x").returncode == -signal.SIGTERM
+    printing_runtime.set_script("grep ^SigIgn /proc/self/status")
+    ignored = int(printing_runtime.run("state", "x").stdout.split()[1], 16)
     for number in (signal.SIGPIPE, signal.SIGXFSZ):
         assert not ignored & 1 << number - 1
 
 
-def test_environment_reaches_the_runtime_unchanged(noting: Noting) -> None:
-    noting.does("exec cat /proc/self/environ")
+def test_environment_reaches_the_runtime_unchanged(printing_runtime: PrintingRuntime) -> None:
+    printing_runtime.set_script("exec cat /proc/self/environ")
     given = ENVIRONMENT | {
-        "NVIDIA_CTK_CONFIG_FILE_PATH": str(noting.machine.settings),
+        "NVIDIA_CTK_CONFIG_FILE_PATH": str(printing_runtime.machine.settings),
         "ODD": "a\nb",
         "NOTIFY_SOCKET": "/x",
     }
     for more in ({}, {"LC_CTYPE": "C.UTF-8"}, {"LC_ALL": "POSIX"}):
-        found = noting.run("state", "x", env=given | more).stdout.split("\0")
-        names = {each.partition("=")[0]: each.partition("=")[2] for each in found if each}
+        entries = printing_runtime.run("state", "x", env=given | more).stdout.split("\0")
+        names = {entry.partition("=")[0]: entry.partition("=")[2] for entry in entries if entry}
         for shells in ("PWD", "OLDPWD", "SHLVL", "_"):
             names.pop(shells, None)
         assert names == given | more
 
 
-def test_descriptors_reach_the_runtime(noting: Noting) -> None:
+def test_descriptors_reach_the_runtime(printing_runtime: PrintingRuntime) -> None:
     """--preserve-fds, and the pipes of conmon and of containerd's shim."""
     reading, writing = os.pipe()
     os.write(writing, b"through\n")
     os.close(writing)
-    noting.does(f"cat /proc/self/fd/{reading}")
-    found = noting.machine.run(str(noting.machine.shim), "state", "x", pass_fds=(reading,))
+    printing_runtime.set_script(f"cat /proc/self/fd/{reading}")
+    ended = printing_runtime.machine.run(
+        str(printing_runtime.machine.shim), "state", "x", pass_fds=(reading,)
+    )
     os.close(reading)
-    assert "through\n" in found.stdout
+    assert "through\n" in ended.stdout
 
 
-def test_link_to_the_shim_is_skipped(noting: Noting) -> None:
-    shim = noting.machine.shim
-    noting.program.unlink()
-    noting.program.symlink_to(shim)
-    ended = noting.run("state", "x")
+def test_link_to_the_shim_is_skipped(printing_runtime: PrintingRuntime) -> None:
+    shim = printing_runtime.machine.shim
+    printing_runtime.program.unlink()
+    printing_runtime.program.symlink_to(shim)
+    ended = printing_runtime.run("state", "x")
     assert ended.returncode == 1
     assert "is a link to cdi-gen-runtime itself" in ended.stderr
-    # Where another is there, that one.
-    other = noting.machine.folder / "crun"
+    # Another runtime is used if it exists.
+    other = printing_runtime.machine.folder / "crun"
     other.write_text("#!/bin/sh\necho crun\n")
     other.chmod(0o755)
-    noting.machine.configure(runtime=f'runtimes = ["{noting.program}", "{other}"]')
-    assert noting.run("state", "x").stdout == "crun\n"
+    printing_runtime.machine.configure(
+        runtime=f'runtimes = ["{printing_runtime.program}", "{other}"]'
+    )
+    assert printing_runtime.run("state", "x").stdout == "crun\n"
 
 
-def test_missing_runtime_is_an_error(noting: Noting) -> None:
-    noting.machine.configure(runtime='runtimes = ["/nowhere/runc", "no-such-runtime"]')
-    ended = noting.run("state", "x")
+def test_missing_runtime_is_an_error(printing_runtime: PrintingRuntime) -> None:
+    printing_runtime.machine.configure(runtime='runtimes = ["/nowhere/runc", "no-such-runtime"]')
+    ended = printing_runtime.run("state", "x")
     assert ended.returncode == 1
     assert "searched for: /nowhere/runc, no-such-runtime" in ended.stderr
 
@@ -115,7 +119,7 @@ def test_runtime_outside_of_a_short_path_is_found(plain: Machine) -> None:
 
 
 def test_program_name_selects_the_mode(plain: Machine, bundle: Bundle) -> None:
-    """Installed as nvidia-container-runtime.cdi, say."""
+    """For instance, installed as nvidia-container-runtime.cdi."""
     bundle.asks("NVIDIA_VISIBLE_DEVICES=0")
     plain.configure(runtime=f'mode = "csv"\nruntimes = ["{plain.folder}/runc"]')
     words = ("create", "--bundle", str(bundle.path), "x")
@@ -170,7 +174,7 @@ def test_other_commands_leave_the_bundle_unchanged(plain: Machine, bundle: Bundl
 
 
 def test_other_commands_do_not_import_what_create_needs(plain: Machine) -> None:
-    """What only the first command needs is not even imported by the others."""
+    """Modules that only `create` needs are not imported."""
     if not shutil.which("strace"):
         pytest.skip("needs strace")
     trace = plain.folder / "trace"
@@ -197,41 +201,47 @@ def test_other_commands_do_not_import_what_create_needs(plain: Machine) -> None:
         assert f"/{name}" not in opened.partition("runc")[0]
 
 
-TOLD = "CDI_GEN_LOW_LEVEL_RUNTIME"
+SELECTION = "CDI_GEN_LOW_LEVEL_RUNTIME"
 
 
 @pytest.mark.parametrize("command", ["state", "create"])
 def test_launcher_of_the_engine_selects_the_runtime(
-    noting: Noting, bundle: Bundle, command: str
+    printing_runtime: PrintingRuntime, bundle: Bundle, command: str
 ) -> None:
-    """By sh, which is there for most commands, and by Python; the runtime itself learns nothing."""
-    noting.does("echo wrong")
-    other = noting.machine.folder / "crun"
-    other.write_text(f'#!/bin/sh\nprintf "%s|" "$0" "${TOLD}" "$@"\n')
+    """Both sh and Python obey the launcher; the runtime does not see the variable."""
+    printing_runtime.set_script("echo wrong")
+    other = printing_runtime.machine.folder / "crun"
+    other.write_text(f'#!/bin/sh\nprintf "%s|" "$0" "${SELECTION}" "$@"\n')
     other.chmod(0o755)
-    launcher = noting.machine.folder / "nvidia-container-runtime"
-    launcher.write_text(f'#!/bin/sh\nexport {TOLD}={other}\nexec {noting.machine.shim} "$@"\n')
+    launcher = printing_runtime.machine.folder / "nvidia-container-runtime"
+    launcher.write_text(
+        f'#!/bin/sh\nexport {SELECTION}={other}\nexec {printing_runtime.machine.shim} "$@"\n'
+    )
     launcher.chmod(0o755)
     bundle.asks("NVIDIA_VISIBLE_DEVICES=0")
     words = (command, "--bundle", str(bundle.path), "x")
-    ended = noting.machine.run(str(launcher), *words)
-    assert ended.stdout == "".join(f"{each}|" for each in (str(other), "", *words)), ended
+    ended = printing_runtime.machine.run(str(launcher), *words)
+    assert ended.stdout == "".join(f"{word}|" for word in (str(other), "", *words)), ended
     assert ("GPU" in bundle.environment()) is (command == "create")
 
 
 @pytest.mark.parametrize("command", ["state", "create"])
 @pytest.mark.parametrize("named", ["/nowhere/crun", "the shim itself", "a file"])
 def test_missing_selected_runtime_is_an_error(
-    noting: Noting, bundle: Bundle, command: str, named: str
+    printing_runtime: PrintingRuntime, bundle: Bundle, command: str, named: str
 ) -> None:
-    """No other runtime can end what it has made."""
-    noting.does("echo wrong")
-    plain_file = noting.machine.folder / "plain"
+    """No other runtime can end its containers."""
+    printing_runtime.set_script("echo wrong")
+    plain_file = printing_runtime.machine.folder / "plain"
     plain_file.write_text("")
-    places = {"the shim itself": str(noting.machine.shim), "a file": str(plain_file)}
-    settings = {TOLD: places.get(named, named)}
-    environment = ENVIRONMENT | {"NVIDIA_CTK_CONFIG_FILE_PATH": str(noting.machine.settings)}
-    ended = noting.run(command, "--bundle", str(bundle.path), "x", env=environment | settings)
+    places = {"the shim itself": str(printing_runtime.machine.shim), "a file": str(plain_file)}
+    settings = {SELECTION: places.get(named, named)}
+    environment = ENVIRONMENT | {
+        "NVIDIA_CTK_CONFIG_FILE_PATH": str(printing_runtime.machine.settings)
+    }
+    ended = printing_runtime.run(
+        command, "--bundle", str(bundle.path), "x", env=environment | settings
+    )
     assert ended.returncode == 1
     assert "wrong" not in ended.stdout
-    assert settings[TOLD] in ended.stderr
+    assert settings[SELECTION] in ended.stderr

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the shim says: one line, whatever is in it, where engines look for it."""
+"""Errors and log lines of the shim: one line, where engines look for it."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ def test_error_is_one_line_on_stderr_and_in_the_log(
     file.write_text("before\n")
     words = ["--log", str(file), *(["--log-format", form] if form else []), "create", "x"]
     log.report_error(message, "CDG-R201", command_line.parse(words))
-    said = capfd.readouterr().err
+    stderr = capfd.readouterr().err
     first, line, *more = file.read_text().splitlines()
     assert (first, more) == ("before", [])
-    assert said.startswith("cdi-gen-runtime: ")
-    for each in (said.removesuffix("\n"), line):
-        assert each.isascii()
-        assert each.isprintable()
-        assert len(each) < 8192
-        assert "[CDG-R201]" in each
+    assert stderr.startswith("cdi-gen-runtime: ")
+    for output in (stderr.removesuffix("\n"), line):
+        assert output.isascii()
+        assert output.isprintable()
+        assert len(output) < 8192
+        assert "[CDG-R201]" in output
     if form == "json":
-        assert f"{json.loads(line)['msg']}\n" == said
+        assert f"{json.loads(line)['msg']}\n" == stderr
         assert json.loads(line)["level"] == "error"
     else:
         assert ' level=error msg="cdi-gen-runtime: ' in line
@@ -48,8 +48,8 @@ def test_log_destinations_of_crun(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: str, path: str | None
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    asked = command_line.parse(["--log", given.format(tmp_path / "log"), "create"])
-    log.report_error("x", "CDG-R201", asked)
+    invocation = command_line.parse(["--log", given.format(tmp_path / "log"), "create"])
+    log.report_error("x", "CDG-R201", invocation)
     assert (tmp_path / "log").exists() is (path is not None)
     assert len([*tmp_path.iterdir()]) == (path is not None)
 
@@ -70,8 +70,8 @@ def test_log_file_keeps_findings_of_its_level(tmp_path: Path, level: str, kept: 
     log_file = log.LogFile(settings)
     for severity in SEVERITIES:
         log_file.write(Finding("CDG-R001", severity, "what"))
-    found = [line.split()[1] for line in (tmp_path / "log").read_text().splitlines()]
-    assert found == [f"level={each}" for each in kept.split()]
+    levels = [line.split()[1] for line in (tmp_path / "log").read_text().splitlines()]
+    assert levels == [f"level={severity}" for severity in kept.split()]
 
 
 def test_log_line_has_message_and_code(tmp_path: Path) -> None:
