@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The inventory: everything known about a host, as one immutable value."""
+"""The inventory: all facts about a host, as one immutable value."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What an inventory records as left out, stale or missing, as findings."""
+"""Converts the records of an inventory (unusable, stale, ignored, missing) to findings."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ Record = UnusableDevice | StaleNode | Ignored | Missing
 
 
 def findings(inventory: Inventory) -> tuple[Finding, ...]:
-    """Return everything that is not as it should be on the host; the most serious comes first."""
+    """Return a finding for each record of the inventory, the most severe first."""
     records: list[Record] = [*inventory.unusable_devices, *inventory.stale_nodes]
     records += [*inventory.ignored, *inventory.missing]
     return tuple(map(finding, records))
 
 
 def finding(record: Record) -> Finding:
-    """Return the finding of one record: devices are warned of, files and nodes are good to know."""
+    """Return the finding of a record: a warning for devices and stale nodes, else information."""
     if isinstance(record, UnusableDevice):
         message = f"left out: {record.device}: {record.reason}"
         return Finding(record.code, "warning", message, subject=record.device)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Format 1 of the inventory, as cdi-gen 0.1 wrote it: the discrete GPU was the only platform.
+"""Reads format 1 of the inventory, which cdi-gen 0.1 wrote for discrete GPUs only.
 
-A GPU had exactly one node and always a minor number and a PCI address, a host always a driver.
+In this format each GPU has one node, a minor number and a PCI address, and each host has a driver.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class GpuOfFormat1:
 
 @dataclass(kw_only=True)
 class MissingOfFormat1:
-    """What a complete driver installation has and this host has not."""
+    """A file that a complete driver installation has and that is missing on this host."""
 
     name: str
     reason: str
@@ -60,7 +60,7 @@ class DeviceOfFormat1:
 
 @dataclass(kw_only=True)
 class PathOfFormat1:
-    """A device node of another boot, or a file that was left out."""
+    """A device node with the numbers of another boot, or a file that was ignored."""
 
     path: str
     reason: str
@@ -90,7 +90,7 @@ class InventoryOfFormat1:
     left: tuple[PathOfFormat1, ...] = ()
 
     def converted(self) -> Inventory:
-        """The same facts in the current format. A reason without a code gets a general one."""
+        """Return the same facts in the current format, with a general code for each reason."""
         facts = dict(vars(self))
         facts["gpus"] = tuple(_gpu(gpu) for gpu in self.gpus)
         facts["missing"] = tuple(Missing(code="CDG-H201", **vars(item)) for item in self.missing)

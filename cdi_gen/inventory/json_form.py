@@ -2,8 +2,8 @@
 """The JSON form of the inventory: ``dump`` writes the current format, ``load`` reads every format.
 
 Keys are the fields' names in camelCase, in the fields' order, and default values are omitted, so
-that equal inventories give equal text. ``load`` checks every value against the field's type and
-names the place of the first wrong value. docs/inventory.md is the compatibility policy.
+that equal inventories give equal text. ``load`` checks every value against the field's type; its
+error names the location of the first wrong value. docs/inventory.md has the compatibility policy.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ FORMAT_VERSION = 2
 """The format that ``dump`` writes; ``load`` rejects a higher one."""
 
 MAX_BYTES = 16 * 1024 * 1024
-"""An inventory of a host with 56 MIG devices is 60 KB; anything near this is not one."""
+"""Limit of the text that ``load`` reads. An inventory of a host with 56 MIG devices has 60 KB."""
 
 
 Record = TypeVar("Record")
@@ -28,17 +28,17 @@ Record = TypeVar("Record")
 
 
 class InventoryError(CdiGenError):
-    """A text is not an inventory that this version reads."""
+    """The text is not an inventory that this version can read."""
 
 
 def dump(inventory: Inventory) -> str:
-    """The inventory as JSON text with a final newline; the same inventory, the same bytes."""
+    """Return the inventory as JSON text with a final newline; equal inventories give equal text."""
     document = {"formatVersion": FORMAT_VERSION, **_encode(inventory)}
     return json.dumps(document, indent=1) + "\n"
 
 
 def load(text: str) -> Inventory:
-    """Read an inventory of the current or an older format.
+    """Return the inventory of a JSON text in the current or an older format.
 
     Raises:
         InventoryError: the text is not JSON, has a newer format, or a wrong key or value; the
@@ -47,18 +47,18 @@ def load(text: str) -> Inventory:
     if len(text) > MAX_BYTES:
         raise InventoryError(
             f"the inventory is larger than {MAX_BYTES // 2**20} MiB",
-            hint="make one with: cdi-gen inventory",
+            hint="create an inventory with: cdi-gen inventory",
             code="CDG-I001",
         )
     try:
         document = strict_json.parse(text)
     except strict_json.TooDeepError as error:
-        message = "the inventory is nested far too deep to be one"
+        message = "the inventory is nested too deep"
         raise InventoryError(message, code="CDG-I001") from error
     except strict_json.JSONError as error:
         raise InventoryError(
             f"the inventory is not valid JSON: {error}",
-            hint="was the file cut short? make it again with: cdi-gen inventory",
+            hint="the file is perhaps truncated; create it again with: cdi-gen inventory",
             code="CDG-I001",
         ) from error
     if not isinstance(document, dict):
@@ -67,14 +67,14 @@ def load(text: str) -> Inventory:
     if type(version) is not int or version < 1:
         raise InventoryError(
             ".formatVersion: not a version number",
-            hint="is this an inventory? make one with: cdi-gen inventory",
+            hint="perhaps it is no inventory; create one with: cdi-gen inventory",
             code="CDG-I001",
         )
     if version > FORMAT_VERSION:
         raise InventoryError(
             f"the inventory has format version {version}; this cdi-gen reads up to "
             f"{FORMAT_VERSION}",
-            hint="read it with the cdi-gen that wrote it, or a newer one",
+            hint="use the cdi-gen that wrote the inventory, or a newer cdi-gen",
             code="CDG-I003",
         )
     decoder = _Decoder()
@@ -104,51 +104,53 @@ def _camel(name: str) -> str:
 
 
 class _Decoder:
-    """Builds dataclasses from plain JSON values, following the fields' types."""
+    """Builds dataclasses from JSON values according to the types of the fields."""
 
     def __init__(self) -> None:
-        # typing's machinery is needed for reading only, and costs start-up time.
+        # Only `load` needs typing, and its import costs start-up time.
         import typing  # noqa: PLC0415
 
         self._typing = typing
 
-    def record(self, cls: type[Record], document: Any, where: str) -> Record:
+    def record(self, cls: type[Record], document: Any, location: str) -> Record:
         if not isinstance(document, dict):
-            raise InventoryError(f"{where or '.'}: expected an object", code="CDG-I002")
+            raise InventoryError(f"{location or '.'}: expected an object", code="CDG-I002")
         hints = self._typing.get_type_hints(cls)
         by_key = {_camel(field.name): field for field in fields(cls)}  # type: ignore[arg-type]
         for key in document:
             if key not in by_key:
-                raise InventoryError(f"{where}.{key}: unknown field", code="CDG-I002")
+                raise InventoryError(f"{location}.{key}: unknown field", code="CDG-I002")
         values = {}
         for key, field in by_key.items():
             if key in document:
-                values[field.name] = self.value(hints[field.name], document[key], f"{where}.{key}")
+                values[field.name] = self.value(
+                    hints[field.name], document[key], f"{location}.{key}"
+                )
             elif field.default is MISSING:
-                raise InventoryError(f"{where}.{key}: missing", code="CDG-I002")
+                raise InventoryError(f"{location}.{key}: missing", code="CDG-I002")
         return cls(**values)
 
-    def value(self, hint: Any, value: Any, where: str) -> Any:
+    def value(self, hint: Any, value: Any, location: str) -> Any:
         hint = getattr(hint, "__supertype__", hint)
         arguments = self._typing.get_args(hint)
         if type(None) in arguments:
             if value is None:
                 return None
             (inner,) = (argument for argument in arguments if argument is not type(None))
-            return self.value(inner, value, where)
+            return self.value(inner, value, location)
         if self._typing.get_origin(hint) is tuple:
             if not isinstance(value, list):
-                raise InventoryError(f"{where}: expected a list", code="CDG-I002")
+                raise InventoryError(f"{location}: expected a list", code="CDG-I002")
             return tuple(
-                self.value(arguments[0], item, f"{where}[{position}]")
+                self.value(arguments[0], item, f"{location}[{position}]")
                 for position, item in enumerate(value)
             )
         if isinstance(hint, type) and is_dataclass(hint):
-            return self.record(hint, value, where)
+            return self.record(hint, value, location)
         if type(value) is not hint:
-            raise InventoryError(f"{where}: expected {_NOUNS[hint]}", code="CDG-I002")
+            raise InventoryError(f"{location}: expected {_NOUNS[hint]}", code="CDG-I002")
         if hint is str and not value.isprintable():
-            raise InventoryError(f"{where}: contains a control character", code="CDG-I002")
+            raise InventoryError(f"{location}: contains a control character", code="CDG-I002")
         return value
 
 

@@ -3,11 +3,11 @@
 
 ``cdi_gen.host`` probes the host and returns the inventory; ``cdi_gen.generate`` turns it into a CDI
 spec; ``cdi_gen.inventory.json_form`` reads and writes its JSON form, so that any host can be a test
-case, a bug report or a fleet check. It holds facts and no decisions: ``generate`` decides which of
-them reach a container. Tuples are sorted, numbers are numbers: equal hosts give equal inventories.
+case, a bug report or a fleet check. It holds facts and no decisions: ``generate`` decides which
+facts reach a container. Tuples are sorted, so that equal hosts give equal inventories.
 
 A fact that a platform does not have is None or an empty tuple: a GPU of WSL 2 has no minor number
-and no node of its own. ``cdi_gen.inventory.validation`` says what each platform must have.
+and no node of its own. ``cdi_gen.inventory.validation`` checks what each platform must have.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ PLATFORMS = {
     TEGRA: "a Tegra platform (Jetson)",
     VFIO: "a host that passes its GPUs through to virtual machines (vfio-pci)",
 }
-"""What each platform is, for a person."""
+"""Descriptions of the platforms, for messages."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class CharDevice(Value):
-    """A character device, as the kernel numbers it.
+    """A character device with the kernel's numbers.
 
-    ``path`` is where programs expect it (``/dev/nvidia0``), whatever the dev root. ``present``
-    tells whether the node exists on the host now; the numbers come from the kernel either way.
+    ``path`` is the path that programs open (``/dev/nvidia0``), without the dev root. ``present``
+    says whether the node exists on the host; the numbers come from the kernel in both cases.
     """
 
     path: str
@@ -59,7 +59,7 @@ class Driver(Value):
     library_version: str
     """Version of the user-space libraries; differs from ``version`` in a split driver."""
     cuda_version: str | None = None
-    """The newest CUDA version that its libcuda runs, ``13.0``; None where nobody asked."""
+    """The newest CUDA version that libcuda supports, ``13.0``; None if libcuda was not asked."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
@@ -67,30 +67,31 @@ class Gpu(Value):
     """A full GPU."""
 
     index: int
-    """Position in PCI order, which is NVML's index; not the minor, not CUDA's order."""
+    """Position in PCI order. It is NVML's index, and neither the minor number nor CUDA's index."""
     minor: int | None = None
-    """N of ``/dev/nvidiaN``; None where the driver numbers no nodes (WSL 2, Tegra, vfio-pci)."""
+    """N of ``/dev/nvidiaN``; None if the GPU has no such node (WSL 2, Tegra, vfio-pci)."""
     uuid: str | None
     """``GPU-…``; None if neither procfs nor NVML reports it."""
     pci_address: str | None = None
     """``domain:bus:device.function`` in lower case, ``0000:3b:00.0``; None for an integrated GPU
     and in a virtual machine that does not see the bus (WSL 2)."""
     iommu_group: int | None = None
-    """The group that vfio-pci gives away as a whole, N of ``/dev/vfio/N``; None elsewhere."""
+    """The IOMMU group, N of ``/dev/vfio/N``, which vfio-pci passes as a whole; None elsewhere."""
     model: str
     nodes: tuple[CharDevice, ...] = ()
-    """The GPU's own nodes: ``/dev/nvidiaN``, ``/dev/vfio/N``, several on Tegra. None on WSL 2:
-    ``/dev/dxg`` is a control node."""
+    """The GPU's own nodes: ``/dev/nvidiaN``, ``/dev/vfio/N``, several on Tegra. Empty on WSL 2,
+    where ``/dev/dxg`` is a control node."""
     drm_nodes: tuple[CharDevice, ...] = ()
     """``/dev/dri/cardN`` and ``/dev/dri/renderDN`` of this PCI device."""
     by_path: tuple[str, ...] = ()
-    """The names below ``/dev/dri/by-path`` by which the host knows them; udev makes these links."""
+    """The links to the DRM nodes in ``/dev/dri/by-path`` that the host has. udev creates them."""
     mig_enabled: bool = False
     """The GPU is divided into MIG devices and cannot be used whole."""
     compute_capability: str | None = None
-    """``9.0``; None where nobody asked, for it takes NVML, or where NVML does not tell."""
+    """``9.0``; None if NVML was not asked or does not report it."""
     brand: str | None = None
-    """NVML's brand in the words of ``NVIDIA_REQUIRE_CUDA``, ``geforce``; None likewise."""
+    """NVML's brand in the words of ``NVIDIA_REQUIRE_CUDA``, ``geforce``; None if NVML was not asked
+    or does not report it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
@@ -101,11 +102,11 @@ class MigDevice(Value):
     index: int
     """NVML's index among the MIG devices of its GPU."""
     uuid: str | None
-    """``MIG-…``, or ``MIG-GPU-…/GI/CI`` of a driver before 470; None where it is not its own."""
+    """``MIG-…``, or ``MIG-GPU-…/GI/CI`` of a driver before 470; None if it is not unique."""
     gpu_instance: int
     compute_instance: int
     profile: str
-    """``1g.10gb``, ``1c.3g.40gb+me`` …; empty where NVML does not tell."""
+    """``1g.10gb``, ``1c.3g.40gb+me`` …; empty if NVML does not report it."""
     gpu_instance_cap: CharDevice
     compute_instance_cap: CharDevice
 
@@ -118,14 +119,14 @@ class Library(Value):
     bits: int
     """32 or 64."""
     soname: str
-    """``DT_SONAME``, or the file's own name where it has none."""
+    """``DT_SONAME``, or the file name if the library has no SONAME."""
     needed: tuple[str, ...] = ()
     """``DT_NEEDED`` in the file's order."""
     links: tuple[str, ...] = ()
-    """Names in the same directory that lead to it, or to another version of the library, which
+    """Names of links in the same directory to this file or to another version of the library, which
     containers do not get: ``libcuda.so``, ``libcuda.so.1``."""
     aliases: tuple[str, ...] = ()
-    """Paths in other directories of the driver root that lead to it (Debian's alternatives)."""
+    """Paths of links in other directories of the driver root (Debian's alternatives)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
@@ -134,38 +135,38 @@ class DriverFile(Value):
 
     path: HostPath
     seen_at: str
-    """Where programs look for it, in the driver root: a link may lead from there to ``path``."""
+    """The path in the driver root that programs open; it may be a link to ``path``."""
     entry: str
-    """The name under which the catalogue lists it: ``nvidia-smi``, ``firmware`` …"""
+    """The name of the catalogue's entry: ``nvidia-smi``, ``firmware`` …"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class HookProgram(Value):
-    """The program that specs name as their hook, and whether root may run it."""
+    """The program that specs name as their hook, and why root must not run it, if so."""
 
     path: HostPath
     unsafe: str | None = None
-    """Why somebody other than root could change it; None where nobody can."""
+    """Why a user other than root could change the program; None if only root can."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class Missing(Value):
-    """Something a complete driver installation has and this host has not."""
+    """A file, node or fact that a complete driver installation has and that this host lacks."""
 
     name: str
     reason: str
     code: str
-    """Its key in the table of findings, docs/findings.md."""
+    """The code of the finding, see docs/findings.md."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class StaleNode(Value):
-    """A device node that is there, with the numbers of another boot."""
+    """A device node that exists with the device numbers of another boot."""
 
     path: str
     reason: str
     code: str
-    """Its key in the table of findings, docs/findings.md."""
+    """The code of the finding, see docs/findings.md."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
@@ -175,17 +176,17 @@ class UnusableDevice(Value):
     device: str
     reason: str
     code: str
-    """Its key in the table of findings, docs/findings.md."""
+    """The code of the finding, see docs/findings.md."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class Ignored(Value):
-    """A file that looked like the driver's and was left out, and why."""
+    """A file or node that looks like the driver's and is left out, and why."""
 
     path: str
     reason: str
     code: str
-    """Its key in the table of findings, docs/findings.md."""
+    """The code of the finding, see docs/findings.md."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
@@ -193,7 +194,7 @@ class Inventory(Value):
     """All facts of one host."""
 
     platform: str
-    """One of ``PLATFORMS``: which driver the facts are about."""
+    """A key of ``PLATFORMS``."""
     architecture: str
     """As ``uname -m`` prints it: ``x86_64``, ``aarch64``."""
     driver_root: str = "/"
@@ -206,30 +207,30 @@ class Inventory(Value):
     """The node that permits a process to configure the MIG devices of all GPUs
     (``/proc/driver/nvidia/capabilities/mig/config``); None if the driver does not support MIG."""
     mig_monitor: CharDevice | None = None
-    """The node that permits a process to monitor them (``mig/monitor``)."""
+    """The node that permits a process to monitor the MIG devices of all GPUs (``mig/monitor``)."""
     control_nodes: tuple[CharDevice, ...] = ()
     transport_nodes: tuple[CharDevice, ...] = ()
-    """Of GPUDirect Storage, RDMA cards, GDRCopy, NVSwitches, IMEX channels: see the catalogue."""
+    """Nodes of GPUDirect Storage, RDMA cards, GDRCopy, NVSwitches and IMEX channels."""
     transport_files: tuple[DriverFile, ...] = ()
-    """What their programs read beside them; ``entry`` is the path that the catalogue lists."""
+    """Files that programs need with the nodes; ``entry`` is the path that the catalogue lists."""
     libraries: tuple[Library, ...] = ()
     files: tuple[DriverFile, ...] = ()
     hook: HookProgram | None = None
     engines_make_nodes: bool = True
-    """Whether an engine of this host's root can make a device node. In a user namespace (LXC,
-    Podman in Podman) nobody can: engines bind the host's, and start nothing if it is not there."""
+    """Whether an engine that runs as root can create device nodes. In a user namespace (LXC, Podman
+    in Podman) no process can: engines bind-mount the host's node and fail if it is missing."""
     booting: bool = False
-    """The host has not finished to boot, and lacks nodes that may still come."""
+    """Whether the host is still booting and lacks nodes that may be created later."""
     missing: tuple[Missing, ...] = ()
     stale_nodes: tuple[StaleNode, ...] = ()
     unusable_devices: tuple[UnusableDevice, ...] = ()
     ignored: tuple[Ignored, ...] = ()
 
     def require_driver(self) -> Driver:
-        """The driver.
+        """Return the driver.
 
         Raises:
-            CdiGenError: the host has none.
+            CdiGenError: the host has no driver.
         """
         if self.driver is None:
             message = "the inventory is of a host without the NVIDIA driver"

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Validates an inventory, which may have been edited by hand.
 
-``host`` returns valid inventories only. From any other, an engine could read a path or a number of
-the spec as something else than was meant, or reject the whole spec.
+``cdi_gen.host`` returns valid inventories only. An engine could reject the spec of an invalid
+inventory, or misread a path or a number of it.
 """
 
 from __future__ import annotations
@@ -35,30 +35,33 @@ REQUIRED_OF_GPUS = {
     TEGRA: (("nodes", "nodes"),),
     VFIO: (("pci_address", "pciAddress"), ("iommu_group", "iommuGroup"), ("nodes", "nodes")),
 }
-"""What every GPU of a platform has: the field, and its key in the JSON form."""
+"""(field, key in the JSON form) of what every GPU of a platform has."""
 
 
 def require(inventory: Inventory) -> None:
     """Reject an inventory that no host can have.
 
     Raises:
-        CdiGenError: the message says which fact, and where it is in the JSON form.
+        CdiGenError: the inventory is invalid; the message names the fact and its JSON key.
     """
     for problem in _problems(inventory):
         raise CdiGenError(
-            f"the inventory is not sound: {problem}",
-            hint="make it with: cdi-gen inventory",
+            f"the inventory is invalid: {problem}",
+            hint="create an inventory with: cdi-gen inventory",
             code="CDG-I101",
         )
 
 
 def _problems(inventory: Inventory) -> Iterator[str]:
     if inventory.platform not in PLATFORMS:
-        yield f".platform is {inventory.platform!r}, none of {', '.join(PLATFORMS)}"
+        yield f".platform is {inventory.platform!r}, not one of {', '.join(PLATFORMS)}"
         return
-    for where, root in ((".driverRoot", inventory.driver_root), (".devRoot", inventory.dev_root)):
+    for location, root in (
+        (".driverRoot", inventory.driver_root),
+        (".devRoot", inventory.dev_root),
+    ):
         if root != "/":
-            yield from _path(where, root)
+            yield from _path(location, root)
     yield from _name(".architecture", inventory.architecture)
     yield from _driver(inventory.platform, inventory.driver)
     for position, gpu in enumerate(inventory.gpus):
@@ -67,17 +70,17 @@ def _problems(inventory: Inventory) -> Iterator[str]:
     for position, device in enumerate(inventory.mig_devices):
         yield from _mig_device(f".migDevices[{position}]", device)
         if device.gpu_index not in indices:
-            yield f".migDevices[{position}] is of GPU {device.gpu_index}, and there is none"
+            yield f".migDevices[{position}] is of GPU {device.gpu_index}, which is missing"
     yield from _mig_access(inventory)
     for position, node in enumerate(inventory.control_nodes):
         yield from _node(f".controlNodes[{position}]", node)
     for position, library in enumerate(inventory.libraries):
-        where = f".libraries[{position}]"
-        yield from _path(f"{where}.path", library.path)
+        location = f".libraries[{position}]"
+        yield from _path(f"{location}.path", library.path)
         for name in (library.soname, *library.links):
-            yield from _name(f"{where}: a name", name)
+            yield from _name(f"{location}: a name", name)
         for alias in library.aliases:
-            yield from _path(f"{where}: an alias", alias)
+            yield from _path(f"{location}: an alias", alias)
     yield from _files(".files", inventory.files)
     yield from _transports(inventory)
     if inventory.hook:
@@ -94,10 +97,10 @@ def _driver(platform: str, driver: Driver | None) -> Iterator[str]:
         yield from _version(".driver.cudaVersion", driver.cuda_version)
 
 
-def _files(where: str, files: tuple[DriverFile, ...]) -> Iterator[str]:
+def _files(location: str, files: tuple[DriverFile, ...]) -> Iterator[str]:
     for position, file in enumerate(files):
-        yield from _path(f"{where}[{position}].path", file.path)
-        yield from _path(f"{where}[{position}].seenAt", file.seen_at)
+        yield from _path(f"{location}[{position}].path", file.path)
+        yield from _path(f"{location}[{position}].seenAt", file.seen_at)
 
 
 def _mig_access(inventory: Inventory) -> Iterator[str]:
@@ -112,46 +115,46 @@ def _transports(inventory: Inventory) -> Iterator[str]:
     yield from _files(".transportFiles", inventory.transport_files)
 
 
-def _gpu(where: str, gpu: Gpu, platform: str) -> Iterator[str]:
+def _gpu(location: str, gpu: Gpu, platform: str) -> Iterator[str]:
     for field, key in REQUIRED_OF_GPUS[platform]:
         if getattr(gpu, field) in (None, ()):
-            yield f"{where}.{key} is missing; every GPU of the platform {platform} has it"
-    yield from _number(f"{where}.index", gpu.index)
+            yield f"{location}.{key} is missing; every GPU of the platform {platform} has it"
+    yield from _number(f"{location}.index", gpu.index)
     for key, number in (("minor", gpu.minor), ("iommuGroup", gpu.iommu_group)):
         if number is not None:
-            yield from _number(f"{where}.{key}", number)
+            yield from _number(f"{location}.{key}", number)
     if gpu.uuid is not None:
-        yield from _device_name(f"{where}.uuid", gpu.uuid)
+        yield from _device_name(f"{location}.uuid", gpu.uuid)
     if gpu.pci_address is not None:
-        yield from _device_name(f"{where}.pciAddress", gpu.pci_address)
+        yield from _device_name(f"{location}.pciAddress", gpu.pci_address)
     if gpu.compute_capability is not None:
-        yield from _version(f"{where}.computeCapability", gpu.compute_capability)
+        yield from _version(f"{location}.computeCapability", gpu.compute_capability)
     if gpu.brand is not None and not (gpu.brand.isascii() and gpu.brand.isalpha()):
-        yield f"{where}.brand is {gpu.brand!r}"
+        yield f"{location}.brand is {gpu.brand!r}, not a word of ASCII letters"
     for node in (*gpu.nodes, *gpu.drm_nodes):
-        yield from _node(where, node)
+        yield from _node(location, node)
 
 
-def _mig_device(where: str, device: MigDevice) -> Iterator[str]:
-    yield from _number(f"{where}.gpuIndex", device.gpu_index)
-    yield from _number(f"{where}.index", device.index)
+def _mig_device(location: str, device: MigDevice) -> Iterator[str]:
+    yield from _number(f"{location}.gpuIndex", device.gpu_index)
+    yield from _number(f"{location}.index", device.index)
     if device.uuid is not None:
-        yield from _device_name(f"{where}.uuid", nvidia.cdi_name(device.uuid))
+        yield from _device_name(f"{location}.uuid", nvidia.cdi_name(device.uuid))
     for node in (device.gpu_instance_cap, device.compute_instance_cap):
-        yield from _node(where, node)
+        yield from _node(location, node)
 
 
-def _node(where: str, node: CharDevice) -> Iterator[str]:
-    yield from _path(f"{where}: a node's path", node.path)
+def _node(location: str, node: CharDevice) -> Iterator[str]:
+    yield from _path(f"{location}: a node's path", node.path)
     for number in (node.major, node.minor, node.gid):
-        yield from _number(f"{where}: a number of {node.path}", number)
+        yield from _number(f"{location}: a number of {node.path}", number)
     if not 0 <= node.file_mode <= 0o7777:
-        yield f"{where}: the mode of {node.path} is {node.file_mode}"
+        yield f"{location}: the mode of {node.path} is {node.file_mode}, not a file mode"
 
 
-def _path(where: str, path: str) -> Iterator[str]:
+def _path(location: str, path: str) -> Iterator[str]:
     if not is_plain_path(path):
-        yield f"{where} is {path!r}, not an absolute path in its plainest form"
+        yield f"{location} is {path!r}, not an absolute path without empty parts, '.' and '..'"
 
 
 def is_plain_path(path: str) -> bool:
@@ -165,22 +168,22 @@ def is_plain_path(path: str) -> bool:
     )
 
 
-def _name(where: str, name: str) -> Iterator[str]:
+def _name(location: str, name: str) -> Iterator[str]:
     if not name or "/" in name or name in (".", "..") or not is_safe(name):
-        yield f"{where} is {name!r}"
+        yield f"{location} is {name!r}, not a valid file name"
 
 
-def _version(where: str, version: str) -> Iterator[str]:
+def _version(location: str, version: str) -> Iterator[str]:
     if versions.parse(version) is None:
-        yield f"{where} is {version!r}"
+        yield f"{location} is {version!r}, not a version"
 
 
-def _number(where: str, number: int) -> Iterator[str]:
+def _number(location: str, number: int) -> Iterator[str]:
     if not 0 <= number < _UINT32:
-        yield f"{where} is not a number from 0 to {_UINT32 - 1}"
+        yield f"{location} is not a number from 0 to {_UINT32 - 1}"
 
 
-def _device_name(where: str, name: str) -> Iterator[str]:
+def _device_name(location: str, name: str) -> Iterator[str]:
     fault = names.fault_of_device(name)
     if fault:
-        yield f"{where}: {fault}"
+        yield f"{location}: {fault}"

@@ -162,5 +162,5 @@ def test_every_platform_but_vfio_has_a_driver(name: str) -> None:
 
 
 def test_an_unknown_platform_is_rejected_with_the_list() -> None:
-    with pytest.raises(CdiGenError, match="none of dgpu, wsl, tegra, vfio"):
+    with pytest.raises(CdiGenError, match="not one of dgpu, wsl, tegra, vfio"):
         generate(replace(dgpu(), platform="amd"))

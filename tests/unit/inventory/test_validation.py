@@ -82,7 +82,7 @@ def file(**changes: Any) -> Any:
 )
 def test_what_is_refused(inventory: Inventory, change: Any, where: str) -> None:
     changed = replace(inventory, **change(inventory))
-    with pytest.raises(CdiGenError, match="not sound") as caught:
+    with pytest.raises(CdiGenError, match="inventory is invalid") as caught:
         generate(changed)
     assert where in caught.value.message
     assert "cdi-gen inventory" in str(caught.value.hint)
