@@ -56,7 +56,7 @@ class Call(NamedTuple):
 
 
 class Scene:
-    """An image with old work of ours in it, made anew for each run, and a copy of the hook."""
+    """An image with results of an earlier hook, created again for each run, and a copy of the hook."""
 
     def __init__(self, folder: Path, libraries: Path) -> None:
         self.container = Container(folder)

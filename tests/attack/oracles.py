@@ -150,9 +150,9 @@ def same_mounts(before: str, after: str) -> None:
 
 
 def changed_mounts(before: str, after: str) -> list[str]:
-    """The lines in which two tables of one mount namespace differ, but for what others remove.
+    """The lines in which two tables of a mount namespace differ, except those that others remove.
 
-    A new mount namespace has copies of all that is mounted on the machine. When somebody outside
+    A new mount namespace has copies of all that is mounted on the machine. When a process outside
     removes a directory, Linux detaches every mount on it, in all namespaces; a bind mount of what
     was removed says so. Both happen at any time, wherever else a container ends.
     """

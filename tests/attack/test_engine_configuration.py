@@ -22,12 +22,12 @@ ODD = (
     '{\n\t"z": 1,\n\t"a": {"é": "\\u00e9\\/", "emoji": "😀"},\n\t"big": 1180591620717411303424,\n'
     '\t"float": 1.10, "e": 1E+2,\n\t"esc": "a\\/b\\t",\n\n\t"runtimes": {},\n\t"list": [ 1,2 ,\t3 ]\n}'
 )
-"""Everything that reading and writing anew would change: order, tabs, blanks, escapes, 2**70, how a
+"""Everything that reading and writing again would change: order, tabs, blanks, escapes, 2**70, how a
 float is written, no newline at the end."""
 
 
 def _state(path: Path) -> tuple[int, int, int]:
-    """What changes when somebody writes a file, or another to its place; not when it is read."""
+    """What changes when a process writes the file, or replaces it; not when it is read."""
     status = path.stat()
     return status.st_ino, status.st_mtime_ns, status.st_ctime_ns
 
@@ -158,7 +158,7 @@ def test_values_that_no_engine_has(etc: Path, kind: str, place: str) -> None:
     done = configure(path, "--set-as-default")
     assert done.code == 0, done.err[-2000:]
     assert json.dumps("nvidia") in path.read_text()
-    # Somebody else has changed it since, so each value is put back by itself.
+    # Another user has changed it since, so each value is put back by itself.
     path.write_text(path.read_text().replace("{", '{"b": 1, ', 1))
     assert unconfigure(path).code == 0
     left = path.read_text()

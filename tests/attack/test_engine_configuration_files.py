@@ -148,7 +148,7 @@ def _changed_meanwhile(path: Path, how: str) -> None:
 
 @pytest.mark.parametrize("how", ["written", "same-size", "replaced", "removed", "owner", "linked"])
 @pytest.mark.parametrize("text", ['{"b": 1}\n', None])
-def test_an_update_of_somebody_else_is_not_lost(etc: Path, how: str, text: str | None) -> None:
+def test_an_update_of_another_process_is_not_lost(etc: Path, how: str, text: str | None) -> None:
     """A54."""
     path = etc / "daemon.json"
     path.write_text('{"a": 1}\n')
@@ -162,7 +162,7 @@ def test_an_update_of_somebody_else_is_not_lost(etc: Path, how: str, text: str |
     assert not [name for name in os.listdir(etc) if name.startswith(".cdi-gen")]
 
 
-def test_a_file_that_somebody_made_meanwhile_is_not_lost(etc: Path) -> None:
+def test_a_file_that_another_process_made_meanwhile_is_not_lost(etc: Path) -> None:
     """A54."""
     path = etc / "daemon.json"
     file = configuration_file.read(str(path))

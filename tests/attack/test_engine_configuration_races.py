@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Others who write to an engine's configuration at the same time: no change of theirs is lost (A54).
 
-Somebody who writes does so by a rename, as most programs do, or in the file itself, as editors and
+Another process writes by a rename, as most programs do, or in the file itself, as editors and
 shells do. Each has a turn at each moment of ours.
 """
 
@@ -99,7 +99,7 @@ def test_something_else_is_in_its_place(path: Path, monkeypatch: pytest.MonkeyPa
     assert path.read_text() == OLD
 
 
-def test_somebody_has_it_open_and_writes_after_the_exchange(
+def test_another_process_has_it_open_and_writes_after_the_exchange(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What they write goes to the old file, wherever it is by then: so it must be the one that stays."""
@@ -130,7 +130,7 @@ def test_a_second_change_while_the_first_is_given_back(
     assert saved in told
 
 
-def test_somebody_writes_to_ours_while_it_is_taken_out(
+def test_another_process_writes_to_ours_while_it_is_taken_out(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = configuration_file.read(str(path))
@@ -232,7 +232,7 @@ print("wrote", number, flush=True)
 
 @pytest.mark.parametrize("how", ["rename", "in place"])
 def test_a_fast_writer_loses_nothing(path: Path, how: str) -> None:
-    """What it wrote last is there, but for a moment, until it writes again."""
+    """Its last content is there, except for a moment before it writes again."""
     if how == "in place" and not _has_leases(path):
         pytest.skip("this file system has no leases")
     path.write_text('{"number": 0}')

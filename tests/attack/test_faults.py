@@ -194,14 +194,14 @@ def test_a_read_only_root_that_cannot_be_cloned(scene: Scene, call: str, error: 
         container.within = []
     assert ended.status == 0, ended
     assert {line.partition(": the container's")[2] for line in ended.said.splitlines()} == {
-        " root file system is read-only: left out [CDG-K007]"
+        " root file system is read-only: left out [CDG-K006]"
     }
     assert snapshot(root) == scene.old
 
 
 @pytest.mark.parametrize("error", ["EAGAIN", "EINTR"])
 def test_a_path_that_never_becomes_certain(scene: Scene, error: str) -> None:
-    """A50: somebody renames without a pause; every path is asked for so often, and then walked."""
+    """A50: a process renames continuously; each path is tried so often, and then walked."""
     scene.again()
     inject = ["-e", "trace=openat2", "-e", f"inject=openat2:error={error}"]
     ended = scene.run(["-o", str(scene.trace), *inject])

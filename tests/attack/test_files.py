@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Files that are none: pipes that block whoever opens them, nodes that act when they are opened."""
+"""Special files: pipes, which block when they are opened, and device nodes, which act then."""
 
 from __future__ import annotations
 

@@ -198,7 +198,7 @@ def test_a_user_namespace(bundle: Bundle, users: int) -> None:
     """A59 userns-owner: what is made belongs to the container's root, every step's."""
     victim = bundle.victim
     victim.spec = bundle.spec
-    # In a user namespace a runtime binds nodes; there are none of NVIDIA's on this machine.
+    # In a user namespace a runtime binds nodes; this machine has no nodes of NVIDIA.
     bundle.spec["linux"]["devices"] = []
     in_a_user_namespace(victim, users)
     before = fingerprint(victim.root)

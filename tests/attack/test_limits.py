@@ -64,7 +64,7 @@ def test_no_descriptor_of_the_caller_stays_open(hostile: Victim) -> None:
 
 @pytest.mark.parametrize("closed", ["0", "1", "2", "0 1 2"])
 def test_streams_that_are_closed(hostile: Victim, closed: str) -> None:
-    """A44 fd-hygiene, A62 signals: a file of the image never becomes somebody's stderr."""
+    """A44 fd-hygiene, A62 signals: a file of the image never becomes the stderr of a process."""
     script = " ".join(f"{n}>&-" for n in closed.split())
     hostile.within = ["sh", "-c", f'exec "$@" {script}', "sh", "env", "-u", "PWD", "-u", "OLDPWD"]
     attempt = hostile.attack(*Victim.FULL)

@@ -95,7 +95,7 @@ def test_a_file_of_ours_is_a_name_of_the_hosts_file(both: Victim, name: str) -> 
 def test_a_file_of_ours_is_something_else(hostile: Victim, name: str, kind: str) -> None:
     """A20 cache-targets: replaced without being opened; a folder is one line and the old state.
 
-    But for a link: it takes the place of a folder that is empty.
+    An exception is a link, which replaces an empty directory.
     """
     plant(hostile.root / name, kind.partition(",")[0])
     if kind == "folder, not empty":
@@ -120,7 +120,7 @@ def test_the_names_of_temporary_files_are_taken(hostile: Victim) -> None:
 
 
 def test_the_very_name_of_the_temporary_file_is_taken(hostile: Victim) -> None:
-    """A21 tmp-name-squat, by somebody who knew it: refused, and never written through."""
+    """A21 tmp-name-squat, with the right name: refused, and never written through."""
     squatted = hostile.root / "etc/.cdi-gen-0000000000000000"
     squatted.symlink_to(hostile.canary / "file")
     hostile.altered(files__temporary_name="lambda: '.cdi-gen-0000000000000000'")

@@ -27,8 +27,8 @@ class TestMounts:
 
     @pytest.fixture
     def others(self, tmp_path: Path) -> Iterator[Path]:
-        """Something that somebody else has mounted, and will take away."""
-        place = tmp_path / "somebody else's"
+        """A mount of another user, who will unmount it."""
+        place = tmp_path / "another user's"
         place.mkdir()
         subprocess.run(["mount", "-t", "tmpfs", "none", place], check=True)
         yield place
@@ -55,7 +55,7 @@ class TestMounts:
         before, after = ((folder / name).read_text() for name in ("before", "after"))
         return before, after
 
-    def test_somebody_elses_container_ends(self, tmp_path: Path, others: Path) -> None:
+    def test_a_container_of_another_user_ends(self, tmp_path: Path, others: Path) -> None:
         before, after = self.tables(tmp_path, others, ":", end=True)
         assert before != after  # or Linux would not do what the rule is for
         same_mounts(before, after)

@@ -28,7 +28,7 @@ NEWER = f"lib/glibc-hwcaps/{'x86-64-v2' if MACHINE == 'x86_64' else 'v2'}/libfak
 
 
 def _lines(_victim: Victim) -> bytes:
-    """A folder of each name is there, so that whoever copies a line finds it worth an entry."""
+    """A folder of each name is there, so that a line that is copied results in an entry."""
     return f"/{SECRET}\n".encode()
 
 
@@ -190,7 +190,7 @@ def _is_there(kind: str) -> bool:
 @pytest.mark.parametrize("kind", KERNEL)
 @pytest.mark.parametrize("name", NAMED)
 def test_a_file_of_the_kernels(hostile: Victim, name: str, kind: str) -> None:
-    """A64 kernel-file-systems: whoever reads /proc/kmsg takes the host's kernel log away."""
+    """A64 kernel-file-systems: reading /proc/kmsg takes the host's kernel log away."""
     if not _is_there(kind):
         pytest.skip(f"no {kind} here")
     with_musl(hostile)

@@ -85,7 +85,7 @@ def test_every_golden_spec_has_such_hooks() -> None:
 
 
 def test_the_generators_environment_gets_into_no_spec(tmp_path: Path) -> None:
-    """A04 spec-env-nonempty: nothing is copied from whoever generates."""
+    """A04 spec-env-nonempty: nothing is copied from the environment of `generate`."""
     marked = dict.fromkeys(("LC_ALL", "TZ", "LD_LIBRARY_PATH", "PYTHONPATH", "CDI_ROOT"), "/MARKED")
     plain = cdi_gen("generate", "--inventory", INVENTORY)
     assert cdi_gen("generate", "--inventory", INVENTORY, env=marked).out == plain.out
@@ -130,14 +130,14 @@ def test_an_output_in_somebodys_directory(tmp_path: Path, mode: int) -> None:
     if mode == 0o777:
         assert str(directory) in failure(found, 7)
     else:
-        # Not one that engines read: whoever asks for it gets it, in place of the link.
+        # Engines do not read it: it is written as requested, in place of the link.
         assert found.code == 0
     assert (directory / "n.json").is_symlink() == (found.code == 7)
 
 
 @pytest.mark.nightly
 def test_twenty_generators_and_a_reader(tmp_path: Path) -> None:
-    """A51 parallel-generate: whoever reads meanwhile reads a whole spec, 10,000 times."""
+    """A51 parallel-generate: a process that reads meanwhile reads a whole spec, 10,000 times."""
     path = tmp_path / "nvidia.json"
     command = [*PROGRAM, "generate", "--inventory", INVENTORY, "-o", str(path)]
     subprocess.run(command, env=ENVIRONMENT, cwd=CHECKOUT, check=True, capture_output=True)

@@ -34,7 +34,7 @@ def test_a_pipe_in_a_runtime(hostile: Victim, variable: str) -> None:
     assert "libcuda.so.1" in hostile.cached()
 
 
-def peers(victim: Victim) -> Victim:
+def as_nvidia_hook(victim: Victim) -> Victim:
     """The hook under the name that the specs of others have."""
     victim.launcher = [str(HOOKS / "nvidia-cdi-hook")]
     return victim
@@ -43,7 +43,7 @@ def peers(victim: Victim) -> Victim:
 @pytest.mark.parametrize("name", ["LD_BIND_NOW", "LOCPATH", "GCONV_PATH", "PYTHONPATH"])
 def test_what_is_refused_is_refused_still(hostile: Victim, name: str) -> None:
     variables = {"PATH": "/bin", "HOME": "/root", "TZ": "x", name: "x"}
-    attempt = peers(hostile).attack(*Victim.FULL, environment=variables)
+    attempt = as_nvidia_hook(hostile).attack(*Victim.FULL, environment=variables)
     assert f"'{name}' in the environment" in attempt.said
     attempt.harmless(1)
 
@@ -51,5 +51,7 @@ def test_what_is_refused_is_refused_still(hostile: Victim, name: str) -> None:
 def test_the_words_of_the_environment_count(hostile: Victim) -> None:
     os.mkfifo(hostile.root / "fifo")
     variables = {"NVIDIA_CTK_DEBUG": "true", "HOME": "/root", "TZ": f":{hostile.root}/fifo"}
-    attempt = peers(hostile).attack(*Victim.FULL, environment=variables).harmless(0, lines=99)
+    attempt = (
+        as_nvidia_hook(hostile).attack(*Victim.FULL, environment=variables).harmless(0, lines=99)
+    )
     assert "libcuda.so.1" in attempt.said

@@ -153,7 +153,9 @@ def _trusted_files(path: str, tell: Tell) -> Iterator[SpecFile]:
     except FileNotFoundError:
         return
     except OSError as error:
-        tell(_unused_directory(path, f"it {error.strerror}"))
+        # EPERM is of `trust`, whose reasons are predicates: "belongs to user 1000".
+        subject = "it " if error.errno == errno.EPERM else ""
+        tell(_unused_directory(path, f"{subject}{error.strerror}"))
         return
     try:
         for file in files(path, directory):
