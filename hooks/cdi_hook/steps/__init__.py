@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from cdi_base.errors import HookError, shown
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -52,9 +54,16 @@ class Step:
         """Import the step's module: most containers need half of them, and each takes 0.1 ms.
 
         The names are constants of this package, never input.
+
+        Raises:
+            HookError: the module cannot be read; Python then reports that it does not exist.
         """
         name = self.name.replace("-", "_")
-        module = __import__(f"cdi_hook.steps.{name}", fromlist=(name,))
+        try:
+            module = __import__(f"cdi_hook.steps.{name}", fromlist=(name,))
+        except ImportError as error:
+            message = f"cannot load the step {self.name}: {shown(str(error))}"
+            raise HookError(message, code="CDG-X003") from None
         return module.prepare, getattr(module, self.run)
 
 
