@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Looks at the machine and returns its inventory; the only part of cdi-gen that looks.
+"""Gathers the inventory of a host. No other package of cdi-gen probes the host.
 
-It knows NVIDIA's drivers and not the Container Device Interface.
+The package depends on NVIDIA's drivers and not on the Container Device Interface.
 """
 
 from __future__ import annotations
@@ -18,22 +18,22 @@ THIS_HOST = Where()
 
 
 def gather(where: Where = THIS_HOST) -> Inventory:
-    """Look at the host.
+    """Return the inventory of the host.
 
     Raises:
-        NoDriverError: no driver of NVIDIA's is loaded.
-        CdiGenError: a directory that was asked for does not exist; the driver's libraries are not
+        NoDriverError: no NVIDIA driver is loaded.
+        CdiGenError: a directory of ``where`` does not exist; the driver's libraries are not
             installed or are of another architecture; or this version does not support the platform.
     """
-    opened = roots(where)
+    directories = roots(where)
     not_installed = None
-    for platform in platforms.detected(opened.host):
+    for platform in platforms.detected(directories.host):
         try:
-            return platform.gather(opened, where)
+            return platform.gather(directories, where)
         except LibrariesNotInstalledError as error:  # noqa: PERF203 - at most three platforms
             not_installed = error
     raise not_installed or NoDriverError(
-        "no NVIDIA driver is loaded on this host (/proc/driver/nvidia/version is not there)",
+        "no NVIDIA driver is loaded on this host (/proc/driver/nvidia/version does not exist)",
         hint="install the driver, or load it with: modprobe nvidia",
         code="CDG-H001",
     )

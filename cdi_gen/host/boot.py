@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What may still come: whether the host has booted, and whether its engines can make nodes.
+"""Tells whether nodes may still be created: by the host's boot, or by engines.
 
-A host that has not finished to boot may lack nodes that udev, nvidia-modprobe or
-nvidia-persistenced make in a moment. A container that was given none of them never gets them.
+A host that is still booting may lack nodes that udev, nvidia-modprobe or nvidia-persistenced create
+later. A container that starts without a node never gets it.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from functools import lru_cache
 from cdi_gen.host.roots import Root
 
 FIRST_USER_NAMESPACE = ["0", "0", "4294967295"]
-"""user_namespaces(7): every user, each as itself."""
+"""The map of the initial user namespace (user_namespaces(7)): each user is mapped to itself."""
 
 CONTAINER_MARKS = ("/run/systemd/container", "/run/.containerenv", "/.dockerenv")
-"""Of systemd in any container, of Podman, of Docker."""
+"""Files that exist in containers: with systemd, of Podman, of Docker."""
 
 SYSTEMCTL = "/usr/bin/systemctl"
 BOOTING = ("initializing", "starting")
@@ -23,7 +23,7 @@ TIMEOUT_SECONDS = 5
 
 
 def engines_make_nodes(host: Root) -> bool:
-    """Whether the kernel lets root make device nodes here: not in a user namespace."""
+    """Whether the kernel permits root to create device nodes: not in a user namespace."""
     try:
         return host.read_text("/proc/1/uid_map").split() == FIRST_USER_NAMESPACE
     except OSError:
@@ -31,7 +31,7 @@ def engines_make_nodes(host: Root) -> bool:
 
 
 def is_over(host: Root) -> bool:
-    """Whether nothing more is to come of this host's boot; True where nobody tells."""
+    """Whether the host has finished booting; True if systemd does not run or does not answer."""
     if host.open_path("/") != "/" or is_container(host) or not host.exists("/run/systemd/system"):
         return True
     return _system_state(SYSTEMCTL) not in BOOTING
@@ -39,11 +39,11 @@ def is_over(host: Root) -> bool:
 
 @lru_cache(maxsize=1)
 def _system_state(systemctl: str) -> str:
-    """Systemd's word for the state of the system; empty where it tells none."""
-    import subprocess  # noqa: PLC0415 - only where a node is not there
+    """Return systemd's name of the system state; empty if systemctl does not answer."""
+    import subprocess  # noqa: PLC0415 - only if a node is missing
 
     try:
-        done = subprocess.run(
+        process = subprocess.run(
             [systemctl, "is-system-running"],
             check=False,
             stdin=subprocess.DEVNULL,
@@ -53,15 +53,15 @@ def _system_state(systemctl: str) -> str:
         )
     except (OSError, subprocess.TimeoutExpired):
         return ""
-    return done.stdout.strip()
+    return process.stdout.strip()
 
 
 def is_container(host: Root) -> bool:
-    """Whether the host is itself a container, which its engine gave nodes once and for all."""
+    """Whether the host is itself a container, whose nodes do not change."""
     if not engines_make_nodes(host) or any(host.exists(mark) for mark in CONTAINER_MARKS):
         return True
     try:
         environment = host.read_bytes("/proc/1/environ", 1 << 16)
     except OSError:
         return False
-    return any(each.startswith(b"container=") for each in environment.split(b"\0"))
+    return any(line.startswith(b"container=") for line in environment.split(b"\0"))

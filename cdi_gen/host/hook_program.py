@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The hook program: where it is, and whether only root could have put it there.
+"""Finds the hook program, and checks that only root can change it.
 
 A spec that names a hook makes every container engine run that file as root. So the file, its
-interpreter and every directory above them must belong to root and be writable by nobody else.
+interpreter and every directory above them must belong to root, and only root may have permission
+to write to them.
 """
 
 from __future__ import annotations
@@ -17,11 +18,11 @@ from cdi_gen.paths import HostPath, parent
 
 DIRECTORIES = ("/usr/libexec/cdi-gen", "/usr/lib/cdi-gen", "/usr/local/libexec/cdi-gen")
 PACKAGES = ("cdi_base", "cdi_hook", "cdi_runtime")
-"""What the programs beside them import."""
+"""Packages that the programs import from their own directory."""
 
 
 def find(root: Root, path: str | None) -> HookProgram | None:
-    """The hook at ``path``, or the installed one; None where none is installed."""
+    """Return the hook program at ``path``, or the installed one; None if none is installed."""
     candidates = [path] if path else [f"{directory}/{HOOK}" for directory in DIRECTORIES]
     for candidate in candidates:
         try:
@@ -35,7 +36,7 @@ def find(root: Root, path: str | None) -> HookProgram | None:
 
 
 def _unsafe(root: Root, path: str, resolved: str) -> str | None:
-    """The first reason not to trust the program, its modules or its interpreter."""
+    """Return the first reason not to trust the program, its modules or its interpreter."""
     mode = root.lstat(resolved).st_mode
     if not stat.S_ISREG(mode):
         return f"{resolved} is not a regular file"
@@ -43,8 +44,8 @@ def _unsafe(root: Root, path: str, resolved: str) -> str | None:
         return f"{resolved} is not executable"
     try:
         directory = parent(resolved)
-        here = {entry.name for entry in root.entries(directory)}
-        packages = [f"{directory}/{name}" for name in PACKAGES if name in here]
+        names = {entry.name for entry in root.entries(directory)}
+        packages = [f"{directory}/{name}" for name in PACKAGES if name in names]
         interpreter = _interpreter(root, resolved)
         modules = [name for package in packages for name in (package, *_files(root, package))]
         for name in (path, *interpreter, *modules):
@@ -59,7 +60,7 @@ def _unsafe(root: Root, path: str, resolved: str) -> str | None:
 
 
 def _files(root: Root, directory: str) -> Iterator[str]:
-    """Everything below a directory: also what was compiled is run."""
+    """Yield every path below a directory, because Python also runs compiled files."""
     for entry in root.entries(directory):
         name = f"{directory}/{entry.name}"
         yield name
@@ -68,7 +69,7 @@ def _files(root: Root, directory: str) -> Iterator[str]:
 
 
 def _interpreter(root: Root, path: str) -> tuple[str, ...]:
-    """The programs that the kernel, and env, start for a script; none for a binary."""
+    """Return the programs that the kernel and env start for a script; empty for a binary."""
     line = root.read_text(path, limit=256).partition("\n")[0]
     if not line.startswith("#!"):
         return ()

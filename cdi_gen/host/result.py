@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What every search of the host returns: the values, and what is odd about the host."""
+"""The result of every search of the host: values, and records of what is missing or unusable."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ class SearchResult(Generic[Values]):
 
     values: Values
     records: tuple[Record, ...] = ()
-    """What is missing, stale, skipped and left out, in the order in which it was seen."""
+    """What is missing, stale, unusable or ignored, in the order of the search."""
 
 
 def by_kind(records: Iterable[Record]) -> dict[str, Any]:
-    """The records as fields of the inventory, each once: several devices may share a node."""
+    """Return the records as fields of the inventory, each once: devices may share a node."""
     distinct = tuple(dict.fromkeys(records))
     return {
         "missing": tuple(record for record in distinct if isinstance(record, Missing)),

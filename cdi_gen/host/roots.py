@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Directories that are seen as ``/``: a driver root, a dev root, a host mounted elsewhere.
+"""Directories that stand for ``/``: a driver root, a dev root, the root of a mounted host.
 
 Symbolic links resolve inside the root, as in a chroot: an absolute link in the driver root
 ``/run/nvidia/driver`` leads to a file of that root, not of the host.
@@ -17,37 +17,37 @@ from cdi_gen.paths import beneath, join
 
 
 class Root:
-    """A directory that is seen as ``/``.
+    """A directory that stands for ``/``.
 
     Args:
-        name: its path on the host, as a spec has to name it.
-        seen_from: where the host's own ``/`` is visible to this process; other than ``/`` when
-            cdi-gen runs in a container, or looks at a host laid out in a directory.
+        name: the path of the directory on the host, as specs name it.
+        seen_from: the path of the host's ``/`` for this process. It is not ``/`` if cdi-gen runs
+            in a container, or probes a host whose root is a directory.
     """
 
     def __init__(self, name: str = "/", *, seen_from: str = "/") -> None:
         self.name = join(name)
         self._prefix = join(seen_from, name).rstrip("/")
         self._links: dict[str, str | None] = {}
-        self._listed: dict[str, list[str]] = {}
+        self._entry_names: dict[str, list[str]] = {}
 
     def open_path(self, path: str) -> str:
-        """The path by which this process can open ``path``, an already resolved path in here."""
+        """Return the path by which this process opens ``path``, a resolved path of this root."""
         return self._prefix + path or "/"
 
     def host_path(self, path: str) -> str:
-        """The path on the host of ``path``, an already resolved path in here."""
+        """Return the path on the host of ``path``, a resolved path of this root."""
         return join(self.name, path)
 
     def inside(self, host_path: str) -> str | None:
-        """The path in here of a path on the host; None where it lies outside."""
+        """Return a path of the host as a path of this root; None if it is outside the root."""
         return beneath(join(host_path), self.name)
 
     def resolve(self, path: str) -> str:
         """Follow every symbolic link in ``path`` without leaving this root.
 
         Raises:
-            OSError: nothing is there, or the links loop.
+            OSError: the path does not exist, or has too many links.
         """
         pending = path.split("/")[::-1]
         resolved = ""
@@ -73,7 +73,7 @@ class Root:
         return resolved or "/"
 
     def _readlink(self, path: str) -> str | None:
-        """The link's text; None where ``path`` is something else than a link."""
+        """Return the text of a symbolic link; None if ``path`` is not a link."""
         if path in self._links:
             return self._links[path]
         try:
@@ -86,16 +86,16 @@ class Root:
         return target
 
     def lstat(self, path: str) -> os.stat_result:
-        """Attributes of ``path`` after links in its directories, not of a final link's target.
+        """Return the attributes of ``path``, following links in directories but no final link.
 
         Raises:
-            OSError: nothing is there.
+            OSError: the path does not exist.
         """
         directory, _, name = path.rpartition("/")
         return os.lstat(f"{self._prefix}{self.resolve(directory)}/{name}")
 
     def exists(self, path: str) -> bool:
-        """Whether anything is at ``path``, be it a link that leads nowhere."""
+        """Whether ``path`` exists, possibly as a broken symbolic link."""
         try:
             self.lstat(path)
         except OSError:
@@ -103,7 +103,7 @@ class Root:
         return True
 
     def read_text(self, path: str, limit: int = 1 << 20) -> str:
-        """At most ``limit`` bytes of the file, decoded leniently: procfs and sysfs are ASCII.
+        """Return at most ``limit`` bytes of a file as ASCII text, invalid bytes replaced.
 
         Raises:
             OSError: as `read_bytes`.
@@ -111,11 +111,11 @@ class Root:
         return self.read_bytes(path, limit).decode("ascii", errors="replace")
 
     def read_bytes(self, path: str, limit: int) -> bytes:
-        """At most ``limit`` bytes of a regular file.
+        """Return at most ``limit`` bytes of a regular file.
 
         Raises:
-            OSError: it is not there, cannot be read, or is of another kind: to open a FIFO would
-                wait, to open a device could set it off.
+            OSError: the file does not exist, cannot be read, or is not a regular file. (To open a
+                FIFO would block, to open a device could trigger it.)
         """
         descriptor = files.open_regular(self.open_path(self.resolve(path)))
         try:
@@ -124,15 +124,15 @@ class Root:
             os.close(descriptor)
 
     def entries(self, directory: str) -> list[os.DirEntry[str]]:
-        """The entries of a directory, an already resolved path; none where it can't be read."""
+        """Return the entries of a directory, a resolved path; empty if it cannot be read."""
         try:
-            with os.scandir(self.open_path(directory)) as found:
-                return list(found)
+            with os.scandir(self.open_path(directory)) as entries:
+                return list(entries)
         except OSError:
             return []
 
     def directories(self, patterns: tuple[str, ...]) -> Iterator[str]:
-        """Resolved directories that match, in the patterns' order, each once.
+        """Yield the resolved directories that match, each once, in the order of the patterns.
 
         A pattern is relative to the root; ``*`` stands for any part of one component.
         """
@@ -148,21 +148,21 @@ class Root:
                     yield resolved
 
     def expand(self, pattern: str) -> list[str]:
-        """The paths that an absolute pattern stands for; resolved as far as its last ``*``."""
-        found = [""]
+        """Return the paths that match an absolute pattern, resolved up to its last ``*``."""
+        paths = [""]
         for component in pattern.split("/")[1:]:
             if "*" in component:
-                found = [each for path in found for each in self._matching(path, component)]
+                paths = [match for path in paths for match in self._matching(path, component)]
             else:
-                found = [f"{path}/{component}" for path in found]
-        return found
+                paths = [f"{path}/{component}" for path in paths]
+        return paths
 
     def _matching(self, directory: str, component: str) -> list[str]:
         try:
             resolved = self.resolve(directory)
         except OSError:
             return []
-        if resolved not in self._listed:
-            self._listed[resolved] = sorted(entry.name for entry in self.entries(resolved))
-        names = fnmatch.filter(self._listed[resolved], component)
+        if resolved not in self._entry_names:
+            self._entry_names[resolved] = sorted(entry.name for entry in self.entries(resolved))
+        names = fnmatch.filter(self._entry_names[resolved], component)
         return [f"{resolved.rstrip('/')}/{name}" for name in names]

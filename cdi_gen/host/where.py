@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where to look: the directories that stand for the host, the driver root and the dev root."""
+"""Where to search: the host's root, the driver root, the dev root and search paths."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ from cdi_gen.host.roots import Root
 
 
 class Where(NamedTuple):
-    """Where to look, and for what. Paths are the host's."""
+    """Where to search, and for what. Paths are paths of the host."""
 
     host_root: str = "/"
-    """Where the host's ``/`` is visible to this process."""
+    """The path of the host's ``/`` for this process."""
     driver_root: str = "/"
     dev_root: str | None = None
-    """None: the driver root, or ``/`` where that has no ``/dev``."""
+    """None: the driver root, or ``/`` if the driver root has no ``/dev``."""
     library_search_path: tuple[str, ...] = ()
-    """In place of the usual directories and ld.so.cache."""
+    """Directories to search instead of the catalogue's and those of ld.so.cache."""
     config_search_path: tuple[str, ...] = ()
     hook_path: str | None = None
     """None: the installed hook program."""
     requirement_facts: bool = False
-    """Ask libcuda and NVML for what ``NVIDIA_REQUIRE_CUDA`` is about: 40 ms a GPU and more."""
+    """Ask libcuda and NVML for the facts of ``NVIDIA_REQUIRE_CUDA``: 40 ms or more for each GPU."""
     transports: bool = True
-    """Look for what no GPU's spec has: nodes and files of transports, and MIG access nodes."""
+    """Search for nodes and files of transports, and for MIG access nodes."""
 
 
 class Roots(NamedTuple):
-    """The directories of a ``Where``, which exist."""
+    """The directories of a ``Where``. All of them exist."""
 
     host: Root
     driver: Root
@@ -38,7 +38,7 @@ class Roots(NamedTuple):
 
 
 def roots(where: Where) -> Roots:
-    """Open the directories.
+    """Return the directories of ``where``.
 
     Raises:
         CdiGenError: a directory does not exist.
@@ -55,28 +55,28 @@ def roots(where: Where) -> Roots:
 
 
 def library_search_path(roots: Roots, where: Where) -> tuple[str, ...]:
-    """The user's library directories, as paths in the driver root.
+    """Return the user's library directories as paths of the driver root.
 
     Raises:
         CdiGenError: a directory does not exist, or is not below the driver root.
     """
-    inside = []
+    paths = []
     for directory in where.library_search_path:
         _require_directory(roots.host, directory, "--library-search-path")
         path = roots.driver.inside(directory)
         if path is None:
             raise CdiGenError(
-                f"--library-search-path: {directory} is outside of the driver root "
+                f"--library-search-path: {directory} is outside the driver root "
                 f"{roots.driver.name}",
-                hint="name directories as the host sees them, below --driver-root",
+                hint="give directories below --driver-root, as paths of the host",
                 code="CDG-U010",
             )
-        inside.append(path)
-    return tuple(inside)
+        paths.append(path)
+    return tuple(paths)
 
 
 def is_directory(root: Root, path: str) -> bool:
-    """Whether a path of a root leads to a directory."""
+    """Whether a path of a root is a directory, or a link to one."""
     try:
         return os.path.isdir(root.open_path(root.resolve(path)))
     except OSError:
@@ -86,8 +86,8 @@ def is_directory(root: Root, path: str) -> bool:
 def _require_directory(host: Root, path: str, option: str) -> None:
     if ".." in path.split("/"):
         raise CdiGenError(
-            f"{option}: {path} has a '..', which leads elsewhere behind a link",
-            hint="name the directory itself",
+            f"{option}: {path} has a '..', which is ambiguous after a symbolic link",
+            hint="give the path of the directory without '..'",
             code="CDG-U010",
         )
     if not is_directory(host, path):

@@ -142,7 +142,7 @@ def test_the_module_for_graphics_is_not_loaded(own_host: OwnHost) -> None:
     assert missing["/dev/nvidia-modeset"] == "the kernel module nvidia_modeset is not loaded"
     assert missing["/dev/dri/renderD*"] == "the kernel module nvidia_drm is not loaded"
     done = looking.run("generate", host_root=str(fake.root))
-    assert "lacks /dev/dri/renderD*, /dev/nvidia-modeset (why" in done.stderr
+    assert "lacks /dev/dri/renderD*, /dev/nvidia-modeset (for the reasons" in done.stderr
     done = looking.python("-m", "cdi_gen", "-d", "generate", "--host-root", str(fake.root))
     assert "missing: /dev/nvidia-modeset: the kernel module nvidia_modeset is not" in done.stderr
     explained = looking.run("generate", "--explain", host_root=str(fake.root)).stdout

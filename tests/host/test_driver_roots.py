@@ -71,4 +71,4 @@ class TestDriverRoots:
         host.whole("run/nvidia/driver/usr")
         with pytest.raises(CdiGenError) as caught:
             host.look()
-        assert "--driver-root DIR (/run/nvidia/driver is there)" in str(caught.value.hint)
+        assert "--driver-root DIR (/run/nvidia/driver exists)" in str(caught.value.hint)

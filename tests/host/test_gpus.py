@@ -197,7 +197,7 @@ def test_an_excluded_gpu_is_not_counted(look: Look) -> None:
 
 
 def test_no_gpu(look: Look) -> None:
-    with pytest.raises(NoDriverError, match="it has no GPU"):
+    with pytest.raises(NoDriverError, match="it controls no GPU"):
         generate(look("550-nogpu"))
 
 
@@ -368,4 +368,4 @@ def test_a_root_behind_dots(host: GetHost, option: str) -> None:
     done = looking.python("-m", "cdi_gen", "generate", *words)
     assert (done.returncode, done.stdout) == (1, "")
     assert f"{option}: /run/nvidia/driver/x/.. has a '..'" in done.stderr
-    assert "name the directory itself" in done.stderr
+    assert "give the path of the directory without '..'" in done.stderr

@@ -254,7 +254,7 @@ class TestSearchPath:
         }
 
     def test_outside_of_the_driver_root(self, host: GetHost) -> None:
-        with pytest.raises(CdiGenError, match="outside of the driver root"):
+        with pytest.raises(CdiGenError, match="outside the driver root"):
             look_at(host("550-operator"), library_search_path=("/usr/lib",))
 
     def test_not_there(self, host: GetHost) -> None:

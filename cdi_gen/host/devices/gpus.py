@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""GPUs and MIG devices: procfs and sysfs first, NVML for what they cannot tell.
+"""Finds GPUs and MIG devices by procfs and sysfs, and by NVML if these do not have all facts.
 
-One that cannot be used is skipped and reported; the others are not affected.
+A device that cannot be used is left out and recorded; the others are not affected.
 """
 
 from __future__ import annotations
@@ -24,9 +24,8 @@ if TYPE_CHECKING:
     from cdi_gen.host.devices.nvml import MigInstance, NvmlGpu
 
 NEVER_DIVIDED = re.compile(r"\b(?:GeForce|TITAN|Quadro|Tesla|NVS)\b", re.IGNORECASE)
-"""In the names of models that have no MIG: those before Ampere, and those of home computers. The
-kernel module has a directory for MIG devices of every GPU, so it does not tell."""
-
+"""Words in the names of models without MIG: models before Ampere, and consumer GPUs. The kernel
+module has a directory for MIG devices for every GPU, so the directory does not show MIG support."""
 
 NO_MIG_DEVICE = "MIG is enabled, and it has no MIG device; nvidia-smi mig -cgi PROFILE -C makes one"
 
@@ -46,11 +45,11 @@ class Gpus(NamedTuple):
 
 
 Described = dict[int, proc.GpuInformation]
-"""What procfs says of the GPUs, by index."""
+"""The facts of procfs about each GPU, by index."""
 
 
 class GpuSearch:
-    """Looks for every GPU of the kernel module and for the MIG devices in them."""
+    """Searches for the GPUs of the kernel module and for their MIG devices."""
 
     def __init__(
         self,
@@ -67,14 +66,14 @@ class GpuSearch:
         self._capabilities = proc.mig_capabilities(kernel)
 
     def find(self) -> SearchResult[Gpus]:
-        """Every GPU and MIG device that a container can be given."""
+        """Return every GPU and MIG device that a container can get."""
         procfs = self._procfs()
         usable = self._with_nodes(procfs.values)
-        asked = self._to_ask(usable.values)
+        incomplete = self._incomplete(usable.values)
         addresses = {
-            each.pci_address: self._requirement_facts or each.uuid is None or self._is_divided(each)
-            for index, each in usable.values.items()
-            if index in asked or self._requirement_facts
+            gpu.pci_address: self._requirement_facts or gpu.uuid is None or self._is_divided(gpu)
+            for index, gpu in usable.values.items()
+            if index in incomplete or self._requirement_facts
         }
         answers, fault = self._ask_nvml(addresses)
         records = [*procfs.records, *usable.records]
@@ -82,15 +81,15 @@ class GpuSearch:
             records.append(_unknown("the compute capability of the GPUs", fault))
         gpus: list[Gpu] = []
         mig_devices: list[MigDevice] = []
-        for index, each in usable.values.items():
-            answer = answers.get(each.pci_address)
-            # The same devices, whatever else NVML was asked for.
-            is_asked = index in asked
+        for index, information in usable.values.items():
+            answer = answers.get(information.pci_address)
+            # Requests for requirement facts do not change which devices are found.
+            is_incomplete = index in incomplete
             result = self._gpu(
                 index,
-                each,
-                answer if is_asked else None,
-                fault if is_asked else None,
+                information,
+                answer if is_incomplete else None,
+                fault if is_incomplete else None,
                 facts=answer if self._requirement_facts else None,
             )
             gpus += result.values.gpus
@@ -100,7 +99,7 @@ class GpuSearch:
         return SearchResult(distinct.values, (*records, *distinct.records))
 
     def _procfs(self) -> SearchResult[Described]:
-        """GPUs by index, in PCI order. A broken one keeps its index, and the others theirs."""
+        """Return the GPUs by index, in PCI order. A broken GPU keeps its index."""
         described: Described = {}
         records: list[Record] = []
         index = 0
@@ -120,7 +119,7 @@ class GpuSearch:
                     continue
                 no_node = self._nodes.no_gpu(information.minor)
                 if no_node and boot.is_container(self._kernel):
-                    # NVML counts those that it may open: they are numbers 0 and up in there.
+                    # In a container, NVML counts only the GPUs that it can open, from 0.
                     device = f"GPU at {address}"
                     records.append(UnusableDevice(device=device, reason=no_node, code="CDG-H103"))
                     continue
@@ -133,11 +132,11 @@ class GpuSearch:
         return SearchResult(described, tuple(records))
 
     def _with_nodes(self, described: Described) -> SearchResult[Described]:
-        """Those that this machine can give; while it boots, nodes may still come."""
+        """Return the GPUs whose nodes exist; while the host boots, all GPUs."""
         absent = {
             index: reason
-            for index, each in described.items()
-            if (reason := self._nodes.no_gpu(each.minor))
+            for index, gpu in described.items()
+            if (reason := self._nodes.no_gpu(gpu.minor))
         }
         if not absent or not boot.is_over(self._kernel):
             return SearchResult(described)
@@ -147,29 +146,29 @@ class GpuSearch:
             )
             for index, reason in absent.items()
         )
-        present = {index: each for index, each in described.items() if index not in absent}
+        present = {index: gpu for index, gpu in described.items() if index not in absent}
         return SearchResult(present, records)
 
-    def _to_ask(self, described: Described) -> frozenset[int]:
-        """Indices of GPUs of which procfs does not tell all: the UUID, MIG, its devices."""
+    def _incomplete(self, described: Described) -> frozenset[int]:
+        """Return the indices of GPUs whose UUID, MIG mode or MIG devices procfs does not have."""
         divisible = proc.gpus_with_mig_directory(self._kernel)
         return frozenset(
             index
-            for index, each in described.items()
-            if each.uuid is None
-            or self._is_divided(each)
-            or (each.minor in divisible and not NEVER_DIVIDED.search(each.model))
+            for index, gpu in described.items()
+            if gpu.uuid is None
+            or self._is_divided(gpu)
+            or (gpu.minor in divisible and not NEVER_DIVIDED.search(gpu.model))
         )
 
     def _is_divided(self, information: proc.GpuInformation) -> bool:
-        """Whether the kernel has GPU instances of it."""
-        return any(each.gpu_minor == information.minor for each in self._capabilities)
+        """Whether the kernel has GPU instances of the GPU."""
+        return any(item.gpu_minor == information.minor for item in self._capabilities)
 
     def _ask_nvml(self, addresses: dict[str, bool]) -> tuple[dict[str, NvmlGpu], NvmlFault | None]:
-        """NVML's answers by PCI address, and why they are missing or incomplete.
+        """Return NVML's answers by PCI address, and why they are missing or incomplete.
 
         Args:
-            addresses: whether all is to be asked of a GPU, or at first its MIG mode alone.
+            addresses: by PCI address, True to ask for all facts, False for the MIG mode first.
         """
         if not addresses:
             return {}, None
@@ -179,12 +178,14 @@ class GpuSearch:
 
         if os.geteuid() == 0 and (reason := trust.fault(self._nvml_library)):
             return {}, NvmlFault(f"root does not load {self._nvml_library}: {reason}")
-        mode_alone = tuple(each for each, everything in addresses.items() if not everything)
+        mode_only = tuple(address for address, everything in addresses.items() if not everything)
         try:
-            modes = mig_mode.ask(self._nvml_library, mode_alone) if mode_alone else {}
-            more = tuple(each for each in addresses if each not in modes or modes[each].enabled)
-            answers = {each: nvml.NvmlGpu(fault=mode.fault) for each, mode in modes.items()}
-            return answers | (nvml.ask(self._nvml_library, more) if more else {}), None
+            modes = mig_mode.ask(self._nvml_library, mode_only) if mode_only else {}
+            remaining = tuple(
+                address for address in addresses if address not in modes or modes[address].enabled
+            )
+            answers = {address: nvml.NvmlGpu(fault=mode.fault) for address, mode in modes.items()}
+            return answers | (nvml.ask(self._nvml_library, remaining) if remaining else {}), None
         except nvml.PynvmlMissing as error:
             return self._ask_mig_modes(self._nvml_library, tuple(addresses), str(error))
         except mig_mode.NvmlUnavailable as error:
@@ -193,7 +194,7 @@ class GpuSearch:
     def _ask_mig_modes(
         self, library: str, addresses: tuple[str, ...], fault: str
     ) -> tuple[dict[str, NvmlGpu], NvmlFault]:
-        """The answers that need no pynvml: without MIG, a GPU is usable as procfs describes it."""
+        """Return the MIG modes, without pynvml: a GPU without MIG needs no other fact of NVML."""
         from cdi_gen.host.devices import mig_mode, nvml  # noqa: PLC0415 - as above
 
         try:
@@ -217,7 +218,7 @@ class GpuSearch:
         *,
         facts: NvmlGpu | None,
     ) -> SearchResult[Gpus]:
-        """One GPU with its MIG devices; none if no container can be given it."""
+        """Return one GPU with its MIG devices; empty if no container can get the GPU."""
         name = _name(index, information.pci_address)
         node = self._nodes.gpu(information.minor)
         records: list[Record] = [*node.records]
@@ -231,10 +232,10 @@ class GpuSearch:
         uuid = information.uuid or (answer.uuid if answer else None)
         if uuid is None:
             records.append(_unknown(f"the UUID of {name}", fault))
-        divided = self._is_divided(information)
-        if fault and answer is None and not divided:
+        is_divided = self._is_divided(information)
+        if fault and answer is None and not is_divided:
             records.append(_unknown(f"the MIG mode of {name}", fault))
-        mig_enabled = divided or (answer is not None and answer.mig_enabled)
+        mig_enabled = is_divided or (answer is not None and answer.mig_enabled)
         drm = self._nodes.drm(information.pci_address)
         gpu = Gpu(
             index=index,
@@ -262,7 +263,7 @@ class GpuSearch:
         answer: NvmlGpu | None,
         fault: NvmlFault | None,
     ) -> SearchResult[tuple[MigDevice, ...]]:
-        """The MIG devices of a GPU that has MIG enabled."""
+        """Return the MIG devices of a GPU that has MIG enabled."""
         name = _name(index, information.pci_address)
         if answer is None or answer.fault:
             reason = str(answer.fault if answer else fault and fault.reason)
@@ -294,18 +295,18 @@ class GpuSearch:
     def _mig_device(
         self, index: int, gpu_minor: int, instance: MigInstance
     ) -> SearchResult[tuple[MigDevice, ...]]:
-        """One MIG device; none if no container can be given it."""
+        """Return one MIG device; empty if no container can get it."""
         name = f"MIG device {index}:{instance.index}"
         nodes = self._mig_nodes(gpu_minor, instance)
         absent = [node.path for node in nodes.values if not node.present]
         if len(nodes.values) != 2:
             reason = "the kernel has no capability for its GPU instance or its compute instance"
-            skipped = UnusableDevice(device=name, reason=reason, code="CDG-H109")
-            return SearchResult((), (*nodes.records, skipped))
+            unusable = UnusableDevice(device=name, reason=reason, code="CDG-H109")
+            return SearchResult((), (*nodes.records, unusable))
         if absent and boot.is_container(self._kernel):
             reason = f"this container has no device node {' and no '.join(absent)}"
-            skipped = UnusableDevice(device=name, reason=reason, code="CDG-H110")
-            return SearchResult((), (*nodes.records, skipped))
+            unusable = UnusableDevice(device=name, reason=reason, code="CDG-H110")
+            return SearchResult((), (*nodes.records, unusable))
         device = MigDevice(
             gpu_index=index,
             index=instance.index,
@@ -319,16 +320,16 @@ class GpuSearch:
         return SearchResult((device,), nodes.records)
 
     def _mig_nodes(self, gpu_minor: int, instance: MigInstance) -> SearchResult[list[CharDevice]]:
-        """The nodes of its GPU instance and of its compute instance, as far as they exist."""
-        files = {
-            each.compute_instance: each
-            for each in self._capabilities
-            if (each.gpu_minor, each.gpu_instance) == (gpu_minor, instance.gpu_instance)
+        """Return the nodes of the GPU instance and of the compute instance that have a number."""
+        capabilities = {
+            item.compute_instance: item
+            for item in self._capabilities
+            if (item.gpu_minor, item.gpu_instance) == (gpu_minor, instance.gpu_instance)
         }
         nodes = [
-            self._nodes.capability(each.device_minor, each.file_mode)
+            self._nodes.capability(item.device_minor, item.file_mode)
             for compute_instance in (None, instance.compute_instance)
-            if (each := files.get(compute_instance))
+            if (item := capabilities.get(compute_instance))
         ]
         return SearchResult(
             [node.values for node in nodes if node.values is not None],
@@ -346,10 +347,10 @@ def _unknown(name: str, fault: NvmlFault | None) -> Missing:
 
 
 def _with_own_uuids(devices: Gpus) -> SearchResult[Gpus]:
-    """Two devices of one UUID keep their other names; neither keeps the UUID."""
+    """Return the devices without UUIDs that several devices have; their other names remain."""
     uuids = [gpu.uuid for gpu in devices.gpus]
     uuids += [device.uuid for device in devices.mig_devices]
-    shared = {uuid for uuid, times in Counter(uuids).items() if uuid and times > 1}
+    shared = {uuid for uuid, number in Counter(uuids).items() if uuid and number > 1}
     if not shared:
         return SearchResult(devices)
     reason = "several devices have it, so that none is named by it"

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The nodes that permit a process to configure, or to monitor, the MIG devices of all GPUs.
+"""Finds the nodes that permit a process to configure or monitor the MIG devices of all GPUs.
 
-Source: nvidia-caps.c of open-gpu-kernel-modules. No GPU's spec has them.
+Source: nvidia-caps.c of open-gpu-kernel-modules. Specs of GPUs do not have these nodes.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from cdi_gen.inventory import CharDevice
 
 
 def mig_access(kernel: Root, nodes: DeviceNodes, access: str) -> CharDevice | None:
-    """The node for ``config`` or for ``monitor``; None if the driver does not support MIG."""
+    """Return the node of ``config`` or ``monitor``; None if the driver does not support MIG."""
     numbers = proc.mig_access(kernel, access)
-    # The driver makes the node when a program uses it: an absent node is not missing.
+    # The driver creates the node when a program uses it, so an absent node is not recorded.
     return nodes.capability(*numbers).values if numbers else None

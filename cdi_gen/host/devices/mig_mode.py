@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whether MIG is enabled on a GPU, and whether NVML still reaches it.
+"""Asks NVML whether MIG is enabled on GPUs, and whether the GPUs respond.
 
-This is asked on every host whose GPUs may have MIG, for the kernel does not tell: the GPUs side by
-side, because a handle takes 6.5 ms on an H200, and by ctypes, because pynvml takes 20 ms to import.
-``nvml`` asks all else, with pynvml.
+Every host whose GPUs may have MIG needs the answer, because the kernel does not have it. A thread
+asks for each GPU, because a handle takes 6.5 ms on an H200. The module uses ctypes, because pynvml
+takes 20 ms to import. ``nvml`` asks for all other facts with pynvml.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ NVML_SUCCESS, NVML_DEVICE_MIG_ENABLE = 0, 1
 
 
 class NvmlUnavailable(Exception):  # noqa: N818 - a state of the host, not a fault of the program
-    """NVML cannot be asked at all."""
+    """NVML cannot be loaded or initialised."""
 
 
 class MigMode(NamedTuple):
-    """What NVML says of one GPU."""
+    """NVML's answer about one GPU."""
 
     enabled: bool = False
     fault: str | None = None
@@ -30,10 +30,10 @@ class MigMode(NamedTuple):
 
 
 def ask(library: str, pci_addresses: tuple[str, ...]) -> dict[str, MigMode]:
-    """The MIG mode of GPUs, by PCI address.
+    """Return the MIG mode of GPUs, by PCI address.
 
     Args:
-        library: the path of libnvidia-ml.so.1, whatever LD_LIBRARY_PATH says.
+        library: the path of libnvidia-ml.so.1; LD_LIBRARY_PATH has no effect.
         pci_addresses: ``0000:3b:00.0``.
 
     Raises:
@@ -51,14 +51,14 @@ def ask(library: str, pci_addresses: tuple[str, ...]) -> dict[str, MigMode]:
         raise NvmlUnavailable(f"NVML does not initialise: {_text(nvml, code)}")
     modes: dict[str, MigMode] = {}
 
-    def look(address: str) -> None:
+    def store_mode(address: str) -> None:
         modes[address] = _mode(nvml, address)
 
-    others = [threading.Thread(target=look, args=(each,)) for each in pci_addresses[1:]]
+    others = [threading.Thread(target=store_mode, args=(address,)) for address in pci_addresses[1:]]
     for thread in others:
         thread.start()
     for address in pci_addresses[:1]:
-        look(address)
+        store_mode(address)
     for thread in others:
         thread.join()
     nvml.nvmlShutdown()
@@ -75,7 +75,7 @@ def _mode(nvml: ctypes.CDLL, address: str) -> MigMode:
     if not hasattr(nvml, "nvmlDeviceGetMigMode"):  # drivers before R450
         return MigMode()
     code = nvml.nvmlDeviceGetMigMode(gpu, ctypes.byref(current), ctypes.byref(pending))
-    # NVML_ERROR_NOT_SUPPORTED: a model that has no MIG.
+    # NVML_ERROR_NOT_SUPPORTED: the model does not support MIG.
     return MigMode(code == NVML_SUCCESS and current.value == NVML_DEVICE_MIG_ENABLE)
 
 

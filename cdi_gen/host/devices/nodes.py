@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Device nodes: their numbers from the kernel, their mode and owner from the dev root.
+"""Describes device nodes: numbers from the kernel, mode and owner from the dev root.
 
-The kernel's numbers count: ``nvidia-uvm`` and ``nvidia-caps`` have dynamic majors, and a node
-from another boot has the wrong one (NVIDIA/nvidia-container-toolkit issue 1934).
+The kernel's numbers override the node's: ``nvidia-uvm`` and ``nvidia-caps`` have dynamic
+majors, and a node from another boot has the wrong one (NVIDIA/nvidia-container-toolkit issue 1934).
 """
 
 from __future__ import annotations
@@ -23,29 +23,29 @@ CAPS = ("nvidia-caps",)
 GPU, CAPABILITY = "nvidia*", "nvidia-caps/nvidia-cap*"
 CARD, RENDER = "dri/card*", "dri/renderD*"
 OF_GPUS = (GPU, CAPABILITY, CARD, RENDER)
-"""Names in /dev of the nodes of GPUs and of their parts; ``*`` is a number."""
+"""Names in /dev of the nodes of GPUs and MIG devices; ``*`` is a number."""
 GRAPHICS, DRM_MODULE = "graphics", "nvidia_drm"
 BY_PATH = "/dev/dri/by-path"
 NODE_CODES = ("CDG-H201", "CDG-H202")
-"""Of what is missing: a node, and the kernel module that makes it."""
+"""Codes of missing nodes: the node does not exist, its kernel module is not loaded."""
 NO_NODE = (
     "there is no such device node; engines of root make it from its numbers, rootless ones cannot"
 )
 
 
 Node = SearchResult[CharDevice | None]
-"""A node with its record, if it is absent or stale. None: there is neither a node nor a number."""
+"""A node, with a record if it is absent or stale. None: neither the node nor its number exists."""
 
 
 class DeviceNodes:
     """The character devices of a host.
 
     Args:
-        kernel: where procfs and sysfs are.
-        dev: where ``/dev`` is.
-        majors: of ``/proc/devices``.
-        served: capabilities that the host has libraries for; without one for graphics, a host
-            lacks nothing when it has no module for it.
+        kernel: the root with procfs and sysfs.
+        dev: the root with ``/dev``.
+        majors: the major numbers of ``/proc/devices``.
+        served: capabilities that the host has libraries for. Without graphics libraries, a
+            kernel module for graphics is not missing.
     """
 
     def __init__(
@@ -62,31 +62,31 @@ class DeviceNodes:
         self._names: dict[str, list[str]] = {}
 
     def node(self, path: str, drivers: Sequence[str], minor: int, file_mode: int = 0o666) -> Node:
-        """The node at ``path``, numbered as the driver that owns it says.
+        """Return the node at ``path`` with its driver's numbers.
 
-        None where the driver has no major number (its module is not loaded) and no node either.
+        None if the driver has no major number (its module is not loaded) and no node exists.
         """
         return self._node(path, self._char_device(path), drivers, minor, file_mode)
 
-    def node_that_is_there(self, path: str, drivers: Sequence[str], minor: int) -> Node:
-        """The same; None where there is no character device at ``path``."""
-        found = self._char_device(path)
-        return self._node(path, found, drivers, minor) if found else SearchResult(None)
+    def existing_node(self, path: str, drivers: Sequence[str], minor: int) -> Node:
+        """Return the node at ``path`` likewise; None if no character device exists at ``path``."""
+        status = self._char_device(path)
+        return self._node(path, status, drivers, minor) if status else SearchResult(None)
 
     def _node(
         self,
         path: str,
-        found: os.stat_result | None,
+        status: os.stat_result | None,
         drivers: Sequence[str],
         minor: int,
         file_mode: int = 0o666,
     ) -> Node:
         major = next((self._majors[name] for name in drivers if name in self._majors), None)
         if major is None:
-            if found is None:
+            if status is None:
                 return SearchResult(None)
-            major, minor = os.major(found.st_rdev), os.minor(found.st_rdev)
-        if found is None:
+            major, minor = os.major(status.st_rdev), os.minor(status.st_rdev)
+        if status is None:
             gid = 0
             if drivers == FRONTEND:
                 file_mode, gid = proc.device_file_attributes(self._kernel)
@@ -95,9 +95,9 @@ class DeviceNodes:
             )
             return SearchResult(absent, (Missing(name=path, reason=NO_NODE, code="CDG-H201"),))
         records: tuple[Record, ...] = ()
-        if found.st_rdev != os.makedev(major, minor):
+        if status.st_rdev != os.makedev(major, minor):
             reason = (
-                f"has the numbers {os.major(found.st_rdev)}:{os.minor(found.st_rdev)} of another "
+                f"has the numbers {os.major(status.st_rdev)}:{os.minor(status.st_rdev)} of another "
                 f"boot; the kernel's are {major}:{minor}"
             )
             records = (StaleNode(path=path, reason=reason, code="CDG-H301"),)
@@ -105,13 +105,13 @@ class DeviceNodes:
             path=path,
             major=major,
             minor=minor,
-            file_mode=stat.S_IMODE(found.st_mode) & 0o777,
-            gid=found.st_gid,
+            file_mode=stat.S_IMODE(status.st_mode) & 0o777,
+            gid=status.st_gid,
         )
         return SearchResult(node, records)
 
     def names(self, directory: str) -> list[str]:
-        """What is in a directory of the dev root."""
+        """Return the names of the entries in a directory of the dev root."""
         if directory not in self._names:
             try:
                 entries = self._dev.entries(self._dev.resolve(directory))
@@ -121,15 +121,15 @@ class DeviceNodes:
         return self._names[directory]
 
     def has_driver(self, name: str) -> bool:
-        """Whether the kernel has a driver of this name, or does not tell which it has."""
+        """Whether the kernel has this driver; True if ``/proc/devices`` cannot be read."""
         return name in self._majors or not self._majors
 
     def gpu(self, minor: int) -> Node:
-        """``/dev/nvidiaN``."""
+        """Return the node ``/dev/nvidiaN``."""
         return self.node(_numbered(GPU, minor), FRONTEND, minor)
 
     def no_gpu(self, minor: int) -> str | None:
-        """Why no container can be given ``/dev/nvidiaN``; None where the node is there."""
+        """Return why no container can get ``/dev/nvidiaN``; None if the node exists."""
         path = _numbered(GPU, minor)
         if self._char_device(path) is not None:
             return None
@@ -140,11 +140,11 @@ class DeviceNodes:
         return f"{path} is no device node"
 
     def capability(self, minor: int, file_mode: int) -> Node:
-        """``/dev/nvidia-caps/nvidia-capN``."""
+        """Return the node ``/dev/nvidia-caps/nvidia-capN``."""
         return self.node(_numbered(CAPABILITY, minor), CAPS, minor, file_mode)
 
     def control(self, entries: Sequence[ControlNode]) -> SearchResult[tuple[CharDevice, ...]]:
-        """The driver's own nodes; a node whose module is not loaded is missing."""
+        """Return the driver's control nodes; a node is missing if its module is not loaded."""
         nodes = []
         records: list[Record] = []
         for entry in entries:
@@ -162,7 +162,7 @@ class DeviceNodes:
         return SearchResult(tuple(nodes), tuple(records))
 
     def drm(self, pci_address: str) -> SearchResult[tuple[CharDevice, ...]]:
-        """``/dev/dri/cardN`` and ``renderDN`` of a PCI device, cards first."""
+        """Return ``/dev/dri/cardN`` and ``renderDN`` of a PCI device, cards first."""
         try:
             directory = self._kernel.resolve(f"/sys/bus/pci/devices/{pci_address}/drm")
         except OSError:
@@ -175,8 +175,8 @@ class DeviceNodes:
         records: list[Record] = []
         for entry in self._kernel.entries(directory):
             path = f"/dev/dri/{entry.name}"
-            prefixes = (f"/dev/{each[:-1]}" for each in (CARD, RENDER))
-            prefix = next((each for each in prefixes if path.startswith(each)), "")
+            prefixes = (f"/dev/{pattern[:-1]}" for pattern in (CARD, RENDER))
+            prefix = next((prefix for prefix in prefixes if path.startswith(prefix)), "")
             number = path[len(prefix) :]
             if not prefix or not number.isdecimal():
                 continue
@@ -184,59 +184,59 @@ class DeviceNodes:
             if node is not None:
                 nodes.append((prefix, int(number), node))
             else:
-                # Not written all the same: only graphics needs it, and rootless engines start
-                # nothing without it.
+                # The spec does not get this node: only graphics needs it, and rootless engines
+                # cannot start a container with a node that does not exist.
                 reason = "there is no such device node"
                 records.append(Missing(name=path, reason=reason, code="CDG-H201"))
         in_order = sorted(nodes, key=lambda item: item[:2])
         return SearchResult(tuple(node for *_, node in in_order), tuple(records))
 
     def by_path(self, pci_address: str, nodes: Sequence[CharDevice]) -> tuple[str, ...]:
-        """Which of a PCI device's links in ``/dev/dri/by-path`` the host has, for these nodes."""
+        """Return the host's links in ``/dev/dri/by-path`` to these nodes of a PCI device."""
         paths = {node.path for node in nodes}
         names = set(self.names(BY_PATH))
         links = [f"pci-{pci_address}-{kind}" for kind in ("card", "render")]
         return tuple(
             link
             for name in links
-            if name in names and self._leads_to(link := f"{BY_PATH}/{name}") in paths
+            if name in names and self._resolved(link := f"{BY_PATH}/{name}") in paths
         )
 
     def numbered_by(self, path: str, numbers: str) -> CharDevice | None:
-        """The node at ``path``, numbered as a file of sysfs says; None where there is no node."""
-        found = self._char_device(path)
-        if found is None:
+        """Return the node at ``path`` with the numbers of a sysfs file; None if no node exists."""
+        status = self._char_device(path)
+        if status is None:
             return None
         try:
             major, _, minor = self._kernel.read_text(numbers).strip().partition(":")
         except OSError:
             major = minor = ""
         if not (major.isdecimal() and minor.isdecimal()):
-            major, minor = str(os.major(found.st_rdev)), str(os.minor(found.st_rdev))
+            major, minor = str(os.major(status.st_rdev)), str(os.minor(status.st_rdev))
         return CharDevice(
             path=path,
             major=int(major),
             minor=int(minor),
-            file_mode=stat.S_IMODE(found.st_mode) & 0o777,
-            gid=found.st_gid,
+            file_mode=stat.S_IMODE(status.st_mode) & 0o777,
+            gid=status.st_gid,
         )
 
-    def _leads_to(self, path: str) -> str | None:
+    def _resolved(self, path: str) -> str | None:
         try:
             return self._dev.resolve(path)
         except OSError:
             return None
 
     def module_loaded(self, module: str) -> bool:
-        """Whether the kernel has this module, loaded or built in."""
+        """Whether the kernel module is loaded or built in."""
         return self._kernel.exists(f"/sys/module/{module}")
 
     def _char_device(self, path: str) -> os.stat_result | None:
         try:
-            found = self._dev.lstat(path)
+            status = self._dev.lstat(path)
         except OSError:
             return None
-        return found if stat.S_ISCHR(found.st_mode) else None
+        return status if stat.S_ISCHR(status.st_mode) else None
 
 
 def _numbered(name: str, number: int) -> str:

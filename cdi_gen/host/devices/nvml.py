@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""NVML, asked once and only for what procfs cannot tell: MIG devices, and a UUID not yet known.
+"""Asks NVML for facts that procfs does not have: MIG devices, unknown UUIDs, requirement facts.
 
-And for compute capability and brand, where an image's NVIDIA_REQUIRE_* are to be checked. The
-library is loaded by its path in the driver root, whatever LD_LIBRARY_PATH says, and handed to
-pynvml, which by itself would take the machine's.
+The requirement facts are compute capability and brand, for an image's NVIDIA_REQUIRE_*. The module
+loads the library by its path in the driver root, independent of LD_LIBRARY_PATH, and passes it to
+pynvml, which would load the library of this process's root.
 """
 
 from __future__ import annotations
@@ -30,24 +30,24 @@ class MigInstance:
 
 
 class PynvmlMissing(NvmlUnavailable):
-    """The Python module pynvml is not installed or too old; NVML itself may well answer."""
+    """The Python module pynvml is not installed or too old; NVML itself may work."""
 
 
 class NvmlGpu(NamedTuple):
-    """A GPU as NVML sees it; ``fault`` says why it cannot be used."""
+    """NVML's facts about a GPU; ``fault`` says why the GPU cannot be used."""
 
     uuid: str | None = None
     mig_enabled: bool = False
     mig: tuple[MigInstance, ...] = ()
     mig_faults: tuple[tuple[int, str], ...] = ()
-    """(index, why) of MIG devices that NVML cannot tell about."""
+    """(index, reason) of MIG devices whose facts NVML cannot report."""
     compute_capability: str | None = None
     brand: str | None = None
     fault: str | None = None
 
 
 def ask(library: str, pci_addresses: tuple[str, ...]) -> dict[str, NvmlGpu]:
-    """What NVML knows of these GPUs, by PCI address.
+    """Return NVML's facts about these GPUs, by PCI address.
 
     Raises:
         NvmlUnavailable: the library does not load or does not initialise.
@@ -75,7 +75,7 @@ def ask(library: str, pci_addresses: tuple[str, ...]) -> dict[str, NvmlGpu]:
             "newer (PyPI)"
         )
     pynvml.nvmlLib = loaded
-    # Functions of the library of another driver root, where this process has looked there before.
+    # The cache may have functions of the library of another driver root.
     pynvml._nvmlGetFunctionPointer_cache.clear()  # noqa: SLF001 - there is no other way
     try:
         pynvml.nvmlInit()
@@ -109,11 +109,11 @@ def _gpu(pynvml: Any, address: str) -> NvmlGpu:
         count = pynvml.nvmlDeviceGetMaxMigDeviceCount(handle)
     except pynvml.NVMLError as error:
         return gpu._replace(fault=f"its MIG devices: {error}")
-    found = [_mig_instance(pynvml, handle, index) for index in range(count)]
+    answers = [_mig_instance(pynvml, handle, index) for index in range(count)]
     return gpu._replace(
-        mig=tuple(each for each in found if isinstance(each, MigInstance)),
+        mig=tuple(answer for answer in answers if isinstance(answer, MigInstance)),
         mig_faults=tuple(
-            (index, each) for index, each in enumerate(found) if isinstance(each, str)
+            (index, answer) for index, answer in enumerate(answers) if isinstance(answer, str)
         ),
     )
 
@@ -131,12 +131,12 @@ def _brand(pynvml: Any, handle: Any) -> str | None:
         number = pynvml.nvmlDeviceGetBrand(handle)
     except pynvml.NVMLError:
         return None
-    # What is newer than the list is unknown to libnvidia-container too, and called so.
+    # A brand that is newer than the list is "unknown", as in libnvidia-container.
     return nvidia.BRANDS[number if number < len(nvidia.BRANDS) else 0]
 
 
 def _mig_instance(pynvml: Any, gpu: Any, index: int) -> MigInstance | str | None:
-    """The MIG device, why it cannot be used, or None where there is none of this index."""
+    """Return the MIG device, why it cannot be used, or None if no device has this index."""
     try:
         handle = pynvml.nvmlDeviceGetMigDeviceHandleByIndex(gpu, index)
         profile = _MIG_PROFILE.search(_text(pynvml.nvmlDeviceGetName(handle)))
@@ -154,7 +154,7 @@ def _mig_instance(pynvml: Any, gpu: Any, index: int) -> MigInstance | str | None
 
 
 def _text(value: bytes | str) -> str:
-    """Before nvidia-ml-py 11.515 texts are bytes."""
+    """Return NVML's text as str; nvidia-ml-py before 11.515 returns bytes."""
     return value.decode("ascii", errors="replace") if isinstance(value, bytes) else value
 
 

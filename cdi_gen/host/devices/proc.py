@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the NVIDIA kernel module and its GPUs say of themselves under ``/proc`` and ``/sys``.
+"""Reads the facts of the NVIDIA kernel module and of its GPUs in ``/proc`` and ``/sys``.
 
 Layout as of the 470 to 580 modules: nv-procfs.c and nvidia-caps.c of open-gpu-kernel-modules.
 """
@@ -24,7 +24,7 @@ class KernelModule(NamedTuple):
     kind: str
     """``open`` or ``proprietary``."""
     architecture: str | None
-    """As ``uname -m`` has it; None where the module does not say it."""
+    """As ``uname -m`` prints it; None if the module does not report it."""
 
 
 class GpuInformation(NamedTuple):
@@ -49,7 +49,7 @@ class MigCapability(NamedTuple):
 
 
 def kernel_module(root: Root) -> KernelModule | None:
-    """The loaded module, or None where there is none."""
+    """Return the loaded module; None if no module is loaded."""
     try:
         text = root.read_text("/proc/driver/nvidia/version")
     except OSError:
@@ -60,10 +60,10 @@ def kernel_module(root: Root) -> KernelModule | None:
     except OSError:
         version = ""
     if not _VERSION.fullmatch(version):
-        found = _VERSION.search(line)
-        if found is None:
+        match = _VERSION.search(line)
+        if match is None:
             return None
-        version = found[1]
+        version = match[1]
     architecture = _ARCHITECTURE.search(line)
     return KernelModule(
         version=version,
@@ -73,16 +73,17 @@ def kernel_module(root: Root) -> KernelModule | None:
 
 
 def device_file_attributes(root: Root) -> tuple[int, int]:
-    """Mode and group that the driver has its nodes made with: some distributions change them.
+    """Return the mode and the group of new nodes, which some distributions configure.
 
-    Those of nvidia-uvm are always root's, for everybody (nvidia-modprobe-utils.c).
+    They do not apply to nvidia-uvm, which always has group root and mode 0666
+    (nvidia-modprobe-utils.c).
     """
     try:
         text = root.read_text("/proc/driver/nvidia/params")
     except OSError:
         text = ""
     values = dict(line.split(": ", 1) for line in text.splitlines() if ": " in line)
-    mode, gid = (values.get(f"DeviceFile{what}", "").strip() for what in ("Mode", "GID"))
+    mode, gid = (values.get(f"DeviceFile{suffix}", "").strip() for suffix in ("Mode", "GID"))
     return (
         int(mode) & 0o777 if mode.isdecimal() and len(mode) < 10 else 0o666,
         int(gid) if gid.isdecimal() and len(gid) < 10 else 0,
@@ -90,7 +91,7 @@ def device_file_attributes(root: Root) -> tuple[int, int]:
 
 
 def majors(root: Root) -> dict[str, int]:
-    """Major numbers of character devices by driver name, from ``/proc/devices``."""
+    """Return major numbers of character devices by driver name, from ``/proc/devices``."""
     try:
         text = root.read_text("/proc/devices")
     except OSError:
@@ -104,7 +105,7 @@ def majors(root: Root) -> dict[str, int]:
 
 
 def kernel_release(root: Root) -> str:
-    """``uname -r`` of the host."""
+    """Return the host's kernel release, as ``uname -r`` prints it; empty if unknown."""
     try:
         return root.read_text("/proc/sys/kernel/osrelease").strip()
     except OSError:
@@ -112,22 +113,22 @@ def kernel_release(root: Root) -> str:
 
 
 def gpu_addresses(root: Root) -> list[str]:
-    """PCI addresses of the module's GPUs, in PCI order."""
+    """Return the PCI addresses of the module's GPUs, in PCI order."""
     try:
         directory = root.resolve("/proc/driver/nvidia/gpus")
     except OSError:
         return []
     names = [entry.name for entry in root.entries(directory)]
     numbers = ((nvidia.pci_address(name), name) for name in names if name.count(":") == 2)
-    return [name for _, name in sorted(each for each in numbers if each[0] is not None)]
+    return [name for _, name in sorted(pair for pair in numbers if pair[0] is not None)]
 
 
 def gpu_information(root: Root, address: str) -> GpuInformation:
-    """Facts of one GPU.
+    """Return the facts of one GPU.
 
     Raises:
         OSError: the file cannot be read.
-        ValueError: it has no device minor; the GPU did not come up.
+        ValueError: the file has no device minor, because the GPU failed to initialise.
     """
     text = root.read_text(f"/proc/driver/nvidia/gpus/{address}/information")
     values = {}
@@ -149,24 +150,24 @@ def gpu_information(root: Root, address: str) -> GpuInformation:
 
 
 def mig_capabilities(root: Root) -> list[MigCapability]:
-    """The capability files of all GPU and compute instances that exist now.
+    """Return the capability files of all GPU and compute instances that exist now.
 
-    ``/dev/nvidia-caps/nvidia-capN`` is made on demand, so the kernel is asked and not ``/dev``.
+    The facts come from procfs, because ``/dev/nvidia-caps/nvidia-capN`` is created on demand.
     """
-    found = []
+    capabilities = []
     for gpu, gpu_path in _numbered(root, "/proc/driver/nvidia/capabilities", "gpu"):
         for instance, path in _numbered(root, f"{gpu_path}/mig", "gi"):
-            found += _capability(root, path, gpu, instance, None)
+            capabilities += _capability(root, path, gpu, instance, None)
             for compute, compute_path in _numbered(root, path, "ci"):
-                found += _capability(root, compute_path, gpu, instance, compute)
-    return found
+                capabilities += _capability(root, compute_path, gpu, instance, compute)
+    return capabilities
 
 
 def gpus_with_mig_directory(root: Root) -> frozenset[int]:
-    """Minors of GPUs that may have MIG devices.
+    """Return the minor numbers of GPUs that may have MIG devices.
 
-    The module makes the directory for every GPU that it has initialised, whether it can be divided
-    or not (``osRmCapRegisterGpu``); it is empty while MIG is off, and while there is no instance.
+    The module creates the directory for every GPU that it has initialised, with or without MIG
+    support (``osRmCapRegisterGpu``). It is empty if MIG is disabled or no instance exists.
     """
     gpus = _numbered(root, "/proc/driver/nvidia/capabilities", "gpu")
     return frozenset(
@@ -175,9 +176,9 @@ def gpus_with_mig_directory(root: Root) -> frozenset[int]:
 
 
 def is_off_the_bus(root: Root, address: str) -> bool:
-    """Whether a GPU answers no more: its configuration space reads all ones.
+    """Whether a GPU no longer responds: its configuration space reads as all ones.
 
-    A GPU that sleeps is not woken to be asked.
+    A suspended GPU is not read, because this would resume it.
     """
     device = f"/sys/bus/pci/devices/{address}"
     try:
@@ -192,22 +193,22 @@ def is_off_the_bus(root: Root, address: str) -> bool:
 
 
 def mig_access(root: Root, name: str) -> tuple[int, int] | None:
-    """Minor and mode of the node for ``config`` or ``monitor`` of all MIG devices."""
+    """Return minor and mode of the node for ``config`` or ``monitor`` of all MIG devices."""
     return _access(root, f"/proc/driver/nvidia/capabilities/mig/{name}")
 
 
 def _numbered(root: Root, directory: str, kind: str) -> list[tuple[int, str]]:
-    """Subdirectories ``kindN`` with their N, in the order of N."""
+    """Return (N, path) of the subdirectories ``kindN``, in the order of N."""
     try:
         resolved = root.resolve(directory)
     except OSError:
         return []
-    found = []
+    directories = []
     for entry in root.entries(resolved):
         number = entry.name.removeprefix(kind)
         if number != entry.name and number.isascii() and number.isdecimal():
-            found.append((int(number), f"{resolved}/{entry.name}"))
-    return sorted(found)
+            directories.append((int(number), f"{resolved}/{entry.name}"))
+    return sorted(directories)
 
 
 def _capability(
@@ -228,7 +229,7 @@ def _capability(
 
 
 def _access(root: Root, path: str) -> tuple[int, int] | None:
-    """Minor and mode of the node that a capability file stands for."""
+    """Return minor and mode of the node of a capability file; None if the file has no minor."""
     try:
         text = root.read_text(path)
     except OSError:
@@ -240,5 +241,5 @@ def _access(root: Root, path: str) -> tuple[int, int] | None:
 
 
 def _device_number(text: str) -> int | None:
-    """A minor number; the kernel has 20 bits for them (MINORBITS)."""
+    """Return a minor number, which has 20 bits in the kernel (MINORBITS); None if invalid."""
     return int(text) if text.isdecimal() and len(text) <= 7 else None

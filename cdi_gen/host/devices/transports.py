@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Nodes and files of the ways for data to and from GPUs that have nodes of their own.
+"""Finds nodes and files of transports: means of data transfer to and from GPUs.
 
-GPUDirect Storage, RDMA network cards, GDRCopy, NVSwitches and IMEX channels: the catalogue lists
-them. The nodes in the dev root are taken, for nobody but their makers knows how many there are to
-be; their numbers are the kernel's.
+The catalogue lists GPUDirect Storage, RDMA network cards, GDRCopy, NVSwitches and IMEX channels.
+The search takes the nodes that exist in the dev root, because the number of nodes is not known in
+advance. Device numbers come from the kernel.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ from cdi_gen.paths import HostPath, is_safe, parent, printable
 
 
 class Transports(NamedTuple):
-    """What a host has of all transports, in the catalogue's order, nodes by their numbers."""
+    """Nodes and files of all transports, in the catalogue's order, nodes by number."""
 
     nodes: tuple[CharDevice, ...]
     files: tuple[DriverFile, ...]
 
 
 class TransportSearch:
-    """Looks in the dev root for nodes, and in the driver root and the host for files.
+    """Searches the dev root for nodes, and the driver root and the host for files.
 
     Args:
-        devices: the dev root's.
-        roots: where to look for files, the first first.
+        devices: the nodes of the dev root.
+        roots: the roots to search for files, in this order.
     """
 
     def __init__(self, devices: DeviceNodes, roots: tuple[Root, ...]) -> None:
@@ -40,16 +40,16 @@ class TransportSearch:
         self._roots = roots
 
     def find(self, transports: tuple[Transport, ...]) -> SearchResult[Transports]:
-        """All transports of the host; files only of those that have a node."""
+        """Return the transports of the host; files only of transports with a node."""
         nodes: list[CharDevice] = []
         files: list[DriverFile] = []
         records: list[Record] = []
         for transport in transports:
             results = [self._nodes(entry) for entry in transport.nodes]
-            own = [node for result in results for node in result.values]
-            nodes += own
+            transport_nodes = [node for result in results for node in result.values]
+            nodes += transport_nodes
             records += [record for result in results for record in result.records]
-            if own:
+            if transport_nodes:
                 for path in transport.files:
                     file = self._file(path)
                     files += file.values
@@ -66,7 +66,7 @@ class TransportSearch:
             if (number := entry.number(f"{prefix}{name}")) is not None
         )
         if numbers and entry.driver and not self._devices.has_driver(entry.driver):
-            # Its major may be another driver's by now.
+            # The major number may belong to another driver now.
             reason = f"the kernel has no driver {entry.driver}: the node is left from before"
             paths = [f"{directory}/{name}" for _, name in numbers]
             records = tuple(Ignored(path=path, reason=reason, code="CDG-H302") for path in paths)
@@ -83,10 +83,10 @@ class TransportSearch:
             numbers = f"/sys/class/{entry.sysfs_class}/{name}/dev"
             return SearchResult(self._devices.numbered_by(path, numbers))
         minor = number if entry.minor is None else entry.minor
-        return self._devices.node_that_is_there(path, (entry.driver or "",), minor)
+        return self._devices.existing_node(path, (entry.driver or "",), minor)
 
     def _file(self, named: str) -> SearchResult[list[DriverFile]]:
-        """The file or directory in the first root that has it."""
+        """Return the file or directory in the first root that has it."""
         records: list[Record] = []
         for root in self._roots:
             try:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The driver's other files: programs, ICD and EGL files, X.Org modules, firmware, sockets."""
+"""Finds the driver's programs, ICD and EGL files, X.Org modules, firmware and sockets."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from cdi_gen.paths import HostPath, base_name, is_safe, join, parent, printable
 
 MAX_FIRMWARE_DEPTH = 3
 USUAL_PREFIXES = ("/", "/usr", "/usr/lib", "/usr/local")
-"""The catalogue has their directories."""
+"""Prefixes whose directories the catalogue lists."""
 
 
 class FileSearch:
-    """Looks for the files that the catalogue lists, in the order of its directories.
+    """Searches for the files that the catalogue lists, in the order of its directories.
 
     Args:
         root: the driver root.
-        host: where sockets of daemons are.
-        catalogue: what to look for, and where.
-        library_directories: where the driver's libraries were found, resolved in the root.
-        config_search_path: in place of the catalogue's directories for data.
-        belonging: tells the files of another driver version.
+        host: the root with the sockets of daemons.
+        catalogue: the files and directories to search.
+        library_directories: the directories of the driver's libraries, resolved in the root.
+        config_search_path: directories for data instead of the catalogue's.
+        belonging: identifies the files of another driver version.
         fill: values of ``{architecture}``, ``{version}`` and ``{release}``.
-        firmware_path: the kernel's own, as `places.firmware_path` answers it.
+        firmware_path: the kernel's firmware path, from `places.firmware_path`.
     """
 
     def __init__(
@@ -53,17 +53,19 @@ class FileSearch:
         self._fill = fill
         subdirectories = catalogue.directories["library_sub"]
         self._libraries = [
-            each.strip("/") for each in library_directories if base_name(each) not in subdirectories
+            directory.strip("/")
+            for directory in library_directories
+            if base_name(directory) not in subdirectories
         ]
         self._prefixes = _prefixes(self._libraries)
-        data = tuple(each.strip("/") for each in config_search_path)
+        data = tuple(directory.strip("/") for directory in config_search_path)
         self._directories = {
             "program": self._resolved(self._filled(catalogue.directories["program"])),
             "data": self._resolved(data or self._filled(catalogue.directories["data"])),
             "xorg": self._resolved(self._filled(catalogue.directories["xorg"])),
         }
         self._firmware_directories = self._filled(
-            f"{each}/nvidia/{{version}}" for each in catalogue.directories["firmware"]
+            f"{directory}/nvidia/{{version}}" for directory in catalogue.directories["firmware"]
         )
         if firmware_path:
             self._firmware_directories = (
@@ -72,40 +74,40 @@ class FileSearch:
             )
 
     def _filled(self, patterns: Iterable[str]) -> tuple[str, ...]:
-        """Patterns of directories, with values in the place of the words in braces.
+        """Return patterns of directories with values for the words in braces.
 
-        ``{library}`` stands for each directory with a library of the driver, ``{prefix}`` for each
-        that a driver with libraries there may have been installed to.
+        ``{library}`` is each directory with a library of the driver, ``{prefix}`` each prefix to
+        which a driver with these directories may be installed.
         """
         several = {"{library}": self._libraries, "{prefix}": self._prefixes}
-        found: list[str] = []
+        directories: list[str] = []
         for pattern in patterns:
-            word = next((each for each in several if each in pattern), None)
-            found += [
+            word = next((word for word in several if word in pattern), None)
+            directories += [
                 pattern.format(library=value, prefix=value, **self._fill)
                 for value in (several[word] if word else [""])
             ]
-        return tuple(found)
+        return tuple(directories)
 
     def _resolved(self, patterns: tuple[str, ...]) -> list[tuple[str, str]]:
-        """(directory as named, directory resolved), each resolved one once."""
-        found: dict[str, str] = {}
+        """Return (directory as named, directory resolved), each resolved directory once."""
+        names: dict[str, str] = {}
         for pattern in patterns:
             for resolved in self._root.directories((pattern,)):
                 named = resolved if "*" in pattern else "/" + pattern
-                found.setdefault(resolved, named)
-        return [(named, resolved) for resolved, named in found.items()]
+                names.setdefault(resolved, named)
+        return [(named, resolved) for resolved, named in names.items()]
 
     def find(self) -> SearchResult[list[DriverFile]]:
-        """Every catalogued file of the host, in the catalogue's order."""
-        found = [item for entry in self._catalogue.files for item in self._entry(entry)]
+        """Return every catalogued file of the host, in the catalogue's order."""
+        items = [item for entry in self._catalogue.files for item in self._entry(entry)]
         return SearchResult(
-            [item for item in found if isinstance(item, DriverFile)],
-            tuple(item for item in found if isinstance(item, Ignored)),
+            [item for item in items if isinstance(item, DriverFile)],
+            tuple(item for item in items if isinstance(item, Ignored)),
         )
 
     def _entry(self, entry: FileEntry) -> Iterator[DriverFile | Ignored]:
-        """The files of an entry, and what looks like one and is left out."""
+        """Yield the files of an entry, and files that look like one and are ignored."""
         if entry.kind == "firmware":
             return self._firmware(entry)
         if entry.kind == "socket":
@@ -113,7 +115,7 @@ class FileSearch:
         return self._first(entry)
 
     def _first(self, entry: FileEntry) -> Iterator[DriverFile | Ignored]:
-        for named, resolved, name in self._places(entry):
+        for named, resolved, name in self._candidates(entry):
             path = self._regular(join(resolved, name))
             if isinstance(path, Ignored):
                 yield path
@@ -128,9 +130,9 @@ class FileSearch:
                     reason = "a script, not the driver's own program"
                     yield Ignored(path=path, reason=reason, code="CDG-H409")
                     continue
-            other = self._belonging.other(path)
-            if other:
-                yield Ignored(path=path, reason=f"of the driver {other}", code="CDG-H402")
+            other_version = self._belonging.other_version(path)
+            if other_version:
+                yield Ignored(path=path, reason=f"of the driver {other_version}", code="CDG-H402")
                 continue
             yield DriverFile(
                 path=HostPath(self._root.host_path(path)),
@@ -139,18 +141,18 @@ class FileSearch:
             )
             return
 
-    def _places(self, entry: FileEntry) -> Iterator[tuple[str, str, str]]:
-        """(directory as named, directory resolved, name) of each place where a file may be."""
+    def _candidates(self, entry: FileEntry) -> Iterator[tuple[str, str, str]]:
+        """Yield (directory as named, directory resolved, name) of each possible path."""
         name = entry.name.format_map(self._fill)
         for named, resolved in self._directories[entry.kind]:
             yield named, resolved, name
-        if self._belonging.several:
-            # What Debian's alternatives choose among lies beside the libraries of each driver.
+        if self._belonging.has_other_versions:
+            # Debian's alternatives are in the directory of the libraries of each driver.
             for library in self._libraries:
                 yield f"/{library}", f"/{library}", base_name(name)
 
     def _firmware(self, entry: FileEntry) -> Iterator[DriverFile | Ignored]:
-        """All that is in the driver's own folder, of the first directory that has one."""
+        """Yield all files of the first directory that has firmware of this driver version."""
         for directory in self._root.directories(self._firmware_directories):
             names = self._names_below(directory)
             for name in names:
@@ -167,18 +169,18 @@ class FileSearch:
                 return
 
     def _names_below(self, directory: str, depth: int = 0) -> list[str]:
-        """Names of files relative to a directory, sorted; links to directories are not followed."""
-        found = []
+        """Return sorted file names relative to a directory; directory links are not followed."""
+        names = []
         for entry in self._root.entries(directory):
             if not entry.is_dir(follow_symlinks=False):
-                found.append(entry.name)
+                names.append(entry.name)
             elif depth < MAX_FIRMWARE_DEPTH:
                 below = self._names_below(f"{directory}/{entry.name}", depth + 1)
-                found += [f"{entry.name}/{name}" for name in below]
-        return sorted(found)
+                names += [f"{entry.name}/{name}" for name in below]
+        return sorted(names)
 
     def _socket(self, entry: FileEntry) -> Iterator[DriverFile]:
-        """A socket, or the pipe directory of MPS, of a daemon that runs on the host."""
+        """Yield a socket, or the pipe directory of MPS, of a daemon that runs on the host."""
         for root in dict.fromkeys((self._root, self._host)):
             for directory in entry.under:
                 named = join(directory, entry.name)
@@ -194,7 +196,7 @@ class FileSearch:
                     return
 
     def _regular(self, named: str) -> str | Ignored | None:
-        """The resolved path of a regular file whose name may enter a spec; None: no file."""
+        """Return the resolved path of a regular file, why it is ignored, or None if missing."""
         try:
             path = self._root.resolve(named)
             mode = os.lstat(self._root.open_path(path)).st_mode
@@ -213,17 +215,17 @@ class FileSearch:
 
 
 def _prefixes(libraries: Iterable[str]) -> list[str]:
-    """``opt/nvidia`` of ``opt/nvidia/lib64``, and of ``opt/nvidia/usr/lib64``."""
-    above = [parent(join(each)) for each in libraries]
-    found = dict.fromkeys((*above, *map(parent, above)))
-    return [each.strip("/") for each in found if each not in USUAL_PREFIXES]
+    """Return ``opt/nvidia`` for ``opt/nvidia/lib64`` and for ``opt/nvidia/usr/lib64``."""
+    parents = [parent(join(directory)) for directory in libraries]
+    prefixes = dict.fromkeys((*parents, *map(parent, parents)))
+    return [prefix.strip("/") for prefix in prefixes if prefix not in USUAL_PREFIXES]
 
 
 def incomplete(
-    catalogue: Catalogue, found: list[DriverFile], libraries: frozenset[str]
+    catalogue: Catalogue, driver_files: list[DriverFile], libraries: frozenset[str]
 ) -> Iterator[Missing]:
-    """Files whose library is installed and which are not: Vulkan's ICD without the JSON file."""
-    present = {each.entry for each in found}
+    """Yield missing files of installed libraries: the JSON file of Vulkan's ICD, for example."""
+    present = {file.entry for file in driver_files}
     for entry in catalogue.files:
         if entry.companion in libraries and not present & {entry.name, entry.alternative}:
             yield Missing(

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which version of the driver a file belongs to, on a host that has several.
+"""Determines the driver version of a file on a host with several driver versions.
 
-Most files of the driver have the version in their names. The rest (``libnvidia-api.so.1``,
-``libnvidia-nvvm.so.4.0.0``, ``nvidia-smi``, ``nvidia_drv.so``) have it inside, or lie beside files
-that have it. On a host with one version there is nothing to decide, and no file is read.
+Most files of the driver have the version in their names. Other files (``libnvidia-api.so.1``,
+``libnvidia-nvvm.so.4.0.0``, ``nvidia-smi``, ``nvidia_drv.so``) contain the version, or are in the
+directory of files that have it. On a host with one version no file is read.
 """
 
 from __future__ import annotations
@@ -17,62 +17,62 @@ from cdi_gen.host.roots import Root
 from cdi_gen.paths import base_name, parent
 
 VERSION = r"\d{3,}\.\d+(?:\.\d+)*"
-"""Three digits at least: ``libcuda.so.1.1`` is no driver's of a PC or server."""
-_OF_A_DRIVER = re.compile(rf"lib[\w-]+\.so\.({VERSION})", re.ASCII)
+"""At least three digits: ``libcuda.so.1.1`` is not of the driver for PCs and servers."""
+_VERSIONED_LIBRARY = re.compile(rf"lib[\w-]+\.so\.({VERSION})", re.ASCII)
 
 
 class Belonging:
-    """Tells files of the version in use from those of the host's other versions.
+    """Distinguishes files of the version in use from files of the host's other versions.
 
     Args:
         root: the driver root.
-        version: the one that containers get.
-        others: the versions that are installed beside it.
+        version: the version that containers get.
+        others: the other installed versions.
     """
 
     def __init__(self, root: Root, version: str, others: tuple[str, ...]) -> None:
         self._root = root
         self._version = version
         self._others = others
-        self._known: dict[str, str | None] = {}
+        self._other_versions: dict[str, str | None] = {}
         self._texts = re.compile(
             rb"(?<![\d.])(?:%s)(?![\d])"
-            % b"|".join(re.escape(each.encode()) for each in (version, *others))
+            % b"|".join(re.escape(name.encode()) for name in (version, *others))
         )
         self._directories: dict[str, frozenset[str]] = {}
 
     @property
-    def several(self) -> bool:
-        """Whether there is anything to decide."""
+    def has_other_versions(self) -> bool:
+        """Whether the host has several versions."""
         return bool(self._others)
 
-    def other(self, path: str) -> str | None:
-        """The other version that a file, a resolved path, belongs to.
+    def other_version(self, path: str) -> str | None:
+        """Return the other version that a file (a resolved path) belongs to.
 
-        None: it belongs to the version in use, or to none in particular.
+        None if the file belongs to the version in use, or has no version.
         """
         if not self._others:
             return None
-        if path not in self._known:
+        if path not in self._other_versions:
             version = self.version(path)
-            self._known[path] = None if version == self._version else version
-        return self._known[path]
+            self._other_versions[path] = None if version == self._version else version
+        return self._other_versions[path]
 
     def version(self, path: str) -> str | None:
-        """The version by the file's name, by what is in it, or by what lies beside it."""
-        named = _OF_A_DRIVER.fullmatch(base_name(path))
-        if named:
-            return named[1]
-        inside = self._inside(path)
-        if inside:
-            return self._version if self._version in inside else min(inside)
-        beside = self._beside(parent(path))
-        if beside and self._version not in beside:
-            return max(beside)
+        """Return the version by the file's name, content or directory; None if unknown."""
+        match = _VERSIONED_LIBRARY.fullmatch(base_name(path))
+        if match:
+            return match[1]
+        versions = self._content_versions(path)
+        if versions:
+            return self._version if self._version in versions else min(versions)
+        versions = self._directory_versions(parent(path))
+        if versions and self._version not in versions:
+            return max(versions)
         return None
 
-    def _inside(self, path: str) -> frozenset[str]:
-        """Those of the host's versions that the file's bytes name."""
+    def _content_versions(self, path: str) -> frozenset[str]:
+        """Return the host's versions that the file contains."""
         try:
             descriptor = open_regular(self._root.open_path(path))
             try:
@@ -80,14 +80,15 @@ class Belonging:
             finally:
                 os.close(descriptor)
             with content:
-                return frozenset(each.group().decode() for each in self._texts.finditer(content))
+                return frozenset(match[0].decode() for match in self._texts.finditer(content))
         except (OSError, ValueError):
             return frozenset()
 
-    def _beside(self, directory: str) -> frozenset[str]:
-        """The versions in the names of libraries of a directory."""
+    def _directory_versions(self, directory: str) -> frozenset[str]:
+        """Return the versions in the names of a directory's libraries."""
         if directory not in self._directories:
-            names = (_OF_A_DRIVER.fullmatch(each.name) for each in self._root.entries(directory))
+            entries = self._root.entries(directory)
+            names = (_VERSIONED_LIBRARY.fullmatch(entry.name) for entry in entries)
             self._directories[directory] = frozenset(
                 name[1] for name in names if name and name[1] in (self._version, *self._others)
             )

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The libraries and files of the loaded kernel module's driver."""
+"""Finds the libraries and files of the loaded kernel module's driver."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from cdi_gen.inventory import DriverFile, Ignored, Library
 from cdi_gen.paths import base_name, printable
 
 KNOWN_DRIVER_ROOTS = ("/run/nvidia/driver", "/home/kubernetes/bin/nvidia")
-"""Of NVIDIA's GPU operator and of Google's driver installer."""
+"""Driver roots of NVIDIA's GPU operator and of Google's driver installer."""
 
 
 class LibrariesNotInstalledError(CdiGenError):
-    """The kernel module is loaded, and no library of its driver is installed."""
+    """The kernel module is loaded, but no library of its driver is installed."""
 
     code = "CDG-H003"
 
@@ -32,20 +32,20 @@ class InstalledDriver(NamedTuple):
     """The driver's part of the inventory."""
 
     version: str
-    """Of the libraries; the loaded module's if that is installed."""
+    """Version of the libraries: the loaded module's version if it is installed."""
     libraries: list[Library]
     files: list[DriverFile]
 
     @property
     def stems(self) -> frozenset[str]:
         """The libraries' names up to ``.so``."""
-        return frozenset(base_name(each.path).partition(".so")[0] for each in self.libraries)
+        return frozenset(base_name(library.path).partition(".so")[0] for library in self.libraries)
 
 
 def installed_driver(
     roots: Roots, where: Where, module: KernelModule, catalogue: Catalogue
 ) -> SearchResult[InstalledDriver]:
-    """The libraries of the module's version, or else of another one; and the files beside them.
+    """Return the libraries of the module's version, or else of another version, and their files.
 
     Raises:
         LibrariesNotInstalledError: no version of the libraries is installed.
@@ -57,7 +57,7 @@ def installed_driver(
     search_path = library_search_path(roots, where)
     search = LibrarySearch(roots.driver, catalogue, architecture, search_path)
     if not search_path and module.version not in search.versions():
-        elsewhere = places.Places(
+        other_places = places.Places(
             roots.driver,
             version=module.version,
             triplet=TRIPLETS.get(architecture, (architecture,))[0],
@@ -65,7 +65,7 @@ def installed_driver(
             kernel_release=release,
         )
         programs, walked = catalogue.directories["program"], catalogue.directories["walked"]
-        search = search.widened(module.version, elsewhere.sources(programs, walked))
+        search = search.widened(module.version, other_places.sources(programs, walked))
     versions = search.versions()
     if not versions:
         raise _not_installed(roots.host, search, module.version, where)
@@ -93,7 +93,7 @@ def installed_driver(
 def _unusable(
     libraries: SearchResult[Libraries], loaded: str, architecture: str, where: Where
 ) -> CdiGenError | None:
-    """The error of a host whose libraries are all left out; None if there are only broken links."""
+    """Return the error if all libraries are unusable; None if only broken links exist."""
     foreign = foreign_architectures(libraries.records)
     if foreign:
         return CdiGenError(
@@ -102,12 +102,12 @@ def _unusable(
             hint="name the driver root of this machine's own driver: --driver-root DIR",
             code="CDG-H004",
         )
-    left = next((record for record in libraries.records if isinstance(record, Ignored)), None)
-    if left is None:
+    ignored = next((record for record in libraries.records if isinstance(record, Ignored)), None)
+    if ignored is None:
         return None
     return CdiGenError(
         f"the kernel module {loaded} is loaded, and no library of it under "
-        f"{where.driver_root} can be used: {left.path}: {left.reason}",
+        f"{where.driver_root} can be used: {ignored.path}: {ignored.reason}",
         hint="install the driver's libraries again",
         code="CDG-H005",
     )
@@ -126,11 +126,11 @@ def _not_installed(
 
 
 def _driver_roots(host: Root, where: Where) -> str:
-    """Options that could help, with the driver roots of other programs that this host has."""
+    """Return options that may help, with known driver roots that exist on this host."""
     existing = [
         root
         for root in KNOWN_DRIVER_ROOTS
         if root != where.driver_root and is_directory(host, root)
     ]
-    known = "".join(f" ({root} is there)" for root in existing)
-    return f"--driver-root DIR{known} or --library-search-path DIR"
+    examples = "".join(f" ({root} exists)" for root in existing)
+    return f"--driver-root DIR{examples} or --library-search-path DIR"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the driver's libcuda says of itself: which CUDA it runs. No GPU and no NVML is asked."""
+"""Asks the driver's libcuda for its CUDA version, without a GPU and without NVML."""
 
 from __future__ import annotations
 
@@ -9,26 +9,26 @@ from cdi_base import trust
 
 
 def newest_version(library: str) -> str | None:
-    """The newest CUDA version that the driver runs, ``13.0``; None if the library does not tell.
+    """Return the newest CUDA version that the driver supports, ``13.0``; None if unknown.
 
-    cuDriverGetVersion is the one function that CUDA has for this before ``cuInit``; NVML and
-    nvidia-smi ask it too, but of whichever libcuda the loader finds for them.
+    cuDriverGetVersion works before ``cuInit``. NVML and nvidia-smi call it too, but in the libcuda
+    that the loader finds for them.
 
     Args:
-        library: its path. It is loaded into this process, in 2 ms.
+        library: the path of libcuda. This process loads it, in 2 ms.
     """
     try:
         if os.geteuid() == 0 and trust.fault(library):
             return None
     except OSError:
         return None  # removed in the meantime
-    import ctypes  # noqa: PLC0415 - takes 5 ms, and most looks do without
+    import ctypes  # noqa: PLC0415 - takes 5 ms, and most searches do not need it
 
-    found = ctypes.c_int()
+    number = ctypes.c_int()
     try:
-        failed = ctypes.CDLL(library).cuDriverGetVersion(ctypes.byref(found))
+        failed = ctypes.CDLL(library).cuDriverGetVersion(ctypes.byref(number))
     except (OSError, AttributeError):
         return None  # of another architecture, or not a libcuda
-    if failed or found.value <= 0:
+    if failed or number.value <= 0:
         return None
-    return f"{found.value // 1000}.{found.value % 1000 // 10}"
+    return f"{number.value // 1000}.{number.value % 1000 // 10}"

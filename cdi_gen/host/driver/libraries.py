@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The driver's shared libraries: by the version in their names, closed over what they need.
+"""Finds the driver's shared libraries by the version in their names, and what they need.
 
-A library belongs to the driver when its file name ends in the driver's version, or when the
-catalogue lists it as one that does not carry the version and it is no other version's. Where it
-lies is of no importance: the usual directories and those that ``ld.so.cache`` names are all
-searched, and DT_NEEDED brings in the rest.
+A library belongs to the driver if its file name ends in the driver's version, or if the catalogue
+lists it as a library without the version and it is not of another version. Its directory has no
+influence: the search covers the catalogue's directories and those of ``ld.so.cache``, and adds the
+libraries of DT_NEEDED.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ TRIPLETS = {
     "aarch64": ("aarch64-linux-gnu", "arm-linux-gnueabihf"),
     "ppc64le": ("powerpc64le-linux-gnu", "powerpc-linux-gnu"),
 }
-"""Of the directories for 64-bit and 32-bit libraries, by the architecture."""
+"""Triplets of the directories for 64-bit and 32-bit libraries, by architecture."""
 _VERSIONED = re.compile(rf"lib(?:cuda|nvidia-ml)\.so\.({VERSION})", re.ASCII)
 _NVIDIA = re.compile(r"lib(?:cuda|nvidia|nvcuvid|nvoptix|\w+_nvidia)", re.ASCII)
 FORWARD_COMPATIBILITY = "compat"
-"""Of a CUDA toolkit: it has the libcuda of a driver, and no driver."""
+"""Directory of a CUDA toolkit. It has the libcuda of a driver, but not the driver."""
 MAX_CACHE_BYTES = 16 << 20
 MAX_OTHER_VERSIONS = 64
-"""Of which files are told apart from the loaded version's: each is looked for in their content."""
+"""Limit of versions that are distinguished from the loaded one, by a search in files' content."""
 
 
 _FOREIGN = "CDG-H406"
@@ -48,18 +48,18 @@ class Libraries(NamedTuple):
 
     libraries: list[Library]
     directories: list[str]
-    """Directories, resolved in the root, in which a library of the driver lies."""
+    """Directories with a library of the driver, resolved in the root."""
     belonging: Belonging
 
 
 def foreign_architectures(records: Iterable[Record]) -> list[str]:
-    """The architectures of libraries that were left out because they are not the host's."""
+    """Return the architectures of libraries that were ignored because they are not the host's."""
     reasons = {record.reason for record in records if record.code == _FOREIGN}
     return sorted(reason.removeprefix("for ") for reason in reasons)
 
 
 class LibrarySearch:
-    """The library directories of a root, each read once."""
+    """Searches the library directories of a root. Each directory is read once."""
 
     def __init__(
         self,
@@ -73,7 +73,7 @@ class LibrarySearch:
         self._machines = shared_library.MACHINES.get(architecture)
         self._names: dict[str, dict[str, bool]] = {}
         self._modules = {
-            each.name.partition(".so")[0] for each in catalogue.files if each.kind == "xorg"
+            entry.name.partition(".so")[0] for entry in catalogue.files if entry.kind == "xorg"
         }
         self._versions: list[str] | None = None
         cache = self._read_cache() if not search_path else SearchResult({})
@@ -82,7 +82,7 @@ class LibrarySearch:
         self.directories = self._search_directories(architecture, search_path)
 
     def _read_cache(self) -> SearchResult[dict[str, tuple[str, ...]]]:
-        """Paths by library name (``libcuda.so.1``), in the cache's order of preference."""
+        """Return paths by library name (``libcuda.so.1``), in the cache's order of preference."""
         paths: dict[str, list[str]] = {}
         try:
             content = self._root.read_bytes("/etc/ld.so.cache", MAX_CACHE_BYTES)
@@ -91,19 +91,19 @@ class LibrarySearch:
         except OSError:
             return SearchResult({})
         except ld_so_cache.CacheError as error:
-            left = Ignored(path="/etc/ld.so.cache", reason=f"damaged: {error}", code="CDG-H401")
-            return SearchResult({}, (left,))
+            damaged = Ignored(path="/etc/ld.so.cache", reason=f"damaged: {error}", code="CDG-H401")
+            return SearchResult({}, (damaged,))
         return SearchResult({name: tuple(several) for name, several in paths.items()})
 
     def _search_directories(self, architecture: str, search_path: tuple[str, ...]) -> list[str]:
         if search_path:
-            patterns = tuple(each.strip("/") for each in search_path)
+            patterns = tuple(directory.strip("/") for directory in search_path)
         else:
             native, compat = TRIPLETS.get(architecture, (architecture, architecture))
             patterns = tuple(
-                each.format(triplet=native, triplet32=compat)
-                for each in self._catalogue.directories["library"]
-                if each or self._root.name != "/"
+                pattern.format(triplet=native, triplet32=compat)
+                for pattern in self._catalogue.directories["library"]
+                if pattern or self._root.name != "/"
             )
             cached = (
                 parent(path).strip("/")
@@ -115,31 +115,36 @@ class LibrarySearch:
         return self._with_subdirectories(patterns)
 
     def _with_subdirectories(self, patterns: tuple[str, ...]) -> list[str]:
-        found = list(self._root.directories(patterns))
+        directories = list(self._root.directories(patterns))
         subdirectories = self._catalogue.directories["library_sub"]
-        nested = (f"{each.strip('/')}/{name}" for each in found for name in subdirectories)
-        return list(dict.fromkeys((*found, *self._root.directories(tuple(nested)))))
+        nested = (
+            f"{directory.strip('/')}/{name}" for directory in directories for name in subdirectories
+        )
+        return list(dict.fromkeys((*directories, *self._root.directories(tuple(nested)))))
 
     def widened(
         self, version: str, sources: Iterable[Callable[[], Iterator[str]]]
     ) -> LibrarySearch:
-        """The search in other directories too, of the first source that knows a version's place."""
+        """Return a search that adds the directories of the first source that has the version."""
         for source in sources:
-            patterns = tuple(each.strip("/") for each in source())
-            more = [
-                each
-                for each in self._with_subdirectories(tuple(dict.fromkeys(patterns)))
-                if each not in self.directories and base_name(each) != FORWARD_COMPATIBILITY
+            patterns = tuple(directory.strip("/") for directory in source())
+            added = [
+                directory
+                for directory in self._with_subdirectories(tuple(dict.fromkeys(patterns)))
+                if directory not in self.directories
+                and base_name(directory) != FORWARD_COMPATIBILITY
             ]
-            if any(f".so.{version}" in name for each in more for name in self.names(each)):
+            if any(
+                f".so.{version}" in name for directory in added for name in self.names(directory)
+            ):
                 wider = copy(self)
-                wider.directories = [*self.directories, *more]
+                wider.directories = [*self.directories, *added]
                 wider._versions = None  # noqa: SLF001 - of the same class
                 return wider
         return self
 
     def names(self, directory: str) -> dict[str, bool]:
-        """Names of shared libraries in a directory, with whether each is a symbolic link."""
+        """Return the shared libraries in a directory: by name, whether it is a symbolic link."""
         if directory not in self._names:
             self._names[directory] = {
                 entry.name: entry.is_symlink()
@@ -149,47 +154,47 @@ class LibrarySearch:
         return self._names[directory]
 
     def versions(self) -> list[str]:
-        """Versions of the driver that have libcuda or libnvidia-ml, newest first."""
+        """Return the versions of libcuda and libnvidia-ml in the directories, newest first."""
         if self._versions is None:
-            found = {
+            versions = {
                 match[1]
                 for directory in self.directories
                 for name in self.names(directory)
                 if (match := _VERSIONED.fullmatch(name))
             }
-            self._versions = sorted(found, key=_in_order, reverse=True)
+            self._versions = sorted(versions, key=_version_key, reverse=True)
         return self._versions
 
     def find(self, version: str) -> SearchResult[Libraries]:
-        """All libraries of one version of the driver."""
-        others = tuple(each for each in self.versions() if each != version)[:MAX_OTHER_VERSIONS]
+        """Return all libraries of one version of the driver."""
+        others = tuple(name for name in self.versions() if name != version)[:MAX_OTHER_VERSIONS]
         belonging = Belonging(self._root, version, others)
         candidates = self._candidates(version)
         records: list[Record] = [*self._cache_records, *candidates.records]
         libraries: dict[str, Library] = {}
-        of_others: list[Record] = []
+        other_records: list[Record] = []
         for path in candidates.values:
             library = self._library(path)
             if isinstance(library, Ignored):
                 records.append(library)
-            elif other := belonging.other(path):
-                reason = f"of the driver {other}"
-                of_others.append(Ignored(path=path, reason=reason, code="CDG-H402"))
+            elif other_version := belonging.other_version(path):
+                reason = f"of the driver {other_version}"
+                other_records.append(Ignored(path=path, reason=reason, code="CDG-H402"))
             else:
                 libraries[path] = library
         needed = self._needed_by(libraries, version, belonging)
         libraries |= needed.values
         directories = sorted({parent(path) for path in libraries})
-        distinct = self._one_of_each(libraries, version)
+        distinct = self._without_duplicates(libraries, version)
         values = Libraries(
-            libraries=sorted(self._with_names(distinct.values), key=lambda each: each.path),
+            libraries=sorted(self._with_names(distinct.values), key=lambda library: library.path),
             directories=directories,
             belonging=belonging,
         )
-        return SearchResult(values, (*records, *of_others, *needed.records, *distinct.records))
+        return SearchResult(values, (*records, *other_records, *needed.records, *distinct.records))
 
     def _candidates(self, version: str) -> SearchResult[list[str]]:
-        """Resolved paths of the files whose names say that they are the driver's."""
+        """Return the resolved paths of files with a name of the driver."""
         paths: dict[str, None] = {}
         records: list[Record] = []
         for directory in self.directories:
@@ -203,7 +208,7 @@ class LibrarySearch:
                     reason = error.strerror or str(error)
                     records.append(Ignored(path=printable(named), reason=reason, code="CDG-H403"))
                     continue
-                # A link's own name says nothing: libnvidia-nvvm.so.4 may lead to a leftover.
+                # The name of a link is not enough: libnvidia-nvvm.so.4 may point to an old file.
                 if self._is_driver_name(base_name(path), version):
                     paths.setdefault(path)
         return SearchResult(list(paths), tuple(records))
@@ -223,7 +228,7 @@ class LibrarySearch:
         )
 
     def _library(self, path: str) -> Library | Ignored:
-        """The library at a resolved path, or why it is left out."""
+        """Return the library at a resolved path, or why it is ignored."""
         if not is_safe(path):
             reason = "a file name unfit for a spec"
             return Ignored(path=printable(path), reason=reason, code="CDG-H404")
@@ -246,11 +251,13 @@ class LibrarySearch:
     def _needed_by(
         self, libraries: dict[str, Library], version: str, belonging: Belonging
     ) -> SearchResult[dict[str, Library]]:
-        """What the driver's libraries need of the driver and do not include themselves, by path."""
+        """Return further libraries of the driver that ``libraries`` need, by path."""
         needed: dict[str, Library] = {}
         records: list[Record] = []
         seen = {
-            (each.bits, name) for path, each in libraries.items() for name in _names(path, each)
+            (library.bits, name)
+            for path, library in libraries.items()
+            for name in _names(path, library)
         }
         pending = list(libraries.values())
         while pending:
@@ -277,23 +284,23 @@ class LibrarySearch:
     def _needed(
         self, name: str, bits: int, belonging: Belonging
     ) -> SearchResult[tuple[str, Library] | None]:
-        """The library of this name, with its resolved path."""
+        """Return the library of this name, with its resolved path; None if it does not exist."""
         records: list[Record] = []
-        places = [f"{directory}/{name}" for directory in self.directories]
-        for place in (*places, *self._cache.get(name, ())):
+        candidates = [f"{directory}/{name}" for directory in self.directories]
+        for candidate in (*candidates, *self._cache.get(name, ())):
             try:
-                path = self._root.resolve(place)
+                path = self._root.resolve(candidate)
             except OSError:
                 continue
             library = self._library(path)
             if isinstance(library, Ignored):
                 records.append(library)
-            elif library.bits == bits and belonging.other(path) is None:
+            elif library.bits == bits and belonging.other_version(path) is None:
                 return SearchResult((path, library), tuple(records))
         return SearchResult(None, tuple(records))
 
     def _with_names(self, libraries: dict[str, Library]) -> Iterable[Library]:
-        """The libraries with the names of all links that lead to them."""
+        """Yield the libraries with the names of all links to them."""
         stems = {base_name(path).partition(".so")[0] for path in libraries}
         homes = {(parent(path), base_name(path).partition(".so")[0]): path for path in libraries}
         links: dict[str, set[str]] = {}
@@ -307,25 +314,25 @@ class LibrarySearch:
                 except OSError:
                     continue
                 if target not in libraries and base_name(target).partition(".so")[0] == stem:
-                    # To another version of the library: in a container there is this one alone.
+                    # A link to another version of the library: containers have only this version.
                     target = homes.get((directory, stem), "")
                 if target in libraries:
                     links.setdefault(target, set()).add(f"{directory}/{name}")
         for path, library in libraries.items():
             home = parent(path)
-            own = {each for each in links.get(path, ()) if parent(each) == home}
+            own = {link for link in links.get(path, ()) if parent(link) == home}
             yield replace(
                 library,
-                links=tuple(sorted(base_name(each) for each in own)),
+                links=tuple(sorted(base_name(link) for link in own)),
                 aliases=tuple(
-                    sorted(each for each in links.get(path, set()) - own if is_safe(each))
+                    sorted(link for link in links.get(path, set()) - own if is_safe(link))
                 ),
             )
 
-    def _one_of_each(
+    def _without_duplicates(
         self, libraries: dict[str, Library], version: str
     ) -> SearchResult[dict[str, Library]]:
-        """One file for each name by which programs load it; the loader would take one, too."""
+        """Return one file for each name by which programs load it, as the loader does."""
         by_name: dict[tuple[int, str, str], list[str]] = {}
         for path, library in libraries.items():
             stem = base_name(path).partition(".so")[0]
@@ -347,27 +354,27 @@ class LibrarySearch:
         return SearchResult(distinct, tuple(records))
 
     def _preferred(self, paths: list[str], soname: str, version: str) -> str:
-        """Of the files of one name: the driver's own, the one that the host uses, the newest."""
-        versioned = [each for each in paths if each.endswith(f".so.{version}")]
+        """Return the preferred file of one name: with the version, used by the host, or newest."""
+        versioned = [path for path in paths if path.endswith(f".so.{version}")]
         if versioned:
             return versioned[0]
-        places = [f"{directory}/{soname}" for directory in self.directories]
-        for place in (*self._cache.get(soname, ()), *places):
+        candidates = [f"{directory}/{soname}" for directory in self.directories]
+        for candidate in (*self._cache.get(soname, ()), *candidates):
             try:
-                target = self._root.resolve(place)
+                target = self._root.resolve(candidate)
             except OSError:
                 continue
             if target in paths:
                 return target
         newest = max(map(_numbers, paths))
-        return next(each for each in paths if _numbers(each) == newest)
+        return next(path for path in paths if _numbers(path) == newest)
 
 
 def _text(name: bytes) -> str:
     return name.decode("ascii", errors="surrogateescape")
 
 
-def _in_order(version: str) -> list[int]:
+def _version_key(version: str) -> list[int]:
     return [int(part) for part in version.split(".")]
 
 
@@ -376,5 +383,5 @@ def _names(path: str, library: Library) -> tuple[str, str]:
 
 
 def _numbers(path: str) -> tuple[int, ...]:
-    """The numbers in a library's file name, in whose order ldconfig prefers libraries."""
-    return tuple(int(each) for each in base_name(path).split(".") if each.isdecimal())
+    """Return the numbers in a library's file name, by which ldconfig orders libraries."""
+    return tuple(int(part) for part in base_name(path).split(".") if part.isdecimal())

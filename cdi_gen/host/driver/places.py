@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where a driver lies that is in none of the usual directories: whoever uses it knows.
+"""Finds the directories of a driver that is not installed in a usual directory.
 
-Asked only where the libraries of the loaded module are in no directory of the catalogue and in
-none that the loader's cache names. In this order: the loader's configuration, the kernel's
-firmware path, the module's own file, the driver's programs, the package that installed them, and
-at last a walk through the directories that administrators and immutable distributions use.
+The search runs only if neither the catalogue's directories nor those of the loader's cache have the
+libraries of the loaded module. The sources, in this order: the loader's configuration, the kernel's
+firmware path, the module's file, the driver's programs, the lists of package managers, and a walk
+through the directories that administrators and immutable distributions use.
 """
 
 from __future__ import annotations
@@ -21,27 +21,27 @@ from cdi_gen.host.roots import Root
 from cdi_gen.paths import base_name, beneath, is_safe, join, parent
 
 LIBRARY_DIRECTORIES = ("lib64", "lib", "usr/lib64", "usr/lib", "lib/{triplet}", "")
-"""Below the prefix that a driver was installed to."""
+"""Library directories below the prefix of a driver installation."""
 
 MAX_CONFIGURATION_FILES = 256
 MAX_LIST_BYTES = 8 << 20
 MAX_LISTS = 512
 MAX_PATH = 4096
-STORES_OF_IMAGES = frozenset({"overlay", "overlay2", "snapshots", "vfs", "aufs", "fuse-overlayfs"})
-"""Directories of engines whose data somebody put into /opt: images may have a driver, too."""
+IMAGE_STORES = frozenset({"overlay", "overlay2", "snapshots", "vfs", "aufs", "fuse-overlayfs"})
+"""Directories of engines' data, perhaps in /opt: the images in them may have a driver."""
 MAX_DEPTH = 6
 MAX_DIRECTORIES = 20_000
 
 
 class Places:
-    """Answers directories of a root in which the libraries of one driver version may be.
+    """Finds directories of a root that may have the libraries of one driver version.
 
     Args:
         root: the driver root.
-        version: the loaded module's.
-        triplet: of the library directories of its architecture.
-        firmware_path: the kernel's ``firmware_class.path``, as seen in the root; may be empty.
-        kernel_release: whose modules to look for.
+        version: the loaded module's version.
+        triplet: the triplet in library directories of the architecture.
+        firmware_path: the kernel's ``firmware_class.path``, as a path of the root; may be empty.
+        kernel_release: the release whose modules to search.
     """
 
     def __init__(
@@ -56,11 +56,11 @@ class Places:
     def sources(
         self, programs: tuple[str, ...], walked: tuple[str, ...]
     ) -> Iterator[Callable[[], Iterator[str]]]:
-        """Each source of directories; a later one is of use where the earlier ones had nothing.
+        """Yield each source of directories. A later source is for hosts where earlier ones fail.
 
         Args:
             programs: patterns of directories with the driver's programs.
-            walked: patterns of directories to search at last.
+            walked: patterns of directories to walk through at the end.
         """
         yield self._of_the_loader
         yield self._of_the_module
@@ -69,13 +69,13 @@ class Places:
         yield lambda: self._walk(walked)
 
     def _below(self, prefix: str) -> Iterator[str]:
-        """Library directories of a prefix, ``/usr/local/nvidia``."""
+        """Yield the library directories of a prefix, ``/usr/local/nvidia``."""
         if prefix.strip("/"):
             for name in LIBRARY_DIRECTORIES:
                 yield f"{prefix}/{name.format(triplet=self._triplet)}"
 
     def _of_the_loader(self) -> Iterator[str]:
-        """What ld.so.conf lists: on an image that is never written to, no cache may be there."""
+        """Yield the directories of ld.so.conf: a read-only image may have no cache."""
         files, patterns = ["/etc/ld.so.conf"], set[str]()
         for file in files:  # it grows while it is read
             for line in self._text(file).splitlines():
@@ -86,15 +86,15 @@ class Places:
                 for pattern in words[1:]:
                     if pattern not in patterns and len(patterns) < MAX_CONFIGURATION_FILES:
                         patterns.add(pattern)
-                        more = dict.fromkeys(self._included(pattern))
-                        files += [each for each in more if each not in files]
+                        included = dict.fromkeys(self._included(pattern))
+                        files += [path for path in included if path not in files]
                         del files[MAX_CONFIGURATION_FILES:]
 
     def _included(self, pattern: str) -> list[str]:
         return self._root.expand(pattern if pattern.startswith("/") else f"/etc/{pattern}")
 
     def _of_the_module(self) -> Iterator[str]:
-        """The prefixes above the firmware that it loads and above its own file."""
+        """Yield directories of the prefixes above the module's firmware and above its file."""
         yield from self._below(parent(self._firmware_path) if self._firmware_path else "/")
         for base in ("/lib/modules", "/run/booted-system/kernel-modules/lib/modules"):
             directory = f"{base}/{self._release}"
@@ -108,14 +108,14 @@ class Places:
                     yield from self._below(path)
 
     def _of_programs(self, patterns: tuple[str, ...]) -> Iterator[str]:
-        """Beside the driver's programs, and where their own loader finds libraries."""
-        known = tuple(each for each in patterns if "{" not in each)  # not by what is looked for
-        for directory in self._root.directories(known):
+        """Yield the directories of the programs' prefixes, and those that their loader searches."""
+        fixed = tuple(pattern for pattern in patterns if "{" not in pattern)  # no unknown version
+        for directory in self._root.directories(fixed):
             for name in ("nvidia-smi", "nvidia-persistenced", "nvidia-modprobe"):
                 path = self._resolved(f"{directory}/{name}")
                 if path is None:
                     continue
-                # Not of a wrapper script, nor of a program that is linked statically.
+                # Wrapper scripts and statically linked programs have no search path.
                 with contextlib.suppress(ElfError, OSError):
                     yield from shared_library.search_path(self._root.open_path(path))
                 prefix = parent(parent(path))
@@ -123,8 +123,9 @@ class Places:
                     yield from self._below(prefix)
 
     def _of_packages(self) -> Iterator[str]:
-        """The lists of files that package managers and NVIDIA's installer keep."""
-        # Without the path in front: any place in a long line, of a signature say, may begin one.
+        """Yield directories in the file lists of package managers and NVIDIA's installer."""
+        # Without the directory, because each position in a long line, as of a signature, could
+        # start a path and the search would be slow.
         library = re.compile(rf"/lib(?:cuda|nvidia-ml)\.so\.{re.escape(self._version)}\b", re.ASCII)
         for path in self._package_lists():
             text = self._text(path, MAX_LIST_BYTES)
@@ -136,8 +137,8 @@ class Places:
         about = re.compile(r"nvidia|libcuda", re.IGNORECASE)
 
         def named(directory: str) -> list[str]:
-            found = sorted(each.name for each in self._entries(directory))
-            return [f"{directory}/{each}" for each in found if about.search(each)][:MAX_LISTS]
+            names = sorted(entry.name for entry in self._entries(directory))
+            return [f"{directory}/{name}" for name in names if about.search(name)][:MAX_LISTS]
 
         yield from named("/var/lib/dpkg/info")
         for package in named("/var/lib/pacman/local"):
@@ -150,18 +151,18 @@ class Places:
         yield "/var/lib/nvidia/log"
 
     def _walk(self, patterns: tuple[str, ...]) -> Iterator[str]:
-        """Directories below ``patterns`` that have the driver's libcuda or NVML.
+        """Yield directories below ``patterns`` that have the driver's libcuda or NVML.
 
-        No link is followed, and nothing is taken from a directory that others than root can
-        write to: what lies here, no package and no loader has vouched for.
+        Links are not followed. Directories that another user than root can write to are left out,
+        because no package and no loader configuration confirms their files.
         """
         wanted = {f"{name}.so.{self._version}" for name in ("libcuda", "libnvidia-ml")}
-        versioned = tuple(each.format(version=self._version) for each in patterns)
-        pending = [(each, 0) for each in self._root.directories(versioned)]
+        versioned = tuple(pattern.format(version=self._version) for pattern in patterns)
+        pending = [(path, 0) for path in self._root.directories(versioned)]
         seen = 0
         while pending and seen < MAX_DIRECTORIES:
             directory, depth = pending.pop(0)
-            if not self._is_roots_own(directory):
+            if not self._is_owned_by_root(directory):
                 continue
             seen += 1
             below = []
@@ -170,14 +171,14 @@ class Places:
                     yield directory
                 elif depth < MAX_DEPTH and _is_walked(entry):
                     below.append(f"{directory.rstrip('/')}/{entry.name}")
-            pending += [(each, depth + 1) for each in sorted(below)]
+            pending += [(path, depth + 1) for path in sorted(below)]
 
-    def _is_roots_own(self, directory: str) -> bool:
+    def _is_owned_by_root(self, directory: str) -> bool:
         try:
-            found = os.lstat(self._root.open_path(directory))
+            status = os.lstat(self._root.open_path(directory))
         except OSError:
             return False
-        return found.st_uid in (0, os.geteuid()) and not found.st_mode & stat.S_IWOTH
+        return status.st_uid in (0, os.geteuid()) and not status.st_mode & stat.S_IWOTH
 
     def _entries(self, directory: str) -> list[os.DirEntry[str]]:
         resolved = self._resolved(directory)
@@ -197,7 +198,7 @@ class Places:
 
 
 def _is_walked(entry: os.DirEntry[str]) -> bool:
-    if entry.name in STORES_OF_IMAGES or not is_safe(entry.name):
+    if entry.name in IMAGE_STORES or not is_safe(entry.name):
         return False
     try:
         return entry.is_dir(follow_symlinks=False)
@@ -206,7 +207,7 @@ def _is_walked(entry: os.DirEntry[str]) -> bool:
 
 
 def firmware_path(host: Root, root: Root) -> str:
-    """The kernel's own firmware path as a path in the driver root; empty where it is elsewhere."""
+    """Return the kernel's firmware path as a path of the driver root; empty if it is outside."""
     try:
         custom = host.read_text("/sys/module/firmware_class/parameters/path").strip()
     except OSError:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Shared libraries and programs of a driver, by path: what ``cdi_base.elf`` reads, as text."""
+"""Reads shared libraries and programs of a driver by path, with names as text."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MACHINES = {
 
 
 class SharedLibrary(NamedTuple):
-    """What the dynamic section says, in printable names."""
+    """The facts of the dynamic section, with printable names."""
 
     bits: int
     machine: int
@@ -31,7 +31,7 @@ class SharedLibrary(NamedTuple):
 
     @property
     def architecture(self) -> str:
-        """Whose library it is, in the words of ``uname -m``."""
+        """The library's architecture, as ``uname -m`` prints it."""
         for name, machines in MACHINES.items():
             if self.machine in machines:
                 return name
@@ -39,11 +39,11 @@ class SharedLibrary(NamedTuple):
 
 
 def read(path: str) -> SharedLibrary:
-    """Read a shared library.
+    """Return the facts of a shared library.
 
     Raises:
-        ElfError: it is something else, damaged, or has a name that cannot be printed.
-        OSError: it cannot be read.
+        ElfError: the file is not a shared library, is damaged, or has an unprintable name.
+        OSError: the file cannot be read.
     """
     library = _of_file(path, _library)
     soname = None if library.soname is None else _text(library.soname)
@@ -51,21 +51,21 @@ def read(path: str) -> SharedLibrary:
 
 
 def search_path(path: str) -> tuple[str, ...]:
-    """Directories in which the loader looks first for what a program needs.
+    """Return the directories that the loader searches first for a program's libraries.
 
     Raises:
-        ElfError: it is not a program that is linked dynamically; or as `read`.
-        OSError: it cannot be read.
+        ElfError: the program is not linked dynamically; or as `read`.
+        OSError: the file cannot be read.
     """
     return tuple(_text(name, elf.MAX_SEARCH_PATH) for name in _of_file(path, elf.search_path))
 
 
 def is_elf(path: str) -> bool:
-    """Tell whether a file is ELF, and not a script.
+    """Whether a file is ELF, and not a script.
 
     Raises:
-        ElfError: it is not a regular file.
-        OSError: it cannot be read.
+        ElfError: the file is not a regular file.
+        OSError: the file cannot be read.
     """
     return _of_file(path, elf.is_elf)
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""NVIDIA's platforms: each has its own driver, and its own way to look for it.
+"""NVIDIA's platforms. Each platform has its own driver, and a module that searches for it.
 
-One module a platform. ``MODULES`` has them in the order in which they are asked whether the host is
-one: a Tegra board may have a card with the driver for Linux, which then is what containers get.
+``MODULES`` has the platforms in the order of detection. If a Tegra board has a card with the driver
+for Linux, containers get the card.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from cdi_gen.host.where import Roots, Where
 from cdi_gen.inventory import DGPU, TEGRA, WSL, Inventory
 
 MODULES = (DGPU, WSL, TEGRA)
-"""The platforms that are recognised, named as ``Inventory.platform`` names them."""
+"""The platforms that are detected, with their names in ``Inventory.platform``."""
 
 
 class Platform(Protocol):
-    """What each platform's module has."""
+    """The interface of each platform's module."""
 
     def detect(self, host: Root) -> str | None:
-        """By what the host is recognised as this platform; None if it is not one."""
+        """Return the evidence that the host is this platform; None if it is not."""
 
     def gather(self, roots: Roots, where: Where) -> Inventory:
-        """The inventory of a host that was recognised.
+        """Return the inventory of a host that was detected as this platform.
 
         Raises:
             LibrariesNotInstalledError: the host may be of another platform.
@@ -36,7 +36,7 @@ class Platform(Protocol):
 
 
 def detected(host: Root) -> Iterator[Platform]:
-    """The platforms that the host is recognised as. A later one is imported if it is asked for."""
+    """Yield the platforms of the host. A platform's module is imported when its turn comes."""
     for name in MODULES:
         platform: Platform = import_module(f"cdi_gen.host.platforms.{name}")
         if platform.detect(host):
@@ -44,7 +44,7 @@ def detected(host: Root) -> Iterator[Platform]:
 
 
 def unsupported(platform: str, evidence: str | None) -> CdiGenError:
-    """The error of a host whose platform this version does not support."""
+    """Return the error of a host whose platform this version does not support."""
     return CdiGenError(
         f"this is {platform} ({evidence}), which this version does not support",
         hint="see docs/differences-from-nvidia-ctk.md",

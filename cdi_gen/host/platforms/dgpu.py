@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The NVIDIA driver for Linux: of discrete GPUs, and of integrated ones that use it (GB10)."""
+"""The NVIDIA driver for Linux, of discrete GPUs and of some integrated GPUs (GB10)."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from cdi_gen.paths import base_name
 
 
 def detect(host: Root) -> str | None:
-    """The loaded kernel module."""
+    """Return the loaded kernel module as evidence; None if it is not loaded."""
     module = proc.kernel_module(host)
     return f"the kernel module nvidia {module.version} is loaded" if module else None
 
 
 def gather(roots: Roots, where: Where) -> Inventory:
-    """Look for the loaded module's libraries and files, then for its devices.
+    """Return the inventory: the loaded module's libraries and files, and its devices.
 
     Raises:
-        LibrariesNotInstalledError: none of its libraries is installed.
-        CdiGenError: its libraries are of another architecture, or cannot be used.
+        LibrariesNotInstalledError: no library of the module's driver is installed.
+        CdiGenError: the libraries are of another architecture, or cannot be used.
     """
     module = proc.kernel_module(roots.host)
     assert module is not None  # noqa: S101 - it was detected
@@ -70,15 +70,15 @@ def gather(roots: Roots, where: Where) -> Inventory:
 
 
 def _served(catalogue: Catalogue, driver: InstalledDriver) -> frozenset[str]:
-    """Capabilities that have a library of their own among the installed ones."""
-    listed = (catalogue.libraries.get(stem, frozenset()) for stem in driver.stems)
-    return frozenset(name for names in listed if len(names) == 1 for name in names)
+    """Return the capabilities that have a library of their own among the installed ones."""
+    capabilities = (catalogue.libraries.get(stem, frozenset()) for stem in driver.stems)
+    return frozenset(name for names in capabilities if len(names) == 1 for name in names)
 
 
 def _gpus(
     roots: Roots, where: Where, nodes: DeviceNodes, libraries: list[Library]
 ) -> SearchResult[Gpus]:
-    nvml = _opened(roots.driver, libraries, "libnvidia-ml.so.")
+    nvml = _open_path(roots.driver, libraries, "libnvidia-ml.so.")
     return GpuSearch(roots.host, nodes, nvml, requirement_facts=where.requirement_facts).find()
 
 
@@ -104,14 +104,14 @@ def _with_transports(inventory: Inventory, roots: Roots, nodes: DeviceNodes) -> 
 def _cuda_version(driver_root: Root, libraries: list[Library]) -> str | None:
     from cdi_gen.host.driver import libcuda  # noqa: PLC0415 - most looks do without
 
-    library = _opened(driver_root, libraries, "libcuda.so.")
+    library = _open_path(driver_root, libraries, "libcuda.so.")
     return None if library is None else libcuda.newest_version(library)
 
 
-def _opened(root: Root, libraries: list[Library], name: str) -> str | None:
-    """Where this process can open the 64-bit library whose file name begins like this."""
+def _open_path(root: Root, libraries: list[Library], name: str) -> str | None:
+    """Return the path by which this process opens the 64-bit library with this beginning."""
     for library in libraries:
         if base_name(library.path).startswith(name) and library.bits == 64:
-            inside = root.inside(library.path)
-            return None if inside is None else root.open_path(inside)
+            path = root.inside(library.path)
+            return None if path is None else root.open_path(path)
     return None

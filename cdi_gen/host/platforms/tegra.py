@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tegra: an integrated GPU with a driver of its own. Recognised, and not supported."""
+"""Tegra: an integrated GPU with its own driver. It is detected, but not supported."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ NAMING_FILES = ("/sys/devices/soc0/family", "/proc/device-tree/compatible")
 
 
 def detect(host: Root) -> str | None:
-    """What NVIDIA's toolkit goes by, and the compatible string of every Tegra board."""
+    """Return evidence of Tegra: the files that NVIDIA's toolkit checks, or the device tree."""
     if host.exists(RELEASE):
         return f"{RELEASE} is there"
     for path in NAMING_FILES:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""WSL 2: the driver is Windows', behind ``/dev/dxg``. Recognised, and not supported."""
+"""WSL 2: the driver of Windows, behind ``/dev/dxg``. It is detected, but not supported."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from cdi_gen.inventory import PLATFORMS, WSL, Inventory
 
 
 def detect(host: Root) -> str | None:
-    """The node of the kernel's dxgkrnl, which nothing else has."""
+    """Return evidence of WSL 2: the node of the kernel's dxgkrnl, which only WSL 2 has."""
     return "/dev/dxg is there" if host.exists("/dev/dxg") else None
 
 
