@@ -21,7 +21,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from cdi_hook.steps import Run, Step
 
-PEER = nvidia.HOOK
+REPLACED_PROGRAM = nvidia.HOOK
 """Installed or linked under this name the program takes that one's place: dockerd looks for it in
 its PATH, and the specs that nvidia-ctk wrote name it."""
 
@@ -73,7 +73,7 @@ def main(make_root: type[RootFs] = RootFs) -> None:
     """Run as a program; never returns.
 
     Args:
-        make_root: what the steps are to work on; a rehearsal brings its own.
+        make_root: the class of the root file system that the steps change; a dry run has its own.
     """
     program = sys.argv[0].rpartition("/")[2]
     debug = _given("DEBUG", "--debug", "-d") and not _given("QUIET", "--quiet")
@@ -84,7 +84,7 @@ def main(make_root: type[RootFs] = RootFs) -> None:
         os._exit(0)
     where = words[0] if words and words[0] in {*HOOKS, CUDA_MEMORY_LIMITS} else "start"
     try:
-        started_in = process.isolate(any_environment=program == PEER)
+        started_in = process.isolate(any_environment=program == REPLACED_PROGRAM)
         status = hook(words, started_in, make_root, debug=debug)
     except EXPECTED as error:
         message, code = explain(error)
