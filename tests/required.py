@@ -93,11 +93,11 @@ def judged(report: Report) -> Report:
     """The report; of a skip that is not allowed, as a failure."""
     if (
         os.environ.get("REQUIRE") == "1"
-        and report.unusable_devices
+        and report.skipped
         and not hasattr(report, "wasxfail")
         and isinstance(report.longrepr, tuple)
     ):
-        reason = report.longrepr[2].removeprefix("UnusableDevice: ")
+        reason = report.longrepr[2].removeprefix("Skipped: ")
         if not is_allowed(report.nodeid, reason):
             report.outcome = "failed"
             report.longrepr = (
