@@ -96,7 +96,7 @@ def mounts(
 ) -> tuple[Mount, ...]:
     """Return the mounts of all selected files.
 
-    A parent directory comes before its children, because some engines mount in the spec's order.
+    A parent directory comes before its children, in the order in which engines apply the mounts.
     ``hooked`` says whether the spec has hooks.
     """
     if hooked:

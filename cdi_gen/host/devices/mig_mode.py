@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Asks NVML whether MIG is enabled on GPUs, and whether the GPUs respond.
 
-Every host whose GPUs may have MIG needs the answer, because the kernel does not have it. A thread
-asks for each GPU, because a handle takes 6.5 ms on an H200. The module uses ctypes, because pynvml
-takes 20 ms to import. ``nvml`` asks for all other facts with pynvml.
+Every host whose GPUs may have MIG needs the answer, because the kernel does not have it. The GPUs
+are asked in parallel, because a handle takes 6.5 ms on an H200. The module uses ctypes, because
+pynvml takes 20 ms to import. ``nvml`` asks for all other facts with pynvml.
 """
 
 from __future__ import annotations
