@@ -118,7 +118,7 @@ class _Pipes:
         os.close(self.child_output)
         try:
             output = self._communicate(until)
-            return _exit_status(child), output
+            return _wait(child, until), output
         except BaseException:
             self._kill(child, grace)
             raise
@@ -175,8 +175,21 @@ class _Pipes:
             return
 
 
-def _exit_status(child: int) -> int | None:
+def _wait(child: int, until: float) -> int | None:
+    """Return the exit status of a child that closed its output; it usually ends at once.
+
+    Raises:
+        TimeoutError: the child did not end in time.
+    """
+    pause = 0.0002
     try:
-        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        while True:
+            reaped, status = os.waitpid(child, os.WNOHANG)
+            if reaped:
+                return os.waitstatus_to_exitcode(status)
+            if time.monotonic() >= until:
+                raise TimeoutError
+            time.sleep(pause)
+            pause = min(2 * pause, 0.02)
     except ChildProcessError:
         return None

@@ -96,6 +96,17 @@ def test_one_that_hangs_is_killed_with_its_output_open() -> None:
     assert time.monotonic() - started < 30
 
 
+def test_one_that_hangs_is_killed_with_its_output_closed() -> None:
+    def hangs(_reading: int, talking: int) -> None:
+        os.close(talking)
+        time.sleep(60)
+
+    started = time.monotonic()
+    with pytest.raises(TimeoutError):
+        child.run_forked(hangs, started + 0.3, most=100)
+    assert time.monotonic() - started < 30
+
+
 def test_one_may_undo_what_it_did_before_it_is_killed(tmp_path: Path) -> None:
     def undoes(_reading: int, _talking: int) -> None:
         def undo(*_: object) -> None:
