@@ -146,9 +146,7 @@ class _Rules:
     def object_pairs_hook(self, pairs: list[tuple[str, object]]) -> dict[str, object]:
         value = dict(pairs)
         if len(value) != len(pairs):
-            keys = [key for key, _ in pairs]
-            duplicate = next(key for key in keys if keys.count(key) > 1)
-            raise DuplicateKeyError(f"the key {shown(duplicate)} is there twice")
+            raise DuplicateKeyError(f"the key {shown(_first_duplicate(pairs))} is there twice")
         if self._longest_key is not None and any(len(key) > self._longest_key for key in value):
             raise JSONError(f"a key of more than {self._longest_key} characters")
         return value
@@ -156,6 +154,16 @@ class _Rules:
     @staticmethod
     def parse_constant(name: str) -> object:
         raise JSONError(f"{name} is not a JSON number")
+
+
+def _first_duplicate(pairs: list[tuple[str, object]]) -> str:
+    # A hostile document may have a million keys: no search for each of them.
+    seen = set()
+    for key, _ in pairs:
+        if key in seen:
+            return key
+        seen.add(key)
+    raise AssertionError
 
 
 def _not_json(value: object) -> object:

@@ -85,6 +85,13 @@ def test_inject_refuses_it(tmp_path: Path, name: str) -> None:
         inject._read(str(tmp_path / "config.json"))
 
 
+def test_the_duplicate_of_very_many_keys_is_found_in_one_pass() -> None:
+    """With a search for each key this takes hours."""
+    keys = ",".join(f'"{number}":0' for number in range(500_000))
+    with pytest.raises(strict_json.DuplicateKeyError, match="'499999' is there twice"):
+        strict_json.parse(f'{{{keys},"499999":0}}')
+
+
 def test_an_inventory_with_a_key_twice_names_it() -> None:
     text = '{"formatVersion": 1, "formatVersion": 1}'
     with pytest.raises(json_form.InventoryError, match="the key 'formatVersion' is there twice"):
