@@ -47,8 +47,8 @@ def write(
 def write_text(text: str, path: str, *, read_as_root: Collection[str] = READ_AS_ROOT) -> None:
     """Write ``text`` to ``path`` atomically, with mode 0644; create the directory if needed.
 
-    A symbolic link at ``path`` is replaced, not followed. After an error the previous file is
-    unchanged, and no other file is left behind.
+    A symbolic link at ``path`` is replaced, not followed; a device such as /dev/null gets the text
+    and stays. After an error the previous file is unchanged, and no other file is left behind.
 
     Args:
         text: the content of the file; it is written in UTF-8.
@@ -84,6 +84,7 @@ def write_text(text: str, path: str, *, read_as_root: Collection[str] = READ_AS_
 
 
 _HINTS = {
+    errno.EINVAL: "leave out --output to write to standard output",
     errno.EACCES: "run the command as root, or give another file with --output",
     errno.EPERM: "run the command as root, or give another file with --output",
     errno.EROFS: "the file system is read-only: give another file with --output",

@@ -189,15 +189,50 @@ def replace(
 def replace_file(path: str, content: bytes, *, mode: int = 0o644) -> None:
     """Make `path` a durable file with this content in one step, as `replace` does.
 
+    A character device or a pipe gets the content and stays: root may name /dev/null. A symbolic
+    link to a file, to a directory or to nothing is replaced.
+
     Raises:
+        NotRegularError: the path is, or leads to, another kind of file, which is not replaced.
         OSError: the file system refuses.
     """
+    if _is_stream(path):
+        # Without waiting for a reader of a pipe.
+        descriptor = os.open(path, os.O_WRONLY | os.O_NOFOLLOW | READ)
+        try:
+            os.set_blocking(descriptor, True)
+            write_all(descriptor, content)
+        finally:
+            os.close(descriptor)
+        return
     above, slash, name = path.rpartition("/")
     directory = os.open(above or slash or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         replace(name, content, directory=directory, durable=True, mode=mode)
     finally:
         os.close(directory)
+
+
+def _is_stream(path: str) -> bool:
+    """Whether the path is a character device or a pipe; no other special file may be replaced."""
+    try:
+        mode = os.lstat(path).st_mode
+    except FileNotFoundError:
+        return False
+    if stat.S_ISLNK(mode):
+        try:
+            target = os.stat(path).st_mode
+        except OSError:
+            return False
+        # Not followed: another user may have made the link, to a disk for example.
+        if not (stat.S_ISREG(target) or stat.S_ISDIR(target)):
+            raise NotRegularError(path)
+        return False
+    if stat.S_ISREG(mode) or stat.S_ISDIR(mode):
+        return False
+    if stat.S_ISCHR(mode) or stat.S_ISFIFO(mode):
+        return True
+    raise NotRegularError(path)
 
 
 def write_new(

@@ -8,6 +8,8 @@ import os
 import re
 import signal
 import socket
+import stat
+import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -281,3 +283,55 @@ def test_directories_are_readable_by_all_whatever_the_umask(tmp_path: Path) -> N
     finally:
         os.umask(before)
     assert {path.stat().st_mode & 0o7777 for path in tmp_path.rglob("*")} == {0o755}
+
+
+class TestReplacingSpecialFiles:
+    """`sudo cdi-gen generate --output /dev/null` must not take /dev/null away from the machine."""
+
+    @staticmethod
+    def device(path: Path) -> None:
+        if os.geteuid() != 0:
+            pytest.skip("needs root")
+        os.mknod(path, 0o666 | stat.S_IFCHR, os.makedev(1, 3))
+
+    def test_a_device_stays(self, tmp_path: Path) -> None:
+        self.device(tmp_path / "null")
+        store.write_text("text", str(tmp_path / "null"))
+        assert stat.S_ISCHR((tmp_path / "null").lstat().st_mode)
+        assert os.listdir(tmp_path) == ["null"]
+
+    def test_a_pipe_gets_the_content_and_stays(self, tmp_path: Path) -> None:
+        os.mkfifo(tmp_path / "pipe")
+        content = "x" * 300_000  # more than a pipe holds
+        with (
+            open(tmp_path / "copy", "wb") as copy,
+            subprocess.Popen(["cat", tmp_path / "pipe"], stdout=copy),
+        ):
+            descriptor = os.open(tmp_path / "pipe", os.O_WRONLY)  # waits for the reader
+            store.write_text(content, str(tmp_path / "pipe"))
+            os.close(descriptor)
+        assert (tmp_path / "copy").read_text() == content
+        assert stat.S_ISFIFO((tmp_path / "pipe").lstat().st_mode)
+
+    def test_a_pipe_without_a_reader_is_not_waited_for(self, tmp_path: Path) -> None:
+        os.mkfifo(tmp_path / "pipe")
+        with pytest.raises(CdiGenError, match="cannot write"):
+            store.write_text("text", str(tmp_path / "pipe"))
+
+    def test_a_link_to_a_device_is_neither_followed_nor_replaced(self, tmp_path: Path) -> None:
+        """/dev/stdout is such a link; in /tmp, another user may have made one to a disk."""
+        self.device(tmp_path / "null")
+        (tmp_path / "stdout").symlink_to("null")
+        with pytest.raises(CdiGenError, match="not a regular file") as refusal:
+            store.write_text("text", str(tmp_path / "stdout"))
+        assert refusal.value.hint == "leave out --output to write to standard output"
+        assert (tmp_path / "stdout").is_symlink()
+
+    @pytest.mark.parametrize("kind", [stat.S_IFBLK, stat.S_IFSOCK])
+    def test_other_special_files_are_refused(self, tmp_path: Path, kind: int) -> None:
+        if os.geteuid() != 0:
+            pytest.skip("needs root")
+        os.mknod(tmp_path / "file", 0o600 | kind, os.makedev(7, 200))
+        with pytest.raises(CdiGenError, match="not a regular file"):
+            store.write_text("text", str(tmp_path / "file"))
+        assert stat.S_IFMT((tmp_path / "file").lstat().st_mode) == kind
