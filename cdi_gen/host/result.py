@@ -7,11 +7,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from cdi_gen.inventory import Ignored, Missing, StaleNode, UnusableDevice
+from cdi_gen.inventory import Ignored, Missing, Record, StaleNode, UnusableDevice
 
 Values = TypeVar("Values")
-
-Record = Missing | StaleNode | UnusableDevice | Ignored
 
 
 @dataclass(frozen=True, slots=True)

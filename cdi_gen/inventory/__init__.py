@@ -19,6 +19,7 @@ from cdi_gen.inventory.model import (
     Library,
     MigDevice,
     Missing,
+    Record,
     StaleNode,
     UnusableDevice,
 )
@@ -39,6 +40,7 @@ __all__ = [
     "Library",
     "MigDevice",
     "Missing",
+    "Record",
     "StaleNode",
     "UnusableDevice",
 ]

@@ -4,9 +4,7 @@
 from __future__ import annotations
 
 from cdi_base.findings import Finding
-from cdi_gen.inventory.model import Ignored, Inventory, Missing, StaleNode, UnusableDevice
-
-Record = UnusableDevice | StaleNode | Ignored | Missing
+from cdi_gen.inventory.model import Ignored, Inventory, Record, StaleNode, UnusableDevice
 
 
 def findings(inventory: Inventory) -> tuple[Finding, ...]:

@@ -189,6 +189,10 @@ class Ignored(Value):
     """The code of the finding, see docs/findings.md."""
 
 
+Record = UnusableDevice | StaleNode | Ignored | Missing
+"""What a search of the host notes beside the values that it finds."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class Inventory(Value):
     """All facts of one host."""

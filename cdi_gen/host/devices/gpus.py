@@ -16,9 +16,9 @@ from cdi_base import trust
 from cdi_gen.host import boot
 from cdi_gen.host.devices import proc
 from cdi_gen.host.devices.nodes import DeviceNodes
-from cdi_gen.host.result import Record, SearchResult
+from cdi_gen.host.result import SearchResult
 from cdi_gen.host.roots import Root
-from cdi_gen.inventory import CharDevice, Gpu, Ignored, MigDevice, Missing, UnusableDevice
+from cdi_gen.inventory import CharDevice, Gpu, Ignored, MigDevice, Missing, Record, UnusableDevice
 
 if TYPE_CHECKING:
     from cdi_gen.host.devices.nvml import MigInstance, NvmlGpu

@@ -14,9 +14,9 @@ from typing import NamedTuple
 
 from cdi_gen.catalogue import Transport, TransportNode
 from cdi_gen.host.devices.nodes import DeviceNodes, Node
-from cdi_gen.host.result import Record, SearchResult
+from cdi_gen.host.result import SearchResult
 from cdi_gen.host.roots import Root
-from cdi_gen.inventory import CharDevice, DriverFile, Ignored
+from cdi_gen.inventory import CharDevice, DriverFile, Ignored, Record
 from cdi_gen.paths import HostPath, is_safe, parent, printable
 
 

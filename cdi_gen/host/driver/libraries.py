@@ -20,9 +20,9 @@ from cdi_base.elf import ElfError
 from cdi_gen.catalogue import Catalogue
 from cdi_gen.host.driver import shared_library
 from cdi_gen.host.driver.installations import VERSION, Belonging
-from cdi_gen.host.result import Record, SearchResult
+from cdi_gen.host.result import SearchResult
 from cdi_gen.host.roots import Root
-from cdi_gen.inventory import Ignored, Library, Missing
+from cdi_gen.inventory import Ignored, Library, Missing, Record
 from cdi_gen.paths import HostPath, base_name, is_safe, parent, printable
 
 TRIPLETS = {
