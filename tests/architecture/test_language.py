@@ -8,13 +8,14 @@ a package has to be removed from its entry.
 from __future__ import annotations
 
 import re
-import subprocess
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+
+from tests.architecture.checkout import file_names
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -114,19 +115,10 @@ def package(name: str) -> str:
 
 def files() -> Iterator[str]:
     """The project's own text files, as git lists them."""
-    listing = subprocess.run(
-        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
-        check=False,
-        capture_output=True,
-        text=True,
-        cwd=REPOSITORY,
-    )
-    if listing.returncode:
-        pytest.skip("not a git checkout")
-    for name in listing.stdout.splitlines():
+    for name in file_names():
         is_text = name.endswith(SUFFIXES) or "." not in Path(name).name
         is_ours = name not in QUOTING and not name.startswith(RECORDED)
-        if is_text and is_ours and (REPOSITORY / name).is_file():
+        if is_text and is_ours:
             yield name
 
 

@@ -6,13 +6,13 @@ from __future__ import annotations
 import ast
 import json
 import re
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.architecture.checkout import file_names
 from tests.fakehost.hosts import FakeHost
 from tests.host.looking import REPOSITORY, python
 
@@ -199,18 +199,9 @@ def test_the_table_is_in_the_documentation(request: pytest.FixtureRequest) -> No
 
 
 def tracked(*suffixes: str) -> list[Path]:
-    """The project's own files, of git's telling where there is git."""
-    done = subprocess.run(
-        ["git", "-c", "safe.directory=*", "ls-files", "--cached", "--others", "--exclude-standard"],
-        check=False,
-        capture_output=True,
-        text=True,
-        cwd=REPOSITORY,
-    )
-    if done.returncode:
-        pytest.skip("not a git checkout")
-    paths = [REPOSITORY / line for line in done.stdout.splitlines()]
-    return [path for path in paths if path.is_file() and path.name.endswith(suffixes)]
+    """The project's own files, whose names end so."""
+    paths = [REPOSITORY / name for name in file_names()]
+    return [path for path in paths if path.name.endswith(suffixes)]
 
 
 def test_every_source_names_its_licence() -> None:

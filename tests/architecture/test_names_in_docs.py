@@ -6,11 +6,12 @@ from __future__ import annotations
 import fnmatch
 import importlib
 import re
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.architecture.checkout import file_names
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 HOOKS = REPOSITORY / "hooks"
@@ -35,16 +36,7 @@ TABLE = re.compile(r"^\| module of `(\w+)` \|.*\n\|[-|]+\|\n((?:\|.*\n)+)", re.M
 
 def repository_files() -> list[str]:
     """Paths of the files in the repository, and of their directories, with a slash in front."""
-    listing = subprocess.run(
-        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
-        check=False,
-        capture_output=True,
-        text=True,
-        cwd=REPOSITORY,
-    )
-    if listing.returncode:
-        pytest.skip("not a git checkout")
-    names = [name for name in listing.stdout.splitlines() if (REPOSITORY / name).exists()]
+    names = file_names()
     folders = {str(parent) for name in names for parent in Path(name).parents} - {"."}
     return [f"/{name}" for name in (*names, *sorted(folders))]
 

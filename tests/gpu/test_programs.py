@@ -13,16 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.gpu.mount_namespace import output_of
 from tests.gpu.programs import machine, report
-from tests.gpu.programs.container import (
-    CHECKOUT,
-    FAILED,
-    INSIDE,
-    NOT_THERE,
-    PASSED,
-    TIMED_OUT,
-    Outcome,
-)
+from tests.gpu.programs.container import FAILED, INSIDE, NOT_THERE, PASSED, TIMED_OUT, Outcome
 from tests.gpu.programs.programs import PROGRAMS, Program
 
 IN_CONTAINERS = """
@@ -62,18 +55,7 @@ print(json.dumps([runner.run(*each) for each in tried]))
 @pytest.mark.skipif(shutil.which("runc") is None, reason="needs runc")
 def test_programs_in_containers(tmp_path: Path) -> None:
     """The driver is gone there and not here; each run has a root of its own; each end is told."""
-    command = ["unshare", "--mount", "--propagation", "private", sys.executable, "-c"]
-    done = subprocess.run(
-        [*command, IN_CONTAINERS, str(tmp_path), "runc"],
-        cwd=CHECKOUT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if "overlay" in done.stderr and "mount" in done.stderr:
-        pytest.skip(f"no overlay of / on this machine: {done.stderr[-200:]}")
-    assert done.returncode == 0, done.stderr
-    found = [Outcome(*each) for each in json.loads(done.stdout)]
+    found = [Outcome(*each) for each in json.loads(output_of(IN_CONTAINERS, tmp_path, "runc"))]
     assert [each.verdict for each in found] == [
         *(PASSED, PASSED, FAILED, f"{FAILED}, exit 3", NOT_THERE, TIMED_OUT, "no nvidia-ctk"),
         FAILED,

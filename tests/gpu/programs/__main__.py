@@ -11,13 +11,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import platform
 import shlex
 import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -27,28 +25,12 @@ from tests.gpu.programs.container import PASSED, Form, Runner, cdi_gen
 from tests.gpu.programs.forms import FORMS, environment, form
 from tests.gpu.programs.programs import PROGRAMS, Program
 
-ALONE = "CDI_GEN_PROGRAMS_IN_A_MOUNT_NAMESPACE"
-
 
 def main() -> None:
-    """Run every program in every form, and write down what became of it."""
+    """Run every program in every form, and write the results to a page."""
     options = _options()
-    if os.geteuid():
-        sys.exit("tests.gpu.programs: needs root, for overlays and containers")
-    if ALONE not in os.environ:
-        # What is mounted here goes when this process does.
-        words = ["unshare", "--mount", "--propagation", "private", sys.executable, "-m"]
-        os.environ[ALONE] = "1"
-        os.execvp("unshare", [*words, "tests.gpu.programs", *sys.argv[1:]])
-    with tempfile.TemporaryDirectory(prefix="cdi-gen-programs-") as name:
-        folder = Path(name)
-        machine.mount("-t", "tmpfs", "-o", "mode=755,size=80%", "tmpfs", folder)
-        try:
-            sys.exit(_all(options, folder))
-        except (OSError, subprocess.CalledProcessError) as error:
-            sys.exit(f"tests.gpu.programs: {error}")
-        finally:
-            subprocess.run(["umount", "--lazy", str(folder)], check=False)
+    with machine.memory_in_own_mount_namespace("tests.gpu.programs") as folder:
+        sys.exit(_all(options, folder))
 
 
 def _options() -> argparse.Namespace:

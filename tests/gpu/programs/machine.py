@@ -8,11 +8,17 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 MAKE_BELIEVE = ("/proc", "/sys", "/dev", "/run", "/tmp")
 """Below these a container has file systems of its own."""
+
+IN_NAMESPACE = "CDI_GEN_IN_OWN_MOUNT_NAMESPACE"
 
 NO_FILES = frozenset({"proc", "sysfs", "cgroup", "cgroup2", "devtmpfs", "devpts", "mqueue", "bpf"})
 
@@ -34,6 +40,31 @@ class Root(NamedTuple):
         options = f"lowerdir={lower},upperdir={upper},workdir={work}"
         mount("-t", "overlay", "overlay", "-o", options, merged)
         return merged
+
+
+@contextmanager
+def memory_in_own_mount_namespace(module: str) -> Iterator[Path]:
+    """Run a program of this package, as root, in a mount namespace of its own.
+
+    The process starts itself again in the namespace. The mounts disappear with that process.
+
+    Yields:
+        An empty directory in memory.
+    """
+    if os.geteuid():
+        sys.exit(f"{module}: needs root, for overlays and containers")
+    if IN_NAMESPACE not in os.environ:
+        words = ["unshare", "--mount", "--propagation", "private", sys.executable, "-m"]
+        os.environ[IN_NAMESPACE] = "1"
+        os.execvp("unshare", [*words, module, *sys.argv[1:]])
+    with tempfile.TemporaryDirectory(prefix="cdi-gen-gpu-") as name:
+        mount("-t", "tmpfs", "-o", "mode=755,size=80%", "tmpfs", name)
+        try:
+            yield Path(name)
+        except (OSError, subprocess.CalledProcessError) as error:
+            sys.exit(f"{module}: {error}")
+        finally:
+            subprocess.run(["umount", "--lazy", name], check=False)
 
 
 def mount(*words: str | Path) -> None:

@@ -40,33 +40,18 @@ PARTS: Mapping[str, Part] = {
     "starts": starts.starts,
 }
 
-ALONE = "CDI_GEN_SEVERAL_IN_A_MOUNT_NAMESPACE"
 PROGRAM = Path(__file__).with_name("inside") / "gpus.c"
 
 
 def main() -> None:
     """Run the parts, and write the page."""
     options = _options()
-    if os.geteuid():
-        sys.exit("tests.gpu.several: needs root, for overlays and containers")
-    if ALONE not in os.environ:
-        # The mounts disappear with this process.
-        words = ["unshare", "--mount", "--propagation", "private", sys.executable, "-m"]
-        os.environ[ALONE] = "1"
-        os.execvp("unshare", [*words, "tests.gpu.several", *sys.argv[1:]])
     with (
-        tempfile.TemporaryDirectory(prefix="cdi-gen-several-") as memory,
+        machine.memory_in_own_mount_namespace("tests.gpu.several") as memory,
         # On disk: a daemon does not see the mounts of this namespace.
         tempfile.TemporaryDirectory(prefix="cdi-gen-several-programs-") as disk,
     ):
-        folder = Path(memory)
-        machine.mount("-t", "tmpfs", "-o", "mode=755,size=80%", "tmpfs", folder)
-        try:
-            sys.exit(_all(options, folder, Path(disk)))
-        except (OSError, subprocess.CalledProcessError) as error:
-            sys.exit(f"tests.gpu.several: {error}")
-        finally:
-            subprocess.run(["umount", "--lazy", str(folder)], check=False)
+        sys.exit(_all(options, memory, Path(disk)))
 
 
 def _options() -> argparse.Namespace:
