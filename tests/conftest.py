@@ -3,15 +3,19 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import tempfile
+import zlib
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
 
 from cdi_gen.inventory import Inventory
 from tests.fakehost.hosts import FakeHost
-from tests.host.looking import look_at
+from tests.host.looking import REPOSITORY, look_at
 
 # Property tests: a few examples by day, as many as a night has time for in `make nightly`.
 # With so few, Hypothesis takes examples that grow too large for a strategy that filters too much.
@@ -30,6 +34,20 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 pytest_plugins = ["tests.fakehost.fixtures", "tests.lab.fixtures", "tests.required"]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Give the tests of each checkout their own temporary directory.
+
+    Whenever pytest starts, it closes its directory, /tmp/pytest-of-USER, to other users. Tests of
+    rootless containers open theirs, and must not have it closed by a run of another checkout.
+    """
+    if hasattr(config, "workerinput") or "PYTEST_DEBUG_TEMPROOT" in os.environ:
+        return
+    checkout = zlib.crc32(os.fsencode(REPOSITORY))
+    directory = Path(tempfile.gettempdir(), f"cdi-gen-{os.getuid()}-{checkout:08x}")
+    directory.mkdir(mode=0o755, exist_ok=True)
+    os.environ["PYTEST_DEBUG_TEMPROOT"] = str(directory)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
