@@ -19,7 +19,7 @@ from tests.lab.cache import LabUnavailableError
 
 ROWS: dict[str, Callable[[int], Iterator[Line]]] = {
     "generate": generating.generate,
-    "floors": generating.floors,
+    "minimum": generating.minimum,
     "elf": elf_readers.readers,
     "hook": hook_alone.hook,
     "start": containers.start,
@@ -29,7 +29,7 @@ ROWS: dict[str, Callable[[int], Iterator[Line]]] = {
 
 
 def main() -> int:
-    """Print the table; with ``--strict``, fail where a bar is not clearly met."""
+    """Print the table; with ``--strict``, return 1 unless every bar is clearly met."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
     parser.add_argument("rows", nargs="*", metavar="ROW", help=f"{', '.join(ROWS)} (default: all)")
     parser.add_argument("--runs", type=int, default=20, help="rounds that count (default: 20)")
@@ -37,29 +37,29 @@ def main() -> int:
     parser.add_argument(
         "--strict", action="store_true", help="exit 1 unless every bar is clearly met"
     )
-    asked = parser.parse_args()
-    unknown = set(asked.rows) - set(ROWS)
+    options = parser.parse_args()
+    unknown = set(options.rows) - set(ROWS)
     if unknown:
-        parser.error(f"no such row: {', '.join(sorted(unknown))}; known: {', '.join(ROWS)}")
+        parser.error(f"no such row: {', '.join(sorted(unknown))}; the rows are {', '.join(ROWS)}")
     facts = table.machine()
     print(", ".join(f"{name} {value}" for name, value in facts.items()), table.HEAD, sep="\n\n")
     lines: list[Line] = []
-    for row in asked.rows or ROWS:
+    for row in options.rows or ROWS:
         print(f"\n{row}")
-        for line in _measured(row, asked.runs):
+        for line in _measured(row, options.runs):
             lines.append(line)
-            print(table.shown(line), flush=True)
-    if asked.json:
-        asked.json.write_text(json.dumps(table.as_json(lines, facts), indent=1), "utf-8")
+            print(table.as_text(line), flush=True)
+    if options.json:
+        options.json.write_text(json.dumps(table.as_json(lines, facts), indent=1), "utf-8")
     failed = [
         f"{line.case}: {bar.verdict}" for line in lines for bar in line.bars if bar.verdict != "met"
     ]
     print("\n" + ("\n".join(failed) or "all bars of these rows are met"))
-    return 1 if failed and asked.strict else 0
+    return 1 if failed and options.strict else 0
 
 
 def _measured(row: str, runs: int) -> Iterator[Line]:
-    """The lines of a row; none, and why, where this machine cannot have them."""
+    """The lines of a row; no lines, and the reason printed, if this machine cannot run the row."""
     try:
         yield from ROWS[row](runs)
     except (DriverRootUnavailableError, LabUnavailableError) as error:

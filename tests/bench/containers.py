@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Row ``start``: whole containers in the lab, by turns without a device and with each spec."""
+"""Row ``start``: whole containers in the lab, in turns without a device and with each spec."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from tests.bench import peer, specs
+from tests.bench import nvidia_ctk, specs
 from tests.bench.contest import (
     ENVIRONMENT,
     RACE,
@@ -31,13 +31,14 @@ from tests.lab.engines import Inside, Lab
 
 SUITE = "trixie"
 HOOKLESS = 0.4
-"""How much a spec without a hook may add, measured by what the peer's spec adds."""
+"""How much a spec without a hook may add, as a share of what nvidia-ctk's spec adds."""
 
 ONE_GPU, EIGHT_GPUS = 0.5, 0.3
-"""How much our hook may add to the mounts, measured by what the peer's hooks add to theirs."""
+"""How much our hook may add to our mounts, as a share of what NVIDIA's hooks add to its mounts."""
 
 INSTEAD_OF_HOOKS = 0.15
-"""How much more a spec without a hook may take than the peer's mounts, measured by its hooks."""
+"""How much more a spec without a hook may take than the mounts of nvidia-ctk's spec, as a share of
+what NVIDIA's hooks add."""
 
 
 def start(runs: int) -> Iterator[Line]:
@@ -50,7 +51,7 @@ def _starts(
     name: str, device: str, limit: float, runs: int, *, engines: bool = True
 ) -> Iterator[Line]:
     host = hosts.cached(name)
-    made = specs.of(host)
+    host_specs = specs.of(host)
     gpus = "1 GPU" if device == DEVICE else "8 GPUs"
     with tempfile.TemporaryDirectory() as folder:
         layer(Path(folder, "layer.tar"))
@@ -60,50 +61,57 @@ def _starts(
             "/bench/image.tar": images.animals()[IMAGE],
             "/bench/layer.tar": Path(folder, "layer.tar"),
         }
-        theirs = peer.hook_program()
-        if theirs:
-            binds[peer.HOOK_PATH] = theirs
+        nvidia_hook = nvidia_ctk.hook_program()
+        if nvidia_hook:
+            binds[nvidia_ctk.HOOK_PATH] = nvidia_hook
         with Lab(SUITE).enter(under=[host.root], dev_from=host.root, binds=binds) as inside:
             _install_hook(inside)
             for runtime in ("crun", "runc"):
-                laps = _race(inside, _bundles(inside, runtime, made, device), runs)
+                laps = _race(inside, _bundles(inside, runtime, host_specs, device), runs)
                 yield from _lines(f"{runtime} run", laps, gpus, limit)
             if not engines:
                 return
             inside.run(["podman", "load", "-q", "-i", "/bench/image.tar"])
             for runtime in ("crun", "runc"):
-                laps = _race(inside, _podman(inside, runtime, made), runs)
-                # The runtime is not podman's child to the end: its CPU time is not in there.
-                clock = {
-                    name: [lap._replace(cpu=0.0) for lap in each] for name, each in laps.items()
+                laps = _race(inside, _podman(inside, runtime, host_specs), runs)
+                # The runtime does not stay podman's child: wait4 does not count its CPU time.
+                wall_only = {
+                    spec_name: [lap._replace(cpu=0.0) for lap in spec_laps]
+                    for spec_name, spec_laps in laps.items()
                 }
-                yield from _lines(f"podman run, {runtime}", clock, gpus, limit)
+                yield from _lines(f"podman run, {runtime}", wall_only, gpus, limit)
 
 
-def _lines(what: str, laps: Mapping[str, Sequence[Lap]], gpus: str, limit: float) -> Iterator[Line]:
-    base, against = laps["none"], laps.get("peer", ())
-    yield Line("start", f"{what}: no device", base)
+def _lines(
+    command: str, laps: Mapping[str, Sequence[Lap]], gpus: str, limit: float
+) -> Iterator[Line]:
+    base, against = laps["none"], laps.get("nvidia", ())
+    yield Line("start", f"{command}: no device", base)
     for name, case in (("hookless", "no hook"), ("hooked", "with the hook")):
         bars: tuple[Bar, ...] = ()
         if against:
-            hooks = (against, laps["peer-unhooked"])
+            hooks = (against, laps["nvidia-unhooked"])
             if name == "hookless":
-                more = (laps[name], laps["peer-unhooked"])
+                more = (laps[name], laps["nvidia-unhooked"])
                 bars = (
                     wall_bar("ratio of added time", laps[name], against, HOOKLESS, base),
-                    cost_bar("over mounts, by the peer's hooks", more, hooks, INSTEAD_OF_HOOKS),
+                    cost_bar("over mounts, by NVIDIA's hooks", more, hooks, INSTEAD_OF_HOOKS),
                 )
             else:
                 own = (laps[name], laps["unhooked"])
-                bars = (cost_bar("the hook, by the peer's hooks", own, hooks, limit),)
-        yield Line("start", f"{what}: {gpus}, {case}", laps[name], against, base, bars)
+                bars = (cost_bar("the hook, by NVIDIA's hooks", own, hooks, limit),)
+        yield Line("start", f"{command}: {gpus}, {case}", laps[name], against, base, bars)
 
 
-def _contestants(made: Specs) -> dict[str, Document]:
-    found = {"hookless": made.hookless, "hooked": made.hooked, "unhooked": made.unhooked}
-    if made.peer and made.peer_unhooked:
-        found |= {"peer": made.peer, "peer-unhooked": made.peer_unhooked}
-    return found
+def _contestants(host_specs: Specs) -> dict[str, Document]:
+    documents = {
+        "hookless": host_specs.hookless,
+        "hooked": host_specs.hooked,
+        "unhooked": host_specs.unhooked,
+    }
+    if host_specs.nvidia and host_specs.nvidia_unhooked:
+        documents |= {"nvidia": host_specs.nvidia, "nvidia-unhooked": host_specs.nvidia_unhooked}
+    return documents
 
 
 def _install_hook(inside: Inside) -> None:
@@ -118,7 +126,7 @@ def _race(inside: Inside, runners: Mapping[str, Sequence[Step]], runs: int) -> d
     return read_laps(inside.run(command, stdin=plan(runners, runs), timeout=600).stdout)
 
 
-def _bundles(inside: Inside, runtime: str, made: Specs, device: str) -> dict[str, list[Step]]:
+def _bundles(inside: Inside, runtime: str, host_specs: Specs, device: str) -> dict[str, list[Step]]:
     """A bundle for each spec, run by the runtime alone."""
     shown = inside.run(
         ["sh", "-ec", f"cd /tmp; rm -f config.json; {runtime} spec; cat config.json"]
@@ -127,12 +135,12 @@ def _bundles(inside: Inside, runtime: str, made: Specs, device: str) -> dict[str
     config["process"] |= {"terminal": False, "args": ["/bin/true"]}
     config["root"]["readonly"] = False
     configs = {"none": config} | {
-        name: specs.apply(config, spec, device) for name, spec in _contestants(made).items()
+        name: specs.apply(config, spec, device) for name, spec in _contestants(host_specs).items()
     }
     runners = {}
-    for name, each in configs.items():
+    for name, spec_config in configs.items():
         bundle = f"/tmp/{runtime}-{name}"
-        inside.write(f"{bundle}/config.json", json.dumps(each))
+        inside.write(f"{bundle}/config.json", json.dumps(spec_config))
         root = f"{bundle}/rootfs"
         runners[name] = [
             untimed(f"rm -rf {root}; mkdir {root}; tar -xf /bench/layer.tar -C {root}"),
@@ -150,14 +158,14 @@ def _bundles(inside: Inside, runtime: str, made: Specs, device: str) -> dict[str
     return runners
 
 
-def _podman(inside: Inside, runtime: str, made: Specs) -> dict[str, list[Step]]:
-    """Podman with one spec in place at a time, since it reads all that it finds."""
+def _podman(inside: Inside, runtime: str, host_specs: Specs) -> dict[str, list[Step]]:
+    """Podman with one spec at a time in /etc/cdi, because it reads every spec there."""
     run = ["/usr/bin/podman", "--runtime", runtime, "run", "--rm"]
     command = [f"localhost/{IMAGE}", "/bin/true"]
     environment = {**ENVIRONMENT, "HOME": "/root", "PODMAN_IGNORE_CGROUPSV1_WARNING": "1"}
     emptied = "rm -f /etc/cdi/*"
     runners = {"none": [untimed(emptied), {"argv": [*run, *command], "env": environment}]}
-    for name, spec in _contestants(made).items():
+    for name, spec in _contestants(host_specs).items():
         inside.write(f"/etc/bench/{name}.json", json.dumps(spec))
         argv = [*run, "--device", f"{spec['kind']}={DEVICE}", *command]
         runners[name] = [

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What was measured: laps, lines of the table, and the bars that a line has to stay below."""
+"""The measurements: laps, lines of the table, and the bars that a line has to stay below."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ RACE = Path(__file__).with_name("race.py")
 ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8"}
 
 Step = dict[str, Any]
-"""A program to run, as ``race.py`` has it."""
+"""A program to run, in the form that ``race.py`` reads."""
 
 
 class Lap(NamedTuple):
@@ -35,18 +35,18 @@ Laps = Sequence[Lap]
 
 
 class Bar(NamedTuple):
-    """A limit that the project has set itself."""
+    """A limit that the project has set for a measurement."""
 
-    what: str
+    title: str
     value: float
     limit: float
     low: float
     high: float
-    """Between these is the value of 95 of 100 such races, as far as one race can tell."""
+    """``low`` and ``high`` bound the 95% interval, estimated from this race alone."""
 
     @property
     def verdict(self) -> str:
-        """``met`` or ``NOT MET`` where the race is clear about it.
+        """``met`` or ``NOT MET`` if the whole interval is on one side of the limit.
 
         A device cannot make a start faster, so a value below zero says only that the noise was
         larger than what was to be measured.
@@ -56,9 +56,9 @@ class Bar(NamedTuple):
         return "met" if self.high <= self.limit and self.low >= 0 else "UNDECIDED"
 
 
-def exact(what: str, value: float, limit: float) -> Bar:
-    """A bar for what does not vary."""
-    return Bar(what, value, limit, value, value)
+def exact(title: str, value: float, limit: float) -> Bar:
+    """A bar for a value that does not vary."""
+    return Bar(title, value, limit, value, value)
 
 
 class Line(NamedTuple):
@@ -67,58 +67,60 @@ class Line(NamedTuple):
     row: str
     case: str
     ours: Laps
-    peer: Laps = ()
+    nvidia: Laps = ()
     base: Laps = ()
-    """What both would take anyway: ratios are of what is added to it."""
+    """What both take without a device: ratios are of the time that is added to it."""
     bars: tuple[Bar, ...] = ()
     note: str = ""
 
     def added(self, laps: Laps, which: int) -> float:
         """Median of what each lap took above the base's lap of the same round."""
         base = self.base or [Lap(0, 0, 0)] * len(laps)
-        return median(lap[which] - floor[which] for lap, floor in zip(laps, base, strict=True))
+        pairs = zip(laps, base, strict=True)
+        return median(lap[which] - base_lap[which] for lap, base_lap in pairs)
 
     def ratio(self, which: int) -> float | None:
-        """Ours by the peer's: the median of the rounds' ratios; with a base, of what was added.
+        """Our value divided by NVIDIA's: the median of the rounds' ratios.
 
-        The differences of single rounds may be near nothing, so then it is the ratio of medians.
+        With a base, the ratio of the medians of what was added to it, because the differences of
+        single rounds may be close to zero.
         """
-        if not self.peer or not self.peer[0][which]:
+        if not self.nvidia or not self.nvidia[0][which]:
             return None
         if self.base:
-            return self.added(self.ours, which) / self.added(self.peer, which)
-        return ratio(self.ours, self.peer, which)
+            return self.added(self.ours, which) / self.added(self.nvidia, which)
+        return ratio(self.ours, self.nvidia, which)
 
 
 RESAMPLES = 1000
 
 
 def interval(rounds: int, of: Callable[[Sequence[int]], float]) -> tuple[float, float]:
-    """The 95% bootstrap interval of a number that is made of some of the rounds."""
-    chance = random.Random(1)  # the same laps give the same interval
-    found = sorted(of(chance.choices(range(rounds), k=rounds)) for _ in range(RESAMPLES))
-    return found[RESAMPLES // 40], found[-RESAMPLES // 40]
+    """The 95% bootstrap interval of a number that is calculated from some of the rounds."""
+    generator = random.Random(1)  # the same laps give the same interval
+    values = sorted(of(generator.choices(range(rounds), k=rounds)) for _ in range(RESAMPLES))
+    return values[RESAMPLES // 40], values[-RESAMPLES // 40]
 
 
-def wall_bar(what: str, one: Laps, other: Laps, limit: float, base: Laps = ()) -> Bar:
-    """A bar for the wall time of one by that of the other, or for what each adds to the base."""
+def wall_bar(title: str, one: Laps, other: Laps, limit: float, base: Laps = ()) -> Bar:
+    """A bar for the ratio of two wall times; with a base, of the times added to the base."""
 
     def of(rounds: Sequence[int]) -> float:
-        ours, theirs, floor = ([laps[i] for i in rounds if laps] for laps in (one, other, base))
-        return Line("", "", ours, theirs, floor).ratio(0) or 0.0
+        ours, theirs, bases = ([laps[i] for i in rounds if laps] for laps in (one, other, base))
+        return Line("", "", ours, theirs, bases).ratio(0) or 0.0
 
-    everything = range(len(one))
-    return Bar(what, of(everything), limit, *interval(len(one), of))
+    all_rounds = range(len(one))
+    return Bar(title, of(all_rounds), limit, *interval(len(one), of))
 
 
-def cost_bar(what: str, one: tuple[Laps, Laps], other: tuple[Laps, Laps], limit: float) -> Bar:
-    """A bar for what one adds to its own base, by what the other adds to its own.
+def cost_bar(title: str, one: tuple[Laps, Laps], other: tuple[Laps, Laps], limit: float) -> Bar:
+    """A bar for the ratio of two costs, each the time that something adds to its own base.
 
     Args:
-        what: what it is called.
+        title: the name of the bar in the table.
         one: laps with and without what is measured.
-        other: the same of the peer.
-        limit: the bar.
+        other: the same for NVIDIA's program.
+        limit: the value that the ratio must not exceed.
     """
 
     def of(rounds: Sequence[int]) -> float:
@@ -127,8 +129,8 @@ def cost_bar(what: str, one: tuple[Laps, Laps], other: tuple[Laps, Laps], limit:
         )
         return ours / theirs if theirs else 0.0
 
-    everything = range(len(one[0]))
-    return Bar(what, of(everything), limit, *interval(len(everything), of))
+    all_rounds = range(len(one[0]))
+    return Bar(title, of(all_rounds), limit, *interval(len(all_rounds), of))
 
 
 def ratio(one: Laps, other: Laps, which: int = 0) -> float:
@@ -142,9 +144,9 @@ def read_laps(printed: str) -> dict[str, list[Lap]]:
 
 
 def plan(runners: Mapping[str, Sequence[Step]], runs: int) -> str:
-    """What ``race.py`` reads."""
+    """The input of ``race.py``."""
     return json.dumps(
-        {"runs": runs, "runners": {name: list(each) for name, each in runners.items()}}
+        {"runs": runs, "runners": {name: list(steps) for name, steps in runners.items()}}
     )
 
 
@@ -156,16 +158,16 @@ def race(
     Args:
         runners: steps by name.
         runs: rounds that count.
-        within: a command that runs the whole race in other namespaces, say.
+        within: a command that runs the race, for example ``unshare``.
     """
     python = os.path.realpath(sys.executable)
-    done = subprocess.run(
+    process = subprocess.run(
         [*within, python, "-I", "-S", str(RACE)],
         input=plan(runners, runs),
         check=False,
         capture_output=True,
         text=True,
     )
-    if done.returncode != 0:
-        sys.exit(f"a program of the race failed: {done.stderr.strip()}")
-    return read_laps(done.stdout)
+    if process.returncode != 0:
+        sys.exit(f"a program of the race failed: {process.stderr.strip()}")
+    return read_laps(process.stdout)

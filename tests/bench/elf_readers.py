@@ -47,12 +47,12 @@ def _lap(read: Callable[[Sequence[str]], list[Facts]], paths: Sequence[str]) -> 
 
 
 def _ours(paths: Sequence[str]) -> list[Facts]:
-    found = [shared_library.read(path) for path in paths]
-    return [(each.soname, each.needed) for each in found]
+    files = [shared_library.read(path) for path in paths]
+    return [(file.soname, file.needed) for file in files]
 
 
 def _theirs(paths: Sequence[str]) -> list[Facts]:
-    found = []
+    facts = []
     for path in paths:
         with open(path, "rb") as file:
             (dynamic,) = ELFFile(file).iter_segments("PT_DYNAMIC")
@@ -60,5 +60,5 @@ def _theirs(paths: Sequence[str]) -> list[Facts]:
             tags: list[Any] = list(dynamic.iter_tags())
             sonames = [tag.soname for tag in tags if tag.entry.d_tag == "DT_SONAME"]
             needed = tuple(tag.needed for tag in tags if tag.entry.d_tag == "DT_NEEDED")
-            found.append((sonames[0] if sonames else None, needed))
-    return found
+            facts.append((sonames[0] if sonames else None, needed))
+    return facts

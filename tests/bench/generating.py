@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Rows ``generate`` and ``floors``: the whole program, and what of it is Python's and click's."""
+"""Rows ``generate`` and ``minimum``: the whole program, and the share of Python and click."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.bench import peer
+from tests.bench import nvidia_ctk
 from tests.bench.contest import ENVIRONMENT, Lap, Line, Step, exact, race, wall_bar
 from tests.bench.installed import environment
 from tests.fakehost import hosts
@@ -18,7 +18,7 @@ CASES = {
     "550-16gpu": ("16 GPUs", 0.7),
     "550-mig56": ("56 MIG devices on 8 GPUs", 0.4),
 }
-"""By fake host: what it is, and how long cdi-gen may take, measured by the peer's time."""
+"""By fake host: its description, and how long cdi-gen may take as a share of nvidia-ctk's time."""
 
 PEAK_MIB = 48
 FLAT = 1.15
@@ -36,16 +36,16 @@ def _generate(bin_: Path, host: hosts.FakeHost) -> Step:
 
 def generate(runs: int) -> Iterator[Line]:
     """``generate`` as a whole process, on hosts of all sizes in one race."""
-    bin_, theirs = environment(), peer.program()
+    bin_, nvidia_program = environment(), nvidia_ctk.program()
     runners = {}
     for name in CASES:
         host = hosts.cached(name)
         runners[name] = [_generate(bin_, host)]
-        if theirs:
-            runners[f"{name}, peer"] = [peer.generate(theirs, host)]
+        if nvidia_program:
+            runners[f"{name}, nvidia"] = [nvidia_ctk.generate(nvidia_program, host)]
     laps = race(runners, runs)
     for name, (case, limit) in CASES.items():
-        against = laps.get(f"{name}, peer", [])
+        against = laps.get(f"{name}, nvidia", [])
         bars = []
         if limit and against:
             bars.append(wall_bar("wall ratio", laps[name], against, limit))
@@ -55,8 +55,8 @@ def generate(runs: int) -> Iterator[Line]:
         yield Line("generate", f"generate, {case}", laps[name], against, bars=tuple(bars))
 
 
-def floors(runs: int) -> Iterator[Line]:
-    """What a Python program cannot be below, and how much of ``generate`` is imports of ours."""
+def minimum(runs: int) -> Iterator[Line]:
+    """The least that a Python program takes, and the time that imports take in ``generate``."""
     bin_ = environment()
     python, ours = str(bin_ / "python"), _generate(bin_, hosts.cached("550-8gpu"))
     commands = {
@@ -68,27 +68,27 @@ def floors(runs: int) -> Iterator[Line]:
     laps = race(
         {name: [{"argv": argv, "env": ENVIRONMENT}] for name, argv in commands.items()}, runs
     )
-    for name, each in laps.items():
-        yield Line("floors", name, each)
+    for name, command_laps in laps.items():
+        yield Line("minimum", name, command_laps)
     imports = [_import_time(python, ours) for _ in range(min(runs, 10))]
     yield Line(
-        "floors",
+        "minimum",
         "  of it, imports of cdi_gen's modules",
-        [Lap(each, each, 0) for each, _ in imports],
+        [Lap(milliseconds, milliseconds, 0) for milliseconds, _ in imports],
         note=f"{imports[0][1]} modules; by -X importtime, which itself takes time",
     )
 
 
 def _import_time(python: str, step: Step) -> tuple[float, int]:
-    """Milliseconds that the modules of cdi-gen took by themselves, and how many they are."""
-    said = subprocess.run(
+    """Milliseconds that importing cdi-gen's own modules took, and the number of the modules."""
+    output = subprocess.run(
         [python, "-X", "importtime", *step["argv"]],
         env=step["env"],
         check=True,
         capture_output=True,
         text=True,
     ).stderr
-    rows = [line.removeprefix("import time:").split("|") for line in said.splitlines()]
+    rows = [line.removeprefix("import time:").split("|") for line in output.splitlines()]
     own = [
         int(row[0]) / 1000
         for row in rows

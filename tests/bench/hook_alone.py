@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.bench import peer, specs
+from tests.bench import nvidia_ctk, specs
 from tests.bench.contest import ENVIRONMENT, Line, Step, race, wall_bar
 from tests.bench.installed import CHECKOUT
 from tests.bench.root_file_system import IMAGE, LARGE, layer, untimed
@@ -23,15 +23,15 @@ LDCACHE = "update-ldcache"
 PYTHON = "/usr/bin/python3"
 
 ONE_GPU, EIGHT_GPUS = 0.5, 0.3
-"""How long all steps may take, by nvidia-cdi-hook's processes for as many GPUs."""
+"""How long all steps may take, as a share of nvidia-cdi-hook's processes for as many GPUs."""
 
 OWN_TIME = 16 / 6
-"""16 ms without the cache, where an interpreter that does nothing takes 6."""
+"""Without the cache: 16 ms on a machine where an interpreter that does nothing takes 6 ms."""
 LINK = "/usr/lib/x86_64-linux-gnu/libcuda.so.1"
 
 
 def hook(runs: int) -> Iterator[Line]:
-    """The hook programs, on the root file system of an image with the driver in it."""
+    """The hook programs, on the root file system of an image with the driver's files in it."""
     for host, device, limit, image in (
         (HOST, DEVICE, ONE_GPU, IMAGE),
         (HOST_OF_8, ALL, EIGHT_GPUS, IMAGE),
@@ -44,28 +44,30 @@ def _hooks(
     host: hosts.FakeHost, device: str, limit: float, image: str, runs: int
 ) -> Iterator[Line]:
     gpus = "large image" if image == LARGE else "1 GPU" if device == DEVICE else "8 GPUs"
-    made = specs.of(host)
+    host_specs = specs.of(host)
     (cache_directory() / "bench").mkdir(parents=True, exist_ok=True)
-    # In the cache, where the driver's files can be had as hard links.
+    # In the cache's file system, so that the driver's files can be hard links.
     with tempfile.TemporaryDirectory(dir=cache_directory() / "bench") as folder:
-        bundle = _Bundle(Path(folder), host, made.hooked, image)
+        bundle = _Bundle(Path(folder), host, host_specs.hooked, image)
         ours = str(_compiled_hook(Path(folder, "hook")))
         runners = {
             "bare": [{"argv": [PYTHON, "-I", "-S", "-c", "pass"], "env": ENVIRONMENT}],
-            "ours": bundle.hooks(made.hooked, device, ours),
-            "ours, links": bundle.hooks(made.links_only, device, ours, without=LDCACHE),
-            "ours, ldconfig": bundle.hooks(made.ldconfig, device, ours),
+            "ours": bundle.hooks(host_specs.hooked, device, ours),
+            "ours, links": bundle.hooks(host_specs.links_only, device, ours, without=LDCACHE),
+            "ours, ldconfig": bundle.hooks(host_specs.ldconfig, device, ours),
         }
-        theirs = peer.hook_program()
-        if made.peer and theirs:
-            runners["peer"] = bundle.hooks(made.peer, device, theirs)
-            runners["peer, links"] = bundle.hooks(made.peer, device, theirs, without=LDCACHE)
+        nvidia_hook = nvidia_ctk.hook_program()
+        if host_specs.nvidia and nvidia_hook:
+            runners["nvidia"] = bundle.hooks(host_specs.nvidia, device, nvidia_hook)
+            runners["nvidia, links"] = bundle.hooks(
+                host_specs.nvidia, device, nvidia_hook, without=LDCACHE
+            )
         laps = race(runners, runs, within=["unshare", "--mount"])
     yield Line("hook", f"python3 -I -S -c pass ({gpus})", laps["bare"])
     for case, suffix in (("all steps", ""), ("without the ldcache step", ", links")):
-        timed = [step for step in runners.get(f"peer{suffix}", ()) if not step.get("untimed")]
-        ours_laps, peer_laps = laps[f"ours{suffix}"], laps.get(f"peer{suffix}", ())
-        bars = [wall_bar("wall ratio", ours_laps, peer_laps, limit)] if peer_laps else []
+        timed = [step for step in runners.get(f"nvidia{suffix}", ()) if not step.get("untimed")]
+        ours_laps, nvidia_laps = laps[f"ours{suffix}"], laps.get(f"nvidia{suffix}", ())
+        bars = [wall_bar("wall ratio", ours_laps, nvidia_laps, limit)] if nvidia_laps else []
         if suffix:
             bars = [
                 wall_bar("wall, by that of a bare interpreter", ours_laps, laps["bare"], OWN_TIME)
@@ -74,7 +76,7 @@ def _hooks(
             "hook",
             f"hook, {gpus}: {case}",
             ours_laps,
-            peer_laps,
+            nvidia_laps,
             bars=tuple(bars),
             note=f"one process against {len(timed)}" if timed else "",
         )
@@ -84,13 +86,13 @@ def _hooks(
 class _Bundle:
     """An OCI bundle whose root file system is new for every run."""
 
-    def __init__(self, place: Path, host: hosts.FakeHost, spec: Document, image: str) -> None:
-        self._pristine, self._root = place / "pristine", place / "bundle/rootfs"
+    def __init__(self, folder: Path, host: hosts.FakeHost, spec: Document, image: str) -> None:
+        self._pristine, self._root = folder / "pristine", folder / "bundle/rootfs"
         self._root.parent.mkdir()
         (self._root.parent / "config.json").write_text('{"root": {"path": "rootfs"}}', "ascii")
         self._pristine.mkdir()
-        layer(place / "layer.tar", image)
-        subprocess.run(["tar", "-xf", place / "layer.tar", "-C", self._pristine], check=True)
+        layer(folder / "layer.tar", image)
+        subprocess.run(["tar", "-xf", folder / "layer.tar", "-C", self._pristine], check=True)
         for mount in spec["containerEdits"]["mounts"]:
             source = Path(f"{host.root}{mount['hostPath']}")
             target = self._pristine / mount["containerPath"].lstrip("/")
@@ -100,35 +102,35 @@ class _Bundle:
     def hooks(
         self, spec: Document, device: str, program: str, *, without: str | None = None
     ) -> list[Step]:
-        """All hooks of a spec: in the root file system, the state on standard input."""
+        """All hooks of a spec; each starts in the root file system and reads the state from stdin."""
         root = self._root
         state = {"ociVersion": "1.0.2", "id": "bench", "status": "creating", "pid": 0}
         stdin = json.dumps({**state, "bundle": str(root.parent)})
         # A mount point, as a container's root is.
         fresh = f"""! mountpoint -q {root} || umount -R {root}
             rm -rf {root}; cp -al {self._pristine} {root}; mount --bind {root} {root}"""
-        # A hook that leaves its work undone would be fast.
-        done = f"test -L {root}{LINK}"
+        # The check fails if the hook did nothing, which would be fast.
+        check = f"test -L {root}{LINK}"
         if without != LDCACHE:
-            done += f"; grep -q libcuda.so.1 {root}/etc/ld.so.cache"
+            check += f"; grep -q libcuda.so.1 {root}/etc/ld.so.cache"
         return [
             untimed(fresh),
             *(
                 {
-                    "argv": [program, *each["args"][1:]],
-                    "env": dict(item.split("=", 1) for item in each.get("env", [])),
+                    "argv": [program, *hook["args"][1:]],
+                    "env": dict(item.split("=", 1) for item in hook.get("env", [])),
                     "stdin": stdin,
                     "cwd": str(root),
                 }
-                for each in specs.hooks(spec, device)
-                if without not in each["args"]
+                for hook in specs.hooks(spec, device)
+                if without not in hook["args"]
             ),
-            untimed(done),
+            untimed(check),
         ]
 
 
-def _compiled_hook(place: Path) -> Path:
-    """Our hook as it is installed: byte-compiled, since it never writes itself."""
-    shutil.copytree(CHECKOUT / "hooks", place, ignore=shutil.ignore_patterns("__pycache__", ".*"))
-    subprocess.run([PYTHON, "-I", "-S", "-m", "compileall", "-q", str(place)], check=True)
-    return place / "cdi-gen-hook"
+def _compiled_hook(folder: Path) -> Path:
+    """Our hook as it is installed: byte-compiled, because the hook itself writes no bytecode."""
+    shutil.copytree(CHECKOUT / "hooks", folder, ignore=shutil.ignore_patterns("__pycache__", ".*"))
+    subprocess.run([PYTHON, "-I", "-S", "-m", "compileall", "-q", str(folder)], check=True)
+    return folder / "cdi-gen-hook"

@@ -20,15 +20,15 @@ _REQUIREMENTS = CHECKOUT / "requirements/run.txt"
 
 
 def environment() -> Path:
-    """The environment's ``bin`` folder; made anew when a source has changed."""
-    place = cache_directory() / "bench" / "environment"
-    made_from = place / "made-from"
-    with locked(place):
+    """The environment's ``bin`` folder; created again when a source has changed."""
+    folder = cache_directory() / "bench" / "environment"
+    made_from = folder / "made-from"
+    with locked(folder):
         if not made_from.exists() or made_from.read_text("ascii") != _digest():
-            shutil.rmtree(place, ignore_errors=True)
-            _make(place)
+            shutil.rmtree(folder, ignore_errors=True)
+            _make(folder)
             made_from.write_text(_digest(), "ascii")
-    return place / "bin"
+    return folder / "bin"
 
 
 def _digest() -> str:
@@ -40,13 +40,13 @@ def _digest() -> str:
     return digest.hexdigest()
 
 
-def _make(place: Path) -> None:
-    # Without pip: what it brings along is read at each start of the interpreter.
-    _run(f"{sys.base_prefix}/bin/python3", "-m", "venv", "--without-pip", str(place))
-    wheels = place / "wheel"
+def _make(folder: Path) -> None:
+    # Without pip: the interpreter would read its files at each start.
+    _run(f"{sys.base_prefix}/bin/python3", "-m", "venv", "--without-pip", str(folder))
+    wheels = folder / "wheel"
     _run(sys.executable, "-m", "build", "--wheel", "--no-isolation", "-o", str(wheels))
     pip = (sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check")
-    install = (*pip, "--python", str(place), "install", "--no-deps")
+    install = (*pip, "--python", str(folder), "install", "--no-deps")
     _run(*install, "--require-hashes", "-r", str(_REQUIREMENTS))
     _run(*install, *map(str, wheels.iterdir()))
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Row ``prestart``: ``docker run --gpus`` by the prestart hook, beside a CDI engine with the peer's spec.
+"""Row ``prestart``: ``docker run --gpus`` with our prestart hook, beside a CDI engine with nvidia-ctk's spec.
 
-The peer's own prestart hook asks a driver, which no machine without a GPU has: so what an engine does
-with the spec that nvidia-ctk writes, its hooks included, is what ours has to be as fast as.
+NVIDIA's own prestart hook needs a driver, and this machine has no GPU. So our prestart hook is compared
+with an engine that applies the spec that nvidia-ctk writes, its hooks included.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from tests.bench import peer, specs
+from tests.bench import nvidia_ctk, specs
 from tests.bench.contest import ENVIRONMENT, RACE, Bar, Line, Step, plan, read_laps, wall_bar
 from tests.bench.installed import CHECKOUT
 from tests.bench.root_file_system import layer, untimed
@@ -32,7 +32,7 @@ def prestart(runs: int) -> Iterator[Line]:
     """Containers that run /bin/true."""
     for name, device, gpus in ((HOST, DEVICE, "1 GPU"), (HOST_OF_8, ALL, "8 GPUs")):
         host = hosts.cached(name)
-        made = specs.of(host)
+        host_specs = specs.of(host)
         with tempfile.TemporaryDirectory() as folder:
             layer(Path(folder, "layer.tar"))
             binds: dict[str, str | os.PathLike[str]] = {
@@ -40,13 +40,13 @@ def prestart(runs: int) -> Iterator[Line]:
                 "/bench/race.py": RACE,
                 "/bench/layer.tar": Path(folder, "layer.tar"),
             }
-            theirs = peer.hook_program()
-            if theirs:
-                binds[peer.HOOK_PATH] = theirs
+            nvidia_hook = nvidia_ctk.hook_program()
+            if nvidia_hook:
+                binds[nvidia_ctk.HOOK_PATH] = nvidia_hook
             with Lab(SUITE).enter(under=[host.root], dev_from=host.root, binds=binds) as inside:
-                _install(inside, made.hooked)
+                _install(inside, host_specs.hooked)
                 for runtime in ("crun", "runc"):
-                    yield _race(inside, runtime, made, device, gpus, runs)
+                    yield _race(inside, runtime, host_specs, device, gpus, runs)
 
 
 def _install(inside: Inside, spec: specs.Document) -> None:
@@ -59,7 +59,7 @@ def _install(inside: Inside, spec: specs.Document) -> None:
 
 
 def _race(
-    inside: Inside, runtime: str, made: specs.Specs, device: str, gpus: str, runs: int
+    inside: Inside, runtime: str, host_specs: specs.Specs, device: str, gpus: str, runs: int
 ) -> Line:
     shown = inside.run(
         ["sh", "-ec", f"cd /tmp; rm -f config.json; {runtime} spec; cat config.json"]
@@ -68,12 +68,12 @@ def _race(
     config["process"] |= {"terminal": False, "args": ["/bin/true"]}
     config["root"]["readonly"] = False
     configs = {"none": config, "ours": _with_the_hook(config, device)}
-    if made.peer:
-        configs["peer"] = specs.apply(config, made.peer, device)
+    if host_specs.nvidia:
+        configs["nvidia"] = specs.apply(config, host_specs.nvidia, device)
     command = ["/usr/bin/python3", "-I", "-S", "/bench/race.py"]
-    runners = {name: _steps(inside, runtime, name, each) for name, each in configs.items()}
+    runners = {name: _steps(inside, runtime, name, spec) for name, spec in configs.items()}
     laps = read_laps(inside.run(command, stdin=plan(runners, runs), timeout=600).stdout)
-    base, against = laps["none"], laps.get("peer", ())
+    base, against = laps["none"], laps.get("nvidia", ())
     bars: tuple[Bar, ...] = ()
     if against:
         bars = (wall_bar("ratio of added time", laps["ours"], against, NO_SLOWER, base),)
@@ -81,7 +81,7 @@ def _race(
 
 
 def _with_the_hook(config: dict[str, Any], device: str) -> dict[str, Any]:
-    """As dockerd writes it for ``--gpus``."""
+    """The configuration that dockerd writes for ``--gpus``."""
     config = json.loads(json.dumps(config))
     config["process"]["env"].append(f"NVIDIA_VISIBLE_DEVICES={device}")
     environment = [f"{name}={value}" for name, value in ENVIRONMENT.items()]
@@ -95,10 +95,10 @@ def _steps(inside: Inside, runtime: str, name: str, config: dict[str, Any]) -> l
     inside.write(f"{bundle}/config.json", json.dumps(config))
     root = f"{bundle}/rootfs"
     run = [f"/usr/bin/{runtime}", "run", "-b", bundle, f"prestart-{name}"]
-    # One that makes a container without a GPU would be fast.
-    done = "true" if name == "none" else f"ls {root}/usr/lib/*/libcuda.so.* >&2"
+    # The check fails if the container has no GPU, which would be fast.
+    check = "true" if name == "none" else f"ls {root}/usr/lib/*/libcuda.so.* >&2"
     return [
         untimed(f"rm -rf {root}; mkdir {root}; tar -xf /bench/layer.tar -C {root}"),
         {"argv": run, "env": {**ENVIRONMENT, "XDG_RUNTIME_DIR": "/run"}},
-        untimed(done),
+        untimed(check),
     ]

@@ -9,14 +9,14 @@ from tests.bench.contest import ENVIRONMENT, Step
 from tests.lab import archives, images
 
 IMAGE = "cuda-base"
-"""As NVIDIA's CUDA images: folders of its own for the loader, and a libcuda that is older."""
+"""An image like NVIDIA's CUDA images: its own library directories, and an older libcuda."""
 
 LARGE = "pytorch"
-"""With 1,600 libraries more."""
+"""An image with 1,600 more libraries."""
 
 
 def layer(to: Path, image: str = IMAGE) -> None:
-    """Write the one layer of an image as a tar file."""
+    """Write the only layer of an image as a tar file."""
     to.write_bytes(archives.layer_of(images.animals()[image]))
 
 

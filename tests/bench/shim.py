@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Row ``shim``: what the runtime shim adds to a low-level runtime, beside nvidia-container-runtime.
 
-Both read the same config.toml, in the mode that they have where none is said. The hooks that the
-shims add run within ``create``, and so they are in its time.
+Both read the same config.toml, which names no mode. The hooks that the shims add run within
+``create``, and so its time includes them.
 """
 
 from __future__ import annotations
@@ -16,26 +16,27 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from tests.bench import peer
+from tests.bench import nvidia_ctk
 from tests.bench.contest import ENVIRONMENT, Line, Step, race, wall_bar
 from tests.bench.root_file_system import layer, untimed
 from tests.fakehost import hosts
 from tests.runtime.machine import Machine
 
 PYTHON = "/usr/bin/python3"
-PEER = "nvidia-container-runtime"
+NVIDIA_RUNTIME = "nvidia-container-runtime"
 
 CREATE = 0.5
-"""How much the shim may add, measured by what the peer's adds."""
+"""How much the shim may add, as a share of what NVIDIA's runtime adds."""
 PASSED_THROUGH = 12 / 6
-"""12 ms, where an interpreter that does nothing takes 6."""
+"""12 ms on a machine where an interpreter that does nothing takes 6 ms."""
 
 ASKS = {
     "ours": ("NVIDIA_VISIBLE_DEVICES=all",),
     "ours, all": ("NVIDIA_VISIBLE_DEVICES=all", "NVIDIA_DRIVER_CAPABILITIES=all"),
-    "peer": ("NVIDIA_VISIBLE_DEVICES=all",),
+    "nvidia": ("NVIDIA_VISIBLE_DEVICES=all",),
 }
-"""The same request; where no capability is named the peer gives all the same, for it knows none."""
+"""The environment of the container, by runner. Without ``NVIDIA_DRIVER_CAPABILITIES``, NVIDIA's
+runtime still gives the whole driver."""
 
 
 def shim(runs: int) -> Iterator[Line]:
@@ -53,18 +54,18 @@ def _creates(name: str, gpus: str, runs: int) -> Iterator[Line]:
         bundles = Path(folder, "bundles")
         bundles.mkdir()
         programs = {"none": runc, "ours": str(machine.shim), "ours, all": str(machine.shim)}
-        theirs = _peer()
-        if theirs:
-            programs["peer"] = theirs
+        nvidia_runtime = _nvidia_runtime()
+        if nvidia_runtime:
+            programs["nvidia"] = nvidia_runtime
         environment = {**ENVIRONMENT, "NVIDIA_CTK_CONFIG_FILE_PATH": str(machine.settings)}
         config = _config(runc, Path(folder))
         runners = {
             which: _created(bundles, program, config, ASKS.get(which, ()), environment)
             for which, program in programs.items()
         }
-        # As below /run or in an overlay: making a file for each mount takes a disk's time elsewhere.
+        # A tmpfs, as /run is: on a disk, creating a file for each mount would be slower.
         laps = race(runners, runs, within=machine.command(f"mount -t tmpfs bundles {bundles}"))
-    base, against = laps["none"], laps.get("peer", ())
+    base, against = laps["none"], laps.get("nvidia", ())
     yield Line("shim", f"runc create: no device ({gpus})", base)
     bars = [wall_bar("ratio of added time", laps["ours"], against, CREATE, base)] if against else []
     yield Line("shim", f"create by the shim: {gpus}", laps["ours"], against, base, tuple(bars))
@@ -85,8 +86,8 @@ def _pass_through(runs: int) -> Iterator[Line]:
 
         def of(settings: Path, *argv: str) -> list[Step]:
             path = f"{runc.parent}:{ENVIRONMENT['PATH']}"
-            told = {"PATH": path, "NVIDIA_CTK_CONFIG_FILE_PATH": str(settings)}
-            return [{"argv": [*argv], "env": {**ENVIRONMENT, **told}}]
+            variables = {"PATH": path, "NVIDIA_CTK_CONFIG_FILE_PATH": str(settings)}
+            return [{"argv": [*argv], "env": {**ENVIRONMENT, **variables}}]
 
         runners = {
             "none": of(named, str(runc), *words),
@@ -94,21 +95,21 @@ def _pass_through(runs: int) -> Iterator[Line]:
             "ours": of(machine.settings, str(machine.shim), *words),
             "named": of(named, str(machine.shim), *words),
         }
-        theirs = _peer()
-        if theirs:
-            runners["peer"] = of(named, theirs, *words)
+        nvidia_runtime = _nvidia_runtime()
+        if nvidia_runtime:
+            runners["nvidia"] = of(named, nvidia_runtime, *words)
         laps = race(runners, runs)
-    base, against = laps["none"], laps.get("peer", ())
+    base, against = laps["none"], laps.get("nvidia", ())
     yield Line("shim", "python3 -I -S -c pass", laps["bare"], base=base)
     for which, case in (("ours", ""), ("named", ", runtimes named in config.toml")):
-        what = "added, by a bare interpreter"
-        bar = wall_bar(what, laps[which], laps["bare"], PASSED_THROUGH, base)
+        title = "added, by a bare interpreter"
+        bar = wall_bar(title, laps[which], laps["bare"], PASSED_THROUGH, base)
         yield Line("shim", f"any other command{case}", laps[which], against, base, (bar,))
 
 
-def _peer() -> str | None:
-    """NVIDIA's program, and not a link to ours."""
-    path = peer.program(PEER)
+def _nvidia_runtime() -> str | None:
+    """The path of NVIDIA's runtime; None if the file of that name is a link to our shim."""
+    path = nvidia_ctk.program(NVIDIA_RUNTIME)
     if path is None:
         return None
     with open(path, "rb") as file:
@@ -120,8 +121,8 @@ def _machine(folder: Path, name: str) -> Machine:
     machine.configure(
         f"""
         [nvidia-ctk]
-        path = "{peer.program() or ""}"
-        # The peer's ends where a container's procfs does not have what this machine only shows.
+        path = "{nvidia_ctk.program() or ""}"
+        # NVIDIA's hook of this name fails: the real procfs does not have the fake host's files.
         [nvidia-container-runtime.modes.jit-cdi]
         nvcdi-disable-hooks = ["disable-device-node-modification"]
         """,
@@ -131,16 +132,16 @@ def _machine(folder: Path, name: str) -> Machine:
 
 
 def _config(runc: str, folder: Path) -> dict[str, Any]:
-    """runc's own, as far as this machine's control groups and limits let it."""
+    """The configuration of ``runc spec``, without limits and the namespace of control groups."""
     subprocess.run([runc, "spec"], cwd=folder, check=True)
     config: dict[str, Any] = json.loads((folder / "config.json").read_text())
     config["process"] |= {"terminal": False, "args": ["/bin/true"]}
     config["process"].pop("rlimits", None)
     config["root"]["readonly"] = False
     config["linux"]["namespaces"] = [
-        each for each in config["linux"]["namespaces"] if each["type"] != "cgroup"
+        namespace for namespace in config["linux"]["namespaces"] if namespace["type"] != "cgroup"
     ]
-    config["mounts"] = [each for each in config["mounts"] if each["type"] != "cgroup"]
+    config["mounts"] = [mount for mount in config["mounts"] if mount["type"] != "cgroup"]
     return config
 
 
@@ -151,7 +152,7 @@ def _created(
     variables: tuple[str, ...],
     environment: dict[str, str],
 ) -> list[Step]:
-    """Make a container of a small Debian and throw it away again; only the making counts."""
+    """Create a container from a small Debian and delete it; only the creation is timed."""
     name = f"bench-{os.path.basename(program)}-{len(variables)}"
     bundle, state = bundles / name, ("--root", f"{bundles}/state")
     config = json.loads(json.dumps(config))
@@ -160,12 +161,12 @@ def _created(
         [ -e {bundles}/pristine/etc ] || tar -xf {bundles.parent}/layer.tar -C {bundles}/pristine
         cp -al {bundles}/pristine/. {bundle}/rootfs
         cat > {bundle}/config.json <<'END'\n{json.dumps(config)}\nEND\n"""
-    # One that makes a container without a GPU would be fast.
-    done = f"runc {' '.join(state)} delete -f {name}"
+    check = f"runc {' '.join(state)} delete -f {name}"
     if variables:
-        done += f"; grep -q libcuda.so {bundle}/config.json"
+        # Creating a container without a GPU would be fast.
+        check += f"; grep -q libcuda.so {bundle}/config.json"
     return [
         untimed(fresh),
         {"argv": [program, *state, "create", "--bundle", str(bundle), name], "env": environment},
-        untimed(done),
+        untimed(check),
     ]

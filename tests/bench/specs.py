@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The specs that containers are started with: ours without and with the hook, and the peer's."""
+"""The specs that containers are started with: ours without and with the hook, and nvidia-ctk's."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from cdi_gen.generate.options import Options
 from cdi_gen.host import Where, gather
 from cdi_gen.inventory import HookProgram
 from cdi_gen.paths import HostPath
-from tests.bench import peer
+from tests.bench import nvidia_ctk
 from tests.fakehost.hosts import FakeHost
 
 HOST, DEVICE = "550-1gpu", "0"
 HOST_OF_8, ALL = "550-8gpu", "all"
-"""Where nvidia-ctk starts a process for each GPU too."""
+"""With all GPUs of this host, nvidia-ctk's spec starts a hook process for each GPU as well."""
 
 OUR_HOOK_PATH = "/usr/libexec/cdi-gen/cdi-gen-hook"
 
@@ -35,9 +35,9 @@ class Specs(NamedTuple):
     ldconfig: Document
     """With the hook, and the host's ldconfig in place of the hook's own writer."""
     unhooked: Document
-    """What a hook makes useful: the spec with the hook, less the hook."""
-    peer: Document | None
-    peer_unhooked: Document | None
+    """The document ``hooked`` with the hooks removed: its nodes and mounts alone."""
+    nvidia: Document | None
+    nvidia_unhooked: Document | None
 
 
 def of(host: FakeHost) -> Specs:
@@ -49,49 +49,51 @@ def of(host: FakeHost) -> Specs:
         document: Document = json.loads(dump(generate(inventory, options)))
         return document
 
-    theirs = peer.program()
+    program = nvidia_ctk.program()
     hooked = ours(DEFAULTS)
-    peers = peer.spec(theirs, host) if theirs and peer.hook_program() else None
+    nvidia = nvidia_ctk.spec(program, host) if program and nvidia_ctk.hook_program() else None
     return Specs(
         hookless=ours(Options(hooks=False)),
         hooked=hooked,
         links_only=ours(Options(disabled_hooks=("update-ldcache",))),
         ldconfig=ours(Options(ldconfig_path="/sbin/ldconfig")),
         unhooked=without_hooks(hooked),
-        peer=peers,
-        peer_unhooked=without_hooks(peers) if peers else None,
+        nvidia=nvidia,
+        nvidia_unhooked=without_hooks(nvidia) if nvidia else None,
     )
 
 
 def without_hooks(spec: Document) -> Document:
-    """A spec less its hooks: nodes and mounts alone."""
+    """A copy of a spec without its hooks: nodes and mounts alone."""
     spec = json.loads(json.dumps(spec))
-    for each in (spec, *spec["devices"]):
-        each.get("containerEdits", {}).pop("hooks", None)
+    for owner in (spec, *spec["devices"]):
+        owner.get("containerEdits", {}).pop("hooks", None)
     return spec
 
 
 def edits(spec: Document, device: str) -> list[Document]:
     """The container edits for a device: those of the spec, then its own."""
-    (own,) = (each["containerEdits"] for each in spec["devices"] if each["name"] == device)
-    return [spec.get("containerEdits", {}), own]
+    (device_edits,) = (
+        entry["containerEdits"] for entry in spec["devices"] if entry["name"] == device
+    )
+    return [spec.get("containerEdits", {}), device_edits]
 
 
 def hooks(spec: Document, device: str) -> list[Document]:
     """The hooks that run for a device, in order."""
-    return [hook for each in edits(spec, device) for hook in each.get("hooks", [])]
+    return [hook for part in edits(spec, device) for hook in part.get("hooks", [])]
 
 
 def apply(config: Document, spec: Document, device: str) -> Document:
-    """An OCI runtime configuration with a device in it, as an engine would have it.
+    """An OCI runtime configuration with a device injected, as an engine does it.
 
-    Only what these specs use: environment, mounts, hooks and numbered character devices.
+    Supports only what these specs use: environment, mounts, hooks and numbered character devices.
     """
     config = json.loads(json.dumps(config))
     linux = config["linux"]
-    for each in edits(spec, device):
-        config["process"]["env"] += each.get("env", [])
-        for mount in each.get("mounts", []):
+    for part in edits(spec, device):
+        config["process"]["env"] += part.get("env", [])
+        for mount in part.get("mounts", []):
             config["mounts"].append(
                 {
                     "source": mount["hostPath"],
@@ -100,10 +102,10 @@ def apply(config: Document, spec: Document, device: str) -> Document:
                     "type": "bind",
                 }
             )
-        for hook in each.get("hooks", []):
-            told = {name: value for name, value in hook.items() if name != "hookName"}
-            config.setdefault("hooks", {}).setdefault(hook["hookName"], []).append(told)
-        for node in each.get("deviceNodes", []):
+        for hook in part.get("hooks", []):
+            oci_hook = {name: value for name, value in hook.items() if name != "hookName"}
+            config.setdefault("hooks", {}).setdefault(hook["hookName"], []).append(oci_hook)
+        for node in part.get("deviceNodes", []):
             number = {"type": "c", "major": node["major"], "minor": node.get("minor", 0)}
             linux.setdefault("devices", []).append(
                 {"path": node["path"], "fileMode": node["fileMode"], **number}

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The table for people, and the same for programs."""
+"""The table as text and as JSON."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from statistics import median
 from typing import Any
 
-from tests.bench import peer
+from tests.bench import nvidia_ctk
 from tests.bench.contest import Bar, Lap, Laps, Line
 
 HEAD = (
@@ -23,7 +23,7 @@ ABSENT = "not on PATH"
 
 
 def machine() -> dict[str, str]:
-    """On what was measured."""
+    """Facts about the machine of the measurement."""
     with open("/proc/cpuinfo", encoding="utf-8") as file:
         names = [
             line.partition(": ")[2] for line in file.read().splitlines() if "model name" in line
@@ -34,20 +34,22 @@ def machine() -> dict[str, str]:
         "kernel": platform.release(),
         "load before": f"{os.getloadavg()[0]:.1f}",
         "python": platform.python_version(),
-        "nvidia-ctk": peer.version() or ABSENT,
+        "nvidia-ctk": nvidia_ctk.version() or ABSENT,
     }
 
 
-def shown(line: Line) -> str:
-    """A line of the table, and one below it for each bar and for the note."""
-    found = [f"{line.case:44} {_laps(line.ours)} {_peer(line)} {_ratios(line)}".rstrip()]
-    found += [f"    {_bar(bar)}" for bar in line.bars]
+def as_text(line: Line) -> str:
+    """A line of the table, with a line below it for each bar and for the note."""
+    rows = [f"{line.case:44} {_laps(line.ours)} {_nvidia(line)} {_ratios(line)}".rstrip()]
+    rows += [f"    {_bar(bar)}" for bar in line.bars]
     if line.base:
-        ours = f"    adds {line.added(line.ours, 0):.1f} ms"
-        found.append(ours + (f", the peer {line.added(line.peer, 0):.1f} ms" if line.peer else ""))
+        row = f"    adds {line.added(line.ours, 0):.1f} ms"
+        if line.nvidia:
+            row += f", nvidia-ctk {line.added(line.nvidia, 0):.1f} ms"
+        rows.append(row)
     if line.note:
-        found.append(f"    {line.note}")
-    return "\n".join(found)
+        rows.append(f"    {line.note}")
+    return "\n".join(rows)
 
 
 def _laps(laps: Laps) -> str:
@@ -60,28 +62,32 @@ def _laps(laps: Laps) -> str:
     )
 
 
-def _peer(line: Line) -> str:
-    if line.peer:
-        return _laps(line.peer)
-    return f"{ABSENT:^27}" if peer.program() is None and line.row in _AGAINST_PEER else f"{'-':^27}"
+def _nvidia(line: Line) -> str:
+    if line.nvidia:
+        return _laps(line.nvidia)
+    return (
+        f"{ABSENT:^27}"
+        if nvidia_ctk.program() is None and line.row in _AGAINST_NVIDIA
+        else f"{'-':^27}"
+    )
 
 
-_AGAINST_PEER = {"generate", "hook", "start", "shim", "prestart"}
+_AGAINST_NVIDIA = {"generate", "hook", "start", "shim", "prestart"}
 
 
 def _ratios(line: Line) -> str:
     return " ".join(
-        f"{'-':>5}" if (found := line.ratio(which)) is None else f"{found:5.2f}" for which in (0, 1)
+        f"{'-':>5}" if (ratio := line.ratio(which)) is None else f"{ratio:5.2f}" for which in (0, 1)
     )
 
 
 def _bar(bar: Bar) -> str:
     spread = f" ({bar.low:.2f} to {bar.high:.2f})" if bar.low != bar.high else ""
-    return f"{bar.what}: {bar.value:.2f}{spread}, bar {bar.limit:g}: {bar.verdict}"
+    return f"{bar.title}: {bar.value:.2f}{spread}, bar {bar.limit:g}: {bar.verdict}"
 
 
 def as_json(lines: Sequence[Line], facts: dict[str, str]) -> dict[str, Any]:
-    """All that was measured."""
+    """All measurements in the form of the option ``--json``."""
     return {
         "machine": facts,
         "lap": list(Lap._fields),
@@ -90,7 +96,7 @@ def as_json(lines: Sequence[Line], facts: dict[str, str]) -> dict[str, Any]:
                 "row": line.row,
                 "case": line.case,
                 "cdi-gen": line.ours,
-                "nvidia-ctk": line.peer,
+                "nvidia-ctk": line.nvidia,
                 "base": line.base,
                 "ratio": {"wall": line.ratio(0), "cpu": line.ratio(1)},
                 "bars": [{**bar._asdict(), "verdict": bar.verdict} for bar in line.bars],

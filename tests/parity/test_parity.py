@@ -22,7 +22,7 @@ from cdi_gen.generate.modes import transports
 from cdi_gen.generate.options import Options
 from cdi_gen.inventory import HookProgram, Inventory
 from cdi_gen.paths import HostPath
-from tests.bench import peer
+from tests.bench import nvidia_ctk
 from tests.fakehost.hosts import FakeHost
 from tests.lab import go, nvidia_toolkit
 from tests.parity import table
@@ -35,14 +35,14 @@ HOOK = HookProgram(path=HostPath("/usr/libexec/cdi-gen/cdi-gen-hook"))
 
 
 class Case(NamedTuple):
-    """A fake host, and what each of the two programs is asked for."""
+    """A fake host, and the options for each of the two programs."""
 
     host: str
     theirs: tuple[str, ...] = ()
     options: Options = Options()
     hook: HookProgram | None = HOOK
     mode: str | None = None
-    """Of ``transports.MODES``; None: the GPUs."""
+    """A mode of ``transports.MODES``; None: the mode for GPUs."""
 
 
 CASES = {
@@ -66,7 +66,7 @@ CASES = {
 def compared(
     host: Callable[[str], FakeHost], look: Callable[..., Inventory]
 ) -> Callable[[str], list[Difference]]:
-    """Give the differences of a case."""
+    """A function that compares the two specs of a case and returns their differences."""
 
     def compare(name: str) -> list[Difference]:
         case = CASES[name]
@@ -74,9 +74,9 @@ def compared(
         if case.mode is None:
             ours = generate(inventory, case.options)
         else:
-            found = transports.spec(case.mode, inventory)
-            assert found
-            ours = found
+            transport_spec = transports.spec(case.mode, inventory)
+            assert transport_spec
+            ours = transport_spec
         return differences(reference(name), to_document(ours), host(case.host).resolve)
 
     return compare
@@ -95,9 +95,9 @@ def test_nvidia_ctk_writes_the_reference(
     name: str,
     pytestconfig: pytest.Config,
 ) -> None:
-    """The newest nvidia-ctk, on the same fake host."""
+    """The newest nvidia-ctk, run on the same fake host, still writes the recorded spec."""
     case = CASES[name]
-    spec = peer.spec(str(nvidia_program("nvidia-ctk")), host(case.host), *case.theirs)
+    spec = nvidia_ctk.spec(str(nvidia_program("nvidia-ctk")), host(case.host), *case.theirs)
     if pytestconfig.getoption("--update-golden"):
         text = json.dumps(spec, indent=1) + "\n"
         (REFERENCE / f"{name}.json").write_text(text, encoding="utf-8")
@@ -106,8 +106,8 @@ def test_nvidia_ctk_writes_the_reference(
 
 @pytest.mark.nightly
 def test_there_is_no_newer_nvidia_ctk() -> None:
-    listed = go.versions(nvidia_toolkit.MODULE)
-    released = [each for each in listed if "-" not in each]
+    versions = go.versions(nvidia_toolkit.MODULE)
+    released = [version for version in versions if "-" not in version]
     assert released[-1] == nvidia_toolkit.VERSION
 
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The peer, ``nvidia-ctk`` of the NVIDIA Container Toolkit: on PATH, or built where Go is there.
+"""Runs ``nvidia-ctk`` of the NVIDIA Container Toolkit: from PATH, or built if Go is installed.
 
-It reads ``/proc`` and ``/sys`` of its own ``/``, so it looks at a fake host from a chroot.
+``nvidia-ctk`` reads ``/proc`` and ``/sys`` of its own ``/``, so a chroot shows it a fake host.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from tests.lab import nvidia_toolkit
 from tests.lab.cache import LabUnavailableError
 
 HOOK_PATH = "/usr/bin/nvidia-cdi-hook"
-"""Where the peer's hook is in a lab, and so in the specs that are used there."""
+"""The path of NVIDIA's hook in a lab, and so in the specs that are used in a lab."""
 
 
 def program(name: str = "nvidia-ctk") -> str | None:
-    """The path of one of the toolkit's programs."""
-    found = shutil.which(name)
-    if found:
-        return found
+    """The path of one of the toolkit's programs; None if it is not installed and cannot be built."""
+    path = shutil.which(name)
+    if path:
+        return path
     try:
         return str(nvidia_toolkit.program(name))
     except LabUnavailableError:
@@ -34,21 +34,21 @@ def program(name: str = "nvidia-ctk") -> str | None:
 
 
 def hook_program() -> str | None:
-    """The path of ``nvidia-cdi-hook``, which the peer's specs name."""
+    """The path of ``nvidia-cdi-hook``, which the specs of ``nvidia-ctk`` name."""
     return program("nvidia-cdi-hook")
 
 
 def version() -> str | None:
-    """What the program says of itself."""
+    """The first line that ``nvidia-ctk --version`` prints."""
     path = program()
     if path is None:
         return None
-    said = subprocess.run([path, "--version"], check=True, capture_output=True, text=True).stdout
-    return said.splitlines()[0]
+    output = subprocess.run([path, "--version"], check=True, capture_output=True, text=True).stdout
+    return output.splitlines()[0]
 
 
 def generate(path: str, host: FakeHost, *options: str) -> Step:
-    """Running ``nvidia-ctk cdi generate`` on a fake host."""
+    """A step that runs ``nvidia-ctk cdi generate`` on a fake host."""
     return {
         "argv": [path, "cdi", "generate", "--mode=nvml", "--format=json", *options],
         "env": ENVIRONMENT,
@@ -57,9 +57,9 @@ def generate(path: str, host: FakeHost, *options: str) -> Step:
 
 
 def spec(path: str, host: FakeHost, *options: str) -> dict[str, Any]:
-    """The spec that it writes for a fake host, naming its hook at ``HOOK_PATH``."""
-    with tempfile.NamedTemporaryFile() as out, tempfile.TemporaryFile() as said:
+    """The spec that ``nvidia-ctk`` writes for a fake host; its hook is at ``HOOK_PATH``."""
+    with tempfile.NamedTemporaryFile() as output, tempfile.TemporaryFile() as log:
         step = generate(path, host, f"--nvidia-cdi-hook-path={HOOK_PATH}", *options)
-        measured({**step, "stdout": out.name}, said.fileno())
-        found: dict[str, Any] = json.loads(out.read())
-        return found
+        measured({**step, "stdout": output.name}, log.fileno())
+        document: dict[str, Any] = json.loads(output.read())
+        return document
