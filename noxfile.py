@@ -46,7 +46,7 @@ HOOK_TESTS = (
 imports the library: Python 3.9 cannot. Two need a fixture of it."""
 WITH_FIXTURES = (
     "tests/hook/test_elf.py::TestNote::test_the_real_thing_as_a_linker_makes_it",
-    "tests/runtime/test_configuration.py::test_the_file_that_the_peer_writes",
+    "tests/runtime/test_configuration.py::test_file_that_nvidia_ctk_writes_has_the_defaults",
 )
 
 DISTRIBUTIONS = {

@@ -54,7 +54,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--update-golden",
         action="store_true",
-        help="write specs/golden/ anew instead of comparing with it",
+        help="update specs/golden/ instead of comparing with it",
     )
     parser.addoption(
         "--update-engines",

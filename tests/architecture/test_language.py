@@ -1,14 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Words that `docs/style.md` rejects, in names, comments, docstrings, messages and documentation.
-
-``STILL_THERE`` lists what is left to rewrite, by package. It may only shrink: a word that is gone from
-a package has to be removed from its entry.
-"""
+"""Words that `docs/style.md` rejects, in names, comments, docstrings, messages and documentation."""
 
 from __future__ import annotations
 
 import re
-from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -24,7 +19,7 @@ class Rule(NamedTuple):
     """A word that is not used here, and what to write."""
 
     word: str
-    """How the word is called in ``STILL_THERE``."""
+    """The name of the rule, also in ``REAL_NAMES``."""
     pattern: str
     """A regular expression; letters around it prevent a match, an underscore does not."""
     instead: str
@@ -63,9 +58,6 @@ REAL_NAMES = {
     ("peer", "hooks/cdi_runtime/prestart/systemd.py"),
     ("peer", "tests/prestart/test_dbus.py"),
     ("peer", "tests/prestart/test_systemd.py"),
-    # Recorded output of `make bench`, and the name of one of its rows.
-    ("peer", "docs/benchmarks.md"),
-    ("floor", "docs/benchmarks.md"),
 }
 """(word, file) where the word is the proper name of something."""
 
@@ -77,26 +69,6 @@ RECORDED = ("specs/golden/", "tests/parity/reference/", "docs/gpu/", "requiremen
 
 SUFFIXES = (".py", ".md", ".c", ".go", ".sh", ".toml", ".yaml", ".yml", ".service", ".json")
 
-STILL_THERE: dict[str, set[str]] = {
-    ".": {"peer", "somebody"},
-    "tests": {"anew"},
-    "tests/architecture": {"somebody"},
-    "tests/attack": {"peer", "somebody"},
-    "tests/bench": {"anew", "floor", "peer"},
-    "tests/engine": {"anew", "peer"},
-    "tests/fakehost": {"but for"},
-    "tests/fuzz": {"but for"},
-    "tests/golden": {"anew"},
-    "tests/gpu": {"anew", "is none of", "peer", "whoever"},
-    "tests/host": {"as ever", "is none of", "peer", "somebody", "whoever"},
-    "tests/lab": {"somebody"},
-    "tests/packaging": {"somebody"},
-    "tests/parity": {"peer", "somebody"},
-    "tests/property": {"somebody"},
-    "tests/unit": {"anew", "peer", "somebody", "whoever"},
-}
-"""Words by package: ``cdi_gen/host`` has the files below it, ``docs`` all of the documentation."""
-
 
 def _matcher(rule: Rule) -> re.Pattern[str]:
     words = rule.pattern.replace(" ", r"[\s#*\"]+")
@@ -104,13 +76,6 @@ def _matcher(rule: Rule) -> re.Pattern[str]:
 
 
 MATCHERS = {rule: _matcher(rule) for rule in RULES}
-
-
-def package(name: str) -> str:
-    """The entry of ``STILL_THERE`` that a file belongs to."""
-    folders = name.split("/")[:-1]
-    depth = 3 if folders[:1] == ["hooks"] else 2
-    return "/".join(folders[:depth]) or "."
 
 
 def files() -> Iterator[str]:
@@ -135,40 +100,13 @@ def rejected(name: str, text: str) -> Iterator[tuple[Rule, str]]:
             yield rule, f"{name}:{line}: {match[0]!r}"
 
 
-def everywhere() -> dict[str, dict[str, list[str]]]:
-    """Places by word by package."""
-    places: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
-    for name in files():
-        for rule, place in rejected(name, (REPOSITORY / name).read_text(encoding="utf-8")):
-            places[package(name)][rule.word].append(f"{place}; write: {rule.instead}")
-    return places
-
-
-@pytest.fixture(scope="module")
-def places() -> dict[str, dict[str, list[str]]]:
-    return everywhere()
-
-
-def test_no_rejected_word_is_used(places: dict[str, dict[str, list[str]]]) -> None:
-    new = [
-        place
-        for name, by_word in places.items()
-        for word, at in by_word.items()
-        if word not in STILL_THERE.get(name, ())
-        for place in at
+def test_no_rejected_word_is_used() -> None:
+    places = [
+        f"{place}; write: {rule.instead}"
+        for name in files()
+        for rule, place in rejected(name, (REPOSITORY / name).read_text(encoding="utf-8"))
     ]
-    assert not new, "\n".join(["words that docs/style.md rejects:", *new])
-
-
-def test_the_list_of_words_to_rewrite_only_shrinks(
-    places: dict[str, dict[str, list[str]]],
-) -> None:
-    gone = {
-        name: sorted(words - places.get(name, {}).keys())
-        for name, words in STILL_THERE.items()
-        if words - places.get(name, {}).keys() or not words
-    }
-    assert not gone, f"remove these from STILL_THERE: {gone}"
+    assert not places, "\n".join(["words that docs/style.md rejects:", *places])
 
 
 @pytest.mark.parametrize("rule", RULES, ids=[rule.word for rule in RULES])

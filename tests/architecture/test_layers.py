@@ -71,8 +71,8 @@ VAGUE = {"util", "utils", "common", "helper", "helpers", "misc"}
 MACHINE = re.compile(
     rf"{re.escape(str(REPOSITORY))}/|(?<!\d)/root/|/home/(?!(kubernetes|user|u)/)\w+/|/Users/"
 )
-"""Paths of somebody's machine, this one included. /home/kubernetes is where GKE has its driver,
-/home/user is the lab's, /home/u a test's; /proc/1/root is the kernel's."""
+"""Paths of a developer's machine. Allowed are /home/kubernetes, where GKE installs the driver,
+/home/user of the lab, /home/u of a test, and /proc/1/root."""
 
 
 def sources() -> Iterator[tuple[str, Path]]:

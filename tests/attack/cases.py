@@ -172,7 +172,7 @@ CASES = (
         (
             SPEC,
             "tests/unit/test_store.py::test_a_spec_directory_that_others_can_write_to",
-            "tests/unit/test_store.py::test_a_link_that_belongs_to_somebody_else",
+            "tests/unit/test_store.py::test_a_link_of_another_user_is_refused",
         ),
     ),
     Case(

@@ -174,9 +174,9 @@ def test_no_mount_is_left_of_very_many(bundle: Bundle) -> None:
 
 @pytest.mark.gpu
 def test_the_drivers_params_in_a_container(bundle: Bundle) -> None:
-    """A33 params-ro: nvidia-docker issue 1405, with the real driver's file."""
+    """A33 params-ro: nvidia-docker issue 1405, with the file of the real driver."""
     if "ModifyDeviceFiles: 1" not in _params():
-        pytest.skip("this driver lets nobody make device nodes")
+        pytest.skip("this driver is configured not to create device nodes")
     said = bundle.started(
         f"cat {PARAMS}; echo x > {PARAMS} && echo DONE; umount {PARAMS} && echo DONE;"
         f"mount -o remount,rw {PARAMS} && echo DONE; ls -A /run /tmp; grep params /proc/mounts"

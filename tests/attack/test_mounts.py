@@ -64,9 +64,9 @@ def test_a_proc_that_is_none(hostile: Victim, kind: str) -> None:
 
 
 def test_params_are_read_only(hostile: Victim) -> None:
-    """A33 params-ro: nvidia-docker issue 1405; as nobody's root sees it, one that may not mount.
+    """A33 params-ro: nvidia-docker issue 1405. The container's root has no CAP_SYS_ADMIN.
 
-    Here a tmpfs passes for a procfs. tests/attack/test_in_a_runtime.py has the driver's own.
+    The test replaces the procfs by a tmpfs; test_in_a_runtime.py uses the driver's procfs.
     """
     root = hostile.root
     hostile.altered(syscalls__PROC_SUPER_MAGIC=TMPFS_MAGIC)

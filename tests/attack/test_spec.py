@@ -106,8 +106,8 @@ def test_no_spec_offers_more_than_a_driver(host: str) -> None:
 
 
 @pytest.mark.parametrize("name", NVIDIA_PROGRAMS)
-def test_a_peers_program_is_told_the_same(name: str) -> None:
-    """A04 spec-env-nonempty: nvidia-cdi-hook before 1.17.8 needs our `env` all the more."""
+def test_nvidias_hook_programs_get_the_same_environment(name: str) -> None:
+    """A04 spec-env-nonempty: nvidia-cdi-hook before 1.17.8 is vulnerable without our `env`."""
     hooks = list(every_hook(generate(inventory(HOSTS[0], f"/usr/bin/{name}"))))
     assert len(hooks) > 1
     assert len({hook.env for hook in hooks}) == 1

@@ -365,7 +365,7 @@ def test_two_labs_at_once_do_not_meet(lab: Lab) -> None:
         assert two.run(["test", "-e", "/etc/who"], check=False).returncode == 1
 
 
-def test_a_failed_build_leaves_nothing_and_a_changed_recipe_builds_anew(
+def test_a_failed_build_leaves_nothing_and_a_changed_recipe_builds_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))

@@ -52,14 +52,14 @@ class FakeHost:
     host: Host
     kernel: Kernel
     driver_version: str
-    """Of the libraries."""
+    """The version of the driver's libraries."""
     driver_root: Path
-    """The root under which the driver's tree lies: ``root``, but for the operator's layout."""
+    """The root of the driver's files: ``root``, except in the layout of NVIDIA's GPU operator."""
     nvml: Path
-    """The mock, where the host's real ``libnvidia-ml.so.VERSION`` was."""
+    """The mock of NVML, at the path of the host's real ``libnvidia-ml.so.VERSION``."""
 
     def resolve(self, path: str) -> str:
-        """Where an absolute ``path`` of the host leads, each link taken as it is seen from inside.
+        """An absolute ``path`` of the host with its symbolic links resolved inside the host.
 
         Raises:
             FileNotFoundError: something on the way does not exist.

@@ -99,7 +99,7 @@ def read_configuration(data: bytes) -> None:
 
 
 def match_pattern(data: bytes) -> None:
-    """A pattern and a name, separated by a line's end: as the shell has it, but for `[`."""
+    """A pattern and a name, separated by a newline: they match as in the shell, except for `[`."""
     pattern, _, name = os.fsdecode(data[:400]).partition("\n")
     matches = tried(conf._matches, name, pattern)
     if refused(matches):

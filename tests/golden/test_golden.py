@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is generated for known hosts, byte for byte: ``specs/golden``.
+"""The specs that are generated for the recorded hosts of ``specs/golden``, byte for byte.
 
-``pytest tests/golden --update-golden`` writes it anew; the difference of the files is then the
-change in behaviour, for a reviewer to read.
+``pytest tests/golden --update-golden`` updates the files. The diff of the files is the change in
+behaviour, which a reviewer reads.
 """
 
 from __future__ import annotations

@@ -72,8 +72,10 @@ def answered(folder: Path) -> Iterator[dict[str, Any]]:
 
 
 @pytest.mark.network
-def test_the_library_says_what_is_recorded(pytestconfig: pytest.Config, tmp_path: Path) -> None:
-    """Or the file is written anew."""
+def test_the_recorded_answers_are_those_of_the_library(
+    pytestconfig: pytest.Config, tmp_path: Path
+) -> None:
+    """With ``--update-golden`` the answers are recorded again."""
     try:
         nodes.make(tmp_path)
         cases = list(answered(tmp_path))

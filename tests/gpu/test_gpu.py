@@ -211,12 +211,14 @@ class TestForwardCompatibility:
 
         return run
 
-    def test_a_newer_one_for_this_driver_and_gpu(self, used: Callable[..., str], spec: str) -> None:
+    def test_a_newer_compat_libcuda_for_this_driver_and_gpu_is_used(
+        self, used: Callable[..., str], spec: str
+    ) -> None:
         assert used().startswith("/usr/local/cuda/compat/") is (spec == "auto")
 
-    def test_one_for_other_drivers(self, used: Callable[..., str]) -> None:
+    def test_a_compat_libcuda_for_other_drivers_is_not_used(self, used: Callable[..., str]) -> None:
         assert "compat" not in used(driver="999")
 
-    def test_one_for_other_brands(self, used: Callable[..., str]) -> None:
-        """A peer that reads the drivers alone would use it; on a GeForce that is error 804."""
+    def test_a_compat_libcuda_for_other_brands_is_not_used(self, used: Callable[..., str]) -> None:
+        """On a GeForce it would fail with error 804. NVIDIA's hook compares only the drivers."""
         assert "compat" not in used(brand="15")

@@ -143,7 +143,7 @@ def test_the_worst_verdict_counts() -> None:
     assert worst(PASSED, NOT_THERE) == NOT_THERE
 
 
-def test_peer_to_peer_results_are_summarised() -> None:
+def test_p2p_results_are_summarised() -> None:
     output = """\
 p2p 0 1 access yes, kernel read it, 389 GB/s
 p2p 1 0 access no, kernel not run, 20 GB/s

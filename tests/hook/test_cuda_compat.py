@@ -157,17 +157,19 @@ class TestLibraries:
             ("--no-such",),
         ],
     )
-    def test_what_makes_no_sense(self, container: Container, words: tuple[str, ...]) -> None:
+    def test_invalid_arguments_are_rejected(
+        self, container: Container, words: tuple[str, ...]
+    ) -> None:
         ended = container.hook("enable-cuda-compat", "--host-driver-version=1", *words)
         assert (ended.status, ended.said.count("\n")) == (2, 1)
 
 
 class TestHostileImages:
-    """Nothing is done, within bounds, and the container starts (R-E4)."""
+    """The hook reads a bounded amount, changes nothing, and the container starts."""
 
     @pytest.fixture(autouse=True)
     def _outside(self, container: Container) -> None:
-        """A library that would be used, were it in the image."""
+        """A library outside the container that would be used if it were in the image."""
         (container.canary / "dir/libcuda.so.999.1").write_bytes(b"\x7fELF")
         container.before = fingerprint(container.canary)
 

@@ -197,7 +197,7 @@ class TestLeftOut:
         assert said in ended.said
 
     def test_in_the_first_mount_namespace_nothing_is_mounted(self, nvidia: Container) -> None:
-        """Where process 1 is: a hook of another stage, or a person at a shell (R-C1)."""
+        """A hook of another stage, and a person at a shell, run in the namespace of process 1."""
         root = shlex.quote(str(nvidia.root))
         nvidia.within = [
             "unshare", "-m", "--pid", "--fork", "--mount-proc", "sh", "-ec",

@@ -174,8 +174,8 @@ def test_no_parent_leads_out(both: Container, parent: str, way: str) -> None:
         assert ended.said.count("\n") == 1
 
 
-def test_a_volume_is_left_alone(both: Container, tmp_path: Path) -> None:
-    """What an operator mounted is not ours to write to, whatever the image calls it (R-B5)."""
+def test_no_link_is_created_in_a_volume(both: Container, tmp_path: Path) -> None:
+    """Nothing is written below a mount of the user, whichever link of the image leads there."""
     both.write("/there")
     both.write("/opt/file", "volume")
     (both.root / "opt/to-volume").symlink_to("odd")

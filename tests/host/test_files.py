@@ -117,8 +117,8 @@ def test_sockets_are_writable(look: Look) -> None:
     assert all("ro" not in options for options in sockets.values())
 
 
-def test_mps_is_no_default(own_host: GetHost) -> None:
-    """Whoever sees the pipe becomes the daemon's client; nobody asked for that."""
+def test_the_mps_pipe_is_mounted_only_on_request(own_host: GetHost) -> None:
+    """A CUDA program that sees the pipe connects to the MPS daemon."""
     fake = own_host("550-server")
     (fake.root / "tmp/nvidia-mps").mkdir(parents=True)
     inventory = look_at(fake)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A driver root in which somebody planted names, links and files to harm us."""
+"""Driver roots with names, links and files that an attacker has placed there."""
 
 from __future__ import annotations
 
@@ -209,8 +209,8 @@ KINDS = [fifo, directory, device, socket, dangling, looping, through_a_file, emp
 
 
 @pytest.mark.parametrize("make", [*KINDS, magic_only])
-def test_what_is_no_library(fake: FakeHost, make: Callable[[Path], None]) -> None:
-    """Under a name that only the driver's libraries have; the others are found as ever."""
+def test_a_file_that_is_no_library_is_ignored(fake: FakeHost, make: Callable[[Path], None]) -> None:
+    """The file has the name of a driver library; all other libraries are found as before."""
     before = names_of(look_at(fake))
     path = fake.root / MULTIARCH / f"libnvidia-new.so.{VERSION}"
     make(path)

@@ -190,8 +190,8 @@ def test_32_bit_libraries(look: Look) -> None:
 
 
 @pytest.mark.parametrize("name", ["550-debian", "550-8gpu"])
-def test_what_the_peer_leaves_out_on_debian(look: Look, name: str) -> None:
-    """The X server's GLX module and the NVAPI library, which carries no driver version."""
+def test_libraries_that_nvidia_ctk_misses_on_debian(look: Look, name: str) -> None:
+    """The X server's GLX module, and the NVAPI library, whose name has no driver version."""
     inventory = look(name)
     api = next(each for each in inventory.libraries if "libnvidia-api" in each.path)
     assert base_name(api.path) == "libnvidia-api.so.1"

@@ -90,7 +90,7 @@ class TestArchitecture:
 
 
 class TestTegra:
-    """Jetson boards: their driver is none of a PC's, and a reboot would not help."""
+    """Jetson boards: their driver differs from a PC's; advice to reboot would be wrong."""
 
     @staticmethod
     def board(host: SmallHost, directory: str) -> None:

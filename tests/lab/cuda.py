@@ -139,13 +139,14 @@ def stubs(tree: Path, release: str) -> None:
 
 
 def leftovers(tree: Path, folder: str) -> None:
-    """What `docker commit` keeps of a container that had a driver mounted, and its toolkit's file."""
+    """The files that `docker commit` keeps of a container with a mounted driver: empty mount points,
+    links that NVIDIA's hook created, and the file that it wrote below ld.so.conf.d."""
     for stem in ("libcuda", "libnvidia-ml", "libnvidia-ptxjitcompiler"):
-        # The place of a mount, and the links that a hook made.
+        # The mount point, and the links that the hook created.
         write(tree, f"{folder}/{stem}.so.{FORMER}")
         _link(tree, f"{folder}/{stem}.so.1", f"{stem}.so.{FORMER}")
         _link(tree, f"{folder}/{stem}.so", f"{stem}.so.1")
-    # Its place was taken away by somebody who tidied up.
+    # One mount point is missing: the user of the image deleted the empty file.
     (tree / folder / f"libnvidia-ml.so.{FORMER}").unlink()
     write(tree, "usr/bin/nvidia-smi", mode=0o755)
     write(tree, f"usr/lib/firmware/nvidia/{FORMER}/gsp_ga10x.bin")

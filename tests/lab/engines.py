@@ -81,15 +81,15 @@ class Lab:
 
         Args:
             layers: folders laid over the root, each over those before it; a pair
-                ``(folder, "/usr")`` lays it over that folder of the root only.
-            under: folders laid under the root, which show where the root has nothing: so a
-                whole fake host can lend its driver to engines of another suite. Its libraries
-                are not in the root's ld.so.cache until somebody runs ldconfig inside.
-            binds: read-only views of the machine: a path inside to the folder or file shown
+                ``(folder, "/usr")`` lays the folder over /usr of the root only.
+            under: folders laid under the root, visible where the root has no file: this gives the
+                driver of a fake host to engines of another suite. The libraries of these folders
+                are not in the root's ld.so.cache until ldconfig runs inside the lab.
+            binds: by path in the lab, a folder or file of the machine that is mounted read-only
                 there. A path under /proc or /sys works and hides its nearest existing parent;
-                with one under /proc the kernel refuses rootless containers a /proc of their own.
-            writable: the same, but what is written inside is written on the machine.
-            devices: nodes for the lab's /dev, which has else only the usual ones.
+                with a path under /proc the kernel refuses rootless containers their own /proc.
+            writable: the same, mounted read-write.
+            devices: nodes for the lab's /dev, in addition to the usual ones.
             dev_from: a folder whose ``dev`` has nodes and symlinks to copy into the lab's /dev.
             cgroup: the control group version seen inside; v1 where the machine has it, because
                 a hybrid machine's v2 tree lacks the controllers that engines want.

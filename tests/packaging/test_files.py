@@ -160,7 +160,7 @@ def test_the_unit_takes_no_gpu_for_success_and_nothing_else() -> None:
     [
         # A host without a driver: there is nothing to do.
         ({}, 3, True),
-        # The module is loaded, and its libraries are nowhere: somebody has to look at it.
+        # The module is loaded, and its libraries are missing: an administrator has to act.
         ({"proc/driver/nvidia/version": LOADED}, 1, False),
         # The module is loaded and has no GPU.
         ({"proc/driver/nvidia/version": LOADED, f"usr/lib64/{LIBCUDA}": None}, 3, True),

@@ -24,9 +24,9 @@ def differences(
     """All differences of two documents.
 
     Args:
-        theirs: the peer's spec.
-        ours: cdi-gen's.
-        resolve: where a path of the host leads.
+        theirs: the spec of nvidia-ctk.
+        ours: the spec of cdi-gen.
+        resolve: returns a path of the host with its symbolic links resolved.
     """
     one, other = facts(theirs, resolve), facts(ours, resolve)
     return [

@@ -174,7 +174,7 @@ def test_docker_twice_is_once_and_back_is_as_it_was(
 
 @given(JSON, JSON)
 def test_docker_back_takes_ours_alone_when_others_wrote_too(text: str, later: str) -> None:
-    """Somebody has added a key since; it stays, and so does what they had."""
+    """A key that another program has added since then stays, and so do the keys from before."""
     try:
         made = daemon_json.edited(text, cdi=True, directories=OWN, runtime=RUNTIME)
     except json_parser.JSONTextError:

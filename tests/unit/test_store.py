@@ -96,7 +96,7 @@ def test_two_files_of_one_directory_cancel_each_other_out(tmp_path: Path) -> Non
 
 
 def test_a_conflict_below_is_not_healed_above(tmp_path: Path) -> None:
-    # cache.go, refresh(): a name in conflict is deleted, whoever defines it later.
+    # cache.go, refresh(): a name in conflict is deleted, even if a later directory defines it.
     first, second = tmp_path / "etc", tmp_path / "run"
     put(first, "a.json", spec("0"))
     put(first, "b.json", spec("0"))
@@ -393,13 +393,13 @@ def test_a_sticky_directory_above_is_sound(directory: Path) -> None:
 
 @AS_ROOT
 @pytest.mark.parametrize("above", [False, True])
-def test_a_directory_that_belongs_to_somebody_else(directory: Path, above: bool) -> None:
+def test_a_directory_of_another_user_is_refused(directory: Path, above: bool) -> None:
     os.chown(directory.parent if above else directory, 1000, 0)
     assert "belongs to user 1000" in refused(directory / "gpu.json", directory)
 
 
 @AS_ROOT
-def test_a_link_that_belongs_to_somebody_else(directory: Path, tmp_path: Path) -> None:
+def test_a_link_of_another_user_is_refused(directory: Path, tmp_path: Path) -> None:
     link = tmp_path / "link"
     link.symlink_to(directory)
     write(link / "gpu.json", read_as_root={str(link)})

@@ -192,8 +192,8 @@ def test_podman_build_looks_in_both_directories_once_it_is_told(
 def test_the_same_runtime_as_nvidia_ctk_writes(
     kind: str, default: bool, tmp_path: Path, nvidia_program: Callable[[str], Path]
 ) -> None:
-    peer = str(nvidia_program("nvidia-ctk"))
-    said = []
+    nvidia_ctk = str(nvidia_program("nvidia-ctk"))
+    configurations = []
     for name in ("theirs", "ours"):
         path = tmp_path / name / "config.toml"
         path.parent.mkdir()
@@ -204,26 +204,26 @@ def test_the_same_runtime_as_nvidia_ctk_writes(
         if name == "theirs":
             more = ("--nvidia-set-as-default",) if default else ()
             subprocess.run(
-                [peer, "runtime", "configure", "--runtime=containerd", f"--config={path}",
+                [nvidia_ctk, "runtime", "configure", "--runtime=containerd", f"--config={path}",
                  f"--drop-in-config={'' if kind == '1' else drop_in}", "--cdi.enabled", *more],
                 check=True, capture_output=True, timeout=20,
             )  # fmt: skip
         else:
             more = ("--set-as-default",) if default else ()
-            found = cdi_gen(
+            process = cdi_gen(
                 "engine", "configure", "containerd", "--config", str(path), "--runtime", *more
             )
-            assert found.code == 0
-        read = path if kind == "1" else drop_in
-        said.append(toml_text.parse(read.read_text()))
-    theirs, ours = said
-    if kind == "1":  # theirs puts it a table too low, where containerd does not look for it
+            assert process.code == 0
+        changed_file = path if kind == "1" else drop_in
+        configurations.append(toml_text.parse(changed_file.read_text()))
+    theirs, ours = configurations
+    if kind == "1":  # nvidia-ctk writes enable_cdi a table too low, where containerd ignores it
         assert theirs["plugins"]["cri"]["containerd"].pop("enable_cdi")
         assert ours["plugins"]["cri"].pop("enable_cdi")
         assert theirs.pop("version") == 1
-    if kind == "none":  # theirs takes the built-in runtime away, see test_containerd
+    if kind == "none":  # nvidia-ctk removes the built-in runtime runc, see test_containerd
         assert ours["plugins"][V2]["containerd"]["runtimes"].pop("runc")
-    if kind == "3":  # what is empty or false anyway is not written
+    if kind == "3":  # cdi-gen does not write values that are empty or false by default
         for runtime in theirs["plugins"][V3]["containerd"]["runtimes"].values():
             for key in ("runtime_root", "runtime_engine", "privileged_without_host_devices"):
                 assert not runtime.pop(key, None)
@@ -235,14 +235,14 @@ def test_the_same_runtime_as_nvidia_ctk_writes(
 def test_the_same_daemon_json_as_nvidia_ctk_writes(
     text: str, default: bool, tmp_path: Path, nvidia_program: Callable[[str], Path]
 ) -> None:
-    peer = str(nvidia_program("nvidia-ctk"))
+    nvidia_ctk = str(nvidia_program("nvidia-ctk"))
     theirs, ours = tmp_path / "theirs.json", tmp_path / "ours.json"
     theirs.write_text(text)
     ours.write_text(text)
     more = ("--nvidia-set-as-default",) if default else ()
     subprocess.run(
-        [peer, "runtime", "configure", "--runtime=docker", f"--config={theirs}", "--cdi.enabled",
-         f"--nvidia-runtime-path={SHIM}", *more],
+        [nvidia_ctk, "runtime", "configure", "--runtime=docker", f"--config={theirs}",
+         "--cdi.enabled", f"--nvidia-runtime-path={SHIM}", *more],
         check=True, capture_output=True, timeout=20,
     )  # fmt: skip
     assert (

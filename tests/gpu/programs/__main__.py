@@ -102,14 +102,14 @@ def _all(options: argparse.Namespace, folder: Path) -> int:
             f"{program.name}, {column.title}: {outcome.verdict}, {outcome.seconds:.1f} s",
             flush=True,
         )
-        # Written each time: whoever ends this early has what was found.
-        text = report.text(about, programs, [each.title for each in forms], dict(results))
+        # Written after each program, so that an interrupted run leaves a report.
+        text = report.text(about, programs, [form.title for form in forms], dict(results))
         options.output.write_text(text, encoding="utf-8")
 
-    pairs = [(program, each) for program in programs for each in forms if not each.lacking]
+    pairs = [(program, form) for program in programs for form in forms if not form.lacking]
     with ThreadPoolExecutor(options.jobs) as pool:
-        for done in [pool.submit(work, *pair) for pair in pairs if not pair[0].alone]:
-            done.result()
+        for future in [pool.submit(work, *pair) for pair in pairs if not pair[0].alone]:
+            future.result()
     for program, column in pairs:
         if program.alone:
             work(program, column)
@@ -117,20 +117,21 @@ def _all(options: argparse.Namespace, folder: Path) -> int:
 
 
 def _chosen(only: str | None) -> list[Program]:
-    known = {program.name: program for program in PROGRAMS}
+    by_name = {program.name: program for program in PROGRAMS}
     if only is None:
         return list(PROGRAMS)
-    unknown = [name for name in only.split(",") if name not in known]
+    unknown = [name for name in only.split(",") if name not in by_name]
     if unknown:
-        sys.exit(f"--only: unknown: {', '.join(unknown)}; there are: {', '.join(known)}")
-    return [known[name] for name in only.split(",")]
+        names = ", ".join(by_name)
+        sys.exit(f"--only: no such program: {', '.join(unknown)}; the programs are {names}")
+    return [by_name[name] for name in only.split(",")]
 
 
 def _named_forms(words: str) -> list[str]:
     names = words.split(",")
     for name in names:
         if name not in FORMS:
-            sys.exit(f"--forms: {name} is none of {', '.join(FORMS)}")
+            sys.exit(f"--forms: no such form: {name}; the forms are {', '.join(FORMS)}")
     return names
 
 

@@ -78,7 +78,7 @@ def of_directory(path: Path) -> Root:
 
 
 def of_this_machine(inventory: dict[str, Any], folder: Path) -> Root:
-    """The machine's own ``/`` without the driver's files, its loader's cache made anew."""
+    """The machine's own ``/`` without the driver's files, and with a new ld.so.cache."""
     files = driver_files(inventory)
     others = {each for each in _mount_points() if not each.startswith(MAKE_BELIEVE)}
     drivers = {_mount_of(file, others) for file in files}

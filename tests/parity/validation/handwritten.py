@@ -41,16 +41,16 @@ AROUND = (
 
 @st.composite
 def texts(draw: st.DrawFn) -> str:
-    """A good spec, with a few things done to it that somebody may do."""
+    """A valid spec with a few changes that a person may make by hand."""
     is_old = draw(st.booleans())
     document = wire.to_document(draw(cdi.good_specs))
-    # Older releases crash over a kind of single letters, and there would be little else to see.
+    # Older releases crash on a kind of single letters, which would hide all other results.
     document["kind"] = draw(st.sampled_from(("vendor.example/gpu", "edge.com/hardware")))
     if is_old:
-        for place in _objects(document):
+        for json_object in _objects(document):
             for key in ("annotations", "intelRdt", "netDevices", "additionalGids"):
-                place.pop(key, None)
-        # Then they hardly need a version that older releases do not know.
+                json_object.pop(key, None)
+        # Most specs are now valid in a version that older releases know.
         document["cdiVersion"] = "0.5.0"
         for device in document["devices"]:
             device["containerEdits"].setdefault("env", ["A=b"])

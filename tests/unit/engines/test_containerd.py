@@ -243,7 +243,7 @@ def test_the_runtime_is_as_the_default_one() -> None:
 
 
 def test_a_missing_runtime_type_is_filled_in() -> None:
-    """Row 33 of the peer's list: without it the runtime cannot be started (fixed there in 1.20)."""
+    """containerd cannot start a runtime without a type. nvidia-ctk before 1.20 left it out."""
     text = KUBEADM.replace('default_runtime_name = "kata"', "")
     made = after("1.7.24", {FILE: text}, runtime=RUNTIME)
     assert made[DROP_IN]["plugins"][V2]["containerd"]["runtimes"]["nvidia"] == {
@@ -335,7 +335,7 @@ def test_what_lies_beside_and_nobody_reads_is_not_read_because_of_us() -> None:
     assert taken_back(plan("1.7.24", now), now, files) == {**files, DROP_IN: ""}
 
 
-def test_somebody_elses_drop_in_of_that_name() -> None:
+def test_a_drop_in_of_another_author_is_kept_and_restored() -> None:
     theirs = f'# by hand\nversion = 2\n[plugins."{V2}"]\nsandbox_image = "x" # why\n'
     files = {FILE: DEBIAN, DROP_IN: theirs}
     now = {**files, **carried_out(plan("1.7.24", files, runtime=RUNTIME), files)}

@@ -89,8 +89,10 @@ def test_microk8s_what_it_makes_of_the_template_is_not_written_to() -> None:
     [("1.7.23", "config.toml.tmpl", V2), ("2.0.4", "config-v3.toml.tmpl", V3)],
 )
 @pytest.mark.parametrize("directory", [K3S, RKE2])
-def test_k3s_and_rke2_make_theirs_anew(version: str, name: str, key: str, directory: str) -> None:
-    """What to write is told, and in which of the two templates."""
+def test_k3s_and_rke2_generate_their_configuration_at_every_start(
+    version: str, name: str, key: str, directory: str
+) -> None:
+    """The message says what to write, and in which of the two templates."""
     program = f"{directory.removesuffix('/agent/etc/containerd')}/data/x/bin/containerd"
     path = f"{directory}/config.toml"
     machine = Told(

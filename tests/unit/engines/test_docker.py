@@ -85,7 +85,7 @@ def test_before_and_after(before: str | None, wishes: dict[str, object], expecte
 
 
 def test_other_features_stay() -> None:
-    """The peer drops them: it takes a map of any for one of bool (toolkit-behaviour 7.1)."""
+    """nvidia-ctk drops them: it expects features to be a map of bool, and finds a map of any."""
     made = after("27.5.1", '{"features": {"buildkit": true, "containerd-snapshotter": false}}')
     assert made == '{"features": {"buildkit": true, "containerd-snapshotter": false, "cdi": true}}'
 
@@ -118,11 +118,11 @@ def test_a_version_without_cdi_is_told() -> None:
     assert "--runtime" in found.findings[0].fix
 
 
-def test_one_that_takes_cdi_by_itself_is_told() -> None:
+def test_a_note_says_that_docker_enables_cdi_by_default() -> None:
     assert notes(plan("28.5.2")) == ("docker 28.5.2 takes CDI devices by itself",)
 
 
-def test_it_is_restarted_by_somebody_else() -> None:
+def test_the_plan_names_the_command_that_restarts_docker() -> None:
     assert plan().restart == "systemctl restart docker"
     assert plan(rootless=True).restart == "systemctl --user restart docker"
 
@@ -168,7 +168,7 @@ def test_the_machines_spec_directories_are_never_widened() -> None:
         (TABBED, None, TABBED),
         ('{"default-runtime": "kata"}', None, '{"default-runtime": "kata"}'),
         ('{"features": {"cdi": true}}', None, '{"features": {"cdi": true}}'),
-        # Somebody added a key: only ours go, and what ours replaced comes back.
+        # Another program added a key: only our keys go, and the values that they replaced return.
         ('{"default-runtime":"kata"}', "x", '{"default-runtime":"kata","x":1}'),
         (
             '{"features": {"cdi": false}, "a": 1}',
@@ -194,15 +194,15 @@ def test_back(before: str | None, later: str | None, expected: str | None) -> No
     assert back[FILE] == ("" if expected is None else expected)
 
 
-def test_back_from_a_file_that_we_never_changed() -> None:
-    """Its keys are as ours would be, and whose they are nobody has recorded: they stay."""
+def test_revert_keeps_a_file_that_we_never_changed() -> None:
+    """The keys equal ours, but no record says that cdi-gen wrote them: the keys stay."""
     text = json.dumps({"runtimes": {"nvidia": ENTRY}, "features": {"cdi": True}})
     assert after("27.5.1", text, runtime=SHIM) is None
     assert taken_back(plan("27.5.1", text), {FILE: text}, {}) == {FILE: text}
 
 
-def test_what_was_there_before_ours_stays_when_ours_goes() -> None:
-    """NVIDIA's toolkit has registered the runtime; ours is the feature alone."""
+def test_revert_keeps_a_runtime_that_nvidia_ctk_registered() -> None:
+    """NVIDIA's toolkit has registered the runtime; we added only the feature."""
     text = json.dumps({"runtimes": {"nvidia": ENTRY}})
     now = {FILE: after("27.5.1", text, runtime=SHIM) or ""}
     now[FILE] = now[FILE].replace("{", '{"debug": true, ', 1)
@@ -210,7 +210,7 @@ def test_what_was_there_before_ours_stays_when_ours_goes() -> None:
     assert back == {"debug": True, "runtimes": {"nvidia": ENTRY}}
 
 
-def test_what_somebody_has_changed_since_stays() -> None:
+def test_keys_that_were_changed_after_our_change_stay() -> None:
     text = "{}"
     now = {FILE: after("27.5.1", text, runtime=DEFAULT) or ""}
     now[FILE] = now[FILE].replace("nvidia-container-runtime", "their-nvidia-runtime")
@@ -220,7 +220,7 @@ def test_what_somebody_has_changed_since_stays() -> None:
     assert back == {"runtimes": {"nvidia": there}, "default-runtime": "runc"}
 
 
-def test_a_runtime_that_somebody_else_has_made_the_default_stays() -> None:
+def test_our_runtime_stays_if_it_became_the_default_after_our_change() -> None:
     """dockerd does not start with a default runtime that it does not have."""
     now = {FILE: after("27.5.1", "{}", runtime=SHIM) or ""}
     now[FILE] = now[FILE].replace("{", '{"default-runtime": "nvidia", ', 1)

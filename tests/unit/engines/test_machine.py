@@ -38,8 +38,8 @@ def there(program: Path) -> bool:
 
 
 @needs_root
-def test_a_process_of_somebody_elses_program_is_not_believed(running: Path) -> None:
-    """Its program would be run as root to ask for its version."""
+def test_a_program_that_another_user_can_change_is_not_an_engine(running: Path) -> None:
+    """cdi-gen would run the program as root to read its version."""
     assert there(running)
     os.chown(running, 1000, 1000)
     assert not there(running)

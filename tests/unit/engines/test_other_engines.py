@@ -60,7 +60,7 @@ def test_a_runtime_of_crio_is_as_the_default_one() -> None:
     assert back == {**CRIO_FILES, CRIO: ""}
 
 
-def test_somebody_elses_drop_in_of_crio() -> None:
+def test_a_drop_in_of_another_author_for_crio_is_kept_and_restored() -> None:
     theirs = '[crio.runtime.runtimes.kata]\nruntime_path = "/k" # k\n'
     files = {CRIO: theirs}
     wishes = Request(runtime=RUNTIME)
@@ -183,11 +183,11 @@ def test_the_hook_of_podman() -> None:
     back = podman.plan(Request(hook="", revert=True), Told())
     assert taken_back(back, {HOOK_FILE: made}, {}) == {HOOK_FILE: ""}
     changed = {HOOK_FILE: made.replace("1.0.0", "1.0.1")}
-    assert taken_back(back, changed, {}) == changed, "somebody has changed it"
+    assert taken_back(back, changed, {}) == changed, "a file that was changed since is kept"
 
 
-def test_the_hook_that_nvidias_toolkit_has_put_there_stays() -> None:
-    """It may be the same to the last byte: nothing was written, so nothing is taken back."""
+def test_revert_keeps_the_hook_file_of_nvidias_toolkit() -> None:
+    """The file equals ours byte for byte: nothing was written, so nothing is removed."""
     theirs = {HOOK_FILE: hooks_d.hook_file("/usr/bin/nvidia-container-runtime-hook")}
     found = podman.plan(Request(hook="/usr/bin/nvidia-container-runtime-hook"), Told())
     assert carried_out(found, theirs) == {}

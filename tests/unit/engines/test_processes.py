@@ -44,7 +44,7 @@ def folder() -> Iterator[Path]:
     ],
 )
 def test_a_process(folder: Path, file: str, started_as: str, user: int, is_found: bool) -> None:
-    """A program of root's, started by somebody under some name."""
+    """A program that root owns, started by a user and with a name of the user's choice."""
     program = folder / file
     shutil.copy(str(shutil.which("sleep")), program)
     with subprocess.Popen([started_as, "60"], executable=program, user=user) as process:

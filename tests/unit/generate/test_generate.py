@@ -218,15 +218,17 @@ class TestHooks:
         enabled: tuple[str, ...],
         left_out: set[str],
     ) -> None:
-        """In their order, whichever are chosen; and the same from the peer's program."""
+        """The chosen steps are in the order of STEPS; also with NVIDIA's hook."""
         options = Options(disabled_hooks=disabled, enabled_hooks=enabled)
         expected = [step for step in STEPS if step not in left_out]
         inventory = golden("flat-550-1gpu")
         (hook,) = generate(inventory, options).container_edits.hooks
         assert hook.args[1] == "create-container"
         assert self.steps(hook.args) == expected
-        peers = replace(inventory, hook=HookProgram(path=HostPath("/usr/bin/nvidia-cdi-hook")))
-        assert self.commands(generate(peers, options)) == expected
+        with_nvidias_hook = replace(
+            inventory, hook=HookProgram(path=HostPath("/usr/bin/nvidia-cdi-hook"))
+        )
+        assert self.commands(generate(with_nvidias_hook, options)) == expected
 
     @pytest.mark.parametrize("path", [OURS, "/usr/bin/nvidia-cdi-hook", "/usr/bin/nvidia-ctk"])
     def test_without_any_step_there_is_no_hook(self, golden: Golden, path: str) -> None:
@@ -241,9 +243,11 @@ class TestHooks:
         (hook,) = generate(inventory, options).container_edits.hooks
         (usual,) = generate(inventory, Options()).container_edits.hooks
         assert hook.args == (*usual.args, "--leave-read-only-root")
-        peers = replace(inventory, hook=HookProgram(path=HostPath("/usr/bin/nvidia-cdi-hook")))
+        with_nvidias_hook = replace(
+            inventory, hook=HookProgram(path=HostPath("/usr/bin/nvidia-cdi-hook"))
+        )
         with pytest.raises(UsageError, match="has no option --leave-read-only-root"):
-            generate(peers, options)
+            generate(with_nvidias_hook, options)
 
     def test_the_words_of_all_steps(self, golden: Golden) -> None:
         """One GPU's; the links and folders are the driver's."""
@@ -270,7 +274,7 @@ class TestHooks:
     def test_the_brands_of_the_gpus(
         self, golden: Golden, models: tuple[str, ...], words: list[str]
     ) -> None:
-        """For our own program alone: the peer's does not know the word."""
+        """Only our own hook has the option --host-gpu-brand."""
         inventory = golden("debian-trixie-550-8gpu")
         gpus = tuple(
             replace(gpu, model=models[place % len(models)])
@@ -278,14 +282,14 @@ class TestHooks:
         )
         (hook,) = generate(replace(inventory, gpus=gpus)).container_edits.hooks
         assert [word for word in hook.args if "brand" in word] == words
-        peers = replace(
+        with_nvidias_hook = replace(
             inventory, gpus=gpus, hook=HookProgram(path=HostPath("/usr/bin/nvidia-cdi-hook"))
         )
-        for each in generate(peers).container_edits.hooks:
-            assert not [word for word in each.args if "brand" in word]
+        for hook in generate(with_nvidias_hook).container_edits.hooks:
+            assert not [word for word in hook.args if "brand" in word]
 
     def test_directories_of_nodes(self, golden: Golden) -> None:
-        """Those of MIG's capabilities too, each once."""
+        """The directories include that of MIG's access nodes; each is named once."""
         options = Options(enabled_hooks=("chmod",))
         (hook,) = generate(golden("flat-550-mig-mixed"), options).container_edits.hooks
         paths = [hook.args[at + 1] for at, word in enumerate(hook.args) if word == "--path"]
@@ -297,16 +301,16 @@ class TestHooks:
     def test_every_hook_has_an_environment_and_an_end(
         self, golden: Golden, path: str, name: str
     ) -> None:
-        """R-A1: constants, and never empty; in the specs of capabilities too."""
+        """A hook without `env` inherits the container's environment in some runtimes."""
         inventory = replace(golden(name), hook=HookProgram(path=HostPath(path)))
         options = Options(enabled_hooks=("chmod",))
         specs = [generate(inventory, options), generate_capabilities(inventory, options)]
         edits = [
-            each
+            part
             for spec in specs
-            for each in (spec.container_edits, *(d.container_edits for d in spec.devices))
+            for part in (spec.container_edits, *(d.container_edits for d in spec.devices))
         ]
-        hooks = [hook for each in edits for hook in each.hooks]
+        hooks = [hook for part in edits for hook in part.hooks]
         assert hooks
         for hook in hooks:
             assert hook.env == ENVIRONMENT
@@ -319,7 +323,7 @@ class TestHooks:
         ("path", "words"),
         [("/usr/bin/nvidia-cdi-hook", 1), ("/opt/bin/nvidia-ctk", 2)],
     )
-    def test_the_peers_hook_gets_the_peers_words(
+    def test_nvidias_hooks_get_arguments_that_they_know(
         self, golden: Golden, path: str, words: int
     ) -> None:
         inventory = replace(golden("flat-550-1gpu"), hook=HookProgram(path=HostPath(path)))

@@ -113,7 +113,7 @@ def test_it_is_a_step_only_where_it_is_enabled() -> None:
 
 
 @pytest.mark.parametrize("path", ["/usr/bin/nvidia-cdi-hook", "/usr/bin/nvidia-ctk"])
-def test_the_peers_program_has_no_such_step(path: str) -> None:
+def test_nvidias_hooks_have_no_step_that_checks_requirements(path: str) -> None:
     inventory = replace(golden("flat-550-1gpu"), hook=HookProgram(path=HostPath(path)))
     with pytest.raises(UsageError, match="has no step check-requirements"):
         generate(inventory, CHECKED)
