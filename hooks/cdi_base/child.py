@@ -127,7 +127,11 @@ class _Pipes:
             self._finish_writing()
 
     def _communicate(self, until: float) -> str:
-        """Write the input, and read the output until the child closes its end."""
+        """Write the input, and read the output until the child closes its end.
+
+        The deadline is compared each time: a child that always has more to say never lets the poll
+        time out.
+        """
         output = b""
         ready = select.poll()
         ready.register(self.from_child, select.POLLIN)
@@ -135,8 +139,8 @@ class _Pipes:
             ready.register(self.to_child, select.POLLOUT)
         else:
             self._finish_writing()
-        while events := ready.poll(max(0.0, until - time.monotonic()) * 1000):
-            ready_descriptors = dict(events)
+        while (left := until - time.monotonic()) > 0:
+            ready_descriptors = dict(ready.poll(left * 1000))
             if self.to_child in ready_descriptors:
                 self._write()
                 if not self._rest:
@@ -161,14 +165,20 @@ class _Pipes:
             os.close(self.to_child)
             self.to_child = -1
 
+    def _drain(self, until: float) -> None:
+        """Read and drop the output until the child closes its end, or until the deadline."""
+        ready = select.poll()
+        ready.register(self.from_child, select.POLLIN)
+        while (left := until - time.monotonic()) > 0:
+            if ready.poll(left * 1000) and not os.read(self.from_child, _PIECE):
+                return
+
     def _kill(self, child: int, grace: float) -> None:
         """Kill the child, unless it was reaped already: a signal may come right after the wait."""
         try:
             if grace:
                 os.kill(child, _SIGTERM)
-                ready = select.poll()
-                ready.register(self.from_child, select.POLLIN)
-                ready.poll(grace * 1000)
+                self._drain(time.monotonic() + grace)
             os.kill(child, _SIGKILL)
             os.waitpid(child, 0)
         except (ProcessLookupError, ChildProcessError):

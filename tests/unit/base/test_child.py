@@ -107,6 +107,47 @@ def test_one_that_hangs_is_killed_with_its_output_closed() -> None:
     assert time.monotonic() - started < 30
 
 
+def test_one_that_writes_faster_than_its_parent_reads_is_killed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The pipe has data whenever the parent looks, so that no poll ever times out."""
+    reads = 0
+    read = os.read
+
+    def slow_read(descriptor: int, length: int) -> bytes:
+        nonlocal reads
+        reads += 1
+        assert reads < 50, "still reading after the deadline"
+        piece = read(descriptor, length)
+        time.sleep(0.1)
+        return piece
+
+    def writes(_reading: int, talking: int) -> None:
+        while True:
+            os.write(talking, BIG)
+
+    monkeypatch.setattr(os, "read", slow_read)
+    with pytest.raises(TimeoutError):
+        child.run_forked(writes, time.monotonic() + 0.5, most=100)
+
+
+def test_one_that_writes_while_it_undoes_its_work_has_its_whole_grace_period(
+    tmp_path: Path,
+) -> None:
+    def undoes(_reading: int, talking: int) -> None:
+        def undo(*_: object) -> None:
+            os.write(talking, BIG)
+            (tmp_path / "undone").touch()
+            os._exit(0)
+
+        signal.signal(signal.SIGTERM, undo)
+        time.sleep(60)
+
+    with pytest.raises(TimeoutError):
+        child.run_forked(undoes, time.monotonic() + 1, most=100, grace=10)
+    assert (tmp_path / "undone").exists()
+
+
 def test_one_may_undo_what_it_did_before_it_is_killed(tmp_path: Path) -> None:
     def undoes(_reading: int, _talking: int) -> None:
         def undo(*_: object) -> None:
