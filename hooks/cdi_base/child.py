@@ -3,17 +3,22 @@
 
 The output is read to its end, so that the child never blocks on a full pipe; a limited part is
 kept. A child that is not done in time, or whose parent is interrupted, is killed and waited for.
+Signals are blocked while the child is created, so that a signal handler that raises an exception
+cannot leave a child that nobody waits for. runc never reaps such a child, and waits for
+ever for the end of its PID namespace.
 """
 
 from __future__ import annotations
 
+# `_signal` is what `signal` wraps; `signal` itself costs 3 ms, for its enums.
+import _signal  # type: ignore[import-not-found]
 import os
 import select
 import time
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from typing import NoReturn, Optional  # noqa: TID251  (never imported when it runs)
 
     Result = tuple[Optional[int], str]
@@ -49,10 +54,16 @@ def run_forked(
         TimeoutError: the child was not done in time.
     """
     pipes = _Pipes(content, most)
-    child = os.fork()
+    mask = _block_signals()
+    try:
+        child = os.fork()
+    except OSError:
+        pipes.close()
+        _set_mask(mask)
+        raise
     if child == 0:
-        _run_in_child(pipes, become)
-    return pipes.supervise(child, until, grace)
+        _run_in_child(pipes, become, mask)
+    return pipes.supervise(child, until, grace, mask)
 
 
 def run_program(
@@ -71,6 +82,7 @@ def run_program(
         TimeoutError: the program was not done in time.
     """
     pipes = _Pipes(b"", most, keep_last=True)
+    mask = _block_signals()
     try:
         child = os.posix_spawn(
             words[0],
@@ -81,15 +93,31 @@ def run_program(
                 (os.POSIX_SPAWN_OPEN, 1, "/dev/null", os.O_WRONLY, 0),
                 (os.POSIX_SPAWN_DUP2, pipes.child_output, 2),
             ],
+            setsigmask=mask,
         )
     except OSError:
         pipes.close()
+        _set_mask(mask)
         raise
-    return pipes.supervise(child, until, 0.0)
+    return pipes.supervise(child, until, 0.0, mask)
 
 
-def _run_in_child(pipes: _Pipes, become: Callable[[int, int], object]) -> NoReturn:
+def _block_signals() -> Iterable[int]:
+    """Block all signals, and return the mask to restore."""
+    mask: Iterable[int] = _signal.pthread_sigmask(_signal.SIG_BLOCK, _signal.valid_signals())
+    return mask
+
+
+def _set_mask(mask: Iterable[int]) -> None:
+    """Set the mask of blocked signals. The handler of a pending signal runs in this call."""
+    _signal.pthread_sigmask(_signal.SIG_SETMASK, mask)
+
+
+def _run_in_child(
+    pipes: _Pipes, become: Callable[[int, int], object], mask: Iterable[int]
+) -> NoReturn:
     try:
+        _set_mask(mask)
         os.close(pipes.to_child)
         os.close(pipes.from_child)
         become(pipes.child_input, pipes.child_output)
@@ -112,11 +140,12 @@ class _Pipes:
         for descriptor in (self.child_input, self.to_child, self.from_child, self.child_output):
             os.close(descriptor)
 
-    def supervise(self, child: int, until: float, grace: float) -> Result:
-        """Exchange data with the child until its end or the deadline."""
+    def supervise(self, child: int, until: float, grace: float, mask: Iterable[int]) -> Result:
+        """Restore the signal mask; exchange data with the child until its end or the deadline."""
         os.close(self.child_input)
         os.close(self.child_output)
         try:
+            _set_mask(mask)
             output = self._communicate(until)
             return _wait(child, until), output
         except BaseException:

@@ -176,6 +176,64 @@ def test_an_interrupted_parent_leaves_no_child() -> None:
         signal.signal(signal.SIGALRM, before)
 
 
+@pytest.mark.parametrize(
+    ("start", "run"),
+    [
+        ("fork", lambda: child.run_forked(lambda *_: time.sleep(60), soon(), most=9)),
+        ("posix_spawn", lambda: child.run_program(["/bin/sleep", "60"], {}, soon(), most=9)),
+    ],
+)
+def test_parent_interrupted_while_it_creates_the_child_leaves_no_child(
+    monkeypatch: pytest.MonkeyPatch, start: str, run: Callable[[], object]
+) -> None:
+    """runc does not reap a process that its hook leaves, and waits for its PID namespace for ever."""
+    create = getattr(os, start)
+
+    def create_and_signal(*arguments: object, **options: object) -> int:
+        process: int = create(*arguments, **options)
+        if process:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return process
+
+    monkeypatch.setattr(os, start, create_and_signal)
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, [])
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            run()
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert signal.pthread_sigmask(signal.SIG_BLOCK, []) == mask
+
+
+def test_child_has_the_signal_mask_of_its_parent() -> None:
+    def report(reading: int, talking: int) -> None:
+        says(Path("/proc/self/status").read_bytes())(reading, talking)
+
+    mask = signal.pthread_sigmask(signal.SIG_SETMASK, [signal.SIGUSR1])
+    try:
+        _, of_fork = child.run_forked(report, soon(), most=8192)
+        command = ["/bin/cp", "/proc/self/status", "/dev/stderr"]
+        _, of_program = child.run_program(command, {}, soon(), most=8192)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+    for status in of_fork, of_program:
+        assert f"SigBlk:\t{1 << signal.SIGUSR1 - 1:016x}\n" in status
+
+
+def test_fork_that_fails_leaves_signals_and_descriptors_as_they_were(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail() -> int:
+        raise BlockingIOError
+
+    monkeypatch.setattr(os, "fork", fail)
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, [])
+    with pytest.raises(BlockingIOError):
+        child.run_forked(says(b""), soon(), most=9)
+    assert signal.pthread_sigmask(signal.SIG_BLOCK, []) == mask
+
+
 def test_one_that_returns_or_fails_does_not_go_on_as_the_parent() -> None:
     def fails(_reading: int, _talking: int) -> None:
         os.close(2)
