@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -24,6 +25,9 @@ from tests.fakehost.gpus import (
 from tests.fakehost.kernel import Kernel, write
 
 SOCKETS = ("nvidia-persistenced/socket", "nvidia-fabricmanager/socket")
+
+UNUSED_SECONDS = 24 * 3600
+"""A build that was not used for so long is removed. Another checkout may be using a newer one."""
 
 # The versions, GPUs and paths of a host's kernel are filled in from the host.
 LIKE_MOST = Kernel(driver_version="")
@@ -228,18 +232,26 @@ def _is_64_bit(library: Path) -> bool:
 
 
 def cached(name: str) -> FakeHost:
-    """The host called ``name``, kept between test runs; nothing may be written into it."""
+    """Return the host called ``name``, kept between test runs; nothing may be written into it."""
     here = Path(__file__).parent
     text = b"".join(path.read_bytes() for path in sorted([*here.glob("*.py"), *here.glob("*.c")]))
     base = driver_packages.cache_directory() / "hosts"
     root = base / f"{name}-{hashlib.sha256(text).hexdigest()[:12]}"
-    if not root.is_dir():
-        with driver_packages.locked(base / name):
-            if not root.is_dir():
-                for stale in base.glob(f"{name}-{'?' * 12}"):
-                    shutil.rmtree(stale)
-                building = base / f"{name}.building"
-                shutil.rmtree(building, ignore_errors=True)
-                build(name, building)
-                building.rename(root)
+    with driver_packages.locked(base / name):
+        Path(f"{root}.used").touch()
+        if not root.is_dir():
+            _remove_unused(base, name)
+            building = base / f"{name}.building"
+            shutil.rmtree(building, ignore_errors=True)
+            build(name, building)
+            building.rename(root)
     return describe(name, root)
+
+
+def _remove_unused(base: Path, name: str) -> None:
+    """Remove the builds of a host that no checkout has used for a day."""
+    for root in base.glob(f"{name}-{'?' * 12}"):
+        used = Path(f"{root}.used")
+        if not used.exists() or time.time() - used.stat().st_mtime > UNUSED_SECONDS:
+            shutil.rmtree(root)
+            used.unlink(missing_ok=True)

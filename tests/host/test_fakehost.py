@@ -9,6 +9,7 @@ import os
 import stat
 import subprocess
 import sys
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -360,3 +361,20 @@ def test_a_failed_build_is_not_taken_for_a_root(
     for _ in range(2):
         with pytest.raises(driver_packages.DriverRootUnavailableError, match="no network"):
             driver_packages.driver_root("550-server")
+
+
+def test_a_build_that_another_checkout_uses_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(driver_packages, "cache_directory", lambda: tmp_path)
+    monkeypatch.setattr(hosts, "build", lambda _name, directory: directory.mkdir())
+    monkeypatch.setattr(hosts, "describe", lambda _name, root: root)
+    used, unused = (tmp_path / f"hosts/550-1gpu-{letter * 12}" for letter in "ab")
+    for root, days in (used, 0.9), (unused, 1.1):
+        root.mkdir(parents=True)
+        seconds = time.time() - days * 24 * 3600
+        stamp = root.with_name(f"{root.name}.used")
+        stamp.touch()
+        os.utime(stamp, (seconds, seconds))
+    added: object = hosts.cached("550-1gpu")
+    assert {*tmp_path.glob("hosts/550-1gpu-" + "?" * 12)} == {used, added}
