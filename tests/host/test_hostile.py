@@ -155,11 +155,15 @@ def test_a_hostile_directory(fake: FakeHost) -> None:
     assert len([each for each in inventory.ignored if "libnvidia-new" in each.path]) == 6
 
 
+@pytest.mark.parametrize("as_link", [False, True], ids=["file", "link"])
 @pytest.mark.parametrize("name", [b"gsp\n.bin", b"gsp\xff.bin", b"gsp\x1b[31m.bin"], ids=ascii)
-def test_hostile_firmware_names(fake: FakeHost, name: bytes) -> None:
+def test_hostile_firmware_names(fake: FakeHost, name: bytes, *, as_link: bool) -> None:
     before = look_at(fake).files
     directory = os.fsencode(fake.root / f"usr/lib/firmware/nvidia/{VERSION}")
-    os.link(directory + b"/gsp_tu10x.bin", directory + b"/" + name)
+    if as_link:
+        os.symlink(b"gsp_tu10x.bin", directory + b"/" + name)
+    else:
+        os.link(directory + b"/gsp_tu10x.bin", directory + b"/" + name)
     inventory = look_and_check(fake)
     assert inventory.files == before
     assert [each.path for each in inventory.ignored if each.path.endswith(".bin")]

@@ -196,7 +196,11 @@ class FileSearch:
                     return
 
     def _regular(self, named: str) -> str | Ignored | None:
-        """Return the resolved path of a regular file, why it is ignored, or None if missing."""
+        """Return the resolved path of a regular file, why it is ignored, or None if missing.
+
+        A spec has both paths: the file is mounted from one to the other. The path as named may be a
+        link with a hostile name to a file with a safe one.
+        """
         try:
             path = self._root.resolve(named)
             mode = os.lstat(self._root.open_path(path)).st_mode
@@ -205,7 +209,7 @@ class FileSearch:
         except OSError as error:
             reason, code = error.strerror or str(error), "CDG-H403"
         else:
-            if stat.S_ISREG(mode) and is_safe(path):
+            if stat.S_ISREG(mode) and is_safe(path) and is_safe(named):
                 return path
             if stat.S_ISREG(mode):
                 reason, code = "a file name unfit for a spec", "CDG-H404"
