@@ -25,7 +25,7 @@ from cdi_gen.inventory import (
     Inventory,
     MigDevice,
 )
-from cdi_gen.paths import is_safe
+from cdi_gen.paths import beneath, is_safe
 
 _UINT32 = 1 << 32
 
@@ -66,6 +66,7 @@ def _problems(inventory: Inventory) -> Iterator[str]:
     yield from _driver(inventory.platform, inventory.driver)
     for position, gpu in enumerate(inventory.gpus):
         yield from _gpu(f".gpus[{position}]", gpu, inventory.platform)
+    yield from _shared_minors(inventory.gpus)
     indices = {gpu.index for gpu in inventory.gpus}
     for position, device in enumerate(inventory.mig_devices):
         yield from _mig_device(f".migDevices[{position}]", device)
@@ -76,12 +77,14 @@ def _problems(inventory: Inventory) -> Iterator[str]:
         yield from _node(f".controlNodes[{position}]", node)
     for position, library in enumerate(inventory.libraries):
         location = f".libraries[{position}]"
-        yield from _path(f"{location}.path", library.path)
+        yield from _file_path(f"{location}.path", library.path, inventory.driver_root)
+        if library.bits not in {32, 64}:
+            yield f"{location}.bits is {library.bits}, not 32 or 64"
         for name in (library.soname, *library.links):
             yield from _name(f"{location}: a name", name)
         for alias in library.aliases:
-            yield from _path(f"{location}: an alias", alias)
-    yield from _files(".files", inventory.files)
+            yield from _file_path(f"{location}: an alias", alias, "/")
+    yield from _files(".files", inventory.files, inventory.driver_root)
     yield from _transports(inventory)
     if inventory.hook:
         yield from _path(".hook.path", inventory.hook.path)
@@ -97,9 +100,9 @@ def _driver(platform: str, driver: Driver | None) -> Iterator[str]:
         yield from _version(".driver.cudaVersion", driver.cuda_version)
 
 
-def _files(location: str, files: tuple[DriverFile, ...]) -> Iterator[str]:
+def _files(location: str, files: tuple[DriverFile, ...], driver_root: str) -> Iterator[str]:
     for position, file in enumerate(files):
-        yield from _path(f"{location}[{position}].path", file.path)
+        yield from _file_path(f"{location}[{position}].path", file.path, driver_root)
         yield from _path(f"{location}[{position}].seenAt", file.seen_at)
 
 
@@ -112,7 +115,7 @@ def _mig_access(inventory: Inventory) -> Iterator[str]:
 def _transports(inventory: Inventory) -> Iterator[str]:
     for position, node in enumerate(inventory.transport_nodes):
         yield from _node(f".transportNodes[{position}]", node)
-    yield from _files(".transportFiles", inventory.transport_files)
+    yield from _files(".transportFiles", inventory.transport_files, inventory.driver_root)
 
 
 def _gpu(location: str, gpu: Gpu, platform: str) -> Iterator[str]:
@@ -127,6 +130,8 @@ def _gpu(location: str, gpu: Gpu, platform: str) -> Iterator[str]:
         yield from _device_name(f"{location}.uuid", gpu.uuid)
     if gpu.pci_address is not None:
         yield from _device_name(f"{location}.pciAddress", gpu.pci_address)
+        if nvidia.pci_address(gpu.pci_address) is None:
+            yield f"{location}.pciAddress is {gpu.pci_address!r}, not a PCI address"
     if gpu.compute_capability is not None:
         yield from _version(f"{location}.computeCapability", gpu.compute_capability)
     if gpu.brand is not None and not (gpu.brand.isascii() and gpu.brand.isalpha()):
@@ -135,9 +140,25 @@ def _gpu(location: str, gpu: Gpu, platform: str) -> Iterator[str]:
         yield from _node(location, node)
 
 
+def _shared_minors(gpus: tuple[Gpu, ...]) -> Iterator[str]:
+    """Yield GPUs with the minor number, and so with the node, of another GPU."""
+    positions: dict[int, int] = {}
+    for position, gpu in enumerate(gpus):
+        if gpu.minor is None:
+            continue
+        first = positions.setdefault(gpu.minor, position)
+        if first != position:
+            yield f".gpus[{position}].minor is {gpu.minor}, which .gpus[{first}] has too"
+
+
 def _mig_device(location: str, device: MigDevice) -> Iterator[str]:
     yield from _number(f"{location}.gpuIndex", device.gpu_index)
-    yield from _number(f"{location}.index", device.index)
+    for key, number in (
+        ("index", device.index),
+        ("gpuInstance", device.gpu_instance),
+        ("computeInstance", device.compute_instance),
+    ):
+        yield from _number(f"{location}.{key}", number)
     if device.uuid is not None:
         yield from _device_name(f"{location}.uuid", nvidia.cdi_name(device.uuid))
     for node in (device.gpu_instance_cap, device.compute_instance_cap):
@@ -148,6 +169,8 @@ def _node(location: str, node: CharDevice) -> Iterator[str]:
     yield from _path(f"{location}: a node's path", node.path)
     for number in (node.major, node.minor, node.gid):
         yield from _number(f"{location}: a number of {node.path}", number)
+    if node.major == 0:  # Linux has no devices with this number; runc rejects such a spec
+        yield f"{location}: the major number of {node.path} is 0"
     if not 0 <= node.file_mode <= 0o7777:
         yield f"{location}: the mode of {node.path} is {node.file_mode}, not a file mode"
 
@@ -155,6 +178,13 @@ def _node(location: str, node: CharDevice) -> Iterator[str]:
 def _path(location: str, path: str) -> Iterator[str]:
     if not is_plain_path(path):
         yield f"{location} is {path!r}, not an absolute path without empty parts, '.' and '..'"
+
+
+def _file_path(location: str, path: str, driver_root: str) -> Iterator[str]:
+    """Yield what is wrong with the path of a driver file, whose name the hook's options contain."""
+    yield from _path(location, path)
+    if not is_safe(beneath(path, driver_root) or path):
+        yield f"{location} is {path!r}, which has a character or a length that no spec may have"
 
 
 def is_plain_path(path: str) -> bool:
