@@ -155,7 +155,7 @@ def run(arguments: list[str]) -> int:
     except CdiGenError as error:
         return _report(error)
     except MissingCommandError as error:
-        click.echo(error.format_message(), err=True)
+        console.write(f"{error.format_message()}\n")
         return ExitCode.USAGE
     except click.UsageError as error:
         command = error.ctx.command_path if error.ctx else "cdi-gen"

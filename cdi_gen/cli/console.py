@@ -74,11 +74,16 @@ def _print(level: str, message: str, code: str = "", hint: str = "", subject: st
         text = f"cdi-gen: {prefix}{printable(message)}{suffix}\n"
         if hint:
             text += f"  {_coloured('hint', 'hint')}: {printable(hint)}\n"
+    write(text)
+
+
+def write(text: str) -> None:
+    """Write text to standard error; a stream that is closed or full does not change the result."""
     try:
         sys.stderr.write(text)
         sys.stderr.flush()
     except OSError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # standard error is closed
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
 
 
 def printable(text: str) -> str:

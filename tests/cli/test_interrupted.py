@@ -207,6 +207,14 @@ def test_help_to_a_full_device(words: str) -> None:
     assert found.stderr == "cdi-gen: error: standard output: No space left on device [CDG-X003]\n"
 
 
+@pytest.mark.parametrize("words", ["", "engine", "hook", "runtime", "config", "cdi"])
+@pytest.mark.parametrize("redirections", ["2>&-", "2>/dev/full", "<&- >&- 2>&-"])
+def test_a_missing_command_is_a_usage_error_without_a_stream_for_the_help(
+    words: str, redirections: str
+) -> None:
+    assert _shell(f'"$@" {redirections}', *words.split()).returncode == 2
+
+
 def test_a_file_is_written_with_all_streams_closed(old: Path) -> None:
     """The file gets no descriptor of a stream: a write to 2 would go to the spec."""
     found = _shell('"$@" <&- >&- 2>&-', "generate", "--inventory", INVENTORY, "-o", str(old))
