@@ -66,7 +66,6 @@ def _problems(inventory: Inventory) -> Iterator[str]:
     yield from _driver(inventory.platform, inventory.driver)
     for position, gpu in enumerate(inventory.gpus):
         yield from _gpu(f".gpus[{position}]", gpu, inventory.platform)
-    yield from _shared_minors(inventory.gpus)
     indices = {gpu.index for gpu in inventory.gpus}
     for position, device in enumerate(inventory.mig_devices):
         yield from _mig_device(f".migDevices[{position}]", device)
@@ -138,17 +137,6 @@ def _gpu(location: str, gpu: Gpu, platform: str) -> Iterator[str]:
         yield f"{location}.brand is {gpu.brand!r}, not a word of ASCII letters"
     for node in (*gpu.nodes, *gpu.drm_nodes):
         yield from _node(location, node)
-
-
-def _shared_minors(gpus: tuple[Gpu, ...]) -> Iterator[str]:
-    """Yield GPUs with the minor number, and so with the node, of another GPU."""
-    positions: dict[int, int] = {}
-    for position, gpu in enumerate(gpus):
-        if gpu.minor is None:
-            continue
-        first = positions.setdefault(gpu.minor, position)
-        if first != position:
-            yield f".gpus[{position}].minor is {gpu.minor}, which .gpus[{first}] has too"
 
 
 def _mig_device(location: str, device: MigDevice) -> Iterator[str]:

@@ -59,7 +59,6 @@ def file(**changes: Any) -> Any:
         (gpu(pci_address="0000:00:00.0\n"), ".gpus[0].pciAddress"),
         (gpu(pci_address="zz"), ".gpus[0].pciAddress"),
         (gpu(pci_address="0000:00::00.0"), ".gpus[0].pciAddress"),
-        (gpu(minor=1), ".gpus[1].minor is 1, which .gpus[0] has too"),
         (mig(uuid="MIG-GPU-a/1/0"), ".migDevices[0].uuid"),
         (mig(gpu_index=-1), ".migDevices[0].gpuIndex"),
         (mig(gpu_instance=-1), ".migDevices[0].gpuInstance"),
@@ -108,9 +107,9 @@ def test_real_hosts_are_sound(path: Any) -> None:
 def test_two_devices_of_one_name(inventory: Inventory) -> None:
     first, *others = inventory.gpus
     for twin in (
-        replace(first, minor=5, uuid="GPU-other"),
-        replace(first, index=5, minor=5, uuid="0", pci_address="0000:99:00.0"),
-        replace(first, index=5, minor=5, uuid="all", pci_address="0000:99:00.0"),
+        replace(first, uuid="GPU-other"),
+        replace(first, index=5, uuid="0", pci_address="0000:99:00.0"),
+        replace(first, index=5, uuid="all", pci_address="0000:99:00.0"),
     ):
         with pytest.raises(CdiGenError, match="two devices with the name"):
             generate(replace(inventory, gpus=(first, twin, *others)))
