@@ -124,19 +124,25 @@ def make_directory(path: str) -> None:
     Raises:
         OSError: the file system refuses.
     """
+    missing: list[str] = []
+    while path and not _exists(path):  # no recursion: a path may have 2000 components
+        missing.append(path)
+        path = path.rstrip("/").rpartition("/")[0]
+    for directory in reversed(missing):
+        try:
+            os.mkdir(directory, 0o755)
+            os.chmod(directory, 0o755)  # noqa: S103  (engines of other users read the files in it)
+        except FileExistsError:
+            # Another process has created it, or it is a broken link: then the next step fails.
+            continue
+
+
+def _exists(path: str) -> bool:
     try:
-        if stat.S_ISDIR(os.stat(path).st_mode):
-            return
+        os.stat(path)
     except FileNotFoundError:
-        pass
-    above = path.rstrip("/").rpartition("/")[0]
-    if above:
-        make_directory(above)
-    try:
-        os.mkdir(path, 0o755)
-        os.chmod(path, 0o755)  # noqa: S103  (engines of other users read the files in it)
-    except FileExistsError:
-        return
+        return False
+    return True
 
 
 def temporary_name() -> str:

@@ -285,6 +285,14 @@ def test_directories_are_readable_by_all_whatever_the_umask(tmp_path: Path) -> N
     assert {path.stat().st_mode & 0o7777 for path in tmp_path.rglob("*")} == {0o755}
 
 
+def test_a_path_of_many_directories_is_created(tmp_path: Path) -> None:
+    """More levels than Python calls functions within one another."""
+    path = f"{tmp_path}{'/a' * 1500}"
+    files.make_directory(path)
+    assert os.path.isdir(path)
+    os.removedirs(path)  # shutil.rmtree of pytest does call itself for each level
+
+
 class TestReplacingSpecialFiles:
     """`sudo cdi-gen generate --output /dev/null` must not take /dev/null away from the machine."""
 
