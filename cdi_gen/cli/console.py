@@ -12,6 +12,9 @@ if TYPE_CHECKING:
 
 _COLOURS = {"error": "31;1", "warning": "33;1", "hint": "36"}
 
+MAX_TEXT = 4000
+"""Characters of a message: a value of the command line or of a hostile file may have millions."""
+
 
 class Options(NamedTuple):
     """Which messages are printed, and in which format."""
@@ -61,6 +64,7 @@ def _print(level: str, message: str, code: str = "", hint: str = "", subject: st
         return
     if level == "debug" and not _options.debug:
         return
+    message, hint, subject = map(_shortened, (message, hint, subject))
     if _options.json_lines:
         import json  # noqa: PLC0415
 
@@ -94,6 +98,18 @@ def printable(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
+
+
+def _shortened(text: str) -> str:
+    """Return the text without its middle, if a name or a value in it is longer than anybody reads.
+
+    A message ends with the reason, so the end is kept.
+    """
+    left_out = len(text) - MAX_TEXT
+    if left_out <= 0:
+        return text
+    half = MAX_TEXT // 2
+    return f"{text[:half]}... ({left_out} characters) ...{text[-half:]}"
 
 
 def _coloured(text: str, kind: str) -> str:

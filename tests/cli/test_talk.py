@@ -145,6 +145,23 @@ def test_control_characters_stay_visible() -> None:
     assert "a\\x1b[31m\\nb" in told
 
 
+@pytest.mark.parametrize("log_format", ["text", "json"])
+def test_a_long_value_does_not_hide_the_message(tmp_path: Path, log_format: str) -> None:
+    """A value of the command line, and a key of a hostile file."""
+    path = tmp_path / "inventory.json"
+    path.write_text(json.dumps({"formatVersion": 2, "\x1b" * 1_000_000: 1}))
+    options = ("--log-format", log_format)
+    for code, end, arguments in (
+        (2, "not an absolute path", ("list", "--spec-dir", 100_000 * "x")),
+        (1, "unknown field", ("list", "--inventory", str(path))),
+    ):
+        result = cdi_gen(*options, *arguments)
+        assert result.code == code
+        assert end in result.err
+        assert len(result.err) < 30_000
+        assert "\x1b" not in result.err
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_help_fits_and_goes_to_standard_output(name: str) -> None:
     assert _help(name).startswith("Usage: cdi-gen")
