@@ -18,7 +18,8 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, Literal, NamedTuple
 
@@ -122,8 +123,8 @@ class Lab:
         with door:
             assert door.stdin is not None
             assert door.stdout is not None
-            _exchange(door.stdin, door.stdout, plan)
-            yield Inside(door.stdin, door.stdout)
+            init = _exchange(door.stdin, door.stdout, plan)["init"]
+            yield Inside(door.stdin, door.stdout, init)
 
     def run(
         self,
@@ -177,11 +178,17 @@ class Lab:
 
 
 class Inside:
-    """An entered lab."""
+    """An entered lab; threads may share it.
 
-    def __init__(self, to_server: IO[str], from_server: IO[str]) -> None:
+    Attributes:
+        init: the machine's process id of the lab's process 1. ``/proc/INIT/root`` is the lab's ``/``.
+    """
+
+    def __init__(self, to_server: IO[str], from_server: IO[str], init: int) -> None:
+        self.init = init
         self._to_server = to_server
         self._from_server = from_server
+        self._lock = threading.Lock()
 
     def run(
         self,
@@ -210,24 +217,8 @@ class Inside:
             subprocess.TimeoutExpired: it took too long.
             LabError: there is no such program.
         """
-        home = {"HOME": "/root", "USER": "root"}
-        if user:
-            home = {"HOME": "/home/user", "USER": "user", "XDG_RUNTIME_DIR": f"/run/user/{user}"}
-        request = {
-            "argv": list(argv),
-            "user": user,
-            "env": {
-                "PATH": _PATH,
-                "LC_ALL": "C.UTF-8",
-                "PODMAN_IGNORE_CGROUPSV1_WARNING": "1",
-                **home,
-                **(env or {}),
-            },
-            "cwd": cwd,
-            "input": stdin,
-            "timeout": timeout,
-        }
-        reply = _exchange(self._to_server, self._from_server, request)
+        request = _command(argv, user, env, cwd) | {"input": stdin, "timeout": timeout}
+        reply = self._ask(request)
         if reply["overdue"]:
             raise subprocess.TimeoutExpired(argv, timeout, reply["stdout"], reply["stderr"])
         if check and reply["returncode"] != 0:
@@ -235,6 +226,30 @@ class Inside:
         return subprocess.CompletedProcess(
             list(argv), reply["returncode"], reply["stdout"], reply["stderr"]
         )
+
+    def start(
+        self,
+        argv: Sequence[str],
+        *,
+        log: str,
+        user: int = 0,
+        env: Mapping[str, str] | None = None,
+        cwd: str = "/",
+    ) -> Started:
+        """Start a command and leave it running; it ends with the lab, if not before.
+
+        Args:
+            argv: the program and its arguments.
+            log: a file inside, to which its standard output and error are added.
+            user: the user and group id.
+            env: added to a small clean environment.
+            cwd: the folder inside in which to start.
+
+        Raises:
+            LabError: there is no such program.
+        """
+        request = _command(argv, user, env, cwd) | {"log": log}
+        return Started(self._ask, self._ask(request)["pid"])
 
     def write(self, path: str, text: str, *, mode: int = 0o644) -> None:
         """Write a file inside, and make its folder."""
@@ -244,6 +259,47 @@ class Inside:
     def read(self, path: str) -> str:
         """The text of a file inside."""
         return self.run(["cat", path]).stdout
+
+    def _ask(self, request: dict[str, Any]) -> dict[str, Any]:
+        with self._lock:
+            return _exchange(self._to_server, self._from_server, request)
+
+
+class Started:
+    """A command that was left running in the lab.
+
+    Attributes:
+        pid: its process id inside.
+    """
+
+    def __init__(self, ask: Callable[[dict[str, Any]], dict[str, Any]], pid: int) -> None:
+        self._ask = ask
+        self.pid = pid
+
+    def signal(self, number: int) -> None:
+        """Send a signal; no error if the process has ended."""
+        self._ask({"pid": self.pid, "signal": int(number)})
+
+    def returncode(self) -> int | None:
+        """Return how the process ended, as ``subprocess.Popen`` says it; None while it runs."""
+        status: int | None = self._ask({"pid": self.pid})["returncode"]
+        return status
+
+
+def _command(
+    argv: Sequence[str], user: int, env: Mapping[str, str] | None, cwd: str
+) -> dict[str, Any]:
+    home = {"HOME": "/root", "USER": "root"}
+    if user:
+        home = {"HOME": "/home/user", "USER": "user", "XDG_RUNTIME_DIR": f"/run/user/{user}"}
+    environment = {
+        "PATH": _PATH,
+        "LC_ALL": "C.UTF-8",
+        "PODMAN_IGNORE_CGROUPSV1_WARNING": "1",
+        **home,
+        **(env or {}),
+    }
+    return {"argv": list(argv), "user": user, "env": environment, "cwd": cwd}
 
 
 def _exchange(to_server: IO[str], from_server: IO[str], message: dict[str, Any]) -> dict[str, Any]:

@@ -2,7 +2,8 @@
 """The lab's door: make a Debian root the real ``/`` of private namespaces, and run commands there.
 
 Started by ``engines.py``, which sends one JSON line saying how the lab is furnished and then
-one for each command, and gets one line back for each. Everything started inside ends when
+one for each command, and gets one line back for each. A command may be left running, with its
+output in a file, to be signalled and waited for later. Everything started inside ends when
 standard input does, and nothing of it stays on the machine:
 
     outer   stays on the machine; removes the lab's control groups at the end
@@ -107,12 +108,13 @@ def join_and_leave(plan: dict[str, Any], groups: Sequence[str]) -> int:
 
 def init(plan: dict[str, Any]) -> int:
     call("prctl", PR_SET_PDEATHSIG, signal.SIGKILL)
+    id_on_the_machine = int(os.readlink("/proc/self"))  # this is still the machine's /proc
     try:
         furnish(plan)
     except (OSError, subprocess.CalledProcessError) as error:
         answer({"error": str(error)})
         return 1
-    answer({"ready": True})
+    answer({"init": id_on_the_machine})
     server = os.fork()
     if server == 0:
         leave(serve())
@@ -249,25 +251,49 @@ def bind(source: str, inside: str, *, writable: bool) -> None:
 
 
 def serve() -> int:
+    started: dict[int, subprocess.Popen[bytes]] = {}
     for line in sys.stdin.buffer:
-        answer(run(json.loads(line)))
+        request = json.loads(line)
+        if "log" in request:
+            answer(start(request, started))
+        elif "signal" in request:
+            started[request["pid"]].send_signal(request["signal"])
+            answer({})
+        elif "pid" in request:
+            answer({"returncode": started[request["pid"]].poll()})
+        else:
+            answer(run(request))
     return 0
 
 
-def run(request: dict[str, Any]) -> dict[str, Any]:
+def start(request: dict[str, Any], started: dict[int, subprocess.Popen[bytes]]) -> dict[str, Any]:
+    """Start a command that goes on; what it prints is added to the file ``log``."""
+    try:
+        with open(request["log"], "ab") as log:
+            process = popen(request, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+    except OSError as error:
+        return {"error": str(error)}
+    started[process.pid] = process
+    return {"pid": process.pid}
+
+
+def popen(request: dict[str, Any], **streams: Any) -> subprocess.Popen[bytes]:
     user = request["user"]
     identity: dict[str, Any] = {"user": user, "group": user, "extra_groups": []} if user else {}
+    return subprocess.Popen(
+        request["argv"],
+        cwd=request["cwd"],
+        env=request["env"],
+        start_new_session=True,
+        **streams,
+        **identity,
+    )
+
+
+def run(request: dict[str, Any]) -> dict[str, Any]:
+    pipe = subprocess.PIPE
     try:
-        process = subprocess.Popen(
-            request["argv"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            cwd=request["cwd"],
-            env=request["env"],
-            start_new_session=True,
-            **identity,
-        )
+        process = popen(request, stdin=pipe, stdout=pipe, stderr=pipe)
     except OSError as error:
         return {"error": str(error)}
     overdue = False
