@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Mapping
@@ -11,7 +13,8 @@ from pathlib import Path
 
 from tests.lab.cache import LabUnavailableError, cached
 
-_SECONDS = 900
+_SECONDS = 3600
+"""Kubernetes' kubelet takes 500 CPU seconds, and tests may run beside its build."""
 
 
 def program(
@@ -19,33 +22,41 @@ def program(
     version: str,
     package: str,
     *,
+    name: str = "",
     variables: Mapping[str, str] | None = None,
+    staging: str = "",
     cgo: bool = False,
 ) -> Path:
-    """The program of a ``package`` in a module; its name is the package's.
+    """The program of a ``package`` in a module.
 
     Args:
         module: its path.
         version: of the module.
-        package: a folder of the module.
-        variables: what the linker writes into the module's variables, each named by the folder
-            of its package: a program's own version, mostly.
+        package: a folder of the module, or nothing for the module's own.
+        name: of the program; by default the package's.
+        variables: what the linker writes into variables, each named by the path of its package:
+            a program's own version, mostly.
+        staging: the version of the modules that the module's go.mod requires as v0.0.0, because
+            they are developed in its own repository.
         cgo: build with C. Symbols of a library that is opened at run time are then bound when
             they are first called (``-z lazy``), for the library may lack some of them.
 
     Raises:
         LabUnavailableError: Go is missing, or does not get or build it.
     """
-    name = package.rpartition("/")[2]
-    written = [f"-X {module}/{variable}={value}" for variable, value in (variables or {}).items()]
+    path = f"{module}/{package}".removesuffix("/")
+    name = name or package.rpartition("/")[2]
+    written = [f"-X {variable}={value}" for variable, value in (variables or {}).items()]
     flags = " ".join(("-s -w", *(("-extldflags=-Wl,-z,lazy",) if cgo else ()), *written))
 
     def build(folder: Path) -> None:
         source = _module(folder, module, version)
-        _compile(name, source, folder / name, f"{module}/{package}", flags=flags, cgo=cgo)
+        if staging:
+            _replace(source / "go.mod", module, version, staging)
+        _compile(name, source, folder / name, path, flags=flags, cgo=cgo)
         shutil.rmtree(source)
 
-    recipe = (module, version, package, *written, *(("cgo",) if cgo else ()))
+    recipe = (module, version, package, *written, *filter(None, (staging, "cgo" if cgo else "")))
     return cached(name, " ".join(recipe), build) / name
 
 
@@ -55,19 +66,7 @@ def versions(module: str) -> list[str]:
     Raises:
         LabUnavailableError: Go is missing, or the proxy does not answer.
     """
-    if not shutil.which("go"):
-        raise LabUnavailableError("go is not here")
-    done = subprocess.run(
-        ["go", "list", "-m", "-versions", f"{module}@latest"],
-        cwd="/",
-        check=False,
-        capture_output=True,
-        text=True,
-        timeout=_SECONDS,
-    )
-    if done.returncode != 0:
-        raise LabUnavailableError(f"Go does not list {module}: {done.stderr.strip()[-300:]}")
-    return done.stdout.split()[1:]
+    return _go("list", "-m", "-versions", f"{module}@latest").split()[1:]
 
 
 def compiled(text: str, name: str, module: str, version: str) -> Path:
@@ -99,6 +98,27 @@ def _module(folder: Path, module: str, version: str) -> Path:
     source.mkdir()
     (source / "go.mod").write_text(f"module lab\n\ngo 1.24\n\nrequire {module} {version}\n")
     return source
+
+
+def _replace(go_mod: Path, module: str, version: str, staging: str) -> None:
+    """Give the modules that ``module`` requires as v0.0.0 the version ``staging``."""
+    downloaded = _go("mod", "download", "-json", f"{module}@{version}")
+    its_own = Path(json.loads(downloaded)["GoMod"]).read_text("utf-8")
+    paths = re.findall(r"^\s+(\S+) v0\.0\.0$", its_own, re.MULTILINE)
+    with go_mod.open("a", encoding="utf-8") as file:
+        file.writelines(f"replace {path} => {path} {staging}\n" for path in paths)
+
+
+def _go(*words: str) -> str:
+    """What a command of Go prints that needs no module of ours."""
+    if not shutil.which("go"):
+        raise LabUnavailableError("go is not here")
+    done = subprocess.run(
+        ["go", *words], cwd="/", check=False, capture_output=True, text=True, timeout=_SECONDS
+    )
+    if done.returncode != 0:
+        raise LabUnavailableError(f"go {' '.join(words)} failed: {done.stderr.strip()[-300:]}")
+    return done.stdout
 
 
 def _compile(name: str, source: Path, target: Path, package: str, *, flags: str, cgo: bool) -> None:

@@ -18,5 +18,5 @@ def program(name: str) -> Path:
     Raises:
         LabUnavailableError: Go or a C compiler is missing, or Go does not get or build it.
     """
-    version = {"internal/info.version": VERSION.removeprefix("v")}
+    version = {f"{MODULE}/internal/info.version": VERSION.removeprefix("v")}
     return go.program(MODULE, VERSION, f"cmd/{name}", variables=version, cgo=True)

@@ -23,6 +23,7 @@ from tests.host import looking
 from tests.lab import go
 from tests.lab.cache import LabUnavailableError
 from tests.lab.engines import Lab
+from tests.lab.kubernetes import programs
 
 PlaceOf = Callable[[str, str, Home], Place]
 
@@ -32,7 +33,7 @@ LINKS = ("nvidia-cdi-hook", "nvidia-container-runtime", "nvidia-container-runtim
 @pytest.fixture(scope="session")
 def crictl() -> Path | None:
     try:
-        return go.program("sigs.k8s.io/cri-tools", "v1.34.0", "cmd/crictl")
+        return programs.crictl()
     except LabUnavailableError:
         return None
 
@@ -42,7 +43,7 @@ def dockerd() -> Path:
     """Built in minutes, once: asked for by those who want it only."""
     module, version = "github.com/moby/moby/v2", "v2.0.0-beta.24"
     # Of 2026-09-15, twelve days after 29.8.0: a release's module is tagged apart from it.
-    says = {"dockerversion.Version": f"29.8.0-moby-{version}"}
+    says = {f"{module}/dockerversion.Version": f"29.8.0-moby-{version}"}
     try:
         return go.program(module, version, "cmd/dockerd", variables=says)
     except LabUnavailableError as error:
