@@ -21,10 +21,10 @@ PURE     := tests/unit tests/golden tests/property $(wildcard tests/runtime/test
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help run quick check test test-engines coverage lint types nightly fuzz mutants bench golden build lock docs install uninstall man clean
+.PHONY: help run quick check test test-engines test-kubernetes coverage lint types nightly fuzz mutants bench golden build lock docs install uninstall man clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: $(VENV)/run ## make the environment and print the CDI spec of this host
 	@tools/run $(BIN)/cdi-gen $(EXAMPLE)
@@ -55,6 +55,11 @@ types: $(VENV)/test ## mypy, strict: library, hooks, tests and tools
 test-engines: $(VENV)/test ## every engine and every way to request a GPU; writes docs/engines.md
 	@tools/test-packages
 	$(TESTS) -m engines --update-engines tests/engine/matrix $(PYTEST)
+
+test-kubernetes: $(VENV)/test ## a real kubelet and a real cluster; the first run builds them for an hour
+	@tools/test-packages
+	$(BIN)/python -m tests.lab.kubernetes
+	$(TESTS) $(PARALLEL) -m kubernetes tests/kubernetes $(PYTEST)
 
 nightly: $(VENV)/test ## long runs: races, a fault in every system call (half an hour)
 	@tools/test-packages

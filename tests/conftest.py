@@ -33,7 +33,12 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # then interrupts would inherit it.
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-pytest_plugins = ["tests.fakehost.fixtures", "tests.lab.fixtures", "tests.required"]
+pytest_plugins = [
+    "tests.fakehost.fixtures",
+    "tests.lab.fixtures",
+    "tests.lab.kubernetes.fixtures",
+    "tests.required",
+]
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -67,13 +72,14 @@ FIXTURES_OF = {
     "network": {"nvidia_program"},
     "host": {"host", "own_host"},
     "engine": {"lab_of", "image_archives", "zoo_archives"},
+    "kubernetes": {"enter_node", "enter_standalone", "enter_cluster"},
 }
 """A test that uses one of the fixtures has the mark, so that no tier runs it by mistake."""
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Mark tests by what they use; leave out long runs without ``-m nightly``, ``-m engines``."""
+    """Mark tests by what they use; leave out long runs that ``-m`` does not name."""
     for item in items:
         used = set(getattr(item, "fixturenames", ()))
         for mark, fixtures in FIXTURES_OF.items():
@@ -82,7 +88,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         if getattr(getattr(item, "obj", None), "is_hypothesis_test", False):
             item.add_marker("property")
     asked = str(config.getoption("markexpr"))
-    left_out = [mark for mark in ("nightly", "engines") if mark not in asked]
+    left_out = [mark for mark in ("nightly", "engines", "kubernetes") if mark not in asked]
     long = {item for item in items if any(item.get_closest_marker(mark) for mark in left_out)}
     config.hook.pytest_deselected(items=[*long])
     items[:] = [item for item in items if item not in long]

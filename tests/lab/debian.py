@@ -17,12 +17,14 @@ from pathlib import Path
 from tests.lab.cache import LabUnavailableError, cached, require_root
 
 _PODMAN = ("podman", "crun", "runc")
+_CDI_GEN = ("python3-click", "python3-jsonschema", "python3-tomlkit", "python3-yaml")
+"""What cdi-gen itself needs to run beside engines."""
 _MORE = (
     *_PODMAN,
     *("buildah", "containerd", "docker-compose", "docker.io", "rootlesskit", "runsc"),
-    # What these need and do not ask for, and what cdi-gen itself needs to run beside them.
+    # What these need and do not ask for.
     *("iproute2", "iptables"),
-    *("python3-click", "python3-jsonschema", "python3-tomlkit", "python3-yaml"),
+    *_CDI_GEN,
 )
 
 ENGINES = {
@@ -34,6 +36,12 @@ ENGINES = {
     "trixie-engines": (*_MORE, "docker-cli"),
     # podman 5.8, Docker 28.5, containerd 2.1
     "sid-engines": (*_MORE, "apptainer", "docker-buildx", "docker-cli"),
+    # containerd 1.7, runc 1.1.15: the node of a Kubernetes cluster, see tests/lab/kubernetes
+    "trixie-kubernetes": (
+        *("busybox-static", "containerd", "containernetworking-plugins", "runc"),
+        *("iproute2", "iptables", "openssl"),
+        *_CDI_GEN,
+    ),
 }
 """The engines of each root, named by its suite and what it is for: a new root is one more line."""
 

@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Fixtures that give tests nodes and clusters; a test that uses one has the mark ``kubernetes``."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from typing import Any, TypeVar
+
+import pytest
+
+from tests.lab.cache import LabUnavailableError
+from tests.lab.kubernetes.cluster import Cluster, cluster
+from tests.lab.kubernetes.node import Node, node
+from tests.lab.kubernetes.standalone import Standalone, standalone
+
+T = TypeVar("T")
+
+
+@pytest.fixture(scope="session")
+def enter_node() -> Callable[..., AbstractContextManager[Node]]:
+    """Give ``node``, which skips the test where there can be none."""
+    return _or_skip(node)
+
+
+@pytest.fixture(scope="session")
+def enter_standalone() -> Callable[..., AbstractContextManager[Standalone]]:
+    """Give ``standalone``, which skips the test where there can be none."""
+    return _or_skip(standalone)
+
+
+@pytest.fixture(scope="session")
+def enter_cluster() -> Callable[..., AbstractContextManager[Cluster]]:
+    """Give ``cluster``, which skips the test where there can be none."""
+    return _or_skip(cluster)
+
+
+def _or_skip(
+    manager: Callable[..., AbstractContextManager[T]],
+) -> Callable[..., AbstractContextManager[T]]:
+    @contextlib.contextmanager
+    def enter(*arguments: Any, **options: Any) -> Iterator[T]:
+        with contextlib.ExitStack() as stack:
+            try:
+                entered = stack.enter_context(manager(*arguments, **options))
+            except LabUnavailableError as error:
+                pytest.skip(f"no Kubernetes: {error}")
+            yield entered
+
+    return enter
