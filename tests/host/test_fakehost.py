@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.fakehost import driver_packages, hosts, kernel, layouts, nvml_mock
+from tests.host.looking import REPOSITORY
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -378,3 +379,33 @@ def test_a_build_that_another_checkout_uses_is_kept(
         os.utime(stamp, (seconds, seconds))
     added: object = hosts.cached("550-1gpu")
     assert {*tmp_path.glob("hosts/550-1gpu-" + "?" * 12)} == {used, added}
+
+
+def run_by_hand(*words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "tests.host", *words],
+        check=False,
+        capture_output=True,
+        text=True,
+        cwd=REPOSITORY,
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "device"),
+    [("550-operator", "nvidia.com/gpu=1"), ("550-mig-mixed", "nvidia.com/gpu=1:3")],
+)
+def test_cdi_gen_runs_on_a_host_by_hand(host: GetHost, name: str, device: str) -> None:
+    host(name)
+    result = run_by_hand(name, "list", "-o", "name")
+    assert device in result.stdout.splitlines(), result.stderr
+
+
+def test_hosts_are_listed_by_hand() -> None:
+    assert "550-server      driver 550-server, layout flat, 4 x NVIDIA H100" in run_by_hand().stdout
+
+
+def test_an_unknown_host_is_an_error_by_hand() -> None:
+    result = run_by_hand("551-8gpu", "list")
+    assert result.returncode == 1
+    assert result.stderr == "551-8gpu: no such fake host; list them with: python -m tests.host\n"
