@@ -43,7 +43,7 @@ HOOK_TESTS = (
     *("tests/runtime/test_request_sources.py", "tests/runtime/test_toml.py"),
 )
 """Tests that import the hooks' modules into their own process. They run without conftest.py, which
-imports the library: Python 3.9 cannot. Two need a fixture of it."""
+imports the library: Python 3.9 cannot. Two need a fixture of it, and Hypothesis its profile."""
 WITH_FIXTURES = (
     "tests/hook/test_elf.py::TestNote::test_the_real_thing_as_a_linker_makes_it",
     "tests/runtime/test_configuration.py::test_file_that_nvidia_ctk_writes_has_the_defaults",
@@ -112,7 +112,8 @@ def hooks(session: nox.Session) -> None:
     """The hooks' own tests, with nothing installed but pytest and what tests import."""
     session.install(*PYTEST)
     deselected = [f"--deselect={test}" for test in WITH_FIXTURES]
-    run_tests(session, "--noconftest", *deselected, *HOOK_TESTS)
+    # Hypothesis's own profile "ci" has no deadline, as the profiles of conftest.py.
+    run_tests(session, "--noconftest", "--hypothesis-profile=ci", *deselected, *HOOK_TESTS)
 
 
 @nox.session(python=HOOK_PYTHONS)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Files, modules and functions that the documentation names exist."""
+"""Files, modules and functions that the documentation and the configuration of tools name exist."""
 
 from __future__ import annotations
 
@@ -97,6 +97,42 @@ def test_the_directories_of_the_architecture_exist(paths: list[str]) -> None:
 @pytest.mark.parametrize("page", PAGES)
 def test_named_modules_and_functions_exist(page: str) -> None:
     assert not missing_names((REPOSITORY / page).read_text(encoding="utf-8"))
+
+
+TOOLS = ("noxfile.py", "pyproject.toml", "Makefile", ".pre-commit-config.yaml")
+"""What names files and tests to pytest, coverage and hatchling, which ignore a name without a file."""
+
+TEST = re.compile(r"tests/[\w/]+\.py::[\w:]+")
+IN_REPOSITORY = re.compile(r"(?<![\w/-])(?:cdi_gen|docs|hooks|specs|tests|tools)/[\w./*-]*[\w*]")
+
+
+def missing_tests(text: str) -> list[str]:
+    """The node ids of tests whose file has no such class or function."""
+    missing = []
+    for node_id in TEST.findall(text):
+        file, *names = node_id.split("::")
+        source = (REPOSITORY / file).read_text(encoding="utf-8")
+        if not all(re.search(rf"(?:class|def) {name}\b", source) for name in names):
+            missing.append(node_id)
+    return missing
+
+
+@pytest.mark.parametrize("name", TOOLS)
+def test_files_named_to_tools_exist(name: str, paths: list[str]) -> None:
+    patterns = IN_REPOSITORY.findall((REPOSITORY / name).read_text(encoding="utf-8"))
+    assert patterns
+    assert not [pattern for pattern in patterns if not fnmatch.filter(paths, f"/{pattern}")]
+
+
+@pytest.mark.parametrize("name", TOOLS)
+def test_tests_named_to_tools_exist(name: str) -> None:
+    assert not missing_tests((REPOSITORY / name).read_text(encoding="utf-8"))
+
+
+def test_a_missing_test_is_reported() -> None:
+    file = "tests/architecture/test_names_in_docs.py"
+    text = f"{file}::exists {file}::none"
+    assert missing_tests(text) == [f"{file}::none"]
 
 
 def test_a_missing_file_is_reported(paths: list[str]) -> None:
