@@ -20,7 +20,7 @@ SEE_ALSO = "podman-run(1), docker-run(1), nvidia-smi(1)"
 
 def pages() -> dict[str, str]:
     """Return all man pages by file name."""
-    context = click.Context(main, info_name="cdi-gen")
+    context = click.Context(main, info_name="cdi-gen", **main.context_settings)
     by_name = {"cdi-gen.1": page("cdi-gen", main, context)}
     for name in COMMANDS:
         command = main.get_command(context, name)

@@ -94,7 +94,7 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 def _command(page: str) -> tuple[click.Command, click.Context]:
     command: click.Command = main
-    context = click.Context(main)
+    context = click.Context(main, **main.context_settings)
     for word in page.removeprefix("cdi-gen").split("-")[1:]:
         assert isinstance(command, click.Group)
         found = command.get_command(context, word)
