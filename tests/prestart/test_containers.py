@@ -208,3 +208,17 @@ def test_container_sees_no_paths_or_descriptors_of_the_host(
     output = machine.started(engine, "cat /proc/self/mountinfo; ls /proc/self/fd")
     assert str(machine.canary) not in output
     assert os.fsdecode(machine.folder / "cdi") not in output
+
+
+def test_memory_is_limited_for_the_prestart_hook_and_not_for_other_hooks_of_the_spec(
+    machine: Machine, engine: Engine
+) -> None:
+    """Rule 7 of hooks/README.md: 512 MiB. The parent of a hook of the spec is the prestart hook."""
+    limits = machine.folder / "limits"
+    script = f"grep -h 'Max address space' /proc/$PPID/limits /proc/self/limits > {limits}"
+    machine.edits["hooks"].append(
+        {"hookName": "createRuntime", "path": "/bin/sh", "args": ["sh", "-c", script]}
+    )
+    machine.started(engine)
+    soft_limits = [line.split()[3] for line in limits.read_text().splitlines()]
+    assert soft_limits == [str(512 << 20), "unlimited"]

@@ -103,7 +103,8 @@ def main() -> None:
             settings = configuration.load(command_line.config)
             process.drop_inherited_state()
             os.chdir("/")
-            _prestart(settings, debug=command_line.debug)
+            with process.Bounds():
+                _prestart(settings, debug=command_line.debug)
         status = 0
     except UsageError as error:
         process.say(str(error), error.code)

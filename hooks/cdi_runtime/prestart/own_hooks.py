@@ -170,6 +170,8 @@ def _become(hook: Hook, directory: str, streams: Iterable[int]) -> None:
             sys.argv[:] = hook.arguments
             os.environ.update(hook.environment)
             hook.main()
-        os.execve(hook.path, hook.arguments, hook.environment)  # noqa: S606
+        # The limit on memory is this program's. A Go program reserves more than it uses.
+        with process.Unbounded():
+            os.execve(hook.path, hook.arguments, hook.environment)  # noqa: S606
     except OSError as error:
         os.write(2, (error.strerror or "").encode("utf-8", "replace"))
