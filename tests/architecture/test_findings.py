@@ -142,7 +142,8 @@ def test_each_code_in_use_is_in_the_table() -> None:
 
 
 def test_each_code_of_the_table_is_in_use() -> None:
-    assert not explanations().keys() - USED.keys()
+    unused = sorted(explanations().keys() - USED.keys())
+    assert not unused
 
 
 def test_the_table_is_complete_and_in_order() -> None:
@@ -175,4 +176,5 @@ def test_the_page_is_made_from_the_table(request: pytest.FixtureRequest) -> None
     path = REPOSITORY / "docs/findings.md"
     if request.config.getoption("--update-golden"):
         path.write_text(page(), encoding="utf-8")
-    assert path.read_text(encoding="utf-8") == page()
+    is_current = path.read_text(encoding="utf-8") == page()
+    assert is_current, "docs/findings.md is not made from the table of codes; run: make golden"
