@@ -226,6 +226,8 @@ def _is_stream(path: str) -> bool:
     except FileNotFoundError:
         return False
     if stat.S_ISLNK(mode):
+        if _is_link_to_descriptor(path):
+            raise NotRegularError(path)
         try:
             target = os.stat(path).st_mode
         except OSError:
@@ -239,6 +241,28 @@ def _is_stream(path: str) -> bool:
     if stat.S_ISCHR(mode) or stat.S_ISFIFO(mode):
         return True
     raise NotRegularError(path)
+
+
+def _is_link_to_descriptor(path: str) -> bool:
+    """Whether a symbolic link leads to a file that a process has open: /dev/stdout, /dev/fd/3.
+
+    If the process has a regular file open, the link seems to be a link to that file.
+    """
+    location = path
+    try:
+        procfs = os.stat("/proc/self").st_dev
+        for _ in range(MAX_LINKS):
+            status = os.lstat(location)
+            if not stat.S_ISLNK(status.st_mode):
+                return False
+            if status.st_dev == procfs:
+                return True
+            target = os.readlink(location)
+            above, slash, _ = location.rpartition("/")
+            location = target if target.startswith("/") else f"{above}{slash}{target}"
+    except OSError:
+        pass  # no procfs, or a link to nothing
+    return False
 
 
 def write_new(
