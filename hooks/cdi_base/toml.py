@@ -62,6 +62,8 @@ class _Reader:
 
     def document(self) -> tuple[Table, dict[Key, int]]:
         text, end = self._text, len(self._text)
+        if text.startswith("\ufeff"):
+            raise self._fault("a byte order mark; save the file as UTF-8 without it")
         header: Key = ()
         line, counted = 1, 0
         while True:

@@ -15,6 +15,7 @@ from typing import NamedTuple
 from cdi_base import files, trust
 from cdi_gen.engines.change.record import Record, RecordError, digest
 from cdi_gen.engines.change.record import read as read_record
+from cdi_gen.engines.text.syntax import UTF_8_HINT
 from cdi_gen.errors import CdiGenError, UnsafeError
 
 MAX_BYTES = 1 << 20
@@ -226,7 +227,7 @@ def _decoded(path: str, data: bytes) -> str:
         return data.decode()
     except UnicodeDecodeError as error:
         message = f"{path}: not UTF-8 text (byte {error.start})"
-        raise CdiGenError(message, code="CDG-E001", subject=path) from None
+        raise CdiGenError(message, hint=UTF_8_HINT, code="CDG-E001", subject=path) from None
 
 
 def failure(path: str, error: OSError, code: str = "CDG-E001") -> CdiGenError:

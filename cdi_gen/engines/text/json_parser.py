@@ -11,6 +11,7 @@ import json
 import re
 from typing import Any, NamedTuple
 
+from cdi_gen.engines.text.syntax import UTF_8_HINT
 from cdi_gen.errors import CdiGenError
 
 MAX_DEPTH = 64
@@ -52,7 +53,7 @@ def parse(text: str) -> Node:
         JSONTextError: it is not, or not strict JSON.
     """
     if text.startswith("\ufeff"):
-        raise JSONTextError("line 1: a byte order mark")
+        raise JSONTextError("line 1: a byte order mark", hint=UTF_8_HINT)
     node = _Reader(text).document()
     if node.members is None:
         raise JSONTextError("not a JSON object")

@@ -7,6 +7,9 @@ from typing import Any, Protocol
 
 Path = tuple[str, ...]
 
+UTF_8_HINT = "save the file as UTF-8 without a byte order mark"
+"""The hint about a file of an editor that writes another encoding, as those of Windows do."""
+
 
 class Syntax(Protocol):
     """A language of configuration files. Each function but `value` may find that a text is none.

@@ -15,7 +15,7 @@ from typing import Any
 import tomlkit
 from tomlkit.exceptions import TOMLKitError
 
-from cdi_gen.engines.text.syntax import Path
+from cdi_gen.engines.text.syntax import UTF_8_HINT, Path
 from cdi_gen.engines.text.toml_statements import Statement, last_of_list, statements
 from cdi_gen.errors import CdiGenError
 
@@ -36,7 +36,7 @@ def parse(text: str | None, file: str | None = None) -> Table:
     """
     where = f"{file}: " if file else ""
     if text and text.startswith("\ufeff"):
-        raise TOMLTextError(f"{where}line 1: a byte order mark")
+        raise TOMLTextError(f"{where}line 1: a byte order mark", hint=UTF_8_HINT)
     try:
         document = tomlkit.parse(text or "")
         # tomlkit has unwrap() from 0.11 on; Ubuntu 22.04 packages 0.9.2.
