@@ -29,9 +29,13 @@ PATIENCE = 3.0
 
 
 def printed_version(text: str) -> str | None:
-    """The first version in what a program prints: ``4.3.1`` of ``podman version 4.3.1``."""
+    """The first version in what a program prints: ``4.3.1`` of ``podman version 4.3.1``.
+
+    A build between releases has no version: Docker's nightly packages (``0.0.0-20240915002115-…``)
+    and what ``go install`` makes are called 0.0.0, which compares as older than every release.
+    """
     match = _VERSION.search(text)
-    return match[1] if match else None
+    return match[1] if match and match[1].strip("0.") else None
 
 
 class Machine:
@@ -71,7 +75,11 @@ class Machine:
             fault = error.strerror
         if fault:
             raise UnsafeError(
-                f"{path} is not safe for an engine to run: {fault}", code="CDG-E008", subject=path
+                f"{path} is not safe for an engine to run: {fault}",
+                hint="only root may be able to change the program and the directories above it: "
+                "correct owner and mode (root:root 0755), or name another program",
+                code="CDG-E008",
+                subject=path,
             )
 
     def program(self, name: str) -> str | None:
