@@ -184,7 +184,10 @@ class GpuSearch:
             remaining = tuple(
                 address for address in addresses if address not in modes or modes[address].enabled
             )
-            answers = {address: nvml.NvmlGpu(fault=mode.fault) for address, mode in modes.items()}
+            answers = {
+                address: nvml.NvmlGpu(fault=mode.fault, mig_mode_unknown=mode.unknown)
+                for address, mode in modes.items()
+            }
             return answers | (nvml.ask(self._nvml_library, remaining) if remaining else {}), None
         except nvml.PynvmlMissing as error:
             return self._ask_mig_modes(self._nvml_library, tuple(addresses), str(error))
@@ -203,7 +206,9 @@ class GpuSearch:
             return {}, NvmlFault(str(error))
         answers = {
             address: nvml.NvmlGpu(
-                mig_enabled=mode.enabled, fault=fault if mode.enabled else mode.fault
+                mig_enabled=mode.enabled,
+                mig_mode_unknown=mode.unknown,
+                fault=fault if mode.enabled else mode.fault,
             )
             for address, mode in modes.items()
         }
@@ -233,8 +238,11 @@ class GpuSearch:
         if uuid is None:
             records.append(_unknown(f"the UUID of {name}", fault))
         is_divided = self._is_divided(information)
-        if fault and answer is None and not is_divided:
-            records.append(_unknown(f"the MIG mode of {name}", fault))
+        mode_fault = fault
+        if answer is not None:
+            mode_fault = NvmlFault(answer.mig_mode_unknown) if answer.mig_mode_unknown else None
+        if mode_fault and not is_divided:
+            records.append(_unknown(f"the MIG mode of {name}", mode_fault))
         mig_enabled = is_divided or (answer is not None and answer.mig_enabled)
         drm = self._nodes.drm(information.pci_address)
         gpu = Gpu(
@@ -265,8 +273,9 @@ class GpuSearch:
     ) -> SearchResult[tuple[MigDevice, ...]]:
         """Return the MIG devices of a GPU that has MIG enabled."""
         name = _name(index, information.pci_address)
-        if answer is None or answer.fault:
-            reason = str(answer.fault if answer else fault and fault.reason)
+        if answer is None or answer.fault or answer.mig_mode_unknown:
+            nvml_fault = (answer.fault or answer.mig_mode_unknown) if answer else None
+            reason = str(nvml_fault or (fault and fault.reason))
             device = f"MIG devices of {name}"
             return SearchResult(
                 (), (UnusableDevice(device=device, reason=reason, code="CDG-H107"),)

@@ -15,6 +15,12 @@ if TYPE_CHECKING:
     import ctypes
 
 NVML_SUCCESS, NVML_DEVICE_MIG_ENABLE = 0, 1
+NVML_ERROR_NOT_SUPPORTED, NVML_ERROR_FUNCTION_NOT_FOUND = 3, 13
+NVML_ERROR_GPU_IS_LOST, NVML_ERROR_RESET_REQUIRED = 15, 16
+WITHOUT_MIG = frozenset({NVML_ERROR_NOT_SUPPORTED, NVML_ERROR_FUNCTION_NOT_FOUND})
+"""Errors of a GPU's MIG mode if the model, or the driver, has no MIG."""
+UNUSABLE = frozenset({NVML_ERROR_GPU_IS_LOST, NVML_ERROR_RESET_REQUIRED})
+"""Errors that say that no program can use the GPU."""
 
 
 class NvmlUnavailable(Exception):  # noqa: N818 - a state of the host, not a fault of the program
@@ -27,6 +33,8 @@ class MigMode(NamedTuple):
     enabled: bool = False
     fault: str | None = None
     """Why the GPU cannot be used, in NVML's words."""
+    unknown: str | None = None
+    """Why NVML does not report the mode; the GPU itself may be usable."""
 
 
 def ask(library: str, pci_addresses: tuple[str, ...]) -> dict[str, MigMode]:
@@ -75,8 +83,16 @@ def _mode(nvml: ctypes.CDLL, address: str) -> MigMode:
     if not hasattr(nvml, "nvmlDeviceGetMigMode"):  # drivers before R450
         return MigMode()
     code = nvml.nvmlDeviceGetMigMode(gpu, ctypes.byref(current), ctypes.byref(pending))
-    # NVML_ERROR_NOT_SUPPORTED: the model does not support MIG.
-    return MigMode(code == NVML_SUCCESS and current.value == NVML_DEVICE_MIG_ENABLE)
+    if code == NVML_SUCCESS:
+        return MigMode(current.value == NVML_DEVICE_MIG_ENABLE)
+    return failed(code, _text(nvml, code))
+
+
+def failed(code: int, text: str) -> MigMode:
+    """Return the answer about a GPU whose MIG mode NVML did not report, by NVML's error."""
+    if code in WITHOUT_MIG:
+        return MigMode()
+    return MigMode(fault=text) if code in UNUSABLE else MigMode(unknown=text)
 
 
 def _text(nvml: ctypes.CDLL, code: int) -> str:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from cdi_base import nvidia
-from cdi_gen.host.devices.mig_mode import NvmlUnavailable
+from cdi_gen.host.devices.mig_mode import NvmlUnavailable, failed
 
 _MIG_PROFILE = re.compile(r"\bMIG ((?:\d+c\.)?\d+g\.\d+gb(?:[+-][a-z.]+)*)", re.ASCII)
 
@@ -38,6 +38,8 @@ class NvmlGpu(NamedTuple):
 
     uuid: str | None = None
     mig_enabled: bool = False
+    mig_mode_unknown: str | None = None
+    """Why NVML does not report whether MIG is enabled."""
     mig: tuple[MigInstance, ...] = ()
     mig_faults: tuple[tuple[int, str], ...] = ()
     """(index, reason) of MIG devices whose facts NVML cannot report."""
@@ -100,8 +102,9 @@ def _gpu(pynvml: Any, address: str) -> NvmlGpu:
     )
     try:
         current, _ = pynvml.nvmlDeviceGetMigMode(handle)
-    except pynvml.NVMLError:
-        return gpu  # not a MIG-capable GPU: NVML_ERROR_NOT_SUPPORTED
+    except pynvml.NVMLError as error:
+        mode = failed(error.value, str(error))
+        return gpu._replace(fault=mode.fault, mig_mode_unknown=mode.unknown)
     if current != pynvml.NVML_DEVICE_MIG_ENABLE:
         return gpu
     gpu = gpu._replace(mig_enabled=True)
