@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Hosts out of public reports, each rebuilt as far as it matters: nodes that are not as expected."""
+"""Hosts out of public reports, each rebuilt as far as it matters.
+
+Nodes that are not as expected, NVML's errors, PCI addresses, and platforms that are easily mistaken.
+"""
 
 from __future__ import annotations
 
@@ -11,13 +14,17 @@ from typing import Any
 
 import pytest
 
+from cdi_gen.errors import CdiGenError
 from cdi_gen.generate import generate
 from cdi_gen.generate.options import Options
 from cdi_gen.host import boot
 from cdi_gen.inventory import Inventory
 from tests.fakehost import nvml_mock
+from tests.fakehost.gpus import T4, gpu
 from tests.fakehost.hosts import FakeHost
-from tests.host import looking
+from tests.host import driver_tree, looking
+from tests.host.driver_tree import SmallHost
+from tests.unit.host.elf_files import shared_library
 
 OwnHost = Callable[[str], FakeHost]
 
@@ -144,15 +151,20 @@ NEW = (
 )
 
 
+def replace_nvml(fake: FakeHost, source: Path) -> None:
+    """Build NVML from another source."""
+    fake.nvml.unlink()
+    command = ["cc", "-shared", "-fPIC", "-Wl,-soname,libnvidia-ml.so.1", "-o", str(fake.nvml)]
+    subprocess.run([*command, str(source)], check=True)
+
+
 def test_an_nvml_that_knows_nothing_of_mig(own_host: OwnHost, tmp_path: Path) -> None:
     """nvidia-container-toolkit issues 63 and 77: drivers 390 and 440 have no such function."""
     fake = own_host("550-lib64")
     source = tmp_path / "old.c"
     renamed = "".join(f"#define nvmlDeviceGet{name} was_not_yet_{name}\n" for name in NEW)
     source.write_text(f'{renamed}#include "{nvml_mock.SOURCE}"\n')
-    fake.nvml.unlink()
-    command = ["cc", "-shared", "-fPIC", "-Wl,-soname,libnvidia-ml.so.1", "-o", str(fake.nvml)]
-    subprocess.run([*command, str(source)], check=True)
+    replace_nvml(fake, source)
     # Such that NVML has to be asked.
     gpu = fake.kernel.gpus[1]
     information = fake.root / f"proc/driver/nvidia/gpus/{gpu.pci_address}/information"
@@ -172,3 +184,179 @@ def test_uvm_has_another_major_in_a_container_that_outlives_a_boot(own_host: Own
     (node,) = (each for each in inventory.control_nodes if each.path == "/dev/nvidia-uvm")
     assert (node.major, node.minor) == (fake.kernel.uvm_major, 0)
     assert [each.path for each in inventory.stale_nodes] == ["/dev/nvidia-uvm"]
+
+
+GPU_AT = {0: "GPU 0 at 0000:1b:00.0", 1: "GPU 1 at 0000:1e:00.0"}
+
+
+def answer_queries_with(fake: FakeHost, index: int, code: int) -> None:
+    """Make NVML give this error to every question about a GPU, but not for its handle."""
+    description = fake.nvml.parent / nvml_mock.DESCRIPTION
+    lines = description.read_text().splitlines(keepends=True)
+    uuid = fake.kernel.gpus[index].uuid
+    (number,) = (number for number, line in enumerate(lines) if line.startswith(f"gpu {uuid}"))
+    assert lines[number].count(" 0 0 NVIDIA") == 1
+    lines[number] = lines[number].replace(" 0 0 NVIDIA", f" 0 {code} NVIDIA")
+    description.write_text("".join(lines))
+
+
+@pytest.mark.parametrize(("code", "words"), [(15, "GPU is lost"), (16, "GPU requires reset")])
+def test_gpu_whose_mig_mode_cannot_be_read_because_it_is_lost_is_left_out(
+    own_host: OwnHost, code: int, words: str
+) -> None:
+    """NVIDIA/nvidia-docker#1553: a failed GPU of several, of which only nvidia-smi tells."""
+    fake = own_host("550-8gpu")
+    answer_queries_with(fake, 1, code)
+    process = looking.run("generate", host_root=str(fake.root))
+    assert process.returncode == 4
+    assert f"left out: {GPU_AT[1]}: {words} [CDG-H105]\n" in process.stderr
+    inventory = looking.look_at(fake)
+    assert [gpu.index for gpu in inventory.gpus] == [0, 2, 3, 4, 5, 6, 7]
+    assert "/dev/nvidia1" not in nodes_of(inventory)
+
+
+@pytest.mark.parametrize(
+    ("code", "words"), [(999, "Unknown Error"), (4, "Insufficient Permissions")]
+)
+def test_mig_mode_that_nvml_does_not_report_is_missing_and_not_disabled(
+    own_host: OwnHost, code: int, words: str
+) -> None:
+    """NVIDIA/nvidia-container-toolkit#69 (Unknown Error), Project-HAMi/HAMi#1044 (MIG, permissions).
+
+    Before, the GPU was offered as a full GPU without a word, as if NVML had said that MIG is off.
+    """
+    fake = own_host("550-8gpu")
+    answer_queries_with(fake, 1, code)
+    inventory = looking.look_at(fake)
+    assert [gpu.index for gpu in inventory.gpus] == [0, 1, 2, 3, 4, 5, 6, 7]
+    assert [
+        (record.name, record.reason, record.code)
+        for record in inventory.missing
+        if "MIG mode" in record.name
+    ] == [(f"the MIG mode of {GPU_AT[1]}", f"is not known: {words}", "CDG-H208")]
+    process = looking.run("generate", host_root=str(fake.root))
+    assert f"the host lacks the MIG mode of {GPU_AT[1]}" in process.stderr
+
+
+def test_instances_of_a_gpu_whose_mig_mode_nvml_does_not_report_are_left_out_with_its_words(
+    own_host: OwnHost, tmp_path: Path
+) -> None:
+    """NVIDIA/gpu-feature-discovery#6: the kernel has instances, NVML has a permission error.
+
+    Before, the reason was that NVML says that MIG is disabled.
+    """
+    fake = own_host("550-mig-mixed")
+    source = tmp_path / "nvml.c"
+    source.write_text(
+        f'#define nvmlDeviceGetMigMode replaced\n#include "{nvml_mock.SOURCE}"\n'
+        "#undef nvmlDeviceGetMigMode\n"
+        "int nvmlDeviceGetMigMode(void *gpu, unsigned *now, unsigned *next) { return 4; }\n"
+    )
+    replace_nvml(fake, source)
+    unusable = [(item.device, item.reason) for item in looking.look_at(fake).unusable_devices]
+    assert (f"MIG devices of {GPU_AT[1]}", "Insufficient Permissions") in unusable
+
+
+GetSmall = Callable[..., SmallHost]
+
+
+@pytest.mark.parametrize(
+    ("address", "name"),
+    [
+        # NVIDIA/nvidia-docker#1316, #816: Azure and Hyper-V, where procfs has all 32 bits.
+        ("03f8cfdd:00:00.0", "pci-3f8cfdd-00-00-0"),
+        ("c0d32321:00:00.0", "pci-c0d32321-00-00-0"),
+        # NVIDIA/k8s-device-plugin#1482: a DGX Spark. NVML calls it 0000000F:01:00.0.
+        ("000f:01:00.0", "pci-000f-01-00-0"),
+        # NVIDIA/aicr#1858: Azure's ND H100 v5.
+        ("000a:00:00.0", "pci-000a-00-00-0"),
+    ],
+)
+def test_domain_of_a_pci_address_may_have_up_to_eight_digits(
+    small: GetSmall, address: str, name: str
+) -> None:
+    host = small(gpus=(gpu(0, T4, pci_address=address),))
+    host.libraries("usr/lib/x86_64-linux-gnu")
+    spec = generate(host.look())
+    (device,) = (device for device in spec.devices if device.name == name)
+    paths = {node.path for node in device.container_edits.device_nodes}
+    assert paths >= {"/dev/nvidia0", f"/dev/dri/by-path/pci-{address}-render"}
+    listed = looking.run("list", "-o", "name", host_root=str(host.root)).stdout.split()
+    assert f"nvidia.com/gpu={name}" in listed
+
+
+def test_gpu_of_a_driver_that_prints_no_minor_is_named_with_the_reason(small: GetSmall) -> None:
+    """canonical/lxd#3950: a GTX 650 whose `information` ends with the bus location."""
+    host = small()
+    host.libraries("usr/lib/x86_64-linux-gnu")
+    (information,) = host.root.glob("proc/driver/nvidia/gpus/*/information")
+    information.write_text(
+        "Model: \t\t GeForce GTX 650\nIRQ:   \t\t 44\n"
+        "GPU UUID: \t GPU-e3f822b9-8c5f-95a5-b379-8dfdeefd7758\nVideo BIOS: \t 80.07.35.00.80\n"
+        "Bus Type: \t PCIe\nDMA Size: \t 40 bits\nDMA Mask: \t 0xffffffffff\n"
+        "Bus Location: \t 0000:04:00.0\n"
+    )
+    process = looking.run("generate", check=False, host_root=str(host.root))
+    assert process.returncode == 1
+    assert f"{GPU_AT[0]}: the driver gives it no device minor" in process.stderr
+
+
+@pytest.mark.parametrize("directory", ["usr/lib64", "usr/lib/x86_64-linux-gnu"])
+def test_driver_without_libcuda_and_nvml_is_told_apart_from_no_driver(
+    small: GetSmall, directory: str
+) -> None:
+    """containers/toolbox#1694, negativo17/nvidia-driver#11: Fedora, without the packages for CUDA.
+
+    Before, the message said that none of the libraries is installed.
+    """
+    host = small()
+    host.libraries(directory, "libEGL_nvidia", "libGLX_nvidia", "libnvidia-glcore", "libnvidia-cfg")
+    with pytest.raises(CdiGenError, match="neither its libcuda nor its libnvidia-ml") as caught:
+        host.look()
+    version = host.tree.version
+    assert caught.value.message.endswith(f"such as /{directory}/libEGL_nvidia.so.{version}")
+    assert "nvidia-driver-cuda-libs" in (caught.value.hint or "")
+    assert caught.value.code == "CDG-H003"
+
+
+def test_jetson_with_the_modules_of_a_pc_is_a_jetson(small: GetSmall) -> None:
+    """ollama/ollama#18067, video-search-and-summarization#1478: JetPack 7.2 (L4T R39) on an Orin.
+
+    The module is loaded, some libraries end in its version, libcuda and NVML do not.
+    """
+    host = small(architecture="aarch64", version="595.78", gpus=())
+    host.text("etc/nv_tegra_release", "# R39 (release), REVISION: 2.0, BOARD: generic\n")
+    triplet = "usr/lib/aarch64-linux-gnu"
+    for path in (
+        *(f"{triplet}/tegra/lib{name}" for name in ("nvidia-ml.so.1", "nvidia-glcore.so.595.78")),
+        *(f"{triplet}/tegra/lib{name}" for name in ("GLX_nvidia.so.0", "nvidia-nvvm70.so.595.78")),
+        f"{triplet}/nvidia/libcuda.so.1.1",
+        "opt/nvidia/l4t-gpu-libs/openrm/libcuda.so.1.1",
+    ):
+        file = host.root / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(shared_library(machine=183, soname=file.name.encode()))
+    with pytest.raises(CdiGenError, match=r"Tegra platform.*nv_tegra_release"):
+        host.look()
+
+
+WSL_DRIVERS = ("u0420529.inf_amd64_94ad5a6c4d1a04e2", "nv_dispsi.inf_amd64_7cc7738d8e428783")
+
+
+def test_wsl_with_the_drivers_of_two_vendors_is_wsl(tmp_path: Path) -> None:
+    """nvidia-container-toolkit pull request 1890, issue 1739: AMD's driver store beside NVIDIA's."""
+    for name in ("dev", *(f"usr/lib/wsl/drivers/{store}" for store in WSL_DRIVERS)):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "dev/dxg").touch()
+    with pytest.raises(CdiGenError, match="WSL 2"):
+        driver_tree.look(tmp_path)
+
+
+def test_wsl_with_a_driver_for_linux_installed_is_wsl(small: GetSmall, tmp_path: Path) -> None:
+    """nvidia-container-toolkit issue 972, NixOS-WSL issue 433: a driver that no module belongs to."""
+    host = small()
+    host.libraries("usr/lib/x86_64-linux-gnu")
+    (tmp_path / "proc/driver/nvidia/version").unlink()
+    (tmp_path / "dev/dxg").touch()
+    with pytest.raises(CdiGenError, match="WSL 2"):
+        host.look()

@@ -117,6 +117,17 @@ def _not_installed(
     host: Root, search: LibrarySearch, loaded: str, where: Where
 ) -> LibrariesNotInstalledError:
     searched = ", ".join(map(printable, search.directories)) or "no directory that exists"
+    others = search.libraries_of(loaded)
+    if others:
+        # Fedora's packages, for example, have libcuda and NVML apart from the graphics libraries.
+        return LibrariesNotInstalledError(
+            f"the NVIDIA kernel module {loaded} is loaded, but neither its libcuda nor its "
+            f"libnvidia-ml is installed under {where.driver_root}, only other libraries, such as "
+            f"{printable(others[0])}",
+            hint="install the driver's package for CUDA (nvidia-driver-cuda-libs, "
+            "xorg-x11-drv-nvidia-cuda-libs, libcuda1 and libnvidia-ml1, libnvidia-compute-*), or "
+            "name the libraries' directory: --library-search-path DIR",
+        )
     return LibrariesNotInstalledError(
         f"the NVIDIA kernel module {loaded} is loaded, but none of its libraries is installed "
         f"under {where.driver_root}",

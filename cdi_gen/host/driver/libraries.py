@@ -165,6 +165,15 @@ class LibrarySearch:
             self._versions = sorted(versions, key=_version_key, reverse=True)
         return self._versions
 
+    def libraries_of(self, version: str) -> list[str]:
+        """Return the paths of all files with this version in their names."""
+        return [
+            f"{directory}/{name}"
+            for directory in self.directories
+            for name in sorted(self.names(directory))
+            if name.endswith(f".so.{version}")
+        ]
+
     def find(self, version: str) -> SearchResult[Libraries]:
         """Return all libraries of one version of the driver."""
         others = tuple(name for name in self.versions() if name != version)[:MAX_OTHER_VERSIONS]
