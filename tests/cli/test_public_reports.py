@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,8 @@ from tests.cli.program import (
 )
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+
+PROGRAM_DIRECTORY = sys.prefix
 
 OUTPUT_HINT = "leave out --output to write to standard output"
 
@@ -229,3 +232,41 @@ def test_nightly_docker_is_not_taken_for_an_old_one(tmp_path: Path) -> None:
     assert result.code == 0
     assert "does not support CDI" not in result.err
     assert json.loads(configuration.read_text()) == {"features": {"cdi": True}}
+
+
+@needs_root
+@pytest.mark.parametrize(
+    ("mode", "code"), [("755", 0), ("1777", 0), ("777", 7)], ids=["0755", "1777", "0777"]
+)
+def test_spec_on_a_machine_whose_root_directory_others_can_write_to(
+    tmp_path: Path, mode: str, code: int
+) -> None:
+    """NixOS/nix#13701, NixOS/nixpkgs#482057: `/` is a tmpfs without a mode, and nobody looks there."""
+    root = tmp_path / "root"
+    root.mkdir()
+    script = f"""
+        mount -t tmpfs -o mode={mode} none {root}
+        for name in bin lib lib64 sbin usr proc dev; do
+            if [ -L /$name ]; then cp -P /$name {root}/; continue; fi
+            [ -d /$name ] || continue
+            mkdir {root}/$name; mount --rbind /$name {root}/$name
+        done
+        mkdir -p {root}/etc {root}{CHECKOUT}; mount --bind {CHECKOUT} {root}{CHECKOUT}
+        mkdir -p {root}{PROGRAM_DIRECTORY}; mount --bind {PROGRAM_DIRECTORY} {root}{PROGRAM_DIRECTORY}
+        cd {CHECKOUT}; exec chroot {root} /bin/sh -c 'cd {CHECKOUT}; exec "$@"' sh "$@"
+    """
+    words = (*PROGRAM, "generate", "--inventory", INVENTORY, "-o", "/etc/cdi/nvidia.json")
+    sources = ":".join(f"{CHECKOUT}{below}" for below in ("", "/specs", "/hooks"))
+    process = subprocess.run(
+        ["unshare", "-m", "sh", "-ec", script, "sh", *words],
+        check=False,
+        capture_output=True,
+        env=ENVIRONMENT | {"PYTHONPATH": sources},
+        text=True,
+        timeout=PATIENCE,
+    )
+    assert process.returncode == code, process
+    if code:
+        assert (
+            "not writing to /etc/cdi: / can be written to by others (mode 0777)" in process.stderr
+        )

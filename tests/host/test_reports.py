@@ -7,6 +7,7 @@ Nodes that are not as expected, NVML's errors, PCI addresses, and platforms that
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -255,6 +256,46 @@ def test_instances_of_a_gpu_whose_mig_mode_nvml_does_not_report_are_left_out_wit
     replace_nvml(fake, source)
     unusable = [(item.device, item.reason) for item in looking.look_at(fake).unusable_devices]
     assert (f"MIG devices of {GPU_AT[1]}", "Insufficient Permissions") in unusable
+
+
+@pytest.mark.parametrize("version", [None, "440.33.01"])
+def test_gpu_with_mig_is_no_full_gpu_where_procfs_has_no_capabilities(
+    own_host: OwnHost, version: str | None
+) -> None:
+    """NVIDIA/nvidia-container-toolkit#198, dra-driver-nvidia-gpu#12: a node of kind.
+
+    libnvidia-container covers /proc/driver/nvidia of the node. Before, NVML was not asked, and a
+    GPU with MIG enabled was offered as a full GPU. A driver before 450 has no MIG.
+    """
+    fake = own_host("550-mig-mixed")
+    shutil.rmtree(fake.root / "proc/driver/nvidia/capabilities")
+    if version:
+        (fake.root / "sys/module/nvidia/version").write_text(f"{version}\n")
+    (fake.root / ".dockerenv").touch()
+    inventory = looking.look_at(fake)
+    assert not [item for item in inventory.missing if "MIG mode" in item.name]
+    if version:
+        assert [gpu.mig_enabled for gpu in inventory.gpus] == [False, False, False]
+        return
+    names = {device.name for device in generate(inventory).devices}
+    assert "0" in names
+    assert names.isdisjoint({"1", "2"})
+    reason = "the kernel has no capability for its GPU instance or its compute instance"
+    unusable = [(item.device, item.reason) for item in inventory.unusable_devices]
+    assert ("MIG device 1:0", reason) in unusable
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="changes owners")
+def test_nvml_that_a_user_installed_is_not_loaded_by_root(own_host: OwnHost) -> None:
+    """NVIDIA/libnvidia-container#178: the driver was installed by a user, and belongs to uid 1000."""
+    fake = own_host("550-mig-empty")
+    os.chown(fake.nvml, 1000, 1000)
+    inventory = looking.look_at(fake)
+    assert [gpu.index for gpu in inventory.gpus] == [0, 1, 2]
+    reasons = {item.reason for item in inventory.missing if "MIG mode" in item.name}
+    assert reasons == {
+        f"is not known: root does not load {fake.nvml}: {fake.nvml} belongs to user 1000"
+    }
 
 
 GetSmall = Callable[..., SmallHost]

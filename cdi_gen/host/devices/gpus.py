@@ -157,7 +157,10 @@ class GpuSearch:
             for index, gpu in described.items()
             if gpu.uuid is None
             or self._is_divided(gpu)
-            or (gpu.minor in divisible and not NEVER_DIVIDED.search(gpu.model))
+            or (
+                (divisible is None or gpu.minor in divisible)
+                and not NEVER_DIVIDED.search(gpu.model)
+            )
         )
 
     def _is_divided(self, information: proc.GpuInformation) -> bool:

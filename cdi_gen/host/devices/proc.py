@@ -10,6 +10,7 @@ import re
 from typing import NamedTuple
 
 from cdi_base import nvidia
+from cdi_base.versions import at_least
 from cdi_gen.host.roots import Root
 
 _VERSION = re.compile(r"\b(\d{2,4}\.\d{1,4}(?:\.\d{1,4})?)\b", re.ASCII)
@@ -163,12 +164,18 @@ def mig_capabilities(root: Root) -> list[MigCapability]:
     return capabilities
 
 
-def gpus_with_mig_directory(root: Root) -> frozenset[int]:
-    """Return the minor numbers of GPUs that may have MIG devices.
+def gpus_with_mig_directory(root: Root) -> frozenset[int] | None:
+    """Return the minor numbers of GPUs that may have MIG devices; None if any GPU may have them.
 
     The module creates the directory for every GPU that it has initialised, with or without MIG
     support (``osRmCapRegisterGpu``). It is empty if MIG is disabled or no instance exists.
+    libnvidia-container mounts a tmpfs over ``/proc/driver/nvidia`` of a container, without the
+    capabilities. A driver before 450 has neither them nor MIG.
     """
+    if not root.exists("/proc/driver/nvidia/capabilities"):
+        module = kernel_module(root)
+        may_have_mig = at_least(module.version if module else None, "450", unknown=True)
+        return None if may_have_mig else frozenset()
     gpus = _numbered(root, "/proc/driver/nvidia/capabilities", "gpu")
     return frozenset(
         number for number, path in gpus if any(entry.name == "mig" for entry in root.entries(path))
