@@ -48,8 +48,10 @@ def _reopen_closed_streams() -> None:
     Otherwise the next file that is opened would get the descriptor of a standard stream, and the
     messages of libraries would be written to that file. Writing to a replaced stream fails.
     """
-    while (descriptor := os.open(os.devnull, os.O_RDONLY)) <= 2:
-        pass
+    descriptor = 0
+    while descriptor <= 2:
+        descriptor, writing = os.pipe()  # not /dev/null, which a chroot may lack
+        os.close(writing)
     os.close(descriptor)
     sys.stdin = sys.stdin or open(0, closefd=False)  # noqa: SIM115 - for the whole run
     sys.stdout = sys.stdout or open(1, "w", closefd=False)  # noqa: SIM115

@@ -7,7 +7,6 @@ The module of a command is imported when the command runs, to keep the start-up 
 from __future__ import annotations
 
 import io
-import os
 import sys
 from importlib import import_module
 from typing import Any
@@ -167,10 +166,10 @@ def run(arguments: list[str]) -> int:
     except click.Abort:
         return _report(InterruptedByUserError("interrupted"))
     except BrokenPipeError:
-        _close_stdout()
+        console.discard(1)
         return ExitCode.ERROR
     except OSError as error:
-        _close_stdout()
+        console.discard(1)
         subject = error.filename or "standard output"
         message = f"{subject}: {error.strerror or error}"
         return _report(CdiGenError(message, code="CDG-X003", subject=str(subject)))
@@ -189,8 +188,3 @@ def _report(error: CdiGenError, exit_code: int | None = None) -> int:
         hint = f"{hint}; {warning}" if hint else warning
     console.error(error.message, code=error.code, hint=hint, subject=error.subject)
     return error.exit_code if exit_code is None else exit_code
-
-
-def _close_stdout() -> None:
-    """Discard buffered output, so that the interpreter does not fail again when it flushes."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)

@@ -87,7 +87,15 @@ def write(text: str) -> None:
         sys.stderr.write(text)
         sys.stderr.flush()
     except OSError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+        discard(2)
+
+
+def discard(descriptor: int) -> None:
+    """Let a standard stream that failed drop what is still in its buffer."""
+    try:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
+    except OSError:
+        return  # a chroot without /dev: writing fails again
 
 
 def printable(text: str) -> str:

@@ -222,6 +222,20 @@ def test_a_file_is_written_with_all_streams_closed(old: Path) -> None:
     assert old.read_text() == SPEC
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to hide /dev")
+@pytest.mark.parametrize(
+    ("redirections", "code"), [(">&-", 1), ("2>&-", 0), ("<&-", 0), ("<&- >&- 2>&-", 1)]
+)
+def test_closed_streams_without_dev_null(redirections: str, code: int) -> None:
+    """In a chroot, or a container that is being built."""
+    hidden = f'mount -t tmpfs none /dev || exit 77; "$@" {redirections}'
+    found = _shell(f"unshare -m sh -c '{hidden}' sh \"$@\"", "explain", "h001")
+    if found.returncode == 77:
+        pytest.skip("cannot mount here")
+    assert found.returncode == code
+    assert "Traceback" not in found.stderr
+
+
 def test_the_inventory_from_a_closed_input() -> None:
     found = _shell('"$@" <&-', "generate", "--inventory", "-")
     assert found.returncode == 1
