@@ -306,9 +306,8 @@ def _isa_level(notes: bytes, align: int) -> int:
     at = 0
     while at + 12 < len(notes):
         name_size, size, note_kind = struct.unpack_from("<III", notes, at)
-        if (name_size, note_kind) == (4, _NT_GNU_PROPERTY_TYPE_0) and notes[at + 12 :][
-            :3
-        ] == b"GNU":
+        is_property = (name_size, note_kind) == (4, _NT_GNU_PROPERTY_TYPE_0)
+        if is_property and notes.startswith(b"GNU", at + 12):
             return _needed_isa_level(notes[at + 16 : at + 16 + size], align)
         at += _up(_up(12 + name_size, align) + size, align)
     return 0
