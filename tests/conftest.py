@@ -11,20 +11,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import settings
 
 from cdi_gen.inventory import Inventory
 from tests.fakehost.hosts import FakeHost
 from tests.host.looking import REPOSITORY, look_at
 
 # Property tests: a few examples by day, as many as a night has time for in `make nightly`.
-# With so few, Hypothesis takes examples that grow too large for a strategy that filters too much.
-settings.register_profile(
-    "day",
-    max_examples=40,
-    deadline=None,
-    suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow],
-)
+settings.register_profile("day", max_examples=40, deadline=None)
 settings.register_profile("night", max_examples=2000, deadline=None)
 settings.load_profile("day")
 
