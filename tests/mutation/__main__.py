@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Mutation testing: ``python -m tests.mutation resolve`` says which mistakes no test would notice.
+"""Mutation testing: ``python -m tests.mutation resolve`` prints the mutants that no test detects.
 
-Everything runs on a copy of the tree, in a mount namespace in which nothing but that copy can be
-written to: a mutant of a module that opens and removes files as root is no friend.
+The tests run on a copy of the tree, in a mount namespace in which nothing but the copy can be
+written to, because a mutant of a module that opens and removes files as root is dangerous.
 """
 
 from __future__ import annotations
@@ -17,22 +17,13 @@ import time
 from pathlib import Path
 
 from tests.mutation.mutants import Mutant, mutants
+from tests.mutation.suites import Suite, suites_of
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 COPIED = ("cdi_gen", "hooks", "specs", "tests", "pyproject.toml")
 
-SUITES = (
-    ("tests/hook/test_resolve.py", "tests/hook/test_rootfs.py", "tests/hook/test_rootfs_mounts.py"),
-    ("tests/property/test_hook.py", "-k", "TestRoot"),
-    ("tests/hook/test_symlinks.py",),
-    ("tests/attack/test_links.py", "tests/attack/test_files.py", "tests/hook/test_ldcache.py"),
-    ("tests/attack/test_races.py", "-k", "not naive and not trusts"),
-    ("tests/attack/test_faults.py",),
-)
-"""Quick ones first: a mutant is killed by the first that fails."""
-
-PATIENCE = 90
-"""Seconds for one suite; a mutant that runs for ever is noticed too."""
+PATIENCE = 10
+"""A mutant whose suite takes so many times longer than without a mutant runs for ever."""
 
 ALONE = """
     mount --make-rprivate /
@@ -43,28 +34,36 @@ ALONE = """
 
 
 def main() -> None:
-    """Run the mutants of a module, and print those that live."""
+    """Run the mutants of a module, and print those that survive."""
     parser = argparse.ArgumentParser(prog="python -m tests.mutation", description=__doc__)
-    parser.add_argument("module", help="a module of cdi_base: resolve, rootfs, files")
-    parser.add_argument("--only", default="", metavar="TEXT", help="mutants whose name holds this")
-    parser.add_argument("--suites", type=int, default=len(SUITES), metavar="N", help="the first N")
-    chosen = parser.parse_args()
-    (path,) = (REPOSITORY / "hooks/cdi_base").rglob(f"{chosen.module}.py")
-    name = str(path.relative_to(REPOSITORY))
+    parser.add_argument("module", help="resolve, rootfs/rootfs, inventory/validation, ...")
+    parser.add_argument("--only", default="", metavar="TEXT", help="mutants whose name has this")
+    parser.add_argument("--every", type=int, default=1, metavar="N", help="each Nth mutant")
+    parser.add_argument("--suites", type=int, metavar="N", help="the first N suites of tests")
+    options = parser.parse_args()
+    name = _module(parser, options.module)
     source = (REPOSITORY / name).read_text()
-    with tempfile.TemporaryDirectory() as folder:
-        copy = Path(folder)
+    with tempfile.TemporaryDirectory() as directory:
+        copy = Path(directory)
         copy.chmod(0o755)
-        for each in COPIED:
-            _copy(REPOSITORY / each, copy / each)
+        for entry in COPIED:
+            _copy(REPOSITORY / entry, copy / entry)
         (copy / "tmp").mkdir()
-        suites = SUITES[: chosen.suites]
-        for suite in suites:
-            if failed := _fails(copy, suite):
-                sys.exit(f"without a mutant: {failed}")
-        made = [each for each in mutants(source) if chosen.only in each.what]
-        lived = [each for each in made if not _killed(copy / name, each, copy, suites)]
-    print(f"{chosen.module}: {len(made) - len(lived)} of {len(made)} killed")
+        suites = {suite: _seconds(copy, suite) for suite in suites_of(name)[: options.suites]}
+        selected = [mutant for mutant in mutants(source) if options.only in mutant.what]
+        selected = selected[:: options.every]
+        killed = [_is_killed(copy / name, mutant, copy, suites) for mutant in selected]
+    print(f"{name}: {sum(killed)} of {len(killed)} killed")
+
+
+def _module(parser: argparse.ArgumentParser, end: str) -> str:
+    """Return the path of the module whose path ends in so."""
+    paths = [*(REPOSITORY / "hooks").rglob("*.py"), *(REPOSITORY / "cdi_gen").rglob("*.py")]
+    names = [str(path.relative_to(REPOSITORY)) for path in paths]
+    matching = [name for name in names if f"/{name}".endswith(f"/{end.removesuffix('.py')}.py")]
+    if len(matching) != 1:
+        parser.error(f"{end}: {'which of ' + ', '.join(matching) if matching else 'no module'}")
+    return matching[0]
 
 
 def _copy(source: Path, target: Path) -> None:
@@ -74,44 +73,53 @@ def _copy(source: Path, target: Path) -> None:
         shutil.copy(source, target)
 
 
-def _killed(place: Path, mutant: Mutant, copy: Path, suites: tuple[tuple[str, ...], ...]) -> bool:
-    for stale in place.parent.glob(f"__pycache__/{place.stem}.*"):
+def _seconds(copy: Path, suite: Suite) -> float:
+    """Return how long a suite takes without a mutant."""
+    begin = time.monotonic()
+    if failure := _failure(copy, suite, 600):
+        sys.exit(f"without a mutant: {failure}")
+    return time.monotonic() - begin
+
+
+def _is_killed(module: Path, mutant: Mutant, copy: Path, suites: dict[Suite, float]) -> bool:
+    for stale in module.parent.glob(f"__pycache__/{module.stem}.*"):
         # A file that is changed within a second and keeps its size looks unchanged.
         stale.unlink()
-    place.write_text(mutant.source)
-    begun = time.monotonic()
-    for suite in suites:
-        if failed := _fails(copy, suite):
+    module.write_text(mutant.source)
+    begin = time.monotonic()
+    for suite, seconds in suites.items():
+        if failure := _failure(copy, suite, 30 + PATIENCE * seconds):
             print(
-                f"killed  {mutant.line}: {mutant.what}: {failed} ({time.monotonic() - begun:.0f} s)",
+                f"killed  {mutant.line}: {mutant.what}: {failure} ({time.monotonic() - begin:.0f} s)",
                 flush=True,
             )
             return True
-    print(f"LIVES   {mutant.line}: {mutant.what} ({time.monotonic() - begun:.0f} s)", flush=True)
+    print(f"LIVES   {mutant.line}: {mutant.what} ({time.monotonic() - begin:.0f} s)", flush=True)
     return False
 
 
-def _fails(copy: Path, suite: tuple[str, ...]) -> str:
-    """Which test fails, if one does."""
+def _failure(copy: Path, suite: Suite, patience: float) -> str:
+    """Return which test fails; empty if none does."""
     pytest = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *suite]
-    ended = subprocess.Popen(
+    process = subprocess.Popen(
         ["unshare", "-m", "sh", "-ec", ALONE, "sh", str(copy), *pytest],
         env={**os.environ, "TMPDIR": str(copy / "tmp")},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
+        errors="replace",
         start_new_session=True,
     )
-    with ended:
+    with process:
         try:
-            said, _ = ended.communicate(timeout=PATIENCE)
+            output, _ = process.communicate(timeout=patience)
         except subprocess.TimeoutExpired:
-            os.killpg(ended.pid, 9)
+            os.killpg(process.pid, 9)
             return "runs for ever"
-    if ended.returncode == 0:
+    if process.returncode == 0:
         return ""
-    lines = [line for line in said.splitlines() if line.startswith(("FAILED", "ERROR", "E  "))]
-    return lines[-1][:150] if lines else said[-200:]
+    lines = [line for line in output.splitlines() if line.startswith(("FAILED", "ERROR", "E  "))]
+    return lines[-1][:150] if lines else output[-200:]
 
 
 main()

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.mutation.mutants import mutants
+from tests.mutation.suites import SUITES, suites_of
 
 HOOKS = Path(__file__).resolve().parents[2] / "hooks"
 
@@ -47,3 +48,15 @@ def test_the_flags_of_the_path_modules_are_among_them(name: str) -> None:
     if name == "files.py":
         wanted |= {"without os.O_EXCL"}
     assert wanted <= gone
+
+
+def test_the_longest_path_chooses_the_suites() -> None:
+    assert suites_of("hooks/cdi_base/trust.py") == SUITES["hooks/cdi_base/"]
+    assert suites_of("hooks/cdi_base/rootfs/resolve.py") == SUITES["hooks/cdi_base/rootfs/"]
+
+
+def test_every_suite_exists() -> None:
+    for suite in (suite for suites in SUITES.values() for suite in suites):
+        assert [path for path in suite if path.startswith("tests/")]
+        for path in suite:
+            assert not path.startswith("tests/") or (HOOKS.parent / path).exists(), path
