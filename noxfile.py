@@ -35,10 +35,15 @@ PYTEST = nox.project.dependency_groups(PYPROJECT, "pytest")
 LIBRARY_TESTS = ("tests/unit", "tests/golden", "tests/architecture", "-m", "not network")
 HOOK_TESTS = (
     *("tests/hook/test_elf.py", "tests/hook/test_requirement.py", "tests/hook/test_resolve.py"),
-    *("tests/hook/test_rootfs.py", "tests/prestart/test_dbus.py"),
+    *(
+        "tests/hook/test_rootfs.py",
+        "tests/hook/test_rootfs_reading.py",
+        "tests/prestart/test_dbus.py",
+    ),
     *("tests/prestart/test_device_filter.py", "tests/property/test_hook.py"),
     *("tests/property/test_hook_files.py", "tests/property/test_request.py"),
     *("tests/property/test_requirement.py", "tests/runtime/test_configuration.py"),
+    "tests/runtime/test_configuration_file.py",
     *("tests/runtime/test_request.py", "tests/runtime/test_request_rest.py"),
     *("tests/runtime/test_request_sources.py", "tests/runtime/test_toml.py"),
 )

@@ -171,14 +171,16 @@ CASES = (
         "cdi-dirs-perms",
         (
             SPEC,
-            "tests/unit/test_store.py::test_a_spec_directory_that_others_can_write_to",
-            "tests/unit/test_store.py::test_a_link_of_another_user_is_refused",
+            "tests/unit/store/test_writing.py::test_a_spec_directory_that_others_can_write_to",
+            "tests/unit/store/test_writing.py::test_a_link_of_another_user_is_refused",
         ),
     ),
     Case(
         "A53",
         "cdi-conflict",
-        ("tests/unit/test_store.py::test_two_files_of_one_directory_cancel_each_other_out",),
+        (
+            "tests/unit/store/test_registry.py::test_two_files_of_one_directory_cancel_each_other_out",
+        ),
     ),
     Case("A54", "daemon-json-keep", (ENGINES, ENGINE_FILES)),
     Case("A56", "toml-keep", (ENGINES,)),
@@ -187,7 +189,10 @@ CASES = (
     Case(
         "A61",
         "umask-modes",
-        (LIMITS, "tests/unit/test_store.py::test_a_file_is_readable_by_all_whatever_the_umask"),
+        (
+            LIMITS,
+            "tests/unit/store/test_writing.py::test_a_file_is_readable_by_all_whatever_the_umask",
+        ),
     ),
     Case("A62", "signals", (LIMITS, FAULTS)),
     Case("A63", "content-copied", (READING,)),

@@ -300,18 +300,6 @@ def opened(root: Path, resolver: Resolver) -> RootFs:
 
 @pytest.mark.parametrize("resolver", RESOLVERS, ids=lambda resolver: resolver.__name__)
 class TestRootFs:
-    def test_a_file_is_put_once(self, tree: Path, resolver: Resolver) -> None:
-        root = opened(tree, resolver)
-        assert root.put("/new/deep/file", b"one")
-        first = (tree / "new/deep/file").stat()
-        assert not root.put("/new/deep/file", b"one")
-        assert (tree / "new/deep/file").stat() == first
-        assert root.put("/new/deep/file", b"two")
-        assert (tree / "new/deep/file").read_bytes() == b"two"
-        assert oct((tree / "new/deep/file").stat().st_mode) == "0o100644"
-        assert oct((tree / "new/deep").stat().st_mode) == "0o40755"
-        assert os.listdir(tree / "new/deep") == ["file"]
-
     def test_a_link_at_its_place_is_replaced_not_followed(
         self, tree: Path, resolver: Resolver
     ) -> None:
@@ -338,11 +326,6 @@ class TestRootFs:
         assert not (tree / "nowhere").exists()
         assert os.listdir(tree.parent / "outside") == ["secret"]
 
-    @pytest.mark.parametrize("path", ["/", "/a/", "/a/..", "/a/.", ""])
-    def test_a_name_is_needed(self, tree: Path, resolver: Resolver, path: str) -> None:
-        with pytest.raises(OSError, match="not a file name"):
-            opened(tree, resolver).put(path, b"x")
-
     def test_a_directory_is_not_replaced(self, tree: Path, resolver: Resolver) -> None:
         root = opened(tree, resolver)
         with pytest.raises(IsADirectoryError):
@@ -350,11 +333,6 @@ class TestRootFs:
         with pytest.raises(IsADirectoryError):
             root.link("/a/b", "y")
         assert not list(tree.rglob(".cdi-gen-*"))
-
-    def test_the_depth_has_an_end(self, tree: Path, resolver: Resolver) -> None:
-        with pytest.raises(OSError, match="File name too long"):
-            opened(tree, resolver).put("/n" * 18, b"x")
-        assert not (tree / "n").exists()
 
     def test_what_is_no_file_is_never_opened(self, tree: Path, resolver: Resolver) -> None:
         root = opened(tree, resolver)
@@ -368,11 +346,6 @@ class TestRootFs:
             root.read("top", 2)
         assert root.read("top", 3) == b"top"
 
-    def test_a_pipe_at_its_place_is_replaced(self, tree: Path, resolver: Resolver) -> None:
-        os.mkfifo(tree / "pipe")
-        assert opened(tree, resolver).put("/pipe", b"x")
-        assert (tree / "pipe").read_bytes() == b"x"
-
     def test_names_are_in_order_and_not_without_end(
         self, tree: Path, resolver: Resolver, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -380,32 +353,6 @@ class TestRootFs:
         assert root.names("/abs") == ["absolute", "back", "c"]
         monkeypatch.setattr(rootfs, "MAX_NAMES", 5)
         assert len(root.names("/")) == 5
-
-    def test_what_is_made_belongs_to_the_owner_of_the_root(
-        self, tree: Path, resolver: Resolver
-    ) -> None:
-        os.chown(tree, 100000, 100001)
-        root = opened(tree, resolver)
-        root.put("/made/file", b"x")
-        root.link("/made/link", "file")
-        for name in ("made", "made/file", "made/link"):
-            status = (tree / name).lstat()
-            assert (status.st_uid, status.st_gid) == (100000, 100001), name
-
-    def test_a_full_disk_leaves_the_old_file(
-        self, tree: Path, resolver: Resolver, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        root = opened(tree, resolver)
-
-        def full(*_: object) -> int:
-            raise OSError(errno.ENOSPC, "full")
-
-        monkeypatch.setattr(os, "write", full)
-        with pytest.raises(OSError, match="full"):
-            root.put("/top", b"longer than before")
-        monkeypatch.undo()
-        assert (tree / "top").read_text() == "top"
-        assert not list(tree.rglob(".cdi-gen-*"))
 
     def test_remove(self, tree: Path, resolver: Resolver) -> None:
         root = opened(tree, resolver)
