@@ -17,6 +17,8 @@ ONE_GPU = GOLDEN / "flat-550-1gpu"
 TWO_GPUS = GOLDEN / "gpu-operator-550-2gpu"
 MIG = GOLDEN / "flat-550-mig-mixed"
 INVENTORY = str(ONE_GPU / "inventory.json")
+UUID = "GPU-ab100000-c0de-4000-8000-000000001000"
+"""Of the GPU of `INVENTORY`."""
 SPEC = (ONE_GPU / "nvidia.json").read_text()
 
 PROGRAM = (sys.executable, "-m", "cdi_gen")
