@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from tests.fakehost.kernel import Kernel
 
 SOURCE = Path(__file__).with_name("nvml_mock.c")
+MIG_SOURCE = SOURCE.with_name("nvml_mock_mig.c")
+"""Included by `SOURCE`."""
 SONAME = "libnvidia-ml.so.1"
 DESCRIPTION = "nvml-mock.host"
 
@@ -32,7 +34,7 @@ def library() -> Path:
     Raises:
         DriverRootUnavailableError: there is no C compiler.
     """
-    key = hashlib.sha256(SOURCE.read_bytes()).hexdigest()[:12]
+    key = hashlib.sha256(SOURCE.read_bytes() + MIG_SOURCE.read_bytes()).hexdigest()[:12]
     compiled = cache_directory() / "nvml-mock" / f"{key}.so"
     if compiled.exists():
         return compiled
