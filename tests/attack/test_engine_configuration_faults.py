@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.attack.faults import Call, calls
+from tests.attack.faults import Call, calls, injection
 from tests.cli.program import CHECKOUT, ENVIRONMENT
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
@@ -72,8 +72,8 @@ class Scene:
 
     def inject(self, call: Call, fault: str) -> subprocess.CompletedProcess[str]:
         self.again()
-        inject = f"inject={call.name}:{fault}:when={call.number}"
-        return self.run("-o", "/dev/null", "-e", f"trace={call.name}", "-e", inject)
+        options = injection(call.name, f"{fault}:when={call.number}")
+        return self.run("-o", "/dev/null", *options)
 
     def whole(self) -> str:
         """The file, which must be the old one or the new one, with its mode; backup likewise."""

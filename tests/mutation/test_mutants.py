@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import ast
 from pathlib import Path
 
 import pytest
@@ -37,10 +36,7 @@ def test_mutants_of(source: str, changed: set[str]) -> None:
 @pytest.mark.parametrize("name", ["rootfs/resolve.py", "rootfs/rootfs.py", "files.py"])
 def test_the_flags_of_the_path_modules_are_among_them(name: str) -> None:
     source = (HOOKS / "cdi_base" / name).read_text()
-    made = list(mutants(source))
-    for mutant in made:
-        assert ast.dump(ast.parse(mutant.source)) != ast.dump(ast.parse(source)), mutant.what
-    gone = {mutant.what for mutant in made}
+    gone = {mutant.what for mutant in mutants(source)}
     wanted = {"without os.O_NOFOLLOW"}
     if name == "rootfs/resolve.py":
         wanted |= {f"without syscalls.RESOLVE_{rule}" for rule in ("IN_ROOT", "NO_MAGICLINKS")}

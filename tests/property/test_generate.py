@@ -144,24 +144,16 @@ def test_one_wrong_value_gives_a_sound_spec_or_an_error(inventory: Inventory, ho
 
 @given(inventories.sound() | inventories.hostile())
 def test_load_is_the_inverse_of_dump(inventory: Inventory) -> None:
-    assert json_form.load(json_form.dump(inventory)) == inventory
-
-
-@given(inventories.sound() | inventories.hostile())
-def test_the_same_inventory_is_the_same_bytes(inventory: Inventory) -> None:
-    text = json_form.dump(inventory)
-    assert json_form.dump(json_form.load(text)) == text
-    assert text.isascii()
-
-
-@given(inventories.sound())
-def test_a_spec_from_json_is_the_spec_itself(inventory: Inventory) -> None:
     """`cdi-gen inventory` here, `cdi-gen generate --inventory` elsewhere: the same bytes."""
+    text = json_form.dump(inventory)
+    assert text.isascii()
+    elsewhere = json_form.load(text)
+    assert elsewhere == inventory
+    assert json_form.dump(elsewhere) == text
     try:
         here = wire.dump(generate(inventory))
     except CdiGenError:
-        assume(False)
-    elsewhere = json_form.load(json_form.dump(inventory))
+        return
     assert wire.dump(generate(elsewhere)) == here
 
 
