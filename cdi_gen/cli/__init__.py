@@ -140,6 +140,11 @@ def main(*, quiet: bool, debug: bool, log_format: str) -> None:
     console.configure(quiet=quiet, debug=debug, json_lines=log_format == "json")
 
 
+def _command_path(arguments: list[str]) -> str:
+    """Return the command of a command line: click does not name it if an option lacks its value."""
+    return next((f"cdi-gen {word}" for word in arguments if word in COMMANDS), "cdi-gen")
+
+
 CDI = Commands("cdi", help="The same commands, for command lines of `nvidia-ctk cdi`.")
 
 
@@ -157,7 +162,7 @@ def run(arguments: list[str]) -> int:
         console.write(f"{error.format_message()}\n")
         return ExitCode.USAGE
     except click.UsageError as error:
-        command = error.ctx.command_path if error.ctx else "cdi-gen"
+        command = error.ctx.command_path if error.ctx else _command_path(arguments)
         # click puts each choice of a missing argument on a line of its own.
         message = " ".join(error.format_message().split()).rstrip(".")
         return _report(UsageError(message, hint=f"see: {command} --help", code="CDG-U001"))

@@ -294,10 +294,13 @@ def _check_flags(flags: tuple[str, ...]) -> None:
 
 
 def _check_hooks(disabled: tuple[str, ...], enabled: tuple[str, ...]) -> None:
-    for hook in disabled + enabled:
+    for option, hook in (
+        *(("--disable-hook", hook) for hook in disabled),
+        *(("--enable-hook", hook) for hook in enabled),
+    ):
         if hook not in (*HOOKS, ALL):
             raise UsageError(
-                f"unknown hook: {hook}",
+                f"{option}: unknown hook: {hook}",
                 hint=f"known: {', '.join(HOOKS)}, all",
                 code="CDG-U003",
                 subject=hook,

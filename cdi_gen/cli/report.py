@@ -34,8 +34,8 @@ def print_summary(
 def _print_findings(inventory: Inventory, options: Options) -> None:
     if options.hooks and inventory.hook is None:
         console.note(
-            "no hook program is installed, so the spec has no hooks; docs/hooks.md describes the "
-            "consequences. Install the hook with: sudo cdi-gen hook install",
+            "no hook program is installed, so the spec has no hooks; for the consequences: "
+            "cdi-gen explain CDG-G103; to install the hook: sudo cdi-gen hook install",
             code="CDG-G103",
         )
     records: list[UnusableDevice | StaleNode | Missing] = [

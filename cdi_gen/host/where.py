@@ -45,7 +45,7 @@ def roots(where: Where) -> Roots:
     """
     host = Root(seen_from=where.host_root)
     if not is_directory(host, "/"):
-        message = f"--host-root: there is no directory {where.host_root}"
+        message = f"--host-root: no such directory: {where.host_root}"
         raise CdiGenError(message, code="CDG-U010")
     _require_directory(host, where.driver_root, "--driver-root")
     driver = Root(where.driver_root, seen_from=where.host_root)
@@ -91,4 +91,4 @@ def _require_directory(host: Root, path: str, option: str) -> None:
             code="CDG-U010",
         )
     if not is_directory(host, path):
-        raise CdiGenError(f"{option}: there is no directory {path}", code="CDG-U010")
+        raise CdiGenError(f"{option}: no such directory: {path}", code="CDG-U010")

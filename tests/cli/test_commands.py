@@ -67,7 +67,7 @@ def test_another_kind() -> None:
 
 def test_a_host_root_that_is_not_there(tmp_path: Path) -> None:
     said = failure(cdi_gen("generate", "--host-root", str(tmp_path / "none")), 1)
-    assert f"--host-root: there is no directory {tmp_path}/none" in said
+    assert f"--host-root: no such directory: {tmp_path}/none" in said
 
 
 def test_a_dry_run_shows_the_difference_and_writes_nothing(tmp_path: Path) -> None:

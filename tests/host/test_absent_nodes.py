@@ -60,8 +60,8 @@ def test_gpus_that_a_container_was_not_given(own_host: OwnHost) -> None:
         *enumerate((1, 2, 3, 4, 6, 7)),
     ]
     assert [(each.device, each.reason) for each in inventory.unusable_devices] == [
-        ("GPU at 0000:1b:00.0", "there is no device node /dev/nvidia0"),
-        ("GPU at 0000:2a:00.0", "there is no device node /dev/nvidia5"),
+        ("GPU at 0000:1b:00.0", "/dev/nvidia0 is missing"),
+        ("GPU at 0000:2a:00.0", "/dev/nvidia5 is missing"),
     ]
     together = nodes_of(inventory, "all")
     assert {f"/dev/nvidia{minor}" for minor in (1, 2, 3, 4, 6, 7)} <= together
@@ -70,7 +70,7 @@ def test_gpus_that_a_container_was_not_given(own_host: OwnHost) -> None:
     assert not inventory.engines_make_nodes
     done = looking.run("generate", check=False, host_root=str(fake.root))
     assert done.returncode == 4
-    assert "left out: GPU at 0000:1b:00.0: there is no device node /dev/nvidia0" in done.stderr
+    assert "left out: GPU at 0000:1b:00.0: /dev/nvidia0 is missing" in done.stderr
     assert "6 GPUs" in done.stderr
 
 
@@ -90,7 +90,7 @@ def test_something_else_at_its_place(own_host: OwnHost) -> None:
     (fake.root / "dev/nvidia1").mkdir()
     inventory = looking.look_at(fake)
     assert [gpu.index for gpu in inventory.gpus] == [0]
-    assert inventory.unusable_devices[0].reason == "/dev/nvidia1 is no device node"
+    assert inventory.unusable_devices[0].reason == "/dev/nvidia1 is not a device node"
 
 
 def test_mig_devices_that_a_container_was_not_given(own_host: OwnHost) -> None:

@@ -280,7 +280,7 @@ class TestDeviceNodes:
         inventory = look_and_check(fake)
         assert [gpu.index for gpu in inventory.gpus] == [1, 2, 3]
         return [each.reason for each in inventory.unusable_devices] == [
-            "/dev/nvidia0 is no device node"
+            "/dev/nvidia0 is not a device node"
         ]
 
     @pytest.mark.parametrize(

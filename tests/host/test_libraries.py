@@ -258,7 +258,7 @@ class TestSearchPath:
             look_at(host("550-operator"), library_search_path=("/usr/lib",))
 
     def test_not_there(self, host: GetHost) -> None:
-        with pytest.raises(CdiGenError, match="there is no directory"):
+        with pytest.raises(CdiGenError, match="no such directory"):
             look_at(host("550-1gpu"), library_search_path=("/opt/nowhere",))
 
 

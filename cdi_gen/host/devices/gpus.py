@@ -108,8 +108,10 @@ class GpuSearch:
             try:
                 information = proc.gpu_information(self._kernel, address)
             except (OSError, ValueError) as error:
-                fault = (error.strerror if isinstance(error, OSError) else None) or str(error)
-                records.append(UnusableDevice(device=name, reason=fault, code="CDG-H101"))
+                reason = str(error)
+                if isinstance(error, OSError):
+                    reason = f"cannot read {proc.GPUS}/{address}/information: {error.strerror}"
+                records.append(UnusableDevice(device=name, reason=reason, code="CDG-H101"))
             else:
                 if information.excluded:  # NVML does not count it either
                     reason = "excluded by the driver's settings"

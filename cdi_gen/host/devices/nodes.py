@@ -136,8 +136,8 @@ class DeviceNodes:
         try:
             self._dev.lstat(path)
         except OSError:
-            return f"there is no device node {path}"
-        return f"{path} is no device node"
+            return f"{path} is missing"
+        return f"{path} is not a device node"
 
     def capability(self, minor: int, file_mode: int) -> Node:
         """Return the node ``/dev/nvidia-caps/nvidia-capN``."""

@@ -17,6 +17,9 @@ _VERSION = re.compile(r"\b(\d{2,4}\.\d{1,4}(?:\.\d{1,4})?)\b", re.ASCII)
 _ARCHITECTURE = re.compile(r"\b(x86_64|aarch64|ppc64le)\b", re.ASCII)
 """``NVIDIA UNIX x86_64 Kernel Module``, ``NVIDIA UNIX Open Kernel Module for x86_64``."""
 
+GPUS = "/proc/driver/nvidia/gpus"
+"""A directory for each GPU, named after its PCI address."""
+
 
 class KernelModule(NamedTuple):
     """The loaded module ``nvidia``."""
@@ -116,7 +119,7 @@ def kernel_release(root: Root) -> str:
 def gpu_addresses(root: Root) -> list[str]:
     """Return the PCI addresses of the module's GPUs, in PCI order."""
     try:
-        directory = root.resolve("/proc/driver/nvidia/gpus")
+        directory = root.resolve(GPUS)
     except OSError:
         return []
     names = [entry.name for entry in root.entries(directory)]
@@ -131,14 +134,14 @@ def gpu_information(root: Root, address: str) -> GpuInformation:
         OSError: the file cannot be read.
         ValueError: the file has no device minor, because the GPU failed to initialise.
     """
-    text = root.read_text(f"/proc/driver/nvidia/gpus/{address}/information")
+    text = root.read_text(f"{GPUS}/{address}/information")
     values = {}
     for line in text.splitlines():
         key, _, value = line.partition(":")
         values[key.strip()] = value.strip()
     minor = _device_number(values.get("Device Minor", ""))
     if minor is None:
-        raise ValueError("the driver gives it no device minor")
+        raise ValueError("the driver reports no device minor")
     uuid = values.get("GPU UUID", "")
     model = values.get("Model", "")
     return GpuInformation(
