@@ -61,7 +61,7 @@ test-kubernetes: $(VENV)/test ## a real kubelet and a real cluster; the first ru
 	$(BIN)/python -m tests.lab.kubernetes
 	$(TESTS) $(PARALLEL) -m kubernetes tests/kubernetes $(PYTEST)
 
-nightly: $(VENV)/test ## long runs: races, a fault in every system call (half an hour)
+nightly: $(VENV)/test ## long runs: races, a fault in every system call (an hour)
 	@tools/test-packages
 	$(TESTS) $(PARALLEL) -m "nightly or property" --hypothesis-profile=night $(PYTEST)
 

@@ -56,7 +56,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 THIRD_PARTY = {
     "click": re.compile(r"cdi_gen/cli/\w+\.py"),
     "jsonschema": re.compile(r"cdi_gen/cdi/schema\.py"),
-    "yaml": re.compile(r"cdi_gen/cdi/yamltext\.py|cdi_gen/cli/(list|show)\.py"),
+    "yaml": re.compile(r"cdi_gen/cdi/yamltext\.py|cdi_gen/cli/list\.py"),
     "pynvml": re.compile(r"cdi_gen/host/devices/nvml\.py"),
     "tomlkit": re.compile(r"cdi_gen/engines/text/toml_text\.py"),
 }
