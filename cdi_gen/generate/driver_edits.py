@@ -45,7 +45,7 @@ def require_dgpu(inventory: Inventory) -> None:
         raise CdiGenError(
             f"the inventory is of {PLATFORMS.get(name, name)} (platform {name}), "
             "which this version does not support",
-            hint="see docs/differences-from-nvidia-ctk.md",
+            hint="generate the spec with NVIDIA's program: nvidia-ctk cdi generate",
             code="CDG-H002",
         )
 

@@ -47,6 +47,6 @@ def unsupported(platform: str, evidence: str | None) -> CdiGenError:
     """Return the error of a host whose platform this version does not support."""
     return CdiGenError(
         f"this is {platform} ({evidence}), which this version does not support",
-        hint="see docs/differences-from-nvidia-ctk.md",
+        hint="generate the spec with NVIDIA's program: nvidia-ctk cdi generate",
         code="CDG-H002",
     )
