@@ -270,3 +270,26 @@ def test_spec_on_a_machine_whose_root_directory_others_can_write_to(
         assert (
             "not writing to /etc/cdi: / can be written to by others (mode 0777)" in process.stderr
         )
+
+
+def test_null_in_daemon_json_is_an_absent_object(tmp_path: Path) -> None:
+    """NVIDIA/nvidia-container-toolkit#2109: `{"runtimes":null}`, at which nvidia-ctk panics.
+
+    dockerd takes it. Before, the error was that runtimes is not an object.
+    """
+    path = tmp_path / "daemon.json"
+    before = '{"runtimes":null,"log-driver":"json-file","features": null}\n'
+    path.write_text(before)
+    words = ("docker", "--config", str(path))
+    assert cdi_gen("engine", "configure", *words, "--cdi", "--runtime").code == 0
+    assert json.loads(path.read_text()) == {
+        "runtimes": {"nvidia": {"path": "/usr/bin/nvidia-container-runtime", "args": []}},
+        "log-driver": "json-file",
+        "features": {"cdi": True},
+    }
+    assert "nothing to change" in cdi_gen("engine", "configure", *words, "--cdi", "--runtime").err
+    assert cdi_gen("engine", "unconfigure", *words).code == 0
+    assert path.read_text() == before
+    path.write_text('{"runtimes": []}')
+    error = failure(cdi_gen("engine", "configure", *words, "--runtime"), 1)
+    assert "runtimes is not an object" in error

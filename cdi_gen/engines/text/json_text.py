@@ -35,20 +35,18 @@ def with_member(text: str, path: Path, wanted: str) -> str:
     node, depth = root, 0
     for depth, name in enumerate(path):
         if node.members is None:
-            raise JSONTextError(f"{'.'.join(path[:depth])} is not an object", code="CDG-E004")
+            if text[node.start : node.end] != "null":
+                raise JSONTextError(f"{'.'.join(path[:depth])} is not an object", code="CDG-E004")
+            # Go reads null as an object without members.
+            return _replaced(text, root, node, _nested(path[depth:], json.loads(wanted)))
         if name not in node.members:
             break
         node = node.members[name].value
     else:
         if _same(loads(text[node.start : node.end]), json.loads(wanted)):
             return text
-        indent = _indent_at(text, node.start)
-        laid_out = _laid_out(json.loads(wanted), indent, _step(text, root), _is_flat(text, root))
-        return text[: node.start] + laid_out + text[node.end :]
-    new = json.loads(wanted)
-    for name in reversed(path[depth + 1 :]):
-        new = {name: new}
-    return _inserted(text, root, node, path[depth], new)
+        return _replaced(text, root, node, json.loads(wanted))
+    return _inserted(text, root, node, path[depth], _nested(path[depth + 1 :], json.loads(wanted)))
 
 
 def without_member(text: str, path: Path) -> str:
@@ -121,6 +119,20 @@ def _at(node: Node, path: Path) -> Node | None:
             return None
         node = node.members[name].value
     return node
+
+
+def _nested(path: Path, value: Any) -> Any:
+    """A value inside objects with one member each."""
+    for name in reversed(path):
+        value = {name: value}
+    return value
+
+
+def _replaced(text: str, root: Node, node: Node, new: Any) -> str:
+    """The text with another value at ``node``."""
+    indent = _indent_at(text, node.start)
+    laid_out = _laid_out(new, indent, _step(text, root), _is_flat(text, root))
+    return text[: node.start] + laid_out + text[node.end :]
 
 
 def _inserted(text: str, root: Node, node: Node, name: str, new: Any) -> str:
