@@ -7,6 +7,8 @@ import os
 import sys
 from typing import TYPE_CHECKING, NamedTuple
 
+from cdi_base.errors import printable
+
 if TYPE_CHECKING:
     from cdi_base.findings import Finding
 
@@ -96,16 +98,6 @@ def discard(descriptor: int) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
     except OSError:
         return  # a chroot without /dev: writing fails again
-
-
-def printable(text: str) -> str:
-    """Return the text with unprintable characters escaped.
-
-    A name from the host may contain a newline or an escape sequence of the terminal.
-    """
-    if text.isprintable():
-        return text
-    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
 
 
 def _shortened(text: str) -> str:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 
 from cdi_gen.cli import console
-from cdi_gen.cli.output import print_data
+from cdi_gen.cli.output import difference, print_data
 from cdi_gen.engines.change import configuration_file, replacement
 from cdi_gen.engines.change.configuration_file import ConfigurationFile
 from cdi_gen.engines.change.pending_change import Pending
@@ -91,16 +91,10 @@ def _warn(file: ConfigurationFile, machine: Machine) -> None:
 
 
 def _difference(change: Pending) -> str:
-    """Return the change of a file as a unified diff."""
-    import difflib  # noqa: PLC0415
-
     path = change.file.path
-    lines = difflib.unified_diff(
-        (change.file.text or "").splitlines(keepends=True),
-        (change.text or "").splitlines(keepends=True),
+    return difference(
+        change.file.text or "",
+        change.text or "",
         os.devnull if change.file.text is None else path,
         os.devnull if change.text is None else f"{path} (new)",
-    )
-    return "".join(
-        line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n" for line in lines
     )

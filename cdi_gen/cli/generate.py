@@ -20,7 +20,7 @@ from cdi_gen.cli.host_options import (
     host_options,
     inventory_from,
 )
-from cdi_gen.cli.output import print_data
+from cdi_gen.cli.output import difference, print_data
 from cdi_gen.errors import ExitCode, UsageError
 from cdi_gen.generate import DEFAULTS, modes
 from cdi_gen.generate.options import ALL, CHECK_REQUIREMENTS, HOOKS, NONE, STRATEGIES, Options
@@ -270,16 +270,16 @@ def _write(
     """Write the spec, or with ``dry_run`` print its changes; return the exit code."""
     spec = mode.spec(inventory, options)
     text = dump(spec, "yaml" if _is_yaml(output, text_format) else "json")
-    difference = ""
+    changes = ""
     if dry_run:
-        difference = _difference(output, text)
-        print_data(difference)
+        changes = _difference(output, text)
+        print_data(changes)
     else:
         _write_text(text, spec, output)
     report.print_summary(mode, inventory, spec, output, options, dry_run=dry_run)
     if inventory.unusable_devices and not mode.transports:
         return ExitCode.PARTIAL
-    return ExitCode.STALE if dry_run and output and difference else ExitCode.OK
+    return ExitCode.STALE if dry_run and output and changes else ExitCode.OK
 
 
 def _check_flags(flags: tuple[str, ...]) -> None:
@@ -371,8 +371,6 @@ def _write_text(text: str, spec: Spec, output: str | None) -> None:
 
 def _difference(path: str | None, text: str) -> str:
     """Return the change of the file as a unified diff."""
-    import difflib  # noqa: PLC0415
-
     old = ""
     if path:
         from cdi_gen.cdi.wire import MAX_SIZE  # noqa: PLC0415
@@ -380,7 +378,4 @@ def _difference(path: str | None, text: str) -> str:
         if os.path.exists(path):
             old = named_file.read(path, MAX_SIZE)[0].decode("utf-8", "replace")
     name = path or "standard output"
-    lines = difflib.unified_diff(
-        old.splitlines(keepends=True), text.splitlines(keepends=True), name, f"{name} (new)"
-    )
-    return "".join(lines)
+    return difference(old, text, name, f"{name} (new)")

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import click
 
+from cdi_base.errors import printable
 from cdi_gen.cdi.model import ContainerEdits, Device, DeviceNode, Hook, IntelRdt, Mount, Spec
-from cdi_gen.cli.console import printable
 from cdi_gen.cli.host_options import (
     INVENTORY,
     SPEC_DIRECTORIES,

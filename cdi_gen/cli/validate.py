@@ -7,6 +7,7 @@ import json
 
 import click
 
+from cdi_base.errors import printable
 from cdi_gen.cdi.problem import Problem
 from cdi_gen.cli import named_file
 from cdi_gen.cli.output import print_data
@@ -47,13 +48,12 @@ def command(*, files: tuple[str, ...], form: str) -> int:
 def _text(by_path: dict[str, tuple[Problem, ...]]) -> str:
     lines = []
     for path, problems in by_path.items():
-        lines += [
-            f"{path}: {problem.severity}: {problem} [{problem.code}]\n    {problem.consequence}"
-            for problem in problems
-        ]
+        for problem in problems:
+            lines.append(f"{path}: {problem.severity}: {problem} [{problem.code}]")
+            lines.append(f"    {problem.consequence}")
         if not problems:
             lines.append(f"{path}: ok")
-    return "\n".join(lines) + "\n"
+    return "\n".join(map(printable, lines)) + "\n"
 
 
 def _json(by_path: dict[str, tuple[Problem, ...]]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from cdi_base.errors import with_code
+from cdi_base.errors import printable, with_code
 from cdi_gen.catalogue import Catalogue, catalogue
 from cdi_gen.generate.driver_edits import require_dgpu
 from cdi_gen.generate.options import Options
@@ -75,7 +75,10 @@ def _divided(gpu: Gpu, inventory: Inventory) -> str:
 
 def table(inventory: Inventory, options: Options) -> str:
     """Return the rows as aligned text."""
-    all_rows = list(rows(inventory, options))
+    all_rows = [
+        (verdict, printable(subject), printable(reason))
+        for verdict, subject, reason in rows(inventory, options)
+    ]
     width = max((len(subject) for _, subject, _ in all_rows), default=0)
     return "".join(
         f"{verdict:8}{subject:{width}}  {reason}\n" for verdict, subject, reason in all_rows

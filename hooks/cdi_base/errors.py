@@ -44,6 +44,16 @@ def shown(name: str) -> str:
     return ascii(name)[:200]
 
 
+def printable(text: str) -> str:
+    """Return a line for a terminal or a log, with every character escaped that is not printable.
+
+    A name of the image or the host may have a newline or an escape sequence of the terminal.
+    """
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
+
+
 EXPECTED = (HookError, OSError, MemoryError, RecursionError)
 """The errors that a program's main function catches: of the container, the host or the input."""
 

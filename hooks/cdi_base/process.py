@@ -14,7 +14,7 @@ import sys
 import time
 
 from cdi_base import HOOK
-from cdi_base.errors import HookError, shown, with_code
+from cdi_base.errors import HookError, printable, shown, with_code
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def say(line: str, code: str = "") -> None:
     """
     global _output_left  # noqa: PLW0603  (a process has one stderr)
     line = with_code(line, code) if code else line
-    text = f"{_name}: {line}\n".encode("utf-8", "backslashreplace")[:_output_left]
+    text = f"{_name}: {printable(line)}\n".encode()[:_output_left]
     _output_left -= len(text)
     try:
         os.write(2, text)

@@ -12,6 +12,7 @@ import os
 import stat
 import sys
 
+from cdi_base.errors import printable
 from cdi_base.files import MAX_LINKS, write_all
 from cdi_base.rootfs.opening import holds, link_text
 from cdi_base.rootfs.rootfs import RootFs
@@ -44,7 +45,7 @@ class DryRunRootFs(RootFs):
 
     def report_change(self, change: str) -> None:
         """Print a change on stdout."""
-        os.write(1, f"{change}\n".encode("utf-8", "backslashreplace"))
+        os.write(1, f"{printable(change)}\n".encode())
 
     def find(self, path: str, *, stay: bool = False) -> int:
         """Return a descriptor of what `path` would lead to; a planned file is one in memory."""

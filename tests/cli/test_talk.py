@@ -145,6 +145,51 @@ def test_control_characters_stay_visible() -> None:
     assert "a\\x1b[31m\\nb" in told
 
 
+HOSTILE = "\x1b]0;title\x07\n\u202e"
+
+
+def hostile_spec(tmp_path: Path) -> Path:
+    """A spec file whose name, keys and values change a terminal."""
+    edits = {"env": ["A=b"], "deviceNodes": [{"path": f"/dev/{HOSTILE}"}], HOSTILE: 1}
+    device = {"name": "a", "containerEdits": edits}
+    spec = {"cdiVersion": "0.5.0", "kind": "x.com/y", "devices": [device]}
+    path = tmp_path / f"{HOSTILE}.json".replace("/", "")
+    path.write_text(json.dumps(spec, ensure_ascii=False))
+    return path
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("validate", "FILE"),
+        ("validate", "-o", "json", "FILE"),
+        ("generate", "--inventory", INVENTORY, "--dry-run", "-o", "FILE"),
+        ("list", "--spec-dir", "DIRECTORY"),
+        ("list", "--spec-dir", "DIRECTORY", "-o", "wide"),
+        ("show", "x.com/y=a", "--spec-dir", "DIRECTORY"),
+        ("config", "show", "--driver-root", f"/{HOSTILE}"),
+    ],
+    ids=lambda words: " ".join(words[:3]),
+)
+def test_names_of_hostile_files_do_not_reach_the_terminal(
+    tmp_path: Path, arguments: tuple[str, ...]
+) -> None:
+    path = hostile_spec(tmp_path)
+    words = {"FILE": str(path), "DIRECTORY": str(tmp_path)}
+    result = cdi_gen(*(words.get(word, word) for word in arguments))
+    text = result.out + result.err
+    assert "title" in text
+    assert all(line.isprintable() for line in text.splitlines()), text
+    assert not any(line.startswith("\u202e") for line in text.splitlines())
+
+
+def test_the_difference_of_a_file_without_a_newline_at_its_end(tmp_path: Path) -> None:
+    path = tmp_path / "gpu.json"
+    path.write_text("{\tx}")
+    out = generate("--dry-run", "-o", str(path)).out
+    assert "-{\tx}\n\\ No newline at end of file\n+{\n" in out
+
+
 @pytest.mark.parametrize("log_format", ["text", "json"])
 def test_a_long_value_does_not_hide_the_message(tmp_path: Path, log_format: str) -> None:
     """A value of the command line, and a key of a hostile file."""

@@ -98,6 +98,28 @@ def furnished(container: Container, library: Library, compat: Compat) -> Contain
     return container
 
 
+@pytest.mark.parametrize("option", ["--dry-run", "--debug"])
+def test_names_of_the_image_are_escaped(container: Container, option: str) -> None:
+    """A name must not forge a line, or change the terminal of the administrator."""
+    (container.root / "lib/ld-musl-x86_64.so.1").touch()
+    folder = os.fsencode(container.root / "etc/cdi-gen/musl")
+    os.makedirs(folder)
+    for name in (b"a\nremove x", b"\x1b[31m", b"\xff", "\u202e".encode()):
+        os.symlink(b"x", folder + b"/" + name)
+    ended = container.hook(option, "update-ldcache", "--folder", "/usr/lib")
+    removals = [
+        line.removeprefix("cdi-gen-hook: ")
+        for line in (ended.stdout + ended.said).splitlines()
+        if "remove" in line
+    ]
+    assert sorted(removals) == [
+        "remove /etc/cdi-gen/musl/\\u202e",
+        "remove /etc/cdi-gen/musl/\\udcff",
+        "remove /etc/cdi-gen/musl/\\x1b[31m",
+        "remove /etc/cdi-gen/musl/a\\nremove x",
+    ]
+
+
 def test_all_steps_in_order(furnished: Container) -> None:
     assert dry_run_then_run(furnished, *WORDS) == [
         "link /opt/odd/libcuda.so.1 to libcuda.so.550.1",
