@@ -16,10 +16,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.fakehost.hosts import FakeHost
 from tests.host.looking import REPOSITORY
 from tests.lab.archives import Configuration
 from tests.lab.engines import CommandFailed
-from tests.lab.kubernetes import programs
+from tests.lab.kubernetes import gpu_host, packages, programs
 from tests.lab.kubernetes.cluster import Cluster
 from tests.lab.kubernetes.manifests import pod
 from tests.lab.kubernetes.node import BUSYBOX, Node
@@ -51,9 +52,9 @@ SPEC = {
 SHOW = ("/bin/sh", "-c", "echo $OF_THE_SPEC $DEVICE; ls /dev | grep example")
 
 READ_NODES = """\
-cd /var/run/secrets/kubernetes.io/serviceaccount
-printf 'GET %s HTTP/1.0\\r\\nAuthorization: Bearer %s\\r\\n\\r\\n' /api/v1/nodes "$(cat token)" |
-    ssl_client 10.78.0.1 | head -1
+token=$(cat /var/run/secrets/kubernetes.io/serviceaccount/token)
+wget --no-check-certificate -q -O - --header "Authorization: Bearer $token" \
+    https://10.78.0.1/api/v1/nodes 2>&1 | grep -o -e '"kind": "NodeList"' -e '403 Forbidden'
 """
 
 
@@ -108,14 +109,14 @@ def test_pod_without_the_resource_that_it_asks_for_stays_pending(cluster: Cluste
 def test_service_account_reads_nodes_only_with_a_role(cluster: Cluster) -> None:
     cluster.apply(pod("forbidden", "/bin/sh", "-c", READ_NODES))
     cluster.wait("forbidden", "Succeeded")
-    assert cluster.log("forbidden") == "HTTP/1.0 403 Forbidden\r\n"
+    assert cluster.log("forbidden") == "403 Forbidden\n"
     rules = ("--verb=list", "--resource=nodes")
     cluster.kubectl("create", "clusterrole", "node-reader", *rules)
     bound = ("--clusterrole=node-reader", "--serviceaccount=default:default")
     cluster.kubectl("create", "clusterrolebinding", "node-reader", *bound)
     cluster.apply(pod("allowed", "/bin/sh", "-c", READ_NODES))
     cluster.wait("allowed", "Succeeded")
-    assert cluster.log("allowed") == "HTTP/1.0 200 OK\r\n"
+    assert cluster.log("allowed") == '"kind": "NodeList"\n'
 
 
 def test_daemon_set_has_a_pod_on_the_node(cluster: Cluster) -> None:
@@ -189,6 +190,18 @@ def test_container_without_a_cdi_device_has_none(node: Node) -> None:
 def test_container_with_an_unknown_cdi_device_is_refused(node: Node) -> None:
     with pytest.raises(CommandFailed, match=r"unresolvable CDI devices .*=c"):
         node.container(*SHOW, devices=["example.com/device=c"])
+
+
+def test_node_has_the_gpus_of_a_fake_host(
+    enter_node: EnterNode, own_host: Callable[[str], FakeHost]
+) -> None:
+    with enter_node(**gpu_host.furniture(own_host("550-8gpu"))) as entered:
+        generate = ("generate", "--output", "/var/run/cdi/nvidia.json")
+        entered.run(*packages.CDI_GEN, *generate, env=packages.ENVIRONMENT)
+        command = ("/bin/sh", "-c", "ls /dev | grep nvidia; ls /usr/bin/nvidia-smi")
+        ended = entered.container(*command, devices=["nvidia.com/gpu=3"])
+    nodes = ["nvidia-modeset", "nvidia-uvm", "nvidia-uvm-tools", "nvidia3", "nvidiactl"]
+    assert ended == (0, "\n".join([*nodes, "/usr/bin/nvidia-smi", ""]))
 
 
 def test_server_of_the_node_answers_outside(node: Node) -> None:

@@ -19,7 +19,7 @@ from tests.lab.kubernetes import configuration, control_plane, programs
 from tests.lab.kubernetes.manifests import Manifest
 from tests.lab.kubernetes.network import Api, ApiError
 from tests.lab.kubernetes.node import Node, node
-from tests.lab.kubernetes.standalone import ENDED
+from tests.lab.kubernetes.standalone import ENDED, wait
 from tests.lab.kubernetes.waiting import SECONDS, until
 
 _PODS = "/api/v1/namespaces/default/pods"
@@ -68,15 +68,9 @@ class Cluster:
 
         Raises:
             TimeoutError: it is in another phase all the time.
+            RuntimeError: it ended in another phase, or kubelet ended.
         """
-        wanted = phases or ENDED
-
-        def reached() -> dict[str, Any] | None:
-            self.node.check_alive("kubelet")
-            pod = self.pod(name)
-            return pod if pod and pod["status"].get("phase") in wanted else None
-
-        return until(reached, f"pod {name} is {' or '.join(wanted)}", seconds=seconds)
+        return wait(self, name, phases or ENDED, seconds)
 
     def log(self, name: str, container: str = "main") -> str:
         """Return what a container of a pod printed."""

@@ -6,10 +6,11 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 from tests.lab.kubernetes import configuration, programs
 from tests.lab.kubernetes.manifests import Manifest
+from tests.lab.kubernetes.network import ApiError
 from tests.lab.kubernetes.node import Node, node
 from tests.lab.kubernetes.waiting import SECONDS, until
 
@@ -49,15 +50,9 @@ class Standalone:
 
         Raises:
             TimeoutError: it is in another phase all the time.
+            RuntimeError: it ended in another phase, or kubelet ended.
         """
-        wanted = phases or ENDED
-
-        def reached() -> dict[str, Any] | None:
-            self.node.check_alive("kubelet")
-            pod = self.pod(name)
-            return pod if pod and pod["status"].get("phase") in wanted else None
-
-        return until(reached, f"pod {name} is {' or '.join(wanted)}", seconds=seconds)
+        return wait(self, name, phases or ENDED, seconds)
 
     def log(self, name: str, container: str = "main") -> str:
         """Return what a container of a pod printed."""
@@ -68,6 +63,41 @@ class Standalone:
         pods = json.loads(self.node.network.get(f"{_KUBELET}/pods"))["items"] or []
         full_name = f"{name}-{configuration.NODE}"
         return [pod for pod in pods if pod["metadata"]["name"] == full_name]
+
+
+class RunsPods(Protocol):
+    """What ``Standalone`` and ``Cluster`` have in common."""
+
+    node: Node
+
+    def pod(self, name: str) -> dict[str, Any]:
+        """Return a pod with its status; an empty one if there is none."""
+
+    def log(self, name: str, container: str = "main") -> str:
+        """Return what a container of a pod printed."""
+
+
+def wait(runs: RunsPods, name: str, phases: tuple[str, ...], seconds: float) -> dict[str, Any]:
+    """Wait until a pod is in one of the phases; see ``Standalone.wait``."""
+
+    def reached() -> dict[str, Any] | None:
+        runs.node.check_alive("kubelet")
+        pod = runs.pod(name)
+        status = pod.get("status", {})
+        if status.get("phase") in phases:
+            return pod
+        if status.get("phase") in ENDED:
+            raise RuntimeError(f"pod {name} ended: {status}\nlog: {_log_of(runs, name)}")
+        return None
+
+    return until(reached, f"pod {name} is {' or '.join(phases)}", seconds=seconds)
+
+
+def _log_of(runs: RunsPods, name: str) -> str:
+    try:
+        return runs.log(name)
+    except (OSError, ApiError) as error:
+        return str(error)
 
 
 @contextlib.contextmanager
