@@ -25,7 +25,12 @@ _GENERATE: tuple[Suite, ...] = (
 )
 
 SUITES: dict[str, tuple[Suite, ...]] = {
-    "hooks/cdi_base/": (("tests/unit",), ("tests/runtime", "tests/hook"), ("tests/cli",)),
+    "hooks/cdi_base/": (
+        ("tests/unit/base",),
+        ("tests/unit", "tests/runtime"),
+        ("tests/hook",),
+        ("tests/cli",),
+    ),
     "hooks/cdi_base/cdi/": (
         ("tests/unit/cdi", "tests/golden"),
         ("tests/property/test_cdi.py", "tests/property/test_inject.py"),
