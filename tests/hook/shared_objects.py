@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 
 MACHINES = {
     "x86_64": (64, 62, 0),
@@ -29,7 +30,8 @@ def shared_object(
     isa_needed: int | None = None,
     notes: bytes | None = None,
     note_align: int = 4,
-    needed: bytes = b"libc.so.6",
+    needed: Sequence[bytes] = (b"libc.so.6",),
+    runpath: bytes | None = None,
     told_size: int | None = None,
     strings_loaded: bool = True,
     strings_size: int | None = None,
@@ -43,7 +45,8 @@ def shared_object(
         isa_needed: the bits of the x86 property of that name.
         notes: the content of a section `.note.test`.
         note_align: that section's sh_addralign.
-        needed: its one DT_NEEDED; glibc before 2.37 tells an i386 library of glibc by it.
+        needed: each DT_NEEDED; glibc before 2.37 tells an i386 library of glibc by the first.
+        runpath: its DT_RUNPATH, None for none.
         told_size: what e_phentsize says, if not the truth.
         strings_loaded: whether DT_STRTAB is an address of the loaded segment.
         strings_size: what DT_STRSZ says, if not the truth.
@@ -51,7 +54,11 @@ def shared_object(
     bits, number, flags = MACHINES[machine]
     wide = bits == 64
     word = bits // 8
-    strings = b"\0" + needed + b"\0" + (b"" if soname is None else soname + b"\0")
+    strings, tags = b"\0", []
+    named = [*((1, name) for name in needed), (14, soname), (29, runpath)]
+    for tag, name in ((tag, name) for tag, name in named if name is not None):
+        tags.append((tag, len(strings)))
+        strings += name + b"\0"
     properties = b""
     if isa_needed is not None:
         body = struct.pack("<III", 0xC0008002, 4, isa_needed)
@@ -63,8 +70,6 @@ def shared_object(
     at_strings = header_size + programs * program_size
     at_properties = (at_strings + len(strings) + 7) & ~7
     at_dynamic = at_properties + len(properties)
-    tags = [(1, 1)]
-    tags += [] if soname is None else [(14, len(needed) + 2)]
     tags.append((5, base + at_strings if strings_loaded else at_strings))
     tags += [(10, len(strings) if strings_size is None else strings_size), (0, 0)]
     dynamic = b"".join(struct.pack("<qQ" if wide else "<iI", *tag) for tag in tags)

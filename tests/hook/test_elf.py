@@ -18,12 +18,17 @@ from hypothesis import strategies as st
 
 from cdi_base import elf
 from tests.hook.shared_objects import ET_EXEC, MACHINES, note, shared_object
-from tests.unit.host import elf_files
 
 NVIDIA = b"NVIDIA Corporation\0"
-FIRST_ENTRY = 64 + 2 * 56
-"""Of the dynamic section, in a 64-bit library of `elf_files`."""
+STRINGS = 64 + 2 * 56
+"""Where the strings of a 64-bit library of `shared_objects` are."""
 SECTION = b".note.test"
+
+
+def first_entry(content: bytearray) -> int:
+    """Where the dynamic section of a 64-bit library of `shared_objects` begins."""
+    (offset,) = struct.unpack_from("<Q", content, 64 + 56 + 8)
+    return int(offset)
 
 
 @contextmanager
@@ -72,16 +77,16 @@ class TestSharedLibrary:
 
     def test_the_first_of_two_names_counts(self) -> None:
         """As in glibc's ldconfig."""
-        content = bytearray(elf_files.shared_library(soname=b"second", needed=(b"first",)))
-        struct.pack_into("<q", content, FIRST_ENTRY, 14)
+        content = bytearray(shared_object(b"second", needed=(b"first",)))
+        struct.pack_into("<q", content, first_entry(content), 14)
         assert soname_of(bytes(content)) == b"first"
 
     def test_needed_names_that_are_far_apart(self) -> None:
-        content = bytearray(elf_files.shared_library(soname=None, needed=(b"near", b"")))
-        (size,) = struct.unpack_from("<Q", content, FIRST_ENTRY + 3 * 16 + 8)
-        struct.pack_into("<Q", content, FIRST_ENTRY + 16 + 8, 9000)
-        struct.pack_into("<Q", content, FIRST_ENTRY + 3 * 16 + 8, 9010)
-        content += bytes(9000 - size) + b"far\0"
+        content = bytearray(shared_object(None, needed=(b"near", b"")))
+        first = first_entry(content)
+        struct.pack_into("<Q", content, first + 16 + 8, 9000)
+        struct.pack_into("<Q", content, first + 3 * 16 + 8, 9010)
+        content = content.ljust(STRINGS + 9000, b"\0") + b"far\0"
         library = read(bytes(content))
         assert library is not None
         assert library.needed == (b"near", b"far")
@@ -93,7 +98,7 @@ class TestSharedLibrary:
 
     @pytest.mark.parametrize(("length", "reads"), [(255, True), (256, False)])
     def test_a_needed_name_that_no_file_can_have(self, length: int, reads: bool) -> None:
-        library = read(shared_object(b"x", needed=b"n" * length))
+        library = read(shared_object(b"x", needed=[b"n" * length]))
         assert (library.needed if library else None) == ((b"n" * length,) if reads else None)
 
     @pytest.mark.parametrize(

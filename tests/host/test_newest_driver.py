@@ -13,8 +13,8 @@ from cdi_gen.generate.options import Options
 from cdi_gen.paths import base_name
 from tests.fakehost.gpus import RTX_4090, headless, several
 from tests.fakehost.kernel import Kernel, write
+from tests.hook.shared_objects import shared_object
 from tests.host.driver_tree import link, look
-from tests.unit.host.elf_files import shared_library
 
 pytestmark = pytest.mark.host
 
@@ -69,12 +69,12 @@ def host(tmp_path: Path) -> Path:
     libraries.mkdir(parents=True)
     for name, number in VERSIONED.items():
         soname = f"{name}.so.{number or VERSION}"
-        (libraries / f"{name}.so.{VERSION}").write_bytes(shared_library(soname=soname.encode()))
+        (libraries / f"{name}.so.{VERSION}").write_bytes(shared_object(soname.encode(), needed=()))
         if number:
             link(libraries / soname, f"{name}.so.{VERSION}")
     for name, number in OWN_VERSION.items():
         soname = f"{name}.so.{number.partition('.')[0]}"
-        (libraries / f"{name}.so.{number}").write_bytes(shared_library(soname=soname.encode()))
+        (libraries / f"{name}.so.{number}").write_bytes(shared_object(soname.encode(), needed=()))
     for place in (*DATA, *(f"/usr/lib/firmware/nvidia/{VERSION}/{each}" for each in FIRMWARE)):
         (tmp_path / place[1:]).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / place[1:]).write_text("{}\n", encoding="ascii")

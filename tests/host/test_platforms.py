@@ -15,9 +15,9 @@ from cdi_gen.paths import base_name
 from tests.fakehost import driver_packages
 from tests.fakehost.driver_packages import DriverRootUnavailableError
 from tests.fakehost.gpus import Model, gpu, headless
+from tests.hook.shared_objects import shared_object
 from tests.host import driver_tree
 from tests.host.driver_tree import SmallHost, link
-from tests.unit.host.elf_files import shared_library
 
 pytestmark = pytest.mark.host
 
@@ -98,7 +98,7 @@ class TestTegra:
         for name, soname in (("libcuda.so.1.1", b"libcuda.so.1"), ("libnvidia-ml.so.1", None)):
             place = host.root / directory / name
             place.parent.mkdir(parents=True, exist_ok=True)
-            place.write_bytes(shared_library(machine=183, soname=soname or name.encode()))
+            place.write_bytes(shared_object(soname or name.encode(), "aarch64", needed=()))
 
     @pytest.mark.parametrize("directory", [f"{ARM}/tegra", f"{ARM}/nvidia", "usr/lib"])
     def test_it_is_named(self, small: Callable[..., SmallHost], directory: str) -> None:

@@ -23,9 +23,9 @@ from cdi_gen.inventory import Inventory
 from tests.fakehost import nvml_mock
 from tests.fakehost.gpus import T4, gpu
 from tests.fakehost.hosts import FakeHost
+from tests.hook.shared_objects import shared_object
 from tests.host import driver_tree, looking
 from tests.host.driver_tree import SmallHost
-from tests.unit.host.elf_files import shared_library
 
 OwnHost = Callable[[str], FakeHost]
 
@@ -376,7 +376,7 @@ def test_jetson_with_the_modules_of_a_pc_is_a_jetson(small: GetSmall) -> None:
     ):
         file = host.root / path
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_bytes(shared_library(machine=183, soname=file.name.encode()))
+        file.write_bytes(shared_object(file.name.encode(), "aarch64", needed=()))
     with pytest.raises(CdiGenError, match=r"Tegra platform.*nv_tegra_release"):
         host.look()
 

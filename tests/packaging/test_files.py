@@ -15,7 +15,7 @@ import pytest
 
 from cdi_gen.host.devices.nodes import CAPS, FRONTEND
 from tests.cli.program import CHECKOUT, cdi_gen
-from tests.unit.host.elf_files import shared_library
+from tests.hook.shared_objects import shared_object
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -172,7 +172,7 @@ def test_the_unit_is_green_only_where_there_is_nothing_to_do(
     for name, text in files.items():
         place = tmp_path / name
         place.parent.mkdir(parents=True)
-        place.write_bytes(shared_library(soname=b"libcuda.so.1") if text is None else text.encode())
+        place.write_bytes(shared_object(b"libcuda.so.1") if text is None else text.encode())
     (tmp_path / "usr/lib").mkdir(parents=True, exist_ok=True)
     done = cdi_gen("generate", "--host-root", str(tmp_path))
     assert done.code == code, done.err

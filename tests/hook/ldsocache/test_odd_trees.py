@@ -44,7 +44,7 @@ class TestOddTrees:
 
     def test_an_i386_library_that_does_not_name_libc(self, root: Path, tree: Tree) -> None:
         """For glibc before 2.37 it may be of another C library; a loader takes it either way."""
-        library = shared_object(b"libone.so.1", "i386", needed=b"libtwo.so.1")
+        library = shared_object(b"libone.so.1", "i386", needed=[b"libtwo.so.1"])
         (root / "opt/odd/libone.so.1").write_bytes(library)
         theirs = glibc_cache(root, FOLDERS, program=tree("trixie") / "usr/sbin/ldconfig")
         assert_same(our_cache(root, FOLDERS, generator=generator_of(theirs)), theirs)

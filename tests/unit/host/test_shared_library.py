@@ -7,13 +7,12 @@ import os
 import struct
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from cdi_base.elf import ElfError
 from cdi_gen.host.driver import shared_library as reader
-from tests.unit.host.elf_files import shared_library
+from tests.hook.shared_objects import MACHINES, shared_object
 
 NEEDED = (b"libc.so.6", b"libnvidia-glcore.so.550.163.01")
 
@@ -23,24 +22,26 @@ def written(path: Path, content: bytes) -> str:
     return str(path)
 
 
-@pytest.mark.parametrize("machine", [62, 183])
-@pytest.mark.parametrize("bits", [32, 64])
-def test_reads_what_was_made(tmp_path: Path, bits: int, machine: int) -> None:
-    content = shared_library(bits=bits, machine=machine, needed=NEEDED, runpath=b"/a:$ORIGIN:/b/c")
-    found = reader.read(written(tmp_path / "x", content))
-    needed = tuple(name.decode() for name in NEEDED)
-    assert found == reader.SharedLibrary(bits, machine, "libx.so.1", needed)
-    assert found.architecture == {62: "x86_64", 183: "aarch64"}[machine]
+@pytest.mark.parametrize(
+    ("machine", "architecture"),
+    [("x86_64", "x86_64"), ("i386", "x86_64"), ("aarch64", "aarch64"), ("arm", "aarch64")],
+)
+def test_facts_of_a_library(tmp_path: Path, machine: str, architecture: str) -> None:
+    content = shared_object(b"libx.so.1", machine, needed=NEEDED, runpath=b"/a:$ORIGIN:/b/c")
+    library = reader.read(written(tmp_path / "x", content))
+    needed = ("libc.so.6", "libnvidia-glcore.so.550.163.01")
+    assert library == reader.SharedLibrary(*MACHINES[machine][:2], "libx.so.1", needed)
+    assert library.architecture == architecture
     assert reader.search_path(str(tmp_path / "x")) == ("/a", "/b/c")
 
 
 def test_a_machine_that_nvidia_has_no_driver_for(tmp_path: Path) -> None:
-    path = written(tmp_path / "x", shared_library(machine=243))
-    assert reader.read(path).architecture == "ELF machine 243"
+    path = written(tmp_path / "x", shared_object(b"libx.so.1", "ia64"))
+    assert reader.read(path).architecture == "ELF machine 50"
 
 
 def test_a_library_need_not_have_a_name(tmp_path: Path) -> None:
-    path = written(tmp_path / "x", shared_library(soname=None))
+    path = written(tmp_path / "x", shared_object(None))
     assert reader.read(path).soname is None
 
 
@@ -49,8 +50,8 @@ def test_a_library_need_not_have_a_name(tmp_path: Path) -> None:
 )
 @pytest.mark.parametrize("where", ["soname", "needed"])
 def test_a_name_that_nobody_can_print(tmp_path: Path, name: bytes, where: str) -> None:
-    names: dict[str, Any] = {"soname": name, "needed": (name,)}
-    content = shared_library(**{where: names[where]})
+    soname, needed = (name, b"libc.so.6") if where == "soname" else (b"libx.so.1", name)
+    content = shared_object(soname, needed=[needed])
     with pytest.raises(ElfError, match="unreadable name"):
         reader.read(written(tmp_path / "x", content))
 
@@ -74,7 +75,7 @@ def test_a_name_that_nobody_can_print(tmp_path: Path, name: bytes, where: str) -
     ],
 )
 def test_a_damaged_header(tmp_path: Path, at: int, content: bytes, fault: str) -> None:
-    whole = shared_library(needed=NEEDED)
+    whole = shared_object(b"libx.so.1", needed=NEEDED)
     damaged = whole[:at] + content + whole[at + len(content) :]
     with pytest.raises((ElfError, OSError), match=fault):
         reader.read(written(tmp_path / "x", damaged))
@@ -91,7 +92,7 @@ def test_what_is_no_regular_file(tmp_path: Path, make: Callable[[str], None]) ->
 
 def test_a_program_need_not_be_a_library(tmp_path: Path) -> None:
     """NVIDIA's programs are linked to a fixed address (ET_EXEC); their RUNPATH is read all the same."""
-    content = bytearray(shared_library(runpath=b"/opt/nvidia/lib"))
+    content = bytearray(shared_object(b"libx.so.1", runpath=b"/opt/nvidia/lib"))
     struct.pack_into("<H", content, 16, 2)
     assert reader.search_path(written(tmp_path / "x", bytes(content))) == ("/opt/nvidia/lib",)
 
