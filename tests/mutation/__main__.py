@@ -17,9 +17,8 @@ import time
 from pathlib import Path
 
 from tests.mutation.mutants import Mutant, mutants
-from tests.mutation.suites import Suite, suites_of
+from tests.mutation.suites import REPOSITORY, Suite, suites_of
 
-REPOSITORY = Path(__file__).resolve().parents[2]
 COPIED = ("cdi_gen", "hooks", "specs", "tests", "pyproject.toml")
 
 PATIENCE = 10

@@ -3,6 +3,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
 Suite = tuple[str, ...]
 """Arguments of pytest."""
 
@@ -63,5 +67,11 @@ SUITES: dict[str, tuple[Suite, ...]] = {
 
 
 def suites_of(module: str) -> tuple[Suite, ...]:
-    """Return the suites of a module, by the longest beginning of its path that has some."""
-    return SUITES[max((path for path in SUITES if module.startswith(path)), key=len)]
+    """Return the tests that are named after a module, and the suites of its package.
+
+    A package's suites are those of the longest beginning of the module's path.
+    """
+    named = sorted((REPOSITORY / "tests").rglob(f"test_{Path(module).stem}.py"))
+    own = tuple(str(path.relative_to(REPOSITORY)) for path in named)
+    of_package = SUITES[max((path for path in SUITES if module.startswith(path)), key=len)]
+    return (own, *of_package) if own else of_package

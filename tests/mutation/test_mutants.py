@@ -46,9 +46,14 @@ def test_the_flags_of_the_path_modules_are_among_them(name: str) -> None:
     assert wanted <= gone
 
 
+def test_the_tests_of_the_same_name_come_first() -> None:
+    first, *others = suites_of("hooks/cdi_base/trust.py")
+    assert first == ("tests/unit/base/test_trust.py",)
+    assert others == [*SUITES["hooks/cdi_base/"]]
+
+
 def test_the_longest_path_chooses_the_suites() -> None:
-    assert suites_of("hooks/cdi_base/trust.py") == SUITES["hooks/cdi_base/"]
-    assert suites_of("hooks/cdi_base/rootfs/resolve.py") == SUITES["hooks/cdi_base/rootfs/"]
+    assert suites_of("hooks/cdi_base/rootfs/opening.py") == SUITES["hooks/cdi_base/rootfs/"]
 
 
 def test_every_suite_exists() -> None:
