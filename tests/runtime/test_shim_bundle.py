@@ -14,7 +14,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cdi_base import oci_config
 from cdi_base.errors import HookError
 from cdi_runtime import bundle
 from cdi_runtime.bundle import Bundle
@@ -120,42 +119,6 @@ def test_number_that_json_does_not_have_is_rejected(tmp_path: Path) -> None:
     assert len([*tmp_path.iterdir()]) == 1
 
 
-def test_too_large_file_is_rejected(tmp_path: Path) -> None:
-    with pytest.raises(bundle.BundleError, match="larger than"):
-        opened(tmp_path, b" " * (oci_config.MAX_BYTES + 1))
-
-
-@pytest.mark.parametrize("kind", ["fifo", "link", "broken link", "directory", "socket", "device"])
-def test_other_kind_of_file_is_rejected(tmp_path: Path, kind: str) -> None:
-    file = tmp_path / "config.json"
-    if kind == "fifo":
-        os.mkfifo(file)
-    elif kind == "link":
-        (tmp_path / "other").write_text("{}")
-        file.symlink_to("other")
-    elif kind == "broken link":
-        file.symlink_to("/nowhere")
-    elif kind == "directory":
-        file.mkdir()
-    elif kind == "socket":
-        os.mknod(file, stat.S_IFSOCK | 0o600)
-    elif os.geteuid() == 0:
-        os.mknod(file, stat.S_IFCHR | 0o600, os.makedev(1, 3))
-    else:
-        pytest.skip("only root makes devices")
-    with pytest.raises(bundle.BundleError, match=r"config\.json"):
-        Bundle(str(tmp_path))
-
-
-def test_file_of_another_user_is_rejected(tmp_path: Path) -> None:
-    if os.geteuid() != 0:
-        pytest.skip("only root gives files away")
-    (tmp_path / "config.json").write_text("{}")
-    os.chown(tmp_path / "config.json", 1000, 0)
-    with pytest.raises(bundle.BundleError, match="belongs to user 1000"):
-        Bundle(str(tmp_path))
-
-
 @pytest.mark.parametrize("path", ["/nowhere", "a\0b", "x" * 5000, "/dev/null", ""])
 def test_invalid_bundle_path_is_rejected(path: str) -> None:
     with pytest.raises(bundle.BundleError):
@@ -170,16 +133,13 @@ def test_bundle_behind_a_link_is_read(tmp_path: Path) -> None:
     assert Bundle(f"{tmp_path}/link").config == {}
 
 
-@pytest.mark.parametrize("call", ["write", "rename", "fchmod", "open"])
-def test_full_disk_leaves_the_old_file(
-    tmp_path: Path, call: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_full_disk_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     opened_bundle = opened(tmp_path, "{}")
 
     def full(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(os, call, full)
+    monkeypatch.setattr(os, "write", full)
     with pytest.raises(bundle.BundleError, match="No space left"):
         opened_bundle.replace()
     monkeypatch.undo()

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -88,21 +87,6 @@ def test_a_root_in_a_root(tmp_path: Path) -> None:
     assert root.open_path(found) == f"{tmp_path}/run/driver/usr/lib/libx.so"
     assert root.inside("/run/driver/usr") == "/usr"
     assert root.inside("/run/driver2/usr") is None
-
-
-def make_fifo(path: Path) -> None:
-    os.mkfifo(path)
-
-
-def make_directory(path: Path) -> None:
-    path.mkdir()
-
-
-@pytest.mark.parametrize("make", [make_fifo, make_directory])
-def test_only_regular_files_are_read(tmp_path: Path, make: Callable[[Path], None]) -> None:
-    make(tmp_path / "x")
-    with pytest.raises(OSError, match=r"not a regular file|Is a directory"):
-        Root(seen_from=str(tmp_path)).read_bytes("/x", 10)
 
 
 def test_no_more_is_read_than_was_asked_for(tmp_path: Path) -> None:
