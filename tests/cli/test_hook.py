@@ -136,6 +136,7 @@ class TestOnAHost:
     def test_what_others_could_change_is_refused(
         self, root: Path, tmp_path: Path, path: str, change: str
     ) -> None:
+        """A10 hook-path-trust."""
         place = root / path[1:]
         before = place.stat()
         output = tmp_path / "nvidia.json"

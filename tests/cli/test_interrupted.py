@@ -123,7 +123,7 @@ def test_ctrl_c_in_the_first_milliseconds(old: Path, tick: int) -> None:
 
 
 def test_killed_at_random_moments(old: Path) -> None:
-    """Old or new, never half, and nothing that an engine would read is left behind."""
+    """A47: old or new, never half, and nothing that an engine would read is left behind."""
     chance = random.Random(1)
     command = [*PROGRAM, "generate", "--inventory", INVENTORY, "-o", str(old)]
     seen: set[str] = set()
@@ -151,7 +151,7 @@ def test_killed_at_random_moments(old: Path) -> None:
 
 
 def test_two_writers_and_a_reader(old: Path) -> None:
-    """A concurrent reader reads the old or the new file, and each is complete."""
+    """A51: a concurrent reader reads the old or the new file, and each is complete."""
     commands = [
         [*PROGRAM, "generate", "--inventory", INVENTORY, "-o", str(old), *more]
         for more in ([], ["--no-all-device"])
@@ -264,7 +264,7 @@ def _traced(old: Path, *injections: str) -> tuple[subprocess.CompletedProcess[st
 
 @pytest.mark.skipif(not shutil.which("strace"), reason="needs strace")
 def test_every_system_call_of_writing_may_fail(old: Path) -> None:
-    """No traceback, the old file is kept, and no other file, except after the rename."""
+    """A48: no traceback, the old file is kept, and no other file, except after the rename."""
     found, trace = _traced(old)
     if found.returncode != 0:
         pytest.skip(f"strace cannot trace here: {found.stderr.strip()}")

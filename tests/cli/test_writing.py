@@ -66,6 +66,7 @@ def test_a_relative_path(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["file", "dangling", "itself"])
 def test_a_link_is_replaced_and_not_followed(tmp_path: Path, kind: str) -> None:
+    """A23 output-symlink."""
     target = tmp_path / "target"
     if kind == "file":
         target.write_text(OLD)

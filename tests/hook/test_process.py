@@ -165,6 +165,7 @@ class TestState:
         ids=lambda stdin: ascii(stdin[:24]),
     )  # fmt: skip
     def test_an_invalid_state_is_refused(self, container: Container, stdin: bytes) -> None:
+        """A39 stdin-bombs."""
         ended = container.hook(*LINK, stdin=stdin)
         assert ended.status == 1
         assert ended.said.count("\n") == 1

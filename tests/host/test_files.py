@@ -198,6 +198,7 @@ class TestHookProgram:
     def test_one_that_others_could_change_is_not(
         self, own_host: GetHost, where: str, mode: int, owner: int, reason: str
     ) -> None:
+        """A10 hook-path-trust."""
         fake = own_host("550-server")
         self.install(fake)
         path = fake.root / where
@@ -208,6 +209,7 @@ class TestHookProgram:
         assert reason in (hook.unsafe or "")
 
     def test_an_interpreter_of_the_hosts_own(self, own_host: GetHost) -> None:
+        """A10 hook-path-trust."""
         fake = own_host("550-server")
         program = self.install(fake)
         shutil.copy("/bin/true", fake.root / "usr/bin/odd")

@@ -116,6 +116,7 @@ HOSTILE_NAMES = [
 @pytest.mark.parametrize("name", HOSTILE_NAMES, ids=ascii)
 @pytest.mark.parametrize("as_link", [False, True], ids=["file", "link"])
 def test_hostile_library_names(fake: FakeHost, name: bytes, as_link: bool) -> None:
+    """A29 driver-root-names."""
     directory = os.fsencode(fake.root / MULTIARCH)
     before = look_at(fake)
     real = directory + b"/libcuda.so." + VERSION.encode()
@@ -129,7 +130,7 @@ def test_hostile_library_names(fake: FakeHost, name: bytes, as_link: bool) -> No
 
 
 def test_a_leading_dash_and_a_long_name(fake: FakeHost) -> None:
-    """Names that are no library's at all, and one as long as a name can be."""
+    """A29: names that are no library's at all, and one as long as a name can be."""
     directory = fake.root / MULTIARCH
     real = directory / f"libcuda.so.{VERSION}"
     longest = f"lib{'x' * (255 - 3 - 4 - len(VERSION))}.so.{VERSION}"
@@ -142,7 +143,7 @@ def test_a_leading_dash_and_a_long_name(fake: FakeHost) -> None:
 
 
 def test_a_hostile_directory(fake: FakeHost) -> None:
-    """A directory that a pattern matches, with a name that no spec can carry."""
+    """A29: a directory that a pattern matches, with a name that no spec can carry."""
     for name in (b"new\nline", b"\xff\xfe", b"-v", b"a:b", b"{version}", b"*"):
         directory = os.fsencode(fake.root / MULTIARCH) + b"/nvidia/" + name
         os.makedirs(directory)
@@ -158,6 +159,7 @@ def test_a_hostile_directory(fake: FakeHost) -> None:
 @pytest.mark.parametrize("as_link", [False, True], ids=["file", "link"])
 @pytest.mark.parametrize("name", [b"gsp\n.bin", b"gsp\xff.bin", b"gsp\x1b[31m.bin"], ids=ascii)
 def test_hostile_firmware_names(fake: FakeHost, name: bytes, *, as_link: bool) -> None:
+    """A29 driver-root-names."""
     before = look_at(fake).files
     directory = os.fsencode(fake.root / f"usr/lib/firmware/nvidia/{VERSION}")
     if as_link:
@@ -217,7 +219,7 @@ def test_what_is_no_file(fake: FakeHost, name: str, kind: str) -> None:
 
 @pytest.mark.parametrize("text", ["/etc/secret", "../../../../../../../../etc/secret"])
 def test_links_stay_inside_of_the_root(own_host: OwnHost, text: str) -> None:
-    """An absolute link of the driver root, and one with too many dots, lead nowhere else."""
+    """A28: an absolute link of the driver root, and one with too many dots, lead nowhere else."""
     fake = own_host("550-operator")
     library = fake.driver_root / MULTIARCH / f"libnvidia-new.so.{VERSION}"
     library.symlink_to(text)
@@ -232,7 +234,7 @@ def test_links_stay_inside_of_the_root(own_host: OwnHost, text: str) -> None:
 
 @pytest.mark.parametrize("text", ["/etc/shadow", "../../../../../../../../etc/shadow"])
 def test_links_to_the_password_file(fake: FakeHost, text: str) -> None:
-    """It is no library and no program: nothing of it gets into a spec."""
+    """A28 driver-root-links: it is no library and no program: nothing of it gets into a spec."""
     for name in (f"{MULTIARCH}/libnvidia-new.so.{VERSION}", "usr/bin/nvidia-debugdump"):
         (fake.root / name).unlink(missing_ok=True)
         (fake.root / name).symlink_to(text)
@@ -287,6 +289,7 @@ class TestDeviceNodes:
         "kind", ["fifo", "directory", "socket", "dangling link", "looping link", "empty"]
     )
     def test_another_kind_of_file(self, fake: FakeHost, kind: str) -> None:
+        """A30 dev-root-nodes."""
         for name in ("nvidia0", "nvidia-uvm"):
             (fake.root / "dev" / name).unlink()
             KINDS[kind](fake.root / "dev" / name)
@@ -294,17 +297,19 @@ class TestDeviceNodes:
         assert self.node(fake, "dev/nvidia-uvm") == (510, 0, False)
 
     def test_a_block_device_of_the_same_numbers(self, fake: FakeHost) -> None:
+        """A30 dev-root-nodes."""
         (fake.root / "dev/nvidia0").unlink()
         os.mknod(fake.root / "dev/nvidia0", stat.S_IFBLK | 0o666, os.makedev(195, 0))
         assert self.skipped(fake)
 
     def test_a_link_to_a_disk(self, fake: FakeHost) -> None:
+        """A30 dev-root-nodes."""
         (fake.root / "dev/nvidia0").unlink()
         (fake.root / "dev/nvidia0").symlink_to("sda")
         assert self.skipped(fake)
 
     def test_the_kernels_memory_under_a_gpus_name(self, fake: FakeHost) -> None:
-        """A node with other numbers is reported, and the spec has the right ones."""
+        """A30: a node with other numbers is reported, and the spec has the right ones."""
         (fake.root / "dev/nvidia0").unlink()
         os.mknod(fake.root / "dev/nvidia0", stat.S_IFCHR | 0o666, os.makedev(1, 1))
         assert self.node(fake, "dev/nvidia0") == (195, 0, True)

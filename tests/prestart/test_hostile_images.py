@@ -36,7 +36,7 @@ OUT = {
 def test_directory_that_is_a_link_out_of_the_root_resolves_inside(
     machine: Machine, engine: Engine, place: str, way: str
 ) -> None:
-    """In the container the link leads to a folder of the container, or nowhere."""
+    """A14: in the container the link leads to a folder of the container, or nowhere."""
     target = machine.root / place
     if target.exists():
         shutil.rmtree(target)
@@ -49,6 +49,7 @@ def test_directory_that_is_a_link_out_of_the_root_resolves_inside(
 def test_mount_point_that_is_a_link_out_of_the_root_resolves_inside(
     machine: Machine, engine: Engine, way: str
 ) -> None:
+    """A27 compat-link-mount."""
     place = machine.root / LIBRARY.lstrip("/")
     place.parent.mkdir(parents=True)
     place.symlink_to(f"{OUT[way](machine)}/../file")
@@ -137,7 +138,7 @@ def test_mount_point_of_another_kind_is_rejected(
 
 
 def test_root_of_the_host_is_rejected(machine: Machine, runc: Engine) -> None:
-    """Whatever the bundle calls it: runc itself has gone to it by then."""
+    """A11 rootfs-is-host: whatever the bundle calls it: runc itself has gone to it by then."""
     machine.edits["hooks"] = []
     machine.spec["root"]["path"] = "/"
     machine.spec["process"]["cwd"] = "/"

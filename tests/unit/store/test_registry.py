@@ -56,6 +56,7 @@ def test_the_later_directory_wins_and_the_earlier_is_shadowed(tmp_path: Path) ->
 
 
 def test_two_files_of_one_directory_cancel_each_other_out(tmp_path: Path) -> None:
+    """A53 cdi-conflict."""
     paths = [put(tmp_path, "a.json", spec("0", "1")), put(tmp_path, "b.json", spec("0"))]
     device = resolution(store.read([str(tmp_path)]), "vendor.example/gpu=0")
     assert device.file is None

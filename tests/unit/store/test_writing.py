@@ -38,6 +38,7 @@ def write(path: Path | str, **arguments: Any) -> None:
 
 @pytest.mark.parametrize("umask", [0o000, 0o077])
 def test_a_file_is_readable_by_all_whatever_the_umask(tmp_path: Path, umask: int) -> None:
+    """A61 umask-modes."""
     tmp_path.chmod(0o755)
     path = tmp_path / "new" / "cdi" / "gpu.json"
     before = os.umask(umask)
@@ -151,6 +152,7 @@ def test_a_sound_directory_is_written_to(directory: Path) -> None:
 
 @pytest.mark.parametrize("mode", [0o775, 0o1777])
 def test_a_spec_directory_that_others_can_write_to(directory: Path, mode: int) -> None:
+    """A52 cdi-dirs-perms."""
     directory.chmod(mode)
     assert f"{mode:04o}" in refused(directory / "gpu.json", directory)
 
@@ -173,6 +175,7 @@ def test_a_directory_of_another_user_is_refused(directory: Path) -> None:
 
 @AS_ROOT
 def test_a_link_of_another_user_is_refused(directory: Path, tmp_path: Path) -> None:
+    """A52 cdi-dirs-perms."""
     link = tmp_path / "link"
     link.symlink_to(directory)
     write(link / "gpu.json", read_as_root={str(link)})
