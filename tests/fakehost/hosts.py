@@ -6,6 +6,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 import time
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -237,14 +238,17 @@ def cached(name: str) -> FakeHost:
     text = b"".join(path.read_bytes() for path in sorted([*here.glob("*.py"), *here.glob("*.c")]))
     base = driver_packages.cache_directory() / "hosts"
     root = base / f"{name}-{hashlib.sha256(text).hexdigest()[:12]}"
-    with driver_packages.locked(base / name):
+    with suppress(OSError):  # the cache may be read-only, or not there yet
         Path(f"{root}.used").touch()
-        if not root.is_dir():
-            _remove_unused(base, name)
-            building = base / f"{name}.building"
-            shutil.rmtree(building, ignore_errors=True)
-            build(name, building)
-            building.rename(root)
+    if not root.is_dir():
+        with driver_packages.locked(base / name):
+            if not root.is_dir():
+                _remove_unused(base, name)
+                building = base / f"{name}.building"
+                shutil.rmtree(building, ignore_errors=True)
+                build(name, building)
+                building.rename(root)
+                Path(f"{root}.used").touch()
     return describe(name, root)
 
 
