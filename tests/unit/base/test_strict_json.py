@@ -30,6 +30,7 @@ REFUSED = {
     "NaN": b'{"a": NaN}',
     "infinity": b'{"a": [-Infinity]}',
     "too large a number": b'{"a": 1e999}',
+    "too small a number": b'{"a": -1e999}',
     "too long a number": b'{"a": ' + b"9" * 401 + b"}",
     "too deep": b"[" * 200_000,
     "too deep objects": b'{"a":' * 200_000,
@@ -142,6 +143,18 @@ def test_an_error_names_the_place(text: str, place: str) -> None:
     with pytest.raises(strict_json.JSONError) as caught:
         strict_json.parse(text)
     assert caught.value.place == place
+    assert str(caught.value) == f"{caught.value.message} ({place})"
+
+
+def test_a_text_that_holds_no_object_is_an_error_with_its_name() -> None:
+    assert strict_json.parse_object(b'{"a": 1}', "the state") == {"a": 1}
+    for content, words in (
+        (b"[]", "the state is not one JSON object"),
+        (b"{", "the state is not JSON: "),
+    ):
+        with pytest.raises(HookError, match=words) as caught:
+            strict_json.parse_object(content, "the state")
+        assert caught.value.code == "CDG-K004"
 
 
 def test_without_the_json_package_it_refuses_the_same() -> None:

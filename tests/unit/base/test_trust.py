@@ -156,6 +156,12 @@ class TestUserNamespace:
         )
 
 
+def test_root_and_the_caller_are_trusted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: USER)
+    assert trust.machine_root_or_caller() == {0, USER}
+    assert [user for user in (0, 1, USER, 65534) if trust.is_trusted_owner(user)] == [0, USER]
+
+
 class TestOpenFile:
     """The same rule for one file that is open."""
 
