@@ -85,6 +85,21 @@ def load(text: str) -> Inventory:
     return decoder.record(Inventory, document, "")
 
 
+def encode(record: object) -> dict[str, Any]:
+    """Return a record of this package as a JSON object; default values are omitted."""
+    document: dict[str, Any] = _encode(record)
+    return document
+
+
+def decode(record_type: type[Record], document: object) -> Record:
+    """Return the record of a JSON object that `encode` returned.
+
+    Raises:
+        InventoryError: a key or a value is wrong; the message says where.
+    """
+    return _Decoder().record(record_type, document, "")
+
+
 def _encode(value: Any) -> Any:
     if is_dataclass(value) and not isinstance(value, type):
         encoded = {}
