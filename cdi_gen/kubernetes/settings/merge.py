@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Combines command line, environment and config file into settings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields, replace
+
+from cdi_gen.errors import UsageError
+from cdi_gen.kubernetes.settings.config_file import ConfigFile
+from cdi_gen.kubernetes.settings.model import DEFAULTS, LIST_STRATEGIES, Imex, Settings
+
+_FLAGS = frozenset(field.name for field in fields(Settings)) - {
+    "gpu_rules", "mig_rules", "sharing", "imex",
+}  # fmt: skip
+
+
+def merge(command_line: Mapping[str, object], config_file: ConfigFile | None) -> Settings:
+    """Return the settings: a flag or its variable wins over the file, the file over the default.
+
+    Args:
+        command_line: values by the names of the fields of `Settings`, and ``imex_channel_ids`` and
+            ``imex_required``; None: the flag is not given.
+        config_file: the content of the config file; None: there is none.
+
+    Raises:
+        UsageError: the settings contradict each other.
+    """
+    file = config_file or ConfigFile()
+    flags = {name: value for name, value in file.flags.items() if name in _FLAGS}
+    flags |= {
+        name: value for name, value in command_line.items() if value is not None and name in _FLAGS
+    }
+    settings = replace(
+        DEFAULTS,
+        **flags,  # type: ignore[arg-type]  # the names and types are those of the fields
+        mig_rules=file.mig_rules,
+        gpu_rules=(*file.gpu_rules, *DEFAULTS.gpu_rules),
+        sharing=file.sharing,
+        imex=_imex(command_line, file.imex),
+    )
+    _check(settings)
+    return settings
+
+
+def _imex(command_line: Mapping[str, object], imex: Imex) -> Imex:
+    channels, required = command_line.get("imex_channel_ids"), command_line.get("imex_required")
+    if isinstance(channels, tuple):
+        imex = replace(imex, channel_ids=tuple(map(int, channels)))
+    if isinstance(required, bool):
+        imex = replace(imex, required=required)
+    return imex
+
+
+def _check(settings: Settings) -> None:
+    if not settings.list_strategies:
+        raise UsageError(
+            "no device list strategy is given: containers would get no device",
+            hint=f"give one of {', '.join(LIST_STRATEGIES)}",
+            code="CDG-N003",
+            subject="--device-list-strategy",
+        )
+    if settings.sharing.strategy == "mps" and settings.mps_root is None:
+        raise UsageError(
+            "sharing by MPS needs a directory for the pipes of its daemons",
+            hint="give --mps-root, for example /run/nvidia/mps",
+            code="CDG-N003",
+            subject="--mps-root",
+        )
