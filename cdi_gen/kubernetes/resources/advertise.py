@@ -1,0 +1,248 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Divides the devices of a node into resources, as the MIG strategy and the sharing say.
+
+NVIDIA's plugin ends on a MIG GPU without MIG devices, on a profile whose compute instances are a
+part of a GPU instance, and with the strategy single on anything mixed. Here such a GPU costs itself
+and its neighbours nothing: the finding says why it is not advertised.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
+
+from cdi_base.findings import Finding
+from cdi_base.nvidia import cdi_name
+from cdi_gen.inventory import TEGRA, WSL, Gpu, Inventory, MigDevice
+from cdi_gen.inventory.properties import Properties
+from cdi_gen.kubernetes.resources.device import REPLICA, Device, Resource
+from cdi_gen.kubernetes.settings.model import (
+    ALL_DEVICES,
+    PREFIX,
+    ResourceRule,
+    Settings,
+    SharedResource,
+    SharingStrategy,
+)
+from cdi_gen.kubernetes.settings.names import mig_resource_name
+
+WHOLE_PLATFORMS = {WSL: "all", TEGRA: "tegra"}
+"""Platforms whose GPUs a container gets together, and the id of that device."""
+
+
+@dataclass(frozen=True, slots=True)
+class Advertised:
+    """The resources of a node by name, and what is not advertised."""
+
+    resources: tuple[Resource, ...] = ()
+    findings: tuple[Finding, ...] = ()
+
+
+def advertise(inventory: Inventory, properties: Properties, settings: Settings) -> Advertised:
+    """Return the resources of a node.
+
+    Raises:
+        UsageError: a MIG profile gives a name that Kubernetes does not allow.
+    """
+    findings: list[Finding] = []
+    by_name: dict[str, list[Device]] = {}
+    for name, device in _named(inventory, properties, settings, findings):
+        by_name.setdefault(name, []).append(device)
+    resources: dict[tuple[str, SharingStrategy], list[Device]] = {}
+    for name, devices in by_name.items():
+        for key, shared in _shared(name, devices, settings, findings):
+            resources.setdefault(key, []).extend(shared)
+    return Advertised(
+        tuple(
+            Resource(
+                name=name,
+                devices=tuple(devices),
+                sharing=strategy,
+                fail_requests_greater_than_one=(
+                    strategy != "none" and settings.sharing.fail_requests_greater_than_one
+                ),
+            )
+            for (name, strategy), devices in sorted(_one_strategy(resources).items())
+        ),
+        tuple(findings),
+    )
+
+
+def _one_strategy(
+    resources: dict[tuple[str, SharingStrategy], list[Device]],
+) -> dict[tuple[str, SharingStrategy], list[Device]]:
+    """Merge devices that are not shared into the shared resource of the same name."""
+    merged = dict(resources)
+    for name, strategy in resources:
+        if strategy != "none" and (name, "none") in merged:
+            exclusive = merged.pop((name, "none"))
+            merged[name, strategy] = [*exclusive, *merged[name, strategy]]
+    return merged
+
+
+def _named(
+    inventory: Inventory, properties: Properties, settings: Settings, findings: list[Finding]
+) -> Iterable[tuple[str, Device]]:
+    """Yield each device that may be advertised, with the name of its resource."""
+    whole = WHOLE_PLATFORMS.get(inventory.platform)
+    if whole:
+        name = _rule_name(settings.gpu_rules, inventory.gpus[0].model if inventory.gpus else "")
+        yield name or f"{PREFIX}gpu", Device(id=whole, uuid=whole, index="0", gpu_index=0)
+        return
+    layout = _layout(inventory, settings, findings)
+    for gpu in inventory.gpus:
+        if gpu.index in layout:
+            for instance in layout[gpu.index]:
+                yield from _mig_device(gpu, instance, properties, settings, findings)
+        elif settings.mig_strategy == "single" and any(layout.values()):
+            findings.append(_left_out(gpu, "MIG is not enabled on it, as it is on other GPUs"))
+        elif settings.mig_strategy == "none" or not gpu.mig_enabled:
+            yield from _whole_gpu(gpu, properties, settings, findings)
+
+
+def _layout(
+    inventory: Inventory, settings: Settings, findings: list[Finding]
+) -> dict[int, list[MigDevice]]:
+    """Return the MIG devices to advertise, by the index of their GPU.
+
+    With the strategy single all devices of ``nvidia.com/gpu`` have the profile that most of the MIG
+    devices have; a GPU with another layout is left out.
+    """
+    if settings.mig_strategy == "none":
+        return {}
+    layout = {}
+    for gpu in inventory.gpus:
+        if gpu.mig_enabled:
+            instances = [mig for mig in inventory.mig_devices if mig.gpu_index == gpu.index]
+            layout[gpu.index] = instances
+            if not instances:
+                findings.append(_left_out(gpu, "MIG is enabled on it and it has no MIG device"))
+    if settings.mig_strategy == "mixed":
+        return layout
+    counts = Counter(mig.profile for instances in layout.values() for mig in instances)
+    profile = counts.most_common(1)[0][0] if counts else ""
+    for gpu in inventory.gpus:
+        others = sorted({mig.profile for mig in layout.get(gpu.index, ())} - {profile})
+        if others:
+            reason = f"it has MIG devices of {', '.join(others)} and the strategy is single"
+            findings.append(_left_out(gpu, f"{reason}; most MIG devices are {profile}"))
+            layout[gpu.index] = []
+    return layout
+
+
+def _whole_gpu(
+    gpu: Gpu, properties: Properties, settings: Settings, findings: list[Finding]
+) -> Iterable[tuple[str, Device]]:
+    if gpu.uuid is None:
+        findings.append(_left_out(gpu, "neither the driver nor NVML reports its UUID"))
+        return
+    known = properties.gpu(gpu.index)
+    name = _rule_name(settings.gpu_rules, known.product or gpu.model)
+    if name is None:
+        findings.append(_left_out(gpu, f"no rule in resources.gpus matches {gpu.model!r}"))
+        return
+    yield (
+        name,
+        Device(
+            id=gpu.uuid,
+            uuid=gpu.uuid,
+            index=str(gpu.index),
+            gpu_index=gpu.index,
+            numa_node=known.numa_node,
+            paths=tuple(node.path for node in gpu.nodes),
+            memory_mib=known.memory_mib,
+        ),
+    )
+
+
+def _mig_device(
+    gpu: Gpu,
+    instance: MigDevice,
+    properties: Properties,
+    settings: Settings,
+    findings: list[Finding],
+) -> Iterable[tuple[str, Device]]:
+    index = f"{instance.gpu_index}:{instance.index}"
+    if instance.uuid is None:
+        findings.append(_left_out(gpu, f"its MIG device {index} has no UUID of its own"))
+        return
+    if not instance.profile:
+        findings.append(_left_out(gpu, f"NVML reports no profile of its MIG device {index}"))
+        return
+    own = (
+        f"{PREFIX}gpu" if settings.mig_strategy == "single" else mig_resource_name(instance.profile)
+    )
+    memory = {mig.uuid: mig.memory_mib for mig in properties.mig_devices}
+    caps = (instance.gpu_instance_cap.path, instance.compute_instance_cap.path)
+    yield (
+        _rule_name(settings.mig_rules, instance.profile) or own,
+        Device(
+            id=cdi_name(instance.uuid),
+            uuid=instance.uuid,
+            index=index,
+            gpu_index=gpu.index,
+            mig=True,
+            numa_node=properties.gpu(gpu.index).numa_node,
+            paths=(*(node.path for node in gpu.nodes), *caps),
+            memory_mib=memory.get(instance.uuid),
+        ),
+    )
+
+
+def _rule_name(rules: Sequence[ResourceRule], text: str) -> str | None:
+    """Return the resource of the first rule that matches."""
+    return next((rule.name for rule in rules if fnmatchcase(text, rule.pattern)), None)
+
+
+def _shared(
+    name: str, devices: list[Device], settings: Settings, findings: list[Finding]
+) -> Iterable[tuple[tuple[str, SharingStrategy], list[Device]]]:
+    """Yield the devices of a resource under the names under which they are advertised."""
+    sharing = settings.sharing
+    rest = devices
+    for shared in sharing.resources:
+        if shared.name != name:
+            continue
+        chosen = _chosen(shared, rest)
+        if sharing.strategy == "mps" and any(device.mig for device in chosen):
+            findings.append(_mps_on_mig(name))
+            chosen = [device for device in chosen if not device.mig]
+        rest = [device for device in rest if device not in chosen]
+        replicas = [
+            replace(device, id=f"{device.id}{REPLICA}{number}", replicas=shared.replicas)
+            for device in chosen
+            for number in range(shared.replicas)
+        ]
+        if replicas:
+            yield (sharing.advertised_name(shared), sharing.strategy), replicas
+    if rest:
+        yield (name, "none"), rest
+
+
+def _chosen(shared: SharedResource, devices: list[Device]) -> list[Device]:
+    if shared.devices == ALL_DEVICES:
+        return devices
+    if isinstance(shared.devices, int):
+        return devices[: shared.devices]
+    return [
+        device
+        for device in devices
+        if device.uuid in shared.devices or device.index in shared.devices
+    ]
+
+
+def _left_out(gpu: Gpu, reason: str) -> Finding:
+    name = gpu.uuid or f"GPU {gpu.index}"
+    return Finding("CDG-N102", "warning", f"{name} is not advertised: {reason}", subject=name)
+
+
+def _mps_on_mig(name: str) -> Finding:
+    return Finding(
+        "CDG-N103",
+        "warning",
+        f"MIG devices of {name} are not shared: MPS shares whole GPUs only",
+        subject=name,
+        fix="Share MIG devices by timeSlicing.",
+    )

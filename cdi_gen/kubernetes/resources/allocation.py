@@ -1,0 +1,186 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Answers Allocate: what a container gets for the device ids that the kubelet chose.
+
+Every enabled strategy adds its part: CDI names for the runtime, annotations for kubelets before
+1.28, variables and mounts for NVIDIA's runtime and our shim, device nodes for plain runtimes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from uuid import uuid4
+
+from cdi_base.nvidia import cdi_name
+from cdi_gen.errors import CdiGenError
+from cdi_gen.kubernetes.resources.device import Device, Resource, device_name
+from cdi_gen.kubernetes.settings.model import (
+    CDI_ANNOTATIONS,
+    CDI_CRI,
+    ENVVAR,
+    VOLUME_MOUNTS,
+    Settings,
+)
+
+CDI_VENDOR = "k8s.device-plugin.nvidia.com"
+"""The vendor of the specs that the plugin writes, as in NVIDIA's plugin."""
+
+VOLUME_MOUNT_ROOT = "/var/run/nvidia-container-devices"
+VISIBLE_DEVICES = "NVIDIA_VISIBLE_DEVICES"
+
+MPS_ROOT = "/mps"
+"""The directory of MPS in the plugin's container, and in its daemons'."""
+
+CONTROL_NODES = (
+    "/dev/nvidiactl",
+    "/dev/nvidia-uvm",
+    "/dev/nvidia-uvm-tools",
+    "/dev/nvidia-modeset",
+)
+
+
+class AllocationError(CdiGenError):
+    """A request for devices that cannot be granted; the kubelet shows the message in the pod."""
+
+    code = "CDG-N201"
+
+
+@dataclass(frozen=True, slots=True)
+class Mount:
+    """A mount of the container."""
+
+    host_path: str
+    container_path: str
+    read_only: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Allocation:
+    """What one container gets."""
+
+    envs: dict[str, str] = field(default_factory=dict)
+    annotations: dict[str, str] = field(default_factory=dict)
+    mounts: tuple[Mount, ...] = ()
+    nodes: tuple[tuple[str, str], ...] = ()
+    """Device nodes: (path on the host, path in the container)."""
+    cdi_devices: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Node:
+    """What allocations need to know of the host beside the devices."""
+
+    control_nodes: tuple[str, ...] = ()
+    """Paths of the driver's control nodes that the host has."""
+    cdi_transports: tuple[str, ...] = ()
+    """The transports with devices on this host, of ``gdrcopy``, ``gds`` and ``mofed``."""
+
+
+def allocate(
+    identifiers: Iterable[str],
+    resource: Resource,
+    settings: Settings,
+    node: Node,
+    request_id: Callable[[], object] = uuid4,
+) -> Allocation:
+    """Return what a container gets for these device ids.
+
+    Args:
+        identifiers: the ids that the kubelet chose.
+        resource: the resource that is asked for.
+        settings: the plugin's settings.
+        node: the rest of what the host has.
+        request_id: gives the unique part of an annotation's key.
+
+    Raises:
+        AllocationError: an id is not one of the resource's, or the request is for several shared
+            devices and the settings forbid that.
+    """
+    devices = _requested(tuple(identifiers), resource)
+    names = [_name(device, settings) for device in devices]
+    visible = ",".join(names)
+    envs: dict[str, str] = {}
+    mounts: list[Mount] = []
+    if ENVVAR in settings.list_strategies:
+        envs[VISIBLE_DEVICES] = visible
+    elif VOLUME_MOUNTS in settings.list_strategies:
+        envs[VISIBLE_DEVICES] = VOLUME_MOUNT_ROOT
+        mounts += [_request_mount(name) for name in names]
+    channels = [str(channel) for channel in settings.imex.channel_ids]
+    if channels and ENVVAR in settings.list_strategies:
+        envs["NVIDIA_IMEX_CHANNELS"] = ",".join(channels)
+    elif channels and VOLUME_MOUNTS in settings.list_strategies:
+        mounts += [_request_mount(f"imex/{channel}") for channel in channels]
+    envs |= {f"NVIDIA_{name.upper()}": "enabled" for name in settings.transports}
+    if resource.sharing == "mps":
+        envs["CUDA_MPS_PIPE_DIRECTORY"] = f"{MPS_ROOT}/{resource.name}/pipe"
+        mounts += _mps_mounts(resource, settings)
+    cdi_devices = tuple(_cdi_names(names, settings, node)) if settings.cdi else ()
+    annotations = {}
+    if CDI_ANNOTATIONS in settings.list_strategies:
+        key = f"{settings.cdi_annotation_prefix}nvidia-device-plugin_{request_id()}"
+        annotations[key] = ",".join(cdi_devices)
+    return Allocation(
+        envs=envs,
+        annotations=annotations,
+        mounts=tuple(mounts),
+        nodes=tuple(_nodes(devices, settings, node)) if settings.pass_device_specs else (),
+        cdi_devices=cdi_devices if CDI_CRI in settings.list_strategies else (),
+    )
+
+
+def _requested(identifiers: tuple[str, ...], resource: Resource) -> list[Device]:
+    """Return the devices of the ids in the order of the request, each device once."""
+    by_id = {device.id: device for device in resource.devices}
+    for identifier in identifiers:
+        if identifier not in by_id:
+            raise AllocationError(
+                f"{resource.name} has no device {identifier!r}",
+                subject=identifier,
+                hint="the devices of the node have changed; the pod has to be created again",
+            )
+    shared = [identifier for identifier in identifiers if by_id[identifier].replica is not None]
+    if resource.fail_requests_greater_than_one and len(identifiers) > 1 and shared:
+        raise AllocationError(
+            f"a container may request one {resource.name} and requests {len(identifiers)}: the "
+            "devices are shared, and more than one would not give it more of a GPU",
+            subject=resource.name,
+            hint="request 1, or set sharing.*.failRequestsGreaterThanOne to false",
+            code="CDG-N202",
+        )
+    unique = {device_name(identifier): by_id[identifier] for identifier in identifiers}
+    return list(unique.values())
+
+
+def _name(device: Device, settings: Settings) -> str:
+    return device.index if settings.id_strategy == "index" else cdi_name(device.uuid)
+
+
+def _request_mount(name: str) -> Mount:
+    return Mount("/dev/null", f"{VOLUME_MOUNT_ROOT}/{name}", read_only=False)
+
+
+def _mps_mounts(resource: Resource, settings: Settings) -> list[Mount]:
+    root = settings.mps_root or ""
+    pipe = f"{resource.name}/pipe"
+    return [
+        Mount(f"{root}/{pipe}", f"{MPS_ROOT}/{pipe}", read_only=False),
+        Mount(f"{root}/shm", "/dev/shm", read_only=False),  # noqa: S108 - the container's own
+    ]
+
+
+def _cdi_names(names: list[str], settings: Settings, node: Node) -> Iterable[str]:
+    yield from (f"{CDI_VENDOR}/gpu={name}" for name in names)
+    for channel in settings.imex.channel_ids:
+        yield f"{CDI_VENDOR}/imex-channel={channel}"
+    for transport in settings.transports:
+        if transport in node.cdi_transports:
+            yield f"{CDI_VENDOR}/{transport}=all"
+
+
+def _nodes(devices: list[Device], settings: Settings, node: Node) -> Iterable[tuple[str, str]]:
+    """Yield the control nodes that the host has, and the nodes of the devices, each once."""
+    root = (settings.dev_root or settings.driver_root).rstrip("/")
+    paths = [path for path in CONTROL_NODES if path in node.control_nodes]
+    paths += [path for device in devices for path in device.paths]
+    yield from ((f"{root}{path}", path) for path in dict.fromkeys(paths))
