@@ -21,7 +21,7 @@ PURE     := tests/unit tests/golden tests/property $(wildcard tests/runtime/test
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help run quick check test test-engines test-kubernetes coverage lint types nightly fuzz mutants bench golden build lock docs install uninstall man clean
+.PHONY: help run quick check test test-engines test-kubernetes coverage lint types nightly fuzz mutants bench golden build lock protocols docs install uninstall man clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -86,6 +86,9 @@ build: $(VENV)/test ## wheel and sdist in dist/
 
 lock: $(VENV)/test ## pin the newest dependencies in requirements/
 	tools/lock $(BIN)
+
+protocols: ## generate the messages of Kubernetes' protocols from their .proto files
+	tools/protocols "$(PYTHON)" $(VENV)/protocols
 
 docs: $(VENV)/docs ## the documentation as a site, in out/site; a warning is an error
 	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going -j auto -c docs/site -d out/site-cache . out/site

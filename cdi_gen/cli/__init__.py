@@ -31,6 +31,7 @@ COMMANDS = {
     "engine": "List container engines, and configure them for CDI devices.",
     "hook": "Install the programs that engines run when a container starts.",
     "runtime": "Prepare the specs for the runtime shim and the prestart hook.",
+    "kubernetes": "Make this host a GPU node of a Kubernetes cluster.",
     "config": "Show the settings for the layout of this host, and their sources.",
     "explain": "Explain the code of an error or a warning.",
     "completion": "Print the completion script for a shell.",

@@ -15,6 +15,7 @@ import click
 
 from cdi_gen import cli
 from cdi_gen.cli.host_options import HostOptions
+from cdi_gen.cli.kubernetes import Words
 
 HOST_OPTIONS = typing.get_type_hints(HostOptions)
 
@@ -34,6 +35,8 @@ def type_of(parameter: click.Parameter) -> Any:
     """The type of the values that click passes for a parameter."""
     if isinstance(parameter, click.Option) and parameter.is_flag:
         return bool | None if parameter.secondary_opts and parameter.default is None else bool
+    if isinstance(parameter.type, Words):
+        return tuple[str, ...] | None
     if parameter.multiple or parameter.nargs == -1:
         return tuple[str, ...]
     if parameter.required or isinstance(parameter.default, str):
@@ -64,7 +67,7 @@ def test_each_option_has_a_parameter_of_its_type() -> None:
             assert parameters.pop("host_root") is str  # the wrapper has a default for it
         assert parameters == options, name
         checked += 1
-    assert checked == 15
+    assert checked == 16
 
 
 def test_no_function_of_a_command_takes_untyped_options() -> None:

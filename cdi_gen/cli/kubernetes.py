@@ -1,0 +1,335 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command ``cdi-gen kubernetes``."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from cdi_gen.cli import Group, console, named_file
+from cdi_gen.cli.generate import FEATURE_FLAGS
+from cdi_gen.cli.host_options import DIRECTORY, PROGRAM, TEXT
+from cdi_gen.errors import CdiGenError, ExitCode
+from cdi_gen.kubernetes.settings.model import (
+    ALLOCATION_POLICIES,
+    DISCOVERY_STRATEGIES,
+    ID_STRATEGIES,
+    LIST_STRATEGIES,
+    MIG_STRATEGIES,
+)
+
+if TYPE_CHECKING:
+    from cdi_gen.host import Where
+    from cdi_gen.kubernetes.settings import Settings
+
+
+class Words(click.ParamType):  # type: ignore[type-arg,unused-ignore]  # generic since click 8.3
+    """Words with commas between them."""
+
+    name = "words"
+
+    def __init__(self, words: tuple[str, ...] = ()) -> None:
+        self._words = words
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, ...]:
+        """Return the words; each must be one of the known ones, if there are any."""
+        if isinstance(value, tuple):
+            return value
+        words = tuple(word for part in str(value).split(",") if (word := part.strip()))
+        for word in words:
+            if self._words and word not in self._words:
+                self.fail(f"{word!r} is not one of {', '.join(self._words)}", param, ctx)
+        return words
+
+
+@click.group("kubernetes", cls=Group)
+def command() -> None:
+    """Make this host a GPU node of a Kubernetes cluster."""
+
+
+@command.command("device-plugin", short_help="Advertise the GPUs to the kubelet.")
+@click.option(
+    "--mig-strategy",
+    type=click.Choice(MIG_STRATEGIES),
+    envvar="MIG_STRATEGY",
+    help="How MIG devices are advertised: not at all, as nvidia.com/gpu, or as "
+    "nvidia.com/mig-PROFILE.  [default: none]",
+)
+@click.option(
+    "--fail-on-init-error/--no-fail-on-init-error",
+    default=None,
+    envvar="FAIL_ON_INIT_ERROR",
+    help="End if the host has no usable GPU, instead of waiting for one.  [default: wait]",
+)
+@click.option(
+    "--driver-root",
+    "--nvidia-driver-root",
+    type=DIRECTORY,
+    envvar="NVIDIA_DRIVER_ROOT",
+    help="Directory of the host under which the driver is installed.  [default: /]",
+)
+@click.option(
+    "--dev-root",
+    "--nvidia-dev-root",
+    type=DIRECTORY,
+    envvar="NVIDIA_DEV_ROOT",
+    help="Directory of the host under which the driver's /dev is.  [default: the driver root]",
+)
+@click.option(
+    "--driver-root-ctr-path",
+    "--container-driver-root",
+    "container_driver_root",
+    type=DIRECTORY,
+    envvar=["DRIVER_ROOT_CTR_PATH", "CONTAINER_DRIVER_ROOT"],
+    help="Where the driver root is mounted in this container.  [default: below --host-root]",
+)
+@click.option(
+    "--host-root",
+    type=DIRECTORY,
+    default="/",
+    show_default=True,
+    envvar="HOST_ROOT",
+    help="Where the host's / is mounted in this container.",
+)
+@click.option(
+    "--pass-device-specs/--no-pass-device-specs",
+    default=None,
+    envvar="PASS_DEVICE_SPECS",
+    help="Also pass the device nodes to the runtime.  [default: no]",
+)
+@click.option(
+    "--device-list-strategy",
+    "list_strategies",
+    type=Words(LIST_STRATEGIES),
+    envvar="DEVICE_LIST_STRATEGY",
+    help="How the runtime learns the devices: envvar, volume-mounts, cdi-annotations, cdi-cri, or "
+    "several with commas.  [default: cdi-cri]",
+)
+@click.option(
+    "--device-id-strategy",
+    "id_strategy",
+    type=click.Choice(ID_STRATEGIES),
+    envvar="DEVICE_ID_STRATEGY",
+    help="How the runtime is told a device.  [default: uuid]",
+)
+@click.option(
+    "--gdrcopy-enabled/--no-gdrcopy-enabled",
+    "gdrcopy",
+    default=None,
+    envvar="GDRCOPY_ENABLED",
+    help="Give every container GDRCopy.  [default: no]",
+)
+@click.option(
+    "--gds-enabled/--no-gds-enabled",
+    "gds",
+    default=None,
+    envvar="GDS_ENABLED",
+    help="Give every container GPUDirect Storage.  [default: no]",
+)
+@click.option(
+    "--mofed-enabled/--no-mofed-enabled",
+    "mofed",
+    default=None,
+    envvar="MOFED_ENABLED",
+    help="Give every container the RDMA network cards.  [default: no]",
+)
+@click.option(
+    "--cdi-annotation-prefix",
+    type=TEXT,
+    envvar="CDI_ANNOTATION_PREFIX",
+    help="Prefix of the annotation of cdi-annotations.  [default: cdi.k8s.io/]",
+)
+@click.option(
+    "--cdi-root",
+    type=DIRECTORY,
+    envvar="CDI_ROOT",
+    help="Directory of the CDI specs.  [default: /var/run/cdi]",
+)
+@click.option(
+    "--cdi-disable-hooks",
+    "disabled_hooks",
+    type=Words(),
+    envvar="CDI_DISABLE_HOOKS",
+    help="Steps of the hook to leave out of the specs; all: all of them.  [default: none]",
+)
+@click.option("--cdi-feature-flags", type=Words(), envvar="CDI_FEATURE_FLAGS", hidden=True)
+@click.option(
+    "--nvidia-cdi-hook-path",
+    "--nvidia-ctk-path",
+    "hook_path",
+    type=PROGRAM,
+    envvar=["NVIDIA_CDI_HOOK_PATH", "NVIDIA_CTK_PATH"],
+    help="Path of the hook program on the host.  [default: the installed cdi-gen-hook]",
+)
+@click.option(
+    "--mps-root",
+    type=DIRECTORY,
+    envvar="MPS_ROOT",
+    help="Directory of the host for the pipes of MPS daemons.",
+)
+@click.option(
+    "--shared-devices-allocation-policy",
+    "allocation_policy",
+    type=click.Choice(ALLOCATION_POLICIES),
+    envvar="SHARED_DEVICES_ALLOCATION_POLICY",
+    help="Spread shared devices over the GPUs, or pack them onto few.  [default: distributed]",
+)
+@click.option(
+    "--device-discovery-strategy",
+    "discovery_strategy",
+    type=click.Choice(DISCOVERY_STRATEGIES),
+    envvar="DEVICE_DISCOVERY_STRATEGY",
+    help="Accepted for NVIDIA's command lines; the platform is found from the host.",
+)
+@click.option(
+    "--imex-channel-ids",
+    type=Words(("0",)),
+    envvar="IMEX_CHANNEL_IDS",
+    help="IMEX channels for every container: empty or 0.  [default: empty]",
+)
+@click.option(
+    "--imex-required/--no-imex-required",
+    default=None,
+    envvar="IMEX_REQUIRED",
+    help="Do not start without the IMEX channels.  [default: no]",
+)
+@click.option(
+    "--kubelet-socket",
+    type=TEXT,
+    envvar="KUBELET_SOCKET",
+    help="The kubelet's socket; empty: do not register.  "
+    "[default: /var/lib/kubelet/device-plugins/kubelet.sock]",
+)
+@click.option(
+    "--config-file",
+    type=PROGRAM,
+    envvar="CONFIG_FILE",
+    help="Config file of NVIDIA's device plugin, version v1.",
+)
+def device_plugin(
+    *,
+    mig_strategy: str | None,
+    fail_on_init_error: bool | None,
+    driver_root: str | None,
+    dev_root: str | None,
+    container_driver_root: str | None,
+    host_root: str,
+    pass_device_specs: bool | None,
+    list_strategies: tuple[str, ...] | None,
+    id_strategy: str | None,
+    gdrcopy: bool | None,
+    gds: bool | None,
+    mofed: bool | None,
+    cdi_annotation_prefix: str | None,
+    cdi_root: str | None,
+    disabled_hooks: tuple[str, ...] | None,
+    cdi_feature_flags: tuple[str, ...] | None,
+    hook_path: str | None,
+    mps_root: str | None,
+    allocation_policy: str | None,
+    discovery_strategy: str | None,
+    imex_channel_ids: tuple[str, ...] | None,
+    imex_required: bool | None,
+    kubelet_socket: str | None,
+    config_file: str | None,
+) -> int:
+    """Advertise the GPUs to the kubelet, and tell it what each container gets.
+
+    The flags, variables and the config file are those of NVIDIA's device plugin. A flag wins over a
+    variable, a variable over the file.
+    """
+    _require_packages()
+    _check_feature_flags(cdi_feature_flags or ())
+    settings = _settings(
+        config_file,
+        {
+            "mig_strategy": mig_strategy,
+            "fail_on_init_error": fail_on_init_error,
+            "driver_root": driver_root,
+            "dev_root": dev_root,
+            "container_driver_root": container_driver_root,
+            "pass_device_specs": pass_device_specs,
+            "list_strategies": list_strategies,
+            "id_strategy": id_strategy,
+            "gdrcopy": gdrcopy,
+            "gds": gds,
+            "mofed": mofed,
+            "cdi_annotation_prefix": cdi_annotation_prefix,
+            "cdi_root": cdi_root,
+            "disabled_hooks": disabled_hooks,
+            "hook_path": hook_path,
+            "mps_root": mps_root,
+            "allocation_policy": allocation_policy,
+            "discovery_strategy": discovery_strategy,
+            "imex_channel_ids": imex_channel_ids,
+            "imex_required": imex_required,
+            "kubelet_socket": kubelet_socket,
+        },
+    )
+    _serve(settings, host_root)
+    return ExitCode.OK
+
+
+def _serve(settings: Settings, host_root: str) -> None:
+    """Run the device plugin until a signal ends it."""
+    # The core of gRPC logs each connection that the kubelet closes.
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
+    from cdi_gen.catalogue import catalogue  # noqa: PLC0415
+    from cdi_gen.kubernetes.plugin.supervisor import Supervisor  # noqa: PLC0415
+    from cdi_gen.kubernetes.plugin.this_host import ThisHost  # noqa: PLC0415
+    from cdi_gen.programs import watch  # noqa: PLC0415
+
+    host = ThisHost(_where(settings, host_root), watch.of_catalogue(catalogue()))
+    supervisor = Supervisor(settings, host, console.report)
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
+        signal.signal(number, lambda *_: supervisor.stop())
+    signal.signal(signal.SIGHUP, lambda *_: supervisor.probe_again())
+    supervisor.run()
+
+
+def _check_feature_flags(flags: tuple[str, ...]) -> None:
+    for flag in flags:
+        if flag not in FEATURE_FLAGS:
+            console.note(f"unknown feature flag {flag}, ignored", code="CDG-U101")
+
+
+def _settings(config_file: str | None, flags: Mapping[str, object]) -> Settings:
+    from cdi_gen.kubernetes.settings.config_file import MAX_BYTES, parse_config_file  # noqa: PLC0415
+    from cdi_gen.kubernetes.settings.merge import merge  # noqa: PLC0415
+
+    content = None
+    if config_file:
+        data, _ = named_file.read(config_file, MAX_BYTES, name=f"the config file {config_file}")
+        content = parse_config_file(data, config_file)
+        for finding in content.findings:
+            console.report(finding)
+    return merge(flags, content)
+
+
+def _where(settings: Settings, host_root: str) -> Where:
+    from cdi_gen.host import Where  # noqa: PLC0415
+
+    return Where(
+        host_root=host_root,
+        driver_root=settings.driver_root,
+        dev_root=settings.dev_root,
+        hook_path=settings.hook_path,
+    )
+
+
+def _require_packages() -> None:
+    from importlib.util import find_spec  # noqa: PLC0415
+
+    missing = [name for name in ("grpc", "google.protobuf") if find_spec(name) is None]
+    if missing:
+        raise CdiGenError(
+            f"the Python module {missing[0]} is not installed",
+            hint="install cdi-gen[kubernetes], or python3-grpcio and python3-protobuf",
+            code="CDG-N001",
+        )

@@ -1,0 +1,269 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The gRPC server of one resource: the service ``v1beta1.DevicePlugin`` on a socket of its own.
+
+The kubelet keeps one call of ListAndWatch open for each registration; every other call is short. An
+open call occupies a thread, which ends when the kubelet closes the call.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import grpc
+
+from cdi_gen.errors import CdiGenError, UnsafeError
+from cdi_gen.kubernetes.plugin import messages
+from cdi_gen.kubernetes.plugin.observer import Observer
+from cdi_gen.kubernetes.protocols import deviceplugin_v1beta1_pb2 as api
+from cdi_gen.kubernetes.resources.allocation import AllocationError, Node, allocate
+from cdi_gen.kubernetes.resources.device import Resource
+from cdi_gen.kubernetes.resources.links import Scores
+from cdi_gen.kubernetes.resources.preference import preferred
+from cdi_gen.kubernetes.settings import Settings
+
+Request = TypeVar("Request")
+Response = TypeVar("Response")
+
+SERVICE = "v1beta1.DevicePlugin"
+
+THREADS = 16
+"""Calls at a time. More wait; a kubelet that restarts leaves its old call open for a moment."""
+
+MAX_REQUEST_BYTES = 1 << 20
+
+OPTIONS = (
+    ("grpc.max_receive_message_length", MAX_REQUEST_BYTES),
+    ("grpc.so_reuseport", 0),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class State:
+    """All that the answers of a server depend on."""
+
+    resource: Resource
+    settings: Settings
+    node: Node = Node()
+    scores: Scores = field(default_factory=Scores)
+    unhealthy: frozenset[str] = frozenset()
+    """The UUIDs of devices that are not to be used."""
+
+
+class ResourceServer:
+    """Serves one resource. `update` may be called at any time."""
+
+    def __init__(self, state: State, directory: str, observer: Observer) -> None:
+        self._state = state
+        self._observer = observer
+        self._changed = threading.Condition()
+        self._stopped = False
+        self.path = f"{directory}/{state.resource.socket_name}"
+        self._server: grpc.Server | None = None
+        self._socket: tuple[int, int] | None = None
+
+    @property
+    def state(self) -> State:
+        """The current state."""
+        return self._state
+
+    def start(self) -> None:
+        """Listen on the socket; an old socket at its path is replaced.
+
+        Raises:
+            UnsafeError: there is something else than a socket at the path.
+            CdiGenError: the socket cannot be made.
+        """
+        name = self._state.resource.name
+        try:
+            _remove_socket(self.path)
+            executor = ThreadPoolExecutor(THREADS, thread_name_prefix=name)
+            server = grpc.server(executor, options=OPTIONS)
+            server.add_generic_rpc_handlers(
+                (grpc.method_handlers_generic_handler(SERVICE, self._handlers()),)
+            )
+            server.add_insecure_port(f"unix:{self.path}")
+            server.start()
+        except (OSError, RuntimeError) as error:
+            raise CdiGenError(
+                f"cannot listen on {self.path}: {error}",
+                hint="run as root, with the kubelet's directory mounted",
+                code="CDG-N005",
+                subject=self.path,
+            ) from error
+        self._server = server
+        self._socket = _identity(self.path)
+
+    def is_listening(self) -> bool:
+        """Whether the socket is still the server's; the kubelet deletes it when it starts."""
+        return self._socket is not None and _identity(self.path) == self._socket
+
+    def update(self, state: State) -> None:
+        """Answer from now on from this state, and send the new list of devices if it differs."""
+        with self._changed:
+            self._state = state
+            self._changed.notify_all()
+
+    def stop(self) -> None:
+        """End all calls and remove the socket."""
+        with self._changed:
+            self._stopped = True
+            self._changed.notify_all()
+        if self._server is not None:
+            self._server.stop(grace=None).wait(timeout=5)
+        if self.is_listening():
+            _remove_socket(self.path)
+
+    def _handlers(self) -> dict[str, grpc.RpcMethodHandler[Any, Any]]:
+        return {
+            "GetDevicePluginOptions": _unary(self._options, api.Empty, api.DevicePluginOptions),
+            "ListAndWatch": grpc.unary_stream_rpc_method_handler(
+                self._list_and_watch,
+                api.Empty.FromString,
+                response_serializer=api.ListAndWatchResponse.SerializeToString,
+            ),
+            "GetPreferredAllocation": _unary(
+                self._timed("GetPreferredAllocation", self._preferred),
+                api.PreferredAllocationRequest,
+                api.PreferredAllocationResponse,
+            ),
+            "Allocate": _unary(
+                self._timed("Allocate", self._allocate), api.AllocateRequest, api.AllocateResponse
+            ),
+            "PreStartContainer": _unary(
+                self._pre_start, api.PreStartContainerRequest, api.PreStartContainerResponse
+            ),
+        }
+
+    def _options(
+        self, _request: api.Empty, _context: grpc.ServicerContext
+    ) -> api.DevicePluginOptions:
+        return options()
+
+    def _pre_start(
+        self, _request: api.PreStartContainerRequest, _context: grpc.ServicerContext
+    ) -> api.PreStartContainerResponse:
+        return api.PreStartContainerResponse()
+
+    def _list_and_watch(
+        self, _request: api.Empty, context: grpc.ServicerContext
+    ) -> Iterator[api.ListAndWatchResponse]:
+        context.add_callback(self._wake)
+        sent: api.ListAndWatchResponse | None = None
+        while context.is_active():
+            with self._changed:
+                if self._stopped:
+                    return
+                state = self._state
+                devices = messages.device_list(state.resource.devices, state.unhealthy)
+                if devices == sent:
+                    if context.is_active():
+                        self._changed.wait()
+                    continue
+            sent = devices
+            yield devices
+
+    def _wake(self) -> None:
+        with self._changed:
+            self._changed.notify_all()
+
+    def _preferred(
+        self, request: api.PreferredAllocationRequest, _context: grpc.ServicerContext
+    ) -> api.PreferredAllocationResponse:
+        state = self._state
+        return api.PreferredAllocationResponse(
+            container_responses=[
+                api.ContainerPreferredAllocationResponse(
+                    deviceIDs=preferred(
+                        container.available_deviceIDs,
+                        container.must_include_deviceIDs,
+                        container.allocation_size,
+                        state.resource,
+                        state.scores,
+                        state.settings.allocation_policy,
+                    )
+                )
+                for container in request.container_requests
+            ]
+        )
+
+    def _allocate(
+        self, request: api.AllocateRequest, context: grpc.ServicerContext
+    ) -> api.AllocateResponse:
+        state = self._state
+        try:
+            allocations = [
+                allocate(container.devices_ids, state.resource, state.settings, state.node)
+                for container in request.container_requests
+            ]
+        except AllocationError as error:
+            hint = f"; {error.hint}" if error.hint else ""
+            context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"{error.message}{hint} [{error.code}]")
+        return api.AllocateResponse(
+            container_responses=list(map(messages.allocate_response, allocations))
+        )
+
+    def _timed(
+        self, method: str, answer: Callable[[Request, grpc.ServicerContext], Response]
+    ) -> Callable[[Request, grpc.ServicerContext], Response]:
+        def timed(request: Request, context: grpc.ServicerContext) -> Response:
+            start = time.perf_counter()
+            failed = True
+            try:
+                response = answer(request, context)
+                failed = False
+                return response
+            finally:
+                seconds = time.perf_counter() - start
+                self._observer.answered(self._state.resource.name, method, seconds, failed=failed)
+
+        return timed
+
+
+def options() -> api.DevicePluginOptions:
+    """Return the options of every resource."""
+    return api.DevicePluginOptions(get_preferred_allocation_available=True)
+
+
+def _unary(
+    answer: Callable[..., object], request: type, response: type
+) -> grpc.RpcMethodHandler[Any, Any]:
+    return grpc.unary_unary_rpc_method_handler(
+        answer,
+        request_deserializer=request.FromString,  # type: ignore[attr-defined]
+        response_serializer=response.SerializeToString,  # type: ignore[attr-defined]
+    )
+
+
+def _identity(path: str) -> tuple[int, int] | None:
+    """Return what tells a file from another; None if there is none at the path.
+
+    A kubelet that starts may delete the socket at any time, also before this look at a new one.
+    """
+    try:
+        status = os.lstat(path)
+    except OSError:
+        return None
+    return (status.st_dev, status.st_ino)
+
+
+def _remove_socket(path: str) -> None:
+    """Remove an old socket. Anything else belongs to another program, and is left."""
+    try:
+        status = os.lstat(path)
+    except FileNotFoundError:
+        return
+    if not stat.S_ISSOCK(status.st_mode):
+        raise UnsafeError(
+            f"{path} is not a socket; it is left as it is",
+            hint="remove it; only the kubelet and device plugins use this directory",
+            code="CDG-N006",
+            subject=path,
+        )
+    os.unlink(path)

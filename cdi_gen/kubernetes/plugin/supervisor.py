@@ -1,0 +1,332 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Keeps the node as it should be: specs written, resources served, registered and up to date.
+
+The loop compares and changes: it holds what the host has (facts), what is broken (health) and which
+kubelet runs, and brings specs and servers in line with them. So a driver that is loaded later, MIG
+devices that come and go, a kubelet that starts again and a GPU that recovers are all the same case.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from cdi_base.findings import Finding
+from cdi_gen.errors import CdiGenError
+from cdi_gen.inventory import findings as inventory_findings
+from cdi_gen.kubernetes.plugin.observer import Observer, Silent
+from cdi_gen.kubernetes.plugin.registration import RegistrationError, identity, register
+from cdi_gen.kubernetes.plugin.server import ResourceServer, State
+from cdi_gen.kubernetes.plugin.specs import SpecFile, spec_files, write_specs
+from cdi_gen.kubernetes.probe import Facts
+from cdi_gen.kubernetes.resources.advertise import advertise
+from cdi_gen.kubernetes.resources.allocation import Node
+from cdi_gen.kubernetes.resources.links import Scores
+from cdi_gen.kubernetes.settings import Settings
+
+TICK = 0.25
+"""Seconds between two looks at the sockets. Each look is two calls of stat."""
+
+PROBE_INTERVAL = 5.0
+"""Seconds between two looks whether the host has changed."""
+
+RETRY = (1.0, 2.0, 5.0, 10.0, 30.0)
+"""Seconds until a failed registration or a failed probe is repeated: the last one for ever."""
+
+
+class Host(Protocol):
+    """The host as the supervisor sees it."""
+
+    def fingerprint(self) -> object:
+        """Return a value that differs when the host has changed; it must be cheap."""
+
+    def facts(self) -> Facts:
+        """Return the facts of the host.
+
+        Raises:
+            CdiGenError: the host cannot be examined, for example because no driver is loaded.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class HealthChange:
+    """A device became usable or unusable."""
+
+    uuid: str
+    healthy: bool
+    reason: Finding
+
+
+Report = Callable[[Finding], None]
+
+
+class Supervisor:
+    """Runs the device plugin until `stop`.
+
+    Args:
+        settings: the plugin's settings.
+        host: where facts come from.
+        report: prints a finding; each one is printed once until it changes.
+        observer: counts what happens.
+    """
+
+    def __init__(
+        self, settings: Settings, host: Host, report: Report, observer: Observer | None = None
+    ) -> None:
+        self._settings = settings
+        self._host = host
+        self._report = report
+        self._observer: Observer = observer or Silent()
+        self._directory = os.path.dirname(settings.kubelet_socket) or "."
+        self._wake = threading.Event()
+        self._stopping = False
+        self._lock = threading.Lock()
+        self._facts: Facts | None = None
+        self._new_facts: Facts | CdiGenError | None = None
+        self._fingerprint: object = None
+        self._probing = False
+        self._next_probe = 0.0
+        self._failed_probes = 0
+        self._written: tuple[SpecFile, ...] = ()
+        self._states: dict[str, State] = {}
+        self._servers: dict[str, ResourceServer] = {}
+        self._unregistered: dict[str, int] = {}
+        """The resources that the kubelet does not have yet, and the number of attempts."""
+        self._next_registration = 0.0
+        self._next_start = 0.0
+        self._kubelet: tuple[int, int, int] | None = None
+        self._unhealthy: dict[str, Finding] = {}
+        self._reported: dict[str, tuple[str, ...]] = {}
+
+    def stop(self) -> None:
+        """End `run` soon. It may be called from a signal handler."""
+        self._stopping = True
+        self._wake.set()
+
+    def probe_again(self) -> None:
+        """Examine the host again, although it does not look changed."""
+        self._fingerprint = None
+        self._next_probe = 0.0
+        self._wake.set()
+
+    def health_changed(self, change: HealthChange) -> None:
+        """Note that a device became usable or unusable."""
+        with self._lock:
+            before = self._unhealthy.pop(change.uuid, None)
+            if not change.healthy:
+                self._unhealthy[change.uuid] = change.reason
+        if (before is None) != change.healthy:
+            self._report(change.reason)
+            self._observer.health_changed(
+                change.uuid, healthy=change.healthy, code=change.reason.code
+            )
+        self._wake.set()
+
+    def run(self) -> None:
+        """Serve until `stop` is called.
+
+        Raises:
+            CdiGenError: the host cannot be examined at the start, and the settings say that this is
+                an error.
+        """
+        try:
+            while not self._stopping:
+                self.step(time.monotonic())
+                self._wake.wait(TICK)
+                self._wake.clear()
+        finally:
+            for server in self._servers.values():
+                server.stop()
+
+    def step(self, now: float) -> None:
+        """Do what is due at this time, on the clock of `time.monotonic`."""
+        self._probe(now)
+        self._take_facts(now)
+        self._follow_kubelet(now)
+        self._update_servers(now)
+        self._register(now)
+
+    def _probe(self, now: float) -> None:
+        """Start a probe in a thread if the host has changed, or if the last probe failed."""
+        if self._probing or now < self._next_probe:
+            return
+        self._next_probe = now + PROBE_INTERVAL
+        fingerprint = self._host.fingerprint()
+        if fingerprint == self._fingerprint and not self._failed_probes:
+            return
+        self._fingerprint = fingerprint
+        self._probing = True
+        threading.Thread(target=self._ask_host, name="probe", daemon=True).start()
+
+    def _ask_host(self) -> None:
+        outcome: Facts | CdiGenError
+        try:
+            outcome = self._host.facts()
+        except CdiGenError as error:
+            outcome = error
+        with self._lock:
+            self._new_facts = outcome
+        self._wake.set()
+
+    def _take_facts(self, now: float) -> None:
+        with self._lock:
+            outcome, self._new_facts = self._new_facts, None
+        if outcome is None:
+            return
+        self._probing = False
+        if isinstance(outcome, Facts):
+            self._failed_probes = 0
+            self._facts = outcome
+            try:
+                self._advertise(outcome)
+            except CdiGenError as error:
+                outcome = error
+        if isinstance(outcome, CdiGenError):
+            if self._facts is None and self._settings.fail_on_init_error:
+                raise outcome
+            self._next_probe = now + _pause(self._failed_probes)
+            self._failed_probes += 1
+            self._report_once("host", (_waiting(outcome),))
+        else:
+            self._report_once("host", ())
+
+    def _advertise(self, facts: Facts) -> None:
+        """Write the specs of these facts, and set the states of the resources."""
+        inventory, settings = facts.inventory, self._settings
+        files = spec_files(inventory, settings)
+        if files != self._written:
+            write_specs(files)
+            self._written = files
+        advertised = advertise(inventory, facts.properties, settings)
+        node = Node(
+            control_nodes=tuple(node.path for node in inventory.control_nodes if node.present),
+            cdi_transports=tuple(file.spec.kind.partition("/")[2] for file in files),
+        )
+        scores = Scores(facts.properties.links)
+        self._states = {
+            resource.name: State(resource=resource, settings=settings, node=node, scores=scores)
+            for resource in advertised.resources
+        }
+        self._report_once(
+            "devices", (*inventory_findings.findings(inventory), *advertised.findings)
+        )
+
+    def _follow_kubelet(self, now: float) -> None:
+        """Serve on new sockets if the kubelet has started again, which deletes the old ones."""
+        if not self._settings.kubelet_socket:
+            return
+        kubelet = identity(self._settings.kubelet_socket)
+        if kubelet != self._kubelet:
+            self._kubelet = kubelet
+            for name in self._servers.keys() - self._states.keys():
+                self._servers.pop(name).stop()
+            self._unregistered = dict.fromkeys(self._servers, 0)
+            self._next_registration = now
+        self._report_once("kubelet", () if kubelet else (_no_kubelet(self._settings),))
+
+    def _update_servers(self, now: float) -> None:
+        """Bring the servers in line with the states.
+
+        A resource without devices is served with an empty list, because the kubelet would keep the
+        devices of a plugin that ends as unhealthy ones for five minutes.
+        """
+        with self._lock:
+            unhealthy = frozenset(self._unhealthy)
+        for name in self._servers.keys() - self._states.keys():
+            state = self._servers[name].state
+            self._update(name, replace(state, resource=replace(state.resource, devices=())))
+        for name, wanted in self._states.items():
+            state = replace(wanted, unhealthy=unhealthy)
+            server = self._servers.get(name)
+            if server is not None and server.is_listening():
+                self._update(name, state)
+            elif now >= self._next_start:
+                self._start(name, state, now)
+
+    def _update(self, name: str, state: State) -> None:
+        if self._servers[name].state != state:
+            self._servers[name].update(state)
+            self._observe(name, state)
+
+    def _start(self, name: str, state: State, now: float) -> None:
+        """Serve a resource on a new socket, or say why that is not possible and try again later."""
+        if name in self._servers:
+            self._servers.pop(name).stop()
+        server = ResourceServer(state, self._directory, self._observer)
+        try:
+            server.start()
+        except CdiGenError as error:
+            self._next_start = now + RETRY[0]
+            self._report_once(f"socket of {name}", (error.finding,))
+            return
+        self._report_once(f"socket of {name}", ())
+        self._servers[name] = server
+        self._unregistered[name] = 0
+        self._next_registration = now
+        self._observe(name, state)
+
+    def _observe(self, name: str, state: State) -> None:
+        devices = state.resource.devices
+        broken = sum(device.uuid in state.unhealthy for device in devices)
+        self._observer.devices(name, len(devices) - broken, broken)
+
+    def _register(self, now: float) -> None:
+        if not self._unregistered or self._kubelet is None or now < self._next_registration:
+            return
+        for name in self._servers.keys() & self._unregistered.keys():
+            finding = self._registration(name)
+            if finding.severity == "info":
+                del self._unregistered[name]
+                self._observer.registered(name)
+            else:
+                self._next_registration = now + _pause(self._unregistered[name])
+                self._unregistered[name] += 1
+            self._report_once(f"registration of {name}", (finding,))
+
+    def _registration(self, name: str) -> Finding:
+        """Register a resource; return whether the kubelet accepted it, or why not."""
+        server = self._servers[name]
+        try:
+            register(server, self._settings.kubelet_socket)
+        except RegistrationError as error:
+            return Finding("CDG-N104", "warning", error.message, subject=error.subject)
+        count = len(server.state.resource.devices)
+        return Finding("CDG-N110", "info", f"{name} is registered, {count} devices", subject=name)
+
+    def _report_once(self, topic: str, findings: tuple[Finding, ...]) -> None:
+        """Report the findings about a topic unless they are those of the last time."""
+        messages = tuple(finding.message for finding in findings)
+        before = self._reported.get(topic, ())
+        self._reported[topic] = messages
+        for finding in findings:
+            if finding.message not in before:
+                self._report(finding)
+
+
+def _pause(attempts: int) -> float:
+    return RETRY[min(attempts, len(RETRY) - 1)]
+
+
+def _waiting(error: CdiGenError) -> Finding:
+    """Return the finding that the plugin waits for the host, and why."""
+    return Finding(
+        error.code,
+        "warning",
+        f"waiting for usable GPUs: {error.message}",
+        subject=error.subject,
+        fix=error.hint or "",
+    )
+
+
+def _no_kubelet(settings: Settings) -> Finding:
+    return Finding(
+        "CDG-N109",
+        "warning",
+        f"waiting for the kubelet: {settings.kubelet_socket} does not exist",
+        subject=settings.kubelet_socket,
+        fix="Start the kubelet, or mount its directory into the container.",
+    )

@@ -1,0 +1,34 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The process that asks the host: a `Where` as JSON on standard input, facts on standard output."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+
+from cdi_gen.errors import CdiGenError
+from cdi_gen.host import Where, gather
+from cdi_gen.host.properties import read_properties
+from cdi_gen.host.where import roots
+from cdi_gen.kubernetes.probe.facts import Facts
+
+
+def main() -> None:
+    """Write the facts, or the error that prevents them."""
+    fields: dict[str, Any] = json.load(sys.stdin)
+    for name in ("library_search_path", "config_search_path"):
+        fields[name] = tuple(fields[name])
+    where = Where(**fields)
+    try:
+        inventory = gather(where)
+        facts = Facts(inventory=inventory, properties=read_properties(inventory, roots(where)))
+        document = facts.document()
+    except CdiGenError as error:
+        fields = {"message": error.message, "hint": error.hint, "code": error.code}
+        document = {"error": fields | {"subject": error.subject}}
+    json.dump(document, sys.stdout)
+
+
+if __name__ == "__main__":
+    main()

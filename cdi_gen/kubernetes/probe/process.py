@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Runs the process that asks the host, with a deadline."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+from cdi_gen.errors import CdiGenError
+from cdi_gen.host import Where
+from cdi_gen.kubernetes.probe.facts import Facts
+
+SECONDS = 60
+"""NVML takes up to 20 s to start on a host with eight GPUs and no persistence mode."""
+
+
+class ProbeError(CdiGenError):
+    """The host has no usable driver or GPU at this time, or NVML does not answer."""
+
+
+def probe(where: Where, seconds: float = SECONDS) -> Facts:
+    """Return the facts of the host.
+
+    Args:
+        where: the layout of the host.
+        seconds: the time until the process is ended.
+
+    Raises:
+        ProbeError: the host cannot be examined, for example because no driver is loaded.
+    """
+    environment = dict(os.environ, PYTHONPATH=os.pathsep.join(filter(os.path.isabs, sys.path)))
+    try:
+        process = subprocess.run(
+            [sys.executable, "-m", "cdi_gen.kubernetes.probe"],
+            cwd="/",
+            env=environment,
+            input=json.dumps(where._asdict()),
+            capture_output=True,
+            text=True,
+            timeout=seconds,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise ProbeError(
+            f"NVML has not answered for {seconds:.0f} s",
+            hint="look at `dmesg` for messages of the driver (NVRM); a GPU may have to be reset",
+            code="CDG-N107",
+        ) from error
+    try:
+        document = json.loads(process.stdout)
+    except ValueError as error:
+        last_line = process.stderr.strip().rpartition("\n")[2]
+        raise ProbeError(
+            f"the process that examines the host ended with status {process.returncode}: "
+            f"{last_line or 'no message'}",
+            code="CDG-N108",
+        ) from error
+    if "error" in document:
+        fields = document["error"]
+        raise ProbeError(
+            fields["message"], hint=fields["hint"], code=fields["code"], subject=fields["subject"]
+        )
+    return Facts.of(document)
