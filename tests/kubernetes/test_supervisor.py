@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -56,9 +57,10 @@ class Node:
     """A running device plugin and its kubelet."""
 
     def __init__(self, directory: Path, host: SetHost, **settings: object) -> None:
-        self.sockets = directory / "dp"
+        # The path of a socket has at most 107 bytes.
+        self.temporary = tempfile.TemporaryDirectory()
+        self.sockets = Path(self.temporary.name)
         self.cdi = directory / "cdi"
-        self.sockets.mkdir()
         self.host = host
         self.kubelet = Kubelet(self.sockets)
         self.findings: list[Finding] = []
@@ -117,6 +119,7 @@ def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[StartNode
         node.kubelet.stop()
         assert not node.thread.is_alive()
         assert [path.name for path in node.sockets.iterdir() if path.name != "kubelet.sock"] == []
+        node.temporary.cleanup()
 
 
 def test_the_gpus_are_registered_with_their_health_and_numa_node(start: StartNode) -> None:
