@@ -195,7 +195,11 @@ def _walk(path: str, seen_from: str) -> Iterator[tuple[str, os.stat_result | Non
             yield location, None, True
             return
         is_link = stat.S_ISLNK(status.st_mode)
-        yield location or "/", status, not pending and not is_link
+        is_end = not pending and not is_link
+        if is_end and not prefix and not files.same_file(status, os.stat(path)):
+            # /proc/PID/root and the like have a text that leads elsewhere than the link itself.
+            raise OSError(errno.ELOOP, "leads elsewhere than its links say", path)
+        yield location or "/", status, is_end
         if is_link:
             links += 1
             if links > files.MAX_LINKS:

@@ -207,3 +207,19 @@ class TestOpenFile:
             with pytest.raises(PermissionError, match="written to by others"):
                 trust.open_directory(str(root))
         assert os.listdir("/proc/self/fd") == before
+
+
+def test_a_link_of_procfs_that_leads_elsewhere_than_its_text(tmp_path: Path) -> None:
+    """The kernel follows /proc/PID/root, cwd, exe and fd/N to a file, whatever their text."""
+    path = tmp_path / "x"
+    path.write_text("of another user")
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        path.unlink()
+        (tmp_path / "x (deleted)").write_text("of root")
+        for judge in (trust.fault, trust.resolved):
+            with pytest.raises(OSError, match="leads elsewhere") as caught:
+                judge(f"/proc/{os.getpid()}/fd/{descriptor}")
+            assert caught.value.errno == errno.ELOOP
+    finally:
+        os.close(descriptor)
