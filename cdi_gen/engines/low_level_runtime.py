@@ -118,6 +118,14 @@ def with_launcher(
         )
         finding = Finding("CDG-E107", "warning", message, subject=engine, source=SETTINGS)
         return Start(request, findings=(finding,))
+    if not low_level.isprintable():
+        raise CdiGenError(
+            f"the path of the runtime that {engine} uses, {low_level}, has a character that no "
+            "launcher can have",
+            hint="correct the path in the configuration of the engine",
+            code="CDG-E008",
+            subject=low_level,
+        )
     if _is_found_by_the_shim(low_level, program):
         return Start(request)
     path = join(directory, base_name(request.runtime.path))

@@ -46,7 +46,10 @@ def from_arguments(arguments: Sequence[str]) -> Hook:
 
 def has_dry_run(path: str) -> bool:
     """Whether a program is cdi-gen's hook, perhaps through a link, and so has ``--dry-run``."""
-    return os.path.basename(os.path.realpath(path)) == HOOK
+    try:
+        return os.path.basename(os.path.realpath(path)) == HOOK
+    except ValueError:  # a NUL character, which JSON can spell
+        return False
 
 
 def run(hook: Hook, rootfs: str, *, dry_run: bool) -> int:
@@ -76,9 +79,10 @@ def run(hook: Hook, rootfs: str, *, dry_run: bool) -> int:
         process = subprocess.run(
             command, input=json.dumps(state).encode(), env=environment, check=False
         )
-    except OSError as error:
+    except (OSError, ValueError) as error:  # ValueError: a NUL character in a word
+        reason = error.strerror if isinstance(error, OSError) else str(error)
         raise CdiGenError(
-            f"{path}: {error.strerror}",
+            f"{path}: {reason}",
             hint="install the hook with: sudo cdi-gen hook install",
             code="CDG-P006",
             subject=path,

@@ -3,9 +3,9 @@
 
 Python's own reader needs Python 3.11 and imports regular expressions. This one reads tables, dotted
 and quoted keys, strings on one line, decimal integers, booleans, arrays and inline tables. Floats,
-dates, arrays of tables, strings of several lines and integers of another base are rejected with an
-error that names them. Text that the standard forbids is rejected: a key twice, a table twice, a
-stray character. Each error says its line.
+dates, arrays of tables, strings of several lines, integers of another base and NUL characters are
+rejected with an error that names them. Text that the standard forbids is rejected: a key twice, a
+table twice, a stray character. Each error says its line.
 """
 
 from __future__ import annotations
@@ -225,6 +225,8 @@ class _Reader:
         number = int(code, 16)
         if number > 0x10FFFF or 0xD800 <= number <= 0xDFFF:
             raise self._fault(f"\\{char}{code} is not a character", self._at - 2)
+        if not number:  # no path, name or number that a configuration has contains it
+            raise self._fault(f"\\{char}{code}, a NUL character, is not supported", self._at - 2)
         self._at += digits
         return chr(number)
 

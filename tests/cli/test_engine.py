@@ -236,6 +236,27 @@ def test_rootless(home: Path) -> None:
     assert not drop_in.exists()
 
 
+@pytest.mark.parametrize("character", ["\\u0000", "\\ud800", "\\udcff", "\\n"])
+def test_a_runtime_path_that_no_launcher_can_have(
+    daemon_json: Path, programs: Programs, character: str
+) -> None:
+    env = programs(dockerd="echo Docker version 27.5.1, build x")
+    text = f'{{"default-runtime": "mine", "runtimes": {{"mine": {{"path": "/x{character}y"}}}}}}'
+    daemon_json.write_text(text)
+    result = configure("docker", daemon_json, "--runtime-path", "/usr/bin/cdi-gen-runtime", env=env)
+    assert "has a character that no launcher can have" in failure(result, 1)
+    assert daemon_json.read_text() == text
+
+
+@pytest.mark.parametrize("command", [configure, unconfigure])
+def test_an_import_of_a_name_that_no_file_can_have(
+    tmp_path: Path, command: Callable[..., Result]
+) -> None:
+    path = tmp_path / "config.toml"
+    path.write_text('version = 2\nimports = ["/x\\u0000y"]\n')
+    assert "/x\\x00y: no file can have this name" in failure(command("containerd", path), 1)
+
+
 def test_containerd(tmp_path: Path, programs: Programs) -> None:
     env = programs(containerd='echo "containerd github.com/containerd/containerd 1.7.24 x"')
     path = tmp_path / "config.toml"

@@ -275,6 +275,17 @@ class TestRun:
         assert (found.code, found.out) == (0, "")
         assert "/bin/true has no dry run" in found.err
 
+    @pytest.mark.parametrize(("options", "code"), [(["-n"], 0), ([], 1)])
+    def test_a_path_that_no_program_can_have(
+        self, rootfs: Path, specs: Path, options: list[str], code: int
+    ) -> None:
+        text = (specs / "nvidia.json").read_text().replace("hooks/cdi-gen-hook", "x\\u0000y")
+        (specs / "nvidia.json").write_text(text)
+        result = cdi_gen("hook", "run", "--spec-dir", str(specs), *options, str(rootfs))
+        assert result.code == code
+        assert "Traceback" not in result.err
+        assert "x\\x00y" in result.err
+
     def test_a_device_that_no_spec_defines(self, rootfs: Path, specs: Path) -> None:
         flags = ("--spec-dir", str(specs), "--device", "nvidia.com/gpu=7")
         said = failure(cdi_gen("hook", "run", *flags, str(rootfs)), 1)

@@ -138,6 +138,7 @@ NOT_TAKEN = [
     ("a = 0x1F", 1, "base 10"), ("a = 0o17", 1, "base 10"), ("a = 0b1", 1, "base 10"),
     (f"a = {1 << 63}", 1, "64 bits"), ("a = " + "9" * 4000, 1, "64 bits"),
     ('a = """x"""', 1, "several lines"), ("a = '''\nx'''", 1, "several lines"),
+    (r'a = "\u0000"', 1, "a NUL character"), (r'"\U00000000" = 1', 1, "a NUL character"),
     ("[[a]]", 1, "arrays of tables"), ("[a]\n\n[[a.b]]", 3, "arrays of tables"),
     ("a = " + "[" * 40 + "]" * 40, 1, "levels deep"),
     ("a." * 40 + "b = 1", 1, "32 parts"), ("[" + "a." * 40 + "b]", 1, "32 parts"),

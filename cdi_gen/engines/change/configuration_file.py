@@ -102,7 +102,11 @@ def read(path: str, limit: int = MAX_BYTES) -> ConfigurationFile:
     Raises:
         CdiGenError: it is no regular file, too large, or cannot be read.
     """
-    real_path = os.path.realpath(path)
+    try:
+        real_path = os.path.realpath(path)
+    except ValueError as error:  # configuration can spell NUL and halves of surrogate pairs
+        message = f"{path}: no file can have this name"
+        raise CdiGenError(message, code="CDG-E001", subject=path) from error
     try:
         file = files.open_regular(real_path)
     except FileNotFoundError:
