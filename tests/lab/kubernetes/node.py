@@ -314,10 +314,9 @@ def _load_usual_images(machine: Node, root: Path) -> None:
 def _folder() -> Iterator[Path]:
     """A new folder with a short path, because the path of a socket has at most 107 bytes.
 
-    Folders that a killed process left behind are removed: nobody holds their lock any more.
+    Folders that killed processes left behind are removed: no process holds their lock.
     """
-    with (cache.home() / "nodes.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with _no_other_starts_or_ends():
         for left in Path(_FOLDERS).glob(f"{_PREFIX}*"):
             _remove_unless_locked(left)
         folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=_FOLDERS))
@@ -327,10 +326,19 @@ def _folder() -> Iterator[Path]:
         try:
             yield folder
         finally:
-            shutil.rmtree(folder)
+            with _no_other_starts_or_ends():
+                shutil.rmtree(folder)
+
+
+@contextlib.contextmanager
+def _no_other_starts_or_ends() -> Iterator[None]:
+    with (cache.home() / "nodes.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def _remove_unless_locked(folder: Path) -> None:
     with contextlib.suppress(BlockingIOError), (folder / "lock").open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        shutil.rmtree(folder)
+        # A process of a node that is ending may still write: the next node removes the rest.
+        shutil.rmtree(folder, ignore_errors=True)
