@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The catalogue of the NVIDIA driver's files and nodes, and the driver capabilities that need them.
+"""The catalogue of the NVIDIA driver's files and nodes, with the capabilities that need them.
 
 The facts are in ``specs/cdi_specs/driver_files.json``; this module defines their types. ``host``
 searches the files of the catalogue, ``generate`` selects files by capability.
@@ -155,7 +155,7 @@ class Catalogue(NamedTuple):
             elif name not in by_name:
                 raise UsageError(
                     f"unknown driver capability: {name}",
-                    hint=f"known: all, {', '.join(by_name)}",
+                    hint=f"the capabilities are all, {', '.join(by_name)}",
                     code="CDG-U003",
                     subject=name,
                 )

@@ -115,7 +115,8 @@ def _settings(path: str, host_root: str) -> Settings:
         position = f"{path}, line {lines.get((name,), 1)}"
         if name != TABLE:
             kind = "table" if isinstance(table, dict) else "key"
-            hint = f"write the key below a line [{TABLE}]" if name in KEYS else f"known: [{TABLE}]"
+            is_key = name in KEYS
+            hint = f"write the key below a line [{TABLE}]" if is_key else f"use table [{TABLE}]"
             raise CdiGenError(
                 f"{position}: unknown {kind} {name!a}",
                 hint=hint,
@@ -143,7 +144,7 @@ def _value(key: str, value: object, position: str) -> str | tuple[str, ...]:
         suggestion = f"; did you mean {matches[0]}?" if matches else ""
         raise CdiGenError(
             f"{position}: unknown key {key!a}{suggestion}",
-            hint=f"known: {', '.join(KEYS)}",
+            hint=f"the keys are {', '.join(KEYS)}",
             code="CDG-C003",
             subject=position,
         )

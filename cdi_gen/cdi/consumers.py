@@ -71,14 +71,14 @@ def find(text: str) -> Consumer:
     rows = [consumer for consumer in consumers() if consumer.name == engine]
     if not rows:
         names = ", ".join(dict.fromkeys(consumer.name for consumer in consumers()))
-        raise UnknownConsumerError(f"unknown engine {name!r}; known engines: {names}")
+        raise UnknownConsumerError(f"unknown engine {name!r}; the engines are {names}")
     if not at:
         return rows[-1]
     requested = _numbers(version)
     not_newer = [row for row in rows if _numbers(row.version) <= requested]
     if not not_newer:
         raise UnknownConsumerError(
-            f"{rows[0].name} {version} is too old: known releases start with {rows[0].version}"
+            f"{rows[0].name} {version} is too old: the oldest release is {rows[0].version}"
         )
     return not_newer[-1]
 

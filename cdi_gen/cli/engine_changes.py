@@ -16,7 +16,11 @@ from cdi_gen.errors import CdiGenError, ExitCode
 
 
 def print_manual_edit(edit: ManualEdit, restart: str | None) -> int:
-    """Print the text that the administrator must add to a file that cdi-gen cannot edit."""
+    """Print the text that the administrator must add to a file that cdi-gen cannot edit.
+
+    Raises:
+        CdiGenError: the text has to be added; the hint says where.
+    """
     if edit.text is None:
         console.note(f"{edit.path} {edit.reason}, but CDI devices need no change in the file")
         return ExitCode.OK
@@ -41,6 +45,10 @@ def carry_out(
     """Write the files, or with ``dry_run`` print the changes; return the exit code.
 
     The command that makes the engine read the files is printed.
+
+    Raises:
+        UnsafeError: another user could replace a file.
+        CdiGenError: a file has changed since it was read, or cannot be written.
     """
     if not pending:
         console.note(f"{engine}: nothing to change")

@@ -154,9 +154,9 @@ FEATURE_FLAGS = ("no-additional-gids-for-device-nodes", "disable-nvsandboxutils"
     multiple=True,
     type=TEXT,
     envvar="NVIDIA_CTK_CDI_GENERATE_ENABLED_HOOKS",
-    help="Add an optional step of the hook, or keep a step in spite of --disable-hook. Optional "
-    " are chmod and check-requirements; with the latter a container starts only if this "
-    "host meets the image's NVIDIA_REQUIRE_*.  [default: none]",
+    help="Add an optional step of the hook, or keep a step in spite of --disable-hook. The "
+    "optional steps are chmod and check-requirements; with the latter a container starts only if "
+    "this host meets the image's NVIDIA_REQUIRE_*.  [default: none]",
 )
 @click.option(
     "--ldconfig-path",
@@ -287,7 +287,7 @@ def _check_flags(flags: tuple[str, ...]) -> None:
         if flag not in FEATURE_FLAGS:
             raise UsageError(
                 f"unknown feature flag: {flag}",
-                hint=f"known: {', '.join(FEATURE_FLAGS)}",
+                hint=f"the feature flags are {', '.join(FEATURE_FLAGS)}",
                 code="CDG-U003",
                 subject="--feature-flag",
             )
@@ -301,14 +301,14 @@ def _check_hooks(disabled: tuple[str, ...], enabled: tuple[str, ...]) -> None:
         if hook not in (*HOOKS, ALL):
             raise UsageError(
                 f"{option}: unknown hook: {hook}",
-                hint=f"known: {', '.join(HOOKS)}, all",
+                hint=f"the hooks are {', '.join(HOOKS)}; all stands for every hook",
                 code="CDG-U003",
                 subject=hook,
             )
     if ALL in enabled:
         raise UsageError(
             "--enable-hook does not accept 'all'; give the names of the hooks",
-            hint=f"known: {', '.join(HOOKS)}",
+            hint=f"the hooks are {', '.join(HOOKS)}",
             code="CDG-U003",
             subject="--enable-hook",
         )

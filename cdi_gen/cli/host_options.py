@@ -104,7 +104,11 @@ class HostOption(click.Option):
 
 
 def host_settings(ctx: click.Context, host_root: str | None = None) -> Settings:
-    """Return the settings in the host's configuration, or in the file that ``--config`` names."""
+    """Return the settings in the host's configuration, or in the file that ``--config`` names.
+
+    Raises:
+        CdiGenError: as `cdi_gen.configuration.load`.
+    """
     return _load(ctx.meta.get(CONFIGURATION), host_root or "/")
 
 
@@ -279,7 +283,11 @@ def locations(
 def gather_inventory(
     host: HostOptions, *, requirement_facts: bool = False, transports: bool = True
 ) -> Inventory:
-    """Return the inventory of the host that the options describe."""
+    """Return the inventory of the host that the options describe.
+
+    Raises:
+        CdiGenError: as `cdi_gen.host.gather`; the hint names the setting that caused the error.
+    """
     from cdi_gen.host import gather  # noqa: PLC0415 - not needed with --inventory
 
     with settings_named_in_errors():
@@ -316,6 +324,7 @@ def inventory_from(
 
     Raises:
         UsageError: a file and an option for the directories to search are both given.
+        CdiGenError: the file is not an inventory, or as `gather_inventory`.
     """
     if path is None:
         return gather_inventory(host, requirement_facts=requirement_facts, transports=transports)

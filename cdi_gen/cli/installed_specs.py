@@ -16,7 +16,11 @@ if TYPE_CHECKING:
 
 
 def find_spec(name: str, directories: tuple[str, ...]) -> tuple[Spec, str]:
-    """Return the spec that defines a qualified device name, and its file; see `find_specs`."""
+    """Return the spec that defines a qualified device name, and its file.
+
+    Raises:
+        CdiGenError: as `find_specs`.
+    """
     ((spec, path),) = find_specs((name,), directories)
     return spec, path
 

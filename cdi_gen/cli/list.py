@@ -50,7 +50,11 @@ class Row:
 
 
 def device_rows(inventory: Inventory, kind: str) -> list[Row]:
-    """Return the GPUs that can be used whole, then the MIG devices, in the inventory's order."""
+    """Return the GPUs that can be used whole, then the MIG devices, in the inventory's order.
+
+    Raises:
+        CdiGenError: the inventory is invalid, or this version does not support its platform.
+    """
     validation.require(inventory)
     require_dgpu(inventory)
     rows = [

@@ -46,7 +46,7 @@ def _print_findings(inventory: Inventory, options: Options) -> None:
         records += inventory.missing
     elif inventory.missing:
         names = ", ".join(missing.name for missing in inventory.missing)
-        console.note(f"the host lacks {names} (for the reasons add --explain)")
+        console.note(f"the host lacks {names} (for the reasons use --explain)")
     if records:
         from cdi_gen.inventory.findings import finding  # noqa: PLC0415 - most hosts have none
 

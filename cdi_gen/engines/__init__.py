@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Container engines: how they are configured for CDI devices and runtimes, and how to change that.
+"""Container engines: their configuration for CDI devices and runtimes, and its changes.
 
-One module or package an engine. Each has `statuses`, for what is installed, and `plan`, which
-returns the changes of files. A change is a pure function of a file's text; only
+Each engine has a module or a package with two functions: `statuses` describes the installed engine,
+`plan` returns the changes of its files. A change is a pure function of a file's text; only
 `change.replacement.replace` writes.
 """
 
@@ -19,21 +19,21 @@ NAMES = ("docker", "containerd", "crio", "podman", "nerdctl", "buildah")
 
 
 class Engine(Protocol):
-    """What the module of each engine has."""
+    """The interface of each engine's module."""
 
     def plan(self, request: Request, machine: Machine) -> Plan:
         """The changes that a request needs.
 
         Raises:
-            UsageError: the engine does not support what is asked for.
-            CdiGenError: its configuration cannot be read.
+            UsageError: the engine does not support an option of the request.
+            CdiGenError: the engine's configuration cannot be read.
         """
 
     def statuses(self, machine: Machine) -> list[EngineStatus]:
-        """What is installed; a configuration that cannot be read becomes a note."""
+        """The installed engines; a configuration that cannot be read is a finding."""
 
 
 def engine(name: str) -> Engine:
-    """The module of an engine, imported when needed: tomlkit takes 20 ms."""
+    """The module of an engine; it is imported on demand, because tomlkit takes 20 ms."""
     module: Engine = import_module(f"cdi_gen.engines.{name}")
     return module

@@ -12,11 +12,11 @@ NAME = "buildah"
 
 
 def plan(request: Request, machine: Machine) -> Plan:
-    """The changes for Buildah."""
+    """The changes for Buildah; see `cdi_gen.engines.Engine`."""
     reject_options(NAME, request, "--config", "--executable-path", "--oci-hook")
     return containers_conf.plan(NAME, facts.buildah(), request, machine)
 
 
 def statuses(machine: Machine) -> list[EngineStatus]:
-    """Buildah as it is for this user."""
+    """The status of Buildah for this user."""
     return containers_conf.statuses(NAME, facts.buildah(), machine)

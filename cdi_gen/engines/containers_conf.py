@@ -51,9 +51,7 @@ def plan(engine: str, facts: ContainersConfFacts, request: Request, machine: Mac
     findings: list[Finding] = []
     directories: tuple[str, ...] = ()
     if request.cdi:
-        findings += cdi_findings(
-            engine, engine, version, since=facts.cdi_since, takes_by_itself=True
-        )
+        findings += cdi_findings(engine, engine, version, since=facts.cdi_since, by_default=True)
     if request.cdi and at_least(version, facts.cdi_since, unknown=True):
         directories, warnings = _missing_directories(
             engine, facts, version, configuration, request, machine

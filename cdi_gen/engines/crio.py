@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""CRI-O: TOML with drop-ins, which it merges; it takes CDI devices by itself.
+"""CRI-O, which supports CDI devices without configuration, and merges its TOML drop-ins.
 
 CRI-O reads every file in its drop-in directory, whatever its name, so we keep no other file there.
 """
@@ -32,7 +32,7 @@ _DEFAULT = (*_RUNTIME, "default_runtime")
 
 
 def plan(request: Request, machine: Machine) -> Plan:
-    """The changes for CRI-O."""
+    """The changes for CRI-O; see `cdi_gen.engines.Engine`."""
     reject_options(NAME, request, "--executable-path", "--rootless", "--oci-hook")
     crio = facts.crio()
     path = request.configuration or crio.configuration
@@ -41,7 +41,7 @@ def plan(request: Request, machine: Machine) -> Plan:
     findings: list[Finding] = []
     version = machine.version(machine.program(NAME))
     if request.cdi:
-        findings += cdi_findings(NAME, "CRI-O", version, since=crio.cdi_since, takes_by_itself=True)
+        findings += cdi_findings(NAME, "CRI-O", version, since=crio.cdi_since, by_default=True)
     if request.cdi and at_least(version, crio.cdi_since, unknown=True):
         directories = section.get("cdi_spec_dirs")
         if directories is not None and not spec_directories.includes_a_default(directories):

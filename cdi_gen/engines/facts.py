@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is known of each engine: ``facts`` in ``specs/cdi_specs/engines.json``, with sources.
+"""The facts about each engine, from ``facts`` in ``specs/cdi_specs/engines.json``.
 
 A version is the first release of which a statement is true (``..._since``) or no longer true
 (``..._until``). The table is read when the first fact is needed.
@@ -22,11 +22,11 @@ class ContainersConfFacts:
 
     cdi_since: str
     build_spec_directories_since: str
-    """``cdi_spec_dirs`` counts for ``build``; before it, the two default directories are fixed."""
+    """``build`` reads ``cdi_spec_dirs``; earlier releases read the two default directories."""
     run_spec_directories_since: str
     """The same for ``run``."""
     both_directories_since: str
-    """Before it, a release that heeds ``cdi_spec_dirs`` has /etc/cdi as its only default."""
+    """Earlier releases that read ``cdi_spec_dirs`` have /etc/cdi as their only default."""
     configuration_directory: str
     vendor_configuration: str
     drop_in: str
@@ -47,14 +47,14 @@ class DockerFacts:
 
     cdi_since: str
     cdi_by_default_since: str
-    """Before it, ``features.cdi`` switches CDI on."""
+    """Earlier releases need ``features.cdi``."""
     user_spec_directories_since: str
     """A rootless daemon reads the user's own spec directories by default."""
     gpus_by_cdi_since: str
-    """``docker run --gpus`` takes CDI devices if dockerd finds `gpus_by_cdi_program`."""
+    """``docker run --gpus`` uses CDI devices if dockerd finds `gpus_by_cdi_program`."""
     gpus_by_cdi_program: str
     gpus_by_hook_program: str
-    """dockerd runs it as a prestart hook for ``docker run --gpus``, if it finds it in its PATH."""
+    """dockerd runs this program as a prestart hook for ``--gpus``, if its PATH has the program."""
     configuration: str
     user_configuration: str
     """Below ``$XDG_CONFIG_HOME``."""
@@ -69,18 +69,19 @@ class ContainerdFacts:
 
     cdi_since: str
     cdi_by_default_since: str
-    """Before it, ``enable_cdi`` switches CDI on."""
+    """Earlier releases need ``enable_cdi``."""
     merged_drop_ins_since: str
-    """Before it, a drop-in replaces the whole table of a plugin."""
+    """In earlier releases a drop-in replaces the whole table of a plugin."""
     file_version_3_since: str
     ordered_file_versions_since: str
     """No imported file may have a newer version than the first file, and version 1 counts."""
     default_runtime_table_until: str
-    """Until then the table ``default_runtime`` wins over ``default_runtime_name``."""
+    """In earlier releases the table ``default_runtime`` overrides ``default_runtime_name``."""
     built_in_runc_until: str
-    """Until then there is a runtime ``runc``, the default, if the configuration has no runtime."""
+    """Earlier releases have a default runtime ``runc`` if the configuration has no runtime."""
     exact_key_first_until: str
-    """Of two keys that differ in case: until then the one spelled as documented, later the last."""
+    """Of two keys that differ in case, earlier releases use the documented spelling, later releases
+    the last key."""
     cri_plugins: tuple[str, ...]
     """The key of the CRI plugin in version 1, 2 and 3 of the file; version 4 has that of 3."""
     configuration: str
@@ -88,7 +89,7 @@ class ContainerdFacts:
     """Below the directory of the configuration."""
     runc_shim: str
     linux_shim: str
-    """Before containerd 1.4; its options are not those of `runc_shim`."""
+    """The shim before containerd 1.4; its options differ from those of `runc_shim`."""
     restart: str
 
 
@@ -125,7 +126,7 @@ class Distribution:
     programs: tuple[str, ...]
     """Patterns of the paths of its containerd; the first one that exists counts."""
     writable: tuple[str, ...]
-    """Patterns of those files that an administrator may edit; it overwrites all others."""
+    """Patterns of the files that an administrator may edit; the distribution overwrites others."""
     advice: str
     """Where to write instead; a format string with directory, suffix and name."""
     restart: str

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """OCI hooks in hooks.d, which Podman and CRI-O add to every container.
 
-For engines without CDI: the prestart hook changes no container that does not ask for a GPU.
+They are for engines without CDI. The prestart hook changes only containers that request a GPU.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from cdi_gen.engines.plan import Change
 from cdi_gen.paths import base_name, join
 
 FILE = "oci-nvidia-hook.json"
-"""The name of NVIDIA's file, which it replaces."""
+"""The name of NVIDIA's file, which our file replaces."""
 
 _PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 

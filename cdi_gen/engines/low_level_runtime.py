@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The low-level runtime that an engine used before, and how the shim learns of it.
+"""The low-level runtime that an engine used before, and the launcher that names it to the shim.
 
-The shim looks for runc, then crun, as `nvidia-container-runtime` does. An engine may have another
-default, or one in a directory of its own: CRI-O's runtimes are only in /usr/libexec/crio. For such
-an engine we write a launcher, a script that names the runtime and executes the shim. Only the
-runtime that created a container can delete it, so the shim must not start another one.
+The shim searches for runc, then crun, as `nvidia-container-runtime` does. An engine may have
+another default runtime, or a runtime in a directory of its own: CRI-O's runtimes are only in
+/usr/libexec/crio. For such an engine cdi-gen writes a launcher, a script that names the runtime and
+executes the shim. Only the runtime that created a container can delete the container, so the shim
+must not start another runtime.
 """
 
 from __future__ import annotations
@@ -36,10 +37,10 @@ _EXPORT = re.compile(rf"^export {VARIABLE}=(.+)$", re.MULTILINE)
 
 
 class Start(NamedTuple):
-    """How an engine is to start the shim."""
+    """A request with a launcher, if the engine needs one, and the changes for the launcher."""
 
     request: Request
-    """With the launcher as its runtime's program, if one is needed."""
+    """The request; the program of its runtime is the launcher, if one is needed."""
     changes: tuple[Change, ...] = ()
     """The launcher."""
     findings: tuple[Finding, ...] = ()
@@ -60,9 +61,9 @@ def launcher_directory(
 
 
 def program_of(program: str | None, machine: Machine) -> str | None:
-    """The low-level runtime that an engine's program is: of a launcher, the one that it names.
+    """The low-level runtime that an engine's program is, or that a launcher names.
 
-    None if it is NVIDIA's shim or ours, or a name that is not found.
+    None if the program is NVIDIA's shim or ours, or a name that is not found.
     """
     if not program:
         return None
@@ -86,9 +87,9 @@ def with_launcher(
     Without a runtime in the request, the changes are the launchers that exist, to be reverted.
 
     Args:
-        engine: its name.
-        default_file: its default configuration file, if it can have another.
-        request: with a runtime, or without.
+        engine: the name of the engine.
+        default_file: the engine's default configuration file, if it can have another.
+        request: the request, with a runtime or without.
         low_level: the low-level runtime that the engine used before; None if it is unknown.
         machine: the machine.
     """
@@ -113,8 +114,8 @@ def with_launcher(
             return Start(request)
         names = " or ".join(RUNTIMES)
         message = (
-            f"no {names} is found, and the shim needs one: install it, or set another "
-            f"(runtimes) in {SETTINGS}"
+            f"the shim needs a low-level runtime, and no {names} is found: install one, or name "
+            f"another (runtimes) in {SETTINGS}"
         )
         finding = Finding("CDG-E107", "warning", message, subject=engine, source=SETTINGS)
         return Start(request, findings=(finding,))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The machine: the programs of engines, what they print, and configuration files."""
+"""The machine: the programs of engines, their output, and configuration files."""
 
 from __future__ import annotations
 
@@ -19,27 +19,27 @@ from cdi_gen.paths import join
 _VERSION = re.compile(r"(?<![\w.])v?([0-9]{1,6}\.[0-9]{1,6}(?:\.[0-9]{1,6})?)")
 
 USUAL_DIRECTORIES = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin")
-"""Where systemd lets a daemon look for programs, whatever the user's PATH is."""
+"""The directories in which systemd's daemons search for programs, whatever the user's PATH is."""
 
-_STARTED_UNDER_OTHER_NAMES = "k3s"
-"""One file that is all of its programs; the name under which it is started decides."""
+_MULTI_CALL_PROGRAM = "k3s"
+"""One file that contains several programs; ``argv[0]`` selects one."""
 
-PATIENCE = 3.0
-"""Seconds after which a program is killed: a daemon may hang, ``engine list`` must not."""
+TIMEOUT_SECONDS = 3.0
+"""The time after which a program is killed: a daemon may hang, but ``engine list`` must not."""
 
 
 def printed_version(text: str) -> str | None:
-    """The first version in what a program prints: ``4.3.1`` of ``podman version 4.3.1``.
+    """The first version in a program's output: ``4.3.1`` of ``podman version 4.3.1``.
 
     A build between releases has no version: Docker's nightly packages (``0.0.0-20240915002115-…``)
-    and what ``go install`` makes are called 0.0.0, which compares as older than every release.
+    and the programs of ``go install`` have 0.0.0, which is older than every release.
     """
     match = _VERSION.search(text)
     return match[1] if match and match[1].strip("0.") else None
 
 
 class Machine:
-    """The machine, as engines' modules see it; tests replace it."""
+    """The interface of the engines' modules to the machine; tests replace it."""
 
     def __init__(
         self, environment: Mapping[str, str] | None = None, *, uid: int | None = None
@@ -49,25 +49,25 @@ class Machine:
 
     @property
     def config_home(self) -> str:
-        """Where a user has configuration: ``$XDG_CONFIG_HOME``, else ``~/.config``."""
+        """The directory of the user's configuration: ``$XDG_CONFIG_HOME``, else ``~/.config``."""
         home = self.environment.get("HOME") or "/"
         return self.environment.get("XDG_CONFIG_HOME") or join(home, ".config")
 
     @property
     def runtime_directory(self) -> str:
-        """Where a user's daemons have sockets: ``$XDG_RUNTIME_DIR``, else systemd's default."""
+        """The directory of the user's sockets: ``$XDG_RUNTIME_DIR``, else systemd's default."""
         return self.environment.get("XDG_RUNTIME_DIR") or f"/run/user/{self.uid}"
 
     @property
     def trusted(self) -> tuple[int, ...]:
-        """The user ids that may own what this user's engines run and read."""
+        """The user ids that may own the programs and files of this user's engines."""
         return (0, self.uid) if self.uid else (0,)
 
     def check_program(self, path: str) -> None:
-        """Reject a program for an engine to run, if an untrusted user could change it.
+        """Reject a program for an engine to run, if an untrusted user could change the program.
 
         Raises:
-            UnsafeError: an untrusted user could.
+            UnsafeError: an untrusted user could change the program.
         """
         try:
             fault = trust.fault(path, owners=self.trusted, may_be_missing=True)
@@ -117,12 +117,12 @@ class Machine:
             return False
 
     def processes(self, program: str) -> Iterator[tuple[str, tuple[str, ...]]]:
-        """The path and the words of each process of a program that sees the files that we see.
+        """The path and the arguments of each process of a program that has our root directory.
 
-        Only those of trusted users, of programs that we may start: anybody can start any program
-        under any name, and the program that is found is run for its version.
+        Only processes of trusted users and of trusted programs count: any user can start a program
+        under any name, and cdi-gen runs the program to read its version.
         """
-        here = os.stat("/")
+        own_root = os.stat("/")
         for name in filter(str.isdigit, os.listdir("/proc")):
             try:
                 root = os.stat(f"/proc/{name}/root")
@@ -133,18 +133,19 @@ class Machine:
                     user = int(file.read(1 << 12).partition(b"\nUid:")[2].split()[0])
             except OSError:
                 continue
-            called = os.path.basename(path)
-            if called == _STARTED_UNDER_OTHER_NAMES:
-                called = os.path.basename(words[0])
-            same_root = (root.st_dev, root.st_ino) == (here.st_dev, here.st_ino)
-            if called == program and same_root and user in self.trusted and self.trusts(path):
+            program_name = os.path.basename(path)
+            if program_name == _MULTI_CALL_PROGRAM:
+                program_name = os.path.basename(words[0])
+            same_root = (root.st_dev, root.st_ino) == (own_root.st_dev, own_root.st_ino)
+            is_trusted = user in self.trusted and self.trusts(path)
+            if program_name == program and same_root and is_trusted:
                 yield path, tuple(words)
 
     def is_ours(self, path: str) -> bool:
-        """Whether we made a file, and it has had no other change since.
+        """Whether cdi-gen created a file, and no other program has changed it since.
 
         Raises:
-            CdiGenError: it cannot be read, or the record of it is not to be trusted.
+            CdiGenError: the file cannot be read, or its record cannot be read or trusted.
         """
         file = configuration_file.read(path)
         record = configuration_file.recorded(file, trusted=self.trusted)
@@ -152,7 +153,7 @@ class Machine:
         return is_created and record.is_all(digest(file.data))
 
     def output(self, *command: str) -> str | None:
-        """What a program prints; None if it cannot be run, fails, or does not end in time."""
+        """The output of a program; None if it cannot be run, fails, or does not end in time."""
         environment = {**self.environment, "LC_ALL": "C.UTF-8"}
         try:
             process = subprocess.Popen(
@@ -166,28 +167,28 @@ class Machine:
         except OSError:
             return None
         try:
-            printed, _ = process.communicate(timeout=PATIENCE)
+            output, _ = process.communicate(timeout=TIMEOUT_SECONDS)
         except subprocess.TimeoutExpired:
             with suppress(ProcessLookupError):
-                os.killpg(process.pid, 9)  # what it started holds the pipe too
+                os.killpg(process.pid, 9)  # its children have the pipe open too
             process.communicate()
             return None
-        return printed.decode("utf-8", "replace") if process.returncode == 0 else None
+        return output.decode("utf-8", "replace") if process.returncode == 0 else None
 
     def version(self, program: str | None) -> str | None:
         """The version that a program prints."""
         return printed_version(self.output(program, "--version") or "") if program else None
 
     def text(self, path: str) -> str | None:
-        """The text of a configuration file; None where there is none.
+        """The text of a configuration file; None if the file does not exist.
 
         Raises:
-            CdiGenError: it cannot be read.
+            CdiGenError: the file cannot be read.
         """
         return configuration_file.read_text(path)
 
     def files(self, directory: str, suffix: str = "") -> tuple[str, ...]:
-        """The paths of the files in a directory whose names end so, in the order of names."""
+        """The paths of the files in a directory whose names have this suffix, sorted by name."""
         try:
             names = sorted(name for name in os.listdir(directory) if name.endswith(suffix))
         except OSError:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""nerdctl, which looks for CDI specs itself: ``nerdctl.toml``, without drop-ins."""
+"""nerdctl, which reads CDI specs itself; its configuration ``nerdctl.toml`` has no drop-ins."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ _DIRECTORIES = ("cdi_spec_dirs",)
 
 
 def plan(request: Request, machine: Machine) -> Plan:
-    """The changes for nerdctl."""
+    """The changes for nerdctl; see `cdi_gen.engines.Engine`."""
     reject_options(NAME, request, "--drop-in", "--executable-path", "--oci-hook")
     if request.runtime:
         raise UsageError(
-            "nerdctl takes a runtime only by its path",
+            "nerdctl accepts a runtime only by its path",
             hint=f"nerdctl run --runtime {request.runtime.path}",
             code="CDG-E012",
         )
@@ -38,7 +38,7 @@ def plan(request: Request, machine: Machine) -> Plan:
     all_directories = (*SPEC_DIRECTORIES, *_user_directories(machine))
     settings: list[tuple[Path, list[str]]] = []
     if request.cdi:
-        findings += cdi_findings(NAME, NAME, version, since=since, takes_by_itself=True)
+        findings += cdi_findings(NAME, NAME, version, since=since, by_default=True)
     if request.cdi and at_least(version, since, unknown=True):
         if request.rootless and configured is None:
             settings.append((_DIRECTORIES, [*all_directories]))

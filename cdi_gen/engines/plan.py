@@ -19,22 +19,22 @@ class Runtime(NamedTuple):
     name: str
     path: str
     default: bool = False
-    """Whether containers get it that ask for no runtime."""
+    """Whether containers that request no runtime get this one."""
 
 
 class Request(NamedTuple):
-    """What the user asks for: to configure an engine, or to revert that."""
+    """The user's request: to configure an engine, or to revert the configuration."""
 
     cdi: bool = True
     runtime: Runtime | None = None
     runtime_name: str | None = None
-    """To revert: the only runtime to remove; None: all that were registered."""
+    """For a revert: the only runtime to remove; None: all registered runtimes."""
     rootless: bool = False
     """The configuration of this user's own engine, instead of the machine's."""
     configuration: str | None = None
-    """Instead of the default file."""
+    """The configuration file, instead of the default one."""
     drop_in: str | None = None
-    """Instead of the default drop-in."""
+    """The drop-in, instead of the default one."""
     revert: bool = False
     """Revert what was configured; no other part of the request counts."""
     executable: str | None = None
@@ -52,19 +52,19 @@ class Change(NamedTuple):
 
     path: str
     edit: Callable[[str | None], str | None]
-    """Returns the new text for the old one; None is no file."""
+    """Returns the new text for the old one; None stands for no file."""
     syntax: Syntax | None = None
     """None for a file that is written as a whole."""
     keys: tuple[Path, ...] = ()
-    """Where `edit` may set a value: such a value is recorded, and reverted by the record."""
+    """The paths at which `edit` may set a value; such values are recorded, and can be reverted."""
     keep: Keep = _keep_nothing
     """Which of our values a revert must keep."""
     mode: int = 0o644
-    """Of a new file."""
+    """The mode of a new file."""
 
 
 class ManualEdit(NamedTuple):
-    """What the administrator has to write, in a file that cdi-gen cannot edit."""
+    """Text that the administrator has to write to a file that cdi-gen cannot edit."""
 
     path: str
     reason: str
@@ -81,9 +81,9 @@ class Plan(NamedTuple):
     changes: tuple[Change, ...] = ()
     findings: tuple[Finding, ...] = ()
     restart: str | None = None
-    """The command after which a change takes effect; None if the next container has it."""
+    """The command after which a change takes effect; None if no restart is needed."""
     manual: ManualEdit | None = None
-    """Instead of changes."""
+    """Text to write by hand, instead of changes."""
 
 
 def reject_options(engine: str, request: Request, *options: str) -> None:
@@ -92,7 +92,7 @@ def reject_options(engine: str, request: Request, *options: str) -> None:
     Raises:
         UsageError: one of them was given.
     """
-    given = {
+    values = {
         "--config": request.configuration,
         "--executable-path": request.executable,
         "--drop-in": request.drop_in,
@@ -101,7 +101,9 @@ def reject_options(engine: str, request: Request, *options: str) -> None:
         "--runtime": request.runtime,
     }
     for option in options:
-        if given[option]:
+        if values[option]:
             raise UsageError(
-                f"{option} is not supported for {engine}", hint="leave it out", code="CDG-E012"
+                f"{option} is not supported for {engine}",
+                hint="leave out the option",
+                code="CDG-E012",
             )

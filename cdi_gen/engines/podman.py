@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Podman, which takes CDI devices by itself, rootful and rootless."""
+"""Podman, which supports CDI devices without configuration, rootful and rootless."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ NAME = "podman"
 
 
 def plan(request: Request, machine: Machine) -> Plan:
-    """The changes for Podman."""
+    """The changes for Podman; see `cdi_gen.engines.Engine`."""
     reject_options(NAME, request, "--config", "--executable-path")
     if request.hook and request.rootless:
         raise UsageError(
@@ -27,5 +27,5 @@ def plan(request: Request, machine: Machine) -> Plan:
 
 
 def statuses(machine: Machine) -> list[EngineStatus]:
-    """Podman as it is for this user."""
+    """The status of Podman for this user."""
     return containers_conf.statuses(NAME, facts.podman(), machine)

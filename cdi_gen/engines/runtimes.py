@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Runtimes as engines' configurations list them."""
+"""Runtimes in the configurations of engines."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _CDI_ANNOTATION = "cdi.k8s.io/"
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 RESERVED = ("runc", "crun", "io.containerd.runc.v2")
-"""Names that engines have for runtimes of their own."""
+"""Names that engines use for their built-in runtimes."""
 
 ANNOTATION_LISTS = ("pod_annotations", "container_annotations", "allowed_annotations")
 
@@ -29,10 +29,10 @@ def is_nvidia(name: str, program: str) -> bool:
 
 
 def derive_runtime(model: dict[str, Any]) -> dict[str, Any]:
-    """The options of a runtime, for another one that is to behave alike.
+    """The options of a runtime, for another runtime that behaves in the same way.
 
-    Annotations by which a pod could ask for CDI devices are not passed through: a user with
-    permission to annotate a pod may not have permission to give it a device.
+    Annotations by which a pod could request CDI devices are not passed through: a user with
+    permission to annotate a pod may not have permission to give the pod a device.
     """
     options = dict(model)
     for name in ANNOTATION_LISTS:
@@ -89,7 +89,7 @@ def another_default(path: str, drop_in: str, default: str) -> Finding:
 
 
 def is_of_another_runtime(value: Value, syntax: Syntax | None, name: str) -> bool:
-    """Whether a value belongs to another runtime: its entry, or that it is the default."""
+    """Whether a value is the entry of another runtime, or makes another runtime the default."""
     if value.path[-2:-1] == ("runtimes",):
         return value.path[-1] != name
     defaults = ("default-runtime", "default_runtime", "default_runtime_name", "runtime")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Directories of specs, compared as engines' configurations spell them."""
+"""Compares spec directories, which configurations of engines spell in different ways."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def includes_a_default(directories: Iterable[object]) -> bool:
 def no_default_is_read(engine: str, key: str, directories: object, source: str) -> Finding:
     """The finding that an engine reads none of the default directories."""
     message = (
-        f"{key} of {engine} are {directories}: it does not read specs in {SPEC_DIRECTORIES[0]}"
+        f"{key} of {engine} is {directories}: {engine} does not read specs in {SPEC_DIRECTORIES[0]}"
     )
     return Finding("CDG-E103", "warning", message, subject=engine, source=source)
 
@@ -40,5 +40,5 @@ def no_default_is_read(engine: str, key: str, directories: object, source: str) 
 def kept(path: str) -> Finding:
     """The finding that the administrator's directories are not changed."""
     return Finding(
-        "CDG-E104", "warning", f"{path} sets cdi_spec_dirs: it is not changed", subject=path
+        "CDG-E104", "warning", f"{path} sets cdi_spec_dirs, which is not changed", subject=path
     )

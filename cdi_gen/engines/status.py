@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The status of an installed engine: its version, and how it takes CDI devices."""
+"""The status of an installed engine: its version, and its support of CDI devices."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ CdiState = Literal["on", "off", "no", "unknown"]
 
 
 class EngineStatus(NamedTuple):
-    """An engine that is installed."""
+    """An installed engine."""
 
     engine: str
     program: str | None
@@ -32,7 +32,7 @@ class EngineStatus(NamedTuple):
     runtimes: tuple[tuple[str, str], ...] = ()
     """The names under which NVIDIA's runtime or ours is registered, with the programs."""
     findings: tuple[Finding, ...] = ()
-    """What an administrator would not expect."""
+    """Findings that an administrator should know."""
 
 
 def engine_status(
@@ -51,16 +51,16 @@ def engine_status(
     """The status of an engine; of an unknown version it is assumed that it supports CDI.
 
     Args:
-        engine: its name.
-        program: its path.
-        version: what the program prints.
+        engine: the name of the engine.
+        program: the path of its program.
+        version: the version that the program prints.
         rootless: whether the configuration is that of a user's own engine.
         cdi_since: the first version that supports CDI.
         cdi: whether CDI is on in a version that supports it.
-        spec_directories: where such a version looks for specs.
-        source: where that is configured.
-        runtimes: names and programs of all runtimes that are registered.
-        findings: what an administrator would not expect.
+        spec_directories: the directories in which such a version searches for specs.
+        source: the file or program that sets the directories.
+        runtimes: names and programs of all registered runtimes.
+        findings: findings that an administrator should know.
     """
     has_cdi = at_least(version, cdi_since, unknown=True)
     return EngineStatus(
@@ -78,7 +78,7 @@ def engine_status(
 
 
 def cdi_state(version: str | None, *, configured: object, by_default_since: str) -> CdiState:
-    """Whether CDI is on: as the configuration has it, else as the version's default is."""
+    """Whether CDI is enabled: by the configuration, else by the version's default."""
     if isinstance(configured, bool):
         return "on" if configured else "off"
     if version is None:
@@ -92,24 +92,24 @@ def cdi_findings(
     version: str | None,
     *,
     since: str,
-    takes_by_itself: bool,
+    by_default: bool,
     fix: str = "",
 ) -> list[Finding]:
-    """What a request to switch CDI on finds out: that the version has no CDI, or needs no setting.
+    """The findings of a request to enable CDI: the version has no CDI, or needs no setting.
 
     Args:
-        engine: its name.
+        engine: the name of the engine.
         title: the name of the engine in messages.
-        version: of the engine.
+        version: the version of the engine.
         since: the first version that supports CDI; an unknown version is assumed to.
-        takes_by_itself: whether such a version needs no setting.
+        by_default: whether such a version needs no setting.
         fix: what to do if the version does not support CDI.
     """
     if not at_least(version, since, unknown=True):
         message = f"{title} {version} does not support CDI ({since} and later do)"
         return [Finding("CDG-E102", "warning", message, subject=engine, fix=fix)]
-    if takes_by_itself:
-        message = f"{title} takes CDI devices by itself"
+    if by_default:
+        message = f"{title} enables CDI by default"
         return [Finding("CDG-E101", "info", message, subject=engine)]
     return []
 
@@ -121,7 +121,7 @@ def unreadable(error: CdiGenError, path: str) -> Finding:
 
 
 def newest_cdi_version(engine: str, version: str | None) -> str | None:
-    """The newest CDI version that a release takes; None if it takes none, or is not known."""
+    """The newest CDI version that a release reads; None if the release is not in the table."""
     try:
         return consumers.find(f"{engine}@{version}").newest_cdi_version if version else None
     except consumers.UnknownConsumerError:

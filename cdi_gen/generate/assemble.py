@@ -115,7 +115,7 @@ def spec_kind(vendor: str, class_: str) -> str:
         if len(part) == 1:
             raise UsageError(
                 f"the kind {vendor}/{class_} has a vendor or a class of a single letter",
-                hint="engines with a CDI library before 1.1.0 crash when they read such a spec",
+                hint="engines with a CDI library before 1.1.1 crash when they read such a spec",
                 code="CDG-U008",
             )
     try:

@@ -58,6 +58,9 @@ def library_path(inventory: Inventory, library: Library) -> ContainerPath:
     A 32-bit library of Red Hat's /usr/lib goes to /usr/lib32. In an image of Arch, /usr/lib64 is a
     link to /usr/lib, and the 32-bit library would be mounted over the 64-bit one
     (distrobox#2126).
+
+    Raises:
+        CdiGenError: as `path_in_container`.
     """
     path = path_in_container(inventory, library.path)
     if library.bits == 32 and parent(path) in image_layouts.RED_HAT_32_BIT_DIRECTORIES:

@@ -24,8 +24,8 @@ of nvidia-ctk's hook."""
 
 DISABLED_BY_DEFAULT = frozenset({CHECK_REQUIREMENTS, "chmod"})
 """Steps that run only if they are enabled. ``check-requirements``: nvidia-ctk's specs have no such
-check, and the facts need NVML. ``chmod``: only old releases of crun need
-it, and the engine creates /dev."""
+check, and the facts need NVML. ``chmod``: only old releases of crun create directories in /dev that
+users other than root cannot enter."""
 
 ALL = "all"
 NONE = "none"

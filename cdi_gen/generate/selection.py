@@ -60,9 +60,9 @@ def why_absent(
     (nvidia-container-toolkit issue 1982).
     """
     if not inventory.engines_make_nodes:
-        return "it does not exist, and in a user namespace no engine can make it"
+        return "it does not exist, and in a user namespace no engine can create it"
     if options.rootless:
-        return "it does not exist, and rootless engines cannot make it"
+        return "it does not exist, and rootless engines cannot create it"
     if inventory.booting:
         return ""
     by_name = catalogue.select(name for name in options.capabilities if name != ALL)

@@ -31,7 +31,7 @@ def find(root: Root, path: str | None) -> HookProgram | None:
             continue
         return HookProgram(path=HostPath(candidate), unsafe=_unsafe(root, candidate, resolved))
     if path:
-        return HookProgram(path=HostPath(path), unsafe="there is no such file")
+        return HookProgram(path=HostPath(path), unsafe="the file does not exist")
     return None
 
 
@@ -55,7 +55,7 @@ def _unsafe(root: Root, path: str, resolved: str) -> str | None:
         for name in interpreter:
             root.resolve(name)
     except OSError as error:
-        return f"{resolved} is run by {error.filename}: {error.strerror}"
+        return f"{resolved} needs {error.filename}: {error.strerror}"
     return None
 
 

@@ -8,7 +8,7 @@ from cdi_gen.inventory.model import Ignored, Inventory, Record, StaleNode, Unusa
 
 
 def findings(inventory: Inventory) -> tuple[Finding, ...]:
-    """Return a finding for each record of the inventory, the most severe first."""
+    """Return a finding for each record of the inventory, warnings first."""
     records: list[Record] = [*inventory.unusable_devices, *inventory.stale_nodes]
     records += [*inventory.ignored, *inventory.missing]
     return tuple(map(finding, records))

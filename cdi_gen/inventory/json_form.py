@@ -67,7 +67,7 @@ def load(text: str) -> Inventory:
     if type(version) is not int or version < 1:
         raise InventoryError(
             ".formatVersion: not a version number",
-            hint="perhaps it is no inventory; create one with: cdi-gen inventory",
+            hint="perhaps the file is not an inventory; create one with: cdi-gen inventory",
             code="CDG-I001",
         )
     if version > FORMAT_VERSION:

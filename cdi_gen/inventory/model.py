@@ -190,7 +190,7 @@ class Ignored(Value):
 
 
 Record = UnusableDevice | StaleNode | Ignored | Missing
-"""What a search of the host notes beside the values that it finds."""
+"""A fact about something that a search did not find, or that containers cannot get."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)

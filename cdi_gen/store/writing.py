@@ -124,7 +124,7 @@ def check_directory(directory: str, read_as_root: Collection[str] = READ_AS_ROOT
     A directory that does not exist yet is accepted.
 
     Raises:
-        UnsafeError: another user could; the message has the reason.
+        UnsafeError: another user could replace a file; the message has the reason.
     """
     absolute = os.path.abspath(directory)
     real = os.path.realpath(directory)

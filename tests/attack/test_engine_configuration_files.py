@@ -212,7 +212,7 @@ def test_a_full_file_system(etc: Path) -> None:
         env=ENVIRONMENT, cwd=CHECKOUT, capture_output=True, text=True, check=False, timeout=30,
     )  # fmt: skip
     assert done.returncode == 1, done
-    assert "No space left on device; it is unchanged" in done.stderr
+    assert "No space left on device; the file is unchanged" in done.stderr
     assert done.stdout.splitlines()[0] == '{"old": 1}'
     assert ".cdi-gen-" not in done.stdout
 

@@ -161,13 +161,13 @@ def test_a_new_file_while_the_old_one_is_put_back(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = configuration_file.read(str(path))
-    real = exchange._is
+    real = exchange._matches
 
-    def judging(one: str, expected: exchange.Seen) -> bool:
+    def judging(one: str, expected: exchange.FileState) -> bool:
         path.write_text(LATER)
         return real(one, expected._replace(inode=0))
 
-    monkeypatch.setattr(exchange, "_is", judging)
+    monkeypatch.setattr(exchange, "_matches", judging)
     told = refused(file, None)
     assert path.read_text() == LATER
     (saved,) = names(path) - {"daemon.json"}

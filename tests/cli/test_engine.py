@@ -174,7 +174,7 @@ def test_another_name(daemon_json: Path) -> None:
         (("containerd", "--drop-in", "/x.conf"), "imports only *.toml"),
         (("podman", "--drop-in", "/x.toml"), "reads only *.conf"),
         (("podman", "--config", "/x"), "--config is not supported for podman"),
-        (("nerdctl", "--runtime"), "takes a runtime only by its path"),
+        (("nerdctl", "--runtime"), "accepts a runtime only by its path"),
         (("crio", "--rootless"), "--rootless"),
         (
             ("docker", "--executable-path", "/usr/bin/env"),
@@ -338,7 +338,7 @@ def test_an_engine_that_needs_nothing(tmp_path: Path, programs: Programs) -> Non
     drop_in = tmp_path / "99-nvidia.conf"
     found = cdi_gen("engine", "configure", "podman", "--drop-in", str(drop_in), env=env)
     assert found.code == 0
-    assert "podman takes CDI devices by itself" in found.err
+    assert "podman enables CDI by default" in found.err
     assert "podman: nothing to change" in found.err
     assert not drop_in.exists()
 

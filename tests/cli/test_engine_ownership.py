@@ -94,7 +94,7 @@ def test_what_nvidias_toolkit_has_configured_stays(
     assert (done.code, tree(etc)) == (0, before), done
     back = cdi_gen("engine", "unconfigure", engine, *options, env=env)
     assert (back.code, tree(etc)) == (0, before), back
-    assert "no record of a change by cdi-gen: the file is kept as it is" in back.err
+    assert "no change by cdi-gen is recorded, so the file is kept unchanged" in back.err
     assert "nothing to change" in back.err
 
 
@@ -254,7 +254,9 @@ def test_a_record_that_others_could_have_written_is_refused(etc: Path, env: dict
     for mode, owner in ((0o666, 0), (0o644, 1000)):
         record.chmod(mode)
         os.chown(record, owner, 0)
-        assert "another user could have written it" in failure(docker("unconfigure", etc, env), 7)
+        assert "another user could have written the record" in failure(
+            docker("unconfigure", etc, env), 7
+        )
 
 
 @needs_root

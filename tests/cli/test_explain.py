@@ -14,7 +14,7 @@ from tests.cli.program import cdi_gen
 def test_code_is_explained_however_it_is_written(text: str) -> None:
     result = cdi_gen("explain", text)
     assert result.code == 0, result
-    assert result.out.startswith("CDG-U001 (error): the command line cannot be read\n")
+    assert result.out.startswith("CDG-U001 (error): invalid command line\n")
     assert "  Usual cause: A typing mistake" in result.out
     assert "  What to do: See `cdi-gen COMMAND --help`." in result.out
     assert max(map(len, result.out.splitlines())) <= 88

@@ -179,7 +179,7 @@ def test_a_node_of_another_boot_is_there(own_host: OwnHost) -> None:
     done = looking.run("generate", host_root=str(fake.root))
     assert "lacks /dev/" not in done.stderr
     assert (
-        "/dev/nvidia-uvm has the numbers 508:0 of another boot; the kernel's are 510:0"
+        "/dev/nvidia-uvm has the numbers 508:0 of another boot; the kernel uses 510:0"
         in done.stderr
     )
     explained = looking.run("generate", "--explain", host_root=str(fake.root)).stdout

@@ -142,7 +142,7 @@ def test_an_icd_that_is_not_there_is_missing(own_host: GetHost) -> None:
     (fake.root / "usr/share/vulkan/icd.d/nvidia_icd.json").unlink()
     missing = {each.name: each.reason for each in look_at(fake).missing}
     assert missing == {
-        "vulkan/icd.d/nvidia_icd.json": "libGLX_nvidia is installed, this file of it is not"
+        "vulkan/icd.d/nvidia_icd.json": "libGLX_nvidia is installed without this file"
     }
 
 
@@ -223,7 +223,7 @@ class TestHookProgram:
     def test_one_that_is_not_there(self, look: Look) -> None:
         hook = look("550-server", hook_path="/opt/hook").hook
         assert hook is not None
-        assert hook.unsafe == "there is no such file"
+        assert hook.unsafe == "the file does not exist"
 
 
 def test_every_file_found_is_a_file_or_socket(host: GetHost, look: Look) -> None:

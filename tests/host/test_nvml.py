@@ -58,7 +58,7 @@ def test_mig_is_enabled_and_there_is_no_instance(host: GetHost, look: Look) -> N
     assert [(each.device, each.reason) for each in inventory.unusable_devices] == [
         (
             "GPU 1 at 0000:1e:00.0",
-            "MIG is enabled, and it has no MIG device; nvidia-smi mig -cgi PROFILE -C makes one",
+            "MIG is enabled, but the GPU has no MIG device; create one with: nvidia-smi mig -cgi PROFILE -C",
         )
     ]
     done = looking.run("generate", host_root=str(host("550-mig-empty").root))
@@ -89,7 +89,7 @@ def test_a_gpu_off_the_bus_where_nvml_is_not_asked(own_host: GetHost, name: str)
     (fake.root / f"sys/bus/pci/devices/{address}/config").write_bytes(b"\xff" * 256)
     done = looking.run("generate", host_root=str(fake.root))
     assert done.returncode == 4
-    assert f"left out: GPU 0 at {address}: it has fallen off the bus" in done.stderr
+    assert f"left out: GPU 0 at {address}: the GPU has fallen off the bus" in done.stderr
     inventory = looking.look_at(fake)
     assert [gpu.index for gpu in inventory.gpus] == [1]
     assert not {"/dev/nvidia0"} & nodes_of_all(inventory)
@@ -162,7 +162,7 @@ class TestAtOdds:
         assert not inventory.mig_devices
         assert (
             "MIG devices of GPU 1 at 0000:1e:00.0",
-            "the kernel has GPU instances of it, and NVML says that MIG is disabled",
+            "the kernel has GPU instances, but NVML reports that MIG is disabled",
         ) in [(each.device, each.reason) for each in inventory.unusable_devices]
         assert names(inventory, names=("index",)) == {"0", "all", "none"}
         assert looking.run("generate", host_root=str(fake.root)).returncode == 4
@@ -186,7 +186,7 @@ class TestAtOdds:
         inventory = looking.look_at(fake)
         assert [each.index for each in inventory.mig_devices] == [1, 2, 3]
         reasons = {each.device: each.reason for each in inventory.unusable_devices}
-        assert reasons["MIG device 1:0"] == "a UUID of unknown form: 'MIG-?'"
+        assert reasons["MIG device 1:0"] == "the UUID has an unknown form: 'MIG-?'"
 
     def test_two_gpus_of_one_uuid(self, own_host: GetHost) -> None:
         """They have other names; none of them is the one that is meant by this one."""
@@ -304,7 +304,7 @@ def test_requirement_facts_without_pynvml_are_missing_with_the_reason(
     assert [gpu.compute_capability for gpu in inventory.gpus] == [None, None, None]
     assert [gpu.mig_enabled for gpu in inventory.gpus] == [False, True, True]
     assert [(each.name, each.reason) for each in inventory.missing] == [
-        ("the compute capability of the GPUs", f"is not known: {PYNVML_MISSING}")
+        ("the compute capability of the GPUs", f"unknown: {PYNVML_MISSING}")
     ]
 
 

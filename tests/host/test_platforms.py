@@ -85,7 +85,7 @@ class TestArchitecture:
         assert {base_name(each.path) for each in inventory.libraries} >= set(arm)
         assert not [each for each in inventory.libraries if "arm64" in each.path]
         assert {each.reason for each in inventory.ignored if "arm64" in each.path} == {
-            "for aarch64"
+            "built for aarch64"
         }
 
 

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Changing an engine's configuration files, and reverting the change."""
+"""Changes the configuration files of an engine, and reverts the changes."""

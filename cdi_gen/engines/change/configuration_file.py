@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Reads the configuration file of an engine, its backups and the record of our changes.
 
-Beside the file, `BACKUP` has its content before our first change, `LAST_BACKUP` that before our
-last change, and `RECORD` what we wrote.
+The three are beside the file: `BACKUP` has the content before our first change, `LAST_BACKUP` the
+content before our last change, and `RECORD` our changes.
 """
 
 from __future__ import annotations
@@ -20,52 +20,52 @@ from cdi_gen.errors import CdiGenError, UnsafeError
 
 MAX_BYTES = 1 << 20
 MAX_RECORD = 64 << 20
-"""It has what was replaced, in each of our writes, and JSON writes some characters as six."""
+"""The record has the values that each write replaced, and JSON writes some characters as six."""
 
 BACKUP = ".cdi-gen.bak"
 LAST_BACKUP = ".cdi-gen.last.bak"
 RECORD = ".cdi-gen.json"
 
 LOOK = "look at the file, and run the command again"
-_REMOVE_RECORD = "remove it, and revert by hand what cdi-gen wrote"
+_REMOVE_RECORD = "remove the record, and revert by hand what cdi-gen wrote"
 
 Identity = tuple[int, int, int, int, int]
-"""Device, inode, size, and when content and attributes were last changed, in ns."""
+"""Device, inode, size, and the times of the last change of content and attributes, in ns."""
 
 
 class ConfigurationFile(NamedTuple):
-    """A file as it was read; or that there was none."""
+    """A file as it was read, or a path without a file."""
 
     path: str
-    """As the engine knows it."""
+    """The path that the engine uses."""
     real_path: str
-    """Where it is, every link followed."""
+    """The path with every symbolic link resolved."""
     data: bytes | None
     identity: Identity | None
     owner: tuple[int, int]
     mode: int
     attributes: tuple[tuple[str, bytes], ...]
     names: int
-    """How many names (hard links) it has."""
+    """The number of names (hard links) of the file."""
 
     @property
     def text(self) -> str | None:
-        """What is in it; None where there is no file."""
+        """The content; None if there is no file."""
         return None if self.data is None else _decoded(self.path, self.data)
 
     @property
     def backup(self) -> str:
-        """Where the backup from before the first change is."""
+        """The path of the backup from before the first change."""
         return self._beside(BACKUP)
 
     @property
     def last_backup(self) -> str:
-        """Where the backup from before the last change is, if that is another."""
+        """The path of the backup from before the last change, if there were several changes."""
         return self._beside(LAST_BACKUP)
 
     @property
     def record(self) -> str:
-        """Where it is recorded what was written to it."""
+        """The path of the record of our changes."""
         return self._beside(RECORD)
 
     def fault(self, trusted: tuple[int, ...]) -> str | None:
@@ -75,7 +75,7 @@ class ConfigurationFile(NamedTuple):
         return trust.attributes_fault(self.owner[0], self.mode, trusted)
 
     def _beside(self, ending: str) -> str:
-        """Beside it; but beside a drop-in directory, not in it: CRI-O reads every file there."""
+        """A path beside the file, or beside a drop-in directory: CRI-O reads every file in it."""
         directory, name = os.path.split(self.real_path)
         if directory.endswith(".d"):
             directory, drop_ins = os.path.split(directory)
@@ -84,23 +84,23 @@ class ConfigurationFile(NamedTuple):
 
 
 def read_text(path: str) -> str | None:
-    """The text of a file; None where there is none.
+    """The text of a file; None if the file does not exist.
 
     Raises:
-        CdiGenError: it cannot be read, or is no text.
+        CdiGenError: the file cannot be read, or is not UTF-8 text.
     """
     return read(path).text
 
 
 def read(path: str, limit: int = MAX_BYTES) -> ConfigurationFile:
-    """A file with all that is needed to replace it.
+    """A file, with the attributes that are needed to replace it.
 
     Args:
-        path: of the file.
-        limit: how large it may be.
+        path: the path of the file.
+        limit: the largest size in bytes.
 
     Raises:
-        CdiGenError: it is no regular file, too large, or cannot be read.
+        CdiGenError: the file is not a regular file, is too large, or cannot be read.
     """
     try:
         real_path = os.path.realpath(path)
@@ -145,11 +145,11 @@ def read(path: str, limit: int = MAX_BYTES) -> ConfigurationFile:
 def check(path: str, *, trusted: tuple[int, ...] = (0,)) -> None:
     """Reject a file that a user who is not trusted could replace.
 
-    The file itself may be anybody's: who owns it has a say in the engine already, and keeps it.
+    The file itself may have any owner: its owner controls the engine already.
 
     Raises:
-        UnsafeError: a directory or link on the way to it is others' to change.
-        CdiGenError: the way to it cannot be walked.
+        UnsafeError: another user could change a directory or a link of the path.
+        CdiGenError: a directory of the path cannot be read.
     """
     try:
         fault = trust.fault(path, owners=trusted, may_be_missing=True, end_may_be_untrusted=True)
@@ -165,18 +165,18 @@ def check(path: str, *, trusted: tuple[int, ...] = (0,)) -> None:
 
 
 def recorded(file: ConfigurationFile, *, trusted: tuple[int, ...] = (0,)) -> Record:
-    """What is recorded of our changes to a file, less those that it does not have.
+    """The record of our changes to a file, without the changes that the file does not have.
 
     Raises:
         UnsafeError: a user who is not trusted could have written the record.
-        CdiGenError: it cannot be read.
+        CdiGenError: the record cannot be read.
     """
     record_file = read(file.record, MAX_RECORD)
     if record_file.data is None:
         return Record()
     if fault := record_file.fault(trusted):
         raise UnsafeError(
-            f"{file.record}: another user could have written it: it {fault}",
+            f"{file.record} {fault}: another user could have written the record",
             hint=_REMOVE_RECORD,
             code="CDG-E006",
             subject=file.record,
@@ -184,19 +184,19 @@ def recorded(file: ConfigurationFile, *, trusted: tuple[int, ...] = (0,)) -> Rec
     try:
         record = read_record(record_file.data)
     except RecordError as error:
-        raise no_record(file, str(error)) from None
+        raise invalid_record(file, str(error)) from None
     return record.as_far_as(digest(file.data))
 
 
-def no_record(file: ConfigurationFile, why: str) -> CdiGenError:
-    """An error about the record of a file, by which nothing can be reverted."""
+def invalid_record(file: ConfigurationFile, reason: str) -> CdiGenError:
+    """The error about a record by which no change can be reverted."""
     return CdiGenError(
-        f"{file.record}: {why}", hint=_REMOVE_RECORD, code="CDG-E006", subject=file.record
+        f"{file.record}: {reason}", hint=_REMOVE_RECORD, code="CDG-E006", subject=file.record
     )
 
 
-def before_us(file: ConfigurationFile, record: Record) -> ConfigurationFile | None:
-    """The file as it was before the first recorded change; None where no backup has that."""
+def original(file: ConfigurationFile, record: Record) -> ConfigurationFile | None:
+    """The file before the first recorded change; None if no backup has that content."""
     first = record.steps[0].before
     if first is None:
         return file._replace(data=None)
@@ -235,12 +235,12 @@ def _decoded(path: str, data: bytes) -> str:
 
 
 def failure(path: str, error: OSError, code: str = "CDG-E001") -> CdiGenError:
-    """An error of the kernel about a file that is not changed."""
+    """The error about a file that the kernel refused to read or to change."""
     is_denied = error.errno in (errno.EACCES, errno.EPERM)
     hint = "run the command as root" if is_denied and os.geteuid() != 0 else None
     if error.errno == errno.EEXIST:
         message = f"{path} was created by another process in the meantime; not overwritten"
         return CdiGenError(message, hint=LOOK, code="CDG-E007", subject=path)
     return CdiGenError(
-        f"{path}: {error.strerror}; it is unchanged", hint=hint, code=code, subject=path
+        f"{path}: {error.strerror}; the file is unchanged", hint=hint, code=code, subject=path
     )

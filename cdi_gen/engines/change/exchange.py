@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Replaces or removes a file without losing the change of another process.
 
-Between a check and a rename, a change of another process would be lost. So two names are exchanged
-in one step: the old file is then whole under a name that no other process knows, and if it is not
-the expected file, the names are exchanged back.
+If a process changed the file between a check and a rename, that change would be lost. So two names
+are exchanged in one step: afterwards the old file has a name that no other process knows, and if it
+is not the expected file, the names are exchanged back.
 """
 
 from __future__ import annotations
@@ -22,22 +22,22 @@ from typing import NamedTuple
 from cdi_base import files
 
 MAX_BYTES = 64 << 20
-"""Bytes of a file that are compared; its size and times are compared too."""
+"""The part of a file that is compared, in bytes; size and times are compared too."""
 
-_HERE = -100  # AT_FDCWD
+_AT_FDCWD = -100
 _EXCHANGE = 2  # RENAME_EXCHANGE, Linux 3.15
 
 _UNSUPPORTED = (errno.ENOSYS, errno.EINVAL, errno.ENOTSUP)
-"""What file systems say that cannot exchange names: NFS, and ZFS before 2.2."""
+"""Errors of file systems that cannot exchange names: NFS, and ZFS before 2.2."""
 
 _TRIES = 100
-"""How often a file is put back that another process writes to all the time."""
+"""The number of tries to restore a file that another process writes to continuously."""
 
 
 class ChangedError(Exception):
-    """The file is not the expected one; it has been put back.
+    """The file is not the expected one; it has been restored.
 
-    `saved` is the name of what it was in between, where others have changed it twice.
+    `saved` is the name of a content in between, if other processes changed the file twice.
     """
 
     def __init__(self, saved: str | None = None) -> None:
@@ -45,8 +45,8 @@ class ChangedError(Exception):
         self.saved = saved
 
 
-class Seen(NamedTuple):
-    """What tells whether a file is still the one that it was, wherever it has been moved to."""
+class FileState(NamedTuple):
+    """The attributes that identify a file and its content, under any name."""
 
     device: int
     inode: int
@@ -55,14 +55,14 @@ class Seen(NamedTuple):
     group: int
     modified: int
     content: bytes | None
-    """A digest; None of what is no regular file."""
+    """The digest of the content; None if it is not a regular file."""
 
 
-def seen(path: str) -> Seen:
-    """A file as it is.
+def state_of(path: str) -> FileState:
+    """The current state of a file.
 
     Raises:
-        OSError: it cannot be read.
+        OSError: the file cannot be read.
     """
     status = os.lstat(path)
     content = None
@@ -72,7 +72,7 @@ def seen(path: str) -> Seen:
             content = hashlib.sha256(files.beginning(file, MAX_BYTES)).digest()
         finally:
             os.close(file)
-    return Seen(
+    return FileState(
         status.st_dev,
         status.st_ino,
         status.st_mode,
@@ -83,19 +83,19 @@ def seen(path: str) -> Seen:
     )
 
 
-def put(new: str, path: str, expected: Seen) -> None:
-    """Replace a file by the one at ``new``; the old one is then there. Or else change nothing.
+def put(new: str, path: str, expected: FileState) -> None:
+    """Replace a file by the one at ``new``, which then has the old file; or change nothing.
 
-    Where the file system cannot exchange names it is a rename: a change in the moment before is
-    lost.
+    If the file system cannot exchange names, the file is renamed; then a change that another
+    process makes between the check and the rename is lost.
 
     Raises:
-        ChangedError: the other is not as expected, or a process is writing to it.
+        ChangedError: the old file is not as expected, or a process is writing to it.
         OSError: the file system refuses.
     """
-    ours = seen(new)
+    ours = state_of(new)
     try:
-        # Checked again: a process that reads the file between two exchanges would read ours.
+        # Checked before the exchange too: between two exchanges other processes would read ours.
         if _changed(path, expected):
             raise ChangedError
         _exchange(new, path)
@@ -106,39 +106,39 @@ def put(new: str, path: str, expected: Seen) -> None:
             raise
         os.rename(new, path)
         return
-    if _is(new, expected):
+    if _matches(new, expected):
         return
-    # Exchange until the file that comes out is the one that was put in: the newest one is back.
+    # Exchange until the file that comes out is the one that was put in: then the newest is back.
     put_in = ours
     for _ in range(_TRIES):
-        theirs = seen(new)
+        theirs = state_of(new)
         _exchange(new, path)
-        if _is(new, put_in):
+        if _matches(new, put_in):
             break
         put_in = theirs
-    if _is(new, ours):
+    if _matches(new, ours):
         raise ChangedError
     saved = new.removesuffix(".tmp") + ".saved"
     os.rename(new, saved)
     raise ChangedError(saved)
 
 
-def take(path: str, aside: str, expected: Seen) -> None:
-    """Move a file to a name that no other process knows, or else leave it where it is.
+def take(path: str, aside: str, expected: FileState) -> None:
+    """Move a file to a name that no other process knows, or do not move it.
 
     Raises:
-        ChangedError: it is not as expected, or a process is writing to it.
+        ChangedError: the file is not as expected, or a process is writing to it.
         OSError: the file system refuses.
     """
     try:
         os.rename(path, aside)
     except FileNotFoundError:
         raise ChangedError from None
-    if _is(aside, expected):
+    if _matches(aside, expected):
         return
     try:
         os.link(aside, path, follow_symlinks=False)
-    except FileExistsError:  # another process has made a new one in the meantime
+    except FileExistsError:  # another process has created a new file in the meantime
         saved = aside.removesuffix(".tmp") + ".saved"
         os.rename(aside, saved)
         raise ChangedError(saved) from None
@@ -146,8 +146,8 @@ def take(path: str, aside: str, expected: Seen) -> None:
     raise ChangedError
 
 
-def _changed(path: str, expected: Seen) -> bool:
-    """Whether a file is plainly not as expected, without reading it."""
+def _changed(path: str, expected: FileState) -> bool:
+    """Whether the attributes of a file differ from the expected ones; the file is not read."""
     status = os.lstat(path)
     now = (status.st_dev, status.st_ino, status.st_mtime_ns)
     return now != (expected.device, expected.inode, expected.modified)
@@ -157,23 +157,23 @@ def _exchange(one: str, other: str) -> None:
     function = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
     if function is None:  # glibc before 2.28, musl before 1.2.6
         raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS), one)
-    if function(_HERE, os.fsencode(one), _HERE, os.fsencode(other), _EXCHANGE):
+    if function(_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), _EXCHANGE):
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number), other)
 
 
-def _is(path: str, expected: Seen) -> bool:
+def _matches(path: str, expected: FileState) -> bool:
     """Whether a file is the expected one, and no process has it open for writing."""
     with _lease(path) as at_rest:
-        return at_rest and seen(path) == expected
+        return at_rest and state_of(path) == expected
 
 
 @contextmanager
 def _lease(path: str) -> Iterator[bool]:
     """A lease on a file, which the kernel refuses while a process has it open for writing.
 
-    For a name that no other process knows: a process that writes to the file opened it before the
-    file got that name. On a file system without leases, the file is assumed to be at rest.
+    The name must be one that no other process knows: then a process that writes to the file has
+    opened it under its old name. On a file system without leases, no such process is assumed.
     """
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     try:
@@ -181,7 +181,7 @@ def _lease(path: str) -> Iterator[bool]:
     except OSError:
         yield True  # no file that could be written to
         return
-    # The kernel sends SIGIO if a process opens the file all the same; that would end this process.
+    # The kernel sends SIGIO if a process opens the file anyway; that would end this process.
     before = None
     with suppress(ValueError):  # not the main thread
         before = signal.signal(signal.SIGIO, signal.SIG_IGN)

@@ -19,23 +19,23 @@ from cdi_gen.errors import CdiGenError
 
 
 class Pending(NamedTuple):
-    """A file, and the text that it is to have; None if it is to be removed."""
+    """A file and its new text; None: the file is removed."""
 
     file: ConfigurationFile
     text: str | None
     record: Record
-    """Of our changes that are in it then."""
+    """The record of our changes that the new text has."""
     first: bool = False
-    """Whether no change in it is ours yet."""
+    """Whether this is our first change of the file."""
     kept: tuple[Finding, ...] = ()
-    """What is not reverted, and why."""
+    """Values that are not reverted, and why."""
 
 
 def applied(change: Change, machine: Machine) -> Pending | None:
-    """The file of a change after it; None if the change alters nothing.
+    """The file of a change with the change applied; None if the change alters nothing.
 
     Raises:
-        CdiGenError: the file, or the record of it, cannot be read, or the file cannot be edited.
+        CdiGenError: the file or its record cannot be read, or the file cannot be edited.
     """
     file = configuration_file.read(change.path)
     record = configuration_file.recorded(file, trusted=machine.trusted)
@@ -50,15 +50,15 @@ def applied(change: Change, machine: Machine) -> Pending | None:
 
 
 def reverted(change: Change, runtime_name: str | None, machine: Machine) -> Pending | None:
-    """The file of a change without what is recorded as ours; None if it does not exist.
+    """The file of a change without the values that are recorded as ours; None without a file.
 
     Args:
-        change: the change that was made, or would be.
-        runtime_name: the only runtime to remove; None: every one that is ours.
+        change: the change that was made, or would be made.
+        runtime_name: the only runtime to remove; None: every runtime that is ours.
         machine: the machine.
 
     Raises:
-        CdiGenError: the file, or the record of it, cannot be read, or the file cannot be edited.
+        CdiGenError: the file or its record cannot be read, or the file cannot be edited.
     """
     file = configuration_file.read(change.path)
     if file.text is None:
@@ -68,10 +68,10 @@ def reverted(change: Change, runtime_name: str | None, machine: Machine) -> Pend
             change.syntax.check(file.text)
     record = configuration_file.recorded(file, trusted=machine.trusted)
     if not record.steps:
-        message = f"{file.path}: no record of a change by cdi-gen: the file is kept as it is"
+        message = f"{file.path}: no change by cdi-gen is recorded, so the file is kept unchanged"
         finding = Finding("CDG-E006", "info", message, subject=file.path)
         return Pending(file, file.text, record, kept=(finding,))
-    old_file = configuration_file.before_us(file, record)
+    old_file = configuration_file.original(file, record)
 
     def keep(value: Value, text: str | None) -> str | None:
         if runtime_name is not None and runtimes.is_of_another_runtime(
@@ -89,8 +89,8 @@ def reverted(change: Change, runtime_name: str | None, machine: Machine) -> Pend
                 before=None if old_file is None else (old_file.text,),
                 keep=keep,
             )
-    except ValueError:  # the record has a value that is not of the file's language
-        raise configuration_file.no_record(file, "not a record of cdi-gen") from None
+    except ValueError:  # the record has a value that is not in the file's syntax
+        raise configuration_file.invalid_record(file, "not a record of cdi-gen") from None
     kept = tuple(
         Finding("CDG-E114", "info", f"{file.path}: {reason}", subject=file.path)
         for reason in result.kept
@@ -105,5 +105,5 @@ def _path_in_errors(path: str) -> Iterator[None]:
         yield
     except CdiGenError as error:
         hint = error.hint or "correct the file, and run the command again"
-        message = f"{path}: {error.message}; it is unchanged"
+        message = f"{path}: {error.message}; the file is unchanged"
         raise CdiGenError(message, hint=hint, code=error.code, subject=path) from error

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What was written to a configuration file, in the order of writing: what is ours, and no more.
+"""The record of our changes to a configuration file, in the order of writing.
 
-A file says what is set and not who set it. So each of our writes leaves a step in a record beside
-the file: what the file was before and after it (a digest), which values were set, and what they
-were before. A value that no step has is not ours, whatever its name is.
+A file does not say which program set a value. So each of our writes adds a step to a record beside
+the file: digests of the file before and after the write, the values that were set, and the values
+that they replaced. A value that is in no step is not ours, whatever its name is.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from cdi_gen.engines.text.syntax import Path, Syntax
 VERSION = 1
 
 UNKNOWN = ""
-"""In the place of a digest: there is no state of the file that had all of the others' and none of
+"""Instead of a digest: the file never had this content, with all changes of others and none of
 ours."""
 
 
 class RecordError(Exception):
-    """It is no record."""
+    """The text is not a record of this version."""
 
 
 class Value(NamedTuple):
@@ -32,17 +32,17 @@ class Value(NamedTuple):
 
     path: Path
     was: str | None
-    """As the file's language writes it; None where there was none."""
+    """The replaced value in the file's syntax; None if there was none."""
     now: str
     above: int
-    """How many tables on the way to it were there before."""
+    """The number of tables above the value that existed before."""
 
 
 class Step(NamedTuple):
     """One write."""
 
     before: str | None
-    """Digest of the file; None where there was none."""
+    """The digest of the file; None if there was no file."""
     after: str | None
     values: tuple[Value, ...] = ()
 
@@ -53,10 +53,10 @@ class Record(NamedTuple):
     steps: tuple[Step, ...] = ()
 
     def as_far_as(self, file: str | None) -> Record:
-        """Less the steps that a file does not have: a write that was not carried out, or undone.
+        """The record without steps that a file does not have: a write that failed or was undone.
 
         Args:
-            file: its digest.
+            file: the digest of the file.
         """
         for number, step in enumerate(self.steps):
             if step.before == file != step.after:
@@ -64,10 +64,10 @@ class Record(NamedTuple):
         return self
 
     def is_all(self, file: str | None) -> bool:
-        """Whether the file has had no other change, between our writes and since.
+        """Whether only our writes have changed the file.
 
         Args:
-            file: its digest.
+            file: the digest of the file.
         """
         ends = [step.after for step in self.steps]
         begins = [step.before for step in self.steps[1:]]
@@ -76,20 +76,20 @@ class Record(NamedTuple):
     def with_step(
         self, syntax: Syntax | None, before: str | None, after: str | None, paths: Sequence[Path]
     ) -> Record:
-        """With one more write.
+        """The record with one more write.
 
         Args:
-            syntax: of the file; None of one that is written as a whole.
-            before: the file's text.
-            after: what it becomes.
-            paths: where it may be that a value is set.
+            syntax: the syntax of the file; None for a file that is written as a whole.
+            before: the old text of the file.
+            after: the new text of the file.
+            paths: the paths at which a value may be set.
         """
         values = tuple(_set(syntax, before, after, paths)) if syntax else ()
         step = Step(digest(_bytes(before)), digest(_bytes(after)), values)
         return Record((*self.steps, step))
 
     def text(self) -> str:
-        """As it is written down."""
+        """The JSON text of the record."""
         steps = [
             {**step._asdict(), "values": [value._asdict() for value in step.values]}
             for step in self.steps
@@ -98,15 +98,15 @@ class Record(NamedTuple):
 
 
 def digest(data: bytes | None) -> str | None:
-    """What tells one content of a file from another; None where there is no file."""
+    """The digest of a file's content; None if there is no file."""
     return None if data is None else hashlib.sha256(data).hexdigest()
 
 
 def read(data: bytes) -> Record:
-    """A record that was written down.
+    """The record in a JSON text.
 
     Raises:
-        RecordError: it is none, or one of a later version.
+        RecordError: the text is not a record, or a record of a later version.
     """
     try:
         document: Any = strict_json.parse(data)

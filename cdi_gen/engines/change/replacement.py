@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Replaces the configuration file of an engine, which belongs to the administrator.
 
-The file is replaced where it is: behind a symbolic link, with its owner, mode and extended
-attributes. Whatever happens, it has its old or its new content; and if another process has changed
-it since it was read, up to the moment of the replacement, that change is kept. The old content is
-kept in a backup.
+The target of a symbolic link is replaced, and keeps its owner, mode and extended attributes. The
+file always has its old or its new content. If another process has changed the file since it was
+read, up to the moment of the replacement, that change is kept. A backup has the old content.
 """
 
 from __future__ import annotations
@@ -29,12 +28,12 @@ def replace(
     """Replace a file that was read, or remove it; return the path of its backup.
 
     Args:
-        file: as it was read.
+        file: the file as it was read.
         text: the new text; None removes the file.
-        record: of our changes that are in the new text.
-        first: whether this is our first change, so that the file has nothing of ours yet.
+        record: the record of our changes that are in the new text.
+        first: whether this is our first change of the file.
 
-    The record is written before the file, so that no change of ours is without one. An empty
+    The record is written before the file, so that every change of ours has a record. An empty
     record is removed after the file is written.
 
     Raises:
@@ -69,7 +68,7 @@ def remove_backup(file: ConfigurationFile, text: str | None) -> None:
 
 
 def _back_up(file: ConfigurationFile, *, first: bool) -> str:
-    """Keep the content of a file, unless a backup has it; never overwrite the first backup."""
+    """Write a backup of a file, unless a backup has the content; keep the first backup."""
     exists = os.path.lexists(file.backup)
     if exists and not os.path.islink(file.backup):
         with suppress(CdiGenError):
@@ -132,22 +131,22 @@ def _set_attributes(file: int, like: ConfigurationFile) -> None:
 
 
 @contextmanager
-def _unchanged(file: ConfigurationFile) -> Iterator[exchange.Seen]:
-    """The file as it is now, which must be the one that was read, with the same content.
+def _unchanged(file: ConfigurationFile) -> Iterator[exchange.FileState]:
+    """The current state of the file, which must be the file that was read, with the same content.
 
     Raises:
-        CdiGenError: another process has changed it, before or within.
+        CdiGenError: another process has changed the file, before or within the context.
     """
     message = f"{file.path} was changed by another process in the meantime; not overwritten"
     try:
-        expected = exchange.seen(file.real_path)
+        expected = exchange.state_of(file.real_path)
         _require_same(configuration_file.read(file.path), file)
         yield expected
     except FileNotFoundError:
         raise CdiGenError(message, hint=LOOK, code="CDG-E007", subject=file.path) from None
     except exchange.ChangedError as error:
         if error.saved:
-            message += f"; {error.saved} has a content that it had in between"
+            message += f"; {error.saved} has a content that the file had in between"
         raise CdiGenError(message, hint=LOOK, code="CDG-E007", subject=file.path) from None
 
 
@@ -157,7 +156,7 @@ def _require_same(one: ConfigurationFile, other: ConfigurationFile) -> None:
 
 
 def _synchronize(directory: str) -> None:
-    with suppress(OSError):  # the file is replaced all the same
+    with suppress(OSError):  # the file is replaced anyway
         descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             files.synchronize(descriptor)

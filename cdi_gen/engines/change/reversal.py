@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Reverts the recorded changes of a configuration file.
 
-If the file has had no other change, its old text is restored byte for byte. Otherwise it is
-reverted value by value: a value that is no longer as we wrote it is kept, and so is one that
-something else needs.
+If only our writes changed the file, its old text is restored byte for byte. Otherwise the file is
+reverted value by value. A value that another program has changed since is kept, and so is a value
+that another setting needs.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ from cdi_gen.engines.change.record import UNKNOWN, Record, Step, Value, digest
 from cdi_gen.engines.text.syntax import Syntax
 
 Keep = Callable[[Value, "str | None"], "str | None"]
-"""Returns why one of our values must be kept, given the text of the file without it; None if it
-need not be kept. An empty reason is not reported."""
+"""Returns why one of our values must be kept, given the text of the file without the value; None
+if it need not be kept. An empty reason is not reported."""
 
 
 class Reverted(NamedTuple):
     """A file after the revert."""
 
     text: str | None
-    """None is no file."""
+    """The new text; None: the file is removed."""
     record: Record
-    """Of those changes that are still in it."""
+    """The record of the changes that the new text still has."""
     kept: tuple[str, ...] = ()
-    """What was not reverted, and why."""
+    """Values that were not reverted, and why."""
 
 
 def revert(
@@ -41,11 +41,11 @@ def revert(
     """Revert the changes of a record.
 
     Args:
-        text: of the file.
-        record: of at least one step.
-        syntax: of the file; None of one that is written as a whole.
+        text: the text of the file.
+        record: a record with at least one step.
+        syntax: the syntax of the file; None for a file that is written as a whole.
         before: the text before the first step; None if it is unknown.
-        keep: which values must be kept.
+        keep: the function that decides which values must be kept.
     """
     values = [value for step in reversed(record.steps) for value in reversed(step.values)]
     is_untouched = before is not None and record.is_all(digest(text.encode()))
@@ -54,7 +54,7 @@ def revert(
         if not reasons:
             return Reverted(before[0], Record())
     elif syntax is None:
-        return Reverted(text, record, ("the file has been changed since: it is kept",))
+        return Reverted(text, record, ("another program has changed the file since: kept",))
     else:
         reasons = {}
     if syntax is None:
@@ -74,7 +74,7 @@ def revert(
 
 
 def _last(value: Value, values: Iterable[Value]) -> Value:
-    """A value that is kept of several in a table that we made: the table is removed with it."""
+    """A kept value of a table that we created; a later revert removes the table with it."""
     above = [other.above for other in values if other.path[:-1] == value.path[:-1]]
     return value._replace(above=min(above))
 
@@ -91,7 +91,7 @@ def _reasons(values: Iterable[Value], text: str | None, keep: Keep) -> dict[Valu
 def _without(
     text: str, values: Iterable[Value], syntax: Syntax, reasons: dict[Value, str]
 ) -> tuple[str, list[str]]:
-    """The text without values, the last one first, except the kept ones; and what was changed."""
+    """The text without our values, except the kept ones; and a reason for each changed value."""
     changed: dict[str, str] = {}
     for value in values:
         if value in reasons:
@@ -114,5 +114,5 @@ def _without(
                 text = syntax.remove(text, value.path, value.above)
         elif current != was:
             name = ".".join(value.path)
-            changed[name] = f"{name} has been changed since: it is kept"
+            changed[name] = f"another program has changed {name} since: kept"
     return text, [*changed.values()]

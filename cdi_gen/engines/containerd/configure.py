@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The changes that have containerd take CDI devices, and register a runtime.
+"""The changes that enable CDI devices in containerd, and register a runtime.
 
-CDI is a matter of the CRI plugin, which serves Kubernetes; ``ctr`` and nerdctl look for specs
-themselves. The configuration is a TOML file in one of four versions; from version 2 on it may have
-drop-ins.
+In containerd the CRI plugin, which serves Kubernetes, implements CDI; ``ctr`` and nerdctl read
+specs themselves. The configuration is a TOML file in one of four versions; from version 2 on it may
+have drop-ins.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _DEFAULT_RUNTIME_TABLE = ("containerd", "default_runtime", "runtime_type")
 
 
 def plan(request: Request, machine: Machine) -> Plan:
-    """The changes for containerd."""
+    """The changes for containerd; see `cdi_gen.engines.Engine`."""
     reject_options(NAME, request, "--rootless", "--oci-hook")
     containerd = facts.containerd()
     path = request.configuration or containerd.configuration
@@ -80,7 +80,7 @@ def plan(request: Request, machine: Machine) -> Plan:
             f"{NAME} {version}" if is_on else NAME,
             version,
             since=containerd.cdi_since,
-            takes_by_itself=is_on,
+            by_default=is_on,
         )
     findings += version_findings
     findings += _warnings(path, text, section, version, request)
@@ -154,7 +154,7 @@ def _check_drop_in(
     """Reject a drop-in that containerd would not read.
 
     Raises:
-        UsageError: it would not.
+        UsageError: containerd would not read the drop-in.
     """
     if not has_drop_in and request.drop_in:
         reason = "is a template" if number > 1 else "has version 1"
@@ -170,7 +170,7 @@ def _check_drop_in(
 def _warnings(
     path: str, text: str | None, section: Table, version: str | None, request: Request
 ) -> Iterator[Finding]:
-    """Warn of what keeps containers from their devices, and only the administrator can change."""
+    """Warn of settings that prevent containers from getting devices, and that cdi-gen keeps."""
     containerd = facts.containerd()
     directories = value_at(section, CDI_DIRECTORIES)
     if (
@@ -198,7 +198,7 @@ def _warnings(
 def _overriding_files(
     others: dict[str, str], drop_in: str, runtime: Runtime | None, plugin: str, *, merges: bool
 ) -> Iterator[Finding]:
-    """Warn of drop-ins that are read after ours and replace what it says."""
+    """Warn of drop-ins that containerd reads after ours and that replace its settings."""
     for name, text in others.items():
         if parent(name) != parent(drop_in) or name < drop_in:
             continue

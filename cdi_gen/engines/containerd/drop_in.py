@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Our settings in a file of containerd: in a drop-in that the main file imports, or in that file.
 
-Before containerd 2.1, a drop-in replaces the whole table of a plugin (containerd#5837). There our
-drop-in carries all that other files say of the plugin.
+Before containerd 2.1, a drop-in replaces the whole table of a plugin (containerd#5837). Our drop-in
+then repeats the table of the other files.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from cdi_gen.engines.text.toml_settings import HEADER, Settings, with_settings
 from cdi_gen.engines.text.toml_text import Table, get
 from cdi_gen.paths import parent
 
-CARRIED = "# Before containerd 2.1 this file replaces what other files say of the plugin.\n"
+CARRIED = "# Before containerd 2.1 this file replaces the plugin's table of other files.\n"
 
 SettingsFor = Callable[[Table, "Table | None"], Settings]
 """Returns the settings to make in a section of the CRI plugin; the second is the section of other

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The files that containerd's configuration imports, and what all of them say together."""
+"""The files that containerd's configuration imports, and the merged content of these files."""
 
 from __future__ import annotations
 
@@ -100,7 +100,10 @@ def imported_files(path: str, text: str | None, machine: Machine) -> dict[str, s
 
 
 def plugin_section(texts: list[str], plugin: str, *, merges: bool) -> Table:
-    """What files say of a plugin; a later file is merged with those before it, or replaces them."""
+    """The section of a plugin in several files.
+
+    A later file is merged with the earlier ones, or its section replaces theirs.
+    """
     section: Table = {}
     for text in texts:
         table = get(toml_text.parse(text), ("plugins", plugin))
@@ -121,7 +124,7 @@ def spelled(table: Table, path: Path) -> Path:
 
 
 def value_at(table: Table, path: Path) -> Any:
-    """The value at a path, however its keys are spelled; None where there is none."""
+    """The value at a path, whatever the case of its keys; None if there is none."""
     return get(table, spelled(table, path))
 
 

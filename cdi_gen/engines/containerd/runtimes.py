@@ -39,7 +39,7 @@ def plugin_settings(
 
     Args:
         section: the section as it is.
-        cdi: whether to switch CDI on.
+        cdi: whether to enable CDI.
         runtime: the runtime to register.
         file_version: the version of the configuration file.
         containerd: the version of containerd; for an unknown one, settings that only an old one

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The changes of ``daemon.json`` that have Docker take CDI devices, and register a runtime."""
+"""The changes of ``daemon.json`` that enable CDI devices in Docker, and register a runtime."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ NAME = "docker"
 
 
 def plan(request: Request, machine: Machine) -> Plan:
-    """The changes for Docker."""
+    """The changes for Docker; see `cdi_gen.engines.Engine`."""
     reject_options(NAME, request, "--drop-in", "--executable-path", "--oci-hook")
     docker = facts.docker()
     default_path = daemon_json.default_path(machine, rootless=request.rootless)
@@ -40,7 +40,7 @@ def plan(request: Request, machine: Machine) -> Plan:
             f"docker {version}" if has_cdi else NAME,
             version,
             since=docker.cdi_since,
-            takes_by_itself=cdi_by_default,
+            by_default=cdi_by_default,
             fix=f"for docker run --gpus install {docker.gpus_by_hook_program}, for "
             "--runtime=nvidia give --runtime",
         )

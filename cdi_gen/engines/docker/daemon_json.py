@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``daemon.json``, the one configuration file of Docker: its keys, and where it is."""
+"""``daemon.json``, the only configuration file of Docker: its keys and its path."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ DEFAULT = ("default-runtime",)
 
 
 def default_path(machine: Machine, *, rootless: bool) -> str:
-    """The file that a daemon reads if it is not told another."""
+    """The file that a daemon reads by default."""
     docker = facts.docker()
     users = join(machine.config_home, docker.user_configuration)
     return users if rootless else docker.configuration

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Editing JSON and TOML text without touching the rest of it."""
+"""Edits single values of JSON and TOML texts; the rest of the text is unchanged."""

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Parses strict JSON, with the place of every value in the text.
+"""Parses strict JSON, with the position of every value in the text.
 
-What only some readers accept (a name twice, NaN, a byte order mark) is rejected, since the engine
-may be one of the others.
+Constructs that only some readers accept (a name twice, NaN, a byte order mark) are rejected,
+because the engine may be a reader that rejects them.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _STRING = re.compile(r'"(?:[^"\\\x00-\x1f]|\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4}))*"'
 _SCALAR = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?|true|false|null")
 
 MAX_DIGITS = 400
-"""Of a number that is compared as a number: no value of ours is longer; Python rejects 4301."""
+"""The longest number that is compared as a number; Python rejects numbers of 4301 digits."""
 
 
 class JSONTextError(CdiGenError):
@@ -30,16 +30,16 @@ class JSONTextError(CdiGenError):
 
 
 class Node(NamedTuple):
-    """A value, and its place in the text: ``text[start:end]``."""
+    """A value, and its position in the text: ``text[start:end]``."""
 
     start: int
     end: int
     members: dict[str, Member] | None
-    """Of an object, in the order of the text; None for anything else."""
+    """The members of an object, in the order of the text; None for another value."""
 
 
 class Member(NamedTuple):
-    """A member of an object: where its name begins and ends, and its value."""
+    """A member of an object: the start and the end of its name, and its value."""
 
     start: int
     name_end: int
@@ -47,10 +47,10 @@ class Member(NamedTuple):
 
 
 def parse(text: str) -> Node:
-    """The values of a text with their places; the text must be one object.
+    """The values of a text with their positions; the text must be one object.
 
     Raises:
-        JSONTextError: it is not, or not strict JSON.
+        JSONTextError: the text is not strict JSON, or not an object.
     """
     if text.startswith("\ufeff"):
         raise JSONTextError("line 1: a byte order mark", hint=UTF_8_HINT)
@@ -75,8 +75,8 @@ def loads(text: str) -> Any:
     """The value of a JSON text; a number of more than `MAX_DIGITS` digits becomes a text.
 
     Raises:
-        ValueError: it is not JSON.
-        RecursionError: it has too many levels.
+        ValueError: the text is not JSON.
+        RecursionError: the text has too many levels.
     """
     return json.loads(text, parse_int=_number, parse_float=_float)
 
@@ -90,7 +90,7 @@ def _float(digits: str) -> float | str:
 
 
 class _Reader:
-    """Reads a text once, from its beginning to its end."""
+    """Parses a text in one pass."""
 
     def __init__(self, text: str) -> None:
         self.text = text
@@ -101,7 +101,7 @@ class _Reader:
         node = self.value(0)
         self.skip_space()
         if self.position != len(self.text):
-            raise self.error("something after the end of the object")
+            raise self.error("text after the end of the object")
         return node
 
     def value(self, depth: int) -> Node:
@@ -115,7 +115,7 @@ class _Reader:
         if first == "[":
             self.items(depth)
         elif not self.match(_STRING) and not self.match(_SCALAR):
-            raise self.error("no JSON value")
+            raise self.error("not a JSON value")
         return Node(start, self.position, None)
 
     def members(self, depth: int) -> dict[str, Member]:
@@ -132,7 +132,7 @@ class _Reader:
             name = json.loads(self.text[start:name_end])
             if name in members:
                 self.position = start
-                raise self.error(f"{json.dumps(name)} a second time")
+                raise self.error(f"{json.dumps(name)} is a duplicate key")
             self.skip_space()
             if not self.take(":"):
                 raise self.error("a colon is missing")

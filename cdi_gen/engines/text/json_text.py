@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Edits single members of a JSON text, and no other byte of it.
+"""Edits single members of a JSON text; every other byte is unchanged.
 
-Parsing and serializing the file would lose its layout, and how a number is written (``2**70``,
+Parsing and serializing the file would lose its layout and the digits of a number (``2**70``,
 ``1.10``). So a change is an insertion or a replacement in the text itself.
 """
 
@@ -17,19 +17,19 @@ _INDENT = "    "
 
 
 def find(text: str, path: Path) -> str | None:
-    """The text of the value at a path; None where there is none."""
+    """The text of the value at a path; None if there is no value."""
     node = _at(parse(text), path)
     return text[node.start : node.end] if node else None
 
 
-def with_member(text: str, path: Path, wanted: str) -> str:
-    """The text, and in it ``wanted``, which is JSON itself, as the value at a path.
+def with_member(text: str, path: Path, new_value: str) -> str:
+    """The text with a value, itself a JSON text, at a path.
 
-    A value that says the same already stays as it is written. A new member is the last of its
-    object, laid out as those before it; objects on the way are made.
+    An equal value is not changed. A new member is the last of its object, and has the layout of
+    the other members; missing objects of the path are created.
 
     Raises:
-        JSONTextError: see `parse`; or what is on the way is no object.
+        JSONTextError: as `parse`; or a value on the path is not an object.
     """
     root = parse(text)
     node, depth = root, 0
@@ -38,15 +38,17 @@ def with_member(text: str, path: Path, wanted: str) -> str:
             if text[node.start : node.end] != "null":
                 raise JSONTextError(f"{'.'.join(path[:depth])} is not an object", code="CDG-E004")
             # Go reads null as an object without members.
-            return _replaced(text, root, node, _nested(path[depth:], json.loads(wanted)))
+            return _replaced(text, root, node, _nested(path[depth:], json.loads(new_value)))
         if name not in node.members:
             break
         node = node.members[name].value
     else:
-        if _same(loads(text[node.start : node.end]), json.loads(wanted)):
+        if _are_equal(loads(text[node.start : node.end]), json.loads(new_value)):
             return text
-        return _replaced(text, root, node, json.loads(wanted))
-    return _inserted(text, root, node, path[depth], _nested(path[depth + 1 :], json.loads(wanted)))
+        return _replaced(text, root, node, json.loads(new_value))
+    return _inserted(
+        text, root, node, path[depth], _nested(path[depth + 1 :], json.loads(new_value))
+    )
 
 
 def without_member(text: str, path: Path) -> str:
@@ -59,10 +61,10 @@ def without_member(text: str, path: Path) -> str:
     if node is None or node.members is None or path[-1] not in node.members:
         return text
     names = [*node.members]
-    place = names.index(path[-1])
+    index = names.index(path[-1])
     member = node.members[path[-1]]
-    if place > 0:
-        before = node.members[names[place - 1]].value.end
+    if index > 0:
+        before = node.members[names[index - 1]].value.end
         return text[:before] + text[member.value.end :]
     if len(names) > 1:
         return text[: member.start] + text[node.members[names[1]].start :]
@@ -70,7 +72,7 @@ def without_member(text: str, path: Path) -> str:
 
 
 class _JSON:
-    """JSON as a language of configuration files (`syntax.Syntax`)."""
+    """JSON as a syntax of configuration files (`syntax.Syntax`)."""
 
     def check(self, text: str) -> None:
         if text.strip():
@@ -82,12 +84,12 @@ class _JSON:
     def value(self, written: str) -> Any:
         return loads(written)
 
-    def put(self, text: str, path: Path, wanted: str) -> str:
-        """As it is written: a number that was there before keeps all its digits."""
+    def put(self, text: str, path: Path, new_value: str) -> str:
+        """Put the text of a value unchanged: a number that is restored keeps all its digits."""
         if _at(parse(text), path) is None:
             text = with_member(text, path, "null")
         node = _at(parse(text), path)
-        return text[: node.start] + wanted + text[node.end :] if node else text
+        return text[: node.start] + new_value + text[node.end :] if node else text
 
     def written(self, value: Any) -> str:
         return json.dumps(value)
@@ -108,8 +110,8 @@ class _JSON:
 JSON = _JSON()
 
 
-def _same(one: Any, other: Any) -> bool:
-    """Whether two values say the same; for Python ``1`` and ``true`` do."""
+def _are_equal(one: Any, other: Any) -> bool:
+    """Whether two JSON values are equal; in Python ``1`` equals ``True``."""
     return json.dumps(one, sort_keys=True) == json.dumps(other, sort_keys=True)
 
 
@@ -131,12 +133,12 @@ def _nested(path: Path, value: Any) -> Any:
 def _replaced(text: str, root: Node, node: Node, new: Any) -> str:
     """The text with another value at ``node``."""
     indent = _indent_at(text, node.start)
-    laid_out = _laid_out(new, indent, _step(text, root), _is_flat(text, root))
-    return text[: node.start] + laid_out + text[node.end :]
+    formatted = _formatted(new, indent, _step(text, root), _is_flat(text, root))
+    return text[: node.start] + formatted + text[node.end :]
 
 
 def _inserted(text: str, root: Node, node: Node, name: str, new: Any) -> str:
-    """The text with one member more, as the last, in the object at ``node``."""
+    """The text with a new last member in the object at ``node``."""
     assert node.members is not None  # noqa: S101 - the caller's check
     flat = _is_flat(text, root)
     step = _step(text, root)
@@ -144,44 +146,44 @@ def _inserted(text: str, root: Node, node: Node, name: str, new: Any) -> str:
         outer = _indent_at(text, node.start)
         member = f"{json.dumps(name)}: "
         if flat:
-            inside = member + _laid_out(new, outer, step, flat)
+            inside = member + _formatted(new, outer, step, flat)
         else:
-            laid_out = _laid_out(new, outer + step, step, flat)
-            inside = f"\n{outer}{step}{member}{laid_out}\n{outer}"
+            formatted = _formatted(new, outer + step, step, flat)
+            inside = f"\n{outer}{step}{member}{formatted}\n{outer}"
         return f"{text[: node.start]}{{{inside}}}{text[node.end :]}"
     members = [*node.members.values()]
     last = members[-1]
     before = members[-2].value.end if len(members) > 1 else node.start
-    # From the comma, or from the brace, to the name: how members are set apart here.
+    # The text from the comma or the brace to the name separates the members of this object.
     apart = text[before : last.start].partition("," if len(members) > 1 else "{")[2]
     colon = text[last.name_end : last.value.start]
     if len(members) == 1 and not apart and colon.endswith(" "):
         apart = " "
     flat = _is_flat(text, node)
-    laid_out = _laid_out(new, _indent_at(text, last.start), step, flat)
-    added = f",{apart}{json.dumps(name)}{colon}{laid_out}"
+    formatted = _formatted(new, _indent_at(text, last.start), step, flat)
+    added = f",{apart}{json.dumps(name)}{colon}{formatted}"
     return text[: last.value.end] + added + text[last.value.end :]
 
 
-def _laid_out(new: Any, indent: str, step: str, flat: bool) -> str:
-    """A value as text: over lines as the file is, but short lists and empty objects in one."""
+def _formatted(new: Any, indent: str, step: str, flat: bool) -> str:
+    """The text of a value: objects on several lines, if the file is so; lists on one line."""
     if flat or not isinstance(new, dict) or not new:
         return json.dumps(new)
     inner = indent + step
     lines = ",\n".join(
-        f"{inner}{json.dumps(name)}: {_laid_out(member, inner, step, flat)}"
+        f"{inner}{json.dumps(name)}: {_formatted(member, inner, step, flat)}"
         for name, member in new.items()
     )
     return f"{{\n{lines}\n{indent}}}"
 
 
 def _is_flat(text: str, node: Node) -> bool:
-    """Whether an object with members is in one line: then ours are not the first to break it."""
+    """Whether an object has members and is written on one line."""
     return bool(node.members) and "\n" not in text[node.start : node.end]
 
 
 def _step(text: str, root: Node) -> str:
-    """By what the members of the outermost object are indented."""
+    """The indentation of the members of the outermost object."""
     for member in (root.members or {}).values():
         indent = _indent_at(text, member.start)
         if indent:
@@ -189,7 +191,7 @@ def _step(text: str, root: Node) -> str:
     return _INDENT
 
 
-def _indent_at(text: str, place: int) -> str:
-    """The blanks with which the line of a place begins."""
-    line = text[text.rfind("\n", 0, place) + 1 : place]
+def _indent_at(text: str, position: int) -> str:
+    """The blanks at the start of the line of a position."""
+    line = text[text.rfind("\n", 0, position) + 1 : position]
     return line[: len(line) - len(line.lstrip(" \t"))]

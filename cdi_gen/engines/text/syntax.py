@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What can be done to one value of a text, whichever language the text is in."""
+"""The interface to edit one value of a text, whatever the syntax of the text is."""
 
 from __future__ import annotations
 
@@ -12,34 +12,34 @@ UTF_8_HINT = "save the file as UTF-8 without a byte order mark"
 
 
 class Syntax(Protocol):
-    """A language of configuration files. Each function but `value` may find that a text is none.
+    """A syntax of configuration files. Each function except `value` and `written` may raise.
 
     Raises:
-        CdiGenError: the text is not of this language, or cannot be changed so.
+        CdiGenError: the text has another syntax, or cannot be changed as requested.
     """
 
     def check(self, text: str) -> None:
-        """Raise if a text is not of this language."""
+        """Raise an error if a text does not have this syntax."""
 
     def find(self, text: str, path: Path) -> str | None:
-        """The text of the value at a path; None where there is none."""
+        """The text of the value at a path; None if there is no value."""
 
     def value(self, written: str) -> Any:
-        """What the text of a value says, to be compared."""
+        """The value of a value's text, for comparisons."""
 
-    def put(self, text: str, path: Path, wanted: str) -> str:
-        """The text, and in it a value, itself a text, at a path."""
+    def put(self, text: str, path: Path, new_value: str) -> str:
+        """The text with a value, given as its text, at a path."""
 
     def written(self, value: Any) -> str:
         """The text of a value."""
 
     def remove(self, text: str, path: Path, above: int) -> str:
-        """The text without the value at a path, nor the tables that then are empty.
+        """The text without the value at a path, and without the tables that are empty then.
 
         Args:
-            text: all of it.
-            path: of the value.
-            above: how many tables on the way to it stay, empty or not.
+            text: the whole text.
+            path: the path of the value.
+            above: the number of tables above the value that stay, empty or not.
         """
 
     def is_empty(self, text: str) -> bool:

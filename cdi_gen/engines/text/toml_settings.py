@@ -10,16 +10,16 @@ from cdi_gen.engines.text import toml_text
 from cdi_gen.engines.text.syntax import Path
 
 HEADER = "# Written by cdi-gen engine configure; cdi-gen engine unconfigure removes it.\n"
-"""The first line of a file that is ours as a whole."""
+"""The first line of a file that cdi-gen writes as a whole."""
 
 Settings = Sequence[tuple[Path, Any]]
 
 
 def with_settings(text: str | None, settings: Settings) -> str | None:
-    """A file with these settings. A new one begins with `HEADER`; without settings none is made.
+    """A file with these settings. A new file begins with `HEADER`; without settings it is None.
 
     Raises:
-        TOMLTextError: the file is not TOML, or cannot be changed so.
+        TOMLTextError: the file is not TOML, or cannot be changed as requested.
     """
     new_text = HEADER if text is None else text
     for path, value in settings:

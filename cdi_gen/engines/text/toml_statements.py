@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where the statements of a TOML text are: its table headers and its keys.
+"""Finds the statements of a TOML text: its table headers and its keys.
 
-For text that a parser has taken already: this knows where things end, and not whether they are
-right.
+The text must be valid TOML: this module finds the ends of statements, and does not check them.
 """
 
 from __future__ import annotations
@@ -31,48 +30,48 @@ _ITEM = "[[item]]"
 
 
 class Statement(NamedTuple):
-    """A header or a key, and its place in the text."""
+    """A header or a key, and its position in the text."""
 
     path: Path
-    """From the document: of a key, its table's included."""
+    """The path from the document; for a key it includes the path of the table."""
     is_header: bool
     start: int
-    """Of the line that it begins in."""
+    """The start of the line in which the statement begins."""
     value: int
-    """Where a key's value begins; of a header, where it ends."""
+    """The start of a key's value; the end of a header."""
     value_end: int
     end: int
-    """Of the line that it ends in, the newline included."""
+    """The end of the line in which the statement ends, including the newline."""
 
 
 def statements(text: str) -> Iterator[Statement]:
     """Every statement, in the order of the text."""
-    place = 0
+    position = 0
     table: Path = ()
     while True:
-        place = _end(_BLANK, text, place)
-        if place >= len(text):
+        position = _end(_BLANK, text, position)
+        if position >= len(text):
             return
-        start = text.rfind("\n", 0, place) + 1
-        if text[place] == "[":
-            many = text.startswith("[[", place)
-            table, place = _key(text, _end(_SPACE, text, place + 1 + many))
+        start = text.rfind("\n", 0, position) + 1
+        if text[position] == "[":
+            many = text.startswith("[[", position)
+            table, position = _key(text, _end(_SPACE, text, position + 1 + many))
             if many:
                 table = (*table, _ITEM)
-            place = text.index("]", place) + 1 + many
-            end = _end(_REST, text, place)
-            yield Statement(table, True, start, place, place, end)
+            position = text.index("]", position) + 1 + many
+            end = _end(_REST, text, position)
+            yield Statement(table, True, start, position, position, end)
         else:
-            name, place = _key(text, place)
-            value = _end(_SPACE, text, text.index("=", place) + 1)
+            name, position = _key(text, position)
+            value = _end(_SPACE, text, text.index("=", position) + 1)
             value_end = _value_end(text, value)
             end = _end(_REST, text, value_end)
             yield Statement((*table, *name), False, start, value, value_end, end)
-        place = end
+        position = end
 
 
 def last_of_list(text: str, value: int, value_end: int) -> int:
-    """Where the last thing in a list, an item or a comma, ends; ``value`` + 1 if it is empty."""
+    """The end of the last item or comma in a list; ``value`` + 1 if the list is empty."""
     last = value + 1
     for match in _PIECE.finditer(text, value + 1, value_end - 1):
         piece = match[0]
@@ -81,13 +80,13 @@ def last_of_list(text: str, value: int, value_end: int) -> int:
     return last
 
 
-def _key(text: str, place: int) -> tuple[Path, int]:
-    """A dotted key, and where it ends."""
+def _key(text: str, position: int) -> tuple[Path, int]:
+    """A dotted key, and its end."""
     parts = []
     while True:
-        match = _PART.match(text, place)
+        match = _PART.match(text, position)
         if match is None:
-            raise ValueError(f"no key at {place}")
+            raise ValueError(f"no key at {position}")
         part = match[0]
         if part.startswith('"'):
             part = _unescaped(part)
@@ -97,20 +96,20 @@ def _key(text: str, place: int) -> tuple[Path, int]:
         dot = _DOT.match(text, match.end())
         if dot is None:
             return tuple(parts), match.end()
-        place = dot.end()
+        position = dot.end()
 
 
 def _unescaped(part: str) -> str:
-    # Python's escapes are TOML's and more; \e and \xHH of TOML 1.1 aside, which no parser here has.
+    # Python's escapes include those of TOML 1.0; tomlkit rejects \e and \xHH of TOML 1.1.
     unescaped: str = ast.literal_eval(part)
     return unescaped
 
 
-def _value_end(text: str, place: int) -> int:
-    """Where the value that begins here ends."""
+def _value_end(text: str, position: int) -> int:
+    """The end of the value that begins at a position."""
     depth = 0
-    end = place
-    for match in _PIECE.finditer(text, place):
+    end = position
+    for match in _PIECE.finditer(text, position):
         piece = match[0]
         if depth == 0 and (piece == "\n" or piece.startswith("#")):
             break
@@ -123,6 +122,6 @@ def _value_end(text: str, place: int) -> int:
     return end
 
 
-def _end(pattern: re.Pattern[str], text: str, place: int) -> int:
-    match = pattern.match(text, place)
-    return match.end() if match else place
+def _end(pattern: re.Pattern[str], text: str, position: int) -> int:
+    match = pattern.match(text, position)
+    return match.end() if match else position

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Edits single keys of a TOML text; comments, order and blanks of the rest are unchanged.
+"""Edits single keys of a TOML text; comments, order and blanks of the other keys are unchanged.
 
 tomlkit parses the text and serializes single values. It does not serialize the file, since that
 would change other lines (it indents headers). The edited text is parsed and compared with the
@@ -192,7 +192,7 @@ def _written(value: Any) -> str:
 
 
 class _TOML:
-    """TOML as a language of configuration files (`syntax.Syntax`)."""
+    """TOML as a syntax of configuration files (`syntax.Syntax`)."""
 
     def check(self, text: str) -> None:
         parse(text)
@@ -204,8 +204,8 @@ class _TOML:
     def value(self, written: str) -> Any:
         return parse(written)["value"]
 
-    def put(self, text: str, path: Path, wanted: str) -> str:
-        return with_value(text, path, self.value(wanted))
+    def put(self, text: str, path: Path, new_value: str) -> str:
+        return with_value(text, path, self.value(new_value))
 
     def written(self, value: Any) -> str:
         return render({"value": value})
@@ -266,11 +266,11 @@ def _nested(path: Path, table: Table) -> Table:
     return table
 
 
-def _after(text: str, place: int, line: str) -> str:
-    """The text with a line after another, which may be the last and lack its newline."""
-    if place and text[place - 1] != "\n":
-        return f"{text[:place]}\n{line.removesuffix(chr(10))}{text[place:]}"
-    return text[:place] + line + text[place:]
+def _after(text: str, position: int, line: str) -> str:
+    """The text with a line after another line, which may be the last and lack its newline."""
+    if position and text[position - 1] != "\n":
+        return f"{text[:position]}\n{line.removesuffix(chr(10))}{text[position:]}"
+    return text[:position] + line + text[position:]
 
 
 def _appended(text: str, section: str) -> str:
@@ -279,9 +279,9 @@ def _appended(text: str, section: str) -> str:
     return f"{text}{'' if text.endswith(chr(10)) else chr(10)}\n{section}"
 
 
-def _indent(text: str, place: int) -> str:
-    """The blanks with which the line of a place begins."""
-    line = text[text.rfind("\n", 0, place) + 1 : place]
+def _indent(text: str, position: int) -> str:
+    """The blanks at the start of the line of a position."""
+    line = text[text.rfind("\n", 0, position) + 1 : position]
     return line[: len(line) - len(line.lstrip(" \t"))]
 
 

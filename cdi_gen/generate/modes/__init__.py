@@ -36,7 +36,7 @@ def find(name: str) -> Mode:
         UsageError: this version has no such mode.
     """
     name = name.lower()
-    hint = f"known: {', '.join(MODULES)}"
+    hint = f"the modes are {', '.join(MODULES)}"
     if name in UNSUPPORTED:
         raise UsageError(
             f"--mode {name}: not supported by this version", hint=hint, code="CDG-U004"

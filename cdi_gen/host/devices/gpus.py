@@ -27,7 +27,9 @@ NEVER_DIVIDED = re.compile(r"\b(?:GeForce|TITAN|Quadro|Tesla|NVS)\b", re.IGNOREC
 """Words in the names of models without MIG: models before Ampere, and consumer GPUs. The kernel
 module has a directory for MIG devices for every GPU, so the directory does not show MIG support."""
 
-NO_MIG_DEVICE = "MIG is enabled, and it has no MIG device; nvidia-smi mig -cgi PROFILE -C makes one"
+NO_MIG_DEVICE = (
+    "MIG is enabled, but the GPU has no MIG device; create one with: nvidia-smi mig -cgi PROFILE -C"
+)
 
 
 class NvmlFault(NamedTuple):
@@ -126,7 +128,7 @@ class GpuSearch:
                     records.append(UnusableDevice(device=device, reason=no_node, code="CDG-H103"))
                     continue
                 if proc.is_off_the_bus(self._kernel, address):
-                    reason = "it has fallen off the bus (dmesg: Xid 79)"
+                    reason = "the GPU has fallen off the bus (dmesg: Xid 79)"
                     records.append(UnusableDevice(device=name, reason=reason, code="CDG-H102"))
                 else:
                     described[index] = information
@@ -286,7 +288,7 @@ class GpuSearch:
                 (), (UnusableDevice(device=device, reason=reason, code="CDG-H107"),)
             )
         if not answer.mig_enabled:
-            reason = "the kernel has GPU instances of it, and NVML says that MIG is disabled"
+            reason = "the kernel has GPU instances, but NVML reports that MIG is disabled"
             device = f"MIG devices of {name}"
             return SearchResult(
                 (), (UnusableDevice(device=device, reason=reason, code="CDG-H111"),)
@@ -314,7 +316,7 @@ class GpuSearch:
         nodes = self._mig_nodes(gpu_minor, instance)
         absent = [node.path for node in nodes.values if not node.present]
         if len(nodes.values) != 2:
-            reason = "the kernel has no capability for its GPU instance or its compute instance"
+            reason = "the kernel has no capability for the GPU instance or the compute instance"
             unusable = UnusableDevice(device=name, reason=reason, code="CDG-H109")
             return SearchResult((), (*nodes.records, unusable))
         if absent and boot.is_container(self._kernel):
@@ -356,7 +358,7 @@ def _no_gpu(*records: Record) -> SearchResult[Gpus]:
 
 
 def _unknown(name: str, fault: NvmlFault | None) -> Missing:
-    reason = f"is not known: {fault.reason if fault else None}"
+    reason = f"unknown: {fault.reason if fault else 'NVML does not report it'}"
     return Missing(name=name, reason=reason, code=fault.code if fault else "CDG-H205")
 
 
@@ -367,7 +369,7 @@ def _with_own_uuids(devices: Gpus) -> SearchResult[Gpus]:
     shared = {uuid for uuid, number in Counter(uuids).items() if uuid and number > 1}
     if not shared:
         return SearchResult(devices)
-    reason = "several devices have it, so that none is named by it"
+    reason = "several devices have this UUID, so no device is named by it"
     records = tuple(
         Missing(name=f"UUID {uuid}", reason=reason, code="CDG-H206") for uuid in sorted(shared)
     )

@@ -29,7 +29,7 @@ BY_PATH = "/dev/dri/by-path"
 NODE_CODES = ("CDG-H201", "CDG-H202")
 """Codes of missing nodes: the node does not exist, its kernel module is not loaded."""
 NO_NODE = (
-    "there is no such device node; engines of root make it from its numbers, rootless ones cannot"
+    "the device node does not exist; engines that run as root create it, rootless engines cannot"
 )
 
 
@@ -98,7 +98,7 @@ class DeviceNodes:
         if status.st_rdev != os.makedev(major, minor):
             reason = (
                 f"has the numbers {os.major(status.st_rdev)}:{os.minor(status.st_rdev)} of another "
-                f"boot; the kernel's are {major}:{minor}"
+                f"boot; the kernel uses {major}:{minor}"
             )
             records = (StaleNode(path=path, reason=reason, code="CDG-H301"),)
         node = CharDevice(
@@ -186,7 +186,7 @@ class DeviceNodes:
             else:
                 # The spec does not get this node: only graphics needs it, and rootless engines
                 # cannot start a container with a node that does not exist.
-                reason = "there is no such device node"
+                reason = "the device node does not exist"
                 records.append(Missing(name=path, reason=reason, code="CDG-H201"))
         in_order = sorted(nodes, key=lambda item: item[:2])
         return SearchResult(tuple(node for *_, node in in_order), tuple(records))

@@ -111,7 +111,7 @@ def _gpu(pynvml: Any, address: str) -> NvmlGpu:
     try:
         count = pynvml.nvmlDeviceGetMaxMigDeviceCount(handle)
     except pynvml.NVMLError as error:
-        return gpu._replace(fault=f"its MIG devices: {error}")
+        return gpu._replace(fault=f"NVML does not list the MIG devices: {error}")
     answers = [_mig_instance(pynvml, handle, index) for index in range(count)]
     return gpu._replace(
         mig=tuple(answer for answer in answers if isinstance(answer, MigInstance)),
@@ -163,5 +163,5 @@ def _text(value: bytes | str) -> str:
 
 def _checked(uuid: str) -> str:
     if nvidia.uuid(uuid) != uuid:
-        raise ValueError(f"a UUID of unknown form: {uuid!r}")
+        raise ValueError(f"the UUID has an unknown form: {uuid!r}")
     return uuid

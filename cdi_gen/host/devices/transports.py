@@ -67,7 +67,7 @@ class TransportSearch:
         )
         if numbers and entry.driver and not self._devices.has_driver(entry.driver):
             # The major number may belong to another driver now.
-            reason = f"the kernel has no driver {entry.driver}: the node is left from before"
+            reason = f"the kernel has no driver {entry.driver}; the node is of an unloaded module"
             paths = [f"{directory}/{name}" for _, name in numbers]
             records = tuple(Ignored(path=path, reason=reason, code="CDG-H302") for path in paths)
             return SearchResult([], records)
@@ -97,6 +97,6 @@ class TransportSearch:
             if (stat.S_ISREG(mode) or stat.S_ISDIR(mode)) and is_safe(path):
                 file = DriverFile(path=HostPath(root.host_path(path)), seen_at=named, entry=named)
                 return SearchResult([file], tuple(records))
-            reason = "neither a file nor a directory whose name is fit for a spec"
+            reason = "neither a file nor a directory, or a name that cannot be used in a spec"
             records.append(Ignored(path=printable(named), reason=reason, code="CDG-H408"))
         return SearchResult([], tuple(records))

@@ -132,7 +132,8 @@ class FileSearch:
                     continue
             other_version = self._belonging.other_version(path)
             if other_version:
-                yield Ignored(path=path, reason=f"of the driver {other_version}", code="CDG-H402")
+                reason = f"belongs to driver {other_version}"
+                yield Ignored(path=path, reason=reason, code="CDG-H402")
                 continue
             yield DriverFile(
                 path=HostPath(self._root.host_path(path)),
@@ -212,7 +213,7 @@ class FileSearch:
             if stat.S_ISREG(mode) and is_safe(path) and is_safe(named):
                 return path
             if stat.S_ISREG(mode):
-                reason, code = "a file name unfit for a spec", "CDG-H404"
+                reason, code = "a file name that cannot be used in a spec", "CDG-H404"
             else:
                 reason, code = "not a regular file", "CDG-H408"
         return Ignored(path=printable(named), reason=reason, code=code)
@@ -234,6 +235,6 @@ def incomplete(
         if entry.companion in libraries and not present & {entry.name, entry.alternative}:
             yield Missing(
                 name=entry.name,
-                reason=f"{entry.companion} is installed, this file of it is not",
+                reason=f"{entry.companion} is installed without this file",
                 code="CDG-H204",
             )

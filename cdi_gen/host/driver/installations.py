@@ -59,7 +59,7 @@ class Belonging:
         return self._other_versions[path]
 
     def version(self, path: str) -> str | None:
-        """Return the version by the file's name, content or directory; None if unknown."""
+        """Return the version of a file, by its name, content or directory; None if unknown."""
         match = _VERSIONED_LIBRARY.fullmatch(base_name(path))
         if match:
             return match[1]

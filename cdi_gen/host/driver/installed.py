@@ -99,7 +99,7 @@ def _unusable(
         return CdiGenError(
             f"the driver's libraries under {where.driver_root} are for "
             f"{' and '.join(foreign)}, the loaded kernel module is for {architecture}",
-            hint="name the driver root of this machine's own driver: --driver-root DIR",
+            hint="give the driver root of this machine: --driver-root DIR",
             code="CDG-H004",
         )
     ignored = next((record for record in libraries.records if isinstance(record, Ignored)), None)
@@ -116,7 +116,7 @@ def _unusable(
 def _not_installed(
     host: Root, search: LibrarySearch, loaded: str, where: Where
 ) -> LibrariesNotInstalledError:
-    searched = ", ".join(map(printable, search.directories)) or "no directory that exists"
+    searched = ", ".join(map(printable, search.directories)) or "no existing directory"
     others = search.libraries_of(loaded)
     if others:
         # Fedora's packages, for example, have libcuda and NVML apart from the graphics libraries.
@@ -126,13 +126,13 @@ def _not_installed(
             f"{printable(others[0])}",
             hint="install the driver's package for CUDA (nvidia-driver-cuda-libs, "
             "xorg-x11-drv-nvidia-cuda-libs, libcuda1 and libnvidia-ml1, libnvidia-compute-*), or "
-            "name the libraries' directory: --library-search-path DIR",
+            "give the libraries' directory: --library-search-path DIR",
         )
     return LibrariesNotInstalledError(
         f"the NVIDIA kernel module {loaded} is loaded, but none of its libraries is installed "
         f"under {where.driver_root}",
-        hint=f"looked for libcuda.so.{loaded} in: {searched}; "
-        f"if the driver is elsewhere, name it: {_driver_roots(host, where)}",
+        hint=f"searched for libcuda.so.{loaded} in: {searched}; "
+        f"if the driver is elsewhere, give {_driver_roots(host, where)}",
     )
 
 

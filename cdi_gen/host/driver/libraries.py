@@ -55,7 +55,7 @@ class Libraries(NamedTuple):
 def foreign_architectures(records: Iterable[Record]) -> list[str]:
     """Return the architectures of libraries that were ignored because they are not the host's."""
     reasons = {record.reason for record in records if record.code == _FOREIGN}
-    return sorted(reason.removeprefix("for ") for reason in reasons)
+    return sorted(reason.removeprefix("built for ") for reason in reasons)
 
 
 class LibrarySearch:
@@ -187,7 +187,7 @@ class LibrarySearch:
             if isinstance(library, Ignored):
                 records.append(library)
             elif other_version := belonging.other_version(path):
-                reason = f"of the driver {other_version}"
+                reason = f"belongs to driver {other_version}"
                 other_records.append(Ignored(path=path, reason=reason, code="CDG-H402"))
             else:
                 libraries[path] = library
@@ -239,7 +239,7 @@ class LibrarySearch:
     def _library(self, path: str) -> Library | Ignored:
         """Return the library at a resolved path, or why it is ignored."""
         if not is_safe(path):
-            reason = "a file name unfit for a spec"
+            reason = "a file name that cannot be used in a spec"
             return Ignored(path=printable(path), reason=reason, code="CDG-H404")
         try:
             shared = shared_library.read(self._root.open_path(path))
@@ -247,7 +247,7 @@ class LibrarySearch:
             reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
             return Ignored(path=path, reason=reason, code="CDG-H405")
         if self._machines and shared.machine not in self._machines:
-            return Ignored(path=path, reason=f"for {shared.architecture}", code=_FOREIGN)
+            return Ignored(path=path, reason=f"built for {shared.architecture}", code=_FOREIGN)
         name = base_name(path)
         soname = shared.soname if shared.soname and is_safe(shared.soname) else name
         return Library(
@@ -278,7 +278,7 @@ class LibrarySearch:
                 result = self._needed(name, library.bits, belonging)
                 records += result.records
                 if result.values is None:
-                    reason = f"needed by {library.path}, and not found"
+                    reason = f"not found; {library.path} needs it"
                     records.append(Missing(name=name, reason=reason, code="CDG-H203"))
                     continue
                 path, added = result.values
@@ -354,7 +354,7 @@ class LibrarySearch:
             for path in paths:
                 if path != first:
                     same = base_name(path) == base_name(first)
-                    relation = "a copy of" if same else "the host uses, under the same name,"
+                    relation = "a copy of" if same else "the host uses instead, under this name,"
                     reason = f"{relation} {libraries[first].path}"
                     records.append(
                         Ignored(path=libraries[path].path, reason=reason, code="CDG-H407")

@@ -83,7 +83,7 @@ def _gpus(
 
 
 def _with_transports(inventory: Inventory, roots: Roots, nodes: DeviceNodes) -> Inventory:
-    from cdi_gen.host.devices.transports import TransportSearch  # noqa: PLC0415 - most looks do without
+    from cdi_gen.host.devices.transports import TransportSearch  # noqa: PLC0415 - rarely needed
 
     driver, host = roots.driver, roots.host
     in_order = (driver,) if driver.name == host.name else (driver, host)
@@ -102,7 +102,7 @@ def _with_transports(inventory: Inventory, roots: Roots, nodes: DeviceNodes) -> 
 
 
 def _cuda_version(driver_root: Root, libraries: list[Library]) -> str | None:
-    from cdi_gen.host.driver import libcuda  # noqa: PLC0415 - most looks do without
+    from cdi_gen.host.driver import libcuda  # noqa: PLC0415 - rarely needed
 
     library = _open_path(driver_root, libraries, "libcuda.so.")
     return None if library is None else libcuda.newest_version(library)

@@ -15,14 +15,14 @@ NAMING_FILES = ("/sys/devices/soc0/family", "/proc/device-tree/compatible")
 def detect(host: Root) -> str | None:
     """Return evidence of Tegra: the files that NVIDIA's toolkit checks, or the device tree."""
     if host.exists(RELEASE):
-        return f"{RELEASE} is there"
+        return f"{RELEASE} exists"
     for path in NAMING_FILES:
         try:
             text = host.read_text(path, 4096).lower()
         except OSError:
             continue
         if "tegra" in text:
-            return f"{path} names it"
+            return f"{path} contains 'tegra'"
     return None
 
 

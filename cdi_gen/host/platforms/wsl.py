@@ -11,7 +11,7 @@ from cdi_gen.inventory import PLATFORMS, WSL, Inventory
 
 def detect(host: Root) -> str | None:
     """Return evidence of WSL 2: the node of the kernel's dxgkrnl, which only WSL 2 has."""
-    return "/dev/dxg is there" if host.exists("/dev/dxg") else None
+    return "/dev/dxg exists" if host.exists("/dev/dxg") else None
 
 
 def gather(roots: Roots, where: Where) -> Inventory:  # noqa: ARG001 - as every platform

@@ -50,15 +50,15 @@ def test_a_release_behaves_as_the_last_known_one_before_it(
 @pytest.mark.parametrize(
     ("asked", "message"),
     [
-        ("", "unknown engine ''; known engines: podman, docker, containerd"),
+        ("", "unknown engine ''; the engines are podman, docker, containerd"),
         ("lxc@6", "unknown engine 'lxc'"),
         ("@4.9", "unknown engine ''"),
         ("podman@", "'' is not a version"),
         ("podman@latest", "'latest' is not a version"),
         ("podman@4.9.3.1", "'4.9.3.1' is not a version"),
         ("podman@4.٣", "is not a version"),
-        ("podman@3.4.4", "podman 3.4.4 is too old: known releases start with 4.1.0"),
-        ("docker@20.10.24", "known releases start with 25.0.0"),
+        ("podman@3.4.4", "podman 3.4.4 is too old: the oldest release is 4.1.0"),
+        ("docker@20.10.24", "the oldest release is 25.0.0"),
     ],
 )
 def test_what_is_unknown_is_refused_with_what_is_known(asked: str, message: str) -> None:

@@ -347,7 +347,7 @@ def test_a_version_without_cdi_and_one_that_takes_it_by_itself() -> None:
     )
     assert carried_out(plan("1.6.20", {FILE: DEBIAN}), {FILE: DEBIAN}) == {}
     found = plan("2.1.4", {FILE: DEBIAN})
-    assert notes(found) == ("containerd 2.1.4 takes CDI devices by itself",)
+    assert notes(found) == ("containerd 2.1.4 enables CDI by default",)
     assert carried_out(found, {FILE: DEBIAN}) == {}
     off = DEBIAN.replace("bin_dir", "x = 1\n      bin_dir").replace(
         '[plugins."io.containerd.grpc.v1.cri"]\n',

@@ -220,7 +220,7 @@ def test_of_two_containerds_it_is_the_one_that_runs_with_the_file() -> None:
         machine = Told(versions, files, running={"/opt/x/containerd": words})
         made = carried_out(plan(machine, path, runtime=RUNTIME), files)
         carried = "enable_cdi" in made["/opt/x/conf.d/99-nvidia.toml"]
-        assert not carried, "containerd 2.1 takes CDI by itself"
+        assert not carried, "containerd 2.1 enables CDI by default"
     told = plan(ambiguous, path, runtime=RUNTIME, executable="/usr/bin/containerd")
     assert "enable_cdi" in carried_out(told, files)["/opt/x/conf.d/99-nvidia.toml"]
     # Nobody needs to know for what is taken back.
@@ -349,4 +349,4 @@ def test_directories_that_are_none() -> None:
     ):  # fmt: skip
         files = {CONTAINERD_FILE: text.format(directories)}
         found = plan(Told({"containerd": "2.1.4"}, files), None)
-        assert any("it does not read specs in /etc/cdi" in each for each in warnings(found)) == told
+        assert any("does not read specs in /etc/cdi" in each for each in warnings(found)) == told

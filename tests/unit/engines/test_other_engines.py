@@ -32,7 +32,7 @@ CRIO_FILES = {
 def test_crio_needs_nothing_for_cdi() -> None:
     found = crio.plan(Request(), Told({"crio": "1.30.1"}))
     assert carried_out(found, {}) == {}
-    assert notes(found) == ("CRI-O takes CDI devices by itself",)
+    assert notes(found) == ("CRI-O enables CDI by default",)
     old = crio.plan(Request(), Told({"crio": "1.22.5"}))
     assert "does not support CDI (1.24 and later do)" in warnings(old)[0]
 
@@ -150,7 +150,7 @@ def test_what_a_person_said_of_directories_stays() -> None:
     files = {"/etc/containers/containers.conf": '[engine]\ncdi_spec_dirs = ["/opt/cdi"]\n'}
     found = podman.plan(Request(), Told({"podman": "5.8.6"}, files))
     assert carried_out(found, files) == {}
-    assert "sets cdi_spec_dirs: it is not changed" in warnings(found)[0]
+    assert "sets cdi_spec_dirs, which is not changed" in warnings(found)[0]
     usual = {
         path: text.replace('"/opt/cdi"', '"/etc/cdi/", "/run/cdi"') for path, text in files.items()
     }

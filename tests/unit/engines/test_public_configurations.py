@@ -32,7 +32,7 @@ def test_docker_with_crun_as_the_default() -> None:
 def test_two_documents_in_daemon_json(also: str) -> None:
     """NVIDIA/nvidia-docker#761."""
     files = {DOCKER_FILE: '{\n    "runtimes": {}\n}' + also}
-    with pytest.raises(CdiGenError, match="line 4, column 1: something after the end"):
+    with pytest.raises(CdiGenError, match="line 4, column 1: text after the end"):
         carried_out(docker.plan(Request(), Told({"dockerd": "27.5.1"}, files)), files)
 
 

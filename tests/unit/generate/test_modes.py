@@ -43,7 +43,7 @@ def test_a_mode_of_nvidia_ctk_that_is_not_supported_is_named(name: str) -> None:
 def test_an_unknown_mode_is_rejected_with_the_list(name: str) -> None:
     with pytest.raises(UsageError, match="unknown mode") as caught:
         find(name)
-    assert caught.value.hint == f"known: {', '.join(MODULES)}"
+    assert caught.value.hint == f"the modes are {', '.join(MODULES)}"
 
 
 def test_only_the_module_of_the_mode_is_imported() -> None:
