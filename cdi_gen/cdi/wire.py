@@ -90,7 +90,9 @@ def read(text: str | bytes) -> tuple[object, list[Fault]]:
         code = "CDG-S005" if is_duplicate else "CDG-S003"
         return _read_yaml(text, _error(error.place, error.message, code))
     # Engines read JSON with a YAML parser, and not all JSON is valid YAML.
-    return (document, []) if json_text.doubt(text) is None else _read_yaml(text, _NOT_JSON)
+    return (
+        (document, []) if json_text.incompatibility(text) is None else _read_yaml(text, _NOT_JSON)
+    )
 
 
 def _read_yaml(text: str, json_error: SpecError) -> tuple[object, list[Fault]]:

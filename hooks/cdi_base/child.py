@@ -2,7 +2,7 @@
 """Runs a child process until its end or a deadline, writes its input, and reads its output.
 
 The output is read to its end, so that the child never blocks on a full pipe; a limited part is
-kept. A child that is not done in time, or whose parent is interrupted, is killed and waited for.
+kept. A child that does not end in time, or whose parent is interrupted, is killed and reaped.
 Signals are blocked while the child is created, so that a signal handler that raises an exception
 cannot leave a child that nobody waits for. runc never reaps such a child, and waits for
 ever for the end of its PID namespace.
@@ -46,12 +46,12 @@ def run_forked(
         become: the function; its arguments are a descriptor for its input and one for its output.
             It exits, or execs a program. The child ends when it returns.
         until: the deadline, on the clock of `time.monotonic`.
-        most: bytes of output that are kept, from the beginning.
+        most: the number of bytes of output that are kept, from the beginning.
         content: the input.
-        grace: seconds that the child has to end by itself, after a SIGTERM.
+        grace: the seconds between SIGTERM and SIGKILL.
 
     Raises:
-        TimeoutError: the child was not done in time.
+        TimeoutError: the child did not end in time.
     """
     pipes = _Pipes(content, most)
     mask = _block_signals()
@@ -75,11 +75,11 @@ def run_program(
         words: the path of the program and its arguments.
         environment: the whole environment of the program.
         until: the deadline, on the clock of `time.monotonic`.
-        most: bytes of output that are kept.
+        most: the number of bytes of output that are kept.
 
     Raises:
         OSError: the program cannot be started.
-        TimeoutError: the program was not done in time.
+        TimeoutError: the program did not end in time.
     """
     pipes = _Pipes(b"", most, keep_last=True)
     mask = _block_signals()

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reads ELF files through a descriptor: what the loader needs of libraries, and NVIDIA's notes.
+"""Reads ELF files through a descriptor: the facts that the loader uses, and NVIDIA's notes.
 
-Only little-endian files of 32 or 64 bits are understood, which is all that an NVIDIA driver has.
+Only little-endian files of 32 or 64 bits are supported; an NVIDIA driver has no others.
 A file that is damaged, truncated or crafted to be slow is an `ElfError`; `OSError` means that the
 file cannot be read. At most 0.4 MiB of a library is read, whatever its offsets, and 1.4 MiB with
 the names of its dependencies.
 
-The reader is written by hand because of time: for the libraries of a driver pyelftools takes 50
-times as long (the row `elf` of `make bench`), and tests compare the two.
+The reader does not use pyelftools, which takes 50 times as long for the libraries of a driver (the
+row `elf` of `make bench`); tests compare the two.
 Layout: System V ABI, chapters 4 and 5; the x86-64 psABI for the property.
 """
 
@@ -271,7 +271,7 @@ def _class_of(head: bytes) -> _Class:
         raise ElfError("of an unknown ELF class")
     if head[5:6] != b"\1":
         raise ElfError("not little-endian")
-    # Shorter files have no room for the header of either class: glibc does not look at them.
+    # A shorter file cannot contain the header of either class; glibc ignores such files too.
     if len(head) < 64:
         raise ElfError("truncated")
     return kind

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reads regular files within bounds, and writes files whole or not at all.
+"""Reads regular files up to a limit, and writes files atomically.
 
-Every file that another user may have created is read by these functions. They never wait for a pipe
-or a device: it is opened without blocking, and rejected. A file is read up to a limit, whatever
-its size and however fast it grows.
+Every file that another user may have created is read by these functions. They never block on a pipe
+or a device: they open it without blocking, and reject it. They read a file up to a limit, whatever
+its size is, and even if it grows.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ READ = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 """Flags to open a file that may turn out to be a pipe or a terminal."""
 
 MAX_LINKS = 40
-"""Symbolic links that a path may go through, as in the kernel: MAXSYMLINKS, path_resolution(7)."""
+"""The largest number of symbolic links in a path, as in the kernel (path_resolution(7))."""
 
 
 class NotRegularError(OSError):
-    """A directory, pipe, socket, device or symbolic link in the place of a regular file."""
+    """A directory, pipe, socket, device or symbolic link instead of a regular file."""
 
     def __init__(self, path: str, mode: int = 0) -> None:
         number = errno.EISDIR if stat.S_ISDIR(mode) else errno.ELOOP if stat.S_ISLNK(mode) else 0
@@ -50,7 +50,7 @@ def open_regular(path: str, *, directory: int | None = None, follow: bool = Fals
     mode = os.stat(path, dir_fd=directory, follow_symlinks=follow).st_mode
     if not stat.S_ISREG(mode):
         raise NotRegularError(path, mode)
-    # The file may have been replaced meanwhile: open without blocking, and check again.
+    # The file may have been replaced in the meantime: open without blocking, and check again.
     descriptor = os.open(path, READ if follow else READ | os.O_NOFOLLOW, dir_fd=directory)
     mode = os.fstat(descriptor).st_mode
     if stat.S_ISREG(mode):
@@ -161,17 +161,17 @@ def replace(
 ) -> None:
     """Make `name` a file with this content in one step, whatever the umask.
 
-    A symbolic link of that name is replaced, not followed. Whatever fails, the old file stays as it
-    was, and nothing else is left behind; only a process that is killed leaves a temporary file.
+    A symbolic link of that name is replaced, not followed. After an error the old file is unchanged
+    and no other file is left behind; only a process that is killed leaves a temporary file.
 
     Args:
-        name: in the directory.
-        content: of the file.
-        directory: a descriptor of it.
-        durable: whether the file is on the disk, whole, when the machine crashes after this call.
-            A spec and an engine's configuration have to be. A file of a container that is being
-            created need not: the container does not survive the crash.
-        mode: permissions.
+        name: the name of the file in the directory.
+        content: the content of the file.
+        directory: a descriptor of the directory.
+        durable: whether the file must be complete on the disk if the machine crashes after this
+            call, as a spec or an engine's configuration must be. A file of a container that is
+            being created need not be: the container does not survive the crash.
+        mode: the permissions of the file.
         owner: user and group; None: those of this process.
 
     Raises:
@@ -275,19 +275,19 @@ def write_new(
     owner: tuple[int, int] | None = None,
     prepare: Callable[[int], object] | None = None,
 ) -> None:
-    """Create a file with this content; on a failure there is none.
+    """Create a file with this content; after an error the file does not exist.
 
     Args:
-        path: of the new file, where nothing exists; a symbolic link is not followed.
-        content: of the file.
+        path: the path of the new file, which must not exist; a symbolic link is not followed.
+        content: the content of the file.
         directory: a descriptor of the directory that a relative path begins in.
         durable: see `replace`.
-        mode: permissions, which the file gets once it is whole.
+        mode: the permissions, which the file gets when it is complete.
         owner: user and group; None: those of this process.
         prepare: sets further attributes of the file, through its descriptor.
 
     Raises:
-        OSError: the file system refuses; EEXIST: there is a file.
+        OSError: the file system refuses; EEXIST: the file exists.
     """
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     descriptor = os.open(path, flags, 0o600, dir_fd=directory)
@@ -324,7 +324,7 @@ def synchronize(directory: int) -> None:
     try:
         os.fsync(directory)
     except OSError:
-        # The files are in place all the same.
+        # The files are in place anyway.
         return
 
 

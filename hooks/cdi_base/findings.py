@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A finding: one thing that is missing, left out, refused or warned of, as a value.
+"""A finding: a value that describes an error, a warning, or something missing or left out.
 
-Errors, warnings, log lines and the tables of the commands are views of findings. What a code means
-in general, its usual cause and its remedy, is data: ``specs/cdi_specs/findings.json``.
+Errors, warnings, log lines and the tables of the commands are views of findings. The general
+meaning of a code, its usual cause and its fix are data in ``specs/cdi_specs/findings.json``.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ if TYPE_CHECKING:
     Severity = Literal["debug", "info", "warning", "error"]
 
 SEVERITIES: tuple[Severity, ...] = ("debug", "info", "warning", "error")
-"""In rising order. ``error``: the work was not done. ``warning``: the work was done, and something
-is not as it should be. ``info``: good to know. ``debug``: details for the search for a fault."""
+"""In rising order. ``error``: the work was not done. ``warning``: the work was done, but something
+is wrong. ``info``: information for the user. ``debug``: details for troubleshooting."""
 
 
 class Finding:
-    """A finding. It is not changed after it is made."""
+    """A finding. It is not changed after it is created."""
 
     __slots__ = ("code", "fix", "message", "severity", "source", "subject")
 
@@ -33,15 +33,15 @@ class Finding:
         fix: str = "",
         source: str = "",
     ) -> None:
-        """Make a finding.
+        """Create a finding.
 
         Args:
-            code: ``CDG-`` and a key of the table of codes.
+            code: a code of the table of findings, ``CDG-…``.
             severity: how serious the finding is in this case.
-            message: what is the case, in one line that is complete without the other fields.
+            message: what happened, in one line that is complete without the other fields.
             subject: the file, device, option or engine that the finding is about; empty: see the
                 message.
-            fix: what to do in this case; empty: what the table of codes says.
+            fix: what to do in this case; empty: the fix in the table of findings.
             source: the file or program that the finding was read from; empty: the subject itself.
         """
         self.code = code

@@ -26,7 +26,7 @@ DEVICES = "/dev"
 
 
 class Layout:
-    """Where the driver is searched for, by options or by the administrator's configuration."""
+    """The directories of the driver, from options or from the administrator's configuration."""
 
     __slots__ = ("dev_root", "directories", "driver_root")
 
@@ -36,7 +36,7 @@ class Layout:
         self.driver_root = plain(driver_root)
         self.dev_root = plain(dev_root) if dev_root else self.driver_root
         self.directories = tuple(map(plain, directories))
-        """The only directories that are searched for libraries, ICD files and the like."""
+        """The only directories that are searched for libraries and data files such as ICDs."""
 
     def document(self) -> State:
         """Return the JSON form."""
@@ -81,8 +81,8 @@ class Watch:
 class Choices:
     """The options of a preparation; prepared specs are valid for the same options only.
 
-    `layout` results from the options and the administrator's configuration, `watch` lists what else
-    to compare. The library knows both, and writes them into the prepared file for the shim.
+    `layout` results from the options and the administrator's configuration; `watch` has the nodes
+    and files to compare. The library knows both, and writes them to the prepared file for the shim.
     """
 
     __slots__ = (
@@ -91,7 +91,7 @@ class Choices:
         "feature_flags",
         "hook",
         "layout",
-        "places",
+        "layout_options",
         "spec_directories",
         "watch",
     )
@@ -103,7 +103,7 @@ class Choices:
         spec_directories: Sequence[str] = (),
         disabled_hooks: Sequence[str] = (),
         feature_flags: Sequence[str] = (),
-        places: Sequence[str] = (),
+        layout_options: Sequence[str] = (),
         layout: Layout | None = None,
         watch: Watch | None = None,
     ) -> None:
@@ -112,7 +112,7 @@ class Choices:
         self.spec_directories = distinct(spec_directories)
         self.disabled_hooks = tuple(disabled_hooks)
         self.feature_flags = tuple(feature_flags)
-        self.places = tuple(places)
+        self.layout_options = tuple(layout_options)
         """Further options on the host's layout, as text."""
         self.layout = layout or Layout(driver_root)
         self.watch = watch or Watch()
@@ -134,7 +134,7 @@ def key(choices: Choices) -> State:
     return [
         VERSION,
         [choices.driver_root, list(choices.disabled_hooks), list(choices.feature_flags)],
-        [choices.hook, _stamp(choices.hook), list(choices.places)],
+        [choices.hook, _stamp(choices.hook), list(choices.layout_options)],
         [layout.document(), [[path, _stamp(path)] for path in configuration_files()]],
         _text(f"{DRIVER}/version"),
         _names(f"{DRIVER}/gpus"),

@@ -28,7 +28,7 @@ _DIGITS = "0123456789"
 _HEX = "0123456789abcdef"
 _UUID = (8, 4, 4, 4, 12)
 _MAX_DIGITS = 6
-"""Most digits of an index, a minor, or the number of an instance; a minor has 20 bits in Linux."""
+"""The largest number of digits of an index, a minor or an instance; a minor has 20 bits."""
 
 
 def uuid(text: str) -> str | None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reads a bundle's config.json, the OCI runtime configuration: strictly, and within bounds."""
+"""Reads a bundle's config.json, the OCI runtime configuration, strictly and up to limits."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ NAME = "config.json"
 MAX_BYTES = 8 << 20
 """Linux gives a program 6 MiB of arguments and environment at most (fs/exec.c)."""
 MAX_VALUES = 500_000
-"""Most texts, commas and brackets in a config.json; a value takes up to 300 bytes of memory."""
+"""The largest number of texts, commas and brackets; a value takes up to 300 bytes of memory."""
 MAX_VARIABLES = 4096
-"""Most variables that are read."""
+"""The largest number of variables that are read."""
 
 
 def read(bundle: int) -> dict[str, object]:
@@ -49,7 +49,7 @@ def parse(content: bytes, name: str) -> dict[str, object]:
     """Return the JSON object in a config.json; parts of its content come from the image.
 
     Raises:
-        HookError: the content is something else, or larger than any container needs.
+        HookError: the content is not a JSON object, or larger than any container needs.
     """
     if len(content) > MAX_BYTES:
         raise HookError(f"{name} is larger than {MAX_BYTES} bytes", code="CDG-K004")
@@ -112,7 +112,7 @@ def variables(entries: list[str], names: tuple[str, ...]) -> dict[str, str]:
                 values[name] = value
                 if len(values) > MAX_VARIABLES:
                     raise HookError(
-                        f"'process.env' has more than {MAX_VARIABLES} NVIDIA_REQUIRE_*",
+                        f"'process.env' has more than {MAX_VARIABLES} variables of NVIDIA",
                         code="CDG-R802",
                     )
     return values

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Reads the OCI state that a runtime gives a hook, and finds the container's root.
 
-The runtime writes the state, and root writes config.json; both are still read strictly.
+The runtime writes the state, and root writes config.json; nevertheless both are read strictly.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ def open_root(started_in: int | None, until: float) -> tuple[int, int | None]:
 
     1. `root` of the state, which crun copies from config.json.
     2. `root.path` of the bundle's config.json.
-    3. The directory that the hook was started in, if config.json may not be read. In a user
-       namespace (Docker's `userns-remap`) config.json belongs to the host's root, and runc starts
-       hooks in the container's root.
+    3. The directory that the hook was started in, if this process may not read config.json. In a
+       user namespace (Docker's `userns-remap`) config.json belongs to the host's root, and runc
+       starts hooks in the container's root.
 
-    The bundle is None if the state names none that can be entered.
+    The bundle is None if the state does not name one that this process can enter.
 
     Raises:
         HookError: the state or config.json does not follow the OCI runtime specification.
@@ -85,7 +85,7 @@ def _checked_start(started_in: int, bundle: str) -> int:
     except PermissionError:
         return started_in
     if files.same_file(start_status, bundle_status):
-        raise HookError("config.json may not be read and the state has no 'root'", code="CDG-K004")
+        raise HookError("no permission to read config.json, and no 'root'", code="CDG-K004")
     return started_in
 
 

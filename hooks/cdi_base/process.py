@@ -65,9 +65,9 @@ def isolate(*, any_environment: bool = False) -> int | None:
     """Clean the process; return an `O_PATH` descriptor of the directory that it was started in.
 
     Args:
-        any_environment: whether variables are accepted that the list of allowed ones does not
-            have, except those of `DANGEROUS_PREFIXES`. nvidia-ctk before 1.17.8 wrote hooks without
-            `env`; crun passes its own environment to such hooks.
+        any_environment: whether further variables are accepted, except those of
+            `DANGEROUS_PREFIXES`. nvidia-ctk before 1.17.8 wrote hooks without `env`; crun passes
+            its own environment to such hooks.
 
     Raises:
         HookError: the environment has a variable that no spec gives a hook. Code of the image's
@@ -105,7 +105,7 @@ def begin(name: str) -> None:
 
 
 def wake_after(seconds: int) -> None:
-    """Set the alarm one second after the deadline, which the steps check themselves."""
+    """Set the alarm to one second after the deadline; the steps check the deadline themselves."""
     _signal.alarm(seconds + 1)
 
 
@@ -161,7 +161,7 @@ def limit(kind: int, most: int) -> None:
 
 
 def default_signals() -> None:
-    """Reset the signal handlers in a child, so that none of this module runs there."""
+    """Reset the signal handlers in a child, so that no handler of this module runs there."""
     for number in (*_TERMINATING_SIGNALS, _signal.SIGALRM, _signal.SIGPIPE):
         _signal.signal(number, _signal.SIG_DFL)
 

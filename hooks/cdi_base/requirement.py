@@ -57,12 +57,12 @@ VERSION_PROPERTIES = ("cuda", "driver", "arch")
 MAX_EXPRESSION = 128 << 10
 """The longest variable that Linux passes to a program (MAX_ARG_STRLEN)."""
 MAX_EXPRESSIONS = 256 << 10
-"""Most characters of all expressions: a second of work for 16 GPUs. CUDA's images have 2 KiB."""
+"""The largest size of all expressions: a second of work for 16 GPUs. CUDA's images have 2 KiB."""
 MAX_DIGITS = 19
-"""Most digits of a number in a version: libnvidia-container has 64 bits for a number."""
+"""The largest number of digits in a version: libnvidia-container uses 64 bits for a number."""
 MAX_ALTERNATIVES = 6
 MAX_TEXT = 80
-"""Most alternatives, and characters of each, that a message shows of an expression."""
+"""The largest number of alternatives, and of characters of each, that a message shows."""
 
 
 class UnsatisfiedError(HookError):
@@ -200,7 +200,7 @@ def check(requirements: Requirements, facts: Facts) -> tuple[str, ...]:
             owner = f"{gpu.name}'s" if gpu and unknown[0].is_of_a_gpu() else "this host's"
             doubts.append(
                 f"{_cut(name)}: not checked: {_cut(unknown[0].text)}: "
-                f"{owner} {unknown[0].property} is not known"
+                f"{owner} {unknown[0].property} is unknown"
             )
     return tuple(dict.fromkeys(doubts))
 

@@ -64,9 +64,9 @@ def parse(
 
     Args:
         content: the text. As bytes, it may begin with a byte order mark.
-        integer: makes a value of a whole number; may raise ValueError.
-        decimal: makes a value of any other number; may raise ValueError.
-        longest_key: how many characters a key of an object may have.
+        integer: converts a whole number; may raise ValueError.
+        decimal: converts any other number; may raise ValueError.
+        longest_key: the largest number of characters of a key.
 
     Raises:
         JSONError: the text is not strict JSON.
@@ -146,7 +146,7 @@ class _Rules:
     def object_pairs_hook(self, pairs: list[tuple[str, object]]) -> dict[str, object]:
         value = dict(pairs)
         if len(value) != len(pairs):
-            raise DuplicateKeyError(f"the key {shown(_first_duplicate(pairs))} is there twice")
+            raise DuplicateKeyError(f"duplicate key {shown(_first_duplicate(pairs))}")
         if self._longest_key is not None and any(len(key) > self._longest_key for key in value):
             raise JSONError(f"a key of more than {self._longest_key} characters")
         return value

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     Table = dict[str, object]
 
 MAX_DEPTH = 32
-"""Most levels of nested arrays and inline tables, and most parts of a key."""
+"""The largest number of levels of arrays and inline tables, and of parts of a key."""
 _LARGEST = (1 << 63) - 1
 
 _LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"

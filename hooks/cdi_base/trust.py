@@ -1,16 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Decides whether an untrusted user could change a file, or what a path leads to.
+"""Decides whether an untrusted user could change a file, or the file that a path leads to.
 
-cdi-gen acts as root on files; so only trusted users may be able to change them. One rule decides:
-the owner is a trusted user, and neither the group nor others may write. The group root is no
+cdi-gen uses files as root, so only trusted users may be able to change them. The rule is: the owner
+is a trusted user, and neither the group nor others have write permission. The group root is no
 exception.
 
-* `file_fault` judges one file or directory, by the attributes of an open descriptor.
-* `fault` judges a whole path: each directory and each symbolic link that the path goes through.
+* `file_fault` checks one file or directory, by the attributes of an open descriptor.
+* `fault` checks a whole path: each directory and each symbolic link that the path goes through.
   A directory on the way may be writable by others if it has the sticky bit, which keeps others
   from replacing what belongs to root.
 
-`hooks/README.md` has the table of what is judged how, and why.
+`hooks/README.md` has a table of the checks, and their reasons.
 
 A path that leads to nothing is an error (`FileNotFoundError`), unless the caller creates the file:
 then no directory on the way may be writable by others where a component is missing, sticky bit or
@@ -38,7 +38,7 @@ _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 
 def in_first_user_namespace() -> bool:
-    """Whether user ids are the machine's own in this process."""
+    """Whether this process is in the initial user namespace, whose user ids are the machine's."""
     return files.read_beginning("/proc/self/uid_map", 4096).split() == [b"0", b"0", b"4294967295"]
 
 
@@ -63,7 +63,7 @@ def is_trusted_owner(user: int) -> bool:
 
 
 def file_fault(status: os.stat_result, owners: Collection[int] | None = None) -> str | None:
-    """Return why an untrusted user could change a file with these attributes; None if none could.
+    """Return why an untrusted user could change a file with these attributes; else None.
 
     Args:
         status: the attributes, of an open descriptor.
@@ -89,7 +89,7 @@ def fault(
     may_be_missing: bool = False,
     end_may_be_untrusted: bool = False,
 ) -> str | None:
-    """Return why an untrusted user could change what `path` leads to; None if none could.
+    """Return why an untrusted user could change what `path` leads to; None if no such user could.
 
     Args:
         path: an absolute path.

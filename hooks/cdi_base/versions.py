@@ -26,7 +26,7 @@ Version = tuple[int, ...]
 
 MAX_NUMBERS = 3
 MAX_DIGITS = 6
-"""Most digits of one number."""
+"""The largest number of digits of one number."""
 
 
 def parse(text: str) -> Version | None:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`cdi-gen-hook NAME [OPTION]... < STATE`: the steps of one hook, in one process.
+"""`cdi-gen-hook NAME [OPTION]... < STATE`: runs the steps of one hook in one process.
 
-Everything is imported before the first byte of input is read: what every container needs by this
-module, the steps by `plan`.
+All modules are imported before the first byte of input is read: this module imports those that
+every container needs, and `plan` those of the requested steps.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from cdi_hook.steps import Run, Step
 
 REPLACED_PROGRAM = nvidia.HOOK
-"""Installed or linked under this name the program takes that one's place: dockerd looks for it in
-its PATH, and the specs that nvidia-ctk wrote name it."""
+"""The name of NVIDIA's hook. A link of this name replaces that program: dockerd searches the name
+in its PATH, and the specs of nvidia-ctk contain it."""
 
 CREATE_CONTAINER = "create-container"
 CUDA_MEMORY_LIMITS = "apply-cuda-memory-limits"
@@ -35,10 +35,10 @@ HOOKS[CREATE_SYMLINKS.name] = (CREATE_SYMLINKS,)
 HELP = """\
 Usage: cdi-gen-hook NAME [OPTION]... < OCI-STATE
 
-Run by OCI runtimes as a createContainer hook that a CDI spec names; for people there is
+OCI runtimes run this program as a createContainer hook of a CDI spec. To run the hook by hand, use
 `cdi-gen hook run`.
 
-  create-container    all of the below in one process; a link only where its target is
+  create-container    all steps below in one process; creates a link only if its target exists
   check-requirements  [--host-driver-version V] [--host-cuda-version X.Y]
                       [--gpu MINOR:ARCH:BRAND ...]; in create-container with --check-requirements
   create-symlinks     --link TARGET::LINK ...
@@ -46,34 +46,34 @@ Run by OCI runtimes as a createContainer hook that a CDI spec names; for people 
                       [--cuda-compat-container-root DIR]
   update-ldcache      --folder DIR ... [--ldconfig-path PATH]
   disable-device-node-modification    in create-container an option: --disable-device-...
-  update-application-profile          likewise
+  update-application-profile          in create-container an option too
   chmod               --path PATH ... --mode OCTAL
 
-  apply-cuda-memory-limits            refuses a container that asks for such limits
+  apply-cuda-memory-limits            refuses a container that requests such limits
 
-  --dry-run (first)   say on stdout what would be done, and do nothing
-  --leave-read-only-root              change nothing of the root of a read-only container
-  --debug, -d         say on stderr what is done
+  --dry-run (first)   print the changes on stdout, and change nothing
+  --leave-read-only-root              do not change the root of a read-only container
+  --debug, -d         print the changes on stderr
   --quiet, --help, --version
 
-Exit status: 0 done, or nothing to do here; 1 the container must not start so; 2 wrong usage.
+Exit status: 0 done, or nothing to do; 1 the container must not start; 2 wrong usage.
 """
 
 LEAVE_READ_ONLY = "--leave-read-only-root"
-"""An option of every hook. Without it the root of a read-only container is changed as any other."""
+"""An option of every hook. Without it the hook also changes the root of a read-only container."""
 
 LEFT_OUT = {
     errno.EROFS: "the container's root file system is read-only: left out",
-    errno.EXDEV: "it is in a mount of its own: left out",
-    errno.EBUSY: "it is a mount of its own: left out",
+    errno.EXDEV: "the path is in a mount of its own: left out",
+    errno.EBUSY: "the path is a mount point: left out",
 }
 
 
 def main(make_root: type[RootFs] = RootFs) -> None:
-    """Run as a program; never returns.
+    """Run the program; never returns.
 
     Args:
-        make_root: the class of the root file system that the steps change; a dry run has its own.
+        make_root: the class of the root file system that the steps change; a dry run has another.
     """
     program = sys.argv[0].rpartition("/")[2]
     debug = _given("DEBUG", "--debug", "-d") and not _given("QUIET", "--quiet")
@@ -90,20 +90,25 @@ def main(make_root: type[RootFs] = RootFs) -> None:
         message, code = explain(error)
         process.say(f"{where}: {message}", code)
         status = exit_status(error)
-    # Nothing is left to be written, and the runtime is waiting.
+    # No buffer has to be flushed, and the runtime is waiting.
     os._exit(status)
 
 
 def hook(
     words: list[str], started_in: int | None, make_root: type[RootFs] = RootFs, *, debug: bool
 ) -> int:
-    """One hook, its options checked before anything is looked at. Returns the exit status."""
+    """Run one hook; check its options before the input is read. Return the exit status.
+
+    Raises:
+        UsageError: an option is unknown or not valid.
+        HookError: the state is not valid, or a step has failed.
+    """
     if not words:
-        # As for a name that is not known.
-        process.say("which hook? See --help", "CDG-K001")
+        # Exit status 0, as for an unknown name.
+        process.say("the name of the hook is missing; see --help", "CDG-K001")
         return 0
     if words[0] == CUDA_MEMORY_LIMITS:
-        # Only nvidia-ctk's specs name it: the others are not to pay for the import.
+        # Imported here because only the specs of nvidia-ctk have this hook.
         from cdi_hook.steps import apply_cuda_memory_limits  # noqa: PLC0415
 
         apply_cuda_memory_limits.refuse(words[1:])
@@ -112,7 +117,7 @@ def hook(
     words = [word for word in words if word != LEAVE_READ_ONLY]
     steps = HOOKS.get(words[0])
     if steps is None:
-        # A newer generator's spec must not stop containers where the hook is older.
+        # A spec of a newer generator must not stop a container because this hook is older.
         process.say(f"{shown(words[0])}: unknown hook: left out", "CDG-K001")
         return 0
     plans = plan(words[0], steps, words[1:])
@@ -137,7 +142,7 @@ def hook(
 
 
 def _says_read_only(bundle: int | None) -> bool:
-    """What config.json says of the root; where it may not be read, the root's mount has to tell."""
+    """Whether config.json makes the root read-only; False if this process may not read the file."""
     try:
         return bundle is not None and oci_config.is_read_only(bundle)
     except OSError:
@@ -145,7 +150,7 @@ def _says_read_only(bundle: int | None) -> bool:
 
 
 def plan(name: str, steps: tuple[Step, ...], words: list[str]) -> list[tuple[str, Run, object]]:
-    """Return the steps that are requested, in order: their names, functions and plans.
+    """Return the requested steps, in order: their names, functions and plans.
 
     Raises:
         UsageError: an option is unknown or not valid.
@@ -177,8 +182,8 @@ def load_all() -> None:
 
 
 def _given(name: str, *words: str) -> bool:
-    """Whether an option of all hooks is given, as a word or in the environment as nvidia-ctk's."""
-    values = (os.environ.get(f"NVIDIA_{whose}_{name}", "") for whose in ("CTK", "CDI"))
+    """Whether an option of all hooks is given, on the command line or in nvidia-ctk's variables."""
+    values = (os.environ.get(f"NVIDIA_{program}_{name}", "") for program in ("CTK", "CDI"))
     return not set(words).isdisjoint(sys.argv[1:]) or any(
         value.lower() in {"1", "t", "true"} for value in values
     )

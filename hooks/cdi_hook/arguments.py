@@ -12,14 +12,14 @@ def parse(words: list[str], names: tuple[str, ...], switches: tuple[str, ...] = 
     """Collect the values of each option, in order; a switch has one empty value if it is given.
 
     Raises:
-        UsageError: an option that is not in `names`, a stray word, or a value that is missing.
+        UsageError: an option is unknown, a word is not an option, or a value is missing.
     """
     options: Options = {name: [] for name in (*names, *switches)}
     rest = iter(words)
     for word in rest:
         name, equals, value = word.partition("=")
         if name not in options:
-            raise UsageError(f"unknown option or stray word {shown(word)}")
+            raise UsageError(f"unknown option or unexpected word {shown(word)}")
         if name in switches:
             if equals:
                 raise UsageError(f"{name} takes no value")
@@ -66,6 +66,10 @@ def checked_folder(text: str) -> str:
 
 
 def check_text(text: str) -> None:
-    """Reject paths that no driver has: with control characters, or longer than 4096 bytes."""
+    """Reject paths that no driver has: with control characters, or longer than 4096 bytes.
+
+    Raises:
+        UsageError: the path is empty, too long or has a control character.
+    """
     if not text or len(text) > 4096 or any(ord(char) < 32 or ord(char) == 127 for char in text):
         raise UsageError(f"{shown(text)} is empty, too long or has a control character")

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Runs `cdi-gen-hook --dry-run NAME [OPTION]...`: prints on stdout what the steps would do.
+"""Runs `cdi-gen-hook --dry-run NAME [OPTION]...`: prints the changes of the steps on stdout.
 
 The steps are the real ones. Their root file system keeps every change in memory, where later steps
-see it, and changes no file.
+see the change, and writes no file.
 """
 
 from __future__ import annotations
@@ -197,7 +197,7 @@ class DryRunRootFs(RootFs):
                 suffix = rest[len(prefix) :]
                 return _joined(path[: len(path) - len(suffix)], change) + suffix
         if ".." in names[1:]:
-            # A planned directory is a plain one, so that `..` leads to its parent.
+            # A planned directory is not a link, so `..` leads to its parent.
             up = names.index("..", 1)
             return path[: len(path) - len(rest)] + "/".join(names[: up - 1] + names[up + 1 :])
         return None
@@ -267,6 +267,6 @@ def _in_memory(content: bytes) -> int:
 
 
 def main() -> None:
-    """Run as a program; never returns."""
+    """Run the program; never returns."""
     del sys.argv[1]
     __main__.main(DryRunRootFs)

@@ -25,7 +25,9 @@ from tests.cli.program import (
 def _list(*arguments: str) -> str:
     found = cdi_gen("list", "--inventory", str(MIG / "inventory.json"), *arguments)
     assert (found.code, found.err.count("\n")) == (4, 1)
-    assert "warning: left out: GPU 2 at 0000:21:00.0: MIG is enabled, but the GPU has no" in found.err
+    assert (
+        "warning: left out: GPU 2 at 0000:21:00.0: MIG is enabled, but the GPU has no" in found.err
+    )
     return found.out
 
 

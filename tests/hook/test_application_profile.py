@@ -140,7 +140,7 @@ def test_a_volume(both: Container, place: str) -> None:
     assert ended.status == 0
     assert (
         ended.said
-        == f"cdi-gen-hook: {NAME}: '/{PROFILE}': it is in a mount of its own: left out [CDG-K006]\n"
+        == f"cdi-gen-hook: {NAME}: '/{PROFILE}': the path is in a mount of its own: left out [CDG-K006]\n"
     )
     both.assert_host_untouched()
 

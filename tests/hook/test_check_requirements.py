@@ -111,8 +111,8 @@ def test_facts_missing_in_the_spec_stop_no_container(container: Container) -> No
     assert ended.status == 0
     start_of_line = "cdi-gen-hook: check-requirements: NVIDIA_REQUIRE_"
     assert ended.said.splitlines() == [
-        f"{start_of_line}CUDA: not checked: cuda>=13.1: this host's cuda is not known [CDG-R804]",
-        f"{start_of_line}GPU: not checked: brand=tesla: /dev/nvidia7's brand is not known [CDG-R804]",
+        f"{start_of_line}CUDA: not checked: cuda>=13.1: this host's cuda is unknown [CDG-R804]",
+        f"{start_of_line}GPU: not checked: brand=tesla: /dev/nvidia7's brand is unknown [CDG-R804]",
     ]
 
 
@@ -121,7 +121,7 @@ def test_a_spec_that_says_nothing_of_the_host(container: Container) -> None:
     for words in (("check-requirements",), ("create-container", "--check-requirements")):
         ended = container.hook(*words)
         assert ended.status == 0
-        assert "cuda>=13.1: this host's cuda is not known" in ended.said
+        assert "cuda>=13.1: this host's cuda is unknown" in ended.said
 
 
 def test_it_comes_before_all_else(container: Container, library: Any) -> None:
@@ -156,7 +156,7 @@ def test_a_config_json_of_the_image_is_none(container: Container) -> None:
     ended = container.hook(*ALONE, stdin=json.dumps(state).encode())
     assert_starts(
         ended,
-        "cdi-gen-hook: check-requirements: left out: the container's config.json is not known [CDG-K007]\n",
+        "cdi-gen-hook: check-requirements: left out: the container's config.json cannot be found [CDG-K007]\n",
     )
 
 

@@ -86,7 +86,7 @@ def test_what_is_no_directory(both: Container, kind: str) -> None:
     assert ended.status == 0
     assert ended.said in {
         "",
-        "cdi-gen-hook: chmod: '/dev/dri': left alone: it is not a directory [CDG-K105]\n",
+        "cdi-gen-hook: chmod: '/dev/dri': not changed: the path is not a directory [CDG-K105]\n",
     }
     assert fingerprint(both.root) == before
     both.assert_host_untouched()
@@ -132,7 +132,7 @@ class TestMounts:
         assert ended.status == 0
         assert (
             ended.said
-            == "cdi-gen-hook: chmod: '/dev/dri': left alone: it belongs to another user [CDG-K105]\n"
+            == "cdi-gen-hook: chmod: '/dev/dri': not changed: the directory belongs to another user [CDG-K105]\n"
         )
 
     def test_a_read_only_root(self, container: Container) -> None:

@@ -249,7 +249,7 @@ class TestHostileImages:
         used, said = ask(container)
         assert not used
         assert said.startswith(
-            "cdi-gen-hook: enable-cuda-compat: '/usr/local/cuda/compat': not used: it has"
+            "cdi-gen-hook: enable-cuda-compat: '/usr/local/cuda/compat': not used: the directory has"
         )
 
     @pytest.mark.parametrize(
@@ -369,5 +369,5 @@ class TestWithTheCache:
         )
         used, said = ask(container)
         assert not used
-        assert "it is in a mount of its own: left out" in said
+        assert "the path is in a mount of its own: left out" in said
         assert ask(container, driver="580.1") == (False, "")

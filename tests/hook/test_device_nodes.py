@@ -154,7 +154,7 @@ class TestTheMount:
         )
         ended = mounted(nvidia, OWN_PROC, f"cat $R{STAND_IN}", "--dry-run", NAME)
         assert (ended.status, ended.said) == (0, "")
-        assert ended.stdout == f"cover {STAND_IN} with one that says ModifyDeviceFiles: 0\nLinux\n"
+        assert ended.stdout == f"mount a file with ModifyDeviceFiles: 0 over {STAND_IN}\nLinux\n"
 
 
 class TestLeftOut:

@@ -54,7 +54,7 @@ class TestUsage:
         ended = container.hook()
         assert (ended.status, ended.said) == (
             0,
-            "cdi-gen-hook: which hook? See --help [CDG-K001]\n",
+            "cdi-gen-hook: the name of the hook is missing; see --help [CDG-K001]\n",
         )
         assert fingerprint(container.root) == before
 
@@ -222,7 +222,7 @@ class TestState:
         ]  # fmt: skip
         ended = container.hook(*LINK)
         assert ended.status == 1
-        assert "may not be read" in ended.said
+        assert "no permission to read config.json" in ended.said
 
 
 class TestTheEnd:

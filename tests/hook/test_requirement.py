@@ -157,16 +157,16 @@ def test_every_variable_has_to_hold() -> None:
 @pytest.mark.parametrize(
     ("expression", "facts", "doubt"),
     [
-        ("cuda>=13", Facts(None, "550"), "cuda>=13: this host's cuda is not known"),
-        ("driver>=560", Facts("12.4", None), "driver>=560: this host's driver is not known"),
-        ("driver>=560", Facts("12.4", "550-beta"), "driver>=560: this host's driver is not known"),
-        ("arch>=9", Facts("12", "550", [GpuFacts(None, "tesla", "GPU 0")]), "arch>=9: GPU 0's arch is not known"),
-        ("brand=tesla", Facts("12", "550", [GpuFacts("9.0", None, "GPU 0")]), "brand=tesla: GPU 0's brand is not known"),
+        ("cuda>=13", Facts(None, "550"), "cuda>=13: this host's cuda is unknown"),
+        ("driver>=560", Facts("12.4", None), "driver>=560: this host's driver is unknown"),
+        ("driver>=560", Facts("12.4", "550-beta"), "driver>=560: this host's driver is unknown"),
+        ("arch>=9", Facts("12", "550", [GpuFacts(None, "tesla", "GPU 0")]), "arch>=9: GPU 0's arch is unknown"),
+        ("brand=tesla", Facts("12", "550", [GpuFacts("9.0", None, "GPU 0")]), "brand=tesla: GPU 0's brand is unknown"),
         # The first that holds if what is not known is so.
-        ("driver>=560 cuda>=13 cuda>=14", Facts(None, "550"), "cuda>=13: this host's cuda is not known"),
-        ("cuda>=13,driver>=540", Facts(None, "550"), "cuda>=13: this host's cuda is not known"),
-        ("driver>=540,cuda>=13", Facts(None, "550"), "cuda>=13: this host's cuda is not known"),
-        ("cuda>=13,driver>=540", Facts(), "cuda>=13: this host's cuda is not known"),
+        ("driver>=560 cuda>=13 cuda>=14", Facts(None, "550"), "cuda>=13: this host's cuda is unknown"),
+        ("cuda>=13,driver>=540", Facts(None, "550"), "cuda>=13: this host's cuda is unknown"),
+        ("driver>=540,cuda>=13", Facts(None, "550"), "cuda>=13: this host's cuda is unknown"),
+        ("cuda>=13,driver>=540", Facts(), "cuda>=13: this host's cuda is unknown"),
     ],
 )  # fmt: skip
 def test_an_unknown_fact_stops_no_container(expression: str, facts: Facts, doubt: str) -> None:
@@ -185,7 +185,7 @@ def test_an_unknown_fact_is_not_reported_if_another_condition_decides() -> None:
 def test_a_doubt_is_told_once() -> None:
     gpus = [GpuFacts(None, "tesla", f"GPU {n}") for n in (0, 1)]
     twice = check((("A", "cuda>=13"),), Facts(None, "550", gpus))
-    assert twice == ("A: not checked: cuda>=13: this host's cuda is not known",)
+    assert twice == ("A: not checked: cuda>=13: this host's cuda is unknown",)
 
 
 def test_the_message() -> None:

@@ -192,7 +192,7 @@ def test_no_link_is_created_in_a_volume(both: Container, tmp_path: Path) -> None
         "--link", "/there::/opt/fine",
     )  # fmt: skip
     assert ended.status == 0
-    assert ended.said.count("left alone: it is in a mount of its own") == 4
+    assert ended.said.count("not changed: the path is in a mount of its own") == 4
     assert os.listdir(both.canary / "dir") == []
     both.assert_host_untouched()
     assert (both.root / "opt/fine").is_symlink()
@@ -255,7 +255,7 @@ def test_a_link_in_dev(both: Container, before: str, made: bool) -> None:
         assert ended.said == "../card1\n"
     else:
         assert ended.said == (
-            f"cdi-gen-hook: create-symlinks: '{BY_PATH}': left alone: it is in a mount of its own [CDG-K105]\n"
+            f"cdi-gen-hook: create-symlinks: '{BY_PATH}': not changed: the path is in a mount of its own [CDG-K105]\n"
         )
     both.assert_host_untouched()
 

@@ -116,7 +116,7 @@ def test_unsupported_mount_option_stops_the_container(
 ) -> None:
     machine.edits["mounts"][0]["options"] += [option]
     machine.refused(
-        runc, f"mounts on '{LIBRARY}' what a prestart hook cannot mount: option '{option}'"
+        runc, f"a prestart hook cannot mount '{LIBRARY}' as the spec says: option '{option}'"
     )
 
 

@@ -244,15 +244,15 @@ def test_invalid_file_is_rejected_with_its_line(text: str | bytes, line: int, wo
         (
             "accept-nvidia-visible-devices-envvar-when-unpriviledged = false",
             1,
-            "'accept-nvidia-visible-devices-envvar-when-unpriviledged' is not a known key",
+            "'accept-nvidia-visible-devices-envvar-when-unpriviledged' is an unknown key",
         ),
         (
             RUNTIME + "experimental = true",
             2,
-            "'nvidia-container-runtime.experimental' is not a known key",
+            "'nvidia-container-runtime.experimental' is an unknown key",
         ),
-        ("[a]\nb = {c = 1}", 2, "'a.b.c' is not a known key"),
-        ("[features]\n\nfast = true", 3, "'features.fast' is not a known key"),
+        ("[a]\nb = {c = 1}", 2, "'a.b.c' is an unknown key"),
+        ("[features]\n\nfast = true", 3, "'features.fast' is an unknown key"),
         (
             MODES + 'legacy.cuda-compat-mode = "on"',
             2,

@@ -107,7 +107,7 @@ def test_each_setting_changes_the_key(tmp_path: Path) -> None:
             Choices(),
             Choices(driver_root="/driver"),
             Choices(hook="/hook"),
-            Choices(places=["dev_root=/dev2"]),
+            Choices(layout_options=["dev_root=/dev2"]),
             Choices(layout=Layout("/driver")),
             Choices(layout=Layout("", "/dev2")),
             Choices(layout=Layout("", "", ["/lib2"])),

@@ -240,7 +240,7 @@ def test_reference_to_mounts_that_do_not_count_is_rejected() -> None:
     config = config_of({V: DIRECTORY}, [f"{DIRECTORY}/0"])
     assert asked(config, MOUNTS).devices == ("0",)
     assert "accept-nvidia-visible-devices-as-volume-mounts = false" in refused(config)
-    assert "there are no such mounts" in refused(config_of({V: DIRECTORY}), MOUNTS)
+    assert "the container has no such mounts" in refused(config_of({V: DIRECTORY}), MOUNTS)
 
 
 # Annotations.

@@ -49,7 +49,7 @@ BOMBS: dict[str, tuple[list[str], str | None]] = {
     ),
     "many requirements": (
         [f"NVIDIA_REQUIRE_{number}=driver>=1" for number in range(100_000)],
-        "more than 4096 NVIDIA_REQUIRE_*",
+        "more than 4096 variables of NVIDIA",
     ),
     "short variables": (["A="] * 1_300_000, TOO_MANY),
     "as many as are taken": ([f"A{number}=" for number in range(249_000)], None),

@@ -10,10 +10,10 @@ from cdi_base.errors import HookError
 class Fault:
     """A fault and its place in the document.
 
-    `code` is of the table of findings, `path` for example `.devices[0].containerEdits.env[2]`.
-    `refused_by` are the releases that ignore the whole file because of the fault; `consequence` is
-    its effect otherwise. A fault that may be intended is `slight`. `among` are the allowed names,
-    if a name is unknown.
+    `code` is a code of the table of findings, `path` for example
+    `.devices[0].containerEdits.env[2]`. `refused_by` are the releases that ignore the whole file
+    because of the fault; `consequence` is its effect otherwise. A fault that may be intended is
+    `slight`. `among` are the allowed names, if a name is unknown.
     """
 
     __slots__ = ("among", "code", "consequence", "message", "path", "refused_by", "slight")

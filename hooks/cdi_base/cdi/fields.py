@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Reads the fields of a spec: their names, their types, and the releases that know them.
 
-Reading is strict, as in every engine: a file with an unknown field is rejected. But all faults
-are collected, path engines stop at the first. It is lenient path engines are: `null` is an absent
-field, and a number in a text field is taken as text.
+Reading is strict, as in every engine: a file with an unknown field is rejected. All faults are
+collected, while engines stop at the first fault. Reading is lenient where engines are lenient:
+`null` is an absent field, and a number in a text field is read as text.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ class Reading:
 
     def _not_text(self, path: str, kind: str, text: str) -> None:
         message = f"is {kind}; it must be text: write {text!r} in quotes"
-        self.odd(path, message, "engines take it as text, and not all as the same text")
+        self.odd(path, message, "engines read it as text, but not all as the same text")
 
     def name(self, path: str, value: object) -> str:
         """Read the name of a device."""
@@ -91,7 +91,7 @@ class Reading:
     def _whole(self, path: str, value: object, low: int, high: int) -> int | None:
         if isinstance(value, float) and value.is_integer():
             message = f"is written as the fraction {value}"
-            self.odd(path, message, "engines take it as a whole number")
+            self.odd(path, message, "engines read it as a whole number")
             value = int(value)
         if not isinstance(value, int) or isinstance(value, bool):
             self.wrong(path, f"must be a whole number, not {kind_of(value)}")
@@ -135,8 +135,8 @@ class Reading:
             path: the path of the list.
             value: the list.
             form: reads an item.
-            absent: the releases that reject the file for an item that is null; the others leave the
-                item out, or take it as an empty one.
+            absent: the releases that reject the file if an item is null; the other releases leave
+                the item out, or read it as an empty item.
         """
         if not isinstance(value, list):
             self.wrong(path, f"must be a list, not {kind_of(value)}")
@@ -157,9 +157,9 @@ class Reading:
 
     def _null(self, path: str, refused_by: frozenset[str]) -> None:
         if refused_by:
-            self.wrong(path, "is null, and so left out or empty", refused_by)
+            self.wrong(path, "is null: left out, or read as empty", refused_by)
         else:
-            self.odd(path, "is null", "some engines leave it out, others take it as empty")
+            self.odd(path, "is null", "some engines leave it out, others read it as empty")
 
     def annotations(self, path: str, value: object) -> Document:
         """Read an object of texts."""

@@ -8,14 +8,14 @@ key of more than 1,024 characters, and the characters of `_CONTROLS`.
 from __future__ import annotations
 
 MAX_BYTES = 4 << 20
-"""Most bytes of a spec file; the largest specs have 150,000."""
+"""The largest size of a spec file in bytes; the largest specs have 150,000."""
 MAX_KEY = 1000
-"""Most characters of a key; whether a longer one is accepted depends on the YAML reader."""
+"""The largest number of characters of a key; some YAML readers reject longer keys."""
 
 _CONTROLS = frozenset(map(chr, [0x7F, *range(0x80, 0xA0), 0xFFFE, 0xFFFF])) - {"\x85"}
 
 
-def doubt(text: str) -> str | None:
+def incompatibility(text: str) -> str | None:
     """Return why a YAML reader would reject this JSON text; None if it would not.
 
     Of keys only the position of the colon is checked.

@@ -37,9 +37,9 @@ SUFFIXES = (".json", ".yaml")
 class SpecFile:
     """One file of a spec directory, with its attributes when it was opened.
 
-    `content` is None if there is a `problem`. `is_closed` is whether this process may not read the
-    file, which another user may. `distrust` is why a user other than root and the caller could
-    change the file; None if none could. `stamp` changes when the file does.
+    `content` is None if there is a `problem`. `is_closed` is whether this process has no permission
+    to read the file; another user may have it. `distrust` is why a user other than root and the
+    caller could change the file; None if no such user could. `stamp` changes when the file changes.
     """
 
     __slots__ = ("content", "distrust", "is_closed", "path", "problem", "stamp")
@@ -118,7 +118,7 @@ def json_document(content: bytes) -> Document | None:
         text = content.decode()
     except (HookError, UnicodeError):
         return None
-    return document if json_text.doubt(text) is None else None
+    return document if json_text.incompatibility(text) is None else None
 
 
 def read(
@@ -153,7 +153,7 @@ def _trusted_files(path: str, tell: Tell) -> Iterator[SpecFile]:
     except FileNotFoundError:
         return
     except OSError as error:
-        # EPERM is of `trust`, whose reasons are predicates: "belongs to user 1000".
+        # EPERM comes from `trust`, whose reasons are predicates: "belongs to user 1000".
         subject = "it " if error.errno == errno.EPERM else ""
         tell(_unused_directory(path, f"{subject}{error.strerror}"))
         return
@@ -197,7 +197,7 @@ def _valid_specs(documents: list[tuple[str, Document | None]], tell: Tell) -> It
     """Yield the specs that at least one engine accepts, as it reads them."""
     if not documents:
         return
-    # A host without spec files is spared 0.7 ms; no file of an image has been read here.
+    # On a host without spec files the import would cost 0.7 ms. No file of an image was read yet.
     from cdi_base.cdi import specification  # noqa: PLC0415
 
     for path, document in documents:

@@ -78,7 +78,7 @@ def _version_fault(spec: Document) -> Fault | None:
     }
     if not refused_by:
         return None
-    lower = f"; {needed} would do" if needed != claimed else ""
+    lower = f"; {needed} is enough" if needed != claimed else ""
     return Fault(
         path, f"claims {claimed}{lower}", frozenset(refused_by), slight=True, code="CDG-S303"
     )
@@ -92,11 +92,11 @@ def _spec_faults(spec: Document) -> Iterator[Fault]:
     elif any(len(part) == 1 for part in kind.split("/")):
         # Releases up to 1.1.0 panic: "slice bounds out of range [1:0]".
         message = f"{kind!r} has a vendor or a class of a single letter"
-        consequence = "engines with a CDI library before 1.1.1 crash over the file"
+        consequence = "engines with a CDI library before 1.1.1 crash when they read the file"
         yield Fault(".kind", message, before("1.1.1"), consequence=consequence, code="CDG-S202")
     devices = _objects(spec, "devices")
     if not devices:
-        yield Fault(".devices", "there is no device", since("1.0.1"), code="CDG-S205")
+        yield Fault(".devices", "the spec has no device", since("1.0.1"), code="CDG-S205")
     first_index: dict[str, int] = {}
     for index, device in enumerate(devices):
         path, name = f".devices[{index}]", _text(device, "name")
@@ -105,7 +105,7 @@ def _spec_faults(spec: Document) -> Iterator[Fault]:
             yield Fault(f"{path}.name", message, code="CDG-S203")
         edits = _object(device, "containerEdits")
         if not any(edits.get(key) for key in edits) and "intelRdt" not in edits:
-            message = "is empty: a device has to change something"
+            message = "is empty: a device must have container edits"
             yield Fault(f"{path}.containerEdits", message, code="CDG-S206")
         yield from _edits_faults(f"{path}.containerEdits", edits)
         if name in first_index:
@@ -145,10 +145,14 @@ def _node_faults(path: str, node: Document) -> Iterator[Fault]:
         yield Fault(f"{path}.type", f"{type_!r} is not one of b, c, u and p", code="CDG-S404")
     if permissions == "none":
         yield Fault(
-            f"{path}.permissions", "'none' is new", before("1.1.1"), slight=True, code="CDG-S404"
+            f"{path}.permissions",
+            "older CDI libraries reject 'none'",
+            before("1.1.1"),
+            slight=True,
+            code="CDG-S404",
         )
     elif permissions.strip("rwm"):
-        message = f"{permissions!r} is neither 'none' nor made of the letters r, w and m"
+        message = f"{permissions!r} is neither 'none' nor a combination of the letters r, w and m"
         yield Fault(f"{path}.permissions", message, code="CDG-S404")
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Accesses all files of the container through one descriptor of its root, never a joined path.
+"""Accesses all files of the container through one descriptor of its root, never by a joined path.
 
 The image is hostile: a name may be a link, a pipe or a device, and may change at any time. So each
 file is first opened with `O_PATH`, which has no effect on it, then checked, and then used through

@@ -73,7 +73,7 @@ def build(entries: list[Entry], hwcaps: list[bytes], generator: bytes = GENERATO
     key: Callable[[bytes], bytes | _Name] = _key
     if any(_has_long_number(entry.name) for entry in entries):
         key = _Name
-    # Those of glibc-hwcaps come first, because the search ends at the first entry without hwcaps.
+    # Entries of glibc-hwcaps come first, because the search ends at the first other entry.
     ordered = sorted((entry for entry in entries if entry.hwcaps), key=lambda entry: entry.hwcaps)
     ordered += [entry for entry in entries if not entry.hwcaps]
     ordered.sort(key=lambda entry: (key(entry.name), entry.flags), reverse=True)
@@ -150,7 +150,7 @@ _EVERY = bytes(range(256))
 _SIGNED = _EVERY[128:] + _EVERY[:128] if MACHINE == "x86_64" else _EVERY
 _LETTERS = _SIGNED.translate(None, _DIGITS)
 _RANK = bytes.maketrans(_LETTERS, _EVERY[: len(_LETTERS)])
-"""Of letters only; digits are never translated."""
+"""The ranks of letters; digits are never translated."""
 _END = b"\0".translate(_RANK)
 _NUMBERS_ONLY = bytes.maketrans(_LETTERS, b" " * len(_LETTERS))
 _NUMBER = len(_LETTERS)

@@ -24,7 +24,7 @@ MAX_SIZE = 16 << 20
 
 
 def maker(argument: str) -> Maker:
-    """Return a function that makes a cache by running this ldconfig of the host in the sandbox.
+    """Return a function that runs this ldconfig of the host in the sandbox to build a cache.
 
     The path may begin with `@`, as in NVIDIA's config.toml. The same path with `.real` is tried
     first: on Ubuntu /sbin/ldconfig is a shell script that runs ldconfig.real.

@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 HWCAPS = "glibc-hwcaps"
 
 MAX_KEPT = 48 << 20
-"""Most bytes for one directory; a directory of 20,000 libraries needs 10 MiB."""
+"""The largest memory for one directory; a directory of 20,000 libraries needs 10 MiB."""
 
 OVERHEAD = 150
-"""Bytes that Python needs for a name in a table, besides its letters."""
+"""The bytes that Python needs for a name in a table, in addition to its letters."""
 
 MAX_NAME = 255
-"""Most bytes of a file name (NAME_MAX)."""
+"""The longest file name in bytes (NAME_MAX)."""
 
 _LIBC6 = 3
 _MACHINES = {

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Makes a loader find the driver's library if an image has another of the same name.
+"""Makes the loader find the driver's library if an image has another library of the same name.
 
 The driver's directory may be one that the image's loader searches already, for example /usr/lib64,
 and the image may list a directory before it that has a libcuda: stubs, or a compat directory that

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 MAX_HWCAPS = 256
 MAX_CACHED_FOLDERS = 64
 MAX_ENTRIES_KEPT = 8 << 20
-"""Most bytes of names and paths; 20,000 libraries with usual names need 2 MiB."""
+"""The largest size of names and paths; 20,000 libraries with usual names need 2 MiB."""
 
 
 def entries(
@@ -45,7 +45,7 @@ def entries(
         SkippedError: the flags of this machine's libraries are not known here.
     """
     if not FLAGS:
-        raise SkippedError(f"no cache can be made for {MACHINE}")
+        raise SkippedError(f"the flags of libraries for {MACHINE} are not known")
     search = _Search(rootfs, cache, until)
     for line in folders:
         path = line.partition("=")[0].rstrip(" \t\r\f\v").rstrip("/")

@@ -21,12 +21,12 @@ class Step:
     """A step of a hook: its options, and the module that does its work.
 
     The module's `prepare` turns the options into a plan, or raises UsageError; nothing has been
-    changed by then. A false plan is not run. `run` gets the container's root, the plan and the
-    deadline; to run it twice changes nothing. Its `OSError` ends the hook with exit status 1,
-    except EROFS, EXDEV and EBUSY: a read-only root and a volume are the operator's decision, so the
-    step is left out with a message.
+    changed before that. A false plan is not run. `run` gets the container's root, the plan and the
+    deadline; a second run changes nothing. An `OSError` ends the hook with exit status 1, except
+    EROFS, EXDEV and EBUSY: the user decides on a read-only root and on volumes, so the step is left
+    out with a message.
 
-    A step without options, or with options that other steps have too, has the switch `--NAME` where
+    A step without options, or with options that other steps have too, has the switch `--NAME` if
     several steps share a command line.
     """
 
@@ -36,9 +36,9 @@ class Step:
         """Declare a step.
 
         Args:
-            name: of the hook that is this step alone; with underscores, of the module.
-            options: what the step's `prepare` reads.
-            switch: whether the step runs only if `--NAME` is there, whatever its options.
+            name: the name of the hook that has only this step; with underscores, of the module.
+            options: the options that the step's `prepare` reads.
+            switch: whether the step runs only if `--NAME` is given, whatever its options.
             run: the module's function that does the work.
         """
         self.name = name
@@ -47,7 +47,7 @@ class Step:
         self.switches = (f"--{name}",) if switch or not options else ()
 
     def is_requested(self, options: Options) -> bool:
-        """Tell whether the command line has the step's switch, or one of its options."""
+        """Whether the command line has the step's switch, or one of its options."""
         return any(options[name] for name in self.switches or self.options)
 
     def load(self) -> tuple[Prepare, Run]:

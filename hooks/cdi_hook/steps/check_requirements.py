@@ -98,7 +98,7 @@ def run(rootfs: RootFs, plan: Plan, _until: float) -> None:
 
 def _environment(rootfs: RootFs, names: tuple[str, ...]) -> dict[str, str]:
     if rootfs.bundle is None or _is_root(rootfs, rootfs.bundle):
-        raise SkippedError("the container's config.json is not known")
+        raise SkippedError("the container's config.json cannot be found")
     try:
         return oci_config.environment(rootfs.bundle, names)
     except (FileNotFoundError, PermissionError) as error:

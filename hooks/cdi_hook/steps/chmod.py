@@ -24,11 +24,11 @@ if TYPE_CHECKING:
 MAX_MODE = 0o777
 """Excludes set-user-ID, set-group-ID and the sticky bit."""
 
-LEFT_ALONE = {
-    errno.EXDEV: "it is in a mount of its own",
-    errno.EINVAL: "it is not a directory",
-    errno.EPERM: "it belongs to another user",
-    errno.EACCES: "it belongs to another user",
+NOT_CHANGED = {
+    errno.EXDEV: "the path is in a mount of its own",
+    errno.EINVAL: "the path is not a directory",
+    errno.EPERM: "the directory belongs to another user",
+    errno.EACCES: "the directory belongs to another user",
 }
 
 
@@ -78,15 +78,17 @@ def run(rootfs: RootFs, plan: Plan, _until: float) -> None:
         except OSError as error:
             if error.errno in NOWHERE:
                 continue
-            if error.errno not in LEFT_ALONE:
+            if error.errno not in NOT_CHANGED:
                 raise OSError(error.errno, error.strerror, path) from None
-            process.say(f"chmod: {shown(path)}: left alone: {LEFT_ALONE[error.errno]}", "CDG-K105")
+            process.say(
+                f"chmod: {shown(path)}: not changed: {NOT_CHANGED[error.errno]}", "CDG-K105"
+            )
 
 
 def _change(rootfs: RootFs, descriptor: int, path: str, mode: int) -> None:
     status = os.fstat(descriptor)
     if not stat.S_ISDIR(status.st_mode):
-        raise OSError(errno.EINVAL, "it is not a directory")
+        raise OSError(errno.EINVAL, "not a directory")
     if stat.S_IMODE(status.st_mode) == mode:
         return
     if rootfs.is_kept_read_only or os.fstatvfs(descriptor).f_flag & os.ST_RDONLY:

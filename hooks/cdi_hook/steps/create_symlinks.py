@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from cdi_hook.arguments import Options
 
 IN_ANOTHER_MOUNT = frozenset({errno.EXDEV, errno.EBUSY})
-"""The link would be in a volume, or in the place of one; volumes are not changed."""
+"""The link would be in a volume, or replace a mount point; volumes are not changed."""
 
 
 class Link:
@@ -88,6 +88,6 @@ def _create(rootfs: RootFs, link: Link) -> None:
         if error.errno not in IN_ANOTHER_MOUNT:
             raise OSError(error.errno, error.strerror, link.path) from None
         process.say(
-            f"create-symlinks: {shown(link.path)}: left alone: it is in a mount of its own",
+            f"create-symlinks: {shown(link.path)}: not changed: the path is in a mount of its own",
             "CDG-K105",
         )

@@ -45,7 +45,7 @@ def run(rootfs: RootFs, _requested: bool, _until: float) -> None:
     if params is None:
         return
     params_file = _ParamsFile(rootfs)
-    rootfs.report_change(f"cover /proc/{FOLDER}/{FILE} with one that says {_DISABLED.decode()}")
+    rootfs.report_change(f"mount a file with {_DISABLED.decode()} over /proc/{FOLDER}/{FILE}")
     if rootfs.is_dry_run:
         return
     if _in_first_mount_namespace():
@@ -113,7 +113,7 @@ class _ParamsFile:
 
         Raises:
             OSError: mounting is not allowed; nothing was mounted.
-            HookError: a mount may be left, with which the container must not start.
+            HookError: a mount may be left behind, so the container must not start.
         """
         # A shared procfs would propagate these mounts to other namespaces.
         syscalls.mount(None, self._proc, None, syscalls.MS_PRIVATE)

@@ -2,9 +2,9 @@
 """Step enable-cuda-compat: uses an image's newer libcuda on an older driver, if that works.
 
 NVIDIA calls this forward compatibility: /usr/local/cuda/compat in an image has a libcuda of a newer
-driver. Its ELF note (since R575) states the drivers and GPUs that it supports; for older ones its
-version and the GPUs' brand decide. On an unsupported host CUDA fails with error 803 or 804, so the
-step does nothing in case of doubt. Images without this libcuda use the driver's own, which has
+driver. Its ELF note (since R575) states the drivers and GPUs that it supports; for an older libcuda
+its version and the GPUs' brand decide. On an unsupported host CUDA fails with error 803 or 804, so
+the step does nothing in case of doubt. Images without this libcuda use the driver's own, which has
 minor-version compatibility.
 """
 
@@ -176,7 +176,7 @@ def _library(rootfs: RootFs, directory: str) -> str | None:
         if len(libraries) > 1:
             process.say(
                 f"enable-cuda-compat: {shown(directory)}: not used: "
-                f"it has more than one libcuda: {', '.join(map(shown, libraries))}",
+                f"the directory has several libcuda: {', '.join(map(shown, libraries))}",
                 "CDG-K103",
             )
             return None

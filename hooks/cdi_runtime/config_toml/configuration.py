@@ -91,7 +91,7 @@ def _read(path: str) -> bytes:
     """Return the file's content.
 
     Raises:
-        FileNotFoundError: there is no such file.
+        FileNotFoundError: the file does not exist.
         OSError: the file cannot be read, or others than root can change it.
     """
     # The machine's root acts on the file for all users, so the whole path is checked. The

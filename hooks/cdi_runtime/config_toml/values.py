@@ -66,7 +66,7 @@ class _Converter:
             if not isinstance(value, bool):
                 raise self._fault(("features", name), "is not true or false")
             if name not in FEATURES:
-                self._warn(("features", name), "is not a known key")
+                self._warn(("features", name), "is an unknown key")
             configuration.features[name] = value
         self._set_attributes(tables, ())
         self._check()
@@ -82,7 +82,7 @@ class _Converter:
             elif isinstance(value, dict):
                 self._set_attributes(value, key)
             else:
-                self._warn(key, "is not a known key")
+                self._warn(key, "is an unknown key")
 
     def _checked(self, attribute: str, key: tuple[str, ...], value: object) -> object:
         """Return the value if its type is that of the attribute's default."""
@@ -137,7 +137,7 @@ class _Converter:
             raise self._attribute_fault("runtimes", "is empty")
         self._check_ldconfig()
         if configuration.cuda_compat_mode not in COMPAT_MODES:
-            # nvidia-ctk rejects no value either, and has its default only with this feature.
+            # nvidia-ctk rejects no value either; its default is "ldconfig" only with this feature.
             allowed = configuration.features.get("allow-cuda-compat-libs-from-container", False)
             mode = "ldconfig" if allowed else "disabled"
             self._warn_of_attribute(

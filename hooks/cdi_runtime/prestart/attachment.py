@@ -110,7 +110,7 @@ class Source:
         Args:
             root: the container's root.
             path: the mount point in the container.
-            undo_log: gets what is done.
+            undo_log: records the mount.
 
         Raises:
             OSError, HookError: the source cannot be mounted there.
@@ -168,7 +168,7 @@ class Mount:
         self.destination = text_of(document, "destination", _CONFIG)
         options = texts_of(document, "options", _CONFIG)
         if not {"bind", "rbind"} & set(options):
-            raise self._unsupported("it is not a bind mount")
+            raise self._unsupported("not a bind mount")
         attributes, propagation = 0, syscalls.MS_PRIVATE
         for option in options:
             attributes |= _ATTRIBUTES.get(option, 0)
@@ -182,8 +182,7 @@ class Mount:
 
     def _unsupported(self, reason: str) -> HookError:
         return HookError(
-            f"the spec mounts on {shown(self.destination)} what a prestart hook cannot mount: "
-            f"{reason}",
+            f"a prestart hook cannot mount {shown(self.destination)} as the spec says: {reason}",
             code="CDG-T003",
         )
 
@@ -231,7 +230,7 @@ class Node:
 
         Args:
             root: the container's root.
-            undo_log: gets what is done.
+            undo_log: records the node or the mount.
             needs_mount: whether the container, because of its user namespace, could not open a
                 node that is created in it.
         """

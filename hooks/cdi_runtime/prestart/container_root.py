@@ -26,7 +26,7 @@ MAX_DANGLING_LINKS = 8
 
 
 class UndoLog:
-    """What was done to a container, so that it can be undone."""
+    """The changes of a container, so that they can be undone."""
 
     def __init__(self) -> None:
         self._actions: list[tuple[str, int, str]] = []
@@ -66,7 +66,7 @@ class ContainerRoot(RootFs):
 
         Args:
             descriptor: an `O_PATH` descriptor of the root.
-            undo_log: gets what is done.
+            undo_log: records the changes.
             table: the mounts before any is added; added mounts are private and not of a tmpfs.
         """
         super().__init__(descriptor)

@@ -63,7 +63,7 @@ class ControlGroups:
 
     @property
     def scope(self) -> str | None:
-        """The systemd scope that the container is in; None if it is in none.
+        """The systemd scope that the container is in; None if it is in no scope.
 
         A scope of a user's own systemd (below user@1000.service) restricts no devices and does not
         count.

@@ -142,8 +142,7 @@ def run_in_child(work: Work, until: float) -> None:
     """Run the work in a child process, until a deadline.
 
     Raises:
-        HookError: the work has raised an error, whose message and code it repeats; or the work was
-            not done in time.
+        HookError: the work has raised an error (with its message and code), or did not end in time.
     """
     try:
         status, output = child.run_forked(
@@ -154,11 +153,11 @@ def run_in_child(work: Work, until: float) -> None:
         )
     except TimeoutError:
         raise HookError(
-            "the work in the container's namespaces was not done in time", code="CDG-T303"
+            "attaching nodes and mounts to the container took too long", code="CDG-T303"
         ) from None
     if status != 0:
         code, _, message = output.partition("\n")
-        default = f"the process in the container's namespaces ended with status {status}"
+        default = f"the process in the container's namespaces ended with exit status {status}"
         raise HookError(message or default, code=code or "CDG-T303")
 
 
@@ -166,8 +165,8 @@ def _run_and_exit(work: Work, report: int) -> None:
     """Run the work in the child; never returns. Signals raise errors here too, so work is undone.
 
     Args:
-        work: what to do.
-        report: a descriptor that gets code and message of an error.
+        work: the function to run.
+        report: a descriptor to which code and message of an error are written.
     """
     status, lines = 1, ("", "")
     try:

@@ -118,7 +118,7 @@ def run(hooks: Sequence[Hook], state: bytes, directory: str) -> None:
     Args:
         hooks: the hooks of one stage.
         state: the standard input of each hook.
-        directory: where each hook starts; `/` if the directory cannot be entered.
+        directory: the working directory of each hook; `/` if it cannot be entered.
 
     Raises:
         HookError: a hook has failed; the message has its output.
@@ -153,8 +153,8 @@ def _become(hook: Hook, directory: str, streams: Iterable[int]) -> None:
 
     Args:
         hook: the hook.
-        directory: where it starts.
-        streams: descriptors for its standard input and standard error.
+        directory: the working directory of the hook.
+        streams: descriptors for standard input and standard error.
     """
     try:
         syscalls.prctl(syscalls.PR_SET_PDEATHSIG, _SIGKILL)

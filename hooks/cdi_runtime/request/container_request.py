@@ -63,10 +63,11 @@ ACCEPT_UNPRIVILEGED = "accept-nvidia-visible-devices-envvar-when-unprivileged"
 
 
 class Request:
-    """A container's request. If `devices` is empty there is none, and all else is empty too.
+    """A container's request. Without a request `devices` and all other attributes are empty.
 
-    `("none",)` means only the driver's files. A device is an index, `G:M`, a UUID in its original
-    case, a name in a spec (`pci-0000-3b-00-0`), or a CDI name; `all` and `none` come first.
+    The devices `("none",)` mean only the driver's files. A device is an index, `G:M`, a UUID in its
+    original case, a name in a spec (`pci-0000-3b-00-0`), or a CDI name; `all` and `none` come
+    first.
     """
 
     __slots__ = (
@@ -249,7 +250,7 @@ class _Reader:
         if mount_list.ROOT in words:
             accepted = self._settings.accept_volume_mounts
             reason = (
-                "there are no such mounts"
+                "the container has no such mounts"
                 if accepted
                 else f"config.toml says {ACCEPT_MOUNTS} = false"
             )
@@ -306,7 +307,7 @@ class _Reader:
                 return ()
             words = device_names.words(self._environment.get(source, ""), source)
         if words and self._settings.features.get(IGNORE_CHANNELS):
-            self._warn(f"{source}: ignored because config.toml sets {IGNORE_CHANNELS}")
+            self._warn(f"{source} is ignored: config.toml sets {IGNORE_CHANNELS}")
             return ()
         if device_names.ALL in words:
             self._warn(f"{source}: 'all' is ignored; list channels by number")

@@ -24,7 +24,7 @@ MAX_LINE = 4096
 
 
 def report_error(message: str, code: str, invocation: Invocation) -> None:
-    """Write why the container is not created to stderr and to the low-level runtime's log."""
+    """Write the reason why no container is created to stderr and to the low-level runtime's log."""
     line = with_code(_one_line(message), code)
     _write(2, f"{RUNTIME}: {line}\n")
     path = invocation.log.removeprefix("file:")

@@ -3,7 +3,7 @@
 
 Before a container is created, the shim applies the container's request to the bundle. Then the shim
 becomes runc or crun, with the same arguments. For any other command the shim becomes the runtime at
-once; what only the creation of a container needs is not imported then.
+once, and does not import the modules that only the creation of a container needs.
 """
 
 from __future__ import annotations

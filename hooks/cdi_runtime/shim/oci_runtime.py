@@ -33,7 +33,7 @@ _COERCED = b"LC_CTYPE"
 
 
 class NoRuntimeError(HookError):
-    """There is no low-level runtime, or the only candidate is the shim itself."""
+    """No low-level runtime exists, or the only candidate is the shim itself."""
 
     code = "CDG-R601"
 
@@ -41,15 +41,15 @@ class NoRuntimeError(HookError):
 def find(names: Iterable[str] = RUNTIMES) -> str:
     """Return the path of the first low-level runtime that exists.
 
-    A launcher of an engine can select one; then no other is taken, because a container can only be
-    ended by the runtime that created it.
+    A launcher of an engine can select a runtime; then no other runtime is used, because only the
+    runtime that created a container can delete it.
 
     Args:
         names: names to search in PATH, and absolute paths.
 
     Raises:
-        NoRuntimeError: none exists. A link to this program does not count: the shim would start
-            itself for ever.
+        NoRuntimeError: no runtime exists. A link to this program does not count: the shim would
+            start itself forever.
     """
     selected = os.environ.get(SELECTION)
     names = (selected,) if selected else tuple(names)

@@ -65,7 +65,7 @@ COMPAT_HOOK = "enable-cuda-compat"
 
 
 class NotPreparedError(HookError):
-    """There is no current prepared file, and none could be written."""
+    """The prepared file is missing or out of date, and could not be written."""
 
     code = "CDG-R301"
 
@@ -118,7 +118,7 @@ def load(settings: Configuration, report: Report, stamps: Stamps | None = None) 
 def _prepare_once(
     choices: host_fingerprint.Choices, stamps: Stamps, report: Report
 ) -> Document | None:
-    """Have the file written by only one of the processes that need it, and return its document."""
+    """Write the file in only one of the processes that need it, and return its document."""
     lock = _lock()
     try:
         # The process that held the lock before may have written it.
@@ -224,7 +224,7 @@ def generator() -> str:
     """Return the path of `cdi-gen`: as the installation records it, beside it, or in /usr.
 
     Raises:
-        NotPreparedError: there is no such program, or others than root can change it.
+        NotPreparedError: cdi-gen does not exist, or users other than root can change it.
     """
     # The installation is PREFIX/libexec/cdi-gen; the program is in PREFIX/bin.
     programs = [f"{INSTALLATION.rpartition('/')[0].rpartition('/')[0]}/bin/cdi-gen", *PROGRAMS]
@@ -284,8 +284,8 @@ def error_of(output: str) -> tuple[str, str]:
     """Return the message and the code of the error that cdi-gen ended with.
 
     Args:
-        output: what cdi-gen wrote to standard error, one JSON object a line. The first line may be
-            cut, and an interpreter that does not start writes text.
+        output: the standard error of cdi-gen, one JSON object on each line. The first line may be
+            truncated, and an interpreter that does not start writes plain text.
 
     Returns:
         The message, with the hint; and the code. Without an error: the last line, and no code.
@@ -303,7 +303,7 @@ def error_of(output: str) -> tuple[str, str]:
 
 
 def _lock() -> int | None:
-    """Take the lock of the file, so that fifty containers do not write the file fifty times."""
+    """Lock the directory, so that containers that start together write the file only once."""
     try:
         os.mkdir(DIRECTORY, 0o755)
         # Rootless engines read the directory too, whatever the umask is.

@@ -2,9 +2,9 @@
 """Resolves a container's request to container edits of the specs that CDI engines read.
 
     mode        specs of a kind
-    auto        those in the spec directories; if there are none, the prepared specs
+    auto        the spec files in the spec directories; without such files, the prepared specs
     legacy      the same as auto
-    cdi         those in the spec directories
+    cdi         the spec files in the spec directories
     jit-cdi     the prepared specs ("just in time": generated again when the host has changed)
 
 Devices of another vendor come from the spec directories in every mode. `runtime.nvidia.com/gpu=0`
@@ -289,7 +289,7 @@ class _Resolver:
 
 
 def _without_jit_vendor(names: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the prepared spec's names of devices that are of the vendor `JIT_VENDOR`.
+    """Return the devices; the names of the vendor `JIT_VENDOR` as names in the prepared spec.
 
     Raises:
         ResolutionError: only some of the devices are of this vendor.

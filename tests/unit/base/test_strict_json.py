@@ -89,13 +89,13 @@ def test_inject_refuses_it(tmp_path: Path, name: str) -> None:
 def test_the_duplicate_of_very_many_keys_is_found_in_one_pass() -> None:
     """With a search for each key this takes hours."""
     keys = ",".join(f'"{number}":0' for number in range(500_000))
-    with pytest.raises(strict_json.DuplicateKeyError, match="'499999' is there twice"):
+    with pytest.raises(strict_json.DuplicateKeyError, match="duplicate key '499999'"):
         strict_json.parse(f'{{{keys},"499999":0}}')
 
 
 def test_an_inventory_with_a_key_twice_names_it() -> None:
     text = '{"formatVersion": 1, "formatVersion": 1}'
-    with pytest.raises(json_form.InventoryError, match="the key 'formatVersion' is there twice"):
+    with pytest.raises(json_form.InventoryError, match="duplicate key 'formatVersion'"):
         json_form.load(text)
 
 

@@ -139,7 +139,7 @@ containerEdits:
   - LD_LIBRARY_PATH=/usr/local/Ascend/driver/lib64/common
 """,
         refused_by=before("0.8.1"),
-        told=("claims 0.8.0; 0.5.0 would do", "8624 has more than permission bits"),
+        told=("claims 0.8.0; 0.5.0 is enough", "8624 has more than permission bits"),
         device="0",
         shown=(
             "env     LD_LIBRARY_PATH=/usr/local/Ascend/driver/lib64/common",
@@ -210,7 +210,7 @@ devices:
 }
 """,
         refused_by=before("0.6.2"),
-        told=("claims 0.6.0; 0.3.0 would do", "is an unusual name for a variable"),
+        told=("claims 0.6.0; 0.3.0 is enough", "is an unusual name for a variable"),
         device="kvm",
         shown=(
             "env     HYPERLIGHT_HYPERVISOR=kvm",
@@ -225,7 +225,7 @@ devices:
  "type": "c"}]}}]}
 """,
         refused_by=before("1.1.0"),
-        told=("claims 1.1.0; 0.5.0 would do",),
+        told=("claims 1.1.0; 0.5.0 is enough",),
         device="0",
         shown=("device  /dev/accel0  c as on the host  rwm",),
     ),
@@ -309,7 +309,7 @@ devices:
         '"containerEdits":{"hooks":[{"hookName":"createRuntime","path":"/usr/bin/nix-cdi",'
         '"args":["nix-direnv-cdi","hook"]}]}}]}\n',
         refused_by=before("0.6.2"),
-        told=("claims 0.6.0; 0.3.0 would do", "has no environment of its own"),
+        told=("claims 0.6.0; 0.3.0 is enough", "has no environment of its own"),
         device="dir",
         shown=("hook    createRuntime: /usr/bin/nix-cdi hook (as nix-direnv-cdi)",),
     ),
@@ -336,7 +336,7 @@ devices:
         "tests of several projects: a kind and no device, to see whether a spec is there",
         "cdiVersion: 0.5.0\nkind: nvidia.com/gpu\ndevices: []\n",
         refused_by=EVERY - before("1.0.1"),
-        told=(".devices: there is no device",),
+        told=(".devices: the spec has no device",),
     ),
     "draft": PublicSpec(
         "the standard's first drafts, still copied: devicePath and containerSpec",

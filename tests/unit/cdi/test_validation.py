@@ -114,7 +114,7 @@ def test_what_engines_accept_is_not_fatal(case: tuple[str, Any]) -> None:
         ("kind", "vendor/b", "error", "kind", "crash"),
         ("cdiVersion", "v0.5.0", "warning", "cdiVersion", "no 'v'"),
         ("cdiVersion", "1.0.0", "warning", "cdiVersion", "podman 5.5.0, docker 28.1.0"),
-        ("devices.0.name", 0, "warning", "devices.0.name", "take it as text"),
+        ("devices.0.name", 0, "warning", "devices.0.name", "read it as text"),
         (
             "containerEdits.mounts.1",
             documents.GOOD["containerEdits"]["mounts"][0],
@@ -179,7 +179,7 @@ def test_a_version_that_is_too_low_is_told_why() -> None:
 
 def test_a_version_that_is_needlessly_high_is_told_the_lower() -> None:
     (problem,) = validation.check({**documents.GOOD, "cdiVersion": "0.6.0"})
-    assert problem.message == "claims 0.6.0; 0.5.0 would do"
+    assert problem.message == "claims 0.6.0; 0.5.0 is enough"
 
 
 def test_problems_are_ordered_by_place_and_numbers_count_as_numbers() -> None:
