@@ -50,7 +50,7 @@ HOOK_TESTS = (
 """Tests that import the hooks' modules into their own process. They run without conftest.py, which
 imports the library: Python 3.9 cannot. Two need a fixture of it, and Hypothesis its profile."""
 WITH_FIXTURES = (
-    "tests/hook/test_elf.py::TestNote::test_the_real_thing_as_a_linker_makes_it",
+    "tests/hook/test_elf.py::TestNote::test_note_in_a_library_of_a_real_linker",
     "tests/runtime/test_configuration.py::test_file_that_nvidia_ctk_writes_has_the_defaults",
 )
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Containers that are just being made: a bundle in a temporary folder, and the hook run on it as root."""
+"""Fixtures for containers that a runtime is creating: a bundle in a temporary directory, and the hook, run as root."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ __all__ = ["ENVIRONMENT"]
 HOOKS = Path(__file__).resolve().parents[2] / "hooks"
 HOOK = HOOKS / "cdi-gen-hook"
 PYTHON = os.environ.get("CDI_GEN_HOOK_PYTHON", "/usr/bin/python3")
-"""The interpreter of the hook: noxfile.py tests each that is supported."""
+"""The interpreter of the hook; noxfile.py runs the tests with every supported version."""
 MACHINE = os.uname().machine
 TRIPLET = f"{MACHINE}-linux-gnu"
 
@@ -34,8 +34,8 @@ FOLDERS = ("bin", "etc", "lib", "usr/lib", "proc", "sys", "dev", "tmp", "run", "
 
 
 def fingerprint(folder: Path) -> dict[str, tuple[object, ...]]:
-    """All there is to know of a tree: names, kinds, modes, owners, times, content."""
-    known: dict[str, tuple[object, ...]] = {}
+    """All attributes of a tree: names, kinds, modes, owners, times, content."""
+    attributes: dict[str, tuple[object, ...]] = {}
     for path in [folder, *sorted(folder.rglob("*"))]:
         status = path.lstat()
         content: object = None
@@ -43,7 +43,7 @@ def fingerprint(folder: Path) -> dict[str, tuple[object, ...]]:
             content = os.readlink(path)
         elif stat.S_ISREG(status.st_mode):
             content = hashlib.sha256(path.read_bytes()).hexdigest()
-        known[str(path.relative_to(folder))] = (
+        attributes[str(path.relative_to(folder))] = (
             stat.filemode(status.st_mode),
             status.st_uid,
             status.st_gid,
@@ -52,11 +52,11 @@ def fingerprint(folder: Path) -> dict[str, tuple[object, ...]]:
             status.st_ctime_ns,
             content,
         )
-    return known
+    return attributes
 
 
 class Ended:
-    """How a hook ended."""
+    """The result of a hook's run."""
 
     def __init__(self, process: subprocess.CompletedProcess[bytes], seconds: float) -> None:
         self.status = process.returncode
@@ -69,7 +69,7 @@ class Ended:
 
 
 class Container:
-    """A bundle and its root, and a folder of the host beside it that no hook may touch."""
+    """A bundle with its root, and a directory of the host beside it that the hook must not change."""
 
     def __init__(self, folder: Path) -> None:
         self.bundle = folder / "bundle"
@@ -86,20 +86,20 @@ class Container:
         self.launcher = [str(HOOK)] if own_interpreter else [PYTHON, "-IS", str(HOOK)]
         self.within: list[str] = []
         self.spec: dict[str, Any] = {}
-        """What config.json becomes when a runtime is started."""
+        """The changes of config.json before a runtime starts."""
 
     def write(self, path: str, content: str | bytes = b"") -> Path:
-        """Put a file of the image there."""
-        place = self.root / path.lstrip("/")
-        place.parent.mkdir(parents=True, exist_ok=True)
-        place.write_bytes(content.encode() if isinstance(content, str) else content)
-        return place
+        """Write a file of the image."""
+        file = self.root / path.lstrip("/")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(content.encode() if isinstance(content, str) else content)
+        return file
 
     def read(self, path: str) -> str:
         return (self.root / path.lstrip("/")).read_text()
 
     def with_mounts(self, before: str, after: str = 'exit "$status"') -> None:
-        """Run the hook in a mount namespace of its own, between two shell scripts."""
+        """Run the hook in its own mount namespace, between two shell scripts."""
         run = f'cd {self.root}; status=0; env -u PWD -u OLDPWD "$@" || status=$?'
         self.within = ["unshare", "-m", "sh", "-ec", f"{before}\n{run}\n{after}", "sh"]
 
@@ -121,7 +121,7 @@ class Container:
         environment: dict[str, str] | None = None,
         **more: Any,
     ) -> Ended:
-        """Run the hook as runc does: in the root of the container, with the host's root in sight."""
+        """Run the hook as runc does: in the container's root directory, with the host's files accessible."""
         begun = time.monotonic()
         process = subprocess.run(
             [*self.within, *self.launcher, *arguments],
@@ -158,19 +158,19 @@ class Container:
         assert fingerprint(self.canary) == self.before
 
     def cached(self) -> dict[str, str]:
-        """What the container's ld.so.cache holds: SONAME to path, as the loader would choose."""
+        """The container's ld.so.cache: by SONAME, the path that the loader would choose."""
         listing = subprocess.run(
             ["/sbin/ldconfig", "-p", "-C", self.root / "etc/ld.so.cache"],
             capture_output=True,
             text=True,
             check=True,
         ).stdout
-        found: dict[str, str] = {}
+        paths: dict[str, str] = {}
         for line in listing.splitlines():
             name, arrow, path = line.strip().partition(" => ")
             if arrow:
-                found.setdefault(name.split(" ")[0], path)
-        return found
+                paths.setdefault(name.split(" ")[0], path)
+        return paths
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -187,7 +187,7 @@ def container(tmp_path: Path) -> Container:
 
 @pytest.fixture(params=["openat2", "walker"])
 def both(request: pytest.FixtureRequest, container: Container) -> Container:
-    """A container whose hook resolves paths by the kernel, and by hand."""
+    """A container whose hook resolves paths with openat2(2), and one whose hook walks them."""
     if request.param == "walker":
         container.altered(resolve__choose="lambda root: resolve.by_walking")
     return container
@@ -195,22 +195,22 @@ def both(request: pytest.FixtureRequest, container: Container) -> Container:
 
 @pytest.fixture(scope="session")
 def compiled(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
-    """Compile C; each program once a session."""
+    """Compile a C program, once in a session."""
     folder = tmp_path_factory.mktemp("compiled")
     if not shutil.which("cc"):
         pytest.skip("needs a C compiler")
 
     def compile_(name: str, source: str, *options: str) -> Path:
-        made = folder / name
-        if not made.exists():
+        program = folder / name
+        if not program.exists():
             subprocess.run(
-                ["cc", "-x", "c", "-", "-o", str(made), *options],
+                ["cc", "-x", "c", "-", "-o", str(program), *options],
                 input=source,
                 text=True,
                 check=True,
                 capture_output=True,
             )
-        return made
+        return program
 
     return compile_
 
@@ -220,7 +220,7 @@ def library(compiled: Callable[..., Path]) -> Library:
     """Put a small shared library with the given SONAME at a path."""
 
     def put(path: Path, soname: str) -> None:
-        made = compiled(
+        compiled_library = compiled(
             soname,
             "int answer(void){return 42;}",
             "-shared",
@@ -229,7 +229,7 @@ def library(compiled: Callable[..., Path]) -> Library:
             "-nostdlib",
         )
         path.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(made, path)
+        shutil.copy(compiled_library, path)
 
     return put
 
@@ -252,14 +252,14 @@ int main(int argc, char **argv) {
 
 @pytest.fixture
 def image(container: Container, compiled: Callable[..., Path], library: Library) -> Container:
-    """A root with a dynamic program, the libraries and the loader it needs, and the host's ldconfig."""
+    """A root with a dynamic program, its libraries and its loader, and the host's ldconfig."""
     program = compiled("loads", PROGRAM, "-ldl")
     shutil.copy(program, container.root / "bin/loads")
     listing = subprocess.run(["ldd", program], capture_output=True, text=True, check=True).stdout
     for path in re.findall(r"(/\S+)", listing):
-        place = container.root / path[1:]
-        place.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(path, place)
+        target = container.root / path[1:]
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, target)
     library(container.root / "opt/odd/libcuda.so.550.1", "libcuda.so.1")
     library(container.root / "usr/lib/odder/libnvidia-ml.so.1", "libnvidia-ml.so.1")
     return container
@@ -272,7 +272,7 @@ def runtime(request: pytest.FixtureRequest) -> Runtime:
 
 @pytest.fixture
 def bundle(container: Container, library: Library) -> Container:
-    """A bundle of busybox, with a driver library injected as a CDI spec would."""
+    """A bundle with busybox, and a driver library that is mounted as by a CDI spec."""
     busybox = shutil.which("busybox")
     if not busybox:
         pytest.skip("needs a static busybox")

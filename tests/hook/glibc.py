@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""glibc's own ldconfig on a tree, and ours on the same, to be compared byte by byte."""
+"""Runs glibc's ldconfig and our writer on the same tree, to compare the caches byte by byte."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from cdi_hook.steps import update_ldcache
 
 LDCONFIG = "/sbin/ldconfig"
 
-# Over the tree's own /proc, in a mount namespace: a tree in the cache must not be written to.
+# Mounted over the tree's /proc in a mount namespace: a tree of the lab's cache must not change.
 _RUN = """\
 set -e
 mount -t tmpfs none "$1/proc"
@@ -33,7 +33,7 @@ cat "$root/proc/cache"
 def glibc_cache(
     root: Path, folders: Sequence[str], *options: str, program: str | Path = LDCONFIG
 ) -> bytes:
-    """What ldconfig makes of these folders of a tree, which has an empty /proc."""
+    """The cache that ldconfig writes for these directories of a tree, which has an empty /proc."""
     conf = "".join(f"{folder}\n" for folder in folders)
     arguments = ["sh", "-c", _RUN, "sh", str(root), conf, str(program), *options]
     ended = subprocess.run(
@@ -50,10 +50,10 @@ def our_cache(
     memory: bytes | None = None,
     generator: bytes = cache_file.GENERATOR,
 ) -> bytes:
-    """What ours makes of the same; `memory` is the image's older cache."""
-    known = None if memory is None else cache_file.parse(memory)
+    """The cache that our writer builds for them; `memory` is the image's older cache."""
+    old_cache = None if memory is None else cache_file.parse(memory)
     libraries, hwcaps = shared_libraries.entries(
-        root_fs(root), list(folders), known, time.monotonic() + 30
+        root_fs(root), list(folders), old_cache, time.monotonic() + 30
     )
     return cache_file.build(libraries, hwcaps, generator)
 
@@ -63,25 +63,25 @@ def root_fs(root: Path) -> RootFs:
 
 
 def folders_of(root: Path) -> list[str]:
-    """What the image's configuration lists, and the system's directories, as update-ldcache has it."""
+    """The directories of the image's configuration and of the system, as update-ldcache uses them."""
     listed = conf.directories(root_fs(root), excluded=update_ldcache.DROP_IN) or []
     return list(dict.fromkeys((*listed, *update_ldcache._SYSTEM)))
 
 
 def generator_of(cache: bytes) -> bytes:
-    known = cache_file.parse(cache)
-    assert known is not None
-    return known.generator
+    parsed = cache_file.parse(cache)
+    assert parsed is not None
+    return parsed.generator
 
 
 def assert_same(ours: bytes, theirs: bytes) -> None:
-    """Byte for byte; if they differ, say so in a form that a person can read."""
+    """Compare two caches byte for byte; the message of a failure lists their entries."""
     assert lines_of(ours) == lines_of(theirs)
     assert ours == theirs
 
 
 def assert_same_entries(ours: bytes, theirs: bytes) -> None:
-    """The same libraries, where an older glibc writes other bytes.
+    """Compare the libraries of two caches; an older glibc writes other bytes.
 
     Before 2.37 it has the kernel that a library asks for, and takes an i386 library that does not
     need libc.so.6 for one of an unknown C library, which a loader takes like its own. Before 2.33
@@ -104,7 +104,7 @@ _KERNEL = re.compile(r", OS ABI: Linux [0-9.]+")
 
 
 def lines_of(cache: bytes) -> list[str]:
-    """What `ldconfig -p` prints."""
+    """The output of `ldconfig -p`."""
     with tempfile.TemporaryFile() as file:
         file.write(cache)
         file.flush()

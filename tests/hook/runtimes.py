@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Real OCI runtimes, and how this machine starts one on a bundle."""
+"""Starts real OCI runtimes on a bundle."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from tests.hook.conftest import Container
 
 ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8", "TZ": "UTC0"}
-"""What a spec gives its hooks."""
+"""The environment that specs give to hooks."""
 
 
 class Runtime:
-    """One OCI runtime and what this machine needs around it."""
+    """One OCI runtime, and the wrapper commands that this machine needs."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -83,7 +83,7 @@ def give(bundle: Container, owner: int) -> None:
 
 
 def in_a_user_namespace(bundle: Container, users: int) -> None:
-    """Give the bundle to user 100000 and have that one be the container's root."""
+    """Give the bundle to user 100000, who is the container's root."""
     for folder in Path(bundle.launcher[0]).resolve().parents:
         if not folder.stat().st_mode & 0o001:
             pytest.skip(f"{bundle.launcher[0]} cannot be run by another user: {folder} is closed")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Shared libraries made by hand, small and of any machine: what a compiler here would not make."""
+"""Builds small ELF shared libraries for any machine, without a compiler."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ def shared_object(
     strings_loaded: bool = True,
     strings_size: int | None = None,
 ) -> bytes:
-    """A file with one loaded segment, a dynamic section and what else is asked for.
+    """The content of a file with one loaded segment, a dynamic section and the requested parts.
 
     Args:
-        soname: its DT_SONAME, None for none.
+        soname: the DT_SONAME; None: no DT_SONAME.
         machine: a key of `MACHINES`.
         kind: e_type.
         isa_needed: the bits of the x86 property of that name.
@@ -49,7 +49,7 @@ def shared_object(
         runpath: its DT_RUNPATH, None for none.
         told_size: what e_phentsize says, if not the truth.
         strings_loaded: whether DT_STRTAB is an address of the loaded segment.
-        strings_size: what DT_STRSZ says, if not the truth.
+        strings_size: a false value of DT_STRSZ.
     """
     bits, number, flags = MACHINES[machine]
     wide = bits == 64

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""update-application-profile: the GPUs of this container, as the driver's libraries read it."""
+"""The step update-application-profile lists the container's GPUs for the driver's libraries."""
 
 from __future__ import annotations
 
@@ -43,7 +43,9 @@ def add(container: Container, name: str, minor: int, kind: int = stat.S_IFCHR) -
         ([10, 2], 0x404),
     ],
 )
-def test_masks(container: Container, minors: list[int], mask: int) -> None:
+def test_profile_has_a_bit_for_each_minor(
+    container: Container, minors: list[int], mask: int
+) -> None:
     for minor in minors:
         add(container, f"nvidia{minor}", minor)
     ended = container.hook(NAME)
@@ -61,8 +63,8 @@ def test_the_driver_reads_json_with_hexadecimal_numbers() -> None:
     assert json.loads(content)["rules"] == [{"pattern": [], "profile": profile["name"]}]
 
 
-def test_the_number_is_the_nodes(container: Container) -> None:
-    """Engines may rename a node; the driver goes by its minor."""
+def test_minor_comes_from_the_node_and_not_from_its_name(container: Container) -> None:
+    """Engines may rename a node; the driver uses its minor number."""
     add(container, "nvidia0", 5)
     assert container.hook(NAME).said == ""
     assert container.read(PROFILE) == text(1 << 5)
@@ -98,7 +100,7 @@ def test_nodes_that_are_not_of_gpus_are_ignored(both: Container) -> None:
 
 
 @pytest.mark.parametrize("kind", ["missing", "file", "link out"])
-def test_no_dev(container: Container, kind: str) -> None:
+def test_container_without_dev_gets_no_profile(container: Container, kind: str) -> None:
     (container.root / "dev").rmdir()
     if kind == "file":
         (container.root / "dev").touch()
@@ -112,7 +114,7 @@ def test_no_dev(container: Container, kind: str) -> None:
     container.assert_host_untouched()
 
 
-def test_twice_is_once(container: Container) -> None:
+def test_second_run_changes_nothing(container: Container) -> None:
     add(container, "nvidia0", 0)
     container.hook(NAME)
     once = fingerprint(container.root)
@@ -120,8 +122,8 @@ def test_twice_is_once(container: Container) -> None:
     assert fingerprint(container.root) == once
 
 
-def test_other_gpus_than_last_time(container: Container) -> None:
-    """In an image that was committed from a container with others."""
+def test_profile_of_other_gpus_is_replaced(container: Container) -> None:
+    """An image that was committed from a container may have a profile of other GPUs."""
     add(container, "nvidia0", 0)
     container.hook(NAME)
     (container.root / "dev/nvidia0").unlink()
@@ -131,11 +133,11 @@ def test_other_gpus_than_last_time(container: Container) -> None:
 
 
 @pytest.mark.parametrize("place", ["etc/nvidia", "etc"])
-def test_a_volume(both: Container, place: str) -> None:
-    """What an operator mounted there is theirs."""
+def test_a_volume(both: Container, target: str) -> None:
+    """A volume of the user is not changed."""
     add(both, "nvidia0", 0)
     (both.root / "etc/nvidia").mkdir()
-    both.with_mounts(f"mount --bind {both.canary}/dir {both.root}/{place}")
+    both.with_mounts(f"mount --bind {both.canary}/dir {both.root}/{target}")
     ended = both.hook(NAME)
     assert ended.status == 0
     assert (
@@ -147,7 +149,7 @@ def test_a_volume(both: Container, place: str) -> None:
 
 @pytest.mark.parametrize("way", ["etc/nvidia", "the folder", "the file"])
 def test_links_of_the_image(both: Container, way: str) -> None:
-    """They lead to places in the image; the file itself is replaced."""
+    """Links to directories resolve inside the image; a link in place of the file is replaced."""
     add(both, "nvidia0", 0)
     folder = both.root / Path(PROFILE).parent
     match way:
@@ -210,7 +212,7 @@ class TestInContainers:
         bundle.assert_host_untouched()
 
     def test_a_user_namespace(self, runtime: Runtime, bundle: Container) -> None:
-        """Nodes are bound there, for mknod(2) is the machine's root's; here they are plain ones."""
+        """In a user namespace engines bind-mount nodes, because mknod(2) needs the machine's root."""
         self.prepare(bundle)
         spec = bundle.spec
         node = bundle.bundle / "node"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""check-requirements: what the image asks for, what the spec says of the host, and whether it starts."""
+"""The step check-requirements compares the image's requirements with the facts in the spec."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ def add_gpu(container: Container, minor: int) -> None:
     os.mknod(container.root / f"dev/nvidia{minor}", stat.S_IFCHR | 0o666, os.makedev(195, minor))
 
 
-def assert_starts(ended: Ended, said: str = "") -> None:
-    assert (ended.status, ended.said) == (0, said), ended
+def assert_starts(ended: Ended, output: str = "") -> None:
+    assert (ended.status, ended.said) == (0, output), ended
 
 
-def assert_refused(ended: Ended, *said: str) -> None:
+def assert_refused(ended: Ended, *words: str) -> None:
     assert ended.status == 1, ended
     assert ended.said.count("\n") == 1
-    for each in said:
-        assert each in ended.said
+    for word in words:
+        assert word in ended.said
 
 
 @pytest.mark.parametrize("words", [ALONE, TOGETHER], ids=["alone", "together"])
@@ -54,14 +54,14 @@ def assert_refused(ended: Ended, *said: str) -> None:
         (["NVIDIA_REQUIRE_CUDA=cuda>=13.1", "NVIDIA_DISABLE_REQUIRE=true"], None),
         (["NVIDIA_REQUIRE_CUDA=cuda>=13.1", "NVIDIA_DISABLE_REQUIRE=no"], "cuda>=13.1"),
         (["CUDA_VERSION=13.1.0"], "CUDA_VERSION is not satisfied: cuda>=13.1 (this host: 13.0)"),
-        # As a shell has it: what comes last counts, and a name without a value is an empty one.
+        # As in a shell, the last entry of a name counts; an entry without a value is ignored.
         (["NVIDIA_REQUIRE_CUDA=cuda>=99", "NVIDIA_REQUIRE_CUDA=cuda>=12"], None),
         (["NVIDIA_REQUIRE_CUDA=cuda>=12", "NVIDIA_REQUIRE_CUDA=cuda>=99"], "cuda>=99"),
         (["NVIDIA_REQUIRE_CUDA", "=x", ""], None),
         (["NVIDIA_REQUIRE_CUDA=arch=9.0=1"], "arch=9.0=1 (at character 1)"),
     ],
 )  # fmt: skip
-def test_an_image(
+def test_container_starts_only_if_the_requirements_hold(
     container: Container, words: tuple[str, ...], entries: list[str], reason: str | None
 ) -> None:
     require(container, *entries)
@@ -116,7 +116,7 @@ def test_facts_missing_in_the_spec_stop_no_container(container: Container) -> No
     ]
 
 
-def test_a_spec_that_says_nothing_of_the_host(container: Container) -> None:
+def test_spec_without_facts_of_the_host(container: Container) -> None:
     require(container, "NVIDIA_REQUIRE_CUDA=cuda>=13.1")
     for words in (("check-requirements",), ("create-container", "--check-requirements")):
         ended = container.hook(*words)
@@ -124,20 +124,20 @@ def test_a_spec_that_says_nothing_of_the_host(container: Container) -> None:
         assert "cuda>=13.1: this host's cuda is unknown" in ended.said
 
 
-def test_it_comes_before_all_else(container: Container, library: Any) -> None:
+def test_requirements_are_checked_before_any_change(container: Container, library: Any) -> None:
     library(container.root / "opt/odd/libcuda.so.550.1", "libcuda.so.1")
     require(container, "NVIDIA_REQUIRE_CUDA=cuda>=13.1")
     before = fingerprint(container.root)
     words = ("--folder", "/opt/odd", "--link", "libcuda.so.550.1::/opt/odd/libcuda.so.1")
     assert_refused(container.hook(*TOGETHER, *words), "cuda>=13.1")
     assert fingerprint(container.root) == before
-    # Not asked for, it is not done; the versions are for another step too.
+    # Without the switch the check is not done; another step has the option of the version too.
     assert_starts(container.hook("create-container", *HOST, *words))
     assert (container.root / "etc/ld.so.cache").exists()
 
 
-def test_the_container_of_crun(container: Container) -> None:
-    """Its state has the root; the bundle is looked for all the same."""
+def test_bundle_of_crun_is_found_although_the_state_has_the_root(container: Container) -> None:
+    """The state of crun has the root; the requirements are still in the bundle's config.json."""
     require(container, "NVIDIA_REQUIRE_CUDA=cuda>=13.1")
     state = {"root": str(container.root), "bundle": str(container.bundle)}
     assert_refused(container.hook(*ALONE, stdin=json.dumps(state).encode()), "cuda>=13.1")
@@ -149,8 +149,8 @@ def test_the_container_of_crun(container: Container) -> None:
         assert "check-requirements: left out: the container's config.json" in ended.said
 
 
-def test_a_config_json_of_the_image_is_none(container: Container) -> None:
-    """As `cdi-gen hook run` has it, where the bundle is the root."""
+def test_config_json_of_the_image_is_not_read(container: Container) -> None:
+    """With `cdi-gen hook run` the bundle is the container's root."""
     container.write("config.json", '{"process": {"env": ["NVIDIA_REQUIRE_CUDA=cuda>=99"]}}')
     state = {"root": str(container.root), "bundle": str(container.root)}
     ended = container.hook(*ALONE, stdin=json.dumps(state).encode())
@@ -188,7 +188,7 @@ def test_a_container_without_an_environment(container: Container, config: dict[s
         "0:sm_90:nvidia", "0:9.0:nvidia:1", "\u0661:9.0:nvidia", "9999999999:9.0:nvidia",
     ],
 )  # fmt: skip
-def test_words_that_make_no_sense(container: Container, gpu: str) -> None:
+def test_invalid_options_are_rejected(container: Container, gpu: str) -> None:
     require(container)
     ended = container.hook("check-requirements", f"--gpu={gpu}")
     assert ended.status == 2
@@ -218,14 +218,16 @@ def test_a_dry_run_reports_what_would_be_checked(container: Container) -> None:
 
 
 @pytest.mark.parametrize("asked", [True, False])
-def test_only_who_asks_pays_for_it(container: Container, asked: bool) -> None:
+def test_module_is_imported_only_if_the_check_is_requested(
+    container: Container, is_requested: bool
+) -> None:
     require(container)
     ended = subprocess.run(
-        [PYTHON, "-IS", "-X", "importtime", HOOK, *(TOGETHER if asked else ("chmod", "--path=/dev/x", "--mode=755"))],
+        [PYTHON, "-IS", "-X", "importtime", HOOK, *(TOGETHER if is_requested else ("chmod", "--path=/dev/x", "--mode=755"))],
         input=container.state(), capture_output=True, env=ENVIRONMENT, cwd=container.root, check=True,
     )  # fmt: skip
-    assert (b"cdi_base.requirement\n" in ended.stderr) is asked
-    assert (b"cdi_hook.steps.check_requirements\n" in ended.stderr) is asked
+    assert (b"cdi_base.requirement\n" in ended.stderr) is is_requested
+    assert (b"cdi_hook.steps.check_requirements\n" in ended.stderr) is is_requested
 
 
 def in_a_runtime(bundle: Container, *entries: str) -> None:
@@ -244,7 +246,7 @@ def test_in_a_runtime(runtime: Runtime, bundle: Container) -> None:
     assert (ended.returncode, ended.stdout) == (0, "started\n"), ended.stderr
 
 
-def test_a_runtime_starts_no_container_that_requires_more(
+def test_runtime_does_not_start_a_container_with_unmet_requirements(
     runtime: Runtime, bundle: Container
 ) -> None:
     in_a_runtime(bundle, "NVIDIA_REQUIRE_CUDA=cuda>=99 brand=nvidia,driver>=580,driver<581")
@@ -259,7 +261,7 @@ def test_a_runtime_starts_no_container_that_requires_more(
 
 @pytest.mark.parametrize("users", [65536, 1])
 def test_in_a_user_namespace(runtime: Runtime, bundle: Container, users: int) -> None:
-    """Where config.json may not be read the step is left out; where it may, it is done."""
+    """The step is left out if the hook has no permission to read config.json."""
     in_a_runtime(bundle, "NVIDIA_REQUIRE_CUDA=cuda>=99")
     bundle.spec["linux"]["devices"] = []
     in_a_user_namespace(bundle, users)

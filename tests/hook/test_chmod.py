@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""chmod: directories that engines made in /dev, and nothing that is an operator's."""
+"""The step chmod changes directories that engines created in /dev, and no volume of the user."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ def mode(path: Path) -> int:
 
 @pytest.fixture
 def dri(container: Container) -> Container:
-    """/dev/dri as an old crun made it."""
+    """/dev/dri with the mode that an old crun gave it."""
     (container.root / "dev/dri").mkdir(mode=0o700)
     return container
 
 
 @pytest.mark.parametrize("text", ["755", "0755", "00755"])
-def test_a_directory(dri: Container, text: str) -> None:
+def test_directory_gets_the_mode(dri: Container, text: str) -> None:
     ended = dri.hook("chmod", "--mode", text, "--path", "/dev/dri", "--path=/dev/nvidia-caps")
     assert (ended.status, ended.said) == (0, "")
     assert mode(dri.root / "dev/dri") == 0o755
     dri.assert_host_untouched()
 
 
-def test_twice_is_once(dri: Container) -> None:
+def test_second_run_changes_nothing(dri: Container) -> None:
     words = ("chmod", "--mode=755", "--path=/dev/dri")
     dri.hook(*words)
     once = fingerprint(dri.root)
@@ -50,7 +50,7 @@ def test_twice_is_once(dri: Container) -> None:
         ("--mode=755", "--path="),
     ],
 )  # fmt: skip
-def test_what_makes_no_sense(dri: Container, words: tuple[str, ...]) -> None:
+def test_invalid_options_are_rejected(dri: Container, words: tuple[str, ...]) -> None:
     before = fingerprint(dri.root)
     ended = dri.hook("chmod", *words)
     assert (ended.status, ended.said.count("\n")) == (2, 1)
@@ -60,27 +60,27 @@ def test_what_makes_no_sense(dri: Container, words: tuple[str, ...]) -> None:
 @pytest.mark.parametrize(
     "kind", ["file", "pipe", "device", "link to a file", "link out", "nowhere", "itself"]
 )
-def test_what_is_no_directory(both: Container, kind: str) -> None:
+def test_path_that_is_not_a_directory_is_not_changed(both: Container, kind: str) -> None:
     """Nothing is opened, and no link leads out of the container."""
-    place = both.root / "dev/dri"
+    target = both.root / "dev/dri"
     both.canary.joinpath("dir").chmod(0o700)
     both.before = fingerprint(both.canary)
     match kind:
         case "file":
-            place.touch(mode=0o600)
+            target.touch(mode=0o600)
         case "pipe":
-            os.mkfifo(place, 0o600)
+            os.mkfifo(target, 0o600)
         case "device":
-            os.mknod(place, stat.S_IFCHR | 0o600, os.makedev(10, 130))
+            os.mknod(target, stat.S_IFCHR | 0o600, os.makedev(10, 130))
         case "link to a file":
             both.write("etc/shadow").chmod(0o600)
-            place.symlink_to("/etc/shadow")
+            target.symlink_to("/etc/shadow")
         case "link out":
-            place.symlink_to("../../../canary/dir")
+            target.symlink_to("../../../canary/dir")
         case "nowhere":
-            place.symlink_to("/nowhere")
+            target.symlink_to("/nowhere")
         case "itself":
-            place.symlink_to("dri")
+            target.symlink_to("dri")
     before = fingerprint(both.root)
     ended = both.hook("chmod", "--mode=755", "--path=/dev/dri")
     assert ended.status == 0
@@ -93,7 +93,7 @@ def test_what_is_no_directory(both: Container, kind: str) -> None:
 
 
 class TestMounts:
-    """What the engine made is the container's, what an operator mounted is not."""
+    """Directories that the engine created are changed, mounts of the user are not."""
 
     @pytest.mark.parametrize(
         ("before", "changed"),
@@ -104,15 +104,17 @@ class TestMounts:
             ("mount --bind $R/dev $R/dev", False),
             # The whole /dev of the host.
             ("mount -t tmpfs none /dev; mkdir -m 700 /dev/dri; mount --rbind /dev $R/dev", False),
-            # A tmpfs of the operator's, as a volume.
+            # A tmpfs that the user mounted as a volume.
             ("mkdir $R/../v; mount -t tmpfs none $R/../v; mkdir -m 700 $R/../v/dri; mount --bind $R/../v $R/dev", False),
-            # A tmpfs of the operator's, to which the image leads the way.
+            # A tmpfs of the user, to which a link of the image leads.
             ("mount -t tmpfs none $R/opt; mkdir -m 700 $R/opt/dri; rmdir $R/dev/dri $R/dev; ln -s opt $R/dev", False),
             ("mount -t tmpfs none $R/dev; mount -t tmpfs none $R/opt; mkdir -m 700 $R/opt/dri; ln -s /opt/dri $R/dev/dri", False),
         ],
         ids=["engine's", "bound", "tmpfs", "another mount", "host's", "volume", "link to a volume", "link out of dev"],
     )  # fmt: skip
-    def test_which(self, dri: Container, before: str, changed: bool) -> None:
+    def test_only_directories_of_the_engine_are_changed(
+        self, dri: Container, before: str, changed: bool
+    ) -> None:
         dri.with_mounts(
             f"R={dri.root}\n{before}", 'stat -L -c %a "$R"/dev/dri "$R"/opt/dri 2>/dev/null || :'
         )
@@ -125,7 +127,7 @@ class TestMounts:
             assert ended.said.count("\n") <= 1
 
     def test_a_directory_of_another_user_is_not_changed(self, dri: Container) -> None:
-        """Rootless with the host's /dev: NVIDIA's hook ignores the error too."""
+        """A rootless container may have the host's /dev. NVIDIA's hook ignores the error too."""
         os.chown(dri.root / "dev/dri", 1234, 1234)
         dri.within = ["setpriv", "--bounding-set=-fowner"]
         ended = dri.hook("chmod", "--mode=755", "--path=/dev/dri")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""enable-cuda-compat: when an image's own libcuda goes before the driver's, and when it must not."""
+"""The step enable-cuda-compat uses the image's libcuda only if the host supports it."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ NOTE: dict[str, object] = {
     "driver": [535, 550, 560, 565, 570, 575],
     "device": [1, 2, 7, 8, 9, 10, 11, 12, 13, 14],
 }
-"""As the libraries of cuda-compat-12-9 have it."""
+"""The note of the libraries of cuda-compat-12-9."""
 
 Compat = Callable[..., None]
 
 
 @pytest.fixture
 def compat(container: Container, compiled: Callable[..., Path]) -> Compat:
-    """Put a compat libcuda into the image, with a note of these fields or text, or none."""
+    """Write a compat libcuda to the image, with a note of these fields or this text, or without note."""
 
     def put(
         name: str = "libcuda.so.575.57.08",
@@ -47,17 +47,17 @@ def compat(container: Container, compiled: Callable[..., Path]) -> Compat:
         if note is not None:
             # Once for the assembler, once for C.
             source += NOTE_SECTION.format(text=json.dumps(json.dumps(text))[1:-1])
-        known = hashlib.sha256(source.encode()).hexdigest()[:16]
+        digest = hashlib.sha256(source.encode()).hexdigest()[:16]
         options = ("-shared", "-fPIC", "-nostdlib", "-Wl,-soname,libcuda.so.1")
-        place = container.root / folder.lstrip("/") / name
-        place.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(compiled(f"compat-{known}", source, *options), place)
+        target = container.root / folder.lstrip("/") / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(compiled(f"compat-{digest}", source, *options), target)
 
     return put
 
 
 def ask(container: Container, *words: str, driver: str | None = "550.163.01") -> tuple[bool, str]:
-    """Whether the image's library is used, and what was said."""
+    """Whether the image's library is used, and the output of the hook."""
     if driver is not None:
         words = (f"--host-driver-version={driver}", *words)
     ended = container.hook("enable-cuda-compat", *words)
@@ -68,17 +68,19 @@ def ask(container: Container, *words: str, driver: str | None = "550.163.01") ->
 
 
 class TestLibraries:
-    """Real ELF files, with the note as NVIDIA's have it."""
+    """Real ELF files with a note like that of NVIDIA's libraries."""
 
     def test_a_note_is_found(self, both: Container, compat: Compat) -> None:
-        """545 is not in its list, though older: by its version alone it would be used."""
+        """545 is older but not in the note's list; by the version alone the library would be used."""
         compat(note=NOTE)
         assert ask(both) == (True, "")
         assert both.read(DROP_IN) == f"{COMPAT}\n"
         assert stat.S_IMODE((both.root / DROP_IN).stat().st_mode) == 0o644
         assert ask(both, driver="545.23.08") == (False, "")
 
-    def test_without_a_note(self, container: Container, compat: Compat) -> None:
+    def test_library_without_a_note_is_used_on_older_drivers(
+        self, container: Container, compat: Compat
+    ) -> None:
         compat()
         assert ask(container, driver="545.23.08") == (True, "")
         assert ask(container, driver="575.51.03") == (False, "")
@@ -97,8 +99,10 @@ class TestLibraries:
         assert ask(container, "--host-cuda-version=12.9", driver=None) == (True, "")
         assert ask(container, "--host-cuda-version=12.10", driver=None) == (False, "")
 
-    def test_orin(self, container: Container, compat: Compat) -> None:
-        """Its libcuda.so.1.1 has no driver's version, so CUDA's decides."""
+    def test_library_of_orin_is_judged_by_the_cuda_version(
+        self, container: Container, compat: Compat
+    ) -> None:
+        """libcuda.so.1.1 has no driver version in its name, so the CUDA version decides."""
         folder = "/usr/local/cuda/compat_orin"
         compat("libcuda.so.1.1", note=NOTE, folder=folder)
         words = (f"--cuda-compat-container-root={folder}", "--host-cuda-version=12.6")
@@ -106,8 +110,10 @@ class TestLibraries:
         assert container.read(DROP_IN) == f"{folder}\n"
         assert ask(container, words[0], "--host-cuda-version=12.9", driver=None) == (False, "")
 
-    def test_links_to_it_are_not_a_choice(self, container: Container, compat: Compat) -> None:
-        """As the package has them; and /usr/local/cuda is a link too, even two."""
+    def test_links_to_the_library_do_not_count_as_further_libraries(
+        self, container: Container, compat: Compat
+    ) -> None:
+        """NVIDIA's package has links; /usr/local/cuda is a link, or a chain of two."""
         compat(note=NOTE, folder="/usr/local/cuda-12.9/compat")
         folder = container.root / "usr/local/cuda-12.9/compat"
         (folder / "libcuda.so.1").symlink_to("libcuda.so.575.57.08")
@@ -119,7 +125,7 @@ class TestLibraries:
         assert ask(container) == (True, "")
 
     @pytest.mark.parametrize("version", ["", "550 163", "550.163.01.02", "$(id)"])
-    def test_a_version_that_is_none(
+    def test_invalid_version_of_the_host_disables_the_step(
         self, container: Container, compat: Compat, version: str
     ) -> None:
         compat(note=NOTE)
@@ -127,7 +133,7 @@ class TestLibraries:
         assert ask(container, driver=version) == (False, "")
         assert (container.root / "etc").stat().st_mtime_ns == before
 
-    def test_twice_is_once(self, container: Container, compat: Compat) -> None:
+    def test_second_run_changes_nothing(self, container: Container, compat: Compat) -> None:
         compat(note=NOTE)
         ask(container)
         before = (container.root / DROP_IN).stat()
@@ -136,7 +142,7 @@ class TestLibraries:
         assert (before.st_ino, before.st_mtime_ns) == (after.st_ino, after.st_mtime_ns)
 
     @pytest.mark.parametrize("why", ["another host", "no library any more"])
-    def test_what_an_earlier_host_left_is_removed(
+    def test_drop_in_of_another_host_is_removed(
         self, container: Container, compat: Compat, why: str
     ) -> None:
         compat(note=NOTE)
@@ -174,7 +180,7 @@ class TestHostileImages:
         container.before = fingerprint(container.canary)
 
     @pytest.mark.parametrize("way", ["absolute", "climbing", "the file", "a chain", "itself"])
-    def test_links_out_of_it(self, both: Container, way: str) -> None:
+    def test_links_out_of_the_image_are_not_followed(self, both: Container, way: str) -> None:
         compat = both.root / COMPAT[1:]
         outside = both.canary / "dir"
         compat.parent.mkdir(parents=True)
@@ -194,40 +200,44 @@ class TestHostileImages:
         assert ask(both) == (False, "")
 
     @pytest.mark.parametrize("kind", ["pipe", "device", "socket", "folder", "long link", "file"])
-    def test_what_is_no_folder(self, both: Container, kind: str) -> None:
+    def test_path_that_is_not_a_directory_is_ignored(self, both: Container, kind: str) -> None:
         compat = both.root / COMPAT[1:]
         compat.parent.mkdir(parents=True)
         put(compat, kind if kind != "folder" else "pipe")
         assert ask(both) == (False, "")
 
     @pytest.mark.parametrize("kind", ["pipe", "device", "socket", "folder", "long link", "link to a pipe"])  # fmt: skip
-    def test_what_is_no_file(self, both: Container, kind: str) -> None:
+    def test_library_that_is_not_a_regular_file_is_ignored(
+        self, both: Container, kind: str
+    ) -> None:
         compat = both.root / COMPAT[1:]
         compat.mkdir(parents=True)
         put(compat / "libcuda.so.999.1", kind)
         assert ask(both) == (False, "")
 
-    def test_an_endless_file(self, both: Container) -> None:
-        """8 TiB without a byte in them; what is no ELF has no note, so its name decides."""
+    def test_sparse_file_of_8_tib_is_read_within_limits(self, both: Container) -> None:
+        """The file is not ELF and so has no note; the version in its name decides."""
         compat = both.root / COMPAT[1:]
         compat.mkdir(parents=True)
         (compat / "libcuda.so.999.1").touch()
         os.truncate(compat / "libcuda.so.999.1", 8 << 40)
         assert ask(both) == (True, "")
 
-    def test_an_endless_section(self, container: Container, compat: Compat) -> None:
-        """The note's size is a lie of 4 GiB, and the file is as long."""
+    def test_note_with_a_false_size_of_4_gib_is_read_within_limits(
+        self, container: Container, compat: Compat
+    ) -> None:
+        """The section claims 4 GiB, and the sparse file has this size."""
         compat(note=NOTE)
-        place = container.root / COMPAT[1:] / "libcuda.so.575.57.08"
-        content = place.read_bytes()
+        library = container.root / COMPAT[1:] / "libcuda.so.575.57.08"
+        content = library.read_bytes()
         at = content.index(b"NVIDIA Corporation\0") - 8
-        place.write_bytes(content[:at] + b"\xff\xff\xff\x7f" + content[at + 4 :])
-        os.truncate(place, 8 << 40)
+        library.write_bytes(content[:at] + b"\xff\xff\xff\x7f" + content[at + 4 :])
+        os.truncate(library, 8 << 40)
         used, _ = ask(container, driver="545.1")
         assert not used
 
-    def test_a_crowd(self, container: Container) -> None:
-        """70,000 names, all of them of interest and none a file."""
+    def test_directory_with_70000_names(self, container: Container) -> None:
+        """All 70,000 names look like libcuda, and none is a regular file."""
         compat = container.root / COMPAT[1:]
         compat.mkdir(parents=True)
         first = compat / "libcuda.so.0.0"
@@ -243,12 +253,12 @@ class TestHostileImages:
         ended = container.hook("enable-cuda-compat", "--host-driver-version=1")
         assert (ended.status, ended.said) == (0, "")
 
-    def test_more_than_one(self, container: Container, compat: Compat) -> None:
+    def test_several_libraries_are_not_used(self, container: Container, compat: Compat) -> None:
         compat("libcuda.so.575.57.08")
         compat("libcuda.so.565.57.01")
-        used, said = ask(container)
+        used, output = ask(container)
         assert not used
-        assert said.startswith(
+        assert output.startswith(
             "cdi-gen-hook: enable-cuda-compat: '/usr/local/cuda/compat': not used: the directory has"
         )
 
@@ -258,37 +268,39 @@ class TestHostileImages:
          '{"driver": [' + "550," * 4000 + "550]}", '{"driver": [' + "9" * 5000 + "]}"],
         ids=lambda text: text[:20],
     )  # fmt: skip
-    def test_a_note_that_is_none(self, container: Container, compat: Compat, text: str) -> None:
-        """A line, and the library counts as one without a note."""
+    def test_invalid_note_is_reported_and_ignored(
+        self, container: Container, compat: Compat, text: str
+    ) -> None:
+        """The hook prints a line and judges the library as one without a note."""
         compat(note=text)
-        used, said = ask(container, driver="545.1")
+        used, output = ask(container, driver="545.1")
         assert used
-        assert "the note of the image's libcuda is not" in said
+        assert "the note of the image's libcuda is not" in output
         used, _ = ask(container, driver="575.51.03")
         assert not used
 
     def test_names_are_quoted(self, container: Container) -> None:
         for name in ("libcuda.so.1.\x1b[31m", "libcuda.so.1.\n" + "x" * 200):
             container.write(f"{COMPAT}/{name}")
-        used, said = ask(container)
+        used, output = ask(container)
         assert not used
-        assert "\x1b" not in said
-        assert len(said) < 600
+        assert "\x1b" not in output
+        assert len(output) < 600
 
-    def test_nobody_may_look(self, container: Container, compat: Compat) -> None:
-        """In a user namespace the folder may be another's: the driver's libcuda will do."""
+    def test_directory_without_read_permission(self, container: Container, compat: Compat) -> None:
+        """In a user namespace the directory may belong to another user; the driver's libcuda is used."""
         compat(note=NOTE)
         folder = container.root / COMPAT[1:]
         folder.chmod(0o700)
         os.chown(folder, 1234, 1234)
         container.within = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"]
-        used, said = ask(container)
+        used, output = ask(container)
         assert not used
-        assert "'/usr/local/cuda/compat': not used: Permission denied" in said
+        assert "'/usr/local/cuda/compat': not used: Permission denied" in output
 
 
 def put(place: Path, kind: str) -> None:
-    """Something odd that belongs into no image."""
+    """Create an unusual file in an image."""
     match kind:
         case "pipe":
             os.mkfifo(place)
@@ -317,7 +329,7 @@ class TestWithTheCache:
         "--folder", "/opt/odd",
     )  # fmt: skip
 
-    def test_the_loader_finds_it_first(
+    def test_loader_finds_the_compat_library_first(
         self, container: Container, library: Library, compat: Compat
     ) -> None:
         library(container.root / "opt/odd/libcuda.so.550.1", "libcuda.so.1")
@@ -361,13 +373,13 @@ class TestWithTheCache:
         assert ended.stdout == f"libcuda.so.1={answer}\n"
 
     def test_a_volume_over_the_configuration(self, container: Container, compat: Compat) -> None:
-        """It is left alone, with a line where there was something to do."""
+        """The volume is not changed; the hook prints a line if a change was needed."""
         compat(note=NOTE)
         (container.root / "etc/ld.so.conf.d").mkdir()
         container.with_mounts(
             f"mount --bind {container.canary}/dir {container.root}/etc/ld.so.conf.d"
         )
-        used, said = ask(container)
+        used, output = ask(container)
         assert not used
-        assert "the path is in a mount of its own: left out" in said
+        assert "the path is in a mount of its own: left out" in output
         assert ask(container, driver="580.1") == (False, "")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""enable-cuda-compat: the rule by itself, for every library, host and GPU."""
+"""The rule of enable-cuda-compat for combinations of library, host and GPU."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ from tests.hook.test_cuda_compat import NOTE
         ("550.163.01", "12.4", [], "orin.x", None, False),
     ],
 )
-def test_the_rule(
+def test_compat_library_is_used_by_the_rule(
     driver: str,
     cuda: str,
     brands: list[str],

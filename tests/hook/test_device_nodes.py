@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""disable-device-node-modification: one read-only file over the driver's parameters, and no more.
+"""The step disable-device-node-modification mounts a read-only file over the driver's parameters.
 
-A procfs without the driver has no driver/nvidia/params. So where the mount itself is looked at, the
-hook is told of another file of two folders' depth; all else is as it is.
+A procfs without the driver has no driver/nvidia/params. So the tests of the mount itself let the
+hook use another file of procfs that is two directories deep.
 """
 
 from __future__ import annotations
@@ -76,17 +76,17 @@ def test_only_an_exact_line_is_disabled(params: bytes, expected: bytes | None) -
 
 
 class TestTheMount:
-    def test_it_says_0_and_stays_so(self, nvidia: Container) -> None:
+    def test_params_have_0_and_are_read_only(self, nvidia: Container) -> None:
         ended = mounted(nvidia, OWN_PROC, f"{SHOW}; ! echo x > $R{STAND_IN}")
         assert ended.status == 0
         assert ended.stdout.startswith(HARMLESS)
-        _, _, _, _, place, flags, *_ = ended.stdout[len(HARMLESS) :].split(" ")
-        assert place == f"{nvidia.root}{STAND_IN}"
+        _, _, _, _, mount_point, flags, *_ = ended.stdout[len(HARMLESS) :].split(" ")
+        assert mount_point == f"{nvidia.root}{STAND_IN}"
         assert {"ro", "nosuid", "nodev", "noexec"} <= set(flags.split(","))
         assert "Read-only file system" in ended.said
 
-    def test_no_litter(self, nvidia: Container) -> None:
-        """One mount more than before, and neither a name nor a time stamp in the image."""
+    def test_one_mount_and_no_file_is_added(self, nvidia: Container) -> None:
+        """The container has one more mount; no name and no time stamp of the image changes."""
         before = fingerprint(nvidia.root)
         table = "cat /proc/self/mountinfo"
         ended = mounted(
@@ -99,8 +99,8 @@ class TestTheMount:
         assert (ended.status, ended.said) == (0, "")
         assert fingerprint(nvidia.root) == before
 
-    def test_it_is_not_handed_on(self, nvidia: Container) -> None:
-        """The procfs is shared, with another mount that stands for the host's."""
+    def test_mount_does_not_propagate(self, nvidia: Container) -> None:
+        """The procfs is shared with another mount, which stands for the host's."""
         before = f"{OWN_PROC}; mount --make-shared $R/proc; mkdir $R/opt/twin; mount --bind $R/proc $R/opt/twin"
         ended = mounted(
             nvidia,
@@ -109,7 +109,7 @@ class TestTheMount:
         )
         assert (ended.status, ended.said, ended.stdout) == (0, "", "1\nLinux\n")
 
-    def test_a_second_time(self, nvidia: Container) -> None:
+    def test_second_run_is_left_out(self, nvidia: Container) -> None:
         again = f'status=0; env -u PWD -u OLDPWD "$@" < {nvidia.bundle}/state || status=$?; {SHOW}'
         (nvidia.bundle / "state").write_bytes(nvidia.state())
         ended = mounted(nvidia, OWN_PROC, again)
@@ -135,7 +135,7 @@ class TestTheMount:
         assert ended.status == 1
         assert ended.said.count("\n") == 1
 
-    def test_where_nothing_may_be_mounted(self, nvidia: Container) -> None:
+    def test_hook_without_permission_to_mount(self, nvidia: Container) -> None:
         root = shlex.quote(str(nvidia.root))
         nvidia.within = [
             "unshare", "-m", "sh", "-ec",
@@ -207,7 +207,7 @@ class TestLeftOut:
         assert (ended.status, ended.stdout) == (0, "Linux\n")
         assert "left out: this process is not in the mount namespace of a container" in ended.said
 
-    def test_no_driver_at_all(self, container: Container) -> None:
+    def test_host_without_a_driver(self, container: Container) -> None:
         before = fingerprint(container.root)
         ended = container.hook(NAME)
         assert (ended.status, ended.said) == (0, "")
@@ -216,7 +216,7 @@ class TestLeftOut:
 
 @pytest.mark.engine
 class TestInContainers:
-    """Through the runtimes; the host's mounts are the same before and after."""
+    """With real runtimes; the mounts of the host do not change."""
 
     WATCHED = (
         "sh", "-c",
@@ -240,7 +240,7 @@ cat {STAND_IN}
         spec["process"]["args"] = ["/bin/busybox", "sh", "-c", self.LOOK]
 
     @pytest.mark.parametrize("readonly", [False, True])
-    def test_it_is_covered(
+    def test_params_are_covered(
         self, runtime: Runtime, nvidia: Container, bundle: Container, readonly: bool
     ) -> None:
         self.prepare(nvidia, bundle)
@@ -255,7 +255,7 @@ cat {STAND_IN}
         assert not (bundle.root / "run/nvidia-ctk-hook").exists()
 
     def test_a_user_namespace(self, runtime: Runtime, nvidia: Container, bundle: Container) -> None:
-        """The machine's procfs has no mount in it here: then no user may mount one of their own."""
+        """The step works in a user namespace, if the kernel permits a procfs there."""
         nvidia.altered(
             device_nodes__FOLDER='"sys/kernel"',
             device_nodes__FILE='"ostype"',

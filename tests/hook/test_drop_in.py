@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""In nvidia-cdi-hook's place: its name, its command lines, and what it would leave behind."""
+"""The hook under the name of nvidia-cdi-hook: the same command lines and the same results."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ REFERENCE = Path(__file__).resolve().parents[1] / "parity/reference/nvidia_ctk"
 """Specs that nvidia-ctk wrote."""
 
 ITS_ENVIRONMENT = {"NVIDIA_CTK_DEBUG": "false"}
-"""What nvidia-ctk gives its hooks."""
+"""The environment that specs of nvidia-ctk give to hooks."""
 
 PROFILE = "etc/nvidia/nvidia-application-profiles-rc.d/10-container.conf"
 
 
 @pytest.fixture
 def drop_in(container: Container) -> Container:
-    """A container whose hook is called as dockerd and the specs of others call it."""
+    """A container whose hook has the name of NVIDIA's hook."""
     name = container.bundle / "bin/nvidia-cdi-hook"
     name.parent.mkdir()
     name.symlink_to(HOOK)
@@ -39,8 +39,8 @@ def drop_in(container: Container) -> Container:
     return container
 
 
-def test_its_command_lines(drop_in: Container, library: Library) -> None:
-    """As nvidia-ctk 1.20 words them, a process each."""
+def test_command_lines_of_nvidia_ctk(drop_in: Container, library: Library) -> None:
+    """The command lines of specs of nvidia-ctk 1.20, one process for each step."""
     library(drop_in.root / "opt/odd/libcuda.so.550.163.01", "libcuda.so.1")
     os.mknod(drop_in.root / "dev/nvidia0", stat.S_IFCHR | 0o666, os.makedev(195, 0))
     (drop_in.root / "dev/dri").mkdir(mode=0o700)
@@ -66,8 +66,8 @@ def test_its_command_lines(drop_in: Container, library: Library) -> None:
     drop_in.assert_host_untouched()
 
 
-def test_its_specs(drop_in: Container) -> None:
-    """Every hook of every spec, in its environment, on a root that has what the spec mounts."""
+def test_hooks_of_nvidia_ctks_specs(drop_in: Container) -> None:
+    """Every hook of every spec runs in its environment, on a root with the files of the spec."""
     commands: dict[tuple[str, ...], dict[str, str]] = {}
     for file in sorted(REFERENCE.glob("*.json")):
         spec = json.loads(file.read_text())
@@ -118,7 +118,7 @@ def test_an_unknown_hook_name_is_ignored(drop_in: Container, words: tuple[str, .
         "chmod --path /dev/dri",
     ],
 )
-def test_a_flag_that_it_does_not_know(drop_in: Container, line: str) -> None:
+def test_unknown_option_is_rejected(drop_in: Container, line: str) -> None:
     ended = drop_in.hook(*line.split(), environment=ITS_ENVIRONMENT)
     assert (ended.status, ended.said.count("\n")) == (2, 1)
 
@@ -136,7 +136,9 @@ class TestEnvironment:
             {"NVIDIA_VISIBLE_DEVICES": "all", "LDFLAGS": "-s", "BASH_FUNC_x%%": "() { :; }"},
         ],
     )
-    def test_the_runtimes_is_forgiven(self, drop_in: Container, more: dict[str, str]) -> None:
+    def test_environment_of_the_runtime_is_accepted(
+        self, drop_in: Container, more: dict[str, str]
+    ) -> None:
         ended = drop_in.hook(*self.COMMAND, environment={"PATH": "/usr/bin:/bin", **more})
         assert (ended.status, ended.said) == (0, "")
         assert (drop_in.root / "opt/x").is_symlink()
@@ -146,8 +148,8 @@ class TestEnvironment:
         ["LD_PRELOAD", "LD_AUDIT", "LD_LIBRARY_PATH", "GCONV_PATH", "LOCPATH", "GLIBC_TUNABLES", "MALLOC_CHECK_",
          "PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP"],
     )  # fmt: skip
-    def test_the_loaders_is_not(self, drop_in: Container, name: str) -> None:
-        """CVE-2025-23266: it is the image's, and has had its way already."""
+    def test_variables_of_the_loader_are_refused(self, drop_in: Container, name: str) -> None:
+        """CVE-2025-23266: the variable is of the image, and its code has run already."""
         ended = drop_in.hook(*self.COMMAND, environment={"PATH": "/usr/bin", name: ""})
         assert (ended.status, ended.said.count("\n")) == (1, 1)
         assert f"'{name}' in the environment" in ended.said
@@ -158,7 +160,7 @@ class TestEnvironment:
     def test_in_a_container(
         self, runtime: Runtime, drop_in: Container, bundle: Container, variable: str, starts: bool
     ) -> None:
-        """runc before 1.3 hands on the image's environment, crun the engine's."""
+        """Without `env`, runc before 1.3 passes the image's environment, crun the engine's."""
         entry = hook_of(drop_in, *self.COMMAND)
         del entry["env"]
         spec = bundle.spec
@@ -179,7 +181,7 @@ class TestTalk:
         "words",
         [("--debug", *COMMAND), ("-d", *COMMAND), (COMMAND[0], "--debug", *COMMAND[1:]), (*COMMAND, "--debug")],
     )  # fmt: skip
-    def test_debug_says_what_is_done(self, container: Container, words: tuple[str, ...]) -> None:
+    def test_debug_prints_the_changes(self, container: Container, words: tuple[str, ...]) -> None:
         ended = container.hook(*words)
         assert (ended.status, ended.said) == (0, self.SAID)
         ended = container.hook(*words)
@@ -224,7 +226,7 @@ class TestTalk:
 
 
 def test_two_processes_work_together(drop_in: Container, library: Library, compat: Compat) -> None:
-    """The second finds what the first one left, and again when the host has changed."""
+    """The second process sees the changes of the first one; both run again for another driver."""
     library(drop_in.root / "opt/odd/libcuda.so.1", "libcuda.so.1")
     compat("libcuda.so.575.57.08", NOTE)
     (drop_in.root / COMPAT[1:] / "libcuda.so.1").symlink_to("libcuda.so.575.57.08")
@@ -241,8 +243,8 @@ def test_two_processes_work_together(drop_in: Container, library: Library, compa
         assert drop_in.cached()["libcuda.so.1"] == found
 
 
-class TestBesideThePeer:
-    """What both programs leave in the same root."""
+class TestBesideNvidiasHook:
+    """Both programs change the same root in the same way."""
 
     @pytest.fixture
     def nvidia_hook(self, nvidia_program: Callable[[str], Path]) -> str:
@@ -318,22 +320,22 @@ class TestBesideThePeer:
         command = "chmod --mode 750 --path /dev/dri --path /dev/none --path /dev/nvidia-caps"
         self.compare(nvidia_hook, drop_in, twin, command)
 
-    def test_its_words_are_still_these(self, nvidia_hook: str) -> None:
-        said = subprocess.run(
+    def test_help_of_nvidias_hook_has_the_same_options(self, nvidia_hook: str) -> None:
+        output = subprocess.run(
             [nvidia_hook, "--help"], capture_output=True, text=True, check=True
         ).stdout
-        assert set(re.findall(r"^ {3}([a-z][a-z-]+)[ ,]", said, re.MULTILINE)) - {"help"} <= {
+        assert set(re.findall(r"^ {3}([a-z][a-z-]+)[ ,]", output, re.MULTILINE)) - {"help"} <= {
             "create-symlinks", "enable-cuda-compat", "update-ldcache", "disable-device-node-modification",
             "update-application-profile", "chmod", "apply-cuda-memory-limits",
         }  # fmt: skip
 
 
 def left(root: Path) -> dict[str, tuple[str, ...]]:
-    """A tree as a container sees it, with one name for the drop-in that both call otherwise.
+    """A tree as a container sees it; both names of the drop-in are replaced by one.
 
     An intended difference: the profile of NVIDIA's hook is a read-only file without a newline.
     """
-    found: dict[str, tuple[str, ...]] = {}
+    tree: dict[str, tuple[str, ...]] = {}
     for path in sorted(root.rglob("*")):
         name = re.sub(
             r"00-(compat-[0-9a-f-]+|cdi-gen-compat)\.conf$",
@@ -342,9 +344,9 @@ def left(root: Path) -> dict[str, tuple[str, ...]]:
         )
         status = path.lstat()
         if path.is_symlink():
-            found[name] = ("link", os.readlink(path))
+            tree[name] = ("link", os.readlink(path))
         elif path.is_file():
-            found[name] = ("file", path.read_text(errors="replace").rstrip("\n"))
+            tree[name] = ("file", path.read_text(errors="replace").rstrip("\n"))
         elif not name.startswith("etc/nvidia"):
-            found[name] = (stat.filemode(status.st_mode),)
-    return found
+            tree[name] = (stat.filemode(status.st_mode),)
+    return tree

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""--dry-run prints what the real run then does, in the same order, on any root."""
+"""--dry-run prints the changes of the real run, in the same order, on any root."""
 
 from __future__ import annotations
 
@@ -71,15 +71,15 @@ def real_names(container: Container, lines: list[str]) -> set[str]:
 
 
 def dry_run_then_run(container: Container, *words: str) -> list[str]:
-    """Do a dry run, run, compare; do another dry run. Returns the announced changes."""
+    """Compare a dry run with the real run, then do another dry run; return the announced changes."""
     before = fingerprint(container.root)
     dry = container.hook("--dry-run", *words)
     assert fingerprint(container.root) == before
     announced = dry.stdout.splitlines()
-    done = container.hook("--debug", *words)
-    changes, said = reported(done)
-    assert said == dry.said.replace("cdi-gen-hook: ", "").splitlines()
-    assert done.status == dry.status
+    ended = container.hook("--debug", *words)
+    changes, messages = reported(ended)
+    assert messages == dry.said.replace("cdi-gen-hook: ", "").splitlines()
+    assert ended.status == dry.status
     assert announced == changes
     assert real_names(container, announced) == changed(container.root, before)
     assert container.hook("--dry-run", *words).stdout == ""
@@ -89,7 +89,7 @@ def dry_run_then_run(container: Container, *words: str) -> list[str]:
 
 @pytest.fixture
 def furnished(container: Container, library: Library, compat: Compat) -> Container:
-    """Something to do for every step."""
+    """A container in which every step has something to do."""
     library(container.root / "opt/odd/libcuda.so.550.1", "libcuda.so.1")
     library(container.root / "usr/lib/odder/libnvidia-ml.so.1", "libnvidia-ml.so.1")
     compat(note=NOTE)
@@ -135,7 +135,7 @@ def test_all_steps_in_order(furnished: Container) -> None:
 
 
 def test_a_dry_run_as_another_user_changes_nothing(furnished: Container) -> None:
-    """Without root, on a tree that is not theirs."""
+    """A user without root privileges, on a tree of another user."""
     open_to_others(furnished)
     shutil.copytree(HOOKS, furnished.bundle / "libexec")
     furnished.launcher = [str(furnished.bundle / "libexec" / HOOK.name)]
@@ -169,7 +169,7 @@ def test_each_step(furnished: Container, name: str, words: tuple[str, ...]) -> N
     assert dry_run_then_run(furnished, name, *words)
 
 
-def test_what_was_there_is_taken_away(furnished: Container) -> None:
+def test_removals_are_announced(furnished: Container) -> None:
     furnished.hook(*WORDS)
     assert dry_run_then_run(furnished, *WORDS, "--host-gpu-brand=geforce") == [
         f"remove /{DROP_IN}",
@@ -178,7 +178,7 @@ def test_what_was_there_is_taken_away(furnished: Container) -> None:
 
 
 def test_a_link_that_is_only_announced_is_followed(furnished: Container) -> None:
-    """By another name of its folder too; and the cache has the names that it brings."""
+    """Also by another name of the directory; and the cache has the libraries behind the link."""
     (furnished.root / "opt/other").symlink_to("odd")
     words = (
         "create-container",
@@ -286,8 +286,8 @@ def test_a_dry_run_root_answers_as_the_changed_root(tmp_path: Path, seed: int) -
     assert fingerprint(tmp_path / "dry") == untouched
 
 
-def test_the_way_may_be_a_change_itself(tmp_path: Path) -> None:
-    """Folders that are new, and links to folders."""
+def test_path_of_a_change_may_contain_planned_changes(tmp_path: Path) -> None:
+    """A planned directory or link may be on the path of a later change."""
     subprocess.run(["sh", "-ec", TREE], cwd=tmp_path, check=True)
     root = Silent(os.open(tmp_path, os.O_PATH))
     assert root.put("/new/deep/f", b"one")
@@ -356,11 +356,11 @@ cp -a $ROOT.copy/. $ROOT
 rm -r $ROOT.copy
 mount -o remount,ro $ROOT
 """
-"""Which no hook can change, unlike a mount that is read-only."""
+"""A file system that no hook can change, unlike a read-only mount."""
 
 
 @pytest.mark.parametrize("volume", [*filter(None, VOLUMES), READ_ONLY_FILE_SYSTEM])
-def test_what_is_not_the_containers(furnished: Container, volume: str) -> None:
+def test_volumes_and_special_files_are_not_changed(furnished: Container, volume: str) -> None:
     (furnished.root / "etc/ld.so.cache").touch()
     places = f"ROOT={furnished.root} CANARY={furnished.canary}\n"
     furnished.with_mounts(places + volume)
@@ -368,7 +368,9 @@ def test_what_is_not_the_containers(furnished: Container, volume: str) -> None:
 
 
 @pytest.mark.parametrize("seed", range(24))
-def test_whatever_the_root_has(container: Container, library: Library, seed: int) -> None:
+def test_dry_run_and_run_agree_on_generated_roots(
+    container: Container, library: Library, seed: int
+) -> None:
     library(container.bundle / "library", "libcuda.so.1")
     chance = random.Random(seed)
     places = (

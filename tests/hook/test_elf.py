@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reading ELF files of an image: what they say, and that none can make it slow or fail."""
+"""The ELF reader returns the facts of files, and hostile files cannot delay it."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class TestSharedLibrary:
     def test_sonames(self, soname: bytes | None) -> None:
         assert soname_of(shared_object(soname)) == soname
 
-    def test_a_name_that_does_not_end(self) -> None:
+    def test_name_without_an_end_is_an_error(self) -> None:
         assert read(shared_object(b"s" * 4096)) is None
 
     def test_the_first_of_two_names_counts(self) -> None:
@@ -149,7 +149,7 @@ class TestSharedLibrary:
         assert (library and library.soname) == soname
 
     def test_far_into_a_file_of_eight_terabytes(self) -> None:
-        """Sparse files cost nothing; what they point to is read where it is, and no more of it."""
+        """Offsets in a sparse file of 8 TiB are followed; only the needed bytes are read."""
         content = bytearray(shared_object(b"x"))
         struct.pack_into("<Q", content, 32, (8 << 40) - 100)
         assert read(bytes(content), 8 << 40) is None
@@ -173,7 +173,7 @@ class TestNote:
         assert description(shared_object(b"x", notes=notes)) == self.JSON
         assert description(shared_object(b"x", notes=note(b"GNU\0", b"no"))) is None
 
-    def test_only_of_that_section(self) -> None:
+    def test_note_of_another_section_is_ignored(self) -> None:
         content = shared_object(b"x", notes=note(NVIDIA, self.JSON))
         for name in (b".note.tes", b".note.testt", b"note.test", b".shstrtab", b""):
             assert description(content, name) is None
@@ -183,7 +183,7 @@ class TestNote:
         notes = struct.pack("<III", 19, 64, 1) + NVIDIA + b"\0" + self.JSON
         assert description(shared_object(b"x", notes=notes)) == self.JSON
 
-    def test_it_is_not_larger_than_any_real_one(self) -> None:
+    def test_note_larger_than_the_limit_is_ignored(self) -> None:
         fits = note(NVIDIA, b"x" * ((64 << 10) - 32))
         assert description(shared_object(b"x", notes=fits)) == b"x" * ((64 << 10) - 32)
         assert description(shared_object(b"x", notes=fits + bytes(4))) is None
@@ -191,10 +191,10 @@ class TestNote:
     @pytest.mark.parametrize(
         "notes", [b"", b"\0" * 11, b"\xff" * 12, b"\xff" * 64, bytes(1 << 16), note(NVIDIA, b"")]
     )
-    def test_damaged_ones(self, notes: bytes) -> None:
+    def test_damaged_note_is_ignored(self, notes: bytes) -> None:
         assert not description(shared_object(b"x", notes=notes))
 
-    def test_the_real_thing_as_a_linker_makes_it(self, compiled: Callable[..., Path]) -> None:
+    def test_note_in_a_library_of_a_real_linker(self, compiled: Callable[..., Path]) -> None:
         source = r"""
         __asm__(".pushsection .note.cuda.fwd_compatibility,\"a\",@note\n.p2align 2\n"
                 ".long 1f-0f\n.long 3f-2f\n.long 1\n0:.asciz \"NVIDIA Corporation\"\n1:.p2align 2\n"
@@ -223,8 +223,10 @@ WORDS = st.sampled_from([b"\0" * 4, b"\xff" * 4, b"\xff\xff\xff\x7f", b"\0\0\0\x
 
 @given(st.sampled_from(["x86_64", "i386"]), st.data())
 @example("x86_64", None)
-def test_any_damage(machine: str, data: st.DataObject | None) -> None:
-    """Whatever is in it: an answer, after a bounded number of reads."""
+def test_damaged_file_takes_a_bounded_number_of_reads(
+    machine: str, data: st.DataObject | None
+) -> None:
+    """Any content gives a result or an ElfError after a bounded number of reads."""
     whole = shared_object(b"lib.so.1", machine, isa_needed=4, notes=note(NVIDIA, b"{}"))
     content = bytearray(whole)
     if data:
@@ -257,7 +259,7 @@ def test_any_damage(machine: str, data: st.DataObject | None) -> None:
 
 
 @given(st.binary(max_size=400))
-def test_any_bytes(content: bytes) -> None:
+def test_random_bytes_take_a_bounded_number_of_reads(content: bytes) -> None:
     with file_of(b"\x7fELF" + content) as descriptor:
         with suppress(elf.ElfError):
             elf.shared_library(descriptor, dependencies=True)

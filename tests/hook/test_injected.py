@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A bundle edited by `cdi-gen inject`, started by plain runc and crun: what is injected is there."""
+"""runc and crun start a bundle that `cdi-gen inject` edited, and the container has the devices."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def started(runtime: Runtime, bundle: Container, specs: Path) -> list[str]:
 
 @pytest.fixture
 def looking(bundle: Container) -> Container:
-    """A bundle without the hook of other tests, that tells what it sees."""
+    """A bundle without hook, whose process prints its environment, mounts and devices."""
     spec = bundle.spec
     del spec["hooks"], spec["mounts"][-1]
     spec["process"] |= {"args": ["/bin/busybox", "sh", "-c", LOOK], "cwd": "/"}
@@ -91,14 +91,14 @@ def test_the_container_has_what_was_injected(
 
 
 def test_in_a_user_namespace(runtime: Runtime, looking: Container, specs: Path) -> None:
-    """There runc binds the host's node of the same path, and mounts are to map their owners."""
+    """In a user namespace runc bind-mounts the host's node, and mounts get mapped owners."""
     file = specs / "fake.json"
     file.write_text(file.read_text().replace("/dev/fake0", "/dev/null"))
     looking.spec["process"]["args"][-1] = LOOK.replace("fake0", "null")
     in_a_user_namespace(looking, 65536)
-    seen = started(runtime, looking, specs)
+    container = started(runtime, looking, specs)
     options = [mount.get("options", []) for mount in looking.spec["mounts"]]
     assert options[-2:] == [["ro", "bind", "idmap"], ["ro", "rbind", "ridmap"]]
-    assert seen[0] == "fake"
-    assert seen[1].startswith("character special file 1:3 ")
-    assert seen[2:5] == ["inner", "outer", "readable"]
+    assert container[0] == "fake"
+    assert container[1].startswith("character special file 1:3 ")
+    assert container[2:5] == ["inner", "outer", "readable"]

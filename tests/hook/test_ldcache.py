@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Step update-ldcache: glibc, musl, both, neither; and twice."""
+"""The step update-ldcache for images with glibc, musl, both or neither."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ COMPAT = conf.COMPAT
 
 @pytest.fixture
 def debian(container: Container, library: Library) -> Container:
-    """The parts of a Debian image that its loader's configuration is about."""
+    """The files of a Debian image that configure its loader."""
     container.write("/etc/ld.so.conf", "include /etc/ld.so.conf.d/*.conf\n")
     container.write("/etc/ld.so.conf.d/libc.conf", "# libc default configuration\n/usr/local/lib\n")
     container.write(
@@ -103,7 +103,7 @@ def test_an_old_cache_is_replaced_whatever_it_is(debian: Container) -> None:
 
 
 def test_an_image_of_the_other_family(container: Container, library: Library) -> None:
-    """On Fedora's layout a Debian folder is foreign, and the other way round."""
+    """In Fedora's layout the loader does not search Debian's directory, and vice versa."""
     library(container.root / "usr/lib64/libc.so.6", "libc.so.6")
     (container.root / "lib64").symlink_to("usr/lib64")
     library(container.root / f"usr/lib/{TRIPLET}/libcuda.so.1", "libcuda.so.1")
@@ -118,7 +118,7 @@ def test_an_image_of_the_other_family(container: Container, library: Library) ->
 
 
 def test_distroless(container: Container, library: Library) -> None:
-    """No ldconfig, no configuration, no cache: the loader reads a cache all the same."""
+    """An image without ldconfig, configuration and cache: its loader reads a cache anyway."""
     for folder in ("tmp", "run", "sys", "dev", "bin"):
         (container.root / folder).rmdir()
     library(container.root / "opt/odd/libcuda.so.1", "libcuda.so.1")
@@ -143,7 +143,7 @@ def test_an_image_without_a_directory_for_the_tmpfs(container: Container) -> Non
 
 
 def test_with_and_without_ldconfig(debian: Container) -> None:
-    """Both ways make the same cache, which still names the generator of the first one."""
+    """Our writer and ldconfig write the same cache, with the generator of the image's cache."""
     words = ("update-ldcache", "--folder", "/opt/odd")
     assert debian.hook(*words, "--ldconfig-path", "/sbin/ldconfig").status == 0
     once = fingerprint(debian.root)
@@ -152,7 +152,7 @@ def test_with_and_without_ldconfig(debian: Container) -> None:
 
 
 def test_no_program_is_needed(debian: Container) -> None:
-    """On a host without any ldconfig, and where no process can be made."""
+    """The host has no ldconfig, and no process can be created."""
     debian.altered(os__fork="None", os__execve="None")
     debian.launcher[-1] = debian.launcher[-1].replace("import sys", "import sys, os", 1)
     assert debian.hook("update-ldcache", "--folder", "/opt/odd").status == 0
@@ -160,7 +160,7 @@ def test_no_program_is_needed(debian: Container) -> None:
 
 
 def test_the_compat_libraries_come_before_the_hosts(debian: Container, library: Library) -> None:
-    """Now, and after a later run of ldconfig in the container."""
+    """After the hook, and after a later run of ldconfig in the container."""
     library(debian.root / "usr/local/cuda-13.1/compat/libcuda.so.590.1", "libcuda.so.1")
     library(debian.root / "usr/local/cuda-13.1/compat/libcuda.so.1", "libcuda.so.1")
     debian.write(COMPAT, "/usr/local/cuda-13.1/compat\n")
@@ -188,18 +188,18 @@ def test_several_architectures(debian: Container) -> None:
 
 @pytest.mark.parametrize("kind", ["missing", "damaged", "too large", "pipe", "of an older glibc"])
 def test_whatever_cache_the_image_has(debian: Container, kind: str) -> None:
-    """It saves reading; without one that is of use the same comes out."""
+    """A valid cache saves reading files; the result is the same with any cache."""
     words = ("update-ldcache", "--folder", "/opt/odd")
     cache = debian.root / "etc/ld.so.cache"
     assert debian.hook(*words).status == 0
-    right = cache.read_bytes()
+    expected = cache.read_bytes()
     match kind:
         case "missing":
             cache.unlink()
         case "damaged":
-            cache.write_bytes(right[:60])
+            cache.write_bytes(expected[:60])
         case "too large":
-            cache.write_bytes(right + bytes(update_ldcache.MAX_OLD_CACHE))
+            cache.write_bytes(expected + bytes(update_ldcache.MAX_OLD_CACHE))
         case "pipe":
             cache.unlink()
             os.mkfifo(cache)
@@ -209,7 +209,7 @@ def test_whatever_cache_the_image_has(debian: Container, kind: str) -> None:
             assert cache.read_bytes().startswith(b"ld.so-1.7.0")
     ended = debian.hook(*words)
     assert (ended.status, ended.said) == (0, "")
-    assert cache.read_bytes() == right
+    assert cache.read_bytes() == expected
 
 
 @pytest.mark.parametrize(
@@ -244,7 +244,7 @@ def test_musl(container: Container, before: str | None, after: str) -> None:
     assert os.listdir(container.root / "etc") == [PATH_FILE.rpartition("/")[2]]
 
 
-def test_musl_needs_no_file_for_where_it_looks_anyway(container: Container) -> None:
+def test_musl_needs_no_file_for_its_default_directories(container: Container) -> None:
     container.write(MUSL)
     assert container.hook("update-ldcache", "--folder", "/usr/lib").status == 0
     assert os.listdir(container.root / "etc") == []
@@ -257,7 +257,7 @@ def test_both_loaders(debian: Container) -> None:
     assert debian.cached()["libcuda.so.1"] == "/opt/odd/libcuda.so.1"
 
 
-def test_no_folder_no_step(container: Container) -> None:
+def test_step_without_a_directory_changes_nothing(container: Container) -> None:
     before = fingerprint(container.root)
     for name in ("update-ldcache", "create-container"):
         ended = container.hook(name, "--ldconfig-path", "/does/not/exist")
@@ -266,24 +266,26 @@ def test_no_folder_no_step(container: Container) -> None:
 
 
 @pytest.mark.parametrize("folder", ["opt", "/a/../b", "/a#b", "/a=b", "/a:b", "/a\nb", "/a ", ""])
-def test_a_folder_no_loader_can_be_told_of(container: Container, folder: str) -> None:
+def test_directory_name_that_no_loader_can_read_is_rejected(
+    container: Container, folder: str
+) -> None:
     ended = container.hook("update-ldcache", "--folder", folder)
     assert ended.status == 2
     assert ended.said.count("\n") == 1
 
 
 class TestWhichLdconfig:
-    """A09: only a static ldconfig of the host, and only if it is root's."""
+    """A09: only a static ldconfig of the host is run, and only if it belongs to root."""
 
     @pytest.mark.parametrize("path", ["@/sbin/ldconfig", "/sbin/ldconfig"])
-    def test_the_one_that_is_named(self, debian: Container, path: str) -> None:
+    def test_named_ldconfig_is_run(self, debian: Container, path: str) -> None:
         assert (
             debian.hook("update-ldcache", "--folder", "/opt/odd", "--ldconfig-path", path).status
             == 0
         )
         assert "libcuda.so.1" in debian.cached()
 
-    def test_beside_a_wrapper_lies_the_real_one(self, debian: Container) -> None:
+    def test_ldconfig_real_beside_a_wrapper_is_run(self, debian: Container) -> None:
         """As on Ubuntu."""
         wrapper = debian.bundle / "ldconfig"
         wrapper.write_text("#!/bin/sh\nexec /bin/false\n")
@@ -347,15 +349,15 @@ class TestWhichLdconfig:
             == 2
         )
 
-    def test_never_the_images(self, debian: Container) -> None:
-        for place in ("sbin/ldconfig", "sbin/ldconfig.real", "usr/sbin/ldconfig", "bin/sh"):
-            debian.write(place, f"#!/bin/sh\necho run > {debian.canary}/file\n").chmod(0o755)
+    def test_ldconfig_of_the_image_is_never_run(self, debian: Container) -> None:
+        for path in ("sbin/ldconfig", "sbin/ldconfig.real", "usr/sbin/ldconfig", "bin/sh"):
+            debian.write(path, f"#!/bin/sh\necho run > {debian.canary}/file\n").chmod(0o755)
         assert debian.hook("update-ldcache", "--folder", "/opt/odd").status == 0
         debian.assert_host_untouched()
 
     @pytest.mark.parametrize("named", [False, True])
-    def test_the_sandbox_is_imported_if_one_is_named(self, named: bool) -> None:
-        """And then by `prepare`, before any input is read."""
+    def test_sandbox_is_imported_only_with_an_ldconfig_path(self, named: bool) -> None:
+        """The import happens in `prepare`, before any input is read."""
         options = {"--folder": ["/x"], "--ldconfig-path": ["/sbin/ldconfig"] if named else []}
         script = f"""if True:
             import sys

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What an image's ld.so.conf lists; and that no image can make the reading of it last."""
+"""Reading an image's ld.so.conf: the directories in it, and limits against hostile images."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ def read(root: Path) -> list[str] | None:
 def image(tmp_path: Path) -> Image:
     def put(files: dict[str, str]) -> Path:
         for name, text in files.items():
-            place = tmp_path / "root/etc" / name
-            place.parent.mkdir(parents=True, exist_ok=True)
-            place.write_text(text)
+            target = tmp_path / "root/etc" / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_text(text)
         return tmp_path / "root"
 
     (tmp_path / "root/etc").mkdir(parents=True)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The point of it all: a program in the container loads a library by its SONAME."""
+"""A program in the container loads an injected library by its SONAME."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_a_program_finds_the_driver(image: Container) -> None:
 
 
 def test_the_images_ldconfig_agrees(image: Container) -> None:
-    """glibc's own reading of what we wrote; and its rewriting of it keeps our folders."""
+    """glibc's ldconfig reads our cache, and a cache that it writes still has our directories."""
     shutil.copy("/sbin/ldconfig", image.root / "bin/ldconfig")
     image.hook(
         "create-container", "--link", "libcuda.so.550.1::/opt/odd/libcuda.so.1",
@@ -65,7 +65,7 @@ def test_the_images_ldconfig_agrees(image: Container) -> None:
 def test_a_library_for_newer_processors_is_preferred(
     image: Container, library: Callable[[Path, str], None]
 ) -> None:
-    """glibc-hwcaps: what only the real ldconfig knows how to write."""
+    """glibc-hwcaps directories in the cache, compared with the real ldconfig."""
     library(image.root / "opt/odd/glibc-hwcaps/x86-64-v2/libcuda.so.1", "libcuda.so.1")
     assert image.hook("update-ldcache", "--folder", "/opt/odd").status == 0
     listing = subprocess.run(

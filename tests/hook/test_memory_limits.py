@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""apply-cuda-memory-limits: nothing, or a container that does not start; never a limit that is dropped."""
+"""The hook apply-cuda-memory-limits refuses containers that request limits, and ignores others."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def with_environment(container: Container, *entries: str) -> None:
 
 
 @pytest.mark.parametrize("entries", [(), ("NVIDIA_GPU_MEMORY_LIMIT=",), ("NVIDIA_GPU_MEMORY=9",)])
-def test_a_container_that_asks_for_none(named: Container, entries: tuple[str, ...]) -> None:
+def test_container_without_limits_starts(named: Container, entries: tuple[str, ...]) -> None:
     with_environment(named, *entries)
     before = fingerprint(named.root)
     ended = named.hook(*WORDS)
@@ -41,7 +41,7 @@ def test_a_container_that_asks_for_none(named: Container, entries: tuple[str, ..
         ("NVIDIA_GPU_MEMORY_LIMIT=", "NVIDIA_GPU_MEMORY_LIMIT=1\x1b[31m"),
     ],
 )
-def test_a_container_that_asks(named: Container, entries: tuple[str, ...]) -> None:
+def test_container_with_limits_is_refused(named: Container, entries: tuple[str, ...]) -> None:
     with_environment(named, *entries)
     ended = named.hook(*WORDS)
     assert ended.status == 1
@@ -50,7 +50,7 @@ def test_a_container_that_asks(named: Container, entries: tuple[str, ...]) -> No
     assert ended.said.strip().isprintable()
 
 
-def test_what_cannot_be_known_is_refused(named: Container) -> None:
+def test_container_with_an_unreadable_config_json_is_refused(named: Container) -> None:
     assert named.hook(*WORDS, stdin=b'{"bundle": "/nowhere/at/all"}').status == 1
     (named.bundle / "config.json").unlink()
     assert named.hook(*WORDS).status == 1
@@ -63,7 +63,7 @@ def test_an_option_of_a_later_version(named: Container) -> None:
 
 @pytest.mark.parametrize("asks", [False, True])
 def test_in_a_runtime(runtime: Runtime, bundle: Container, asks: bool) -> None:
-    """At its own stage, createRuntime."""
+    """The hook runs at the stage createRuntime."""
     spec = bundle.spec
     spec["hooks"]["createRuntime"] = [hook_of(bundle, *WORDS)]
     spec["process"]["env"] += ["NVIDIA_GPU_MEMORY_LIMIT=2048"] * asks

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The driver's libraries are found before the image's, and nothing else changes its place.
+"""The loader finds the driver's libraries before the image's; other libraries keep their order.
 
-Asked of the real loaders: glibc 2.31, 2.36 and 2.41 of Debian's and of Red Hat's layout, and musl.
+The tests ask real loaders: glibc 2.31, 2.36 and 2.41 in Debian's and Red Hat's layout, and musl.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from tests.lab import archives, cuda
 pytestmark = pytest.mark.engine
 
 IMAGES = ("debian", "rhel", "distroless", "alpine", "cuda-compat", "cuda-devel", "committed")
-"""Bare ones, and three of the zoo: glibc 2.31, glibc 2.41 with stubs, the remains of a driver."""
+"""Minimal images, and three of the zoo: glibc 2.31, glibc 2.41 with stubs, files of a driver."""
 
 FOLDERS = ("/usr/lib64", f"/usr/lib/{TRIPLET}", "/usr/lib", "/opt/odd")
-"""Where hosts have the driver: Red Hat's, Debian's, Arch's, and one that no image knows."""
+"""Driver directories of Red Hat, Debian, Arch, and one that no image searches."""
 
 COMPAT = "/usr/local/cuda-12.8/compat"
 NAMES = ("libcuda.so.1", "libcuda.so", "libnvidia-ml.so.1", "libnvidia-ptxjitcompiler.so.1")
@@ -34,7 +34,7 @@ MUSL_PATH = f"etc/ld-musl-{MACHINE}.path"
 
 
 class Host:
-    """A driver, mounted file by file, as a CDI spec does it."""
+    """A driver whose files are mounted one by one, as by a CDI spec."""
 
     def __init__(self, container: Container, folder: str, version: str = "550.1") -> None:
         self.container = container
@@ -49,22 +49,22 @@ class Host:
         """A script that runs before its files are mounted."""
 
     def mounts(self) -> str:
-        """A script that mounts it."""
+        """A script that mounts the driver."""
         lines = [self.before, f"mkdir -p {self.container.root}{self.folder}"]
         for file in sorted(self.files.iterdir()):
-            place = f"{self.container.root}{self.folder}/{file.name}"
-            lines += [f": >> {place}; mount --bind {file} {place}"]
+            target = f"{self.container.root}{self.folder}/{file.name}"
+            lines += [f": >> {target}; mount --bind {file} {target}"]
         return "\n".join(lines)
 
     def start(self, *words: str, then: str = ":") -> None:
-        """Run the hook, then something in the container, while the driver is there."""
+        """Run the hook, then a script in the container, while the driver is mounted."""
         self.container.with_mounts(self.mounts(), f'{then}\nexit "$status"')
         ended = self.container.hook("create-container", *self.words, *words)
         assert (ended.status, ended.said) == (0, "")
 
 
 class Found(NamedTuple):
-    """What a program got that asked for a name, by what each library says of itself."""
+    """The library that a program loaded for each name, by the text that the library returns."""
 
     at_once: dict[str, str]
     later: dict[str, str]
@@ -72,10 +72,10 @@ class Found(NamedTuple):
 
 
 def ask(host: Host, *words: str) -> Found:
-    """Start a container and ask its loader."""
+    """Start a container and ask its loader for the libraries."""
     root, answers = host.container.root, host.container.bundle / "answers"
-    asked = " -- ".join(f"who {name}" for name in (*NAMES, OTHER))
-    probe = f"env -i {CHROOT} {root} /probe {asked}"
+    commands = " -- ".join(f"who {name}" for name in (*NAMES, OTHER))
+    probe = f"env -i {CHROOT} {root} /probe {commands}"
     own = f"{CHROOT} {root} /sbin/ldconfig"
     then = f"""
         {probe} > {answers}-1
@@ -108,9 +108,9 @@ def image(
 
 
 def system_folder(root: Path) -> str:
-    """Where the image's distribution has its libraries."""
+    """The library directory of the image's distribution."""
     folders = (f"usr/lib/{TRIPLET}", f"lib/{TRIPLET}", "usr/lib64", "usr/lib")
-    return next(each for each in folders if (root / each).is_dir())
+    return next(folder for folder in folders if (root / folder).is_dir())
 
 
 def hide(container: Container) -> None:
@@ -127,7 +127,7 @@ def hide(container: Container) -> None:
     listed = (COMPAT, "/opt/stubs", "/opt/newer")
     if (root / f"lib/ld-musl-{MACHINE}.so.1").exists():
         folders = (*listed, "/lib", "/usr/local/lib", "/usr/lib")
-        container.write(MUSL_PATH, "".join(f"{each}\n" for each in folders))
+        container.write(MUSL_PATH, "".join(f"{folder}\n" for folder in folders))
         return
     if not (root / "etc/ld.so.conf").exists():
         container.write("etc/ld.so.conf", "include /etc/ld.so.conf.d/*.conf\n")
@@ -141,10 +141,10 @@ def test_the_driver_is_found_and_the_rest_as_before(
 ) -> None:
     container = image(name)
     hide(container)
-    found = ask(Host(container, folder))
+    answers = ask(Host(container, folder))
     expected = dict.fromkeys(NAMES, "driver 550.1") | {OTHER: "the newer"}
-    assert found.at_once == expected
-    assert found.later == expected
+    assert answers.at_once == expected
+    assert answers.later == expected
 
 
 @pytest.mark.parametrize(
@@ -153,31 +153,31 @@ def test_the_driver_is_found_and_the_rest_as_before(
 def test_forward_compatibility_decides_by_its_own_rule(
     image: Callable[[str], Container], brand: str, libcuda: str
 ) -> None:
-    """The image lists its compat folder first; that counts for nothing, and its libcuda may win."""
+    """The image's own order has no effect; only the rule of enable-cuda-compat decides."""
     container = image("cuda-compat")
     folder = f"/usr/lib/{TRIPLET}"
     words = ("--host-driver-version", "550.1", "--host-gpu-brand", brand)
-    for found in ask(Host(container, folder), *words):
-        assert found["libcuda.so.1"] == found["libnvidia-ptxjitcompiler.so.1"] == libcuda
-        assert found["libnvidia-ml.so.1"] == "driver 550.1"
+    for answer in ask(Host(container, folder), *words):
+        assert answer["libcuda.so.1"] == answer["libnvidia-ptxjitcompiler.so.1"] == libcuda
+        assert answer["libnvidia-ml.so.1"] == "driver 550.1"
 
 
 @pytest.mark.parametrize("name", ["debian", "alpine"])
 def test_a_volume_over_the_systems_folder_is_no_driver(
     image: Callable[[str], Container], name: str
 ) -> None:
-    """What is mounted whole is the driver's in a folder of its own, and not where libc is."""
+    """A mount over a whole directory belongs to the driver, but not over a directory with libc."""
     container = image(name)
     hide(container)
     folder = f"/{system_folder(container.root)}"
     host = Host(container, folder)
-    place, volume = f"{container.root}{folder}", f"{container.bundle}/volume"
-    host.before = f"cp -a {place} {volume}; mount --bind {volume} {place}"
+    directory, volume = f"{container.root}{folder}", f"{container.bundle}/volume"
+    host.before = f"cp -a {directory} {volume}; mount --bind {volume} {directory}"
     host.words = ["--folder", folder]  # a link in a volume is left out, and said
-    assert [found[OTHER] for found in ask(host)] == ["the newer"] * 2
+    assert [answer[OTHER] for answer in ask(host)] == ["the newer"] * 2
 
 
-def test_nothing_is_left_where_nothing_is_hidden(image: Callable[[str], Container]) -> None:
+def test_no_links_are_written_if_no_library_is_hidden(image: Callable[[str], Container]) -> None:
     container = image("cuda-base")
     ask(Host(container, f"/usr/lib/{TRIPLET}"))
     assert not (container.root / "etc/cdi-gen").exists()
@@ -199,7 +199,7 @@ def test_a_second_start_changes_nothing(image: Callable[[str], Container], name:
 def test_an_image_that_was_committed_on_another_host(
     image: Callable[[str], Container], name: str
 ) -> None:
-    """Links of the former driver go; what is found is this host's."""
+    """Links to the libraries of the former driver are removed."""
     container = image(name)
     hide(container)
     former = Host(container, "/usr/lib64", "535.1")
@@ -242,8 +242,8 @@ def test_a_configuration_that_reads_other_folders_first(
     (container.root / "etc/ld.so.conf.d/00-first.conf").unlink()
     container.write("etc/ld.so.conf", conf)
     container.write("etc/other.conf", "/opt/stubs\n")
-    for found in ask(Host(container, folder)):
-        assert {name: found[name] for name in NAMES} == dict.fromkeys(NAMES, "driver 550.1")
+    for answer in ask(Host(container, folder)):
+        assert {name: answer[name] for name in NAMES} == dict.fromkeys(NAMES, "driver 550.1")
     text = container.read("/etc/ld.so.conf")
     if conf.startswith("#") and folder != "/opt/odd":
         assert text == conf, "nothing is hidden, nothing is written"
@@ -254,22 +254,22 @@ def test_a_configuration_that_reads_other_folders_first(
 
 
 def test_a_folder_that_is_mounted_as_a_whole(image: Callable[[str], Container]) -> None:
-    """As on hosts whose driver is an installation of its own: the CUDA images list its place."""
+    """Some hosts mount the driver's directory as a whole, at a path that CUDA images list."""
     container = image("cuda-base")
     hide(container)
     host = Host(container, "/usr/local/nvidia/lib64")
-    place = container.root / "usr/local/nvidia/lib64"
+    directory = container.root / "usr/local/nvidia/lib64"
     for file in host.files.iterdir():
         (host.files / file.name.replace("550.1", "1")).symlink_to(file.name)
     (host.files / "libcuda.so").symlink_to("libcuda.so.1")
-    host.mounts = lambda: f"mkdir -p {place}; mount --bind {host.files} {place}"  # type: ignore[method-assign]
+    host.mounts = lambda: f"mkdir -p {directory}; mount --bind {host.files} {directory}"  # type: ignore[method-assign]
     host.words = ["--folder", host.folder]
     expected = dict.fromkeys(NAMES, "driver 550.1") | {OTHER: "the newer"}
     assert ask(host) == (expected, expected)
 
 
 def test_in_place_of_nvidia_cdi_hook(image: Callable[[str], Container]) -> None:
-    """Specs of others: a process a step, and update-ldcache is told of folders only."""
+    """Specs of nvidia-ctk run a process for each step, and give only directories to update-ldcache."""
     container = image("rhel")
     hide(container)
     host = Host(container, "/usr/lib64")
@@ -278,8 +278,8 @@ def test_in_place_of_nvidia_cdi_hook(image: Callable[[str], Container]) -> None:
     container.with_mounts(host.mounts())
     assert container.hook("create-symlinks", *links).status == 0
     assert container.hook("update-ldcache", "--folder", "/usr/lib64").status == 0
-    (place,) = (container.root / "etc/cdi-gen/glibc").iterdir()
-    assert str((place / "libcuda.so.1").readlink()) in {
+    (directory,) = (container.root / "etc/cdi-gen/glibc").iterdir()
+    assert str((directory / "libcuda.so.1").readlink()) in {
         "/usr/lib64/libcuda.so.1",
         "/lib64/libcuda.so.1",
     }
@@ -294,7 +294,7 @@ def test_with_the_hosts_ldconfig(image: Callable[[str], Container]) -> None:
 
 
 def test_libraries_of_two_kinds(container: Container) -> None:
-    """i386 and x86-64 have the same names, and each its links."""
+    """i386 and x86-64 libraries have the same names, and links of their own."""
     folders = {"x86_64": f"/usr/lib/{TRIPLET}", "i386": "/usr/lib/i386-linux-gnu"}
     mounts = []
     for machine, folder in folders.items():
@@ -305,7 +305,9 @@ def test_libraries_of_two_kinds(container: Container) -> None:
         container.write(f"{folder}/libcuda.so.1")
         mounts += [f"mount --bind {driver} {container.root}{folder}/libcuda.so.1"]
     listed = "".join(f"/opt/stubs-{machine}\n" for machine in folders)
-    container.write("/etc/ld.so.conf", listed + "".join(f"{each}\n" for each in folders.values()))
+    container.write(
+        "/etc/ld.so.conf", listed + "".join(f"{directory}\n" for directory in folders.values())
+    )
     container.with_mounts("\n".join(mounts))
     words = [word for folder in folders.values() for word in ("--folder", folder)]
     ended = container.hook("update-ldcache", *words)

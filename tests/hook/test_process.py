@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The hook's process: what it inherits from its parent, and that it ends."""
+"""The hook's process: the environment and descriptors that it inherits, its input and its limits."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ LINK = ("create-symlinks", "--link", "x::/opt/x")
     "name", ["LD_PRELOAD", "LD_LIBRARY_PATH", "PYTHONPATH", "HOME", "X\nY", "é"]
 )
 def test_another_environment_is_refused(container: Container, name: str) -> None:
-    """A spec that lost its `env`: the image's has reached us (CVE-2025-23266)."""
+    """Without `env` in the spec, the image's environment reaches the hook (CVE-2025-23266)."""
     ended = container.hook(*LINK, environment={**ENVIRONMENT, name: ""})
     assert ended.status == 1
     assert ended.said.count("\n") == 1
@@ -32,7 +32,7 @@ def test_another_environment_is_refused(container: Container, name: str) -> None
 
 
 @pytest.mark.parametrize("environment", [ENVIRONMENT, {}, {"PATH": "/bin"}])
-def test_the_environment_of_a_spec_is_fine(
+def test_environment_of_a_spec_is_accepted(
     container: Container, environment: dict[str, str]
 ) -> None:
     assert container.hook(*LINK, environment=environment).status == 0
@@ -40,7 +40,7 @@ def test_the_environment_of_a_spec_is_fine(
 
 class TestUsage:
     def test_an_unknown_hook_stops_no_container(self, container: Container) -> None:
-        """A60: a newer spec on an older hook."""
+        """A60: a newer spec must not stop containers because the hook is older."""
         before = fingerprint(container.root)
         ended = container.hook("enable-everything", "--flag", "x")
         assert (ended.status, ended.said) == (
@@ -49,7 +49,7 @@ class TestUsage:
         )
         assert fingerprint(container.root) == before
 
-    def test_no_hook_at_all_neither(self, container: Container) -> None:
+    def test_missing_hook_name_stops_no_container(self, container: Container) -> None:
         before = fingerprint(container.root)
         ended = container.hook()
         assert (ended.status, ended.said) == (
@@ -78,17 +78,17 @@ class TestUsage:
         assert fingerprint(container.root) == before
 
     @pytest.mark.parametrize("word", ["--help", "-h", "--version"])
-    def test_a_person_may_ask(self, container: Container, word: str) -> None:
+    def test_help_and_version_are_printed(self, container: Container, word: str) -> None:
         ended = container.hook(word, environment=dict(os.environ))
         assert ended.status == 0
         assert ended.stdout.startswith("cdi-gen-hook 0." if "v" in word else "Usage: cdi-gen-hook")
 
-    def test_it_is_found_through_a_link(self, container: Container) -> None:
+    def test_hook_finds_its_package_through_a_link(self, container: Container) -> None:
         (container.bundle / "hook").symlink_to(HOOK)
         container.launcher = [str(container.bundle / "hook")]
         assert container.hook(*LINK).status == 0
 
-    def test_it_runs_where_it_is_installed(self, container: Container) -> None:
+    def test_hook_runs_from_another_directory(self, container: Container) -> None:
         shutil.copytree(HOOKS, container.bundle / "libexec")
         container.launcher = [str(container.bundle / "libexec/cdi-gen-hook")]
         shutil.rmtree(container.bundle / "libexec/cdi_hook/__pycache__", ignore_errors=True)
@@ -97,15 +97,17 @@ class TestUsage:
         assert fingerprint(container.bundle / "libexec") == before
 
     @pytest.mark.parametrize("version", ["3.9", "3.10", "3.12", "3.13", "3.14"])
-    def test_every_python(self, container: Container, version: str) -> None:
-        asked = [f"python{version}", "-c", "import sys; print(sys.executable)"]
+    def test_hook_runs_with_every_supported_python(
+        self, container: Container, version: str
+    ) -> None:
+        command = [f"python{version}", "-c", "import sys; print(sys.executable)"]
         if (
-            not shutil.which(asked[0])
-            or subprocess.run(asked, capture_output=True, check=False).returncode
+            not shutil.which(command[0])
+            or subprocess.run(command, capture_output=True, check=False).returncode
         ):
             pytest.skip(f"no python{version}")
         executable = subprocess.run(
-            asked, capture_output=True, text=True, check=True
+            command, capture_output=True, text=True, check=True
         ).stdout.strip()
         container.launcher = [executable, "-IS", str(HOOK)]
         ended = container.hook("create-container", "--link", "odd::/opt/x", "--folder", "/opt/odd")
@@ -118,7 +120,7 @@ class TestState:
     """OCI state on stdin, and config.json (A39)."""
 
     @pytest.mark.parametrize("spelling", ["absolute", "rootfs", "./rootfs"])
-    def test_crun_says_the_root(self, container: Container, spelling: str) -> None:
+    def test_root_in_the_state_is_used(self, container: Container, spelling: str) -> None:
         (container.bundle / "config.json").unlink()
         root = str(container.root) if spelling == "absolute" else spelling
         state = {
@@ -129,7 +131,7 @@ class TestState:
         assert (container.root / "opt/x").is_symlink()
 
     @pytest.mark.parametrize("path", ["rootfs", "./rootfs/", "absolute"])
-    def test_config_json_says_the_root(self, container: Container, path: str) -> None:
+    def test_root_in_config_json_is_used(self, container: Container, path: str) -> None:
         path = str(container.root) if path == "absolute" else path
         config = {
             "ociVersion": "1",
@@ -140,8 +142,8 @@ class TestState:
         assert container.hook(*LINK).status == 0
         assert (container.root / "opt/x").is_symlink()
 
-    def test_a_name_twice_is_refused(self, container: Container) -> None:
-        """Two readers may take different ones."""
+    def test_duplicate_key_is_refused(self, container: Container) -> None:
+        """Readers disagree on which of two equal keys counts."""
         root = json.dumps(str(container.root)).encode()
         ended = container.hook(*LINK, stdin=b'{"root": ' + root + b', "root": ' + root + b"}")
         assert (ended.status, ended.said.count("not JSON")) == (1, 1)
@@ -184,14 +186,14 @@ class TestState:
     @pytest.mark.parametrize("kind", ["link", "pipe", "another's", "missing", "folder", "huge"])
     def test_config_json_must_be_a_file_of_root(self, container: Container, kind: str) -> None:
         config = container.bundle / "config.json"
-        kept = config.rename(container.bundle / "kept.json")
+        original = config.rename(container.bundle / "kept.json")
         match kind:
             case "link":
                 config.symlink_to("kept.json")
             case "pipe":
                 os.mkfifo(config)
             case "another's":
-                kept.rename(config)
+                original.rename(config)
                 os.chown(config, 1000, 1000)
             case "folder":
                 config.mkdir()
@@ -202,10 +204,10 @@ class TestState:
         assert (ended.status, ended.said.count("\n")) == (1, 1)
         assert ended.seconds < 5
 
-    def test_where_config_json_may_not_be_read_runc_has_said_the_root(
+    def test_start_directory_is_the_root_if_config_json_is_not_readable(
         self, container: Container
     ) -> None:
-        """Docker with `userns-remap`: the bundle is the host root's alone."""
+        """With Docker's `userns-remap` only the host's root may enter the bundle."""
         container.bundle.chmod(0o755)
         (container.bundle / "config.json").chmod(0o600)
         os.chown(container.bundle / "config.json", 1, 1)
@@ -213,7 +215,7 @@ class TestState:
         assert container.hook(*LINK).status == 0
         assert (container.root / "opt/x").is_symlink()
 
-    def test_the_bundle_is_not_taken_for_the_root(self, container: Container) -> None:
+    def test_bundle_is_not_used_as_the_root(self, container: Container) -> None:
         os.chown(container.bundle / "config.json", 1, 1)
         (container.bundle / "config.json").chmod(0o600)
         container.within = [
@@ -226,7 +228,7 @@ class TestState:
 
 
 class TestTheEnd:
-    def test_a_state_that_never_comes(self, container: Container) -> None:
+    def test_state_that_never_arrives_ends_the_hook(self, container: Container) -> None:
         container.altered(process__SECONDS="1")
         read, write = os.pipe()
         begun = time.monotonic()
@@ -244,7 +246,7 @@ class TestTheEnd:
         os.close(read)
         os.close(write)
 
-    def test_a_state_without_end(self, container: Container) -> None:
+    def test_endless_state_ends_the_hook(self, container: Container) -> None:
         with Path("/dev/zero").open("rb") as zeros:
             ended = subprocess.run(
                 [*container.launcher, *LINK],
@@ -261,7 +263,7 @@ class TestTheEnd:
         "number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGALRM]
     )
     @pytest.mark.parametrize("blocked", [False, True])
-    def test_a_signal_ends_it_with_a_line(
+    def test_signal_ends_the_hook_with_a_line(
         self, container: Container, number: signal.Signals, blocked: bool
     ) -> None:
         """crun starts hooks with all signals blocked, the deadline's included."""
@@ -277,17 +279,17 @@ class TestTheEnd:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         time.sleep(0.3)
         process.send_signal(number)
-        _, said = process.communicate(timeout=5)
+        _, output = process.communicate(timeout=5)
         assert process.returncode == (1 if number == signal.SIGALRM else 128 + number)
-        assert said.count(b"\n") == 1
+        assert output.count(b"\n") == 1
 
     def test_a_closed_stderr_stops_no_container(self, container: Container) -> None:
         """A62: a closed stderr stops no container."""
         container.within = ["sh", "-c", 'exec "$@" 2>&-', "sh", "env", "-u", "PWD", "-u", "OLDPWD"]
         assert container.hook("no-such-hook").status == 0
 
-    def test_memory_and_time(self, container: Container, tmp_path: Path) -> None:
-        """O-MEM: far below 128 MiB, ldconfig included."""
+    def test_memory_of_the_hook(self, container: Container, tmp_path: Path) -> None:
+        """The hook needs far less than 128 MiB, including ldconfig."""
         before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
         assert container.hook("create-container", "--folder", "/opt/odd").status == 0
         peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
@@ -295,7 +297,7 @@ class TestTheEnd:
 
 
 def loaded_steps(code: str) -> set[str]:
-    """The modules of steps that are imported after some code."""
+    """The modules of steps that were imported by some code."""
     script = f"import sys; sys.path.insert(0, {str(HOOKS)!r}); from cdi_hook import __main__ as hook; {code}"
     script += "\nprint(*(name for name in sys.modules if name.startswith('cdi_hook.steps.')))"
     ended = subprocess.run(
@@ -311,12 +313,12 @@ def test_only_requested_steps_are_imported() -> None:
         "update_ldcache",
         "chmod",
     }
-    # The option of another step's, without the switch that requests this one.
+    # An option that another step has too, without the switch of this step.
     words = ["--host-driver-version=550.1", "--gpu=0::"]
     assert loaded_steps(plan.format(words=words)) == {"enable_cuda_compat"}
 
 
 def test_a_process_that_will_enter_a_container_imports_all_steps_before() -> None:
-    """The prestart hook's child finds the container's files under the names of ours."""
+    """In the prestart hook's child, the paths of our modules lead to files of the container."""
     modules = {path.stem for path in (HOOKS / "cdi_hook/steps").glob("[a-z]*.py")}
     assert loaded_steps("hook.load_all()") == modules

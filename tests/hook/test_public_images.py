@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Images of public reports, each rebuilt as the few files that it comes down to.
+"""Images of public reports, each rebuilt from the few files that matter.
 
-The hook gets what `cdi-gen generate` writes for a host of each layout, and the driver's libraries
-lie where that spec mounts them. Then a linker, the image's own loader, and programs that have a path
-written down look for them: all find the driver's, wherever the image keeps its libraries.
+The hook gets the options that `cdi-gen generate` writes for a host of each layout, and the driver's
+libraries are at the paths of that spec. A linker, the image's own loader, and programs with a fixed
+path must all find the driver's libraries, whatever the layout of the image is.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ LAYOUTS = {"Debian": DEBIAN, "Red Hat": RED_HAT, "Arch": ARCH}
 """Where a host has its driver, and an image its libraries."""
 
 DRIVER = "driver"
-"""What the driver's libraries say."""
+"""The text that the driver's libraries return."""
 
 SONAMES = {
     "libcuda": "libcuda.so.1",
@@ -43,7 +43,7 @@ SONAMES = {
     "libnvidia-encode": "libnvidia-encode.so.1",
     "libGLX_nvidia": "libGLX_nvidia.so.0",
 }
-"""The libraries that are mounted; the links of others lead nowhere, and so are not made."""
+"""The mounted libraries; links to other libraries would dangle, and so are not created."""
 
 LINKED = ("cuda", "nvidia-ml", "nvidia-encode")
 """Given to ld with `-l`."""
@@ -54,11 +54,11 @@ PATHS = [f"{home}/libcuda.so{end}" for home in LAYOUTS.values() for end in ("", 
 
 
 def homes(tree: Path) -> list[Path]:
-    """Where libraries are in Debian's images and in Red Hat's."""
-    found = [tree / home.lstrip("/") for home in (DEBIAN, RED_HAT)]
-    for home in found:
+    """The library directories of Debian's and of Red Hat's images."""
+    directories = [tree / home.lstrip("/") for home in (DEBIAN, RED_HAT)]
+    for home in directories:
         home.mkdir(parents=True, exist_ok=True)
-    return found
+    return directories
 
 
 def an_empty_name_for_linkers(tree: Path) -> None:
@@ -157,7 +157,7 @@ REPORTS = [
 
 @functools.cache
 def edits_for(layout: str) -> ContainerEdits:
-    """For a host of this layout with one GPU."""
+    """The spec of a host of this layout with one GPU."""
     text = (GOLDEN / "flat-550-1gpu/inventory.json").read_text("utf-8")
     return generate(json_form.load(text.replace(DEBIAN, LAYOUTS[layout]))).container_edits
 
@@ -194,7 +194,7 @@ def linking(container: Container) -> list[str]:
 
 
 def asked(container: Container, layout: str) -> Answers:
-    """What is found in the container once the hook has run, twice."""
+    """The libraries that are found in the container after two runs of the hook."""
     again = 'env -u PWD -u OLDPWD "$@" < ../state || status=$?'
     (container.bundle / "state").write_bytes(container.state())
     questions = probe(("who", *ASKED), ("listed", "libcuda.so.1"), ("dlopen", *PATHS))
@@ -221,12 +221,14 @@ def test_the_driver_is_found(
     subprocess.run(["cp", "-a", files_of(image), container.root], check=True)
     write(container.root, "etc/ld.so.conf.d/.keep")
     report(container.root)
-    found = asked(container, layout)
-    assert {name: found["who", name][3:] for name in ASKED} == dict.fromkeys(ASKED, (DRIVER,)), (
-        found
+    answers = asked(container, layout)
+    assert {name: answers["who", name][3:] for name in ASKED} == dict.fromkeys(ASKED, (DRIVER,)), (
+        answers
     )
-    assert {path: found["dlopen", path][0] for path in PATHS} == dict.fromkeys(PATHS, "ok"), found
-    assert found["listed", "libcuda.so.1"] == (found["who", "libcuda.so.1"][1],)
+    assert {path: answers["dlopen", path][0] for path in PATHS} == dict.fromkeys(PATHS, "ok"), (
+        answers
+    )
+    assert answers["listed", "libcuda.so.1"] == (answers["who", "libcuda.so.1"][1],)
     for name in LINKED:
-        (linked,) = found["ld", name]
-        assert linked.endswith(f"/lib{name}.so"), found
+        (linked,) = answers["ld", name]
+        assert linked.endswith(f"/lib{name}.so"), answers

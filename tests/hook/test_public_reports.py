@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Images and specs of public reports that need no loader and no linker to be rebuilt."""
+"""Images and specs of public reports whose tests need neither a loader nor a linker."""
 
 from __future__ import annotations
 

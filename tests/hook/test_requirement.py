@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""NVIDIA_REQUIRE_*: every form of an expression, the strings of real images, and what is said."""
+"""NVIDIA_REQUIRE_*: every form of an expression, the strings of real images, and the messages."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def reason(expression: str, facts: Facts = HOST) -> str:
         ("cuda<=12.5", True), ("cuda<=12.4", True), ("cuda<=12.3", False),
         ("cuda>12.3", True), ("cuda>12.4", False), ("cuda>12.5", False),
         ("cuda>=12.3", True), ("cuda>=12.4", True), ("cuda>=12.5", False),
-        # Numbers and not text; of any length; zeros at the end are nothing.
+        # Numbers are compared as numbers, at any length; trailing zeros do not count.
         ("cuda<12.10", True), ("cuda>=12.10", False), ("cuda>=9.2", True), ("cuda<100", True),
         ("cuda=12.4.0", True), ("cuda>=12.4.0.0", True), ("cuda>12.4.0", False), ("cuda=12.04", True),
         ("cuda<12.4.1", True), ("cuda>=12.4.1", False), ("cuda>12", True), ("cuda=12", False),
@@ -76,7 +76,7 @@ def reason(expression: str, facts: Facts = HOST) -> str:
         # Empty alternatives and conditions are none; they do not hold in the place of others.
         ("  cuda>=12  ", True), (" cuda>=13 ", False), ("cuda>=13,", False), (",cuda>=13,,", False),
         ("cuda>=13 ,", False), (",cuda>=12,,driver>=550,", True),
-        # What cannot be read does not hold, and what can be read does beside it.
+        # A condition that cannot be parsed does not hold; another alternative may hold.
         ("cuda", False), ("cuda>=", False), (">=12", False), ("=", False), ("12.4", False), ("...", False),
         ("cuda==12.4", False), ("cuda=>12", False), ("cuda<>12", False), ("cuda!12", False), ("cuda=!12", False),
         ("cuda>=12.x", False), ("cuda>=v12", False), ("cuda>=-1", False), ("cuda>=.5", False), ("cuda>=.", False),
@@ -85,7 +85,7 @@ def reason(expression: str, facts: Facts = HOST) -> str:
         ("brand<tesla", False), ("brand>=nvidia", False), ("brand=", False), ("brand!=", False),
         ("driver<99999999999999999999", False), ("driver<9999999999999999999", True),
         ("cuda>=12 what", True), ("what cuda>=12", True), ("cuda>=12,what", False), ("what,cuda>=12", False),
-        # No host has a property that is not known; that it is lacked is not known either.
+        # A condition with an unknown property does not hold, whatever the operator is.
         ("memory>=80", False), ("memory!=80", False), ("cuda>=12 memory>=80", True), ("cudax>=12", False),
     ],
 )  # fmt: skip
@@ -99,24 +99,24 @@ IMAGES = json.loads(REQUIREMENTS.read_text())
 @pytest.mark.parametrize("image", IMAGES["images"], ids=lambda image: image["image"][:40])
 def test_a_real_image(image: dict[str, Any]) -> None:
     expression = expression_of(image)
-    found = [
+    images = [
         name
         for name, document in IMAGES["hosts"].items()
         if holds(expression, Facts.from_document(document))
     ]
-    assert found == image["holds_on"]
-    for name in IMAGES["hosts"].keys() - set(found):
+    assert images == image["holds_on"]
+    for name in IMAGES["hosts"].keys() - set(images):
         host = IMAGES["hosts"][name]
-        said = reason(expression, Facts.from_document(host))
+        message = reason(expression, Facts.from_document(host))
         first = expression.split(" ")[0].split(",")[0]
-        assert f"{first} (this host: {host['cuda']})" in said
-        assert "update the driver" in said
-        assert len(said) < 700
+        assert f"{first} (this host: {host['cuda']})" in message
+        assert "update the driver" in message
+        assert len(message) < 700
 
 
 @pytest.mark.parametrize("image", IMAGES["images"], ids=lambda image: image["image"][:40])
 def test_a_real_image_without_a_gpu(image: dict[str, Any]) -> None:
-    """As libnvidia-container has it: what is asked of a GPU then holds."""
+    """Without a GPU, conditions on GPUs hold, as in libnvidia-container."""
     branches = {"11.4": "470.256.02", "12.2": "535.183.06"}
     for cuda, driver in branches.items():
         document = {"cuda": cuda, "driver": driver}
@@ -126,13 +126,13 @@ def test_a_real_image_without_a_gpu(image: dict[str, Any]) -> None:
             assert holds(expression, Facts.from_document(document))
 
 
-def test_each_gpu_is_asked_by_itself() -> None:
-    both = Facts("12.4", "550.54.15", [H100, T4])
-    assert holds("brand=nvidia brand=tesla", both)
-    assert holds("brand=nvidia,arch>=9 brand=tesla,arch>=7", both)
-    assert not holds("brand=nvidia", both)
-    assert not holds("brand=tesla", both)
-    assert "arch>=8 (GPU 1: 7.5)" in reason("arch>=8", both)
+def test_each_gpu_must_satisfy_the_expression() -> None:
+    two_gpus = Facts("12.4", "550.54.15", [H100, T4])
+    assert holds("brand=nvidia brand=tesla", two_gpus)
+    assert holds("brand=nvidia,arch>=9 brand=tesla,arch>=7", two_gpus)
+    assert not holds("brand=nvidia", two_gpus)
+    assert not holds("brand=tesla", two_gpus)
+    assert "arch>=8 (GPU 1: 7.5)" in reason("arch>=8", two_gpus)
 
 
 def test_without_a_gpu_only_its_properties_hold() -> None:
@@ -140,7 +140,7 @@ def test_without_a_gpu_only_its_properties_hold() -> None:
     assert holds("brand=tesla,arch>=99", none)
     assert holds("brand=tesla,driver>=550,driver<551", none)
     assert not holds("brand=tesla,driver>=560", none)
-    # What is wrong stays wrong.
+    # A condition with a fault does not hold without a GPU either.
     assert not holds("brand<tesla", none)
     assert not holds("arch>=x", none)
 
@@ -162,7 +162,7 @@ def test_every_variable_has_to_hold() -> None:
         ("driver>=560", Facts("12.4", "550-beta"), "driver>=560: this host's driver is unknown"),
         ("arch>=9", Facts("12", "550", [GpuFacts(None, "tesla", "GPU 0")]), "arch>=9: GPU 0's arch is unknown"),
         ("brand=tesla", Facts("12", "550", [GpuFacts("9.0", None, "GPU 0")]), "brand=tesla: GPU 0's brand is unknown"),
-        # The first that holds if what is not known is so.
+        # The message names the first unknown condition.
         ("driver>=560 cuda>=13 cuda>=14", Facts(None, "550"), "cuda>=13: this host's cuda is unknown"),
         ("cuda>=13,driver>=540", Facts(None, "550"), "cuda>=13: this host's cuda is unknown"),
         ("driver>=540,cuda>=13", Facts(None, "550"), "cuda>=13: this host's cuda is unknown"),
@@ -182,13 +182,13 @@ def test_an_unknown_fact_is_not_reported_if_another_condition_decides() -> None:
             check((("A", expression),), facts)
 
 
-def test_a_doubt_is_told_once() -> None:
+def test_unknown_fact_is_reported_once() -> None:
     gpus = [GpuFacts(None, "tesla", f"GPU {n}") for n in (0, 1)]
     twice = check((("A", "cuda>=13"),), Facts(None, "550", gpus))
     assert twice == ("A: not checked: cuda>=13: this host's cuda is unknown",)
 
 
-def test_the_message() -> None:
+def test_message_names_reasons_and_facts() -> None:
     expression = "cuda>=13.1 brand=tesla,driver>=470,driver<471 brand=nvidia,driver>=535,driver<536"
     assert reason(expression) == (
         "NVIDIA_REQUIRE_CUDA is not satisfied: cuda>=13.1 (this host: 12.4); "
@@ -211,7 +211,7 @@ def test_the_message() -> None:
         ("brand=tesla foo", "correct the requirement"),
     ],
 )
-def test_the_advice(expression: str, advice: str) -> None:
+def test_message_ends_with_advice(expression: str, advice: str) -> None:
     assert reason(expression).endswith(f"; {advice}, or set NVIDIA_DISABLE_REQUIRE=1")
 
 
@@ -266,7 +266,7 @@ def test_an_expression_that_no_environment_holds_is_refused() -> None:
             {"NVIDIA_REQUIRE_Z": "arch>=9", "NVIDIA_REQUIRE_": "a=1", "PATH": "/bin", "NVIDIA_REQUIRE_CUDA": "b"},
             (("NVIDIA_REQUIRE_", "a=1"), ("NVIDIA_REQUIRE_CUDA", "b"), ("NVIDIA_REQUIRE_Z", "arch>=9")),
         ),
-        # Jetson's have words of their own.
+        # Requirements of Jetson have another grammar.
         ({"NVIDIA_REQUIRE_JETPACK": "csv-mounts=all", "NVIDIA_REQUIRE_JETPACK_HOST_MOUNTS": "x"}, ()),
         ({"NVIDIA_REQUIRE": "cuda>=99", "XNVIDIA_REQUIRE_A": "cuda>=99", "nvidia_require_a": "b"}, ()),
         # Old images: no NVIDIA_REQUIRE_CUDA, or an empty one.
@@ -318,8 +318,8 @@ def test_facts_of_a_document() -> None:
     assert first.name == "GPU 3"
     assert (second.index, second.uuid, second.arch, second.brand) == (None, None, None, None)
     assert str(Facts.from_document({})) == "cuda unknown, driver unknown"
-    known = "cuda 13.0, driver 580.95.05, GPU 3 arch 9.0, GPU 3 brand nvidia"
-    assert str(facts) == f"{known}, GPU arch unknown, GPU brand unknown"
+    text = "cuda 13.0, driver 580.95.05, GPU 3 arch 9.0, GPU 3 brand nvidia"
+    assert str(facts) == f"{text}, GPU arch unknown, GPU brand unknown"
 
 
 def test_facts_of_the_gpus_that_a_container_has() -> None:
@@ -357,7 +357,7 @@ def test_versions() -> None:
         assert version(text) is None
 
 
-def test_the_places_of_conditions() -> None:
+def test_positions_of_conditions() -> None:
     text = " a=1,,b=2  c=3"
     for alternative in parse(text):
         for condition in alternative:

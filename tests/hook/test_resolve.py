@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Both ways of finding a path in a root: the same table, and nothing of it leads out."""
+"""Both resolvers give the same results, and no path leads out of the root."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ RESOLVERS: list[Resolver] = [resolve.by_kernel, resolve.by_walking]
 
 
 def planted(folder: Path) -> Path:
-    """A root with every sort of link; outside of it, what they would reach if they were followed."""
+    """A root with every kind of link, and the files outside that the links must not reach."""
     (folder / "outside").mkdir()
     (folder / "outside/secret").write_text("outside")
     root = folder / "root"
@@ -64,13 +64,13 @@ def tree(tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def still(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One that no test changes."""
+    """The root of all tests that do not change it."""
     return planted(tmp_path_factory.mktemp("still"))
 
 
 @pytest.fixture(params=RESOLVERS, ids=lambda resolver: resolver.__name__)
 def found(request: pytest.FixtureRequest, still: Path) -> Iterator[Callable[..., str]]:
-    """Resolve; gives the path from the root, or the name of the error."""
+    """Resolve a path; return the result as a path from the root, or the name of the error."""
     root = os.open(still, os.O_PATH | os.O_DIRECTORY)
 
     def find(path: str, stay: bool = False, patience: int = 9) -> str:
@@ -151,7 +151,7 @@ def test_where_a_path_leads(
     assert found(path, stay) == leads_to
 
 
-def test_the_walker_has_an_end(tree: Path) -> None:
+def test_walker_stops_after_256_components(tree: Path) -> None:
     root = os.open(tree, os.O_PATH | os.O_DIRECTORY)
     os.close(resolve.by_walking(root, "a/../" * 127 + "a/b", False))
     with pytest.raises(OSError, match="File name too long"):
@@ -161,7 +161,7 @@ def test_the_walker_has_an_end(tree: Path) -> None:
 
 @pytest.fixture(params=RESOLVERS, ids=lambda resolver: resolver.__name__)
 def proc(request: pytest.FixtureRequest) -> Iterator[RootFs]:
-    """A procfs as if it were a container's root: full of links that lead anywhere."""
+    """A procfs as the root: it is full of magic links."""
     files = RootFs(os.open("/proc", os.O_PATH | os.O_DIRECTORY), request.param)
     yield files
     os.close(files.descriptor)
@@ -169,15 +169,15 @@ def proc(request: pytest.FixtureRequest) -> Iterator[RootFs]:
 
 @pytest.mark.parametrize("name", ["root", "cwd", "exe", "fd/0", "root/etc/passwd"])
 def test_a_magic_link_leads_nowhere(proc: RootFs, name: str) -> None:
-    """A15: the kernel does not jump, the walker reads the text as any link's."""
+    """A15: the kernel refuses magic links, the walker reads their text like that of other links."""
     assert proc.status("self") is not None
-    found = proc.status(f"self/{name}")
+    status = proc.status(f"self/{name}")
     here = os.stat("/proc")
-    assert found is None or (found.st_dev, found.st_ino) == (here.st_dev, here.st_ino)
+    assert status is None or (status.st_dev, status.st_ino) == (here.st_dev, here.st_ino)
 
 
 def test_the_kernel_says_that_it_is_a_magic_link() -> None:
-    """And not that it is a volume, as it would without RESOLVE_NO_MAGICLINKS."""
+    """Without RESOLVE_NO_MAGICLINKS the error would be that of a volume."""
     root = os.open("/proc", os.O_PATH | os.O_DIRECTORY)
     with pytest.raises(OSError) as caught:
         resolve.by_kernel(root, "self/root", False)
@@ -187,7 +187,7 @@ def test_the_kernel_says_that_it_is_a_magic_link() -> None:
 
 @pytest.mark.parametrize("resolver", RESOLVERS, ids=lambda resolver: resolver.__name__)
 @pytest.mark.parametrize("path", ["proc", "/proc/", "proc/self", "proc/../etc", "etc/../proc"])
-def test_another_mount_is_not_entered_by_who_stays(
+def test_stay_refuses_a_path_into_another_mount(
     resolver: Callable[[int, str, bool], int], path: str
 ) -> None:
     root = os.open("/", os.O_PATH | os.O_DIRECTORY)
@@ -199,9 +199,7 @@ def test_another_mount_is_not_entered_by_who_stays(
     os.close(root)
 
 
-def test_an_error_that_says_nothing_of_openat2_is_no_reason_to_walk(
-    tree: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_other_errors_do_not_select_the_walker(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object) -> int:
         raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
@@ -216,20 +214,20 @@ def test_an_error_that_says_nothing_of_openat2_is_no_reason_to_walk(
 def test_a_path_that_was_uncertain_once_is_found(
     tree: Path, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
-    asked = []
+    calls = []
 
     def once(*words: object) -> int:
-        asked.append(words)
-        if len(asked) == 1:
+        calls.append(words)
+        if len(calls) == 1:
             raise OSError(number, os.strerror(number))
         return 0
 
     monkeypatch.setattr(syscalls, "openat2", once)
     assert resolve.by_kernel(7, "a", False) == 0
-    assert len(asked) == 2
+    assert len(calls) == 2
 
 
-def test_a_nul_is_no_end_of_a_name(tree: Path) -> None:
+def test_path_with_a_nul_is_refused(tree: Path) -> None:
     root = os.open(tree, os.O_PATH | os.O_DIRECTORY)
     for resolver in RESOLVERS:
         with pytest.raises((OSError, ValueError)):
@@ -237,7 +235,7 @@ def test_a_nul_is_no_end_of_a_name(tree: Path) -> None:
     os.close(root)
 
 
-def test_the_kernels_way_is_taken_where_it_is(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_kernels_resolver_is_used_if_it_exists(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = os.open(tree, os.O_PATH | os.O_DIRECTORY)
     assert resolve.choose(root) is resolve.by_kernel
     for number in (errno.ENOSYS, errno.EPERM, errno.EINVAL):
@@ -254,7 +252,7 @@ def test_the_kernels_way_is_taken_where_it_is(tree: Path, monkeypatch: pytest.Mo
 def test_a_busy_machine_is_asked_again_and_then_walked(
     monkeypatch: pytest.MonkeyPatch, stay: bool
 ) -> None:
-    """Who renames without a pause, anywhere on the machine, keeps no container from starting."""
+    """Continuous renames elsewhere on the machine do not prevent a container from starting."""
     calls = []
 
     def again(*_: object) -> int:
@@ -267,9 +265,9 @@ def test_a_busy_machine_is_asked_again_and_then_walked(
         with pytest.raises(OSError, match="cross-device"):
             resolve.by_kernel(root, "proc", stay)
     else:
-        found = resolve.by_kernel(root, "proc", stay)
-        assert os.path.samestat(os.fstat(found), os.stat("/proc"))
-        os.close(found)
+        descriptor = resolve.by_kernel(root, "proc", stay)
+        assert os.path.samestat(os.fstat(descriptor), os.stat("/proc"))
+        os.close(descriptor)
     os.close(root)
     assert len(calls) == resolve.MAX_TRIES == 32
 
@@ -287,7 +285,7 @@ def test_no_descriptor_is_left_open(tree: Path) -> None:
 
 
 @pytest.mark.parametrize("spelling", ["/", "//", "/.", "/../", "link"])
-def test_the_hosts_root_is_refused_by_what_it_is(tmp_path: Path, spelling: str) -> None:
+def test_hosts_root_is_refused_by_its_identity(tmp_path: Path, spelling: str) -> None:
     (tmp_path / "link").symlink_to("/")
     path = tmp_path / "link" if spelling == "link" else spelling
     with pytest.raises(HookError, match="host's root"):
@@ -316,7 +314,7 @@ class TestRootFs:
         opened(tree, resolver).put("/hard", b"new")
         assert (tree.parent / "outside/secret").read_text() == "outside"
 
-    def test_nothing_is_made_through_a_link_to_nowhere(
+    def test_nothing_is_created_through_a_dangling_link(
         self, tree: Path, resolver: Resolver
     ) -> None:
         with pytest.raises(NotADirectoryError):
@@ -334,7 +332,7 @@ class TestRootFs:
             root.link("/a/b", "y")
         assert not list(tree.rglob(".cdi-gen-*"))
 
-    def test_what_is_no_file_is_never_opened(self, tree: Path, resolver: Resolver) -> None:
+    def test_special_files_are_never_opened(self, tree: Path, resolver: Resolver) -> None:
         root = opened(tree, resolver)
         os.mkfifo(tree / "pipe")
         os.mknod(tree / "device", 0o020666, os.makedev(10, 130))
@@ -346,7 +344,7 @@ class TestRootFs:
             root.read("top", 2)
         assert root.read("top", 3) == b"top"
 
-    def test_names_are_in_order_and_not_without_end(
+    def test_names_are_sorted_and_limited(
         self, tree: Path, resolver: Resolver, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         root = opened(tree, resolver)

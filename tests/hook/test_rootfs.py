@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How `RootFs` asks the kernel: with which flags, from which folder, and what it leaves behind.
+"""The system calls of `RootFs`: their flags, their directory descriptors, and left-over files.
 
-What a flag is for shows only in a race or on a file system of its own; that it is there shows here.
+The effect of a flag shows only in a race or on a special file system; these tests show its presence.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ __all__ = ["files", "root"]
 
 
 def everything(files: RootFs) -> None:
-    """Every way to use it, once."""
+    """Call every method of `RootFs` once."""
     files.put("/etc/file", b"new")
     files.put("/made/for/file", b"new")
     files.put("/etc/file", b"new")
@@ -60,7 +60,7 @@ def test_every_open_has_its_flags(files: RootFs, monkeypatch: pytest.MonkeyPatch
         elif not path.startswith("/"):
             assert dir_fd is not None, path
             assert flags & os.O_NOFOLLOW or path == ".", path
-            # What is not opened to be made is looked at first, or is sure to be a directory.
+            # Every file that is not created is opened with O_PATH first, or must be a directory.
             assert flags & (os.O_PATH | os.O_DIRECTORY | os.O_EXCL), path
         if flags & os.O_CREAT:
             made += 1
@@ -69,10 +69,10 @@ def test_every_open_has_its_flags(files: RootFs, monkeypatch: pytest.MonkeyPatch
     assert made == 2
 
 
-def test_no_name_counts_from_where_the_hook_is(
+def test_no_path_is_relative_to_the_working_directory(
     files: RootFs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A call that lost its `dir_fd` works on the host's folder."""
+    """A call without its `dir_fd` would use the host's directory."""
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     for name in ("file", "link", "made", "for"):
@@ -85,20 +85,20 @@ def test_no_name_counts_from_where_the_hook_is(
 
 
 @pytest.mark.parametrize("squatter", ["link", "hard link", "file", "pipe"])
-def test_a_temporary_name_that_is_there_is_not_used(
+def test_existing_file_with_a_temporary_name_is_not_used(
     files: RootFs, root: Path, monkeypatch: pytest.MonkeyPatch, squatter: str
 ) -> None:
-    """A21; the name cannot be guessed, but if it were."""
+    """A21: the temporary name is random; the test replaces it by a fixed name."""
     monkeypatch.setattr(base_files, "temporary_name", lambda: ".cdi-gen-0")
-    place, secret = root / "etc/.cdi-gen-0", root.parent / "outside/secret"
+    temporary, secret = root / "etc/.cdi-gen-0", root.parent / "outside/secret"
     if squatter == "link":
-        place.symlink_to(secret)
+        temporary.symlink_to(secret)
     elif squatter == "hard link":
-        os.link(secret, place)
+        os.link(secret, temporary)
     elif squatter == "file":
-        place.write_text("squatter")
+        temporary.write_text("squatter")
     else:
-        os.mkfifo(place)
+        os.mkfifo(temporary)
     with pytest.raises(FileExistsError):
         files.put("/etc/file", b"new")
     assert (root / "etc/file").read_text() == "old"
@@ -113,8 +113,11 @@ def test_temporary_names_cannot_be_guessed() -> None:
 
 def unread(root: Path) -> dict[Path, tuple[int, int, int]]:
     """The attributes of a tree that change, except those that reading changes."""
-    known = {path: path.lstat() for path in root.rglob("*")}
-    return {path: (each.st_ino, each.st_mtime_ns, each.st_ctime_ns) for path, each in known.items()}
+    statuses = {path: path.lstat() for path in root.rglob("*")}
+    return {
+        path: (status.st_ino, status.st_mtime_ns, status.st_ctime_ns)
+        for path, status in statuses.items()
+    }
 
 
 class TestWhatIsMade:
@@ -132,8 +135,8 @@ class TestWhatIsMade:
             name: (root / name).lstat()
             for name in ("made", "made/for", "made/for/file", "etc/link")
         }
-        assert {stat.S_IMODE(each.st_mode) for each in modes.values()} == {0o755, 0o644, 0o777}
-        assert {(each.st_uid, each.st_gid) for each in modes.values()} == {(100000, 100001)}
+        assert {stat.S_IMODE(status.st_mode) for status in modes.values()} == {0o755, 0o644, 0o777}
+        assert {(status.st_uid, status.st_gid) for status in modes.values()} == {(100000, 100001)}
         assert (root / "etc").stat().st_uid == 7
         os.close(files.descriptor)
 
@@ -154,7 +157,7 @@ class TestWhatIsMade:
         assert (root / "made/file").stat().st_uid == os.geteuid()
         os.close(files.descriptor)
 
-    def test_a_folder_that_another_start_has_just_made_stays_as_it_is(
+    def test_directory_that_another_process_created_is_not_changed(
         self, files: RootFs, root: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         files._owner = (100000, 100001)
@@ -169,13 +172,13 @@ class TestWhatIsMade:
         assert (root / "made").stat().st_uid == os.geteuid()
         assert (root / "made/file").stat().st_uid == 100000
 
-    def test_as_deep_as_it_may_be(self, files: RootFs, root: Path) -> None:
+    def test_deepest_directory(self, files: RootFs, root: Path) -> None:
         assert files.put("/n" * 16 + "/file", b"x")
         with pytest.raises(OSError, match="File name too long"):
             files.put("/m" * 17 + "/file", b"x")
         assert not (root / "m").exists()
 
-    def test_doing_it_again_is_nothing(self, files: RootFs, root: Path) -> None:
+    def test_second_call_changes_nothing(self, files: RootFs, root: Path) -> None:
         assert files.link("/etc/link", "file")
         assert files.put("/etc/file", b"new")
         before = unread(root)
@@ -205,7 +208,7 @@ class TestWhatIsMade:
             *(("link", fails) for fails in ("symlink", "chown", "rename")),
         ],
     )
-    def test_whatever_fails_nothing_is_left(
+    def test_failing_call_leaves_no_file(
         self, files: RootFs, root: Path, monkeypatch: pytest.MonkeyPatch, act: str, fails: str
     ) -> None:
         files._owner = (100000, 100001)
@@ -231,7 +234,7 @@ class TestWhatIsMade:
         assert fails == "rename" or (root / "etc/file").read_text() == "old"
 
     def test_below_a_link_to_a_folder(self, files: RootFs, root: Path) -> None:
-        """As /lib of most images is."""
+        """In most images /lib is a link to a directory."""
         (root / "usr/lib").mkdir(parents=True)
         (root / "lib").symlink_to("usr/lib")
         assert files.put("/lib/new/deep/file", b"x")

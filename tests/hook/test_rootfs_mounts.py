@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which mount `RootFs` writes to: the root's, a clone of it, or the engine's /dev."""
+"""`RootFs` writes to the root's mount, to a clone of this mount, or to the engine's /dev."""
 
 from __future__ import annotations
 
@@ -29,31 +29,33 @@ def test_a_root_that_is_no_directory(root: Path) -> None:
         RootFs(os.open(root / "etc/file", os.O_PATH))
 
 
-def test_whatever_is_written_stays_in_the_mount(root: Path) -> None:
-    """Also what is found while folders are made."""
-    asked: list[bool] = []
+def test_writes_stay_in_the_mount(root: Path) -> None:
+    """Also while missing directories are created."""
+    stays: list[bool] = []
 
     def resolver(directory: int, path: str, stay: bool) -> int:
-        asked.append(stay)
+        stays.append(stay)
         return resolve.by_kernel(directory, path, stay)
 
     files = RootFs(os.open(root, os.O_PATH), resolver)
     files.put("/etc/file", b"new")
     files.put("/made/for/file", b"new")
     files.link("/made/too/link", "text")
-    assert len(asked) >= 7
-    assert all(asked)
+    assert len(stays) >= 7
+    assert all(stays)
     os.close(files.descriptor)
 
 
 class TestAReadOnlyRoot:
-    """crun makes `--read-only` before the hooks: what is written goes through a clone of the mount."""
+    """crun makes a root read-only before the hooks: changes go through a clone of the mount."""
 
     @pytest.fixture(autouse=True)
     def read_only(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(os, "fstatvfs", lambda _: SimpleNamespace(f_flag=os.ST_RDONLY))
 
-    def test_the_clone_is_written_to(self, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_changes_go_through_the_clone(
+        self, root: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         cloned: list[tuple[int, bool]] = []
         writable: list[int] = []
 
@@ -77,10 +79,10 @@ class TestAReadOnlyRoot:
         os.close(files._writable)
         os.close(descriptor)
 
-    def test_a_volume_is_looked_for_where_there_are_any(
+    def test_volume_is_found_in_the_original_mount(
         self, root: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """The clone of one mount does not have them."""
+        """The clone has only the root's mount and no volumes."""
         (root.parent / "clone/etc").mkdir(parents=True)
         clone = os.open(root.parent / "clone", os.O_PATH)
         descriptor = os.open(root, os.O_PATH)
@@ -100,7 +102,7 @@ class TestAReadOnlyRoot:
         os.close(descriptor)
 
     @pytest.mark.parametrize("lacking", ["clone_tree", "make_writable"])
-    def test_without_one_it_is_as_it_is(
+    def test_without_a_clone_the_root_stays_read_only(
         self, root: Path, monkeypatch: pytest.MonkeyPatch, lacking: str
     ) -> None:
         def refused(*_: object, **__: object) -> int:
@@ -123,21 +125,21 @@ class TestWhereAPathIsChanged:
         assert files.writable_root("/dev/x/y") == (files, "/dev/x/y")
 
     def test_in_the_engines_dev(self, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        told: list[str] = []
+        changes: list[str] = []
         (root / "dev").mkdir()
         devices = os.open(root / "dev", os.O_PATH)
-        files = RootFs(os.open(root, os.O_PATH), resolve.by_walking, tell=told.append)
-        asked: list[int] = []
+        files = RootFs(os.open(root, os.O_PATH), resolve.by_walking, tell=changes.append)
+        roots: list[int] = []
 
         def answer(root: int) -> int:
-            asked.append(root)
+            roots.append(root)
             return devices
 
         monkeypatch.setattr(mounts, "devices", answer)
         home, path = files.writable_root("/dev/x/y")
-        assert asked == [files.descriptor]
+        assert roots == [files.descriptor]
         assert (home.descriptor, path) == (devices, "/x/y")
         assert home._resolve is files._resolve
         home.link(path, "text")
         assert os.readlink(root / "dev/x/y") == "text"
-        assert told == ["link /dev/x/y to text"]
+        assert changes == ["link /dev/x/y to text"]

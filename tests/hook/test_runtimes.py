@@ -90,7 +90,7 @@ def test_rootless(runtime: Runtime, bundle: Container, readonly: bool) -> None:
 def test_the_environment_of_the_image(
     runtime: Runtime, bundle: Container, compiled: Callable[..., Path], variable: str
 ) -> None:
-    """A01, A02, CVE-2025-23266: the spec's `env` is what keeps it out; this is why it is never empty."""
+    """A01, A02, CVE-2025-23266: only the spec's `env` keeps the image's environment out."""
     evil = compiled(
         f"evil-{bundle.bundle.parent.name}",
         '#include <fcntl.h>\n__attribute__((constructor)) void run(void) { open("'
@@ -108,7 +108,7 @@ def test_the_environment_of_the_image(
 
 
 def test_a_spec_that_lost_its_env_is_noticed(runtime: Runtime, bundle: Container) -> None:
-    """With runc before 1.3 it is the image's environment that comes; with crun the engine's."""
+    """runc before 1.3 passes the image's environment, crun the engine's."""
     bundle.spec["process"]["env"] = ["EVIL=1"]
     del bundle.spec["hooks"]["createContainer"][0]["env"]
     ended = start(runtime, bundle)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a program in ldconfig's place can do: a static C program looks around, and tries."""
+"""The sandbox of ldconfig: a static C program runs in it and tries to escape."""
 
 from __future__ import annotations
 
@@ -89,17 +89,17 @@ int main(int argc, char **argv) {
 
 @pytest.fixture
 def probe(compiled: Callable[..., Path], container: Container) -> Callable[[str, str], str]:
-    """A static program, compiled, put where only root may change it."""
+    """Compile a static program, and install it where only root can change it."""
 
     def make(name: str, source: str) -> str:
-        made = compiled(
+        program = compiled(
             f"{name}-{container.bundle.parent.name}",
             source,
             "-static",
             f'-DCANARY="{container.canary}"',
         )
-        made.chmod(0o755)
-        return str(made)
+        program.chmod(0o755)
+        return str(program)
 
     return make
 
@@ -128,17 +128,17 @@ def findings(
 def test_ldconfig_runs_without_privileges_and_environment(
     findings: Callable[[], dict[str, str]],
 ) -> None:
-    found = findings()
-    assert [found[f"argv{n}"] for n in range(7)] == [
+    results = findings()
+    assert [results[f"argv{n}"] for n in range(7)] == [
         "ldconfig", "-X", "-i", "-f", "/proc/conf", "-C", "/proc/cache",
     ]  # fmt: skip
-    assert found["uid"] == "65533 gid=65533 groups=0 pid=1"
-    assert found["environment"] == ""
-    assert found["caps"] == "0.4"
-    assert found["no_new_privs"] == "1"
-    assert found["pdeathsig"] == "9"
-    assert [name for name in found if name.startswith("fd")] == ["fd0", "fd1", "fd2"]
-    assert [found[name] for name in ("cpu", "as", "nofile", "fsize", "core")] == [
+    assert results["uid"] == "65533 gid=65533 groups=0 pid=1"
+    assert results["environment"] == ""
+    assert results["caps"] == "0.4"
+    assert results["no_new_privs"] == "1"
+    assert results["pdeathsig"] == "9"
+    assert [name for name in results if name.startswith("fd")] == ["fd0", "fd1", "fd2"]
+    assert [results[name] for name in ("cpu", "as", "nofile", "fsize", "core")] == [
         "10", str(512 << 20), "64", str(16 << 20), "0",
     ]  # fmt: skip
 
@@ -146,9 +146,11 @@ def test_ldconfig_runs_without_privileges_and_environment(
 def test_ldconfig_can_write_to_its_tmpfs_only(
     container: Container, findings: Callable[[], dict[str, str]]
 ) -> None:
-    found = findings()
+    results = findings()
     assert {
-        name: found[name] for name in found if found[name] == "ok" or found[name].startswith("E")
+        name: results[name]
+        for name in results
+        if results[name] == "ok" or results[name].startswith("E")
     } == {
         "write /etc": "EROFS",
         "write /opt/volume": "EROFS",
@@ -169,14 +171,14 @@ def test_ldconfig_can_write_to_its_tmpfs_only(
         "kill hook": "ESRCH",
         "connect": "ENETUNREACH",
     }
-    assert {name for name in found if name.startswith("tmpfs")} == {"tmpfs conf", "tmpfs cache"}
+    assert {name for name in results if name.startswith("tmpfs")} == {"tmpfs conf", "tmpfs cache"}
     container.assert_host_untouched()
 
 
 def test_descriptors_of_the_runtime(
     container: Container, findings: Callable[[], dict[str, str]]
 ) -> None:
-    """A44: runc leaks its own into hooks; a writable one would be a way out."""
+    """A44: runc leaks descriptors into hooks; through a writable one a program could escape."""
     script = (
         f'for n in 3 4 5 6 7 8 9; do eval "exec $n<>{container.canary}/file"; done;'
         'exec env -u PWD -u OLDPWD "$@"'
@@ -195,15 +197,15 @@ def test_volumes_are_read_only_too(
     )
     (container.root / "opt/volume").mkdir()
     (container.root / "opt/volume").rmdir()
-    found = findings()
-    assert found["write /opt/volume"] == "EROFS"
+    results = findings()
+    assert results["write /opt/volume"] == "EROFS"
     container.assert_host_untouched()
 
 
-def test_nothing_of_it_is_left_in_the_mount_table(
+def test_no_mount_is_left_behind(
     container: Container, findings: Callable[[], dict[str, str]]
 ) -> None:
-    """A26, O-MNT; with mounts that tell each other."""
+    """A26: no mount is left, also with shared propagation."""
     container.with_mounts(
         f"mount --make-rshared /; mount --bind {container.root} {container.root};"
         f"mount --make-shared {container.root}; cat /proc/self/mountinfo > {container.bundle}/before",
@@ -248,7 +250,7 @@ def sources(body: str) -> str:
         ),
     ],
 )
-def test_a_result_that_is_none(
+def test_result_that_is_not_a_cache_is_refused(
     container: Container, probe: Callable[[str, str], str], name: str, body: str, said: str
 ) -> None:
     container.write("/etc/ld.so.cache", "old")
@@ -261,7 +263,7 @@ def test_a_result_that_is_none(
 
 
 def processes(words: str) -> list[Path]:
-    found = []
+    pids = []
     for folder in Path("/proc").iterdir():
         if folder.name.isdigit():
             try:
@@ -271,8 +273,8 @@ def processes(words: str) -> list[Path]:
             except OSError:
                 continue
             if words in line:
-                found.append(folder)
-    return found
+                pids.append(folder)
+    return pids
 
 
 SLEEPER = 'fprintf(stderr, "x"); if (!fork()) for (;;) pause(); for (;;) pause();'
@@ -282,7 +284,7 @@ SLEEPER = 'fprintf(stderr, "x"); if (!fork()) for (;;) pause(); for (;;) pause()
 def test_a_hook_that_is_killed_leaves_no_process(
     container: Container, probe: Callable[[str, str], str], number: signal.Signals
 ) -> None:
-    """A runtime that runs out of patience kills the hook; ldconfig and all it started must go too."""
+    """A runtime may kill the hook at its time limit; ldconfig and its children must end too."""
     program = probe("sleeper", sources(SLEEPER))
     process = subprocess.Popen(
         [*container.launcher, "update-ldcache", "--folder", "/opt/odd", "--ldconfig-path", program],
@@ -299,7 +301,7 @@ def test_a_hook_that_is_killed_leaves_no_process(
     running = processes("ldconfig -X -i -f /proc/conf")
     assert len(running) == 2
     with (running[0] / "exe").open("rb") as executable:
-        # CVE-2024-0135: who can open it must not be able to change what the host runs next.
+        # CVE-2024-0135: a process that opens the program must not be able to change the host's file.
         seals = fcntl.fcntl(executable, fcntl.F_GET_SEALS)
     assert seals == fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
     process.send_signal(number)
@@ -321,7 +323,7 @@ def test_a_program_that_does_not_end(
     assert processes("ldconfig -X -i -f /proc/conf") == []
 
 
-def test_a_program_that_closes_its_ears_and_does_not_end(
+def test_program_that_ignores_signals_and_does_not_end(
     container: Container, probe: Callable[[str, str], str]
 ) -> None:
     container.altered(process__SECONDS="1")
@@ -346,7 +348,7 @@ def test_a_program_that_closes_its_ears_and_does_not_end(
     ],
 )
 def test_without_the_whole_sandbox_ldconfig_is_not_run(container: Container, missing: str) -> None:
-    """An old kernel, or a rootless engine that may not: the drop-in is written, the cache is left."""
+    """On an old kernel or under a rootless engine the drop-in is written, and the cache is kept."""
     failing = "lambda *_, **__: (_ for _ in ()).throw(OSError(38, 'Function not implemented', 'x'))"
     container.altered(**{f"syscalls__{missing}": failing})
     ended = container.hook("update-ldcache", "--folder", "/opt/odd", *LDCONFIG)
@@ -359,7 +361,7 @@ def test_without_the_whole_sandbox_ldconfig_is_not_run(container: Container, mis
     assert container.read("/etc/ld.so.conf.d/00-cdi-gen.conf") == "/opt/odd\n"
 
 
-def test_where_memfds_may_not_be_run(container: Container) -> None:
+def test_ldconfig_runs_although_memfds_are_not_executable(container: Container) -> None:
     """vm.memfd_noexec=2: the host's file itself, through a read-only mount of it."""
     container.altered(
         os__memfd_create="lambda *_: (_ for _ in ()).throw(PermissionError(13, 'Permission denied'))"
@@ -370,7 +372,7 @@ def test_where_memfds_may_not_be_run(container: Container) -> None:
 
 
 def test_in_a_user_namespace_of_one_user(container: Container) -> None:
-    """Rootless: root of the namespace is all there is."""
+    """A rootless container may have only one user, the root of its namespace."""
     container.within = ["unshare", "-U", "-r", "-m"]
     before = fingerprint(container.canary)
     words = ("--link", "odd::/opt/x", "--folder", "/opt/odd", *LDCONFIG)
@@ -380,5 +382,5 @@ def test_in_a_user_namespace_of_one_user(container: Container) -> None:
     assert fingerprint(container.canary) == before
 
 
-def test_the_machine_is_one_we_know() -> None:
+def test_architecture_of_this_machine_is_supported() -> None:
     assert MACHINE in {"x86_64", "aarch64"}

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a hook may import and call, checked in its syntax trees (hooks/README.md says why)."""
+"""The syntax trees of the hooks follow the rules of hooks/README.md for imports and calls."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ OF_OS_ONLY = {
 
 
 def offences(source: str, name: str) -> list[str]:
-    found: list[str] = []
+    messages: list[str] = []
     launcher = name in LAUNCHERS
 
     def look(node: ast.AST, typing_only: bool) -> None:
@@ -62,25 +62,25 @@ def offences(source: str, name: str) -> list[str]:
                 if isinstance(node, ast.Import)
                 else [node.module or "."]
             )
-            found.extend(f"{where}: import {n}" for n in names if n.split(".")[0] not in MODULES)
+            messages.extend(f"{where}: import {n}" for n in names if n.split(".")[0] not in MODULES)
         if isinstance(node, ast.Name) and node.id in NAMES - ONLY_IN.get(name, set()):
-            found.append(f"{where}: {node.id}")
+            messages.append(f"{where}: {node.id}")
         if (
             isinstance(node, ast.Attribute)
             and isinstance(node.value, ast.Name)
             and node.value.id == "os"
         ):
             if node.attr in OF_OS and not (launcher and node.attr == "path"):
-                found.append(f"{where}: os.{node.attr}")
+                messages.append(f"{where}: os.{node.attr}")
             begins = node.attr.startswith(("exec", "spawn", "posix_spawn", "fork"))
             if begins and name not in OF_OS_ONLY.get(node.attr, ()):
-                found.append(f"{where}: os.{node.attr}")
+                messages.append(f"{where}: os.{node.attr}")
         if isinstance(node, ast.FunctionDef):
             late = [
                 each for each in ast.walk(node) if isinstance(each, ast.Import | ast.ImportFrom)
             ]
             allowed_late = LATE_IMPORTS.get(name, "").split("; ")
-            found.extend(
+            messages.extend(
                 f"{where}: {ast.unparse(each)} in a function"
                 for each in late
                 if f"{node.name}: {ast.unparse(each)}" not in allowed_late
@@ -89,7 +89,7 @@ def offences(source: str, name: str) -> list[str]:
             caught = ast.unparse(node.type) if node.type else "everything"
             reraises = any(isinstance(inner, ast.Raise) for inner in ast.walk(node))
             if caught in {"everything", "Exception", "BaseException"} and not reraises:
-                found.append(f"{where}: except {caught}")
+                messages.append(f"{where}: except {caught}")
         if (
             isinstance(node, ast.If)
             and isinstance(node.test, ast.Name)
@@ -100,7 +100,7 @@ def offences(source: str, name: str) -> list[str]:
             look(child, typing_only)
 
     look(ast.parse(source), False)
-    return found
+    return messages
 
 
 def test_the_hooks_are_found() -> None:
@@ -142,7 +142,7 @@ def test_everything_is_written_for_python_3_9() -> None:
 
 
 def test_only_ldconfig_meets_names_of_the_host() -> None:
-    """Absolute paths of the host that are opened: they are few, and they are known."""
+    """The hooks open only a few absolute paths of the host, which this test lists."""
     opened = {
         node.args[0].value
         for file in FILES

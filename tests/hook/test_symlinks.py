@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Step create-symlinks: which links are made, where, and where never."""
+"""The step create-symlinks: the links that it creates, and the paths where it creates none."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.hook.conftest import Container, fingerprint
 NVIDIA = "/usr/lib/x86_64-linux-gnu"
 
 
-def test_a_link_is_made_only_where_its_target_is(both: Container) -> None:
+def test_link_is_created_only_if_its_target_exists(both: Container) -> None:
     both.write(f"{NVIDIA}/libcuda.so.550.1")
     ended = both.hook(
         "create-container",
@@ -27,8 +27,8 @@ def test_a_link_is_made_only_where_its_target_is(both: Container) -> None:
     assert not (both.root / "etc/ld.so.cache").exists()
 
 
-def test_the_target_is_looked_for_from_where_the_link_will_be(both: Container) -> None:
-    """The gbm backend: its folder is often not in the image."""
+def test_relative_target_starts_at_the_links_directory(both: Container) -> None:
+    """The directory of the gbm backend is often not in the image."""
     both.write(f"{NVIDIA}/libnvidia-allocator.so.1")
     both.write("/top.so")
     ended = both.hook(
@@ -47,7 +47,7 @@ def test_the_target_is_looked_for_from_where_the_link_will_be(both: Container) -
     assert not (both.root / NVIDIA[1:] / "other").exists()
 
 
-def test_the_target_is_looked_for_behind_the_images_own_links(both: Container) -> None:
+def test_target_is_resolved_through_links_of_the_image(both: Container) -> None:
     (both.root / "lib64").symlink_to("/usr/real")
     both.write("/usr/real/lib.so.1")
     both.write("/usr/up.so")
@@ -60,8 +60,8 @@ def test_the_target_is_looked_for_behind_the_images_own_links(both: Container) -
     assert sorted(os.listdir(both.root / "usr/real")) == ["lib.so", "lib.so.1", "up.so"]
 
 
-def test_create_symlinks_asks_for_no_target(both: Container) -> None:
-    """As NVIDIA's hook of the same name."""
+def test_create_symlinks_alone_creates_dangling_links(both: Container) -> None:
+    """NVIDIA's hook of the same name does not check the target either."""
     ended = both.hook("create-symlinks", "--link", "nowhere.so.1::/opt/made/nowhere.so")
     assert ended.status == 0
     assert os.readlink(both.root / "opt/made/nowhere.so") == "nowhere.so.1"
@@ -93,7 +93,7 @@ def test_a_file_or_link_at_the_path_is_replaced(both: Container) -> None:
     assert {os.readlink(both.root / "opt/odd" / name) for name in ("file", "old")} == {"lib.so.2"}
 
 
-def test_a_file_is_not_made_a_link_to_itself(both: Container) -> None:
+def test_file_is_not_replaced_by_a_link_to_itself(both: Container) -> None:
     both.write("/opt/odd/lib.so", "the library")
     (both.root / "opt/alias").symlink_to("odd")
     ended = both.hook(
@@ -118,7 +118,7 @@ def test_a_directory_stops_the_container(both: Container) -> None:
 
 
 def test_an_empty_directory_is_replaced(both: Container) -> None:
-    """Docker makes one where the source of a volume is missing. NVIDIA's hook 1.20.2 refuses it."""
+    """Docker creates one for a volume whose source is missing. NVIDIA's hook 1.20.2 fails on it."""
     (both.root / "opt/odd/dir").mkdir()
     ended = both.hook("create-symlinks", "--link", "x::/opt/odd/dir")
     assert (ended.status, ended.said) == (0, "")
@@ -132,7 +132,7 @@ def test_an_empty_directory_is_replaced(both: Container) -> None:
         "x::/a/../../../srv/canary/l", "x::/..", "x\n::/a", "x::/a\nb", "x::/a\x7f", "y" * 5000 + "::/a", "",
     ],
 )  # fmt: skip
-def test_a_link_that_makes_no_sense_is_wrong_usage(container: Container, link: str) -> None:
+def test_invalid_link_is_wrong_usage(container: Container, link: str) -> None:
     before = fingerprint(container.root)
     ended = container.hook("create-symlinks", "--link", "fine::/opt/fine", "--link", link)
     assert ended.status == 2
@@ -145,12 +145,14 @@ PARENTS = ["etc", "usr", "usr/lib", "lib", "run", "tmp", "dev", "proc", "sys", "
 
 @pytest.mark.parametrize("way", ["absolute", "relative", "in the root", "magic"])
 @pytest.mark.parametrize("parent", PARENTS)
-def test_no_parent_leads_out(both: Container, parent: str, way: str) -> None:
-    """CVE-2024-0134 and its like: the folder of the link is a link of the image."""
-    place = both.root / parent
-    for folder in sorted(place.rglob("*"), reverse=True):
+def test_no_directory_of_the_link_leads_out_of_the_root(
+    both: Container, parent: str, way: str
+) -> None:
+    """CVE-2024-0134: the directory of the link is itself a link of the image."""
+    target = both.root / parent
+    for folder in sorted(target.rglob("*"), reverse=True):
         folder.rmdir()
-    place.rmdir()
+    target.rmdir()
     outside = str(both.canary / "dir")
     text = {
         "absolute": outside,
@@ -160,7 +162,7 @@ def test_no_parent_leads_out(both: Container, parent: str, way: str) -> None:
     }[way]
     if way == "in the root":
         (both.root / "elsewhere/dir").mkdir(parents=True)
-    place.symlink_to(text)
+    target.symlink_to(text)
     both.write("/there")
     ended = both.hook(
         "create-container", "--link", f"/there::/{parent}/x", "--link", f"/there::/{parent}/a/b"
@@ -215,7 +217,7 @@ def test_a_read_only_file_system_is_left_with_two_lines(both: Container) -> None
 
 
 def test_a_read_only_container_gets_the_same(both: Container) -> None:
-    """crun makes its root read-only before the hooks; it stays so for everybody else."""
+    """crun makes the root read-only before the hooks; it stays read-only for other processes."""
     both.write("/there")
     both.write("/etc/ld.so.conf", "")
     both.with_mounts(
@@ -245,7 +247,7 @@ BY_PATH = "/dev/dri/by-path/pci-0000:3b:00.0-card"
     ids=["engine's", "a volume", "a folder of the host"],
 )
 def test_a_link_in_dev(both: Container, before: str, made: bool) -> None:
-    """nvidia-ctk's specs ask for them: /dev is a mount of its own, which the engine made."""
+    """Specs of nvidia-ctk request links in /dev, which is a tmpfs of the engine."""
     words = ("create-symlinks", "--link", f"../card1::{BY_PATH}")
     after = f'readlink "$R{BY_PATH}" >&2 || :\nexit "$status"'
     both.with_mounts(f"R={both.root}\n{before}", after)

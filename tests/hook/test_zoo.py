@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Images as people have them: which libcuda and which NVML a program gets, by the image's own loader.
+"""Images like those of users: the libcuda and NVML that the image's own loader finds.
 
-Whatever an image lists for its loader, and wherever the host has its driver: both are the driver's,
-except for a newer libcuda of the image that may be used with the host's GPUs.
+Both libraries are the driver's, whatever the image configures for its loader and wherever the host
+has the driver, except for a newer libcuda of the image that the host's GPUs support.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ FOLDERS = {
     "Arch": "/usr/lib",
     "operator": "/usr/lib/x86_64-linux-gnu/nvidia/current",
 }
-"""Where a host has its driver, and so its container."""
+"""The directories of the driver on hosts, and in their containers."""
 
 VERSION = "550.163.01"
 LIBCUDA, NVML, COMPILER = "libcuda.so.1", "libnvidia-ml.so.1", "libnvidia-ptxjitcompiler.so.1"
 DRIVER = "driver"
-"""What its libraries say."""
+"""The text that the driver's libraries return."""
 
 ASKED = tuple(probe(("who", LIBCUDA, NVML, COMPILER), ("listed", LIBCUDA, NVML)))
 
@@ -52,7 +52,7 @@ LDCONFIG = '/usr/sbin/chroot "$R" /sbin/ldconfig 2>/dev/null'
 
 
 class Started:
-    """A container of an image, with a driver's libraries mounted where the host has them."""
+    """A container of an image, with the driver's libraries mounted at the paths of the host."""
 
     def __init__(self, container: Container, image: str, files: Path, folder: str) -> None:
         self.container = container
@@ -111,42 +111,42 @@ def of(images: list[str]) -> pytest.MarkDecorator:
     )
 
 
-def drivers_own(found: Answers, folder: str, image: str) -> None:
+def drivers_own(answers: Answers, folder: str, image: str) -> None:
     """All three are the driver's, and `ldconfig -p` names the same files first."""
     for name in (LIBCUDA, NVML, COMPILER):
-        assert found["who", name][0] == "ok", found
-        assert found["who", name][2:] == (f"{folder}/{_file_of(name)}", DRIVER), found
+        assert answers["who", name][0] == "ok", answers
+        assert answers["who", name][2:] == (f"{folder}/{_file_of(name)}", DRIVER), answers
     if image != "nonroot":  # it has no ldconfig
         for name in (LIBCUDA, NVML):
-            assert found["listed", name] == (found["who", name][1],)
+            assert answers["listed", name] == (answers["who", name][1],)
 
 
 @of(IMAGES)
 def test_the_drivers_own_come_first(started: Started) -> None:
-    """On GPUs that no newer libcuda of an image runs on; and a second start changes nothing."""
-    found = started.hook(*GEFORCE, then=AGAIN)
-    drivers_own(found, started.folder, started.image)
+    """The GPUs do not support a newer libcuda of the image. A second start changes nothing."""
+    answers = started.hook(*GEFORCE, then=AGAIN)
+    drivers_own(answers, started.folder, started.image)
 
 
 @of([*NEWER])
-def test_a_newer_libcuda_of_the_image_where_it_may_be_used(started: Started) -> None:
-    """And whatever else is the driver's stays so."""
-    found = started.hook("--host-cuda-version", "12.4", "--host-gpu-brand", "nvidia")
-    assert found["who", LIBCUDA][3] == NEWER[started.image]
-    assert found["listed", LIBCUDA] == (found["who", LIBCUDA][1],)
-    assert found["who", NVML][3] == DRIVER
+def test_newer_libcuda_of_the_image_is_used_if_supported(started: Started) -> None:
+    """All other libraries are still the driver's."""
+    answers = started.hook("--host-cuda-version", "12.4", "--host-gpu-brand", "nvidia")
+    assert answers["who", LIBCUDA][3] == NEWER[started.image]
+    assert answers["listed", LIBCUDA] == (answers["who", LIBCUDA][1],)
+    assert answers["who", NVML][3] == DRIVER
 
 
 @of(["cuda-devel", "cuda-compat", "cuda-rockylinux", "committed"])
 def test_a_later_ldconfig_keeps_the_drivers_own_first(started: Started) -> None:
-    """`apt install` in a container runs it: the image's own, which knows what the hook wrote only."""
-    found = started.hook(*GEFORCE, then=LDCONFIG)
-    drivers_own(found, started.folder, started.image)
+    """`apt install` in a container runs the image's ldconfig, which reads the files of the hook."""
+    answers = started.hook(*GEFORCE, then=LDCONFIG)
+    drivers_own(answers, started.folder, started.image)
 
 
 @of(["large-bullseye", "pytorch", "large-rhel"])
 def test_a_large_image_keeps_its_libraries(started: Started) -> None:
-    """Those of a better processor's folder, too, where the image's loader knows such folders."""
+    """Also libraries in glibc-hwcaps directories, if the image's loader supports them."""
     names = [f"libzoo{number:04}.so.1" for number in (0, 1, 800, 1599)]
     words = tuple(probe(("who", *names), ("listed", *names)))
     root = str(started.container.root)
@@ -157,7 +157,7 @@ def test_a_large_image_keeps_its_libraries(started: Started) -> None:
 
 
 def test_the_requirements_of_images_hold_on_the_host(container: Container) -> None:
-    """NVIDIA_REQUIRE_CUDA of each, with the GPU and driver of the hosts that tests have."""
+    """NVIDIA_REQUIRE_CUDA of each image holds on the test hosts."""
     for name, image in ZOO.items():
         environment = image.configuration.environment
         config = {

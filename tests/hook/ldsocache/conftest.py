@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Trees to make a cache of: real ones, and an empty one to put odd things into."""
+"""Trees to build a cache for: real ones, and an empty one for unusual files."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.lab.engines import Lab
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """An image's root that has folders and nothing in them."""
+    """The root of an image with empty directories."""
     tmp_path.chmod(0o755)
     planted(tmp_path)
     return tmp_path
@@ -23,7 +23,7 @@ def root(tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def tree(files_of: Callable[[str], Path], lab_of: Callable[[str], Lab]) -> Callable[[str], Path]:
-    """A real root: an image of the lab, the root of a lab, or one with a driver installed."""
+    """A real root: an image of the lab, the root of a lab, or a root with an installed driver."""
 
     def tree(name: str) -> Path:
         if name in {"bookworm", "trixie"}:

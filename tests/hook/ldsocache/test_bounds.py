@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a hostile image can do to the making of its cache: nothing that lasts."""
+"""Hostile images cannot delay or break the writing of their ld.so.cache."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ class TestDamagedCaches:
     @example(b"ld.so-1.7.0\0")
     @example(b"ld.so-1.7.0\0" + b"\xff" * 4)
     @example(b"glibc-ld.so.cache1.1" + b"\xff" * 28)
-    def test_any_bytes(self, content: bytes) -> None:
+    def test_random_bytes_are_read_without_an_unexpected_error(self, content: bytes) -> None:
         cache_file.parse(content)
 
     @given(st.data())
-    def test_any_damage(self, data: st.DataObject) -> None:
+    def test_damaged_cache_is_read_without_an_unexpected_error(self, data: st.DataObject) -> None:
         content = bytearray(self.CACHE)
         for _ in range(data.draw(st.integers(1, 4))):
             at = data.draw(st.integers(0, len(content) - 4))
@@ -43,10 +43,10 @@ class TestDamagedCaches:
                 st.sampled_from([b"\0\0\0\0", b"\xff\xff\xff\xff", b"\xff\xff\xff\x7f"])
                 | st.binary(min_size=4, max_size=4)
             )
-        known = cache_file.parse(bytes(content[: data.draw(st.integers(0, len(content)))]))
-        assert known is None or sum(map(len, known.folders.values())) <= 5
+        parsed = cache_file.parse(bytes(content[: data.draw(st.integers(0, len(content)))]))
+        assert parsed is None or sum(map(len, parsed.folders.values())) <= 5
 
-    def test_names_that_share_megabytes(self) -> None:
+    def test_cache_whose_entries_share_megabytes_is_rejected(self) -> None:
         """A small table may stand for gigabytes."""
         count = 20_000
         head = struct.pack("<20sIIB3xI12x", b"glibc-ld.so.cache1.1", count, 0, 2, 0)
@@ -56,13 +56,13 @@ class TestDamagedCaches:
         assert cache_file.parse(head + table + text) is None
         assert cache_file.parse(head + table + b"a" * (1 << 22)) is None
 
-    def test_more_entries_than_any_image_has(self) -> None:
+    def test_cache_with_too_many_entries_is_rejected(self) -> None:
         head = struct.pack("<20sIIB3xI12x", b"glibc-ld.so.cache1.1", 20_001, 0, 2, 0)
         assert cache_file.parse(head + bytes(24 * 20_001)) is None
 
 
 class TestBounds:
-    def test_more_libraries_than_any_loader_should_know(
+    def test_too_many_libraries_are_refused(
         self, root: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(ld_so_cache, "MAX_ENTRIES", 3)
@@ -71,7 +71,7 @@ class TestBounds:
         with pytest.raises(HookError, match="more than 3 libraries"):
             our_cache(root, FOLDERS)
 
-    def test_more_names_than_any_folder_should_have(
+    def test_too_many_names_in_a_directory_are_refused(
         self, root: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(library_directory, "MAX_NAMES", 3)
@@ -80,7 +80,7 @@ class TestBounds:
         with pytest.raises(HookError, match="more than 3 names"):
             our_cache(root, FOLDERS)
 
-    def test_more_kinds_of_processors_than_there_are(
+    def test_too_many_hwcaps_directories_are_refused(
         self, root: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(shared_libraries, "MAX_HWCAPS", 3)
@@ -89,13 +89,15 @@ class TestBounds:
         with pytest.raises(HookError, match="more than 3 kinds"):
             our_cache(root, FOLDERS)
 
-    def test_a_cache_that_would_be_too_large(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_cache_that_would_be_too_large_is_refused(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         monkeypatch.setattr(cache_file, "MAX_SIZE", 200)
         with pytest.raises(HookError, match="larger than 200 bytes"):
             cache_file.build([Entry(b"liba.so", b"/lib/liba.so" + b"x" * 200, 3)], [])
 
     @pytest.mark.parametrize("is_empty", [False, True])
-    def test_no_time_left(self, root: Path, is_empty: bool) -> None:
+    def test_reading_stops_at_the_deadline(self, root: Path, is_empty: bool) -> None:
         if not is_empty:
             put(root, "opt/odd/libone.so.1", "libone.so.1")
         with pytest.raises(HookError, match="not done after"):
@@ -108,21 +110,21 @@ class TestBounds:
     ) -> None:
         """Opening a pipe would block, and opening a watchdog's node would arm the watchdog."""
         put(root, "opt/odd/libone.so.1", "libone.so.1")
-        place = root / ("srv" if how == "linked" else "opt/odd") / "libbad.so.1"
-        place.parent.mkdir(exist_ok=True)
+        target = root / ("srv" if how == "linked" else "opt/odd") / "libbad.so.1"
+        target.parent.mkdir(exist_ok=True)
         match what:
             case "pipe":
-                os.mkfifo(place)
+                os.mkfifo(target)
             case "device":
-                os.mknod(place, 0o020666, os.makedev(10, 130))
+                os.mknod(target, 0o020666, os.makedev(10, 130))
             case "folder":
-                place.mkdir()
+                target.mkdir()
             case "socket":
-                os.mknod(place, 0o140666)
+                os.mknod(target, 0o140666)
         if how == "linked":
             link(root, "opt/odd/libbad.so.1", "/srv/libbad.so.1")
         if how == "swapped in":
-            # It was a file when the folder was listed.
+            # The path was a regular file when the directory was listed.
             listing = library_directory.Folder.list
 
             def stale(folder: library_directory.Folder, *, hwcaps: bool) -> None:
@@ -132,8 +134,8 @@ class TestBounds:
             monkeypatch.setattr(library_directory.Folder, "list", stale)
         opening = os.open
 
-        def watched(path: str, flags: int, *rest: int, **more: int) -> int:
-            descriptor = opening(path, flags, *rest, **more)
+        def watched(path: str, flags: int, *mode: int, **more: int) -> int:
+            descriptor = opening(path, flags, *mode, **more)
             kind = os.fstat(descriptor).st_mode
             assert flags & os.O_PATH or stat.S_ISREG(kind) or stat.S_ISDIR(kind), path
             return descriptor
@@ -143,7 +145,7 @@ class TestBounds:
         assert b"libone" in ours
         assert b"libbad" not in ours
 
-    def test_a_link_out_of_the_root(
+    def test_link_out_of_the_root_is_not_followed(
         self, root: Path, tmp_path_factory: pytest.TempPathFactory
     ) -> None:
         outside = tmp_path_factory.mktemp("outside")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The image's own cache as a memory: it saves opening files, and changes nothing."""
+"""The image's own cache saves opening files, and does not change the result."""
 
 from __future__ import annotations
 
@@ -31,16 +31,16 @@ ORDINARY = st.dictionaries(
 
 @settings(max_examples=80, deadline=None)
 @given(ORDINARY, ORDINARY)
-def test_memory_changes_nothing(
+def test_result_is_the_same_with_and_without_the_images_cache(
     before: dict[tuple[str, str], tuple[str, ...]], added: dict[tuple[str, str], tuple[str, ...]]
 ) -> None:
-    """The image as its ldconfig saw it, and what was injected since."""
+    """The image at the time of its ldconfig, and the libraries that were injected since."""
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         planted(root)
         grow(root, before)
         memory = glibc_cache(root, FOLDERS[1:])
-        # A file that comes under a name of the cache is taken for what the cache says it is.
+        # A new file under a name of the cache is described by the entry of the cache.
         grow(root, {key: what for key, what in added.items() if os.fsencode(key[1]) not in memory})
         assert_same(our_cache(root, FOLDERS, memory), our_cache(root, FOLDERS))
 
@@ -57,7 +57,7 @@ class TestMemory:
 
     @pytest.fixture
     def opened(self, monkeypatch: pytest.MonkeyPatch) -> list[int]:
-        """One number for each library that is opened."""
+        """A list with an item for each opened library."""
         calls: list[int] = []
         read = elf.shared_library
 
@@ -68,7 +68,7 @@ class TestMemory:
         monkeypatch.setattr(elf, "shared_library", noted)
         return calls
 
-    def test_only_what_was_injected_is_opened(self, image: Path, opened: list[int]) -> None:
+    def test_only_injected_libraries_are_opened(self, image: Path, opened: list[int]) -> None:
         memory = glibc_cache(image, FOLDERS)
         for number in range(5):
             put(image, f"{LIB}/libcuda{number}.so.550", f"libcuda{number}.so.1")
@@ -86,7 +86,9 @@ class TestMemory:
         assert our_cache(image, FOLDERS, memory) == our_cache(image, FOLDERS)
         assert len(opened) == (21 if format_ == "compat" else 42)
 
-    def test_the_folder_has_another_name_there(self, image: Path, opened: list[int]) -> None:
+    def test_cache_with_another_name_of_the_directory_is_used(
+        self, image: Path, opened: list[int]
+    ) -> None:
         memory = glibc_cache(image, FOLDERS)
         assert f"/lib/{TRIPLET}/libplain.so".encode() in memory
         ours = our_cache(image, [f"/usr/lib/{TRIPLET}"], memory)
@@ -96,7 +98,7 @@ class TestMemory:
     @pytest.mark.parametrize(
         "change", ["gone", "upgraded", "dangling", "empty", "text", "moved away"]
     )
-    def test_a_cache_older_than_its_folder(self, image: Path, change: str) -> None:
+    def test_cache_older_than_the_directory_is_not_used(self, image: Path, change: str) -> None:
         memory = glibc_cache(image, FOLDERS)
         place = image / LIB
         match change:
@@ -120,8 +122,8 @@ class TestMemory:
                 place.mkdir()
         assert our_cache(image, FOLDERS, memory) == our_cache(image, FOLDERS)
 
-    def test_a_cache_that_lies(self, image: Path) -> None:
-        """It may say anything of files that are there, and only of those."""
+    def test_false_entries_of_a_cache_affect_existing_files_only(self, image: Path) -> None:
+        """The image's cache may have false flags, but only entries of existing files are reused."""
         entries = [
             Entry(b"libimage1.so.1", f"/lib/{TRIPLET}/libimage1.so.1".encode(), 0x303),
             Entry(b"libplain.so", f"/lib/{TRIPLET}/libplain.so".encode(), 0x7777),
@@ -132,7 +134,7 @@ class TestMemory:
         lies = cache_file.build(entries, [])
         assert our_cache(image, FOLDERS, lies) == our_cache(image, FOLDERS)
 
-    def test_the_generator_is_the_images(self, image: Path) -> None:
+    def test_generator_of_the_images_cache_is_kept(self, image: Path) -> None:
         theirs = glibc_cache(image, FOLDERS)
         assert generator_of(theirs).startswith(b"ldconfig ")
         assert generator_of(our_cache(image, FOLDERS)) == b"cdi-gen"

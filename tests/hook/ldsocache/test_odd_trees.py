@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Our ld.so.cache of odd trees against glibc's own: the same bytes."""
+"""Our ld.so.cache of unusual trees equals that of glibc's ldconfig, byte for byte."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Tree = Callable[[str], Path]
 
 
 class TestOddTrees:
-    def test_nothing_at_all(self, root: Path) -> None:
+    def test_tree_without_libraries(self, root: Path) -> None:
         same_as_glibc(root, ("/opt/odd", "/not/there"))
 
     @pytest.mark.parametrize("machine", MACHINES)
@@ -183,12 +183,12 @@ class TestOddTrees:
         put(root, f"{LIB}/libtwo.so.1", "libtwo.so.1")
         same_as_glibc(root, (line, f"/usr/lib/{TRIPLET}"))
 
-    def test_a_folder_that_is_none(self, root: Path) -> None:
+    def test_path_that_is_not_a_directory_is_ignored(self, root: Path) -> None:
         put(root, "opt/libfile.so.1", "libfile.so.1")
         link(root, "opt/gone", "nowhere")
         same_as_glibc(root, ("/opt/libfile.so.1", "/opt/gone", "/opt"))
 
-    def test_a_library_that_is_two_gigabytes_of_nothing(self, root: Path) -> None:
+    def test_sparse_library_of_two_gigabytes(self, root: Path) -> None:
         library = put(root, "opt/odd/libone.so.1", "libone.so.1")
         os.truncate(library, 1 << 31)
         (root / "opt/odd/libzero.so").touch()
@@ -199,7 +199,7 @@ class TestOddTrees:
 class TestBetterProcessors:
     """glibc-hwcaps."""
 
-    def test_folders_for_them(self, root: Path) -> None:
+    def test_hwcaps_directories(self, root: Path) -> None:
         for folder in ("opt/odd", LIB):
             put(root, f"{folder}/libone.so.1.0", "libone.so.1")
             for level in ("x86-64-v2", "x86-64-v3", "x86-64-v4", "unheard-of"):
@@ -223,17 +223,17 @@ class TestBetterProcessors:
         theirs = same_as_glibc(root)
         assert struct.pack("<Q", 1 << 62 | 2 << 32) in theirs
 
-    def test_the_newest_file_of_each(self, root: Path) -> None:
-        place = "opt/odd/glibc-hwcaps/x86-64-v2"
+    def test_newest_file_of_each_soname_is_listed(self, root: Path) -> None:
+        directory = "opt/odd/glibc-hwcaps/x86-64-v2"
         for version in ("1.9", "1.10", "1.2"):
-            put(root, f"{place}/libone.so.{version}", "libone.so.1")
-        link(root, f"{place}/libone.so.1", "libone.so.1.2")
-        link(root, f"{place}/libone.so", "libone.so.1")
-        put(root, f"{place}/libtwo.so.2", "libtwo.so.1")
-        put(root, f"{place}/libtwo.so.3", "libtwo.so.1", "i386")
+            put(root, f"{directory}/libone.so.{version}", "libone.so.1")
+        link(root, f"{directory}/libone.so.1", "libone.so.1.2")
+        link(root, f"{directory}/libone.so", "libone.so.1")
+        put(root, f"{directory}/libtwo.so.2", "libtwo.so.1")
+        put(root, f"{directory}/libtwo.so.3", "libtwo.so.1", "i386")
         put(root, "srv/other", "libthree.so.1")
-        link(root, f"{place}/libthree.so.1", "/srv/other")
-        link(root, f"{place}/any-name", "/srv/other")
+        link(root, f"{directory}/libthree.so.1", "/srv/other")
+        link(root, f"{directory}/any-name", "/srv/other")
         same_as_glibc(root)
 
     def test_a_name_that_is_not_a_hwcaps_directory_is_ignored(self, root: Path) -> None:
@@ -248,14 +248,14 @@ class TestBetterProcessors:
         link(root, "opt/odd/glibc-hwcaps/nowhere", "nowhere")
         same_as_glibc(root)
 
-    def test_one_that_is_listed_too(self, root: Path) -> None:
+    def test_hwcaps_directory_that_ld_so_conf_lists_too(self, root: Path) -> None:
         put(root, "opt/odd/glibc-hwcaps/x86-64-v2/libone.so.1", "libone.so.1")
         folder = "/opt/odd/glibc-hwcaps/x86-64-v2"
         same_as_glibc(root, ("/opt/odd", folder))
         same_as_glibc(root, (folder, "/opt/odd"))
 
-    def test_the_folders_of_old_loaders_are_left_out(self, root: Path, tree: Tree) -> None:
-        """glibc looks at `tls`, `haswell` and their like no more since 2.37; 2.36's ldconfig does."""
+    def test_legacy_hwcaps_directories_are_ignored(self, root: Path, tree: Tree) -> None:
+        """glibc since 2.37 ignores `tls`, `haswell` and similar directories; ldconfig 2.36 reads them."""
         for folder in ("haswell", "tls", "x86_64"):
             put(root, f"opt/odd/{folder}/libone.so.1", "libone.so.1")
         put(root, "opt/odd/libone.so.1", "libone.so.1")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Our ld.so.cache of real images and drivers against glibc's own: the same bytes."""
+"""Our ld.so.cache of real images and drivers equals that of glibc's ldconfig, byte for byte."""
 
 from __future__ import annotations
 
@@ -36,18 +36,18 @@ OF_THE_ZOO = (
 IMAGES = ("debian", "rhel", "distroless", "bookworm", "trixie", *OF_THE_ZOO)
 
 OLDER = {"2.31": ("cuda-compat", "-c", "new"), "2.36": ("debian",)}
-"""An image whose ldconfig is that glibc's, and what it has to be told to write the newer form."""
+"""An image with the ldconfig of a glibc version, and the option by which it writes the new format."""
 
 
 @pytest.fixture(scope="session")
 def newest(tree: Tree) -> Path:
-    """The ldconfig of glibc 2.41: what it writes does not hang on the machine that tests run on."""
+    """The ldconfig of glibc 2.41, so that results do not depend on the machine of the tests."""
     return tree("trixie") / "usr/sbin/ldconfig"
 
 
 @pytest.mark.engine
 @pytest.mark.parametrize("name", IMAGES)
-def test_an_image(tree: Tree, newest: Path, name: str) -> None:
+def test_cache_of_an_image(tree: Tree, newest: Path, name: str) -> None:
     root = tree(name)
     theirs = glibc_cache(root, folders_of(root), program=newest)
     assert len(theirs) > 400
@@ -57,7 +57,7 @@ def test_an_image(tree: Tree, newest: Path, name: str) -> None:
 
 @pytest.mark.host
 @pytest.mark.parametrize("name", DRIVER_SETS)
-def test_a_driver(tree: Tree, newest: Path, name: str) -> None:
+def test_cache_of_a_driver(tree: Tree, newest: Path, name: str) -> None:
     root = tree(name)
     folders = [f"/usr/lib/{TRIPLET}/nvidia/current", *folders_of(root)]
     theirs = glibc_cache(root, folders, program=newest)
@@ -92,23 +92,23 @@ def test_a_driver_with_memory(tree: Tree, name: str) -> None:
         assert our_cache(root, folders, memory) == our_cache(root, folders)
 
 
-def test_the_machines_own() -> None:
-    """Hundreds of libraries of every kind, of whatever machine the tests run on."""
+def test_cache_of_this_machine() -> None:
+    """The libraries of the machine that runs the tests: hundreds of every kind."""
     own = Path("/etc/ld.so.cache").read_bytes()
-    known = cache_file.parse(own)
-    assert known is not None
+    parsed = cache_file.parse(own)
+    assert parsed is not None
     entries = [
         Entry(name, folder + b"/" + name, flags)
-        for folder, names in known.folders.items()
+        for folder, names in parsed.folders.items()
         for name, flags in names.items()
     ]
-    if known.generator == cache_file.GENERATOR or b"glibc-hwcaps" in own:
+    if parsed.generator == cache_file.GENERATOR or b"glibc-hwcaps" in own:
         pytest.skip("the machine's cache is of another form")
-    assert cache_file.build(entries, [], known.generator) == own
+    assert cache_file.build(entries, [], parsed.generator) == own
 
 
 def test_the_loader_finds_each_of_hundreds(image: Container, compiled: Callable[..., Path]) -> None:
-    """What the order of the entries is for: the loader's binary search."""
+    """The loader finds entries by a binary search, which needs their order."""
     mould = compiled(
         "mould", "int answer(void){return 42;}",
         "-shared", "-fPIC", "-nostdlib", "-Wl,-soname,libmould000.so.00",
