@@ -70,7 +70,7 @@ fuzz: ## ten minutes of a fuzzer on a parser of the hook: FUZZ=read-elf
 	$(VENV)/fuzz/bin/pip install --quiet atheris
 	PYTHONPATH=.:hooks:specs $(VENV)/fuzz/bin/python -m tests.fuzz $(or $(FUZZ),read-elf) -max_total_time=600
 
-mutants: $(VENV)/test ## mistakes in a module of the hook that no test detects: MODULE=resolve
+mutants: $(VENV)/test ## changes in a module that no test detects: MODULE=store/writing
 	$(BIN)/python -m tests.mutation $(or $(MODULE),resolve)
 
 bench: $(VENV)/test ## the table of times and memory, with nvidia-ctk if it is on PATH

@@ -182,7 +182,19 @@ class TestOpenFile:
         (root / "near").symlink_to("usr/bin/tool")
         with pytest.raises(OSError, match=re.escape(os.strerror(errno.ELOOP))):
             trust.read(str(root / "near"), 10)
+        with pytest.raises(OSError, match=re.escape(os.strerror(errno.ELOOP))):
+            trust.open_file(str(root / "near"))
         assert trust.read(str(root / "near"), 10, follow=True) == b"tool"
+
+    def test_below_an_open_directory(self, root: Path) -> None:
+        directory = trust.open_directory(str(root / "usr"))
+        assert not os.get_inheritable(directory)
+        before = os.listdir("/proc/self/fd")
+        assert trust.read("bin/tool", 10, directory=directory) == b"tool"
+        assert os.listdir("/proc/self/fd") == before
+        os.close(directory)
+        with pytest.raises(NotADirectoryError):
+            trust.open_directory(str(root / "usr/bin/tool"))
 
     @pytest.mark.parametrize("kind", ["fifo", "socket", "directory", "device"])
     def test_no_regular_file(self, tmp_path: Path, kind: str) -> None:
