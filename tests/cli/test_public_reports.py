@@ -155,7 +155,7 @@ UNREADABLE = {
     "docker, the rest after the end": (
         "docker",
         b'{\n    "insecure-registries" : [ "10.142.55.199:5006"] },\n    "graph": "/data"\n}\n',
-        "line 2, column 54: something after the end of the object",
+        "line 2, column 54: text after the end of the object",
         "correct the file, and run the command again",
     ),
     # NVIDIA/nvidia-docker#1420: no comma before what the manual says to add.

@@ -233,7 +233,7 @@ def test_mig_mode_that_nvml_does_not_report_is_missing_and_not_disabled(
         (record.name, record.reason, record.code)
         for record in inventory.missing
         if "MIG mode" in record.name
-    ] == [(f"the MIG mode of {GPU_AT[1]}", f"is not known: {words}", "CDG-H208")]
+    ] == [(f"the MIG mode of {GPU_AT[1]}", f"unknown: {words}", "CDG-H208")]
     process = looking.run("generate", host_root=str(fake.root))
     assert f"the host lacks the MIG mode of {GPU_AT[1]}" in process.stderr
 
@@ -279,7 +279,7 @@ def test_gpu_with_mig_is_no_full_gpu_where_procfs_has_no_capabilities(
     names = {device.name for device in generate(inventory).devices}
     assert "0" in names
     assert names.isdisjoint({"1", "2"})
-    reason = "the kernel has no capability for its GPU instance or its compute instance"
+    reason = "the kernel has no capability for the GPU instance or the compute instance"
     unusable = [(item.device, item.reason) for item in inventory.unusable_devices]
     assert ("MIG device 1:0", reason) in unusable
 
@@ -292,9 +292,7 @@ def test_nvml_that_a_user_installed_is_not_loaded_by_root(own_host: OwnHost) -> 
     inventory = looking.look_at(fake)
     assert [gpu.index for gpu in inventory.gpus] == [0, 1, 2]
     reasons = {item.reason for item in inventory.missing if "MIG mode" in item.name}
-    assert reasons == {
-        f"is not known: root does not load {fake.nvml}: {fake.nvml} belongs to user 1000"
-    }
+    assert reasons == {f"unknown: root does not load {fake.nvml}: {fake.nvml} belongs to user 1000"}
 
 
 GetSmall = Callable[..., SmallHost]

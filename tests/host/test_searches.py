@@ -83,6 +83,6 @@ def test_a_host_is_recognised_by_what_its_platform_has(host: GetHost, own_host: 
     assert list(platforms.detected(root_of(other))) == [dgpu, wsl, tegra]
     assert gather(Where(host_root=str(other.root))).platform == DGPU
     (other.root / "proc/driver/nvidia/version").unlink()
-    with pytest.raises(CdiGenError, match="this host is WSL 2") as caught:
+    with pytest.raises(CdiGenError, match="this is WSL 2") as caught:
         gather(Where(host_root=str(other.root)))
     assert caught.value.code == "CDG-H002"
