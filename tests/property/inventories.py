@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from hypothesis import strategies as st
 
-from cdi_gen.catalogue import catalogue
+from cdi_gen.catalogue import FileEntry, catalogue
 from cdi_gen.generate.options import HOOKS, STRATEGIES, Options
 from cdi_gen.inventory import (
     DGPU,
@@ -35,7 +35,7 @@ VERSION = "550.163.01"
 # What a host can have.
 
 uuid_texts = st.uuids().map(str)
-node_numbers = st.integers(0, 2**20 - 1)
+minors = st.integers(0, 2**20 - 1)
 directories = st.sampled_from(
     ["/usr/lib/x86_64-linux-gnu", "/usr/lib64", "/opt/nvidia/lib64", "/usr/lib/i386-linux-gnu"]
 )
@@ -60,8 +60,8 @@ def char_devices(path: str, minor: int | None = None) -> st.SearchStrategy[CharD
     return st.builds(
         CharDevice,
         path=st.just(path),
-        major=node_numbers,
-        minor=node_numbers if minor is None else st.just(minor),
+        major=st.integers(1, 4095),
+        minor=minors if minor is None else st.just(minor),
         file_mode=st.sampled_from([0o666, 0o660, 0o444, 0o400, 0]),
         gid=st.sampled_from([0, 44, 992]),
         present=st.booleans(),
@@ -134,6 +134,11 @@ def _distinct(found: list[Library]) -> tuple[Library, ...]:
     return tuple(unique.values())
 
 
+def _file_name(entry: FileEntry) -> str:
+    """The name of a file on a host of the architecture x86_64."""
+    return entry.name.replace("{architecture}", "x86_64")
+
+
 @st.composite
 def sound(draw: st.DrawFn) -> Inventory:
     """An inventory that a host could have."""
@@ -181,8 +186,10 @@ def sound(draw: st.DrawFn) -> Inventory:
             some(
                 st.sampled_from(KNOWN.files).map(
                     lambda entry: DriverFile(
-                        path=HostPath(f"{prefix}/usr/share/found/{entry.name.replace('/', '-')}"),
-                        seen_at=f"/usr/share/{entry.name}",
+                        path=HostPath(
+                            f"{prefix}/usr/share/found/{_file_name(entry).replace('/', '-')}"
+                        ),
+                        seen_at=f"/usr/share/{_file_name(entry)}",
                         entry=entry.name,
                     )
                 )
