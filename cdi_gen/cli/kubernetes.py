@@ -242,7 +242,8 @@ def device_plugin(
     """Advertise the GPUs to the kubelet, and tell it what each container gets.
 
     The flags, variables and the config file are those of NVIDIA's device plugin. A flag wins over a
-    variable, a variable over the file.
+    variable, a variable over the file. DP_DISABLE_HEALTHCHECKS and DP_ENABLE_HEALTHCHECKS are read
+    as well.
     """
     _require_packages()
     _check_feature_flags(cdi_feature_flags or ())
@@ -281,11 +282,15 @@ def _serve(settings: Settings, host_root: str) -> None:
     # The core of gRPC logs each connection that the kubelet closes.
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
     from cdi_gen.catalogue import catalogue  # noqa: PLC0415
+    from cdi_gen.kubernetes.health.xids import rules  # noqa: PLC0415
     from cdi_gen.kubernetes.plugin.supervisor import Supervisor  # noqa: PLC0415
     from cdi_gen.kubernetes.plugin.this_host import ThisHost  # noqa: PLC0415
     from cdi_gen.programs import watch  # noqa: PLC0415
 
-    host = ThisHost(_where(settings, host_root), watch.of_catalogue(catalogue()))
+    health_rules = rules(
+        os.environ.get("DP_DISABLE_HEALTHCHECKS", ""), os.environ.get("DP_ENABLE_HEALTHCHECKS", "")
+    )
+    host = ThisHost(_where(settings, host_root), watch.of_catalogue(catalogue()), health_rules)
     supervisor = Supervisor(settings, host, console.report)
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
         signal.signal(number, lambda *_: supervisor.stop())

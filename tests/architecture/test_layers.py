@@ -42,7 +42,17 @@ MAY_IMPORT: dict[str, set[str]] = {
     # Above those.
     "programs": {"errors", "paths", "inventory", "catalogue", "cdi", "cdi_base", "cdi_hook"}
     | {"host", "generate", "store"},
-    "kubernetes": {"errors", "inventory", "cdi", "cdi_base", "host", "generate", "store"},
+    "kubernetes": {
+        "errors",
+        "inventory",
+        "paths",
+        "cdi_specs",
+        "cdi",
+        "cdi_base",
+        "host",
+        "generate",
+        "store",
+    },
     "cli": {
         "kubernetes",
         "errors",

@@ -10,16 +10,7 @@ import pytest
 import yaml
 
 from cdi_gen.cdi.wire import load
-from tests.cli.program import (
-    CHECKOUT,
-    GOLDEN,
-    INVENTORY,
-    MIG,
-    SPEC,
-    cdi_gen,
-    failure,
-    generate,
-)
+from tests.cli.program import CHECKOUT, GOLDEN, INVENTORY, MIG, SPEC, cdi_gen, failure, generate
 
 
 def _list(*arguments: str) -> str:

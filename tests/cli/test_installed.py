@@ -10,12 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.cli.program import (
-    SPEC,
-    UUID,
-    cdi_gen,
-    failure,
-)
+from tests.cli.program import SPEC, UUID, cdi_gen, failure
 
 NAMES = ["0", UUID, "pci-0000-1b-00-0", "all", "none"]
 

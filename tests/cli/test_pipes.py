@@ -12,14 +12,7 @@ from pathlib import Path
 import pytest
 
 from cdi_gen.cli import named_file
-from tests.cli.program import (
-    CHECKOUT,
-    INVENTORY,
-    PROGRAM,
-    SPEC,
-    cdi_gen,
-    failure,
-)
+from tests.cli.program import CHECKOUT, INVENTORY, PROGRAM, SPEC, cdi_gen, failure
 
 
 @pytest.mark.parametrize(

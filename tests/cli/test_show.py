@@ -9,12 +9,7 @@ from pathlib import Path
 import pytest
 
 from cdi_gen.cdi.wire import Format, dump, load
-from tests.cli.program import (
-    INVENTORY,
-    SPEC,
-    UUID,
-    cdi_gen,
-)
+from tests.cli.program import INVENTORY, SPEC, UUID, cdi_gen
 
 
 @pytest.mark.parametrize("form", ["json", "yaml"])

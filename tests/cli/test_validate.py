@@ -8,13 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.program import (
-    GOLDEN,
-    ONE_GPU,
-    SPEC,
-    cdi_gen,
-    failure,
-)
+from tests.cli.program import GOLDEN, ONE_GPU, SPEC, cdi_gen, failure
 
 
 def test_validate_says_every_problem_with_its_place(tmp_path: Path) -> None:

@@ -17,9 +17,10 @@ from cdi_base.findings import Finding
 from cdi_gen.cdi import wire
 from cdi_gen.errors import CdiGenError, NoDriverError
 from cdi_gen.inventory import Inventory
+from cdi_gen.kubernetes.health.judge import Change
 from cdi_gen.kubernetes.plugin import server
 from cdi_gen.kubernetes.plugin import supervisor as module
-from cdi_gen.kubernetes.plugin.supervisor import HealthChange, Supervisor
+from cdi_gen.kubernetes.plugin.supervisor import Supervisor
 from cdi_gen.kubernetes.probe import Facts
 from cdi_gen.kubernetes.protocols import deviceplugin_v1beta1_pb2 as api
 from cdi_gen.kubernetes.settings import DEFAULTS, Settings, SharedResource, Sharing
@@ -44,6 +45,9 @@ class SetHost:
 
     def fingerprint(self) -> object:
         return id(self.state)
+
+    def watch(self, facts: Facts, changed: object, report: object) -> Callable[[], None]:
+        return lambda: None
 
     def facts(self) -> Facts:
         self.asked += 1
@@ -266,7 +270,7 @@ def test_a_gpu_that_fails_and_recovers(start: StartNode) -> None:
     node = start(sharing=sharing)
     wait_until(lambda: node.count() == 24)
     reason = Finding("CDG-N107", "warning", "the GPU is lost")
-    node.supervisor.health_changed(HealthChange(UUIDS[2], False, reason))
+    node.supervisor.health_changed(Change(UUIDS[2], healthy=False, finding=reason))
     replicas = {f"{UUIDS[2]}::{number}" for number in range(3)}
     wait_until(
         lambda: (
@@ -274,7 +278,7 @@ def test_a_gpu_that_fails_and_recovers(start: StartNode) -> None:
             == replicas
         )
     )
-    node.supervisor.health_changed(HealthChange(UUIDS[2], True, reason))
+    node.supervisor.health_changed(Change(UUIDS[2], healthy=True, finding=reason))
     wait_until(lambda: set(node.kubelet.devices(GPU).values()) == {"Healthy"})
 
 

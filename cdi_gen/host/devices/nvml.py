@@ -9,6 +9,8 @@ pynvml, which would load the library of this process's root.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -55,6 +57,18 @@ def ask(library: str, pci_addresses: tuple[str, ...]) -> dict[str, NvmlGpu]:
         NvmlUnavailable: the library does not load or does not initialise.
         PynvmlMissing: the Python module, which is optional, is not installed or too old.
     """
+    with initialised(library) as pynvml:
+        return {address: _gpu(pynvml, address) for address in pci_addresses}
+
+
+@contextmanager
+def initialised(library: str) -> Iterator[Any]:
+    """Load NVML by its path and initialise it; yield the module pynvml that uses it.
+
+    Raises:
+        NvmlUnavailable: the library does not load or does not initialise.
+        PynvmlMissing: the Python module, which is optional, is not installed or too old.
+    """
     import ctypes  # noqa: PLC0415 - as pynvml below
 
     try:
@@ -84,7 +98,7 @@ def ask(library: str, pci_addresses: tuple[str, ...]) -> dict[str, NvmlGpu]:
     except pynvml.NVMLError as error:
         raise NvmlUnavailable(f"NVML does not initialise: {error}") from error
     try:
-        return {address: _gpu(pynvml, address) for address in pci_addresses}
+        yield pynvml
     finally:
         pynvml.nvmlShutdown()
 

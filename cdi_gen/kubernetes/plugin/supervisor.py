@@ -12,12 +12,13 @@ import os
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Protocol
 
 from cdi_base.findings import Finding
 from cdi_gen.errors import CdiGenError
 from cdi_gen.inventory import findings as inventory_findings
+from cdi_gen.kubernetes.health.judge import Change
 from cdi_gen.kubernetes.plugin.observer import Observer, Silent
 from cdi_gen.kubernetes.plugin.registration import RegistrationError, identity, register
 from cdi_gen.kubernetes.plugin.server import ResourceServer, State
@@ -38,6 +39,9 @@ RETRY = (1.0, 2.0, 5.0, 10.0, 30.0)
 """Seconds until a failed registration or a failed probe is repeated: the last one for ever."""
 
 
+Report = Callable[[Finding], None]
+
+
 class Host(Protocol):
     """The host as the supervisor sees it."""
 
@@ -51,17 +55,16 @@ class Host(Protocol):
             CdiGenError: the host cannot be examined, for example because no driver is loaded.
         """
 
+    def watch(
+        self, facts: Facts, changed: Callable[[Change], None], report: Report
+    ) -> Callable[[], None]:
+        """Watch the health of the devices; return what ends that.
 
-@dataclass(frozen=True, slots=True)
-class HealthChange:
-    """A device became usable or unusable."""
-
-    uuid: str
-    healthy: bool
-    reason: Finding
-
-
-Report = Callable[[Finding], None]
+        Args:
+            facts: the host.
+            changed: is called with each change, from a thread.
+            report: prints a finding.
+        """
 
 
 class Supervisor:
@@ -100,6 +103,7 @@ class Supervisor:
         self._next_start = 0.0
         self._kubelet: tuple[int, int, int] | None = None
         self._unhealthy: dict[str, Finding] = {}
+        self._stop_watching: Callable[[], None] = lambda: None
         self._reported: dict[str, tuple[str, ...]] = {}
 
     def stop(self) -> None:
@@ -113,16 +117,16 @@ class Supervisor:
         self._next_probe = 0.0
         self._wake.set()
 
-    def health_changed(self, change: HealthChange) -> None:
+    def health_changed(self, change: Change) -> None:
         """Note that a device became usable or unusable."""
         with self._lock:
             before = self._unhealthy.pop(change.uuid, None)
             if not change.healthy:
-                self._unhealthy[change.uuid] = change.reason
+                self._unhealthy[change.uuid] = change.finding
         if (before is None) != change.healthy:
-            self._report(change.reason)
+            self._report(change.finding)
             self._observer.health_changed(
-                change.uuid, healthy=change.healthy, code=change.reason.code
+                change.uuid, healthy=change.healthy, code=change.finding.code
             )
         self._wake.set()
 
@@ -139,6 +143,7 @@ class Supervisor:
                 self._wake.wait(TICK)
                 self._wake.clear()
         finally:
+            self._stop_watching()
             for server in self._servers.values():
                 server.stop()
 
@@ -183,6 +188,7 @@ class Supervisor:
             self._facts = outcome
             try:
                 self._advertise(outcome)
+                self._watch(outcome)
             except CdiGenError as error:
                 outcome = error
         if isinstance(outcome, CdiGenError):
@@ -214,6 +220,10 @@ class Supervisor:
         self._report_once(
             "devices", (*inventory_findings.findings(inventory), *advertised.findings)
         )
+
+    def _watch(self, facts: Facts) -> None:
+        self._stop_watching()
+        self._stop_watching = self._host.watch(facts, self.health_changed, self._report)
 
     def _follow_kubelet(self, now: float) -> None:
         """Serve on new sockets if the kubelet has started again, which deletes the old ones."""

@@ -3,15 +3,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from cdi_base import host_fingerprint
+from cdi_base.findings import Finding
 from cdi_gen.host import Where
-from cdi_gen.kubernetes.probe import Facts, probe
+from cdi_gen.inventory import Driver
+from cdi_gen.kubernetes.health.judge import Change, Judge
+from cdi_gen.kubernetes.health.process import HealthProcess, watched
+from cdi_gen.kubernetes.health.xids import Rules
+from cdi_gen.kubernetes.probe import Facts, ProbeError, probe
 
 
 class ThisHost:
     """Examines this host as a `Where` describes it."""
 
-    def __init__(self, where: Where, watch: host_fingerprint.Watch) -> None:
+    def __init__(self, where: Where, watch: host_fingerprint.Watch, rules: Rules) -> None:
+        self._rules = rules
+        self._judge = Judge((), rules)
+        self._driver: Driver | None = None
+        """The driver that is loaded; None if none is, or before the first look."""
         prefix = where.host_root.rstrip("/")
         directories = (*where.library_search_path, *where.config_search_path)
         self._where = where
@@ -30,4 +41,27 @@ class ThisHost:
 
     def facts(self) -> Facts:
         """Return the facts, see `probe`."""
-        return probe(self._where)
+        try:
+            return probe(self._where)
+        except ProbeError:
+            self._driver = None
+            raise
+
+    def watch(
+        self,
+        facts: Facts,
+        changed: Callable[[Change], None],
+        report: Callable[[Finding], None],
+    ) -> Callable[[], None]:
+        """Start the process that watches the GPUs; return what ends it."""
+        if not self._rules.checks:
+            return lambda: None
+        inventory = facts.inventory
+        if inventory.driver != self._driver:
+            self._driver = inventory.driver
+            for change in self._judge.driver_loaded():
+                changed(change)
+        self._judge.watch(watched(inventory))
+        process = HealthProcess(inventory, self._where.host_root, self._judge, changed, report)
+        process.start()
+        return process.stop
