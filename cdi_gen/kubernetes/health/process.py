@@ -113,7 +113,7 @@ class HealthProcess:
                 continue
             heard = time.monotonic()
             if not line:
-                return f"the process ended with status {process.poll()}"
+                return f"the process ended with status {process.wait(timeout=SILENCE_SECONDS)}"
             ((key, value),) = json.loads(line).items()
             if key == "error":
                 return str(value)
