@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The device plugin with a real kubelet and a real containerd: what pods get."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+
+import pytest
+
+from tests.fakehost.hosts import FakeHost
+from tests.lab.kubernetes import gpu_host, packages, programs
+from tests.lab.kubernetes.cluster import Cluster
+from tests.lab.kubernetes.manifests import pod
+from tests.lab.kubernetes.process import Process
+from tests.lab.kubernetes.waiting import until
+
+GPU = "nvidia.com/gpu"
+CONTAINERDS = ("2.2", "1.7")
+RELEASES = [(version, release) for version in programs.VERSIONS for release in CONTAINERDS]
+SHOW = ("/bin/sh", "-c", "ls /dev | grep -E '^nvidia[0-9]+$'; ls /usr/bin/nvidia-smi")
+
+EnterCluster = Callable[..., AbstractContextManager[Cluster]]
+
+
+def start_plugin(cluster: Cluster, *options: str) -> Process:
+    words = ("kubernetes", "device-plugin", *options)
+    return cluster.node.start("plugin", *packages.CDI_GEN, *words, env=packages.ENVIRONMENT)
+
+
+@pytest.fixture(scope="module", params=RELEASES, ids="-containerd-".join)
+def cluster(
+    request: pytest.FixtureRequest, enter_cluster: EnterCluster, host: Callable[[str], FakeHost]
+) -> Iterator[Cluster]:
+    """A node with eight GPUs and a running device plugin."""
+    with enter_cluster(*request.param, **gpu_host.furniture(host("550-8gpu"))) as entered:
+        start_plugin(entered)
+        until(lambda: entered.allocatable(GPU) == 8, "the plugin is registered")
+        yield entered
+
+
+def nodes_of(cluster: Cluster, name: str, count: int) -> list[str]:
+    """Run a pod with so many GPUs; return the GPUs' nodes that it sees."""
+    cluster.apply(pod(name, *SHOW, limits={GPU: count}))
+    cluster.wait(name, "Succeeded")
+    *nodes, program = cluster.log(name).splitlines()
+    assert program == "/usr/bin/nvidia-smi"
+    cluster.delete(name)
+    return nodes
+
+
+@pytest.mark.parametrize("count", [1, 2, 8])
+def test_a_pod_gets_as_many_gpus_as_it_asks_for(cluster: Cluster, count: int) -> None:
+    assert len(nodes_of(cluster, f"gpus-{count}", count)) == count
+
+
+def test_a_pod_without_a_limit_gets_no_gpu(cluster: Cluster) -> None:
+    cluster.apply(pod("none", "/bin/sh", "-c", "ls /dev | grep -c nvidia || true"))
+    cluster.wait("none", "Succeeded")
+    assert cluster.log("none") == "0\n"
+    cluster.delete("none")
+
+
+def test_pods_at_the_same_time_get_different_gpus(cluster: Cluster) -> None:
+    script = "ls /dev | grep -E '^nvidia[0-9]+$'; sleep 2147483647"
+    names = [f"together-{number}" for number in range(4)]
+    for name in names:
+        cluster.apply(pod(name, "/bin/sh", "-c", script, limits={GPU: 2}))
+    for name in names:
+        cluster.wait(name, "Running")
+    logs = [until(lambda name=name: cluster.log(name), "its output") for name in names]
+    assert sorted(" ".join(logs).split()) == [f"nvidia{number}" for number in range(8)]
+    for name in names:
+        cluster.delete(name)
+
+
+def test_pods_are_admitted_after_kubelet_and_plugin_were_killed(cluster: Cluster) -> None:
+    for number in range(3):
+        cluster.node.restart_kubelet(signal.SIGKILL)
+        until(lambda: cluster.allocatable(GPU) == 8, "the plugin registers again")
+        assert len(nodes_of(cluster, f"after-kubelet-{number}", 1)) == 1
+    cluster.node.processes["plugin"].stop(signal.SIGKILL)
+    start_plugin(cluster)
+    until(lambda: cluster.allocatable(GPU) == 8, "a new plugin registers")
+    assert len(nodes_of(cluster, "after-plugin", 2)) == 2
