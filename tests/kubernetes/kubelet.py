@@ -92,7 +92,8 @@ class Kubelet:
         for path in self.directory.iterdir():
             if path.is_socket():
                 path.unlink()
-        server = grpc.server(ThreadPoolExecutor(8))
+        self._executor = ThreadPoolExecutor(8)
+        server = grpc.server(self._executor)
         handler = grpc.unary_unary_rpc_method_handler(
             self._register,
             request_deserializer=api.RegisterRequest.FromString,
@@ -109,6 +110,7 @@ class Kubelet:
         """End as by SIGKILL: connections break, files stay."""
         if self._server is not None:
             self._server.stop(grace=None).wait()
+            self._executor.shutdown(wait=False)
         for plugin in self.plugins.values():
             plugin.channel.close()
         self.plugins.clear()

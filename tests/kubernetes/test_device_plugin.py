@@ -6,6 +6,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from functools import partial
 
 import pytest
 
@@ -69,7 +70,7 @@ def test_pods_at_the_same_time_get_different_gpus(cluster: Cluster) -> None:
         cluster.apply(pod(name, "/bin/sh", "-c", script, limits={GPU: 2}))
     for name in names:
         cluster.wait(name, "Running")
-    logs = [until(lambda name=name: cluster.log(name), "its output") for name in names]
+    logs = [until(partial(cluster.log, name), "its output") for name in names]
     assert sorted(" ".join(logs).split()) == [f"nvidia{number}" for number in range(8)]
     for name in names:
         cluster.delete(name)

@@ -65,6 +65,7 @@ class ResourceServer:
         self._changed = threading.Condition()
         self._stopped = False
         self.path = f"{directory}/{state.resource.socket_name}"
+        self._executor = ThreadPoolExecutor(THREADS, thread_name_prefix=state.resource.name)
         self._server: grpc.Server | None = None
         self._socket: tuple[int, int] | None = None
 
@@ -80,11 +81,9 @@ class ResourceServer:
             UnsafeError: there is something else than a socket at the path.
             CdiGenError: the socket cannot be made.
         """
-        name = self._state.resource.name
         try:
             _remove_socket(self.path)
-            executor = ThreadPoolExecutor(THREADS, thread_name_prefix=name)
-            server = grpc.server(executor, options=OPTIONS)
+            server = grpc.server(self._executor, options=OPTIONS)
             server.add_generic_rpc_handlers(
                 (grpc.method_handlers_generic_handler(SERVICE, self._handlers()),)
             )
@@ -117,6 +116,8 @@ class ResourceServer:
             self._changed.notify_all()
         if self._server is not None:
             self._server.stop(grace=None).wait(timeout=5)
+        # gRPC leaves the threads of the executor waiting.
+        self._executor.shutdown(wait=False)
         if self.is_listening():
             _remove_socket(self.path)
 
