@@ -13,7 +13,7 @@ import click
 from cdi_gen.cli import Group, console, named_file
 from cdi_gen.cli.generate import FEATURE_FLAGS
 from cdi_gen.cli.host_options import DIRECTORY, PROGRAM, TEXT
-from cdi_gen.errors import CdiGenError, ExitCode
+from cdi_gen.errors import CdiGenError, ExitCode, UsageError
 from cdi_gen.kubernetes.settings.model import (
     ALLOCATION_POLICIES,
     DISCOVERY_STRATEGIES,
@@ -24,6 +24,7 @@ from cdi_gen.kubernetes.settings.model import (
 
 if TYPE_CHECKING:
     from cdi_gen.host import Where
+    from cdi_gen.kubernetes.metrics import Metrics
     from cdi_gen.kubernetes.settings import Settings
 
 
@@ -212,6 +213,13 @@ def command() -> None:
     envvar="CONFIG_FILE",
     help="Config file of NVIDIA's device plugin, version v1.",
 )
+@click.option(
+    "--metrics-address",
+    type=TEXT,
+    envvar="METRICS_ADDRESS",
+    metavar="[HOST]:PORT",
+    help="Serve metrics for Prometheus at this address, for example :9400.  [default: none]",
+)
 def device_plugin(
     *,
     mig_strategy: str | None,
@@ -238,6 +246,7 @@ def device_plugin(
     imex_required: bool | None,
     kubelet_socket: str | None,
     config_file: str | None,
+    metrics_address: str | None,
 ) -> int:
     """Advertise the GPUs to the kubelet, and tell it what each container gets.
 
@@ -245,7 +254,7 @@ def device_plugin(
     variable, a variable over the file. DP_DISABLE_HEALTHCHECKS and DP_ENABLE_HEALTHCHECKS are read
     as well.
     """
-    _require_packages()
+    _require_packages("google", "google.protobuf", "grpc")
     _check_feature_flags(cdi_feature_flags or ())
     settings = _settings(
         config_file,
@@ -273,11 +282,11 @@ def device_plugin(
             "kubelet_socket": kubelet_socket,
         },
     )
-    _serve(settings, host_root)
+    _serve(settings, host_root, metrics_address)
     return ExitCode.OK
 
 
-def _serve(settings: Settings, host_root: str) -> None:
+def _serve(settings: Settings, host_root: str, metrics_address: str | None) -> None:
     """Run the device plugin until a signal ends it."""
     # The core of gRPC logs each connection that the kubelet closes.
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
@@ -291,11 +300,38 @@ def _serve(settings: Settings, host_root: str) -> None:
         os.environ.get("DP_DISABLE_HEALTHCHECKS", ""), os.environ.get("DP_ENABLE_HEALTHCHECKS", "")
     )
     host = ThisHost(_where(settings, host_root), watch.of_catalogue(catalogue()), health_rules)
-    supervisor = Supervisor(settings, host, console.report)
+    observer = _metrics(metrics_address) if metrics_address else None
+    supervisor = Supervisor(settings, host, console.report, observer)
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
         signal.signal(number, lambda *_: supervisor.stop())
     signal.signal(signal.SIGHUP, lambda *_: supervisor.probe_again())
     supervisor.run()
+
+
+def _metrics(address: str) -> Metrics:
+    """Serve metrics at an address; return what counts."""
+    name, _, port = address.rpartition(":")
+    if not port.isascii() or not port.isdigit() or not 0 < int(port) < 65536:
+        raise UsageError(
+            f"--metrics-address: {address!r} has no port",
+            hint="write [HOST]:PORT, for example :9400",
+            code="CDG-U003",
+            subject="--metrics-address",
+        )
+    _require_packages("prometheus_client")
+    from cdi_gen.kubernetes.metrics import Metrics  # noqa: PLC0415
+
+    metrics = Metrics()
+    try:
+        metrics.serve(name.strip("[]") or "0.0.0.0", int(port))  # noqa: S104 - pods' network
+    except OSError as error:
+        raise CdiGenError(
+            f"cannot serve metrics at {address}: {error.strerror or error}",
+            hint="give another port with --metrics-address",
+            code="CDG-N007",
+            subject=address,
+        ) from error
+    return metrics
 
 
 def _check_feature_flags(flags: tuple[str, ...]) -> None:
@@ -328,13 +364,15 @@ def _where(settings: Settings, host_root: str) -> Where:
     )
 
 
-def _require_packages() -> None:
+def _require_packages(*modules: str) -> None:
+    """Check that modules of the extra ``kubernetes`` are installed."""
     from importlib.util import find_spec  # noqa: PLC0415
 
-    missing = [name for name in ("grpc", "google.protobuf") if find_spec(name) is None]
+    missing = [name for name in modules if find_spec(name) is None]
     if missing:
         raise CdiGenError(
             f"the Python module {missing[0]} is not installed",
-            hint="install cdi-gen[kubernetes], or python3-grpcio and python3-protobuf",
+            hint="install cdi-gen[kubernetes], or python3-grpcio, python3-protobuf and "
+            "python3-prometheus-client",
             code="CDG-N001",
         )

@@ -78,6 +78,7 @@ THIRD_PARTY = {
     "click": re.compile(r"cdi_gen/cli/\w+\.py"),
     # The extra `kubernetes`: no other command may import them.
     "grpc": re.compile(r"cdi_gen/kubernetes/plugin/\w+\.py"),
+    "prometheus_client": re.compile(r"cdi_gen/kubernetes/metrics\.py"),
     "google": re.compile(r"cdi_gen/kubernetes/protocols/\w+_pb2\.py"),
     "jsonschema": re.compile(r"cdi_gen/cdi/schema\.py"),
     "yaml": re.compile(r"cdi_gen/cdi/yamltext\.py|cdi_gen/cli/list\.py"),
