@@ -172,7 +172,7 @@ def command() -> None:
     "--mps-root",
     type=DIRECTORY,
     envvar="MPS_ROOT",
-    help="Directory of the host for the pipes of MPS daemons.",
+    help="Directory of the host for the pipes of MPS daemons.  [default: none]",
 )
 @click.option(
     "--shared-devices-allocation-policy",
@@ -186,7 +186,8 @@ def command() -> None:
     "discovery_strategy",
     type=click.Choice(DISCOVERY_STRATEGIES),
     envvar="DEVICE_DISCOVERY_STRATEGY",
-    help="Accepted for NVIDIA's command lines; the platform is found from the host.",
+    help="Accepted for NVIDIA's command lines; the platform is found from the host.  "
+    "[default: auto]",
 )
 @click.option(
     "--imex-channel-ids",
@@ -211,7 +212,7 @@ def command() -> None:
     "--config-file",
     type=PROGRAM,
     envvar="CONFIG_FILE",
-    help="Config file of NVIDIA's device plugin, version v1.",
+    help="Config file of NVIDIA's device plugin, version v1.  [default: none]",
 )
 @click.option(
     "--metrics-address",
