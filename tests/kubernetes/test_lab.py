@@ -13,6 +13,7 @@ import textwrap
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,7 +21,7 @@ from tests.fakehost.hosts import FakeHost
 from tests.host.looking import REPOSITORY
 from tests.lab.archives import Configuration
 from tests.lab.engines import CommandFailed
-from tests.lab.kubernetes import gpu_host, packages, programs
+from tests.lab.kubernetes import nvidia_device_plugin, packages, programs
 from tests.lab.kubernetes.cluster import Cluster
 from tests.lab.kubernetes.manifests import pod
 from tests.lab.kubernetes.node import BUSYBOX, Node
@@ -30,6 +31,7 @@ from tests.lab.kubernetes.waiting import until
 EnterNode = Callable[..., AbstractContextManager[Node]]
 EnterStandalone = Callable[..., AbstractContextManager[Standalone]]
 EnterCluster = Callable[..., AbstractContextManager[Cluster]]
+Furniture = Callable[[FakeHost], dict[str, Any]]
 
 CONTAINERDS = ("2.2", "1.7")
 RELEASES = [(version, release) for version in programs.VERSIONS for release in CONTAINERDS]
@@ -193,15 +195,36 @@ def test_container_with_an_unknown_cdi_device_is_refused(node: Node) -> None:
 
 
 def test_node_has_the_gpus_of_a_fake_host(
-    enter_node: EnterNode, own_host: Callable[[str], FakeHost]
+    enter_node: EnterNode, with_gpus: Furniture, own_host: Callable[[str], FakeHost]
 ) -> None:
-    with enter_node(**gpu_host.furniture(own_host("550-8gpu"))) as entered:
+    with enter_node(**with_gpus(own_host("550-8gpu"))) as entered:
         generate = ("generate", "--output", "/var/run/cdi/nvidia.json")
         entered.run(*packages.CDI_GEN, *generate, env=packages.ENVIRONMENT)
         command = ("/bin/sh", "-c", "ls /dev | grep nvidia; ls /usr/bin/nvidia-smi")
         ended = entered.container(*command, devices=["nvidia.com/gpu=3"])
     nodes = ["nvidia-modeset", "nvidia-uvm", "nvidia-uvm-tools", "nvidia3", "nvidiactl"]
     assert ended == (0, "\n".join([*nodes, "/usr/bin/nvidia-smi", ""]))
+
+
+def test_nvidia_device_plugin_registers_the_gpus_of_a_fake_host(
+    enter_cluster: EnterCluster,
+    with_nvidia_device_plugin: Furniture,
+    own_host: Callable[[str], FakeHost],
+) -> None:
+    with enter_cluster(**with_nvidia_device_plugin(own_host("550-8gpu"))) as entered:
+        options = ("--device-list-strategy=cdi-cri", "--nvidia-cdi-hook-path=/bin/true")
+        environment = nvidia_device_plugin.ENVIRONMENT
+        command = (*nvidia_device_plugin.DEVICE_PLUGIN, *options)
+        entered.node.start("nvidia", *command, env=environment)
+
+        def allocatable() -> int:
+            entered.node.check_alive("nvidia")
+            return entered.allocatable("nvidia.com/gpu")
+
+        assert until(allocatable, "the plugin registers") == 8
+        assert (entered.node.run_cdi / "k8s.device-plugin.nvidia.com-gpu.json").exists()
+        labels = entered.node.run(*nvidia_device_plugin.FEATURE_DISCOVERY, "--oneshot").stdout
+        assert "nvidia.com/gpu.count=8\n" in labels
 
 
 def test_server_of_the_node_answers_outside(node: Node) -> None:

@@ -25,6 +25,7 @@ def program(
     name: str = "",
     variables: Mapping[str, str] | None = None,
     staging: str = "",
+    also: Mapping[str, str] | None = None,
     cgo: bool = False,
 ) -> Path:
     """The program of a ``package`` in a module.
@@ -38,6 +39,8 @@ def program(
             a program's own version, mostly.
         staging: the version of the modules that the module's go.mod requires as v0.0.0, because
             they are developed in its own repository.
+        also: the lowest versions of other modules, where the proxy does not serve what the module
+            requires.
         cgo: build with C. Symbols of a library that is opened at run time are then bound when
             they are first called (``-z lazy``), for the library may lack some of them.
 
@@ -50,13 +53,15 @@ def program(
     flags = " ".join(("-s -w", *(("-extldflags=-Wl,-z,lazy",) if cgo else ()), *written))
 
     def build(folder: Path) -> None:
-        source = _module(folder, module, version)
+        source = _module(folder, module, version, also or {})
         if staging:
             _replace(source / "go.mod", module, version, staging)
         _compile(name, source, folder / name, path, flags=flags, cgo=cgo)
         shutil.rmtree(source)
 
-    recipe = (module, version, package, *written, *filter(None, (staging, "cgo" if cgo else "")))
+    others = tuple(f"{other} {lowest}" for other, lowest in (also or {}).items())
+    options = filter(None, (staging, *others, "cgo" if cgo else ""))
+    recipe = (module, version, package, *written, *options)
     return cached(name, " ".join(recipe), build) / name
 
 
@@ -83,7 +88,7 @@ def compiled(text: str, name: str, module: str, version: str) -> Path:
     """
 
     def build(folder: Path) -> None:
-        source = _module(folder, module, version)
+        source = _module(folder, module, version, {})
         (source / "main.go").write_text(text)
         _compile(name, source, folder / name, ".", flags="-s -w", cgo=False)
         shutil.rmtree(source)
@@ -91,12 +96,13 @@ def compiled(text: str, name: str, module: str, version: str) -> Path:
     return cached(f"{name}-{version}", f"{module} {text}", build) / name
 
 
-def _module(folder: Path, module: str, version: str) -> Path:
+def _module(folder: Path, module: str, version: str, also: Mapping[str, str]) -> Path:
     """A module of ours that needs one: by its own name, for a proxy may refuse what is only a
     package of it."""
     source = folder / "source"
     source.mkdir()
-    (source / "go.mod").write_text(f"module lab\n\ngo 1.24\n\nrequire {module} {version}\n")
+    required = "".join(f"require {name} {of}\n" for name, of in {module: version, **also}.items())
+    (source / "go.mod").write_text(f"module lab\n\ngo 1.24\n\n{required}")
     return source
 
 

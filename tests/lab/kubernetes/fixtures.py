@@ -10,7 +10,9 @@ from typing import Any, TypeVar
 
 import pytest
 
+from tests.fakehost.hosts import FakeHost
 from tests.lab.cache import LabUnavailableError
+from tests.lab.kubernetes import gpu_host, nvidia_device_plugin
 from tests.lab.kubernetes.cluster import Cluster, cluster
 from tests.lab.kubernetes.node import Node, node
 from tests.lab.kubernetes.standalone import Standalone, standalone
@@ -34,6 +36,30 @@ def enter_standalone() -> Callable[..., AbstractContextManager[Standalone]]:
 def enter_cluster() -> Callable[..., AbstractContextManager[Cluster]]:
     """Give ``cluster``, which skips the test where there can be none."""
     return _or_skip(cluster)
+
+
+@pytest.fixture(scope="session")
+def with_gpus() -> Callable[[FakeHost], dict[str, Any]]:
+    """Give ``gpu_host.furniture``, which skips the test where cdi-gen cannot run in a node."""
+    return _furniture_or_skip(gpu_host.furniture)
+
+
+@pytest.fixture(scope="session")
+def with_nvidia_device_plugin() -> Callable[[FakeHost], dict[str, Any]]:
+    """Give ``nvidia_device_plugin.furniture``, which skips the test where it cannot be built."""
+    return _furniture_or_skip(nvidia_device_plugin.furniture)
+
+
+def _furniture_or_skip(
+    furniture: Callable[[FakeHost], dict[str, Any]],
+) -> Callable[[FakeHost], dict[str, Any]]:
+    def of(fake: FakeHost) -> dict[str, Any]:
+        try:
+            return furniture(fake)
+        except LabUnavailableError as error:
+            pytest.skip(str(error))
+
+    return of
 
 
 def _or_skip(

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A node with the GPUs and the driver of a fake host.
 
-    with standalone(**gpu_host.furniture(own_host("550-8gpu"))) as kubernetes:
+    with enter_standalone(**with_gpus(own_host("550-8gpu"))) as kubernetes:
         kubernetes.node.run(*packages.CDI_GEN, "generate", env=packages.ENVIRONMENT)
 
 The driver's files are under the root of the node, as those of a package; the GPUs have device nodes

@@ -272,6 +272,8 @@ def node(
         machine = Node(inside, folder)
         stack.callback(machine.network.close)
         _configure(machine)
+        if under:
+            machine.run("ldconfig")
         machine.containerd(containerd)
         _load_usual_images(machine, lab.root)
         yield machine
