@@ -39,6 +39,9 @@ CONTROL_NODES = (
 )
 
 
+IMEX_CHANNELS = "/dev/nvidia-caps-imex-channels/channel"
+
+
 class AllocationError(CdiGenError):
     """A request for devices that cannot be granted; the kubelet shows the message in the pod."""
 
@@ -98,18 +101,16 @@ def allocate(
     """
     devices = _requested(tuple(identifiers), resource)
     names = [_name(device, settings) for device in devices]
-    visible = ",".join(names)
     envs: dict[str, str] = {}
     mounts: list[Mount] = []
+    channels = [str(channel) for channel in settings.imex.channel_ids]
     if ENVVAR in settings.list_strategies:
-        envs[VISIBLE_DEVICES] = visible
-    elif VOLUME_MOUNTS in settings.list_strategies:
+        envs[VISIBLE_DEVICES] = ",".join(names)
+        if channels:
+            envs["NVIDIA_IMEX_CHANNELS"] = ",".join(channels)
+    if VOLUME_MOUNTS in settings.list_strategies:
         envs[VISIBLE_DEVICES] = VOLUME_MOUNT_ROOT
         mounts += [_request_mount(name) for name in names]
-    channels = [str(channel) for channel in settings.imex.channel_ids]
-    if channels and ENVVAR in settings.list_strategies:
-        envs["NVIDIA_IMEX_CHANNELS"] = ",".join(channels)
-    elif channels and VOLUME_MOUNTS in settings.list_strategies:
         mounts += [_request_mount(f"imex/{channel}") for channel in channels]
     envs |= {f"NVIDIA_{name.upper()}": "enabled" for name in settings.transports}
     if resource.sharing == "mps":
@@ -124,7 +125,7 @@ def allocate(
         envs=envs,
         annotations=annotations,
         mounts=tuple(mounts),
-        nodes=tuple(_nodes(devices, settings, node)) if settings.pass_device_specs else (),
+        nodes=tuple(_nodes(devices, settings, node)) if settings.passes_nodes else (),
         cdi_devices=cdi_devices if CDI_CRI in settings.list_strategies else (),
     )
 
@@ -179,8 +180,9 @@ def _cdi_names(names: list[str], settings: Settings, node: Node) -> Iterable[str
 
 
 def _nodes(devices: list[Device], settings: Settings, node: Node) -> Iterable[tuple[str, str]]:
-    """Yield the control nodes that the host has, and the nodes of the devices, each once."""
+    """Yield the control nodes that the host has, then those of devices and channels, each once."""
     root = (settings.dev_root or settings.driver_root).rstrip("/")
     paths = [path for path in CONTROL_NODES if path in node.control_nodes]
     paths += [path for device in devices for path in device.paths]
+    paths += [f"{IMEX_CHANNELS}{channel}" for channel in settings.imex.channel_ids]
     yield from ((f"{root}{path}", path) for path in dict.fromkeys(paths))

@@ -120,6 +120,17 @@ class Settings:
         return not {CDI_CRI, CDI_ANNOTATIONS}.isdisjoint(self.list_strategies)
 
     @property
+    def passes_nodes(self) -> bool:
+        """Whether the kubelet passes device nodes to the runtime.
+
+        CDI specs have the nodes: with CDI alone, NVIDIA's plugin ignores the flag as well. The GPU
+        Operator sets it with both CDI strategies.
+        """
+        return self.pass_device_specs and not {ENVVAR, VOLUME_MOUNTS}.isdisjoint(
+            self.list_strategies
+        )
+
+    @property
     def transports(self) -> tuple[str, ...]:
         """The transports that every container gets: ``gdrcopy``, ``gds``, ``mofed``."""
         enabled = {"gdrcopy": self.gdrcopy, "gds": self.gds, "mofed": self.mofed}
