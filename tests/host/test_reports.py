@@ -306,7 +306,7 @@ GetSmall = Callable[..., SmallHost]
         ("c0d32321:00:00.0", "pci-c0d32321-00-00-0"),
         # NVIDIA/k8s-device-plugin#1482: a DGX Spark. NVML calls it 0000000F:01:00.0.
         ("000f:01:00.0", "pci-000f-01-00-0"),
-        # NVIDIA/aicr#1858: Azure's ND H100 v5.
+        # NVIDIA/aicr#1858: a virtual machine of Azure with an H100.
         ("000a:00:00.0", "pci-000a-00-00-0"),
     ],
 )
