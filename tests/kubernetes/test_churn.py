@@ -86,7 +86,7 @@ def forget_ended(cluster: Cluster, outcomes: Counter[str]) -> int:
 def plugin_in_proc(cluster: Cluster) -> Path:
     """Return the directory of the plugin's process in the node's procfs."""
     pid = cluster.node.processes["plugin"].pid
-    return Path(f"/proc/{cluster.node.inside.init}/root/proc/{pid}")
+    return Path("/proc", str(cluster.node.inside.init), "root", "proc", str(pid))
 
 
 def resident_kib(cluster: Cluster) -> int:
