@@ -293,7 +293,6 @@ def _serve(settings: Settings, host_root: str, metrics_address: str | None) -> N
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
     from cdi_gen.catalogue import catalogue  # noqa: PLC0415
     from cdi_gen.kubernetes.health.xids import rules  # noqa: PLC0415
-    from cdi_gen.kubernetes.plugin.supervisor import Supervisor  # noqa: PLC0415
     from cdi_gen.kubernetes.plugin.this_host import ThisHost  # noqa: PLC0415
     from cdi_gen.programs import watch  # noqa: PLC0415
 
@@ -301,6 +300,10 @@ def _serve(settings: Settings, host_root: str, metrics_address: str | None) -> N
         os.environ.get("DP_DISABLE_HEALTHCHECKS", ""), os.environ.get("DP_ENABLE_HEALTHCHECKS", "")
     )
     host = ThisHost(_where(settings, host_root), watch.of_catalogue(catalogue()), health_rules)
+    # gRPC takes 60 ms to import, which the host needs to answer.
+    host.ask_early()
+    from cdi_gen.kubernetes.plugin.supervisor import Supervisor  # noqa: PLC0415
+
     observer = _metrics(metrics_address) if metrics_address else None
     supervisor = Supervisor(settings, host, console.report, observer)
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):

@@ -12,7 +12,16 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from tests.bench import containers, elf_readers, generating, hook_alone, prestart, shim, table
+from tests.bench import (
+    containers,
+    device_plugin,
+    elf_readers,
+    generating,
+    hook_alone,
+    prestart,
+    shim,
+    table,
+)
 from tests.bench.contest import Line
 from tests.fakehost.driver_packages import DriverRootUnavailableError
 from tests.lab.cache import LabUnavailableError
@@ -25,6 +34,7 @@ ROWS: dict[str, Callable[[int], Iterator[Line]]] = {
     "start": containers.start,
     "shim": shim.shim,
     "prestart": prestart.prestart,
+    "device-plugin": device_plugin.device_plugin,
 }
 
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Callable
 
 from cdi_base import host_fingerprint
@@ -13,6 +14,7 @@ from cdi_gen.kubernetes.health.judge import Change, Judge
 from cdi_gen.kubernetes.health.process import HealthProcess, watched
 from cdi_gen.kubernetes.health.xids import Rules
 from cdi_gen.kubernetes.probe import Facts, ProbeError, probe
+from cdi_gen.kubernetes.probe.process import start
 
 
 class ThisHost:
@@ -21,6 +23,7 @@ class ThisHost:
     def __init__(self, where: Where, watch: host_fingerprint.Watch, rules: Rules) -> None:
         self._rules = rules
         self._judge = Judge((), rules)
+        self._started: subprocess.Popen[str] | None = None
         self._driver: Driver | None = None
         """The driver that is loaded; None if none is, or before the first look."""
         prefix = where.host_root.rstrip("/")
@@ -35,14 +38,19 @@ class ThisHost:
             watch=watch,
         )
 
+    def ask_early(self) -> None:
+        """Start to ask for the facts, so that the answer is there when `facts` is called."""
+        self._started = start(self._where)
+
     def fingerprint(self) -> object:
         """Return the fingerprint of the driver, its nodes and its MIG devices."""
         return host_fingerprint.key(self._choices)
 
     def facts(self) -> Facts:
         """Return the facts, see `probe`."""
+        started, self._started = self._started, None
         try:
-            return probe(self._where)
+            return probe(self._where, started=started)
         except ProbeError:
             self._driver = None
             raise

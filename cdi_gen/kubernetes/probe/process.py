@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 
 from cdi_gen.errors import CdiGenError
 from cdi_gen.host import Where
@@ -20,38 +21,53 @@ class ProbeError(CdiGenError):
     """The host has no usable driver or GPU at this time, or NVML does not answer."""
 
 
-def probe(where: Where, seconds: float = SECONDS) -> Facts:
+def start(where: Where) -> subprocess.Popen[str]:
+    """Start the process that asks the host; `probe` waits for its answer."""
+    environment = dict(os.environ, PYTHONPATH=os.pathsep.join(filter(os.path.isabs, sys.path)))
+    process = subprocess.Popen(
+        [sys.executable, "-m", "cdi_gen.kubernetes.probe"],
+        cwd="/",
+        env=environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdin is not None  # noqa: S101
+    process.stdin.write(json.dumps(where._asdict()))
+    process.stdin.flush()
+    return process
+
+
+def probe(
+    where: Where, seconds: float = SECONDS, started: subprocess.Popen[str] | None = None
+) -> Facts:
     """Return the facts of the host.
 
     Args:
         where: the layout of the host.
         seconds: the time until the process is ended.
+        started: a process that `start` started; None: start one.
 
     Raises:
         ProbeError: the host cannot be examined, for example because no driver is loaded.
     """
-    environment = dict(os.environ, PYTHONPATH=os.pathsep.join(filter(os.path.isabs, sys.path)))
+    process = started or start(where)
     try:
-        process = subprocess.run(
-            [sys.executable, "-m", "cdi_gen.kubernetes.probe"],
-            cwd="/",
-            env=environment,
-            input=json.dumps(where._asdict()),
-            capture_output=True,
-            text=True,
-            timeout=seconds,
-            check=False,
-        )
+        output, errors = process.communicate(timeout=seconds)
     except subprocess.TimeoutExpired as error:
+        process.kill()
+        # A process inside a driver that hangs cannot be ended; it is left.
+        threading.Thread(target=process.communicate, daemon=True).start()
         raise ProbeError(
             f"NVML has not answered for {seconds:.0f} s",
             hint="look at `dmesg` for messages of the driver (NVRM); a GPU may have to be reset",
             code="CDG-N107",
         ) from error
     try:
-        document = json.loads(process.stdout)
+        document = json.loads(output)
     except ValueError as error:
-        last_line = process.stderr.strip().rpartition("\n")[2]
+        last_line = errors.strip().rpartition("\n")[2]
         raise ProbeError(
             f"the process that examines the host ended with status {process.returncode}: "
             f"{last_line or 'no message'}",

@@ -132,7 +132,7 @@ def allocate(
 
 def _requested(identifiers: tuple[str, ...], resource: Resource) -> list[Device]:
     """Return the devices of the ids in the order of the request, each device once."""
-    by_id = {device.id: device for device in resource.devices}
+    by_id = resource.by_id
     for identifier in identifiers:
         if identifier not in by_id:
             raise AllocationError(

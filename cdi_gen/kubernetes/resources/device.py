@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 from cdi_gen.kubernetes.settings.model import SharingStrategy
 
@@ -38,7 +39,7 @@ class Device:
         return int(number) if separator else None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Resource:
     """A resource as the scheduler sees it. Devices are in the order of their GPUs."""
 
@@ -47,6 +48,11 @@ class Resource:
     devices: tuple[Device, ...]
     sharing: SharingStrategy = "none"
     fail_requests_greater_than_one: bool = False
+
+    @cached_property
+    def by_id(self) -> dict[str, Device]:
+        """The devices by their ids."""
+        return {device.id: device for device in self.devices}
 
     @property
     def socket_name(self) -> str:

@@ -44,7 +44,7 @@ def preferred(
     Ids that the resource does not have are ignored; fewer ids than ``size`` are returned if there
     are not enough.
     """
-    devices = {device.id: device for device in resource.devices}
+    devices = resource.by_id
     candidates = {name: devices[name] for name in available if name in devices}
     taken = [name for name in dict.fromkeys(required) if name in candidates][:size]
     free = [name for name in candidates if name not in taken]
