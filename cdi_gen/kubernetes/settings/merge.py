@@ -60,10 +60,11 @@ def _check(settings: Settings) -> None:
             code="CDG-N003",
             subject="--device-list-strategy",
         )
-    if settings.sharing.strategy == "mps" and settings.mps_root is None:
+    if settings.sharing.strategy == "mps":
+        # Pods would get replicas whose pipe leads to no daemon.
         raise UsageError(
-            "sharing by MPS needs a directory for the pipes of its daemons",
-            hint="give --mps-root, for example /run/nvidia/mps",
+            "sharing by MPS is not supported yet: nothing starts its daemons",
+            hint="share by timeSlicing",
             code="CDG-N003",
-            subject="--mps-root",
+            subject="sharing.mps",
         )

@@ -98,14 +98,14 @@ sharing:
   timeSlicing: {resources: [{name: nvidia.com/gpu, replicas: 2}]}
   mps: {resources: [{name: nvidia.com/gpu, replicas: 10}]}
 """
-    sharing = merge({"mps_root": "/mps"}, parse_config_file(text.encode(), "f")).sharing
+    sharing = parse_config_file(text.encode(), "f").sharing
     assert (sharing.strategy, sharing.resources[0].replicas) == ("mps", 10)
     assert sharing.fail_requests_greater_than_one, "the default of mps; false for time-slicing"
 
 
-def test_mps_needs_a_directory() -> None:
+def test_mps_is_refused_as_long_as_nothing_starts_its_daemons() -> None:
     text = "version: v1\nsharing: {mps: {resources: [{name: gpu, replicas: 2}]}}"
-    with pytest.raises(UsageError, match="directory for the pipes"):
+    with pytest.raises(UsageError, match="MPS is not supported yet"):
         settings(text)
 
 
