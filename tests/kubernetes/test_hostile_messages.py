@@ -110,7 +110,7 @@ def test_a_method_that_does_not_exist_is_refused(channel: grpc.Channel) -> None:
     assert call(channel, "Delete", b"") == grpc.StatusCode.UNIMPLEMENTED
 
 
-def test_open_streams_leave_room_for_calls(channel: grpc.Channel) -> None:
+def test_calls_are_answered_beside_open_streams(channel: grpc.Channel) -> None:
     """A kubelet that restarts leaves its old stream open for a moment."""
     listing: Any = channel.unary_stream(
         "/v1beta1.DevicePlugin/ListAndWatch",

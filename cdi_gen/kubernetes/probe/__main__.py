@@ -26,7 +26,8 @@ def main() -> None:
         document = facts.document()
     except CdiGenError as error:
         fields = {"message": error.message, "hint": error.hint, "code": error.code}
-        document = {"error": fields | {"subject": error.subject}}
+        fields |= {"subject": error.subject, "exit_code": error.exit_code}
+        document = {"error": fields}
     json.dump(document, sys.stdout)
 
 

@@ -8,8 +8,9 @@ import os
 import subprocess
 import sys
 import threading
+from typing import Any
 
-from cdi_gen.errors import CdiGenError
+from cdi_gen.errors import CdiGenError, ExitCode
 from cdi_gen.host import Where
 from cdi_gen.kubernetes.probe.facts import Facts
 
@@ -19,6 +20,10 @@ SECONDS = 60
 
 class ProbeError(CdiGenError):
     """The host has no usable driver or GPU at this time, or NVML does not answer."""
+
+    def __init__(self, message: str, exit_code: ExitCode = ExitCode.ERROR, **fields: Any) -> None:
+        super().__init__(message, **fields)
+        self.exit_code = exit_code
 
 
 def start(where: Where) -> subprocess.Popen[str]:
@@ -75,7 +80,6 @@ def probe(
         ) from error
     if "error" in document:
         fields = document["error"]
-        raise ProbeError(
-            fields["message"], hint=fields["hint"], code=fields["code"], subject=fields["subject"]
-        )
+        exit_code = ExitCode(fields.pop("exit_code"))
+        raise ProbeError(fields.pop("message"), exit_code, **fields)
     return Facts.of(document)
