@@ -80,6 +80,11 @@ def probe(
         ) from error
     if "error" in document:
         fields = document["error"]
-        exit_code = ExitCode(fields.pop("exit_code"))
-        raise ProbeError(fields.pop("message"), exit_code, **fields)
+        raise ProbeError(
+            fields["message"],
+            ExitCode(fields["exit_code"]),
+            hint=fields["hint"],
+            code=fields["code"],
+            subject=fields["subject"],
+        )
     return Facts.of(document)
