@@ -110,7 +110,8 @@ class Bundle:
         with oracles.adopting() as orphans:
             ended = subprocess.run(
                 self.runtime.command(victim.bundle),
-                stdin=subprocess.DEVNULL,
+                # A pipe: crun gives its streams to the root of a user namespace, also /dev/null.
+                input="",
                 capture_output=True,
                 text=True,
                 errors="replace",

@@ -48,7 +48,8 @@ class Runtime:
             text=True,
             check=False,
             timeout=60,
-            stdin=subprocess.DEVNULL,
+            # A pipe: crun gives its streams to the root of a user namespace, also /dev/null.
+            input="",
         )
 
 
