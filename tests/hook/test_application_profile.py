@@ -132,7 +132,7 @@ def test_profile_of_other_gpus_is_replaced(container: Container) -> None:
     assert container.read(PROFILE) == text(8)
 
 
-@pytest.mark.parametrize("place", ["etc/nvidia", "etc"])
+@pytest.mark.parametrize("target", ["etc/nvidia", "etc"])
 def test_a_volume(both: Container, target: str) -> None:
     """A volume of the user is not changed."""
     add(both, "nvidia0", 0)

@@ -217,7 +217,7 @@ def test_a_dry_run_reports_what_would_be_checked(container: Container) -> None:
     assert_refused(container.hook("--dry-run", *TOGETHER), "cuda>=13.1 (this host: 13.0)")
 
 
-@pytest.mark.parametrize("asked", [True, False])
+@pytest.mark.parametrize("is_requested", [True, False])
 def test_module_is_imported_only_if_the_check_is_requested(
     container: Container, is_requested: bool
 ) -> None:
