@@ -76,7 +76,10 @@ class Properties:
     nvmlSystemGetCudaDriverVersion_v2."""
     machine: str | None = None
     """The product name of the machine, from DMI."""
+    vgpu: bool | None = None
+    """Whether a GPU is a vGPU of a virtual machine; None if the process may not find out."""
     vgpu_host_driver_version: str | None = None
+    """The version of the driver on the host of the virtual machine."""
     vgpu_host_driver_branch: str | None = None
 
     def gpu(self, index: int) -> GpuProperties:

@@ -9,6 +9,9 @@
  *   init CODE                  what nvmlInit answers; 0 is success
  *   gpu UUID MINOR PCI-ADDRESS PCI-ID SUBSYSTEM-ID BRAND CC-MAJOR CC-MINOR MIB MIG HANDLE QUERY NAME
  *   mig GPU-INDEX GI CI UUID SLICES MIB NAME
+ *   topology GPU-INDEX GPU-INDEX LEVEL    the level as nvmlGpuTopologyLevel_t has it
+ *   nvlink GPU-INDEX LINK TYPE PCI-ADDRESS    an active link; TYPE is 0 for a GPU, 2 for a switch
+ *   fabric GPU-INDEX CLUSTER CLIQUE STATE     CLUSTER is 32 hexadecimal digits
  *
  * in the order of NVML indices. PCI ids are hexadecimal, device in the upper half. MIG is -1 where
  * the GPU has no such mode, else 0 or 1. HANDLE and QUERY are the NVML codes that asking for this
@@ -32,7 +35,7 @@ enum {
     DRIVER_NOT_LOADED = 9,
 };
 
-enum { MAX_GPUS = 32, MAX_MIGS = 8 };
+enum { MAX_GPUS = 32, MAX_MIGS = 8, MAX_LINKS = 18 };
 
 typedef int nvmlReturn_t;
 
@@ -50,6 +53,14 @@ struct gpu {
     char uuid[80], name[96];
     int migs;
     struct mig mig[MAX_MIGS];
+    int level[MAX_GPUS]; /* and one, so that 0 is: not in the text */
+    struct link {
+        int active;
+        unsigned type;
+        char address[32];
+    } link[MAX_LINKS];
+    unsigned char cluster[16];
+    unsigned clique, fabric_state;
 };
 
 static struct {
@@ -117,6 +128,32 @@ static FILE *open_description(void)
     return fopen(path, "r");
 }
 
+/* Reads the lines about connections between GPUs, which come after those of the GPUs. */
+static void read_connection(const char *line)
+{
+    unsigned one, other, number, type, state;
+    int level;
+    char text[64];
+    if (sscanf(line, "topology %u %u %d", &one, &other, &level) == 3 &&
+        one < (unsigned)host.gpus && other < (unsigned)host.gpus)
+        host.gpu[one].level[other] = host.gpu[other].level[one] = level + 1;
+    if (sscanf(line, "nvlink %u %u %u %31s", &one, &number, &type, text) == 4 &&
+        one < (unsigned)host.gpus && number < MAX_LINKS) {
+        struct link *link = &host.gpu[one].link[number];
+        link->active = 1;
+        link->type = type;
+        strcpy(link->address, text);
+    }
+    if (sscanf(line, "fabric %u %32s %u %u", &one, text, &number, &state) == 4 &&
+        one < (unsigned)host.gpus) {
+        struct gpu *gpu = &host.gpu[one];
+        for (int i = 0; i < 16; i++)
+            sscanf(text + 2 * i, "%2hhx", &gpu->cluster[i]);
+        gpu->clique = number;
+        gpu->fabric_state = state;
+    }
+}
+
 static nvmlReturn_t read_description(void)
 {
     FILE *file = open_description();
@@ -131,6 +168,7 @@ static nvmlReturn_t read_description(void)
         struct mig m = {0};
         sscanf(line, "driver %79s %d", host.driver, &host.cuda);
         sscanf(line, "init %d", &code);
+        read_connection(line);
         if (host.gpus < MAX_GPUS &&
             sscanf(line, "gpu %79s %u %x:%x:%x.0 %x %x %u %u %u %llu %d %d %d %95[^\n]", g.uuid,
                    &g.minor, &g.domain, &g.bus, &g.slot, &g.pci_id, &g.subsystem_id, &g.brand,
@@ -373,3 +411,4 @@ nvmlReturn_t nvmlDeviceGetMemoryInfo_v2(nvmlDevice_t device, struct memory_v2 *m
 }
 
 #include "nvml_mock_mig.c"
+#include "nvml_mock_links.c"

@@ -6,21 +6,28 @@ from __future__ import annotations
 import hashlib
 import shutil
 import subprocess
+from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tests.fakehost.driver_packages import DriverRootUnavailableError, cache_directory, locked
 
 if TYPE_CHECKING:
+    from tests.fakehost.gpus import Gpu
     from tests.fakehost.kernel import Kernel
 
 SOURCE = Path(__file__).with_name("nvml_mock.c")
-MIG_SOURCE = SOURCE.with_name("nvml_mock_mig.c")
+PARTS = (SOURCE.with_name("nvml_mock_mig.c"), SOURCE.with_name("nvml_mock_links.c"))
 """Included by `SOURCE`."""
 SONAME = "libnvidia-ml.so.1"
 DESCRIPTION = "nvml-mock.host"
 
 CUDA_OF_BRANCH = {"470": 11040, "535": 12020, "550": 12040, "555": 12050, "580": 13000}
+
+# nvmlGpuTopologyLevel_t, nvmlIntNvLinkDeviceType_t, and the links of an H100.
+NODE, SYSTEM = 40, 50
+SWITCH = 2
+LINKS = 18
 
 # Values of nvmlReturn_t.
 DRIVER_NOT_LOADED = 9
@@ -34,7 +41,7 @@ def library() -> Path:
     Raises:
         DriverRootUnavailableError: there is no C compiler.
     """
-    key = hashlib.sha256(SOURCE.read_bytes() + MIG_SOURCE.read_bytes()).hexdigest()[:12]
+    key = hashlib.sha256(b"".join(path.read_bytes() for path in (SOURCE, *PARTS))).hexdigest()[:12]
     compiled = cache_directory() / "nvml-mock" / f"{key}.so"
     if compiled.exists():
         return compiled
@@ -88,7 +95,22 @@ def description(kernel: Kernel, library_version: str) -> str:
             f"{mig.memory_mib} {gpu.model.name} MIG {mig.profile}"
             for mig in gpu.mig
         ]
+    lines += _connections(visible, switched=bool(kernel.nvswitches))
     return "\n".join(lines) + "\n"
+
+
+def _connections(gpus: list[Gpu], *, switched: bool) -> list[str]:
+    """The PCIe level of each pair, by NUMA nodes; all NVLinks lead to NVSwitches, if there are any."""
+    lines = [
+        f"topology {first} {second} {NODE if one.numa_node == other.numa_node else SYSTEM}"
+        for (first, one), (second, other) in combinations(enumerate(gpus), 2)
+    ]
+    lines += [
+        f"nvlink {index} {link} {SWITCH} 00000000:05:00.0"
+        for index in range(len(gpus) * switched)
+        for link in range(LINKS)
+    ]
+    return lines
 
 
 def slices(profile: str) -> int:

@@ -8,13 +8,14 @@ pynvml, which would load the library of this process's root.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from cdi_base import nvidia
+from cdi_base import nvidia, trust
 from cdi_gen.host.devices.mig_mode import NvmlUnavailable, failed
 
 _MIG_PROFILE = re.compile(r"\bMIG ((?:\d+c\.)?\d+g\.\d+gb(?:[+-][a-z.]+)*)", re.ASCII)
@@ -66,11 +67,14 @@ def initialised(library: str) -> Iterator[Any]:
     """Load NVML by its path and initialise it; yield the module pynvml that uses it.
 
     Raises:
-        NvmlUnavailable: the library does not load or does not initialise.
+        NvmlUnavailable: the library does not load or does not initialise, or a user other than
+            root could change it, and this process is root.
         PynvmlMissing: the Python module, which is optional, is not installed or too old.
     """
     import ctypes  # noqa: PLC0415 - as pynvml below
 
+    if os.geteuid() == 0 and (reason := trust.fault(library)):
+        raise NvmlUnavailable(f"root does not load {library}: {reason}")
     try:
         loaded = ctypes.CDLL(library)
     except OSError as error:
@@ -106,7 +110,7 @@ def initialised(library: str) -> Iterator[Any]:
 def _gpu(pynvml: Any, address: str) -> NvmlGpu:
     try:
         handle = pynvml.nvmlDeviceGetHandleByPciBusId(address.encode())
-        uuid = _checked(_text(pynvml.nvmlDeviceGetUUID(handle)))
+        uuid = _checked(text(pynvml.nvmlDeviceGetUUID(handle)))
     except (pynvml.NVMLError, ValueError) as error:
         return NvmlGpu(fault=str(error))
     gpu = NvmlGpu(
@@ -156,10 +160,10 @@ def _mig_instance(pynvml: Any, gpu: Any, index: int) -> MigInstance | str | None
     """Return the MIG device, why it cannot be used, or None if no device has this index."""
     try:
         handle = pynvml.nvmlDeviceGetMigDeviceHandleByIndex(gpu, index)
-        profile = _MIG_PROFILE.search(_text(pynvml.nvmlDeviceGetName(handle)))
+        profile = _MIG_PROFILE.search(text(pynvml.nvmlDeviceGetName(handle)))
         return MigInstance(
             index=index,
-            uuid=_checked(_text(pynvml.nvmlDeviceGetUUID(handle))),
+            uuid=_checked(text(pynvml.nvmlDeviceGetUUID(handle))),
             gpu_instance=pynvml.nvmlDeviceGetGpuInstanceId(handle),
             compute_instance=pynvml.nvmlDeviceGetComputeInstanceId(handle),
             profile=profile[1] if profile else "",
@@ -170,7 +174,7 @@ def _mig_instance(pynvml: Any, gpu: Any, index: int) -> MigInstance | str | None
         return str(error)
 
 
-def _text(value: bytes | str) -> str:
+def text(value: bytes | str) -> str:
     """Return NVML's text as str; nvidia-ml-py before 11.515 returns bytes."""
     return value.decode("ascii", errors="replace") if isinstance(value, bytes) else value
 

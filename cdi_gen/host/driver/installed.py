@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from cdi_gen.catalogue import Catalogue
@@ -145,3 +146,12 @@ def _driver_roots(host: Root, where: Where) -> str:
     ]
     examples = "".join(f" ({root} exists)" for root in existing)
     return f"--driver-root DIR{examples} or --library-search-path DIR"
+
+
+def open_path(root: Root, libraries: Iterable[Library], name: str) -> str | None:
+    """Return the path by which this process opens the 64-bit library with this beginning."""
+    for library in libraries:
+        if base_name(library.path).startswith(name) and library.bits == 64:
+            path = root.inside(library.path)
+            return None if path is None else root.open_path(path)
+    return None

@@ -12,12 +12,11 @@ from cdi_gen.host.devices import proc
 from cdi_gen.host.devices.gpus import Gpus, GpuSearch
 from cdi_gen.host.devices.mig_access import mig_access
 from cdi_gen.host.devices.nodes import NODE_CODES, DeviceNodes
-from cdi_gen.host.driver.installed import InstalledDriver, installed_driver
+from cdi_gen.host.driver.installed import InstalledDriver, installed_driver, open_path
 from cdi_gen.host.result import SearchResult, by_kind
 from cdi_gen.host.roots import Root
 from cdi_gen.host.where import Roots, Where
 from cdi_gen.inventory import DGPU, Driver, Inventory, Library
-from cdi_gen.paths import base_name
 
 
 def detect(host: Root) -> str | None:
@@ -78,7 +77,7 @@ def _served(catalogue: Catalogue, driver: InstalledDriver) -> frozenset[str]:
 def _gpus(
     roots: Roots, where: Where, nodes: DeviceNodes, libraries: list[Library]
 ) -> SearchResult[Gpus]:
-    nvml = _open_path(roots.driver, libraries, "libnvidia-ml.so.")
+    nvml = open_path(roots.driver, libraries, "libnvidia-ml.so.")
     return GpuSearch(roots.host, nodes, nvml, requirement_facts=where.requirement_facts).find()
 
 
@@ -104,14 +103,5 @@ def _with_transports(inventory: Inventory, roots: Roots, nodes: DeviceNodes) -> 
 def _cuda_version(driver_root: Root, libraries: list[Library]) -> str | None:
     from cdi_gen.host.driver import libcuda  # noqa: PLC0415 - rarely needed
 
-    library = _open_path(driver_root, libraries, "libcuda.so.")
+    library = open_path(driver_root, libraries, "libcuda.so.")
     return None if library is None else libcuda.newest_version(library)
-
-
-def _open_path(root: Root, libraries: list[Library], name: str) -> str | None:
-    """Return the path by which this process opens the 64-bit library with this beginning."""
-    for library in libraries:
-        if base_name(library.path).startswith(name) and library.bits == 64:
-            path = root.inside(library.path)
-            return None if path is None else root.open_path(path)
-    return None
