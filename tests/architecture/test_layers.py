@@ -80,6 +80,7 @@ THIRD_PARTY = {
     "grpc": re.compile(r"cdi_gen/kubernetes/plugin/\w+\.py"),
     "prometheus_client": re.compile(r"cdi_gen/kubernetes/metrics\.py"),
     "google": re.compile(r"cdi_gen/kubernetes/protocols/\w+_pb2\.py"),
+    "urllib3": re.compile(r"cdi_gen/kubernetes/api\.py"),
     "jsonschema": re.compile(r"cdi_gen/cdi/schema\.py"),
     "yaml": re.compile(r"cdi_gen/cdi/yamltext\.py|cdi_gen/cli/list\.py"),
     "pynvml": re.compile(r"cdi_gen/host/devices/nvml\.py"),
@@ -330,6 +331,15 @@ def test_what_generate_loads_from_an_inventory(look: Callable[..., object]) -> N
     code = "from cdi_gen.cli import run; run(['generate', '--inventory', sys.argv[1]])"
     found = modules_after(code, str(golden))
     assert not [name for name in found if name.startswith("cdi_gen.host")]
+
+
+def test_the_extra_packages_are_loaded_by_what_needs_them_only() -> None:
+    """Labels that go to a file need no package of the extra ``kubernetes``."""
+    modules = "cli.kubernetes", "kubernetes.labels.loop", "kubernetes.plugin.this_host"
+    loaded = modules_after(f"import {', '.join(f'cdi_gen.{name}' for name in modules)}")
+    assert not loaded & {"urllib3", "ssl", "grpc", "google.protobuf", "prometheus_client"}
+    assert "urllib3" in modules_after("import cdi_gen.kubernetes.api")
+    assert "grpc" not in modules_after("import cdi_gen.kubernetes.api")
 
 
 def test_the_data_is_in_order() -> None:
