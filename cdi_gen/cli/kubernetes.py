@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cdi_gen.cli import Group, console, named_file
+from cdi_gen.cli import Group, console, kubernetes_labels, named_file
 from cdi_gen.cli.generate import FEATURE_FLAGS
+from cdi_gen.cli.go_flags import GoFlagsCommand
 from cdi_gen.cli.host_options import DIRECTORY, PROGRAM, TEXT
 from cdi_gen.errors import CdiGenError, ExitCode, UsageError
 from cdi_gen.kubernetes.settings.model import (
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from cdi_gen.host import Where
     from cdi_gen.kubernetes.metrics import Metrics
     from cdi_gen.kubernetes.settings import Settings
+    from cdi_gen.kubernetes.settings.config_file import ConfigFile
 
 
 class Words(click.ParamType):  # type: ignore[type-arg,unused-ignore]  # generic since click 8.3
@@ -54,7 +56,12 @@ def command() -> None:
     """Make this host a GPU node of a Kubernetes cluster."""
 
 
-@command.command("device-plugin", short_help="Advertise the GPUs to the kubelet.")
+command.add_command(kubernetes_labels.command)
+
+
+@command.command(
+    "device-plugin", cls=GoFlagsCommand, short_help="Advertise the GPUs to the kubelet."
+)
 @click.option(
     "--mig-strategy",
     type=click.Choice(MIG_STRATEGIES),
@@ -299,7 +306,7 @@ def _serve(settings: Settings, host_root: str, metrics_address: str | None) -> N
     health_rules = rules(
         os.environ.get("DP_DISABLE_HEALTHCHECKS", ""), os.environ.get("DP_ENABLE_HEALTHCHECKS", "")
     )
-    host = ThisHost(_where(settings, host_root), watch.of_catalogue(catalogue()), health_rules)
+    host = ThisHost(where_of(settings, host_root), watch.of_catalogue(catalogue()), health_rules)
     # gRPC takes 60 ms to import, which the host needs to answer.
     host.ask_early()
     from cdi_gen.kubernetes.plugin.supervisor import Supervisor  # noqa: PLC0415
@@ -345,19 +352,26 @@ def _check_feature_flags(flags: tuple[str, ...]) -> None:
 
 
 def _settings(config_file: str | None, flags: Mapping[str, object]) -> Settings:
-    from cdi_gen.kubernetes.settings.config_file import MAX_BYTES, parse_config_file  # noqa: PLC0415
     from cdi_gen.kubernetes.settings.merge import merge  # noqa: PLC0415
 
-    content = None
-    if config_file:
-        data, _ = named_file.read(config_file, MAX_BYTES, name=f"the config file {config_file}")
-        content = parse_config_file(data, config_file)
-        for finding in content.findings:
-            console.report(finding)
-    return merge(flags, content)
+    return merge(flags, read_config_file(config_file))
 
 
-def _where(settings: Settings, host_root: str) -> Where:
+def read_config_file(path: str | None) -> ConfigFile | None:
+    """Return the content of the config file, and print its findings; None if there is none."""
+    from cdi_gen.kubernetes.settings.config_file import MAX_BYTES, parse_config_file  # noqa: PLC0415
+
+    if not path:
+        return None
+    data, _ = named_file.read(path, MAX_BYTES, name=f"the config file {path}")
+    content = parse_config_file(data, path)
+    for finding in content.findings:
+        console.report(finding)
+    return content
+
+
+def where_of(settings: Settings, host_root: str) -> Where:
+    """Return where the host's facts are searched."""
     from cdi_gen.host import Where  # noqa: PLC0415
 
     return Where(

@@ -16,22 +16,30 @@ _FLAGS = frozenset(field.name for field in fields(Settings)) - {
 
 
 def merge(command_line: Mapping[str, object], config_file: ConfigFile | None) -> Settings:
+    """Return the settings of the device plugin, see `combined`.
+
+    Raises:
+        UsageError: the settings contradict each other.
+    """
+    settings = combined(command_line, config_file)
+    _check(settings)
+    return settings
+
+
+def combined(command_line: Mapping[str, object], config_file: ConfigFile | None) -> Settings:
     """Return the settings: a flag or its variable wins over the file, the file over the default.
 
     Args:
         command_line: values by the names of the fields of `Settings`, and ``imex_channel_ids`` and
             ``imex_required``; None: the flag is not given.
         config_file: the content of the config file; None: there is none.
-
-    Raises:
-        UsageError: the settings contradict each other.
     """
     file = config_file or ConfigFile()
     flags = {name: value for name, value in file.flags.items() if name in _FLAGS}
     flags |= {
         name: value for name, value in command_line.items() if value is not None and name in _FLAGS
     }
-    settings = replace(
+    return replace(
         DEFAULTS,
         **flags,  # type: ignore[arg-type]  # the names and types are those of the fields
         mig_rules=file.mig_rules,
@@ -39,8 +47,6 @@ def merge(command_line: Mapping[str, object], config_file: ConfigFile | None) ->
         sharing=file.sharing,
         imex=_imex(command_line, file.imex),
     )
-    _check(settings)
-    return settings
 
 
 def _imex(command_line: Mapping[str, object], imex: Imex) -> Imex:

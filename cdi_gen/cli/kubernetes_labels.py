@@ -1,0 +1,295 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command ``cdi-gen kubernetes labels``."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import click
+
+from cdi_gen.cli import console
+from cdi_gen.cli.go_flags import GoFlagsCommand
+from cdi_gen.cli.host_options import DIRECTORY, PROGRAM, TEXT
+from cdi_gen.errors import CdiGenError, ExitCode
+from cdi_gen.kubernetes.settings.model import DISCOVERY_STRATEGIES, MIG_STRATEGIES
+
+if TYPE_CHECKING:
+    from cdi_gen.kubernetes.labels.outputs import Output
+    from cdi_gen.kubernetes.labels.settings import LabelSettings
+
+
+@click.command(
+    "labels", cls=GoFlagsCommand, short_help="Label the node with the properties of its GPUs."
+)
+@click.option(
+    "--mig-strategy",
+    type=click.Choice(MIG_STRATEGIES),
+    envvar=["GFD_MIG_STRATEGY", "MIG_STRATEGY"],
+    help="How the device plugin advertises MIG devices.  [default: none]",
+)
+@click.option(
+    "--fail-on-init-error/--no-fail-on-init-error",
+    default=None,
+    envvar=["GFD_FAIL_ON_INIT_ERROR", "FAIL_ON_INIT_ERROR"],
+    help="End if the host has no usable driver, instead of waiting for one.  "
+    "[default: with --oneshot]",
+)
+@click.option(
+    "--oneshot/--no-oneshot",
+    default=None,
+    envvar="GFD_ONESHOT",
+    help="Publish the labels once and end.  [default: no]",
+)
+@click.option(
+    "--no-timestamp/--timestamp",
+    "no_timestamp",
+    default=None,
+    envvar="GFD_NO_TIMESTAMP",
+    help="Leave out the label nvidia.com/gfd.timestamp.  [default: no]",
+)
+@click.option(
+    "--sleep-interval",
+    type=TEXT,
+    envvar="GFD_SLEEP_INTERVAL",
+    help="Time until the labels are published again: 60s, 1m30s. They are also published when the "
+    "host has changed. infinite: once only, and wait.  [default: 60s]",
+)
+@click.option(
+    "-o",
+    "--output-file",
+    "--output",
+    "output_file",
+    type=TEXT,
+    envvar="GFD_OUTPUT_FILE",
+    help="Write the labels to this file for Node Feature Discovery; -: print them.  [default with "
+    "--no-use-node-feature-api: /etc/kubernetes/node-feature-discovery/features.d/gfd]",
+)
+@click.option(
+    "--machine-type-file",
+    type=TEXT,
+    envvar="GFD_MACHINE_TYPE_FILE",
+    help="File with the product name of the machine.  [default: "
+    "/sys/class/dmi/id/product_name of the host]",
+)
+@click.option(
+    "--config-file",
+    type=PROGRAM,
+    envvar=["GFD_CONFIG_FILE", "CONFIG_FILE"],
+    help="Config file of NVIDIA's device plugin, version v1.",
+)
+@click.option(
+    "--use-node-feature-api/--no-use-node-feature-api",
+    "node_feature_api",
+    default=None,
+    envvar=["GFD_USE_NODE_FEATURE_API", "USE_NODE_FEATURE_API"],
+    help="Publish a NodeFeature object for Node Feature Discovery.  [default: without "
+    "--output-file and --patch-node]",
+)
+@click.option(
+    "--patch-node/--no-patch-node",
+    default=None,
+    envvar="PATCH_NODE",
+    help="Write the labels to the node, without Node Feature Discovery.  [default: no]",
+)
+@click.option(
+    "--node-name", type=TEXT, envvar="NODE_NAME", help="The name of the node in the cluster."
+)
+@click.option(
+    "--namespace",
+    type=TEXT,
+    envvar="NAMESPACE",
+    help="Namespace of the NodeFeature object.  [default: that of the pod]",
+)
+@click.option(
+    "--pod-name",
+    type=TEXT,
+    envvar="POD_NAME",
+    help="The name of this pod; with it and its DaemonSet the NodeFeature object is removed.",
+)
+@click.option(
+    "--kubeconfig",
+    type=PROGRAM,
+    envvar="KUBECONFIG",
+    help="Access to the cluster.  [default: the service account of the pod]",
+)
+# Three requests a minute need no limit: accepted for NVIDIA's command lines.
+@click.option("--kube-api-qps", type=float, expose_value=False, hidden=True)
+@click.option("--kube-api-burst", type=int, expose_value=False, hidden=True)
+@click.option(
+    "--device-discovery-strategy",
+    type=click.Choice((*DISCOVERY_STRATEGIES, "vfio")),
+    envvar="DEVICE_DISCOVERY_STRATEGY",
+    help="Accepted for NVIDIA's command lines; the platform is found from the host.",
+)
+@click.option(
+    "--driver-root",
+    "--nvidia-driver-root",
+    type=DIRECTORY,
+    envvar="NVIDIA_DRIVER_ROOT",
+    help="Directory of the host under which the driver is installed.  [default: /]",
+)
+@click.option(
+    "--driver-root-ctr-path",
+    "--container-driver-root",
+    "container_driver_root",
+    type=DIRECTORY,
+    envvar=["DRIVER_ROOT_CTR_PATH", "CONTAINER_DRIVER_ROOT"],
+    help="Where the driver root is mounted in this container.  [default: below --host-root]",
+)
+@click.option(
+    "--host-root",
+    type=DIRECTORY,
+    default="/",
+    show_default=True,
+    envvar="HOST_ROOT",
+    help="Where the host's / is mounted in this container.",
+)
+def command(
+    *,
+    mig_strategy: str | None,
+    fail_on_init_error: bool | None,
+    oneshot: bool | None,
+    no_timestamp: bool | None,
+    sleep_interval: str | None,
+    output_file: str | None,
+    machine_type_file: str | None,
+    config_file: str | None,
+    node_feature_api: bool | None,
+    patch_node: bool | None,
+    node_name: str | None,
+    namespace: str | None,
+    pod_name: str | None,
+    kubeconfig: str | None,
+    driver_root: str | None,
+    container_driver_root: str | None,
+    device_discovery_strategy: str | None,  # noqa: ARG001 - for NVIDIA's command lines
+    host_root: str,
+) -> int:
+    """Label the node with the properties of its GPUs: model, memory, versions, sharing, MIG.
+
+    The labels, flags, variables and the config file are those of NVIDIA's gpu-feature-discovery. A
+    flag wins over a variable, a variable over the file.
+    """
+    plugin_flags = {
+        "mig_strategy": mig_strategy,
+        "driver_root": driver_root,
+        "container_driver_root": container_driver_root,
+    }
+    label_flags = {
+        "fail_on_init_error": fail_on_init_error,
+        "oneshot": oneshot,
+        "no_timestamp": no_timestamp,
+        "sleep_interval": sleep_interval,
+        "output_file": output_file,
+        "machine_type_file": machine_type_file,
+        "node_feature_api": node_feature_api,
+        "patch_node": patch_node,
+        "node_name": node_name,
+        "namespace": namespace,
+        "pod_name": pod_name,
+        "kubeconfig": kubeconfig,
+    }
+    while True:
+        settings = _settings(config_file, plugin_flags, label_flags)
+        try:
+            _serve(settings, host_root)
+        except Interruption as interruption:
+            if interruption.number == signal.SIGHUP:
+                continue
+        return ExitCode.OK
+
+
+class Interruption(BaseException):
+    """A signal has arrived. It is an exception, so that it also ends a probe or a request."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+
+def _interrupt(number: int, _frame: object) -> None:
+    # What follows, such as the removal of the file, is not to be interrupted.
+    for ignored in SIGNALS:
+        signal.signal(ignored, signal.SIG_IGN)
+    raise Interruption(number)
+
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP)
+
+
+def _serve(settings: LabelSettings, host_root: str) -> None:
+    """Publish the labels, once or until a signal ends that."""
+    from cdi_gen.catalogue import catalogue  # noqa: PLC0415
+    from cdi_gen.cli.kubernetes import where_of  # noqa: PLC0415
+    from cdi_gen.kubernetes.health.xids import rules  # noqa: PLC0415
+    from cdi_gen.kubernetes.labels.loop import Labeller  # noqa: PLC0415
+    from cdi_gen.kubernetes.plugin.this_host import ThisHost  # noqa: PLC0415
+    from cdi_gen.programs import watch  # noqa: PLC0415
+
+    output = _output(settings)
+    where = where_of(settings.plugin, host_root)
+    host = ThisHost(where, watch.of_catalogue(catalogue()), rules("all", ""))
+    labeller = Labeller(settings, host, output, console.report, time.time())
+    if settings.oneshot:
+        labeller.publish_once()
+        return
+    try:
+        for number in SIGNALS:
+            signal.signal(number, _interrupt)
+        labeller.run()
+    except Interruption as interruption:
+        if interruption.number != signal.SIGHUP:
+            output.withdraw()
+        raise
+
+
+def _settings(
+    config_file: str | None, plugin_flags: Mapping[str, object], label_flags: Mapping[str, object]
+) -> LabelSettings:
+    from cdi_gen.cli.kubernetes import read_config_file  # noqa: PLC0415
+    from cdi_gen.kubernetes.labels.settings import label_settings  # noqa: PLC0415
+    from cdi_gen.kubernetes.settings.merge import combined  # noqa: PLC0415
+
+    content = read_config_file(config_file)
+    file: dict[str, object] = {}
+    if content is not None:
+        keys = ("fail_on_init_error",)
+        file = content.labels | {key: content.flags[key] for key in keys if key in content.flags}
+    return label_settings(combined(plugin_flags, content), label_flags, file)
+
+
+def _output(settings: LabelSettings) -> Output:
+    from cdi_gen.kubernetes.labels import outputs  # noqa: PLC0415
+    from cdi_gen.kubernetes.labels.settings import FEATURE_FILE, STANDARD_OUTPUT  # noqa: PLC0415
+
+    if not settings.uses_api:
+        path = FEATURE_FILE if settings.output_file is None else settings.output_file
+        if path in STANDARD_OUTPUT:
+            return outputs.StandardOutput()
+        keeps = settings.oneshot or settings.sleep_interval is None
+        return outputs.FeatureFile(path, temporary=not keeps)
+    _require_urllib3()
+    from cdi_gen.kubernetes.access import find_access  # noqa: PLC0415
+    from cdi_gen.kubernetes.api import Api  # noqa: PLC0415
+
+    access = find_access(settings.kubeconfig)
+    api = Api(access)
+    if settings.patch_node:
+        return outputs.NodeLabels(api, settings.node_name)
+    namespace = settings.namespace or access.namespace
+    return outputs.NodeFeature(
+        api, settings.node_name, namespace, settings.pod_name, console.report
+    )
+
+
+def _require_urllib3() -> None:
+    from importlib.util import find_spec  # noqa: PLC0415
+
+    if find_spec("urllib3") is None:
+        raise CdiGenError(
+            "the Python module urllib3 is not installed",
+            hint="install cdi-gen[kubernetes], or python3-urllib3; --output-file needs no module",
+            code="CDG-N001",
+        )
