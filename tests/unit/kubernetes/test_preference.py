@@ -12,6 +12,7 @@ from cdi_gen.kubernetes.resources import preference
 from cdi_gen.kubernetes.resources.device import Device, Resource
 from cdi_gen.kubernetes.resources.links import Scores
 from cdi_gen.kubernetes.resources.preference import preferred
+from tests.unit.kubernetes import topologies
 from tests.unit.kubernetes.nodes import inventory, properties
 
 HGX = inventory("hgx-550-8gpu")
@@ -60,6 +61,72 @@ def choose(available: str, size: int, required: str = "", scores: Scores = SCORE
 )
 def test_the_closest_gpus_are_chosen(available: str, size: int, required: str, chosen: str) -> None:
     assert choose(available, size, required) == chosen
+
+
+ALL = "01234567"
+
+
+@pytest.mark.parametrize(
+    ("table", "available", "size", "chosen"),
+    [
+        # Pairs with two links, and the four GPUs of a board, which have nine links between them.
+        (topologies.DGX_1_V100, ALL, 2, "03"),
+        (topologies.DGX_1_V100, "124567", 2, "12"),
+        (topologies.DGX_1_V100, "4567", 2, "47"),
+        (topologies.DGX_1_V100, "56", 2, "56"),
+        (topologies.DGX_1_V100, ALL, 3, "023"),
+        (topologies.DGX_1_V100, ALL, 4, "0123"),
+        (topologies.DGX_1_V100, "0124567", 4, "4567"),
+        (topologies.DGX_1_V100, "12567", 1, "2"),
+        # All pairs have the same NVLinks, by NVSwitches: PCIe decides.
+        (topologies.DGX_A100, ALL, 2, "01"),
+        (topologies.DGX_A100, "034567", 2, "45"),
+        (topologies.DGX_A100, "01234", 1, "4"),
+        (topologies.DGX_A100, "01245", 3, "012"),
+        (topologies.DGX_A100, "124567", 4, "4567"),
+        (topologies.HGX_H100, ALL, 2, "01"),
+        (topologies.HGX_H100, ALL, 4, "0123"),
+        (topologies.HGX_H100, "0124567", 4, "4567"),
+        (topologies.HGX_H100, "0124567", 3, "012"),
+        (topologies.HGX_H100, "01456", 2, "01"),
+        (topologies.PCIE, ALL, 2, "01"),
+        (topologies.PCIE, "1234567", 1, "1"),
+        (topologies.PCIE, "1234567", 2, "23"),
+        (topologies.PCIE, "024567", 2, "45"),
+        (topologies.PCIE, "0124567", 4, "4567"),
+        (topologies.PCIE, "0124567", 3, "012"),
+    ],
+)
+def test_machines_with_eight_gpus(table: str, available: str, size: int, chosen: str) -> None:
+    assert choose(available, size, scores=Scores(topologies.links(table))) == chosen
+
+
+@pytest.mark.parametrize(
+    ("table", "sizes", "best"),
+    [
+        (topologies.DGX_1_V100, {2: 220, 4: 1020}, "03 12 47 56"),
+        (topologies.DGX_A100, {2: 1220, 4: 7280}, "01 23 45 67"),
+        (topologies.HGX_H100, {2: 1820, 4: 10920}, "01 23 45 67"),
+        (topologies.PCIE, {2: 50, 4: 260}, "01 23 45 67"),
+    ],
+    ids=["DGX-1", "DGX A100", "HGX H100", "PCIe"],
+)
+def test_pods_that_follow_each_other_get_sets_of_the_highest_score(
+    table: str, sizes: dict[int, int], best: str
+) -> None:
+    """Four pods with two GPUs get the four best pairs, and two pods with four the best fours."""
+    scores = Scores(topologies.links(table))
+    for size, score in sizes.items():
+        free, chosen = ALL, []
+        while free:
+            chosen.append(choose(free, size, scores=scores))
+            free = "".join(name for name in free if name not in chosen[-1])
+        inside = [
+            sum(scores.of(int(one), int(other)) for one, other in combinations(names, 2))
+            for names in chosen
+        ]
+        assert min(inside) == score
+        assert " ".join(chosen) == (best if size == 2 else "0123 4567")
 
 
 def test_required_devices_are_always_chosen_and_unknown_ones_never() -> None:
