@@ -27,6 +27,10 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # then interrupts would inherit it.
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+# tests/cli/forked.py forks this process, in which gRPC's handlers of forks abort; the fork does
+# not use gRPC.
+os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"
+
 pytest_plugins = [
     "tests.fakehost.fixtures",
     "tests.lab.fixtures",

@@ -64,8 +64,8 @@ if TYPE_CHECKING:
     "output_file",
     type=TEXT,
     envvar="GFD_OUTPUT_FILE",
-    help="Write the labels to this file for Node Feature Discovery; -: print them.  [default with "
-    "--no-use-node-feature-api: /etc/kubernetes/node-feature-discovery/features.d/gfd]",
+    help="Write the labels to this file for Node Feature Discovery; -: print them.  [default: "
+    "/etc/kubernetes/node-feature-discovery/features.d/gfd, with --no-use-node-feature-api]",
 )
 @click.option(
     "--machine-type-file",
@@ -78,7 +78,7 @@ if TYPE_CHECKING:
     "--config-file",
     type=PROGRAM,
     envvar=["GFD_CONFIG_FILE", "CONFIG_FILE"],
-    help="Config file of NVIDIA's device plugin, version v1.",
+    help="Config file of NVIDIA's device plugin, version v1.  [default: none]",
 )
 @click.option(
     "--use-node-feature-api/--no-use-node-feature-api",
@@ -95,7 +95,10 @@ if TYPE_CHECKING:
     help="Write the labels to the node, without Node Feature Discovery.  [default: no]",
 )
 @click.option(
-    "--node-name", type=TEXT, envvar="NODE_NAME", help="The name of the node in the cluster."
+    "--node-name",
+    type=TEXT,
+    envvar="NODE_NAME",
+    help="The name of the node in the cluster; needed for its API server.  [default: none]",
 )
 @click.option(
     "--namespace",
@@ -107,7 +110,8 @@ if TYPE_CHECKING:
     "--pod-name",
     type=TEXT,
     envvar="POD_NAME",
-    help="The name of this pod; with it and its DaemonSet the NodeFeature object is removed.",
+    help="The name of this pod; with it and its DaemonSet the NodeFeature object is removed.  "
+    "[default: none]",
 )
 @click.option(
     "--kubeconfig",
@@ -122,7 +126,8 @@ if TYPE_CHECKING:
     "--device-discovery-strategy",
     type=click.Choice((*DISCOVERY_STRATEGIES, "vfio")),
     envvar="DEVICE_DISCOVERY_STRATEGY",
-    help="Accepted for NVIDIA's command lines; the platform is found from the host.",
+    help="Accepted for NVIDIA's command lines; the platform is found from the host.  "
+    "[default: auto]",
 )
 @click.option(
     "--driver-root",

@@ -417,7 +417,7 @@ class TestCommand:
     def test_a_host_without_a_driver(self, host: Callable[[str], FakeHost]) -> None:
         words = ("--oneshot", "-o", "-", "--host-root", str(host("550-unloaded").root))
         done = self.run(*words)
-        assert (done.code, done.out) == (1, "")
+        assert (done.code, done.out) == (3, "")
         assert "no NVIDIA driver is loaded" in done.err
         done = self.run(*words, "--no-fail-on-init-error", "--no-timestamp")
         assert (done.code, done.out) == (0, "")

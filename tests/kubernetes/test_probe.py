@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -48,6 +49,25 @@ def test_nvml_that_hangs_is_an_error_after_the_deadline() -> None:
         probe(Where(), 0.2, process)
     assert refusal.value.code == "CDG-N107"
     assert process.wait(10) < 0, "it was killed"
+
+
+def test_an_interruption_ends_the_process() -> None:
+    process = program("import time; time.sleep(60)")
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    signal.setitimer(signal.ITIMER_REAL, 0.2)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            probe(Where(), started=process)
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    assert process.wait(10) < 0, "it was killed"
+    for stream in (process.stdout, process.stderr):
+        assert stream is not None
+        stream.close()
 
 
 @pytest.mark.parametrize(

@@ -69,6 +69,9 @@ def probe(
             hint="look at `dmesg` for messages of the driver (NVRM); a GPU may have to be reset",
             code="CDG-N107",
         ) from error
+    except BaseException:
+        process.kill()  # a signal ends this process
+        raise
     try:
         document = json.loads(output)
     except ValueError as error:
