@@ -27,9 +27,9 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # then interrupts would inherit it.
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# tests/cli/forked.py forks this process, in which gRPC's handlers of forks abort; the fork does
-# not use gRPC.
+# Tests fork. gRPC's own handlers of fork abort a child that closes descriptors, as programs do.
 os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"
+os.environ["GRPC_VERBOSITY"] = "ERROR"
 
 pytest_plugins = [
     "tests.fakehost.fixtures",

@@ -42,7 +42,7 @@ ALLOWED = (
     ),
     AllowedSkip(
         "tests/attack/test_in_a_runtime.py",
-        "this driver lets nobody make device nodes",
+        "this driver is configured not to create device nodes",
         "the driver of a real GPU",
     ),
     AllowedSkip(

@@ -298,6 +298,8 @@ def _serve(settings: Settings, host_root: str, metrics_address: str | None) -> N
     """Run the device plugin until a signal ends it."""
     # The core of gRPC logs each connection that the kubelet closes.
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
+    # Its handlers of fork are for programs that go on using gRPC in the child.
+    os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
     from cdi_gen.catalogue import catalogue  # noqa: PLC0415
     from cdi_gen.kubernetes.health.xids import rules  # noqa: PLC0415
     from cdi_gen.kubernetes.plugin.this_host import ThisHost  # noqa: PLC0415

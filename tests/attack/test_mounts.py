@@ -172,5 +172,5 @@ def test_a_file_that_is_a_mount(both: Victim, name: str) -> None:
     target = both.write(f"/{name}", "of the image")
     both.with_mounts(f"mount --bind {both.canary}/file {target}")
     attempt = both.attack(*Victim.FULL).harmless(0, lines=2)
-    assert "it is" in attempt.said
+    assert "mount" in attempt.said
     assert target.read_text() == "of the image"

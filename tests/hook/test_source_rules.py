@@ -154,7 +154,7 @@ def test_only_ldconfig_meets_names_of_the_host() -> None:
     }
     assert opened == {
         "/", "/dev/null", "/proc/1/ns/mnt", "/proc/self/mountinfo", "/proc/self/ns/mnt",
-        "/proc/self/setgroups", "/proc/self/uid_map", "/proc/self/environ", "/proc/driver/nvidia/params",
+        "/proc/self", "/proc/self/setgroups", "/proc/self/uid_map", "/proc/self/environ", "/proc/driver/nvidia/params",
     }  # fmt: skip
 
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
+from cdi_gen.host.devices.mig_mode import NvmlUnavailable
 from cdi_gen.host.devices.nvml import initialised
 
 _RECOVERY_ACTION = 230
@@ -57,8 +58,6 @@ class HealthMonitor:
         self._nvml = pynvml
         self._addresses = gpus
         self._set = pynvml.nvmlEventSetCreate()
-        self._uuids: dict[str, str] = {}
-        """The UUIDs of the GPUs by PCI address as NVML writes it."""
         self.unwatched: dict[str, str] = {}
         """The UUIDs of GPUs whose events cannot be had, and why."""
         for uuid, address in gpus.items():
@@ -74,15 +73,21 @@ class HealthMonitor:
                 self.unwatched[uuid] = str(error)
 
     def wait(self, milliseconds: int) -> GpuEvent | None:
-        """Return the next event; None if there is none within this time."""
+        """Return the next event; None if there is none within this time.
+
+        Raises:
+            NvmlUnavailable: NVML reports an error: the events of all GPUs end.
+        """
         nvml = self._nvml
         try:
             data = nvml.nvmlEventSetWait_v2(self._set, milliseconds)
+            if not data.eventType & nvml.nvmlEventTypeXidCriticalError:
+                return None
+            uuid = nvml.nvmlDeviceGetUUID(data.device)
         except nvml.NVMLError_Timeout:
             return None
-        if not data.eventType & nvml.nvmlEventTypeXidCriticalError:
-            return None
-        uuid = nvml.nvmlDeviceGetUUID(data.device)
+        except nvml.NVMLError as error:
+            raise NvmlUnavailable(f"NVML reports: {error}") from error
         return GpuEvent(
             uuid if isinstance(uuid, str) else uuid.decode(),
             int(data.eventData),
