@@ -61,10 +61,11 @@ class Lab:
         LabUnavailableError: this machine cannot have it; the message says why.
     """
 
-    def __init__(self, suite: str) -> None:
+    def __init__(self, suite: str, root: Path | None = None) -> None:
+        """Have the root of ``suite``, or ``root``, which a message calls ``suite``."""
         cache.require_root()
         self.suite = suite
-        self.root = debian.root(suite)
+        self.root = root or debian.root(suite)
 
     @contextlib.contextmanager
     def enter(
@@ -161,7 +162,8 @@ class Lab:
     def _layer(self, layer: Layer) -> tuple[str, str]:
         folder, at = layer if isinstance(layer, tuple) else (layer, "/")
         source = _real(folder)
-        if os.path.realpath(f"{self.root}{at}") != os.path.normpath(f"{self.root}{at}"):
+        place = os.path.join(self.root, at.lstrip("/"))
+        if os.path.realpath(place) != os.path.normpath(place):
             raise LabError(f"{at} is a symlink in the {self.suite} root: lay over its target")
         return self._fitting(source) if at == "/" else source, at
 

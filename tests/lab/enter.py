@@ -103,6 +103,11 @@ def join_and_leave(plan: dict[str, Any], groups: Sequence[str]) -> int:
     except OSError as error:
         answer({"error": str(error)})
         return 1
+    if plan["cgroup"] == "v2":
+        for group in groups:
+            # This process is none of the lab's, and a group with processes has no controllers.
+            os.mkdir(f"{group}/door")
+            write(f"{group}/door/cgroup.procs", str(os.getpid()))
     return in_child(lambda: init(plan))
 
 

@@ -80,7 +80,7 @@ def of_directory(path: Path) -> Root:
 def of_this_machine(inventory: dict[str, Any], folder: Path) -> Root:
     """The machine's own ``/`` without the driver's files, and with a new ld.so.cache."""
     files = driver_files(inventory)
-    others = {each for each in _mount_points() if not each.startswith(MAKE_BELIEVE)}
+    others = {each for each in mount_points() if not each.startswith(MAKE_BELIEVE)}
     drivers = {_mount_of(file, others) for file in files}
     merged = Root((Path("/"),), ()).overlay(folder)
     for file in files:
@@ -92,14 +92,14 @@ def of_this_machine(inventory: dict[str, Any], folder: Path) -> Root:
     return Root((folder / "upper", Path("/")), tuple(sorted(others - drivers - {"/"})))
 
 
-def _mount_of(path: str, mount_points: set[str]) -> str:
+def _mount_of(path: str, places: set[str]) -> str:
     """The innermost of the mount points on the way to a file; ``/`` where there is none."""
-    while path not in mount_points and path != "/":
+    while path not in places and path != "/":
         path = os.path.dirname(path)
     return path
 
 
-def _mount_points() -> list[str]:
+def mount_points() -> list[str]:
     """Where the machine has mounted something that holds files."""
     found = []
     with open("/proc/self/mountinfo", encoding="utf-8") as table:

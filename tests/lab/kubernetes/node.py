@@ -224,7 +224,7 @@ class Node:
 def node(
     containerd: str = "2.2",
     *,
-    root: str = ROOT,
+    root: str | Lab = ROOT,
     under: Sequence[StrPath] = (),
     binds: Mapping[str, StrPath] | None = None,
     devices: Sequence[Device] = (),
@@ -234,7 +234,7 @@ def node(
 
     Args:
         containerd: its release, 2.2 or 1.7.
-        root: a root of ``debian.ENGINES`` with runc and the programs of CNI.
+        root: a root of ``debian.ENGINES`` with busybox, runc and the programs of CNI.
         under: folders laid under the root, see ``Lab.enter``: a fake host's, for instance.
         binds: more views of the machine; a program at ``/usr/local/bin`` is found by its name.
         devices: more nodes for ``/dev``.
@@ -243,7 +243,7 @@ def node(
     Raises:
         LabUnavailableError: this machine cannot have it; the message says why.
     """
-    lab = Lab(root)
+    lab = root if isinstance(root, Lab) else Lab(root)
     release = programs.containerd(containerd)
     crictl = programs.crictl()
     with _folder() as folder, contextlib.ExitStack() as stack:
@@ -275,7 +275,7 @@ def node(
         if under:
             machine.run("ldconfig")
         machine.containerd(containerd)
-        _load_usual_images(machine, lab.root)
+        _load_usual_images(machine, Path(f"/proc/{inside.init}/root"))
         yield machine
 
 
@@ -298,7 +298,7 @@ def _configure(machine: Node) -> None:
 
 
 def _load_usual_images(machine: Node, root: Path) -> None:
-    """Load ``BUSYBOX`` and the image that keeps a pod's namespaces."""
+    """Load ``BUSYBOX`` and the image that keeps a pod's namespaces; ``root`` is the node's ``/``."""
     tree = machine.busybox
     for name in ("bin", "dev", "etc", "proc", "sys", "tmp"):
         (tree / name).mkdir(parents=True)
