@@ -1,0 +1,301 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The parts of the run; each writes a section of the page."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from cdi_gen.host import Where
+from cdi_gen.kubernetes.health.process import request
+from cdi_gen.kubernetes.probe import Facts
+from tests.gpu.kubernetes import measure, mps, pods
+from tests.gpu.kubernetes.gpu_node import CDI_GEN, environment
+from tests.gpu.kubernetes.plugin import Plugin
+from tests.gpu.kubernetes.pods import Ended, Work, gpu_pod, overlap, parse_work
+from tests.lab.kubernetes.process import Process
+from tests.lab.kubernetes.standalone import Standalone
+
+Lines = Iterator[str]
+Part = Callable[[Standalone], Lines]
+
+WORK = ("/usr/bin/work", "5", "60", "4096")
+"""On 60 of the 132 multiprocessors of an H100 or H200."""
+IDLE_SECONDS = 60
+_NUMBERS = itertools.count()
+PROBE = (CDI_GEN[0], "-m", "cdi_gen.kubernetes.probe")
+WHERE = json.dumps(Where()._asdict())
+
+
+def registered(kubernetes: Standalone) -> Lines:
+    """The plugin registers the real GPUs; what it prints, and what it costs."""
+    plugin = Plugin(kubernetes)
+    kib = plugin.usage().resident_kib
+    yield f"ready after {plugin.ready_seconds:.2f} s, {kib / 1024:.1f} MiB resident"
+    for device in plugin.devices:
+        yield f"device {device.identifier}, NUMA nodes {list(device.numa_nodes)}"
+    time.sleep(3)
+    yield from block("the plugin", plugin.process.text())
+    yield from block("specs", kubernetes.node.run("ls", "-l", "/run/cdi").stdout)
+    show = "nvidia-smi -L; nvidia-smi; ls -l /dev; cat /proc/self/cgroup; env | grep -i cuda"
+    (end,) = pods.run(kubernetes, gpu_pod("nvidia-smi", "/bin/sh", "-c", show))
+    yield from ended("nvidia-smi", end)
+    (end,) = pods.run(kubernetes, gpu_pod("bare", "nvidia-smi", "-L"))
+    yield from ended("nvidia-smi -L, the whole command of the pod", end)
+    require(plugin.devices[0].identifier in end.text, "nvidia-smi lists the GPU")
+    (end,) = pods.run(kubernetes, gpu_pod("work", *WORK))
+    yield from ended("work", end)
+    require(end.phase == "Succeeded", "a pod runs a CUDA kernel")
+    (end,) = pods.run(kubernetes, gpu_pod("two", "nvidia-smi", "-L", count=2), seconds=15)
+    yield from ended("2 GPUs where there is 1", end)
+    plugin.stop()
+
+
+def time_slicing(kubernetes: Standalone) -> Lines:
+    """Two pods share a GPU and compute at the same time; there is no place for a third."""
+    plugin = Plugin(kubernetes, replicas=2)
+    for device in plugin.devices:
+        yield f"device {device.identifier}, NUMA nodes {list(device.numa_nodes)}"
+    (end,) = pods.run(kubernetes, gpu_pod("alone", *WORK))
+    alone = parse_work(end.text)
+    yield from ended("alone", end)
+    manifests = [gpu_pod(f"shared-{number}", *WORK) for number in range(2)]
+    for manifest in manifests:
+        kubernetes.apply(manifest)
+    for manifest in manifests:
+        kubernetes.wait(manifest["metadata"]["name"], "Running", seconds=pods.SECONDS)
+    kubernetes.apply(gpu_pod("third", *WORK))
+    third = pods.end_of(kubernetes, "third", 4)
+    ends = [pods.end_of(kubernetes, manifest["metadata"]["name"]) for manifest in manifests]
+    for end in ends:
+        yield from ended("shared", end)
+    yield from ended("third", third)
+    works = [parse_work(end.text) for end in ends]
+    yield compared(alone, works)
+    require(overlap(*works) > 3, "two pods compute at the same time")
+    require(third.phase == "Failed", "there is no place for a third pod")
+    for name in ("shared-0", "shared-1", "third"):
+        kubernetes.delete(name)
+    yield from block("the plugin", plugin.process.text())
+    plugin.stop()
+
+
+def answers(kubernetes: Standalone) -> Lines:
+    """The time of Allocate, memory after many calls, and processor time without any."""
+    plugin = Plugin(kubernetes, replicas=10)
+    before = plugin.usage().resident_kib
+    first = plugin.allocate(200)
+    after = plugin.usage().resident_kib
+    yield f"resident: {before / 1024:.1f} MiB at the start, {after / 1024:.1f} after 200 Allocate"
+    for name, seconds in (("first 200", first), ("next 2000", plugin.allocate(2000))):
+        p50, p99 = (measure.percentile(seconds, percent) * 1e3 for percent in (50, 99))
+        yield f"Allocate, {name}: p50 {p50:.2f} ms, p99 {p99:.2f} ms, most {max(seconds) * 1e3:.2f}"
+    yield f"resident after 2200: {plugin.usage().resident_kib / 1024:.1f} MiB"
+    yield from health(kubernetes, lambda: idle(plugin))
+    plugin.stop()
+
+
+def idle(plugin: Plugin) -> Lines:
+    """Measure the plugin while nothing asks it."""
+    begin, watchers = plugin.usage(), plugin.watchers()
+    time.sleep(IDLE_SECONDS)
+    end, later = plugin.usage(), plugin.watchers()
+    used = end.cpu_seconds - begin.cpu_seconds
+    yield f"plugin idle for {IDLE_SECONDS} s: {used:.2f} CPU seconds, {end.resident_kib / 1024:.1f} MiB"
+    for one, two in zip(watchers, later, strict=True):
+        used = two.cpu_seconds - one.cpu_seconds
+        yield f"its health process: {used:.2f} CPU seconds, {two.resident_kib / 1024:.1f} MiB"
+
+
+def health(kubernetes: Standalone, meanwhile: Callable[[], Lines]) -> Lines:
+    """What the health process prints, its costs, and the properties of the GPUs."""
+    node = kubernetes.node
+    facts = facts_of(kubernetes)
+    yield from block("the request", json.dumps(request(facts.inventory, "/")))
+    process = watch_health(kubernetes)
+    time.sleep(5)
+    begin = measure.usage(node, process.pid)
+    yield from meanwhile()
+    end = measure.usage(node, process.pid)
+    used = end.cpu_seconds - begin.cpu_seconds
+    yield f"a health process by itself: {used:.2f} CPU seconds, {end.resident_kib / 1024:.1f} MiB"
+    yield from block("the health process", process.text())
+    process.stop()
+    yield from block("properties", json.dumps(facts.document()["properties"], indent=1))
+
+
+def facts_of(kubernetes: Standalone) -> Facts:
+    """Examine the node."""
+    probe = kubernetes.node.run(*PROBE, env=environment(), stdin=WHERE)
+    return Facts.of(json.loads(probe.stdout))
+
+
+def watch_health(kubernetes: Standalone) -> Process:
+    """Start a process that watches the GPUs, as the plugin does."""
+    wanted = json.dumps(request(facts_of(kubernetes).inventory, "/"))
+    kubernetes.node.inside.write("/run/health.json", wanted)
+    command = f"exec {CDI_GEN[0]} -m cdi_gen.kubernetes.health < /run/health.json"
+    name = f"health-{next(_NUMBERS)}"
+    return kubernetes.node.start(name, "/bin/sh", "-c", command, env=environment())
+
+
+def shared_by_mps(kubernetes: Standalone) -> Lines:
+    """MPS by hand."""
+    folder = mps_folder()
+    if folder is None:
+        yield "the driver has no nvidia-cuda-mps-control"
+        return
+    plugin = Plugin(kubernetes, replicas=4)
+    (end,) = pods.run(kubernetes, gpu_pod("alone", *mps.WORK))
+    alone = parse_work(end.text)
+    yield from ended("alone, without MPS", end)
+    two = [gpu_pod(f"plain-{number}", *mps.WORK) for number in range(2)]
+    ends = pods.run(kubernetes, *two)
+    yield f"without MPS: {compared(alone, [parse_work(end.text) for end in ends])}"
+    with mps.daemon_on_node(kubernetes, folder) as daemon:
+        for number, variant in enumerate((*mps.ON_NODE_VARIANTS, mps.SOCKET_VARIANT)):
+            yield from attempt(kubernetes, f"node-{number}", variant, alone, folder)
+        files = kubernetes.node.run("ls", "-la", mps.PIPES.node, mps.LOGS.node, "/dev/shm").stdout
+        yield from block("files of daemon and server", files)
+        yield from hostile(kubernetes, daemon)
+        yield from block("daemon and server", "\n".join(daemon.text().splitlines()[-80:]))
+    with mps.daemon_on_node(kubernetes, folder, mps.PIPES.node, "-multiuser-server") as daemon:
+        yield from attempt(kubernetes, "multiuser", mps.USERS, alone, folder)
+        yield from block("daemon with -multiuser-server", daemon.text())
+    kubernetes.node.run("rm", "-rf", mps.PIPES.node, mps.LOGS.node)
+    kubernetes.node.run("mkdir", "-p", mps.PIPES.node, mps.LOGS.node)
+    with mps.daemon_in_pod(kubernetes):
+        for number, variant in enumerate(mps.IN_POD_VARIANTS):
+            yield from attempt(kubernetes, f"pod-{number}", variant, alone, None)
+        yield from block("the daemon's pod", kubernetes.log("mps"))
+    plugin.stop()
+
+
+def hostile(kubernetes: Standalone, daemon: Process) -> Lines:
+    """Whether a pod can end the daemon that other pods use."""
+    commands = f"ls -l /mps/pipe; echo get_server_list | {mps.CONTROL}; echo quit | {mps.CONTROL}"
+    for name, volume, user in (
+        ("user-socket", mps.SOCKET, 1000),
+        ("user-directory", mps.PIPES, 1000),
+        ("root-socket", mps.SOCKET, 0),
+        ("root-read-only", mps.READ_ONLY_PIPES, 0),
+        ("root-directory", mps.PIPES, 0),
+    ):
+        manifest = gpu_pod(
+            name,
+            *("/bin/sh", "-c", commands),
+            environment={"CUDA_MPS_PIPE_DIRECTORY": "/mps/pipe"},
+            volumes=(volume,),
+            user=user,
+        )
+        (end,) = pods.run(kubernetes, manifest, seconds=20)
+        time.sleep(1)
+        yield from ended(f"quit by {name}; the daemon's status: {daemon.returncode()}", end)
+        ends_it = user == 0 and volume is not mps.SOCKET
+        require((daemon.returncode() is not None) == ends_it, "who can end the daemon")
+        if daemon.returncode() is not None:
+            return
+
+
+def faults(kubernetes: Standalone) -> Lines:
+    """A pod's kernel writes where it must not: the Xid that NVML tells, and the pod beside it."""
+    plugin = Plugin(kubernetes, replicas=2)
+    process = watch_health(kubernetes)
+    time.sleep(3)
+    fault = gpu_pod("fault", "/usr/bin/work", "2", "60", "64", "fault")
+    beside, faulty = pods.run(kubernetes, gpu_pod("beside", *WORK), fault)
+    yield from ended("beside", beside)
+    yield from ended("fault", faulty)
+    time.sleep(6)
+    yield from block("the health process", process.text())
+    yield from block("the plugin", plugin.process.text())
+    devices = plugin.devices_now()
+    yield f"devices: {devices}"
+    require('"xid": 31' in process.text(), "NVML tells the Xid")
+    require(beside.phase == "Succeeded", "the pod beside it computes on")
+    require(len(devices) == 2, "the GPU stays healthy")
+    process.stop()
+    plugin.stop()
+
+
+def attempt(
+    kubernetes: Standalone, name: str, variant: mps.Variant, alone: Work, folder: str | None
+) -> Lines:
+    """Run two clients of MPS."""
+    manifests = mps.clients(name, variant)
+    for manifest in manifests:
+        kubernetes.apply(manifest)
+    known = ""
+    if folder:
+        time.sleep(2.5)
+        known = mps.tell(kubernetes, folder, "get_server_list\nps\n")
+    names = [manifest["metadata"]["name"] for manifest in manifests]
+    ends = [pods.end_of(kubernetes, pod, 30) for pod in names]
+    for pod in names:
+        kubernetes.delete(pod)
+    works = [parse_work(end.text) for end in ends]
+    yield f"MPS, {name}, {variant.title}: {compared(alone, works)}"
+    for work in works:
+        require(work.multiprocessors != alone.multiprocessors, "each pod is a client of MPS")
+    for end in ends:
+        yield from ended(variant.title, end)
+    if known:
+        yield from block("get_server_list, ps", known)
+
+
+def require(condition: bool, what: str) -> None:
+    """Raise RuntimeError, which fails the part, if something is not as it should be."""
+    if not condition:
+        raise RuntimeError(f"this is not so: {what}")
+
+
+def mps_folder() -> str | None:
+    """Return the directory with the driver's programs for MPS; None if it has none."""
+    folders = [*os.get_exec_path(), "/usr/local/nvidia/bin"]
+    program = shutil.which(mps.CONTROL, path=os.pathsep.join(folders))
+    return program and str(Path(program).parent)
+
+
+def compared(alone: Work, works: list[Work]) -> str:
+    """Return in words how fast two pods computed, at the same time, beside one alone."""
+    rates = " and ".join(_number(work.rate) for work in works)
+    at_once = overlap(*works)
+    limits = ", ".join(
+        f"{work.multiprocessors} multiprocessors, allocation "
+        + {True: "granted", False: "refused", None: "-"}[work.granted]
+        for work in works
+    )
+    return (
+        f"{rates} kernels a second, {at_once:.1f} s at once; alone {_number(alone.rate)}; {limits}"
+    )
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1f}"
+
+
+def ended(title: str, end: Ended) -> Lines:
+    """Yield how a pod ended."""
+    yield from block(f"{title}: {end.phase} {end.reason}".strip(), end.text)
+
+
+def block(title: str, text: str) -> Lines:
+    """Yield an output with its title."""
+    yield ""
+    yield f"### {title}"
+    yield from (line.rstrip() for line in text.strip().splitlines())
+    yield ""
+
+
+PARTS: dict[str, Part] = {
+    "registered": registered,
+    "time-slicing": time_slicing,
+    "answers": answers,
+    "faults": faults,
+    "mps": shared_by_mps,
+}
