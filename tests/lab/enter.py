@@ -105,7 +105,7 @@ def join_and_leave(plan: dict[str, Any], groups: Sequence[str]) -> int:
         return 1
     if plan["cgroup"] == "v2":
         for group in groups:
-            # This process is none of the lab's, and a group with processes has no controllers.
+            # A group that has processes gives no controllers to the groups below it.
             os.mkdir(f"{group}/door")
             write(f"{group}/door/cgroup.procs", str(os.getpid()))
     return in_child(lambda: init(plan))
