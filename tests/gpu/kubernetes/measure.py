@@ -52,7 +52,7 @@ def children(node: Node, pid: int) -> list[int]:
 
 
 def _proc(node: Node, pid: int, name: str) -> Path:
-    return Path(f"/proc/{node.inside.init}/root/proc/{pid}/{name}")
+    return Path(f"/proc/{node.inside.init}/root", "proc", str(pid), name)
 
 
 def allocatable(node: Node, resource: str) -> list[Seen]:
