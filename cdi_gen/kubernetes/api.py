@@ -137,8 +137,9 @@ def _tls(access: Access) -> ssl.SSLContext:
     try:
         authority = None if access.authority is None else access.authority.decode("ascii")
         context = ssl.create_default_context(cadata=authority)
+        # urllib3 itself compares the name: before 2.0 it gives ssl no name if it is an address.
+        context.check_hostname = False
         if not access.verified:
-            context.check_hostname = False
             context.verify_mode = ssl.CERT_NONE
         if access.certificate is not None:
             _load_certificate(context, access.certificate)

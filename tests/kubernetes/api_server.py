@@ -128,7 +128,10 @@ def api_server(
         if client_ca is not None:
             context.load_verify_locations(client_ca)
             context.verify_mode = ssl.CERT_REQUIRED
-        http.socket = context.wrap_socket(http.socket, server_side=True)
+        # The handshake is in the thread of the request: a client that sends nothing stops no other.
+        http.socket = context.wrap_socket(
+            http.socket, server_side=True, do_handshake_on_connect=False
+        )
     server = ApiServer(f"{scheme}://127.0.0.1:{http.server_port}")
     thread = threading.Thread(target=http.serve_forever, args=(0.05,), daemon=True)
     thread.start()

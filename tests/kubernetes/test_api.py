@@ -117,7 +117,7 @@ class TestTls:
             "authority": certificates["kubernetes"].read_bytes().partition(b"-----BEGIN PRIV")[0],
             "certificate": certificates["client"].read_bytes(),
         }
-        return Access(server=tls.url, **(options | changes))
+        return Access(**({"server": tls.url} | options | changes))
 
     def test_server_and_client_have_certificates(
         self, tls: ApiServer, certificates: dict[str, Path]
@@ -128,8 +128,13 @@ class TestTls:
 
     @pytest.mark.parametrize(
         "changes",
-        [{"authority": b""}, {"server_name": "other"}, {"certificate": None}],
-        ids=["another authority", "another name", "no client certificate"],
+        [
+            {"authority": b""},
+            {"server_name": "other"},
+            {"server": "https://localhost"},
+            {"certificate": None},
+        ],
+        ids=["another authority", "another name", "another host", "no client certificate"],
     )
     def test_a_certificate_that_does_not_fit_is_an_error(
         self, tls: ApiServer, certificates: dict[str, Path], changes: dict[str, Any]
@@ -137,6 +142,8 @@ class TestTls:
         if changes.get("authority") == b"":
             other = certificates["other"].read_bytes().partition(b"-----BEGIN PRIV")[0]
             changes = {"authority": other}
+        if "server" in changes:  # the certificate is for the address, not for the name
+            changes = {"server": tls.url.replace("127.0.0.1", "localhost")}
         with pytest.raises(ApiError, match="does not answer"):
             Api(self.access(tls, certificates, **changes), {}).request("GET", NODE)
 
