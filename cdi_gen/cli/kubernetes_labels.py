@@ -197,14 +197,24 @@ def command(
         "pod_name": pod_name,
         "kubeconfig": kubeconfig,
     }
-    while True:
-        settings = _settings(config_file, plugin_flags, label_flags)
-        try:
-            _serve(settings, host_root)
-        except Interruption as interruption:
-            if interruption.number == signal.SIGHUP:
-                continue
-        return ExitCode.OK
+    output: Output | None = None
+    try:
+        while True:
+            try:
+                settings = _settings(config_file, plugin_flags, label_flags)
+                output = _output(settings)
+                _serve(settings, output, host_root)
+            except Interruption as interruption:  # noqa: PERF203 - once for each SIGHUP
+                if interruption.number != signal.SIGHUP:
+                    raise
+            else:
+                return ExitCode.OK
+    except Interruption:  # perhaps one that came together with a SIGHUP
+        for number in SIGNALS:
+            signal.signal(number, signal.SIG_IGN)
+        if output is not None:
+            output.withdraw()
+    return ExitCode.OK
 
 
 class Interruption(BaseException):
@@ -215,16 +225,13 @@ class Interruption(BaseException):
 
 
 def _interrupt(number: int, _frame: object) -> None:
-    # What follows, such as the removal of the file, is not to be interrupted.
-    for ignored in SIGNALS:
-        signal.signal(ignored, signal.SIG_IGN)
     raise Interruption(number)
 
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP)
 
 
-def _serve(settings: LabelSettings, host_root: str) -> None:
+def _serve(settings: LabelSettings, output: Output, host_root: str) -> None:
     """Publish the labels, once or until a signal ends that."""
     from cdi_gen.catalogue import catalogue  # noqa: PLC0415
     from cdi_gen.cli.kubernetes import where_of  # noqa: PLC0415
@@ -233,21 +240,15 @@ def _serve(settings: LabelSettings, host_root: str) -> None:
     from cdi_gen.kubernetes.plugin.this_host import ThisHost  # noqa: PLC0415
     from cdi_gen.programs import watch  # noqa: PLC0415
 
-    output = _output(settings)
     where = where_of(settings.plugin, host_root)
     host = ThisHost(where, watch.of_catalogue(catalogue()), rules("all", ""))
     labeller = Labeller(settings, host, output, console.report, time.time())
     if settings.oneshot:
         labeller.publish_once()
         return
-    try:
-        for number in SIGNALS:
-            signal.signal(number, _interrupt)
-        labeller.run()
-    except Interruption as interruption:
-        if interruption.number != signal.SIGHUP:
-            output.withdraw()
-        raise
+    for number in SIGNALS:
+        signal.signal(number, _interrupt)
+    labeller.run()
 
 
 def _settings(

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import base64
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -99,6 +100,8 @@ class TestApi:
 
 @pytest.fixture(scope="module")
 def certificates(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    if shutil.which("openssl") is None:
+        pytest.skip("no openssl to make certificates")
     folder = tmp_path_factory.mktemp("certificates")
     names = ("kubernetes", "client", "other")
     return {name: self_signed(folder / name, name) for name in names}

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -481,6 +482,20 @@ class TestProcess:
             wait_until(lambda: f"mig.strategy={strategy}" in path.read_text())  # noqa: B023
         process.terminate()
         assert process.wait(10) == 0
+        assert not path.exists()
+
+    @pytest.mark.parametrize("milliseconds", [0, 5, 50, 200])
+    def test_a_signal_while_the_settings_are_read_again_ends_the_process(
+        self, start: Callable[..., Any], tmp_path: Path, milliseconds: int
+    ) -> None:
+        path = tmp_path / "gfd"
+        process = start("--output-file", str(path))
+        wait_until(path.exists)
+        process.send_signal(signal.SIGHUP)
+        time.sleep(milliseconds / 1000)
+        process.terminate()
+        _, errors = process.communicate(timeout=5)
+        assert (process.returncode, "Traceback" in errors) == (0, False)
         assert not path.exists()
 
     def test_a_file_that_was_deleted_is_written_again(
