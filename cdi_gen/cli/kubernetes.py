@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +12,7 @@ from cdi_gen.cli import Group, console, kubernetes_labels, named_file
 from cdi_gen.cli.generate import FEATURE_FLAGS
 from cdi_gen.cli.go_flags import GoFlagsCommand
 from cdi_gen.cli.host_options import DIRECTORY, PROGRAM, TEXT
-from cdi_gen.errors import CdiGenError, ExitCode, UsageError
+from cdi_gen.errors import CdiGenError, ExitCode
 from cdi_gen.kubernetes.settings.model import (
     ALLOCATION_POLICIES,
     DISCOVERY_STRATEGIES,
@@ -25,7 +23,6 @@ from cdi_gen.kubernetes.settings.model import (
 
 if TYPE_CHECKING:
     from cdi_gen.host import Where
-    from cdi_gen.kubernetes.metrics import Metrics
     from cdi_gen.kubernetes.settings import Settings
     from cdi_gen.kubernetes.settings.config_file import ConfigFile
 
@@ -259,92 +256,38 @@ def device_plugin(
     """Advertise the GPUs to the kubelet, and tell it what each container gets.
 
     The flags, variables and the config file are those of NVIDIA's device plugin. A flag wins over a
-    variable, a variable over the file. DP_DISABLE_HEALTHCHECKS and DP_ENABLE_HEALTHCHECKS are read
-    as well.
+    variable, a variable over the file. SIGHUP reads the file again. DP_DISABLE_HEALTHCHECKS and
+    DP_ENABLE_HEALTHCHECKS are read as well.
     """
-    _require_packages("google", "google.protobuf", "grpc")
+    require_packages("google", "google.protobuf", "grpc")
     _check_feature_flags(cdi_feature_flags or ())
-    settings = _settings(
-        config_file,
-        {
-            "mig_strategy": mig_strategy,
-            "fail_on_init_error": fail_on_init_error,
-            "driver_root": driver_root,
-            "dev_root": dev_root,
-            "container_driver_root": container_driver_root,
-            "pass_device_specs": pass_device_specs,
-            "list_strategies": list_strategies,
-            "id_strategy": id_strategy,
-            "gdrcopy": gdrcopy,
-            "gds": gds,
-            "mofed": mofed,
-            "cdi_annotation_prefix": cdi_annotation_prefix,
-            "cdi_root": cdi_root,
-            "disabled_hooks": disabled_hooks,
-            "hook_path": hook_path,
-            "mps_root": mps_root,
-            "allocation_policy": allocation_policy,
-            "discovery_strategy": discovery_strategy,
-            "imex_channel_ids": imex_channel_ids,
-            "imex_required": imex_required,
-            "kubelet_socket": kubelet_socket,
-        },
-    )
-    _serve(settings, host_root, metrics_address)
+    flags = {
+        "mig_strategy": mig_strategy,
+        "fail_on_init_error": fail_on_init_error,
+        "driver_root": driver_root,
+        "dev_root": dev_root,
+        "container_driver_root": container_driver_root,
+        "pass_device_specs": pass_device_specs,
+        "list_strategies": list_strategies,
+        "id_strategy": id_strategy,
+        "gdrcopy": gdrcopy,
+        "gds": gds,
+        "mofed": mofed,
+        "cdi_annotation_prefix": cdi_annotation_prefix,
+        "cdi_root": cdi_root,
+        "disabled_hooks": disabled_hooks,
+        "hook_path": hook_path,
+        "mps_root": mps_root,
+        "allocation_policy": allocation_policy,
+        "discovery_strategy": discovery_strategy,
+        "imex_channel_ids": imex_channel_ids,
+        "imex_required": imex_required,
+        "kubelet_socket": kubelet_socket,
+    }
+    from cdi_gen.cli.kubernetes_serving import Serving  # noqa: PLC0415
+
+    Serving(lambda: _settings(config_file, flags), host_root, metrics_address).run()
     return ExitCode.OK
-
-
-def _serve(settings: Settings, host_root: str, metrics_address: str | None) -> None:
-    """Run the device plugin until a signal ends it."""
-    # The core of gRPC logs each connection that the kubelet closes.
-    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
-    # Its handlers of fork are for programs that go on using gRPC in the child.
-    os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
-    from cdi_gen.catalogue import catalogue  # noqa: PLC0415
-    from cdi_gen.kubernetes.health.xids import rules  # noqa: PLC0415
-    from cdi_gen.kubernetes.plugin.this_host import ThisHost  # noqa: PLC0415
-    from cdi_gen.programs import watch  # noqa: PLC0415
-
-    health_rules = rules(
-        os.environ.get("DP_DISABLE_HEALTHCHECKS", ""), os.environ.get("DP_ENABLE_HEALTHCHECKS", "")
-    )
-    host = ThisHost(where_of(settings, host_root), watch.of_catalogue(catalogue()), health_rules)
-    # gRPC takes 60 ms to import, which the host needs to answer.
-    host.ask_early()
-    from cdi_gen.kubernetes.plugin.supervisor import Supervisor  # noqa: PLC0415
-
-    observer = _metrics(metrics_address) if metrics_address else None
-    supervisor = Supervisor(settings, host, console.report, observer)
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
-        signal.signal(number, lambda *_: supervisor.stop())
-    signal.signal(signal.SIGHUP, lambda *_: supervisor.probe_again())
-    supervisor.run()
-
-
-def _metrics(address: str) -> Metrics:
-    """Serve metrics at an address; return what counts."""
-    name, _, port = address.rpartition(":")
-    if not port.isascii() or not port.isdigit() or not 0 < int(port) < 65536:
-        raise UsageError(
-            f"--metrics-address: {address!r} has no port",
-            hint="write [HOST]:PORT, for example :9400",
-            code="CDG-U003",
-            subject="--metrics-address",
-        )
-    _require_packages("prometheus_client")
-    from cdi_gen.kubernetes.metrics import Metrics  # noqa: PLC0415
-
-    metrics = Metrics()
-    try:
-        metrics.serve(name.strip("[]") or "0.0.0.0", int(port))  # noqa: S104 - pods' network
-    except OSError as error:
-        raise CdiGenError(
-            f"cannot serve metrics at {address}: {error.strerror or error}",
-            hint="give another port with --metrics-address",
-            code="CDG-N007",
-            subject=address,
-        ) from error
-    return metrics
 
 
 def _check_feature_flags(flags: tuple[str, ...]) -> None:
@@ -384,7 +327,7 @@ def where_of(settings: Settings, host_root: str) -> Where:
     )
 
 
-def _require_packages(*modules: str) -> None:
+def require_packages(*modules: str) -> None:
     """Check that modules of the extra ``kubernetes`` are installed."""
     from importlib.util import find_spec  # noqa: PLC0415
 

@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Runs the device plugin of ``cdi-gen kubernetes device-plugin`` until a signal ends it."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from cdi_gen.catalogue import catalogue
+from cdi_gen.cli import console
+from cdi_gen.cli.kubernetes import require_packages, where_of
+from cdi_gen.errors import CdiGenError, UsageError
+from cdi_gen.kubernetes.health.xids import rules
+from cdi_gen.kubernetes.plugin.this_host import ThisHost
+from cdi_gen.programs import watch
+
+if TYPE_CHECKING:
+    from cdi_gen.kubernetes.metrics import Metrics
+    from cdi_gen.kubernetes.plugin.supervisor import Supervisor
+    from cdi_gen.kubernetes.settings import Settings
+
+
+class Serving:
+    """The device plugin, with settings that can be read again.
+
+    Args:
+        load: reads the settings.
+        host_root: the path of the host's ``/`` for this process.
+        metrics_address: where metrics are served; None: nowhere.
+    """
+
+    def __init__(
+        self, load: Callable[[], Settings], host_root: str, metrics_address: str | None
+    ) -> None:
+        self._load = load
+        self._host_root = host_root
+        self._metrics_address = metrics_address
+        self._supervisor: Supervisor | None = None
+        self._is_reloading = False
+        self._is_stopping = False
+
+    def run(self) -> None:
+        """Serve until SIGTERM, SIGINT or SIGQUIT; after SIGHUP with the settings read again.
+
+        Raises:
+            CdiGenError: the settings are not valid at the start, or the host cannot be examined and
+                the settings say that this is an error.
+        """
+        # The core of gRPC logs each connection that the kubelet closes.
+        os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
+        # Its handlers of fork are for programs that go on using gRPC in the child.
+        os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
+        settings = self._load()
+        observer = _metrics(self._metrics_address) if self._metrics_address else None
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
+            signal.signal(number, lambda *_: self._end(reload=False))
+        signal.signal(signal.SIGHUP, lambda *_: self._end(reload=True))
+        while True:
+            self._is_reloading = False
+            self._serve(settings, observer)
+            if self._is_stopping or not self._is_reloading:
+                return
+            settings = self._reloaded(settings)
+
+    def _serve(self, settings: Settings, observer: Metrics | None) -> None:
+        health_rules = rules(
+            os.environ.get("DP_DISABLE_HEALTHCHECKS", ""),
+            os.environ.get("DP_ENABLE_HEALTHCHECKS", ""),
+        )
+        where = where_of(settings, self._host_root)
+        host = ThisHost(where, watch.of_catalogue(catalogue()), health_rules)
+        # gRPC takes 60 ms to import, which the host needs to answer.
+        host.ask_early()
+        from cdi_gen.kubernetes.plugin.supervisor import Supervisor  # noqa: PLC0415
+
+        self._supervisor = Supervisor(settings, host, console.report, observer)
+        # A signal may have come before there was a supervisor to end.
+        if not self._is_stopping and not self._is_reloading:
+            self._supervisor.run()
+
+    def _reloaded(self, settings: Settings) -> Settings:
+        """Return the settings read again; those of before if they are not valid now."""
+        try:
+            return self._load()
+        except CdiGenError as error:
+            console.warning(
+                f"the settings stay as they are: {error.message}",
+                code=error.code,
+                hint=error.hint or "",
+                subject=error.subject,
+            )
+            return settings
+
+    def _end(self, *, reload: bool) -> None:
+        """End the supervisor; it may be called from a signal handler at any time."""
+        self._is_reloading = self._is_reloading or reload
+        self._is_stopping = self._is_stopping or not reload
+        if self._supervisor is not None:
+            self._supervisor.stop()
+
+
+def _metrics(address: str) -> Metrics:
+    """Serve metrics at an address; return what counts."""
+    name, _, port = address.rpartition(":")
+    if not port.isascii() or not port.isdigit() or not 0 < int(port) < 65536:
+        raise UsageError(
+            f"--metrics-address: {address!r} has no port",
+            hint="write [HOST]:PORT, for example :9400",
+            code="CDG-U003",
+            subject="--metrics-address",
+        )
+    require_packages("prometheus_client")
+    from cdi_gen.kubernetes.metrics import Metrics  # noqa: PLC0415
+
+    metrics = Metrics()
+    try:
+        metrics.serve(name.strip("[]") or "0.0.0.0", int(port))  # noqa: S104 - pods' network
+    except OSError as error:
+        raise CdiGenError(
+            f"cannot serve metrics at {address}: {error.strerror or error}",
+            hint="give another port with --metrics-address",
+            code="CDG-N007",
+            subject=address,
+        ) from error
+    return metrics
