@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.attack.oracles import HarmError, changed_mounts, same_mounts
+from tests.lab import cache
 
 TABLES = """\
 mkdir "$1/own" "$1/new"
@@ -79,3 +80,9 @@ class TestMounts:
         line = "36 35 98:0 {} /mnt rw shared:1 - ext4 /dev/root rw\n"
         assert changed_mounts(line.format("/a"), line.format("/a//deleted")) == []
         assert len(changed_mounts(line.format("/a"), line.format("/b"))) == 2
+
+    def test_the_mounts_of_a_root_that_is_built_are_no_harm(self) -> None:
+        line = "63 43 0:46 / {}/dev/pts rw - devpts none rw\n"
+        partial, built = (cache.home() / name for name in ("trixie.partial-1", "trixie-1"))
+        assert changed_mounts(line.format(partial), line.format(built)) == []
+        assert len(changed_mounts(line.format("/partial"), line.format("/built"))) == 2

@@ -135,7 +135,11 @@ def monitor(library: str, gpus: dict[str, str]) -> Iterator[HealthMonitor]:
     """Initialise NVML and register the events of these GPUs, given as for `HealthMonitor`.
 
     Raises:
-        NvmlUnavailable: the library does not load or does not initialise.
+        NvmlUnavailable: the library does not load, does not initialise or has no events.
     """
     with initialised(library) as pynvml:
-        yield HealthMonitor(pynvml, gpus)
+        try:
+            health_monitor = HealthMonitor(pynvml, gpus)
+        except pynvml.NVMLError as error:
+            raise NvmlUnavailable(f"NVML has no events: {error}") from error
+        yield health_monitor

@@ -29,7 +29,7 @@ from cdi_gen.kubernetes.resources.allocation import Node
 from cdi_gen.kubernetes.resources.links import Scores
 from cdi_gen.kubernetes.settings import Settings
 
-TICK = 0.25
+TICK = 0.5
 """Seconds between two looks at the sockets. Each look is two calls of stat."""
 
 PROBE_INTERVAL = 5.0
@@ -305,7 +305,8 @@ class Supervisor:
         except RegistrationError as error:
             return Finding("CDG-N104", "warning", error.message, subject=error.subject)
         count = len(server.state.resource.devices)
-        return Finding("CDG-N110", "info", f"{name} is registered, {count} devices", subject=name)
+        devices = f"{count} device{'s' * (count != 1)}"
+        return Finding("CDG-N110", "info", f"{name} is registered, {devices}", subject=name)
 
     def _report_once(self, topic: str, findings: tuple[Finding, ...]) -> None:
         """Report the findings about a topic unless they are those of the last time."""
