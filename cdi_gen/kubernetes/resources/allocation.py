@@ -162,12 +162,14 @@ def _request_mount(name: str) -> Mount:
 
 
 def _mps_mounts(resource: Resource, settings: Settings) -> list[Mount]:
-    root = settings.mps_root or ""
-    pipe = f"{resource.name}/pipe"
-    return [
-        Mount(f"{root}/{pipe}", f"{MPS_ROOT}/{pipe}", read_only=False),
-        Mount(f"{root}/shm", "/dev/shm", read_only=False),  # noqa: S108 - the container's own
-    ]
+    """Return the mount of the daemon's socket.
+
+    NVIDIA's plugin mounts the whole directory and shared memory. With the directory, root in a
+    container can end the daemon; with the socket alone the daemon refuses that, and clients of
+    driver 580 need nothing else (docs/gpu/kubernetes.md).
+    """
+    control = f"{resource.name}/pipe/control"
+    return [Mount(f"{settings.mps_root}/{control}", f"{MPS_ROOT}/{control}", read_only=False)]
 
 
 def _cdi_names(names: list[str], settings: Settings, node: Node) -> Iterable[str]:

@@ -220,13 +220,11 @@ class TestAllocate:
         answer = self.allocate(f"{UUIDS[0]}::1", f"{UUIDS[0]}::0", settings=settings)
         assert answer.cdi_devices == (f"k8s.device-plugin.nvidia.com/gpu={UUIDS[0]}",)
 
-    def test_mps_has_its_pipe_and_its_memory(self) -> None:
+    def test_mps_has_the_socket_of_its_daemon_and_no_more(self) -> None:
         answer = self.allocate(f"{UUIDS[0]}::1", settings=sharing(shared(), strategy="mps"))
         assert answer.envs["CUDA_MPS_PIPE_DIRECTORY"] == "/mps/nvidia.com/gpu/pipe"
-        assert answer.mounts == (
-            Mount("/run/mps/nvidia.com/gpu/pipe", "/mps/nvidia.com/gpu/pipe", read_only=False),
-            Mount("/run/mps/shm", "/dev/shm", read_only=False),
-        )
+        control = "nvidia.com/gpu/pipe/control"
+        assert answer.mounts == (Mount(f"/run/mps/{control}", f"/mps/{control}", read_only=False),)
 
     def test_an_unknown_id_is_refused(self) -> None:
         with pytest.raises(AllocationError, match="has no device 'GPU-x'"):
