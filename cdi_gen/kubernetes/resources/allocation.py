@@ -2,7 +2,7 @@
 """Answers Allocate: what a container gets for the device ids that the kubelet chose.
 
 Every enabled strategy adds its part: CDI names for the runtime, annotations for kubelets before
-1.28, variables and mounts for NVIDIA's runtime and our shim, device nodes for plain runtimes.
+1.29, variables and mounts for NVIDIA's runtime and our shim, device nodes for plain runtimes.
 """
 
 from __future__ import annotations
