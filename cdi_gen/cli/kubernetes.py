@@ -92,7 +92,8 @@ command.add_command(kubernetes_labels.command)
     "container_driver_root",
     type=DIRECTORY,
     envvar=["DRIVER_ROOT_CTR_PATH", "CONTAINER_DRIVER_ROOT"],
-    help="Where the driver root is mounted in this container.  [default: below --host-root]",
+    help="Accepted for NVIDIA's command lines, without effect; the driver root is searched below "
+    "--host-root.  [default: none]",
 )
 @click.option(
     "--host-root",

@@ -343,3 +343,17 @@ def test_specs_that_cannot_be_written_are_tried_again(start: StartNode) -> None:
     assert node.kubelet.registrations == [], "no device without its spec"
     node.cdi.unlink()
     wait_until(lambda: node.count() == 8)
+
+
+def test_without_a_kubelet_socket_it_serves_and_does_not_register(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        monkeypatch.setattr(module, "DEVICE_PLUGINS", folder)
+        settings = replace(DEFAULTS, kubelet_socket="", cdi_root=str(tmp_path / "cdi"))
+        supervisor = Supervisor(settings, SetHost(HGX), lambda _: None)
+        thread = threading.Thread(target=supervisor.run)
+        thread.start()
+        wait_until((Path(folder) / "nvidia-gpu.sock").exists)
+        supervisor.stop()
+        thread.join(10)

@@ -28,6 +28,7 @@ from cdi_gen.kubernetes.resources.advertise import advertise
 from cdi_gen.kubernetes.resources.allocation import Node
 from cdi_gen.kubernetes.resources.links import Scores
 from cdi_gen.kubernetes.settings import Settings
+from cdi_gen.kubernetes.settings.model import DEVICE_PLUGINS
 
 TICK = 0.5
 """Seconds between two looks at the sockets. Each look is two calls of stat."""
@@ -84,7 +85,7 @@ class Supervisor:
         self._host = host
         self._report = report
         self._observer: Observer = observer or Silent()
-        self._directory = os.path.dirname(settings.kubelet_socket) or "."
+        self._directory = os.path.dirname(settings.kubelet_socket) or DEVICE_PLUGINS
         self._wake = threading.Event()
         self._stopping = False
         self._lock = threading.Lock()

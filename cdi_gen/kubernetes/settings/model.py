@@ -28,6 +28,9 @@ DISCOVERY_STRATEGIES = ("auto", "nvml", "tegra")
 
 ALL_DEVICES: Literal["all"] = "all"
 
+DEVICE_PLUGINS = "/var/lib/kubelet/device-plugins"
+"""The kubelet's directory for sockets; it is fixed in the kubelet."""
+
 PREFIX = "nvidia.com/"
 """The prefix of a resource name that is written without one."""
 
@@ -104,8 +107,8 @@ class Settings:
     gdrcopy: bool = False
     allocation_policy: AllocationPolicy = "distributed"
     mps_root: str | None = None
-    kubelet_socket: str = "/var/lib/kubelet/device-plugins/kubelet.sock"
-    """Empty: do not register."""
+    kubelet_socket: str = f"{DEVICE_PLUGINS}/kubelet.sock"
+    """Empty: serve in `DEVICE_PLUGINS`, and do not register."""
     gpu_rules: tuple[ResourceRule, ...] = field(
         default=(ResourceRule(pattern="*", name=f"{PREFIX}gpu"),)
     )
