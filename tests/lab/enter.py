@@ -104,7 +104,8 @@ def join_and_leave(plan: dict[str, Any], groups: Sequence[str]) -> int:
         answer({"error": str(error)})
         return 1
     if plan["cgroup"] == "v2":
-        for group in groups:
+        # On a machine with both versions, other groups are of the first one.
+        for group in (group for group in groups if os.path.exists(f"{group}/cgroup.controllers")):
             # A group that has processes gives no controllers to the groups below it.
             os.mkdir(f"{group}/door")
             write(f"{group}/door/cgroup.procs", str(os.getpid()))
