@@ -61,10 +61,8 @@ class Reading:
     def text(self, path: str, value: object) -> str:
         """Read a text; a number or a boolean is converted to text."""
         if isinstance(value, PlainWord):
-            if value in INFINITE:
-                self.wrong(path, f"{value} is a number to YAML: write it in quotes", BY_JSON)
-            else:
-                self._not_text(path, "a boolean", value)
+            # Releases that convert to JSON give a text field a number's text: +Inf, NaN.
+            self._not_text(path, "a number" if value in INFINITE else "a boolean", value)
             return str(value)
         if isinstance(value, str):
             if not value.isascii() and _has_surrogates(value):
@@ -86,6 +84,10 @@ class Reading:
         """Read the name of a device."""
         if isinstance(value, (int, float)) and abs(value) >= _TOO_LARGE_FOR_NAMES:
             self.wrong(path, "is a number too large for a name: write it in quotes", BY_JSON)
+        if isinstance(value, PlainWord) and value.lower() == ".nan":
+            # The releases that convert to JSON read the name NaN.
+            self.wrong(path, f"{value} is a number to YAML: write another name", _STRICT)
+            return "NaN"
         return self.text(path, value)
 
     def _whole(self, path: str, value: object, low: int, high: int) -> int | None:
