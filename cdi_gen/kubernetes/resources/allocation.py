@@ -13,6 +13,7 @@ from uuid import uuid4
 
 from cdi_base.nvidia import cdi_name
 from cdi_gen.errors import CdiGenError
+from cdi_gen.inventory import Inventory
 from cdi_gen.kubernetes.resources.device import Device, Resource, device_name
 from cdi_gen.kubernetes.settings.model import (
     CDI_ANNOTATIONS,
@@ -75,8 +76,29 @@ class Node:
 
     control_nodes: tuple[str, ...] = ()
     """Paths of the driver's control nodes that the host has."""
+    imex_channels: tuple[int, ...] = ()
+    """The IMEX channels that containers get: those of the settings that the host has."""
     cdi_transports: tuple[str, ...] = ()
     """The transports with devices on this host, of ``gdrcopy``, ``gds`` and ``mofed``."""
+
+
+def imex_channels(inventory: Inventory, settings: Settings) -> tuple[int, ...]:
+    """Return the channels of the settings that the host has.
+
+    Raises:
+        CdiGenError: one is missing, and the settings require it.
+    """
+    paths = {node.path for node in inventory.transport_nodes if node.present}
+    channels = settings.imex.channel_ids
+    present = tuple(channel for channel in channels if f"{IMEX_CHANNELS}{channel}" in paths)
+    if settings.imex.required and present != channels:
+        raise CdiGenError(
+            "the host lacks the IMEX channel that every container must get",
+            hint="start nvidia-imex, or unset imex.required",
+            code="CDG-N111",
+            subject=IMEX_CHANNELS,
+        )
+    return present
 
 
 def allocate(
@@ -103,7 +125,7 @@ def allocate(
     names = [_name(device, settings) for device in devices]
     envs: dict[str, str] = {}
     mounts: list[Mount] = []
-    channels = [str(channel) for channel in settings.imex.channel_ids]
+    channels = [str(channel) for channel in node.imex_channels]
     if ENVVAR in settings.list_strategies:
         envs[VISIBLE_DEVICES] = ",".join(names)
         if channels:
@@ -174,7 +196,7 @@ def _mps_mounts(resource: Resource, settings: Settings) -> list[Mount]:
 
 def _cdi_names(names: list[str], settings: Settings, node: Node) -> Iterable[str]:
     yield from (f"{CDI_VENDOR}/gpu={name}" for name in names)
-    for channel in settings.imex.channel_ids:
+    for channel in node.imex_channels:
         yield f"{CDI_VENDOR}/imex-channel={channel}"
     for transport in settings.transports:
         if transport in node.cdi_transports:
@@ -186,5 +208,5 @@ def _nodes(devices: list[Device], settings: Settings, node: Node) -> Iterable[tu
     root = (settings.dev_root or settings.driver_root).rstrip("/")
     paths = [path for path in CONTROL_NODES if path in node.control_nodes]
     paths += [path for device in devices for path in device.paths]
-    paths += [f"{IMEX_CHANNELS}{channel}" for channel in settings.imex.channel_ids]
+    paths += [f"{IMEX_CHANNELS}{channel}" for channel in node.imex_channels]
     yield from ((f"{root}{path}", path) for path in dict.fromkeys(paths))

@@ -7,7 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from cdi_gen.inventory import WSL, Inventory
+from cdi_gen.errors import CdiGenError
+from cdi_gen.inventory import WSL, CharDevice, Inventory
 from cdi_gen.inventory.properties import Properties
 from cdi_gen.kubernetes.resources.advertise import advertise
 from cdi_gen.kubernetes.resources.allocation import (
@@ -16,6 +17,7 @@ from cdi_gen.kubernetes.resources.allocation import (
     Mount,
     Node,
     allocate,
+    imex_channels,
 )
 from cdi_gen.kubernetes.resources.device import Resource
 from cdi_gen.kubernetes.settings import (
@@ -210,9 +212,12 @@ class TestAllocate:
         assert nodes == tuple((f"/run/driver{path}", path) for path in paths)
 
     def test_transports_and_channels_that_the_host_has(self) -> None:
-        answer = self.allocation("cdi-cri", gds=True, mofed=True, imex=Imex(channel_ids=(0,)))
-        assert answer["envs"] == {"NVIDIA_GDS": "enabled", "NVIDIA_MOFED": "enabled"}
-        names = [name.partition("/")[2] for name in answer["cdi_devices"][2:]]  # type: ignore[index]
+        settings = replace(DEFAULTS, gds=True, mofed=True)
+        (resource,) = resources(settings).values()
+        node = replace(self.NODE, imex_channels=(0,))
+        answer = allocate(UUIDS[:2], resource, settings, node)
+        assert answer.envs == {"NVIDIA_GDS": "enabled", "NVIDIA_MOFED": "enabled"}
+        names = [name.partition("/")[2] for name in answer.cdi_devices[2:]]
         assert names == ["imex-channel=0", "gds=all"], "no mofed: the host has no such device"
 
     def test_replicas_of_a_gpu_give_the_gpu_once(self) -> None:
@@ -235,3 +240,22 @@ class TestAllocate:
         self.allocate(f"{UUIDS[0]}::0", settings=settings)
         with pytest.raises(AllocationError, match=r"may request one .* and requests 2"):
             self.allocate(f"{UUIDS[0]}::0", f"{UUIDS[1]}::0", settings=settings)
+
+
+class TestImex:
+    CHANNEL = CharDevice(path="/dev/nvidia-caps-imex-channels/channel0", major=500, minor=0)
+    SETTINGS = replace(DEFAULTS, imex=Imex(channel_ids=(0,)))
+
+    def test_a_channel_that_the_host_has(self) -> None:
+        host = replace(HGX, transport_nodes=(self.CHANNEL,))
+        assert imex_channels(host, self.SETTINGS) == (0,)
+        assert imex_channels(host, DEFAULTS) == ()
+
+    @pytest.mark.parametrize("nodes", [(), (replace(CHANNEL, present=False),)])
+    def test_a_channel_that_the_host_lacks(self, nodes: tuple[CharDevice, ...]) -> None:
+        """A name that the spec does not have would keep every container from starting."""
+        host = replace(HGX, transport_nodes=nodes)
+        assert imex_channels(host, self.SETTINGS) == ()
+        required = replace(DEFAULTS, imex=Imex(channel_ids=(0,), required=True))
+        with pytest.raises(CdiGenError, match="lacks the IMEX channel"):
+            imex_channels(host, required)
