@@ -235,13 +235,12 @@ def _serve(settings: LabelSettings, output: Output, host_root: str) -> None:
     """Publish the labels, once or until a signal ends that."""
     from cdi_gen.catalogue import catalogue  # noqa: PLC0415
     from cdi_gen.cli.kubernetes import where_of  # noqa: PLC0415
-    from cdi_gen.kubernetes.health.xids import rules  # noqa: PLC0415
     from cdi_gen.kubernetes.labels.loop import Labeller  # noqa: PLC0415
-    from cdi_gen.kubernetes.plugin.this_host import ThisHost  # noqa: PLC0415
+    from cdi_gen.kubernetes.probe import ThisHost  # noqa: PLC0415
     from cdi_gen.programs import watch  # noqa: PLC0415
 
     where = where_of(settings.plugin, host_root)
-    host = ThisHost(where, watch.of_catalogue(catalogue()), rules("all", ""))
+    host = ThisHost(where, watch.of_catalogue(catalogue()))
     labeller = Labeller(settings, host, output, console.report, time.time())
     if settings.oneshot:
         labeller.publish_once()

@@ -12,8 +12,9 @@ from cdi_gen.catalogue import catalogue
 from cdi_gen.cli import console
 from cdi_gen.cli.kubernetes import require_packages, where_of
 from cdi_gen.errors import CdiGenError, UsageError
+from cdi_gen.kubernetes.health.watcher import Health, HealthWatcher, Unwatched
 from cdi_gen.kubernetes.health.xids import rules
-from cdi_gen.kubernetes.plugin.this_host import ThisHost
+from cdi_gen.kubernetes.probe import ThisHost
 from cdi_gen.programs import watch
 
 if TYPE_CHECKING:
@@ -57,25 +58,22 @@ class Serving:
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
             signal.signal(number, lambda *_: self._end(reload=False))
         signal.signal(signal.SIGHUP, lambda *_: self._end(reload=True))
+        health = _health(self._host_root)
         while True:
             self._is_reloading = False
-            self._serve(settings, observer)
+            self._serve(settings, observer, health)
             if self._is_stopping or not self._is_reloading:
                 return
             settings = self._reloaded(settings)
 
-    def _serve(self, settings: Settings, observer: Metrics | None) -> None:
-        health_rules = rules(
-            os.environ.get("DP_DISABLE_HEALTHCHECKS", ""),
-            os.environ.get("DP_ENABLE_HEALTHCHECKS", ""),
-        )
+    def _serve(self, settings: Settings, observer: Metrics | None, health: Health) -> None:
         where = where_of(settings, self._host_root)
-        host = ThisHost(where, watch.of_catalogue(catalogue()), health_rules)
+        host = ThisHost(where, watch.of_catalogue(catalogue()))
         # gRPC takes 60 ms to import, which the host needs to answer.
         host.ask_early()
         from cdi_gen.kubernetes.plugin.supervisor import Supervisor  # noqa: PLC0415
 
-        self._supervisor = Supervisor(settings, host, console.report, observer)
+        self._supervisor = Supervisor(settings, host, console.report, observer, health)
         # A signal may have come before there was a supervisor to end.
         if not self._is_stopping and not self._is_reloading:
             self._supervisor.run()
@@ -99,6 +97,15 @@ class Serving:
         self._is_stopping = self._is_stopping or not reload
         if self._supervisor is not None:
             self._supervisor.stop()
+
+
+def _health(host_root: str) -> Health:
+    """Return what watches the devices: one for all settings, so that it forgets nothing."""
+    disabled, enabled = (
+        os.environ.get(f"DP_{verb}_HEALTHCHECKS", "") for verb in ("DISABLE", "ENABLE")
+    )
+    health_rules = rules(disabled, enabled)
+    return HealthWatcher(host_root, health_rules) if health_rules.checks else Unwatched()
 
 
 def _metrics(address: str) -> Metrics:

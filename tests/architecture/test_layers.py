@@ -335,7 +335,7 @@ def test_what_generate_loads_from_an_inventory(look: Callable[..., object]) -> N
 
 def test_the_extra_packages_are_loaded_by_what_needs_them_only() -> None:
     """Labels that go to a file need no package of the extra ``kubernetes``."""
-    modules = "cli.kubernetes", "kubernetes.labels.loop", "kubernetes.plugin.this_host"
+    modules = "cli.kubernetes", "kubernetes.labels.loop", "kubernetes.probe.host"
     loaded = modules_after(f"import {', '.join(f'cdi_gen.{name}' for name in modules)}")
     assert not loaded & {"urllib3", "ssl", "grpc", "google.protobuf", "prometheus_client"}
     assert "urllib3" in modules_after("import cdi_gen.kubernetes.api")

@@ -17,6 +17,7 @@ from cdi_base.findings import Finding
 from cdi_gen.cdi import wire
 from cdi_gen.errors import CdiGenError, NoDriverError
 from cdi_gen.inventory import Inventory
+from cdi_gen.kubernetes import reports
 from cdi_gen.kubernetes.health.judge import Change
 from cdi_gen.kubernetes.plugin import server
 from cdi_gen.kubernetes.plugin import supervisor as module
@@ -45,9 +46,6 @@ class SetHost:
 
     def fingerprint(self) -> object:
         return id(self.state)
-
-    def watch(self, facts: Facts, changed: object, report: object) -> Callable[[], None]:
-        return lambda: None
 
     def facts(self) -> Facts:
         self.asked += 1
@@ -103,7 +101,7 @@ def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[StartNode
     """Start a plugin on a host, and its kubelet unless ``kubelet=False``."""
     monkeypatch.setattr(module, "TICK", 0.02)
     monkeypatch.setattr(module, "PROBE_INTERVAL", 0.02)
-    monkeypatch.setattr(module, "RETRY", (0.05,))
+    monkeypatch.setattr(reports, "PAUSES", (0.05,))
     nodes: list[Node] = []
 
     def start_node(

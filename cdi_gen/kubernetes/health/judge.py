@@ -98,6 +98,14 @@ class Judge:
             device.uuid: self._records.get(device.uuid, _Record()) for device in self._devices
         }
 
+    def unusable(self) -> list[Change]:
+        """Return the devices that must not be used now, as changes."""
+        return [
+            Change(uuid, healthy=False, finding=_unusable(uuid, trouble))
+            for uuid, record in self._records.items()
+            for trouble in [*record.troubles.values()][:1]
+        ]
+
     def driver_loaded(self) -> list[Change]:
         """Return what changes when the driver was loaded again, which resets the GPUs."""
         changes = []
@@ -160,13 +168,7 @@ class Judge:
         record.troubles[source] = trouble
         if not was_healthy:
             return []
-        finding = Finding(
-            trouble.code,
-            "error",
-            f"{uuid} must not be used: {trouble.reason}",
-            subject=uuid,
-        )
-        return [Change(uuid, healthy=False, finding=finding)]
+        return [Change(uuid, healthy=False, finding=_unusable(uuid, trouble))]
 
 
 def _concerns(event: Event, device: Watched) -> bool:
@@ -177,6 +179,11 @@ def _concerns(event: Event, device: Watched) -> bool:
     if event.gpu_instance != device.gpu_instance:
         return False
     return event.compute_instance in {ANY_INSTANCE, device.compute_instance}
+
+
+def _unusable(uuid: str, trouble: _Trouble) -> Finding:
+    message = f"{uuid} must not be used: {trouble.reason}"
+    return Finding(trouble.code, "error", message, subject=uuid)
 
 
 def _recovered(uuid: str, troubles: dict[str, _Trouble]) -> Finding:

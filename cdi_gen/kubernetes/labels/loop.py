@@ -5,9 +5,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
 from dataclasses import replace
-from typing import Protocol
 
 from cdi_base.files import read_beginning
 from cdi_base.findings import Finding
@@ -15,29 +13,11 @@ from cdi_gen.errors import CdiGenError
 from cdi_gen.kubernetes.labels.node_labels import labels, labels_findings
 from cdi_gen.kubernetes.labels.outputs import Output
 from cdi_gen.kubernetes.labels.settings import LabelSettings
-from cdi_gen.kubernetes.probe import Facts
+from cdi_gen.kubernetes.probe import Facts, Host
+from cdi_gen.kubernetes.reports import Report, Reports, pause
 
 LOOK = 5.0
 """Seconds between two looks whether the host has changed, which are a few calls of stat."""
-
-RETRY = (1.0, 2.0, 5.0, 10.0, 30.0)
-"""Seconds until the host is examined, or the labels are published, again after a failure."""
-
-Report = Callable[[Finding], None]
-
-
-class Host(Protocol):
-    """The host as the loop sees it."""
-
-    def fingerprint(self) -> object:
-        """Return a value that differs when the host has changed; it must be cheap."""
-
-    def facts(self) -> Facts:
-        """Return the facts of the host.
-
-        Raises:
-            CdiGenError: the host cannot be examined, for example because no driver is loaded.
-        """
 
 
 class Labeller:
@@ -63,7 +43,7 @@ class Labeller:
         self._due = 0.0
         self._failures = 0
         self._is_published = False
-        self._reported: dict[str, tuple[str, ...]] = {}
+        self._reports = Reports(report)
 
     def publish_once(self) -> None:
         """Publish the labels of this moment.
@@ -94,7 +74,7 @@ class Labeller:
                 self._failures = 0
                 self._due = math.inf if interval is None else now + interval
             else:
-                self._due = now + RETRY[min(self._failures, len(RETRY) - 1)]
+                self._due = now + pause(self._failures)
                 self._failures += 1
         return max(0.0, min(LOOK, self._due - now))
 
@@ -108,9 +88,9 @@ class Labeller:
             try:
                 self._publish(facts)
             except CdiGenError as error:
-                self._report_once("output", (error.finding,))
+                self._reports.update("output", error.finding)
                 return False
-            self._report_once("output", ())
+            self._reports.update("output")
         return facts is not None
 
     def _facts(self) -> Facts | None:
@@ -120,9 +100,9 @@ class Labeller:
         except CdiGenError as error:
             if self._settings.fails_without_gpus and not self._is_published:
                 raise
-            self._report_once("host", (_waiting(error),))
+            self._reports.update("host", _waiting(error))
             return None
-        self._report_once("host", ())
+        self._reports.update("host")
         if self._settings.machine_type_file is not None:
             machine = _machine(self._settings.machine_type_file)
             facts = replace(facts, properties=replace(facts.properties, machine=machine))
@@ -131,21 +111,12 @@ class Labeller:
     def _publish(self, facts: Facts | None) -> None:
         values = labels(facts, self._settings, self._now)
         if facts is not None:
-            self._report_once("labels", labels_findings(facts, self._settings))
+            self._reports.update("labels", *labels_findings(facts, self._settings))
         place = self._output.publish(values)
         self._is_published = True
         if place is not None:
             message = f"{len(values)} labels are published: {place}"
             self._report(Finding("CDG-N310", "info", message, subject=place))
-
-    def _report_once(self, topic: str, findings: tuple[Finding, ...]) -> None:
-        """Report the findings about a topic unless they are those of the last time."""
-        messages = tuple(finding.message for finding in findings)
-        before = self._reported.get(topic, ())
-        self._reported[topic] = messages
-        for finding in findings:
-            if finding.message not in before:
-                self._report(finding)
 
 
 def _machine(path: str) -> str | None:

@@ -11,21 +11,21 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable
 from dataclasses import replace
-from typing import Protocol
 
 from cdi_base.findings import Finding
 from cdi_gen.errors import CdiGenError
 from cdi_gen.inventory import findings as inventory_findings
 from cdi_gen.kubernetes.health.judge import Change
+from cdi_gen.kubernetes.health.watcher import Health, Unwatched
 from cdi_gen.kubernetes.plugin.observer import Observer, Silent
 from cdi_gen.kubernetes.plugin.registration import RegistrationError, identity, register
 from cdi_gen.kubernetes.plugin.server import ResourceServer, State
 from cdi_gen.kubernetes.plugin.specs import SpecFile, spec_files, write_specs
-from cdi_gen.kubernetes.probe import Facts
+from cdi_gen.kubernetes.probe import Facts, Host
+from cdi_gen.kubernetes.reports import Report, Reports, pause
 from cdi_gen.kubernetes.resources.advertise import advertise
-from cdi_gen.kubernetes.resources.allocation import Node
+from cdi_gen.kubernetes.resources.allocation import Node, imex_channels
 from cdi_gen.kubernetes.resources.links import Scores
 from cdi_gen.kubernetes.settings import Settings
 from cdi_gen.kubernetes.settings.model import DEVICE_PLUGINS
@@ -36,37 +36,6 @@ TICK = 0.5
 PROBE_INTERVAL = 5.0
 """Seconds between two looks whether the host has changed."""
 
-RETRY = (1.0, 2.0, 5.0, 10.0, 30.0)
-"""Seconds until a failed registration or a failed probe is repeated: the last one for ever."""
-
-
-Report = Callable[[Finding], None]
-
-
-class Host(Protocol):
-    """The host as the supervisor sees it."""
-
-    def fingerprint(self) -> object:
-        """Return a value that differs when the host has changed; it must be cheap."""
-
-    def facts(self) -> Facts:
-        """Return the facts of the host.
-
-        Raises:
-            CdiGenError: the host cannot be examined, for example because no driver is loaded.
-        """
-
-    def watch(
-        self, facts: Facts, changed: Callable[[Change], None], report: Report
-    ) -> Callable[[], None]:
-        """Watch the health of the devices; return what ends that.
-
-        Args:
-            facts: the host.
-            changed: is called with each change, from a thread.
-            report: prints a finding.
-        """
-
 
 class Supervisor:
     """Runs the device plugin until `stop`.
@@ -76,15 +45,22 @@ class Supervisor:
         host: where facts come from.
         report: prints a finding; each one is printed once until it changes.
         observer: counts what happens.
+        health: watches the devices.
     """
 
     def __init__(
-        self, settings: Settings, host: Host, report: Report, observer: Observer | None = None
+        self,
+        settings: Settings,
+        host: Host,
+        report: Report,
+        observer: Observer | None = None,
+        health: Health | None = None,
     ) -> None:
         self._settings = settings
         self._host = host
         self._report = report
         self._observer: Observer = observer or Silent()
+        self._health: Health = health or Unwatched()
         self._directory = os.path.dirname(settings.kubelet_socket) or DEVICE_PLUGINS
         self._wake = threading.Event()
         self._stopping = False
@@ -104,8 +80,7 @@ class Supervisor:
         self._next_start = 0.0
         self._kubelet: tuple[int, int, int] | None = None
         self._unhealthy: dict[str, Finding] = {}
-        self._stop_watching: Callable[[], None] = lambda: None
-        self._reported: dict[str, tuple[str, ...]] = {}
+        self._reports = Reports(report)
 
     def stop(self) -> None:
         """End `run` soon. It may be called from a signal handler."""
@@ -144,7 +119,7 @@ class Supervisor:
                 self._wake.wait(TICK)
                 self._wake.clear()
         finally:
-            self._stop_watching()
+            self._health.stop()
             for server in self._servers.values():
                 server.stop()
 
@@ -189,17 +164,18 @@ class Supervisor:
             self._facts = outcome
             try:
                 self._advertise(outcome)
-                self._watch(outcome)
+                self._health.watch(outcome.inventory, self.health_changed, self._report)
             except CdiGenError as error:
                 outcome = error
         if isinstance(outcome, CdiGenError):
             if self._facts is None and self._settings.fail_on_init_error:
                 raise outcome
-            self._next_probe = now + _pause(self._failed_probes)
+            self._next_probe = now + pause(self._failed_probes)
             self._failed_probes += 1
-            self._report_once("host", (_waiting(outcome),))
+            self._health.host_failed(outcome)
+            self._reports.update("host", _waiting(outcome))
         else:
-            self._report_once("host", ())
+            self._reports.update("host")
 
     def _advertise(self, facts: Facts) -> None:
         """Write the specs of these facts, and set the states of the resources."""
@@ -211,6 +187,7 @@ class Supervisor:
         advertised = advertise(inventory, facts.properties, settings)
         node = Node(
             control_nodes=tuple(node.path for node in inventory.control_nodes if node.present),
+            imex_channels=imex_channels(inventory, settings),
             cdi_transports=tuple(file.spec.kind.partition("/")[2] for file in files),
         )
         scores = Scores(facts.properties.links)
@@ -218,13 +195,8 @@ class Supervisor:
             resource.name: State(resource=resource, settings=settings, node=node, scores=scores)
             for resource in advertised.resources
         }
-        self._report_once(
-            "devices", (*inventory_findings.findings(inventory), *advertised.findings)
-        )
-
-    def _watch(self, facts: Facts) -> None:
-        self._stop_watching()
-        self._stop_watching = self._host.watch(facts, self.health_changed, self._report)
+        found = inventory_findings.findings(inventory)
+        self._reports.update("devices", *found, *advertised.findings)
 
     def _follow_kubelet(self, now: float) -> None:
         """Serve on new sockets if the kubelet has started again, which deletes the old ones."""
@@ -237,7 +209,7 @@ class Supervisor:
                 self._servers.pop(name).stop()
             self._unregistered = dict.fromkeys(self._servers, 0)
             self._next_registration = now
-        self._report_once("kubelet", () if kubelet else (_no_kubelet(self._settings),))
+        self._reports.update("kubelet", *(() if kubelet else (_no_kubelet(self._settings),)))
 
     def _update_servers(self, now: float) -> None:
         """Bring the servers in line with the states.
@@ -271,10 +243,10 @@ class Supervisor:
         try:
             server.start()
         except CdiGenError as error:
-            self._next_start = now + RETRY[0]
-            self._report_once(f"socket of {name}", (error.finding,))
+            self._next_start = now + pause(0)
+            self._reports.update(f"socket of {name}", error.finding)
             return
-        self._report_once(f"socket of {name}", ())
+        self._reports.update(f"socket of {name}")
         self._servers[name] = server
         self._unregistered[name] = 0
         self._next_registration = now
@@ -294,9 +266,9 @@ class Supervisor:
                 del self._unregistered[name]
                 self._observer.registered(name)
             else:
-                self._next_registration = now + _pause(self._unregistered[name])
+                self._next_registration = now + pause(self._unregistered[name])
                 self._unregistered[name] += 1
-            self._report_once(f"registration of {name}", (finding,))
+            self._reports.update(f"registration of {name}", finding)
 
     def _registration(self, name: str) -> Finding:
         """Register a resource; return whether the kubelet accepted it, or why not."""
@@ -308,19 +280,6 @@ class Supervisor:
         count = len(server.state.resource.devices)
         devices = f"{count} device{'s' * (count != 1)}"
         return Finding("CDG-N110", "info", f"{name} is registered, {devices}", subject=name)
-
-    def _report_once(self, topic: str, findings: tuple[Finding, ...]) -> None:
-        """Report the findings about a topic unless they are those of the last time."""
-        messages = tuple(finding.message for finding in findings)
-        before = self._reported.get(topic, ())
-        self._reported[topic] = messages
-        for finding in findings:
-            if finding.message not in before:
-                self._report(finding)
-
-
-def _pause(attempts: int) -> float:
-    return RETRY[min(attempts, len(RETRY) - 1)]
 
 
 def _waiting(error: CdiGenError) -> Finding:

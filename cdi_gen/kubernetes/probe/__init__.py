@@ -6,6 +6,7 @@ was replaced, and the nodes that prevent its removal open. A short process has n
 """
 
 from cdi_gen.kubernetes.probe.facts import Facts
+from cdi_gen.kubernetes.probe.host import Host, ThisHost
 from cdi_gen.kubernetes.probe.process import ProbeError, probe
 
-__all__ = ["Facts", "ProbeError", "probe"]
+__all__ = ["Facts", "Host", "ProbeError", "ThisHost", "probe"]
