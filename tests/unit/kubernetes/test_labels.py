@@ -8,91 +8,25 @@ from typing import Any
 
 import pytest
 
-from cdi_gen.errors import UsageError
-from cdi_gen.inventory import Inventory
-from cdi_gen.inventory.properties import GpuProperties, MigProperties, Properties
-from cdi_gen.kubernetes.labels import labels, labels_findings
-from cdi_gen.kubernetes.labels.settings import LabelSettings, label_settings, seconds
-from cdi_gen.kubernetes.labels.values import family, joined, sanitised, valid
+from cdi_gen.inventory.properties import GpuProperties, Properties
+from cdi_gen.kubernetes.labels import labels_findings
+from cdi_gen.kubernetes.labels.settings import LabelSettings
 from cdi_gen.kubernetes.probe import Facts
-from cdi_gen.kubernetes.settings import DEFAULTS, Settings, SharedResource, Sharing
+from cdi_gen.kubernetes.settings import DEFAULTS, Settings
+from tests.unit.kubernetes.labelled import (
+    A100,
+    H100,
+    H200,
+    MIXED,
+    RTX_4090,
+    T4,
+    facts,
+    made,
+    mig_host,
+    mig_properties,
+    shared,
+)
 from tests.unit.kubernetes.nodes import inventory
-
-NOW = 1_692_843_500.7
-
-H100 = {"memory_mib": 81559, "compute_capability": "9.0", "pci_class": 0x0302, "mig_capable": True}
-A100 = {"memory_mib": 40960, "compute_capability": "8.0", "pci_class": 0x0302, "mig_capable": True}
-H200 = {"memory_mib": 143771, "compute_capability": "9.0", "pci_class": 0x0302, "mig_capable": True}
-T4 = {"memory_mib": 15360, "compute_capability": "7.5", "pci_class": 0x0302}
-RTX_4090 = {"memory_mib": 24564, "compute_capability": "8.9", "pci_class": 0x0300}
-
-MIXED = inventory("flat-550-mig-mixed")
-"""GPU 0 without MIG; GPU 1 with three devices 1c.3g.20gb and one 1g.5gb; GPU 2 without devices."""
-
-
-def facts(
-    host: Inventory,
-    of_gpu: dict[str, Any] | None = None,
-    machine: str | None = "ACME Box",
-    **of_host: Any,
-) -> Facts:
-    gpus = tuple(
-        GpuProperties(index=gpu.index, product=gpu.model, **(of_gpu or {})) for gpu in host.gpus
-    )
-    values: dict[str, Any] = {"gpus": gpus, "cuda_version": "12.4", "machine": machine} | of_host
-    return Facts(inventory=host, properties=Properties(**values))
-
-
-def made(of: Facts | None, plugin: Settings = DEFAULTS, **options: Any) -> dict[str, str]:
-    """The labels, without the prefix."""
-    values = labels(of, LabelSettings(plugin=plugin, **options), NOW)
-    assert all(name.startswith("nvidia.com/") for name in values)
-    return {name.removeprefix("nvidia.com/"): value for name, value in values.items()}
-
-
-def shared(
-    *names: str, strategy: str = "time-slicing", replicas: int = 4, **options: Any
-) -> Settings:
-    resources = tuple(
-        SharedResource(name=f"nvidia.com/{name}", replicas=replicas) for name in names
-    )
-    sharing = Sharing(strategy=strategy, resources=resources, **options)  # type: ignore[arg-type]
-    return replace(DEFAULTS, sharing=sharing)
-
-
-def mig_properties(host: Inventory) -> tuple[MigProperties, ...]:
-    return tuple(
-        MigProperties(
-            uuid=mig.uuid or "",
-            memory_mib=4864 if mig.profile == "1g.5gb" else 19968,
-            multiprocessors=14 if mig.profile == "1g.5gb" else 42,
-            gpu_instance_slices=1 if mig.profile == "1g.5gb" else 3,
-            compute_instance_slices=1,
-            copy_engines=2,
-            decoders=3,
-            encoders=4,
-            jpeg_engines=5,
-            ofa_engines=6,
-        )
-        for mig in host.mig_devices
-    )
-
-
-def mig_host(*profiles: list[str] | None) -> Inventory:
-    """A host with a GPU for each list of profiles; None: MIG is not enabled on it."""
-    example = MIXED.mig_devices[0]
-    gpus = tuple(
-        replace(MIXED.gpus[0], index=index, mig_enabled=of_gpu is not None)
-        for index, of_gpu in enumerate(profiles)
-    )
-    devices = tuple(
-        replace(
-            example, gpu_index=index, index=number, profile=profile, uuid=f"MIG-{index}-{number}"
-        )
-        for index, of_gpu in enumerate(profiles)
-        for number, profile in enumerate(of_gpu or ())
-    )
-    return replace(MIXED, gpus=gpus, mig_devices=devices)
 
 
 def test_every_label_of_a_node_without_mig_and_sharing() -> None:
@@ -375,95 +309,3 @@ def test_a_vgpu_names_the_driver_of_its_host() -> None:
     assert values["vgpu.present"] == "true"
     assert values["vgpu.host-driver-version"] == "460.16"
     assert values["vgpu.host-driver-branch"] == "r460_00"
-
-
-class TestValues:
-    @pytest.mark.parametrize(
-        ("capability", "name"),
-        [
-            ((1, 3), "tesla"), ((2, 0), "fermi"), ((3, 7), "kepler"), ((5, 2), "maxwell"),
-            ((6, 1), "pascal"), ((7, 0), "volta"), ((7, 2), "volta"), ((7, 5), "turing"),
-            ((8, 0), "ampere"), ((8, 7), "ampere"), ((8, 9), "ada-lovelace"), ((9, 0), "hopper"),
-            ((10, 0), "blackwell"), ((12, 0), "blackwell"), ((13, 0), "rubin"),
-            ((4, 0), "undefined"), ((11, 0), "undefined"), ((99, 0), "undefined"),
-        ],
-    )  # fmt: skip
-    def test_families(self, capability: tuple[int, int], name: str) -> None:
-        assert family(*capability) == name
-
-    @pytest.mark.parametrize(
-        ("text", "value"),
-        [
-            ("NVIDIA TITAN X (Pascal)", "NVIDIA-TITAN-X-Pascal"),
-            ("  Dell   PowerEdge R750xa ", "Dell-PowerEdge-R750xa"),
-            ("Standard PC (i440FX + PIIX, 1996)", "Standard-PC-i440FX-PIIX-1996"),
-            ("a_b.c-d", "a_b.c-d"),
-            ("Größe", "Gre"),
-            ("", ""),
-        ],
-    )
-    def test_characters_that_a_label_cannot_have_are_left_out(self, text: str, value: str) -> None:
-        assert sanitised(text) == value
-
-    def test_a_value_begins_and_ends_with_a_letter_or_a_digit(self) -> None:
-        assert valid("-.To be filled by O.E.M.") == "To-be-filled-by-O.E.M"
-        assert valid("x" * 62 + "--y") == "x" * 62
-
-    def test_a_long_model_is_shortened_and_its_profile_is_not(self) -> None:
-        model = "NVIDIA RTX PRO 6000 Blackwell Max-Q Workstation Edition"
-        assert joined(model) == "NVIDIA-RTX-PRO-6000-Blackwell-Max-Q-Workstation-Edition"
-        value = joined(model, "MIG", "1g.24gb", "SHARED")
-        assert value == "NVIDIA-RTX-PRO-6000-Blackwell-Max-Q-Workstat-MIG-1g.24gb-SHARED"
-        assert len(value) == 63
-        assert joined("x" * 51 + " y", "MIG", "1g.24gb") == "x" * 51 + "-MIG-1g.24gb"
-
-    def test_a_shortened_model_is_reported(self) -> None:
-        host = inventory("flat-550-1gpu")
-        host = replace(host, gpus=(replace(host.gpus[0], model="x" * 64),))
-        (finding,) = labels_findings(facts(host), LabelSettings())
-        assert finding.code == "CDG-N304"
-
-
-class TestSettings:
-    @pytest.mark.parametrize(
-        ("text", "value"),
-        [("60s", 60), ("1m30s", 90), ("2h", 7200), ("1.5h", 5400), ("300ms", 0.3), (".5s", 0.5)],
-    )
-    def test_intervals(self, text: str, value: float) -> None:
-        assert seconds(text) == pytest.approx(value)
-
-    def test_an_infinite_interval(self) -> None:
-        assert seconds("infinite") is None
-
-    @pytest.mark.parametrize("text", ["", "60", "1x", "s", "-1s", "1 s", "0s", "Infinite", "1s1"])
-    def test_other_texts_are_no_intervals(self, text: str) -> None:
-        with pytest.raises(UsageError, match="is not an interval"):
-            seconds(text)
-
-    def test_a_flag_wins_over_the_file(self) -> None:
-        file = {"sleep_interval": "30s", "output_file": "/file", "oneshot": True}
-        settings = label_settings(DEFAULTS, {"sleep_interval": "5s", "oneshot": None}, file)
-        assert (settings.sleep_interval, settings.output_file, settings.oneshot) == (
-            5,
-            "/file",
-            True,
-        )
-        assert settings.fails_without_gpus, "one shot without devices would be a success"
-
-    @pytest.mark.parametrize(
-        ("flags", "api"),
-        [
-            ({"node_name": "n"}, True),
-            ({"output_file": "-"}, False),
-            ({"node_feature_api": False}, False),
-            ({"node_feature_api": True, "output_file": "/f", "node_name": "n"}, True),
-            ({"patch_node": True, "output_file": "/f", "node_name": "n"}, True),
-        ],
-    )
-    def test_where_the_labels_go(self, flags: dict[str, object], api: bool) -> None:
-        assert label_settings(DEFAULTS, flags, {}).uses_api is api
-
-    @pytest.mark.parametrize("name", ["", "a/b", "..", "A", "a?x=1", "x" * 254])
-    def test_the_api_needs_the_name_of_a_node(self, name: str) -> None:
-        with pytest.raises(UsageError, match="name of"):
-            label_settings(DEFAULTS, {"node_name": name}, {})
