@@ -3,16 +3,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
-from cdi_gen.cli import Group, console, kubernetes_labels, named_file
+from cdi_gen.cli import Group, console, kubernetes_labels
 from cdi_gen.cli.generate import FEATURE_FLAGS
 from cdi_gen.cli.go_flags import GoFlagsCommand
 from cdi_gen.cli.host_options import DIRECTORY, PROGRAM, TEXT
-from cdi_gen.errors import CdiGenError, ExitCode
+from cdi_gen.cli.kubernetes_options import ConfigOptions, Words, config_options, require_packages
+from cdi_gen.errors import ExitCode
 from cdi_gen.kubernetes.settings.model import (
     ALLOCATION_POLICIES,
     DISCOVERY_STRATEGIES,
@@ -24,28 +24,6 @@ from cdi_gen.kubernetes.settings.model import (
 if TYPE_CHECKING:
     from cdi_gen.host import Where
     from cdi_gen.kubernetes.settings import Settings
-    from cdi_gen.kubernetes.settings.config_file import ConfigFile
-
-
-class Words(click.ParamType):  # type: ignore[type-arg,unused-ignore]  # generic since click 8.3
-    """Words with commas between them."""
-
-    name = "words"
-
-    def __init__(self, words: tuple[str, ...] = ()) -> None:
-        self._words = words
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[str, ...]:
-        """Return the words; each must be one of the known ones, if there are any."""
-        if isinstance(value, tuple):
-            return value
-        words = tuple(word for part in str(value).split(",") if (word := part.strip()))
-        for word in words:
-            if self._words and word not in self._words:
-                self.fail(f"{word!r} is not one of {', '.join(self._words)}", param, ctx)
-        return words
 
 
 @click.group("kubernetes", cls=Group)
@@ -214,19 +192,22 @@ command.add_command(kubernetes_labels.command)
     "[default: /var/lib/kubelet/device-plugins/kubelet.sock]",
 )
 @click.option(
-    "--config-file",
-    type=PROGRAM,
-    envvar="CONFIG_FILE",
-    help="Config file of NVIDIA's device plugin, version v1.  [default: none]",
-)
-@click.option(
     "--metrics-address",
     type=TEXT,
     envvar="METRICS_ADDRESS",
     metavar="[HOST]:PORT",
     help="Serve metrics for Prometheus at this address, for example :9400.  [default: none]",
 )
+@click.option(
+    "--node-events/--no-node-events",
+    default=None,
+    envvar="NODE_EVENTS",
+    help="Create an Event of the node when a device becomes usable or unusable.  "
+    "[default: with --node-name]",
+)
+@config_options("CONFIG_FILE")
 def device_plugin(
+    config: ConfigOptions,
     *,
     mig_strategy: str | None,
     fail_on_init_error: bool | None,
@@ -251,14 +232,14 @@ def device_plugin(
     imex_channel_ids: tuple[str, ...] | None,
     imex_required: bool | None,
     kubelet_socket: str | None,
-    config_file: str | None,
     metrics_address: str | None,
+    node_events: bool | None,
 ) -> int:
     """Advertise the GPUs to the kubelet, and tell it what each container gets.
 
     The flags, variables and the config file are those of NVIDIA's device plugin. A flag wins over a
-    variable, a variable over the file. SIGHUP reads the file again. DP_DISABLE_HEALTHCHECKS and
-    DP_ENABLE_HEALTHCHECKS are read as well.
+    variable, a variable over the file. A file that changes, and SIGHUP, are read again.
+    DP_DISABLE_HEALTHCHECKS and DP_ENABLE_HEALTHCHECKS are read as well.
     """
     require_packages("google", "google.protobuf", "grpc")
     _check_feature_flags(cdi_feature_flags or ())
@@ -285,9 +266,17 @@ def device_plugin(
         "imex_required": imex_required,
         "kubelet_socket": kubelet_socket,
     }
+    from cdi_gen.cli.kubernetes_config import Configuration  # noqa: PLC0415
     from cdi_gen.cli.kubernetes_serving import Serving  # noqa: PLC0415
 
-    Serving(lambda: _settings(config_file, flags), host_root, metrics_address).run()
+    serving = Serving(
+        Configuration(config),
+        flags,
+        host_root=host_root,
+        metrics_address=metrics_address,
+        node_events=bool(config.node_name) if node_events is None else node_events,
+    )
+    serving.run()
     return ExitCode.OK
 
 
@@ -295,25 +284,6 @@ def _check_feature_flags(flags: tuple[str, ...]) -> None:
     for flag in flags:
         if flag not in FEATURE_FLAGS:
             console.note(f"unknown feature flag {flag}, ignored", code="CDG-U101")
-
-
-def _settings(config_file: str | None, flags: Mapping[str, object]) -> Settings:
-    from cdi_gen.kubernetes.settings.merge import merge  # noqa: PLC0415
-
-    return merge(flags, read_config_file(config_file))
-
-
-def read_config_file(path: str | None) -> ConfigFile | None:
-    """Return the content of the config file, and print its findings; None if there is none."""
-    from cdi_gen.kubernetes.settings.config_file import MAX_BYTES, parse_config_file  # noqa: PLC0415
-
-    if not path:
-        return None
-    data, _ = named_file.read(path, MAX_BYTES, name=f"the config file {path}")
-    content = parse_config_file(data, path)
-    for finding in content.findings:
-        console.report(finding)
-    return content
 
 
 def where_of(settings: Settings, host_root: str) -> Where:
@@ -326,17 +296,3 @@ def where_of(settings: Settings, host_root: str) -> Where:
         dev_root=settings.dev_root,
         hook_path=settings.hook_path,
     )
-
-
-def require_packages(*modules: str) -> None:
-    """Check that modules of the extra ``kubernetes`` are installed."""
-    from importlib.util import find_spec  # noqa: PLC0415
-
-    missing = [name for name in modules if find_spec(name) is None]
-    if missing:
-        raise CdiGenError(
-            f"the Python module {missing[0]} is not installed",
-            hint="install cdi-gen[kubernetes], or python3-grpcio, python3-protobuf and "
-            "python3-prometheus-client",
-            code="CDG-N001",
-        )

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import time
 from collections.abc import Mapping
@@ -12,8 +13,10 @@ import click
 
 from cdi_gen.cli import console
 from cdi_gen.cli.go_flags import GoFlagsCommand
-from cdi_gen.cli.host_options import DIRECTORY, PROGRAM, TEXT
-from cdi_gen.errors import CdiGenError, ExitCode
+from cdi_gen.cli.host_options import DIRECTORY, TEXT
+from cdi_gen.cli.kubernetes_config import Configuration
+from cdi_gen.cli.kubernetes_options import ConfigOptions, config_options, require_packages
+from cdi_gen.errors import ExitCode
 from cdi_gen.kubernetes.settings.model import DISCOVERY_STRATEGIES, MIG_STRATEGIES
 
 if TYPE_CHECKING:
@@ -75,12 +78,6 @@ if TYPE_CHECKING:
     "/sys/class/dmi/id/product_name of the host]",
 )
 @click.option(
-    "--config-file",
-    type=PROGRAM,
-    envvar=["GFD_CONFIG_FILE", "CONFIG_FILE"],
-    help="Config file of NVIDIA's device plugin, version v1.  [default: none]",
-)
-@click.option(
     "--use-node-feature-api/--no-use-node-feature-api",
     "node_feature_api",
     default=None,
@@ -95,12 +92,6 @@ if TYPE_CHECKING:
     help="Write the labels to the node, without Node Feature Discovery.  [default: no]",
 )
 @click.option(
-    "--node-name",
-    type=TEXT,
-    envvar="NODE_NAME",
-    help="The name of the node in the cluster; needed for its API server.  [default: none]",
-)
-@click.option(
     "--namespace",
     type=TEXT,
     envvar="NAMESPACE",
@@ -112,12 +103,6 @@ if TYPE_CHECKING:
     envvar="POD_NAME",
     help="The name of this pod; with it and its DaemonSet the NodeFeature object is removed.  "
     "[default: none]",
-)
-@click.option(
-    "--kubeconfig",
-    type=PROGRAM,
-    envvar="KUBECONFIG",
-    help="Access to the cluster.  [default: the service account of the pod]",
 )
 # Three requests a minute need no limit: accepted for NVIDIA's command lines.
 @click.option("--kube-api-qps", type=float, expose_value=False, hidden=True)
@@ -152,7 +137,9 @@ if TYPE_CHECKING:
     envvar="HOST_ROOT",
     help="Where the host's / is mounted in this container.",
 )
+@config_options("GFD_CONFIG_FILE", "CONFIG_FILE")
 def command(
+    config: ConfigOptions,
     *,
     mig_strategy: str | None,
     fail_on_init_error: bool | None,
@@ -161,13 +148,10 @@ def command(
     sleep_interval: str | None,
     output_file: str | None,
     machine_type_file: str | None,
-    config_file: str | None,
     node_feature_api: bool | None,
     patch_node: bool | None,
-    node_name: str | None,
     namespace: str | None,
     pod_name: str | None,
-    kubeconfig: str | None,
     driver_root: str | None,
     container_driver_root: str | None,
     device_discovery_strategy: str | None,  # noqa: ARG001 - for NVIDIA's command lines
@@ -192,17 +176,22 @@ def command(
         "machine_type_file": machine_type_file,
         "node_feature_api": node_feature_api,
         "patch_node": patch_node,
-        "node_name": node_name,
+        "node_name": config.node_name,
         "namespace": namespace,
         "pod_name": pod_name,
-        "kubeconfig": kubeconfig,
+        "kubeconfig": config.kubeconfig,
     }
+    configuration = Configuration(config)
     output: Output | None = None
+    is_first = True
     try:
         while True:
             try:
-                settings = _settings(config_file, plugin_flags, label_flags)
+                settings = _settings(configuration, plugin_flags, label_flags)
                 output = _output(settings)
+                if not settings.oneshot and is_first:
+                    _follow(configuration)
+                    is_first = False
                 _serve(settings, output, host_root)
             except Interruption as interruption:  # noqa: PERF203 - once for each SIGHUP
                 if interruption.number != signal.SIGHUP:
@@ -231,6 +220,13 @@ def _interrupt(number: int, _frame: object) -> None:
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP)
 
 
+def _follow(configuration: Configuration) -> None:
+    """Handle signals from now on; a configuration that changes is a SIGHUP."""
+    for number in SIGNALS:
+        signal.signal(number, _interrupt)
+    configuration.follow(lambda: os.kill(os.getpid(), signal.SIGHUP))
+
+
 def _serve(settings: LabelSettings, output: Output, host_root: str) -> None:
     """Publish the labels, once or until a signal ends that."""
     from cdi_gen.catalogue import catalogue  # noqa: PLC0415
@@ -244,20 +240,19 @@ def _serve(settings: LabelSettings, output: Output, host_root: str) -> None:
     labeller = Labeller(settings, host, output, console.report, time.time())
     if settings.oneshot:
         labeller.publish_once()
-        return
-    for number in SIGNALS:
-        signal.signal(number, _interrupt)
-    labeller.run()
+    else:
+        labeller.run()
 
 
 def _settings(
-    config_file: str | None, plugin_flags: Mapping[str, object], label_flags: Mapping[str, object]
+    configuration: Configuration,
+    plugin_flags: Mapping[str, object],
+    label_flags: Mapping[str, object],
 ) -> LabelSettings:
-    from cdi_gen.cli.kubernetes import read_config_file  # noqa: PLC0415
     from cdi_gen.kubernetes.labels.settings import label_settings  # noqa: PLC0415
     from cdi_gen.kubernetes.settings.merge import combined  # noqa: PLC0415
 
-    content = read_config_file(config_file)
+    content = configuration.read()
     file: dict[str, object] = {}
     if content is not None:
         keys = ("fail_on_init_error",)
@@ -275,7 +270,7 @@ def _output(settings: LabelSettings) -> Output:
             return outputs.StandardOutput()
         keeps = settings.oneshot or settings.sleep_interval is None
         return outputs.FeatureFile(path, temporary=not keeps)
-    _require_urllib3()
+    require_packages("urllib3")
     from cdi_gen.kubernetes.access import find_access  # noqa: PLC0415
     from cdi_gen.kubernetes.api import Api  # noqa: PLC0415
 
@@ -287,14 +282,3 @@ def _output(settings: LabelSettings) -> Output:
     return outputs.NodeFeature(
         api, settings.node_name, namespace, settings.pod_name, console.report
     )
-
-
-def _require_urllib3() -> None:
-    from importlib.util import find_spec  # noqa: PLC0415
-
-    if find_spec("urllib3") is None:
-        raise CdiGenError(
-            "the Python module urllib3 is not installed",
-            hint="install cdi-gen[kubernetes], or python3-urllib3; --output-file needs no module",
-            code="CDG-N001",
-        )

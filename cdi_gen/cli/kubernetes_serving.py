@@ -5,16 +5,20 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from cdi_gen.catalogue import catalogue
 from cdi_gen.cli import console
-from cdi_gen.cli.kubernetes import require_packages, where_of
+from cdi_gen.cli.kubernetes import where_of
+from cdi_gen.cli.kubernetes_config import Configuration
+from cdi_gen.cli.kubernetes_options import require_packages
 from cdi_gen.errors import CdiGenError, UsageError
 from cdi_gen.kubernetes.health.watcher import Health, HealthWatcher, Unwatched
 from cdi_gen.kubernetes.health.xids import rules
+from cdi_gen.kubernetes.plugin.observer import Observer, Observers
 from cdi_gen.kubernetes.probe import ThisHost
+from cdi_gen.kubernetes.settings.merge import merge
 from cdi_gen.programs import watch
 
 if TYPE_CHECKING:
@@ -27,23 +31,33 @@ class Serving:
     """The device plugin, with settings that can be read again.
 
     Args:
-        load: reads the settings.
+        configuration: the config file.
+        flags: the flags of the command line, by the names of the settings.
         host_root: the path of the host's ``/`` for this process.
         metrics_address: where metrics are served; None: nowhere.
+        node_events: whether Events of the node are created.
     """
 
     def __init__(
-        self, load: Callable[[], Settings], host_root: str, metrics_address: str | None
+        self,
+        configuration: Configuration,
+        flags: Mapping[str, object],
+        *,
+        host_root: str,
+        metrics_address: str | None,
+        node_events: bool,
     ) -> None:
-        self._load = load
+        self._configuration = configuration
+        self._flags = flags
         self._host_root = host_root
         self._metrics_address = metrics_address
+        self._node_events = node_events
         self._supervisor: Supervisor | None = None
         self._is_reloading = False
         self._is_stopping = False
 
     def run(self) -> None:
-        """Serve until SIGTERM, SIGINT or SIGQUIT; after SIGHUP with the settings read again.
+        """Serve until SIGTERM, SIGINT or SIGQUIT, with the settings read again when they change.
 
         Raises:
             CdiGenError: the settings are not valid at the start, or the host cannot be examined and
@@ -54,11 +68,12 @@ class Serving:
         # Its handlers of fork are for programs that go on using gRPC in the child.
         os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
         settings = self._load()
-        observer = _metrics(self._metrics_address) if self._metrics_address else None
+        observer = self._observer()
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
             signal.signal(number, lambda *_: self._end(reload=False))
         signal.signal(signal.SIGHUP, lambda *_: self._end(reload=True))
         health = _health(self._host_root)
+        self._configuration.follow(lambda: self._end(reload=True))
         while True:
             self._is_reloading = False
             self._serve(settings, observer, health)
@@ -66,7 +81,18 @@ class Serving:
                 return
             settings = self._reloaded(settings)
 
-    def _serve(self, settings: Settings, observer: Metrics | None, health: Health) -> None:
+    def _load(self) -> Settings:
+        return merge(self._flags, self._configuration.read())
+
+    def _observer(self) -> Observer:
+        observers: list[Observer] = []
+        if self._metrics_address:
+            observers.append(_metrics(self._metrics_address))
+        if self._node_events:
+            observers += _node_events(self._configuration)
+        return Observers(*observers)
+
+    def _serve(self, settings: Settings, observer: Observer, health: Health) -> None:
         where = where_of(settings, self._host_root)
         host = ThisHost(where, watch.of_catalogue(catalogue()))
         # gRPC takes 60 ms to import, which the host needs to answer.
@@ -106,6 +132,30 @@ def _health(host_root: str) -> Health:
     )
     health_rules = rules(disabled, enabled)
     return HealthWatcher(host_root, health_rules) if health_rules.checks else Unwatched()
+
+
+def _node_events(configuration: Configuration) -> list[Observer]:
+    """Return what creates Events; nothing if there is no access to the cluster."""
+    node = configuration.options.node_name
+    if not node:
+        raise UsageError(
+            "--node-events is given, and the name of the node is not",
+            hint="give --node-name, or NODE_NAME from the field spec.nodeName of the pod",
+            code="CDG-N003",
+            subject="--node-name",
+        )
+    require_packages("urllib3")
+    from cdi_gen.kubernetes.access import AccessError, find_access  # noqa: PLC0415
+    from cdi_gen.kubernetes.api import Api  # noqa: PLC0415
+    from cdi_gen.kubernetes.node_events import NodeEvents  # noqa: PLC0415
+
+    try:
+        api = Api(find_access(configuration.options.kubeconfig or ""))
+    except AccessError as error:
+        message = f"no Events of the node are created: {error.message}"
+        console.warning(message, code="CDG-N122", hint=error.hint or "", subject=node)
+        return []
+    return [NodeEvents(api, node, console.report)]
 
 
 def _metrics(address: str) -> Metrics:

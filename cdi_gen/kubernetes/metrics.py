@@ -5,6 +5,8 @@ from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
 
+from cdi_gen.kubernetes.health.judge import Change
+
 BUCKETS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.25, 1.0)
 """Seconds. An answer takes some tenths of a millisecond; the kubelet waits for 10 s at most."""
 
@@ -69,6 +71,7 @@ class Metrics:
         if failed:
             self._failures.labels(resource, method).inc()
 
-    def health_changed(self, uuid: str, *, healthy: bool, code: str) -> None:
+    def health_changed(self, change: Change) -> None:
         """Count a change of the health of a device."""
-        self._changes.labels(uuid, "healthy" if healthy else "unhealthy", code).inc()
+        health = "healthy" if change.healthy else "unhealthy"
+        self._changes.labels(change.uuid, health, change.finding.code).inc()

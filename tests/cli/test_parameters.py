@@ -15,9 +15,12 @@ import click
 
 from cdi_gen import cli
 from cdi_gen.cli.host_options import HostOptions
-from cdi_gen.cli.kubernetes import Words
+from cdi_gen.cli.kubernetes_options import ConfigOptions, Words
 
-HOST_OPTIONS = typing.get_type_hints(HostOptions)
+SHARED_OPTIONS: dict[tuple[str, ...], dict[str, Any]] = {
+    options._fields: typing.get_type_hints(options) for options in (HostOptions, ConfigOptions)
+}
+"""By the names of the parameters that a decorator takes for the function of a command."""
 
 
 def commands(group: click.Group, *path: str) -> Iterator[tuple[str, click.Command]]:
@@ -36,7 +39,7 @@ def type_of(parameter: click.Parameter) -> Any:
     if isinstance(parameter, click.Option) and parameter.is_flag:
         return bool | None if parameter.secondary_opts and parameter.default is None else bool
     if isinstance(parameter.type, Words):
-        return tuple[str, ...] | None
+        return tuple[str, ...] if isinstance(parameter.default, str) else tuple[str, ...] | None
     if parameter.multiple or parameter.nargs == -1:
         return tuple[str, ...]
     if parameter.required or isinstance(parameter.default, str):
@@ -50,8 +53,7 @@ def keyword_types(function: Callable[..., Any]) -> dict[str, Any]:
     names = [each.name for each in parameters if each.kind is each.KEYWORD_ONLY]
     wrapped = getattr(function, "__wrapped__", None)
     if wrapped:
-        assert names == [*HostOptions._fields]
-        return HOST_OPTIONS | keyword_types(wrapped)
+        return SHARED_OPTIONS[tuple(names)] | keyword_types(wrapped)
     hints = typing.get_type_hints(function)
     return {name: hints[name] for name in names}
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The part of an API server that labels need, for tests without a cluster: objects by their paths.
+"""The part of an API server that a node needs, for tests without a cluster: objects by their paths.
 
-It keeps a ``resourceVersion``, refuses updates of an older one, and knows server-side apply as far
-as labels of one owner go.
+It keeps a ``resourceVersion``, refuses updates of an older one, knows server-side apply as far as
+labels of one owner go, and reports changes to a watch.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import json
 import ssl
 import subprocess
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -38,6 +39,11 @@ class ApiServer:
     """Statuses and messages for the next requests; empty: they are answered."""
     applied: dict[str, set[str]] = field(default_factory=dict)
     """The labels of each object that were applied."""
+    watched: list[tuple[int | None, bytes | None]] = field(default_factory=list)
+    """Lines for the watch, with the versions of their objects, which are not sent to a watch that
+    begins at them; None ends the watch."""
+    watch: int = 0
+    """The number of the newest watch, which alone gets lines."""
 
     def answer(self, method: str, path: str, kind: str, body: Any) -> tuple[int, Any]:
         """Return the status and the object of an answer."""
@@ -63,6 +69,31 @@ class ApiServer:
         if body["metadata"].get("resourceVersion") != current["metadata"]["resourceVersion"]:
             return status(409, "the object has been modified; please apply your changes again")
         return self._store(path, body, 200)
+
+    def change(self, path: str, labels: dict[str, str]) -> None:
+        """Set the labels of an object, and report it to the watch."""
+        metadata = {**self.objects.get(path, {"metadata": {}})["metadata"], "labels": labels}
+        _, content = self._store(path, {"metadata": metadata}, 200)
+        line = json.dumps({"type": "MODIFIED", "object": content}).encode() + b"\n"
+        self.watched.append((int(content["metadata"]["resourceVersion"]), line))
+
+    def send(self, *lines: bytes | None) -> None:
+        """Send lines to the watch, whatever they are; None ends it."""
+        self.watched += [(None, line) for line in lines]
+
+    def lines(self, version: int) -> Iterator[bytes]:
+        """Yield the lines of a new watch that begins at a version."""
+        self.watch += 1
+        number = self.watch
+        while self.watch == number:
+            if not self.watched:
+                time.sleep(0.002)
+                continue
+            newer, line = self.watched.pop(0)
+            if line is None:
+                return
+            if newer is None or newer > version:
+                yield line
 
     def _store(self, path: str, body: dict[str, Any], code: int) -> tuple[int, Any]:
         version = int(
@@ -101,6 +132,9 @@ def api_server(
             server.tokens.append(self.headers.get("Authorization", ""))
             length = int(self.headers.get("Content-Length") or 0)
             body = json.loads(self.rfile.read(length)) if length else None
+            if "watch=true" in self.path and not server.faults:
+                self.watch()
+                return
             if server.faults:
                 code, document = status(*server.faults.pop(0))
             else:
@@ -111,6 +145,15 @@ def api_server(
             self.send_header("Content-Length", str(len(content)))
             self.end_headers()
             self.wfile.write(content)
+
+        def watch(self) -> None:
+            self.send_response(200)
+            self.send_header("Transfer-Encoding", "chunked")
+            self.end_headers()
+            _, found, rest = self.path.partition("resourceVersion=")
+            for line in server.lines(int(rest.partition("&")[0]) if found else 0):
+                self.wfile.write(b"%x\r\n%s\r\n" % (len(line), line))
+            self.wfile.write(b"0\r\n\r\n")
 
         do_GET = do_POST = do_PUT = do_PATCH = answer  # noqa: N815 - names of http.server
 
@@ -138,6 +181,7 @@ def api_server(
     try:
         yield server
     finally:
+        server.watch += 1
         http.shutdown()
         http.server_close()
         thread.join()

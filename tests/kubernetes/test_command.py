@@ -15,9 +15,12 @@ import pytest
 
 from tests.fakehost.hosts import FakeHost
 from tests.host.looking import REPOSITORY
+from tests.kubernetes.api_server import api_server, kubeconfig
 from tests.kubernetes.kubelet import Kubelet, wait_until
 
 GPU = "nvidia.com/gpu"
+NODE = "/api/v1/nodes/node-1"
+CONFIG_LABEL = "nvidia.com/device-plugin.config"
 CONFIG = (
     "version: v1\nsharing: {timeSlicing: {resources: [{name: nvidia.com/gpu, replicas: %d}]}}\n"
 )
@@ -104,3 +107,57 @@ def test_a_config_file_that_is_not_valid_ends_it_at_the_start(
     command = start("--config-file", str(config))
     assert command.process.wait(60) == 1
     assert "version is 'v2'; it must be v1 [CDG-N002]" in command.errors.read_text()
+
+
+def test_a_config_file_that_changes_is_read_again(start: StartCommand, tmp_path: Path) -> None:
+    """The kubelet replaces the link ``..data`` when a ConfigMap has changed."""
+    for number in (2, 3):
+        (tmp_path / f"..{number}").mkdir()
+        (tmp_path / f"..{number}" / "config.yaml").write_text(CONFIG % number)
+    (tmp_path / "..data").symlink_to("..2")
+    (tmp_path / "config.yaml").symlink_to("..data/config.yaml")
+    command = start("--config-file", str(tmp_path / "config.yaml"))
+    wait_until(lambda: command.count() == 16, 60)
+    (tmp_path / "..new").symlink_to("..3")
+    (tmp_path / "..new").rename(tmp_path / "..data")
+    wait_until(lambda: command.count() == 24, 60)
+    assert "warning" not in command.errors.read_text()
+
+
+def test_the_label_of_the_node_chooses_the_config(start: StartCommand, tmp_path: Path) -> None:
+    configs = tmp_path / "configs"
+    configs.mkdir()
+    for replicas in (2, 3):
+        (configs / f"times{replicas}").write_text(CONFIG % replicas)
+    with api_server() as server:
+        access = tmp_path / "kubeconfig"
+        access.write_bytes(kubeconfig(clusters=[{"name": "k", "cluster": {"server": server.url}}]))
+        server.change(NODE, {CONFIG_LABEL: "times2"})
+        command = start(
+            "--config-directory", str(configs), "--default-config", "times3",
+            "--node-name", "node-1", "--kubeconfig", str(access),
+        )  # fmt: skip
+        wait_until(lambda: command.count() == 16, 60)
+        server.change(NODE, {})
+        wait_until(lambda: command.count() == 24, 60)
+        server.change(NODE, {CONFIG_LABEL: "times9"})
+        wait_until(lambda: "the settings stay as they are" in command.errors.read_text(), 60)
+        (configs / "times9").write_text(CONFIG % 9)
+        wait_until(lambda: command.count() == 72, 60)
+    errors = command.errors.read_text()
+    assert f"the config is {configs}/times2 [CDG-N121]" in errors
+    assert "names the config times9, which does not exist [CDG-N120]" in errors
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--config-directory", "/c"), "the name of the node is not"),
+        (("--config-directory", "/c", "--config-file", "/f"), "are both given"),
+        (("--node-events",), "the name of the node is not"),
+    ],
+)
+def test_options_that_need_others(start: StartCommand, options: list[str], message: str) -> None:
+    command = start(*options)
+    assert command.process.wait(60) == 2
+    assert message in command.errors.read_text()

@@ -15,7 +15,7 @@ from typing import Any
 import grpc
 import pytest
 
-from cdi_gen.kubernetes.plugin.observer import Silent
+from cdi_gen.kubernetes.plugin.observer import Observers
 from cdi_gen.kubernetes.plugin.registration import CHANNEL_OPTIONS
 from cdi_gen.kubernetes.plugin.server import MAX_REQUEST_BYTES, THREADS, ResourceServer, State
 from cdi_gen.kubernetes.protocols import deviceplugin_v1beta1_pb2 as api
@@ -37,7 +37,7 @@ REFUSALS = {
 def channel() -> Iterator[grpc.Channel]:
     with tempfile.TemporaryDirectory() as folder:
         resource = Resource(name="nvidia.com/gpu", devices=DEVICES)
-        server = ResourceServer(State(resource=resource, settings=DEFAULTS), folder, Silent())
+        server = ResourceServer(State(resource=resource, settings=DEFAULTS), folder, Observers())
         server.start()
         with grpc.insecure_channel(f"unix:{Path(server.path)}", options=CHANNEL_OPTIONS) as opened:
             yield opened

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from cdi_gen.kubernetes.health.judge import Change
+
 
 class Observer(Protocol):
     """Is told what happens. Calls come from several threads."""
@@ -18,21 +20,32 @@ class Observer(Protocol):
     def answered(self, resource: str, method: str, seconds: float, *, failed: bool) -> None:
         """Report an answer to the kubelet."""
 
-    def health_changed(self, uuid: str, *, healthy: bool, code: str) -> None:
-        """Report that a device became usable or unusable, with the code of the reason."""
+    def health_changed(self, change: Change) -> None:
+        """Report that a device became usable or unusable."""
 
 
-class Silent:
-    """An observer that does nothing."""
+class Observers:
+    """Tells several observers what happens; without one it does nothing."""
+
+    def __init__(self, *observers: Observer) -> None:
+        self._observers = observers
 
     def devices(self, resource: str, healthy: int, unhealthy: int) -> None:
-        """Ignore the report."""
+        """Report the devices of a resource."""
+        for observer in self._observers:
+            observer.devices(resource, healthy, unhealthy)
 
     def registered(self, resource: str) -> None:
-        """Ignore the report."""
+        """Report a registration."""
+        for observer in self._observers:
+            observer.registered(resource)
 
     def answered(self, resource: str, method: str, seconds: float, *, failed: bool) -> None:
-        """Ignore the report."""
+        """Report an answer."""
+        for observer in self._observers:
+            observer.answered(resource, method, seconds, failed=failed)
 
-    def health_changed(self, uuid: str, *, healthy: bool, code: str) -> None:
-        """Ignore the report."""
+    def health_changed(self, change: Change) -> None:
+        """Report a change of the health of a device."""
+        for observer in self._observers:
+            observer.health_changed(change)

@@ -18,7 +18,7 @@ from cdi_gen.errors import CdiGenError
 from cdi_gen.inventory import findings as inventory_findings
 from cdi_gen.kubernetes.health.judge import Change
 from cdi_gen.kubernetes.health.watcher import Health, Unwatched
-from cdi_gen.kubernetes.plugin.observer import Observer, Silent
+from cdi_gen.kubernetes.plugin.observer import Observer, Observers
 from cdi_gen.kubernetes.plugin.registration import RegistrationError, identity, register
 from cdi_gen.kubernetes.plugin.server import ResourceServer, State
 from cdi_gen.kubernetes.plugin.specs import SpecFile, spec_files, write_specs
@@ -59,7 +59,7 @@ class Supervisor:
         self._settings = settings
         self._host = host
         self._report = report
-        self._observer: Observer = observer or Silent()
+        self._observer: Observer = observer or Observers()
         self._health: Health = health or Unwatched()
         self._directory = os.path.dirname(settings.kubelet_socket) or DEVICE_PLUGINS
         self._wake = threading.Event()
@@ -101,9 +101,7 @@ class Supervisor:
                 self._unhealthy[change.uuid] = change.finding
         if (before is None) != change.healthy:
             self._report(change.finding)
-            self._observer.health_changed(
-                change.uuid, healthy=change.healthy, code=change.finding.code
-            )
+            self._observer.health_changed(change)
         self._wake.set()
 
     def run(self) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 from prometheus_client import generate_latest
 
+from cdi_base.findings import Finding
+from cdi_gen.kubernetes.health.judge import Change
 from cdi_gen.kubernetes.metrics import Metrics
 from cdi_gen.kubernetes.plugin.observer import Observer
 
@@ -16,7 +18,9 @@ def test_everything_that_happens_is_counted() -> None:
     observer.registered("nvidia.com/gpu")
     observer.answered("nvidia.com/gpu", "Allocate", 0.0003, failed=False)
     observer.answered("nvidia.com/gpu", "Allocate", 0.002, failed=True)
-    observer.health_changed("GPU-1", healthy=False, code="CDG-N203")
+    observer.health_changed(
+        Change("GPU-1", healthy=False, finding=Finding("CDG-N203", "error", "Xid 79"))
+    )
     lines = generate_latest(metrics.registry).decode().splitlines()
     assert {
         'cdi_gen_devices{health="healthy",resource="nvidia.com/gpu"} 7.0',

@@ -1,0 +1,159 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the commands of ``cdi-gen kubernetes`` have in common: options, and the extra's packages."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, NamedTuple
+
+import click
+
+from cdi_gen.cli.host_options import DIRECTORY, PROGRAM, TEXT
+from cdi_gen.errors import CdiGenError
+from cdi_gen.kubernetes.settings.choice import FALLBACKS, LABEL
+
+
+class Words(click.ParamType):  # type: ignore[type-arg,unused-ignore]  # generic since click 8.3
+    """Words with commas between them."""
+
+    name = "words"
+
+    def __init__(self, words: tuple[str, ...] = ()) -> None:
+        self._words = words
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, ...]:
+        """Return the words; each must be one of the known ones, if there are any."""
+        if isinstance(value, tuple):
+            return value
+        words = tuple(word for part in str(value).split(",") if (word := part.strip()))
+        for word in words:
+            if self._words and word not in self._words:
+                self.fail(f"{word!r} is not one of {', '.join(self._words)}", param, ctx)
+        return words
+
+
+class ConfigOptions(NamedTuple):
+    """The values of the options that choose the config file."""
+
+    config_file: str | None
+    config_directory: str | None
+    config_label: str
+    default_config: str
+    config_fallbacks: tuple[str, ...]
+    node_name: str | None
+    kubeconfig: str | None
+
+
+def config_options(
+    *file_variables: str,
+) -> Callable[[Callable[..., int]], Callable[..., int]]:
+    """Add the options of the config file to a command, whose function takes their values first.
+
+    Args:
+        file_variables: the environment variables of ``--config-file``.
+    """
+    options = (
+        click.option(
+            "--config-file",
+            type=PROGRAM,
+            envvar=list(file_variables),
+            help="Config file of NVIDIA's device plugin, version v1.  [default: none]",
+        ),
+        click.option(
+            "--config-directory",
+            type=DIRECTORY,
+            envvar="CONFIG_FILE_SRCDIR",
+            help="Directory of config files, of which the label of the node chooses one.  "
+            "[default: none]",
+        ),
+        click.option(
+            "--config-label",
+            type=TEXT,
+            envvar="NODE_LABEL",
+            default=LABEL,
+            show_default=True,
+            help="The label whose value is the name of a config file.",
+        ),
+        click.option(
+            "--default-config",
+            type=TEXT,
+            envvar="DEFAULT_CONFIG",
+            default="",
+            help="The config file of a node without the label.  [default: as the fallbacks say]",
+        ),
+        click.option(
+            "--config-fallbacks",
+            type=Words(FALLBACKS),
+            envvar="FALLBACK_STRATEGIES",
+            default="named,single",
+            show_default=True,
+            help="What is used without the label and a default: the file named default, the "
+            "single file, or empty: no file.",
+        ),
+        click.option(
+            "--node-name",
+            type=TEXT,
+            envvar="NODE_NAME",
+            help="The name of the node in the cluster; needed for its API server.  [default: none]",
+        ),
+        click.option(
+            "--kubeconfig",
+            type=PROGRAM,
+            envvar="KUBECONFIG",
+            help="Access to the cluster.  [default: the service account of the pod]",
+        ),
+    )
+
+    def decorate(
+        command: Callable[..., int],
+    ) -> Callable[..., int]:
+        @wraps(command)
+        def with_options(
+            *,
+            config_file: str | None,
+            config_directory: str | None,
+            config_label: str,
+            default_config: str,
+            config_fallbacks: tuple[str, ...],
+            node_name: str | None,
+            kubeconfig: str | None,
+            **others: Any,
+        ) -> int:
+            values = ConfigOptions(
+                config_file,
+                config_directory,
+                config_label,
+                default_config,
+                config_fallbacks,
+                node_name,
+                kubeconfig,
+            )
+            return command(values, **others)
+
+        decorated: Callable[..., int] = with_options
+        for option in reversed(options):
+            decorated = option(decorated)
+        return decorated
+
+    return decorate
+
+
+def require_packages(*modules: str) -> None:
+    """Check that modules of the extra ``kubernetes`` are installed.
+
+    Raises:
+        CdiGenError: a module is missing.
+    """
+    from importlib.util import find_spec  # noqa: PLC0415
+
+    missing = [name for name in modules if find_spec(name) is None]
+    if missing:
+        raise CdiGenError(
+            f"the Python module {missing[0]} is not installed",
+            hint="install cdi-gen[kubernetes], or python3-grpcio, python3-protobuf, "
+            "python3-prometheus-client and python3-urllib3",
+            code="CDG-N001",
+        )
