@@ -87,7 +87,7 @@ build: $(VENV)/test ## wheel and sdist in dist/
 lock: $(VENV)/test ## pin the newest dependencies in requirements/
 	tools/lock $(BIN)
 
-protocols: ## generate the messages of Kubernetes' protocols from their .proto files
+protocols: ## generate the messages of the protocols of Kubernetes and NRI from their .proto files
 	tools/protocols "$(PYTHON)" $(VENV)/protocols
 
 docs: $(VENV)/docs ## the documentation as a site, in out/site; a warning is an error

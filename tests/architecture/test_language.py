@@ -67,6 +67,9 @@ QUOTING = {"docs/style.md", "tests/architecture/test_language.py"}
 RECORDED = ("specs/golden/", "tests/parity/reference/", "docs/gpu/", "requirements/", "LICENSE")
 """Recorded output of programs and texts of others."""
 
+GENERATED = "_pb2.py"
+"""The end of the names of protobuf's modules, which hold serialized descriptions."""
+
 SUFFIXES = (".py", ".md", ".c", ".go", ".sh", ".toml", ".yaml", ".yml", ".service", ".json")
 
 
@@ -82,7 +85,7 @@ def files() -> Iterator[str]:
     """The project's own text files, as git lists them."""
     for name in file_names():
         is_text = name.endswith(SUFFIXES) or "." not in Path(name).name
-        is_ours = name not in QUOTING and not name.startswith(RECORDED)
+        is_ours = not (name in QUOTING or name.startswith(RECORDED) or name.endswith(GENERATED))
         if is_text and is_ours:
             yield name
 

@@ -79,7 +79,7 @@ THIRD_PARTY = {
     # The extra `kubernetes`: no other command may import them.
     "grpc": re.compile(r"cdi_gen/kubernetes/plugin/\w+\.py"),
     "prometheus_client": re.compile(r"cdi_gen/kubernetes/metrics\.py"),
-    "google": re.compile(r"cdi_gen/kubernetes/protocols/\w+_pb2\.py"),
+    "google": re.compile(r"cdi_gen/kubernetes/protocols/\w+\.py"),
     "urllib3": re.compile(r"cdi_gen/kubernetes/api\.py"),
     "jsonschema": re.compile(r"cdi_gen/cdi/schema\.py"),
     "yaml": re.compile(r"cdi_gen/cdi/yamltext\.py|cdi_gen/cli/list\.py"),

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Kubernetes' published protocols; `make protocols` generates the messages from the .proto files.
+"""Published protocols of Kubernetes and NRI; `make protocols` generates them from the .proto files.
 
-The services are few and small, so they are written by hand in ``cdi_gen.kubernetes.plugin``.
+The services are few and small, so they are written by hand, in ``plugin/`` and ``nri/``.
 """
