@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cdi_gen.cli import Group, console, kubernetes_labels
+from cdi_gen.cli import Group, console, kubernetes_labels, kubernetes_nri
 from cdi_gen.cli.generate import FEATURE_FLAGS
 from cdi_gen.cli.go_flags import GoFlagsCommand
 from cdi_gen.cli.host_options import DIRECTORY, PROGRAM, TEXT
@@ -32,6 +32,7 @@ def command() -> None:
 
 
 command.add_command(kubernetes_labels.command)
+command.add_command(kubernetes_nri.command)
 
 
 @command.command(
