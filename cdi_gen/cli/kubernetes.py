@@ -156,7 +156,7 @@ command.add_command(kubernetes_nri.command)
     "--mps-root",
     type=DIRECTORY,
     envvar="MPS_ROOT",
-    help="Directory of the host for the pipes of MPS daemons.  [default: none]",
+    help="Directory of the host for the control daemons of MPS.  [default: /run/nvidia/mps]",
 )
 @click.option(
     "--shared-devices-allocation-policy",

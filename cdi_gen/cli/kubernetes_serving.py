@@ -16,6 +16,8 @@ from cdi_gen.cli.kubernetes_options import require_packages
 from cdi_gen.errors import CdiGenError, UsageError
 from cdi_gen.kubernetes.health.watcher import Health, HealthWatcher, Unwatched
 from cdi_gen.kubernetes.health.xids import rules
+from cdi_gen.kubernetes.mps.daemons import MpsDaemons
+from cdi_gen.kubernetes.mps.directories import MpsRoot
 from cdi_gen.kubernetes.plugin.observer import Observer, Observers
 from cdi_gen.kubernetes.probe import ThisHost
 from cdi_gen.kubernetes.settings.merge import merge
@@ -99,7 +101,8 @@ class Serving:
         host.ask_early()
         from cdi_gen.kubernetes.plugin.supervisor import Supervisor  # noqa: PLC0415
 
-        self._supervisor = Supervisor(settings, host, console.report, observer, health)
+        mps = _mps(settings, self._host_root, observer)
+        self._supervisor = Supervisor(settings, host, console.report, observer, health, mps)
         # A signal may have come before there was a supervisor to end.
         if not self._is_stopping and not self._is_reloading:
             self._supervisor.run()
@@ -156,6 +159,11 @@ def _node_events(configuration: Configuration) -> list[Observer]:
         console.warning(message, code="CDG-N122", hint=error.hint or "", subject=node)
         return []
     return [NodeEvents(api, node, console.report)]
+
+
+def _mps(settings: Settings, host_root: str, observer: Observer) -> MpsDaemons:
+    """Return what keeps the control daemons of MPS."""
+    return MpsDaemons(MpsRoot(settings.mps_root, host_root), console.report, observer)
 
 
 def _metrics(address: str) -> Metrics:

@@ -18,6 +18,7 @@ from cdi_gen.errors import CdiGenError
 from cdi_gen.inventory import findings as inventory_findings
 from cdi_gen.kubernetes.health.judge import Change
 from cdi_gen.kubernetes.health.watcher import Health, Unwatched
+from cdi_gen.kubernetes.mps.daemons import Mps, NoMps
 from cdi_gen.kubernetes.plugin.observer import Observer, Observers
 from cdi_gen.kubernetes.plugin.registration import RegistrationError, identity, register
 from cdi_gen.kubernetes.plugin.server import ResourceServer, State
@@ -46,6 +47,7 @@ class Supervisor:
         report: prints a finding; each one is printed once until it changes.
         observer: counts what happens.
         health: watches the devices.
+        mps: keeps the control daemons of MPS.
     """
 
     def __init__(
@@ -55,12 +57,14 @@ class Supervisor:
         report: Report,
         observer: Observer | None = None,
         health: Health | None = None,
+        mps: Mps | None = None,
     ) -> None:
         self._settings = settings
         self._host = host
         self._report = report
         self._observer: Observer = observer or Observers()
         self._health: Health = health or Unwatched()
+        self._mps: Mps = mps or NoMps()
         self._directory = os.path.dirname(settings.kubelet_socket) or DEVICE_PLUGINS
         self._wake = threading.Event()
         self._stopping = False
@@ -118,6 +122,7 @@ class Supervisor:
                 self._wake.clear()
         finally:
             self._health.stop()
+            self._mps.stop()
             for server in self._servers.values():
                 server.stop()
 
@@ -193,6 +198,7 @@ class Supervisor:
             resource.name: State(resource=resource, settings=settings, node=node, scores=scores)
             for resource in advertised.resources
         }
+        self._mps.want(advertised.resources, inventory, self._wake.set)
         found = inventory_findings.findings(inventory)
         self._reports.update("devices", *found, *advertised.findings)
 
@@ -216,7 +222,7 @@ class Supervisor:
         devices of a plugin that ends as unhealthy ones for five minutes.
         """
         with self._lock:
-            unhealthy = frozenset(self._unhealthy)
+            unhealthy = frozenset(self._unhealthy) | self._mps.unusable()
         for name in self._servers.keys() - self._states.keys():
             state = self._servers[name].state
             self._update(name, replace(state, resource=replace(state.resource, devices=())))

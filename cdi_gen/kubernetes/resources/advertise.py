@@ -17,6 +17,7 @@ from cdi_base.findings import Finding
 from cdi_base.nvidia import cdi_name
 from cdi_gen.inventory import TEGRA, WSL, Gpu, Inventory, MigDevice
 from cdi_gen.inventory.properties import Properties
+from cdi_gen.kubernetes.resources import mps
 from cdi_gen.kubernetes.resources.device import REPLICA, Device, Resource
 from cdi_gen.kubernetes.settings.model import (
     ALL_DEVICES,
@@ -52,7 +53,7 @@ def advertise(inventory: Inventory, properties: Properties, settings: Settings) 
         by_name.setdefault(name, []).append(device)
     resources: dict[tuple[str, SharingStrategy], list[Device]] = {}
     for name, devices in by_name.items():
-        for key, shared in _shared(name, devices, settings, findings):
+        for key, shared in _shared(name, devices, properties, settings, findings):
             resources.setdefault(key, []).extend(shared)
     return Advertised(
         tuple(
@@ -197,7 +198,11 @@ def _rule_name(rules: Sequence[ResourceRule], text: str) -> str | None:
 
 
 def _shared(
-    name: str, devices: list[Device], settings: Settings, findings: list[Finding]
+    name: str,
+    devices: list[Device],
+    properties: Properties,
+    settings: Settings,
+    findings: list[Finding],
 ) -> Iterable[tuple[tuple[str, SharingStrategy], list[Device]]]:
     """Yield the devices of a resource under the names under which they are advertised."""
     sharing = settings.sharing
@@ -206,9 +211,8 @@ def _shared(
         if shared.name != name:
             continue
         chosen = _chosen(shared, rest)
-        if sharing.strategy == "mps" and any(device.mig for device in chosen):
-            findings.append(_mps_on_mig(name))
-            chosen = [device for device in chosen if not device.mig]
+        if sharing.strategy == "mps":
+            chosen = list(_shareable_by_mps(shared, chosen, properties, findings))
         rest = [device for device in rest if device not in chosen]
         replicas = [
             replace(device, id=f"{device.id}{REPLICA}{number}", replicas=shared.replicas)
@@ -236,6 +240,39 @@ def _chosen(shared: SharedResource, devices: list[Device]) -> list[Device]:
 def _left_out(gpu: Gpu, reason: str) -> Finding:
     name = gpu.uuid or f"GPU {gpu.index}"
     return Finding("CDG-N102", "warning", f"{name} is not advertised: {reason}", subject=name)
+
+
+def _shareable_by_mps(
+    shared: SharedResource,
+    devices: list[Device],
+    properties: Properties,
+    findings: list[Finding],
+) -> Iterable[Device]:
+    """Yield the devices that MPS can share; the others stay whole."""
+    if any(device.mig for device in devices):
+        findings.append(_mps_on_mig(shared.name))
+    for device in devices:
+        if device.mig:
+            continue
+        if device.uuid in WHOLE_PLATFORMS.values():
+            findings.append(_not_by_mps(device, "the platform has no MPS for containers"))
+            continue
+        capability = properties.gpu(device.gpu_index).compute_capability
+        most = mps.max_clients(capability, properties.cuda_version)
+        if shared.replicas > most:
+            reason = f"it has {shared.replicas} replicas, and {most} clients are possible"
+            findings.append(_not_by_mps(device, reason))
+            continue
+        yield device
+
+
+def _not_by_mps(device: Device, reason: str) -> Finding:
+    return Finding(
+        "CDG-N131",
+        "warning",
+        f"{device.uuid} is not shared by MPS: {reason}",
+        subject=device.uuid,
+    )
 
 
 def _mps_on_mig(name: str) -> Finding:

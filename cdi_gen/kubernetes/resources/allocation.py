@@ -14,6 +14,7 @@ from uuid import uuid4
 from cdi_base.nvidia import cdi_name
 from cdi_gen.errors import CdiGenError
 from cdi_gen.inventory import Inventory
+from cdi_gen.kubernetes.resources import mps
 from cdi_gen.kubernetes.resources.device import Device, Resource, device_name
 from cdi_gen.kubernetes.settings.model import (
     CDI_ANNOTATIONS,
@@ -29,8 +30,10 @@ CDI_VENDOR = "k8s.device-plugin.nvidia.com"
 VOLUME_MOUNT_ROOT = "/var/run/nvidia-container-devices"
 VISIBLE_DEVICES = "NVIDIA_VISIBLE_DEVICES"
 
-MPS_ROOT = "/mps"
-"""The directory of MPS in the plugin's container, and in its daemons'."""
+SHARING_STRATEGY = "NVIDIA_GPU_SHARING_STRATEGY"
+REPLICAS = "NVIDIA_GPU_REPLICAS"
+"""Variables of a container whose devices are shared, with the values of the node's labels
+``nvidia.com/gpu.sharing-strategy`` and ``nvidia.com/gpu.replicas``."""
 
 CONTROL_NODES = (
     "/dev/nvidiactl",
@@ -135,9 +138,13 @@ def allocate(
         mounts += [_request_mount(name) for name in names]
         mounts += [_request_mount(f"imex/{channel}") for channel in channels]
     envs |= {f"NVIDIA_{name.upper()}": "enabled" for name in settings.transports}
-    if resource.sharing == "mps":
-        envs["CUDA_MPS_PIPE_DIRECTORY"] = f"{MPS_ROOT}/{resource.name}/pipe"
-        mounts += _mps_mounts(resource, settings)
+    shared = [device for device in devices if device.replica is not None]
+    if shared:
+        envs[SHARING_STRATEGY] = resource.sharing
+        envs[REPLICAS] = str(max(device.replicas for device in shared))
+    if shared and resource.sharing == "mps":
+        envs |= mps.environment(shared, resource)
+        mounts.append(_mps_mount(shared, resource, settings))
     cdi_devices = tuple(_cdi_names(names, settings, node)) if settings.cdi else ()
     annotations = {}
     if CDI_ANNOTATIONS in settings.list_strategies:
@@ -171,6 +178,14 @@ def _requested(identifiers: tuple[str, ...], resource: Resource) -> list[Device]
             hint="request 1, or set sharing.*.failRequestsGreaterThanOne to false",
             code="CDG-N202",
         )
+    if resource.sharing == "mps" and shared and len(shared) < len(identifiers):
+        raise AllocationError(
+            f"a container requests shared and whole devices of {resource.name}: a client of MPS "
+            "uses no other GPU",
+            subject=resource.name,
+            hint="give the shared devices another name, with renameByDefault or rename",
+            code="CDG-N202",
+        )
     unique = {device_name(identifier): by_id[identifier] for identifier in identifiers}
     return list(unique.values())
 
@@ -183,15 +198,15 @@ def _request_mount(name: str) -> Mount:
     return Mount("/dev/null", f"{VOLUME_MOUNT_ROOT}/{name}", read_only=False)
 
 
-def _mps_mounts(resource: Resource, settings: Settings) -> list[Mount]:
-    """Return the mount of the daemon's socket.
+def _mps_mount(shared: list[Device], resource: Resource, settings: Settings) -> Mount:
+    """Return the mount of the directory with the daemon's socket.
 
-    NVIDIA's plugin mounts the whole directory and shared memory. With the directory, root in a
-    container can end the daemon; with the socket alone the daemon refuses that, and clients of
-    driver 580 need nothing else (docs/gpu/kubernetes.md).
+    NVIDIA's plugin mounts the whole pipe directory, by which root in a container can end the
+    daemon, and shared memory, which clients of driver 580 do not need (docs/gpu/kubernetes.md).
     """
-    control = f"{resource.name}/pipe/control"
-    return [Mount(f"{settings.mps_root}/{control}", f"{MPS_ROOT}/{control}", read_only=False)]
+    daemon = mps.daemon_name(shared, resource)
+    host_path = f"{settings.mps_root}/{daemon}/{mps.CLIENTS}"
+    return Mount(host_path, mps.pipe_directory(resource), read_only=True)
 
 
 def _cdi_names(names: list[str], settings: Settings, node: Node) -> Iterable[str]:

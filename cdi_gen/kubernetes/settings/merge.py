@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import fields, replace
 
@@ -13,6 +14,8 @@ from cdi_gen.kubernetes.settings.model import DEFAULTS, LIST_STRATEGIES, Imex, S
 _FLAGS = frozenset(field.name for field in fields(Settings)) - {
     "gpu_rules", "mig_rules", "sharing", "imex",
 }  # fmt: skip
+
+MAX_MPS_ROOT = 107 - len("/GPU-00000000-0000-0000-0000-000000000000/pipe/control_privileged")
 
 
 def merge(command_line: Mapping[str, object], config_file: ConfigFile | None) -> Settings:
@@ -66,11 +69,10 @@ def _check(settings: Settings) -> None:
             code="CDG-N003",
             subject="--device-list-strategy",
         )
-    if settings.sharing.strategy == "mps":
-        # Pods would get replicas whose pipe leads to no daemon.
+    if len(os.fsencode(settings.mps_root)) > MAX_MPS_ROOT:
         raise UsageError(
-            "sharing by MPS is not supported yet: nothing starts its daemons",
-            hint="share by timeSlicing",
+            f"the path of the MPS root is too long: {settings.mps_root}",
+            hint=f"give a path of {MAX_MPS_ROOT} bytes at most; the kernel allows 107 for a socket",
             code="CDG-N003",
-            subject="sharing.mps",
+            subject="--mps-root",
         )

@@ -106,7 +106,8 @@ class Settings:
     mofed: bool = False
     gdrcopy: bool = False
     allocation_policy: AllocationPolicy = "distributed"
-    mps_root: str | None = None
+    mps_root: str = "/run/nvidia/mps"
+    """The directory of the MPS control daemons on the host."""
     kubelet_socket: str = f"{DEVICE_PLUGINS}/kubelet.sock"
     """Empty: serve in `DEVICE_PLUGINS`, and do not register."""
     gpu_rules: tuple[ResourceRule, ...] = field(

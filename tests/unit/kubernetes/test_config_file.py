@@ -16,7 +16,7 @@ version: v1
 flags:
   migStrategy: mixed
   failOnInitError: true
-  mpsRoot: /run/nvidia/mps
+  mpsRoot: /run/mps
   nvidiaDriverRoot: /run/nvidia/driver
   nvidiaDevRoot: /run/nvidia/dev
   gdrcopyEnabled: true
@@ -103,10 +103,16 @@ sharing:
     assert sharing.fail_requests_greater_than_one, "the default of mps; false for time-slicing"
 
 
-def test_mps_is_refused_as_long_as_nothing_starts_its_daemons() -> None:
+def test_mps_may_be_configured_as_time_slicing() -> None:
     text = "version: v1\nsharing: {mps: {resources: [{name: gpu, replicas: 2}]}}"
-    with pytest.raises(UsageError, match="MPS is not supported yet"):
-        settings(text)
+    merged = merge({}, parse_config_file(text.encode(), "f"))
+    assert (merged.sharing.strategy, merged.mps_root) == ("mps", "/run/nvidia/mps")
+
+
+def test_an_mps_root_whose_sockets_would_have_too_long_paths_is_refused() -> None:
+    flag = {"mps_root": "/" + "x" * 42}
+    with pytest.raises(UsageError, match="the path of the MPS root is too long"):
+        merge(flag, None)
 
 
 @pytest.mark.parametrize(

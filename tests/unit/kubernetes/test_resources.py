@@ -225,11 +225,18 @@ class TestAllocate:
         answer = self.allocate(f"{UUIDS[0]}::1", f"{UUIDS[0]}::0", settings=settings)
         assert answer.cdi_devices == (f"k8s.device-plugin.nvidia.com/gpu={UUIDS[0]}",)
 
-    def test_mps_has_the_socket_of_its_daemon_and_no_more(self) -> None:
-        answer = self.allocate(f"{UUIDS[0]}::1", settings=sharing(shared(), strategy="mps"))
-        assert answer.envs["CUDA_MPS_PIPE_DIRECTORY"] == "/mps/nvidia.com/gpu/pipe"
-        control = "nvidia.com/gpu/pipe/control"
-        assert answer.mounts == (Mount(f"/run/mps/{control}", f"/mps/{control}", read_only=False),)
+    def test_sharing_is_visible_in_the_environment(self) -> None:
+        answer = self.allocate(f"{UUIDS[0]}::1", settings=sharing(shared(replicas=3)))
+        assert answer.envs == {
+            "NVIDIA_GPU_SHARING_STRATEGY": "time-slicing",
+            "NVIDIA_GPU_REPLICAS": "3",
+        }
+
+    def test_a_whole_gpu_beside_shared_ones_is_not_shared(self) -> None:
+        settings = sharing(shared(devices=1), strategy="mps")
+        assert self.allocate(UUIDS[1], settings=settings) == Allocation(
+            cdi_devices=(f"k8s.device-plugin.nvidia.com/gpu={UUIDS[1]}",)
+        )
 
     def test_an_unknown_id_is_refused(self) -> None:
         with pytest.raises(AllocationError, match="has no device 'GPU-x'"):

@@ -1,0 +1,408 @@
+# SPDX-License-Identifier: Apache-2.0
+"""MPS control daemons: started, adopted, watched, started again, ended when nobody uses them.
+
+Most tests run twice, with a stand-in for NVIDIA's control program and with the real one of driver
+550, which needs no GPU as long as no CUDA program connects.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from cdi_base.findings import Finding
+from cdi_gen.inventory import DriverFile, Inventory
+from cdi_gen.kubernetes import reports
+from cdi_gen.kubernetes.mps import daemons as daemons_module
+from cdi_gen.kubernetes.mps import directories, keeper, program
+from cdi_gen.kubernetes.mps.daemons import MpsDaemons
+from cdi_gen.kubernetes.mps.directories import MpsRoot
+from cdi_gen.kubernetes.mps.errors import MpsError, SilentDaemonError
+from cdi_gen.kubernetes.mps.program import ControlProgram, control_program
+from cdi_gen.kubernetes.plugin.supervisor import Supervisor
+from cdi_gen.kubernetes.resources.advertise import advertise
+from cdi_gen.kubernetes.resources.device import Resource
+from cdi_gen.kubernetes.settings import DEFAULTS, Settings, SharedResource, Sharing
+from cdi_gen.paths import ContainerPath, HostPath
+from tests.fakehost.hosts import FakeHost
+from tests.kubernetes.kubelet import Kubelet, wait_until
+from tests.kubernetes.test_supervisor import SetHost
+from tests.unit.kubernetes.nodes import inventory, properties
+
+HGX = inventory("hgx-550-8gpu")
+UUIDS = [gpu.uuid or "" for gpu in HGX.gpus]
+GPU = "nvidia.com/gpu"
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root may use the directory of MPS")
+
+
+def with_programs(control: str, server: str = "") -> Inventory:
+    """Return an inventory with these programs."""
+    names = {program.CONTROL: control, program.SERVER: server or control}
+    files = tuple(
+        DriverFile(path=HostPath(path), seen_at=ContainerPath(path), entry=name)
+        for name, path in names.items()
+        if path
+    )
+    return replace(HGX, files=files, libraries=())
+
+
+class MpsNode:
+    """The daemons of a node with a control program."""
+
+    def __init__(self, folder: Path, host: Inventory) -> None:
+        self.folder = folder
+        self.host = host
+        self.root = MpsRoot(str(folder / "mps"))
+        self.findings: list[Finding] = []
+        self.running: list[MpsDaemons] = []
+        self.settings = self.shared()
+
+    def shared(self, devices: int = 2, replicas: int = 4, **options: object) -> Settings:
+        resource = SharedResource(name=GPU, replicas=replicas, devices=devices)
+        fields = {"strategy": "mps", "resources": (resource,)} | options
+        fields.setdefault("fail_requests_greater_than_one", True)
+        sharing = Sharing(**fields)  # type: ignore[arg-type]
+        return replace(DEFAULTS, mps_root=self.root.path, sharing=sharing)
+
+    def start(self, settings: Settings | None = None) -> MpsDaemons:
+        mps = MpsDaemons(self.root, self.findings.append)
+        self.running.append(mps)
+        mps.want(self.resources(settings or self.settings), self.host, lambda: None)
+        return mps
+
+    def resources(self, settings: Settings) -> tuple[Resource, ...]:
+        return advertise(self.host, properties(self.host), settings).resources
+
+    def serving(self, settings: Settings | None = None) -> MpsDaemons:
+        mps = self.start(settings)
+        wait_until(lambda: not mps.unusable())
+        return mps
+
+    def pid(self, name: str) -> int:
+        return self.root.process(name)
+
+    def ask(self, name: str, command: str, part: str = "pipe") -> str:
+        control = control_program(self.host, "/", "")
+        return control.ask({"CUDA_MPS_PIPE_DIRECTORY": f"{self.root.path}/{name}/{part}"}, command)
+
+    def codes(self) -> list[str]:
+        return [finding.code for finding in self.findings]
+
+    def messages(self, code: str) -> list[str]:
+        return [finding.message for finding in self.findings if finding.code == code]
+
+    def behave(self, *words: str) -> None:
+        (self.folder / "behaviour").write_text(" ".join(words), "utf-8")
+
+    def end(self) -> None:
+        for mps in self.running:
+            mps.stop()
+        for name in self.root.names():
+            with contextlib.suppress(SilentDaemonError, ProcessLookupError):
+                os.kill(self.pid(name), signal.SIGKILL)
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """Give a short path that only root can change."""
+    with tempfile.TemporaryDirectory(dir="/run", prefix="mps-") as path:
+        yield Path(path)
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reports, "PAUSES", (0.05,))
+    monkeypatch.setattr(keeper, "ASK_INTERVAL", 0.2)
+    monkeypatch.setattr(daemons_module, "RETIRE_INTERVAL", 0.2)
+
+
+def own_program(folder: Path) -> str:
+    copy = folder / program.CONTROL
+    source = Path(__file__).with_name("mps_program.py").read_text("utf-8")
+    copy.write_text(f"#!{sys.executable} -IS\n{source}", "utf-8")
+    copy.chmod(0o755)
+    return str(copy)
+
+
+@pytest.fixture
+def stand_in(folder: Path, quick: None) -> Iterator[MpsNode]:
+    node = MpsNode(folder, with_programs(own_program(folder)))
+    yield node
+    node.end()
+
+
+@pytest.fixture(params=["stand-in", "driver 550"])
+def node(
+    request: pytest.FixtureRequest, folder: Path, quick: None, host: Callable[[str], FakeHost]
+) -> Iterator[MpsNode]:
+    if request.param == "stand-in":
+        path = own_program(folder)
+    else:
+        path = str(folder / program.CONTROL)
+        shutil.copy(host("550-8gpu").root / "usr/bin" / program.CONTROL, path)
+    node = MpsNode(folder, with_programs(path))
+    yield node
+    node.end()
+
+
+def test_each_gpu_has_a_daemon_with_limits_and_a_socket_for_containers(node: MpsNode) -> None:
+    mps = node.start()
+    assert mps.unusable() == frozenset(UUIDS[:2]), "no pod gets a device before its daemon serves"
+    wait_until(lambda: not mps.unusable())
+    assert sorted(node.root.names()) == sorted(UUIDS[:2])
+    for uuid in UUIDS[:2]:
+        clients = node.folder / "mps" / uuid / "clients"
+        assert os.listdir(clients) == ["control"]
+        assert node.ask(uuid, "get_default_active_thread_percentage", "clients") == "25.0"
+        assert node.ask(uuid, "get_default_device_pinned_mem_limit 0") in {"20G", "20480M"}
+        environment = Path(f"/proc/{node.pid(uuid)}/environ").read_text("utf-8").split("\0")
+        assert f"CUDA_VISIBLE_DEVICES={uuid}" in environment
+    assert "25 % of the threads and 20480 MiB" in node.messages("CDG-N223")[0]
+
+
+def test_a_daemon_that_is_killed_is_started_again(node: MpsNode) -> None:
+    mps = node.serving()
+    victim, other = node.pid(UUIDS[0]), node.pid(UUIDS[1])
+    clients = node.folder / "mps" / UUIDS[0] / "clients"
+    container = os.open(clients, os.O_PATH | os.O_DIRECTORY)
+    os.kill(victim, signal.SIGKILL)
+    wait_until(lambda: node.messages("CDG-N222"))
+    assert f"{UUIDS[0]} cannot be shared by MPS: the daemon ended" in node.messages("CDG-N222")[0]
+    wait_until(lambda: not mps.unusable())
+    assert node.pid(UUIDS[0]) != victim
+    assert node.pid(UUIDS[1]) == other
+    control = control_program(node.host, "/", "")
+    # A container that runs has the directory, and sees the new socket in it.
+    seen = {"CUDA_MPS_PIPE_DIRECTORY": f"/proc/{os.getpid()}/fd/{container}"}
+    assert control.ask(seen, "get_default_active_thread_percentage") == "25.0"
+    os.close(container)
+
+
+def test_a_gpu_is_unusable_while_its_daemon_is_gone(
+    node: MpsNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mps = node.serving()
+    monkeypatch.setattr(reports, "PAUSES", (1.0,))
+    os.kill(node.pid(UUIDS[0]), signal.SIGKILL)
+    wait_until(lambda: mps.unusable() == frozenset(UUIDS[:1]))
+
+
+def test_a_daemon_that_hangs_is_taken_out_and_comes_back(
+    node: MpsNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mps = node.serving()
+    monkeypatch.setattr(ControlProgram.ask, "__kwdefaults__", {"seconds": 0.3})
+    pid = node.pid(UUIDS[0])
+    os.kill(pid, signal.SIGSTOP)
+    wait_until(lambda: mps.unusable() == frozenset(UUIDS[:1]))
+    assert "has not answered for 0 s" in node.messages("CDG-N222")[0]
+    os.kill(pid, signal.SIGCONT)
+    wait_until(lambda: not mps.unusable())
+    assert node.pid(UUIDS[0]) == pid, "containers that use it go on"
+
+
+def test_a_daemon_that_hangs_for_long_is_replaced(
+    node: MpsNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mps = node.serving()
+    monkeypatch.setattr(ControlProgram.ask, "__kwdefaults__", {"seconds": 0.3})
+    monkeypatch.setattr(keeper, "HANG_SECONDS", 0.5)
+    pid = node.pid(UUIDS[0])
+    os.kill(pid, signal.SIGSTOP)
+    wait_until(lambda: mps.unusable() == frozenset(UUIDS[:1]))
+    wait_until(lambda: not mps.unusable())
+    assert node.pid(UUIDS[0]) != pid
+
+
+def test_daemons_outlive_the_plugin_and_the_next_one_adopts_them(node: MpsNode) -> None:
+    node.serving().stop()
+    pids = [node.pid(uuid) for uuid in UUIDS[:2]]
+    node.findings.clear()
+    mps = node.serving(node.shared(replicas=10))
+    assert [node.pid(uuid) for uuid in UUIDS[:2]] == pids
+    assert all(" adopted: 10 % " in message for message in node.messages("CDG-N223"))
+    assert node.ask(UUIDS[0], "get_default_active_thread_percentage") == "10.0"
+    os.kill(pids[0], signal.SIGKILL)
+    wait_until(lambda: node.messages("CDG-N222"))
+    wait_until(lambda: not mps.unusable())
+
+
+def test_one_daemon_for_all_gpus_where_a_container_may_get_several(node: MpsNode) -> None:
+    node.serving(node.shared(fail_requests_greater_than_one=False))
+    (name,) = node.root.names()
+    assert name.startswith("gpus-")
+    environment = Path(f"/proc/{node.pid(name)}/environ").read_text("utf-8").split("\0")
+    assert f"CUDA_VISIBLE_DEVICES={UUIDS[0]},{UUIDS[1]}" in environment
+    assert node.ask(name, "get_default_device_pinned_mem_limit 1") in {"20G", "20480M"}
+
+
+def test_daemons_that_are_not_wanted_end_when_nobody_uses_them(node: MpsNode) -> None:
+    node.serving()
+    node.running[0].want((), node.host, lambda: None)
+    wait_until(lambda: not node.root.names())
+
+
+def test_a_daemon_with_clients_is_not_ended(stand_in: MpsNode) -> None:
+    mps = stand_in.serving()
+    stand_in.behave("clients")
+    mps.want((), stand_in.host, lambda: None)
+    time.sleep(1)
+    assert sorted(stand_in.root.names()) == sorted(UUIDS[:2])
+    assert stand_in.pid(UUIDS[0])
+    stand_in.behave()
+    wait_until(lambda: not stand_in.root.names())
+
+
+def test_a_program_without_the_option_for_all_users(stand_in: MpsNode) -> None:
+    """The program of driver 550 takes the option for a command and ends."""
+    stand_in.behave("old")
+    stand_in.serving()
+    assert stand_in.codes().count("CDG-N224") == 1
+
+
+def test_the_option_for_all_users_is_used(stand_in: MpsNode) -> None:
+    stand_in.serving()
+    command = Path(f"/proc/{stand_in.pid(UUIDS[0])}/cmdline").read_text("utf-8")
+    assert "-multiuser-server" in command
+    assert "CDG-N224" not in stand_in.codes()
+
+
+def test_a_daemon_that_does_not_start_is_tried_again(stand_in: MpsNode) -> None:
+    stand_in.behave("dies")
+    mps = stand_in.start()
+    wait_until(lambda: stand_in.messages("CDG-N222"))
+    assert "ended at once: an error of the driver" in stand_in.findings[0].message
+    time.sleep(0.5)
+    assert len(stand_in.findings) == 2, "once for each GPU"
+    assert mps.unusable() == frozenset(UUIDS[:2])
+    stand_in.behave()
+    wait_until(lambda: not mps.unusable())
+
+
+def test_limits_that_are_not_accepted_keep_the_gpu_from_pods(stand_in: MpsNode) -> None:
+    stand_in.behave("refuses")
+    mps = stand_in.start()
+    wait_until(lambda: stand_in.messages("CDG-N221"))
+    assert "does not accept its limits: Insufficient privileges" in stand_in.findings[0].message
+    assert mps.unusable() == frozenset(UUIDS[:2])
+
+
+def test_a_host_without_the_control_program(folder: Path) -> None:
+    node = MpsNode(folder, replace(HGX, files=()))
+    mps = node.start()
+    (finding,) = node.findings
+    assert (finding.code, mps.unusable()) == ("CDG-N221", frozenset(UUIDS[:2]))
+    assert "has no nvidia-cuda-mps-control" in finding.message
+    node.host = with_programs(own_program(folder))
+    mps.want(node.resources(node.settings), node.host, lambda: None)
+    wait_until(lambda: not mps.unusable())
+    node.end()
+
+
+def test_a_program_that_others_can_change_is_not_run(stand_in: MpsNode) -> None:
+    (stand_in.folder / program.CONTROL).chmod(0o777)
+    stand_in.start()
+    assert "is not run:" in stand_in.messages("CDG-N221")[0]
+    assert "can be written to by others" in stand_in.messages("CDG-N221")[0]
+
+
+@pytest.mark.parametrize("hostile", ["directory of others", "link", "file"])
+def test_a_directory_that_others_can_change_is_not_used(stand_in: MpsNode, hostile: str) -> None:
+    target = stand_in.folder / "elsewhere"
+    target.mkdir(mode=0o777)
+    target.chmod(0o777)
+    path = stand_in.folder / "mps" / UUIDS[0]
+    path.parent.mkdir()
+    if hostile == "link":
+        path.symlink_to(target)
+    elif hostile == "file":
+        path.touch()
+    else:
+        path.mkdir()
+        path.chmod(0o777)
+    mps = stand_in.start()
+    wait_until(lambda: mps.unusable() == frozenset(UUIDS[:1]) and stand_in.messages("CDG-N221"))
+    assert not list(target.iterdir())
+
+
+def test_a_long_log_is_shortened(stand_in: MpsNode, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(directories, "MAX_LOG_BYTES", 100)
+    stand_in.serving()
+    log = Path(stand_in.root.path) / UUIDS[0] / "log/control"
+    with log.open("a", encoding="utf-8") as stream:
+        stream.write("x" * 1000)
+    wait_until(lambda: log.stat().st_size < 100)
+
+
+def test_a_plugin_in_a_container_starts_the_program_in_the_hosts_root(
+    own_host: Callable[[str], FakeHost], quick: None
+) -> None:
+    host = own_host("550-8gpu")
+    path = f"/usr/bin/{program.CONTROL}"
+    node = MpsNode(host.root, with_programs(path, f"/usr/sbin/{program.SERVER}"))
+    node.root = MpsRoot("/run/mps", str(host.root))
+    node.settings = replace(node.shared(), mps_root="/run/mps")
+    node.serving()
+    process = Path(f"/proc/{node.pid(UUIDS[0])}")
+    assert (process / "root").readlink() == host.root
+    assert b"CUDA_MPS_PIPE_DIRECTORY=/run/mps/GPU-" in (process / "environ").read_bytes()
+    assert os.listdir(host.root / "run/mps" / UUIDS[0] / "clients") == ["control"]
+    os.kill(node.pid(UUIDS[0]), signal.SIGKILL)
+    wait_until(lambda: node.messages("CDG-N222"))
+    wait_until(lambda: not node.running[0].unusable())
+    node.end()
+
+
+def test_the_kubelet_gets_devices_whose_daemon_serves(stand_in: MpsNode) -> None:
+    settings = replace(
+        stand_in.settings,
+        kubelet_socket=str(stand_in.folder / "kubelet.sock"),
+        cdi_root=str(stand_in.folder / "cdi"),
+    )
+    kubelet = Kubelet(stand_in.folder)
+    kubelet.start()
+    mps = MpsDaemons(stand_in.root, stand_in.findings.append)
+    host = SetHost(stand_in.host)
+    supervisor = Supervisor(settings, host, stand_in.findings.append, mps=mps)
+    try:
+        deadline = time.monotonic() + 10
+        while "Unhealthy" in kubelet.devices(GPU).values() or not kubelet.devices(GPU):
+            supervisor.step(time.monotonic())
+            assert time.monotonic() < deadline
+        plugin = kubelet.plugins[GPU]
+        answer = plugin.allocate(f"{UUIDS[0]}::1")
+        (mount,) = answer.mounts
+        assert mount.read_only
+        assert os.listdir(mount.host_path) == ["control"]
+        stand_in.behave("dies")
+        os.kill(stand_in.pid(UUIDS[0]), signal.SIGKILL)
+        wait_until(mps.unusable)
+        supervisor.step(time.monotonic())
+        wait_until(lambda: "Unhealthy" in plugin.devices.values())
+        unhealthy = {name for name, health in plugin.devices.items() if health == "Unhealthy"}
+        assert unhealthy == {f"{UUIDS[0]}::{number}" for number in range(4)}
+        stand_in.behave()
+        wait_until(lambda: not mps.unusable())
+        supervisor.step(time.monotonic())
+        wait_until(lambda: "Unhealthy" not in plugin.devices.values())
+    finally:
+        mps.stop()
+        for server in supervisor._servers.values():
+            server.stop()
+        kubelet.stop()
+
+
+def test_limits_need_an_answer() -> None:
+    with pytest.raises(MpsError, match="cannot be run"):
+        ControlProgram(path="/nonexistent/program").limit({}, "x")
