@@ -62,7 +62,12 @@ def plan(request: Request, machine: Machine) -> Plan:
         tuple(key for key, _ in settings),
         keep_default_runtime(toml_text.TOML, _RUNTIMES, _DEFAULT, None if is_defined else default),
     )
-    return Plan((*start.changes, change), (*findings, *start.findings), crio.restart)
+    return Plan(
+        (*start.changes, change),
+        (*findings, *start.findings),
+        crio.restart,
+        low_level=low_level,
+    )
 
 
 def runtime_settings(section: Table, runtime: Runtime) -> Settings:

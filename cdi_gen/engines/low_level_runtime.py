@@ -96,6 +96,8 @@ def with_launcher(
     directory = launcher_directory(engine, default_file, request, machine)
     if request.runtime is None:
         return Start(request, _existing_launchers(directory, machine))
+    if not request.launcher:
+        return Start(request)
     configured = _configured_runtimes(machine)
     if configured is not None:
         if low_level in {None, *map(partial(program_of, machine=machine), configured)}:

@@ -41,6 +41,9 @@ class Request(NamedTuple):
     """The engine's program, whose version decides what is written."""
     hook: str | None = None
     """The prestart hook to run through a file in hooks.d."""
+    launcher: bool = True
+    """Write a launcher that names the low-level runtime, if the shim would not find it. False: the
+    caller passes `Plan.low_level` to the shim."""
 
 
 def _keep_nothing(_value: Value, _text: str | None) -> str | None:
@@ -84,6 +87,8 @@ class Plan(NamedTuple):
     """The command after which a change takes effect; None if no restart is needed."""
     manual: ManualEdit | None = None
     """Text to write by hand, instead of changes."""
+    low_level: str | None = None
+    """The low-level runtime that the engine used before the request; None if it is unknown."""
 
 
 def reject_options(engine: str, request: Request, *options: str) -> None:

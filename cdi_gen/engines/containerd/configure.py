@@ -13,8 +13,15 @@ from collections.abc import Iterator
 from cdi_base.findings import Finding
 from cdi_base.versions import at_least
 from cdi_gen.engines import facts, low_level_runtime, spec_directories
-from cdi_gen.engines.containerd.daemons import daemon_of, has_actions, is_drop_in, is_template
+from cdi_gen.engines.containerd.daemons import (
+    daemon_of,
+    distribution_of,
+    has_actions,
+    is_drop_in,
+    is_template,
+)
 from cdi_gen.engines.containerd.drop_in import drop_in_changes, main_file_change
+from cdi_gen.engines.containerd.generated import imported_drop_in
 from cdi_gen.engines.containerd.imports import imported_files, plugin_section, value_at
 from cdi_gen.engines.containerd.manual import manual_plan, needs_manual_edit
 from cdi_gen.engines.containerd.runtimes import (
@@ -51,9 +58,10 @@ def plan(request: Request, machine: Machine) -> Plan:
         return Plan(_changes_to_revert(path, text, request, machine), restart=containerd.restart)
     daemon = daemon_of(path, containerd.configuration, request.executable, machine)
     version = machine.version(daemon.program)
-    if needs_manual_edit(path, text, daemon):
+    imported = imported_drop_in(path, text, daemon.distribution)
+    if needs_manual_edit(path, text, daemon) and not imported:
         return manual_plan(path, text, version, request, daemon)
-    drop_in = request.drop_in or join(parent(path), containerd.drop_in)
+    drop_in = request.drop_in or imported or join(parent(path), containerd.drop_in)
     others = imported_files(path, text, machine)
     others.pop(drop_in, None)
     texts = [text or "", *others.values()]
@@ -107,15 +115,17 @@ def plan(request: Request, machine: Machine) -> Plan:
 
     changes: tuple[Change, ...]
     if has_drop_in:
-        changes = drop_in_changes(
+        both = drop_in_changes(
             path, drop_in, section, settings_for, machine, number, carry=not merges
         )
+        changes = both[:1] if imported else both
     else:
         changes = (main_file_change(path, section, settings_for(section, None), number),)
     return Plan(
         (*start.changes, *changes),
         (*findings, *start.findings),
         daemon.distribution.restart if daemon.distribution else containerd.restart,
+        low_level=low_level,
     )
 
 
@@ -223,7 +233,8 @@ def _changes_to_revert(
     """The files that may have been changed, whichever containerd reads them."""
     if has_actions(text):
         return ()
-    drop_in = request.drop_in or join(parent(path), facts.containerd().drop_in)
+    imported = imported_drop_in(path, text, distribution_of(path))
+    drop_in = request.drop_in or imported or join(parent(path), facts.containerd().drop_in)
     others = imported_files(path, text, machine)
     others.pop(drop_in, None)
     number = file_version(machine.text(drop_in) or text, None, path)
@@ -232,4 +243,4 @@ def _changes_to_revert(
         NAME, facts.containerd().configuration, request, None, machine
     )
     changes = drop_in_changes(path, drop_in, section, lambda *_: (), machine, number, carry=False)
-    return *start.changes, *changes
+    return *start.changes, *(changes[:1] if imported else changes)

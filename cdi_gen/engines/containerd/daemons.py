@@ -51,7 +51,7 @@ def daemon_of(path: str, default_path: str, executable: str | None, machine: Mac
     Raises:
         CdiGenError: several programs could read the file, or the one that does is not found.
     """
-    distribution = _distribution(path)
+    distribution = distribution_of(path)
     running = _running(default_path, machine)
     if executable or path in running:
         return Daemon(executable or running[path], distribution)
@@ -84,7 +84,8 @@ def daemon_of(path: str, default_path: str, executable: str | None, machine: Mac
     return Daemon(next(iter(programs), None))
 
 
-def _distribution(path: str) -> Distribution | None:
+def distribution_of(path: str) -> Distribution | None:
+    """The distribution that a configuration file belongs to."""
     for distribution in containerd_distributions():
         if any(fnmatchcase(path, pattern) for pattern in distribution.files):
             return distribution

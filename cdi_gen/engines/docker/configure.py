@@ -48,9 +48,8 @@ def plan(request: Request, machine: Machine) -> Plan:
         findings += _directory_warnings(text, path)
     directories = _directories_to_set(request, machine, version) if cdi else ()
 
-    start = low_level_runtime.with_launcher(
-        NAME, default_path, request, _low_level_runtime(text, machine), machine
-    )
+    low_level = _low_level_runtime(text, machine)
+    start = low_level_runtime.with_launcher(NAME, default_path, request, low_level, machine)
     runtime = start.request.runtime
 
     def edit(text: str | None) -> str | None:
@@ -71,6 +70,7 @@ def plan(request: Request, machine: Machine) -> Plan:
         (*start.changes, change),
         (*findings, *start.findings),
         docker.user_restart if request.rootless else docker.restart,
+        low_level=low_level,
     )
 
 
