@@ -8,6 +8,12 @@ import os
 import sys
 
 
+def nvidia_toolkit() -> None:
+    """Run `cdi-gen kubernetes toolkit`, under the name that the GPU Operator starts."""
+    sys.argv[1:1] = ["kubernetes", "toolkit"]
+    main()
+
+
 def main() -> None:
     """Run the command line and exit with its exit code.
 

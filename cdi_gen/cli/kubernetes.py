@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cdi_gen.cli import Group, console, kubernetes_labels, kubernetes_nri
+from cdi_gen.cli import (
+    Group,
+    console,
+    kubernetes_labels,
+    kubernetes_node,
+    kubernetes_nri,
+    kubernetes_toolkit,
+)
 from cdi_gen.cli.generate import FEATURE_FLAGS
 from cdi_gen.cli.go_flags import GoFlagsCommand
 from cdi_gen.cli.host_options import DIRECTORY, PROGRAM, TEXT
@@ -33,6 +40,8 @@ def command() -> None:
 
 command.add_command(kubernetes_labels.command)
 command.add_command(kubernetes_nri.command)
+command.add_command(kubernetes_node.setup_node)
+command.add_command(kubernetes_toolkit.toolkit)
 
 
 @command.command(

@@ -70,13 +70,10 @@ def install(
             subject=python,
         )
     try:
-        for package in hook_program.PACKAGES:
-            _copy_modules(_source(package), join(target, package))
-        for program in PROGRAMS:
-            replace_file(join(target, program), _script(program, python), mode=0o755)
+        write_programs(target, python)
         generator_path = generator or join(prefix, "bin", "cdi-gen")
         replace_file(join(target, GENERATOR), f"{generator_path}\n".encode())
-        _compile(target, python, directory)
+        compile_modules(target, python, directory)
     except OSError as error:
         is_denied = error.errno in (errno.EACCES, errno.EPERM)
         raise CdiGenError(
@@ -94,6 +91,23 @@ def install(
         reason = hook.unsafe if hook else "the file is missing"
         raise UnsafeError(f"installed {path}, but specs cannot use it: {reason}", code="CDG-P004")
     return path
+
+
+def write_programs(target: str, python: str) -> None:
+    """Write the launchers and the packages that they import to a directory.
+
+    Args:
+        target: the directory.
+        python: the interpreter in the first line of the launchers.
+
+    Raises:
+        OSError: the file system refuses.
+        CdiGenError: a launcher of this installation is not as it should be.
+    """
+    for package in hook_program.PACKAGES:
+        _copy_modules(_source(package), join(target, package))
+    for program in PROGRAMS:
+        replace_file(join(target, program), _script(program, python), mode=0o755)
 
 
 def _script(program: str, python: str) -> bytes:
@@ -187,7 +201,7 @@ def _read(path: str) -> bytes:
     return read(path, MAX_BYTES, follow=True)
 
 
-def _compile(target: str, python: str, directory: str) -> None:
+def compile_modules(target: str, python: str, directory: str) -> None:
     """Byte-compile the modules, because the hook writes no files and would compile at each start.
 
     Args:

@@ -52,6 +52,9 @@ MAY_IMPORT: dict[str, set[str]] = {
         "host",
         "generate",
         "store",
+        "catalogue",
+        "engines",
+        "programs",
     },
     "cli": {
         "kubernetes",

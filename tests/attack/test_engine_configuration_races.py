@@ -46,7 +46,7 @@ def before_the_exchange(
     monkeypatch: pytest.MonkeyPatch, *turns: Callable[[], object], after: bool = False
 ) -> None:
     """Have others act right before our exchanges, one turn each, or right after."""
-    real, waiting = exchange._exchange, list(turns)
+    real, waiting = exchange.exchange_names, list(turns)
 
     def exchanging(one: str, other: str) -> None:
         if waiting and not after:
@@ -55,7 +55,7 @@ def before_the_exchange(
         if waiting and after:
             waiting.pop(0)()
 
-    monkeypatch.setattr(exchange, "_exchange", exchanging)
+    monkeypatch.setattr(exchange, "exchange_names", exchanging)
 
 
 def refused(file: ConfigurationFile, text: str | None = OURS) -> str:
@@ -182,7 +182,7 @@ def test_a_file_system_that_cannot_exchange(path: Path, monkeypatch: pytest.Monk
     def refusing(one: str, other: str) -> None:
         raise OSError(22, "Invalid argument", other)
 
-    monkeypatch.setattr(exchange, "_exchange", refusing)
+    monkeypatch.setattr(exchange, "exchange_names", refusing)
     replacement.replace(file, OURS)
     assert path.read_text() == OURS
     refused(file)

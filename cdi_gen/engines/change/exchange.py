@@ -27,7 +27,7 @@ MAX_BYTES = 64 << 20
 _AT_FDCWD = -100
 _EXCHANGE = 2  # RENAME_EXCHANGE, Linux 3.15
 
-_UNSUPPORTED = (errno.ENOSYS, errno.EINVAL, errno.ENOTSUP)
+UNSUPPORTED = (errno.ENOSYS, errno.EINVAL, errno.ENOTSUP)
 """Errors of file systems that cannot exchange names: NFS, and ZFS before 2.2."""
 
 _TRIES = 100
@@ -98,11 +98,11 @@ def put(new: str, path: str, expected: FileState) -> None:
         # Checked before the exchange too: between two exchanges other processes would read ours.
         if _changed(path, expected):
             raise ChangedError
-        _exchange(new, path)
+        exchange_names(new, path)
     except FileNotFoundError:
         raise ChangedError from None
     except OSError as error:
-        if error.errno not in _UNSUPPORTED:
+        if error.errno not in UNSUPPORTED:
             raise
         os.rename(new, path)
         return
@@ -112,7 +112,7 @@ def put(new: str, path: str, expected: FileState) -> None:
     put_in = ours
     for _ in range(_TRIES):
         theirs = state_of(new)
-        _exchange(new, path)
+        exchange_names(new, path)
         if _matches(new, put_in):
             break
         put_in = theirs
@@ -153,7 +153,12 @@ def _changed(path: str, expected: FileState) -> bool:
     return now != (expected.device, expected.inode, expected.modified)
 
 
-def _exchange(one: str, other: str) -> None:
+def exchange_names(one: str, other: str) -> None:
+    """Exchange the names of two files or directories in one step.
+
+    Raises:
+        OSError: one does not exist, or the file system cannot do it (`UNSUPPORTED`).
+    """
     function = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
     if function is None:  # glibc before 2.28, musl before 1.2.6
         raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS), one)

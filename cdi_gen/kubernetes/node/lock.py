@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The lock by which one instance sets a host up: flock(2) on the pid file."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+from cdi_base import files
+from cdi_base.files import read_beginning
+from cdi_gen.errors import CdiGenError
+from cdi_gen.kubernetes.node.installation import missing_directories
+from cdi_gen.paths import parent
+
+
+@contextmanager
+def host_lock(path: str) -> Iterator[None]:
+    """Hold the lock; the file has the process id, and is removed at the end, with its directories.
+
+    Raises:
+        CdiGenError: another instance holds the lock, or the file cannot be written.
+    """
+    created = missing_directories([parent(path)])
+    descriptor = _locked(path)
+    try:
+        os.ftruncate(descriptor, 0)
+        os.write(descriptor, f"{os.getpid()}\n".encode())
+        yield
+    finally:
+        with suppress(OSError):
+            os.unlink(path)
+            for directory in created:
+                os.rmdir(directory)
+        os.close(descriptor)
+
+
+def _locked(path: str) -> int:
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+    while True:
+        try:
+            files.make_directory(parent(path))
+            descriptor = os.open(path, flags, 0o644)
+        except OSError as error:
+            raise CdiGenError(
+                f"the pid file {path} cannot be opened: {error.strerror}",
+                hint="give another file with --pid-file (TOOLKIT_PID_FILE)",
+                code="CDG-N401",
+                subject=path,
+            ) from error
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # The instance before us may have removed the file between our two calls.
+            if os.path.samestat(os.fstat(descriptor), os.lstat(path)):
+                return descriptor
+        except FileNotFoundError:
+            pass
+        except BlockingIOError:
+            os.close(descriptor)
+            raise CdiGenError(
+                f"another instance sets this host up: it holds {path}{_owner(path)}",
+                hint="wait for its end, or end it with SIGTERM; it undoes what it did",
+                code="CDG-N401",
+                subject=path,
+            ) from None
+        os.close(descriptor)
+
+
+def _owner(path: str) -> str:
+    try:
+        text = read_beginning(path, 20).decode("ascii").strip()
+    except (OSError, UnicodeDecodeError):
+        return ""
+    return f", process {text}" if text.isdigit() else ""
