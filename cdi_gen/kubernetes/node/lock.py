@@ -17,7 +17,10 @@ from cdi_gen.paths import parent
 
 @contextmanager
 def host_lock(path: str) -> Iterator[None]:
-    """Hold the lock; the file has the process id, and is removed at the end, with its directories.
+    """Hold the lock; the file has the process id, and is removed at the end.
+
+    The directories that did not exist before are removed too. The file lists them after the process
+    id, for an instance after one that was killed.
 
     Raises:
         CdiGenError: another instance holds the lock, or the file cannot be written.
@@ -25,8 +28,10 @@ def host_lock(path: str) -> Iterator[None]:
     created = missing_directories([parent(path)])
     descriptor = _locked(path)
     try:
+        created = created or _created_before(descriptor, path)
         os.ftruncate(descriptor, 0)
-        os.write(descriptor, f"{os.getpid()}\n".encode())
+        lines = [str(os.getpid()), *created]
+        os.pwrite(descriptor, "".join(f"{line}\n" for line in lines).encode(), 0)
         yield
     finally:
         with suppress(OSError):
@@ -67,9 +72,15 @@ def _locked(path: str) -> int:
         os.close(descriptor)
 
 
+def _created_before(descriptor: int, path: str) -> list[str]:
+    """Return the directories above the file that an instance created which was killed."""
+    lines = os.pread(descriptor, 1 << 12, 0).decode("utf-8", "replace").splitlines()[1:]
+    return [line for line in lines if line and path.startswith(f"{line}/")]
+
+
 def _owner(path: str) -> str:
     try:
-        text = read_beginning(path, 20).decode("ascii").strip()
+        text = read_beginning(path, 20).decode("ascii").partition("\n")[0]
     except (OSError, UnicodeDecodeError):
         return ""
     return f", process {text}" if text.isdigit() else ""

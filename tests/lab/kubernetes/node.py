@@ -166,6 +166,8 @@ class Node:
         image: str = BUSYBOX,
         devices: Sequence[str] = (),
         annotations: Mapping[str, str] | None = None,
+        env: Mapping[str, str] | None = None,
+        handler: str = "",
     ) -> Ended:
         """Run a container to its end by CRI, as kubelet would, without one.
 
@@ -174,6 +176,8 @@ class Node:
             image: a loaded one.
             devices: qualified names, in CRI's field for CDI devices.
             annotations: of the container; CDI's are called ``cdi.k8s.io/ANYTHING``.
+            env: variables of the container.
+            handler: of the engine; that of a RuntimeClass.
 
         Raises:
             CommandFailed: containerd refused; the message says why.
@@ -192,13 +196,14 @@ class Node:
             "log_path": f"{name}.log",
             "linux": {"security_context": network},
             "annotations": dict(annotations or {}),
+            "envs": [{"key": key, "value": value} for key, value in (env or {}).items()],
             "CDI_devices": [{"name": device} for device in devices],
         }
         files = []
         for kind, content in (("pod", pod), ("container", settings)):
             (self.shared / f"{name}.{kind}").write_text(json.dumps(content), "utf-8")
             files.append(f"{SHARED}/{name}.{kind}")
-        sandbox = self.run(*_CRI, "runp", files[0]).stdout.strip()
+        sandbox = self.run(*_CRI, "runp", f"--runtime={handler}", files[0]).stdout.strip()
         try:
             container = self.run(*_CRI, "create", sandbox, files[1], files[0]).stdout.strip()
             self.run(*_CRI, "start", container)

@@ -62,6 +62,10 @@ class Process:
     def restart(self, number: int = SIGTERM) -> None:
         """Stop the program, if it still runs, and start it again."""
         self.stop(number)
+        self.start_again()
+
+    def start_again(self) -> None:
+        """Start the program again after its end."""
         self._started = self._start()
 
     def text(self) -> str:

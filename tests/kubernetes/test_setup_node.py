@@ -1,0 +1,201 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`setup-node` beside a real containerd, with the host's root mounted, as in a container."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import signal
+import stat
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.fakehost.hosts import FakeHost
+from tests.lab.kubernetes import packages
+from tests.lab.kubernetes.cluster import Cluster
+from tests.lab.kubernetes.configuration import CONTAINERD_SOCKET
+from tests.lab.kubernetes.manifests import pod
+from tests.lab.kubernetes.node import Node
+from tests.lab.kubernetes.process import Process
+from tests.lab.kubernetes.waiting import until
+
+CONTAINERDS = ("2.2", "1.7")
+ALL_GPUS = {"NVIDIA_VISIBLE_DEVICES": "all"}
+SHOW = ("/bin/sh", "-c", "ls /dev | grep -cE '^nvidia[0-9]+$'; ls /usr/bin/nvidia-smi")
+EIGHT = "8\n/usr/bin/nvidia-smi\n"
+CONFIGURATION = "/etc/containerd"
+
+EnterNode = Callable[..., AbstractContextManager[Node]]
+Start = Callable[..., Process]
+WithGpus = Callable[[FakeHost], dict[str, object]]
+
+
+HOST_ROOT = "/mnt"
+CONTAINER = ("unshare", "--mount", "/bin/sh", "-c", f'mount --rbind / {HOST_ROOT} && exec "$@"')
+"""A mount namespace of its own in which the node's root is mounted a second time."""
+NUMBERS = itertools.count()
+
+
+def start_set_up(node: Node, *options: str) -> Process:
+    words = ("kubernetes", "setup-node", f"--host-root={HOST_ROOT}", *options)
+    name = f"setup-node-{next(NUMBERS)}"
+    environment = packages.ENVIRONMENT
+    return node.start(name, *CONTAINER, "sh", *packages.CDI_GEN, *words, env=environment)
+
+
+def wait_until_ready(process: Process, sign: str = "containerd is configured") -> None:
+    def is_ready() -> bool:
+        assert process.returncode() is None, process.text()
+        return sign in process.text()
+
+    until(is_ready, "the node is set up", seconds=60)
+
+
+def root_of(node: Node) -> Path:
+    return Path(f"/proc/{node.inside.init}/root")
+
+
+@contextmanager
+def supervised(node: Node) -> Iterator[None]:
+    """Start containerd again when it ends, as systemd does."""
+    ended = threading.Event()
+    process = node.processes["containerd"]
+
+    def supervise() -> None:
+        while not ended.wait(0.1):
+            if process.returncode() is not None:
+                process.start_again()
+
+    thread = threading.Thread(target=supervise)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
+def tree(folder: Path) -> dict[str, str]:
+    """The content, mode and owner of all that is below a directory."""
+    found = {}
+    for path in sorted(folder.rglob("*")):
+        status = path.lstat()
+        kind = f"{stat.filemode(status.st_mode)} {status.st_uid}:{status.st_gid}"
+        if path.is_symlink():
+            kind += f" -> {path.readlink()}"
+        elif path.is_file():
+            kind += f" {hashlib.sha256(path.read_bytes()).hexdigest()}"
+        found[str(path.relative_to(folder))] = kind
+    return found
+
+
+def changed_places(node: Node) -> dict[str, dict[str, str]]:
+    root = root_of(node)
+    places = ("etc", "usr/local", "run/cdi", "run/nvidia")
+    return {place: tree(root / place) for place in places}
+
+
+@pytest.fixture(scope="module", params=CONTAINERDS)
+def node(
+    request: pytest.FixtureRequest,
+    enter_node: EnterNode,
+    with_gpus: WithGpus,
+    host: Callable[[str], FakeHost],
+) -> Iterator[Node]:
+    with enter_node(request.param, **with_gpus(host("550-8gpu"))) as entered, supervised(entered):
+        yield entered
+
+
+@pytest.fixture
+def start(node: Node) -> Iterator[Start]:
+    started: list[Process] = []
+
+    def start_and_wait(*options: str) -> Process:
+        started.append(start_set_up(node, *options))
+        wait_until_ready(started[-1])
+        return started[-1]
+
+    yield start_and_wait
+    for process in started:
+        if process.returncode() is None:
+            process.stop()
+
+
+@pytest.mark.parametrize("handler", ["nvidia", "nvidia-cdi", "nvidia-legacy"])
+def test_a_container_of_each_handler_gets_the_gpus(node: Node, start: Start, handler: str) -> None:
+    start()
+    ended = node.container(*SHOW, env=ALL_GPUS, handler=handler)
+    assert ended == (0, EIGHT)
+
+
+def test_a_container_of_the_usual_handler_gets_none(node: Node, start: Start) -> None:
+    start()
+    ended = node.container("/bin/sh", "-c", "ls /dev | grep -c nvidia; :", env=ALL_GPUS)
+    assert ended == (0, "0\n")
+
+
+def test_sigterm_undoes_everything_byte_for_byte(node: Node, start: Start) -> None:
+    before = changed_places(node)
+    set_up = start()
+    assert changed_places(node) != before
+    assert set_up.stop() == 0, set_up.text()
+    assert changed_places(node) == before
+
+
+def test_later_edits_of_the_administrator_stay(node: Node, start: Start) -> None:
+    configuration = root_of(node) / "etc/containerd/config.toml"
+    original = configuration.read_text()
+    set_up = start()
+    configuration.write_text(configuration.read_text() + "\n[debug]\n  level = 'info'\n")
+    try:
+        assert set_up.stop() == 0, set_up.text()
+        assert configuration.read_text() == original + "\n[debug]\n  level = 'info'\n"
+    finally:
+        for left in configuration.parent.glob("config.toml*"):
+            left.unlink()
+        configuration.write_text(original)
+
+
+def test_a_killed_set_up_is_completed_and_undone_by_the_next(node: Node, start: Start) -> None:
+    before = changed_places(node)
+    start().stop(signal.SIGKILL)
+    again = start_set_up(node)
+    wait_until_ready(again, "has the handlers")
+    assert again.stop() == 0, again.text()
+    assert changed_places(node) == before
+
+
+def test_the_engine_was_restarted_by_its_socket(node: Node, start: Start) -> None:
+    process = node.processes["containerd"]
+    before = process.pid
+    start(f"--socket={CONTAINERD_SOCKET}")
+    assert process.pid != before
+
+
+@pytest.mark.parametrize("release", CONTAINERDS)
+def test_a_pod_of_the_runtime_class_works_in_a_cluster(
+    release: str,
+    enter_cluster: Callable[..., AbstractContextManager[Cluster]],
+    with_gpus: WithGpus,
+    host: Callable[[str], FakeHost],
+) -> None:
+    with (
+        enter_cluster("v1.37.2", release, **with_gpus(host("550-8gpu"))) as cluster,
+        supervised(cluster.node),
+    ):
+        set_up = start_set_up(cluster.node)
+        wait_until_ready(set_up)
+        name = {"metadata": {"name": "nvidia"}, "handler": "nvidia"}
+        cluster.apply({"apiVersion": "node.k8s.io/v1", "kind": "RuntimeClass", **name})
+        manifest = pod("smi", *SHOW)
+        manifest["spec"]["runtimeClassName"] = "nvidia"
+        variables = [{"name": key, "value": value} for key, value in ALL_GPUS.items()]
+        manifest["spec"]["containers"][0]["env"] = variables
+        cluster.apply(manifest)
+        cluster.wait("smi", "Succeeded")
+        assert cluster.log("smi") == EIGHT
+        assert set_up.stop() == 0, set_up.text()
