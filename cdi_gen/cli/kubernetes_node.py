@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 
 import click
 
@@ -160,13 +161,15 @@ def run(settings: NodeSettings, *, undo: bool) -> int:
             hint="run the command as root, or in a privileged container",
             code="CDG-N408",
         )
+    stopped = threading.Event()
+    if not undo:
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
+            signal.signal(number, lambda *_: stopped.set())
     from cdi_gen.kubernetes.node.setup import NodeSetup  # noqa: PLC0415
 
-    setup = NodeSetup(settings, console.report)
+    setup = NodeSetup(settings, console.report, stopped)
     if undo:
         setup.undo()
-        return ExitCode.OK
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
-        signal.signal(number, lambda *_: setup.stop())
-    setup.run()
+    else:
+        setup.run()
     return ExitCode.OK

@@ -32,12 +32,12 @@ def host_path(path: str, host: Root, host_root: str) -> str:
     if host_root == "/" or not os.path.isdir(parent(path)):
         return path
     directory = parent(path)
-    candidates = [directory, *(parent(row.configuration) for row in distributions())]
-    candidates += _mounted_from(directory)
-    for candidate in candidates:
+    usual = [directory, *(parent(row.configuration) for row in distributions())]
+    mounted_from = [*_mounted_from(directory)]
+    for candidate in (*usual, *mounted_from):
         if _is_same(host, candidate, directory):
             return join(candidate, base_name(path))
-    if host.exists(directory) or not os.path.ismount(directory):
+    if host.exists(directory) or not mounted_from:
         return path
     raise CdiGenError(
         f"{directory} is a directory of the host that is not found below {host_root}",
@@ -68,9 +68,16 @@ def view_of(settings: NodeSettings, files: Iterable[tuple[str | None, str]]) -> 
     binds = {
         on_host: Bind(here, on_host)
         for here, on_host in pairs
-        if os.path.ismount(here) and not _is_writable(host, on_host)
+        if _is_same(host, on_host, here) and not _is_writable(host, on_host)
     }
-    return HostView(settings.host_root, tuple(binds.values()))
+    # A directory below another one is part of that one's mount. With a mount of its own, no file
+    # could be moved between the two.
+    outer = [
+        bind
+        for on_host, bind in binds.items()
+        if not any(on_host.startswith(f"{other}/") for other in binds)
+    ]
+    return HostView(settings.host_root, tuple(outer))
 
 
 def _is_writable(host: Root, directory: str) -> bool:

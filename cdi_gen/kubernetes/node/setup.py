@@ -47,12 +47,13 @@ class NodeSetup:
     Args:
         settings: the settings.
         report: takes findings, for the log.
+        stopped: is set by a signal handler to end `run`.
     """
 
-    def __init__(self, settings: NodeSettings, report: Report) -> None:
+    def __init__(self, settings: NodeSettings, report: Report, stopped: threading.Event) -> None:
         self._settings = settings
         self._report = report
-        self._stopped = threading.Event()
+        self._stopped = stopped
         host = Root(seen_from=settings.host_root)
         self._root = settings.root or self._default_root(host)
         self._distribution: hosts.Distribution | None = None
@@ -63,12 +64,8 @@ class NodeSetup:
         self._socket = self._socket_path(host)
         self._waits_for: str | None = None
 
-    def stop(self) -> None:
-        """End `run`; it may be called from a signal handler at any time."""
-        self._stopped.set()
-
     def run(self) -> None:
-        """Set the node up, wait for `stop`, and undo it.
+        """Set the node up, wait for `stopped`, and undo it.
 
         A signal before the engine is configured ends it without an error.
 

@@ -1,0 +1,153 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`nvidia-toolkit` with the mounts and variables of the GPU Operator's DaemonSet.
+
+They are those of `assets/state-container-toolkit` and `controllers/object_controls.go` of the
+operator 26.7: the host's root is read-only at /host, and the directories that change are beside it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from typing import Any
+
+import pytest
+
+from tests.fakehost.hosts import FakeHost
+from tests.kubernetes.test_setup_node import (
+    ALL_GPUS,
+    CONTAINERDS,
+    EIGHT,
+    NUMBERS,
+    SHOW,
+    root_of,
+    supervised,
+    tree,
+    wait_until_ready,
+)
+from tests.lab.kubernetes import packages
+from tests.lab.kubernetes.node import Node
+from tests.lab.kubernetes.process import Process
+
+# kubelet creates the directories that do not exist (DirectoryOrCreate).
+CONTAINER = r"""
+set -e
+root=/run/operand
+mkdir -p $root /etc/containerd/conf.d /usr/local/nvidia /run/nvidia/toolkit /run/cdi
+mount -t tmpfs tmpfs $root
+for name in usr bin sbin lib lib64 opt proc sys dev; do
+    if [ -L /$name ]; then cp -P /$name $root/$name; else mkdir $root/$name; mount --rbind /$name $root/$name; fi
+done
+for name in host runtime/config-dir runtime/config-dir.d runtime/sock-dir var/run/cdi run/nvidia tmp; do
+    mkdir -p $root/$name
+done
+mount --rbind / $root/host
+mount -o remount,bind,ro $root/host
+mount --bind /etc/containerd $root/runtime/config-dir
+mount --bind /etc/containerd/conf.d $root/runtime/config-dir.d
+mount --bind /run/containerd $root/runtime/sock-dir
+mount --bind /usr/local/nvidia $root/usr/local/nvidia
+mount --bind /run/nvidia $root/run/nvidia
+mount --bind /run/cdi $root/var/run/cdi
+exec chroot $root "$@"
+"""
+
+ENVIRONMENT = {
+    "ROOT": "/usr/local/nvidia",
+    "NVIDIA_CONTAINER_RUNTIME_MODES_CDI_DEFAULT_KIND": "management.nvidia.com/gpu",
+    "NVIDIA_VISIBLE_DEVICES": "void",
+    "TOOLKIT_PID_FILE": "/run/nvidia/toolkit/toolkit.pid",
+    "NRI_NAMESPACE": "gpu-operator",
+    "CDI_ENABLED": "true",
+    "NVIDIA_RUNTIME_SET_AS_DEFAULT": "false",
+    "NVIDIA_CONTAINER_RUNTIME_MODE": "cdi",
+    "CRIO_CONFIG_MODE": "config",
+    "RUNTIME": "containerd",
+    "CONTAINERD_RUNTIME_CLASS": "nvidia",
+    "RUNTIME_CONFIG": "/runtime/config-dir/config.toml",
+    "CONTAINERD_CONFIG": "/runtime/config-dir/config.toml",
+    "RUNTIME_DROP_IN_CONFIG": "/runtime/config-dir.d/99-nvidia.toml",
+    "RUNTIME_DROP_IN_CONFIG_HOST_PATH": "/etc/containerd/conf.d/99-nvidia.toml",
+    "RUNTIME_SOCKET": "/runtime/sock-dir/containerd.sock",
+    "CONTAINERD_SOCKET": "/runtime/sock-dir/containerd.sock",
+    # The validator's file says this of a driver of the host.
+    "NVIDIA_DRIVER_ROOT": "/",
+    "NVIDIA_DEV_ROOT": "/",
+}
+
+
+def start_operand(node: Node, **variables: str) -> Process:
+    program = "from cdi_gen.__main__ import nvidia_toolkit; nvidia_toolkit()"
+    words = ("unshare", "--mount", "/bin/sh", "-c", CONTAINER, "sh")
+    environment = {**packages.ENVIRONMENT, **ENVIRONMENT, **variables}
+    return node.start(
+        f"operand-{next(NUMBERS)}", *words, "/usr/bin/python3", "-c", program, env=environment
+    )
+
+
+@pytest.fixture(scope="module", params=CONTAINERDS)
+def node(
+    request: pytest.FixtureRequest,
+    enter_node: Callable[..., AbstractContextManager[Node]],
+    with_gpus: Callable[[FakeHost], dict[str, Any]],
+    host: Callable[[str], FakeHost],
+) -> Iterator[Node]:
+    with enter_node(request.param, **with_gpus(host("550-8gpu"))) as entered, supervised(entered):
+        yield entered
+
+
+@pytest.fixture
+def operand(node: Node) -> Iterator[Process]:
+    process = start_operand(node)
+    wait_until_ready(process)
+    yield process
+    if process.returncode() is None:
+        process.stop()
+
+
+def test_the_validators_container_gets_all_gpus(node: Node, operand: Process) -> None:
+    assert node.container(*SHOW, env=ALL_GPUS, handler="nvidia") == (0, EIGHT), operand.text()
+
+
+def test_the_installation_has_the_programs_of_the_contract(node: Node, operand: Process) -> None:
+    toolkit = root_of(node) / "usr/local/nvidia/toolkit/"
+    names = {
+        "nvidia-container-runtime",
+        "nvidia-container-runtime.cdi",
+        "nvidia-container-runtime.legacy",
+        "nvidia-container-runtime-hook",
+        "nvidia-ctk",
+        "nvidia-cdi-hook",
+        ".config/nvidia-container-runtime/config.toml",
+    }
+    assert operand.returncode() is None
+    assert {name for name in names if (toolkit / name).exists()} == names
+    node.run("/usr/local/nvidia/toolkit/nvidia-cdi-hook", "update-ldcache", "--help", check=False)
+
+
+def test_only_the_drop_in_and_the_import_are_changed(node: Node, operand: Process) -> None:
+    changed = tree(root_of(node) / "etc/containerd")
+    assert operand.returncode() is None
+    assert [name for name in changed if name.endswith(".toml")] == [
+        "conf.d/99-nvidia.toml",
+        "config.toml",
+    ]
+    text = (root_of(node) / "etc/containerd/config.toml").read_text()
+    assert 'imports = ["/etc/containerd/conf.d/*.toml"]' in text
+
+
+def test_sigterm_reverts_the_engine_and_leaves_the_programs(node: Node) -> None:
+    node.run("mkdir", "-p", "/etc/containerd/conf.d")
+    before = tree(root_of(node) / "etc/containerd")
+    process = start_operand(node)
+    wait_until_ready(process)
+    assert process.stop() == 0, process.text()
+    assert tree(root_of(node) / "etc/containerd") == before
+    assert tree(root_of(node) / "run/cdi") == {}
+    assert (root_of(node) / "usr/local/nvidia/toolkit/nvidia-container-runtime").exists()
+
+
+def test_nri_is_refused_with_the_setting_to_change(node: Node) -> None:
+    process = start_operand(node, ENABLE_NRI_PLUGIN="true")
+    assert process.wait() == 1
+    assert "cdi.nriPluginEnabled=false" in process.text()
