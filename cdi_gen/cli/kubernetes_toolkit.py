@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
+from cdi_base.cdi import SPEC_DIRECTORIES
 from cdi_gen.cli import console, kubernetes_node
 from cdi_gen.cli.go_flags import GoFlagsCommand
 from cdi_gen.cli.host_options import DIRECTORY, PROGRAM, TEXT
@@ -23,6 +24,7 @@ from cdi_gen.kubernetes.node.settings import (
     RESTART_MODES,
     NodeSettings,
     ShimSettings,
+    words,
 )
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -79,13 +81,7 @@ def _for_config_toml(name: str, parameter: str, *, default: bool) -> Callable[[F
     envvar=["RUNTIME_CONFIG", "CONTAINERD_CONFIG", "DOCKER_CONFIG", "CRIO_CONFIG"],
     help="The engine's configuration file.",
 )
-@click.option(
-    "--drop-in-config",
-    "drop_in",
-    type=PROGRAM,
-    envvar="RUNTIME_DROP_IN_CONFIG",
-    help="The drop-in file.",
-)
+@click.option("--drop-in-config", "drop_in", type=PROGRAM, envvar="RUNTIME_DROP_IN_CONFIG")
 @click.option(
     "--drop-in-config-host-path",
     "drop_in_on_host",
@@ -180,7 +176,7 @@ def _for_config_toml(name: str, parameter: str, *, default: bool) -> Callable[[F
 @click.option(
     "--cdi-output-dir",
     type=DIRECTORY,
-    default="/var/run/cdi",
+    default=SPEC_DIRECTORIES[-1],
     show_default=True,
     envvar="CDI_OUTPUT_DIR",
     help="Directory of the specs.",
@@ -290,7 +286,6 @@ def _for_config_toml(name: str, parameter: str, *, default: bool) -> Callable[[F
     "--no-daemon/--daemon",
     "no_daemon",
     default=False,
-    show_default=True,
     envvar="NO_DAEMON",
     help="End after the set-up, and undo nothing.",
 )
@@ -298,7 +293,6 @@ def _for_config_toml(name: str, parameter: str, *, default: bool) -> Callable[[F
     "--no-runtime-config/--runtime-config",
     "no_runtime_config",
     default=False,
-    show_default=True,
     envvar="NO_RUNTIME_CONFIG",
     help="Install the programs, and configure no engine.",
 )
@@ -307,7 +301,6 @@ def _for_config_toml(name: str, parameter: str, *, default: bool) -> Callable[[F
     "--enable-nri-plugin/--no-enable-nri-plugin",
     "nri",
     default=False,
-    show_default=True,
     envvar="ENABLE_NRI_PLUGIN",
     help="Not supported yet.",
 )
@@ -392,16 +385,12 @@ def toolkit(
             mode=mode,
             log_level=log_level,
             debug=debug_log,
-            runtimes=_words(runtimes or ""),
+            runtimes=words(runtimes or ""),
             default_kind=default_kind,
-            annotation_prefixes=_words(annotation_prefixes),
+            annotation_prefixes=words(annotation_prefixes),
             accept_environment=accept_environment,
             accept_mounts=accept_mounts,
             skip_mode_detection=skip_mode_detection,
         ),
     )
     return kubernetes_node.run(settings, undo=False)
-
-
-def _words(text: str) -> tuple[str, ...]:
-    return tuple(word for part in text.split(",") if (word := part.strip()))

@@ -116,7 +116,7 @@ def test_there_is_a_page_for_each_command(pages: dict[str, Path]) -> None:
         "engine": ("list", "configure", "unconfigure"),
         "runtime": ("prepare",),
         "config": ("show",),
-        "kubernetes": ("device-plugin", "labels", "nri"),
+        "kubernetes": ("device-plugin", "labels", "nri", "setup-node", "toolkit"),
     }
     assert set(pages) == (
         {"cdi-gen"}

@@ -40,12 +40,13 @@ class EngineFiles(NamedTuple):
 class ManualEditError(CdiGenError):
     """The engine's configuration can only be changed by hand; `text` is what it needs."""
 
+    code = "CDG-E011"
+
     def __init__(self, path: str, texts: list[str], edit: ManualEdit) -> None:
         self.text = "\n".join(texts)
         super().__init__(
             f"{path} {edit.reason}: cdi-gen does not change it",
             hint=f"add the tables to {edit.location}: {self.text!r}",
-            code="CDG-E011",
             subject=path,
         )
 

@@ -71,7 +71,9 @@ class HostView(NamedTuple):
 
 
 class HostError(CdiGenError):
-    """An error of the child."""
+    """An error of the child, with its own code."""
+
+    code = "CDG-X001"
 
     def __init__(self, document: dict[str, Any]) -> None:
         super().__init__(

@@ -177,7 +177,7 @@ def install(
 
 
 def current(root: str) -> str | None:
-    """Return the name of the installation in use; None if there is none of ours."""
+    """Return the name of the installation in use; None if it is not ours."""
     try:
         target = os.readlink(toolkit_directory(root))
     except OSError:

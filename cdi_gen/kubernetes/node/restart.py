@@ -42,7 +42,7 @@ class RestartError(CdiGenError):
     code = "CDG-N406"
 
 
-def peer(path: str, engine: str) -> int:
+def serving_process(path: str, engine: str) -> int:
     """Return the process that serves a socket.
 
     The credentials of a message are used where one comes: those of the socket itself are systemd's,
@@ -96,7 +96,7 @@ def by_signal(path: str, engine: str, sleep: Sleep = time.sleep) -> int:
     """
     for attempt in range(TRIES):
         try:
-            process = peer(path, engine)
+            process = serving_process(path, engine)
             os.kill(process, signal.SIGHUP)
         except OSError as error:  # noqa: PERF203
             if attempt == TRIES - 1:
@@ -174,7 +174,7 @@ def wait_until_ready(
     while True:
         passed = time.monotonic() - start
         with suppress(OSError):
-            is_another = peer(path, engine) != before
+            is_another = serving_process(path, engine) != before
             if is_another or engine == "docker" or passed > SAME_PROCESS_SECONDS:
                 return
         if passed > seconds:

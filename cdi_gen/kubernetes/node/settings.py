@@ -73,7 +73,7 @@ class NodeSettings:
     hook_file: str = "oci-nvidia-hook.json"
     cdi: bool = True
     """Write the management spec."""
-    cdi_directory: str = "/var/run/cdi"
+    cdi_directory: str = SPEC_DIRECTORIES[-1]
     cdi_kind: str = MANAGEMENT_KIND
     driver_root: str = "/"
     dev_root: str | None = None
@@ -108,6 +108,11 @@ class NodeSettings:
         Without that spec the shim would run cdi-gen on the host, which need not have it.
         """
         return self.shim.mode != "cdi" or self.shim.default_kind != self.cdi_kind
+
+
+def words(text: str) -> tuple[str, ...]:
+    """Return the words of a text with commas between them."""
+    return tuple(word for part in text.split(",") if (word := part.strip()))
 
 
 def toolkit_directory(root: str) -> str:

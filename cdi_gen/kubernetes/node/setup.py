@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from cdi_base import HOOK
 from cdi_base.findings import Finding
 from cdi_gen.catalogue import catalogue
 from cdi_gen.errors import CdiGenError
@@ -214,7 +215,7 @@ class NodeSetup:
         settings = self._settings
         if not settings.cdi and not settings.needs_gpu_spec:
             return None
-        hook = join(toolkit_directory(self._root), "cdi-gen-hook") if settings.hooks else None
+        hook = join(toolkit_directory(self._root), HOOK) if settings.hooks else None
         where = Where(
             host_root=settings.host_root,
             driver_root=settings.driver_root,
