@@ -89,8 +89,9 @@ class Keeper:
                 self._failed(error)
             if time.monotonic() - begin >= STABLE_SECONDS:
                 failures = 0
-            self._stopping.wait(pause(failures))
-            failures += 1
+            else:
+                self._stopping.wait(pause(failures))
+                failures += 1
         os.close(self._wake)
 
     def _serve(self) -> None:
