@@ -71,9 +71,10 @@ class Keeper:
 
     def stop(self) -> None:
         """Keep the daemon no longer; it goes on."""
-        # In this order: the thread closes the descriptor when it sees that it has to stop.
-        os.eventfd_write(self._wake, 1)
-        self._stopping.set()
+        if not self._stopping.is_set():
+            # In this order: the thread closes the descriptor when it sees that it has to stop.
+            os.eventfd_write(self._wake, 1)
+            self._stopping.set()
 
     def join(self, seconds: float) -> None:
         """Wait until nothing is done any more."""
