@@ -18,6 +18,7 @@ from tests.bench import (
     elf_readers,
     generating,
     hook_alone,
+    preferred_allocation,
     prestart,
     shim,
     table,
@@ -35,6 +36,7 @@ ROWS: dict[str, Callable[[int], Iterator[Line]]] = {
     "shim": shim.shim,
     "prestart": prestart.prestart,
     "device-plugin": device_plugin.device_plugin,
+    "preferred": preferred_allocation.preferred_allocation,
 }
 
 
