@@ -205,7 +205,7 @@ class Supervisor:
             resource.name: State(resource=resource, settings=settings, node=node, scores=scores)
             for resource in advertised.resources
         }
-        self._mps.want(advertised.resources, inventory, self._wake.set)
+        self._mps.want(advertised.resources, inventory, self._waker.wake)
         found = inventory_findings.findings(inventory)
         self._reports.update("devices", *found, *advertised.findings)
 
