@@ -415,7 +415,7 @@ def test_the_kubelet_gets_devices_whose_daemon_serves(stand_in: MpsNode) -> None
         supervisor.step(time.monotonic())
         wait_until(lambda: "Unhealthy" not in plugin.devices.values())
     finally:
-        mps.stop()
+        supervisor.close()
         for server in supervisor._servers.values():
             server.stop()
         kubelet.stop()

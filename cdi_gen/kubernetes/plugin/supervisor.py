@@ -118,11 +118,15 @@ class Supervisor:
                 self.step(time.monotonic())
                 self._waker.wait(self._seconds_until_due(time.monotonic()))
         finally:
-            self._health.stop()
-            self._mps.stop()
-            for server in self._servers.values():
-                server.stop()
-            self._waker.close()
+            self.close()
+
+    def close(self) -> None:
+        """End what `step` has begun; `run` does it itself."""
+        self._health.stop()
+        self._mps.stop()
+        for server in self._servers.values():
+            server.stop()
+        self._waker.close()
 
     def step(self, now: float) -> None:
         """Do what is due at this time, on the clock of `time.monotonic`."""
