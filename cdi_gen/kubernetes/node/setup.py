@@ -247,8 +247,12 @@ class NodeSetup:
     def _undo(self, *, programs: bool = False, quiet: bool = False) -> None:
         """Undo everything; a step that fails does not keep the others from being undone."""
         errors = [*self._tried(self._undo_engine), *self._tried(self._undo_specs)]
-        if programs or (self._settings.hooks and not self._settings.keep_programs and not errors):
+        removes = programs or (self._settings.hooks and not self._settings.keep_programs)
+        if removes and not errors:
             errors += self._tried(self._remove_programs)
+        elif removes:
+            # An engine that was not restarted still starts containers with the handlers.
+            self._inform("CDG-N410", f"the programs stay: {toolkit_directory(self._root)}")
         if errors and not quiet:
             raise errors[0]
         for error in errors:
