@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import shutil
 import signal
 import sys
@@ -205,6 +206,18 @@ def test_a_daemon_that_is_killed_is_started_again(node: MpsNode) -> None:
     seen = {"CUDA_MPS_PIPE_DIRECTORY": f"/proc/{os.getpid()}/fd/{container}"}
     assert control.ask(seen, "get_default_active_thread_percentage") == "25.0"
     os.close(container)
+
+
+def test_a_daemon_inherits_nothing_of_the_plugin(node: MpsNode) -> None:
+    """It outlives the plugin, and the kubelet would not see the end of a connection."""
+    reading, writing = os.pipe()
+    os.set_inheritable(writing, True)
+    node.serving()
+    os.close(writing)
+    assert select.select([reading], [], [], 1)[0], "no other process has the pipe"
+    os.close(reading)
+    process = Path(f"/proc/{node.pid(UUIDS[0])}")
+    assert (process / "cwd").readlink() == Path("/")
 
 
 def test_a_gpu_is_unusable_while_its_daemon_is_gone(
