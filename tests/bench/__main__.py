@@ -13,12 +13,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from tests.bench import (
+    bundled,
     containers,
     device_plugin,
     elf_readers,
     generating,
     hook_alone,
-    preferred_allocation,
     prestart,
     shim,
     table,
@@ -35,8 +35,8 @@ ROWS: dict[str, Callable[[int], Iterator[Line]]] = {
     "start": containers.start,
     "shim": shim.shim,
     "prestart": prestart.prestart,
+    "bundle": bundled.bundle,
     "device-plugin": device_plugin.device_plugin,
-    "preferred": preferred_allocation.preferred_allocation,
 }
 
 

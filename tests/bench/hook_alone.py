@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.bench import nvidia_ctk, specs
+from tests.bench import bundled, nvidia_ctk, specs
 from tests.bench.contest import ENVIRONMENT, Line, Step, race, wall_bar
 from tests.bench.installed import CHECKOUT
 from tests.bench.root_file_system import IMAGE, LARGE, layer, untimed
@@ -55,6 +55,7 @@ def _hooks(
             "ours": bundle.hooks(host_specs.hooked, device, ours),
             "ours, links": bundle.hooks(host_specs.links_only, device, ours, without=LDCACHE),
             "ours, ldconfig": bundle.hooks(host_specs.ldconfig, device, ours),
+            "ours, bundle": bundle.hooks(host_specs.hooked, device, _bundled_hook(Path(folder))),
         }
         nvidia_hook = nvidia_ctk.hook_program()
         if host_specs.nvidia and nvidia_hook:
@@ -81,6 +82,7 @@ def _hooks(
             note=f"one process against {len(timed)}" if timed else "",
         )
     yield Line("hook", f"hook, {gpus}: all steps, the host's ldconfig", laps["ours, ldconfig"])
+    yield Line("hook", f"hook, {gpus}: all steps, the bundle's interpreter", laps["ours, bundle"])
 
 
 class _Bundle:
@@ -127,6 +129,14 @@ class _Bundle:
             ),
             untimed(check),
         ]
+
+
+def _bundled_hook(folder: Path) -> str:
+    """Our hook with its own interpreter, as hosts without Python have it."""
+    directory = folder / "hosts-without-python"
+    directory.mkdir()
+    bundled.lay_out(directory)
+    return f"{directory}/bin/cdi-gen-hook"
 
 
 def _compiled_hook(folder: Path) -> Path:

@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import re
+import shlex
 import shutil
 import stat
 import subprocess
@@ -25,6 +26,8 @@ HOOKS = Path(__file__).resolve().parents[2] / "hooks"
 HOOK = HOOKS / "cdi-gen-hook"
 PYTHON = os.environ.get("CDI_GEN_HOOK_PYTHON", "/usr/bin/python3")
 """The interpreter of the hook; noxfile.py runs the tests with every supported version."""
+BUNDLED = shlex.split(os.environ.get("CDI_GEN_HOOK", ""))
+"""The command that starts the hook of a bundle with its own interpreter; tests/packaging/test_bundle.py."""
 MACHINE = os.uname().machine
 TRIPLET = f"{MACHINE}-linux-gnu"
 
@@ -84,6 +87,8 @@ class Container:
         self.before = fingerprint(self.canary)
         own_interpreter = PYTHON == "/usr/bin/python3"
         self.launcher = [str(HOOK)] if own_interpreter else [PYTHON, "-IS", str(HOOK)]
+        if BUNDLED:
+            self.launcher = BUNDLED
         self.within: list[str] = []
         self.spec: dict[str, Any] = {}
         """The changes of config.json before a runtime starts."""
