@@ -21,7 +21,7 @@ PURE     := tests/unit tests/golden tests/property $(wildcard tests/runtime/test
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help run quick check test test-engines test-kubernetes coverage lint types nightly fuzz mutants bench golden build lock protocols docs install uninstall man clean
+.PHONY: help run quick check test test-engines test-kubernetes coverage lint types nightly fuzz mutants bench golden build bundle image lock protocols docs install uninstall man clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -83,6 +83,12 @@ golden: $(VENV)/test ## rewrite specs/golden from the fake hosts, and show what 
 
 build: $(VENV)/test ## wheel and sdist in dist/
 	$(BIN)/python -m build --no-isolation
+
+bundle: $(VENV)/test ## hook, shim and prestart hook with an interpreter, for hosts without Python; archives in dist/
+	PYTHONPATH=hooks $(BIN)/python -m tools.bundle --output dist $(ARCH)
+
+image: $(VENV)/test ## the OCI image of the commit, an archive in dist/. ARCH=aarch64: another architecture
+	PYTHONPATH=hooks $(BIN)/python -m tools.image --output dist $(ARCH)
 
 lock: $(VENV)/test ## pin the newest dependencies in requirements/
 	tools/lock $(BIN)

@@ -28,7 +28,7 @@ LOADED = (
     "NVRM version: NVIDIA UNIX x86_64 Kernel Module  550.163.01  Tue Apr  8 12:41:17 UTC 2025\n"
 )
 LIBCUDA = "libcuda.so.550.163.01"
-LOCKS = {"run": ("build",), "test": ("test",)}
+LOCKS = {"run": ("build",), "test": ("test",), "image": ("kubernetes",)}
 """The locked files, and the groups of pyproject.toml that they hold beside the dependencies."""
 
 
