@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+from typing import TYPE_CHECKING
 
 import click
 
@@ -22,6 +23,9 @@ from cdi_gen.kubernetes.node.settings import (
     NodeSettings,
     ShimSettings,
 )
+
+if TYPE_CHECKING:
+    from cdi_gen.kubernetes.node.setup import Service
 
 
 @click.command(
@@ -153,7 +157,7 @@ def setup_node(
     return run(settings, undo=undo)
 
 
-def run(settings: NodeSettings, *, undo: bool) -> int:
+def run(settings: NodeSettings, *, undo: bool, service: Service | None = None) -> int:
     """Set the node up until a signal, or undo an earlier set-up; return the exit code."""
     if os.geteuid() != 0:
         raise CdiGenError(
@@ -167,7 +171,7 @@ def run(settings: NodeSettings, *, undo: bool) -> int:
             signal.signal(number, lambda *_: stopped.set())
     from cdi_gen.kubernetes.node.setup import NodeSetup  # noqa: PLC0415
 
-    setup = NodeSetup(settings, console.report, stopped)
+    setup = NodeSetup(settings, console.report, stopped, service)
     if undo:
         setup.undo()
     else:

@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -13,51 +15,67 @@ from cdi_gen.cli.host_options import PROGRAM, TEXT
 from cdi_gen.cli.kubernetes_options import Words, require_packages
 from cdi_gen.errors import ExitCode, UsageError
 
+if TYPE_CHECKING:
+    from cdi_gen.kubernetes.nri.plugin import Plugin
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_OPTIONS = (
+    click.option(
+        "--nri-socket",
+        "socket_path",
+        type=PROGRAM,
+        envvar="NRI_SOCKET",
+        help="Socket of the engine's NRI.  [default: /var/run/nri/nri.sock]",
+    ),
+    click.option(
+        "--nri-plugin-index",
+        "index",
+        type=TEXT,
+        envvar="NRI_PLUGIN_INDEX",
+        default="10",
+        show_default=True,
+        help="The engine calls its plugins in the order of these numbers, from 0 to 99.",
+    ),
+    click.option(
+        "--namespace",
+        "--nri-namespace",
+        "namespace",
+        type=TEXT,
+        envvar="NRI_NAMESPACE",
+        help="Namespace of this pod, whose pods may request all devices of nvidia.com.  "
+        "[default: none]",
+    ),
+    click.option(
+        "--management-namespaces",
+        "--nri-management-cdi-device-namespaces",
+        "management_namespaces",
+        type=Words(),
+        envvar="NRI_MANAGEMENT_CDI_DEVICE_NAMESPACES",
+        help="More namespaces whose pods may request all devices, also those that administer the "
+        "node's GPUs (management.nvidia.com/gpu).  [default: none]",
+    ),
+    click.option(
+        "--workload-namespaces",
+        type=Words(),
+        envvar="NRI_WORKLOAD_CDI_DEVICE_NAMESPACES",
+        help="Namespaces whose pods may request the other devices of nvidia.com, without the "
+        "scheduler; '*': every namespace.  [default: none]",
+    ),
+)
+
+
+def nri_options(command: F) -> F:
+    """Add the options of the plugin to a command."""
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return command
+
 
 @click.command(
     "nri", cls=GoFlagsCommand, short_help="Give CDI devices to pods that an annotation requests."
 )
-@click.option(
-    "--nri-socket",
-    "socket_path",
-    type=PROGRAM,
-    envvar="NRI_SOCKET",
-    help="Socket of the engine's NRI.  [default: /var/run/nri/nri.sock]",
-)
-@click.option(
-    "--nri-plugin-index",
-    "index",
-    type=TEXT,
-    envvar="NRI_PLUGIN_INDEX",
-    default="10",
-    show_default=True,
-    help="The engine calls its plugins in the order of these numbers, from 0 to 99.",
-)
-@click.option(
-    "--namespace",
-    "--nri-namespace",
-    "namespace",
-    type=TEXT,
-    envvar="NRI_NAMESPACE",
-    help="Namespace of this pod, whose pods may request all devices of nvidia.com.  "
-    "[default: none]",
-)
-@click.option(
-    "--management-namespaces",
-    "--nri-management-cdi-device-namespaces",
-    "management_namespaces",
-    type=Words(),
-    envvar="NRI_MANAGEMENT_CDI_DEVICE_NAMESPACES",
-    help="More namespaces whose pods may request all devices, also those that administer the "
-    "node's GPUs (management.nvidia.com/gpu).  [default: none]",
-)
-@click.option(
-    "--workload-namespaces",
-    type=Words(),
-    envvar="NRI_WORKLOAD_CDI_DEVICE_NAMESPACES",
-    help="Namespaces whose pods may request the other devices of nvidia.com, without the "
-    "scheduler; '*': every namespace.  [default: none]",
-)
+@nri_options
 def command(
     *,
     socket_path: str | None,
@@ -71,6 +89,26 @@ def command(
     For clusters that forbid to change the engine's configuration: a plugin of the Node Resource
     Interface (NRI) of containerd 2 and CRI-O. The annotations are those of NVIDIA's NRI plugin:
     nvidia.cdi.k8s.io/container.NAME for a container, nvidia.cdi.k8s.io/pod for all containers.
+    """
+    plugin = plugin_of(socket_path, index, namespace, management_namespaces, workload_namespaces)
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
+        signal.signal(number, lambda *_: plugin.stop())
+    plugin.run()
+    return ExitCode.OK
+
+
+def plugin_of(
+    socket_path: str | None,
+    index: str,
+    namespace: str | None,
+    management_namespaces: tuple[str, ...] | None,
+    workload_namespaces: tuple[str, ...] | None,
+) -> Plugin:
+    """Return the plugin for the values of the options.
+
+    Raises:
+        UsageError: an option has a value that it cannot have.
+        CdiGenError: a package is not installed.
     """
     require_packages("google", "google.protobuf")
     from cdi_gen.kubernetes.nri.plugin import SOCKET, Plugin  # noqa: PLC0415
@@ -91,8 +129,4 @@ def command(
             subject="--management-namespaces",
         )
     permissions = Permissions(management=management, workload=frozenset(workload_namespaces or ()))
-    plugin = Plugin(socket_path or SOCKET, f"{int(index):02}", permissions, console.report)
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
-        signal.signal(number, lambda *_: plugin.stop())
-    plugin.run()
-    return ExitCode.OK
+    return Plugin(socket_path or SOCKET, f"{int(index):02}", permissions, console.report)

@@ -18,6 +18,7 @@ from cdi_base.errors import HookError, printable, shown, with_code
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from sys import UnraisableHookArgs
     from types import TracebackType
 
 ALLOWED_ENVIRONMENT = frozenset(
@@ -97,6 +98,7 @@ def begin(name: str) -> None:
     global _name  # noqa: PLW0603  (a process has one name)
     _name = name
     sys.excepthook = _print_internal_error
+    sys.unraisablehook = _deliver_again
     for number in (*_TERMINATING_SIGNALS, _signal.SIGALRM):
         _signal.signal(number, _interrupted)
     # crun 1.8 starts hooks with its own signal mask, which blocks all of these signals.
@@ -185,6 +187,7 @@ class InterruptedHookError(HookError):
         is_deadline = number == _signal.SIGALRM
         message = f"not done after {SECONDS} s" if is_deadline else f"signal {number}"
         super().__init__(message, code="CDG-X005" if is_deadline else "")
+        self.number = number
         self.status = 1 if is_deadline else 128 + number
 
 
@@ -193,6 +196,22 @@ def _interrupted(number: int, _frame: object) -> None:
     for other in _TERMINATING_SIGNALS:
         _signal.signal(other, _signal.SIG_IGN)
     raise InterruptedHookError(number)
+
+
+def _deliver_again(ignored: UnraisableHookArgs) -> None:
+    """Deliver a signal a second time whose exception Python has ignored.
+
+    Python ignores exceptions in finalizers and in callbacks of weak references; `import` has some.
+    Other exceptions there are printed in one line.
+    """
+    fault = ignored.exc_value
+    if isinstance(fault, InterruptedHookError):
+        number = fault.number
+        _signal.signal(_signal.SIGALRM, lambda *_: _interrupted(number, None))
+        _signal.setitimer(_signal.ITIMER_REAL, 0.001)
+    else:
+        name = ignored.exc_type.__name__
+        say(f"internal error, please report it: {name}: {shown(str(fault))}", "CDG-X001")
 
 
 def _print_internal_error(

@@ -43,9 +43,9 @@ def scene(tmp_path_factory: pytest.TempPathFactory, libraries: Path) -> Scene:
     return Scene(folder, libraries)
 
 
-@pytest.fixture(params=[13, pytest.param(1, marks=pytest.mark.nightly)], ids=["some", "all"])
+@pytest.fixture(params=[17, pytest.param(1, marks=pytest.mark.nightly)], ids=["some", "all"])
 def some(request: pytest.FixtureRequest, scene: Scene) -> Callable[[int], Iterator[Call]]:
-    """Every 13th call of the hook, beginning with another one for each test; at night all of them."""
+    """Every 17th call of the hook, beginning with another one for each test; at night all of them."""
 
     def chosen(first: int) -> Iterator[Call]:
         step = int(request.param)

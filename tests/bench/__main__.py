@@ -19,6 +19,7 @@ from tests.bench import (
     elf_readers,
     generating,
     hook_alone,
+    preferred_allocation,
     prestart,
     shim,
     table,
@@ -37,6 +38,7 @@ ROWS: dict[str, Callable[[int], Iterator[Line]]] = {
     "prestart": prestart.prestart,
     "bundle": bundled.bundle,
     "device-plugin": device_plugin.device_plugin,
+    "preferred": preferred_allocation.preferred_allocation,
 }
 
 

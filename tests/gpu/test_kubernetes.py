@@ -14,7 +14,7 @@ import pytest
 pytest.importorskip("grpc")
 
 from cdi_gen.kubernetes.settings.config_file import parse_config_file
-from tests.gpu.kubernetes import gpu_node, measure, mps, parts, plugin, pods
+from tests.gpu.kubernetes import gpu_node, measure, mps, page, plugin, pods
 from tests.gpu.kubernetes.pods import Volume, overlap, parse_work
 from tests.gpu.programs.container import CHECKOUT
 
@@ -100,9 +100,9 @@ def test_programs_of_a_folder_have_their_paths_in_the_node(
 
 
 def test_a_part_fails_if_something_is_not_as_it_should_be() -> None:
-    parts.require(True, "true")
+    page.require(True, "true")
     with pytest.raises(RuntimeError, match="not so: two pods"):
-        parts.require(False, "two pods compute")
+        page.require(False, "two pods compute")
 
 
 def test_an_unknown_part_is_refused() -> None:

@@ -9,6 +9,8 @@ import resource
 import shutil
 import signal
 import subprocess
+import sys
+import textwrap
 import time
 from pathlib import Path
 
@@ -282,6 +284,46 @@ class TestTheEnd:
         _, output = process.communicate(timeout=5)
         assert process.returncode == (1 if number == signal.SIGALRM else 128 + number)
         assert output.count(b"\n") == 1
+
+    @pytest.mark.parametrize("place", ["weakref callback", "finalizer"])
+    @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGALRM])
+    def test_a_signal_is_not_lost_where_python_ignores_exceptions(
+        self, place: str, number: signal.Signals
+    ) -> None:
+        program = textwrap.dedent(f"""\
+            import os, time, weakref
+            from cdi_base import process
+            from cdi_base.errors import HookError
+
+            class Thing:
+                def __del__(self):
+                    if {place == "finalizer"}:
+                        os.kill(os.getpid(), {int(number)})
+
+            process.begin("test")
+            thing = Thing()
+            callback = lambda _: os.kill(os.getpid(), {int(number)})
+            reference = weakref.ref(thing, callback) if {place != "finalizer"} else None
+            try:
+                del thing
+                time.sleep(20)
+            except process.InterruptedHookError as fault:
+                print(fault, flush=True)
+                os._exit(fault.status)
+            """)
+        ended = subprocess.run(
+            [sys.executable, "-c", program],
+            env={"PYTHONPATH": str(HOOKS)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert ended.stderr == ""
+        message, status = {
+            signal.SIGTERM: ("signal 15\n", 143),
+            signal.SIGALRM: ("not done after 10 s\n", 1),
+        }[number]
+        assert (ended.stdout, ended.returncode) == (message, status)
 
     def test_a_closed_stderr_stops_no_container(self, container: Container) -> None:
         """A62: a closed stderr stops no container."""

@@ -24,12 +24,14 @@ import pytest
 from cdi_base.findings import Finding
 from cdi_gen.inventory import DriverFile, Inventory
 from cdi_gen.kubernetes import reports
+from cdi_gen.kubernetes.health.judge import Change
 from cdi_gen.kubernetes.mps import daemons as daemons_module
 from cdi_gen.kubernetes.mps import directories, keeper, program
 from cdi_gen.kubernetes.mps.daemons import MpsDaemons
 from cdi_gen.kubernetes.mps.directories import MpsRoot
 from cdi_gen.kubernetes.mps.errors import MpsError, SilentDaemonError
 from cdi_gen.kubernetes.mps.program import ControlProgram, control_program
+from cdi_gen.kubernetes.plugin.observer import Observers
 from cdi_gen.kubernetes.plugin.supervisor import Supervisor
 from cdi_gen.kubernetes.resources.advertise import advertise
 from cdi_gen.kubernetes.resources.device import Resource
@@ -58,6 +60,17 @@ def with_programs(control: str, server: str = "") -> Inventory:
     return replace(HGX, files=files, libraries=())
 
 
+class Recorder(Observers):
+    """Keeps the changes of health."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.changes: list[Change] = []
+
+    def health_changed(self, change: Change) -> None:
+        self.changes.append(change)
+
+
 class MpsNode:
     """The daemons of a node with a control program."""
 
@@ -66,6 +79,7 @@ class MpsNode:
         self.host = host
         self.root = MpsRoot(str(folder / "mps"))
         self.findings: list[Finding] = []
+        self.observer = Recorder()
         self.running: list[MpsDaemons] = []
         self.settings = self.shared()
 
@@ -77,7 +91,7 @@ class MpsNode:
         return replace(DEFAULTS, mps_root=self.root.path, sharing=sharing)
 
     def start(self, settings: Settings | None = None) -> MpsDaemons:
-        mps = MpsDaemons(self.root, self.findings.append)
+        mps = MpsDaemons(self.root, self.findings.append, self.observer)
         self.running.append(mps)
         mps.want(self.resources(settings or self.settings), self.host, lambda: None)
         return mps
@@ -183,6 +197,10 @@ def test_a_daemon_that_is_killed_is_started_again(node: MpsNode) -> None:
     wait_until(lambda: not mps.unusable())
     assert node.pid(UUIDS[0]) != victim
     assert node.pid(UUIDS[1]) == other
+    # Metrics count these, and the node gets an Event for each; that a daemon starts is none.
+    assert [(change.uuid, change.healthy, change.finding.code) for change in node.observer.changes] == [
+        (UUIDS[0], False, "CDG-N222"), (UUIDS[0], True, "CDG-N223"),
+    ]  # fmt: skip
     control = control_program(node.host, "/", "")
     # A container that runs has the directory, and sees the new socket in it.
     seen = {"CUDA_MPS_PIPE_DIRECTORY": f"/proc/{os.getpid()}/fd/{container}"}
@@ -410,7 +428,7 @@ def test_the_kubelet_gets_devices_whose_daemon_serves(stand_in: MpsNode) -> None
         supervisor.step(time.monotonic())
         wait_until(lambda: "Unhealthy" not in plugin.devices.values())
     finally:
-        mps.stop()
+        supervisor.close()
         for server in supervisor._servers.values():
             server.stop()
         kubelet.stop()

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 
 import pytest
@@ -79,13 +80,18 @@ def test_an_event_that_is_refused_does_not_hold_up_the_next(
     assert "events is forbidden" in reports[0].message
 
 
-def test_more_events_than_can_wait_are_left_to_the_log(reports: list[Finding]) -> None:
-    events = NodeEvents(Api(Access(server="http://127.0.0.1:9"), {}), "worker-1", reports.append)
+def test_more_events_than_can_wait_are_left_to_the_log(
+    server: ApiServer, reports: list[Finding], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer = threading.Event()
+    api = Api(Access(server=server.url), {})
+    monkeypatch.setattr(api, "request", lambda *_: answer.wait())
+    events = NodeEvents(api, "worker-1", reports.append)
     for _ in range(MAX_WAITING + 2):
         events.health_changed(LOST)
-    assert "too many Events wait for the API server" in " ".join(
-        finding.message for finding in reports
-    )
+    answer.set()
+    messages = " ".join(finding.message for finding in reports)
+    assert "too many Events wait for the API server" in messages
 
 
 def test_an_event_keeps_the_limits_of_kubernetes() -> None:

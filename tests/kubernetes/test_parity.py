@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from typing import Any
 
+import grpc
 import pytest
 
 from tests.fakehost.hosts import FakeHost
@@ -45,20 +46,33 @@ def answers(node: Node, name: str, options: dict[str, str], requests: list[list[
     kubelet.start()
     env = {"KUBELET_SOCKET": "/var/lib/kubelet/device-plugins/kubelet.sock"}
     env |= dict.fromkeys(TRANSPORTS, "false") | options
+    daemon = None
     if name == "nvidia":
         env |= nvidia_device_plugin.ENVIRONMENT
+        if "MPS_ROOT" in options:
+            # The plugin waits for the daemon of NVIDIA's DaemonSet, which cannot set the compute
+            # mode of the fake host's GPUs.
+            node.run("mkdir", "-p", "/mps/nvidia.com/gpu/pipe")
+            pipe = {"CUDA_MPS_PIPE_DIRECTORY": "/mps/nvidia.com/gpu/pipe"}
+            daemon = node.start("mps", "/usr/bin/nvidia-cuda-mps-control", "-f", env=pipe)
         process = node.start("nvidia", *nvidia_device_plugin.DEVICE_PLUGIN, env=env)
     else:
         words = ("kubernetes", "device-plugin")
         process = node.start("cdi-gen", *packages.CDI_GEN, *words, env=packages.ENVIRONMENT | env)
     try:
-        until(lambda: len(kubelet.devices(GPU)) >= 8, f"{name} registers: {process.text()[-2000:]}")
+
+        def healthy() -> bool:
+            return list(kubelet.devices(GPU).values()).count("Healthy") >= 8
+
+        until(healthy, f"{name} registers: {process.text()[-2000:]}")
         plugin = kubelet.plugins[GPU]
         ids = sorted(plugin.devices)
         return plugin.devices, [allocation(plugin, [ids[n] for n in each]) for each in requests]
     finally:
         process.stop()
         kubelet.stop()
+        if daemon is not None:
+            daemon.stop()
 
 
 def allocation(plugin: Plugin, ids: list[str]) -> dict[str, Any]:
@@ -103,3 +117,53 @@ def test_both_plugins_answer_the_same(node: Node, options: dict[str, str]) -> No
             key: (answer[key], other[key]) for key in answer if answer[key] != other[key]
         }
         assert not differences, request
+
+
+SHARED = """\
+version: v1
+sharing:
+  STRATEGY:
+    resources: [{name: nvidia.com/gpu, replicas: 4}]
+"""
+PIPE = "/mps/nvidia.com/gpu/pipe"
+OURS = {
+    "timeSlicing": {"NVIDIA_GPU_SHARING_STRATEGY": ["time-slicing"], "NVIDIA_GPU_REPLICAS": ["4"]},
+    "mps": {
+        "NVIDIA_GPU_SHARING_STRATEGY": ["mps"],
+        "NVIDIA_GPU_REPLICAS": ["4"],
+        "CUDA_MPS_ACTIVE_THREAD_PERCENTAGE": ["25"],
+        "CUDA_MPS_PINNED_DEVICE_MEM_LIMIT": ["0=20389M"],
+    },
+}
+"""Variables that only ours sets."""
+THEIRS = [("/dev/shm", "/run/mps/shm", False), (PIPE, f"/run/mps{PIPE[4:]}", False)]
+"""NVIDIA's plugin mounts the whole pipe directory, with the socket by which root of a container can
+end the daemon; and shared memory, which clients of driver 580 do not need."""
+
+
+@pytest.mark.parametrize("strategy", ["timeSlicing", "mps"])
+def test_shared_gpus_differ_as_the_tables_say(node: Node, strategy: str) -> None:
+    node.inside.write("/etc/shared.yaml", SHARED.replace("STRATEGY", strategy))
+    options = {"CONFIG_FILE": "/etc/shared.yaml", "MPS_ROOT": "/run/mps"}
+    options["DEVICE_LIST_STRATEGY"] = "envvar,cdi-cri"
+    ((_, (own,)), (_, (other,))) = (
+        answers(node, "ours", options, [[5]]),
+        answers(node, "nvidia", options, [[5]]),
+    )
+    assert own["envs"] == other["envs"] | OURS[strategy]
+    if strategy == "mps":
+        uuid = own["envs"]["NVIDIA_VISIBLE_DEVICES"][0]
+        assert own.pop("mounts") == [(PIPE, f"/run/mps/{uuid}/clients", True)]
+        assert other.pop("mounts") == THEIRS
+        assert node.run("ls", f"/run/mps/{uuid}/clients").stdout == "control\n"
+    for answer in (own, other):
+        del answer["envs"]
+    assert own == other
+
+
+def test_both_plugins_refuse_more_than_one_client_of_mps(node: Node) -> None:
+    node.inside.write("/etc/shared.yaml", SHARED.replace("STRATEGY", "mps"))
+    options = {"CONFIG_FILE": "/etc/shared.yaml", "MPS_ROOT": "/run/mps"}
+    for name in ("ours", "nvidia"):
+        with pytest.raises(grpc.RpcError):
+            answers(node, name, options, [[0, 1]])

@@ -52,7 +52,10 @@ def wait_until_ready(process: Process, sign: str = "containerd is configured") -
         assert process.returncode() is None, process.text()
         return sign in process.text()
 
-    until(is_ready, "the node is set up", seconds=60)
+    try:
+        until(is_ready, "the node is set up", seconds=30)
+    except TimeoutError as error:
+        raise AssertionError(process.text()) from error
 
 
 def root_of(node: Node) -> Path:

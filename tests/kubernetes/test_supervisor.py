@@ -99,7 +99,6 @@ StartNode = Callable[..., Node]
 @pytest.fixture
 def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[StartNode]:
     """Start a plugin on a host, and its kubelet unless ``kubelet=False``."""
-    monkeypatch.setattr(module, "TICK", 0.02)
     monkeypatch.setattr(module, "PROBE_INTERVAL", 0.02)
     monkeypatch.setattr(reports, "PAUSES", (0.05,))
     nodes: list[Node] = []

@@ -147,7 +147,14 @@ def test_sigterm_reverts_the_engine_and_leaves_the_programs(node: Node) -> None:
     assert (root_of(node) / "usr/local/nvidia/toolkit/nvidia-container-runtime").exists()
 
 
-def test_nri_is_refused_with_the_setting_to_change(node: Node) -> None:
-    process = start_operand(node, ENABLE_NRI_PLUGIN="true")
-    assert process.wait() == 1
-    assert "cdi.nriPluginEnabled=false" in process.text()
+def test_with_nri_a_pod_gets_the_gpus_and_no_engine_is_changed(node: Node) -> None:
+    node.run("mkdir", "-p", "/etc/containerd/conf.d")
+    before = tree(root_of(node) / "etc/containerd")
+    socket = {"NRI_SOCKET": "/host/run/nri/nri.sock", "NRI_NAMESPACE": "default"}
+    process = start_operand(node, ENABLE_NRI_PLUGIN="true", **socket)
+    wait_until_ready(process, "is registered")
+    annotations = {"nvidia.cdi.k8s.io/pod": "management.nvidia.com/gpu=all"}
+    if node.release == "2.2":  # containerd 1.7 ignores devices of NRI plugins
+        assert node.container(*SHOW, pod_annotations=annotations) == (0, EIGHT)
+    assert tree(root_of(node) / "etc/containerd") == before
+    assert process.stop() == 0, process.text()

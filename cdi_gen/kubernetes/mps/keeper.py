@@ -71,9 +71,10 @@ class Keeper:
 
     def stop(self) -> None:
         """Keep the daemon no longer; it goes on."""
-        # In this order: the thread closes the descriptor when it sees that it has to stop.
-        os.eventfd_write(self._wake, 1)
-        self._stopping.set()
+        if not self._stopping.is_set():
+            # In this order: the thread closes the descriptor when it sees that it has to stop.
+            os.eventfd_write(self._wake, 1)
+            self._stopping.set()
 
     def join(self, seconds: float) -> None:
         """Wait until nothing is done any more."""
@@ -89,8 +90,9 @@ class Keeper:
                 self._failed(error)
             if time.monotonic() - begin >= STABLE_SECONDS:
                 failures = 0
-            self._stopping.wait(pause(failures))
-            failures += 1
+            else:
+                self._stopping.wait(pause(failures))
+                failures += 1
         os.close(self._wake)
 
     def _serve(self) -> None:

@@ -7,8 +7,9 @@
     ROOT/toolkit.cdi-gen/replaced    what was at ROOT/toolkit before, put back by `remove`
     ROOT/toolkit.cdi-gen/created     the directories that did not exist before
 
-A container that starts during an upgrade finds the old programs or the new ones, and the previous
-installation stays until the next one: a start that is under way goes on with it.
+A container that starts during an upgrade finds the old programs or the new ones. An installation
+that is not in use any more stays for some minutes, because a start that is under way goes on with
+it; a later set-up removes it.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import hashlib
 import os
 import shutil
 import stat
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from typing import NamedTuple
@@ -33,6 +35,9 @@ STORE = "toolkit.cdi-gen"
 REPLACED = "replaced"
 CREATED = "created"
 PARTIAL = ".partial"
+
+RETENTION_SECONDS = 600
+"""The time after which an installation that is not in use any more may be removed."""
 
 MAX_FILE = 256 << 20
 """The largest file of a bundle: an interpreter that is linked statically."""
@@ -169,11 +174,18 @@ def install(
         previous = current(root)
         _link(root, store, name)
         _synchronize(root)
-        for old in set(os.listdir(store)) - {name, previous, REPLACED, CREATED}:
-            shutil.rmtree(join(store, old))
+        if previous not in {None, name}:
+            os.utime(join(store, str(previous)))  # the time of its last use
+        _remove_old(store, {name, previous, REPLACED, CREATED})
     except OSError as error:
         raise _failure(root, error) from error
     return previous != name
+
+
+def _remove_old(store: str, kept: set[str | None]) -> None:
+    for name in set(os.listdir(store)) - kept:
+        if time.time() - os.lstat(join(store, name)).st_mtime > RETENTION_SECONDS:
+            shutil.rmtree(join(store, name))
 
 
 def current(root: str) -> str | None:

@@ -98,7 +98,11 @@ def by_signal(path: str, engine: str, sleep: Sleep = time.sleep) -> int:
         try:
             process = serving_process(path, engine)
             os.kill(process, signal.SIGHUP)
-        except OSError as error:  # noqa: PERF203
+        except RestartError:  # noqa: PERF203
+            if attempt == TRIES - 1:
+                raise
+            sleep(PAUSE)
+        except OSError as error:
             if attempt == TRIES - 1:
                 raise RestartError(
                     f"{engine} at {path} cannot be signalled: {error.strerror}",
@@ -173,7 +177,8 @@ def wait_until_ready(
     start = time.monotonic()
     while True:
         passed = time.monotonic() - start
-        with suppress(OSError):
+        # A process that has just ended is not visible, as one of another PID namespace.
+        with suppress(OSError, RestartError):
             is_another = serving_process(path, engine) != before
             if is_another or engine == "docker" or passed > SAME_PROCESS_SECONDS:
                 return

@@ -17,16 +17,16 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Protocol
 
 from cdi_base import HOOK
 from cdi_base.findings import Finding
 from cdi_gen.catalogue import catalogue
 from cdi_gen.errors import CdiGenError
 from cdi_gen.host import Where
-from cdi_gen.host.roots import Root
-from cdi_gen.kubernetes.node import engine, hosts, installation, mounted_paths, restart, specs
-from cdi_gen.kubernetes.node.host_process import HostView, in_host
+from cdi_gen.kubernetes.node import engine, installation, restart, specs
+from cdi_gen.kubernetes.node.host_layout import host_layout
+from cdi_gen.kubernetes.node.host_process import in_host
 from cdi_gen.kubernetes.node.installed_files import PROGRAMS, LowLevel, installed_files
 from cdi_gen.kubernetes.node.interpreter import find_python
 from cdi_gen.kubernetes.node.lock import host_lock
@@ -38,8 +38,21 @@ from cdi_gen.programs import watch
 
 Report = Callable[[Finding], object]
 
+SERVICE_SECONDS = 5.0
+"""The time that a service has to end."""
+
 CHECK_SECONDS = 5.0
 """The time between two looks at the host, for specs that are out of date."""
+
+
+class Service(Protocol):
+    """Something that runs while the node is set up: the NRI plugin."""
+
+    def run(self) -> None:
+        """Run until `stop`."""
+
+    def stop(self) -> None:
+        """End `run` soon."""
 
 
 class NodeSetup:
@@ -49,20 +62,23 @@ class NodeSetup:
         settings: the settings.
         report: takes findings, for the log.
         stopped: is set by a signal handler to end `run`.
+        service: runs while the node is set up.
     """
 
-    def __init__(self, settings: NodeSettings, report: Report, stopped: threading.Event) -> None:
+    def __init__(
+        self,
+        settings: NodeSettings,
+        report: Report,
+        stopped: threading.Event,
+        service: Service | None = None,
+    ) -> None:
+        self._service = service
         self._settings = settings
         self._report = report
         self._stopped = stopped
-        host = Root(seen_from=settings.host_root)
-        self._root = settings.root or self._default_root(host)
-        self._distribution: hosts.Distribution | None = None
-        self._files: engine.EngineFiles | None = None
-        if settings.hooks and settings.configure_engine:
-            self._distribution, self._files = self._engine_files(host)
-        self._view = self._host_view()
-        self._socket = self._socket_path(host)
+        layout = host_layout(settings)
+        self._root, self._view, self._socket = layout.root, layout.view, layout.socket
+        self._distribution, self._files = layout.distribution, layout.files
         self._waits_for: str | None = None
 
     def run(self) -> None:
@@ -78,11 +94,42 @@ class NodeSetup:
                 self._set_up()
                 if not self._settings.wait:
                     return
-                self._follow()
+                with self._served():
+                    self._follow()
             except CdiGenError:
                 self._undo(quiet=True)
                 raise
             self._undo()
+
+    @contextmanager
+    def _served(self) -> Iterator[None]:
+        """Run the service; its error ends the set-up.
+
+        Raises:
+            CdiGenError: the error of the service.
+        """
+        service = self._service
+        if service is None:
+            yield
+            return
+        errors: list[CdiGenError] = []
+
+        def run() -> None:
+            try:
+                service.run()
+            except CdiGenError as error:
+                errors.append(error)
+            self._stopped.set()
+
+        thread = threading.Thread(target=run, name="service", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            service.stop()
+            thread.join(SERVICE_SECONDS)
+        if errors:
+            raise errors[0]
 
     def undo(self) -> None:
         """Undo what an earlier `run` did, with the programs."""
@@ -247,8 +294,12 @@ class NodeSetup:
     def _undo(self, *, programs: bool = False, quiet: bool = False) -> None:
         """Undo everything; a step that fails does not keep the others from being undone."""
         errors = [*self._tried(self._undo_engine), *self._tried(self._undo_specs)]
-        if programs or (self._settings.hooks and not self._settings.keep_programs and not errors):
+        removes = programs or (self._settings.hooks and not self._settings.keep_programs)
+        if removes and not errors:
             errors += self._tried(self._remove_programs)
+        elif removes:
+            # An engine that was not restarted still starts containers with the handlers.
+            self._inform("CDG-N410", f"the programs stay: {toolkit_directory(self._root)}")
         if errors and not quiet:
             raise errors[0]
         for error in errors:
@@ -286,67 +337,6 @@ class NodeSetup:
 
     def _undo_specs(self) -> None:
         in_host(self._view, lambda: specs.remove_specs(self._settings))
-
-    def _default_root(self, host: Root) -> str:
-        """Return the directory for this host's system.
-
-        Raises:
-            CdiGenError: the system does not let programs be installed.
-        """
-        system = hosts.system_of(host)
-        if system is None or not self._settings.hooks:
-            return hosts.DEFAULT_ROOT
-        if system.root is None:
-            raise CdiGenError(
-                f"{system.name} cannot be set up from a container: {system.reason}",
-                hint="use --hook-free, and the device plugin with CDI, which needs no handler; or "
-                "the system's own support of NVIDIA GPUs",
-                code="CDG-N405",
-            )
-        return system.root
-
-    def _engine_files(self, host: Root) -> tuple[hosts.Distribution, engine.EngineFiles]:
-        """Return the engine and the host's paths of its files."""
-        settings = self._settings
-        configuration = settings.configuration
-        if configuration is not None:
-            configuration = mounted_paths.host_path(configuration, host, settings.host_root)
-        drop_in = settings.drop_in_on_host or settings.drop_in
-        distribution = hosts.distribution_of(host, settings.engine, drop_in or configuration)
-        files = engine.EngineFiles(
-            settings.engine or distribution.engine,
-            configuration or distribution.configuration,
-            drop_in,
-        )
-        return distribution, files
-
-    def _host_view(self) -> HostView:
-        settings, files = self._settings, self._files
-        pairs = [
-            (join(self._root, "x"), join(self._root, "x")),
-            (join(settings.cdi_directory, "x"), join(settings.cdi_directory, "x")),
-        ]
-        if files is not None:
-            pairs += [
-                (settings.configuration or "", files.configuration),
-                (settings.drop_in or "", files.drop_in or ""),
-            ]
-            if settings.crio_mode == "hook":
-                hook_file = join(settings.hooks_directory, settings.hook_file)
-                pairs.append((hook_file, hook_file))
-        return mounted_paths.view_of(settings, pairs)
-
-    def _socket_path(self, host: Root) -> str:
-        """Return the path of the engine's socket for this process."""
-        path = self._settings.socket
-        if path is None:
-            path = self._distribution.socket if self._distribution else ""
-        elif os.path.exists(path):
-            return path
-        try:
-            return host.open_path(host.resolve(path))
-        except OSError:
-            return host.open_path(path)
 
     def _inform(self, code: str, message: str) -> None:
         self._report(Finding(code, "info", message))

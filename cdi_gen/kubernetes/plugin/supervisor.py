@@ -23,6 +23,7 @@ from cdi_gen.kubernetes.plugin.observer import Observer, Observers
 from cdi_gen.kubernetes.plugin.registration import RegistrationError, identity, register
 from cdi_gen.kubernetes.plugin.server import ResourceServer, State
 from cdi_gen.kubernetes.plugin.specs import SpecFile, spec_files, write_specs
+from cdi_gen.kubernetes.plugin.waking import Waker
 from cdi_gen.kubernetes.probe import Facts, Host
 from cdi_gen.kubernetes.reports import Report, Reports, pause
 from cdi_gen.kubernetes.resources.advertise import advertise
@@ -30,9 +31,6 @@ from cdi_gen.kubernetes.resources.allocation import Node, imex_channels
 from cdi_gen.kubernetes.resources.links import Scores
 from cdi_gen.kubernetes.settings import Settings
 from cdi_gen.kubernetes.settings.model import DEVICE_PLUGINS
-
-TICK = 0.5
-"""Seconds between two looks at the sockets. Each look is two calls of stat."""
 
 PROBE_INTERVAL = 5.0
 """Seconds between two looks whether the host has changed."""
@@ -66,7 +64,7 @@ class Supervisor:
         self._health: Health = health or Unwatched()
         self._mps: Mps = mps or NoMps()
         self._directory = os.path.dirname(settings.kubelet_socket) or DEVICE_PLUGINS
-        self._wake = threading.Event()
+        self._waker = Waker(self._directory)
         self._stopping = False
         self._lock = threading.Lock()
         self._facts: Facts | None = None
@@ -89,13 +87,13 @@ class Supervisor:
     def stop(self) -> None:
         """End `run` soon. It may be called from a signal handler."""
         self._stopping = True
-        self._wake.set()
+        self._waker.wake()
 
     def probe_again(self) -> None:
         """Examine the host again, although it does not look changed."""
         self._fingerprint = None
         self._next_probe = 0.0
-        self._wake.set()
+        self._waker.wake()
 
     def health_changed(self, change: Change) -> None:
         """Note that a device became usable or unusable."""
@@ -106,7 +104,7 @@ class Supervisor:
         if (before is None) != change.healthy:
             self._report(change.finding)
             self._observer.health_changed(change)
-        self._wake.set()
+        self._waker.wake()
 
     def run(self) -> None:
         """Serve until `stop` is called.
@@ -118,13 +116,17 @@ class Supervisor:
         try:
             while not self._stopping:
                 self.step(time.monotonic())
-                self._wake.wait(TICK)
-                self._wake.clear()
+                self._waker.wait(self._seconds_until_due(time.monotonic()))
         finally:
-            self._health.stop()
-            self._mps.stop()
-            for server in self._servers.values():
-                server.stop()
+            self.close()
+
+    def close(self) -> None:
+        """End what `step` has begun; `run` does it itself."""
+        self._health.stop()
+        self._mps.stop()
+        for server in self._servers.values():
+            server.stop()
+        self._waker.close()
 
     def step(self, now: float) -> None:
         """Do what is due at this time, on the clock of `time.monotonic`."""
@@ -133,6 +135,15 @@ class Supervisor:
         self._follow_kubelet(now)
         self._update_servers(now)
         self._register(now)
+
+    def _seconds_until_due(self, now: float) -> float:
+        """Return the time until a step has something to do, if nothing happens before."""
+        due = now + PROBE_INTERVAL if self._probing else self._next_probe
+        if self._unregistered and self._kubelet is not None:
+            due = min(due, self._next_registration)
+        if self._servers.keys() != self._states.keys():
+            due = min(due, self._next_start)
+        return max(due - now, 0.1)
 
     def _probe(self, now: float) -> None:
         """Start a probe in a thread if the host has changed, or if the last probe failed."""
@@ -154,7 +165,7 @@ class Supervisor:
             outcome = error
         with self._lock:
             self._new_facts = outcome
-        self._wake.set()
+        self._waker.wake()
 
     def _take_facts(self, now: float) -> None:
         with self._lock:
@@ -198,7 +209,7 @@ class Supervisor:
             resource.name: State(resource=resource, settings=settings, node=node, scores=scores)
             for resource in advertised.resources
         }
-        self._mps.want(advertised.resources, inventory, self._wake.set)
+        self._mps.want(advertised.resources, inventory, self._waker.wake)
         found = inventory_findings.findings(inventory)
         self._reports.update("devices", *found, *advertised.findings)
 

@@ -8,6 +8,7 @@ programs are those of the lab (``tests.lab.kubernetes``), from the cache.
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 import stat
@@ -16,6 +17,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from cdi_gen.host import Where
+from cdi_gen.kubernetes.probe import Facts
 from tests.gpu.programs.container import CHECKOUT
 from tests.gpu.programs.machine import MAKE_BELIEVE, mount_points
 from tests.lab.archives import Configuration
@@ -34,6 +37,9 @@ _OWN = (*MAKE_BELIEVE, "/etc", "/var", "/home", "/root")
 
 CDI_GEN = (sys.executable, "-m", "cdi_gen")
 """The program in a node; it needs `environment`."""
+
+_PROBE = (CDI_GEN[0], "-m", "cdi_gen.kubernetes.probe")
+_WHERE = json.dumps(Where()._asdict())
 
 
 def environment() -> dict[str, str]:
@@ -73,6 +79,12 @@ def gpu_node(programs: Path | None) -> Iterator[Standalone]:
         _load_image(kubernetes.node)
         kubernetes.node.run(*CDI_GEN, "hook", "install", env=environment())
         yield kubernetes
+
+
+def facts_of(kubernetes: Standalone) -> Facts:
+    """Examine the node."""
+    probe = kubernetes.node.run(*_PROBE, env=environment(), stdin=_WHERE)
+    return Facts.of(json.loads(probe.stdout))
 
 
 def program_files(folder: Path | None) -> dict[str, Path]:

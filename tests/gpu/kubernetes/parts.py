@@ -8,28 +8,24 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
-from cdi_gen.host import Where
 from cdi_gen.kubernetes.health.process import request
-from cdi_gen.kubernetes.probe import Facts
-from tests.gpu.kubernetes import measure, mps, pods
-from tests.gpu.kubernetes.gpu_node import CDI_GEN, environment
+from tests.gpu.kubernetes import measure, mps, mps_daemons, pods
+from tests.gpu.kubernetes.gpu_node import CDI_GEN, environment, facts_of
+from tests.gpu.kubernetes.page import Lines, block, compared, ended, require
 from tests.gpu.kubernetes.plugin import Plugin
-from tests.gpu.kubernetes.pods import Ended, Work, gpu_pod, overlap, parse_work
+from tests.gpu.kubernetes.pods import Work, gpu_pod, overlap, parse_work
 from tests.lab.kubernetes.process import Process
 from tests.lab.kubernetes.standalone import Standalone
 
-Lines = Iterator[str]
 Part = Callable[[Standalone], Lines]
 
 WORK = ("/usr/bin/work", "5", "60", "4096")
 """On 60 of the 132 multiprocessors of an H100 or H200."""
 IDLE_SECONDS = 60
 _NUMBERS = itertools.count()
-PROBE = (CDI_GEN[0], "-m", "cdi_gen.kubernetes.probe")
-WHERE = json.dumps(Where()._asdict())
 
 
 def registered(kubernetes: Standalone) -> Lines:
@@ -127,12 +123,6 @@ def health(kubernetes: Standalone, meanwhile: Callable[[], Lines]) -> Lines:
     yield from block("the health process", process.text())
     process.stop()
     yield from block("properties", json.dumps(facts.document()["properties"], indent=1))
-
-
-def facts_of(kubernetes: Standalone) -> Facts:
-    """Examine the node."""
-    probe = kubernetes.node.run(*PROBE, env=environment(), stdin=WHERE)
-    return Facts.of(json.loads(probe.stdout))
 
 
 def watch_health(kubernetes: Standalone) -> Process:
@@ -248,48 +238,11 @@ def attempt(
         yield from block("get_server_list, ps", known)
 
 
-def require(condition: bool, what: str) -> None:
-    """Raise RuntimeError, which fails the part, if something is not as it should be."""
-    if not condition:
-        raise RuntimeError(f"this is not so: {what}")
-
-
 def mps_folder() -> str | None:
     """Return the directory with the driver's programs for MPS; None if it has none."""
     folders = [*os.get_exec_path(), "/usr/local/nvidia/bin"]
     program = shutil.which(mps.CONTROL, path=os.pathsep.join(folders))
     return program and str(Path(program).parent)
-
-
-def compared(alone: Work, works: list[Work]) -> str:
-    """Return in words how fast two pods computed, at the same time, beside one alone."""
-    rates = " and ".join(_number(work.rate) for work in works)
-    at_once = overlap(*works)
-    limits = ", ".join(
-        f"{work.multiprocessors} multiprocessors, allocation "
-        + {True: "granted", False: "refused", None: "-"}[work.granted]
-        for work in works
-    )
-    return (
-        f"{rates} kernels a second, {at_once:.1f} s at once; alone {_number(alone.rate)}; {limits}"
-    )
-
-
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.1f}"
-
-
-def ended(title: str, end: Ended) -> Lines:
-    """Yield how a pod ended."""
-    yield from block(f"{title}: {end.phase} {end.reason}".strip(), end.text)
-
-
-def block(title: str, text: str) -> Lines:
-    """Yield an output with its title."""
-    yield ""
-    yield f"### {title}"
-    yield from (line.rstrip() for line in text.strip().splitlines())
-    yield ""
 
 
 PARTS: dict[str, Part] = {
@@ -298,4 +251,5 @@ PARTS: dict[str, Part] = {
     "answers": answers,
     "faults": faults,
     "mps": shared_by_mps,
+    "mps-daemons": mps_daemons.kept_by_the_plugin,
 }

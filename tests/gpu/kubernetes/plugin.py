@@ -20,9 +20,9 @@ _NUMBERS = itertools.count()
 CONFIG = "/etc/cdi-gen-device-plugin.json"
 
 
-def shared(replicas: int) -> str:
-    """Return a config file by which so many pods share each GPU by time-slicing."""
-    sharing = {"timeSlicing": {"resources": [{"name": GPU, "replicas": replicas}]}}
+def shared(replicas: int, by: str = "timeSlicing") -> str:
+    """Return a config file by which so many pods share each GPU."""
+    sharing = {by: {"resources": [{"name": GPU, "replicas": replicas}]}}
     return json.dumps({"version": "v1", "sharing": sharing})
 
 
@@ -34,12 +34,12 @@ class Plugin:
         ready_seconds: from its start to that.
     """
 
-    def __init__(self, kubernetes: Standalone, replicas: int = 0) -> None:
+    def __init__(self, kubernetes: Standalone, replicas: int = 0, by: str = "timeSlicing") -> None:
         """Start a plugin, which shares each GPU if there are replicas, and wait until it serves."""
         self._node = kubernetes.node
         options: tuple[str, ...] = ()
         if replicas:
-            kubernetes.node.inside.write(CONFIG, shared(replicas))
+            kubernetes.node.inside.write(CONFIG, shared(replicas, by))
             options = ("--config-file", CONFIG)
         begin = time.monotonic()
         words = (*CDI_GEN, "kubernetes", "device-plugin", *options)
@@ -53,6 +53,10 @@ class Plugin:
 
         self.devices = until(known, "the kubelet knows the GPUs", seconds=60)
         self.ready_seconds = time.monotonic() - begin
+
+    def wait_for(self, words: str, count: int = 1, seconds: float = 60) -> None:
+        """Wait until the plugin has printed these words so many times."""
+        until(lambda: self.process.text().count(words) >= count, words, seconds=seconds)
 
     def stop(self) -> None:
         """End the plugin."""

@@ -60,6 +60,7 @@ class Node:
         device_plugins: ``/var/lib/kubelet/device-plugins``, as seen from outside, for sockets.
         etc_cdi: ``/etc/cdi``, as seen from outside.
         run_cdi: ``/var/run/cdi``, as seen from outside.
+        release: of containerd, 2.2 or 1.7.
         pod_resources: kubelet's socket for questions about devices of pods, as seen from outside.
         busybox: the files of the image ``BUSYBOX``, to make other images of.
         processes: by name, what was started and not forgotten.
@@ -76,6 +77,7 @@ class Node:
         self.run_cdi = folder / "run-cdi"
         self.busybox = folder / "busybox"
         self.processes: dict[str, Process] = {}
+        self.release = ""
 
     def run(self, *argv: str, check: bool = True, **how: Any) -> subprocess.CompletedProcess[str]:
         """Run a command in the node, see ``Inside.run``."""
@@ -111,6 +113,7 @@ class Node:
 
     def containerd(self, version: str) -> Process:
         """Start containerd as ``/etc/containerd/config.toml`` configures it, and wait for it."""
+        self.release = version
         self.inside.write("/etc/containerd/config.toml", configuration.containerd(version))
         process = self.start("containerd", "containerd")
         self.wait_for_containerd()
@@ -168,6 +171,7 @@ class Node:
         annotations: Mapping[str, str] | None = None,
         env: Mapping[str, str] | None = None,
         handler: str = "",
+        pod_annotations: Mapping[str, str] | None = None,
     ) -> Ended:
         """Run a container to its end by CRI, as kubelet would, without one.
 
@@ -178,6 +182,7 @@ class Node:
             annotations: of the container; CDI's are called ``cdi.k8s.io/ANYTHING``.
             env: variables of the container.
             handler: of the engine; that of a RuntimeClass.
+            pod_annotations: of the container's pod.
 
         Raises:
             CommandFailed: containerd refused; the message says why.
@@ -187,6 +192,7 @@ class Node:
         pod = {
             "metadata": {"name": name, "uid": name, "namespace": "default"},
             "log_directory": f"{SHARED}/log",
+            "annotations": dict(pod_annotations or {}),
             "linux": {"security_context": network},
         }
         settings = {

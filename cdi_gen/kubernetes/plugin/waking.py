@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Waits until another thread, a signal or a change of a directory ends the wait.
+
+A kubelet that starts deletes the sockets in its directory and creates its own. The earlier the
+plugin registers again, the fewer pods the kubelet refuses; and a process that is woken needs no
+processor time while nothing happens. Python has no inotify of its own.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import io
+import os
+import select
+import socket
+import time
+
+POLL_SECONDS = 0.5
+"""The longest wait if the directory cannot be watched."""
+
+SETTLE_SECONDS = 0.05
+"""The time between a change and the end of the wait: a socket is created before it is listened on,
+and a kubelet deletes several sockets."""
+
+_IN_MOVED, _IN_CREATE, _IN_DELETE = 0x40 | 0x80, 0x100, 0x200
+_IN_ONLYDIR = 0x01000000
+_BYTES = 1 << 16
+
+
+class Waker:
+    """Ends the waits of one thread.
+
+    Args:
+        directory: the directory whose entries are watched. It may not exist yet.
+    """
+
+    def __init__(self, directory: str) -> None:
+        self._directory = directory
+        self._read_end, self._write_end = socket.socketpair()
+        for end in (self._read_end, self._write_end):
+            end.setblocking(False)
+        self._watch: io.FileIO | None = None
+        self._watched: tuple[int, int] | None = None
+        """The identity of the directory that is watched."""
+
+    def wake(self) -> None:
+        """End the wait, or the next one. It may be called at any time, also by a signal handler."""
+        try:
+            self._write_end.send(b"\0")
+        except OSError:
+            return  # the buffer is full, so the wait will end; or nobody waits any more
+
+    def wait(self, seconds: float) -> None:
+        """Wait so long, until `wake` is called, or until the entries of the directory change."""
+        poll = select.poll()
+        poll.register(self._read_end, select.POLLIN)
+        watch = self._follow()
+        if watch is None:
+            seconds = min(seconds, POLL_SECONDS)
+        else:
+            poll.register(watch, select.POLLIN)
+        ready = {descriptor for descriptor, _ in poll.poll(seconds * 1000)}
+        if self._read_end.fileno() in ready:
+            self._read_end.recv(_BYTES)
+        if watch is not None and watch.fileno() in ready:
+            time.sleep(SETTLE_SECONDS)
+            watch.read(_BYTES)
+
+    def close(self) -> None:
+        """Close what is open; `wait` may not be called afterwards."""
+        for end in (self._read_end, self._write_end, self._watch):
+            if end is not None:
+                end.close()
+
+    def _follow(self) -> io.FileIO | None:
+        """Return what becomes readable with a change; None if the directory cannot be watched."""
+        try:
+            status = os.stat(self._directory)
+        except OSError:
+            return None
+        directory = (status.st_dev, status.st_ino)
+        if directory != self._watched:
+            if self._watch is not None:
+                self._watch.close()
+            self._watch = _watch(self._directory)
+            self._watched = directory if self._watch is not None else None
+        return self._watch
+
+
+def _watch(directory: str) -> io.FileIO | None:
+    """Return the changes of a directory by inotify; None if it cannot be watched."""
+    libc = ctypes.CDLL(None)
+    descriptor: int = libc.inotify_init1(os.O_CLOEXEC | os.O_NONBLOCK)
+    if descriptor < 0:
+        return None  # the limit of user.max_inotify_instances, or seccomp
+    mask = _IN_MOVED | _IN_CREATE | _IN_DELETE | _IN_ONLYDIR
+    if libc.inotify_add_watch(descriptor, os.fsencode(directory), mask) < 0:
+        os.close(descriptor)
+        return None
+    return io.FileIO(descriptor)

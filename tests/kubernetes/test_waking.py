@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What ends a wait of the device plugin."""
+
+from __future__ import annotations
+
+import os
+import stat
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from cdi_gen.kubernetes.plugin import waking
+from cdi_gen.kubernetes.plugin.waking import Waker
+
+LONG = 20.0
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    folder = tmp_path / "device-plugins"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+def waker(directory: Path) -> Iterator[Waker]:
+    waker = Waker(str(directory))
+    yield waker
+    waker.close()
+
+
+def seconds(waker: Waker, limit: float = LONG) -> float:
+    """Return how long a wait takes."""
+    started = time.monotonic()
+    waker.wait(limit)
+    return time.monotonic() - started
+
+
+def later(action: Callable[[], object]) -> None:
+    threading.Timer(0.1, action).start()
+
+
+def make_socket(path: Path) -> None:
+    os.mknod(path, stat.S_IFSOCK | 0o600)  # bind takes no path of more than 107 characters
+
+
+@pytest.mark.parametrize("change", ["created", "deleted", "renamed", "woken"])
+def test_a_change_ends_the_wait(waker: Waker, directory: Path, change: str) -> None:
+    make_socket(directory / "old.sock")
+    waker.wait(0)
+    actions: dict[str, Callable[[], object]] = {
+        "created": lambda: make_socket(directory / "kubelet.sock"),
+        "deleted": (directory / "old.sock").unlink,
+        "renamed": lambda: (directory / "old.sock").rename(directory / "new.sock"),
+        "woken": waker.wake,
+    }
+    later(actions[change])
+    assert 0.05 < seconds(waker) < LONG / 2
+    assert seconds(waker, 0.3) >= 0.3, "the change ends one wait"
+
+
+def test_a_wake_before_the_wait_is_not_lost(waker: Waker) -> None:
+    for _ in range(10_000):
+        waker.wake()
+    assert seconds(waker) < LONG / 2
+
+
+def test_a_change_before_the_wait_is_not_lost(waker: Waker, directory: Path) -> None:
+    waker.wait(0)
+    make_socket(directory / "kubelet.sock")
+    assert seconds(waker) < LONG / 2
+
+
+def test_a_directory_that_is_replaced_is_watched(waker: Waker, directory: Path) -> None:
+    waker.wait(0)
+    directory.rename(directory.with_name("old"))
+    directory.mkdir()
+    waker.wait(0)
+    later(lambda: make_socket(directory / "kubelet.sock"))
+    assert seconds(waker) < LONG / 2
+
+
+@pytest.mark.parametrize("reason", ["no directory", "no inotify"])
+def test_what_cannot_be_watched_is_looked_at(
+    waker: Waker, directory: Path, monkeypatch: pytest.MonkeyPatch, reason: str
+) -> None:
+    if reason == "no directory":
+        directory.rmdir()
+    else:
+        monkeypatch.setattr(waking, "_watch", lambda _directory: None)
+    assert waking.POLL_SECONDS <= seconds(waker) < LONG / 2
+
+
+def test_a_waker_that_is_closed_wakes_nobody(directory: Path) -> None:
+    waker = Waker(str(directory))
+    waker.wait(0)
+    before = len(os.listdir("/proc/self/fd"))
+    waker.close()
+    assert len(os.listdir("/proc/self/fd")) == before - 3
+    waker.wake()
