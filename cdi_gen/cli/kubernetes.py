@@ -11,6 +11,7 @@ from cdi_gen.cli import (
     Group,
     console,
     kubernetes_labels,
+    kubernetes_mps,
     kubernetes_node,
     kubernetes_nri,
     kubernetes_toolkit,
@@ -39,6 +40,7 @@ def command() -> None:
 
 
 command.add_command(kubernetes_labels.command)
+command.add_command(kubernetes_mps.command)
 command.add_command(kubernetes_nri.command)
 command.add_command(kubernetes_node.setup_node)
 command.add_command(kubernetes_toolkit.toolkit)
@@ -168,6 +170,14 @@ command.add_command(kubernetes_toolkit.toolkit)
     help="Directory of the host for the control daemons of MPS.  [default: /run/nvidia/mps]",
 )
 @click.option(
+    "--start-mps-daemons/--no-start-mps-daemons",
+    default=True,
+    show_default=True,
+    envvar="START_MPS_DAEMONS",
+    help="Start the control daemons of MPS, or wait for those of `cdi-gen kubernetes "
+    "mps-control-daemon`.",
+)
+@click.option(
     "--shared-devices-allocation-policy",
     "allocation_policy",
     type=click.Choice(ALLOCATION_POLICIES),
@@ -237,6 +247,7 @@ def device_plugin(
     cdi_feature_flags: tuple[str, ...] | None,
     hook_path: str | None,
     mps_root: str | None,
+    start_mps_daemons: bool,
     allocation_policy: str | None,
     discovery_strategy: str | None,
     imex_channel_ids: tuple[str, ...] | None,
@@ -283,6 +294,7 @@ def device_plugin(
         Configuration(config),
         flags,
         host_root=host_root,
+        starts_mps=start_mps_daemons,
         metrics_address=metrics_address,
         node_events=bool(config.node_name) if node_events is None else node_events,
     )

@@ -36,6 +36,7 @@ class Serving:
         configuration: the config file.
         flags: the flags of the command line, by the names of the settings.
         host_root: the path of the host's ``/`` for this process.
+        starts_mps: whether the control daemons of MPS are started, or waited for.
         metrics_address: where metrics are served; None: nowhere.
         node_events: whether Events of the node are created.
     """
@@ -46,12 +47,14 @@ class Serving:
         flags: Mapping[str, object],
         *,
         host_root: str,
+        starts_mps: bool,
         metrics_address: str | None,
         node_events: bool,
     ) -> None:
         self._configuration = configuration
         self._flags = flags
         self._host_root = host_root
+        self._starts_mps = starts_mps
         self._metrics_address = metrics_address
         self._node_events = node_events
         self._supervisor: Supervisor | None = None
@@ -101,7 +104,8 @@ class Serving:
         host.ask_early()
         from cdi_gen.kubernetes.plugin.supervisor import Supervisor  # noqa: PLC0415
 
-        mps = _mps(settings, self._host_root, observer)
+        root = MpsRoot(settings.mps_root, self._host_root)
+        mps = MpsDaemons(root, console.report, observer, starts=self._starts_mps)
         self._supervisor = Supervisor(settings, host, console.report, observer, health, mps)
         # A signal may have come before there was a supervisor to end.
         if not self._is_stopping and not self._is_reloading:
@@ -159,11 +163,6 @@ def _node_events(configuration: Configuration) -> list[Observer]:
         console.warning(message, code="CDG-N122", hint=error.hint or "", subject=node)
         return []
     return [NodeEvents(api, node, console.report)]
-
-
-def _mps(settings: Settings, host_root: str, observer: Observer) -> MpsDaemons:
-    """Return what keeps the control daemons of MPS."""
-    return MpsDaemons(MpsRoot(settings.mps_root, host_root), console.report, observer)
 
 
 def _metrics(address: str) -> Metrics:

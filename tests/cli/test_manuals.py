@@ -116,7 +116,9 @@ def test_there_is_a_page_for_each_command(pages: dict[str, Path]) -> None:
         "engine": ("list", "configure", "unconfigure"),
         "runtime": ("prepare",),
         "config": ("show",),
-        "kubernetes": ("device-plugin", "labels", "nri", "setup-node", "toolkit"),
+        "kubernetes": (
+            *("device-plugin", "labels", "mps-control-daemon", "nri", "setup-node", "toolkit"),
+        ),
     }
     assert set(pages) == (
         {"cdi-gen"}

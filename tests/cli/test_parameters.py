@@ -69,7 +69,7 @@ def test_each_option_has_a_parameter_of_its_type() -> None:
             assert parameters.pop("host_root") is str  # the wrapper has a default for it
         assert parameters == options, name
         checked += 1
-    assert checked == 20
+    assert checked == 21
 
 
 def test_no_function_of_a_command_takes_untyped_options() -> None:

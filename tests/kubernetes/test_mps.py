@@ -12,6 +12,7 @@ import os
 import select
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 import time
@@ -38,6 +39,7 @@ from cdi_gen.kubernetes.resources.device import Resource
 from cdi_gen.kubernetes.settings import DEFAULTS, Settings, SharedResource, Sharing
 from cdi_gen.paths import ContainerPath, HostPath
 from tests.fakehost.hosts import FakeHost
+from tests.host.looking import SOURCES
 from tests.kubernetes.kubelet import Kubelet, wait_until
 from tests.kubernetes.test_supervisor import SetHost
 from tests.unit.kubernetes.nodes import inventory, properties
@@ -90,8 +92,8 @@ class MpsNode:
         sharing = Sharing(**fields)  # type: ignore[arg-type]
         return replace(DEFAULTS, mps_root=self.root.path, sharing=sharing)
 
-    def start(self, settings: Settings | None = None) -> MpsDaemons:
-        mps = MpsDaemons(self.root, self.findings.append, self.observer)
+    def start(self, settings: Settings | None = None, *, starts: bool = True) -> MpsDaemons:
+        mps = MpsDaemons(self.root, self.findings.append, self.observer, starts=starts)
         self.running.append(mps)
         mps.want(self.resources(settings or self.settings), self.host, lambda: None)
         return mps
@@ -269,6 +271,37 @@ def test_daemons_outlive_the_plugin_and_the_next_one_adopts_them(node: MpsNode) 
     wait_until(lambda: not mps.unusable())
 
 
+def test_a_plugin_can_wait_for_the_daemons_of_another_process(node: MpsNode) -> None:
+    plugin = node.start(starts=False)
+    wait_until(lambda: len(node.messages("CDG-N222")) == 2)
+    assert "its daemon does not run" in node.messages("CDG-N222")[0]
+    assert not node.root.names()
+    assert plugin.unusable() == frozenset(UUIDS[:2])
+    other = node.serving()
+    wait_until(lambda: not plugin.unusable())
+    other.stop()
+    os.kill(node.pid(UUIDS[0]), signal.SIGKILL)
+    wait_until(lambda: plugin.unusable() == frozenset(UUIDS[:1]))
+    time.sleep(0.5)
+    assert plugin.unusable(), "it starts none"
+
+
+def test_a_daemon_in_another_pid_namespace_is_watched_by_its_socket(
+    node: MpsNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node.serving().stop()
+    pid = node.pid(UUIDS[0])
+    monkeypatch.setattr(keeper, "LOOK_INTERVAL", 0.1)
+    monkeypatch.setattr(keeper, "ASK_INTERVAL", 60.0)
+    seen = MpsRoot.process
+    monkeypatch.setattr(MpsRoot, "process", lambda root, name: seen(root, name) and 0)
+    mps = node.start(starts=False)
+    wait_until(lambda: not mps.unusable())
+    os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: mps.unusable() == frozenset(UUIDS[:1]))
+    monkeypatch.setattr(MpsRoot, "process", seen)
+
+
 def test_one_daemon_for_all_gpus_where_a_container_may_get_several(node: MpsNode) -> None:
     node.serving(node.shared(fail_requests_greater_than_one=False))
     (name,) = node.root.names()
@@ -393,6 +426,29 @@ def test_a_plugin_in_a_container_starts_the_program_in_the_hosts_root(
     wait_until(lambda: node.messages("CDG-N222"))
     wait_until(lambda: not node.running[0].unusable())
     node.end()
+
+
+def test_the_command_keeps_daemons_without_a_device_plugin(
+    own_host: Callable[[str], FakeHost], tmp_path: Path
+) -> None:
+    host = own_host("550-8gpu")
+    config = tmp_path / "config.yaml"
+    resource = "{name: nvidia.com/gpu, devices: [3], replicas: 5}"
+    config.write_text(f"version: v1\nsharing: {{mps: {{resources: [{resource}]}}}}", "utf-8")
+    options = ("--host-root", host.root, "--mps-root", "/run/mps", "--config-file", config)
+    words = (sys.executable, "-m", "cdi_gen", "kubernetes", "mps-control-daemon", *options)
+    root = MpsRoot("/run/mps", str(host.root))
+    with subprocess.Popen(words, env={"PYTHONPATH": SOURCES}, stderr=subprocess.PIPE) as process:
+        wait_until(root.names, 30)
+        (name,) = root.names()
+        clients = host.root / "run/mps" / name / "clients"
+        wait_until(lambda: clients.exists() and os.listdir(clients) == ["control"], 30)
+        process.terminate()
+        _, errors = process.communicate(timeout=20)
+    daemon = root.process(name)
+    os.kill(daemon, signal.SIGKILL)
+    assert process.returncode == 0, errors
+    assert f"the MPS daemon of {name} started: 20 % of the threads and".encode() in errors
 
 
 def test_the_kubelet_gets_devices_whose_daemon_serves(stand_in: MpsNode) -> None:

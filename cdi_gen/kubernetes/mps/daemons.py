@@ -70,10 +70,19 @@ class MpsDaemons:
         root: the directory of the daemons.
         report: prints a finding; each one is printed once until it changes.
         observer: counts changes.
+        starts: whether daemons are started and ended, or those of another process watched.
     """
 
-    def __init__(self, root: MpsRoot, report: Report, observer: Observer | None = None) -> None:
+    def __init__(
+        self,
+        root: MpsRoot,
+        report: Report,
+        observer: Observer | None = None,
+        *,
+        starts: bool = True,
+    ) -> None:
         self._root = root
+        self._starts = starts
         self._reports = Reports(report)
         self._observer: Observer = observer or Observers()
         self._changed: Callable[[], None] = lambda: None
@@ -104,9 +113,18 @@ class MpsDaemons:
         if program is None:
             return
         for name in new:
-            keeper = Keeper(wanted[name], program, self._root, self._keeper_changed, self._note)
+            keeper = Keeper(
+                wanted[name],
+                program,
+                self._root,
+                changed=self._keeper_changed,
+                report=self._note,
+                starts=self._starts,
+            )
             self._keepers[name] = keeper
             keeper.start()
+        if not self._starts:
+            return
         if self._retirement is None and set(self._root.names()) - wanted.keys():
             self._retirement = threading.Thread(target=self._retire, name="mps", daemon=True)
             self._retirement.start()

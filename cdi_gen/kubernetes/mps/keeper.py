@@ -25,6 +25,9 @@ START_SECONDS = 10.0
 ASK_INTERVAL = 60.0
 """Seconds between two questions whether a daemon answers. Its end is noticed at once."""
 
+LOOK_INTERVAL = 5.0
+"""Seconds between two looks at the socket of a daemon in another PID namespace."""
+
 HANG_SECONDS = 60.0
 """The time without an answer after which a daemon is killed and started again."""
 
@@ -44,6 +47,7 @@ class Keeper:
         root: the directory of all daemons.
         changed: is called from a thread.
         report: prints a finding.
+        starts: whether the daemon is started; else that of another process is waited for.
     """
 
     def __init__(
@@ -51,14 +55,17 @@ class Keeper:
         daemon: MpsDaemon,
         program: ControlProgram,
         root: MpsRoot,
+        *,
         changed: Changed,
         report: Callable[[Finding], None],
+        starts: bool,
     ) -> None:
         self.daemon = daemon
         self._program = program
         self._root = root
         self._changed = changed
         self._report = report
+        self._starts = starts
         self._environment = root.environment(daemon.name, daemon.uuids)
         self._silent_since: float | None = None
         self._stopping = threading.Event()
@@ -101,9 +108,13 @@ class Keeper:
         Raises:
             MpsError: the reason why it does not serve.
         """
-        self._root.make(self.daemon)
         process = self._adopted()
         verb = "adopted" if process else "started"
+        if process is None and not self._starts:
+            raise SilentDaemonError(
+                "its daemon does not run", hint="run `cdi-gen kubernetes mps-control-daemon`"
+            )
+        self._root.make(self.daemon)
         if process is None:
             process = self._started()
         try:
@@ -115,7 +126,7 @@ class Keeper:
             if process.has_ended():
                 words = self._root.log_end(self.daemon)
                 raise SilentDaemonError(f"the daemon ended: {words or 'no message'}") from error
-            if self._silent_seconds() >= HANG_SECONDS:
+            if self._starts and self._silent_seconds() >= HANG_SECONDS:
                 process.kill()
             raise
         finally:
@@ -182,11 +193,15 @@ class Keeper:
         Raises:
             SilentDaemonError: the daemon ended, or does not answer.
         """
+        asked = time.monotonic()
         while True:
-            process.wait(ASK_INTERVAL, self._wake)
+            process.wait(ASK_INTERVAL if process.is_watched else LOOK_INTERVAL, self._wake)
             if self._stopping.is_set():
                 return
             self._root.process(self.daemon.name)
+            if not process.is_watched and time.monotonic() - asked < ASK_INTERVAL:
+                continue
+            asked = time.monotonic()
             self._program.ask(self._environment, "get_default_active_thread_percentage")
             # Shortens the log.
             os.close(self._root.open_log(self.daemon))
@@ -218,6 +233,11 @@ class _Process:
                 self._descriptor = os.pidfd_open(pid)
             except ProcessLookupError as error:
                 raise SilentDaemonError("the daemon ended") from error
+
+    @property
+    def is_watched(self) -> bool:
+        """Whether the end of the process is noticed at once."""
+        return self._descriptor is not None
 
     def wait(self, seconds: float, wake: int) -> None:
         """Wait until the process ends or ``wake`` is readable, for so many seconds at most."""
