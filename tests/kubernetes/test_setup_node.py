@@ -179,6 +179,17 @@ def test_the_engine_was_restarted_by_its_socket(node: Node, start: Start) -> Non
     assert process.pid != before
 
 
+def test_without_a_driver_the_handlers_start_the_usual_runtime(enter_node: EnterNode) -> None:
+    """The pod that installs the driver runs before there is one."""
+    with enter_node("2.2", binds=packages.binds()) as node, supervised(node):
+        process = start_set_up(node)
+        wait_until_ready(process)
+        assert "no spec is written yet" in process.text()
+        ended = node.container("/bin/echo", "runs", env=ALL_GPUS, handler="nvidia")
+        assert ended == (0, "runs\n")
+        assert process.stop() == 0
+
+
 @pytest.mark.parametrize("release", CONTAINERDS)
 def test_a_pod_of_the_runtime_class_works_in_a_cluster(
     release: str,

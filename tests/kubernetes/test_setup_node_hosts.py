@@ -192,6 +192,22 @@ def test_a_host_without_python_needs_the_bundle(
     assert tree.files() == before
 
 
+def test_crio_can_get_a_hook_in_the_place_of_handlers(tree: HostTree, bundle: Path) -> None:
+    """CRIO_CONFIG_MODE=hook: the operator without CDI."""
+    host_trees.crio(tree)
+    words = ["kubernetes", "toolkit", f"--host-root={tree.root}", f"--bundle={bundle}"]
+    words += ["--runtime=crio", "--config-mode=hook", "--restart-mode=none", "--no-daemon"]
+    words.append(f"--pid-file={tree.root}/run/toolkit.pid")
+    result = cdi_gen(*words)
+    assert result.code == 0, result.err
+    hooks = "/usr/share/containers/oci/hooks.d"
+    names = [path.name for path in tree.path(hooks).iterdir()]
+    assert names == ["oci-nvidia-hook.json"]  # CRI-O reads every file in the directory
+    hook = json.loads(tree.read(f"{hooks}/oci-nvidia-hook.json"))["hook"]
+    assert hook["path"] == f"{TOOLKIT}/toolkit/nvidia-container-runtime-hook"
+    assert not tree.path("/etc/crio/crio.conf.d/99-nvidia.toml").exists()
+
+
 def test_two_engines_that_run_have_to_be_chosen_from(
     tree: HostTree, set_up: Callable[..., Result]
 ) -> None:

@@ -122,7 +122,18 @@ def test_the_installation_has_the_programs_of_the_contract(node: Node, operand: 
     }
     assert operand.returncode() is None
     assert {name for name in names if (toolkit / name).exists()} == names
-    node.run("/usr/local/nvidia/toolkit/nvidia-cdi-hook", "update-ldcache", "--help", check=False)
+
+
+def test_specs_of_other_programs_can_name_the_hook(node: Node, operand: Process) -> None:
+    """NVIDIA's device plugin names `nvidia-cdi-hook`, or by default `nvidia-ctk hook`."""
+    assert operand.returncode() is None
+    toolkit = "/usr/local/nvidia/toolkit"
+    for words in ((f"{toolkit}/nvidia-cdi-hook",), (f"{toolkit}/nvidia-ctk", "hook")):
+        ended = node.run(*words, "a-step-of-tomorrow", stdin="{}", check=False)
+        assert ended.returncode == 0
+        assert "CDG-K001" in ended.stderr
+    ended = node.run(f"{toolkit}/nvidia-ctk", "cdi", "list", check=False)
+    assert (ended.returncode, "cdi-gen has only the command hook" in ended.stderr) == (1, True)
 
 
 def test_only_the_drop_in_and_the_import_are_changed(node: Node, operand: Process) -> None:

@@ -25,6 +25,8 @@ from cdi_gen.paths import base_name, parent
 TRIES, PAUSE = 6, 5.0
 """As NVIDIA's toolkit: an engine may just be starting."""
 READY_SECONDS = 60.0
+READY_AT_THE_END_SECONDS = 10.0
+"""After the undo; kubelet kills the pod soon, and other steps follow."""
 SAME_PROCESS_SECONDS = 10.0
 """After this time an engine that answers counts as restarted even if its process is the same."""
 SYSTEMCTL_SECONDS = 120

@@ -231,8 +231,10 @@ class NodeSetup:
             restart.by_systemd(self._distribution, self._view)
         else:
             before = restart.by_signal(self._socket, files.name, self._sleep)
+        is_end = self._stopped.is_set()
+        seconds = restart.READY_AT_THE_END_SECONDS if is_end else restart.READY_SECONDS
         if os.path.exists(self._socket):
-            restart.wait_until_ready(self._socket, files.name, before)
+            restart.wait_until_ready(self._socket, files.name, before, seconds)
 
     @property
     def _restart_mode(self) -> str:
