@@ -115,10 +115,9 @@ def plan(request: Request, machine: Machine) -> Plan:
 
     changes: tuple[Change, ...]
     if has_drop_in:
-        both = drop_in_changes(
+        changes = drop_in_changes(
             path, drop_in, section, settings_for, machine, number, carry=not merges
         )
-        changes = both[:1] if imported else both
     else:
         changes = (main_file_change(path, section, settings_for(section, None), number),)
     return Plan(
@@ -243,4 +242,4 @@ def _changes_to_revert(
         NAME, facts.containerd().configuration, request, None, machine
     )
     changes = drop_in_changes(path, drop_in, section, lambda *_: (), machine, number, carry=False)
-    return *start.changes, *(changes[:1] if imported else changes)
+    return *start.changes, *changes
