@@ -21,7 +21,7 @@ PURE     := tests/unit tests/golden tests/property $(wildcard tests/runtime/test
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help run quick check test test-engines test-kubernetes coverage lint types nightly fuzz mutants bench golden build bundle image lock protocols docs install uninstall man clean
+.PHONY: help run quick check test test-engines test-kubernetes coverage lint types nightly fuzz mutants bench golden build bundle image lock protocols manifests docs install uninstall man clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -95,6 +95,9 @@ lock: $(VENV)/test ## pin the newest dependencies in requirements/
 
 protocols: ## generate the messages of the protocols of Kubernetes and NRI from their .proto files
 	tools/protocols "$(PYTHON)" $(VENV)/protocols
+
+manifests: $(VENV)/test ## write the files of deploy/kustomize that are the Helm chart's; needs Go
+	$(TESTS) -q -m kubernetes tests/kubernetes/test_chart.py -k files_of_kustomize --update-golden
 
 docs: $(VENV)/docs ## the documentation as a site, in out/site; a warning is an error
 	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going -j auto -c docs/site -d out/site-cache . out/site

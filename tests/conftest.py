@@ -70,7 +70,7 @@ FIXTURES_OF = {
     "network": {"nvidia_program"},
     "host": {"host", "own_host"},
     "engine": {"lab_of", "image_archives", "zoo_archives"},
-    "kubernetes": {"enter_node", "enter_standalone", "enter_cluster"},
+    "kubernetes": {"enter_node", "enter_standalone", "enter_cluster", "charts"},
 }
 """A test that uses one of the fixtures has the mark, so that no tier runs it by mistake."""
 

@@ -25,7 +25,17 @@ PAGES = sorted(
 SPAN = re.compile(r"`([^`\n]+)`")
 FENCE = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
 PATH = re.compile(r"[\w.*/-]+")
-TOP = ("cdi_gen/", "docs/", "hooks/", "specs/", "systemd/", "tests/", "tools/", "requirements/")
+TOP = (
+    "cdi_gen/",
+    "deploy/",
+    "docs/",
+    "hooks/",
+    "specs/",
+    "systemd/",
+    "tests/",
+    "tools/",
+    "requirements/",
+)
 SOURCE = (".py", ".c", ".service")
 DOTTED = re.compile(r"\b(?:cdi_gen|cdi_base|cdi_hook|cdi_runtime|cdi_specs)(?:\.[A-Za-z_]\w*)+")
 PLACEHOLDER = re.compile(r"(?<![A-Za-z])[A-Z]{3,}(?![A-Za-z.])")

@@ -26,6 +26,7 @@ def _parts() -> dict[str, Callable[[], object]]:
         for name in ("kubelet", *programs.CONTROL_PLANE):
             parts[f"{name} {version}"] = partial(programs.kubernetes, name, version)
     parts["kubectl"] = programs.kubectl
+    parts["helm"] = programs.helm
     for name in nvidia_device_plugin.PROGRAMS:
         parts[name] = partial(nvidia_device_plugin.program, name)
     return parts

@@ -12,7 +12,8 @@ import pytest
 
 from tests.fakehost.hosts import FakeHost
 from tests.lab.cache import LabUnavailableError
-from tests.lab.kubernetes import gpu_host, nvidia_device_plugin
+from tests.lab.kubernetes import gpu_host, nvidia_device_plugin, programs
+from tests.lab.kubernetes.charts import Charts
 from tests.lab.kubernetes.cluster import Cluster, cluster
 from tests.lab.kubernetes.node import Node, node
 from tests.lab.kubernetes.standalone import Standalone, standalone
@@ -36,6 +37,15 @@ def enter_standalone() -> Callable[..., AbstractContextManager[Standalone]]:
 def enter_cluster() -> Callable[..., AbstractContextManager[Cluster]]:
     """Give ``cluster``, which skips the test where there can be none."""
     return _or_skip(cluster)
+
+
+@pytest.fixture(scope="session")
+def charts() -> Charts:
+    """Give helm and kubectl for the chart; skips the test where they cannot be built."""
+    try:
+        return Charts(programs.helm(), programs.kubectl())
+    except LabUnavailableError as error:
+        pytest.skip(f"no helm: {error}")
 
 
 @pytest.fixture(scope="session")

@@ -15,7 +15,13 @@ from pathlib import Path
 from tests.host.looking import REPOSITORY
 from tests.lab.cache import LabUnavailableError, cached
 
-REQUIREMENTS = ("grpcio==1.85.3", "nvidia-ml-py==13.615.71", "protobuf==7.36.2", "urllib3==2.8.0")
+REQUIREMENTS = (
+    "grpcio==1.85.3",
+    "nvidia-ml-py==13.615.71",
+    "prometheus-client==0.26.0",
+    "protobuf==7.36.2",
+    "urllib3==2.8.0",
+)
 PYTHON = "3.13"
 """The version of the root's Python, Debian 13's."""
 

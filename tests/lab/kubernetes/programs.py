@@ -18,6 +18,7 @@ KUBERNETES = "k8s.io/kubernetes"
 ETCD = ("go.etcd.io/etcd/server/v3", "v3.6.16")
 CONTAINERD = ("github.com/containerd/containerd/v2", "v2.2.9")
 CONTAINERD_PROGRAMS = ("containerd", "containerd-shim-runc-v2", "ctr")
+HELM = ("helm.sh/helm/v3", "v3.18.6")
 CRICTL = ("sigs.k8s.io/cri-tools", "v1.34.0")
 
 
@@ -64,6 +65,16 @@ def etcd() -> Path:
 def crictl() -> Path:
     """The program crictl, as ``kubernetes``."""
     return go.program(*CRICTL, "cmd/crictl")
+
+
+def helm() -> Path:
+    """The program helm, as ``kubernetes``; it takes two CPU minutes."""
+    _, minor, _ = VERSIONS[0].split(".")
+    variables = {
+        "helm.sh/helm/v3/pkg/chartutil.k8sVersionMajor": "1",
+        "helm.sh/helm/v3/pkg/chartutil.k8sVersionMinor": minor,
+    }
+    return go.program(*HELM, "cmd/helm", variables=variables)
 
 
 def containerd(version: str) -> Containerd:

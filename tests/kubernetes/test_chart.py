@@ -1,0 +1,168 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The Helm chart and the kustomize directories, rendered by the real programs.
+
+``--update-golden`` writes the files of ``deploy/kustomize`` that are the chart's: ``make manifests``.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from typing import Any
+
+import pytest
+
+from tests.lab.kubernetes.charts import KUSTOMIZE, Charts, key, objects
+from tests.lab.kubernetes.manifests import Manifest
+
+GENERATED = {
+    "base": ("namespace", "device-plugin", "labels"),
+    "overlays/node-setup": ("setup-node", "runtime-classes"),
+    "overlays/nri": ("nri",),
+}
+"""The files of each directory that the chart's templates of the same name give."""
+
+CREATED = "--set=namespace.create=true"
+OPTIONS = {"base": (CREATED,)} | {
+    name: (f"--values={KUSTOMIZE / name / 'values.yaml'}",) for name in GENERATED if name != "base"
+}
+
+ACCESS = ("privileged", "runtimeClass", "annotation", "none")
+CHOICES = {
+    "deviceAccess": ACCESS,
+    "labels.output": ("node", "nodeFeature"),
+    "nodeSetup.enabled": ("false", "true"),
+    "nri.enabled": ("false", "true"),
+    "config.files.default": ("", "version: v1"),
+}
+EVERY_CHOICE = [
+    tuple(f"{name}={value}" for name, value in zip(CHOICES, values, strict=True) if value)
+    for values in itertools.product(*CHOICES.values())
+]
+
+
+def parts(text: str) -> dict[str, str]:
+    """Return the objects of each template, by its name."""
+    texts: dict[str, list[str]] = {}
+    for document in re.split(r"^---\n", text, flags=re.MULTILINE):
+        source = re.match(r"# Source: cdi-gen/templates/([a-z-]+)\.yaml\n", document)
+        if source:
+            content = document[source.end() :].replace(
+                "# SPDX-License-Identifier: Apache-2.0\n", ""
+            )
+            texts.setdefault(source[1], []).append(re.sub(r" +$", "", content, flags=re.MULTILINE))
+    head = (
+        "# SPDX-License-Identifier: Apache-2.0\n# Written by `make manifests` from deploy/helm.\n"
+    )
+    return {name: head + "---\n".join(documents) for name, documents in texts.items()}
+
+
+@pytest.mark.parametrize("name", GENERATED)
+def test_the_files_of_kustomize_are_those_of_the_chart(
+    charts: Charts, name: str, pytestconfig: pytest.Config
+) -> None:
+    texts = parts(charts.text(*OPTIONS[name]))
+    for part in GENERATED[name]:
+        file = KUSTOMIZE / name / f"{part}.yaml"
+        if pytestconfig.getoption("--update-golden"):
+            file.write_text(texts[part])
+        assert file.read_text() == texts[part], "run `make manifests`"
+
+
+@pytest.mark.parametrize("name", GENERATED)
+def test_kustomize_and_helm_give_the_same_objects(charts: Charts, name: str) -> None:
+    by_helm = {key(manifest): manifest for manifest in charts.rendered(*OPTIONS[name])}
+    by_kustomize = {key(manifest): manifest for manifest in charts.kustomized(name)}
+    assert by_kustomize == by_helm
+
+
+def test_the_chart_has_no_fault(charts: Charts) -> None:
+    assert "0 chart(s) failed" in charts.lint()
+
+
+@pytest.mark.parametrize("access", ACCESS)
+def test_only_what_must_be_privileged_is(charts: Charts, access: str) -> None:
+    sets = ("nodeSetup.enabled=true", "nri.enabled=true", f"deviceAccess={access}")
+    pods = pods_of(charts.rendered(*(f"--set={value}" for value in sets)))
+    privileged = {"setup-node"} | ({"device-plugin", "labels"} if access == "privileged" else set())
+    for name, pod in pods.items():
+        (container,) = pod["containers"]
+        context = container["securityContext"]
+        assert context.get("privileged", False) == (name in privileged)
+        assert pod.get("hostPID", False) == (name == "setup-node")
+        assert not {"hostNetwork", "hostIPC"} & pod.keys()
+        if name not in privileged:
+            assert context["capabilities"] == {"drop": ["ALL"]}
+            assert context["allowPrivilegeEscalation"] is False
+            assert context["readOnlyRootFilesystem"] is True
+            assert context["seccompProfile"] == {"type": "RuntimeDefault"}
+            assert "appArmorProfile" not in context  # a kubelet without AppArmor rejects the pod
+        if name == "labels":
+            assert context["runAsUser"] == 65532
+        assert container["resources"]["limits"]["memory"]
+        assert pod["priorityClassName"] == "system-node-critical"
+
+
+def pods_of(manifests: list[Manifest]) -> dict[str, dict[str, Any]]:
+    """Return the pods of the DaemonSets, by the part."""
+    return {
+        manifest["metadata"]["name"].removeprefix("cdi-gen-"): manifest["spec"]["template"]["spec"]
+        for manifest in manifests
+        if manifest["kind"] == "DaemonSet"
+    }
+
+
+def rules(manifests: list[Manifest], kind: str) -> dict[str, set[tuple[str, str]]]:
+    """Return (resource, verb) of the roles of a kind, by name."""
+    return {
+        manifest["metadata"]["name"].removeprefix("cdi-gen-"): {
+            (resource, verb)
+            for rule in manifest["rules"]
+            for resource in rule["resources"]
+            for verb in rule["verbs"]
+        }
+        for manifest in manifests
+        if manifest["kind"] == kind
+    }
+
+
+def test_the_roles_permit_no_more_than_the_values_need(charts: Charts) -> None:
+    plain = charts.rendered("--set=nodeSetup.enabled=true,nri.enabled=true")
+    assert rules(plain, "ClusterRole") == {"labels": {("nodes", "patch")}}
+    assert rules(plain, "Role") == {"device-plugin": {("events", "create")}}
+    sets = (
+        "config.files.default=version: v1,labels.output=nodeFeature,devicePlugin.nodeEvents=false"
+    )
+    chosen = charts.rendered(f"--set={sets}")
+    reading = {("nodes", verb) for verb in ("get", "list", "watch")}
+    assert rules(chosen, "ClusterRole") == {"labels": reading, "device-plugin": reading}
+    features = {("nodefeatures", verb) for verb in ("get", "create", "update")}
+    assert rules(chosen, "Role") == {"labels": features | {("pods", "get")}}
+    for manifest in chosen + plain:
+        if manifest["kind"] == "ServiceAccount":
+            assert manifest["automountServiceAccountToken"] is False
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [("deviceAccess=all", "deviceAccess"), ("labels.output=file", "labels.output")],
+)
+def test_a_value_that_is_not_in_the_list_is_refused(
+    charts: Charts, value: str, message: str
+) -> None:
+    with pytest.raises(AssertionError, match=message):
+        charts.rendered(f"--set={value}")
+
+
+def test_an_older_kubernetes_gets_no_fields_that_it_does_not_know(charts: Charts) -> None:
+    values = "deviceAccess=none,appArmor=RuntimeDefault"
+    assert "appArmorProfile" in charts.text(f"--set={values}")
+    text = charts.text(f"--set={values}", "--kube-version=v1.29.0")
+    assert "appArmorProfile" not in text
+    assert "ValidatingAdmissionPolicy" not in text
+
+
+def test_objects_have_unique_names(charts: Charts) -> None:
+    for choice in EVERY_CHOICE:
+        keys = [key(manifest) for manifest in objects(charts.text(f"--set={','.join(choice)}"))]
+        assert len(keys) == len(set(keys))

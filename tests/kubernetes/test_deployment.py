@@ -1,0 +1,177 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The chart in a real cluster: its pods with the users, capabilities, mounts and roles of the chart."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from functools import partial
+from typing import Any
+
+import pytest
+
+from tests.fakehost.hosts import FakeHost
+from tests.lab.kubernetes import configuration, control_plane, gpu_host, programs
+from tests.lab.kubernetes.charts import NAMESPACE, Charts, in_lab
+from tests.lab.kubernetes.cluster import Cluster
+from tests.lab.kubernetes.manifests import Manifest, pod
+from tests.lab.kubernetes.network import Api, ApiError
+from tests.lab.kubernetes.waiting import until
+
+GPU = "nvidia.com/gpu"
+CREATED = "--set=namespace.create=true"
+SHARED = "version: v1\nsharing: {timeSlicing: {resources: [{name: nvidia.com/gpu, replicas: 4}]}}\n"
+
+EnterCluster = Callable[..., AbstractContextManager[Cluster]]
+
+
+@pytest.fixture(scope="module", params=programs.VERSIONS)
+def cluster(
+    request: pytest.FixtureRequest, enter_cluster: EnterCluster, host: Callable[[str], FakeHost]
+) -> Iterator[Cluster]:
+    with enter_cluster(request.param, "2.2", **gpu_host.furniture(host("550-8gpu"))) as entered:
+        entered.kubectl("label", "node", configuration.NODE, "nvidia.com/gpu.present=true")
+        yield entered
+
+
+def show(cluster: Cluster) -> str:
+    """Return what the pods of the chart say, for the message of a failure."""
+    words = (f"--namespace={NAMESPACE}",)
+    parts = [cluster.kubectl("describe", "pods", *words).stdout[-6000:]]
+    return "\n".join([*parts, *(log(cluster, part) for part in ("device-plugin", "labels"))])
+
+
+def apply(cluster: Cluster, manifests: list[Manifest]) -> None:
+    """Apply objects; a field that the API server does not know is an error."""
+    items = {"apiVersion": "v1", "kind": "List", "items": [in_lab(each) for each in manifests]}
+    words = ("apply", "--server-side", "--force-conflicts", "--validate=strict", "--filename=-")
+    cluster.kubectl(*words, stdin=json.dumps(items))
+
+
+def pods(cluster: Cluster, part: str) -> list[dict[str, Any]]:
+    selector = f"app.kubernetes.io/component={part}"
+    found = cluster.api.get(f"/api/v1/namespaces/{NAMESPACE}/pods?labelSelector={selector}")
+    items: list[dict[str, Any]] = found["items"]
+    return items
+
+
+def is_ready(cluster: Cluster, part: str) -> bool:
+    name = f"/apis/apps/v1/namespaces/{NAMESPACE}/daemonsets/cdi-gen-{part}"
+    daemon_set: dict[str, Any] = cluster.api.get(name)
+    status = daemon_set["status"]
+    is_observed: bool = status.get("observedGeneration") == daemon_set["metadata"]["generation"]
+    numbers = (status.get("updatedNumberScheduled"), status.get("numberAvailable"))
+    return is_observed and numbers == (1, 1)
+
+
+def log(cluster: Cluster, part: str) -> str:
+    return cluster.kubectl(
+        "logs", f"--namespace={NAMESPACE}", f"daemonset/cdi-gen-{part}", check=False
+    ).stdout
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        ("nodeSetup.enabled=true", "nri.enabled=true"),
+        ("labels.output=nodeFeature", "config.files.a=version: v1", "deviceAccess=annotation"),
+        ("runtimeClasses.enabled=true", "deviceAccess=runtimeClass"),
+    ],
+    ids=",".join,
+)
+def test_the_api_server_accepts_every_field(
+    cluster: Cluster, charts: Charts, values: tuple[str, ...]
+) -> None:
+    cluster.kubectl("create", "namespace", NAMESPACE, check=False)
+    text = charts.text(CREATED, *(f"--set={value}" for value in values))
+    words = ("apply", "--server-side", "--dry-run=server", "--validate=strict", "--filename=-")
+    done = cluster.kubectl(*words, stdin=text)
+    assert "Warning" not in done.stderr
+    assert "daemonset.apps/cdi-gen-device-plugin serverside-applied" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("access", "refusal"),
+    [("none", "Operation not permitted"), ("privileged", "No such device or address")],
+)
+def test_the_pods_make_a_gpu_node(
+    cluster: Cluster, charts: Charts, access: str, refusal: str
+) -> None:
+    """Without a capability too; but the cgroup of such a pod then keeps NVML from the GPUs.
+
+    The nodes of a fake host have no driver behind them, so that opening one fails in both cases.
+    """
+    apply(cluster, charts.rendered(CREATED, f"--set=deviceAccess={access}"))
+    until(lambda: cluster.allocatable(GPU) == 8, "eight GPUs", seconds=90)
+    for part in ("device-plugin", "labels"):
+        until(partial(is_ready, cluster, part), f"{part} is ready", seconds=90)
+        program = ("/usr/bin/python3", "-c", "open('/host/dev/nvidia0')")
+        daemon_set = (f"--namespace={NAMESPACE}", f"daemonset/cdi-gen-{part}")
+        done = cluster.kubectl("exec", *daemon_set, "--", *program, check=False)
+        assert refusal in done.stderr
+
+    def labels() -> dict[str, str]:
+        found: dict[str, str] = cluster.node_object()["metadata"]["labels"]
+        return found
+
+    until(lambda: labels().get("nvidia.com/gpu.count") == "8", "the labels", seconds=90)
+    script = "ls /dev | grep -cE '^nvidia[0-9]+$'"
+    cluster.apply(pod("two", "/bin/sh", "-c", script, limits={GPU: 2}))
+    cluster.wait("two", "Succeeded", seconds=90)
+    assert cluster.log("two") == "2\n"
+    cluster.delete("two")
+
+
+def test_the_label_of_the_node_chooses_a_config(cluster: Cluster, charts: Charts) -> None:
+    files = {"plain": "version: v1\n", "shared": SHARED}
+    values = json.dumps({"files": files, "default": "plain"})
+    apply(
+        cluster, charts.rendered(CREATED, "--set=deviceAccess=none", f"--set-json=config={values}")
+    )
+    until(lambda: is_ready(cluster, "device-plugin"), "the new pod is ready", seconds=120)
+    until(lambda: cluster.allocatable(GPU) == 8, "eight GPUs", seconds=90)
+    cluster.kubectl("label", "node", configuration.NODE, "nvidia.com/device-plugin.config=shared")
+    until(lambda: cluster.allocatable(GPU) == 32, "the label is followed", seconds=90)
+    cluster.kubectl("label", "node", configuration.NODE, "nvidia.com/device-plugin.config-")
+    until(lambda: cluster.allocatable(GPU) == 8, "the label is removed", seconds=90)
+
+
+def test_the_account_of_the_labels_may_change_only_labels_of_its_node(
+    cluster: Cluster, charts: Charts
+) -> None:
+    apply(cluster, charts.rendered(CREATED, "--set=deviceAccess=none"))
+    until(lambda: is_ready(cluster, "labels"), "the labels run", seconds=90)
+    cluster.apply({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "other"}})
+    of_pod = (
+        "--bound-object-kind=Pod",
+        f"--bound-object-name={pods(cluster, 'labels')[0]['metadata']['name']}",
+    )
+    words = ("create", "token", "cdi-gen-labels", f"--namespace={NAMESPACE}")
+    bound = cluster.kubectl(*words, *of_pod).stdout.strip()
+    unbound = cluster.kubectl(*words).stdout.strip()
+
+    def refusal(node: str, changes: dict[str, Any], token: str = bound) -> str:
+        """Return why the API server refuses a change; empty if it does not."""
+        try:
+            Api(cluster.node.network, control_plane.SERVER, token).patch(path(node), changes)
+        except ApiError as error:
+            return str(error)
+        return ""
+
+    label = {"metadata": {"labels": {"nvidia.com/test": "1"}}}
+    own = configuration.NODE
+    until(lambda: "only the node on which they run" in refusal("other", label), "it is in force")
+    assert refusal(own, label) == ""
+    assert "only the node on which they run" in refusal(own, label, unbound)
+    role = {"metadata": {"labels": {"node-role.kubernetes.io/control-plane": ""}}}
+    assert "only labels of nvidia.com" in refusal(own, role)
+    assert "only labels of nvidia.com" in refusal(
+        own, {"metadata": {"labels": {"kubernetes.io/hostname": None}}}
+    )
+    assert "may change only labels" in refusal(own, {"spec": {"unschedulable": True}})
+    assert "may change only labels" in refusal(own, {"metadata": {"annotations": {"a": "b"}}})
+
+
+def path(node: str) -> str:
+    return f"/api/v1/nodes/{node}"

@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The files of ``deploy/`` that can be read without helm and kustomize."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from cdi_base import VERSION
+
+DEPLOY = Path(__file__).resolve().parents[3] / "deploy"
+CHART = DEPLOY / "helm/cdi-gen"
+FILES = sorted(DEPLOY.rglob("kustomize/**/*.yaml"))
+
+
+def documents(path: Path) -> list[Any]:
+    return [document for document in yaml.safe_load_all(path.read_text()) if document]
+
+
+def test_the_chart_has_the_version_of_the_programs() -> None:
+    (chart,) = documents(CHART / "Chart.yaml")
+    assert (chart["version"], chart["appVersion"]) == (VERSION, VERSION)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(DEPLOY)))
+def test_objects_are_complete(path: Path) -> None:
+    for document in documents(path):
+        if path.name == "values.yaml":
+            (values,) = documents(CHART / "values.yaml")
+            assert document.keys() <= values.keys()
+            continue
+        assert document["apiVersion"]
+        assert document["kind"]
+        if document["kind"] == "Kustomization":
+            for name in document["resources"]:
+                assert (path.parent / name).exists()
+        else:
+            assert document["metadata"]["name"]
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(DEPLOY)))
+def test_no_pod_shares_more_of_the_host_than_it_needs(path: Path) -> None:
+    for document in documents(path):
+        if document.get("kind") != "DaemonSet":
+            continue
+        pod = document["spec"]["template"]["spec"]
+        (container,) = pod["containers"]
+        assert not {"hostNetwork", "hostIPC"} & pod.keys()
+        sets_up = document["metadata"]["name"] == "cdi-gen-setup-node"
+        assert pod.get("hostPID", False) == sets_up
+        mounts = {mount["name"]: mount for mount in container["volumeMounts"]}
+        host = {
+            volume["name"]
+            for volume in pod["volumes"]
+            if volume.get("hostPath", {}).get("path") == "/"
+        }
+        for name in host:
+            assert mounts[name].get("readOnly", False) != sets_up
