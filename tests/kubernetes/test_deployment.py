@@ -175,3 +175,30 @@ def test_the_account_of_the_labels_may_change_only_labels_of_its_node(
 
 def path(node: str) -> str:
     return f"/api/v1/nodes/{node}"
+
+
+def test_all_parts_together(cluster: Cluster, charts: Charts) -> None:
+    """The plugin waits for the hook that the set-up installs; the engine of the lab has no service
+    that would start it again, so that it is not restarted and its handlers are not used."""
+    values = ("nodeSetup.enabled=true", "nri.enabled=true", "nodeSetup.args={--restart-mode=none}")
+    apply(cluster, charts.rendered(CREATED, *(f"--set={value}" for value in values)))
+    for part in ("setup-node", "nri", "labels", "device-plugin"):
+        until(partial(is_ready, cluster, part), f"{part} is ready", seconds=120)
+    until(lambda: "is registered" in log(cluster, "nri"), "the engine asks the plugin", seconds=60)
+    until(lambda: cluster.allocatable(GPU) == 8, "eight GPUs", seconds=90)
+    script = "ls /dev | grep -cE '^nvidia[0-9]+$'; ls /etc/ld.so.conf.d"
+    cluster.apply(pod("hooked", "/bin/sh", "-c", script, limits={GPU: 1}))
+    cluster.wait("hooked", "Succeeded", seconds=90)
+    count, *files = cluster.log("hooked").splitlines()
+    assert count == "1"
+    assert files, "the hook has written no directory of libraries"
+    cluster.delete("hooked")
+    annotation = {"nvidia.cdi.k8s.io/container.main": "management.nvidia.com/gpu=all"}
+    manages = pod(
+        "manages", "/bin/sh", "-c", "ls /dev/nvidia0 && sleep 1000", annotations=annotation
+    )
+    manages["metadata"]["namespace"] = NAMESPACE
+    cluster.apply(manages)
+    name = f"/api/v1/namespaces/{NAMESPACE}/pods/manages"
+    until(lambda: cluster.api.get(name)["status"]["phase"] == "Running", "it runs", seconds=90)
+    cluster.api.delete(name)
