@@ -13,7 +13,7 @@ from cdi_base import VERSION
 
 DEPLOY = Path(__file__).resolve().parents[3] / "deploy"
 CHART = DEPLOY / "helm/cdi-gen"
-FILES = sorted(DEPLOY.rglob("kustomize/**/*.yaml"))
+FILES = sorted([*DEPLOY.glob("kustomize/**/*.yaml"), *DEPLOY.glob("examples/*.yaml")])
 
 
 def documents(path: Path) -> list[Any]:
@@ -23,6 +23,19 @@ def documents(path: Path) -> list[Any]:
 def test_the_chart_has_the_version_of_the_programs() -> None:
     (chart,) = documents(CHART / "Chart.yaml")
     assert (chart["version"], chart["appVersion"]) == (VERSION, VERSION)
+
+
+def test_the_readme_names_this_version_and_files_that_exist() -> None:
+    section = (
+        (DEPLOY.parent / "README.md").read_text().partition("## A cluster in five commands")[2]
+    )
+    commands = [line for line in section.partition("## ")[0].splitlines() if line[:4] == "    "]
+    assert len(commands) == 5
+    text = "\n".join(commands)
+    assert f"cdi-gen-image-{VERSION}-x86_64.tar docker://registry.example/cdi-gen:{VERSION}" in text
+    for name in ("deploy/helm/cdi-gen", "deploy/examples/cuda.yaml"):
+        assert name in text
+        assert (DEPLOY.parent / name).exists()
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(DEPLOY)))
