@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -354,3 +355,18 @@ def test_without_a_kubelet_socket_it_serves_and_does_not_register(
         wait_until((Path(folder) / "nvidia-gpu.sock").exists)
         supervisor.stop()
         thread.join(10)
+
+
+def test_a_kubelet_that_closes_the_stream_gets_a_registration(
+    start: StartNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "WATCH_DELAY", 0.0)
+    node = start()
+    wait_until(lambda: node.count() == 8)
+    registrations = len(node.kubelet.registrations)
+    node.kubelet.plugins[GPU].stream.cancel()
+    wait_until(lambda: len(node.kubelet.registrations) == registrations + 1)
+    wait_until(lambda: node.count() == 8)
+    assert "CDG-N112" in [finding.code for finding in node.findings]
+    time.sleep(0.5)
+    assert len(node.kubelet.registrations) == registrations + 1

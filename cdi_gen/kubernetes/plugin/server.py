@@ -57,11 +57,26 @@ class State:
 
 
 class ResourceServer:
-    """Serves one resource. `update` may be called at any time."""
+    """Serves one resource. `update` may be called at any time.
 
-    def __init__(self, state: State, directory: str, observer: Observer) -> None:
+    Args:
+        state: what the answers depend on.
+        directory: where the socket is made.
+        observer: is told of answers.
+        unwatched: is called, from a thread, when the last call of ListAndWatch has ended.
+    """
+
+    def __init__(
+        self,
+        state: State,
+        directory: str,
+        observer: Observer,
+        unwatched: Callable[[], None] = lambda: None,
+    ) -> None:
         self._state = state
         self._observer = observer
+        self._unwatched = unwatched
+        self._watches = 0
         self._changed = threading.Condition()
         self._stopped = False
         self.path = f"{directory}/{state.resource.socket_name}"
@@ -102,6 +117,10 @@ class ResourceServer:
     def is_listening(self) -> bool:
         """Whether the socket is still the server's; the kubelet deletes it when it starts."""
         return self._socket is not None and _identity(self.path) == self._socket
+
+    def is_watched(self) -> bool:
+        """Whether a client listens to the list of devices, as a kubelet does once registered."""
+        return self._watches > 0
 
     def update(self, state: State) -> None:
         """Answer from now on from this state, and send the new list of devices if it differs."""
@@ -155,7 +174,11 @@ class ResourceServer:
     def _list_and_watch(
         self, _request: api.Empty, context: grpc.ServicerContext
     ) -> Iterator[api.ListAndWatchResponse]:
-        context.add_callback(self._wake)
+        with self._changed:
+            self._watches += 1
+        # It is not called if the call has ended already.
+        if not context.add_callback(self._ended):
+            self._ended()
         sent: api.ListAndWatchResponse | None = None
         while context.is_active():
             with self._changed:
@@ -170,9 +193,14 @@ class ResourceServer:
             sent = devices
             yield devices
 
-    def _wake(self) -> None:
+    def _ended(self) -> None:
+        """Note that a call of ListAndWatch has ended, and wake its thread."""
         with self._changed:
+            self._watches -= 1
+            is_unwatched = self._watches == 0 and not self._stopped
             self._changed.notify_all()
+        if is_unwatched:
+            self._unwatched()
 
     def _preferred(
         self, request: api.PreferredAllocationRequest, _context: grpc.ServicerContext

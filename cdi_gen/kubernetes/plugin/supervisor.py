@@ -32,6 +32,9 @@ from cdi_gen.kubernetes.resources.links import Scores
 from cdi_gen.kubernetes.settings import Settings
 from cdi_gen.kubernetes.settings.model import DEVICE_PLUGINS
 
+WATCH_DELAY = 5.0
+"""Seconds that the kubelet has after a registration to call ListAndWatch; it does so at once."""
+
 PROBE_INTERVAL = 5.0
 """Seconds between two looks whether the host has changed."""
 
@@ -79,6 +82,8 @@ class Supervisor:
         self._unregistered: dict[str, int] = {}
         """The resources that the kubelet does not have yet, and the number of attempts."""
         self._next_registration = 0.0
+        self._registered: dict[str, float] = {}
+        """When the kubelet accepted each resource."""
         self._next_start = 0.0
         self._kubelet: tuple[int, int, int] | None = None
         self._unhealthy: dict[str, Finding] = {}
@@ -134,6 +139,7 @@ class Supervisor:
         self._take_facts(now)
         self._follow_kubelet(now)
         self._update_servers(now)
+        self._follow_watches(now)
         self._register(now)
 
     def _seconds_until_due(self, now: float) -> float:
@@ -254,7 +260,7 @@ class Supervisor:
         """Serve a resource on a new socket, or say why that is not possible and try again later."""
         if name in self._servers:
             self._servers.pop(name).stop()
-        server = ResourceServer(state, self._directory, self._observer)
+        server = ResourceServer(state, self._directory, self._observer, self._waker.wake)
         try:
             server.start()
         except CdiGenError as error:
@@ -272,6 +278,24 @@ class Supervisor:
         broken = sum(device.uuid in state.unhealthy for device in devices)
         self._observer.devices(name, len(devices) - broken, broken)
 
+    def _follow_watches(self, now: float) -> None:
+        """Register again what the kubelet does not listen to any more.
+
+        A kubelet whose call of ListAndWatch has failed takes the devices for unhealthy ones, and
+        does not call again by itself.
+        """
+        if self._kubelet is None:
+            return
+        for name in self._servers.keys() - self._unregistered.keys():
+            is_late = now >= self._registered.get(name, 0.0) + WATCH_DELAY
+            if is_late and not self._servers[name].is_watched():
+                self._unregistered[name] = 0
+                self._next_registration = now
+                message = f"the kubelet does not listen to the devices of {name} any more"
+                self._reports.update(
+                    f"registration of {name}", Finding("CDG-N112", "warning", message, subject=name)
+                )
+
     def _register(self, now: float) -> None:
         if not self._unregistered or self._kubelet is None or now < self._next_registration:
             return
@@ -279,6 +303,7 @@ class Supervisor:
             finding = self._registration(name)
             if finding.severity == "info":
                 del self._unregistered[name]
+                self._registered[name] = now
                 self._observer.registered(name)
             else:
                 self._next_registration = now + pause(self._unregistered[name])
