@@ -4,11 +4,12 @@
 from __future__ import annotations
 
 import time
+from signal import SIGKILL
 
 from tests.gpu.kubernetes import pods
-from tests.gpu.kubernetes.gpu_node import facts_of
+from tests.gpu.kubernetes.gpu_node import CDI_GEN, environment, facts_of
 from tests.gpu.kubernetes.page import Lines, block, compared, ended, require
-from tests.gpu.kubernetes.plugin import Plugin
+from tests.gpu.kubernetes.plugin import CONFIG, Plugin
 from tests.gpu.kubernetes.pods import gpu_pod, parse_work
 from tests.lab.kubernetes.manifests import Manifest
 from tests.lab.kubernetes.standalone import Standalone
@@ -56,6 +57,7 @@ def kept_by_the_plugin(kubernetes: Standalone) -> Lines:
     yield from _idle(plugin)
     yield from _killed(kubernetes, plugin)
     yield from _adopted(kubernetes, plugin)
+    yield from _apart(kubernetes)
 
 
 def _killed(kubernetes: Standalone, plugin: Plugin) -> Lines:
@@ -108,6 +110,24 @@ def _adopted(kubernetes: Standalone, plugin: Plugin) -> Lines:
     end = pods.end_of(kubernetes, "without")
     kubernetes.delete("without")
     yield from ended("a program that starts while no daemon serves", end)
+
+
+def _apart(kubernetes: Standalone) -> Lines:
+    """Keep the daemon in a process of its own, and kill the plugin while a pod computes."""
+    words = (*CDI_GEN, "kubernetes", "mps-control-daemon", "--config-file", CONFIG)
+    keeper = kubernetes.node.start("mps-control-daemon", *words, env=environment())
+    plugin = Plugin(kubernetes, 2, "mps", "--no-start-mps-daemons")
+    plugin.wait_for(SERVES)
+    kubernetes.apply(gpu_pod("apart", WORK, "5", "60", "64"))
+    kubernetes.wait("apart", "Running", seconds=pods.SECONDS)
+    until(lambda: "begin" in kubernetes.log("apart"), "it computes", seconds=pods.SECONDS)
+    plugin.process.stop(SIGKILL)
+    end = pods.end_of(kubernetes, "apart")
+    kubernetes.delete("apart")
+    yield from block("mps-control-daemon", keeper.text())
+    yield from ended("a pod whose daemon is not the plugin's, which was killed", end)
+    require(end.phase == "Succeeded", "the pod goes on")
+    keeper.stop()
 
 
 def _idle(plugin: Plugin) -> Lines:

@@ -34,13 +34,15 @@ class Plugin:
         ready_seconds: from its start to that.
     """
 
-    def __init__(self, kubernetes: Standalone, replicas: int = 0, by: str = "timeSlicing") -> None:
+    def __init__(
+        self, kubernetes: Standalone, replicas: int = 0, by: str = "timeSlicing", *more: str
+    ) -> None:
         """Start a plugin, which shares each GPU if there are replicas, and wait until it serves."""
         self._node = kubernetes.node
         options: tuple[str, ...] = ()
         if replicas:
             kubernetes.node.inside.write(CONFIG, shared(replicas, by))
-            options = ("--config-file", CONFIG)
+            options = ("--config-file", CONFIG, *more)
         begin = time.monotonic()
         words = (*CDI_GEN, "kubernetes", "device-plugin", *options)
         name = f"plugin-{next(_NUMBERS)}"
