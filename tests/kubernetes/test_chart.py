@@ -143,9 +143,33 @@ def test_the_roles_permit_no_more_than_the_values_need(charts: Charts) -> None:
             assert manifest["automountServiceAccountToken"] is False
 
 
+def test_mps_daemons_in_pods_of_their_own_are_not_started_by_the_plugin(charts: Charts) -> None:
+    manifests = charts.rendered("--set=mps.enabled=true,config.files.shared=version: v1")
+    pods = pods_of(manifests)
+    (daemons,) = pods["mps"]["containers"]
+    (plugin,) = pods["device-plugin"]["containers"]
+    assert "--no-start-mps-daemons" in plugin["args"]
+    assert "--mps-root=/run/nvidia/mps" in plugin["args"]
+    assert "--mps-root=/run/nvidia/mps" in daemons["args"]
+    assert rules(manifests, "ClusterRole")["mps"] == {
+        ("nodes", verb) for verb in ("get", "list", "watch")
+    }
+    (daemon_set,) = [
+        one
+        for one in manifests
+        if one["metadata"]["name"] == "cdi-gen-mps" and one["kind"] == "DaemonSet"
+    ]
+    assert daemon_set["spec"]["updateStrategy"] == {"type": "OnDelete"}
+
+
 @pytest.mark.parametrize(
     ("value", "message"),
-    [("deviceAccess=all", "deviceAccess"), ("labels.output=file", "labels.output")],
+    [
+        ("deviceAccess=all", "deviceAccess"),
+        ("labels.output=file", "labels.output"),
+        ("mps.enabled=true", "needs a config file"),
+        ("mps.enabled=true,deviceAccess=none", "needs deviceAccess"),
+    ],
 )
 def test_a_value_that_is_not_in_the_list_is_refused(
     charts: Charts, value: str, message: str

@@ -77,6 +77,7 @@ def log(cluster: Cluster, part: str) -> str:
         ("nodeSetup.enabled=true", "nri.enabled=true"),
         ("labels.output=nodeFeature", "config.files.a=version: v1", "deviceAccess=annotation"),
         ("runtimeClasses.enabled=true", "deviceAccess=runtimeClass"),
+        ("mps.enabled=true", "config.files.a=version: v1"),
     ],
     ids=",".join,
 )
@@ -202,3 +203,14 @@ def test_all_parts_together(cluster: Cluster, charts: Charts) -> None:
     name = f"/api/v1/namespaces/{NAMESPACE}/pods/manages"
     until(lambda: cluster.api.get(name)["status"]["phase"] == "Running", "it runs", seconds=90)
     cluster.api.delete(name)
+
+
+def test_the_plugin_waits_for_mps_daemons_of_another_pod(cluster: Cluster, charts: Charts) -> None:
+    """The driver of the fake host has no MPS: the reason is what the pod of the daemons says."""
+    files = {"shared": SHARED.replace("timeSlicing", "mps")}
+    values = json.dumps({"files": files, "default": "shared"})
+    apply(
+        cluster, charts.rendered(CREATED, "--set=mps.enabled=true", f"--set-json=config={values}")
+    )
+    until(lambda: is_ready(cluster, "mps"), "the pod of the daemons runs", seconds=90)
+    until(lambda: "nvidia-cuda-mps-control" in log(cluster, "mps"), "it says why", seconds=90)
