@@ -5,16 +5,19 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import platform
 import signal
 import stat
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.fakehost.hosts import FakeHost
+from tests.host.looking import REPOSITORY
 from tests.lab.kubernetes import packages
 from tests.lab.kubernetes.cluster import Cluster
 from tests.lab.kubernetes.configuration import CONTAINERD_SOCKET
@@ -22,6 +25,8 @@ from tests.lab.kubernetes.manifests import pod
 from tests.lab.kubernetes.node import Node
 from tests.lab.kubernetes.process import Process
 from tests.lab.kubernetes.waiting import until
+from tools.bundle import contents
+from tools.steps import BuildError
 
 CONTAINERDS = ("2.2", "1.7")
 ALL_GPUS = {"NVIDIA_VISIBLE_DEVICES": "all"}
@@ -31,20 +36,30 @@ CONFIGURATION = "/etc/containerd"
 
 EnterNode = Callable[..., AbstractContextManager[Node]]
 Start = Callable[..., Process]
-WithGpus = Callable[[FakeHost], dict[str, object]]
+WithGpus = Callable[[FakeHost], dict[str, Any]]
 
 
 HOST_ROOT = "/mnt"
 CONTAINER = ("unshare", "--mount", "/bin/sh", "-c", f'mount --rbind / {HOST_ROOT} && exec "$@"')
 """A mount namespace of its own in which the node's root is mounted a second time."""
+PYTHONS = "/usr/bin/python3*"
+HIDE_PYTHON = f"for file in {PYTHONS}; do mount --bind /dev/null $(realpath $file); done"
+WITH_PYTHON = (
+    *CONTAINER[:-1],
+    (
+        f"mount --rbind / {HOST_ROOT}; for file in {PYTHONS}; do umount $(realpath $file); done; "
+        'exec "$@"'
+    ),
+)
+"""The same where the node has no Python and the container has."""
 NUMBERS = itertools.count()
 
 
-def start_set_up(node: Node, *options: str) -> Process:
+def start_set_up(node: Node, *options: str, container: Sequence[str] = CONTAINER) -> Process:
     words = ("kubernetes", "setup-node", f"--host-root={HOST_ROOT}", *options)
     name = f"setup-node-{next(NUMBERS)}"
     environment = packages.ENVIRONMENT
-    return node.start(name, *CONTAINER, "sh", *packages.CDI_GEN, *words, env=environment)
+    return node.start(name, *container, "sh", *packages.CDI_GEN, *words, env=environment)
 
 
 def wait_until_ready(process: Process, sign: str = "containerd is configured") -> None:
@@ -188,6 +203,30 @@ def test_without_a_driver_the_handlers_start_the_usual_runtime(enter_node: Enter
         ended = node.container("/bin/echo", "runs", env=ALL_GPUS, handler="nvidia")
         assert ended == (0, "runs\n")
         assert process.stop() == 0
+
+
+def test_a_host_without_python_gets_the_bundle(
+    enter_node: EnterNode,
+    with_gpus: WithGpus,
+    host: Callable[[str], FakeHost],
+    tmp_path: Path,
+) -> None:
+    try:
+        contents.lay_out(tmp_path, platform.machine(), REPOSITORY)
+    except BuildError as error:
+        pytest.skip(f"no bundle: {error}")
+    furniture = with_gpus(host("550-8gpu"))
+    furniture["binds"] = {**furniture["binds"], "/opt/bundle": tmp_path}
+    with enter_node("2.2", **furniture) as node, supervised(node):
+        node.run("/bin/sh", "-c", HIDE_PYTHON)
+        assert node.run("/bin/sh", "-c", "python3 -V", check=False).returncode
+        before = changed_places(node)
+        process = start_set_up(node, "--bundle=/opt/bundle", container=WITH_PYTHON)
+        wait_until_ready(process)
+        for handler in ("nvidia", "nvidia-cdi", "nvidia-legacy"):
+            assert node.container(*SHOW, env=ALL_GPUS, handler=handler) == (0, EIGHT)
+        assert process.stop() == 0, process.text()
+        assert changed_places(node) == before
 
 
 @pytest.mark.parametrize("release", CONTAINERDS)
