@@ -11,7 +11,7 @@ from __future__ import annotations
 import stat
 from collections.abc import Iterator
 
-from cdi_base import HOOK, trust
+from cdi_base import HOOK, nvidia, trust
 from cdi_gen.host.roots import Root
 from cdi_gen.inventory import HookProgram
 from cdi_gen.paths import HostPath, parent
@@ -19,6 +19,8 @@ from cdi_gen.paths import HostPath, parent
 DIRECTORIES = ("/usr/libexec/cdi-gen", "/usr/lib/cdi-gen", "/usr/local/libexec/cdi-gen")
 PACKAGES = ("cdi_base", "cdi_hook", "cdi_runtime")
 """Packages that the programs import from their own directory."""
+LAUNCHERS = (HOOK, nvidia.HOOK)
+"""Scripts that the interpreter of a bundle runs; it is a binary in the same directory."""
 
 
 def find(root: Root, path: str | None) -> HookProgram | None:
@@ -46,9 +48,10 @@ def _unsafe(root: Root, path: str, resolved: str) -> str | None:
         directory = parent(resolved)
         names = {entry.name for entry in root.entries(directory)}
         packages = [f"{directory}/{name}" for name in PACKAGES if name in names]
+        launchers = [f"{directory}/{name}" for name in LAUNCHERS if name in names]
         interpreter = _interpreter(root, resolved)
         modules = [name for package in packages for name in (package, *_files(root, package))]
-        for name in (path, *interpreter, *modules):
+        for name in (path, *interpreter, *launchers, *modules):
             reason = trust.fault(name, seen_from=root.open_path(""))
             if reason:
                 return reason

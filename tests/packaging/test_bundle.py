@@ -18,6 +18,8 @@ import pytest
 from elftools.elf.elffile import ELFFile
 
 from cdi_base import VERSION
+from cdi_gen.host import hook_program
+from cdi_gen.host.roots import Root
 from tests.hook.conftest import ENVIRONMENT
 from tests.host.looking import REPOSITORY
 from tests.lab import debian
@@ -235,6 +237,20 @@ class TestIsolation:
         environment = {**ENVIRONMENT, "TZ": f":{pipe}"}
         ended = run(bundle / "bin/cdi-gen-hook", "--version", env=environment, timeout=10)
         assert ended.stdout == PROGRAMS["cdi-gen-hook"]
+
+
+@pytest.mark.parametrize(
+    "name", ["cdi-gen-python", "cdi-gen-hook", "cdi_base/__pycache__/errors.cpython-313.pyc"]
+)
+def test_specs_do_not_name_a_bundle_that_others_can_change(installed: Path, name: str) -> None:
+    path = str(installed / "bin/cdi-gen-hook")
+    trusted = hook_program.find(Root(), path)
+    assert trusted is not None
+    assert trusted.unsafe is None
+    (installed / "python" / name).chmod(0o777)
+    changeable = hook_program.find(Root(), path)
+    assert changeable is not None
+    assert "can be written to by others (mode 0777)" in str(changeable.unsafe)
 
 
 def test_containers_start_during_upgrades(installed: Path, tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The sh part of the launcher: commands that create no container are an exec; others go to Python.
+"""The launcher without Python: commands that create no container are an exec; others go to Python.
+
+The launcher is a script of sh; in a bundle for hosts without Python, a part of the interpreter.
 
 Here the launcher stands alone, without its package: where Python is reached it says so and fails.
 """
@@ -7,6 +9,7 @@ Here the launcher stands alone, without its package: where Python is reached it 
 from __future__ import annotations
 
 import os
+import platform
 import shutil
 import subprocess
 from pathlib import Path
@@ -14,6 +17,8 @@ from pathlib import Path
 import pytest
 
 from tests.host.looking import REPOSITORY
+from tools.bundle import interpreter
+from tools.steps import BuildError
 
 PLAIN = '[nvidia-container-runtime]\n#debug = "/x"\nruntimes = ["runc", "crun"]\n'
 SHELLS = [shell for shell in ("dash", "bash", "busybox") if shutil.which(shell)]
@@ -22,10 +27,18 @@ SHELLS = [shell for shell in ("dash", "bash", "busybox") if shutil.which(shell)]
 class Alone:
     """The launcher with a runtime that writes down its arguments, and a config.toml."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, interpreter: Path | None = None) -> None:
+        """Have the script, or the interpreter of a bundle in place of the part in sh."""
         self.folder = folder
         self.program = folder / "cdi-gen-runtime"
-        shutil.copy(REPOSITORY / "hooks/cdi-gen-runtime", self.program)
+        if interpreter:
+            python = folder / "python"
+            python.mkdir()
+            shutil.copy(REPOSITORY / "hooks/cdi-gen-runtime", python)
+            shutil.copy(interpreter, python)
+            self.program.symlink_to(f"python/{interpreter.name}")
+        else:
+            shutil.copy(REPOSITORY / "hooks/cdi-gen-runtime", self.program)
         self.runtimes = folder / "bin"
         self.runtimes.mkdir()
         self.settings = folder / "config.toml"
@@ -51,21 +64,47 @@ class Alone:
         )  # fmt: skip
 
 
-@pytest.fixture
-def alone(tmp_path: Path) -> Alone:
-    return Alone(tmp_path)
+@pytest.fixture(params=["script", pytest.param("bundle", marks=pytest.mark.network)])
+def alone(request: pytest.FixtureRequest, tmp_path: Path) -> Alone:
+    if request.param == "script":
+        return Alone(tmp_path)
+    try:
+        directory = interpreter.build(platform.machine())
+    except BuildError as error:
+        pytest.skip(f"no bundle: {error}")
+    return Alone(tmp_path, directory / interpreter.PROGRAM)
 
 
 def reached_python(ended: subprocess.CompletedProcess[str]) -> bool:
     return ended.returncode == 1 and "No module named 'cdi_runtime'" in ended.stderr
 
 
+WORDS = ["--root", "/a b", "", "kill", "$(x)", "*", "a\nb", "-n", "--", "'", "9"]
+
+
 @pytest.mark.parametrize("shell", SHELLS)
-def test_arguments_and_exit_status_pass_unchanged(alone: Alone, shell: str) -> None:
-    words = ["--root", "/a b", "", "kill", "$(x)", "*", "a\nb", "-n", "--", "'", "9"]
-    ended = alone.run(*words, shell=shell)
-    assert ended.stdout.split("\0")[:-1] == ["runc", *words]
+def test_every_shell_passes_arguments_unchanged(tmp_path: Path, shell: str) -> None:
+    ended = Alone(tmp_path).run(*WORDS, shell=shell)
+    assert ended.stdout.split("\0")[:-1] == ["runc", *WORDS]
+
+
+def test_arguments_and_exit_status_pass_unchanged(alone: Alone) -> None:
+    ended = alone.run(*WORDS)
+    assert ended.stdout.split("\0")[:-1] == ["runc", *WORDS]
     assert (ended.returncode, ended.stderr) == (42, "")
+
+
+def test_the_runtime_that_the_engine_s_launcher_names_is_started(alone: Alone) -> None:
+    alone.runtime("other")
+    ended = alone.run("state", "c", CDI_GEN_LOW_LEVEL_RUNTIME=str(alone.runtimes / "other"))
+    assert ended.stdout == "other\0state\0c\0"
+
+
+@pytest.mark.parametrize("name", ["none", "relative", "link to the launcher"])
+def test_a_named_runtime_that_cannot_be_used_is_reported_by_python(alone: Alone, name: str) -> None:
+    (alone.runtimes / "link to the launcher").symlink_to(alone.program)
+    path = name if name == "relative" else str(alone.runtimes / name)
+    assert reached_python(alone.run("state", "c", CDI_GEN_LOW_LEVEL_RUNTIME=path))
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include "frozen_modules.h"
+#include "pass_through.h"
 
 static const struct {
     const char *name;
@@ -111,8 +112,11 @@ int main(int argc, char **argv) {
     if (slash == NULL) return fail(started_as, "its own directory has no path");
     *slash = '\0';
 
-    /* libc opens the file that TZ names when Python starts; in a hook TZ can be the image's, and the file a pipe. */
-    if (strcmp(launcher, "cdi-gen-runtime") != 0) unsetenv("TZ");
+    if (strcmp(launcher, "cdi-gen-runtime") == 0)
+        pass_through(argc, argv);
+    else
+        /* libc opens the file that TZ names when Python starts; a hook's TZ can be the image's, and the file a pipe. */
+        unsetenv("TZ");
 
     PyStatus status = start(started_as, directory, launcher, argc, argv);
     if (PyStatus_Exception(status)) return fail(started_as, status.err_msg ? status.err_msg : "Python does not start");

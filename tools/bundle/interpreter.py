@@ -42,7 +42,14 @@ FROZEN_MODULES = (
 """Modules of the standard library in the program, beside those that CPython itself freezes."""
 
 _HERE = Path(__file__).parent
-_RECIPE = ("interpreter.py", "interpreter.c", "c_library.c", "freeze.py")
+_RECIPE = (
+    "interpreter.py",
+    "interpreter.c",
+    "c_library.c",
+    "freeze.py",
+    "pass_through.c",
+    "pass_through.h",
+)
 
 
 def build(architecture: str) -> Path:
@@ -82,7 +89,7 @@ def _build(architecture: str, directory: Path) -> None:
         tools = compiler.prepare(architecture, work, epoch=source.epoch)
         include = [f"-I{path}" for path in (work, source.python / "Include", libraries)]
         command: list[str | Path] = [tools.cc, *compiler.FLAGS, *compiler.LINK_FLAGS, *include]
-        command += [_HERE / "interpreter.c", _HERE / "c_library.c"]
+        command += [_HERE / name for name in ("interpreter.c", "c_library.c", "pass_through.c")]
         command += [libraries / cpython.LIBRARY, libraries / cpython.FFI_LIBRARY]
         run(*command, "-o", directory / PROGRAM, environment=tools.environment)
         licenses = directory / LICENSES
