@@ -110,6 +110,31 @@ def test_default_kind_is_configurable(world: World) -> None:
     assert world.devices("0") == ["FILE=acme.com/gpu=0"]
 
 
+@pytest.mark.parametrize("mode", ["auto", "legacy", "cdi"])
+@pytest.mark.parametrize(
+    ("value", "wanted"),
+    [
+        ("all", ["MANAGEMENT=management.nvidia.com/gpu=all"]),
+        (UUID, [f"FILE=nvidia.com/gpu={UUID}"]),
+        (f"{UUID.upper()},1", [f"FILE=nvidia.com/gpu={UUID}", "FILE=nvidia.com/gpu=1"]),
+    ],
+)
+def test_a_gpu_that_the_default_kind_lacks_is_one_of_nvidia_com(
+    world: World, mode: str, value: str, wanted: list[str]
+) -> None:
+    """NVIDIA/gpu-operator#1876 (2025), NVIDIA/nvidia-container-toolkit#1239 (2025).
+
+    The GPU Operator makes the management spec, whose one device is `all`, the default of the shim.
+    Pods with NVIDIA_VISIBLE_DEVICES=GPU-… of the device plugin did not start.
+    """
+    world.settings.mode = mode
+    world.settings.default_kind = "management.nvidia.com/gpu"
+    world.file(spec("management.nvidia.com/gpu", "MANAGEMENT", "all"), "management.json")
+    world.file(FILE)
+    assert world.devices(value) == wanted
+    assert "management.nvidia.com/gpu has no device 9" in world.refusal("NVIDIA_VISIBLE_DEVICES=9")
+
+
 def test_later_directory_wins(world: World, tmp_path: Path) -> None:
     later = tmp_path / "later"
     later.mkdir(mode=0o755)

@@ -101,14 +101,6 @@ class NodeSettings:
             name: nvidia.RUNTIME,
         }
 
-    @property
-    def needs_gpu_spec(self) -> bool:
-        """Whether the shim looks for the GPUs in a spec of their own.
-
-        Without that spec the shim would run cdi-gen on the host, which need not have it.
-        """
-        return self.shim.mode != "cdi" or self.shim.default_kind != self.cdi_kind
-
 
 def words(text: str) -> tuple[str, ...]:
     """Return the words of a text with commas between them."""

@@ -143,7 +143,7 @@ class NodeSetup:
         else:
             self._report(_HOOK_FREE)
         host = self._host()
-        fingerprint = host.fingerprint() if host else None
+        fingerprint = host.fingerprint()
         self._write_specs(host)
         self._fingerprint = fingerprint
         if self._stopped.is_set() or self._files is None:
@@ -252,18 +252,14 @@ class NodeSetup:
         """Wait for the end; write the specs again when the host has changed."""
         host = self._host()
         while not self._stopped.wait(CHECK_SECONDS):
-            if host is None:
-                continue
             fingerprint = host.fingerprint()
             if fingerprint != self._fingerprint or self._waits_for is not None:
                 self._fingerprint = fingerprint
                 self._write_specs(host)
 
-    def _host(self) -> ThisHost | None:
-        """Return the host that specs are written for; None if none are wanted."""
+    def _host(self) -> ThisHost:
+        """Return the host that specs are written for."""
         settings = self._settings
-        if not settings.cdi and not settings.needs_gpu_spec:
-            return None
         hook = join(toolkit_directory(self._root), HOOK) if settings.hooks else None
         where = Where(
             host_root=settings.host_root,
@@ -273,10 +269,8 @@ class NodeSetup:
         )
         return ThisHost(where, watch.of_catalogue(catalogue()))
 
-    def _write_specs(self, host: ThisHost | None) -> None:
+    def _write_specs(self, host: ThisHost) -> None:
         """Write the specs, or say what they wait for."""
-        if host is None:
-            return
         try:
             wanted = specs.node_specs(host.facts().inventory, self._settings)
         except CdiGenError as error:

@@ -34,7 +34,7 @@ class NodeSpec(NamedTuple):
 
 
 def node_specs(inventory: Inventory, settings: NodeSettings) -> tuple[NodeSpec, ...]:
-    """Return the specs that the settings ask for.
+    """Return the management spec, if the settings ask for it, and the spec of the GPUs.
 
     Raises:
         CdiGenError: the host has no usable driver or GPU, see `generate`.
@@ -45,8 +45,8 @@ def node_specs(inventory: Inventory, settings: NodeSettings) -> tuple[NodeSpec, 
         vendor, _, class_ = settings.cdi_kind.partition("/")
         named = options._replace(vendor=vendor, class_=class_)
         specs.append(management.spec(inventory, named))
-    if settings.needs_gpu_spec:
-        specs.append(generate(inventory, options))
+    # The shim takes single GPUs from it, also where the management spec is its default.
+    specs.append(generate(inventory, options))
     return tuple(NodeSpec(file_name(spec.kind), spec) for spec in specs)
 
 

@@ -9,6 +9,10 @@
 
 Devices of another vendor come from the spec directories in every mode. `runtime.nvidia.com/gpu=0`
 is the device `0` of the prepared spec.
+
+A name without a kind is a device of `default-kind`. If that kind lacks it, it is one of
+`nvidia.com/gpu`: NVIDIA's GPU Operator makes `management.nvidia.com/gpu` the default, which has the
+device `all` only, and pods request single GPUs by UUID.
 """
 
 from __future__ import annotations
@@ -128,7 +132,7 @@ class _Resolver:
         self, config: Document, container_request: Request, devices: tuple[str, ...]
     ) -> list[Document]:
         """Return the edits of the requested devices, capabilities, modes and channels."""
-        gpu_kind = self._gpu_kind()
+        gpu_kind = self._gpu_kind([name for name in devices if not is_qualified(name)])
         names = []
         for name in devices:
             kind, _, device = name.partition("=") if is_qualified(name) else (gpu_kind, "", name)
@@ -146,14 +150,21 @@ class _Resolver:
             self._check_requirements(config, edits)
         return edits
 
-    def _gpu_kind(self) -> str:
-        """Return the kind whose devices have indices and UUIDs as names."""
-        default = self._settings.default_kind
+    def _gpu_kind(self, devices: Sequence[str]) -> str:
+        """Return the kind of the devices that are named by their indices and UUIDs alone."""
+        default, usual = self._settings.default_kind, f"{VENDOR}/{GPU}"
         if self._settings.mode != CDI and (
             self._prefer_prepared or not _of_kind(self._specs_in_directories(), default)
         ):
-            return f"{VENDOR}/{GPU}"
+            return usual
+        if default != usual and self._spellings(default) and not self._has(default, devices):
+            return usual if self._has(usual, devices) else default
         return default
+
+    def _has(self, kind: str, devices: Sequence[str]) -> bool:
+        """Whether the specs of a kind define all of these devices."""
+        spellings = self._spellings(kind)
+        return all(cdi_name(device).lower() in spellings for device in devices)
 
     def _specs(self, kind: str) -> Directories:
         """Return the specs of a kind from the first source that has any."""
@@ -207,14 +218,7 @@ class _Resolver:
     def _qualified(self, kind: str, device: str) -> str:
         """Return the qualified name of a device; upper and lower case in a UUID are the same."""
         device = cdi_name(device)
-        if kind not in self._names_by_kind:
-            # A name of the same case comes before a name that differs in case.
-            spellings = self._names_by_kind[kind] = {
-                name: name for name in spec_directories.devices_of(kind, self._specs(kind))
-            }
-            for name in [*spellings]:
-                spellings.setdefault(name.lower(), name)
-        names = self._names_by_kind[kind]
+        names = self._spellings(kind)
         if not names:
             message = f"no CDI spec in {', '.join(self._settings.spec_dirs)} defines {shown(kind)}"
             # One of the unused files may define the kind.
@@ -228,6 +232,17 @@ class _Resolver:
                 f"{kind} has no device {shown(device)[1:-1]}; available: {existing}"
             )
         return f"{kind}={names.get(device) or names[device.lower()]}"
+
+    def _spellings(self, kind: str) -> dict[str, str]:
+        """Return the names of a kind's devices, by themselves and in lower case."""
+        if kind not in self._names_by_kind:
+            # A name of the same case comes before a name that differs in case.
+            spellings = self._names_by_kind[kind] = {
+                name: name for name in spec_directories.devices_of(kind, self._specs(kind))
+            }
+            for name in [*spellings]:
+                spellings.setdefault(name.lower(), name)
+        return self._names_by_kind[kind]
 
     def _capabilities(self, gpu_kind: str, capabilities: Sequence[str]) -> list[str]:
         """Return the driver capabilities as CDI devices, if a spec defines them."""

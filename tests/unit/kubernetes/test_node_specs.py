@@ -58,12 +58,20 @@ def test_a_host_without_nodes_has_no_management_spec() -> None:
         management.spec(empty, MANAGEMENT)
 
 
-def test_the_shim_gets_a_spec_of_the_gpus_unless_it_uses_the_management_spec() -> None:
+@pytest.mark.parametrize("shim", [ShimSettings(), CDI_MODE], ids=["default", "GPU Operator"])
+def test_the_shim_gets_a_spec_of_the_gpus_beside_the_management_spec(shim: ShimSettings) -> None:
+    """NVIDIA/gpu-operator#1876 (2025), NVIDIA/nvidia-container-toolkit#1895 (2026).
+
+    A pod asks the shim for a GPU by its UUID; the management spec has `all` alone, and a spec with
+    indices alone has no UUID.
+    """
     host = inventory("flat-550-1gpu")
-    kinds = [item.spec.kind for item in specs.node_specs(host, NodeSettings())]
-    assert kinds == ["management.nvidia.com/gpu", "nvidia.com/gpu"]
-    kinds = [item.spec.kind for item in specs.node_specs(host, NodeSettings(shim=CDI_MODE))]
-    assert kinds == ["management.nvidia.com/gpu"]
+    written = {
+        item.spec.kind: item.spec for item in specs.node_specs(host, NodeSettings(shim=shim))
+    }
+    assert [*written] == ["management.nvidia.com/gpu", "nvidia.com/gpu"]
+    names = [device.name for device in written["nvidia.com/gpu"].devices]
+    assert {"0", host.gpus[0].uuid, "all"} <= {*names}
 
 
 def test_hook_free_specs_have_no_hook() -> None:
