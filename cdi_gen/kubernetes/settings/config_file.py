@@ -7,7 +7,7 @@ have the meaning that their names say. The keys of gpu-feature-discovery are in 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -78,12 +78,12 @@ def parse_config_file(content: bytes, source: str) -> ConfigFile:
 
 def _config_file(root: Table, source: str) -> ConfigFile:
     version = root.text("version")
-    if version != VERSION:
-        message = f"version is {version!r}" if version else "version is missing"
-        raise ConfigFileError(f"{message}; it must be {VERSION}", subject="version")
+    if version and version != VERSION:
+        raise ConfigFileError(f"version is {version!r}; it must be {VERSION}", subject="version")
     flags = root.table("flags")
     plugin, labels = flags.table("plugin"), flags.table("gfd")
     resources, sharing, imex = root.table("resources"), root.table("sharing"), root.table("imex")
+    mps, time_slicing = sharing.table("mps"), sharing.table("timeSlicing")
     config_file = ConfigFile(
         flags=_set({**_common_flags(flags), **_plugin_flags(plugin)}),
         labels=_set(
@@ -91,10 +91,10 @@ def _config_file(root: Table, source: str) -> ConfigFile:
         ),
         gpu_rules=tuple(map(_rule, resources.tables("gpus"))),
         mig_rules=tuple(map(_rule, resources.tables("mig"))),
-        sharing=_sharing(sharing),
+        sharing=_sharing(mps, "mps") or _sharing(time_slicing, "time-slicing") or Sharing(),
         imex=_imex(imex),
     )
-    tables = (root, flags, plugin, labels, resources, sharing, imex)
+    tables = (root, flags, plugin, labels, resources, sharing, mps, time_slicing, imex)
     findings = tuple(_unknown(tables, source))
     return ConfigFile(**{name: getattr(config_file, name) for name in _FIELDS}, findings=findings)
 
@@ -155,20 +155,24 @@ def _rule(table: Table) -> ResourceRule:
     return ResourceRule(pattern=pattern, name=resource_name(name))
 
 
-def _sharing(table: Table) -> Sharing:
-    """Return the sharing of the file; mps wins over timeSlicing, as in NVIDIA's plugin."""
-    mps, time_slicing = table.table("mps"), table.table("timeSlicing")
-    for strategy, chosen in (("mps", mps), ("time-slicing", time_slicing)):
-        resources = tuple(map(_shared_resource, chosen.tables("resources")))
-        if resources:
-            fail = chosen.boolean("failRequestsGreaterThanOne")
-            return Sharing(
-                strategy="mps" if strategy == "mps" else "time-slicing",
-                rename_by_default=chosen.boolean("renameByDefault") or False,
-                fail_requests_greater_than_one=(strategy == "mps") if fail is None else fail,
-                resources=resources,
-            )
-    return Sharing()
+def _sharing(table: Table, strategy: Literal["mps", "time-slicing"]) -> Sharing | None:
+    """Return the sharing of ``mps`` or ``timeSlicing``; None if it shares nothing.
+
+    NVIDIA's plugin prefers mps, too.
+    """
+    resources = table.tables("resources")
+    fail = table.boolean("failRequestsGreaterThanOne")
+    rename = table.boolean("renameByDefault")
+    if table and not table.has("resources"):
+        raise table.fault("resources", "is missing: nothing would be shared")
+    if not resources:
+        return None
+    return Sharing(
+        strategy=strategy,
+        rename_by_default=rename or False,
+        fail_requests_greater_than_one=(strategy == "mps") if fail is None else fail,
+        resources=tuple(map(_shared_resource, resources)),
+    )
 
 
 def _shared_resource(table: Table) -> SharedResource:
@@ -212,14 +216,20 @@ def _refuse_unknown(table: Table) -> None:
         raise ConfigFileError(f"{path} is not a key of the config file", subject=path)
 
 
-def _unknown(tables: Iterable[Table], source: str) -> Iterable[Finding]:
+def _unknown(tables: Sequence[Table], source: str) -> Iterable[Finding]:
     """Yield a warning for each unknown key: the file may be for a newer plugin."""
+    places: dict[str, list[str]] = {}
+    for table in tables:
+        for key in table.known:
+            places.setdefault(key.casefold(), []).append(table.place(key))
     for table in tables:
         for path in table.unused():
+            known = places.get(path.rpartition(".")[2].casefold())
             yield Finding(
                 "CDG-N101",
                 "warning",
                 f"{source}: {path} is not a known key and is ignored",
                 subject=path,
                 source=source,
+                fix=f"Write it as {' or '.join(known)}." if known else "",
             )

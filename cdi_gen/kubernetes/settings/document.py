@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Typed access to a parsed config file: each value is checked where it is taken.
 
-A `Table` remembers which of its keys were taken, so that the others can be reported.
+A `Table` remembers which of its keys were taken, so that the others can be reported. As in NVIDIA's
+plugin a key may be written in other upper and lower case, ``timeslicing``.
 """
 
 from __future__ import annotations
@@ -28,12 +29,19 @@ class Table:
             value = {}
         if not isinstance(value, dict):
             raise ConfigFileError(f"{path or 'the config file'} must be a mapping", subject=path)
-        self._values = cast("dict[str, object]", value)
+        self._values = cast("dict[object, object]", value)
         self._unused = dict.fromkeys(self._values)
+        self._keys = {str(key).casefold(): key for key in self._values}
+        self.known: list[str] = []
+        """The keys that were asked for, whether the table has them or not."""
         self.path = path
 
-    def __contains__(self, key: str) -> bool:
-        return self._values.get(key) is not None
+    def __bool__(self) -> bool:
+        return bool(self._values)
+
+    def has(self, key: str) -> bool:
+        """Whether the table has a key, whatever its value is."""
+        return key.casefold() in self._keys
 
     def place(self, key: str) -> str:
         """Return the path of a key in the file: ``flags.plugin.deviceIDStrategy``."""
@@ -45,8 +53,10 @@ class Table:
 
     def value(self, key: str) -> object:
         """Take a value of any type; None if the key is missing or null."""
-        self._unused.pop(key, None)
-        return self._values.get(key)
+        self.known.append(key)
+        written = key if key in self._values else self._keys.get(key.casefold())
+        self._unused.pop(written, None)
+        return self._values.get(written)
 
     def table(self, key: str) -> Table:
         """Take a mapping; it is empty if the key is missing."""
@@ -93,7 +103,7 @@ class Table:
         if value is None:
             return None
         if isinstance(value, str):
-            return tuple(part for part in value.split(",") if part)
+            return tuple(part for text in value.split(",") if (part := text.strip()))
         if isinstance(value, list) and all(isinstance(item, str) for item in value):
             return tuple(value)
         raise self.fault(key, "must be a list of texts")

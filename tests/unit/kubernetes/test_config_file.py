@@ -118,7 +118,6 @@ def test_an_mps_root_whose_sockets_would_have_too_long_paths_is_refused() -> Non
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("flags: {}", "version is missing; it must be v1"),
         ("version: v2", "version is 'v2'; it must be v1"),
         ("- version: v1", "the config file must be a mapping"),
         ("version: v1\nflags: 3", "flags must be a mapping"),
