@@ -104,22 +104,57 @@ class TestNodeFeature:
         assert feature.publish({"nvidia.com/gpu.count": "7"})
         assert server.objects[FEATURE]["spec"]["labels"] == {"nvidia.com/gpu.count": "7"}
 
-    def test_the_owners_are_the_daemon_set_and_the_pod(
-        self, server: ApiServer, reports: list[Finding]
-    ) -> None:
+    @pytest.fixture
+    def owner(self, server: ApiServer) -> dict[str, Any]:
+        """The reference to the DaemonSet of the pod."""
         owner = {"apiVersion": "apps/v1", "kind": "DaemonSet", "name": "labels", "uid": "1"}
-        metadata = {
-            "name": "labels-x",
-            "uid": "2",
-            "ownerReferences": [{**owner, "controller": True}],
-        }
+        owner["controller"] = True  # type: ignore[assignment]
+        metadata = {"name": "labels-x", "uid": "2", "ownerReferences": [owner]}
         server.objects[POD] = {"metadata": metadata}
+        return owner
+
+    def test_the_owner_is_the_daemon_set_for_every_pod(
+        self, server: ApiServer, owner: dict[str, Any], reports: list[Finding]
+    ) -> None:
+        """NVIDIA/gpu-operator#2914 (2026): with the pod as an owner each new pod changes it.
+
+        kubernetes-sigs/node-feature-discovery#2039 (2025): with the pod as the only owner an
+        upgrade takes the labels off the node.
+        """
         NodeFeature(api(server), "node-1", "gpu", "labels-x", reports.append).publish(LABELS)
-        assert server.objects[FEATURE]["metadata"]["ownerReferences"] == [
-            {**owner, "controller": True},
-            {"apiVersion": "v1", "kind": "Pod", "name": "labels-x", "uid": "2"},
-        ]
+        assert server.objects[FEATURE]["metadata"]["ownerReferences"] == [owner]
+        server.objects[POD]["metadata"]["uid"] = "3"
+        server.requests.clear()
+        after = NodeFeature(api(server), "node-1", "gpu", "labels-x", reports.append)
+        assert after.publish(LABELS) is None
+        assert ("PUT", FEATURE) not in server.requests
         assert not reports
+
+    def test_owners_that_may_not_be_changed_are_kept(
+        self, server: ApiServer, owner: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """NVIDIA/gpu-operator#2914 (2026): the object is one of an earlier installation."""
+        others = [{**owner, "uid": "0"}, {"kind": "Pod", "name": "gone", "uid": "9"}]
+        metadata = {"resourceVersion": "1", "ownerReferences": others}
+        server.objects[FEATURE] = {"metadata": metadata, "spec": {}}
+        answer = server.answer
+
+        def guarded(method: str, path: str, kind: str, body: Any) -> tuple[int, Any]:
+            if method == "PUT" and body["metadata"].get("ownerReferences") != others:
+                reason = "cannot set an ownerRef on a resource you can't delete"
+                return 403, {"kind": "Status", "message": reason, "code": 403}
+            return answer(method, path, kind, body)
+
+        monkeypatch.setattr(server, "answer", guarded)
+        feature = NodeFeature(api(server), "node-1", "gpu", "labels-x", lambda _: None)
+        assert feature.publish(LABELS)
+        assert feature.publish({"nvidia.com/gpu.count": "7"})
+        assert server.objects[FEATURE]["spec"]["labels"] == {"nvidia.com/gpu.count": "7"}
+        assert server.objects[FEATURE]["metadata"]["ownerReferences"] == others
+        assert server.requests.count(("PUT", FEATURE)) == 3, "it was refused once"
+        del server.objects[FEATURE]
+        feature.publish(LABELS)
+        assert server.objects[FEATURE]["metadata"]["ownerReferences"] == [owner]
 
     def test_an_unknown_pod_costs_only_the_owners(
         self, server: ApiServer, reports: list[Finding]

@@ -25,8 +25,9 @@ FIELD_MANAGER = "cdi-gen-labels"
 """The owner of the node's labels, as the API server keeps it: labels that are no longer published
 are removed from the node."""
 
-CONFLICT = 409
+FORBIDDEN = 403
 NOT_FOUND = 404
+CONFLICT = 409
 
 
 class Output(Protocol):
@@ -102,7 +103,7 @@ class NodeFeature:
         api: the API server.
         node: the name of the node.
         namespace: the namespace of the object.
-        pod: the pod of this process, whose end removes the object; empty: it is not known.
+        pod: the pod of this process, whose DaemonSet owns the object; empty: it is not known.
         report: prints a finding.
     """
 
@@ -115,6 +116,9 @@ class NodeFeature:
         self._pod = pod
         self._report = report
         self._owners: list[dict[str, Any]] | None = None
+        self._may_change_owners = True
+        """The admission controller OwnerReferencesPermissionEnforcement lets only those change the
+        owners of an object who may delete it."""
 
     def publish(self, labels: Labels) -> str | None:
         """Create or update the object."""
@@ -135,6 +139,9 @@ class NodeFeature:
             except ApiError as error:
                 if error.status == CONFLICT and attempt == 1:
                     continue  # another process has changed the object
+                if error.status == FORBIDDEN and existing and self._may_change_owners:
+                    self._may_change_owners = False
+                    continue
                 if error.status == NOT_FOUND:
                     error.hint = (
                         "install Node Feature Discovery 0.12 or newer, or give --patch-node or "
@@ -158,17 +165,16 @@ class NodeFeature:
             raise
 
     def _object(self, name: str, labels: Labels, existing: dict[str, Any] | None) -> dict[str, Any]:
-        if self._owners is None:
-            self._owners = self._find_owners()
+        """Return the object; an existing one keeps its owners if they are not to be changed."""
+        owners = self._daemon_set() if self._may_change_owners or existing is None else []
         metadata: dict[str, Any] = dict((existing or {}).get("metadata") or {})
         metadata |= {
             "name": name,
             "namespace": self._namespace,
             "labels": {**(metadata.get("labels") or {}), NODE_LABEL: self._node},
         }
-        metadata.pop("ownerReferences", None)
-        if self._owners:
-            metadata["ownerReferences"] = self._owners
+        if owners:
+            metadata["ownerReferences"] = owners
         return {
             **(existing or {"apiVersion": f"{GROUP}/{VERSION}", "kind": "NodeFeature"}),
             "metadata": metadata,
@@ -178,10 +184,17 @@ class NodeFeature:
             },
         }
 
-    def _find_owners(self) -> list[dict[str, Any]]:
-        """Return the DaemonSet and the pod of this process; nothing if they cannot be found."""
-        if not self._pod:
-            return []
+    def _daemon_set(self) -> list[dict[str, Any]]:
+        """Return the DaemonSet of this process as the owner; nothing if it cannot be found.
+
+        The pod is no owner, as it is for gpu-feature-discovery: each new pod would have to change
+        the owners of the object.
+        """
+        if self._owners is None:
+            self._owners = self._find_daemon_set() if self._pod else []
+        return self._owners
+
+    def _find_daemon_set(self) -> list[dict[str, Any]]:
         from cdi_gen.kubernetes.api import ApiError  # noqa: PLC0415 - files do without
 
         try:
@@ -190,20 +203,12 @@ class NodeFeature:
             message = f"the object for Node Feature Discovery gets no owner: {error.message}"
             self._report(Finding("CDG-N311", "warning", message, subject=self._pod))
             return []
-        metadata = pod["metadata"]
-        for owner in metadata.get("ownerReferences") or ():
-            if owner["kind"] == "DaemonSet":
-                fields = ("apiVersion", "kind", "name", "uid")
-                return [
-                    {**{field: owner[field] for field in fields}, "controller": True},
-                    {
-                        "apiVersion": "v1",
-                        "kind": "Pod",
-                        "name": metadata["name"],
-                        "uid": metadata["uid"],
-                    },
-                ]
-        return []
+        fields = ("apiVersion", "kind", "name", "uid")
+        return [
+            {**{field: owner[field] for field in fields}, "controller": True}
+            for owner in pod["metadata"].get("ownerReferences") or ()
+            if owner["kind"] == "DaemonSet"
+        ]
 
 
 class NodeLabels:
