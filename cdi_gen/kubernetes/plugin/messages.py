@@ -5,14 +5,19 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 
+from cdi_base.findings import Finding
 from cdi_gen.kubernetes.protocols import deviceplugin_v1beta1_pb2 as api
 from cdi_gen.kubernetes.resources.allocation import Allocation
-from cdi_gen.kubernetes.resources.device import Device
+from cdi_gen.kubernetes.resources.device import Device, Resource
 
 VERSION = "v1beta1"
 
 HEALTHY = "Healthy"
 UNHEALTHY = "Unhealthy"
+
+MAX_LIST_BYTES = 4 << 20
+"""The longest list of devices that a kubelet receives: the default of gRPC. It ends the connection
+to a plugin that sends a longer one, and the node has 0 devices."""
 
 PERMISSIONS = "rw"
 """Of device nodes. A container does not create nodes, so there is no ``m``."""
@@ -29,6 +34,23 @@ def device_list(devices: Iterable[Device], unhealthy: Collection[str]) -> api.Li
             )
             for device in devices
         ]
+    )
+
+
+def length_finding(resource: Resource) -> Finding | None:
+    """Return why the kubelet cannot receive the list of a resource's devices; None if it can."""
+    devices = resource.devices
+    size = device_list(devices, {device.uuid for device in devices}).ByteSize()
+    if size <= MAX_LIST_BYTES:
+        return None
+    replicas = max(device.replicas for device in devices)
+    return Finding(
+        "CDG-N113",
+        "error",
+        f"{resource.name} is not advertised: the list of its {len(devices)} devices has {size} "
+        f"bytes, and the kubelet receives {MAX_LIST_BYTES}",
+        subject=resource.name,
+        fix=f"Set replicas to {replicas * MAX_LIST_BYTES // size} at most.",
     )
 
 

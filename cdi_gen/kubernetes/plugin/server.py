@@ -8,6 +8,7 @@ open call occupies a thread, which ends when the kubelet closes the call.
 from __future__ import annotations
 
 import os
+import socket
 import stat
 import threading
 import time
@@ -36,7 +37,10 @@ SERVICE = "v1beta1.DevicePlugin"
 THREADS = 16
 """Calls at a time. More wait; a kubelet that restarts leaves its old call open for a moment."""
 
-MAX_REQUEST_BYTES = 1 << 20
+MAX_REQUEST_BYTES = 2 * messages.MAX_LIST_BYTES
+"""GetPreferredAllocation names each device at most twice."""
+
+CONNECT_SECONDS = 1.0
 
 OPTIONS = (
     ("grpc.max_receive_message_length", MAX_REQUEST_BYTES),
@@ -121,6 +125,13 @@ class ResourceServer:
     def is_watched(self) -> bool:
         """Whether a client listens to the list of devices, as a kubelet does once registered."""
         return self._watches > 0
+
+    def is_superseded(self) -> bool:
+        """Whether another process listens at the path of the socket: a newer plugin.
+
+        Both would else take the socket from each other without an end.
+        """
+        return not self.is_listening() and _is_served(self.path)
 
     def update(self, state: State) -> None:
         """Answer from now on from this state, and send the new list of devices if it differs."""
@@ -280,6 +291,20 @@ def _identity(path: str) -> tuple[int, int] | None:
     except OSError:
         return None
     return (status.st_dev, status.st_ino)
+
+
+def _is_served(path: str) -> bool:
+    with socket.socket(socket.AF_UNIX) as client:
+        client.settimeout(CONNECT_SECONDS)
+        try:
+            if stat.S_ISSOCK(os.lstat(path).st_mode):
+                client.connect(path)
+                return True
+        except TimeoutError:
+            return True
+        except OSError:
+            pass
+    return False
 
 
 def _remove_socket(path: str) -> None:

@@ -19,6 +19,7 @@ from cdi_gen.inventory import findings as inventory_findings
 from cdi_gen.kubernetes.health.judge import Change
 from cdi_gen.kubernetes.health.watcher import Health, Unwatched
 from cdi_gen.kubernetes.mps.daemons import Mps, NoMps
+from cdi_gen.kubernetes.plugin import messages
 from cdi_gen.kubernetes.plugin.observer import Observer, Observers
 from cdi_gen.kubernetes.plugin.registration import RegistrationError, identity, register
 from cdi_gen.kubernetes.plugin.server import ResourceServer, State
@@ -205,6 +206,8 @@ class Supervisor:
             write_specs(files)
             self._written = files
         advertised = advertise(inventory, facts.properties, settings)
+        lengths = {item.name: messages.length_finding(item) for item in advertised.resources}
+        resources = tuple(item for item in advertised.resources if lengths[item.name] is None)
         node = Node(
             control_nodes=tuple(node.path for node in inventory.control_nodes if node.present),
             imex_channels=imex_channels(inventory, settings),
@@ -213,11 +216,12 @@ class Supervisor:
         scores = Scores(facts.properties.links)
         self._states = {
             resource.name: State(resource=resource, settings=settings, node=node, scores=scores)
-            for resource in advertised.resources
+            for resource in resources
         }
-        self._mps.want(advertised.resources, inventory, self._waker.wake)
+        self._mps.want(resources, inventory, self._waker.wake)
         found = inventory_findings.findings(inventory)
-        self._reports.update("devices", *found, *advertised.findings)
+        too_long = filter(None, lengths.values())
+        self._reports.update("devices", *found, *advertised.findings, *too_long)
 
     def _follow_kubelet(self, now: float) -> None:
         """Serve on new sockets if the kubelet has started again, which deletes the old ones."""
@@ -248,6 +252,9 @@ class Supervisor:
             server = self._servers.get(name)
             if server is not None and server.is_listening():
                 self._update(name, state)
+            elif server is not None and server.is_superseded():
+                self._unregistered.pop(name, None)
+                self._reports.update(f"socket of {name}", _superseded(server))
             elif now >= self._next_start:
                 self._start(name, state, now)
 
@@ -288,7 +295,8 @@ class Supervisor:
             return
         for name in self._servers.keys() - self._unregistered.keys():
             is_late = now >= self._registered.get(name, 0.0) + WATCH_DELAY
-            if is_late and not self._servers[name].is_watched():
+            server = self._servers[name]
+            if is_late and not server.is_watched() and server.is_listening():
                 self._unregistered[name] = 0
                 self._next_registration = now
                 message = f"the kubelet does not listen to the devices of {name} any more"
@@ -300,6 +308,8 @@ class Supervisor:
         if not self._unregistered or self._kubelet is None or now < self._next_registration:
             return
         for name in self._servers.keys() & self._unregistered.keys():
+            if not self._servers[name].is_listening():
+                continue  # a newer plugin has the socket, or it will be made again
             finding = self._registration(name)
             if finding.severity == "info":
                 del self._unregistered[name]
@@ -330,6 +340,17 @@ def _waiting(error: CdiGenError) -> Finding:
         f"waiting for usable GPUs: {error.message}",
         subject=error.subject,
         fix=error.hint or "",
+    )
+
+
+def _superseded(server: ResourceServer) -> Finding:
+    resource = server.state.resource.name
+    return Finding(
+        "CDG-N114",
+        "warning",
+        f"another device plugin serves {resource}: this one waits until it ends",
+        subject=server.path,
+        fix="Remove one of the two, unless the node's plugin is being upgraded.",
     )
 
 

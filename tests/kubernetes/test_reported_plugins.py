@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Public reports about device plugins, rebuilt with the plugin and the stand-in of a kubelet."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+
+from cdi_gen.kubernetes.plugin.supervisor import Supervisor
+from cdi_gen.kubernetes.protocols import deviceplugin_v1beta1_pb2 as api
+from cdi_gen.kubernetes.settings import SharedResource, Sharing
+from tests.kubernetes.kubelet import wait_until
+from tests.kubernetes.test_supervisor import GPU, SetHost, StartNode, start
+from tests.unit.kubernetes.nodes import inventory
+
+__all__ = ["start"]
+
+
+def shared(replicas: int, devices: int) -> Sharing:
+    resource = SharedResource(name=GPU, replicas=replicas, devices=devices)
+    return Sharing(strategy="time-slicing", resources=(resource,))
+
+
+def test_devices_that_fill_a_message_can_be_allocated(start: StartNode) -> None:
+    """NVIDIA/k8s-device-plugin#1433 (2025): 16384 replicas, one for each share of the memory."""
+    node = start(sharing=shared(16384, 2))
+    wait_until(lambda: node.count() == 2 * 16384 + 6)
+    request = api.PreferredAllocationRequest(
+        container_requests=[
+            api.ContainerPreferredAllocationRequest(
+                available_deviceIDs=node.kubelet.devices(GPU), allocation_size=1
+            )
+        ]
+    )
+    plugin = node.kubelet.plugins[GPU]
+    answer = plugin.call("GetPreferredAllocation", request, api.PreferredAllocationResponse)
+    assert len(answer.container_responses[0].deviceIDs) == 1
+
+
+def test_more_devices_than_a_message_holds_are_an_error_with_the_number(start: StartNode) -> None:
+    """Project-HAMi/volcano-vgpu-device-plugin#99 and #134 (2026): the node had 0 devices."""
+    node = start(sharing=shared(80000, 1))
+    wait_until(lambda: "CDG-N113" in node.codes())
+    (finding,) = [finding for finding in node.findings if finding.code == "CDG-N113"]
+    most = int(finding.fix.split()[3])
+    assert 60000 < most < 80000
+    node.supervisor.stop()
+    again = start(sharing=shared(most, 1))
+    wait_until(lambda: again.count() == most + 7)
+
+
+def test_two_plugins_at_once_do_not_fight_for_the_socket(start: StartNode) -> None:
+    """kubernetes/kubernetes#135437 (2025): an upgrade by maxSurge, the new pod beside the old one.
+
+    The newer one serves; when it ends, as a pod that does not become ready, the older one goes on.
+    """
+    old = start()
+    wait_until(lambda: old.count() == 8)
+    kubelet, settings = old.kubelet, old.settings
+    new = Supervisor(settings, SetHost(inventory("flat-550-1gpu")), lambda _: None)
+    thread = threading.Thread(target=new.run, daemon=True)
+    thread.start()
+    wait_until(lambda: old.count() == 1)
+    wait_until(lambda: "CDG-N114" in old.codes())
+    old.supervisor.probe_again()
+    time.sleep(0.3)
+    assert len(kubelet.registrations) == 2
+    new.stop()
+    thread.join(10)
+    wait_until(lambda: old.count() == 8)
+    assert len(kubelet.registrations) == 3
+
+
+def test_the_end_of_the_old_plugin_costs_the_new_one_nothing(start: StartNode) -> None:
+    """kubernetes/kubernetes#135437 (2025): the resource went to 0 when the old pod ended."""
+    old = start()
+    wait_until(lambda: old.count() == 8)
+    new = Supervisor(old.settings, SetHost(inventory("flat-550-1gpu")), lambda _: None)
+    thread = threading.Thread(target=new.run, daemon=True)
+    thread.start()
+    wait_until(lambda: old.count() == 1)
+    old.supervisor.stop()
+    old.thread.join(10)
+    # gRPC removes the path of a socket that it closes, whoever has made it since.
+    time.sleep(0.3)
+    wait_until(
+        lambda: old.count() == 1 and old.kubelet.plugins[GPU].allocate(*old.kubelet.devices(GPU))
+    )
+    assert len(old.kubelet.registrations) <= 3
+    new.stop()
+    thread.join(10)
+
+
+def test_a_socket_of_a_killed_plugin_is_replaced(start: StartNode) -> None:
+    """NVIDIA/k8s-device-plugin#1252 (2025): also where the kubelet has another root directory."""
+    node = start()
+    wait_until(lambda: node.count() == 8)
+    path = node.sockets / "nvidia-gpu.sock"
+    path.unlink()
+    with socket.socket(socket.AF_UNIX) as killed:
+        killed.bind(str(path))
+    wait_until(lambda: len(node.kubelet.registrations) == 2)
+    assert node.count() == 8
