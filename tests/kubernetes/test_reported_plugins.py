@@ -82,7 +82,7 @@ def test_the_end_of_the_old_plugin_costs_the_new_one_nothing(start: StartNode) -
     wait_until(lambda: old.count() == 1)
     old.supervisor.stop()
     old.thread.join(10)
-    # gRPC removes the path of a socket that it closes, whoever has made it since.
+    # gRPC removes the path of a socket that it closes, also if another process has made it since.
     time.sleep(0.3)
     wait_until(
         lambda: old.count() == 1 and old.kubelet.plugins[GPU].allocate(*old.kubelet.devices(GPU))
