@@ -126,7 +126,10 @@ def test_after_fifty_deaths_of_each_every_pod_runs(cluster: Cluster) -> None:
         if number % 3 != 0:
             cluster.node.restart_kubelet(signal.SIGKILL)
         if number % 3 != 1:
-            start_plugin(cluster)
+            # Until it has registered, the kubelet offers the GPUs of the plugin that died, and
+            # refuses the pod.
+            plugin = start_plugin(cluster)
+            until(lambda: "is registered" in plugin.text(), "the new plugin registers")  # noqa: B023
         until(lambda: offered(cluster) == 8, "the GPUs are offered again")
         create(cluster, f"pod-{number}", 1 + number % 8)
         until(lambda: forget_ended(cluster, outcomes) == 0, "the pod has ended")
