@@ -4,20 +4,27 @@
 from __future__ import annotations
 
 import json
+import platform
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.fakehost.hosts import FakeHost
+from tests.host.looking import REPOSITORY
 from tests.lab.kubernetes import configuration, control_plane, gpu_host, programs
 from tests.lab.kubernetes.charts import NAMESPACE, Charts, in_lab
 from tests.lab.kubernetes.cluster import Cluster
 from tests.lab.kubernetes.manifests import Manifest, pod
 from tests.lab.kubernetes.network import Api, ApiError
+from tests.lab.kubernetes.process import SHARED as SHARED_FOLDER
 from tests.lab.kubernetes.waiting import until
+from tests.packaging.conftest import shared
+from tools.image.__main__ import build
 
 GPU = "nvidia.com/gpu"
 CREATED = "--set=namespace.create=true"
@@ -42,9 +49,13 @@ def show(cluster: Cluster) -> str:
     return "\n".join([*parts, *(log(cluster, part) for part in ("device-plugin", "labels"))])
 
 
-def apply(cluster: Cluster, manifests: list[Manifest]) -> None:
-    """Apply objects; a field that the API server does not know is an error."""
-    items = {"apiVersion": "v1", "kind": "List", "items": [in_lab(each) for each in manifests]}
+def apply(cluster: Cluster, manifests: list[Manifest], *, image: bool = False) -> None:
+    """Apply objects; a field that the API server does not know is an error.
+
+    The pods run this checkout, or the image.
+    """
+    adapted = manifests if image else [in_lab(manifest) for manifest in manifests]
+    items = {"apiVersion": "v1", "kind": "List", "items": adapted}
     words = ("apply", "--server-side", "--force-conflicts", "--validate=strict", "--filename=-")
     cluster.kubectl(*words, stdin=json.dumps(items))
 
@@ -214,3 +225,33 @@ def test_the_plugin_waits_for_mps_daemons_of_another_pod(cluster: Cluster, chart
     )
     until(lambda: is_ready(cluster, "mps"), "the pod of the daemons runs", seconds=90)
     until(lambda: "nvidia-cuda-mps-control" in log(cluster, "mps"), "it says why", seconds=90)
+
+
+@pytest.fixture(scope="module")
+def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The archive of the image of this checkout."""
+
+    def write(directory: Path) -> None:
+        content, _ = build(platform.machine(), REPOSITORY, "0" * 40, 1_700_000_000)
+        (directory / "image.tar").write_bytes(content)
+
+    return shared(tmp_path_factory, "image-of-deployment", write) / "image.tar"
+
+
+def test_the_chart_and_the_image_as_they_are_make_a_gpu_node(
+    cluster: Cluster, charts: Charts, image: Path
+) -> None:
+    """What the README has, except of a registry, and of the restart of the engine."""
+    cluster.kubectl("delete", "namespace", NAMESPACE, "--ignore-not-found")
+    shutil.copy(image, cluster.node.shared / "image.tar")
+    words = ("ctr", "--namespace", "k8s.io", "images", "import", f"{SHARED_FOLDER}/image.tar")
+    cluster.node.run(*words)
+    values = ("nodeSetup.enabled=true", "nri.enabled=true", "nodeSetup.args={--restart-mode=none}")
+    apply(cluster, charts.rendered(CREATED, *(f"--set={value}" for value in values)), image=True)
+    for part in ("setup-node", "nri", "labels", "device-plugin"):
+        until(partial(is_ready, cluster, part), f"{part} is ready", seconds=120)
+    until(lambda: "is registered" in log(cluster, "device-plugin"), "it is registered", seconds=90)
+    script = "ls /dev | grep -cE '^nvidia[0-9]+$'; ls /etc/ld.so.conf.d"
+    cluster.apply(pod("of-image", "/bin/sh", "-c", script, limits={GPU: 1}))
+    cluster.wait("of-image", "Succeeded", seconds=90)
+    assert cluster.log("of-image") == "1\n00-cdi-gen.conf\n"
