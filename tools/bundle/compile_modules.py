@@ -19,8 +19,10 @@ def main(directory: str) -> None:
         for name in sorted(names):
             if name.endswith(".py"):
                 path = os.path.join(parent, name)
+                compiled = f"{name[:-3]}.{sys.implementation.cache_tag}.pyc"
                 py_compile.compile(
                     path,
+                    cfile=os.path.join(parent, "__pycache__", compiled),
                     dfile=os.path.relpath(path, directory),
                     doraise=True,
                     invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH,

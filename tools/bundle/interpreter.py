@@ -69,8 +69,19 @@ def build(architecture: str) -> Path:
 
 def compile_modules(directory: Path) -> None:
     """Write the bytecode of all modules below a directory, for the bundle's CPython."""
-    script = _HERE / "compile_modules.py"
-    run(cpython.native_python(), "-S", script, directory, environment={"PYTHONHASHSEED": "0"})
+    _run_native("compile_modules.py", directory)
+
+
+def _run_native(script: str, *arguments: str | Path) -> str:
+    """Run a script by the CPython of this machine, always in the same state.
+
+    Which strings of a module are interned in its bytecode depends on the modules that are loaded,
+    and on whether they came from bytecode themselves. So no bytecode is used, and none is left.
+    """
+    with tempfile.TemporaryDirectory() as empty:
+        variables = {"PYTHONHASHSEED": "0", "PYTHONPYCACHEPREFIX": empty}
+        python = cpython.native_python()
+        return run(python, "-B", "-S", _HERE / script, *arguments, environment=variables)
 
 
 def _build(architecture: str, directory: Path) -> None:
@@ -78,13 +89,7 @@ def _build(architecture: str, directory: Path) -> None:
     libraries = cpython.build(architecture)
     with tempfile.TemporaryDirectory() as name:
         work = Path(name)
-        frozen = run(
-            cpython.native_python(),
-            "-S",
-            _HERE / "freeze.py",
-            source.python / "Lib",
-            *FROZEN_MODULES,
-        )
+        frozen = _run_native("freeze.py", source.python / "Lib", *FROZEN_MODULES)
         (work / "frozen_modules.h").write_text(frozen, "utf-8")
         tools = compiler.prepare(architecture, work, epoch=source.epoch)
         include = [f"-I{path}" for path in (work, source.python / "Include", libraries)]
