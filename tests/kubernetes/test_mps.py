@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import select
 import shutil
 import signal
@@ -47,6 +48,7 @@ from tests.unit.kubernetes.nodes import inventory, properties
 HGX = inventory("hgx-550-8gpu")
 UUIDS = [gpu.uuid or "" for gpu in HGX.gpus]
 GPU = "nvidia.com/gpu"
+PROCESS = MpsRoot.process
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root may use the directory of MPS")
 
@@ -107,7 +109,9 @@ class MpsNode:
         return mps
 
     def pid(self, name: str) -> int:
-        return self.root.process(name)
+        pid = PROCESS(self.root, name)
+        assert pid > 0, "a signal to process 0 is one to the process group of the test"
+        return pid
 
     def ask(self, name: str, command: str, part: str = "pipe") -> str:
         control = control_program(self.host, "/", "")
@@ -293,13 +297,11 @@ def test_a_daemon_in_another_pid_namespace_is_watched_by_its_socket(
     pid = node.pid(UUIDS[0])
     monkeypatch.setattr(keeper, "LOOK_INTERVAL", 0.1)
     monkeypatch.setattr(keeper, "ASK_INTERVAL", 60.0)
-    seen = MpsRoot.process
-    monkeypatch.setattr(MpsRoot, "process", lambda root, name: seen(root, name) and 0)
+    monkeypatch.setattr(MpsRoot, "process", lambda root, name: PROCESS(root, name) and 0)
     mps = node.start(starts=False)
     wait_until(lambda: not mps.unusable())
     os.kill(pid, signal.SIGKILL)
     wait_until(lambda: mps.unusable() == frozenset(UUIDS[:1]))
-    monkeypatch.setattr(MpsRoot, "process", seen)
 
 
 def test_one_daemon_for_all_gpus_where_a_container_may_get_several(node: MpsNode) -> None:
@@ -381,8 +383,17 @@ def test_a_program_that_others_can_change_is_not_run(stand_in: MpsNode) -> None:
     assert "can be written to by others" in stand_in.messages("CDG-N221")[0]
 
 
-@pytest.mark.parametrize("hostile", ["directory of others", "link", "file"])
-def test_a_directory_that_others_can_change_is_not_used(stand_in: MpsNode, hostile: str) -> None:
+@pytest.mark.parametrize(
+    ("hostile", "message"),
+    [
+        ("directory of others", "is not used: .* can be written to by others"),
+        ("link", "is not used: .*elsewhere can be written to by others"),
+        ("file", "cannot be made: Not a directory"),
+    ],
+)
+def test_a_directory_that_others_can_change_is_not_used(
+    stand_in: MpsNode, hostile: str, message: str
+) -> None:
     target = stand_in.folder / "elsewhere"
     target.mkdir(mode=0o777)
     target.chmod(0o777)
@@ -397,6 +408,7 @@ def test_a_directory_that_others_can_change_is_not_used(stand_in: MpsNode, hosti
         path.chmod(0o777)
     mps = stand_in.start()
     wait_until(lambda: mps.unusable() == frozenset(UUIDS[:1]) and stand_in.messages("CDG-N221"))
+    assert re.search(message, stand_in.messages("CDG-N221")[0])
     assert not list(target.iterdir())
 
 
