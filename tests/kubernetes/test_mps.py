@@ -450,11 +450,13 @@ def test_the_command_keeps_daemons_without_a_device_plugin(
     options = ("--host-root", host.root, "--mps-root", "/run/mps", "--config-file", config)
     words = (sys.executable, "-m", "cdi_gen", "kubernetes", "mps-control-daemon", *options)
     root = MpsRoot("/run/mps", str(host.root))
-    with subprocess.Popen(words, env={"PYTHONPATH": SOURCES}, stderr=subprocess.PIPE) as process:
+    process = subprocess.Popen(words, env={"PYTHONPATH": SOURCES}, stderr=subprocess.PIPE)
+    try:
         wait_until(root.names, 30)
         (name,) = root.names()
         clients = host.root / "run/mps" / name / "clients"
         wait_until(lambda: clients.exists() and os.listdir(clients) == ["control"], 30)
+    finally:
         process.terminate()
         _, errors = process.communicate(timeout=20)
     daemon = root.process(name)
