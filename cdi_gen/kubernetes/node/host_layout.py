@@ -74,7 +74,8 @@ def _engine_files(host: Root, settings: NodeSettings) -> tuple[hosts.Distributio
         drop_in = settings.drop_in_on_host or mounted_paths.host_path(
             drop_in, host, settings.host_root
         )
-    distribution = hosts.distribution_of(host, settings.engine, drop_in or configuration)
+    named = drop_in or configuration
+    distribution = hosts.distribution_of(host, settings.engine, named, settings.socket)
     files = EngineFiles(
         settings.engine or distribution.engine,
         configuration or distribution.configuration,

@@ -87,16 +87,19 @@ def system_of(host: Root) -> System | None:
     return None
 
 
-def distribution_of(host: Root, engine: str | None, named: str | None) -> Distribution:
+def distribution_of(
+    host: Root, engine: str | None, named: str | None, socket: str | None = None
+) -> Distribution:
     """Return the distribution whose engine is to be configured.
 
     Args:
         host: the host's root.
         engine: the engine that the user names.
         named: a file of its configuration that the user names.
+        socket: the socket that the user names.
 
-    A file that the user names decides; else the engine whose socket exists; else the only one
-    whose configuration exists.
+    A file that the user names decides; else the socket; else the engine whose socket exists; else
+    the only one whose configuration exists.
 
     Raises:
         CdiGenError: the host has none of the engines, or several.
@@ -106,6 +109,9 @@ def distribution_of(host: Root, engine: str | None, named: str | None) -> Distri
         # The usual containerd, CRI-O or Docker for a file of no distribution.
         matches = [row for row in rows if _is_beside(named, row)]
         return (matches or [row for row in rows if not _is_kubernetes(row)] or rows)[0]
+    if socket:
+        path = socket.replace("/var/run/", "/run/", 1)
+        rows = [row for row in rows if row.socket == path] or rows
     present = [row for row in rows if any(map(host.exists, row.detect))]
     running = [row for row in present if host.exists(row.socket)]
     candidates = running or present
@@ -125,7 +131,8 @@ def distribution_of(host: Root, engine: str | None, named: str | None) -> Distri
         )
     raise CdiGenError(
         f"the host has several engines: {', '.join(row.name for row in candidates)}",
-        hint="name the kubelet's with --runtime, and its file with --config",
+        hint="name the kubelet's with --runtime, and its socket with --socket or its file with "
+        "--config",
         code="CDG-N404",
     )
 

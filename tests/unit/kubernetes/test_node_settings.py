@@ -152,6 +152,27 @@ def test_an_engine_that_runs_wins_over_files_that_are_left(tmp_path: Path) -> No
     assert hosts.distribution_of(host, None, None).name == "CRI-O"
 
 
+@pytest.mark.parametrize(
+    ("socket", "name"),
+    [
+        ("/run/k3s/containerd/containerd.sock", "k3s"),
+        ("/var/run/k3s/containerd/containerd.sock", "k3s"),
+        ("/run/containerd/containerd.sock", "containerd"),
+    ],
+)
+def test_a_named_socket_says_whose_it_is(tmp_path: Path, socket: str, name: str) -> None:
+    """NVIDIA/gpu-operator#1694 (2025): CONTAINERD_SOCKET of k3s beside the containerd of Docker."""
+    host = host_with(
+        tmp_path,
+        SOCKETS["containerd"],
+        SOCKETS["k3s"],
+        "/var/lib/rancher/k3s/agent/etc/containerd/config.toml",
+    )
+    assert hosts.distribution_of(host, None, None, socket).name == name
+    with pytest.raises(CdiGenError, match="several engines: k3s, containerd"):
+        hosts.distribution_of(host, None, None, "/srv/other.sock")
+
+
 def test_a_named_file_says_whose_it_is(tmp_path: Path) -> None:
     host = host_with(tmp_path)
     named = "/var/lib/rancher/rke2/agent/etc/containerd/config-v3.toml.d/99-nvidia.toml"
