@@ -5,15 +5,21 @@ from __future__ import annotations
 
 import os
 import platform
+import threading
+import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
-import tomllib
 
+from cdi_gen.engines.text import toml_text
+from cdi_gen.kubernetes.node import setup
 from tests.cli.program import Result
 from tests.kubernetes import host_trees
 from tests.kubernetes.host_trees import HostTree
+from tests.kubernetes.kubelet import wait_until
+from tests.kubernetes.test_setup_node_faults import Host
 from tests.kubernetes.test_setup_node_hosts import bundle, set_up, tree
 
 pytestmark = [
@@ -79,9 +85,13 @@ FILES = {
 }
 
 
+def parsed(tree: HostTree, path: str) -> Any:
+    return toml_text.parse(tree.read(path))
+
+
 def handlers(tree: HostTree, path: str) -> tuple[int, dict[str, Any]]:
     """Return the version of a file and the handlers in it."""
-    document = tomllib.loads(tree.read(path))
+    document = parsed(tree, path)
     version = document["version"]
     return version, document["plugins"][CRI[version]]["containerd"]["runtimes"]
 
@@ -102,7 +112,7 @@ def test_the_drop_in_has_the_version_of_the_file_and_whole_handlers(
     for runtime in runtimes.values():
         assert runtime["runtime_type"] == "io.containerd.runc.v2"
         assert runtime["options"]["BinaryName"].startswith("/usr/local/nvidia/toolkit/")
-    document = tomllib.loads(tree.read("/etc/containerd/config.toml"))
+    document = parsed(tree, "/etc/containerd/config.toml")
     assert document["imports"].count("/etc/containerd/conf.d/*.toml") == 1
     assert set_up("--undo").code == 0
     assert tree.files() == before
@@ -115,7 +125,7 @@ def test_the_default_handler_of_rke2_survives_its_next_start(tree: HostTree, set
     result = set_up(f"--config={RKE2}/config.toml", "--set-as-default")
     assert result.code == 0, result.err
     assert tree.read(f"{RKE2}/config.toml") == generated
-    document = tomllib.loads(tree.read(f"{RKE2}/config-v3.toml.d/99-nvidia.toml"))
+    document = parsed(tree, f"{RKE2}/config-v3.toml.d/99-nvidia.toml")
     assert document["plugins"][CRI[3]]["containerd"]["default_runtime_name"] == "nvidia"
 
 
@@ -138,3 +148,34 @@ def test_crio_of_an_rke2_node_reads_the_drop_in(tree: HostTree, set_up: SetUp) -
     assert result.code == 0, result.err
     assert "crio.runtime.runtimes.nvidia" in tree.read("/etc/crio/crio.conf.d/99-nvidia.toml")
     assert not tree.path(f"{RKE2}/config-v3.toml.d").exists()
+
+
+@pytest.mark.parametrize("lost", ["/etc/containerd/config.toml", DROP_IN])
+def test_handlers_that_another_program_removes_are_registered_again(
+    tree: HostTree, bundle: Path, monkeypatch: pytest.MonkeyPatch, lost: str
+) -> None:
+    """NVIDIA/gpu-operator#1651 (2025): the node's own management writes config.toml anew."""
+    monkeypatch.setattr(setup, "CHECK_SECONDS", 0.05)
+    host_trees.kubeadm(tree)
+    before = tree.files()
+    text = tree.read("/etc/containerd/config.toml")
+    host = Host(tree, bundle)
+    node = host.node_setup(wait=True)
+    thread = threading.Thread(target=node.run)
+    thread.start()
+    try:
+        wait_until(lambda: "CDG-N411" in host.codes())
+        configured = tree.read(lost)
+        if lost == DROP_IN:
+            tree.path(lost).unlink()
+        else:
+            tree.write(lost, text)
+        wait_until(lambda: tree.path(lost).exists() and tree.read(lost) == configured)
+        # Once more at once: the engine is not restarted again and again.
+        tree.write("/etc/containerd/config.toml", text)
+        time.sleep(0.5)
+        assert host.codes().count("CDG-N411") == 2
+    finally:
+        host.stopped.set()
+        thread.join(30)
+    assert tree.files() == before

@@ -13,6 +13,7 @@ from cdi_base.findings import Finding
 from cdi_gen import engines
 from cdi_gen.engines import hooks_d, low_level_runtime
 from cdi_gen.engines.change import configuration_file, pending_change, replacement
+from cdi_gen.engines.change.configuration_file import ConfigurationFile
 from cdi_gen.engines.change.pending_change import Pending
 from cdi_gen.engines.machine import USUAL_DIRECTORIES, Machine
 from cdi_gen.engines.plan import Change, ManualEdit, Plan, Request, Runtime
@@ -105,6 +106,17 @@ def configure(settings: NodeSettings, files: EngineFiles, root: str, report: Rep
     return is_changed
 
 
+def paths(settings: NodeSettings, files: EngineFiles) -> list[str]:
+    """Return the files that have the handlers.
+
+    Raises:
+        CdiGenError: the engine's configuration cannot be read.
+    """
+    name, program = next(iter(settings.handlers.items()))
+    plan = _plan(settings, files, Runtime(name, program), Machine())
+    return [change.path for change in plan.changes]
+
+
 def revert(settings: NodeSettings, files: EngineFiles, root: str, report: Report) -> bool:
     """Revert what `configure` did, and nothing else; return whether a file was changed.
 
@@ -124,6 +136,7 @@ def revert(settings: NodeSettings, files: EngineFiles, root: str, report: Report
     for change in reversed(changes):
         pending = pending_change.reverted(change, None, machine)
         if pending is None:
+            _forget(configuration_file.read(change.path))
             continue
         for finding in pending.kept:
             if finding.code != NO_RECORD:
@@ -131,6 +144,8 @@ def revert(settings: NodeSettings, files: EngineFiles, root: str, report: Report
         if pending.text != pending.file.text:
             _write(pending, root, machine)
             is_changed = True
+        elif not pending.record.steps:
+            _forget(pending.file)
     return is_changed
 
 
@@ -180,6 +195,13 @@ def _write(pending: Pending, root: str, machine: Machine) -> None:
         if pending.text is None:
             _discard(file.backup)
         _discard(file.last_backup)
+
+
+def _forget(file: ConfigurationFile) -> None:
+    """Remove the record and the backups of a file from which others have removed our values."""
+    _discard(file.record)
+    replacement.remove_backup(file, file.text)
+    _discard(file.last_backup)
 
 
 def _discard(path: str) -> None:

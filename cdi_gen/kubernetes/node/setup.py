@@ -5,7 +5,8 @@ lock        one instance on a host
 programs    installed below the host's directory
 specs       as soon as the driver is loaded, and again when the host changes
 engine      handlers registered, engine restarted, until it answers; else reverted
-wait        for a signal; then everything is undone in the opposite order
+wait        for a signal; then everything is undone in the opposite order. Meanwhile handlers that
+            another program has removed are registered again
 """
 
 from __future__ import annotations
@@ -24,7 +25,9 @@ from cdi_base.findings import Finding
 from cdi_gen.catalogue import catalogue
 from cdi_gen.errors import CdiGenError
 from cdi_gen.host import Where
+from cdi_gen.host.roots import Root
 from cdi_gen.kubernetes.node import engine, installation, restart, specs
+from cdi_gen.kubernetes.node.engine_watch import EngineWatch
 from cdi_gen.kubernetes.node.host_layout import host_layout
 from cdi_gen.kubernetes.node.host_process import in_host
 from cdi_gen.kubernetes.node.installed_files import PROGRAMS, LowLevel, installed_files
@@ -42,7 +45,11 @@ SERVICE_SECONDS = 5.0
 """The time that a service has to end."""
 
 CHECK_SECONDS = 5.0
-"""The time between two looks at the host, for specs that are out of date."""
+"""The time between two looks at the host, for specs that are out of date and handlers that are
+gone."""
+
+REJECTED = "CDG-N407"
+"""The code of the error that the engine does not work with the handlers."""
 
 
 class Service(Protocol):
@@ -80,6 +87,7 @@ class NodeSetup:
         self._root, self._view, self._socket = layout.root, layout.view, layout.socket
         self._distribution, self._files = layout.distribution, layout.files
         self._waits_for: str | None = None
+        self._watch = EngineWatch(Root(seen_from=settings.host_root))
 
     def run(self) -> None:
         """Set the node up, wait for `stopped`, and undo it.
@@ -203,15 +211,21 @@ class NodeSetup:
                 settings, files, self._root, lambda finding: findings.append(finding.fields())
             )
             is_broken = is_changed and was_valid is True and engine.is_valid(files) is False
-            return {"changed": is_changed, "broken": is_broken, "findings": findings}
+            return {
+                "changed": is_changed,
+                "broken": is_broken,
+                "findings": findings,
+                "paths": engine.paths(settings, files),
+            }
 
         answer = in_host(self._view, configure)
+        self._watch.note(answer["paths"])
         self._report_all(answer["findings"])
         if answer["broken"]:
             raise CdiGenError(
                 f"{files.name} rejects the configuration with the handlers; it is reverted",
                 hint="please report it with the files of the engine's configuration",
-                code="CDG-N407",
+                code=REJECTED,
                 subject=files.configuration,
             )
         names = ", ".join(settings.handlers)
@@ -249,13 +263,30 @@ class NodeSetup:
             self._stopped.wait(seconds)
 
     def _follow(self) -> None:
-        """Wait for the end; write the specs again when the host has changed."""
+        """Wait for the end; follow changes of the host and of the engine's configuration."""
         host = self._host()
         while not self._stopped.wait(CHECK_SECONDS):
             fingerprint = host.fingerprint()
             if fingerprint != self._fingerprint or self._waits_for is not None:
                 self._fingerprint = fingerprint
                 self._write_specs(host)
+            if self._files is not None:
+                self._follow_engine(self._files)
+
+    def _follow_engine(self, files: engine.EngineFiles) -> None:
+        """Register the handlers again, if another program has removed them.
+
+        Raises:
+            CdiGenError: the engine does not work with them.
+        """
+        if not self._watch.is_changed(time.monotonic()):
+            return
+        try:
+            self._configure_engine(files)
+        except CdiGenError as error:
+            if error.code == REJECTED:
+                raise
+            self._report(error.finding)
 
     def _host(self) -> ThisHost:
         """Return the host that specs are written for."""
