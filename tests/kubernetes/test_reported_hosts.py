@@ -154,7 +154,7 @@ def test_crio_of_an_rke2_node_reads_the_drop_in(tree: HostTree, set_up: SetUp) -
 def test_handlers_that_another_program_removes_are_registered_again(
     tree: HostTree, bundle: Path, monkeypatch: pytest.MonkeyPatch, lost: str
 ) -> None:
-    """NVIDIA/gpu-operator#1651 (2025): the node's own management writes config.toml anew."""
+    """NVIDIA/gpu-operator#1651 (2025): the node's own management writes config.toml again."""
     monkeypatch.setattr(setup, "CHECK_SECONDS", 0.05)
     host_trees.kubeadm(tree)
     before = tree.files()

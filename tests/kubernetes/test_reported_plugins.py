@@ -6,7 +6,9 @@ from __future__ import annotations
 import socket
 import threading
 import time
+from dataclasses import replace
 
+from cdi_gen.errors import CdiGenError
 from cdi_gen.kubernetes.plugin.supervisor import Supervisor
 from cdi_gen.kubernetes.protocols import deviceplugin_v1beta1_pb2 as api
 from cdi_gen.kubernetes.settings import SharedResource, Sharing
@@ -102,3 +104,37 @@ def test_a_socket_of_a_killed_plugin_is_replaced(start: StartNode) -> None:
         killed.bind(str(path))
     wait_until(lambda: len(node.kubelet.registrations) == 2)
     assert node.count() == 8
+
+
+def test_a_new_mig_device_is_in_the_spec_when_the_kubelet_sees_it(start: StartNode) -> None:
+    """Project-HAMi/HAMi#1903 (2026): "unresolvable CDI devices … gpu=MIG-4c0f3a50-…"."""
+    whole = inventory("flat-550-mig-mixed")
+    divided = whole.mig_devices
+    node = start(replace(whole, mig_devices=divided[:1]), mig_strategy="mixed")
+    resource = f"nvidia.com/mig-{divided[1].profile}"
+    wait_until(lambda: node.kubelet.registrations)
+    assert divided[1].uuid not in node.device_names()
+    node.host.state = whole
+    wait_until(lambda: divided[1].uuid in node.kubelet.devices(resource))
+    assert {*node.kubelet.devices(resource)} <= node.device_names()
+
+
+def test_an_nvml_that_fails_later_costs_no_allocation(start: StartNode) -> None:
+    """NVIDIA/k8s-device-plugin#1640 (2026): GetPreferredAllocation failed, pods without an end."""
+    node = start()
+    wait_until(lambda: node.count() == 8)
+    node.host.state = CdiGenError("NVML reports: Unknown Error", code="CDG-N108")
+    wait_until(lambda: "CDG-N108" in node.codes())
+    request = api.PreferredAllocationRequest(
+        container_requests=[
+            api.ContainerPreferredAllocationRequest(
+                available_deviceIDs=node.kubelet.devices(GPU), allocation_size=2
+            )
+        ]
+    )
+    plugin = node.kubelet.plugins[GPU]
+    answer = plugin.call("GetPreferredAllocation", request, api.PreferredAllocationResponse)
+    chosen = answer.container_responses[0].deviceIDs
+    assert [name.name for name in plugin.allocate(*chosen).cdi_devices] == [
+        f"k8s.device-plugin.nvidia.com/gpu={uuid}" for uuid in chosen
+    ]

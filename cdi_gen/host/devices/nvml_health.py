@@ -7,7 +7,7 @@ A long-running process uses it; see ``cdi_gen.kubernetes.health``.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
 
 from cdi_gen.host.devices.mig_mode import NvmlUnavailable
@@ -102,11 +102,22 @@ class HealthMonitor:
             try:
                 handle = nvml.nvmlDeviceGetHandleByPciBusId(address.encode())
                 nvml.nvmlDeviceGetUUID(handle)
-                nvml.nvmlDeviceGetMemoryInfo(handle)
+                self._read_memory(handle)
             except nvml.NVMLError as error:
                 yield GpuCheck(uuid, f"NVML reports: {error}", None)
                 continue
             yield GpuCheck(uuid, self._rows(handle), self._recovery(handle))
+
+    def _read_memory(self, handle: Any) -> None:
+        """Ask for the memory, which a GPU that is lost does not answer.
+
+        Raises:
+            NVMLError: the GPU has a fault. One that shares the memory of the system, as in DGX
+                Spark, has none: it does not support the call.
+        """
+        nvml = self._nvml
+        with suppress(nvml.NVMLError_NotSupported, nvml.NVMLError_FunctionNotFound):
+            nvml.nvmlDeviceGetMemoryInfo(handle)
 
     def _rows(self, handle: Any) -> str:
         nvml = self._nvml

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Notices that another program has changed the engine's configuration.
 
-The management of a node may write the configuration anew, without the handlers.
+The management of a node may write the configuration again, without the handlers.
 """
 
 from __future__ import annotations
