@@ -56,9 +56,22 @@ if TYPE_CHECKING:
     type=click.Choice(ENGINES),
     help="The engine to configure.  [default: the one that runs]",
 )
-@click.option("--config", "configuration", type=PROGRAM, help="The engine's configuration file.")
-@click.option("--drop-in", type=PROGRAM, help="The drop-in file of containerd or CRI-O.")
-@click.option("--socket", type=PROGRAM, help="The engine's socket.")
+@click.option(
+    "--config",
+    "configuration",
+    type=PROGRAM,
+    help="The engine's configuration file.  [default: that of the host's distribution]",
+)
+@click.option(
+    "--drop-in",
+    type=PROGRAM,
+    help="The drop-in file of containerd or CRI-O.  [default: beside the configuration]",
+)
+@click.option(
+    "--socket",
+    type=PROGRAM,
+    help="The engine's socket.  [default: that of the host's distribution]",
+)
 @click.option(
     "--restart-mode",
     type=click.Choice(RESTART_MODES),
@@ -91,7 +104,11 @@ if TYPE_CHECKING:
     show_default=True,
     help="Directory of the host that has the driver.",
 )
-@click.option("--dev-root", type=DIRECTORY, help="Directory of the host that has /dev.")
+@click.option(
+    "--dev-root",
+    type=DIRECTORY,
+    help="Directory of the host that has /dev.  [default: the driver root]",
+)
 @click.option(
     "--hook-free",
     is_flag=True,
