@@ -158,6 +158,8 @@ def _base(
 
 def shared_resource(name: str, settings: Settings, *, mig: bool) -> SharedResource | None:
     """Return the sharing of a resource; None if it is not shared, as MIG devices by MPS."""
-    if mig and settings.sharing.strategy == "mps":
+    sharing = settings.sharing
+    if mig and sharing.strategy == "mps":
         return None
-    return next((shared for shared in settings.sharing.resources if shared.name == name), None)
+    entries = (shared for shared in sharing.resources if shared.name == name)
+    return next(filter(sharing.is_shared, entries), None)

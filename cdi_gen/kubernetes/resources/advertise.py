@@ -214,6 +214,9 @@ def _shared(
         if sharing.strategy == "mps":
             chosen = list(_shareable_by_mps(shared, chosen, properties, findings))
         rest = [device for device in rest if device not in chosen]
+        if chosen and not sharing.is_shared(shared):
+            yield (sharing.advertised_name(shared), "none"), chosen
+            continue
         replicas = [
             replace(device, id=f"{device.id}{REPLICA}{number}", replicas=shared.replicas)
             for device in chosen

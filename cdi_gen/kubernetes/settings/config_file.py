@@ -179,8 +179,8 @@ def _shared_resource(table: Table) -> SharedResource:
     name, rename, replicas = table.text("name"), table.text("rename"), table.integer("replicas")
     if not name:
         raise table.fault("name", "is missing")
-    if replicas is None or replicas < 2:
-        raise table.fault("replicas", "must be 2 or more")
+    if replicas is None or replicas < 1:
+        raise table.fault("replicas", "must be 1 or more")
     shared = SharedResource(
         name=resource_name(name),
         rename=None if rename is None else resource_name(rename),

@@ -68,11 +68,19 @@ class Sharing:
     fail_requests_greater_than_one: bool = False
     resources: tuple[SharedResource, ...] = ()
 
+    def is_shared(self, shared: SharedResource) -> bool:
+        """Whether devices are shared: those with one replica are not, except by MPS.
+
+        With MPS the processes of the one container compute at the same time.
+        """
+        return shared.replicas > 1 or self.strategy == "mps"
+
     def advertised_name(self, shared: SharedResource) -> str:
-        """Return the name under which the shared devices are advertised."""
+        """Return the name under which the devices are advertised."""
         if shared.rename is not None:
             return shared.rename
-        return f"{shared.name}.shared" if self.rename_by_default else shared.name
+        renamed = self.rename_by_default and self.is_shared(shared)
+        return f"{shared.name}.shared" if renamed else shared.name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

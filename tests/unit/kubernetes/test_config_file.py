@@ -130,8 +130,8 @@ def test_an_mps_root_whose_sockets_would_have_too_long_paths_is_refused() -> Non
         ),
         ("version: v1\nresources: {gpus: [{pattern: '*'}]}", r"resources.gpus\[0\] needs"),
         (
-            "version: v1\nsharing: {timeSlicing: {resources: [{name: gpu, replicas: 1}]}}",
-            r"sharing.timeSlicing.resources\[0\].replicas must be 2 or more",
+            "version: v1\nsharing: {timeSlicing: {resources: [{name: gpu, replicas: 0}]}}",
+            r"sharing.timeSlicing.resources\[0\].replicas must be 1 or more",
         ),
         (
             "version: v1\nsharing: {timeSlicing: {resources: [{name: gpu, replicas: 2, device: 1}]}}",

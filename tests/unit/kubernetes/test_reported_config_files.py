@@ -82,6 +82,13 @@ def test_a_list_of_strategies_may_be_a_text(text: str) -> None:
     assert merge({}, file).list_strategies == ("cdi-annotations", "cdi-cri")
 
 
+@pytest.mark.parametrize("strategy", ["mps", "timeSlicing"])
+def test_one_replica_is_a_number_of_replicas(strategy: str) -> None:
+    """NVIDIA/k8s-device-plugin#1548 (2025): "Setting MPS replicas to 1" ended plugin and labels."""
+    text = f"sharing: {{{strategy}: {{resources: [{{name: nvidia.com/gpu, replicas: 1}}]}}}}"
+    assert parse(text).sharing.resources[0].replicas == 1
+
+
 def test_gpus_of_a_node_may_have_different_replicas() -> None:
     """NVIDIA/k8s-device-plugin#1786 (2026), and Harvester's manual: a name for each GPU."""
     file = parse("""

@@ -96,6 +96,45 @@ def test_a_gpu_without_memory_of_its_own_is_shared_without_a_limit() -> None:
     assert f"{GPU}.memory" not in gpu_labels(host.gpus, known, settings)
 
 
+def test_mps_with_one_replica_limits_nothing() -> None:
+    """NVIDIA/k8s-device-plugin#1548 (2025): the processes of one container share a GPU by MPS."""
+    shared = SharedResource(name=GPU, replicas=1)
+    sharing = Sharing(strategy="mps", fail_requests_greater_than_one=True, resources=(shared,))
+    settings = replace(DEFAULTS, sharing=sharing)
+    (resource,) = advertise(HGX, properties(HGX), settings).resources
+    assert (resource.sharing, len(resource.devices)) == ("mps", 8)
+    envs = allocate([resource.devices[0].id], resource, settings, Node()).envs
+    assert envs["CUDA_MPS_ACTIVE_THREAD_PERCENTAGE"] == "100"
+    assert envs["CUDA_MPS_PINNED_DEVICE_MEM_LIMIT"] == "0=81920M"
+    assert gpu_labels(HGX.gpus, properties(HGX), settings)[f"{GPU}.sharing-strategy"] == "mps"
+
+
+def test_a_gpu_with_one_replica_is_a_whole_one_under_its_name() -> None:
+    """NVIDIA/k8s-device-plugin#1786 (2026): other numbers of replicas for the GPUs of a node."""
+    whole = SharedResource(name=GPU, rename="nvidia.com/gpu.whole", devices=("0", "1"), replicas=1)
+    sharing = Sharing(
+        strategy="time-slicing",
+        rename_by_default=True,
+        resources=(
+            whole,
+            SharedResource(name=GPU, devices=("2",), replicas=1),
+            SharedResource(name=GPU, devices=("3",), replicas=4),
+        ),
+    )
+    settings = replace(DEFAULTS, sharing=sharing)
+    resources = {item.name: item for item in advertise(HGX, properties(HGX), settings).resources}
+    described = {name: (item.sharing, len(item.devices)) for name, item in resources.items()}
+    assert described == {
+        "nvidia.com/gpu.whole": ("none", 2),
+        "nvidia.com/gpu": ("none", 5),
+        "nvidia.com/gpu.shared": ("time-slicing", 4),
+    }
+    device = resources["nvidia.com/gpu.whole"].devices[0]
+    assert device.id == device.uuid
+    allocation = allocate([device.id], resources["nvidia.com/gpu.whole"], settings, Node())
+    assert allocation.envs == {}
+
+
 def test_mig_devices_of_numa_node_0_have_a_numa_node() -> None:
     """NVIDIA/k8s-device-plugin#1643 (2026): 0 is a node, and not the lack of one."""
     known = properties(MIG)
