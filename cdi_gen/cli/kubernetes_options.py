@@ -149,11 +149,13 @@ def require_packages(*modules: str) -> None:
     """
     from importlib.util import find_spec  # noqa: PLC0415
 
-    missing = [name for name in modules if find_spec(name) is None]
+    # One after the other: find_spec fails for a module in a package that is missing.
+    missing = next((name for name in modules if find_spec(name) is None), None)
     if missing:
         raise CdiGenError(
-            f"the Python module {missing[0]} is not installed",
-            hint="install cdi-gen[kubernetes], or python3-grpcio, python3-protobuf, "
-            "python3-prometheus-client and python3-urllib3",
+            f"the Python module {missing} is not installed",
+            hint="after `make install`: make install EXTRAS=kubernetes; with pip: "
+            "cdi-gen[kubernetes]; with a distribution's packages: python3-grpcio, "
+            "python3-protobuf, python3-prometheus-client and python3-urllib3",
             code="CDG-N001",
         )

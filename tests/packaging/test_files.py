@@ -28,7 +28,12 @@ LOADED = (
     "NVRM version: NVIDIA UNIX x86_64 Kernel Module  550.163.01  Tue Apr  8 12:41:17 UTC 2025\n"
 )
 LIBCUDA = "libcuda.so.550.163.01"
-LOCKS = {"run": ("build",), "test": ("test",), "image": ("kubernetes",)}
+LOCKS = {
+    "run": ("build",),
+    "test": ("test",),
+    "kubernetes": ("kubernetes",),
+    "image": ("kubernetes",),
+}
 """The locked files, and the groups of pyproject.toml that they hold beside the dependencies."""
 
 
@@ -64,16 +69,24 @@ def test_every_dependency_is_locked_with_hashes(lock: str) -> None:
     assert wanted <= set(locked)
 
 
-def test_the_lock_of_the_tests_has_the_versions_of_the_program() -> None:
-    run, test = (
+@pytest.mark.parametrize("lock", ["run", "kubernetes"])
+def test_the_lock_of_the_tests_has_the_versions_of_the_program(lock: str) -> None:
+    program, test = (
         set(
             re.findall(
                 r"^\S+==\S+", (CHECKOUT / f"requirements/{name}.txt").read_text(), re.MULTILINE
             )
         )
-        for name in ("run", "test")
+        for name in (lock, "test")
     )
-    assert run <= test
+    assert program <= test
+
+
+def test_an_unknown_extra_is_refused(tmp_path: Path) -> None:
+    found = _make("install", f"DESTDIR={tmp_path}", "EXTRAS=kubernets")
+    assert found.returncode != 0
+    assert "EXTRAS=kubernets: no such extra; the only one is kubernetes" in found.stderr
+    assert not [*tmp_path.iterdir()]
 
 
 @pytest.mark.skipif(not shutil.which("make"), reason="needs make")
