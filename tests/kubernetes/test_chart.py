@@ -169,11 +169,12 @@ def test_mps_daemons_in_pods_of_their_own_are_not_started_by_the_plugin(charts: 
         ("labels.output=file", "labels.output"),
         ("mps.enabled=true", "needs a config file"),
         ("mps.enabled=true,deviceAccess=none", "needs deviceAccess"),
+        ("migStrategy=mixed", "'migStrategy' not allowed"),
+        ("nodeSetup.enable=true", "at '/nodeSetup'"),
+        ("config.map.default=version: v1", "'map' not allowed"),
     ],
 )
-def test_a_value_that_is_not_in_the_list_is_refused(
-    charts: Charts, value: str, message: str
-) -> None:
+def test_an_unknown_value_is_refused(charts: Charts, value: str, message: str) -> None:
     with pytest.raises(AssertionError, match=message):
         charts.rendered(f"--set={value}")
 

@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 import yaml
 
@@ -33,9 +35,21 @@ def test_the_readme_names_this_version_and_files_that_exist() -> None:
     assert len(commands) == 5
     text = "\n".join(commands)
     assert f"cdi-gen-image-{VERSION}-x86_64.tar docker://registry.example/cdi-gen:{VERSION}" in text
+    assert "kubectl wait --timeout=" in text  # the default, 30 s, is less than a pull of an image
     for name in ("deploy/helm/cdi-gen", "deploy/examples/cuda.yaml"):
         assert name in text
         assert (DEPLOY.parent / name).exists()
+
+
+def test_the_schema_of_the_chart_has_every_value() -> None:
+    (values,) = documents(CHART / "values.yaml")
+    schema = json.loads((CHART / "values.schema.json").read_text())
+    jsonschema.validate(values, schema)
+    assert schema["properties"].keys() - {"global"} == values.keys()
+    for name, properties in schema["properties"].items():
+        if "properties" in properties:
+            assert properties["properties"].keys() == values[name].keys()
+            assert properties["additionalProperties"] is False
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(DEPLOY)))
