@@ -25,7 +25,7 @@ from cdi_gen.kubernetes.node.settings import (
 )
 
 if TYPE_CHECKING:
-    from cdi_gen.kubernetes.node.setup import Service
+    from cdi_gen.kubernetes.node.service import Service
 
 
 @click.command(

@@ -13,7 +13,7 @@ from cdi_gen.cli.kubernetes_toolkit_options import toolkit_options
 from cdi_gen.kubernetes.node.settings import NodeSettings, ShimSettings, words
 
 if TYPE_CHECKING:
-    from cdi_gen.kubernetes.node.setup import Service
+    from cdi_gen.kubernetes.node.service import Service
 
 
 @click.command(

@@ -350,7 +350,9 @@ def test_the_engine_is_ready_when_another_process_answers(
 ) -> None:
     path = str(tmp_path / "engine.sock")
     first = server()
-    waiting = threading.Thread(target=lambda: restart.wait_until_ready(path, "x", first.pid, 30))
+    waiting = threading.Thread(
+        target=lambda: restart.wait_until_ready(path, "x", first.pid, lambda: 30)
+    )
     waiting.start()
     first.kill()
     first.wait()
@@ -397,5 +399,5 @@ def test_a_unit_that_does_not_start_is_an_error(monkeypatch: pytest.MonkeyPatch)
 
 def test_an_engine_that_never_answers_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(restart.RestartError) as caught:
-        restart.wait_until_ready(str(tmp_path / "no.sock"), "containerd", None, 0.3)
+        restart.wait_until_ready(str(tmp_path / "no.sock"), "containerd", None, lambda: 0.3)
     assert caught.value.code == "CDG-N407"

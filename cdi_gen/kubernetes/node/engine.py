@@ -18,7 +18,7 @@ from cdi_gen.engines.change.pending_change import Pending
 from cdi_gen.engines.machine import USUAL_DIRECTORIES, Machine
 from cdi_gen.engines.plan import Change, ManualEdit, Plan, Request, Runtime
 from cdi_gen.errors import CdiGenError
-from cdi_gen.kubernetes.node import installation
+from cdi_gen.kubernetes.node import created_directories
 from cdi_gen.kubernetes.node.installed_files import LowLevel
 from cdi_gen.kubernetes.node.settings import NodeSettings, toolkit_directory
 from cdi_gen.paths import join, parent
@@ -188,7 +188,7 @@ def _hook_change(settings: NodeSettings, root: str) -> Change:
 def _write(pending: Pending, root: str, machine: Machine) -> None:
     file = pending.file
     configuration_file.check(file.path, trusted=machine.trusted)
-    installation.note_created(root, [parent(file.real_path)])
+    created_directories.note(root, [parent(file.real_path)])
     replacement.replace(file, pending.text, pending.record, first=pending.first)
     if not pending.record.steps:
         replacement.remove_backup(file, pending.text)

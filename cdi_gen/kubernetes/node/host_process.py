@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import traceback
 from collections.abc import Callable, Sequence
 from importlib import import_module
@@ -92,7 +93,10 @@ def in_host(view: HostView, function: Callable[[], Any]) -> Any:
         CdiGenError: the function raised it, or the root cannot be entered.
     """
     if view.is_this_root:
-        return function()
+        try:
+            return function()
+        except OSError as error:
+            raise CdiGenError(_message(error, view), code="CDG-X003") from error
     load()
     reading, writing = os.pipe()
     child = os.fork()
@@ -125,9 +129,14 @@ def load() -> None:
 
 
 def _run(view: HostView, function: Callable[[], Any], writing: int) -> NoReturn:
-    """Be the child: enter the root, call the function, write its value, and end."""
+    """Be the child: enter the root, call the function, write its value, and end.
+
+    Ctrl-C is for the parent: the child completes its step.
+    """
     status = 1
     try:
+        if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
         try:
             enter(view)
             document: dict[str, Any] = {"value": function()}
@@ -135,13 +144,16 @@ def _run(view: HostView, function: Callable[[], Any], writing: int) -> NoReturn:
         except CdiGenError as error:
             document = {"error": _error(error, error.message, error.code)}
         except OSError as error:
-            message = f"{error.filename or view.host_root}: {error.strerror or error}"
-            document = {"error": _error(error, message, "CDG-X003")}
+            document = {"error": _error(error, _message(error, view), "CDG-X003")}
         os.write(writing, json.dumps(document).encode())
     except BaseException:  # noqa: BLE001 - the child must not go on as the parent
         os.write(2, traceback.format_exc().encode())
     finally:
         os._exit(status)
+
+
+def _message(error: OSError, view: HostView) -> str:
+    return f"{error.filename or view.host_root}: {error.strerror or error}"
 
 
 def _error(error: Exception, message: str, code: str) -> dict[str, Any]:

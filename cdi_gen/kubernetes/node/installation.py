@@ -7,6 +7,7 @@
     ROOT/toolkit.cdi-gen/replaced    what was at ROOT/toolkit before, put back by `remove`
     ROOT/toolkit.cdi-gen/created     the directories that did not exist before
 
+A process may be killed between any two steps. `_recover` then completes or discards the step.
 A container that starts during an upgrade finds the old programs or the new ones. An installation
 that is not in use any more stays for some minutes, because a start that is under way goes on with
 it; a later set-up removes it.
@@ -26,15 +27,17 @@ from typing import NamedTuple
 from cdi_base import files, trust
 from cdi_gen.engines.change import exchange
 from cdi_gen.errors import CdiGenError, UnsafeError
+from cdi_gen.kubernetes.node import created_directories
+from cdi_gen.kubernetes.node.created_directories import CREATED
 from cdi_gen.kubernetes.node.installed_files import PROGRAMS, InstalledFile
-from cdi_gen.kubernetes.node.settings import toolkit_directory
-from cdi_gen.paths import join, parent
+from cdi_gen.kubernetes.node.settings import STORE, store_directory, toolkit_directory
+from cdi_gen.paths import base_name, join, parent
 from cdi_gen.programs.install import compile_modules
 
-STORE = "toolkit.cdi-gen"
 REPLACED = "replaced"
-CREATED = "created"
 PARTIAL = ".partial"
+ASIDE = ".aside"
+TEMPORARY = ".tmp"
 
 RETENTION_SECONDS = 600
 """The time after which an installation that is not in use any more may be removed."""
@@ -157,12 +160,10 @@ def install(
         UnsafeError, NodeInstallationError: see `check_root`.
     """
     check_root(root)
-    store = join(root, STORE)
+    store = store_directory(root)
     try:
         _make_store(root, store)
-        for partial in os.listdir(store):
-            if partial.endswith(PARTIAL):  # of a process that was killed
-                shutil.rmtree(join(store, partial))
+        _recover(store)
         target = join(store, name)
         if not os.path.isdir(target):
             _copy(tree, extra, target + PARTIAL)
@@ -185,30 +186,63 @@ def install(
 def _remove_old(store: str, kept: set[str | None]) -> None:
     for name in set(os.listdir(store)) - kept:
         if time.time() - os.lstat(join(store, name)).st_mtime > RETENTION_SECONDS:
-            shutil.rmtree(join(store, name))
+            _discard(join(store, name))
+
+
+def _recover(store: str) -> None:
+    """Complete or discard what a process began that was killed."""
+    replaced = join(store, REPLACED)
+    aside = replaced + ASIDE
+    if os.path.lexists(aside) and not _is_ours(aside):
+        if _is_ours(replaced):
+            os.unlink(replaced)
+        os.rename(aside, replaced)
+    for path in (aside, replaced):
+        if _is_ours(path):
+            os.unlink(path)
+    for name in os.listdir(store):
+        if name.endswith((PARTIAL, TEMPORARY)):
+            _discard(join(store, name))
+
+
+def _discard(path: str) -> None:
+    """Remove an entry of the store. No installation has its name while a part of it is missing."""
+    if os.path.islink(path) or not os.path.isdir(path):
+        os.unlink(path)
+        return
+    partial = path if path.endswith(PARTIAL) else path + PARTIAL
+    os.rename(path, partial)
+    shutil.rmtree(partial)
+
+
+def _is_ours(path: str) -> bool:
+    """Whether a path is a link to an installation."""
+    try:
+        return os.readlink(path).rpartition("/")[0] == STORE
+    except OSError:
+        return False
 
 
 def current(root: str) -> str | None:
     """Return the name of the installation in use; None if it is not ours."""
-    try:
-        target = os.readlink(toolkit_directory(root))
-    except OSError:
-        return None
-    directory, _, name = target.rpartition("/")
-    return name if directory == STORE else None
+    link = toolkit_directory(root)
+    return base_name(os.readlink(link)) if _is_ours(link) else None
 
 
 def remove(root: str) -> list[str]:
     """Remove every installation, and put back what was there before; return what is kept, and why.
 
     Raises:
+        UnsafeError: another user could have made the directory of the installations.
         NodeInstallationError: the file system refuses.
     """
-    store, link = join(root, STORE), toolkit_directory(root)
+    store, link = store_directory(root), toolkit_directory(root)
     kept = []
     try:
         if not os.path.lexists(store):
             return []
+        _check_store(store)
+        _recover(store)
         replaced = join(store, REPLACED)
         is_ours = current(root) is not None
         if is_ours and os.path.lexists(replaced):
@@ -216,20 +250,18 @@ def remove(root: str) -> list[str]:
             os.unlink(replaced)
         elif is_ours:
             os.unlink(link)
+        elif os.path.lexists(replaced) and not os.path.lexists(link):
+            os.rename(replaced, link)
         elif os.path.lexists(replaced):
             kept.append(f"{replaced} is kept: {link} is now of another program")
-        created = _created(store)
-        for name in os.listdir(store):
-            path = join(store, name)
-            if name == CREATED:
-                os.unlink(path)
-            elif name != REPLACED:
-                shutil.rmtree(path)
+        created = created_directories.read(root)
+        for name in set(os.listdir(store)) - {REPLACED, CREATED}:
+            _discard(join(store, name))
+        with suppress(FileNotFoundError):
+            os.unlink(join(store, CREATED))
         with suppress(OSError):  # not empty
             os.rmdir(store)
-            for directory in created:
-                with suppress(OSError):
-                    os.rmdir(directory)
+            created_directories.remove_empty(created)
     except OSError as error:
         raise _failure(root, error) from error
     return kept
@@ -238,60 +270,21 @@ def remove(root: str) -> list[str]:
 def _make_store(root: str, store: str) -> None:
     """Create the directory of the installations, and note which directories did not exist."""
     if os.path.lexists(store):
-        if os.path.islink(store) or not os.path.isdir(store) or trust.fault(store):
-            raise UnsafeError(
-                f"{store} is not a directory that only root can change",
-                hint="remove it, and start again",
-                code="CDG-N402",
-                subject=store,
-            )
+        _check_store(store)
         return
-    created = missing_directories([root])
+    missing = created_directories.missing([root])
     files.make_directory(store)
-    _write_created(store, created)
+    created_directories.write(root, missing)
 
 
-def note_created(root: str, paths: list[str]) -> None:
-    """Note directories that do not exist and will be created, for `remove_created`.
-
-    Raises:
-        OSError: the file system refuses.
-    """
-    store = join(root, STORE)
-    created = missing_directories(paths)
-    if created and os.path.isdir(store):
-        _write_created(store, [*created, *_created(store)])
-
-
-def remove_created(root: str) -> None:
-    """Remove the noted directories that are empty by now."""
-    for directory in _created(join(root, STORE)):
-        with suppress(OSError):
-            os.rmdir(directory)
-
-
-def missing_directories(paths: list[str]) -> list[str]:
-    """Return the directories of these paths that do not exist, the deepest first."""
-    missing: list[str] = []
-    for path in paths:
-        while not os.path.lexists(path) and path not in missing:
-            missing.append(path)
-            path = parent(path)  # noqa: PLW2901
-    return sorted(missing, key=len, reverse=True)
-
-
-def _write_created(store: str, paths: list[str]) -> None:
-    lines = "".join(f"{path}\n" for path in dict.fromkeys(paths))
-    files.replace_file(join(store, CREATED), lines.encode())
-
-
-def _created(store: str) -> list[str]:
-    """Return the directories that were created, the deepest first."""
-    try:
-        text = trust.read(join(store, CREATED), 1 << 16).decode()
-    except (OSError, UnicodeDecodeError):
-        return []
-    return [path for path in text.splitlines() if path.startswith("/")]
+def _check_store(store: str) -> None:
+    if os.path.islink(store) or not os.path.isdir(store) or trust.fault(store):
+        raise UnsafeError(
+            f"{store} is not a directory that only root can change",
+            hint="remove it, and start again",
+            code="CDG-N402",
+            subject=store,
+        )
 
 
 def _copy(tree: int, extra: dict[str, InstalledFile], target: str) -> None:
@@ -323,19 +316,20 @@ def _make(directory: str) -> None:
 def _link(root: str, store: str, name: str) -> None:
     """Make `toolkit` lead to an installation, in one step."""
     link, replaced = toolkit_directory(root), join(store, REPLACED)
-    new = join(store, files.temporary_name() + PARTIAL)
-    os.symlink(f"{STORE}/{name}", new)
+    target = f"{STORE}/{name}"
     if current(root) is None and os.path.lexists(link):
         if os.path.lexists(replaced):
-            os.unlink(new)
             raise NodeInstallationError(
                 f"another program has replaced {link}, and {replaced} has what was there before",
                 hint="remove one of them; perhaps NVIDIA's toolkit is installed to the same place",
                 subject=link,
             )
-        _swap(new, link)
-        os.rename(new, replaced)
+        # What was there never has a name by which it would be removed.
+        os.symlink(target, replaced)
+        _swap(replaced, link)
     else:
+        new = join(store, files.temporary_name() + PARTIAL)
+        os.symlink(target, new)
         os.rename(new, link)
 
 
@@ -346,7 +340,7 @@ def _swap(new: str, path: str) -> None:
     except OSError as error:
         if error.errno not in exchange.UNSUPPORTED:
             raise
-        aside = f"{new}.aside"
+        aside = new + ASIDE
         os.rename(path, aside)
         os.rename(new, path)
         os.rename(aside, new)

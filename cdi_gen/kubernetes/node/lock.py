@@ -5,13 +5,14 @@ from __future__ import annotations
 
 import fcntl
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 from cdi_base import files
 from cdi_base.files import read_beginning
 from cdi_gen.errors import CdiGenError
-from cdi_gen.kubernetes.node.installation import missing_directories
+from cdi_gen.kubernetes.node import created_directories
 from cdi_gen.paths import parent
 
 
@@ -25,13 +26,16 @@ def host_lock(path: str) -> Iterator[None]:
     Raises:
         CdiGenError: another instance holds the lock, or the file cannot be written.
     """
-    created = missing_directories([parent(path)])
+    created = created_directories.missing([parent(path)])
     descriptor = _locked(path)
     try:
         created = created or _created_before(descriptor, path)
-        os.ftruncate(descriptor, 0)
         lines = [str(os.getpid()), *created]
-        os.pwrite(descriptor, "".join(f"{line}\n" for line in lines).encode(), 0)
+        try:
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, "".join(f"{line}\n" for line in lines).encode(), 0)
+        except OSError as error:
+            raise _unusable(path, f"cannot be written: {error.strerror}") from error
         yield
     finally:
         with suppress(OSError):
@@ -48,12 +52,10 @@ def _locked(path: str) -> int:
             files.make_directory(parent(path))
             descriptor = os.open(path, flags, 0o644)
         except OSError as error:
-            raise CdiGenError(
-                f"the pid file {path} cannot be opened: {error.strerror}",
-                hint="give another file with --pid-file (TOOLKIT_PID_FILE)",
-                code="CDG-N401",
-                subject=path,
-            ) from error
+            raise _unusable(path, f"cannot be opened: {error.strerror}") from error
+        if not _is_pid_file(descriptor):
+            os.close(descriptor)
+            raise _unusable(path, "is a file of another program; it is left as it is")
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             # The instance before us may have removed the file between our two calls.
@@ -70,6 +72,23 @@ def _locked(path: str) -> int:
                 subject=path,
             ) from None
         os.close(descriptor)
+
+
+def _is_pid_file(descriptor: int) -> bool:
+    """Whether it is a file with a process id, or an empty one."""
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        return False
+    line = os.pread(descriptor, 1 << 12, 0).partition(b"\n")[0].strip()
+    return not line or line.isdigit()
+
+
+def _unusable(path: str, reason: str) -> CdiGenError:
+    return CdiGenError(
+        f"the pid file {path} {reason}",
+        hint="give another file with --pid-file (TOOLKIT_PID_FILE)",
+        code="CDG-N401",
+        subject=path,
+    )
 
 
 def _created_before(descriptor: int, path: str) -> list[str]:

@@ -161,7 +161,7 @@ def wait_until_ready(
     path: str,
     engine: str,
     before: int | None,
-    seconds: float = READY_SECONDS,
+    seconds: Callable[[], float] = lambda: READY_SECONDS,
     sleep: Sleep = time.sleep,
 ) -> None:
     """Wait until the engine answers at its socket.
@@ -170,7 +170,7 @@ def wait_until_ready(
         path: of the socket.
         engine: the name of the engine.
         before: the process that served the socket before; None if that does not matter.
-        seconds: how long to wait.
+        seconds: returns how long to wait in all; it is called again and again.
         sleep: waits.
 
     Raises:
@@ -184,9 +184,9 @@ def wait_until_ready(
             is_another = serving_process(path, engine) != before
             if is_another or engine == "docker" or passed > SAME_PROCESS_SECONDS:
                 return
-        if passed > seconds:
+        if passed > seconds():
             raise RestartError(
-                f"{engine} does not answer at {path} within {seconds:.0f} s",
+                f"{engine} does not answer at {path} within {passed:.0f} s",
                 hint="look at its log: journalctl -u " + engine,
                 code="CDG-N407",
                 subject=path,

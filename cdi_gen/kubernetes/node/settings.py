@@ -19,6 +19,8 @@ MANAGEMENT_KIND = "management.nvidia.com/gpu"
 GPU_KIND = "nvidia.com/gpu"
 
 PID_FILE = "/run/nvidia/toolkit/toolkit.pid"
+STORE = "toolkit.cdi-gen"
+"""Beside `toolkit`: the installations."""
 BUNDLE = "/usr/share/cdi-gen/bundle"
 """Where the image has the programs with their interpreter."""
 
@@ -110,3 +112,8 @@ def words(text: str) -> tuple[str, ...]:
 def toolkit_directory(root: str) -> str:
     """Return the directory that engines and specs name."""
     return join(root, "toolkit")
+
+
+def store_directory(root: str) -> str:
+    """Return the directory of the installations."""
+    return join(root, STORE)

@@ -18,7 +18,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import Any
 
 from cdi_base import HOOK
 from cdi_base.findings import Finding
@@ -26,23 +26,22 @@ from cdi_gen.catalogue import catalogue
 from cdi_gen.errors import CdiGenError
 from cdi_gen.host import Where
 from cdi_gen.host.roots import Root
-from cdi_gen.kubernetes.node import engine, installation, restart, specs
+from cdi_gen.kubernetes.node import created_directories, engine, installation, restart, specs
 from cdi_gen.kubernetes.node.engine_watch import EngineWatch
 from cdi_gen.kubernetes.node.host_layout import host_layout
 from cdi_gen.kubernetes.node.host_process import in_host
 from cdi_gen.kubernetes.node.installed_files import PROGRAMS, LowLevel, installed_files
 from cdi_gen.kubernetes.node.interpreter import find_python
 from cdi_gen.kubernetes.node.lock import host_lock
-from cdi_gen.kubernetes.node.settings import NodeSettings, toolkit_directory
+from cdi_gen.kubernetes.node.service import Service, served
+from cdi_gen.kubernetes.node.settings import NodeSettings, store_directory, toolkit_directory
 from cdi_gen.kubernetes.probe import ThisHost
+from cdi_gen.kubernetes.reports import pause
 from cdi_gen.paths import join
 from cdi_gen.programs import install as programs
 from cdi_gen.programs import watch
 
 Report = Callable[[Finding], object]
-
-SERVICE_SECONDS = 5.0
-"""The time that a service has to end."""
 
 CHECK_SECONDS = 5.0
 """The time between two looks at the host, for specs that are out of date and handlers that are
@@ -50,16 +49,6 @@ gone."""
 
 REJECTED = "CDG-N407"
 """The code of the error that the engine does not work with the handlers."""
-
-
-class Service(Protocol):
-    """Something that runs while the node is set up: the NRI plugin."""
-
-    def run(self) -> None:
-        """Run until `stop`."""
-
-    def stop(self) -> None:
-        """End `run` soon."""
 
 
 class NodeSetup:
@@ -87,6 +76,8 @@ class NodeSetup:
         self._root, self._view, self._socket = layout.root, layout.view, layout.socket
         self._distribution, self._files = layout.distribution, layout.files
         self._waits_for: str | None = None
+        self._failures = 0
+        self._next_try = 0.0
         self._watch = EngineWatch(Root(seen_from=settings.host_root))
 
     def run(self) -> None:
@@ -102,42 +93,12 @@ class NodeSetup:
                 self._set_up()
                 if not self._settings.wait:
                     return
-                with self._served():
+                with served(self._service, self._stopped):
                     self._follow()
-            except CdiGenError:
+            except BaseException:  # an unforeseen error too must not leave the host half set up
                 self._undo(quiet=True)
                 raise
             self._undo()
-
-    @contextmanager
-    def _served(self) -> Iterator[None]:
-        """Run the service; its error ends the set-up.
-
-        Raises:
-            CdiGenError: the error of the service.
-        """
-        service = self._service
-        if service is None:
-            yield
-            return
-        errors: list[CdiGenError] = []
-
-        def run() -> None:
-            try:
-                service.run()
-            except CdiGenError as error:
-                errors.append(error)
-            self._stopped.set()
-
-        thread = threading.Thread(target=run, name="service", daemon=True)
-        thread.start()
-        try:
-            yield
-        finally:
-            service.stop()
-            thread.join(SERVICE_SECONDS)
-        if errors:
-            raise errors[0]
 
     def undo(self) -> None:
         """Undo what an earlier `run` did, with the programs."""
@@ -163,7 +124,7 @@ class NodeSetup:
             placeholder = "/PLACE/OF/THE/INSTALLATION"
             generic = installed_files(self._settings, self._root, placeholder, low_level)
             name = installation.digest(tree, generic)
-            directory = join(self._root, installation.STORE, name)
+            directory = join(store_directory(self._root), name)
             files = installed_files(self._settings, self._root, directory, low_level)
             is_new = in_host(
                 self._view, lambda: installation.install(self._root, name, tree, files, python)
@@ -245,10 +206,13 @@ class NodeSetup:
             restart.by_systemd(self._distribution, self._view)
         else:
             before = restart.by_signal(self._socket, files.name, self._sleep)
-        is_end = self._stopped.is_set()
-        seconds = restart.READY_AT_THE_END_SECONDS if is_end else restart.READY_SECONDS
         if os.path.exists(self._socket):
-            restart.wait_until_ready(self._socket, files.name, before, seconds)
+            restart.wait_until_ready(self._socket, files.name, before, self._ready_seconds)
+
+    def _ready_seconds(self) -> float:
+        """Return how long to wait for the engine; a signal during the wait shortens it."""
+        is_end = self._stopped.is_set()
+        return restart.READY_AT_THE_END_SECONDS if is_end else restart.READY_SECONDS
 
     @property
     def _restart_mode(self) -> str:
@@ -266,12 +230,24 @@ class NodeSetup:
         """Wait for the end; follow changes of the host and of the engine's configuration."""
         host = self._host()
         while not self._stopped.wait(CHECK_SECONDS):
-            fingerprint = host.fingerprint()
-            if fingerprint != self._fingerprint or self._waits_for is not None:
-                self._fingerprint = fingerprint
-                self._write_specs(host)
+            self._follow_host(host)
             if self._files is not None:
                 self._follow_engine(self._files)
+
+    def _follow_host(self, host: ThisHost) -> None:
+        """Write the specs again if the host has changed, or if they could not be written."""
+        fingerprint = host.fingerprint()
+        is_due = self._waits_for is not None and time.monotonic() >= self._next_try
+        if fingerprint == self._fingerprint and not is_due:
+            return
+        self._fingerprint = fingerprint
+        try:
+            self._write_specs(host)
+        except CdiGenError as error:
+            # A full file system, for example, is no reason to take the handlers from the node.
+            self._wait_for(error)
+        self._failures = 0 if self._waits_for is None else self._failures + 1
+        self._next_try = time.monotonic() + pause(self._failures)
 
     def _follow_engine(self, files: engine.EngineFiles) -> None:
         """Register the handlers again, if another program has removed them.
@@ -305,18 +281,22 @@ class NodeSetup:
         try:
             wanted = specs.node_specs(host.facts().inventory, self._settings)
         except CdiGenError as error:
-            if error.message != self._waits_for:
-                self._waits_for = error.message
-                message = f"no spec is written yet: {error.message}"
-                self._report(Finding("CDG-N414", "warning", message, fix=error.hint or ""))
+            self._wait_for(error)
             return
-        self._waits_for = None
         root = self._root if self._settings.hooks else None
         findings = in_host(self._view, lambda: specs.write_specs(wanted, self._settings, root))
+        self._waits_for = None
         self._report_all(findings)
         for spec in wanted:
             path = join(self._settings.cdi_directory, spec.name)
             self._inform("CDG-N412", f"{spec.spec.kind} is in {path}")
+
+    def _wait_for(self, error: CdiGenError) -> None:
+        """Say once what the specs wait for."""
+        if error.message != self._waits_for:
+            self._waits_for = error.message
+            message = f"no spec is written yet: {error.message}"
+            self._report(Finding("CDG-N414", "warning", message, fix=error.hint or ""))
 
     def _undo(self, *, programs: bool = False, quiet: bool = False) -> None:
         """Undo everything; a step that fails does not keep the others from being undone."""
@@ -353,7 +333,7 @@ class NodeSetup:
             is_changed = engine.revert(
                 self._settings, files, self._root, lambda finding: findings.append(finding.fields())
             )
-            installation.remove_created(self._root)
+            created_directories.remove_empty(created_directories.read(self._root))
             return {"changed": is_changed, "findings": findings}
 
         answer = in_host(self._view, revert)

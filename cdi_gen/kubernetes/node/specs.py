@@ -15,7 +15,7 @@ from cdi_gen.cdi import wire
 from cdi_gen.cdi.model import Spec
 from cdi_gen.generate import DEFAULTS, generate, management
 from cdi_gen.inventory import Inventory
-from cdi_gen.kubernetes.node import installation
+from cdi_gen.kubernetes.node import created_directories
 from cdi_gen.kubernetes.node.settings import GPU_KIND, NodeSettings
 from cdi_gen.paths import join
 
@@ -74,7 +74,7 @@ def write_specs(
     directory = settings.cdi_directory
     findings = []
     if root is not None:
-        installation.note_created(root, [os.path.realpath(directory)])
+        created_directories.note(root, [os.path.realpath(directory)])
     for name, spec in specs:
         path = join(directory, name)
         others = [other for other in _defining(spec.kind, directory) if other != path]
