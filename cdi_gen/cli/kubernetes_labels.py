@@ -16,7 +16,7 @@ from cdi_gen.cli.go_flags import GoFlagsCommand
 from cdi_gen.cli.host_options import DIRECTORY, TEXT
 from cdi_gen.cli.kubernetes_config import Configuration
 from cdi_gen.cli.kubernetes_options import ConfigOptions, config_options, require_packages
-from cdi_gen.errors import ExitCode
+from cdi_gen.errors import CdiGenError, ExitCode
 from cdi_gen.kubernetes.settings.model import DISCOVERY_STRATEGIES, MIG_STRATEGIES
 
 if TYPE_CHECKING:
@@ -182,28 +182,25 @@ def command(
         "kubeconfig": config.kubeconfig,
     }
     configuration = Configuration(config)
+    settings: LabelSettings | None = None
     output: Output | None = None
-    is_first = True
-    try:
-        while True:
-            try:
-                settings = _settings(configuration, plugin_flags, label_flags)
-                output = _output(settings)
-                if not settings.oneshot and is_first:
-                    _follow(configuration)
-                    is_first = False
-                _serve(settings, output, host_root)
-            except Interruption as interruption:  # noqa: PERF203 - once for each SIGHUP
-                if interruption.number != signal.SIGHUP:
-                    raise
-            else:
-                return ExitCode.OK
-    except Interruption:  # perhaps one that came together with a SIGHUP
-        for number in SIGNALS:
-            signal.signal(number, signal.SIG_IGN)
-        if output is not None:
-            output.withdraw()
-    return ExitCode.OK
+    signals = Signals()
+    while True:
+        try:
+            signals.take()
+            settings = _reloaded(settings, configuration, plugin_flags, label_flags)
+            is_first = output is None
+            output = _output(settings)
+            if not settings.oneshot and is_first:
+                signals.follow()
+                configuration.follow(lambda: os.kill(os.getpid(), signal.SIGHUP))
+            _serve(settings, output, host_root)
+        except Interruption as interruption:
+            if interruption.number == signal.SIGHUP:
+                continue
+            if output is not None:
+                output.withdraw()
+        return ExitCode.OK
 
 
 class Interruption(BaseException):
@@ -213,18 +210,53 @@ class Interruption(BaseException):
         self.number = number
 
 
-def _interrupt(number: int, _frame: object) -> None:
-    raise Interruption(number)
+class Signals:
+    """Raises an `Interruption` for a signal; the next one waits until `take`."""
+
+    def __init__(self) -> None:
+        self._waiting: list[int] = []
+        self._is_raised = False
+
+    def follow(self) -> None:
+        """Handle signals from now on."""
+        for number in SIGNALS:
+            signal.signal(number, self._handle)
+
+    def take(self) -> None:
+        """Raise the interruptions that come from now on, and first one that waits."""
+        self._is_raised = False
+        if self._waiting:
+            # The end counts more than any number of reloads.
+            number = next((n for n in self._waiting if n != signal.SIGHUP), signal.SIGHUP)
+            self._waiting.clear()
+            self._handle(number, None)
+
+    def _handle(self, number: int, _frame: object) -> None:
+        if self._is_raised:
+            self._waiting.append(number)
+        else:
+            self._is_raised = True
+            raise Interruption(number)
 
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP)
 
 
-def _follow(configuration: Configuration) -> None:
-    """Handle signals from now on; a configuration that changes is a SIGHUP."""
-    for number in SIGNALS:
-        signal.signal(number, _interrupt)
-    configuration.follow(lambda: os.kill(os.getpid(), signal.SIGHUP))
+def _reloaded(
+    before: LabelSettings | None,
+    configuration: Configuration,
+    plugin_flags: Mapping[str, object],
+    label_flags: Mapping[str, object],
+) -> LabelSettings:
+    """Return the settings; those of before if they are not valid any more."""
+    try:
+        return _settings(configuration, plugin_flags, label_flags)
+    except CdiGenError as error:
+        if before is None:
+            raise
+        message = f"the settings stay as they are: {error.message}"
+        console.warning(message, code=error.code, hint=error.hint or "", subject=error.subject)
+        return before
 
 
 def _serve(settings: LabelSettings, output: Output, host_root: str) -> None:

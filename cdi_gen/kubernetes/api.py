@@ -10,6 +10,7 @@ import ipaddress
 import json
 import os
 import ssl
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -30,16 +31,20 @@ TIMEOUT = urllib3.Timeout(connect=CONNECT_SECONDS, read=READ_SECONDS)
 READ_BYTES = 1 << 16
 MAX_LINE_BYTES = 4 << 20
 """Of a change that a watch reports. The API server keeps objects of at most 1.5 MiB."""
+MAX_ANSWER_BYTES = 16 << 20
+
+BUSY = (429, 500, 502, 503, 504)
+"""Statuses of HTTP after which a request is sent again."""
 
 RETRIES = urllib3.Retry(
     total=2,
     backoff_factor=0.5,
     redirect=False,
-    status_forcelist=(429, 500, 502, 503, 504),
     allowed_methods=None,  # every method: all requests here can be repeated
-    raise_on_status=False,
     respect_retry_after_header=False,
 )
+TRIES, PAUSE_SECONDS = 3, 0.5
+"""Of a request to a busy server. urllib3 would read the answers before the last to their end."""
 
 
 class ApiError(CdiGenError):
@@ -104,14 +109,33 @@ class Api:
         if body is not None:
             content = json.dumps(body).encode()
             headers["Content-Type"] = content_type
+        status, answer = self._answer(method, path, content, headers)
+        for attempt in range(1, TRIES):
+            if status not in BUSY:
+                break
+            time.sleep(attempt * PAUSE_SECONDS)
+            status, answer = self._answer(method, path, content, headers)
+        document = _document(answer)
+        if status >= 300 or document is None:
+            raise _refusal(method, path, status, document)
+        return document
+
+    def _answer(
+        self, method: str, path: str, content: bytes | None, headers: dict[str, str]
+    ) -> tuple[int, bytes]:
+        """Send a request once; return the status and the content of the answer."""
         with self._connection():
             response = self._pool.request(
-                method, self._access.server + path, body=content, headers=headers
+                method,
+                self._access.server + path,
+                body=content,
+                headers=headers,
+                preload_content=False,
             )
-        document = _document(response.data)
-        if response.status >= 300 or document is None:
-            raise _refusal(method, path, response.status, document)
-        return document
+            try:
+                return response.status, _content(response)
+            finally:
+                response.close()
 
     def watch(
         self, path: str, *, accept: str, seconds: float
@@ -153,6 +177,8 @@ class Api:
     def _headers(self, accept: str) -> dict[str, str]:
         headers = {"Accept": accept, "User-Agent": f"cdi-gen/{VERSION}"}
         token = self._access.bearer_token()
+        if token and not (token.isascii() and token.isprintable()):
+            raise AccessError("the token for the API server has characters that no token has")
         if token:
             headers["Authorization"] = f"Bearer {token}"
         return headers
@@ -179,24 +205,54 @@ def _document(content: bytes) -> dict[str, Any] | None:
     return document if isinstance(document, dict) else None
 
 
+def table(value: object) -> dict[str, Any]:
+    """Return a mapping of an object; it is empty if the server sends something else."""
+    return value if isinstance(value, dict) else {}
+
+
+def _content(response: urllib3.BaseHTTPResponse) -> bytes:
+    """Return the content of an answer.
+
+    Raises:
+        ApiError: it is too long.
+    """
+    content = bytearray()
+    for part in response.stream(READ_BYTES):
+        content += part
+        if len(content) > MAX_ANSWER_BYTES:
+            raise ApiError(f"the API server answers with more than {MAX_ANSWER_BYTES} bytes")
+    return bytes(content)
+
+
 def _lines(response: urllib3.BaseHTTPResponse) -> Iterator[bytes]:
     """Yield the lines of an answer as they come.
 
     Raises:
         ApiError: a line is too long.
     """
-    rest = b""
+    rest = bytearray()
     for part in response.stream(READ_BYTES):
-        *lines, rest = (rest + part).split(b"\n")
-        yield from filter(bytes.strip, lines)
+        *lines, end = part.split(b"\n")
+        if lines:
+            lines[0] = bytes(rest + lines[0])
+            yield from filter(bytes.strip, lines)
+            rest.clear()
+        rest += end
         if len(rest) > MAX_LINE_BYTES:
             raise ApiError(f"the API server sends a line of more than {MAX_LINE_BYTES} bytes")
     if rest.strip():
-        yield rest
+        yield bytes(rest)
 
 
 def _refusal(method: str, path: str, status: int, document: object) -> ApiError:
     """Return the error for an answer that is not an object of the request."""
+    if status < 300:
+        return ApiError(
+            f"the API server answers {method} {path} with something else than an object",
+            hint="is it an API server of Kubernetes, or a proxy?",
+            code="CDG-N308",
+            status=status,
+        )
     message = document.get("message") if isinstance(document, dict) else None
     hints = {
         401: "the token is not valid; look at the service account of the pod, or the kubeconfig",

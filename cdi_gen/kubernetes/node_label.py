@@ -22,6 +22,9 @@ METADATA = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
 WATCH_SECONDS = 240
 """The time after which the API server ends a watch."""
 
+SHORT_SECONDS = 10.0
+"""A watch that ended sooner is not begun again at once: every one may end at once."""
+
 
 class NodeLabel:
     """A label of a node.
@@ -61,7 +64,9 @@ class NodeLabel:
             succeeded = self._try(self._read)
             if self.value != before:
                 changed()
-            if succeeded and self._try(lambda: self._watch(changed)):
+            begin = time.monotonic()
+            succeeded = succeeded and self._try(lambda: self._watch(changed))
+            if succeeded and time.monotonic() - begin >= SHORT_SECONDS:
                 failures = 0
             else:
                 time.sleep(pause(failures))
@@ -98,6 +103,8 @@ class NodeLabel:
                 changed()
 
     def _take(self, node: dict[str, Any]) -> None:
-        metadata = node.get("metadata") or {}
+        from cdi_gen.kubernetes.api import table  # noqa: PLC0415 - imports urllib3
+
+        metadata = table(node.get("metadata"))
         self._version = str(metadata.get("resourceVersion") or "")
-        self.value = str((metadata.get("labels") or {}).get(self._label) or "")
+        self.value = str(table(metadata.get("labels")).get(self._label) or "")

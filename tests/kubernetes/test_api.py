@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from cdi_gen.kubernetes import access
+from cdi_gen.kubernetes import api as api_module
 from cdi_gen.kubernetes.access import Access, AccessError, find_access, parse_kubeconfig
 from cdi_gen.kubernetes.api import Api, ApiError, proxy_of
 from tests.kubernetes.api_server import ApiServer, api_server, kubeconfig, self_signed
@@ -60,8 +61,24 @@ class TestApi:
         self, server: ApiServer, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(server, "answer", lambda *_: (200, ["no object"]))
-        with pytest.raises(ApiError, match="status 200"):
+        with pytest.raises(ApiError, match="something else than an object"):
             api(server).request("GET", NODE)
+
+    def test_an_answer_without_end_is_an_error(
+        self, server: ApiServer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """It filled the memory of the plugin."""
+        monkeypatch.setattr(api_module, "MAX_ANSWER_BYTES", 1000)
+        monkeypatch.setattr(server, "answer", lambda *_: (200, {"data": "x" * 2000}))
+        with pytest.raises(ApiError, match="answers with more than 1000 bytes"):
+            api(server).request("GET", NODE)
+
+    def test_a_token_that_is_no_header_is_an_error(self, server: ApiServer, tmp_path: Path) -> None:
+        """http.client raises a ValueError, which ended the thread that asked."""
+        (tmp_path / "token").write_text("first\nsecond")
+        with pytest.raises(AccessError, match="characters that no token has"):
+            api(server, token_file=str(tmp_path / "token")).request("GET", NODE)
+        assert server.requests == []
 
     def test_a_server_is_reached_by_a_proxy(self, server: ApiServer) -> None:
         access = Access(server="http://server.invalid")

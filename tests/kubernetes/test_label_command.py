@@ -168,6 +168,42 @@ class TestProcess:
         assert process.wait(10) == 0
         assert not path.exists()
 
+    def test_settings_that_are_not_valid_any_more_change_nothing(
+        self, start: Callable[..., Any], tmp_path: Path
+    ) -> None:
+        """A mistake in the ConfigMap ended the process, and removed the labels of the node."""
+        path, config = tmp_path / "gfd", tmp_path / "config"
+        config.write_text("version: v1")
+        process = start("--output-file", str(path), "--config-file", str(config))
+        wait_until(path.exists)
+        config.write_text("version: v2")
+        process.send_signal(signal.SIGHUP)
+        time.sleep(0.5)
+        path.unlink()
+        config.write_text("version: v1")
+        process.send_signal(signal.SIGHUP)
+        wait_until(path.exists)
+        process.terminate()
+        _, errors = process.communicate(timeout=10)
+        assert process.returncode == 0
+        assert "the settings stay as they are" in errors
+
+    def test_many_hangups_do_not_end_the_process(
+        self, start: Callable[..., Any], tmp_path: Path
+    ) -> None:
+        """A second one that came while the first was handled was taken for the end."""
+        path = tmp_path / "gfd"
+        process = start("--output-file", str(path))
+        wait_until(path.exists)
+        for number in range(3000):
+            process.send_signal(signal.SIGHUP)
+            time.sleep(0.0001 * (number % 7))
+        path.unlink(missing_ok=True)
+        process.send_signal(signal.SIGHUP)
+        wait_until(path.exists)
+        process.terminate()
+        assert process.wait(10) == 0
+
     @pytest.mark.parametrize("milliseconds", [0, 5, 50, 200])
     def test_a_signal_while_the_settings_are_read_again_ends_the_process(
         self, start: Callable[..., Any], tmp_path: Path, milliseconds: int

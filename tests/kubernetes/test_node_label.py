@@ -131,3 +131,32 @@ def test_a_line_without_end_is_an_error(server: ApiServer, monkeypatch: pytest.M
     api = Api(Access(server=server.url), {})
     with pytest.raises(ApiError, match="a line of more than 1000 bytes"):
         list(api.watch("/api/v1/nodes?watch=true", accept=METADATA, seconds=5))
+
+
+def test_watches_that_end_at_once_are_not_begun_without_a_pause(
+    server: ApiServer, label: NodeLabel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A proxy that ends every answer made the plugin send hundreds of requests a second."""
+    pauses: list[int] = []
+
+    def pause(failures: int) -> float:
+        pauses.append(failures)
+        return 0.01 if len(pauses) < 5 else 60
+
+    monkeypatch.setattr(module, "pause", pause)
+    server.change(NODE, {LABEL: "a100"})
+    label.wait()
+    monkeypatch.setattr(server, "lines", lambda _version: iter(()))
+    follow(label)
+    wait_until(lambda: len(pauses) == 5)
+    assert pauses == [0, 1, 2, 3, 4]
+    assert sum("watch=true" in path for _, path in server.requests) == 5
+
+
+@pytest.mark.parametrize("metadata", [[], "text", 7, {"labels": []}, {"labels": "x"}, None])
+def test_a_node_that_is_no_node_has_no_label(
+    server: ApiServer, label: NodeLabel, metadata: object
+) -> None:
+    """The thread that follows the label ended with a traceback, and nothing followed it again."""
+    server.objects[NODE] = {"metadata": metadata}
+    assert label.wait() == ""

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from cdi_base.findings import Finding
+from cdi_gen.engines.change import exchange
 from cdi_gen.errors import CdiGenError, UnsafeError
 from cdi_gen.kubernetes.node import installation, lock, restart, specs
 from cdi_gen.kubernetes.node.installed_files import InstalledFile
@@ -87,16 +88,16 @@ def place(tmp_path: Path) -> Place:
 @contextmanager
 def swapping(*, at_once: bool) -> Iterator[None]:
     """Let names be exchanged in one step, or not, as on NFS."""
-    before = installation.exchange.exchange_names
+    before = exchange.exchange_names
 
     def refuse(one: str, other: str) -> None:
-        raise OSError(installation.exchange.UNSUPPORTED[0], "not supported", one)
+        raise OSError(exchange.UNSUPPORTED[0], "not supported", one)
 
-    installation.exchange.exchange_names = before if at_once else refuse
+    exchange.exchange_names = before if at_once else refuse
     try:
         yield
     finally:
-        installation.exchange.exchange_names = before
+        exchange.exchange_names = before
 
 
 @pytest.mark.parametrize("at_once", [True, False], ids=["exchange", "no exchange"])

@@ -166,12 +166,14 @@ class NodeFeature:
 
     def _object(self, name: str, labels: Labels, existing: dict[str, Any] | None) -> dict[str, Any]:
         """Return the object; an existing one keeps its owners if they are not to be changed."""
+        from cdi_gen.kubernetes.api import table  # noqa: PLC0415 - files do without
+
         owners = self._daemon_set() if self._may_change_owners or existing is None else []
-        metadata: dict[str, Any] = dict((existing or {}).get("metadata") or {})
+        metadata = dict(table((existing or {}).get("metadata")))
         metadata |= {
             "name": name,
             "namespace": self._namespace,
-            "labels": {**(metadata.get("labels") or {}), NODE_LABEL: self._node},
+            "labels": {**table(metadata.get("labels")), NODE_LABEL: self._node},
         }
         if owners:
             metadata["ownerReferences"] = owners
@@ -195,7 +197,7 @@ class NodeFeature:
         return self._owners
 
     def _find_daemon_set(self) -> list[dict[str, Any]]:
-        from cdi_gen.kubernetes.api import ApiError  # noqa: PLC0415 - files do without
+        from cdi_gen.kubernetes.api import ApiError, table  # noqa: PLC0415 - files do without
 
         try:
             pod = self._api.request("GET", f"/api/v1/namespaces/{self._namespace}/pods/{self._pod}")
@@ -204,10 +206,12 @@ class NodeFeature:
             self._report(Finding("CDG-N311", "warning", message, subject=self._pod))
             return []
         fields = ("apiVersion", "kind", "name", "uid")
+        references = table(pod.get("metadata")).get("ownerReferences")
+        owners = map(table, references if isinstance(references, list) else ())
         return [
-            {**{field: owner[field] for field in fields}, "controller": True}
-            for owner in pod["metadata"].get("ownerReferences") or ()
-            if owner["kind"] == "DaemonSet"
+            {**{field: owner.get(field) for field in fields}, "controller": True}
+            for owner in owners
+            if owner.get("kind") == "DaemonSet"
         ]
 
 
