@@ -67,7 +67,11 @@ class HealthProcess:
 
     def _run(self) -> None:
         while not self._stopping.is_set():
-            reason = self._watch()
+            try:
+                reason = self._watch()
+            except Exception as error:  # noqa: BLE001 - otherwise nothing would watch any more
+                # Processes, threads or descriptors have run out, or a line is cut off.
+                reason = f"{type(error).__name__}: {error}"
             if self._stopping.is_set():
                 return
             if reason != self._reported:

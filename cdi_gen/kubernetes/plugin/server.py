@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -149,7 +150,8 @@ class ResourceServer:
         # gRPC leaves the threads of the executor waiting.
         self._executor.shutdown(wait=False)
         if self.is_listening():
-            _remove_socket(self.path)
+            with suppress(OSError, UnsafeError):  # a read-only file system, for example
+                _remove_socket(self.path)
 
     def _handlers(self) -> dict[str, grpc.RpcMethodHandler[Any, Any]]:
         return {
@@ -320,4 +322,5 @@ def _remove_socket(path: str) -> None:
             code="CDG-N006",
             subject=path,
         )
-    os.unlink(path)
+    with suppress(FileNotFoundError):  # a kubelet that starts deletes it at the same time
+        os.unlink(path)

@@ -162,7 +162,10 @@ class Supervisor:
             return
         self._fingerprint = fingerprint
         self._probing = True
-        threading.Thread(target=self._ask_host, name="probe", daemon=True).start()
+        try:
+            threading.Thread(target=self._ask_host, name="probe", daemon=True).start()
+        except RuntimeError as error:  # the limit of threads
+            self._new_facts = CdiGenError(_unexamined(error), code="CDG-N108")
 
     def _ask_host(self) -> None:
         outcome: Facts | CdiGenError
@@ -170,6 +173,8 @@ class Supervisor:
             outcome = self._host.facts()
         except CdiGenError as error:
             outcome = error
+        except Exception as error:  # noqa: BLE001 - without an outcome there is no further probe
+            outcome = CdiGenError(_unexamined(error), code="CDG-N108")
         with self._lock:
             self._new_facts = outcome
         self._waker.wake()
@@ -330,6 +335,10 @@ class Supervisor:
         count = len(server.state.resource.devices)
         devices = f"{count} device{'s' * (count != 1)}"
         return Finding("CDG-N110", "info", f"{name} is registered, {devices}", subject=name)
+
+
+def _unexamined(error: Exception) -> str:
+    return f"the host cannot be examined: {type(error).__name__}: {error}"
 
 
 def _waiting(error: CdiGenError) -> Finding:

@@ -4,12 +4,13 @@
 from __future__ import annotations
 
 import subprocess
+from contextlib import suppress
 from typing import Protocol
 
 from cdi_base import host_fingerprint
 from cdi_gen.host import Where
 from cdi_gen.kubernetes.probe.facts import Facts
-from cdi_gen.kubernetes.probe.process import probe, start
+from cdi_gen.kubernetes.probe.process import ProbeError, probe, start
 
 
 class Host(Protocol):
@@ -45,7 +46,8 @@ class ThisHost:
 
     def ask_early(self) -> None:
         """Start to ask for the facts, so that the answer is there when `facts` is called."""
-        self._started = start(self._where)
+        with suppress(ProbeError):  # `facts` tries again
+            self._started = start(self._where)
 
     def fingerprint(self) -> object:
         """Return the fingerprint of the driver, its nodes and its MIG devices."""

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -27,7 +28,22 @@ class ProbeError(CdiGenError):
 
 
 def start(where: Where) -> subprocess.Popen[str]:
-    """Start the process that asks the host; `probe` waits for its answer."""
+    """Start the process that asks the host; `probe` waits for its answer.
+
+    Raises:
+        ProbeError: there are no resources for a further process.
+    """
+    try:
+        return _start(where)
+    except OSError as error:
+        raise ProbeError(
+            f"the process that examines the host cannot be run: {error.strerror or error}",
+            hint="look at the limits of processes, open files and memory of the container",
+            code="CDG-N108",
+        ) from error
+
+
+def _start(where: Where) -> subprocess.Popen[str]:
     environment = dict(os.environ, PYTHONPATH=os.pathsep.join(filter(os.path.isabs, sys.path)))
     process = subprocess.Popen(
         [sys.executable, "-m", "cdi_gen.kubernetes.probe"],
@@ -37,10 +53,13 @@ def start(where: Where) -> subprocess.Popen[str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        errors="backslashreplace",
     )
     assert process.stdin is not None  # noqa: S101
-    process.stdin.write(json.dumps(where._asdict()))
-    process.stdin.flush()
+    # `probe` says why a process has ended that does not read.
+    with contextlib.suppress(BrokenPipeError):
+        process.stdin.write(json.dumps(where._asdict()))
+        process.stdin.flush()
     return process
 
 
@@ -73,21 +92,32 @@ def probe(
         process.kill()  # a signal ends this process
         raise
     try:
-        document = json.loads(output)
-    except ValueError as error:
+        return _facts(json.loads(output))
+    except ProbeError:
+        raise
+    except Exception as error:
+        # Also the answer of another version, after the files of this one were replaced.
         last_line = errors.strip().rpartition("\n")[2]
         raise ProbeError(
             f"the process that examines the host ended with status {process.returncode}: "
             f"{last_line or 'no message'}",
             code="CDG-N108",
         ) from error
-    if "error" in document:
-        fields = document["error"]
-        raise ProbeError(
-            fields["message"],
-            ExitCode(fields["exit_code"]),
-            hint=fields["hint"],
-            code=fields["code"],
-            subject=fields["subject"],
-        )
-    return Facts.of(document)
+
+
+def _facts(document: dict[str, Any]) -> Facts:
+    """Return the facts of an answer.
+
+    Raises:
+        ProbeError: the answer is an error.
+    """
+    if "error" not in document:
+        return Facts.of(document)
+    fields = document["error"]
+    raise ProbeError(
+        fields["message"],
+        ExitCode(fields["exit_code"]),
+        hint=fields["hint"],
+        code=fields["code"],
+        subject=fields["subject"],
+    )
