@@ -8,8 +8,9 @@ and its neighbours nothing: the finding says why it is not advertised.
 
 from __future__ import annotations
 
+import glob
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 
@@ -89,7 +90,7 @@ def _named(
     """Yield each device that may be advertised, with the name of its resource."""
     whole = WHOLE_PLATFORMS.get(inventory.platform)
     if whole:
-        name = _rule_name(settings.gpu_rules, inventory.gpus[0].model if inventory.gpus else "")
+        name = _gpu_name(settings, inventory.gpus[0].model if inventory.gpus else "")
         yield name or f"{PREFIX}gpu", Device(id=whole, uuid=whole, index="0", gpu_index=0)
         return
     layout = _layout(inventory, settings, findings)
@@ -140,7 +141,7 @@ def _whole_gpu(
         findings.append(_left_out(gpu, "neither the driver nor NVML reports its UUID"))
         return
     known = properties.gpu(gpu.index)
-    name = _rule_name(settings.gpu_rules, known.product or gpu.model)
+    name = _gpu_name(settings, known.product or gpu.model)
     if name is None:
         findings.append(_left_out(gpu, f"no rule in resources.gpus matches {gpu.model!r}"))
         return
@@ -178,7 +179,7 @@ def _mig_device(
     memory = {mig.uuid: mig.memory_mib for mig in properties.mig_devices}
     caps = (instance.gpu_instance_cap.path, instance.compute_instance_cap.path)
     yield (
-        _rule_name(settings.mig_rules, instance.profile) or own,
+        _mig_name(settings, instance.profile) or own,
         Device(
             id=cdi_name(instance.uuid),
             uuid=instance.uuid,
@@ -192,9 +193,27 @@ def _mig_device(
     )
 
 
-def _rule_name(rules: Sequence[ResourceRule], text: str) -> str | None:
-    """Return the resource of the first rule that matches."""
-    return next((rule.name for rule in rules if fnmatchcase(text, rule.pattern)), None)
+def _gpu_name(settings: Settings, model: str) -> str | None:
+    """Return the resource of the first rule whose pattern a part of the model matches.
+
+    That is how NVIDIA's plugin reads patterns: ``Tesla V100`` is any Tesla V100.
+    """
+    rules = settings.gpu_rules
+    return next((rule.name for rule in rules if fnmatchcase(model, f"*{_glob(rule)}*")), None)
+
+
+def _mig_name(settings: Settings, profile: str) -> str | None:
+    """Return the resource of the first rule whose pattern the profile matches.
+
+    It must match as a whole: ``1g.10gb`` and ``1g.10gb+me`` are different profiles.
+    """
+    rules = settings.mig_rules
+    return next((rule.name for rule in rules if fnmatchcase(profile, _glob(rule))), None)
+
+
+def _glob(rule: ResourceRule) -> str:
+    """Return the pattern for fnmatch; only ``*`` is special in it."""
+    return "*".join(map(glob.escape, rule.pattern.split("*")))
 
 
 def _shared(

@@ -40,7 +40,7 @@ class ResourceRule:
     """``resources.gpus[]`` or ``resources.mig[]``: the resource of the devices that match."""
 
     pattern: str
-    """A pattern with ``*`` for the model of a GPU, or for the profile of a MIG device."""
+    """A pattern with ``*`` for a part of the model of a GPU, or for the profile of a MIG device."""
     name: str
     """The name of the resource with its prefix: ``nvidia.com/gpu``."""
 

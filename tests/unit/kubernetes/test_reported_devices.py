@@ -21,7 +21,7 @@ from cdi_gen.kubernetes.resources.advertise import advertise
 from cdi_gen.kubernetes.resources.allocation import Node, allocate
 from cdi_gen.kubernetes.resources.links import Scores
 from cdi_gen.kubernetes.resources.preference import preferred
-from cdi_gen.kubernetes.settings import DEFAULTS, SharedResource, Sharing
+from cdi_gen.kubernetes.settings import DEFAULTS, ResourceRule, SharedResource, Sharing
 from tests.unit.kubernetes.nodes import inventory, properties
 
 HGX = inventory("hgx-550-8gpu")
@@ -189,6 +189,50 @@ def test_each_profile_is_a_resource_of_its_own(profile: str) -> None:
     name = f"nvidia.com/mig-{profile.replace('+', '.')}"
     assert re.fullmatch(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?", name.partition("/")[2])
     assert [device.uuid for device in by_name[name].devices] == [changed.uuid]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "model", "matches"),
+    [
+        ("Tesla V100", "Tesla V100-SXM2-16GB", True),
+        ("V100*16GB", "Tesla V100-SXM2-16GB", True),
+        ("A100", "NVIDIA A100-SXM4-80GB", True),
+        ("*", "NVIDIA H200", True),
+        ("Tesla T4", "Tesla V100-SXM2-16GB", False),
+        ("H[12]00", "NVIDIA H200", False),
+        ("*a" * 40 + "b", "NVIDIA " + "a" * 60, False),
+    ],
+)
+def test_a_pattern_is_a_part_of_the_model(pattern: str, model: str, matches: bool) -> None:
+    """Project-HAMi/HAMi#992 (2025), NVIDIA/k8s-device-plugin#1121 (2025): a resource a model."""
+    host = inventory("flat-550-1gpu")
+    known = properties(host)
+    known = replace(known, gpus=(replace(known.gpus[0], product=model),))
+    rule = ResourceRule(pattern=pattern, name="nvidia.com/one")
+    settings = replace(DEFAULTS, gpu_rules=(rule, *DEFAULTS.gpu_rules))
+    (resource,) = advertise(host, known, settings).resources
+    assert resource.name == ("nvidia.com/one" if matches else GPU)
+
+
+def test_a_pattern_of_mig_devices_is_the_whole_profile() -> None:
+    """GoogleCloudPlatform/container-engine-accelerators#564 (2026): +me is a profile of its own."""
+    profiles = ("1g.10gb", "1g.10gb+me", "2g.20gb+me")
+    devices = [
+        replace(device, profile=name)
+        for device, name in zip(MIG.mig_devices, profiles, strict=False)
+    ]
+    host = replace(MIG, mig_devices=tuple(devices))
+    rules = (
+        ResourceRule(pattern="1g.10gb", name="nvidia.com/small"),
+        ResourceRule(pattern="*+me", name="nvidia.com/media"),
+    )
+    settings = replace(DEFAULTS, mig_strategy="mixed", mig_rules=rules)
+    sizes = {
+        item.name: len(item.devices)
+        for item in advertise(host, properties(host), settings).resources
+        if item.name != GPU
+    }
+    assert sizes == {"nvidia.com/small": 1, "nvidia.com/media": 2}
 
 
 def test_jetson_without_nvml_has_a_gpu() -> None:
