@@ -19,7 +19,13 @@ from cdi_gen.cli import (
 from cdi_gen.cli.generate import FEATURE_FLAGS
 from cdi_gen.cli.go_flags import GoFlagsCommand
 from cdi_gen.cli.host_options import DIRECTORY, PROGRAM, TEXT
-from cdi_gen.cli.kubernetes_options import ConfigOptions, Words, config_options, require_packages
+from cdi_gen.cli.kubernetes_options import (
+    ConfigOptions,
+    Words,
+    config_options,
+    end_on_signals,
+    require_packages,
+)
 from cdi_gen.errors import ExitCode
 from cdi_gen.kubernetes.settings.model import (
     ALLOCATION_POLICIES,
@@ -37,6 +43,7 @@ if TYPE_CHECKING:
 @click.group("kubernetes", cls=Group)
 def command() -> None:
     """Make this host a GPU node of a Kubernetes cluster."""
+    end_on_signals()
 
 
 command.add_command(kubernetes_labels.command)

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Callable
 from functools import wraps
 from typing import Any, NamedTuple
@@ -139,6 +141,16 @@ def config_options(
         return decorated
 
     return decorate
+
+
+def end_on_signals() -> None:
+    """Let signals end the process until the command handles them.
+
+    A command may wait for the API server first. In a container it is process 1, for which Linux
+    discards a signal without a handler: a pod that is deleted would wait for its SIGKILL.
+    """
+    for number in (signal.SIGTERM, signal.SIGQUIT):
+        signal.signal(number, lambda number, _frame: os._exit(128 + number))
 
 
 def require_packages(*modules: str) -> None:
