@@ -117,8 +117,7 @@ def _changing(command: F) -> F:
 @click.option(
     "--cdi/--no-cdi",
     default=True,
-    show_default=True,
-    help="Enable CDI, for engines in which CDI is not enabled by default.",
+    help="Enable CDI, for engines in which CDI is not enabled by default.  [default: yes]",
 )
 @click.option(
     "--runtime/--no-runtime",

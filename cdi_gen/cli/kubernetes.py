@@ -179,10 +179,9 @@ command.add_command(kubernetes_toolkit.toolkit)
 @click.option(
     "--start-mps-daemons/--no-start-mps-daemons",
     default=True,
-    show_default=True,
     envvar="START_MPS_DAEMONS",
     help="Start the control daemons of MPS, or wait for those of `cdi-gen kubernetes "
-    "mps-control-daemon`.",
+    "mps-control-daemon`.  [default: start them]",
 )
 @click.option(
     "--shared-devices-allocation-policy",
@@ -266,7 +265,7 @@ def device_plugin(
     """Advertise the GPUs to the kubelet, and tell it what each container gets.
 
     The flags, variables and the config file are those of NVIDIA's device plugin. A flag wins over a
-    variable, a variable over the file. A file that changes, and SIGHUP, are read again.
+    variable, a variable over the file. The file is read again when it changes, and at SIGHUP.
     DP_DISABLE_HEALTHCHECKS and DP_ENABLE_HEALTHCHECKS are read as well.
     """
     require_packages("google", "google.protobuf", "grpc")

@@ -87,8 +87,7 @@ if TYPE_CHECKING:
 @click.option(
     "--set-as-default/--no-set-as-default",
     default=False,
-    show_default=True,
-    help="Use the handler also for pods without a RuntimeClass.",
+    help="Use the handler also for pods without a RuntimeClass.  [default: no]",
 )
 @click.option(
     "--mode",

@@ -24,16 +24,15 @@ from cdi_gen.kubernetes.node.settings import (
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-def _for_config_toml(name: str, parameter: str, *, default: bool) -> Callable[[F], F]:
+def _for_config_toml(name: str, parameter: str, text: str, *, default: bool) -> Callable[[F], F]:
     """An option for a key of config.toml, with the variable that NVIDIA's container has."""
     variable = name.replace("nvidia-container-runtime-hook.", "NVIDIA_CONTAINER_RUNTIME_HOOK_")
     return click.option(
         f"--{name}/--no-{name}",
         parameter,
         default=default,
-        show_default=True,
         envvar=variable.upper().replace("-", "_"),
-        help="The key of config.toml.",
+        help=f"{text} A key of config.toml.  [default: {'yes' if default else 'no'}]",
     )
 
 
@@ -119,13 +118,12 @@ _OPTIONS = (
     click.option(
         "--set-as-default/--no-set-as-default",
         default=True,
-        show_default=True,
         envvar=[
             "NVIDIA_RUNTIME_SET_AS_DEFAULT",
             "CONTAINERD_SET_AS_DEFAULT",
             "DOCKER_SET_AS_DEFAULT",
         ],
-        help="Use the handler also for pods without a RuntimeClass.",
+        help="Use the handler also for pods without a RuntimeClass.  [default: yes]",
     ),
     click.option(
         "--config-source",
@@ -163,9 +161,8 @@ _OPTIONS = (
         "--cdi-enabled/--no-cdi-enabled",
         "cdi",
         default=False,
-        show_default=True,
         envvar=["CDI_ENABLED", "ENABLE_CDI"],
-        help="Write the spec of all GPUs for the operator's own containers.",
+        help="Write the spec of all GPUs for the operator's own containers.  [default: no]",
     ),
     click.option(
         "--enable-cdi-in-runtime/--no-enable-cdi-in-runtime",
@@ -243,13 +240,22 @@ _OPTIONS = (
         help="Annotations that the shim reads.",
     ),
     _for_config_toml(
-        "nvidia-container-runtime-hook.skip-mode-detection", "skip_mode_detection", default=True
+        "nvidia-container-runtime-hook.skip-mode-detection",
+        "skip_mode_detection",
+        "Written for NVIDIA's command lines; the prestart hook of cdi-gen does not use it.",
+        default=True,
     ),
     _for_config_toml(
-        "accept-nvidia-visible-devices-envvar-when-unprivileged", "accept_environment", default=True
+        "accept-nvidia-visible-devices-envvar-when-unprivileged",
+        "accept_environment",
+        "Containers without privileges may request GPUs by NVIDIA_VISIBLE_DEVICES.",
+        default=True,
     ),
     _for_config_toml(
-        "accept-nvidia-visible-devices-as-volume-mounts", "accept_mounts", default=False
+        "accept-nvidia-visible-devices-as-volume-mounts",
+        "accept_mounts",
+        "Containers may request GPUs by mounts in /var/run/nvidia-container-devices.",
+        default=False,
     ),
     click.option(
         "--config-mode",

@@ -72,6 +72,18 @@ def test_each_option_has_a_parameter_of_its_type() -> None:
     assert checked == 21
 
 
+def test_the_default_of_a_switch_is_not_the_name_of_the_option() -> None:
+    """As click writes it: "[default: no-set-as-default]"."""
+    for name, command in commands(cli.main):
+        context = click.Context(command, info_name=name)
+        for option in command.params:
+            record = option.get_help_record(context)
+            if not isinstance(option, click.Option) or not option.secondary_opts or not record:
+                continue
+            names = [word.lstrip("-") for word in (*option.opts, *option.secondary_opts)]
+            assert not [word for word in names if f"[default: {word}]" in record[1]], name
+
+
 def test_no_function_of_a_command_takes_untyped_options() -> None:
     for name, command in commands(cli.main):
         assert command.callback is not None
