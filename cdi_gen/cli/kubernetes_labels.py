@@ -127,7 +127,8 @@ if TYPE_CHECKING:
     "container_driver_root",
     type=DIRECTORY,
     envvar=["DRIVER_ROOT_CTR_PATH", "CONTAINER_DRIVER_ROOT"],
-    help="Where the driver root is mounted in this container.  [default: below --host-root]",
+    help="Accepted for NVIDIA's command lines, without effect; the driver root is searched below "
+    "--host-root.  [default: none]",
 )
 @click.option(
     "--host-root",

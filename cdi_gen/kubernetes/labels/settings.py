@@ -107,7 +107,7 @@ def seconds(text: str) -> float | None:
     total = sum(float(number) * _UNITS[unit] for number, unit in parts)
     if "".join(map("".join, parts)) != text or total <= 0:
         raise UsageError(
-            f"{text!r} is not an interval",
+            f"--sleep-interval (sleepInterval of the config file): {text!r} is not an interval",
             hint="write a number with a unit, such as 60s, 1m30s or 2h; or infinite",
             code="CDG-N309",
             subject="--sleep-interval",
