@@ -35,6 +35,8 @@ OPTIONS = (
 """Every step that there is."""
 
 COMPAT_DROP_IN = "etc/ld.so.conf.d/00-cdi-gen-compat.conf"
+LD_SO_CONF = "etc/ld.so.conf"
+INCLUDE = "include /etc/ld.so.conf.d/*.conf\n"
 """Is taken away where the compat folder cannot be looked at: in doubt it is not used."""
 
 ENDINGS = {"TERM": 15, "INT": 2, "HUP": 1}
@@ -78,7 +80,7 @@ class Scene:
         write = self.container.write
         for library in libraries.iterdir():
             write(f"opt/odd/{library.name}", library.read_bytes())
-        write("etc/ld.so.conf", "include /etc/ld.so.conf.d/*.conf\n")
+        write(LD_SO_CONF, INCLUDE)
         write("etc/ld.so.conf.d/00-cdi-gen.conf", "/opt/older\n")
         write(COMPAT_DROP_IN, "/opt/older/compat\n")
         write("etc/ld.so.cache", b"the old cache")
@@ -123,6 +125,14 @@ class Scene:
             if now.get(name) not in {self.old.get(name), self.new.get(name)}
             and not (name == COMPAT_DROP_IN and name not in now)
         }
+
+    def includes_ours_first(self) -> bool:
+        """Whether ld.so.conf includes the hook's drop-in before all others.
+
+        So it is written if the names of the others could not be read.
+        """
+        text = (self.root / LD_SO_CONF).read_text("utf-8")
+        return text == f"include /etc/ld.so.conf.d/00-cdi-gen*.conf\n{INCLUDE}"
 
     def lacks_libraries(self) -> bool:
         """Whether the cache is a whole one that has some of the libraries, and nothing else."""

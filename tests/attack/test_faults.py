@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from cdi_base.rootfs import resolve
-from tests.attack.faults import ENDINGS, OPTIONS, Call, Scene, snapshot
+from tests.attack.faults import ENDINGS, LD_SO_CONF, OPTIONS, Call, Scene, snapshot
 from tests.hook.conftest import Ended
 
 ERRORS = ("ENOSPC", "EIO", "EINTR", "EMFILE", "ENOMEM", "EACCES")
@@ -88,8 +88,13 @@ def test_a_call_that_fails(scene: Scene, some: Callable[[int], Iterator[Call]], 
     seen = 0
     for call in some(ERRORS.index(error) * 3):
         ended = scene.inject(call.name, f"error={error}:when={call.number}")
-        passed_over = error in PASSED_OVER and CACHE in scene.half() and scene.lacks_libraries()
-        faulty(scene, ended, call, frozenset({CACHE} if passed_over else ()))
+        passed_over = set()
+        if error in PASSED_OVER:
+            if CACHE in scene.half() and scene.lacks_libraries():
+                passed_over.add(CACHE)
+            if scene.includes_ours_first():
+                passed_over.add(LD_SO_CONF)
+        faulty(scene, ended, call, frozenset(passed_over))
         assert ended.status in HARMLESS, (call, ended)
         if ended.status or (scene.missing() and not passed_over):
             assert ended.said, (call, ended)

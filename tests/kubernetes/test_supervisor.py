@@ -360,7 +360,7 @@ def test_without_a_kubelet_socket_it_serves_and_does_not_register(
 def test_a_kubelet_that_closes_the_stream_gets_a_registration(
     start: StartNode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "WATCH_DELAY", 0.0)
+    monkeypatch.setattr(module, "WATCH_DELAY", 0.5)
     node = start()
     wait_until(lambda: node.count() == 8)
     registrations = len(node.kubelet.registrations)
@@ -368,5 +368,5 @@ def test_a_kubelet_that_closes_the_stream_gets_a_registration(
     wait_until(lambda: len(node.kubelet.registrations) == registrations + 1)
     wait_until(lambda: node.count() == 8)
     assert "CDG-N112" in [finding.code for finding in node.findings]
-    time.sleep(0.5)
+    time.sleep(1.5)
     assert len(node.kubelet.registrations) == registrations + 1
