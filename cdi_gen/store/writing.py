@@ -85,11 +85,11 @@ def write_text(text: str, path: str, *, read_as_root: Collection[str] = READ_AS_
 
 _HINTS = {
     errno.EINVAL: "leave out --output to write to standard output",
-    errno.EACCES: "run the command as root, or give another file with --output",
+    errno.EACCES: "run the command as root, or choose another directory (--output, --cdi-root)",
     errno.EPERM: "perhaps an attribute forbids changes, see lsattr; or the file system has no such "
     "files",
     errno.EBUSY: "the file is a mount point: mount its directory instead of the file",
-    errno.EROFS: "the file system is read-only: give another file with --output",
+    errno.EROFS: "the file system is read-only: choose another directory (--output, --cdi-root)",
     errno.ENOSPC: "the file system is full; an existing file is unchanged",
     errno.EDQUOT: "your disk quota is exceeded; an existing file is unchanged",
     errno.EISDIR: "a directory has this name",
