@@ -109,10 +109,11 @@ class _Keeping:
         signal.signal(signal.SIGHUP, lambda *_: self._end(reload=True))
         self._configuration.follow(lambda: self._end(reload=True))
         while True:
-            self._is_reloading = False
             self._keep(settings)
             if self._is_stopping:
                 return
+            # Before the settings are read: a change during that is not lost.
+            self._is_reloading = False
             try:
                 settings = self._load()
             except CdiGenError as error:

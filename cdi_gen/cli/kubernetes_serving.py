@@ -80,10 +80,11 @@ class Serving:
         health = _health(self._host_root)
         self._configuration.follow(lambda: self._end(reload=True))
         while True:
-            self._is_reloading = False
             self._serve(settings, observer, health)
             if self._is_stopping or not self._is_reloading:
                 return
+            # Before the settings are read: a change during that is not lost.
+            self._is_reloading = False
             settings = self._reloaded(settings)
 
     def _load(self) -> Settings:

@@ -25,6 +25,7 @@ from cdi_gen.kubernetes.protocols import nri_v1alpha1_pb2 as nri
 from cdi_gen.kubernetes.protocols import ttrpc_pb2 as ttrpc
 from tests.cli.program import cdi_gen
 from tests.host.looking import REPOSITORY
+from tests.kubernetes.kubelet import wait_until
 from tests.kubernetes.nri_engine import Connection, Engine, create_request, engine, in_thread
 
 MANAGEMENT = {"nvidia.cdi.k8s.io/container.main": "management.nvidia.com/gpu=all"}
@@ -248,3 +249,21 @@ def test_a_wrong_option_is_refused(words: tuple[str, ...], message: str) -> None
     done = cdi_gen("kubernetes", "nri", *words)
     assert done.code == 2
     assert message in done.err
+
+
+def test_an_engine_that_ends_each_connection_is_not_asked_five_times_a_second(
+    running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The log got ten lines a second, for as long as the engine did that."""
+    pauses: list[float] = []
+
+    def sleep(_: Plugin, seconds: float) -> None:
+        pauses.append(seconds)
+        time.sleep(0.01)
+
+    monkeypatch.setattr(Plugin, "_sleep", sleep)
+    for _ in range(8):
+        with running.engine.plugin() as connection:
+            connection.configure()
+    wait_until(lambda: len(pauses) >= 8)
+    assert pauses[:6] == [0.2, 0.4, 0.8, 1.6, 3.2, 5.0]

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import Protocol
 
 from cdi_base.findings import Finding
@@ -196,7 +197,8 @@ class MpsDaemons:
                 wanted, program = self._wanted, self._program
             for name in set(self._root.names()) - wanted.keys():
                 if program is not None:
-                    self._retire_one(name, program)
+                    with suppress(OSError):  # no descriptors are left: later
+                        self._retire_one(name, program)
 
     def _retire_one(self, name: str, program: ControlProgram) -> None:
         environment = self._root.environment(name)
@@ -207,6 +209,8 @@ class MpsDaemons:
                 return
             program.ask(environment, "quit")
         except SilentDaemonError:
-            self._root.remove(name)
+            # One that hangs may have clients, and is not started a second time.
+            if self._root.is_silent(name):
+                self._root.remove(name)
         except CdiGenError:
             return

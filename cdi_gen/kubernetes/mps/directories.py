@@ -71,12 +71,21 @@ class MpsRoot:
                     os.symlink(target, link)
 
     def names(self) -> list[str]:
-        """Return the names of daemons that have a pipe directory."""
+        """Return the names of daemons that have a pipe directory.
+
+        None, if another user could have made the directories: what is named here may be removed.
+        """
         try:
+            if trust.fault(self.path, seen_from=self.host_root.rstrip("/") or "/"):
+                return []
             names = os.listdir(self.seen)
         except OSError:
             return []
-        return [name for name in names if name.startswith(("GPU-", "gpus-"))]
+        return [
+            name
+            for name in names
+            if name.startswith(("GPU-", "gpus-")) and os.path.isdir(f"{self.seen}/{name}/pipe")
+        ]
 
     def environment(self, name: str, uuids: Iterable[str] = ()) -> dict[str, str]:
         """Return the variables of a daemon, and of the program that sends it commands."""
@@ -165,6 +174,14 @@ class MpsRoot:
                 os.close(folder)
             credentials = client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
         return int(struct.unpack("3i", credentials)[0])
+
+    def is_silent(self, name: str) -> bool:
+        """Whether nothing listens on a daemon's socket; a daemon that hangs does listen."""
+        try:
+            self.process(name)
+        except SilentDaemonError:
+            return True
+        return False
 
     def publish(self, daemon: MpsDaemon) -> None:
         """Put the daemon's socket where containers see it.

@@ -11,11 +11,12 @@ import threading
 import time
 from collections.abc import Callable
 
+from cdi_base.files import read_beginning
 from cdi_base.findings import Finding
 from cdi_gen.errors import CdiGenError
 from cdi_gen.kubernetes.mps.directories import MpsRoot
-from cdi_gen.kubernetes.mps.errors import SilentDaemonError
-from cdi_gen.kubernetes.mps.program import MULTIUSER, ControlProgram
+from cdi_gen.kubernetes.mps.errors import MpsError, SilentDaemonError
+from cdi_gen.kubernetes.mps.program import CONTROL, MULTIUSER, ControlProgram
 from cdi_gen.kubernetes.reports import pause
 from cdi_gen.kubernetes.resources.mps import MpsDaemon, memory_limits
 
@@ -33,6 +34,9 @@ HANG_SECONDS = 60.0
 
 STABLE_SECONDS = 60.0
 """A daemon that ran so long is started again without a pause."""
+
+MAX_COMMAND = 15
+"""Characters that the kernel keeps of the name of a process."""
 
 Changed = Callable[[MpsDaemon, bool, Finding], None]
 """Is told whether a daemon serves, and the finding that says so, or why it does not."""
@@ -95,6 +99,8 @@ class Keeper:
                 self._serve()
             except CdiGenError as error:
                 self._failed(error)
+            except Exception as error:  # noqa: BLE001 - otherwise nothing would keep the daemon
+                self._failed(MpsError(f"{type(error).__name__}: {error}"))
             if time.monotonic() - begin >= STABLE_SECONDS:
                 failures = 0
             else:
@@ -169,7 +175,7 @@ class Keeper:
     def _spawn(self, options: tuple[str, ...]) -> _Process:
         log = self._root.open_log(self.daemon)
         try:
-            return _Process(self._program.start(self._environment, options, log))
+            return _Process(self._program.start(self._environment, options, log), is_child=True)
         finally:
             os.close(log)
 
@@ -224,9 +230,16 @@ class Keeper:
 
 
 class _Process:
-    """The process of a daemon; 0: it is in another PID namespace, and cannot be watched."""
+    """The process of a daemon.
 
-    def __init__(self, pid: int) -> None:
+    Args:
+        pid: the id; 0: it is in another PID namespace, and cannot be watched.
+        is_child: whether this process has started it.
+    """
+
+    def __init__(self, pid: int, *, is_child: bool = False) -> None:
+        self._pid = pid
+        self._is_child = is_child
         self._descriptor: int | None = None
         if pid:
             try:
@@ -256,11 +269,23 @@ class _Process:
         return bool(ready.poll(0))
 
     def kill(self) -> None:
-        """Kill the process."""
-        if self._descriptor is not None:
+        """Kill the process, if it is a daemon.
+
+        The id of a socket's process is that of the process that made it. If that has passed the
+        socket on and ended, another process may have its id.
+        """
+        if self._descriptor is not None and (self._is_child or self._is_daemon()):
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self._descriptor, signal.SIGKILL)
             self.wait(5.0, self._descriptor)
+
+    def _is_daemon(self) -> bool:
+        """Whether it is the control program. The descriptor is older than this look."""
+        try:
+            name = read_beginning(f"/proc/{self._pid}/comm", 64).decode("utf-8", "replace")
+        except OSError:
+            return False
+        return name.rstrip("\n") == CONTROL[:MAX_COMMAND]
 
     def close(self) -> None:
         """Watch the process no longer; reap it if it is a child that has ended."""

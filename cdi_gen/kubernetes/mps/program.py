@@ -96,6 +96,7 @@ class ControlProgram:
                 cwd="/",
                 env={**self.environment, **environment},
                 text=True,
+                errors="backslashreplace",
                 timeout=seconds,
             )
         except OSError as error:

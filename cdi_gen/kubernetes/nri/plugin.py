@@ -23,6 +23,9 @@ INDEX = "10"
 
 RETRY = 0.2
 """Seconds between two looks for the socket of an engine that does not run."""
+MAX_RETRY = 5.0
+"""The same after many short connections: the engine may end every one at once."""
+SHORT_SECONDS = 5.0
 _READ_BYTES = 1 << 16
 
 
@@ -70,13 +73,18 @@ class Plugin:
             if trunk is None:
                 self._sleep(RETRY)
                 continue
+            begin = time.monotonic()
             with trunk:
                 try:
                     self._serve(trunk, session)
                 except CdiGenError as error:
                     self._reports.update("engine", _warning(error))
-            failures = 0 if session.engine is not None else failures + 1
-            self._sleep(pause(failures - 1) if failures else RETRY)
+            is_short = time.monotonic() - begin < SHORT_SECONDS
+            failures = failures + 1 if is_short or session.engine is None else 0
+            if session.engine is None:
+                self._sleep(pause(failures - 1))
+            else:
+                self._sleep(min(RETRY * 2 ** min(max(failures - 1, 0), 10), MAX_RETRY))
 
     def _connect(self) -> socket.socket | None:
         """Return a connection to the engine; None if there is no engine."""
