@@ -15,12 +15,15 @@ from pathlib import Path
 import pytest
 
 from cdi_base.findings import Finding
-from cdi_gen.engines.change import exchange
+from cdi_gen.engines.change import configuration_file, exchange, replacement
 from cdi_gen.errors import CdiGenError, UnsafeError
 from cdi_gen.kubernetes.node import installation, lock, restart, specs
 from cdi_gen.kubernetes.node.installed_files import InstalledFile
 from cdi_gen.kubernetes.node.settings import NodeSettings
 from cdi_gen.kubernetes.node.setup import NodeSetup
+from tests.kubernetes.test_setup_node_faults import Host, bundle, host, tree
+
+__all__ = ["bundle", "host", "tree"]
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
@@ -281,3 +284,40 @@ def test_a_signal_shortens_the_wait_for_an_engine(tmp_path: Path) -> None:
         restart.wait_until_ready(
             str(tmp_path / "no.sock"), "containerd", None, lambda: 0 if is_stopped else 600, sleep
         )
+
+
+def test_a_kill_leaves_no_change_without_its_record(tmp_path: Path) -> None:
+    """The old record was removed before the new one was written: after a kill, or with a full file
+    system, the handlers stayed in the configuration for ever."""
+    path = tmp_path / "config.toml"
+
+    def change(text: str) -> None:
+        file = configuration_file.read(str(path))
+        record = configuration_file.recorded(file)
+        new = record.with_step(None, file.text, text, ())
+        replacement.replace(file, text, new, first=not record.steps)
+
+    number, was_killed = 0, True
+    while was_killed:
+        number += 1
+        for left in tmp_path.iterdir():
+            left.unlink()
+        path.write_text("of the administrator")
+        change("one")
+        change("two")
+        was_killed = killed_at(number, lambda: change("three"))
+        file = configuration_file.read(str(path))
+        record = configuration_file.recorded(file)
+        assert len(record.steps) == {"two": 2, "three": 3}[file.text or ""], f"change {number}"
+        original = configuration_file.original(file, record)
+        assert original is not None
+        assert original.text == "of the administrator"
+    assert number > 4
+
+
+def test_a_temporary_file_of_a_killed_process_is_removed_by_the_undo(host: Host) -> None:
+    before = host.tree.files()
+    host.node_setup().run()
+    host.tree.write("/etc/containerd/.cdi-gen-0123456789abcdef.tmp", "half of a file")
+    host.node_setup().undo()
+    assert host.tree.files() == before

@@ -74,26 +74,42 @@ def _back_up(file: ConfigurationFile, *, first: bool) -> str:
         with suppress(CdiGenError):
             if configuration_file.read(file.backup).data == file.data:
                 return file.backup
-    path = file.backup if first and not exists else file.last_backup
-    with suppress(FileNotFoundError):
-        os.unlink(file.last_backup)
-    _write(path, file.data or b"", file, instead=None)
-    return path
+    if first and not exists:
+        with suppress(FileNotFoundError):
+            os.unlink(file.last_backup)
+        _write(file.backup, file.data or b"", file)
+        return file.backup
+    _write(file.last_backup, file.data or b"", file, replaces=True)
+    return file.last_backup
 
 
 def _write_record(file: ConfigurationFile, record: Record) -> None:
-    """Write a record. Its owner is this process: the owner of the file may not write it."""
+    """Write a record. Its owner is this process: the owner of the file may not write it.
+
+    There is a record at any time, also if this process is killed or the file system is full.
+    """
     owner = (os.geteuid(), os.getegid())
     like = file._replace(owner=owner, mode=0o644, attributes=(), data=None)
-    with suppress(FileNotFoundError):
-        os.unlink(file.record)
-    _write(file.record, record.text().encode(), like, instead=None)
+    _write(file.record, record.text().encode(), like, replaces=True)
 
 
 def _write(
-    path: str, data: bytes, like: ConfigurationFile, *, instead: ConfigurationFile | None
+    path: str,
+    data: bytes,
+    like: ConfigurationFile,
+    *,
+    instead: ConfigurationFile | None = None,
+    replaces: bool = False,
 ) -> None:
-    """Write a file under a temporary name, to the disk, and then give it its own name."""
+    """Write a file under a temporary name, to the disk, and then give it its own name.
+
+    Args:
+        path: the file.
+        data: its content.
+        like: the file whose attributes it gets.
+        instead: the file that it replaces, if that has not changed.
+        replaces: whether it replaces whatever has the name.
+    """
     temporary = _temporary_path(path, like)
     files.write_new(
         temporary,
@@ -107,6 +123,8 @@ def _write(
         if instead is not None and instead.data is not None:
             with _unchanged(instead) as expected:
                 exchange.put(temporary, path, expected)
+        elif replaces:
+            os.rename(temporary, path)
         else:
             # Unlike a rename, a link never replaces a file that was created in the meantime.
             os.link(temporary, path, follow_symlinks=False)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
 from contextlib import suppress
 from typing import NamedTuple
@@ -24,6 +25,9 @@ from cdi_gen.kubernetes.node.settings import NodeSettings, toolkit_directory
 from cdi_gen.paths import join, parent
 
 Report = Callable[[Finding], object]
+
+TEMPORARY = re.compile(r"\.cdi-gen-[0-9a-f]{16}\.tmp")
+"""The names of `cdi_base.files.temporary_name`."""
 
 NO_RECORD = "CDG-E006"
 """Of a file that was not changed: nothing to report when all is reverted."""
@@ -134,6 +138,7 @@ def revert(settings: NodeSettings, files: EngineFiles, root: str, report: Report
         changes = (*changes, _hook_change(settings, root))
     is_changed = False
     for change in reversed(changes):
+        _discard_temporary(change.path)
         pending = pending_change.reverted(change, None, machine)
         if pending is None:
             _forget(configuration_file.read(change.path))
@@ -202,6 +207,19 @@ def _forget(file: ConfigurationFile) -> None:
     _discard(file.record)
     replacement.remove_backup(file, file.text)
     _discard(file.last_backup)
+
+
+def _discard_temporary(path: str) -> None:
+    """Remove temporary files that a killed process has left beside a configuration file."""
+    directory = parent(os.path.realpath(path))
+    for folder in (directory, parent(directory)) if directory.endswith(".d") else (directory,):
+        with suppress(OSError):
+            for entry in [*os.scandir(folder)]:
+                if (
+                    TEMPORARY.fullmatch(entry.name)
+                    and entry.stat(follow_symlinks=False).st_uid == 0
+                ):
+                    os.unlink(entry.path)
 
 
 def _discard(path: str) -> None:

@@ -32,6 +32,9 @@ VERSION = "v1"
 
 MAX_BYTES = 1 << 20
 
+MAX_REPLICAS = 4096
+"""The kubelet takes a list of 4 MiB, which is some 60,000 devices."""
+
 Flags = dict[str, object]
 """Values by the names of the fields of `Settings`."""
 
@@ -181,6 +184,8 @@ def _shared_resource(table: Table) -> SharedResource:
         raise table.fault("name", "is missing")
     if replicas is None or replicas < 1:
         raise table.fault("replicas", "must be 1 or more")
+    if replicas > MAX_REPLICAS:
+        raise table.fault("replicas", f"must be {MAX_REPLICAS} or less")
     shared = SharedResource(
         name=resource_name(name),
         rename=None if rename is None else resource_name(rename),

@@ -69,6 +69,19 @@ def _check(settings: Settings) -> None:
             code="CDG-N003",
             subject="--device-list-strategy",
         )
+    for option, path in (
+        ("--mps-root", settings.mps_root),
+        ("--driver-root", settings.driver_root),
+        ("--dev-root", settings.dev_root),
+        ("--nvidia-cdi-hook-path", settings.hook_path),
+    ):
+        if path and not path.startswith("/"):
+            raise UsageError(
+                f"{path!r} is not an absolute path",
+                hint=f"correct {option}, or the key of the config file",
+                code="CDG-N003",
+                subject=option,
+            )
     if len(os.fsencode(settings.mps_root)) > MAX_MPS_ROOT:
         raise UsageError(
             f"the path of the MPS root is too long: {settings.mps_root}",

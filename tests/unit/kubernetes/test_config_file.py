@@ -115,6 +115,13 @@ def test_an_mps_root_whose_sockets_would_have_too_long_paths_is_refused() -> Non
         merge(flag, None)
 
 
+@pytest.mark.parametrize("key", ["mps_root", "driver_root", "dev_root", "hook_path"])
+def test_a_path_of_the_file_is_absolute(key: str) -> None:
+    """The option refuses another one; that of the file depended on the current directory."""
+    with pytest.raises(UsageError, match="'run/x' is not an absolute path"):
+        merge({}, ConfigFile(flags={key: "run/x"}))
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -132,6 +139,11 @@ def test_an_mps_root_whose_sockets_would_have_too_long_paths_is_refused() -> Non
         (
             "version: v1\nsharing: {timeSlicing: {resources: [{name: gpu, replicas: 0}]}}",
             r"sharing.timeSlicing.resources\[0\].replicas must be 1 or more",
+        ),
+        (
+            # The list of devices would fill the memory, and no kubelet takes it.
+            "version: v1\nsharing: {timeSlicing: {resources: [{name: gpu, replicas: 100000000}]}}",
+            r"sharing.timeSlicing.resources\[0\].replicas must be 4096 or less",
         ),
         (
             "version: v1\nsharing: {timeSlicing: {resources: [{name: gpu, replicas: 2, device: 1}]}}",
