@@ -32,8 +32,8 @@ VERSION = "v1"
 
 MAX_BYTES = 1 << 20
 
-MAX_REPLICAS = 4096
-"""The kubelet takes a list of 4 MiB, which is some 60,000 devices."""
+MAX_REPLICAS = 65536
+"""The kubelet takes a list of 4 MiB, which is about as many devices."""
 
 Flags = dict[str, object]
 """Values by the names of the fields of `Settings`."""

@@ -143,7 +143,7 @@ def test_a_path_of_the_file_is_absolute(key: str) -> None:
         (
             # The list of devices would fill the memory, and no kubelet takes it.
             "version: v1\nsharing: {timeSlicing: {resources: [{name: gpu, replicas: 100000000}]}}",
-            r"sharing.timeSlicing.resources\[0\].replicas must be 4096 or less",
+            r"sharing.timeSlicing.resources\[0\].replicas must be 65536 or less",
         ),
         (
             "version: v1\nsharing: {timeSlicing: {resources: [{name: gpu, replicas: 2, device: 1}]}}",
