@@ -8,9 +8,8 @@ import itertools
 import platform
 import signal
 import stat
-import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,7 @@ from tests.lab.kubernetes.cluster import Cluster
 from tests.lab.kubernetes.configuration import CONTAINERD_SOCKET
 from tests.lab.kubernetes.manifests import pod
 from tests.lab.kubernetes.node import Node
-from tests.lab.kubernetes.process import Process
+from tests.lab.kubernetes.process import Process, supervised
 from tests.lab.kubernetes.waiting import until
 from tools.bundle import contents
 from tools.steps import BuildError
@@ -77,26 +76,6 @@ def root_of(node: Node) -> Path:
     return Path(f"/proc/{node.inside.init}/root")
 
 
-@contextmanager
-def supervised(node: Node) -> Iterator[None]:
-    """Start containerd again when it ends, as systemd does."""
-    ended = threading.Event()
-    process = node.processes["containerd"]
-
-    def supervise() -> None:
-        while not ended.wait(0.1):
-            if process.returncode() is not None:
-                process.start_again()
-
-    thread = threading.Thread(target=supervise)
-    thread.start()
-    try:
-        yield
-    finally:
-        ended.set()
-        thread.join()
-
-
 def tree(folder: Path) -> dict[str, str]:
     """The content, mode and owner of all that is below a directory."""
     found = {}
@@ -124,7 +103,10 @@ def node(
     with_gpus: WithGpus,
     host: Callable[[str], FakeHost],
 ) -> Iterator[Node]:
-    with enter_node(request.param, **with_gpus(host("550-8gpu"))) as entered, supervised(entered):
+    with (
+        enter_node(request.param, **with_gpus(host("550-8gpu"))) as entered,
+        supervised(entered.processes["containerd"]),
+    ):
         yield entered
 
 
@@ -196,7 +178,10 @@ def test_the_engine_was_restarted_by_its_socket(node: Node, start: Start) -> Non
 
 def test_without_a_driver_the_handlers_start_the_usual_runtime(enter_node: EnterNode) -> None:
     """The pod that installs the driver runs before there is one."""
-    with enter_node("2.2", binds=packages.binds()) as node, supervised(node):
+    with (
+        enter_node("2.2", binds=packages.binds()) as node,
+        supervised(node.processes["containerd"]),
+    ):
         process = start_set_up(node)
         wait_until_ready(process)
         assert "no spec is written yet" in process.text()
@@ -217,7 +202,7 @@ def test_a_host_without_python_gets_the_bundle(
         pytest.skip(f"no bundle: {error}")
     furniture = with_gpus(host("550-8gpu"))
     furniture["binds"] = {**furniture["binds"], "/opt/bundle": tmp_path}
-    with enter_node("2.2", **furniture) as node, supervised(node):
+    with enter_node("2.2", **furniture) as node, supervised(node.processes["containerd"]):
         node.run("/bin/sh", "-c", HIDE_PYTHON)
         assert node.run("/bin/sh", "-c", "python3 -V", check=False).returncode
         before = changed_places(node)
@@ -238,7 +223,7 @@ def test_a_pod_of_the_runtime_class_works_in_a_cluster(
 ) -> None:
     with (
         enter_cluster("v1.37.2", release, **with_gpus(host("550-8gpu"))) as cluster,
-        supervised(cluster.node),
+        supervised(cluster.node.processes["containerd"]),
     ):
         set_up = start_set_up(cluster.node)
         wait_until_ready(set_up)

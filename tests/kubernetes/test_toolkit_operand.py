@@ -1,9 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`nvidia-toolkit` with the mounts and variables of the GPU Operator's DaemonSet.
-
-They are those of `assets/state-container-toolkit` and `controllers/object_controls.go` of the
-operator 26.7: the host's root is read-only at /host, and the directories that change are beside it.
-"""
+"""`nvidia-toolkit` with the mounts and variables of the GPU Operator's DaemonSet."""
 
 from __future__ import annotations
 
@@ -21,68 +17,18 @@ from tests.kubernetes.test_setup_node import (
     NUMBERS,
     SHOW,
     root_of,
-    supervised,
     tree,
     wait_until_ready,
 )
-from tests.lab.kubernetes import packages
+from tests.lab.kubernetes import gpu_operator, packages
 from tests.lab.kubernetes.node import Node
-from tests.lab.kubernetes.process import Process
-
-# kubelet creates the directories that do not exist (DirectoryOrCreate).
-CONTAINER = r"""
-set -e
-root=/run/operand
-mkdir -p $root /etc/containerd/conf.d /usr/local/nvidia /run/nvidia/toolkit /run/cdi
-mount -t tmpfs tmpfs $root
-for name in usr bin sbin lib lib64 opt proc sys dev; do
-    if [ -L /$name ]; then cp -P /$name $root/$name; else mkdir $root/$name; mount --rbind /$name $root/$name; fi
-done
-for name in host runtime/config-dir runtime/config-dir.d runtime/sock-dir var/run/cdi run/nvidia tmp; do
-    mkdir -p $root/$name
-done
-mount --rbind / $root/host
-mount -o remount,bind,ro $root/host
-mount --bind /etc/containerd $root/runtime/config-dir
-mount --bind /etc/containerd/conf.d $root/runtime/config-dir.d
-mount --bind /run/containerd $root/runtime/sock-dir
-mount --bind /usr/local/nvidia $root/usr/local/nvidia
-mount --bind /run/nvidia $root/run/nvidia
-mount --bind /run/cdi $root/var/run/cdi
-exec chroot $root "$@"
-"""
-
-ENVIRONMENT = {
-    "ROOT": "/usr/local/nvidia",
-    "NVIDIA_CONTAINER_RUNTIME_MODES_CDI_DEFAULT_KIND": "management.nvidia.com/gpu",
-    "NVIDIA_VISIBLE_DEVICES": "void",
-    "TOOLKIT_PID_FILE": "/run/nvidia/toolkit/toolkit.pid",
-    "NRI_NAMESPACE": "gpu-operator",
-    "CDI_ENABLED": "true",
-    "NVIDIA_RUNTIME_SET_AS_DEFAULT": "false",
-    "NVIDIA_CONTAINER_RUNTIME_MODE": "cdi",
-    "CRIO_CONFIG_MODE": "config",
-    "RUNTIME": "containerd",
-    "CONTAINERD_RUNTIME_CLASS": "nvidia",
-    "RUNTIME_CONFIG": "/runtime/config-dir/config.toml",
-    "CONTAINERD_CONFIG": "/runtime/config-dir/config.toml",
-    "RUNTIME_DROP_IN_CONFIG": "/runtime/config-dir.d/99-nvidia.toml",
-    "RUNTIME_DROP_IN_CONFIG_HOST_PATH": "/etc/containerd/conf.d/99-nvidia.toml",
-    "RUNTIME_SOCKET": "/runtime/sock-dir/containerd.sock",
-    "CONTAINERD_SOCKET": "/runtime/sock-dir/containerd.sock",
-    # The validator's file says this of a driver of the host.
-    "NVIDIA_DRIVER_ROOT": "/",
-    "NVIDIA_DEV_ROOT": "/",
-}
+from tests.lab.kubernetes.process import Process, supervised
 
 
 def start_operand(node: Node, **variables: str) -> Process:
-    program = "from cdi_gen.__main__ import nvidia_toolkit; nvidia_toolkit()"
-    words = ("unshare", "--mount", "/bin/sh", "-c", CONTAINER, "sh")
-    environment = {**packages.ENVIRONMENT, **ENVIRONMENT, **variables}
-    return node.start(
-        f"operand-{next(NUMBERS)}", *words, "/usr/bin/python3", "-c", program, env=environment
-    )
+    environment = {**packages.ENVIRONMENT, **gpu_operator.ENVIRONMENT, **variables}
+    words = gpu_operator.command("/usr/bin/python3")
+    return node.start(f"operand-{next(NUMBERS)}", *words, env=environment)
 
 
 @pytest.fixture(scope="module", params=CONTAINERDS)
@@ -92,7 +38,10 @@ def node(
     with_gpus: Callable[[FakeHost], dict[str, Any]],
     host: Callable[[str], FakeHost],
 ) -> Iterator[Node]:
-    with enter_node(request.param, **with_gpus(host("550-8gpu"))) as entered, supervised(entered):
+    with (
+        enter_node(request.param, **with_gpus(host("550-8gpu"))) as entered,
+        supervised(entered.processes["containerd"]),
+    ):
         yield entered
 
 

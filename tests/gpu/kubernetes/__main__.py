@@ -33,7 +33,7 @@ def main() -> None:
             print(line, flush=True)
 
         begin = time.monotonic()
-        with gpu_node(options.programs) as kubernetes:
+        with gpu_node(options.programs, options.bundle) as kubernetes:
             write(f"The kubelet serves after {time.monotonic() - begin:.1f} s.")
             try:
                 failed = [name for name in options.only if not _passes(name, kubernetes, write)]
@@ -48,6 +48,11 @@ def _options() -> argparse.Namespace:
     )
     parser.add_argument(
         "--programs", type=Path, help="a directory with programs that this machine lacks"
+    )
+    parser.add_argument(
+        "--bundle",
+        type=Path,
+        help="the unpacked directory of make bundle, for the parts that need it",
     )
     parser.add_argument(
         "--only",

@@ -29,6 +29,9 @@ from tests.lab.kubernetes.standalone import Standalone, standalone
 IMAGE = "localhost/cuda:lab"
 """A shell, glibc and the program ``work``: an image for CUDA programs, without a driver."""
 
+BUNDLE = "/opt/bundle"
+"""The hook programs with their interpreter, see docs/bundle.md."""
+
 CGROUPS = Path("/sys/fs/cgroup")
 
 _SOURCES = "/opt/cdi-gen"
@@ -53,13 +56,14 @@ def environment() -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def gpu_node(programs: Path | None) -> Iterator[Standalone]:
+def gpu_node(programs: Path | None, bundle: Path | None = None) -> Iterator[Standalone]:
     """Enter a node with a running kubelet, the machine's GPUs, the image ``IMAGE`` and cdi-gen's hook.
 
     Args:
         programs: a directory with what the machine lacks of ``usr/bin/busybox``, ``usr/sbin/runc``,
             and ``bridge``, ``host-local`` and ``loopback`` in ``usr/lib/cni``. A machine without
             ip(8) has busybox's.
+        bundle: the directory that the node has at ``BUNDLE``.
 
     Raises:
         LabUnavailableError: this machine cannot have it; the message says why.
@@ -73,6 +77,7 @@ def gpu_node(programs: Path | None) -> Iterator[Standalone]:
             **{path: path for path in sorted(mounts)},
             _SOURCES: CHECKOUT,
             **{path: path for path in _inherited()},
+            **({BUNDLE: bundle} if bundle else {}),
         },
         devices=list(device_nodes()),
     ) as kubernetes:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from cdi_gen.kubernetes.health.process import request
-from tests.gpu.kubernetes import measure, mps, mps_daemons, pods
+from tests.gpu.kubernetes import idle, measure, mps, mps_daemons, node_set_up, node_starts, pods
 from tests.gpu.kubernetes.gpu_node import CDI_GEN, environment, facts_of
 from tests.gpu.kubernetes.page import Lines, block, compared, ended, require
 from tests.gpu.kubernetes.plugin import Plugin
@@ -24,7 +24,6 @@ Part = Callable[[Standalone], Lines]
 
 WORK = ("/usr/bin/work", "5", "60", "4096")
 """On 60 of the 132 multiprocessors of an H100 or H200."""
-IDLE_SECONDS = 60
 _NUMBERS = itertools.count()
 
 
@@ -82,7 +81,7 @@ def time_slicing(kubernetes: Standalone) -> Lines:
 
 
 def answers(kubernetes: Standalone) -> Lines:
-    """The time of Allocate, memory after many calls, and processor time without any."""
+    """The time of Allocate, and memory after many calls."""
     plugin = Plugin(kubernetes, replicas=10)
     before = plugin.usage().resident_kib
     first = plugin.allocate(200)
@@ -92,34 +91,16 @@ def answers(kubernetes: Standalone) -> Lines:
         p50, p99 = (measure.percentile(seconds, percent) * 1e3 for percent in (50, 99))
         yield f"Allocate, {name}: p50 {p50:.2f} ms, p99 {p99:.2f} ms, most {max(seconds) * 1e3:.2f}"
     yield f"resident after 2200: {plugin.usage().resident_kib / 1024:.1f} MiB"
-    yield from health(kubernetes, lambda: idle(plugin))
+    yield from health(kubernetes)
     plugin.stop()
 
 
-def idle(plugin: Plugin) -> Lines:
-    """Measure the plugin while nothing asks it."""
-    begin, watchers = plugin.usage(), plugin.watchers()
-    time.sleep(IDLE_SECONDS)
-    end, later = plugin.usage(), plugin.watchers()
-    used = end.cpu_seconds - begin.cpu_seconds
-    yield f"plugin idle for {IDLE_SECONDS} s: {used:.2f} CPU seconds, {end.resident_kib / 1024:.1f} MiB"
-    for one, two in zip(watchers, later, strict=True):
-        used = two.cpu_seconds - one.cpu_seconds
-        yield f"its health process: {used:.2f} CPU seconds, {two.resident_kib / 1024:.1f} MiB"
-
-
-def health(kubernetes: Standalone, meanwhile: Callable[[], Lines]) -> Lines:
-    """What the health process prints, its costs, and the properties of the GPUs."""
-    node = kubernetes.node
+def health(kubernetes: Standalone) -> Lines:
+    """What the health process prints, and the properties of the GPUs."""
     facts = facts_of(kubernetes)
     yield from block("the request", json.dumps(request(facts.inventory, "/")))
     process = watch_health(kubernetes)
     time.sleep(5)
-    begin = measure.usage(node, process.pid)
-    yield from meanwhile()
-    end = measure.usage(node, process.pid)
-    used = end.cpu_seconds - begin.cpu_seconds
-    yield f"a health process by itself: {used:.2f} CPU seconds, {end.resident_kib / 1024:.1f} MiB"
     yield from block("the health process", process.text())
     process.stop()
     yield from block("properties", json.dumps(facts.document()["properties"], indent=1))
@@ -249,7 +230,12 @@ PARTS: dict[str, Part] = {
     "registered": registered,
     "time-slicing": time_slicing,
     "answers": answers,
+    "idle": idle.idle,
     "faults": faults,
     "mps": shared_by_mps,
     "mps-daemons": mps_daemons.kept_by_the_plugin,
+    "toolkit": node_set_up.with_python,
+    "toolkit-bundle": node_set_up.with_bundle,
+    "starts": node_starts.starts,
+    "nri": node_set_up.nri,
 }

@@ -6,6 +6,7 @@ from __future__ import annotations
 import itertools
 import json
 import time
+from collections.abc import Mapping, Sequence
 
 from tests.gpu.kubernetes import measure
 from tests.gpu.kubernetes.gpu_node import CDI_GEN, environment
@@ -35,18 +36,34 @@ class Plugin:
     """
 
     def __init__(
-        self, kubernetes: Standalone, replicas: int = 0, by: str = "timeSlicing", *more: str
+        self,
+        kubernetes: Standalone,
+        replicas: int = 0,
+        by: str = "timeSlicing",
+        *more: str,
+        variables: Mapping[str, str] | None = None,
+        before: Sequence[str] = (),
     ) -> None:
-        """Start a plugin, which shares each GPU if there are replicas, and wait until it serves."""
+        """Start a plugin, which shares each GPU if there are replicas, and wait until it serves.
+
+        Args:
+            kubernetes: where it runs.
+            replicas: of each GPU; 0 for GPUs that are not shared.
+            by: how they are shared.
+            more: options of a plugin with replicas.
+            variables: of its environment.
+            before: the words before its own: a program that starts it.
+        """
         self._node = kubernetes.node
         options: tuple[str, ...] = ()
         if replicas:
             kubernetes.node.inside.write(CONFIG, shared(replicas, by))
             options = ("--config-file", CONFIG, *more)
         begin = time.monotonic()
-        words = (*CDI_GEN, "kubernetes", "device-plugin", *options)
+        words = (*before, *CDI_GEN, "kubernetes", "device-plugin", *options)
         name = f"plugin-{next(_NUMBERS)}"
-        self.process: Process = kubernetes.node.start(name, *words, env=environment())
+        settings = {**environment(), **(variables or {})}
+        self.process: Process = kubernetes.node.start(name, *words, env=settings)
 
         def known() -> list[Seen]:
             kubernetes.node.check_alive(name)
@@ -72,10 +89,9 @@ class Plugin:
         """Return the usage of the plugin itself."""
         return measure.usage(self._node, self.process.pid)
 
-    def watchers(self) -> list[measure.Usage]:
-        """Return the usages of the processes that it has started and that still run."""
-        pids = measure.children(self._node, self.process.pid)
-        return [measure.usage(self._node, pid) for pid in pids]
+    def pids(self) -> list[int]:
+        """Return the ids of the plugin and of the processes that it has started and that still run."""
+        return [self.process.pid, *measure.children(self._node, self.process.pid)]
 
     def allocate(self, count: int) -> list[float]:
         """Call Allocate so many times, as the kubelet does; return the seconds of each call."""

@@ -74,7 +74,8 @@ def gpu_pod(
     **spec: Any,
 ) -> Manifest:
     """Return a pod of ``IMAGE`` that requests so many GPUs."""
-    manifest = pod(name, *command, image=IMAGE, limits={GPU: count}, **spec)
+    limits = {GPU: count} if count else None
+    manifest = pod(name, *command, image=IMAGE, limits=limits, **spec)
     manifest["spec"]["terminationGracePeriodSeconds"] = 1
     (container,) = manifest["spec"]["containers"]
     container["env"] = [{"name": key, "value": text} for key, text in (environment or {}).items()]
@@ -103,13 +104,23 @@ def run(kubernetes: Standalone, *manifests: Manifest, seconds: float = SECONDS) 
     """Run pods at the same time to their ends, and delete them."""
     for manifest in manifests:
         kubernetes.apply(manifest)
-    ends = [end_of(kubernetes, manifest["metadata"]["name"], seconds) for manifest in manifests]
+    ends = [
+        end_of(
+            kubernetes,
+            manifest["metadata"]["name"],
+            seconds,
+            manifest["metadata"]["namespace"],
+        )
+        for manifest in manifests
+    ]
     for manifest in manifests:
         kubernetes.delete(manifest["metadata"]["name"])
     return ends
 
 
-def end_of(kubernetes: Standalone, name: str, seconds: float = SECONDS) -> Ended:
+def end_of(
+    kubernetes: Standalone, name: str, seconds: float = SECONDS, namespace: str = "default"
+) -> Ended:
     """Wait for the end of a pod; a pod that has not ended is an outcome as well."""
     limit = time.monotonic() + seconds
     status: dict[str, Any] = {}
@@ -117,7 +128,7 @@ def end_of(kubernetes: Standalone, name: str, seconds: float = SECONDS) -> Ended
         status = kubernetes.pod(name).get("status", {})
         time.sleep(0.1)
     try:
-        text = kubernetes.log(name)
+        text = kubernetes.log(name, namespace=namespace)
     except OSError as error:
         text = f"no log: {error}"
     reason = f"{status.get('reason', '')} {status.get('message', '')}".strip()

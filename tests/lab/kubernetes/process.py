@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from signal import SIGTERM
 
@@ -75,3 +77,22 @@ class Process:
     def _start(self) -> Started:
         path = f"{SHARED}/log/{self.log.name}"
         return self._inside.start(self._argv, log=path, env=self._env)
+
+
+@contextmanager
+def supervised(process: Process) -> Iterator[None]:
+    """Start a program again when it ends, as systemd does."""
+    ended = threading.Event()
+
+    def supervise() -> None:
+        while not ended.wait(0.1):
+            if process.returncode() is not None:
+                process.start_again()
+
+    thread = threading.Thread(target=supervise)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()

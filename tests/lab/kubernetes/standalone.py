@@ -54,9 +54,9 @@ class Standalone:
         """
         return wait(self, name, phases or ENDED, seconds)
 
-    def log(self, name: str, container: str = "main") -> str:
+    def log(self, name: str, container: str = "main", namespace: str = "default") -> str:
         """Return what a container of a pod printed."""
-        path = f"/containerLogs/default/{name}-{configuration.NODE}/{container}"
+        path = f"/containerLogs/{namespace}/{name}-{configuration.NODE}/{container}"
         return self.node.network.get(f"{_KUBELET}{path}")
 
     def _pods(self, name: str) -> list[dict[str, Any]]:
