@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -105,3 +106,16 @@ def test_a_process_that_hangs_is_replaced(
     assert watching.messages() == [
         "the health of the GPUs is not watched: NVML has not answered for 0 s"
     ]
+
+
+def test_a_process_without_news_ends_at_once(watch: Callable[[str], Watching]) -> None:
+    """The thread that reads wakes up for lines and for the end, not to look for the end."""
+    watching = watch(f"import time; print({WELL!r}, flush=True); time.sleep(60)")
+    readers = [thread for thread in threading.enumerate() if thread.name == "health"]
+    begin = time.monotonic()
+    watching.process.stop()
+    for reader in readers:
+        reader.join(10)
+    assert readers
+    assert watching.messages() == []
+    assert time.monotonic() - begin < 10

@@ -53,6 +53,7 @@ class HealthProcess:
         self._report = report
         self._command = command
         self._stopping = threading.Event()
+        self._lines: queue.SimpleQueue[bytes] = queue.SimpleQueue()
         self._reported = ""
         self._thread = threading.Thread(target=self._run, name="health", daemon=True)
 
@@ -64,6 +65,7 @@ class HealthProcess:
     def stop(self) -> None:
         """End the process soon."""
         self._stopping.set()
+        self._lines.put(b"")
 
     def _run(self) -> None:
         while not self._stopping.is_set():
@@ -105,17 +107,18 @@ class HealthProcess:
             threading.Thread(target=process.wait, daemon=True).start()
 
     def _read(self, process: subprocess.Popen[bytes]) -> str:
+        # A new one: the thread that forwards may not have ended for a process that was left.
         lines: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+        self._lines = lines
         threading.Thread(target=_forward, args=(process.stdout, lines), daemon=True).start()
-        heard = time.monotonic()
         while not self._stopping.is_set():
             try:
-                line = lines.get(timeout=1.0)
+                line = lines.get(timeout=SILENCE_SECONDS)
             except queue.Empty:
-                if time.monotonic() - heard > SILENCE_SECONDS:
-                    return f"NVML has not answered for {SILENCE_SECONDS:.0f} s"
-                continue
+                return f"NVML has not answered for {SILENCE_SECONDS:.0f} s"
             heard = time.monotonic()
+            if self._stopping.is_set():
+                break
             if not line:
                 return f"the process ended with status {process.wait(timeout=SILENCE_SECONDS)}"
             ((key, value),) = json.loads(line).items()

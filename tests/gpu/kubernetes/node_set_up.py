@@ -225,6 +225,8 @@ def _pods(kubernetes: Standalone, hidden: Sequence[str]) -> Lines:
         require(plugin.devices[0].identifier[:12] in end.text, "on the GPU that it was given")
     finally:
         plugin.stop()
+        # The plugin leaves its spec for pods that start while there is no plugin.
+        kubernetes.node.run("/bin/sh", "-c", "rm -f /run/cdi/k8s.device-plugin.*")
 
 
 def _hook_programs(node: Node) -> Iterator[str]:
