@@ -7,16 +7,20 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
 pytest.importorskip("grpc")
 
 from cdi_gen.kubernetes.settings.config_file import parse_config_file
-from tests.gpu.kubernetes import gpu_node, measure, mps, page, plugin, pods
+from tests.gpu.kubernetes import gpu_node, measure, mps, node_set_up, page, plugin, pods
 from tests.gpu.kubernetes.pods import Volume, overlap, parse_work
 from tests.gpu.programs.container import CHECKOUT
+from tests.lab.kubernetes.node import Node
 
 WORK_C = Path(pods.__file__).with_name("inside") / "work.c"
 OUTPUT = """\
@@ -71,6 +75,41 @@ def test_usage_is_read_from_a_process_whose_name_has_parentheses() -> None:
     usage = measure.parse_usage("Name:\ta (b) c\nVmRSS:\t   49152 kB\n", STAT)
     assert usage.resident_kib == 49152
     assert usage.cpu_seconds == pytest.approx(200 / os.sysconf("SC_CLK_TCK"))
+
+
+def test_processor_time_is_that_of_each_thread() -> None:
+    here = cast("Node", SimpleNamespace(inside=SimpleNamespace(init="self")))
+    before = measure.processor_time(here, os.getpid())
+    end = time.process_time() + 0.05
+    while time.process_time() < end:
+        pass
+    after = measure.processor_time(here, os.getpid())
+    (name,) = (name for name in after if name.endswith(f" {os.getpid()}"))
+    assert after[name] - before[name] > 0.02
+
+
+def test_what_a_set_up_leaves_is_found_by_content_mode_and_owner() -> None:
+    before = {"/run/cdi drwxr-xr-x 0:0 ", "/etc/a -rw-r--r-- 0:0 ", "/etc/a 1234"}
+    assert not node_set_up.difference(before, set(before))
+    after = {*before - {"/etc/a 1234"}, "/etc/a 5678", "/opt/nvidia/toolkit/b -rw-r--r-- 0:0 "}
+    lines = node_set_up.difference(before, after)
+    assert lines == ["/etc/a 1234", "/etc/a 5678", "/opt/nvidia/toolkit/b -rw-r--r-- 0:0 "]
+    assert node_set_up.summary(lines).splitlines() == [
+        "/etc/a",
+        "/opt/nvidia/toolkit",
+        "2 files and directories",
+    ]
+
+
+def test_a_pod_that_administers_gpus_asks_by_annotation_and_for_no_resource() -> None:
+    manifest = node_set_up.annotated("one", "gpu-operator")
+    assert manifest["metadata"]["namespace"] == "gpu-operator"
+    assert manifest["metadata"]["annotations"] == {
+        "nvidia.cdi.k8s.io/container.main": "management.nvidia.com/gpu=all"
+    }
+    (container,) = manifest["spec"]["containers"]
+    assert container["command"] == ["nvidia-smi"]
+    assert "resources" not in container
 
 
 def test_percentiles() -> None:
