@@ -62,7 +62,8 @@ class Permissions:
             )
         if namespace in self.management:
             return
-        if vendor == MANAGEMENT:
+        # In any case, and with any name before it: a node may have such a spec.
+        if f".{vendor.lower()}".endswith(f".{MANAGEMENT}"):
             raise RefusedError(
                 f"pods of the namespace {namespace!r} may not have {device!r}, which can "
                 "administer all GPUs of the node",

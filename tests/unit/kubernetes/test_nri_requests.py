@@ -83,6 +83,9 @@ def test_a_namespace_gets_what_it_may_have(namespace: str, device: str) -> None:
     ("namespace", "device", "message"),
     [
         ("batch", "management.nvidia.com/gpu=all", "administer all GPUs"),
+        ("batch", "Management.NVIDIA.com/gpu=all", "only devices of nvidia.com"),
+        ("batch", "Management.nvidia.com/gpu=all", "administer all GPUs"),
+        ("batch", "x.management.nvidia.com/gpu=all", "administer all GPUs"),
         ("default", "management.nvidia.com/gpu=all", "administer all GPUs"),
         ("default", "management.nvidia.com/other=all", "administer all GPUs"),
         ("default", "nvidia.com/gpu=0", "without the scheduler"),
