@@ -17,7 +17,7 @@ import pytest
 from cdi_base.findings import Finding
 from cdi_gen.engines.change import configuration_file, exchange, replacement
 from cdi_gen.errors import CdiGenError, UnsafeError
-from cdi_gen.kubernetes.node import installation, lock, restart, specs
+from cdi_gen.kubernetes.node import created_directories, installation, lock, restart, specs
 from cdi_gen.kubernetes.node.installed_files import InstalledFile
 from cdi_gen.kubernetes.node.settings import NodeSettings
 from cdi_gen.kubernetes.node.setup import NodeSetup
@@ -313,6 +313,21 @@ def test_a_kill_leaves_no_change_without_its_record(tmp_path: Path) -> None:
         assert original is not None
         assert original.text == "of the administrator"
     assert number > 4
+
+
+def test_a_file_system_that_is_full_at_the_first_note_gets_no_directory(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The directory was there without the note that it is ours, and stayed for ever."""
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(created_directories, "write", full)
+    with pytest.raises(CdiGenError, match="/nvidia: No space left on device"):
+        place.install()
+    assert place.remove() == []
+    assert not place.root.exists()
 
 
 def test_a_temporary_file_of_a_killed_process_is_removed_by_the_undo(host: Host) -> None:

@@ -273,8 +273,12 @@ def _make_store(root: str, store: str) -> None:
         _check_store(store)
         return
     missing = created_directories.missing([root])
-    files.make_directory(store)
-    created_directories.write(root, missing)
+    try:
+        files.make_directory(store)
+        created_directories.write(root, missing)
+    except OSError:
+        created_directories.remove_empty([store, *missing])
+        raise
 
 
 def _check_store(store: str) -> None:
@@ -355,8 +359,9 @@ def _synchronize(directory: str) -> None:
 
 
 def _failure(root: str, error: OSError) -> NodeInstallationError:
+    place = f"{error.filename}: " if error.filename else ""
     return NodeInstallationError(
-        f"programs cannot be installed to {root}: {error.filename or ''}: {error.strerror}",
+        f"programs cannot be installed to {root}: {place}{error.strerror or error}",
         hint="give another directory with --root (ROOT), or --hook-free, which installs nothing",
         subject=root,
     )
