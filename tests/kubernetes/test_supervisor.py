@@ -314,6 +314,21 @@ def test_what_is_not_a_socket_is_left(start: StartNode, tmp_path: Path, kind: st
     wait_until(lambda: node.count() == 8)
 
 
+def test_a_directory_that_does_not_exist_is_said_by_the_plugin_alone(
+    start: StartNode, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """gRPC wrote a line of its own for each attempt, one a second."""
+    node = start(NO_DRIVER, kubelet=False)
+    node.sockets.rmdir()
+    node.host.state = HGX
+    wait_until(lambda: "CDG-N005" in node.codes())
+    time.sleep(1.5)
+    node.sockets.mkdir()
+    assert "No address added" not in capfd.readouterr().err
+    node.kubelet.start()
+    wait_until(lambda: node.count() == 8)
+
+
 def test_a_socket_that_the_kubelet_deletes_at_once_is_made_again(
     start: StartNode, monkeypatch: pytest.MonkeyPatch
 ) -> None:

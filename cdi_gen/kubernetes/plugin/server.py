@@ -102,6 +102,8 @@ class ResourceServer:
             CdiGenError: the socket cannot be made.
         """
         try:
+            # gRPC writes a line of its own about a directory that does not exist, at each attempt.
+            os.stat(os.path.dirname(self.path))
             _remove_socket(self.path)
             server = grpc.server(self._executor, options=OPTIONS)
             server.add_generic_rpc_handlers(
@@ -111,7 +113,7 @@ class ResourceServer:
             server.start()
         except (OSError, RuntimeError) as error:
             raise CdiGenError(
-                f"cannot listen on {self.path}: {error}",
+                f"cannot listen on {self.path}: {getattr(error, 'strerror', None) or error}",
                 hint="run as root, with the kubelet's directory mounted",
                 code="CDG-N005",
                 subject=self.path,
