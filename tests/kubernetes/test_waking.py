@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -78,6 +79,22 @@ def test_a_directory_that_is_replaced_is_watched(waker: Waker, directory: Path) 
     waker.wait(0)
     directory.rename(directory.with_name("old"))
     directory.mkdir()
+    waker.wait(0)
+    later(lambda: make_socket(directory / "kubelet.sock"))
+    assert seconds(waker) < LONG / 2
+
+
+def test_a_new_directory_with_the_identity_of_the_old_one_is_watched(
+    waker: Waker, directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """ext4 gives a new directory the inode of one that was just removed; the plugin then noticed a
+    kubelet only every five seconds."""
+    status = os.stat(directory)
+    monkeypatch.setattr(waking, "os", SimpleNamespace(**{**vars(os), "stat": lambda _path: status}))
+    waker.wait(0)
+    directory.rmdir()
+    directory.mkdir()
+    waker.wait(0.2)
     waker.wait(0)
     later(lambda: make_socket(directory / "kubelet.sock"))
     assert seconds(waker) < LONG / 2

@@ -13,6 +13,7 @@ import io
 import os
 import select
 import socket
+import struct
 import time
 
 POLL_SECONDS = 0.5
@@ -23,7 +24,8 @@ SETTLE_SECONDS = 0.05
 and a kubelet deletes several sockets."""
 
 _IN_MOVED, _IN_CREATE, _IN_DELETE = 0x40 | 0x80, 0x100, 0x200
-_IN_ONLYDIR = 0x01000000
+_IN_ONLYDIR, _IN_IGNORED = 0x01000000, 0x8000
+_EVENT = struct.Struct("iIII")
 _BYTES = 1 << 16
 
 
@@ -64,7 +66,8 @@ class Waker:
             self._read_end.recv(_BYTES)
         if watch is not None and watch.fileno() in ready:
             time.sleep(SETTLE_SECONDS)
-            watch.read(_BYTES)
+            if _has_ended(watch.read(_BYTES) or b""):
+                self._watched = None
 
     def close(self) -> None:
         """Close what is open; `wait` may not be called afterwards."""
@@ -85,6 +88,17 @@ class Waker:
             self._watch = _watch(self._directory)
             self._watched = directory if self._watch is not None else None
         return self._watch
+
+
+def _has_ended(events: bytes) -> bool:
+    """Whether the directory is gone; a new one may have the identity of the old one."""
+    offset = 0
+    while offset < len(events):
+        _, mask, _, length = _EVENT.unpack_from(events, offset)
+        if mask & _IN_IGNORED:
+            return True
+        offset += _EVENT.size + length
+    return False
 
 
 def _watch(directory: str) -> io.FileIO | None:
