@@ -73,7 +73,7 @@ def test_a_process_that_is_no_daemon_is_not_killed(
     stand_in: MpsNode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The id of a socket's process may be that of another process by now."""
-    monkeypatch.setattr(ControlProgram.ask, "__kwdefaults__", {"seconds": 0.2})
+    monkeypatch.setattr(ControlProgram.ask, "__kwdefaults__", {"seconds": 0.5})
     monkeypatch.setattr(keeper, "HANG_SECONDS", 0.5)
     pipe = Path(stand_in.root.path, UUIDS[0], "pipe")
     pipe.mkdir(parents=True)
@@ -84,7 +84,7 @@ def test_a_process_that_is_no_daemon_is_not_killed(
             wait_until(lambda: UUIDS[0] in mps.unusable() and stand_in.messages("CDG-N222"))
             time.sleep(2)
             assert process.poll() is None
-            assert mps.unusable() == {UUIDS[0]}
+            assert UUIDS[0] in mps.unusable()
         finally:
             process.kill()
     wait_until(lambda: not mps.unusable())
