@@ -132,6 +132,7 @@ class MpsNode:
         for name in self.root.names():
             with contextlib.suppress(SilentDaemonError, ProcessLookupError):
                 os.kill(self.pid(name), signal.SIGKILL)
+        reap()
 
 
 @pytest.fixture
@@ -139,6 +140,20 @@ def folder() -> Iterator[Path]:
     """Give a short path that only root can change."""
     with tempfile.TemporaryDirectory(dir="/run", prefix="mps-") as path:
         yield Path(path)
+    reap()
+
+
+def reap() -> None:
+    """Wait for the daemons that a test has ended: other tests expect that there is no child."""
+    deadline = time.monotonic() + 10
+    while True:
+        try:
+            child, _ = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            return
+        if not child:
+            assert time.monotonic() < deadline, "a daemon goes on"
+            time.sleep(0.01)
 
 
 @pytest.fixture

@@ -170,7 +170,8 @@ def test_handlers_that_another_program_removes_are_registered_again(
             tree.path(lost).unlink()
         else:
             tree.write(lost, text)
-        wait_until(lambda: tree.path(lost).exists() and tree.read(lost) == configured)
+        wait_until(lambda: host.codes().count("CDG-N411") == 2)
+        assert tree.read(lost) == configured
         # Once more at once: the engine is not restarted again and again.
         tree.write("/etc/containerd/config.toml", text)
         time.sleep(0.5)
