@@ -59,7 +59,7 @@ version = {version}
 """
 
 
-AKS = """\
+AZURE = """\
 version = 2
 oom_score = -999
 [plugins."io.containerd.grpc.v1.cri".containerd]
@@ -78,7 +78,7 @@ version = 2
 """
 
 FILES = {
-    "NVIDIA/gpu-operator#2646 (2026): version 2, and containerd 2.3 migrates it": (AKS, 2),
+    "NVIDIA/gpu-operator#2646 (2026): version 2, and containerd 2.3 migrates it": (AZURE, 2),
     "NVIDIA/gpu-operator#2596 (2026): version 4 of containerd 2.3": (dumped(4), 4),
     "NVIDIA/nvidia-container-toolkit#1956 (2026): no runtime to copy": (WITHOUT_RUNTIMES, 3),
     "berops/claudie#1786 (2025): a file that imports itself": (IMPORTS_ITSELF, 2),

@@ -83,9 +83,9 @@ def test_the_lock_of_the_tests_has_the_versions_of_the_program(lock: str) -> Non
 
 
 def test_an_unknown_extra_is_refused(tmp_path: Path) -> None:
-    found = _make("install", f"DESTDIR={tmp_path}", "EXTRAS=kubernets")
+    found = _make("install", f"DESTDIR={tmp_path}", "EXTRAS=cluster")
     assert found.returncode != 0
-    assert "EXTRAS=kubernets: no such extra; the only one is kubernetes" in found.stderr
+    assert "EXTRAS=cluster: no such extra; the only one is kubernetes" in found.stderr
     assert not [*tmp_path.iterdir()]
 
 
