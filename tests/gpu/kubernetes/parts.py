@@ -12,7 +12,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 from cdi_gen.kubernetes.health.process import request
-from tests.gpu.kubernetes import idle, measure, mps, mps_daemons, node_set_up, node_starts, pods
+from tests.gpu.kubernetes import (
+    idle,
+    measure,
+    mps,
+    mps_daemons,
+    node_set_up,
+    node_starts,
+    pods,
+    several_gpus,
+)
 from tests.gpu.kubernetes.gpu_node import CDI_GEN, environment, facts_of
 from tests.gpu.kubernetes.page import Lines, block, compared, ended, require
 from tests.gpu.kubernetes.plugin import Plugin
@@ -238,4 +247,5 @@ PARTS: dict[str, Part] = {
     "toolkit-bundle": node_set_up.with_bundle,
     "starts": node_starts.starts,
     "nri": node_set_up.nri,
+    "several-gpus": several_gpus.several_gpus,
 }
