@@ -322,5 +322,6 @@ def test_the_options_in_the_readme_exist() -> None:
         name for _, command in _commands(main, "") for each in command.params for name in each.opts
     }
     used = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", README))
-    assert used - known <= {"--rm", "--gpus", "--create-namespace", "--set", "--for"}
+    others = {"--rm", "--gpus", "--create-namespace", "--set", "--for", "--timeout"}
+    assert used - known <= others
     assert len(used & known) >= 8
