@@ -86,5 +86,5 @@ def _uuids(ends: list[Ended]) -> list[str]:
 
 
 def _daemons(kubernetes: Standalone) -> list[str]:
-    command = f"cat {ROOT}/GPU-*/pipe/nvidia-cuda-mps-control.pid"
+    command = f"for f in {ROOT}/GPU-*/pipe/nvidia-cuda-mps-control.pid; do cat $f; echo; done"
     return kubernetes.node.run("sh", "-c", command).stdout.split()
