@@ -385,3 +385,15 @@ def test_a_kubelet_that_closes_the_stream_gets_a_registration(
     assert "CDG-N112" in [finding.code for finding in node.findings]
     time.sleep(1.5)
     assert len(node.kubelet.registrations) == registrations + 1
+
+
+def test_a_kubelet_that_never_listens_is_registered_with_less_and_less_often(
+    start: StartNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "WATCH_DELAY", 0.0)
+    monkeypatch.setattr(reports, "PAUSES", (0.1, 0.2, 0.4, 60.0))
+    monkeypatch.setattr(server.ResourceServer, "is_watched", lambda _server: False)
+    node = start()
+    wait_until(lambda: len(node.kubelet.registrations) == 4)
+    time.sleep(1.0)
+    assert len(node.kubelet.registrations) == 4

@@ -85,6 +85,8 @@ class Supervisor:
         self._next_registration = 0.0
         self._registered: dict[str, float] = {}
         """When the kubelet accepted each resource."""
+        self._unwatched: dict[str, int] = {}
+        """How often each resource was registered without effect: the kubelet does not listen."""
         self._next_start = 0.0
         self._kubelet: tuple[int, int, int] | None = None
         self._unhealthy: dict[str, Finding] = {}
@@ -299,9 +301,14 @@ class Supervisor:
         if self._kubelet is None:
             return
         for name in self._servers.keys() - self._unregistered.keys():
-            is_late = now >= self._registered.get(name, 0.0) + WATCH_DELAY
             server = self._servers[name]
-            if is_late and not server.is_watched() and server.is_listening():
+            if server.is_watched():
+                self._unwatched.pop(name, None)
+                continue
+            times = self._unwatched.get(name, 0)
+            due = self._registered.get(name, 0.0) + max(WATCH_DELAY, pause(times))
+            if now >= due and server.is_listening():
+                self._unwatched[name] = times + 1
                 self._unregistered[name] = 0
                 self._next_registration = now
                 message = f"the kubelet does not listen to the devices of {name} any more"
