@@ -26,6 +26,11 @@ export PYTHONDONTWRITEBYTECODE :=
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
+# Programs that are killed or fail at many moments, and servers: a third of the time of `check`, for which
+# it is too long. `test` runs them.
+THOROUGH := tests/kubernetes tests/attack/test_faults.py tests/attack/test_engine_configuration_faults.py \
+            tests/attack/test_memory.py tests/cli/test_interrupted.py
+
 run: $(VENV)/run ## make the environment and print the CDI spec of this host
 	@tools/run $(BIN)/cdi-gen $(EXAMPLE)
 
@@ -33,7 +38,7 @@ quick: $(VENV)/test ## unit tests, architecture, golden specs: seconds, in one p
 	$(TESTS) --quiet -m "$(ANYWHERE)" tests/unit tests/architecture tests/golden $(PYTEST)
 
 check: $(VENV)/test lint types ## lint, types and the tests that need no root, no network and no engine
-	$(TESTS) --quiet $(PARALLEL) -m "$(ANYWHERE)" $(PYTEST)
+	$(TESTS) --quiet $(PARALLEL) -m "$(ANYWHERE)" $(THOROUGH:%=--ignore=%) $(PYTEST)
 
 test: $(VENV)/test ## run all tests; as root, install their requirements first. REQUIRE=1: a skip is a failure
 	@tools/test-packages
