@@ -20,6 +20,9 @@ from cdi_gen.cli.generate import FEATURE_FLAGS
 from cdi_gen.cli.go_flags import GoFlagsCommand
 from cdi_gen.cli.host_options import DIRECTORY, PROGRAM, TEXT
 from cdi_gen.cli.kubernetes_options import (
+    DEV_ROOT,
+    DRIVER_ROOT,
+    HOST_ROOT,
     ConfigOptions,
     Words,
     config_options,
@@ -69,20 +72,8 @@ command.add_command(kubernetes_toolkit.toolkit)
     envvar="FAIL_ON_INIT_ERROR",
     help="End if the host has no usable GPU, instead of waiting for one.  [default: wait]",
 )
-@click.option(
-    "--driver-root",
-    "--nvidia-driver-root",
-    type=DIRECTORY,
-    envvar="NVIDIA_DRIVER_ROOT",
-    help="Directory of the host under which the driver is installed.  [default: /]",
-)
-@click.option(
-    "--dev-root",
-    "--nvidia-dev-root",
-    type=DIRECTORY,
-    envvar="NVIDIA_DEV_ROOT",
-    help="Directory of the host under which the driver's /dev is.  [default: the driver root]",
-)
+@DRIVER_ROOT
+@DEV_ROOT
 @click.option(
     "--driver-root-ctr-path",
     "--container-driver-root",
@@ -92,14 +83,7 @@ command.add_command(kubernetes_toolkit.toolkit)
     help="Accepted for NVIDIA's command lines, without effect; the driver root is searched below "
     "--host-root.  [default: none]",
 )
-@click.option(
-    "--host-root",
-    type=DIRECTORY,
-    default="/",
-    show_default=True,
-    envvar="HOST_ROOT",
-    help="Where the host's / is mounted in this container.",
-)
+@HOST_ROOT
 @click.option(
     "--pass-device-specs/--no-pass-device-specs",
     default=None,

@@ -15,7 +15,13 @@ from cdi_gen.cli import console
 from cdi_gen.cli.go_flags import GoFlagsCommand
 from cdi_gen.cli.host_options import DIRECTORY, TEXT
 from cdi_gen.cli.kubernetes_config import Configuration
-from cdi_gen.cli.kubernetes_options import ConfigOptions, config_options, require_packages
+from cdi_gen.cli.kubernetes_options import (
+    DRIVER_ROOT,
+    HOST_ROOT,
+    ConfigOptions,
+    config_options,
+    require_packages,
+)
 from cdi_gen.errors import CdiGenError, ExitCode
 from cdi_gen.kubernetes.settings.model import DISCOVERY_STRATEGIES, MIG_STRATEGIES
 
@@ -114,13 +120,7 @@ if TYPE_CHECKING:
     help="Accepted for NVIDIA's command lines; the platform is found from the host.  "
     "[default: auto]",
 )
-@click.option(
-    "--driver-root",
-    "--nvidia-driver-root",
-    type=DIRECTORY,
-    envvar="NVIDIA_DRIVER_ROOT",
-    help="Directory of the host under which the driver is installed.  [default: /]",
-)
+@DRIVER_ROOT
 @click.option(
     "--driver-root-ctr-path",
     "--container-driver-root",
@@ -130,14 +130,7 @@ if TYPE_CHECKING:
     help="Accepted for NVIDIA's command lines, without effect; the driver root is searched below "
     "--host-root.  [default: none]",
 )
-@click.option(
-    "--host-root",
-    type=DIRECTORY,
-    default="/",
-    show_default=True,
-    envvar="HOST_ROOT",
-    help="Where the host's / is mounted in this container.",
-)
+@HOST_ROOT
 @config_options("GFD_CONFIG_FILE", "CONFIG_FILE")
 def command(
     config: ConfigOptions,

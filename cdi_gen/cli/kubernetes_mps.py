@@ -13,7 +13,13 @@ from cdi_gen.catalogue import catalogue
 from cdi_gen.cli import console
 from cdi_gen.cli.go_flags import GoFlagsCommand
 from cdi_gen.cli.host_options import DIRECTORY
-from cdi_gen.cli.kubernetes_options import ConfigOptions, config_options
+from cdi_gen.cli.kubernetes_options import (
+    DEV_ROOT,
+    DRIVER_ROOT,
+    HOST_ROOT,
+    ConfigOptions,
+    config_options,
+)
 from cdi_gen.errors import CdiGenError, ExitCode
 from cdi_gen.kubernetes.settings.model import MIG_STRATEGIES
 
@@ -32,28 +38,9 @@ if TYPE_CHECKING:
     envvar="MIG_STRATEGY",
     help="That of the device plugin.  [default: none]",
 )
-@click.option(
-    "--driver-root",
-    "--nvidia-driver-root",
-    type=DIRECTORY,
-    envvar="NVIDIA_DRIVER_ROOT",
-    help="Directory of the host under which the driver is installed.  [default: /]",
-)
-@click.option(
-    "--dev-root",
-    "--nvidia-dev-root",
-    type=DIRECTORY,
-    envvar="NVIDIA_DEV_ROOT",
-    help="Directory of the host under which the driver's /dev is.  [default: the driver root]",
-)
-@click.option(
-    "--host-root",
-    type=DIRECTORY,
-    default="/",
-    show_default=True,
-    envvar="HOST_ROOT",
-    help="Where the host's / is mounted in this container.",
-)
+@DRIVER_ROOT
+@DEV_ROOT
+@HOST_ROOT
 @click.option(
     "--mps-root",
     type=DIRECTORY,

@@ -15,6 +15,29 @@ from cdi_gen.cli.host_options import DIRECTORY, PROGRAM, TEXT
 from cdi_gen.errors import CdiGenError
 from cdi_gen.kubernetes.settings.choice import FALLBACKS, LABEL
 
+DRIVER_ROOT = click.option(
+    "--driver-root",
+    "--nvidia-driver-root",
+    type=DIRECTORY,
+    envvar="NVIDIA_DRIVER_ROOT",
+    help="Directory of the host under which the driver is installed.  [default: /]",
+)
+DEV_ROOT = click.option(
+    "--dev-root",
+    "--nvidia-dev-root",
+    type=DIRECTORY,
+    envvar="NVIDIA_DEV_ROOT",
+    help="Directory of the host under which the driver's /dev is.  [default: the driver root]",
+)
+HOST_ROOT = click.option(
+    "--host-root",
+    type=DIRECTORY,
+    default="/",
+    show_default=True,
+    envvar="HOST_ROOT",
+    help="Where the host's / is mounted in this container.",
+)
+
 
 class Words(click.ParamType):  # type: ignore[type-arg,unused-ignore]  # generic since click 8.3
     """Words with commas between them."""

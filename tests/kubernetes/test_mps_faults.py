@@ -16,7 +16,7 @@ import pytest
 from cdi_gen.kubernetes.mps import keeper
 from cdi_gen.kubernetes.mps.program import ControlProgram
 from tests.kubernetes.kubelet import wait_until
-from tests.kubernetes.test_mps import UUIDS, MpsNode, folder, quick, stand_in
+from tests.kubernetes.mps_node import UUIDS, MpsNode, folder, quick, stand_in
 
 __all__ = ["folder", "quick", "stand_in"]
 
