@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 from collections.abc import Iterator
@@ -30,10 +31,22 @@ def root(tmp_path: Path) -> Path:
 @pytest.fixture(params=RESOLVERS, ids=lambda resolver: resolver.__name__)
 def files(request: pytest.FixtureRequest, root: Path) -> Iterator[RootFs]:
     files = RootFs(os.open(root, os.O_PATH | os.O_DIRECTORY), request.param)
-    before = os.listdir("/proc/self/fd")
+    before = open_below(root.parent)
     yield files
-    assert os.listdir("/proc/self/fd") == before, "a descriptor was left open"
+    assert open_below(root.parent) == before, "a descriptor was left open"
     os.close(files.descriptor)
+
+
+def open_below(folder: Path) -> dict[int, str]:
+    """Number and path of each open descriptor below `folder`."""
+    # Not all descriptors: pytest and libraries may open and close others meanwhile.
+    opened = {}
+    for name in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(FileNotFoundError):  # the listing's own descriptor
+            path = os.readlink(f"/proc/self/fd/{name}")
+            if Path(path).is_relative_to(folder):
+                opened[int(name)] = path
+    return opened
 
 
 def failing(*_: object, **__: object) -> Any:

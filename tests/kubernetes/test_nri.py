@@ -101,8 +101,8 @@ def test_the_plugin_connects_again_when_the_engine_has_started_again(running: Ru
     with engine(running.path) as second, second.plugin() as connection:
         connection.configure()
         assert connection.create(create_request("gpu-operator", MANAGEMENT))
-    assert running.codes.count("CDG-N607") == 2
-    assert running.codes.count("CDG-N603") == 2  # closed, and waiting: each said once
+        assert running.codes.count("CDG-N607") == 2
+        assert running.codes.count("CDG-N603") == 2  # closed, and waiting: each said once
 
 
 def test_an_engine_that_does_not_accept_the_plugin_is_asked_again(
