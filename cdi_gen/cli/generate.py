@@ -13,6 +13,7 @@ from cdi_gen.cdi.wire import dump
 from cdi_gen.cli import console, named_file, report
 from cdi_gen.cli.host_options import (
     DIRECTORY,
+    FEATURE_FLAGS,
     INVENTORY,
     PROGRAM,
     TEXT,
@@ -29,9 +30,6 @@ from cdi_gen.inventory import Inventory
 if TYPE_CHECKING:
     from cdi_gen.cdi.consumers import Consumer
     from cdi_gen.generate.modes.mode import Mode
-
-FEATURE_FLAGS = ("no-additional-gids-for-device-nodes", "disable-nvsandboxutils")
-"""Flags of nvidia-ctk that are accepted without effect: cdi-gen always does what they ask for."""
 
 
 @click.command("generate")

@@ -21,6 +21,7 @@ from cdi_gen.cli.kubernetes_options import (
     ConfigOptions,
     config_options,
     require_packages,
+    where_of,
 )
 from cdi_gen.errors import CdiGenError, ExitCode
 from cdi_gen.kubernetes.settings.model import DISCOVERY_STRATEGIES, MIG_STRATEGIES
@@ -256,7 +257,6 @@ def _reloaded(
 def _serve(settings: LabelSettings, output: Output, host_root: str) -> None:
     """Publish the labels, once or until a signal ends that."""
     from cdi_gen.catalogue import catalogue  # noqa: PLC0415
-    from cdi_gen.cli.kubernetes import where_of  # noqa: PLC0415
     from cdi_gen.kubernetes.labels.loop import Labeller  # noqa: PLC0415
     from cdi_gen.kubernetes.probe import ThisHost  # noqa: PLC0415
     from cdi_gen.programs import watch  # noqa: PLC0415
