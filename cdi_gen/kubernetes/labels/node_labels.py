@@ -17,6 +17,7 @@ from cdi_gen.kubernetes.labels.resource_labels import Labels
 from cdi_gen.kubernetes.labels.settings import LabelSettings
 from cdi_gen.kubernetes.labels.values import MAX_LENGTH, sanitised, valid
 from cdi_gen.kubernetes.probe import Facts
+from cdi_gen.kubernetes.resources.layout import layout
 from cdi_gen.kubernetes.settings.model import PREFIX
 
 UNKNOWN = "unknown"
@@ -56,10 +57,11 @@ def labels_findings(facts: Facts, settings: LabelSettings) -> tuple[Finding, ...
         others = ", ".join(other for other in models if other != model)
         message = f"the labels describe {model} only, and the node also has {others}"
         findings.append(Finding("CDG-N301", "warning", message))
-    fault = resource_labels.single_fault(inventory)
-    if plugin.mig_strategy == "single" and fault:
-        message = f"the MIG layout does not fit the strategy single: {fault}"
-        findings.append(Finding("CDG-N302", "warning", message))
+    if plugin.mig_strategy == "single":
+        for gpu, reason in layout(inventory, "single").left_out:
+            name = gpu.uuid or f"GPU {gpu.index}"
+            message = f"the labels do not describe {name}: {reason}"
+            findings.append(Finding("CDG-N302", "warning", message, subject=name))
     fabrics = _fabrics(inventory.gpus, properties)
     if len(fabrics) > 1:
         names = ", ".join(f"{cluster}.{clique}" for cluster, clique in sorted(fabrics))
