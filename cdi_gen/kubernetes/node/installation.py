@@ -21,7 +21,6 @@ import shutil
 import stat
 import time
 from collections.abc import Iterator
-from contextlib import suppress
 from typing import NamedTuple
 
 from cdi_base import files, trust
@@ -240,8 +239,10 @@ def remove(root: str) -> list[str]:
     kept = []
     try:
         if not os.path.lexists(store):
+            _discard_partial(root, store)
             return []
         _check_store(store)
+        _discard_partial(root, store)
         _recover(store)
         replaced = join(store, REPLACED)
         is_ours = current(root) is not None
@@ -257,11 +258,8 @@ def remove(root: str) -> list[str]:
         created = created_directories.read(root)
         for name in set(os.listdir(store)) - {REPLACED, CREATED}:
             _discard(join(store, name))
-        with suppress(FileNotFoundError):
-            os.unlink(join(store, CREATED))
-        with suppress(OSError):  # not empty
-            os.rmdir(store)
-            created_directories.remove_empty(created)
+        if not os.path.lexists(replaced):
+            created_directories.remove(store, created)
     except OSError as error:
         raise _failure(root, error) from error
     return kept
@@ -271,14 +269,16 @@ def _make_store(root: str, store: str) -> None:
     """Create the directory of the installations, and note which directories did not exist."""
     if os.path.lexists(store):
         _check_store(store)
+        _discard_partial(root, store)
         return
-    missing = created_directories.missing([root])
-    try:
-        files.make_directory(store)
-        created_directories.write(root, missing)
-    except OSError:
-        created_directories.remove_empty([store, *missing])
-        raise
+    _discard_partial(root, store)
+    created_directories.make(store, CREATED)
+
+
+def _discard_partial(root: str, store: str) -> None:
+    """Discard what a killed process left beside the directories above the installations."""
+    if trust.fault(root, may_be_missing=True) is None:
+        created_directories.discard_partial(store)
 
 
 def _check_store(store: str) -> None:
