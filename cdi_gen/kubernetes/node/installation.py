@@ -6,6 +6,7 @@
                                  changed afterwards. ID is a digest of the content
     ROOT/toolkit.cdi-gen/replaced    what was at ROOT/toolkit before, put back by `remove`
     ROOT/toolkit.cdi-gen/created     the directories that did not exist before
+    ROOT/toolkit.cdi-gen/restart     see `pending_restart`
 
 A process may be killed between any two steps. `_recover` then completes or discards the step.
 A container that starts during an upgrade finds the old programs or the new ones. An installation
@@ -29,6 +30,7 @@ from cdi_gen.errors import CdiGenError, UnsafeError
 from cdi_gen.kubernetes.node import created_directories
 from cdi_gen.kubernetes.node.created_directories import CREATED
 from cdi_gen.kubernetes.node.installed_files import PROGRAMS, InstalledFile
+from cdi_gen.kubernetes.node.pending_restart import RESTART
 from cdi_gen.kubernetes.node.settings import STORE, store_directory, toolkit_directory
 from cdi_gen.paths import base_name, join, parent
 from cdi_gen.programs.install import compile_modules
@@ -176,7 +178,7 @@ def install(
         _synchronize(root)
         if previous not in {None, name}:
             os.utime(join(store, str(previous)))  # the time of its last use
-        _remove_old(store, {name, previous, REPLACED, CREATED})
+        _remove_old(store, {name, previous, REPLACED, CREATED, RESTART})
     except OSError as error:
         raise _failure(root, error) from error
     return previous != name
