@@ -42,6 +42,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     # Above those.
     "programs": {"errors", "paths", "inventory", "catalogue", "cdi", "cdi_base", "cdi_hook"}
     | {"host", "generate", "store"},
+    "system": {"errors", "paths", "catalogue", "cdi_base", "host"},
     "kubernetes": {
         "errors",
         "inventory",
@@ -58,6 +59,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     },
     "cli": {
         "kubernetes",
+        "system",
         "errors",
         "paths",
         "inventory",
