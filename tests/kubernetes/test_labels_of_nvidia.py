@@ -17,7 +17,8 @@ import pytest
 
 from tests.fakehost.hosts import FakeHost
 from tests.fakehost.nvml_mock import SONAME
-from tests.host import looking
+from tests.host import looking, platform_hosts
+from tests.host.platform_hosts import PlatformHost
 from tests.lab.cache import LabUnavailableError
 from tests.lab.kubernetes import nvidia_device_plugin
 
@@ -160,3 +161,50 @@ def test_labels_of_gpus_shared_by_mps(
     config.write_text(SHARED.replace("STRATEGY", "mps").replace("RENAME", "false"))
     labels = compare(feature_discovery, host("550-8gpu"), tmp_path, f"--config-file={config}")
     assert "nvidia.com/mps.capable=true" in labels
+
+
+NOT_OF_LABELS = ("nvidia.com/gpu.compute.major=-1", "nvidia.com/gpu.compute.minor=-1")
+"""Values of NVIDIA's program that Kubernetes refuses: a value begins with a letter or a digit."""
+
+PLATFORMS: dict[str, tuple[Callable[[Path], PlatformHost], tuple[str, ...], str]] = {
+    "jetson": (
+        lambda root: platform_hosts.jetson(root, platform_hosts.JETSON_NANO),
+        ("auto", "tegra"),
+        "nvidia.com/gpu.product=NVIDIA-Tegra-X1",
+    ),
+    "wsl": (
+        lambda root: platform_hosts.wsl(root, 2),
+        ("auto", "nvml"),
+        "nvidia.com/gpu.product=NVIDIA-GeForce-RTX-4090",
+    ),
+    "passthrough": (
+        platform_hosts.passthrough,
+        ("vfio",),
+        "nvidia.com/gpu.product=GH100-H100-SXM5-80GB",
+    ),
+}
+
+
+@pytest.mark.parametrize("shared", [False, True], ids=["exclusive", "shared"])
+@pytest.mark.parametrize("name", PLATFORMS)
+def test_labels_of_other_platforms(
+    feature_discovery: Path, tmp_path: Path, name: str, shared: bool
+) -> None:
+    make, strategies, product = PLATFORMS[name]
+    host = make(tmp_path / "host")
+    flags = ["--mig-strategy=single"]
+    if shared:
+        config = tmp_path / "config.yaml"
+        config.write_text(SHARED.replace("STRATEGY", "timeSlicing").replace("RENAME", "false"))
+        flags.append(f"--config-file={config}")
+        product += "-SHARED"
+    for strategy in strategies:
+        words = (*FLAGS, *flags, f"--device-discovery-strategy={strategy}")
+        libraries = {"LD_LIBRARY_PATH": str(host.libraries)}
+        theirs = in_namespace(host.sysfs, "/sys", str(feature_discovery), *words, env=libraries)
+        own = (sys.executable, "-m", "cdi_gen", "kubernetes", "labels", *words)
+        root = ("--host-root", str(host.root))
+        sources = {"PYTHONPATH": looking.SOURCES}
+        ours = in_namespace(host.sysfs, str(host.sysfs), *own, *root, env=sources)
+        assert ours == [label for label in theirs if label not in NOT_OF_LABELS]
+        assert product in ours

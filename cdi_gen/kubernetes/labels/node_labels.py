@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from cdi_base.findings import Finding
-from cdi_gen.inventory import Gpu, Inventory
+from cdi_gen.inventory import VFIO, Gpu, Inventory
 from cdi_gen.inventory.properties import Properties
 from cdi_gen.kubernetes.labels import resource_labels
 from cdi_gen.kubernetes.labels.resource_labels import Labels
@@ -21,6 +21,10 @@ from cdi_gen.kubernetes.resources.layout import layout
 from cdi_gen.kubernetes.settings.model import PREFIX
 
 UNKNOWN = "unknown"
+UNKNOWN_VERSION = "unknown.unknown.unknown"
+"""The driver version of Tegra, and of a host that passes its GPUs through."""
+NO_CUDA = "0.0"
+"""The CUDA version of a host that passes its GPUs through."""
 MODES = {0x0300: "graphics", 0x0302: "compute"}
 """The mode of a GPU by its PCI class: a VGA controller, or a 3D controller."""
 
@@ -95,27 +99,26 @@ def _device_labels(inventory: Inventory, properties: Properties, settings: Label
 
 def _version_labels(inventory: Inventory, properties: Properties) -> Labels:
     """Return the versions of the driver and of CUDA, under the names of today and the old ones."""
-    values: Labels = {}
-    if inventory.driver is not None:
-        version = inventory.driver.version
-        major, minor, revision = (*version.split("."), "", "")[:3]
-        values |= {
-            "cuda.driver.major": major,
-            "cuda.driver.minor": minor,
-            "cuda.driver.rev": revision,
-            "cuda.driver-version.major": major,
-            "cuda.driver-version.minor": minor,
-            "cuda.driver-version.revision": revision,
-            "cuda.driver-version.full": version,
-        }
-    if properties.cuda_version is not None:
-        major, _, minor = properties.cuda_version.partition(".")
+    version = UNKNOWN_VERSION if inventory.driver is None else inventory.driver.version
+    major, minor, revision = (*version.split("."), "", "")[:3]
+    values: Labels = {
+        "cuda.driver.major": major,
+        "cuda.driver.minor": minor,
+        "cuda.driver.rev": revision,
+        "cuda.driver-version.major": major,
+        "cuda.driver-version.minor": minor,
+        "cuda.driver-version.revision": revision,
+        "cuda.driver-version.full": version,
+    }
+    cuda_version = NO_CUDA if inventory.platform == VFIO else properties.cuda_version
+    if cuda_version is not None:
+        major, _, minor = cuda_version.partition(".")
         values |= {
             "cuda.runtime.major": major,
             "cuda.runtime.minor": minor,
             "cuda.runtime-version.major": major,
             "cuda.runtime-version.minor": minor,
-            "cuda.runtime-version.full": properties.cuda_version,
+            "cuda.runtime-version.full": cuda_version,
         }
     return {PREFIX + name: value for name, value in values.items()}
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from cdi_gen.inventory import Gpu, Inventory, MigDevice
 from cdi_gen.inventory.properties import MigProperties, Properties
-from cdi_gen.kubernetes.labels.values import family, joined
+from cdi_gen.kubernetes.labels.values import UNDEFINED, family, joined
 from cdi_gen.kubernetes.resources.layout import layout
 from cdi_gen.kubernetes.settings import Settings, SharedResource
 from cdi_gen.kubernetes.settings.model import PREFIX
@@ -63,9 +63,15 @@ def gpu_labels(gpus: Sequence[Gpu], properties: Properties, settings: Settings) 
     count = sum(product(other, properties) == model for other in gpus)
     labels = _base(GPU, count, (model,), settings, never_shared=gpu.mig_enabled)
     values = properties.gpu(gpu.index)
-    if values.memory_mib:
-        labels[f"{GPU}.memory"] = str(values.memory_mib)
-    if values.compute_capability:
+    # gpu-feature-discovery has the bytes that a GPU which is passed through maps in this label.
+    memory = values.memory_mib or values.addressable_memory
+    if memory:
+        labels[f"{GPU}.memory"] = str(memory)
+    if values.addressable_memory is not None:
+        # Its compute capability is not known: gpu-feature-discovery writes -1, which is no value of
+        # a label.
+        labels[f"{GPU}.family"] = UNDEFINED
+    elif values.compute_capability:
         major, minor = map(int, values.compute_capability.split("."))
         labels[f"{GPU}.family"] = family(major, minor)
         labels[f"{GPU}.compute.major"] = str(major)
