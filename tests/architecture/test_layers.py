@@ -40,6 +40,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "store": {"errors", "paths", "cdi", "cdi_base"},
     "engines": {"errors", "paths", "cdi", "cdi_base"},
     # Above those.
+    "tree": {"errors", "paths", "generate", "cdi_base"},
     "programs": {"errors", "paths", "inventory", "catalogue", "cdi", "cdi_base", "cdi_hook"}
     | {"host", "generate", "store"},
     "system": {"errors", "paths", "catalogue", "cdi_base", "host"},
@@ -69,7 +70,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "generate",
         "store",
     }
-    | {"engines", "programs", "configuration", "findings", "cdi_base", "__version__"},
+    | {"engines", "programs", "tree", "configuration", "findings", "cdi_base", "__version__"},
     "__main__": {"cli"},
     "__init__": {"cdi_base"},
     # The programs that run when a container starts, and what they share with the library.
