@@ -53,6 +53,7 @@ def by_sysfs(host: PlatformHost) -> Description:
 class TestJetson:
     @pytest.mark.parametrize("discovery", ["auto", "tegra"])
     def test_cuda_is_asked(self, tmp_path: Path, discovery: str) -> None:
+        """NVIDIA/k8s-device-plugin#984 (2025): a node with a Jetson Orin Nano gets no labels."""
         facts = described(jetson(tmp_path, ORIN), discovery)
         (gpu,) = facts.inventory.gpus
         values = facts.properties.gpu(0)

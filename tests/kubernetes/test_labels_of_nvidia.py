@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from tests.fakehost.hosts import FakeHost
-from tests.fakehost.nvml_mock import SONAME
+from tests.fakehost.nvml_mock import DESCRIPTION, SONAME
 from tests.host import looking, platform_hosts
 from tests.host.platform_hosts import PlatformHost
 from tests.lab.cache import LabUnavailableError
@@ -161,6 +161,24 @@ def test_labels_of_gpus_shared_by_mps(
     config.write_text(SHARED.replace("STRATEGY", "mps").replace("RENAME", "false"))
     labels = compare(feature_discovery, host("550-8gpu"), tmp_path, f"--config-file={config}")
     assert "nvidia.com/mps.capable=true" in labels
+
+
+def test_labels_of_a_station_with_a_gpu_for_its_display(
+    own_host: GetHost, feature_discovery: Path, tmp_path: Path
+) -> None:
+    fake = own_host("550-server")
+    display = fake.kernel.gpus[1]
+    description = fake.nvml.parent / DESCRIPTION
+    lines = description.read_text().splitlines(keepends=True)
+    for number, line in enumerate(lines):
+        if line.startswith(f"gpu {display.uuid} "):
+            lines[number] = line.replace(display.model.name, "DGX Display")
+    description.write_text("".join(lines))
+    information = fake.root / f"proc/driver/nvidia/gpus/{display.pci_address}/information"
+    text = information.read_text()
+    information.write_text(text.replace(display.model.name, "DGX Display"))
+    labels = compare(feature_discovery, fake, tmp_path)
+    assert "nvidia.com/gpu.count=3" in labels
 
 
 NOT_OF_LABELS = ("nvidia.com/gpu.compute.major=-1", "nvidia.com/gpu.compute.minor=-1")

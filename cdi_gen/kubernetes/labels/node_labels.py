@@ -17,7 +17,7 @@ from cdi_gen.kubernetes.labels.resource_labels import Labels
 from cdi_gen.kubernetes.labels.settings import LabelSettings
 from cdi_gen.kubernetes.labels.values import MAX_LENGTH, sanitised, valid
 from cdi_gen.kubernetes.probe import Facts
-from cdi_gen.kubernetes.resources.layout import layout
+from cdi_gen.kubernetes.resources.layout import layout, without_displays
 from cdi_gen.kubernetes.settings.model import PREFIX
 
 UNKNOWN = "unknown"
@@ -41,8 +41,9 @@ def labels(facts: Facts | None, settings: LabelSettings, now: float) -> Labels:
     values: Labels = {}
     if not settings.no_timestamp:
         values[f"{PREFIX}gfd.timestamp"] = str(int(now))
-    if facts is not None and facts.inventory.gpus:
-        values |= _device_labels(facts.inventory, facts.properties, settings)
+    inventory = None if facts is None else without_displays(facts.inventory)
+    if facts is not None and inventory is not None and inventory.gpus:
+        values |= _device_labels(inventory, facts.properties, settings)
     if facts is not None:
         values |= _vgpu_labels(facts.properties)
     return {name: valid(value) for name, value in sorted(values.items())}
@@ -50,7 +51,8 @@ def labels(facts: Facts | None, settings: LabelSettings, now: float) -> Labels:
 
 def labels_findings(facts: Facts, settings: LabelSettings) -> tuple[Finding, ...]:
     """Return what the labels of a node cannot express, or only in a shorter form."""
-    inventory, properties, plugin = facts.inventory, facts.properties, settings.plugin
+    inventory = without_displays(facts.inventory)
+    properties, plugin = facts.properties, settings.plugin
     if not inventory.gpus:
         return ()
     findings = []
@@ -71,12 +73,13 @@ def labels_findings(facts: Facts, settings: LabelSettings) -> tuple[Finding, ...
         names = ", ".join(f"{cluster}.{clique}" for cluster, clique in sorted(fabrics))
         message = f"the GPUs are in several NVLink cliques, so that the node has no label: {names}"
         findings.append(Finding("CDG-N303", "warning", message))
-    long = [model for model in models if len(sanitised(model)) > MAX_LENGTH]
+    products = models + resource_labels.mig_products(inventory, properties, plugin)
     findings += [
         Finding(
-            "CDG-N304", "warning", f"the label of {model!r} has its first {MAX_LENGTH} characters"
+            "CDG-N304", "warning", f"the label of {text!r} is shortened to {MAX_LENGTH} characters"
         )
-        for model in long
+        for text in products
+        if len(sanitised(text)) > MAX_LENGTH
     ]
     return tuple(findings)
 

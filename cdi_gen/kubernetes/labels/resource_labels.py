@@ -96,6 +96,19 @@ def mig_labels(inventory: Inventory, properties: Properties, settings: Settings)
     return labels
 
 
+def mig_products(inventory: Inventory, properties: Properties, settings: Settings) -> list[str]:
+    """Return the products of the MIG devices that have labels, before they are shortened."""
+    devices = layout(inventory, settings.mig_strategy).mig_devices
+    gpus = {gpu.index: gpu for gpu in inventory.gpus}
+    return sorted(
+        {
+            f"{product(gpus[index], properties)} MIG {mig.profile}"
+            for index, of_gpu in devices.items()
+            for mig in of_gpu
+        }
+    )
+
+
 def _single_labels(inventory: Inventory, properties: Properties, settings: Settings) -> Labels:
     """Return the labels of the devices that the device plugin advertises as ``nvidia.com/gpu``.
 

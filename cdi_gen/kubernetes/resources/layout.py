@@ -10,10 +10,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import NamedTuple
 
 from cdi_gen.inventory import Gpu, Inventory, MigDevice
 from cdi_gen.kubernetes.settings.model import MigStrategy
+
+DISPLAYS = frozenset({"DGX Display", "NVIDIA DGX Display"})
+"""The GPU of a DGX Station that drives its display. NVIDIA's programs leave it out, too."""
 
 
 class Layout(NamedTuple):
@@ -28,11 +32,22 @@ class Layout(NamedTuple):
 
 def layout(inventory: Inventory, strategy: MigStrategy) -> Layout:
     """Return the devices that a strategy advertises."""
+    displays = [gpu for gpu in inventory.gpus if gpu.model in DISPLAYS]
+    if displays:
+        devices = layout(without_displays(inventory), strategy)
+        left_out = tuple((gpu, "it drives the display of a DGX Station") for gpu in displays)
+        return devices._replace(left_out=(*devices.left_out, *left_out))
     if strategy == "none":
         return Layout(inventory.gpus, {})
     if strategy == "mixed":
         return _mixed(inventory)
     return _single(inventory)
+
+
+def without_displays(inventory: Inventory) -> Inventory:
+    """Return the inventory without GPUs that are not for programs."""
+    gpus = tuple(gpu for gpu in inventory.gpus if gpu.model not in DISPLAYS)
+    return inventory if gpus == inventory.gpus else replace(inventory, gpus=gpus)
 
 
 def _mixed(inventory: Inventory) -> Layout:
