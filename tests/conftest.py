@@ -17,8 +17,9 @@ from cdi_gen.inventory import Inventory
 from tests.fakehost.hosts import FakeHost
 from tests.host.looking import REPOSITORY, look_at
 
-# Property tests: a few examples by day, as many as a night has time for in `make nightly`.
-settings.register_profile("day", max_examples=40, deadline=None)
+# Property tests: a few examples by day, the same each time, so that only a change makes a test fail;
+# other ones in each `make nightly`, as many as a night has time for.
+settings.register_profile("day", max_examples=40, deadline=None, derandomize=True)
 settings.register_profile("night", max_examples=2000, deadline=None)
 settings.load_profile("day")
 
@@ -35,6 +36,7 @@ pytest_plugins = [
     "tests.fakehost.fixtures",
     "tests.lab.fixtures",
     "tests.lab.kubernetes.fixtures",
+    "tests.left_running",
     "tests.required",
 ]
 

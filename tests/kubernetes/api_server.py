@@ -8,12 +8,13 @@ labels of one owner go, and reports changes to a watch.
 from __future__ import annotations
 
 import json
+import socket
 import ssl
 import subprocess
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -44,6 +45,8 @@ class ApiServer:
     begins at them; None ends the watch."""
     watch: int = 0
     """The number of the newest watch, which alone gets lines."""
+    ended: bool = False
+    """Whether watches end at once."""
 
     def answer(self, method: str, path: str, kind: str, body: Any) -> tuple[int, Any]:
         """Return the status and the object of an answer."""
@@ -85,7 +88,7 @@ class ApiServer:
         """Yield the lines of a new watch that begins at a version."""
         self.watch += 1
         number = self.watch
-        while self.watch == number:
+        while self.watch == number and not self.ended:
             if not self.watched:
                 time.sleep(0.002)
                 continue
@@ -160,8 +163,7 @@ def api_server(
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002
             """Print nothing."""
 
-    http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    http.daemon_threads = True
+    http = _Server(("127.0.0.1", 0), Handler)
     http.handle_error = lambda *_: None  # type: ignore[method-assign]
     scheme = "http"
     if certificate is not None:
@@ -181,10 +183,39 @@ def api_server(
     try:
         yield server
     finally:
-        server.watch += 1
+        server.ended = True
         http.shutdown()
+        http.close_connections()
         http.server_close()
         thread.join()
+
+
+class _Server(ThreadingHTTPServer):
+    """A server whose threads end with it, those of connections that clients keep open included."""
+
+    daemon_threads = False  # else server_close does not wait for them
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self._connections: set[socket.socket] = set()
+        self._lock = threading.Lock()
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        with self._lock:
+            self._connections.add(request)
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        with self._lock:
+            self._connections.discard(request)
+        super().shutdown_request(request)
+
+    def close_connections(self) -> None:
+        with self._lock:
+            for connection in self._connections:
+                with suppress(OSError):  # the client has closed it
+                    # Of TLS, the thread of the connection itself closes its part.
+                    socket.socket.shutdown(connection, socket.SHUT_RDWR)
 
 
 def self_signed(file: Path, name: str) -> Path:

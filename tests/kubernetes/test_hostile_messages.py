@@ -33,7 +33,7 @@ REFUSALS = {
 }
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def channel() -> Iterator[grpc.Channel]:
     with tempfile.TemporaryDirectory() as folder:
         resource = Resource(name="nvidia.com/gpu", devices=DEVICES)

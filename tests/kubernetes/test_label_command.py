@@ -17,7 +17,7 @@ import pytest
 
 from tests.cli.program import cdi_gen
 from tests.fakehost.hosts import FakeHost
-from tests.host import looking, platform_hosts
+from tests.host import looking
 from tests.kubernetes.api_server import ApiServer, api_server, kubeconfig
 from tests.kubernetes.kubelet import wait_until
 
@@ -99,22 +99,6 @@ class TestCommand:
         assert "this process does not run in a pod" in done.err
         assert "[CDG-N306]" in done.err
 
-    @pytest.mark.parametrize("by", ["flag", "file"])
-    def test_gpus_for_virtual_machines_are_described_when_asked_for(
-        self, tmp_path: Path, by: str
-    ) -> None:
-        host = platform_hosts.passthrough(tmp_path / "host", 4)
-        config = tmp_path / "config.yaml"
-        strategy = "{deviceDiscoveryStrategy: vfio}" if by == "file" else "{}"
-        config.write_text(f"version: v1\nflags: {strategy}\n")
-        words = ["--oneshot", "-o", "-", "--host-root", str(host.root)]
-        assert self.run(*words).code == 3
-        words += ["--config-file", str(config)]
-        done = self.run(*words, *(["--device-discovery-strategy=vfio"] if by == "flag" else []))
-        assert (done.code, done.err) == (0, "")
-        assert "nvidia.com/gpu.product=GH100-H100-SXM5-80GB\n" in done.out
-        assert "nvidia.com/gpu.count=4\n" in done.out
-
     def test_a_host_without_a_driver(self, host: Callable[[str], FakeHost]) -> None:
         words = ("--oneshot", "-o", "-", "--host-root", str(host("550-unloaded").root))
         done = self.run(*words)
@@ -155,7 +139,7 @@ class TestProcess:
         process = start("--output-file", str(path))
         wait_until(path.exists)
         process.send_signal(number)
-        _, errors = process.communicate(timeout=10)
+        _, errors = process.communicate(timeout=60)
         assert (process.returncode, "Traceback" in errors) == (0, False)
         assert os.listdir(tmp_path) == []
 
@@ -166,7 +150,7 @@ class TestProcess:
         process = start("--output-file", str(path), "--sleep-interval=infinite")
         wait_until(path.exists)
         process.terminate()
-        assert process.wait(10) == 0
+        assert process.wait(60) == 0
         assert path.exists()
 
     def test_a_hangup_reads_the_settings_again(
@@ -181,7 +165,7 @@ class TestProcess:
             process.send_signal(signal.SIGHUP)
             wait_until(lambda: f"mig.strategy={strategy}" in path.read_text())  # noqa: B023
         process.terminate()
-        assert process.wait(10) == 0
+        assert process.wait(60) == 0
         assert not path.exists()
 
     def test_settings_that_are_not_valid_any_more_change_nothing(
@@ -200,7 +184,7 @@ class TestProcess:
         process.send_signal(signal.SIGHUP)
         wait_until(path.exists)
         process.terminate()
-        _, errors = process.communicate(timeout=10)
+        _, errors = process.communicate(timeout=60)
         assert process.returncode == 0
         assert "the settings stay as they are" in errors
 
@@ -218,7 +202,7 @@ class TestProcess:
         process.send_signal(signal.SIGHUP)
         wait_until(path.exists)
         process.terminate()
-        assert process.wait(10) == 0
+        assert process.wait(60) == 0
 
     @pytest.mark.parametrize("milliseconds", [0, 5, 50, 200])
     def test_a_signal_while_the_settings_are_read_again_ends_the_process(
@@ -230,7 +214,7 @@ class TestProcess:
         process.send_signal(signal.SIGHUP)
         time.sleep(milliseconds / 1000)
         process.terminate()
-        _, errors = process.communicate(timeout=5)
+        _, errors = process.communicate(timeout=60)
         assert (process.returncode, "Traceback" in errors) == (0, False)
         assert not path.exists()
 
@@ -247,11 +231,12 @@ class TestProcess:
         self, start: Callable[..., Any], server: ApiServer, tmp_path: Path
     ) -> None:
         hangs = threading.Event()
-        server.answer = lambda *_: (hangs.wait(30), {})  # type: ignore[method-assign]
+        server.answer = lambda *_: (hangs.wait(200), {})  # type: ignore[method-assign]
         config = tmp_path / "kubeconfig"
         config.write_bytes(kubeconfig(clusters=[{"name": "k", "cluster": {"server": server.url}}]))
         process = start("--kubeconfig", str(config), "--node-name", "node-1")
         wait_until(lambda: server.requests)
         process.terminate()
-        assert process.wait(5) == 0
+        assert process.wait(60) == 0
+        hangs.set()
         hangs.set()

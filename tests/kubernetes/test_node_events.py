@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
+from typing import Any
 
 import pytest
 
@@ -15,7 +17,7 @@ from cdi_gen.kubernetes.api import Api
 from cdi_gen.kubernetes.health.judge import Change
 from cdi_gen.kubernetes.node_events import MAX_WAITING, NodeEvents, event
 from tests.kubernetes.api_server import ApiServer, api_server
-from tests.kubernetes.kubelet import wait_until
+from tests.kubernetes.kubelet import SECONDS, wait_until
 
 EVENTS = "/api/v1/namespaces/default/events"
 LOST = Change(
@@ -24,6 +26,32 @@ LOST = Change(
     finding=Finding("CDG-N203", "error", "GPU-1 must not be used: Xid 79", fix="Reset the GPU."),
 )
 BACK = Change("GPU-1", healthy=True, finding=Finding("CDG-N205", "info", "GPU-1 is offered again"))
+
+
+class EndedError(Exception):
+    """The test has ended."""
+
+
+class Events(NodeEvents):
+    """Events whose thread can be ended; a plugin's ends with its process."""
+
+    ended = False
+
+    def _send_all(self) -> None:
+        with suppress(EndedError):
+            super()._send_all()
+
+    def _send(self, content: dict[str, Any]) -> bool:
+        if self.ended:
+            raise EndedError
+        return super()._send(content)
+
+    def end(self) -> None:
+        self.ended = True
+        self.health_changed(LOST)
+        for thread in threading.enumerate():
+            if thread.name == "events":
+                thread.join(SECONDS)
 
 
 @pytest.fixture
@@ -41,9 +69,11 @@ def reports() -> list[Finding]:
 @pytest.fixture
 def events(
     server: ApiServer, reports: list[Finding], monkeypatch: pytest.MonkeyPatch
-) -> NodeEvents:
+) -> Iterator[NodeEvents]:
     monkeypatch.setattr(module, "pause", lambda _failures: 0.01)
-    return NodeEvents(Api(Access(server=server.url), {}), "worker-1", reports.append)
+    events = Events(Api(Access(server=server.url), {}), "worker-1", reports.append)
+    yield events
+    events.end()
 
 
 def test_each_change_is_an_event(server: ApiServer, events: NodeEvents) -> None:
@@ -86,10 +116,11 @@ def test_more_events_than_can_wait_are_left_to_the_log(
     answer = threading.Event()
     api = Api(Access(server=server.url), {})
     monkeypatch.setattr(api, "request", lambda *_: answer.wait())
-    events = NodeEvents(api, "worker-1", reports.append)
+    events = Events(api, "worker-1", reports.append)
     for _ in range(MAX_WAITING + 2):
         events.health_changed(LOST)
     answer.set()
+    events.end()
     messages = " ".join(finding.message for finding in reports)
     assert "too many Events wait for the API server" in messages
 

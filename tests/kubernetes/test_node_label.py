@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 
 import pytest
 
@@ -15,7 +17,7 @@ from cdi_gen.kubernetes.access import Access
 from cdi_gen.kubernetes.api import Api, ApiError
 from cdi_gen.kubernetes.node_label import METADATA, NodeLabel
 from tests.kubernetes.api_server import ApiServer, api_server
-from tests.kubernetes.kubelet import wait_until
+from tests.kubernetes.kubelet import SECONDS, wait_until
 
 NODE = "/api/v1/nodes/worker-1"
 LABEL = "nvidia.com/device-plugin.config"
@@ -27,11 +29,33 @@ def server() -> Iterator[ApiServer]:
         yield server
 
 
+class EndedError(Exception):
+    """The test has ended."""
+
+
+class Label(NodeLabel):
+    """A label whose thread ends at a pause that raises EndedError."""
+
+    def _follow(self, changed: Callable[[], None]) -> None:
+        with suppress(EndedError):
+            super()._follow(changed)
+
+
 @pytest.fixture
-def label(server: ApiServer, reports: list[Finding], monkeypatch: pytest.MonkeyPatch) -> NodeLabel:
-    monkeypatch.setattr(module, "pause", lambda _failures: 0.01)
-    api = Api(Access(server=server.url), {})
-    return NodeLabel(api, "worker-1", LABEL, reports.append)
+def label(
+    server: ApiServer, reports: list[Finding], monkeypatch: pytest.MonkeyPatch
+) -> Iterator[NodeLabel]:
+    def pause(_failures: int) -> float:
+        if server.ended:
+            raise EndedError
+        return 0.01
+
+    monkeypatch.setattr(module, "pause", pause)
+    yield Label(Api(Access(server=server.url), {}), "worker-1", LABEL, reports.append)
+    server.ended = True
+    for thread in threading.enumerate():
+        if thread.name == "label":
+            thread.join(SECONDS)
 
 
 @pytest.fixture
@@ -141,7 +165,9 @@ def test_watches_that_end_at_once_are_not_begun_without_a_pause(
 
     def pause(failures: int) -> float:
         pauses.append(failures)
-        return 0.01 if len(pauses) < 5 else 60
+        if len(pauses) == 5:
+            raise EndedError
+        return 0.01
 
     monkeypatch.setattr(module, "pause", pause)
     server.change(NODE, {LABEL: "a100"})
