@@ -32,7 +32,6 @@ COMMANDS = {
     "hook": "Install the programs that engines run when a container starts.",
     "runtime": "Prepare the specs for the runtime shim and the prestart hook.",
     "kubernetes": "Make this host a GPU node of a Kubernetes cluster.",
-    "system": "Create the driver's device nodes, and links to them.",
     "config": "Show the settings for the layout of this host, and their sources.",
     "explain": "Explain the code of an error or a warning.",
     "completion": "Print the completion script for a shell.",

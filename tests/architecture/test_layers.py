@@ -40,10 +40,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "store": {"errors", "paths", "cdi", "cdi_base"},
     "engines": {"errors", "paths", "cdi", "cdi_base"},
     # Above those.
-    "tree": {"errors", "paths", "generate", "cdi_base"},
     "programs": {"errors", "paths", "inventory", "catalogue", "cdi", "cdi_base", "cdi_hook"}
     | {"host", "generate", "store"},
-    "system": {"errors", "paths", "catalogue", "cdi_base", "host"},
     "kubernetes": {
         "errors",
         "inventory",
@@ -60,7 +58,6 @@ MAY_IMPORT: dict[str, set[str]] = {
     },
     "cli": {
         "kubernetes",
-        "system",
         "errors",
         "paths",
         "inventory",
@@ -70,7 +67,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "generate",
         "store",
     }
-    | {"engines", "programs", "tree", "configuration", "findings", "cdi_base", "__version__"},
+    | {"engines", "programs", "configuration", "findings", "cdi_base", "__version__"},
     "__main__": {"cli"},
     "__init__": {"cdi_base"},
     # The programs that run when a container starts, and what they share with the library.

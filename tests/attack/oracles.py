@@ -23,8 +23,8 @@ Prints = dict[str, tuple[object, ...]]
 
 MAX_SAID = 8192
 MAX_MEMORY_KIB = 128 << 10
-AFTER = 1.0
-"""Seconds that a process may still take to go away after the hook has ended."""
+AFTER = 20.0
+"""Seconds that a process may still take to go away after the hook has ended, on a busy machine."""
 
 DOCUMENTED = re.compile(
     r"""(.*/)?(
@@ -198,7 +198,7 @@ class Orphans:
         self._mine = _children()
 
     def none_left(self) -> None:
-        """O-PROC: all that the program started has gone, one second after it at the latest."""
+        """O-PROC: all that the program started has gone, soon after it."""
         until = time.monotonic() + AFTER
         while (left := _children() - self._mine) and time.monotonic() < until:
             for process in left:

@@ -71,6 +71,23 @@ class Ended:
         return f"exit {self.status} after {self.seconds:.1f} s: {self.said!r}"
 
 
+def wait_for_handler(hook: subprocess.Popen[Any], number: int) -> None:
+    """Wait until a process has become the hook, and has a handler for a signal."""
+    end = time.monotonic() + 60
+    while not _catches(hook.pid, number):
+        assert hook.poll() is None
+        assert time.monotonic() < end
+        time.sleep(0.005)
+
+
+def _catches(process: int, number: int) -> bool:
+    if not Path(f"/proc/{process}/cmdline").read_bytes().startswith(os.fsencode(PYTHON)):
+        return False
+    lines = Path(f"/proc/{process}/status").read_text().splitlines()
+    caught = next(line for line in lines if line.startswith("SigCgt:"))
+    return bool(int(caught.split()[1], 16) >> (number - 1) & 1)
+
+
 class Container:
     """A bundle with its root, and a directory of the host beside it that the hook must not change."""
 

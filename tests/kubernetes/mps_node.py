@@ -133,7 +133,7 @@ def folder() -> Iterator[Path]:
 
 def reap() -> None:
     """Wait for the daemons that a test has ended: other tests expect that there is no child."""
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while True:
         try:
             child, _ = os.waitpid(-1, os.WNOHANG)

@@ -16,7 +16,7 @@ from cdi_gen.kubernetes.protocols import nri_v1alpha1_pb2 as nri
 from cdi_gen.kubernetes.protocols import ttrpc_pb2 as ttrpc
 
 SERVICE = "nri.pkg.api.v1alpha1.Plugin"
-SECONDS = 10.0
+SECONDS = 60.0
 
 
 def spread(message: Message, size: int = 11) -> bytes:

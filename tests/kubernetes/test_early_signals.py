@@ -42,7 +42,7 @@ def test_a_command_that_waits_for_the_api_server_is_ended_by_sigterm(
     try:
         wait_until(lambda: "of the node is not known" in (tmp_path / "stderr").read_text())
         process.send_signal(signal.SIGTERM)
-        assert process.wait(20) == 128 + signal.SIGTERM
+        assert process.wait(60) == 128 + signal.SIGTERM
     finally:
         process.kill()
         process.wait()

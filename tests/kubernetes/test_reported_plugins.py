@@ -69,7 +69,7 @@ def test_two_plugins_at_once_do_not_fight_for_the_socket(start: StartNode) -> No
     time.sleep(0.3)
     assert len(kubelet.registrations) == 2
     new.stop()
-    thread.join(10)
+    thread.join(60)
     wait_until(lambda: old.count() == 8)
     assert len(kubelet.registrations) == 3
 
@@ -83,7 +83,7 @@ def test_the_end_of_the_old_plugin_costs_the_new_one_nothing(start: StartNode) -
     thread.start()
     wait_until(lambda: old.count() == 1)
     old.supervisor.stop()
-    old.thread.join(10)
+    old.thread.join(60)
     # gRPC removes the path of a socket that it closes, also if another process has made it since.
     time.sleep(0.3)
     wait_until(
@@ -91,7 +91,7 @@ def test_the_end_of_the_old_plugin_costs_the_new_one_nothing(start: StartNode) -
     )
     assert len(old.kubelet.registrations) <= 3
     new.stop()
-    thread.join(10)
+    thread.join(60)
 
 
 def test_a_socket_of_a_killed_plugin_is_replaced(start: StartNode) -> None:

@@ -117,7 +117,7 @@ def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[StartNode
     yield start_node
     for node in nodes:
         node.supervisor.stop()
-        node.thread.join(10)
+        node.thread.join(60)
         node.kubelet.stop()
         assert not node.thread.is_alive()
         assert [path.name for path in node.sockets.iterdir() if path.name != "kubelet.sock"] == []
@@ -230,7 +230,7 @@ def test_without_a_driver_it_waits_and_serves_when_there_is_one(start: StartNode
 def test_with_fail_on_init_error_it_ends(start: StartNode) -> None:
     node = start(NO_DRIVER)
     node.supervisor.stop()
-    node.thread.join(10)
+    node.thread.join(60)
     settings = replace(node.settings, fail_on_init_error=True)
     with pytest.raises(NoDriverError):
         Supervisor(settings, node.host, node.findings.append).run()
@@ -369,7 +369,7 @@ def test_without_a_kubelet_socket_it_serves_and_does_not_register(
         thread.start()
         wait_until((Path(folder) / "nvidia-gpu.sock").exists)
         supervisor.stop()
-        thread.join(10)
+        thread.join(60)
 
 
 def test_a_kubelet_that_closes_the_stream_gets_a_registration(
@@ -380,11 +380,13 @@ def test_a_kubelet_that_closes_the_stream_gets_a_registration(
     wait_until(lambda: node.count() == 8)
     registrations = len(node.kubelet.registrations)
     node.kubelet.plugins[GPU].stream.cancel()
-    wait_until(lambda: len(node.kubelet.registrations) == registrations + 1)
-    wait_until(lambda: node.count() == 8)
-    assert "CDG-N112" in [finding.code for finding in node.findings]
+    wait_until(lambda: len(node.kubelet.registrations) > registrations)
+    wait_until(lambda: node.count() == 8 and node.supervisor._servers[GPU].is_watched())
+    assert "CDG-N112" in node.codes()
+    # A kubelet that was slow to listen has got another registration.
+    registrations = len(node.kubelet.registrations)
     time.sleep(1.5)
-    assert len(node.kubelet.registrations) == registrations + 1
+    assert len(node.kubelet.registrations) == registrations
 
 
 def test_a_kubelet_that_never_listens_is_registered_with_less_and_less_often(

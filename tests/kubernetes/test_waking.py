@@ -3,11 +3,14 @@
 
 from __future__ import annotations
 
+import io
 import os
+import socket
 import stat
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -40,8 +43,13 @@ def seconds(waker: Waker, limit: float = LONG) -> float:
     return time.monotonic() - started
 
 
-def later(action: Callable[[], object]) -> None:
-    threading.Timer(0.1, action).start()
+@contextmanager
+def later(action: Callable[[], object]) -> Iterator[None]:
+    """Do something 0.1 s after the begin of the block."""
+    timer = threading.Timer(0.1, action)
+    timer.start()
+    yield
+    timer.join()
 
 
 def make_socket(path: Path) -> None:
@@ -58,8 +66,10 @@ def test_a_change_ends_the_wait(waker: Waker, directory: Path, change: str) -> N
         "renamed": lambda: (directory / "old.sock").rename(directory / "new.sock"),
         "woken": waker.wake,
     }
-    later(actions[change])
-    assert 0.05 < seconds(waker) < LONG / 2
+    started = time.monotonic()
+    with later(actions[change]):
+        assert seconds(waker) < LONG / 2
+    assert time.monotonic() - started >= 0.1, "nothing else ends the wait"
     assert seconds(waker, 0.3) >= 0.3, "the change ends one wait"
 
 
@@ -80,8 +90,8 @@ def test_a_directory_that_is_replaced_is_watched(waker: Waker, directory: Path) 
     directory.rename(directory.with_name("old"))
     directory.mkdir()
     waker.wait(0)
-    later(lambda: make_socket(directory / "kubelet.sock"))
-    assert seconds(waker) < LONG / 2
+    with later(lambda: make_socket(directory / "kubelet.sock")):
+        assert seconds(waker) < LONG / 2
 
 
 def test_a_new_directory_with_the_identity_of_the_old_one_is_watched(
@@ -96,8 +106,8 @@ def test_a_new_directory_with_the_identity_of_the_old_one_is_watched(
     directory.mkdir()
     waker.wait(0.2)
     waker.wait(0)
-    later(lambda: make_socket(directory / "kubelet.sock"))
-    assert seconds(waker) < LONG / 2
+    with later(lambda: make_socket(directory / "kubelet.sock")):
+        assert seconds(waker) < LONG / 2
 
 
 @pytest.mark.parametrize("reason", ["no directory", "no inotify"])
@@ -114,7 +124,14 @@ def test_what_cannot_be_watched_is_looked_at(
 def test_a_waker_that_is_closed_wakes_nobody(directory: Path) -> None:
     waker = Waker(str(directory))
     waker.wait(0)
-    before = len(os.listdir("/proc/self/fd"))
+    descriptors = [
+        file.fileno()
+        for file in vars(waker).values()
+        if isinstance(file, (socket.socket, io.FileIO))
+    ]
     waker.close()
-    assert len(os.listdir("/proc/self/fd")) == before - 3
+    assert len(descriptors) == 3
+    for descriptor in descriptors:
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            os.fstat(descriptor)
     waker.wake()

@@ -11,9 +11,6 @@ MAX_LENGTH = 63
 EDGE = "-_."
 """Characters that a value may contain, but neither begin nor end with."""
 
-UNDEFINED = "undefined"
-"""The family of a GPU whose compute capability has none, or is not known."""
-
 _NOT_ALLOWED = re.compile(r"[^A-Za-z0-9\-_. ]")
 
 _FAMILIES = {
@@ -36,7 +33,7 @@ def family(major: int, minor: int) -> str:
         return "volta" if minor < 5 else "turing"
     if major == 8:
         return "ampere" if minor < 9 else "ada-lovelace"
-    return _FAMILIES.get(major, UNDEFINED)
+    return _FAMILIES.get(major, "undefined")
 
 
 def sanitised(text: str) -> str:

@@ -7,7 +7,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -132,34 +132,49 @@ def test_one_that_writes_faster_than_its_parent_reads_is_killed(
         child.run_forked(writes, time.monotonic() + 0.5, most=100)
 
 
+def undoes(undo: Callable[[int], None]) -> Callable[[int, int], None]:
+    """Undo something on SIGTERM, also if that comes before the handler is there."""
+
+    def become(_reading: int, talking: int) -> None:
+        def end(*_: object) -> None:
+            undo(talking)
+            os._exit(0)
+
+        signal.signal(signal.SIGTERM, end)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+        time.sleep(60)
+
+    return become
+
+
+@pytest.fixture
+def sigterm_waits() -> Iterator[None]:
+    """Block SIGTERM, in children too, so that it waits until they unblock it."""
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    yield
+    signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
+@pytest.mark.usefixtures("sigterm_waits")
 def test_one_that_writes_while_it_undoes_its_work_has_its_whole_grace_period(
     tmp_path: Path,
 ) -> None:
-    def undoes(_reading: int, talking: int) -> None:
-        def undo(*_: object) -> None:
-            os.write(talking, BIG)
-            (tmp_path / "undone").touch()
-            os._exit(0)
-
-        signal.signal(signal.SIGTERM, undo)
-        time.sleep(60)
+    def undo(talking: int) -> None:
+        os.write(talking, BIG)
+        (tmp_path / "undone").touch()
 
     with pytest.raises(TimeoutError):
-        child.run_forked(undoes, time.monotonic() + 1, most=100, grace=10)
+        child.run_forked(undoes(undo), time.monotonic() + 0.5, most=100, grace=20)
     assert (tmp_path / "undone").exists()
 
 
+@pytest.mark.usefixtures("sigterm_waits")
 def test_one_may_undo_what_it_did_before_it_is_killed(tmp_path: Path) -> None:
-    def undoes(_reading: int, _talking: int) -> None:
-        def undo(*_: object) -> None:
-            (tmp_path / "undone").touch()
-            os._exit(0)
-
-        signal.signal(signal.SIGTERM, undo)
-        time.sleep(60)
+    def undo(_talking: int) -> None:
+        (tmp_path / "undone").touch()
 
     with pytest.raises(TimeoutError):
-        child.run_forked(undoes, time.monotonic() + 1, most=100, grace=10)
+        child.run_forked(undoes(undo), time.monotonic() + 0.5, most=100, grace=20)
     assert (tmp_path / "undone").exists()
 
 

@@ -119,7 +119,7 @@ def test_nothing_is_waited_for_and_no_device_is_opened(
         opened.append(os.fstat(descriptor).st_mode & 0o170000)
         return descriptor
 
-    with odd(kind, path), within(5):
+    with odd(kind, path), within(60):
         monkeypatch.setattr(os, "open", spy)
         with pytest.raises((OSError, HookError, CdiGenError)):
             READERS[reader](path)
@@ -135,7 +135,7 @@ def test_a_file_is_read_to_a_limit_however_large(tmp_path: Path, reader: str) ->
     if reader == "a driver root":
         assert len(Root().read_bytes(str(path), 100)) == 100
         return
-    with within(20), pytest.raises((OSError, HookError, CdiGenError)) as caught:
+    with within(60), pytest.raises((OSError, HookError, CdiGenError)) as caught:
         READERS[reader](path)
     assert re.search("larger than|more than|too large", str(caught.value))
 
@@ -180,7 +180,7 @@ def test_a_file_that_became_a_pipe_after_the_look(
 
     monkeypatch.setattr(os, "stat", then_a_pipe)
     before = os.listdir("/proc/self/fd")
-    with within(5), pytest.raises(files.NotRegularError):
+    with within(60), pytest.raises(files.NotRegularError):
         files.open_regular(str(path))
     assert os.listdir("/proc/self/fd") == before
 
@@ -198,7 +198,7 @@ def test_a_file_that_is_named_on_the_command_line_may_be_a_pipe_alone(
     tmp_path: Path, kind: str
 ) -> None:
     path = tmp_path / "x.json"
-    with odd(kind, path), within(5), pytest.raises(CdiGenError):
+    with odd(kind, path), within(60), pytest.raises(CdiGenError):
         named_file.read(str(path), 1 << 20)
 
 

@@ -28,7 +28,9 @@ def running(tmp_path: Path) -> Iterator[Path]:
     shutil.copy(os.path.realpath(sleep), program)
     script = 'exec -a daemon-of-a-test "$0" 60 || exit'
     with subprocess.Popen(["bash", "-c", script, str(program)]) as process:
-        time.sleep(0.3)
+        while os.readlink(f"/proc/{process.pid}/exe") != str(program):
+            assert process.poll() is None
+            time.sleep(0.01)
         yield program
         process.kill()
 
