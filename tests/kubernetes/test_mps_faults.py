@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from cdi_gen.kubernetes.mps import keeper
+from cdi_gen.kubernetes.mps import directories, keeper
 from cdi_gen.kubernetes.mps.program import ControlProgram
 from tests.kubernetes.kubelet import wait_until
 from tests.kubernetes.mps_node import UUIDS, MpsNode, folder, quick, stand_in
@@ -114,3 +114,53 @@ def test_an_answer_that_is_no_text_is_a_complaint(folder: Path) -> None:
     program.write_text("#!/bin/sh\nprintf '\\377\\n'\n")
     program.chmod(0o755)
     assert ControlProgram(path=str(program)).ask({}, "anything") == "\\xff"
+
+
+def test_a_log_that_grows_fast_is_shortened_before_the_daemon_is_asked_again(
+    stand_in: MpsNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A container that connected and failed in a loop filled /run with 170 MB in a minute."""
+    monkeypatch.setattr(directories, "MAX_LOG_BYTES", 100)
+    monkeypatch.setattr(keeper, "ASK_INTERVAL", 3600.0)
+    stand_in.serving()
+    log = Path(stand_in.root.path) / UUIDS[0] / "log/control"
+    with log.open("a", encoding="utf-8") as stream:
+        stream.write("x" * 1000)
+    wait_until(lambda: log.stat().st_size < 100)
+
+
+def test_a_config_that_changes_from_mps_to_time_slicing_leaves_the_daemons_of_pods(
+    stand_in: MpsNode,
+) -> None:
+    """Pods that were allocated before keep their daemon and its socket; a GPU whose daemon hung is
+    offered for time-slicing; and a change back adopts the daemons."""
+    mps = stand_in.serving()
+    stand_in.behave("clients")
+    pids = [stand_in.pid(uuid) for uuid in UUIDS[:2]]
+    socket = Path(stand_in.root.path, UUIDS[0], "clients/control")
+    identity = socket.stat().st_ino
+    os.kill(pids[1], signal.SIGKILL)
+    wait_until(lambda: stand_in.messages("CDG-N222"))
+    mps.stop()  # as the command does when the config has changed
+    mps = stand_in.start(stand_in.shared(strategy="time-slicing"))
+    assert mps.unusable() == frozenset()
+    asked = stand_in.ask(UUIDS[0], "get_client_list 77")
+    assert (asked, stand_in.pid(UUIDS[0]), socket.stat().st_ino) == ("78", pids[0], identity)
+    mps.stop()
+    stand_in.serving()
+    assert stand_in.pid(UUIDS[0]) == pids[0]
+    assert socket.stat().st_ino == identity
+    assert stand_in.ask(UUIDS[0], "get_default_active_thread_percentage") == "25.0"
+
+
+def test_the_log_of_a_daemon_that_is_not_wanted_any_more_is_shortened(
+    stand_in: MpsNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(directories, "MAX_LOG_BYTES", 100)
+    mps = stand_in.serving()
+    stand_in.behave("clients")
+    mps.want((), stand_in.host, lambda: None)
+    log = Path(stand_in.root.path) / UUIDS[0] / "log/control"
+    with log.open("a", encoding="utf-8") as stream:
+        stream.write("x" * 1000)
+    wait_until(lambda: log.stat().st_size < 100)

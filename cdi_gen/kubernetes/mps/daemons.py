@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Protocol
@@ -14,7 +15,7 @@ from cdi_gen.inventory import Inventory
 from cdi_gen.kubernetes.health.judge import Change
 from cdi_gen.kubernetes.mps.directories import MpsRoot
 from cdi_gen.kubernetes.mps.errors import MpsError, SilentDaemonError
-from cdi_gen.kubernetes.mps.keeper import Keeper
+from cdi_gen.kubernetes.mps.keeper import LOG_INTERVAL, Keeper
 from cdi_gen.kubernetes.mps.program import ControlProgram, control_program, driver_libraries
 from cdi_gen.kubernetes.plugin.observer import Observer, Observers
 from cdi_gen.kubernetes.reports import Report, Reports
@@ -192,10 +193,17 @@ class MpsDaemons:
 
     def _retire(self) -> None:
         """End daemons that are not wanted any more, when no container uses them."""
-        while not self._stopping.wait(RETIRE_INTERVAL):
+        asked = time.monotonic()
+        while not self._stopping.wait(min(LOG_INTERVAL, RETIRE_INTERVAL)):
             with self._lock:
                 wanted, program = self._wanted, self._program
-            for name in set(self._root.names()) - wanted.keys():
+            names = set(self._root.names()) - wanted.keys()
+            for name in names:
+                self._root.shorten_log(name)
+            if time.monotonic() - asked < RETIRE_INTERVAL:
+                continue
+            asked = time.monotonic()
+            for name in names:
                 if program is not None:
                     with suppress(OSError):  # no descriptors are left: later
                         self._retire_one(name, program)

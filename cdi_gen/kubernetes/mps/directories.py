@@ -126,29 +126,38 @@ class MpsRoot:
         return seen
 
     def open_log(self, daemon: MpsDaemon) -> int:
-        """Return a descriptor of a daemon's log, which is shortened if it is long.
+        """Return a descriptor of a daemon's log.
 
         Raises:
             MpsError: the log cannot be opened.
         """
-        path = f"{self.seen}/{daemon.name}/log/control"
+        path = self._log(daemon.name)
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
         with _explained(path):
-            log = os.open(path, flags, 0o644)
-            if os.fstat(log).st_size > MAX_LOG_BYTES:
-                os.ftruncate(log, 0)
-        return log
+            return os.open(path, flags, 0o644)
+
+    def shorten_log(self, name: str) -> None:
+        """Empty a daemon's log if it is long. The daemon goes on at its end, which is the start."""
+        path = self._log(name)
+        with contextlib.suppress(OSError):  # that is no reason to take the GPU from pods
+            if os.lstat(path).st_size > MAX_LOG_BYTES:
+                log = os.open(path, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+                try:
+                    os.ftruncate(log, 0)
+                finally:
+                    os.close(log)
 
     def log_end(self, daemon: MpsDaemon) -> str:
         """Return the last line of a daemon's log, without its time; empty if there is none."""
         try:
-            content = files.read_beginning(
-                f"{self.seen}/{daemon.name}/log/control", 4 * MAX_LOG_BYTES
-            )
+            content = files.read_beginning(self._log(daemon.name), 16 * MAX_LOG_BYTES)
         except OSError:
             return ""
         line = content.decode("utf-8", "backslashreplace").strip().rpartition("\n")[2]
         return re.sub(r"^\[[^]]*\] *", "", line)
+
+    def _log(self, name: str) -> str:
+        return f"{self.seen}/{name}/log/control"
 
     def process(self, name: str) -> int:
         """Return the id of the process that listens on a daemon's socket.

@@ -29,6 +29,10 @@ ASK_INTERVAL = 60.0
 LOOK_INTERVAL = 5.0
 """Seconds between two looks at the socket of a daemon in another PID namespace."""
 
+LOG_INTERVAL = 1.0
+"""Seconds between two looks at the size of the log. A client that connects and fails in a loop has
+the daemon write 3 MB each second; a look takes 20 microseconds."""
+
 HANG_SECONDS = 60.0
 """The time without an answer after which a daemon is killed and started again."""
 
@@ -173,6 +177,7 @@ class Keeper:
         )
 
     def _spawn(self, options: tuple[str, ...]) -> _Process:
+        self._root.shorten_log(self.daemon.name)
         log = self._root.open_log(self.daemon)
         try:
             return _Process(self._program.start(self._environment, options, log), is_child=True)
@@ -199,18 +204,22 @@ class Keeper:
         Raises:
             SilentDaemonError: the daemon ended, or does not answer.
         """
-        asked = time.monotonic()
+        asked = looked = time.monotonic()
+        interval = ASK_INTERVAL if process.is_watched else LOOK_INTERVAL
         while True:
-            process.wait(ASK_INTERVAL if process.is_watched else LOOK_INTERVAL, self._wake)
+            process.wait(min(LOG_INTERVAL, interval), self._wake)
             if self._stopping.is_set():
                 return
-            self._root.process(self.daemon.name)
-            if not process.is_watched and time.monotonic() - asked < ASK_INTERVAL:
+            self._root.shorten_log(self.daemon.name)
+            now = time.monotonic()
+            if now - looked < interval and not process.has_ended():
                 continue
-            asked = time.monotonic()
+            looked = now
+            self._root.process(self.daemon.name)
+            if not process.is_watched and now - asked < ASK_INTERVAL:
+                continue
+            asked = now
             self._program.ask(self._environment, "get_default_active_thread_percentage")
-            # Shortens the log.
-            os.close(self._root.open_log(self.daemon))
 
     def _serving(self, verb: str) -> None:
         self._silent_since = None
