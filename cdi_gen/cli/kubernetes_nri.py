@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from cdi_base.cdi.names import fault_of_kind
 from cdi_gen.cli import console
 from cdi_gen.cli.go_flags import GoFlagsCommand
 from cdi_gen.cli.host_options import PROGRAM, TEXT
 from cdi_gen.cli.kubernetes_options import Words, require_packages
 from cdi_gen.errors import ExitCode, UsageError
+from cdi_gen.kubernetes.node.settings import MANAGEMENT_KIND
 
 if TYPE_CHECKING:
     from cdi_gen.kubernetes.nri.plugin import Plugin
@@ -64,6 +66,17 @@ _OPTIONS = (
     ),
 )
 
+_KIND = click.option(
+    "--cdi-kind",
+    "cdi_kind",
+    type=TEXT,
+    envvar="CDI_KIND",
+    default=MANAGEMENT_KIND,
+    show_default=True,
+    help="Kind of the devices that administer the node's GPUs, if `nvidia-toolkit` was told to "
+    "write another one.",
+)
+
 
 def nri_options(command: F) -> F:
     """Add the options of the plugin to a command."""
@@ -76,6 +89,7 @@ def nri_options(command: F) -> F:
     "nri", cls=GoFlagsCommand, short_help="Give CDI devices to pods that an annotation requests."
 )
 @nri_options
+@_KIND
 def command(
     *,
     socket_path: str | None,
@@ -83,6 +97,7 @@ def command(
     namespace: str | None,
     management_namespaces: tuple[str, ...] | None,
     workload_namespaces: tuple[str, ...] | None,
+    cdi_kind: str,
 ) -> int:
     """Give CDI devices to pods that request them by an annotation.
 
@@ -90,7 +105,9 @@ def command(
     Interface (NRI) of containerd 2 and CRI-O. The annotations are those of NVIDIA's NRI plugin:
     nvidia.cdi.k8s.io/container.NAME for a container, nvidia.cdi.k8s.io/pod for all containers.
     """
-    plugin = plugin_of(socket_path, index, namespace, management_namespaces, workload_namespaces)
+    plugin = plugin_of(
+        socket_path, index, namespace, management_namespaces, workload_namespaces, cdi_kind
+    )
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
         signal.signal(number, lambda *_: plugin.stop())
     plugin.run()
@@ -103,6 +120,7 @@ def plugin_of(
     namespace: str | None,
     management_namespaces: tuple[str, ...] | None,
     workload_namespaces: tuple[str, ...] | None,
+    management_kind: str,
 ) -> Plugin:
     """Return the plugin for the values of the options.
 
@@ -128,5 +146,17 @@ def plugin_of(
             code="CDG-U003",
             subject="--management-namespaces",
         )
-    permissions = Permissions(management=management, workload=frozenset(workload_namespaces or ()))
+    fault = fault_of_kind(management_kind)
+    if fault is not None:
+        raise UsageError(
+            f"--cdi-kind: {fault}",
+            hint=f"write VENDOR/CLASS, for example {MANAGEMENT_KIND}",
+            code="CDG-U003",
+            subject="--cdi-kind",
+        )
+    permissions = Permissions(
+        management=management,
+        workload=frozenset(workload_namespaces or ()),
+        management_kinds=frozenset({management_kind}),
+    )
     return Plugin(socket_path or SOCKET, f"{int(index):02}", permissions, console.report)

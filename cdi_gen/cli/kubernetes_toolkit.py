@@ -75,7 +75,7 @@ def toolkit(
     service: Service | None = None
     if nri:
         service = kubernetes_nri.plugin_of(
-            socket_path, index, namespace, management_namespaces, workload_namespaces
+            socket_path, index, namespace, management_namespaces, workload_namespaces, cdi_kind
         )
     if sources:
         console.note(f"--config-source {sources}: not needed, ignored", code="CDG-U101")

@@ -246,6 +246,7 @@ def test_the_command_serves_until_a_signal() -> None:
     [
         (("--nri-plugin-index=100",), "not a number from 0 to 99"),
         (("--management-namespaces=a,*",), "'*' is not allowed in --management-namespaces"),
+        (("--cdi-kind", "nvidia"), "--cdi-kind: 'nvidia' is not a kind"),
     ],
 )
 def test_a_wrong_option_is_refused(words: tuple[str, ...], message: str) -> None:

@@ -47,6 +47,8 @@ class Permissions:
     """The namespaces of management devices, and of all others of the vendor."""
     workload: frozenset[str] = frozenset()
     """The namespaces of the vendor's other devices; `*`: every namespace."""
+    management_kinds: frozenset[str] = frozenset()
+    """Further kinds of management devices, beside those of the vendor `MANAGEMENT`."""
 
     def check(self, namespace: str, device: str) -> None:
         """Check that the pods of a namespace may request a device.
@@ -54,8 +56,9 @@ class Permissions:
         Raises:
             RefusedError: they may not.
         """
-        vendor = vendor_of(device)
-        if vendor != VENDOR and not vendor.endswith(f".{VENDOR}"):
+        vendor, kind = vendor_of(device), device.partition("=")[0]
+        is_of_vendor = vendor == VENDOR or vendor.endswith(f".{VENDOR}")
+        if not is_of_vendor and kind not in self.management_kinds:
             raise RefusedError(
                 f"the annotation {DOMAIN} does not give {device!r}: only devices of {VENDOR}",
                 hint="request it from the plugin of its vendor",
@@ -63,7 +66,9 @@ class Permissions:
         if namespace in self.management:
             return
         # In any case, and with any name before it: a node may have such a spec.
-        if f".{vendor.lower()}".endswith(f".{MANAGEMENT}"):
+        is_for_management = f".{vendor.lower()}".endswith(f".{MANAGEMENT}")
+        kinds = {name.lower() for name in self.management_kinds}
+        if is_for_management or kind.lower() in kinds:
             raise RefusedError(
                 f"pods of the namespace {namespace!r} may not have {device!r}, which can "
                 "administer all GPUs of the node",

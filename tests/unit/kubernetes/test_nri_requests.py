@@ -109,6 +109,23 @@ def test_every_namespace_may_be_given_workload_devices_but_no_management_devices
         permissions.check("default", "management.nvidia.com/gpu=all")
 
 
+@pytest.mark.parametrize("kind", ["nvidia.com/all-gpus", "example.com/gpu"])
+def test_a_management_kind_of_the_node_is_for_the_management_namespaces_alone(kind: str) -> None:
+    """`nvidia-toolkit --cdi-kind` had the management spec under a name of workload devices."""
+    permissions = Permissions(
+        management=frozenset({"gpu-operator"}),
+        workload=frozenset({"*"}),
+        management_kinds=frozenset({kind}),
+    )
+    permissions.check("gpu-operator", f"{kind}=all")
+    permissions.check("batch", "nvidia.com/gpu=0")
+    for device in (f"{kind}=all", "management.nvidia.com/gpu=all"):
+        with pytest.raises(RefusedError, match="administer all GPUs"):
+            permissions.check("batch", device)
+    with pytest.raises(RefusedError, match=r"only devices of nvidia\.com"):
+        permissions.check("gpu-operator", "example.com/other=all")
+
+
 def test_without_settings_nothing_is_given() -> None:
     for device in ("nvidia.com/gpu=0", "management.nvidia.com/gpu=all"):
         with pytest.raises(RefusedError):
