@@ -21,12 +21,15 @@ import urllib3
 from cdi_base import VERSION
 from cdi_gen.errors import CdiGenError
 from cdi_gen.kubernetes.access import Access, AccessError
+from cdi_gen.kubernetes.deadline import Deadline, deadline_after, with_deadlines
 
 JSON = "application/json"
 APPLY = "application/apply-patch+yaml"
 """The content type of a server-side apply; JSON is YAML."""
 
 CONNECT_SECONDS, READ_SECONDS = 5, 15
+REQUEST_SECONDS = 30.0
+"""Of a request with all its tries, until the answer is complete."""
 TIMEOUT = urllib3.Timeout(connect=CONNECT_SECONDS, read=READ_SECONDS)
 READ_BYTES = 1 << 16
 MAX_LINE_BYTES = 4 << 20
@@ -78,7 +81,7 @@ class Api:
             # The kubeconfig asks for it; urllib3 would print a warning for each request.
             urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
         proxy = proxy_of(access.server, environment) if access.proxy is None else access.proxy
-        self._pool = (
+        self._pool = with_deadlines(
             urllib3.ProxyManager(proxy, **options) if proxy else urllib3.PoolManager(**options)
         )
 
@@ -109,22 +112,28 @@ class Api:
         if body is not None:
             content = json.dumps(body).encode()
             headers["Content-Type"] = content_type
-        status, answer = self._answer(method, path, content, headers)
-        for attempt in range(1, TRIES):
-            if status not in BUSY:
-                break
-            time.sleep(attempt * PAUSE_SECONDS)
-            status, answer = self._answer(method, path, content, headers)
+        with deadline_after(REQUEST_SECONDS) as deadline:
+            status, answer = self._answer(method, path, content, headers, deadline)
+            for attempt in range(1, TRIES):
+                if status not in BUSY:
+                    break
+                time.sleep(attempt * PAUSE_SECONDS)
+                status, answer = self._answer(method, path, content, headers, deadline)
         document = _document(answer)
         if status >= 300 or document is None:
             raise _refusal(method, path, status, document)
         return document
 
     def _answer(
-        self, method: str, path: str, content: bytes | None, headers: dict[str, str]
+        self,
+        method: str,
+        path: str,
+        content: bytes | None,
+        headers: dict[str, str],
+        deadline: Deadline,
     ) -> tuple[int, bytes]:
         """Send a request once; return the status and the content of the answer."""
-        with self._connection():
+        with self._connection(deadline), deadline.connecting():
             response = self._pool.request(
                 method,
                 self._access.server + path,
@@ -154,25 +163,29 @@ class Api:
         """
         timeout = urllib3.Timeout(connect=CONNECT_SECONDS, read=seconds + READ_SECONDS)
         url, headers = self._access.server + path, self._headers(accept)
-        with self._connection():
-            response = self._pool.request(
-                "GET", url, headers=headers, timeout=timeout, retries=False, preload_content=False
-            )
-        try:
-            if response.status >= 300:
-                with self._connection():
+        with deadline_after(seconds + REQUEST_SECONDS) as deadline, self._connection(deadline):
+            with deadline.connecting():
+                response = self._pool.request(
+                    "GET",
+                    url,
+                    headers=headers,
+                    timeout=timeout,
+                    retries=False,
+                    preload_content=False,
+                )
+            try:
+                if response.status >= 300:
                     document = _document(response.read(MAX_LINE_BYTES))
-                raise _refusal("GET", path, response.status, document)
-            with self._connection():
+                    raise _refusal("GET", path, response.status, document)
                 for line in _lines(response):
                     event = _document(line)
                     content = event.get("object") if event else None
                     if event is None or not isinstance(content, dict):
                         raise _refusal("GET", path, response.status, None)
                     yield str(event.get("type")), content
-        finally:
-            # Unlike release_conn, this also ends an answer that is not read to its end.
-            response.close()
+            finally:
+                # Unlike release_conn, this also ends an answer that is not read to its end.
+                response.close()
 
     def _headers(self, accept: str) -> dict[str, str]:
         headers = {"Accept": accept, "User-Agent": f"cdi-gen/{VERSION}"}
@@ -184,16 +197,21 @@ class Api:
         return headers
 
     @contextmanager
-    def _connection(self) -> Iterator[None]:
+    def _connection(self, deadline: Deadline) -> Iterator[None]:
         """Turn the errors of a connection into an `ApiError`."""
         try:
             yield
         except urllib3.exceptions.HTTPError as error:
-            reason = getattr(error, "reason", None) or error
-            raise ApiError(
-                f"the API server {self._access.server} does not answer: {reason}",
-                hint="look at the network of the node, and at the API server",
-            ) from error
+            if not deadline.has_passed:
+                raise self._silence(getattr(error, "reason", None) or error) from error
+        if deadline.has_passed:
+            raise self._silence(f"the answer is not complete after {deadline.seconds:.0f} s")
+
+    def _silence(self, reason: object) -> ApiError:
+        return ApiError(
+            f"the API server {self._access.server} does not answer: {reason}",
+            hint="look at the network of the node, and at the API server",
+        )
 
 
 def _document(content: bytes) -> dict[str, Any] | None:

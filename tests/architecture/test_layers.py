@@ -83,7 +83,7 @@ THIRD_PARTY = {
     "grpc": re.compile(r"cdi_gen/kubernetes/plugin/\w+\.py"),
     "prometheus_client": re.compile(r"cdi_gen/kubernetes/metrics\.py"),
     "google": re.compile(r"cdi_gen/kubernetes/protocols/\w+\.py"),
-    "urllib3": re.compile(r"cdi_gen/kubernetes/api\.py"),
+    "urllib3": re.compile(r"cdi_gen/kubernetes/(api|deadline)\.py"),
     "jsonschema": re.compile(r"cdi_gen/cdi/schema\.py"),
     "yaml": re.compile(r"cdi_gen/cdi/yamltext\.py|cdi_gen/cli/list\.py"),
     "pynvml": re.compile(r"cdi_gen/host/devices/nvml\.py"),
