@@ -87,7 +87,7 @@ def test_a_request_ends_although_the_server_sends(
     with slow_server(*PARTS[part]) as port:
         scheme = "https" if part == "TLS handshake" else "http"
         before = len(os.listdir("/proc/self/fd"))
-        access = Access(server=f"{scheme}://127.0.0.1:{port}", verified=False)
+        access = Access(server=f"{scheme}://127.0.0.1:{port}")
         error = outcome(lambda: Api(access, {}).request("GET", "/version"))
         assert isinstance(error, ApiError)
         assert error.code == "CDG-N307"
