@@ -1,13 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reads ``/etc/cdi-gen/config.toml``, in which the administrator describes the host's layout.
+"""Reads ``/etc/cdi-gen/config.toml``: the host's layout, and what ``cdi-gen refresh`` writes.
 
-A command that reads the host uses a setting if neither the command line nor the environment has the
-option. ``/etc/cdi-gen/config.d/*.toml`` are read after the file, ordered by name; the last value of
-a key wins::
+A command uses a setting if neither the command line nor the environment has the option.
+``/etc/cdi-gen/config.d/*.toml`` are read after the file, ordered by name; the last value of a key
+wins::
 
     [host]
     driver-root = "/run/nvidia/driver"
     library-search-path = ["/run/nvidia/driver/usr/lib64"]
+
+    [refresh]
+    modes = ["auto", "cap", "gds"]
 """
 
 from __future__ import annotations
@@ -23,22 +26,46 @@ from cdi_gen.errors import CdiGenError, UnsafeError
 PATH, DROP_INS = CONFIGURATION, CONFIGURATION_DROP_INS
 MAX_BYTES = 1 << 18
 
-TABLE = "host"
-KEYS: dict[str, bool] = {
-    "driver-root": False,
-    "dev-root": False,
-    "library-search-path": True,
-    "config-search-path": True,
-    "nvidia-cdi-hook-path": False,
+HOST, REFRESH = "host", "refresh"
+
+
+class Kind(NamedTuple):
+    """The type of a key's value."""
+
+    name: str
+    """For messages: ``a path``, ``a list of paths``."""
+    example: str
+    is_list: bool = False
+    is_path: bool = False
+
+
+_PATH = Kind("a path", '"/usr"', is_path=True)
+_PATHS = Kind("a list of paths", '["/usr/lib64"]', is_list=True, is_path=True)
+
+TABLES: dict[str, dict[str, Kind]] = {
+    HOST: {
+        "driver-root": _PATH,
+        "dev-root": _PATH,
+        "library-search-path": _PATHS,
+        "config-search-path": _PATHS,
+        "nvidia-cdi-hook-path": _PATH,
+    },
+    REFRESH: {
+        "form": Kind("a text", '"files"'),
+        "hooks": Kind("a text", '"auto"'),
+        "modes": Kind("a list of texts", '["auto", "cap"]', is_list=True),
+        "capabilities": Kind("a list of texts", '["compute", "utility"]', is_list=True),
+        "output-directory": Kind("a path", '"/run/cdi"', is_path=True),
+    },
 }
-"""The options of ``generate`` that describe a host, and whether an option has several values."""
+"""The options of ``generate`` that describe a host, and the options of ``refresh``."""
 
 
 class Setting(NamedTuple):
     """The value of a key."""
 
     value: str | tuple[str, ...]
-    """An absolute path, or several absolute paths."""
+    """A text or an absolute path, or several of them."""
     source: str
     """File and line, as text: ``/etc/cdi-gen/config.toml, line 3``."""
 
@@ -73,8 +100,8 @@ def _names(directory: str, host_root: str) -> list[str]:
         return []
 
 
-def load(path: str | None = None, host_root: str = "/") -> Settings:
-    """Return the settings of the host by key.
+def load(path: str | None = None, host_root: str = "/") -> dict[str, Settings]:
+    """Return the settings by table and key; a table that no file has is empty.
 
     Args:
         path: a file that is read instead of the configuration files of the host; it must exist.
@@ -85,13 +112,14 @@ def load(path: str | None = None, host_root: str = "/") -> Settings:
         CdiGenError: a file cannot be read, is not TOML, or has an unknown key or a wrong value; the
             message has file and line.
     """
-    settings: Settings = {}
+    settings: dict[str, Settings] = {table: {} for table in TABLES}
     for file in files(host_root) if path is None else [path]:
-        settings |= _settings(file, "/" if path is not None else host_root)
+        for table, values in _settings(file, "/" if path is not None else host_root).items():
+            settings[table] |= values
     return settings
 
 
-def _settings(path: str, host_root: str) -> Settings:
+def _settings(path: str, host_root: str) -> dict[str, Settings]:
     # Most hosts have no such file, so that the import is not needed there.
     from cdi_base import toml  # noqa: PLC0415
 
@@ -110,71 +138,69 @@ def _settings(path: str, host_root: str) -> Settings:
             code="CDG-C002",
             subject=path,
         ) from error
-    settings: Settings = {}
+    settings: dict[str, Settings] = {}
     for name, table in values.items():
         position = f"{path}, line {lines.get((name,), 1)}"
-        if name != TABLE:
-            kind = "table" if isinstance(table, dict) else "key"
-            is_key = name in KEYS
-            hint = f"write the key below a line [{TABLE}]" if is_key else f"use table [{TABLE}]"
-            raise CdiGenError(
-                f"{position}: unknown {kind} {name!a}",
-                hint=hint,
-                code="CDG-C003",
-                subject=position,
-            )
+        if name not in TABLES:
+            raise _unknown_table(name, position, is_table=isinstance(table, dict))
         if not isinstance(table, dict):
             raise CdiGenError(
-                f"{position}: {TABLE} must be a table",
-                hint=f"write a line [{TABLE}], and the keys below",
+                f"{position}: {name} must be a table",
+                hint=f"write a line [{name}], and the keys below",
                 code="CDG-C004",
                 subject=position,
             )
+        settings[name] = {}
         for key, value in table.items():
             position = f"{path}, line {lines.get((name, key)) or lines.get((name,), 1)}"
-            settings[key] = Setting(_value(key, value, position), position)
+            settings[name][key] = Setting(_value(TABLES[name], key, value, position), position)
     return settings
 
 
-def _value(key: str, value: object, position: str) -> str | tuple[str, ...]:
-    if key not in KEYS:
+def _unknown_table(name: str, position: str, *, is_table: bool) -> CdiGenError:
+    owner = next((table for table, keys in TABLES.items() if name in keys), None)
+    tables = " and ".join(f"[{table}]" for table in TABLES)
+    return CdiGenError(
+        f"{position}: unknown {'table' if is_table else 'key'} {name!a}",
+        hint=f"write the key below a line [{owner}]" if owner else f"the tables are {tables}",
+        code="CDG-C003",
+        subject=position,
+    )
+
+
+def _value(keys: dict[str, Kind], key: str, value: object, position: str) -> str | tuple[str, ...]:
+    if key not in keys:
         from difflib import get_close_matches  # noqa: PLC0415
 
-        matches = get_close_matches(key, KEYS, n=1)
+        matches = get_close_matches(key, keys, n=1)
         suggestion = f"; did you mean {matches[0]}?" if matches else ""
         raise CdiGenError(
             f"{position}: unknown key {key!a}{suggestion}",
-            hint=f"the keys are {', '.join(KEYS)}",
+            hint=f"the keys are {', '.join(keys)}",
             code="CDG-C003",
             subject=position,
         )
-    if KEYS[key]:
-        if not isinstance(value, list) or not all(isinstance(path, str) for path in value):
-            raise CdiGenError(
-                f"{position}: {key} must be a list of paths",
-                hint=f'for example: {key} = ["/usr/lib64"]',
-                code="CDG-C004",
-                subject=position,
-            )
-        return tuple(_path(key, path, position) for path in value)
-    if not isinstance(value, str):
+    kind = keys[key]
+    values = value if kind.is_list else [value]
+    if not isinstance(values, list) or not all(isinstance(text, str) for text in values):
         raise CdiGenError(
-            f"{position}: {key} must be a path",
-            hint=f'for example: {key} = "/usr"',
+            f"{position}: {key} must be {kind.name}",
+            hint=f"for example: {key} = {kind.example}",
             code="CDG-C004",
             subject=position,
         )
-    return _path(key, value, position)
+    for text in values:
+        _check_text(key, text, position, is_path=kind.is_path)
+    return tuple(values) if kind.is_list else str(value)
 
 
-def _path(key: str, value: str, position: str) -> str:
-    if not value.startswith("/") or not value.isprintable():
+def _check_text(key: str, text: str, position: str, *, is_path: bool) -> None:
+    if is_path and not (text.startswith("/") and text.isprintable()):
         raise CdiGenError(
-            f"{position}: {key}: {value!a} is not an absolute path",
+            f"{position}: {key}: {text!a} is not an absolute path",
             code="CDG-C004",
             subject=position,
         )
-    return value
 
 
 def _read(path: str, host_root: str) -> bytes:

@@ -23,6 +23,9 @@ CONFIGURATION = "cdi_gen.config"
 
 COMMANDS = {
     "generate": "Write the CDI spec of this host's GPUs.",
+    "refresh": "Bring the CDI specs of this host up to date.",
+    "check": "Check whether the installed specs describe this host.",
+    "diff": "Compare hosts, inventories and specs.",
     "inventory": "Print the facts of this host as JSON.",
     "list": "List the devices that a container can request.",
     "show": "Show what a container gets for a device.",
@@ -32,7 +35,7 @@ COMMANDS = {
     "hook": "Install the programs that engines run when a container starts.",
     "runtime": "Prepare the specs for the runtime shim and the prestart hook.",
     "kubernetes": "Make this host a GPU node of a Kubernetes cluster.",
-    "config": "Show the settings for the layout of this host, and their sources.",
+    "config": "Show the settings for this host, and their sources.",
     "explain": "Explain the code of an error or a warning.",
     "completion": "Print the completion script for a shell.",
 }

@@ -10,8 +10,15 @@ from click.core import ParameterSource
 
 from cdi_gen import configuration
 from cdi_gen.cli import CONFIGURATION, Group, console
-from cdi_gen.cli.host_options import HostOption, HostOptions, host_options, host_settings
+from cdi_gen.cli.host_options import (
+    HostOption,
+    HostOptions,
+    configured,
+    host_options,
+    host_settings,
+)
 from cdi_gen.cli.output import aligned, print_data
+from cdi_gen.refresh import settings as refresh_settings
 
 COLUMNS = ("KEY", "VALUE", "FROM")
 
@@ -26,7 +33,7 @@ DEFAULTS = {
 
 @click.group("config", cls=Group)
 def command() -> None:
-    """Show the settings for the layout of this host, and their sources."""
+    """Show the settings for this host, and their sources."""
 
 
 @command.command("show", short_help="Print each setting and its source.")
@@ -41,7 +48,7 @@ def command() -> None:
 )
 @host_options
 def show(host: HostOptions, /, *, form: str) -> None:
-    """Print each setting for the layout of the host, and its source.
+    """Print each setting for the layout of the host and for refresh, and its source.
 
     The command line has priority over the environment, then come /etc/cdi-gen/config.d/*.toml, and
     last /etc/cdi-gen/config.toml. `cdi-gen generate` with the same options and environment uses
@@ -57,13 +64,42 @@ def show(host: HostOptions, /, *, form: str) -> None:
     rows = [
         (key, value, _source(ctx, options[key], settings)) for key, value in _values(host).items()
     ]
+    refresh_rows = _refresh_rows(configured("refresh", ctx, host.host_root))
     if form == "json":
-        document = {key: {"value": value, "from": source} for key, value, source in rows}
-        print_data(json.dumps({"files": files, "host": document}, indent=2) + "\n")
+        document = {
+            "files": files,
+            "host": _json_rows(rows),
+            "refresh": _json_rows(refresh_rows),
+        }
+        print_data(json.dumps(document, indent=2) + "\n")
         return
     lines = [(key, _value_text(key, value), source) for key, value, source in rows]
+    lines += [
+        (f"refresh.{key}", _value_text(key, value), source) for key, value, source in refresh_rows
+    ]
     print_data(aligned([COLUMNS, *lines]))
     console.note(f"read {', '.join(files)}" if files else f"{configuration.PATH} does not exist")
+
+
+Row = tuple[str, str | tuple[str, ...] | None, str]
+"""(key, value, source)."""
+
+
+def _json_rows(rows: list[Row]) -> dict[str, dict[str, object]]:
+    return {key: {"value": value, "from": source} for key, value, source in rows}
+
+
+def _refresh_rows(values: configuration.Settings) -> list[Row]:
+    """The settings of ``refresh`` in the configuration; its options take precedence."""
+    chosen = refresh_settings.settings({key: setting.value for key, setting in values.items()})
+    return [
+        (
+            key,
+            getattr(chosen, key.replace("-", "_")),
+            values[key].source if key in values else "default",
+        )
+        for key in configuration.TABLES[configuration.REFRESH]
+    ]
 
 
 def _values(host: HostOptions) -> dict[str, str | tuple[str, ...] | None]:

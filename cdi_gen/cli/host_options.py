@@ -5,23 +5,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
 from functools import cache, wraps
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import click
 from click.core import ParameterSource
 
-from cdi_gen.cli import CONFIGURATION, named_file
+from cdi_gen.cli import CONFIGURATION
 from cdi_gen.errors import CdiGenError, UsageError
-from cdi_gen.inventory import HookProgram, Inventory
-from cdi_gen.paths import HostPath
 
 if TYPE_CHECKING:
     from typing import Concatenate
 
     from cdi_gen.configuration import Settings
     from cdi_gen.host import Where
+    from cdi_gen.inventory import Inventory
 
 Result = TypeVar("Result")
 
@@ -104,16 +102,25 @@ class HostOption(click.Option):
 
 
 def host_settings(ctx: click.Context, host_root: str | None = None) -> Settings:
-    """Return the settings in the host's configuration, or in the file that ``--config`` names.
+    """Return the settings of the layout in the configuration of the host, or of ``--config``.
 
     Raises:
         CdiGenError: as `cdi_gen.configuration.load`.
     """
-    return _load(ctx.meta.get(CONFIGURATION), host_root or "/")
+    return configured("host", ctx, host_root)
+
+
+def configured(table: str, ctx: click.Context, host_root: str | None = None) -> Settings:
+    """Return the settings of one table of the configuration.
+
+    Raises:
+        CdiGenError: as `cdi_gen.configuration.load`.
+    """
+    return _load(ctx.meta.get(CONFIGURATION), host_root or "/")[table]
 
 
 @cache
-def _load(path: str | None, host_root: str) -> Settings:
+def _load(path: str | None, host_root: str) -> dict[str, Settings]:
     from cdi_gen import configuration  # noqa: PLC0415 - not needed with --inventory
 
     return configuration.load(path, host_root)
@@ -328,6 +335,11 @@ def inventory_from(
     """
     if path is None:
         return gather_inventory(host, requirement_facts=requirement_facts, transports=transports)
+    from dataclasses import replace  # noqa: PLC0415 - not needed for this host
+
+    from cdi_gen.inventory import HookProgram  # noqa: PLC0415 - as above
+    from cdi_gen.paths import HostPath  # noqa: PLC0415 - as above
+
     _reject_locations()
     inventory = _inventory_in(path)
     if host.hook_path is None:
@@ -352,6 +364,7 @@ def _reject_locations() -> None:
 
 
 def _inventory_in(path: str) -> Inventory:
+    from cdi_gen.cli import named_file  # noqa: PLC0415 - not needed for this host
     from cdi_gen.inventory.json_form import MAX_BYTES, InventoryError, load  # noqa: PLC0415
 
     name = named_file.display_name(path)

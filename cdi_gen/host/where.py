@@ -27,6 +27,8 @@ class Where(NamedTuple):
     """Ask libcuda and NVML for the facts of ``NVIDIA_REQUIRE_CUDA``: 40 ms or more for each GPU."""
     transports: bool = True
     """Search for nodes and files of transports, and for MIG access nodes."""
+    nvml: bool = True
+    """Ask NVML for facts that procfs does not have: UUIDs of sleeping GPUs, and MIG devices."""
 
 
 class Roots(NamedTuple):

@@ -25,7 +25,12 @@ user may have write permission there."""
 
 
 def write(
-    text: str, path: str, *, spec: Spec, read_as_root: Collection[str] = READ_AS_ROOT
+    text: str,
+    path: str,
+    *,
+    spec: Spec,
+    read_as_root: Collection[str] = READ_AS_ROOT,
+    temporary: str = "",
 ) -> None:
     """Write ``text`` to the spec file ``path``, as `write_text` does.
 
@@ -34,6 +39,7 @@ def write(
         path: the file.
         spec: the spec that ``text`` must contain.
         read_as_root: see `write_text`.
+        temporary: see `write_text`.
 
     Raises:
         InvalidSpecError: ``text`` is not the text of ``spec``.
@@ -41,10 +47,16 @@ def write(
         CdiGenError: the file cannot be written.
     """
     _check_text(text, spec)
-    write_text(text, path, read_as_root=read_as_root)
+    write_text(text, path, read_as_root=read_as_root, temporary=temporary)
 
 
-def write_text(text: str, path: str, *, read_as_root: Collection[str] = READ_AS_ROOT) -> None:
+def write_text(
+    text: str,
+    path: str,
+    *,
+    read_as_root: Collection[str] = READ_AS_ROOT,
+    temporary: str = "",
+) -> None:
     """Write ``text`` to ``path`` atomically, with mode 0644; create the directory if needed.
 
     A symbolic link at ``path`` is replaced, not followed; a device such as /dev/null gets the text
@@ -56,6 +68,7 @@ def write_text(text: str, path: str, *, read_as_root: Collection[str] = READ_AS_
         read_as_root: directories that only root (or, for an ordinary user, that user) may be able
             to change, including their parents up to ``/``. Root may not write to any other
             directory either if other users can write to it and it has no sticky bit.
+        temporary: the name of the temporary file in the directory; empty: a random name.
 
     Raises:
         UnsafeError: another user could change or replace the file.
@@ -73,7 +86,7 @@ def write_text(text: str, path: str, *, read_as_root: Collection[str] = READ_AS_
         check_directory(directory, read_as_root)
         make_directory(directory)
         check_directory(directory, read_as_root)
-        replace_file(path, text.encode())
+        replace_file(path, text.encode(), temporary=temporary)
     except OSError as error:
         raise CdiGenError(
             f"cannot write {path}: {error.strerror}",

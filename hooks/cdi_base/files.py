@@ -158,6 +158,7 @@ def replace(
     durable: bool,
     mode: int = 0o644,
     owner: tuple[int, int] | None = None,
+    temporary: str = "",
 ) -> None:
     """Make `name` a file with this content in one step, whatever the umask.
 
@@ -173,11 +174,13 @@ def replace(
             being created need not be: the container does not survive the crash.
         mode: the permissions of the file.
         owner: user and group; None: those of this process.
+        temporary: the name of the temporary file, which must not exist; empty: a random name. A
+            caller that is the only writer can find the file of a killed process by its name.
 
     Raises:
         OSError: the file system refuses.
     """
-    temporary = temporary_name()
+    temporary = temporary or temporary_name()
     try:
         write_new(temporary, content, directory=directory, durable=durable, mode=mode, owner=owner)
         os.rename(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
@@ -192,11 +195,11 @@ def replace(
         raise
 
 
-def replace_file(path: str, content: bytes, *, mode: int = 0o644) -> None:
+def replace_file(path: str, content: bytes, *, mode: int = 0o644, temporary: str = "") -> None:
     """Make `path` a durable file with this content in one step, as `replace` does.
 
     A character device or a pipe gets the content and stays: root may name /dev/null. A symbolic
-    link to a file, to a directory or to nothing is replaced.
+    link to a file, to a directory or to nothing is replaced. `temporary` is as for `replace`.
 
     Raises:
         NotRegularError: the path is, or leads to, another kind of file, which is not replaced.
@@ -214,7 +217,7 @@ def replace_file(path: str, content: bytes, *, mode: int = 0o644) -> None:
     above, slash, name = path.rpartition("/")
     directory = os.open(above or slash or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        replace(name, content, directory=directory, durable=True, mode=mode)
+        replace(name, content, directory=directory, durable=True, mode=mode, temporary=temporary)
     finally:
         os.close(directory)
 

@@ -128,35 +128,50 @@ def plain(path: str) -> str:
     return "".join(f"/{part}" for part in path.split("/") if part not in {"", "."})
 
 
-def key(choices: Choices) -> State:
-    """Return the fingerprint of this host now: all that a preparation depends on."""
+def key(choices: Choices, host_root: str = "") -> State:
+    """Return the fingerprint of this host now: all that a preparation depends on.
+
+    `host_root` is the path of the host's `/` for this process, if the process is in a container.
+    """
     layout = choices.layout
+    root = host_root.rstrip("/")
+    files = configuration_files(root)
     return [
         VERSION,
         [choices.driver_root, list(choices.disabled_hooks), list(choices.feature_flags)],
-        [choices.hook, _stamp(choices.hook), list(choices.layout_options)],
-        [layout.document(), [[path, _stamp(path)] for path in configuration_files()]],
-        _text(f"{DRIVER}/version"),
-        _names(f"{DRIVER}/gpus"),
-        _instances(f"{DRIVER}/capabilities"),
+        [
+            choices.hook,
+            stamp(f"{root}{choices.hook}") if choices.hook else [],
+            list(choices.layout_options),
+        ],
+        [layout.document(), [[path, stamp(f"{root}{path}")] for path in files]],
+        _text(f"{root}{DRIVER}/version"),
+        _names(f"{root}{DRIVER}/gpus"),
+        _instances(f"{root}{DRIVER}/capabilities"),
         choices.watch.document(),
-        _nodes(_device_directory(layout), choices.watch.nodes),
+        _nodes(_device_directory(layout, root), choices.watch.nodes),
         # Installing another driver brings new libraries, for which ldconfig is run.
-        [_stamp(f"{layout.driver_root}/etc/ld.so.cache"), _identity(layout.driver_root or "/")],
-        [[path, _stamp(path)] for path in layout.directories],
-        [path for path in choices.watch.files if _identity(path)],
+        [
+            stamp(f"{root}{layout.driver_root}/etc/ld.so.cache"),
+            _identity(f"{root}{layout.driver_root}" or "/"),
+        ],
+        [[path, stamp(f"{root}{path}")] for path in layout.directories],
+        [path for path in choices.watch.files if _identity(f"{root}{path}")],
     ]
 
 
-def _device_directory(layout: Layout) -> str:
+def _device_directory(layout: Layout, root: str) -> str:
     """Return the directory of the device nodes: the host's, if the driver root has no /dev."""
-    own = f"{layout.dev_root}/dev"
-    return own if _identity(own) else DEVICES
+    own = f"{root}{layout.dev_root}/dev"
+    return own if _identity(own) else f"{root}{DEVICES}"
 
 
-def configuration_files() -> list[str]:
-    """Return the administrator's configuration files in rising priority; they need not exist."""
-    names = (name for name in _names(CONFIGURATION_DROP_INS) if name.endswith(".toml"))
+def configuration_files(root: str = "") -> list[str]:
+    """Return the administrator's configuration files in rising priority; they need not exist.
+
+    `root` is the path of the host's `/` without a slash at its end.
+    """
+    names = (name for name in _names(f"{root}{CONFIGURATION_DROP_INS}") if name.endswith(".toml"))
     return [CONFIGURATION, *(f"{CONFIGURATION_DROP_INS}/{name}" for name in names)]
 
 
@@ -200,8 +215,8 @@ def _text(path: str) -> str:
         return ""
 
 
-def _stamp(path: str) -> list[int]:
-    """Return attributes that change when the file changes."""
+def stamp(path: str) -> list[int]:
+    """Return attributes that change when the file changes; empty if the file does not exist."""
     try:
         status = os.stat(path)
     except (OSError, ValueError):

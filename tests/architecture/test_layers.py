@@ -39,9 +39,12 @@ MAY_IMPORT: dict[str, set[str]] = {
     "generate": {"errors", "paths", "inventory", "catalogue", "cdi", "cdi_base"},
     "store": {"errors", "paths", "cdi", "cdi_base"},
     "engines": {"errors", "paths", "cdi", "cdi_base"},
+    "diff": {"errors", "paths", "inventory", "cdi", "generate"},
     # Above those.
     "programs": {"errors", "paths", "inventory", "catalogue", "cdi", "cdi_base", "cdi_hook"}
     | {"host", "generate", "store"},
+    "refresh": {"errors", "paths", "inventory", "catalogue", "cdi", "cdi_base"}
+    | {"host", "generate", "store", "diff", "programs"},
     "kubernetes": {
         "errors",
         "inventory",
@@ -67,7 +70,8 @@ MAY_IMPORT: dict[str, set[str]] = {
         "generate",
         "store",
     }
-    | {"engines", "programs", "configuration", "findings", "cdi_base", "__version__"},
+    | {"engines", "programs", "refresh", "diff", "configuration", "findings", "cdi_base"}
+    | {"__version__"},
     "__main__": {"cli"},
     "__init__": {"cdi_base"},
     # The programs that run when a container starts, and what they share with the library.

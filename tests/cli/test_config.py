@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -67,12 +68,12 @@ def test_each_key_is_an_option_that_describes_a_host() -> None:
     options: list[click.Option] = vars(command)["__click_params__"]
     assert len(options) == len(OPTIONS)
     keys = {each.key for each in options if isinstance(each, HostOption)}
-    assert keys == set(configuration.KEYS)
+    assert keys == set(configuration.TABLES["host"])
     assert [each.name for each in options if not isinstance(each, HostOption)] == ["host_root"]
     for option in options:
         if isinstance(option, HostOption):
             assert f"--{option.key}" in option.opts
-            assert option.multiple is configuration.KEYS[option.key]
+            assert option.multiple is configuration.TABLES["host"][option.key].is_list
 
 
 def test_the_shim_looks_at_the_same_files() -> None:
@@ -90,6 +91,17 @@ def test_what_the_file_says(file: Path) -> None:
     assert found["config-search-path"] == {"value": [], "from": f"{file}, line 6"}
     assert found["nvidia-cdi-hook-path"]["value"] == "/opt/hook/nvidia-cdi-hook"
     assert [each["from"] for each in found.values()] == [f"{file}, line {n}" for n in range(3, 8)]
+
+
+def test_settings_of_refresh_are_shown_with_their_sources(file: Path) -> None:
+    file.write_text('[refresh]\nmodes = ["auto", "gds"]\n')
+    result = cdi_gen("--config", str(file), "config", "show", "-o", "json")
+    settings = json.loads(result.out)["refresh"]
+    assert settings["modes"] == {"value": ["auto", "gds"], "from": f"{file}, line 2"}
+    assert settings["output-directory"] == {"value": "/run/cdi", "from": "default"}
+    assert list(settings) == list(configuration.TABLES["refresh"])
+    table = cdi_gen("--config", str(file), "config", "show").out
+    assert re.search(rf"^refresh\.modes +auto, gds +{file}, line 2$", table, re.MULTILINE)
 
 
 def test_what_counts_before_it(file: Path) -> None:
@@ -152,6 +164,10 @@ FAULTS: dict[str, tuple[str, str]] = {
     "control": ('[host]\ndev-root = "/\\u001b[2J"', "line 2: dev-root: '/\\x1b[2J' is not"),
     "syntax": ("[host]\ndev-root = /x", "line 2: '/x' is not a value; text needs quotes"),
     "twice": ('[host]\ndev-root = "/x"\ndev-root = "/x"', "line 3: 'host.dev-root' is defined twice"),
+    "word": ("[refresh]\nform = true", "line 2: form must be a text"),
+    "words": ('[refresh]\nmodes = "auto"', "line 2: modes must be a list of texts"),
+    "key of refresh": ("[refresh]\nmode = 1", "line 2: unknown key 'mode'; did you mean modes?"),
+    "other table": ('[host]\nform = "tree"', "line 2: unknown key 'form'"),
     "inline": ('host = { dev-rot = "/x" }', "line 1: unknown key 'dev-rot'; did you mean dev-root?"),
     "binary": ("[host]\n\udcff", "line 2: not UTF-8 text"),
     "large": ("#" * (1 << 18) + "\n", "is larger than 262144 bytes"),
@@ -219,7 +235,7 @@ def test_an_ordinary_user_reads_their_own(tmp_path: Path) -> None:
     for package in PACKAGES:
         shutil.copytree(package, tmp_path / "library" / package.name)
     python = next(path for path in ("/usr/bin/python3", sys.executable) if os.path.exists(path))
-    load = f"configuration.load({str(file)!r})['driver-root'].value"
+    load = f"configuration.load({str(file)!r})['host']['driver-root'].value"
     code = f"from cdi_gen import configuration; print({load})"
     done = subprocess.run(
         ["setpriv", "--reuid=1000", "--regid=1000", "--clear-groups", python, "-c", code],
@@ -249,7 +265,7 @@ def test_drop_ins_come_after_it(host_root: Path) -> None:
     (folder / "50-b.toml").write_text('[host]\ndev-root = "/b"\nlibrary-search-path = ["/b"]\n')
     (folder / "10-a.toml").write_text('[host]\ndev-root = "/a"\ndriver-root = "/a"\n')
     (folder / "60-c.toml.rpmnew").write_text("rubbish")
-    found = configuration.load(host_root=str(host_root))
+    found = configuration.load(host_root=str(host_root))["host"]
     where = "/etc/cdi-gen/config.d"
     assert found["driver-root"] == ("/a", f"{where}/10-a.toml, line 3")
     assert found["dev-root"] == ("/b", f"{where}/50-b.toml, line 2")
@@ -260,9 +276,9 @@ def test_drop_ins_come_after_it(host_root: Path) -> None:
 
 def test_drop_ins_alone(host_root: Path) -> None:
     (host_root / "etc/cdi-gen/config.toml").unlink()
-    assert configuration.load(host_root=str(host_root)) == {}
+    assert configuration.load(host_root=str(host_root)) == {"host": {}, "refresh": {}}
     (host_root / "etc/cdi-gen/config.d/a.toml").write_text('[host]\ndev-root = "/a"')
-    assert configuration.load(host_root=str(host_root))["dev-root"].value == "/a"
+    assert configuration.load(host_root=str(host_root))["host"]["dev-root"].value == "/a"
 
 
 @pytest.mark.parametrize("link", ["etc/cdi-gen", "etc/cdi-gen/config.toml", "etc/cdi-gen/config.d"])

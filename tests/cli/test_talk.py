@@ -293,6 +293,13 @@ def test_what_the_readme_tells_to_type_is_understood(line: str, tmp_path: Path) 
             words += ["--spec-dir", str(tmp_path)]
         assert cdi_gen(*words).code == 0
         return
+    if words[0] in {"refresh", "check"}:
+        words += ["--spec-dir", str(tmp_path / "none")] if words[0] == "check" else []
+        failure(cdi_gen(*words, "--host-root", str(tmp_path)), ExitCode.NO_DRIVER)
+        return
+    if words[0] == "diff":
+        assert cdi_gen(*words, INVENTORY, INVENTORY) == Result(0, "", "")
+        return
     if words[0] == "kubernetes":
         pytest.importorskip("grpc")
         options = ("--fail-on-init-error", "--host-root", str(tmp_path))

@@ -77,7 +77,7 @@ def _served(catalogue: Catalogue, driver: InstalledDriver) -> frozenset[str]:
 def _gpus(
     roots: Roots, where: Where, nodes: DeviceNodes, libraries: list[Library]
 ) -> SearchResult[Gpus]:
-    nvml = open_path(roots.driver, libraries, "libnvidia-ml.so.")
+    nvml = open_path(roots.driver, libraries, "libnvidia-ml.so.") if where.nvml else None
     return GpuSearch(roots.host, nodes, nvml, requirement_facts=where.requirement_facts).find()
 
 

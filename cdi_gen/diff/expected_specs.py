@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Generates the specs of a host in the manner of other specs, so that they can be compared."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+from cdi_gen.cdi.model import Hook, Spec
+from cdi_gen.generate import Options, generate, generate_capabilities, management, mig_access
+from cdi_gen.generate.modes import cap, transports
+from cdi_gen.generate.options import STRATEGIES
+from cdi_gen.inventory import HookProgram, Inventory
+from cdi_gen.paths import HostPath
+
+
+def in_manner_of(inventory: Inventory, others: Iterable[Spec]) -> tuple[Spec, ...]:
+    """Return specs of the host with the kinds of ``others``, with hooks if they have hooks.
+
+    A kind that cdi-gen does not write, or that the host has no device of, has no spec.
+
+    Raises:
+        CdiGenError: the host has no usable driver or GPU; see `generate`.
+    """
+    others = tuple(others)
+    hook = next((hook for spec in others for hook in _hooks(spec)), None)
+    if hook is None:
+        inventory = replace(inventory, hook=None)
+    else:
+        program = HookProgram(path=HostPath(hook.path))
+        inventory = replace(inventory, hook=program)
+    specs = (_spec(kind, inventory) for kind in dict.fromkeys(spec.kind for spec in others))
+    return tuple(spec for spec in specs if spec is not None)
+
+
+def _hooks(spec: Spec) -> Iterable[Hook]:
+    yield from spec.container_edits.hooks
+    for device in spec.devices:
+        yield from device.container_edits.hooks
+
+
+def _spec(kind: str, inventory: Inventory) -> Spec | None:
+    vendor, _, class_ = kind.partition("/")
+    options = Options(vendor=vendor, class_=class_, names=STRATEGIES)
+    if vendor == management.VENDOR:
+        return management.spec(inventory, options)
+    if class_ == cap.CapabilitiesMode.class_:
+        return generate_capabilities(inventory, options)
+    if class_ == mig_access.CLASS:
+        return mig_access.spec(inventory, options)
+    for mode in transports.MODES:
+        if class_ == transports.transport(mode).class_:
+            return transports.spec(mode, inventory, options)
+    return generate(inventory, options)

@@ -1,0 +1,138 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Reads and writes ``/run/cdi-gen/refresh.json``: what the last refresh looked at and wrote.
+
+The record lets a refresh see at once that nothing has changed, and remove the specs that it wrote
+itself and no others. It is written before the specs too, with the digests that they will have, so
+that a killed refresh leaves no file of unknown origin.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import Any, NamedTuple
+
+from cdi_base import PREPARED_DIRECTORY, trust
+from cdi_base.files import discard, make_directory, replace_file
+from cdi_gen.errors import CdiGenError, UnsafeError
+from cdi_gen.refresh.settings import State
+
+DIRECTORY = PREPARED_DIRECTORY
+NAME = "refresh.json"
+TEMPORARY = ".refresh.json.tmp"
+FORMAT = 1
+MAX_BYTES = 16 << 20
+
+
+class WrittenFile(NamedTuple):
+    """A spec file of ours."""
+
+    stamp: State
+    """The attributes of the file after it was written; see `cdi_base.host_fingerprint.stamp`."""
+    digests: list[str]
+    """SHA-256 of the contents that we may have written: a killed refresh has two."""
+
+
+class Record(NamedTuple):
+    """The state of the host and of the specs after a refresh."""
+
+    request: State
+    """`Request.document` of the call."""
+    key: State
+    """The fingerprint of the host; empty while the specs are being written."""
+    choices: State
+    """Layout, watched nodes and hook program, from which the fingerprint is computed again."""
+    sources: dict[str, State]
+    """Stamps of the driver's files and their directories, by path of the host."""
+    directories: dict[str, State]
+    """What the spec directories contained."""
+    files: dict[str, WrittenFile]
+    """Our spec files by path."""
+    driver_version: str = ""
+    libraries: tuple[str, ...] = ()
+    """The driver's libraries, by path of the host."""
+    other_versions: tuple[str, ...] = ()
+    """Versions of other drivers whose libraries were in the same directories."""
+    left_out: tuple[str, ...] = ()
+    """Devices that were left out as unusable."""
+    tree: str = ""
+    """Name of the driver tree that the specs use; empty without one."""
+
+
+def load(directory: str = DIRECTORY) -> Record | None:
+    """Return the record; None if there is none that can be trusted and read."""
+    try:
+        content = trust.read(f"{directory}/{NAME}", MAX_BYTES)
+        document = json.loads(content)
+        return _record(document) if document.pop("format") == FORMAT else None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        # Without a record the next refresh looks at the host and writes a new one.
+        return None
+
+
+def _record(document: dict[str, Any]) -> Record:
+    files = {path: WrittenFile(*values) for path, values in document.pop("files").items()}
+    for name in ("libraries", "other_versions", "left_out"):
+        document[name] = tuple(document[name])
+    return Record(files=files, **document)
+
+
+def write(record: Record, directory: str = DIRECTORY) -> None:
+    """Write the record atomically.
+
+    Raises:
+        CdiGenError: the file cannot be written.
+    """
+    document = {"format": FORMAT, **record._asdict()}
+    path = f"{directory}/{NAME}"
+    try:
+        discard(f"{directory}/{TEMPORARY}")
+        content = json.dumps(document, separators=(",", ":")).encode()
+        replace_file(path, content, temporary=TEMPORARY)
+    except OSError as error:
+        raise _unwritable(path, error) from error
+
+
+def remove(directory: str = DIRECTORY) -> None:
+    """Remove the record: no spec is ours any more.
+
+    Raises:
+        CdiGenError: the file cannot be removed.
+    """
+    path = f"{directory}/{NAME}"
+    try:
+        discard(f"{directory}/{TEMPORARY}")
+        discard(path)
+    except OSError as error:
+        raise _unwritable(path, error) from error
+
+
+def prepare_directory(directory: str = DIRECTORY) -> None:
+    """Create the directory of the record, or check that only root can change it.
+
+    Raises:
+        UnsafeError: another user could change the record.
+        CdiGenError: the directory cannot be created.
+    """
+    try:
+        make_directory(directory)
+        reason = trust.fault(directory, owners={0, os.geteuid()})
+    except OSError as error:
+        raise _unwritable(directory, error) from error
+    if reason:
+        raise UnsafeError(
+            f"{directory} is not used: {reason}",
+            hint="it decides which spec files are removed, so only root may be able to change it: "
+            "correct owner and mode (root:root 0755)",
+            code="CDG-L004",
+            subject=directory,
+        )
+
+
+def _unwritable(path: str, error: OSError) -> CdiGenError:
+    return CdiGenError(
+        f"cannot write {path}: {error.strerror}",
+        hint="run the command as root" if isinstance(error, PermissionError) else None,
+        code="CDG-F004",
+        subject=path,
+    )
