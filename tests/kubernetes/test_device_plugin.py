@@ -4,9 +4,10 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from functools import partial
+from typing import Any
 
 import grpc
 import pytest
@@ -44,22 +45,43 @@ def cluster(
         yield entered
 
 
+def ask(cluster: Cluster, method: str, request: Any, answer: type[Any]) -> Any:
+    """Call the kubelet's service that tells about the devices of pods.
+
+    Raises:
+        grpc.RpcError: it does not answer.
+    """
+    channel = grpc.insecure_channel(f"unix:{cluster.node.pod_resources}", options=CHANNEL_OPTIONS)
+    call = channel.unary_unary(
+        f"/v1.PodResourcesLister/{method}",
+        request_serializer=type(request).SerializeToString,
+        response_deserializer=answer.FromString,
+    )
+    with channel:
+        return call(request, timeout=10)
+
+
 def offered(cluster: Cluster) -> int:
     """Return how many GPUs the kubelet itself has to give.
 
     The node's object in the API shows those of before for a while after a restart.
     """
-    channel = grpc.insecure_channel(f"unix:{cluster.node.pod_resources}", options=CHANNEL_OPTIONS)
-    call = channel.unary_unary(
-        "/v1.PodResourcesLister/GetAllocatableResources",
-        request_serializer=api.AllocatableResourcesRequest.SerializeToString,
-        response_deserializer=api.AllocatableResourcesResponse.FromString,
-    )
-    with channel:
-        try:
-            devices = call(api.AllocatableResourcesRequest(), timeout=10).devices
-        except grpc.RpcError:
-            return 0
+    request = api.AllocatableResourcesRequest()
+    try:
+        answer = ask(cluster, "GetAllocatableResources", request, api.AllocatableResourcesResponse)
+    except grpc.RpcError:
+        return 0
+    return gpus(answer.devices)
+
+
+def in_use(cluster: Cluster) -> int:
+    """Return how many GPUs the pods have that the kubelet has not ended yet."""
+    answer = ask(cluster, "List", api.ListPodResourcesRequest(), api.ListPodResourcesResponse)
+    containers = [container for pod in answer.pod_resources for container in pod.containers]
+    return sum(gpus(container.devices) for container in containers)
+
+
+def gpus(devices: Iterable[Any]) -> int:
     return sum(len(device.device_ids) for device in devices if device.resource_name == GPU)
 
 
@@ -99,6 +121,10 @@ def test_pods_at_the_same_time_get_different_gpus(cluster: Cluster) -> None:
 
 
 def test_pods_are_admitted_after_kubelet_and_plugin_were_killed(cluster: Cluster) -> None:
+    # A kubelet forgets the GPUs of a deleted pod when it allocates the next time. One that starts
+    # counts them until it has all pods of the API server, and rejects pods meanwhile.
+    until(lambda: in_use(cluster) == 0, "the pods of the tests before have ended")
+    assert len(nodes_of(cluster, "before", 1)) == 1
     for number in range(3):
         cluster.node.restart_kubelet(signal.SIGKILL)
         until(lambda: offered(cluster) == 8, "the plugin registers again")
