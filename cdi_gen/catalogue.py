@@ -241,3 +241,9 @@ def _transport(mode: str, item: dict[str, Any]) -> Transport:
         ),
         files=tuple(item.get("files", ())),
     )
+
+
+def pci_device_names() -> dict[int, str]:
+    """Return the names of NVIDIA's PCI devices in the PCI ID Repository, by their device ids."""
+    devices = json.loads(cdi_specs.read_text("pci_devices.json"))["devices"]
+    return {int(number, 16): name for number, name in devices.items()}

@@ -35,9 +35,15 @@ def command_pages(title: str, command: click.Command, parent: click.Context) -> 
     context = click.Context(command, info_name=title.rpartition(" ")[2], parent=parent)
     by_name = {f"{title.replace(' ', '-')}.1": page(title, command, context)}
     if isinstance(command, click.Group):
-        for name, subcommand in command.commands.items():
+        for name, subcommand in subcommands(command, context).items():
             by_name.update(command_pages(f"{title} {name}", subcommand, context))
     return by_name
+
+
+def subcommands(group: click.Group, context: click.Context) -> dict[str, click.Command]:
+    """Return the commands of a group by name."""
+    commands = {name: group.get_command(context, name) for name in group.list_commands(context)}
+    return {name: command for name, command in commands.items() if command is not None}
 
 
 def page(title: str, command: click.Command, context: click.Context) -> str:
@@ -66,7 +72,7 @@ def page(title: str, command: click.Command, context: click.Context) -> str:
             if command is main
             else {
                 key: (subcommand.help or "").partition("\n")[0]
-                for key, subcommand in command.commands.items()
+                for key, subcommand in subcommands(command, context).items()
             }
         )
         for key, help_text in table.items():

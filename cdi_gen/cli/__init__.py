@@ -35,6 +35,7 @@ COMMANDS = {
     "hook": "Install the programs that engines run when a container starts.",
     "runtime": "Prepare the specs for the runtime shim and the prestart hook.",
     "kubernetes": "Make this host a GPU node of a Kubernetes cluster.",
+    "system": "Create the driver's device nodes, and links to them.",
     "config": "Show the settings for this host, and their sources.",
     "explain": "Explain the code of an error or a warning.",
     "completion": "Print the completion script for a shell.",

@@ -145,6 +145,6 @@ def _source(path: str, host: HostOptions) -> Source:
         raise CdiGenError(
             f"{name} is neither a spec nor an inventory: {problem}",
             hint=f"see all problems with: cdi-gen validate {path}",
-            code="CDG-L006",
+            code="CDG-V006",
             subject=name,
         ) from error

@@ -10,7 +10,7 @@ import click
 
 from cdi_gen.cdi.model import Spec
 from cdi_gen.cdi.wire import dump
-from cdi_gen.cli import console, named_file, report
+from cdi_gen.cli import console, named_file, report, spec_options
 from cdi_gen.cli.host_options import (
     DIRECTORY,
     INVENTORY,
@@ -23,15 +23,19 @@ from cdi_gen.cli.host_options import (
 from cdi_gen.cli.output import difference, print_data
 from cdi_gen.errors import ExitCode, UsageError
 from cdi_gen.generate import DEFAULTS, modes
-from cdi_gen.generate.options import ALL, CHECK_REQUIREMENTS, HOOKS, NONE, STRATEGIES, Options
+from cdi_gen.generate.options import (
+    ALL,
+    CHECK_REQUIREMENTS,
+    FILES,
+    FORMS,
+    STRATEGIES,
+    TREE,
+    Options,
+)
 from cdi_gen.inventory import Inventory
 
 if TYPE_CHECKING:
-    from cdi_gen.cdi.consumers import Consumer
     from cdi_gen.generate.modes.mode import Mode
-
-FEATURE_FLAGS = ("no-additional-gids-for-device-nodes", "disable-nvsandboxutils")
-"""Flags of nvidia-ctk that are accepted without effect: cdi-gen always does what they ask for."""
 
 
 @click.command("generate")
@@ -64,6 +68,15 @@ FEATURE_FLAGS = ("no-additional-gids-for-device-nodes", "disable-nvsandboxutils"
     metavar="ENGINE[@VERSION]",
     help="Write the spec for one engine, with all features that the engine supports: podman@4.9, "
     "docker, containerd …  [default: only features that every engine supports]",
+)
+@click.option(
+    "--form",
+    type=click.Choice(FORMS),
+    default=FILES,
+    show_default=True,
+    help="What containers get from the host: the driver's files, each by its path; or the driver "
+    "tree, a directory that is made at boot and after each update of the driver, so that the spec "
+    "names no version.",
 )
 @click.option(
     "--hooks",
@@ -191,6 +204,7 @@ def command(
     inventory_path: str | None,
     capabilities: str,
     consumer: str | None,
+    form: str,
     hooks: str,
     rootless: bool,
     library_directories: tuple[str, ...],
@@ -216,7 +230,7 @@ def command(
 
     With -o the old file is kept after an error. With > the shell empties the file first.
     """  # noqa: D301 - \b tells click not to wrap the paragraph
-    _check_flags(feature_flags)
+    spec_options.check_flags(feature_flags)
     selected_mode = modes.find(mode)
     if explain and selected_mode.transports:
         raise UsageError(
@@ -224,15 +238,22 @@ def command(
             code="CDG-U002",
             subject="--explain",
         )
-    _check_hooks(disabled_hooks, enabled_hooks)
-    engine = _consumer(consumer)
+    if form == TREE and selected_mode.transports:
+        raise UsageError(
+            f"--form tree is not supported with --mode {mode.lower()}, which has no driver files",
+            code="CDG-U002",
+            subject="--form",
+        )
+    spec_options.check_hooks(disabled_hooks, enabled_hooks)
+    engine = spec_options.consumer(consumer)
     options = Options(
         vendor=vendor,
         class_=class_ or selected_mode.class_,
         names=tuple(dict.fromkeys(names)) or DEFAULTS.names,
         devices=devices or (ALL,),
         all_device=not no_all_device,
-        capabilities=_capabilities(capabilities),
+        capabilities=spec_options.capabilities(capabilities),
+        form=form,
         hooks=hooks == "auto",
         library_directories=library_directories or None,
         disabled_hooks=disabled_hooks,
@@ -280,68 +301,6 @@ def _write(
     if inventory.unusable_devices and not mode.transports:
         return ExitCode.PARTIAL
     return ExitCode.STALE if dry_run and output and changes else ExitCode.OK
-
-
-def _check_flags(flags: tuple[str, ...]) -> None:
-    for flag in flags:
-        if flag not in FEATURE_FLAGS:
-            raise UsageError(
-                f"unknown feature flag: {flag}",
-                hint=f"the feature flags are {', '.join(FEATURE_FLAGS)}",
-                code="CDG-U003",
-                subject="--feature-flag",
-            )
-
-
-def _check_hooks(disabled: tuple[str, ...], enabled: tuple[str, ...]) -> None:
-    for option, hook in (
-        *(("--disable-hook", hook) for hook in disabled),
-        *(("--enable-hook", hook) for hook in enabled),
-    ):
-        if hook not in (*HOOKS, ALL):
-            raise UsageError(
-                f"{option}: unknown hook: {hook}",
-                hint=f"the hooks are {', '.join(HOOKS)}; all stands for every hook",
-                code="CDG-U003",
-                subject=hook,
-            )
-    if ALL in enabled:
-        raise UsageError(
-            "--enable-hook does not accept 'all'; give the names of the hooks",
-            hint=f"the hooks are {', '.join(HOOKS)}",
-            code="CDG-U003",
-            subject="--enable-hook",
-        )
-
-
-def _consumer(name: str | None) -> Consumer | None:
-    """Return the CDI support of the engine in ``--for``."""
-    if not name:
-        return None
-    from cdi_gen.cdi import consumers  # noqa: PLC0415
-
-    try:
-        return consumers.find(name)
-    except consumers.UnknownConsumerError as error:
-        raise UsageError(f"--for: {error}", code="CDG-U003", subject="--for") from error
-
-
-def _capabilities(text: str) -> tuple[str, ...]:
-    """Return the names in ``--capabilities``; empty for ``none``.
-
-    A spec without capabilities is combined with a spec of ``--mode cap``.
-    """
-    names = tuple(name for part in text.split(",") if (name := part.strip()))
-    if names == (NONE,):
-        return ()
-    if not names:
-        raise UsageError(
-            "--capabilities is empty: a container would get no file of the driver",
-            hint="leave out the option for all capabilities; if intended: --capabilities none",
-            code="CDG-U006",
-            subject="--capabilities",
-        )
-    return names
 
 
 def _is_yaml(output: str | None, text_format: str | None) -> bool:

@@ -71,6 +71,9 @@ DIRECTORY = Directory()
 PROGRAM = Program()
 TEXT = Text()
 
+FEATURE_FLAGS = ("no-additional-gids-for-device-nodes", "disable-nvsandboxutils")
+"""Flags of nvidia-ctk that are accepted without effect: cdi-gen always does what they ask for."""
+
 HOOK_PATH = "nvidia-cdi-hook-path"
 
 

@@ -21,9 +21,10 @@ from cdi_gen.cli.kubernetes_options import (
     ConfigOptions,
     config_options,
     require_packages,
+    where_of,
 )
 from cdi_gen.errors import CdiGenError, ExitCode
-from cdi_gen.kubernetes.settings.model import DISCOVERY_STRATEGIES, MIG_STRATEGIES
+from cdi_gen.kubernetes.settings.model import LABEL_DISCOVERY_STRATEGIES, MIG_STRATEGIES
 
 if TYPE_CHECKING:
     from cdi_gen.kubernetes.labels.outputs import Output
@@ -115,10 +116,11 @@ if TYPE_CHECKING:
 @click.option("--kube-api-burst", type=int, expose_value=False, hidden=True)
 @click.option(
     "--device-discovery-strategy",
-    type=click.Choice((*DISCOVERY_STRATEGIES, "vfio")),
+    "discovery_strategy",
+    type=click.Choice(LABEL_DISCOVERY_STRATEGIES),
     envvar="DEVICE_DISCOVERY_STRATEGY",
-    help="Accepted for NVIDIA's command lines; the platform is found from the host.  "
-    "[default: auto]",
+    help="nvml: ask NVML; tegra: ask CUDA; auto: one of them, by the platform; vfio: read sysfs, "
+    "for the GPUs that are passed through to virtual machines.  [default: auto]",
 )
 @DRIVER_ROOT
 @click.option(
@@ -148,7 +150,7 @@ def command(
     pod_name: str | None,
     driver_root: str | None,
     container_driver_root: str | None,
-    device_discovery_strategy: str | None,  # noqa: ARG001 - for NVIDIA's command lines
+    discovery_strategy: str | None,
     host_root: str,
 ) -> int:
     """Label the node with the properties of its GPUs: model, memory, versions, sharing, MIG.
@@ -160,6 +162,7 @@ def command(
         "mig_strategy": mig_strategy,
         "driver_root": driver_root,
         "container_driver_root": container_driver_root,
+        "discovery_strategy": discovery_strategy,
     }
     label_flags = {
         "fail_on_init_error": fail_on_init_error,
@@ -256,13 +259,13 @@ def _reloaded(
 def _serve(settings: LabelSettings, output: Output, host_root: str) -> None:
     """Publish the labels, once or until a signal ends that."""
     from cdi_gen.catalogue import catalogue  # noqa: PLC0415
-    from cdi_gen.cli.kubernetes import where_of  # noqa: PLC0415
     from cdi_gen.kubernetes.labels.loop import Labeller  # noqa: PLC0415
     from cdi_gen.kubernetes.probe import ThisHost  # noqa: PLC0415
     from cdi_gen.programs import watch  # noqa: PLC0415
 
     where = where_of(settings.plugin, host_root)
-    host = ThisHost(where, watch.of_catalogue(catalogue()))
+    discovery = settings.plugin.discovery_strategy
+    host = ThisHost(where, watch.of_catalogue(catalogue()), discovery)
     labeller = Labeller(settings, host, output, console.report, time.time())
     if settings.oneshot:
         labeller.publish_once()

@@ -19,6 +19,7 @@ from cdi_gen.cli.kubernetes_options import (
     HOST_ROOT,
     ConfigOptions,
     config_options,
+    where_of,
 )
 from cdi_gen.errors import CdiGenError, ExitCode
 from cdi_gen.kubernetes.settings.model import MIG_STRATEGIES
@@ -115,7 +116,6 @@ class _Keeping:
         return merge(self._flags, self._configuration.read())
 
     def _keep(self, settings: Settings) -> None:
-        from cdi_gen.cli.kubernetes import where_of  # noqa: PLC0415 - it imports this module
         from cdi_gen.kubernetes.mps.daemons import MpsDaemons  # noqa: PLC0415
         from cdi_gen.kubernetes.mps.directories import MpsRoot  # noqa: PLC0415
         from cdi_gen.kubernetes.mps.loop import MpsLoop  # noqa: PLC0415

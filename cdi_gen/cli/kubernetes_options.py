@@ -7,13 +7,17 @@ import os
 import signal
 from collections.abc import Callable
 from functools import wraps
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
 from cdi_gen.cli.host_options import DIRECTORY, PROGRAM, TEXT
 from cdi_gen.errors import CdiGenError
 from cdi_gen.kubernetes.settings.choice import FALLBACKS, LABEL
+
+if TYPE_CHECKING:
+    from cdi_gen.host import Where
+    from cdi_gen.kubernetes.settings import Settings
 
 DRIVER_ROOT = click.option(
     "--driver-root",
@@ -194,3 +198,15 @@ def require_packages(*modules: str) -> None:
             "python3-protobuf, python3-prometheus-client and python3-urllib3",
             code="CDG-N001",
         )
+
+
+def where_of(settings: Settings, host_root: str) -> Where:
+    """Return where the host's facts are searched."""
+    from cdi_gen.host import Where  # noqa: PLC0415
+
+    return Where(
+        host_root=host_root,
+        driver_root=settings.driver_root,
+        dev_root=settings.dev_root,
+        hook_path=settings.hook_path,
+    )

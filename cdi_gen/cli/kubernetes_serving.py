@@ -10,21 +10,17 @@ from typing import TYPE_CHECKING
 
 from cdi_gen.catalogue import catalogue
 from cdi_gen.cli import console
-from cdi_gen.cli.kubernetes import where_of
 from cdi_gen.cli.kubernetes_config import Configuration
-from cdi_gen.cli.kubernetes_options import require_packages
+from cdi_gen.cli.kubernetes_options import require_packages, where_of
 from cdi_gen.errors import CdiGenError, UsageError
-from cdi_gen.kubernetes.health.watcher import Health, HealthWatcher, Unwatched
-from cdi_gen.kubernetes.health.xids import rules
-from cdi_gen.kubernetes.mps.daemons import MpsDaemons
-from cdi_gen.kubernetes.mps.directories import MpsRoot
-from cdi_gen.kubernetes.plugin.observer import Observer, Observers
 from cdi_gen.kubernetes.probe import ThisHost
 from cdi_gen.kubernetes.settings.merge import merge
 from cdi_gen.programs import watch
 
 if TYPE_CHECKING:
+    from cdi_gen.kubernetes.health.watcher import Health
     from cdi_gen.kubernetes.metrics import Metrics
+    from cdi_gen.kubernetes.plugin.observer import Observer
     from cdi_gen.kubernetes.plugin.supervisor import Supervisor
     from cdi_gen.kubernetes.settings import Settings
 
@@ -73,6 +69,9 @@ class Serving:
         # Its handlers of fork are for programs that go on using gRPC in the child.
         os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
         settings = self._load()
+        host = self._host(settings)
+        # gRPC and the other modules take 100 ms to import, which the host needs to answer.
+        host.ask_early()
         observer = self._observer()
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
             signal.signal(number, lambda *_: self._end(reload=False))
@@ -80,17 +79,20 @@ class Serving:
         health = _health(self._host_root)
         self._configuration.follow(lambda: self._end(reload=True))
         while True:
-            self._serve(settings, observer, health)
+            self._serve(settings, host, observer, health)
             if self._is_stopping or not self._is_reloading:
                 return
             # Before the settings are read: a change during that is not lost.
             self._is_reloading = False
             settings = self._reloaded(settings)
+            host = self._host(settings)
 
     def _load(self) -> Settings:
         return merge(self._flags, self._configuration.read())
 
     def _observer(self) -> Observer:
+        from cdi_gen.kubernetes.plugin.observer import Observers  # noqa: PLC0415
+
         observers: list[Observer] = []
         if self._metrics_address:
             observers.append(_metrics(self._metrics_address))
@@ -98,11 +100,15 @@ class Serving:
             observers += _node_events(self._configuration)
         return Observers(*observers)
 
-    def _serve(self, settings: Settings, observer: Observer, health: Health) -> None:
+    def _host(self, settings: Settings) -> ThisHost:
         where = where_of(settings, self._host_root)
-        host = ThisHost(where, watch.of_catalogue(catalogue()))
-        # gRPC takes 60 ms to import, which the host needs to answer.
-        host.ask_early()
+        return ThisHost(where, watch.of_catalogue(catalogue()))
+
+    def _serve(
+        self, settings: Settings, host: ThisHost, observer: Observer, health: Health
+    ) -> None:
+        from cdi_gen.kubernetes.mps.daemons import MpsDaemons  # noqa: PLC0415
+        from cdi_gen.kubernetes.mps.directories import MpsRoot  # noqa: PLC0415
         from cdi_gen.kubernetes.plugin.supervisor import Supervisor  # noqa: PLC0415
 
         root = MpsRoot(settings.mps_root, self._host_root)
@@ -135,6 +141,9 @@ class Serving:
 
 def _health(host_root: str) -> Health:
     """Return what watches the devices: one for all settings, so that it forgets nothing."""
+    from cdi_gen.kubernetes.health.watcher import HealthWatcher, Unwatched  # noqa: PLC0415
+    from cdi_gen.kubernetes.health.xids import rules  # noqa: PLC0415
+
     disabled, enabled = (
         os.environ.get(f"DP_{verb}_HEALTHCHECKS", "") for verb in ("DISABLE", "ENABLE")
     )

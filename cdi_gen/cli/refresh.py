@@ -145,7 +145,7 @@ def _report(outcome: Outcome) -> None:
         console.warning(
             f"{path} does not describe this host any more; it stays, because another program has "
             "changed it",
-            code="CDG-L005",
+            code="CDG-V005",
             hint="remove the file if no program needs it",
             subject=path,
         )

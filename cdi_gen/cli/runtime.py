@@ -9,8 +9,8 @@ from typing import Any
 import click
 
 from cdi_gen.cli import CONFIGURATION, Group, console
-from cdi_gen.cli.generate import FEATURE_FLAGS
 from cdi_gen.cli.host_options import (
+    FEATURE_FLAGS,
     INVENTORY,
     PROGRAM,
     SPEC_DIRECTORIES,

@@ -6,8 +6,8 @@ from __future__ import annotations
 from cdi_gen.catalogue import Catalogue
 from cdi_gen.cdi.model import Hook, Mount, Spec
 from cdi_gen.errors import CdiGenError, UnsafeError, UsageError
-from cdi_gen.generate import driver_files, hook_command, image_layouts
-from cdi_gen.generate.options import Options
+from cdi_gen.generate import driver_files, hook_command, image_layouts, tree_edits
+from cdi_gen.generate.options import TREE, Options
 from cdi_gen.generate.selection import Selection, stem
 from cdi_gen.inventory import DGPU, PLATFORMS, Inventory, validation
 from cdi_gen.paths import parent
@@ -17,7 +17,8 @@ def require_driver(inventory: Inventory, options: Options) -> None:
     """Check the inventory and its driver before a spec with files of the driver is generated.
 
     Raises:
-        UsageError: a library directory of the options is not an absolute path.
+        UsageError: a library directory of the options is not an absolute path, or the spec cannot
+            have the form of the options.
         CdiGenError: the inventory is invalid, its platform is not supported, or the driver is split
             (the versions of libraries and kernel module differ).
     """
@@ -99,13 +100,17 @@ def mounts(
     A parent directory comes before its children, in the order in which engines apply the mounts.
     ``hooked`` says whether the spec has hooks.
     """
-    if hooked:
+    if options.form == TREE:
+        tree_edits.require(inventory, options, hooked=hooked)
+        file_mounts = tree_edits.mounts(inventory, selection, catalogue, hooked=hooked)
+    elif hooked:
         file_mounts = driver_files.mounts(inventory, selection)
+        file_mounts += driver_files.file_mounts(selection, catalogue, inventory.architecture)
     else:
         file_mounts = driver_files.mounts_without_hook(
             inventory, selection, catalogue, options.library_directories
         )
-    file_mounts += driver_files.file_mounts(selection, catalogue, inventory.architecture)
+        file_mounts += driver_files.file_mounts(selection, catalogue, inventory.architecture)
     by_container_path = {mount.container_path: mount for mount in reversed(file_mounts)}
     return tuple(
         sorted(
@@ -131,7 +136,9 @@ def variables(inventory: Inventory, options: Options, *, hooked: bool) -> tuple[
     )
     if libcuda is None:
         return ()
-    if hooked:
+    if options.form == TREE:
+        directory = tree_edits.LIBRARY_DIRECTORY
+    elif hooked:
         directory = parent(driver_files.path_in_container(inventory, libcuda.path))
     else:
         directory = (options.library_directories or image_layouts.LOADER_DIRECTORIES)[0]

@@ -88,24 +88,34 @@ def mounts(inventory: Inventory, selection: Selection) -> list[Mount]:
 
 def file_mounts(selection: Selection, catalogue: Catalogue, architecture: str) -> list[Mount]:
     """Return the mounts of all selected files that are not shared libraries."""
-    entries = {entry.name: entry for entry in catalogue.files}
-    bind_mounts = []
-    for file in selection.files:
-        entry = entries.get(file.entry)
-        kind = entry.kind if entry else "data"
-        options = {"socket": SOCKET, "data": DATA, "firmware": DATA}.get(kind, READ_ONLY)
-        base = entry.container if entry else ""
-        container_path = _file_path(file, kind, base, architecture)
-        bind_mounts.append(bind(file.path, container_path, options))
-    return bind_mounts
+    return [
+        bind(file.path, file_path(file, catalogue, architecture), file_options(file, catalogue))
+        for file in selection.files
+    ]
 
 
-def _file_path(file: DriverFile, kind: str, base: str, architecture: str) -> ContainerPath:
+def file_options(file: DriverFile, catalogue: Catalogue) -> tuple[str, ...]:
+    """Return the mount options of a file that is not a shared library."""
+    kind = _kind_and_base(file, catalogue)[0]
+    return {"socket": SOCKET, "data": DATA, "firmware": DATA}.get(kind, READ_ONLY)
+
+
+def file_path(file: DriverFile, catalogue: Catalogue, architecture: str) -> ContainerPath:
+    """Return the container's path of a file that is not a shared library."""
+    kind, base = _kind_and_base(file, catalogue)
     if kind == "program" and parent(file.seen_at) not in PROGRAM_DIRECTORIES:
         return ContainerPath(join("/usr/bin", base_name(file.seen_at)))
     if kind == "data" and base:
         return ContainerPath(join(base, file.entry.format(architecture=architecture)))
     return ContainerPath(file.seen_at)
+
+
+def _kind_and_base(file: DriverFile, catalogue: Catalogue) -> tuple[str, str]:
+    """Return the kind of a file, and the container's directory of its entry; else ``data``."""
+    for entry in catalogue.files:
+        if entry.name == file.entry:
+            return entry.kind, entry.container
+    return "data", ""
 
 
 def folders(inventory: Inventory) -> list[str]:

@@ -13,9 +13,9 @@ from cdi_base import nvidia
 from cdi_gen.catalogue import catalogue
 from cdi_gen.cdi.model import Hook
 from cdi_gen.errors import UsageError
-from cdi_gen.generate import driver_files, requirements
+from cdi_gen.generate import driver_files, driver_tree, requirements, tree_edits
 from cdi_gen.generate.device_nodes import by_path_links
-from cdi_gen.generate.options import CHECK_REQUIREMENTS, Options
+from cdi_gen.generate.options import CHECK_REQUIREMENTS, TREE, Options
 from cdi_gen.inventory import HookProgram, Inventory
 from cdi_gen.paths import base_name, parent
 
@@ -57,6 +57,12 @@ def hooks(path: str, options: Options, inventory: Inventory) -> tuple[Hook, ...]
             hint="install cdi-gen's hook, which has it: sudo cdi-gen hook install",
             code="CDG-G007",
         )
+    if name in NVIDIA_PROGRAMS and options.form == TREE:
+        raise UsageError(
+            f"{path} does not know the driver tree",
+            hint="install cdi-gen's hook: sudo cdi-gen hook install; or use --form files",
+            code="CDG-U012",
+        )
     if name in NVIDIA_PROGRAMS:
         return tuple(
             _hook(path, (name, *NVIDIA_PROGRAMS[name], step, *words)) for step, words in steps
@@ -80,15 +86,17 @@ def hooks(path: str, options: Options, inventory: Inventory) -> tuple[Hook, ...]
 
 def _steps(inventory: Inventory, options: Options) -> Iterator[tuple[str, list[str]]]:
     """Yield every step with its options, in the order in which the steps run."""
-    yield CHECK_REQUIREMENTS, requirements.hook_options(inventory)
-    links = driver_files.links(inventory, catalogue())
+    tree = options.form == TREE
+    versions = [f"--host-driver-file={driver_tree.DESCRIPTION}"] if tree else None
+    yield CHECK_REQUIREMENTS, requirements.hook_options(inventory, versions)
+    links = (tree_edits if tree else driver_files).links(inventory, catalogue())
     if makes_by_path_links(inventory.hook, options):
         links = [*links, *by_path_links(inventory.gpus)]
     if links:
         yield "create-symlinks", _repeated("--link", [f"{text}::{link}" for text, link in links])
     version = inventory.require_driver().version
-    yield "enable-cuda-compat", [f"--host-driver-version={version}"]
-    folders = driver_files.folders(inventory)
+    yield "enable-cuda-compat", versions or [f"--host-driver-version={version}"]
+    folders = (tree_edits if tree else driver_files).folders(inventory)
     if folders:
         ldconfig = ["--ldconfig-path", options.ldconfig_path] if options.ldconfig_path else []
         yield "update-ldcache", _repeated("--folder", folders) + ldconfig

@@ -30,6 +30,11 @@ users other than root cannot enter."""
 ALL = "all"
 NONE = "none"
 
+FILES, TREE = "files", "tree"
+FORMS = (FILES, TREE)
+"""Forms of a spec: mounts of the driver's files, or of the driver tree, which ``cdi-gen refresh``
+makes."""
+
 
 class Options(NamedTuple):
     """Options of ``generate``; the defaults are those of the command line."""
@@ -44,6 +49,8 @@ class Options(NamedTuple):
     """Write the device ``all``."""
     capabilities: tuple[str, ...] = (ALL,)
     """Driver capabilities, see ``cdi_gen.catalogue``."""
+    form: str = FILES
+    """A part of ``FORMS``."""
     hooks: bool = True
     """Write hooks for the host's hook program, if one is installed."""
     disabled_hooks: tuple[str, ...] = ()

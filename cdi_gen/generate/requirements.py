@@ -8,7 +8,7 @@ brand from the model's name, in the words of NVML's nvmlBrandType_t.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from cdi_gen.catalogue import catalogue
@@ -38,7 +38,7 @@ def facts(inventory: Inventory) -> dict[str, Any]:
         "GPU-…", "arch": "9.0", "brand": "nvidia"}]}``; None for an unknown fact.
     """
     return {
-        "cuda": _cuda(inventory),
+        "cuda": cuda_version(inventory),
         "driver": inventory.require_driver().version,
         "gpus": [
             {
@@ -53,12 +53,21 @@ def facts(inventory: Inventory) -> dict[str, Any]:
     }
 
 
-def hook_options(inventory: Inventory) -> list[str]:
-    """Return the facts as options of the hook's step check-requirements."""
-    cuda = _cuda(inventory)
+def hook_options(inventory: Inventory, versions: Sequence[str] | None = None) -> list[str]:
+    """Return the facts as options of the hook's step check-requirements.
+
+    Args:
+        inventory: gathered with ``Where(requirement_facts=True)``.
+        versions: the options that give the hook the driver's versions; None: the versions.
+    """
+    if versions is None:
+        cuda = cuda_version(inventory)
+        versions = [
+            *([f"--host-cuda-version={cuda}"] if cuda else []),
+            f"--host-driver-version={inventory.require_driver().version}",
+        ]
     return [
-        *([f"--host-cuda-version={cuda}"] if cuda else []),
-        f"--host-driver-version={inventory.require_driver().version}",
+        *versions,
         # The hook identifies the container's GPUs by the minor numbers of their nodes.
         *(
             f"--gpu={gpu.minor}:{gpu.compute_capability or ''}:{_brand(gpu) or ''}"
@@ -89,7 +98,8 @@ def brands(gpus: Iterable[Gpu]) -> list[str]:
     return sorted({brand_name for gpu in gpus if (brand_name := brand(gpu.model))})
 
 
-def _cuda(inventory: Inventory) -> str | None:
+def cuda_version(inventory: Inventory) -> str | None:
+    """Return the newest CUDA version that the host's libcuda runs; None if it is not known."""
     driver = inventory.require_driver()
     branch = driver.version.partition(".")[0]
     return driver.cuda_version or catalogue().cuda_versions.get(branch)

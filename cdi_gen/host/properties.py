@@ -7,26 +7,38 @@ from cdi_base.files import read_beginning
 from cdi_gen.host.devices import nvml_properties, vgpu
 from cdi_gen.host.devices.mig_mode import NvmlUnavailable
 from cdi_gen.host.devices.nvml_properties import NvmlProperties
+from cdi_gen.host.devices.passthrough import NVIDIA, PCI_DEVICES, addressable_memory
 from cdi_gen.host.devices.vgpu import HostDriver
 from cdi_gen.host.driver.installed import open_path
 from cdi_gen.host.roots import Root
 from cdi_gen.host.where import Roots
-from cdi_gen.inventory import Gpu, Inventory
+from cdi_gen.inventory import VFIO, Gpu, Inventory
 from cdi_gen.inventory.properties import GpuProperties, Properties
 
 MACHINE = "/sys/class/dmi/id/product_name"
-PCI_DEVICES = "/sys/bus/pci/devices"
-NVIDIA = 0x10DE
-"""NVIDIA's PCI vendor id."""
 
 
-def read_properties(inventory: Inventory, roots: Roots) -> Properties:
-    """Return the properties of the GPUs in the inventory; what cannot be read is None."""
-    answers = _ask_nvml(inventory, roots)
+def read_properties(
+    inventory: Inventory, roots: Roots, answers: nvml_properties.Answers | None = None
+) -> Properties:
+    """Return the properties of the GPUs in the inventory; what cannot be read is None.
+
+    Args:
+        inventory: the GPUs.
+        roots: where the host's files are.
+        answers: the properties that sysfs does not have; None: ask NVML.
+    """
+    if answers is None:
+        answers = _ask_nvml(inventory, roots)
     is_vgpu, host_driver = _vgpu(roots.host)
     return Properties(
         gpus=tuple(
-            _gpu(gpu, roots.host, answers.gpus.get(gpu.index, NvmlProperties()))
+            _gpu(
+                gpu,
+                roots.host,
+                answers.gpus.get(gpu.index, NvmlProperties()),
+                passed_through=inventory.platform == VFIO,
+            )
             for gpu in inventory.gpus
         ),
         mig_devices=answers.mig_devices,
@@ -50,7 +62,10 @@ def _ask_nvml(inventory: Inventory, roots: Roots) -> nvml_properties.Answers:
         return nvml_properties.Answers()
 
 
-def _gpu(gpu: Gpu, host: Root, answer: NvmlProperties) -> GpuProperties:
+def _gpu(gpu: Gpu, host: Root, answer: NvmlProperties, *, passed_through: bool) -> GpuProperties:
+    addressable = (
+        addressable_memory(host, gpu.pci_address) if passed_through and gpu.pci_address else None
+    )
     numa_node = _number(host, gpu, "numa_node", 10)
     pci_class = _number(host, gpu, "class", 16)
     return GpuProperties(
@@ -58,6 +73,7 @@ def _gpu(gpu: Gpu, host: Root, answer: NvmlProperties) -> GpuProperties:
         uuid=gpu.uuid,
         product=answer.product,
         memory_mib=answer.memory_mib,
+        addressable_memory=addressable,
         compute_capability=answer.compute_capability or gpu.compute_capability,
         # The kernel writes -1 for a machine with one node.
         numa_node=None if numa_node is None or numa_node < 0 else numa_node,

@@ -53,6 +53,9 @@ class GpuProperties:
     product: str | None = None
     """NVML's product name: ``NVIDIA H200``."""
     memory_mib: int | None = None
+    addressable_memory: int | None = None
+    """Of a GPU that is passed through to virtual machines: the size of its 64-bit memory regions in
+    bytes, rounded up to a power of two."""
     compute_capability: str | None = None
     """``9.0``."""
     numa_node: int | None = None

@@ -126,6 +126,6 @@ def _left_out(last: Record) -> tuple[Finding, ...]:
     from cdi_base.findings import Finding  # noqa: PLC0415 - most hosts have none
 
     return tuple(
-        Finding("CDG-L112", "warning", f"left out by the last refresh: {device}", subject=device)
+        Finding("CDG-V112", "warning", f"left out by the last refresh: {device}", subject=device)
         for device in last.left_out
     )

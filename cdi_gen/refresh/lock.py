@@ -51,7 +51,7 @@ def _wait(descriptor: int, path: str, deadline: float) -> None:
             raise CdiGenError(
                 f"another refresh does not end: it holds {path}",
                 hint=f"find the process with: fuser -v {path}",
-                code="CDG-L002",
+                code="CDG-V002",
                 subject=path,
             )
         time.sleep(PAUSE_SECONDS)

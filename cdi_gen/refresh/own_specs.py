@@ -31,9 +31,9 @@ def changed_files(record: Record) -> Iterator[Finding]:
     """Yield a finding for each of our files that is missing or has another content."""
     for path, file in record.files.items():
         if not spec_directory.exists(path):
-            yield _finding("CDG-L110", path, "the file is missing")
+            yield _finding("CDG-V110", path, "the file is missing")
         elif not spec_directory.is_ours(path, file):
-            yield _finding("CDG-L110", path, "the content was changed since the last refresh")
+            yield _finding("CDG-V110", path, "the content was changed since the last refresh")
 
 
 def differences(record: Record, settings: Settings, layout: Layout) -> Iterator[Finding]:
@@ -45,7 +45,7 @@ def differences(record: Record, settings: Settings, layout: Layout) -> Iterator[
         inventory = gather(layout.where(nvml=False))
         reason = agreement.disagreement(inventory, record, layout.prefix)
         if reason:
-            yield _finding("CDG-L001", "the driver", reason)
+            yield _finding("CDG-V001", "the driver", reason)
             return
         for mode in dict.fromkeys(settings.modes):
             yield from _of_mode(mode, settings, inventory, record)
@@ -66,7 +66,7 @@ def _of_mode(
     installed = _installed(path) if path in record.files else None
     if installed is None:
         if path not in record.files:
-            yield _finding("CDG-L111", path, "the host has devices for this file")
+            yield _finding("CDG-V111", path, "the host has devices for this file")
         return
     if mode.lower() in specs.GPU_MODES:
         installed = _without_gpus(installed)
@@ -75,7 +75,7 @@ def _of_mode(
         contents.of_specs([expected], with_settings=True),
     )
     for line in comparison.lines(difference):
-        yield _finding("CDG-L111", path, line)
+        yield _finding("CDG-V111", path, line)
 
 
 def _expected(mode: str, settings: Settings, inventory: Inventory) -> Spec:

@@ -124,7 +124,7 @@ def prepare_directory(directory: str = DIRECTORY) -> None:
             f"{directory} is not used: {reason}",
             hint="it decides which spec files are removed, so only root may be able to change it: "
             "correct owner and mode (root:root 0755)",
-            code="CDG-L004",
+            code="CDG-V004",
             subject=directory,
         )
 

@@ -117,7 +117,7 @@ def require_own_devices(new: NewSpec) -> None:
             raise CdiGenError(
                 f"{path} is a spec of {other.kind}, and not replaced by one of {new.spec.kind}",
                 hint="rename the file, or choose another directory: --output-directory DIR",
-                code="CDG-L003",
+                code="CDG-V003",
                 subject=path,
             )
         common = names.intersection(device.name for device in other.devices)
@@ -127,7 +127,7 @@ def require_own_devices(new: NewSpec) -> None:
                 f"two files of {directory} define",
                 hint="remove the file if no program needs it, and stop the program that writes it "
                 "(nvidia-cdi-refresh.service writes nvidia.yaml)",
-                code="CDG-L003",
+                code="CDG-V003",
                 subject=path,
             )
 

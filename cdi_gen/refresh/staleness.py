@@ -39,7 +39,7 @@ def differences(
     for spec in specs.specs:
         if host.driver_version is None:
             findings.append(
-                _stale("CDG-L101", spec.path, "no NVIDIA driver is loaded on this host")
+                _stale("CDG-V101", spec.path, "no NVIDIA driver is loaded on this host")
             )
             continue
         findings += _paths(spec, host)
@@ -51,7 +51,7 @@ def differences(
             findings += _without_device(specs.specs, host, left_out)
         else:
             message = f"no spec has a device for the {len(host.gpus)} GPUs of this host"
-            findings.append(Finding("CDG-L109", "error", message))
+            findings.append(Finding("CDG-V109", "error", message))
     return tuple(dict.fromkeys(findings))
 
 
@@ -73,10 +73,10 @@ def _paths(spec: EffectiveSpec, host: HostFacts) -> Iterator[Finding]:
         for mount in edits.mounts:
             path = mount.host_path
             if path and path not in host.paths and path not in host.nodes:
-                yield _stale("CDG-L102", spec.path, f"{path} does not exist")
+                yield _stale("CDG-V102", spec.path, f"{path} does not exist")
         for hook in edits.hooks:
             if hook.path not in host.paths:
-                yield _stale("CDG-L103", spec.path, f"the hook program {hook.path} does not exist")
+                yield _stale("CDG-V103", spec.path, f"the hook program {hook.path} does not exist")
 
 
 def _versions(spec: EffectiveSpec, host: HostFacts) -> Iterator[Finding]:
@@ -90,7 +90,7 @@ def _versions(spec: EffectiveSpec, host: HostFacts) -> Iterator[Finding]:
     for version, names in sorted(by_version.items()):
         count = f"{len(names)} libraries are" if len(names) > 1 else f"{min(names)} is"
         yield _stale(
-            "CDG-L104",
+            "CDG-V104",
             spec.path,
             f"{count} of driver {version}, the loaded driver is {host.driver_version}",
         )
@@ -104,17 +104,17 @@ def _nodes(spec: EffectiveSpec, host: HostFacts) -> Iterator[Finding]:
             actual = _numbers(node.path, host.nodes.get(path), host)
             if node.major is None or node.minor is None or not node.type:
                 if path not in host.nodes:
-                    yield _stale("CDG-L105", spec.path, f"the device node {path} does not exist")
+                    yield _stale("CDG-V105", spec.path, f"the device node {path} does not exist")
             elif actual is None:
                 # A root engine would create the node; without a driver it would be of no use.
                 yield _stale(
-                    "CDG-L105",
+                    "CDG-V105",
                     spec.path,
                     f"the device node {path} does not exist, and no driver has its number",
                 )
             elif not _is_same(node, actual):
                 yield _stale(
-                    "CDG-L106",
+                    "CDG-V106",
                     spec.path,
                     f"{path} has the number {node.major}:{node.minor}, on this host {actual}",
                 )
@@ -149,24 +149,24 @@ def _devices(spec: EffectiveSpec, host: HostFacts) -> Iterator[Finding]:
         gpus = {minor for path in paths if (minor := gpu_minor(path)) is not None}
         caps = {minor for path in paths if (minor := capability_minor(path)) is not None}
         for minor in sorted(gpus - minors):
-            yield _stale("CDG-L107", spec.path, f"{name}: this host has no GPU /dev/nvidia{minor}")
+            yield _stale("CDG-V107", spec.path, f"{name}: this host has no GPU /dev/nvidia{minor}")
         for minor in sorted(caps - host.capability_minors):
             message = f"{name}: this host has no MIG device with nvidia-cap{minor}"
-            yield _stale("CDG-L107", spec.path, message)
+            yield _stale("CDG-V107", spec.path, message)
         if not caps and device.name != ALL:
             for minor in sorted(gpus & divided):
                 message = f"{name}: the GPU /dev/nvidia{minor} is divided into MIG devices"
-                yield _stale("CDG-L107", spec.path, message)
+                yield _stale("CDG-V107", spec.path, message)
         owner = _named(device.name, host.gpus)
         if owner and not caps and gpus and gpus != {owner.minor}:
             node = ", ".join(f"/dev/nvidia{minor}" for minor in sorted(gpus))
             message = f"{name} has {node}, but the GPU is /dev/nvidia{owner.minor}"
-            yield _stale("CDG-L108", spec.path, message)
+            yield _stale("CDG-V108", spec.path, message)
         if device.name.startswith("GPU-") and owner is None and gpus & minors:
             others = ", ".join(gpu.uuid or "" for gpu in host.gpus if gpu.minor in gpus)
             if all(gpu.uuid for gpu in host.gpus):
                 message = f"{name}: this host has no such GPU; the node is that of {others}"
-                yield _stale("CDG-L108", spec.path, message)
+                yield _stale("CDG-V108", spec.path, message)
 
 
 def _named(name: str, gpus: Sequence[Gpu]) -> Gpu | None:
@@ -193,7 +193,7 @@ def _without_device(
         if gpu.minor not in gpus | divided and not is_left_out:
             uuid = f" ({gpu.uuid})" if gpu.uuid else ""
             message = f"no spec has a device for {names[gpu.minor]}{uuid}"
-            yield Finding("CDG-L109", "error", message, subject=names[gpu.minor])
+            yield Finding("CDG-V109", "error", message, subject=names[gpu.minor])
     for instance in host.instances:
         owner = names.get(instance.gpu_minor)
         if owner is None or any(instance.minors <= caps for caps in instances):
@@ -204,4 +204,4 @@ def _without_device(
             f"no spec has a device for the MIG device {instance.gpu_instance}/"
             f"{instance.compute_instance} (GPU instance/compute instance) of {owner}"
         )
-        yield Finding("CDG-L109", "error", message, subject=owner)
+        yield Finding("CDG-V109", "error", message, subject=owner)

@@ -27,7 +27,7 @@ class HeldBackError(CdiGenError):
     """The libraries and the module of the driver disagree; the last good specs stay."""
 
     exit_code = ExitCode.STALE
-    code = "CDG-L001"
+    code = "CDG-V001"
 
 
 class Outcome(NamedTuple):

@@ -40,10 +40,11 @@ OCI runtimes run this program as a createContainer hook of a CDI spec. To run th
 
   create-container    all steps below in one process; creates a link only if its target exists
   check-requirements  [--host-driver-version V] [--host-cuda-version X.Y]
-                      [--gpu MINOR:ARCH:BRAND ...]; in create-container with --check-requirements
+                      [--host-driver-file FILE] [--gpu MINOR:ARCH:BRAND ...];
+                      in create-container with --check-requirements
   create-symlinks     --link TARGET::LINK ...
-  enable-cuda-compat  --host-driver-version V [--host-cuda-version X.Y] [--host-gpu-brand B ...]
-                      [--cuda-compat-container-root DIR]
+  enable-cuda-compat  --host-driver-version V [--host-cuda-version X.Y] | --host-driver-file FILE
+                      [--host-gpu-brand B ...] [--cuda-compat-container-root DIR]
   update-ldcache      --folder DIR ... [--ldconfig-path PATH]
   disable-device-node-modification    in create-container an option: --disable-device-...
   update-application-profile          in create-container an option too
@@ -61,6 +62,9 @@ Exit status: 0 done, or nothing to do; 1 the container must not start; 2 wrong u
 
 LEAVE_READ_ONLY = "--leave-read-only-root"
 """An option of every hook. Without it the hook also changes the root of a read-only container."""
+
+DRIVER_FILE = "--host-driver-file"
+"""A file of the host with the driver's versions, in place of the two options of versions."""
 
 LEFT_OUT = {
     errno.EROFS: "the container's root file system is read-only: left out",
@@ -160,6 +164,11 @@ def plan(name: str, steps: tuple[Step, ...], words: list[str]) -> list[tuple[str
     options = arguments.parse(
         words, tuple(option for step in steps for option in step.options), switches
     )
+    if options.get(DRIVER_FILE):
+        # Imported here because few specs have the option. Nothing of the image was read so far.
+        from cdi_hook import driver_file  # noqa: PLC0415
+
+        driver_file.add_versions(options)
     if not shared:
         # The name of the hook requests its only step.
         options.update({switch: [""] for step in steps for switch in step.switches})
@@ -175,6 +184,7 @@ def plan(name: str, steps: tuple[Step, ...], words: list[str]) -> list[tuple[str
 
 def load_all() -> None:
     """Import every module that `hook` may import: for a process that will enter a container."""
+    from cdi_hook import driver_file  # noqa: F401, PLC0415
     from cdi_hook.steps import apply_cuda_memory_limits  # noqa: F401, PLC0415
 
     for step in STEPS:

@@ -41,10 +41,12 @@ MAY_IMPORT: dict[str, set[str]] = {
     "engines": {"errors", "paths", "cdi", "cdi_base"},
     "diff": {"errors", "paths", "inventory", "cdi", "generate"},
     # Above those.
+    "tree": {"errors", "paths", "generate", "cdi_base"},
     "programs": {"errors", "paths", "inventory", "catalogue", "cdi", "cdi_base", "cdi_hook"}
     | {"host", "generate", "store"},
     "refresh": {"errors", "paths", "inventory", "catalogue", "cdi", "cdi_base"}
     | {"host", "generate", "store", "diff", "programs"},
+    "system": {"errors", "paths", "catalogue", "cdi_base", "host"},
     "kubernetes": {
         "errors",
         "inventory",
@@ -61,6 +63,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     },
     "cli": {
         "kubernetes",
+        "system",
         "errors",
         "paths",
         "inventory",
@@ -70,7 +73,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "generate",
         "store",
     }
-    | {"engines", "programs", "refresh", "diff", "configuration", "findings", "cdi_base"}
+    | {"engines", "programs", "refresh", "diff", "tree", "configuration", "findings", "cdi_base"}
     | {"__version__"},
     "__main__": {"cli"},
     "__init__": {"cdi_base"},

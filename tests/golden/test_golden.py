@@ -59,18 +59,28 @@ def _transport(mode: str) -> Callable[[Inventory], str]:
     return dumped
 
 
+def _tree(inventory: Inventory) -> str:
+    return wire.dump(generate(inventory, Options(form="tree")))
+
+
+def _tree_nohooks(inventory: Inventory) -> str:
+    return wire.dump(generate(inventory, Options(form="tree", hooks=False)))
+
+
 OUTPUTS: dict[str, Callable[[Inventory], str]] = {
     "nvidia.json": lambda inventory: wire.dump(generate(inventory)),
     "nvidia.yaml": _yaml,
     "nohooks.json": _nohooks,
     "cap.json": _cap,
+    "tree.json": _tree,
+    "tree-nohooks.json": _tree_nohooks,
     **{f"{transports.transport(mode).class_}.json": _transport(mode) for mode in transports.MODES},
 }
 REQUIRED = ("inventory.json", "nvidia.json")
-SHOWN_BY = {"nvidia.yaml": "flat-550-1gpu"} | {
+SHOWN_BY = dict.fromkeys(("nvidia.yaml", "tree.json", "tree-nohooks.json"), "flat-550-1gpu") | {
     f"{transports.transport(mode).class_}.json": "hgx-550-8gpu" for mode in transports.MODES
 }
-"""Of the fake hosts, one shows what the other format looks like, and one has all transports."""
+"""Of the fake hosts, one shows the other format and form, and one has all transports."""
 
 
 def hosts() -> list[str]:

@@ -17,7 +17,7 @@ import pytest
 
 from tests.cli.program import cdi_gen
 from tests.fakehost.hosts import FakeHost
-from tests.host import looking
+from tests.host import looking, platform_hosts
 from tests.kubernetes.api_server import ApiServer, api_server, kubeconfig
 from tests.kubernetes.kubelet import wait_until
 
@@ -98,6 +98,22 @@ class TestCommand:
         assert done.code == 1
         assert "this process does not run in a pod" in done.err
         assert "[CDG-N306]" in done.err
+
+    @pytest.mark.parametrize("by", ["flag", "file"])
+    def test_gpus_for_virtual_machines_are_described_when_asked_for(
+        self, tmp_path: Path, by: str
+    ) -> None:
+        host = platform_hosts.passthrough(tmp_path / "host", 4)
+        config = tmp_path / "config.yaml"
+        strategy = "{deviceDiscoveryStrategy: vfio}" if by == "file" else "{}"
+        config.write_text(f"version: v1\nflags: {strategy}\n")
+        words = ["--oneshot", "-o", "-", "--host-root", str(host.root)]
+        assert self.run(*words).code == 3
+        words += ["--config-file", str(config)]
+        done = self.run(*words, *(["--device-discovery-strategy=vfio"] if by == "flag" else []))
+        assert (done.code, done.err) == (0, "")
+        assert "nvidia.com/gpu.product=GH100-H100-SXM5-80GB\n" in done.out
+        assert "nvidia.com/gpu.count=4\n" in done.out
 
     def test_a_host_without_a_driver(self, host: Callable[[str], FakeHost]) -> None:
         words = ("--oneshot", "-o", "-", "--host-root", str(host("550-unloaded").root))

@@ -14,10 +14,11 @@ from pathlib import Path
 
 import pytest
 
+from cdi_base import files
 from cdi_base.findings import Finding
 from cdi_gen.engines.change import configuration_file, exchange, replacement
 from cdi_gen.errors import CdiGenError, UnsafeError
-from cdi_gen.kubernetes.node import created_directories, installation, lock, restart, specs
+from cdi_gen.kubernetes.node import installation, lock, restart, specs
 from cdi_gen.kubernetes.node.installed_files import InstalledFile
 from cdi_gen.kubernetes.node.settings import NodeSettings
 from cdi_gen.kubernetes.node.setup import NodeSetup
@@ -142,6 +143,59 @@ def test_a_removal_that_was_killed_can_be_repeated(place: Place) -> None:
         assert place.remove() == [], f"change {number}"
         assert not list(place.root.iterdir()), f"change {number}"
     assert number > 8
+
+
+@pytest.mark.parametrize("end", ["remove", "install and remove"])
+@pytest.mark.parametrize("action", ["install", "remove"])
+def test_a_kill_leaves_no_directory(tmp_path: Path, action: str, end: str) -> None:
+    """A process that was killed before it had noted its directories left them for ever."""
+    place = Place(tmp_path)
+    place.root = tmp_path / "opt/nvidia"
+    number, was_killed = 0, True
+    while was_killed:
+        number += 1
+        if action == "remove":
+            place.install()
+        was_killed = killed_at(number, place.install if action == "install" else place.remove)
+        if end == "install and remove":
+            place.install()
+        assert place.remove() == [], f"change {number}"
+        assert [path.name for path in tmp_path.iterdir()] == ["bundle"], f"change {number}"
+    assert number > 8
+
+
+def test_a_directory_that_others_use_by_now_stays(place: Place) -> None:
+    place.install()
+    (place.root / "of-another").write_text("text")
+    assert place.remove() == []
+    assert [path.name for path in place.root.iterdir()] == ["of-another"]
+
+
+def test_a_kill_leaves_no_directory_of_the_lock(tmp_path: Path) -> None:
+    path = tmp_path / "run/nvidia/toolkit/toolkit.pid"
+
+    def hold() -> None:
+        with lock.host_lock(str(path)):
+            assert path.exists()
+
+    number, was_killed = 0, True
+    while was_killed:
+        number += 1
+        was_killed = killed_at(number, hold)
+        hold()
+        assert not list(tmp_path.iterdir()), f"change {number}"
+    assert number > 6
+
+
+def test_a_file_of_a_user_with_a_temporary_name_stays(tmp_path: Path) -> None:
+    """The pid file may be in a directory where every user may create files."""
+    name = f".cdi-gen-{'0' * 16}.tmp.partial"
+    (tmp_path / name).write_text(f"{tmp_path}/empty\n")
+    (tmp_path / "empty").mkdir()
+    os.chown(tmp_path / name, 1000, 1000)
+    with lock.host_lock(str(tmp_path / "toolkit.pid")):
+        pass
+    assert {path.name for path in tmp_path.iterdir()} == {name, "empty"}
 
 
 def test_nothing_is_removed_through_a_link_of_another_user(tmp_path: Path) -> None:
@@ -320,10 +374,10 @@ def test_a_file_system_that_is_full_at_the_first_note_gets_no_directory(
 ) -> None:
     """The directory was there without the note that it is ours, and stayed for ever."""
 
-    def full(*_: object) -> None:
+    def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(created_directories, "write", full)
+    monkeypatch.setattr(files, "write_new", full)
     with pytest.raises(CdiGenError, match="/nvidia: No space left on device"):
         place.install()
     assert place.remove() == []

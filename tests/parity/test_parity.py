@@ -199,7 +199,7 @@ def test_the_options_that_are_the_same_are_there() -> None:
 
 
 def test_what_is_accepted_and_does_nothing_is_documented() -> None:
-    from cdi_gen.cli.generate import FEATURE_FLAGS
+    from cdi_gen.cli.host_options import FEATURE_FLAGS
     from cdi_gen.generate.modes import UNSUPPORTED
 
     text = DOCUMENT.read_text(encoding="utf-8")

@@ -25,7 +25,7 @@ def test_specs_are_those_of_the_loaded_driver_before_and_after(driver_update: Up
     update.load_module()
     differences = machine.check()
     gone = f"/usr/lib/x86_64-linux-gnu/libcuda.so.{old_version} does not exist"
-    assert f"{machine.gpus}: {gone} [CDG-L102]" in differences
+    assert f"{machine.gpus}: {gone} [CDG-V102]" in differences
     assert any(
         f"are of driver {old_version}, the loaded driver is 550" in line for line in differences
     )
@@ -118,7 +118,7 @@ def test_an_unloaded_module_ends_the_specs(driver_update: Updating) -> None:
     code, differences, _ = machine.report()
     assert code == 5
     assert differences == [
-        f"{path}: no NVIDIA driver is loaded on this host [CDG-L101]"
+        f"{path}: no NVIDIA driver is loaded on this host [CDG-V101]"
         for path in (machine.capabilities, machine.gpus)
     ]
     assert machine.refresh() == (3, (), ("nvidia.json", "nvidia-cap.json"), (), "")

@@ -5,11 +5,11 @@ from __future__ import annotations
 
 from cdi_gen.catalogue import catalogue
 from cdi_gen.cdi.model import ContainerEdits, Device, Spec
-from cdi_gen.errors import CdiGenError
+from cdi_gen.errors import CdiGenError, UsageError
 from cdi_gen.generate import driver_edits
 from cdi_gen.generate.assemble import spec_kind, with_version
 from cdi_gen.generate.device_nodes import DeviceEdits
-from cdi_gen.generate.options import Options
+from cdi_gen.generate.options import TREE, Options
 from cdi_gen.generate.selection import select
 from cdi_gen.inventory import Inventory
 
@@ -27,6 +27,13 @@ def generate_capabilities(inventory: Inventory, options: Options) -> Spec:
             does not support the spec's version.
     """
     driver_edits.require_driver(inventory, options)
+    if options.form == TREE:
+        raise UsageError(
+            "--form tree is not supported with --mode cap: the tree is mounted as a whole, and not "
+            "for each capability",
+            hint="use --form files",
+            code="CDG-U012",
+        )
     hooked = driver_edits.hooks(inventory, options) is not None
     edits = DeviceEdits(inventory, options)
     devices = []

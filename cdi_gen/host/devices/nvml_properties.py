@@ -11,8 +11,8 @@ from itertools import combinations
 from typing import Any, NamedTuple
 
 from cdi_gen.host.devices import nvml
-from cdi_gen.host.devices.mig_mode import NVML_SUCCESS, WITHOUT_MIG
-from cdi_gen.inventory import Gpu, MigDevice
+from cdi_gen.host.devices.mig_mode import NVML_SUCCESS, WITHOUT_MIG, NvmlUnavailable
+from cdi_gen.inventory import Driver, Gpu, MigDevice
 from cdi_gen.inventory.properties import PCIE_LEVELS, Link, MigProperties
 
 LEVELS = dict(zip((0, 10, 20, 30, 40, 50), PCIE_LEVELS, strict=True))
@@ -64,6 +64,34 @@ def ask(library: str, gpus: Sequence[Gpu], mig_devices: Sequence[MigDevice]) -> 
             links=tuple(calls.links(handles, gpus)),
             cuda_version=calls.cuda_version(),
         )
+
+
+class Listed(NamedTuple):
+    """The GPUs that NVML lists, and its driver."""
+
+    gpus: tuple[Gpu, ...]
+    driver: Driver
+
+
+def list_gpus(library: str) -> Listed:
+    """Return all GPUs in NVML's order, for WSL 2, whose kernel does not list them.
+
+    Raises:
+        NvmlUnavailable: the library does not load or does not initialise, or pynvml is missing; or
+            NVML does not list its GPUs.
+    """
+    with nvml.initialised(library) as pynvml:
+        try:
+            version = nvml.text(pynvml.nvmlSystemGetDriverVersion())
+            gpus = []
+            for index in range(pynvml.nvmlDeviceGetCount()):
+                handle = pynvml.nvmlDeviceGetHandleByIndex(index)
+                uuid, name = pynvml.nvmlDeviceGetUUID(handle), pynvml.nvmlDeviceGetName(handle)
+                gpus.append(Gpu(index=index, uuid=nvml.text(uuid), model=nvml.text(name)))
+        except pynvml.NVMLError as error:
+            raise NvmlUnavailable(f"NVML does not list its GPUs: {error}") from error
+    driver = Driver(version=version, kernel_module="dxgkrnl", library_version=version)
+    return Listed(tuple(gpus), driver)
 
 
 class _Nvml:

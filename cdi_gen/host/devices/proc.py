@@ -82,16 +82,32 @@ def device_file_attributes(root: Root) -> tuple[int, int]:
     They do not apply to nvidia-uvm, which always has group root and mode 0666
     (nvidia-modprobe-utils.c).
     """
+    mode, gid = (_device_file_parameter(root, name) for name in ("Mode", "GID"))
+    return 0o666 if mode is None else mode & 0o777, gid or 0
+
+
+def device_file_owner(root: Root) -> int:
+    """Return the owner of new nodes, to which the same applies."""
+    return _device_file_parameter(root, "UID") or 0
+
+
+def manages_device_files(root: Root) -> bool:
+    """Whether programs may create the driver's nodes: ``NVreg_ModifyDeviceFiles`` is not 0."""
+    return _parameters(root).get("ModifyDeviceFiles", "").strip() != "0"
+
+
+def _device_file_parameter(root: Root, name: str) -> int | None:
+    value = _parameters(root).get(f"DeviceFile{name}", "").strip()
+    return int(value) if value.isdecimal() and len(value) < 10 else None
+
+
+def _parameters(root: Root) -> dict[str, str]:
+    """Return the parameters of the kernel module."""
     try:
         text = root.read_text("/proc/driver/nvidia/params")
     except OSError:
-        text = ""
-    values = dict(line.split(": ", 1) for line in text.splitlines() if ": " in line)
-    mode, gid = (values.get(f"DeviceFile{suffix}", "").strip() for suffix in ("Mode", "GID"))
-    return (
-        int(mode) & 0o777 if mode.isdecimal() and len(mode) < 10 else 0o666,
-        int(gid) if gid.isdecimal() and len(gid) < 10 else 0,
-    )
+        return {}
+    return dict(line.split(": ", 1) for line in text.splitlines() if ": " in line)
 
 
 def majors(root: Root) -> dict[str, int]:

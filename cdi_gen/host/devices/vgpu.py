@@ -19,6 +19,8 @@ VENDOR_SPECIFIC = 0x09
 SIGNATURE = b"VF"
 FIRST_RECORD = 5
 DRIVER_RECORD = 0
+RECORD_HEAD = 2
+"""The bytes of the id and the length of a record, which the length includes."""
 TEXT_LENGTH = 10
 
 CONFIGURATION_SIZE = 256
@@ -55,7 +57,7 @@ def host_driver(configuration: bytes) -> HostDriver | None:
         data = capability[position + 2 : position + 2 + 2 * TEXT_LENGTH]
         if kind == DRIVER_RECORD and len(data) == 2 * TEXT_LENGTH:
             return HostDriver(_text(data[:TEXT_LENGTH]), _text(data[TEXT_LENGTH:]))
-        if kind == DRIVER_RECORD or length == 0:
+        if kind == DRIVER_RECORD or length < RECORD_HEAD:
             break
         position += length
     return HostDriver()

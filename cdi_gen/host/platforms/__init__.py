@@ -14,7 +14,7 @@ from typing import Protocol
 from cdi_gen.errors import CdiGenError
 from cdi_gen.host.roots import Root
 from cdi_gen.host.where import Roots, Where
-from cdi_gen.inventory import DGPU, TEGRA, WSL, Inventory
+from cdi_gen.inventory import DGPU, PLATFORMS, TEGRA, WSL, Inventory
 
 MODULES = (DGPU, WSL, TEGRA)
 """The platforms that are detected, with their names in ``Inventory.platform``."""
@@ -43,10 +43,14 @@ def detected(host: Root) -> Iterator[Platform]:
             yield platform
 
 
-def unsupported(platform: str, evidence: str | None) -> CdiGenError:
-    """Return the error of a host whose platform this version does not support."""
-    return CdiGenError(
-        f"this is {platform} ({evidence}), which this version does not support",
-        hint="generate the spec with NVIDIA's program: nvidia-ctk cdi generate",
-        code="CDG-H002",
-    )
+class UnsupportedPlatformError(CdiGenError):
+    """This version generates no specs for the platform of the host."""
+
+    code = "CDG-H002"
+
+    def __init__(self, platform: str, evidence: str | None) -> None:
+        super().__init__(
+            f"this is {PLATFORMS[platform]} ({evidence}), which this version does not support",
+            hint="generate the spec with NVIDIA's program: nvidia-ctk cdi generate",
+        )
+        self.platform = platform

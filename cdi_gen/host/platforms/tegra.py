@@ -3,10 +3,10 @@
 
 from __future__ import annotations
 
-from cdi_gen.host.platforms import unsupported
+from cdi_gen.host.platforms import UnsupportedPlatformError
 from cdi_gen.host.roots import Root
 from cdi_gen.host.where import Roots, Where
-from cdi_gen.inventory import PLATFORMS, TEGRA, Inventory
+from cdi_gen.inventory import TEGRA, Inventory
 
 RELEASE = "/etc/nv_tegra_release"
 NAMING_FILES = ("/sys/devices/soc0/family", "/proc/device-tree/compatible")
@@ -28,4 +28,4 @@ def detect(host: Root) -> str | None:
 
 def gather(roots: Roots, where: Where) -> Inventory:  # noqa: ARG001 - as every platform
     """Raise the error that names the platform."""
-    raise unsupported(PLATFORMS[TEGRA], detect(roots.host))
+    raise UnsupportedPlatformError(TEGRA, detect(roots.host))

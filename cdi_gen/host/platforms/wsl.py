@@ -3,10 +3,10 @@
 
 from __future__ import annotations
 
-from cdi_gen.host.platforms import unsupported
+from cdi_gen.host.platforms import UnsupportedPlatformError
 from cdi_gen.host.roots import Root
 from cdi_gen.host.where import Roots, Where
-from cdi_gen.inventory import PLATFORMS, WSL, Inventory
+from cdi_gen.inventory import WSL, Inventory
 
 
 def detect(host: Root) -> str | None:
@@ -16,4 +16,4 @@ def detect(host: Root) -> str | None:
 
 def gather(roots: Roots, where: Where) -> Inventory:  # noqa: ARG001 - as every platform
     """Raise the error that names the platform."""
-    raise unsupported(PLATFORMS[WSL], detect(roots.host))
+    raise UnsupportedPlatformError(WSL, detect(roots.host))

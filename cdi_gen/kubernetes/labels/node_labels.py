@@ -10,16 +10,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from cdi_base.findings import Finding
-from cdi_gen.inventory import Gpu, Inventory
+from cdi_gen.inventory import VFIO, Gpu, Inventory
 from cdi_gen.inventory.properties import Properties
 from cdi_gen.kubernetes.labels import resource_labels
 from cdi_gen.kubernetes.labels.resource_labels import Labels
 from cdi_gen.kubernetes.labels.settings import LabelSettings
 from cdi_gen.kubernetes.labels.values import MAX_LENGTH, sanitised, valid
 from cdi_gen.kubernetes.probe import Facts
+from cdi_gen.kubernetes.resources.layout import layout, without_displays
 from cdi_gen.kubernetes.settings.model import PREFIX
 
 UNKNOWN = "unknown"
+UNKNOWN_VERSION = "unknown.unknown.unknown"
+"""The driver version of Tegra, and of a host that passes its GPUs through."""
+NO_CUDA = "0.0"
+"""The CUDA version of a host that passes its GPUs through."""
 MODES = {0x0300: "graphics", 0x0302: "compute"}
 """The mode of a GPU by its PCI class: a VGA controller, or a 3D controller."""
 
@@ -36,8 +41,9 @@ def labels(facts: Facts | None, settings: LabelSettings, now: float) -> Labels:
     values: Labels = {}
     if not settings.no_timestamp:
         values[f"{PREFIX}gfd.timestamp"] = str(int(now))
-    if facts is not None and facts.inventory.gpus:
-        values |= _device_labels(facts.inventory, facts.properties, settings)
+    inventory = None if facts is None else without_displays(facts.inventory)
+    if facts is not None and inventory is not None and inventory.gpus:
+        values |= _device_labels(inventory, facts.properties, settings)
     if facts is not None:
         values |= _vgpu_labels(facts.properties)
     return {name: valid(value) for name, value in sorted(values.items())}
@@ -45,7 +51,8 @@ def labels(facts: Facts | None, settings: LabelSettings, now: float) -> Labels:
 
 def labels_findings(facts: Facts, settings: LabelSettings) -> tuple[Finding, ...]:
     """Return what the labels of a node cannot express, or only in a shorter form."""
-    inventory, properties, plugin = facts.inventory, facts.properties, settings.plugin
+    inventory = without_displays(facts.inventory)
+    properties, plugin = facts.properties, settings.plugin
     if not inventory.gpus:
         return ()
     findings = []
@@ -56,21 +63,23 @@ def labels_findings(facts: Facts, settings: LabelSettings) -> tuple[Finding, ...
         others = ", ".join(other for other in models if other != model)
         message = f"the labels describe {model} only, and the node also has {others}"
         findings.append(Finding("CDG-N301", "warning", message))
-    fault = resource_labels.single_fault(inventory)
-    if plugin.mig_strategy == "single" and fault:
-        message = f"the MIG layout does not fit the strategy single: {fault}"
-        findings.append(Finding("CDG-N302", "warning", message))
+    if plugin.mig_strategy == "single":
+        for gpu, reason in layout(inventory, "single").left_out:
+            name = gpu.uuid or f"GPU {gpu.index}"
+            message = f"the labels do not describe {name}: {reason}"
+            findings.append(Finding("CDG-N302", "warning", message, subject=name))
     fabrics = _fabrics(inventory.gpus, properties)
     if len(fabrics) > 1:
         names = ", ".join(f"{cluster}.{clique}" for cluster, clique in sorted(fabrics))
         message = f"the GPUs are in several NVLink cliques, so that the node has no label: {names}"
         findings.append(Finding("CDG-N303", "warning", message))
-    long = [model for model in models if len(sanitised(model)) > MAX_LENGTH]
+    products = models + resource_labels.mig_products(inventory, properties, plugin)
     findings += [
         Finding(
-            "CDG-N304", "warning", f"the label of {model!r} has its first {MAX_LENGTH} characters"
+            "CDG-N304", "warning", f"the label of {text!r} is shortened to {MAX_LENGTH} characters"
         )
-        for model in long
+        for text in products
+        if len(sanitised(text)) > MAX_LENGTH
     ]
     return tuple(findings)
 
@@ -93,27 +102,26 @@ def _device_labels(inventory: Inventory, properties: Properties, settings: Label
 
 def _version_labels(inventory: Inventory, properties: Properties) -> Labels:
     """Return the versions of the driver and of CUDA, under the names of today and the old ones."""
-    values: Labels = {}
-    if inventory.driver is not None:
-        version = inventory.driver.version
-        major, minor, revision = (*version.split("."), "", "")[:3]
-        values |= {
-            "cuda.driver.major": major,
-            "cuda.driver.minor": minor,
-            "cuda.driver.rev": revision,
-            "cuda.driver-version.major": major,
-            "cuda.driver-version.minor": minor,
-            "cuda.driver-version.revision": revision,
-            "cuda.driver-version.full": version,
-        }
-    if properties.cuda_version is not None:
-        major, _, minor = properties.cuda_version.partition(".")
+    version = UNKNOWN_VERSION if inventory.driver is None else inventory.driver.version
+    major, minor, revision = (*version.split("."), "", "")[:3]
+    values: Labels = {
+        "cuda.driver.major": major,
+        "cuda.driver.minor": minor,
+        "cuda.driver.rev": revision,
+        "cuda.driver-version.major": major,
+        "cuda.driver-version.minor": minor,
+        "cuda.driver-version.revision": revision,
+        "cuda.driver-version.full": version,
+    }
+    cuda_version = NO_CUDA if inventory.platform == VFIO else properties.cuda_version
+    if cuda_version is not None:
+        major, _, minor = cuda_version.partition(".")
         values |= {
             "cuda.runtime.major": major,
             "cuda.runtime.minor": minor,
             "cuda.runtime-version.major": major,
             "cuda.runtime-version.minor": minor,
-            "cuda.runtime-version.full": properties.cuda_version,
+            "cuda.runtime-version.full": cuda_version,
         }
     return {PREFIX + name: value for name, value in values.items()}
 

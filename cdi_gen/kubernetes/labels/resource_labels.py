@@ -8,7 +8,8 @@ from collections.abc import Sequence
 
 from cdi_gen.inventory import Gpu, Inventory, MigDevice
 from cdi_gen.inventory.properties import MigProperties, Properties
-from cdi_gen.kubernetes.labels.values import family, joined
+from cdi_gen.kubernetes.labels.values import UNDEFINED, family, joined
+from cdi_gen.kubernetes.resources.layout import layout
 from cdi_gen.kubernetes.settings import Settings, SharedResource
 from cdi_gen.kubernetes.settings.model import PREFIX
 from cdi_gen.kubernetes.settings.names import mig_resource_name
@@ -62,9 +63,15 @@ def gpu_labels(gpus: Sequence[Gpu], properties: Properties, settings: Settings) 
     count = sum(product(other, properties) == model for other in gpus)
     labels = _base(GPU, count, (model,), settings, never_shared=gpu.mig_enabled)
     values = properties.gpu(gpu.index)
-    if values.memory_mib:
-        labels[f"{GPU}.memory"] = str(values.memory_mib)
-    if values.compute_capability:
+    # gpu-feature-discovery has the bytes that a GPU which is passed through maps in this label.
+    memory = values.memory_mib or values.addressable_memory
+    if memory:
+        labels[f"{GPU}.memory"] = str(memory)
+    if values.addressable_memory is not None:
+        # Its compute capability is not known: gpu-feature-discovery writes -1, which is no value of
+        # a label.
+        labels[f"{GPU}.family"] = UNDEFINED
+    elif values.compute_capability:
         major, minor = map(int, values.compute_capability.split("."))
         labels[f"{GPU}.family"] = family(major, minor)
         labels[f"{GPU}.compute.major"] = str(major)
@@ -77,40 +84,53 @@ def mig_labels(inventory: Inventory, properties: Properties, settings: Settings)
     if settings.mig_strategy == "none":
         return {}
     labels: Labels = {f"{PREFIX}mig.strategy": settings.mig_strategy}
-    divided = [gpu for gpu in inventory.gpus if gpu.mig_enabled]
-    if settings.mig_strategy == "single" and not divided:
-        return labels
-    if settings.mig_strategy == "single" and single_fault(inventory):
-        model = product(divided[0], properties)
-        return labels | {
-            f"{GPU}.product": joined(model, "MIG", "INVALID"),
-            f"{GPU}.count": "0",
-            f"{GPU}.replicas": "0",
-            f"{GPU}.sharing-strategy": "",
-            f"{GPU}.memory": "0",
-        }
+    if settings.mig_strategy == "single":
+        return labels | _single_labels(inventory, properties, settings)
     by_profile: dict[str, list[MigDevice]] = {}
     for device in inventory.mig_devices:
         if device.profile:
             by_profile.setdefault(device.profile, []).append(device)
     for profile, devices in by_profile.items():
-        name = GPU if settings.mig_strategy == "single" else mig_resource_name(profile)
+        name = mig_resource_name(profile)
         labels |= _profile_labels(name, devices, inventory, properties, settings)
     return labels
 
 
-def single_fault(inventory: Inventory) -> str | None:
-    """Return why the MIG layout does not fit the strategy single; None if it does."""
+def mig_products(inventory: Inventory, properties: Properties, settings: Settings) -> list[str]:
+    """Return the products of the MIG devices that have labels, before they are shortened."""
+    devices = layout(inventory, settings.mig_strategy).mig_devices
+    gpus = {gpu.index: gpu for gpu in inventory.gpus}
+    return sorted(
+        {
+            f"{product(gpus[index], properties)} MIG {mig.profile}"
+            for index, of_gpu in devices.items()
+            for mig in of_gpu
+        }
+    )
+
+
+def _single_labels(inventory: Inventory, properties: Properties, settings: Settings) -> Labels:
+    """Return the labels of the devices that the device plugin advertises as ``nvidia.com/gpu``.
+
+    gpu-feature-discovery writes ``MIG-INVALID`` for each layout that is not uniform, because
+    NVIDIA's plugin then ends. Here it says that nothing is advertised.
+    """
+    advertised = layout(inventory, "single")
+    devices = [device for of_gpu in advertised.mig_devices.values() for device in of_gpu]
+    if devices:
+        return _profile_labels(GPU, devices, inventory, properties, settings)
     divided = [gpu for gpu in inventory.gpus if gpu.mig_enabled]
-    with_devices = {device.gpu_index for device in inventory.mig_devices}
-    if any(gpu.index not in with_devices for gpu in divided):
-        return "MIG is enabled on a GPU that has no MIG device"
-    if divided and len(divided) < len(inventory.gpus):
-        return "MIG is enabled on some of the GPUs only"
-    profiles = sorted({device.profile for device in inventory.mig_devices})
-    if len(profiles) > 1:
-        return f"the MIG devices have different profiles: {', '.join(profiles)}"
-    return None
+    if not divided:
+        return {}
+    if advertised.whole:
+        return gpu_labels(advertised.whole, properties, settings)
+    return {
+        f"{GPU}.product": joined(product(divided[0], properties), "MIG", "INVALID"),
+        f"{GPU}.count": "0",
+        f"{GPU}.replicas": "0",
+        f"{GPU}.sharing-strategy": "",
+        f"{GPU}.memory": "0",
+    }
 
 
 def _profile_labels(

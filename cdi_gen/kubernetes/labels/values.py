@@ -11,6 +11,9 @@ MAX_LENGTH = 63
 EDGE = "-_."
 """Characters that a value may contain, but neither begin nor end with."""
 
+UNDEFINED = "undefined"
+"""The family of a GPU whose compute capability has none, or is not known."""
+
 _NOT_ALLOWED = re.compile(r"[^A-Za-z0-9\-_. ]")
 
 _FAMILIES = {
@@ -33,7 +36,7 @@ def family(major: int, minor: int) -> str:
         return "volta" if minor < 5 else "turing"
     if major == 8:
         return "ampere" if minor < 9 else "ada-lovelace"
-    return _FAMILIES.get(major, "undefined")
+    return _FAMILIES.get(major, UNDEFINED)
 
 
 def sanitised(text: str) -> str:

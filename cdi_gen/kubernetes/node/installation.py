@@ -6,6 +6,7 @@
                                  changed afterwards. ID is a digest of the content
     ROOT/toolkit.cdi-gen/replaced    what was at ROOT/toolkit before, put back by `remove`
     ROOT/toolkit.cdi-gen/created     the directories that did not exist before
+    ROOT/toolkit.cdi-gen/restart     see `pending_restart`
 
 A process may be killed between any two steps. `_recover` then completes or discards the step.
 A container that starts during an upgrade finds the old programs or the new ones. An installation
@@ -21,7 +22,6 @@ import shutil
 import stat
 import time
 from collections.abc import Iterator
-from contextlib import suppress
 from typing import NamedTuple
 
 from cdi_base import files, trust
@@ -30,6 +30,7 @@ from cdi_gen.errors import CdiGenError, UnsafeError
 from cdi_gen.kubernetes.node import created_directories
 from cdi_gen.kubernetes.node.created_directories import CREATED
 from cdi_gen.kubernetes.node.installed_files import PROGRAMS, InstalledFile
+from cdi_gen.kubernetes.node.pending_restart import RESTART
 from cdi_gen.kubernetes.node.settings import STORE, store_directory, toolkit_directory
 from cdi_gen.paths import base_name, join, parent
 from cdi_gen.programs.install import compile_modules
@@ -177,7 +178,7 @@ def install(
         _synchronize(root)
         if previous not in {None, name}:
             os.utime(join(store, str(previous)))  # the time of its last use
-        _remove_old(store, {name, previous, REPLACED, CREATED})
+        _remove_old(store, {name, previous, REPLACED, CREATED, RESTART})
     except OSError as error:
         raise _failure(root, error) from error
     return previous != name
@@ -240,8 +241,10 @@ def remove(root: str) -> list[str]:
     kept = []
     try:
         if not os.path.lexists(store):
+            _discard_partial(root, store)
             return []
         _check_store(store)
+        _discard_partial(root, store)
         _recover(store)
         replaced = join(store, REPLACED)
         is_ours = current(root) is not None
@@ -257,11 +260,8 @@ def remove(root: str) -> list[str]:
         created = created_directories.read(root)
         for name in set(os.listdir(store)) - {REPLACED, CREATED}:
             _discard(join(store, name))
-        with suppress(FileNotFoundError):
-            os.unlink(join(store, CREATED))
-        with suppress(OSError):  # not empty
-            os.rmdir(store)
-            created_directories.remove_empty(created)
+        if not os.path.lexists(replaced):
+            created_directories.remove(store, created)
     except OSError as error:
         raise _failure(root, error) from error
     return kept
@@ -271,14 +271,16 @@ def _make_store(root: str, store: str) -> None:
     """Create the directory of the installations, and note which directories did not exist."""
     if os.path.lexists(store):
         _check_store(store)
+        _discard_partial(root, store)
         return
-    missing = created_directories.missing([root])
-    try:
-        files.make_directory(store)
-        created_directories.write(root, missing)
-    except OSError:
-        created_directories.remove_empty([store, *missing])
-        raise
+    _discard_partial(root, store)
+    created_directories.make(store, CREATED)
+
+
+def _discard_partial(root: str, store: str) -> None:
+    """Discard what a killed process left beside the directories above the installations."""
+    if trust.fault(root, may_be_missing=True) is None:
+        created_directories.discard_partial(store)
 
 
 def _check_store(store: str) -> None:

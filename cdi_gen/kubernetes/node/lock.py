@@ -9,11 +9,10 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-from cdi_base import files
 from cdi_base.files import read_beginning
 from cdi_gen.errors import CdiGenError
 from cdi_gen.kubernetes.node import created_directories
-from cdi_gen.paths import parent
+from cdi_gen.paths import base_name, parent
 
 
 @contextmanager
@@ -26,22 +25,24 @@ def host_lock(path: str) -> Iterator[None]:
     Raises:
         CdiGenError: another instance holds the lock, or the file cannot be written.
     """
-    created = created_directories.missing([parent(path)])
+    path = os.path.abspath(path)
     descriptor = _locked(path)
+    created: list[str] = []
     try:
-        created = created or _created_before(descriptor, path)
-        lines = [str(os.getpid()), *created]
         try:
-            os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, "".join(f"{line}\n" for line in lines).encode(), 0)
+            noted = {*created_directories.discard_partial(path), *_created_before(descriptor, path)}
+            created = sorted(noted, key=len, reverse=True)
+            lines = [str(os.getpid()), *created]
+            content = "".join(f"{line}\n" for line in lines).encode()
+            # In this order, so that the directories are noted if the process is killed between.
+            os.pwrite(descriptor, content, 0)
+            os.ftruncate(descriptor, len(content))
         except OSError as error:
             raise _unusable(path, f"cannot be written: {error.strerror}") from error
         yield
     finally:
         with suppress(OSError):
-            os.unlink(path)
-            for directory in created:
-                os.rmdir(directory)
+            created_directories.remove(path, created)
         os.close(descriptor)
 
 
@@ -49,7 +50,7 @@ def _locked(path: str) -> int:
     flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
     while True:
         try:
-            files.make_directory(parent(path))
+            _make_directory(path)
             descriptor = os.open(path, flags, 0o644)
         except OSError as error:
             raise _unusable(path, f"cannot be opened: {error.strerror}") from error
@@ -72,6 +73,18 @@ def _locked(path: str) -> int:
                 subject=path,
             ) from None
         os.close(descriptor)
+
+
+def _make_directory(path: str) -> None:
+    """Create the directory of the file, with the file, if it does not exist."""
+    directory = parent(path)
+    if os.path.isdir(directory):
+        return
+    try:
+        created_directories.make(directory, base_name(path), str(os.getpid()))
+    except OSError:
+        if not os.path.isdir(directory):  # no other instance has created it
+            raise
 
 
 def _is_pid_file(descriptor: int) -> bool:

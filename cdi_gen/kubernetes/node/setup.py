@@ -26,7 +26,14 @@ from cdi_gen.catalogue import catalogue
 from cdi_gen.errors import CdiGenError
 from cdi_gen.host import Where
 from cdi_gen.host.roots import Root
-from cdi_gen.kubernetes.node import created_directories, engine, installation, restart, specs
+from cdi_gen.kubernetes.node import (
+    created_directories,
+    engine,
+    installation,
+    pending_restart,
+    restart,
+    specs,
+)
 from cdi_gen.kubernetes.node.engine_watch import EngineWatch
 from cdi_gen.kubernetes.node.host_layout import host_layout
 from cdi_gen.kubernetes.node.host_process import in_host
@@ -168,8 +175,9 @@ class NodeSetup:
         def configure() -> dict[str, Any]:
             was_valid = engine.is_valid(files)
             findings: list[dict[str, str]] = []
-            is_changed = engine.configure(
-                settings, files, self._root, lambda finding: findings.append(finding.fields())
+            report = lambda finding: findings.append(finding.fields())  # noqa: E731
+            is_changed = pending_restart.change(
+                self._root, lambda: engine.configure(settings, files, self._root, report)
             )
             is_broken = is_changed and was_valid is True and engine.is_valid(files) is False
             return {
@@ -198,16 +206,15 @@ class NodeSetup:
 
     def _restart(self, files: engine.EngineFiles) -> None:
         """Restart the engine, and wait until it answers."""
-        if self._restart_mode == "none":
-            return
         before = None
         if self._restart_mode == "systemd":
             assert self._distribution is not None  # noqa: S101
             restart.by_systemd(self._distribution, self._view)
-        else:
+        elif self._restart_mode == "signal":
             before = restart.by_signal(self._socket, files.name, self._sleep)
-        if os.path.exists(self._socket):
+        if self._restart_mode != "none" and os.path.exists(self._socket):
             restart.wait_until_ready(self._socket, files.name, before, self._ready_seconds)
+        in_host(self._view, lambda: pending_restart.forget(self._root))
 
     def _ready_seconds(self) -> float:
         """Return how long to wait for the engine; a signal during the wait shortens it."""
@@ -330,8 +337,9 @@ class NodeSetup:
 
         def revert() -> dict[str, Any]:
             findings: list[dict[str, str]] = []
-            is_changed = engine.revert(
-                self._settings, files, self._root, lambda finding: findings.append(finding.fields())
+            report = lambda finding: findings.append(finding.fields())  # noqa: E731
+            is_changed = pending_restart.change(
+                self._root, lambda: engine.revert(self._settings, files, self._root, report)
             )
             created_directories.remove_empty(created_directories.read(self._root))
             return {"changed": is_changed, "findings": findings}

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The process that asks the host: a `Where` as JSON on standard input, facts on standard output."""
+"""The process that asks the host: a request as JSON on standard input, facts on standard output.
+
+The request has the fields of a `Where`, and ``discovery`` if the GPUs are described for labels.
+"""
 
 from __future__ import annotations
 
@@ -19,16 +22,24 @@ def main() -> None:
     fields: dict[str, Any] = json.load(sys.stdin)
     for name in ("library_search_path", "config_search_path"):
         fields[name] = tuple(fields[name])
-    where = Where(**fields)
+    discovery = fields.pop("discovery", None)
     try:
-        inventory = gather(where)
-        facts = Facts(inventory=inventory, properties=read_properties(inventory, roots(where)))
-        document = facts.document()
+        document = _facts(Where(**fields), discovery).document()
     except CdiGenError as error:
         fields = {"message": error.message, "hint": error.hint, "code": error.code}
         fields |= {"subject": error.subject, "exit_code": error.exit_code}
         document = {"error": fields}
     json.dump(document, sys.stdout)
+
+
+def _facts(where: Where, discovery: str | None) -> Facts:
+    if discovery is None:
+        inventory = gather(where)
+        return Facts(inventory=inventory, properties=read_properties(inventory, roots(where)))
+    from cdi_gen.host.description import describe  # noqa: PLC0415 - for labels only
+
+    description = describe(where, discovery)
+    return Facts(inventory=description.inventory, properties=description.properties)
 
 
 if __name__ == "__main__":

@@ -28,13 +28,22 @@ class Host(Protocol):
 
 
 class ThisHost:
-    """This host, as a `Where` describes it."""
+    """This host, as a `Where` describes it.
 
-    def __init__(self, where: Where, watch: host_fingerprint.Watch) -> None:
+    Args:
+        where: the layout of the host.
+        watch: the files by which a change is recognised.
+        discovery: see `start`.
+    """
+
+    def __init__(
+        self, where: Where, watch: host_fingerprint.Watch, discovery: str | None = None
+    ) -> None:
         self._started: subprocess.Popen[str] | None = None
         prefix = where.host_root.rstrip("/")
         directories = (*where.library_search_path, *where.config_search_path)
         self._where = where
+        self._discovery = discovery
         self._choices = host_fingerprint.Choices(
             layout=host_fingerprint.Layout(
                 prefix + where.driver_root,
@@ -47,7 +56,7 @@ class ThisHost:
     def ask_early(self) -> None:
         """Start to ask for the facts, so that the answer is there when `facts` is called."""
         with suppress(ProbeError):  # `facts` tries again
-            self._started = start(self._where)
+            self._started = start(self._where, self._discovery)
 
     def fingerprint(self) -> object:
         """Return the fingerprint of the driver, its nodes and its MIG devices."""
@@ -56,4 +65,4 @@ class ThisHost:
     def facts(self) -> Facts:
         """Return the facts, see `probe`."""
         started, self._started = self._started, None
-        return probe(self._where, started=started)
+        return probe(self._where, started=started, discovery=self._discovery)

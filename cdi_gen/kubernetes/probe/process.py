@@ -27,14 +27,19 @@ class ProbeError(CdiGenError):
         self.exit_code = exit_code
 
 
-def start(where: Where) -> subprocess.Popen[str]:
+def start(where: Where, discovery: str | None = None) -> subprocess.Popen[str]:
     """Start the process that asks the host; `probe` waits for its answer.
+
+    Args:
+        where: the layout of the host.
+        discovery: how the GPUs are found, see `cdi_gen.host.description.describe`, also those of a
+            host for which there are no specs; None: as specs need them.
 
     Raises:
         ProbeError: there are no resources for a further process.
     """
     try:
-        return _start(where)
+        return _start(where._asdict() | ({} if discovery is None else {"discovery": discovery}))
     except OSError as error:
         raise ProbeError(
             f"the process that examines the host cannot be run: {error.strerror or error}",
@@ -43,7 +48,7 @@ def start(where: Where) -> subprocess.Popen[str]:
         ) from error
 
 
-def _start(where: Where) -> subprocess.Popen[str]:
+def _start(request: dict[str, Any]) -> subprocess.Popen[str]:
     environment = dict(os.environ, PYTHONPATH=os.pathsep.join(filter(os.path.isabs, sys.path)))
     process = subprocess.Popen(
         [sys.executable, "-m", "cdi_gen.kubernetes.probe"],
@@ -58,13 +63,16 @@ def _start(where: Where) -> subprocess.Popen[str]:
     assert process.stdin is not None  # noqa: S101
     # `probe` says why a process has ended that does not read.
     with contextlib.suppress(BrokenPipeError):
-        process.stdin.write(json.dumps(where._asdict()))
+        process.stdin.write(json.dumps(request))
         process.stdin.flush()
     return process
 
 
 def probe(
-    where: Where, seconds: float = SECONDS, started: subprocess.Popen[str] | None = None
+    where: Where,
+    seconds: float = SECONDS,
+    started: subprocess.Popen[str] | None = None,
+    discovery: str | None = None,
 ) -> Facts:
     """Return the facts of the host.
 
@@ -72,11 +80,12 @@ def probe(
         where: the layout of the host.
         seconds: the time until the process is ended.
         started: a process that `start` started; None: start one.
+        discovery: see `start`.
 
     Raises:
         ProbeError: the host cannot be examined, for example because no driver is loaded.
     """
-    process = started or start(where)
+    process = started or start(where, discovery)
     try:
         output, errors = process.communicate(timeout=seconds)
     except subprocess.TimeoutExpired as error:

@@ -1,15 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Divides the devices of a node into resources, as the MIG strategy and the sharing say.
-
-NVIDIA's plugin ends on a MIG GPU without MIG devices, on a profile whose compute instances are a
-part of a GPU instance, and with the strategy single on anything mixed. Here such a GPU costs itself
-and its neighbours nothing: the finding says why it is not advertised.
-"""
+"""Divides the devices of a node into resources, as the MIG strategy and the sharing say."""
 
 from __future__ import annotations
 
 import glob
-from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
@@ -20,6 +14,7 @@ from cdi_gen.inventory import TEGRA, WSL, Gpu, Inventory, MigDevice
 from cdi_gen.inventory.properties import Properties
 from cdi_gen.kubernetes.resources import mps
 from cdi_gen.kubernetes.resources.device import REPLICA, Device, Resource
+from cdi_gen.kubernetes.resources.layout import layout
 from cdi_gen.kubernetes.settings.model import (
     ALL_DEVICES,
     PREFIX,
@@ -93,45 +88,13 @@ def _named(
         name = _gpu_name(settings, inventory.gpus[0].model if inventory.gpus else "")
         yield name or f"{PREFIX}gpu", Device(id=whole, uuid=whole, index="0", gpu_index=0)
         return
-    layout = _layout(inventory, settings, findings)
+    devices = layout(inventory, settings.mig_strategy)
+    findings += [_left_out(gpu, reason) for gpu, reason in devices.left_out]
     for gpu in inventory.gpus:
-        if gpu.index in layout:
-            for instance in layout[gpu.index]:
-                yield from _mig_device(gpu, instance, properties, settings, findings)
-        elif settings.mig_strategy == "single" and any(layout.values()):
-            findings.append(_left_out(gpu, "MIG is not enabled on it, as it is on other GPUs"))
-        elif settings.mig_strategy == "none" or not gpu.mig_enabled:
+        for instance in devices.mig_devices.get(gpu.index, ()):
+            yield from _mig_device(gpu, instance, properties, settings, findings)
+        if gpu in devices.whole:
             yield from _whole_gpu(gpu, properties, settings, findings)
-
-
-def _layout(
-    inventory: Inventory, settings: Settings, findings: list[Finding]
-) -> dict[int, list[MigDevice]]:
-    """Return the MIG devices to advertise, by the index of their GPU.
-
-    With the strategy single all devices of ``nvidia.com/gpu`` have the profile that most of the MIG
-    devices have; a GPU with another layout is left out.
-    """
-    if settings.mig_strategy == "none":
-        return {}
-    layout = {}
-    for gpu in inventory.gpus:
-        if gpu.mig_enabled:
-            instances = [mig for mig in inventory.mig_devices if mig.gpu_index == gpu.index]
-            layout[gpu.index] = instances
-            if not instances:
-                findings.append(_left_out(gpu, "MIG is enabled on it and it has no MIG device"))
-    if settings.mig_strategy == "mixed":
-        return layout
-    counts = Counter(mig.profile for instances in layout.values() for mig in instances)
-    profile = counts.most_common(1)[0][0] if counts else ""
-    for gpu in inventory.gpus:
-        others = sorted({mig.profile for mig in layout.get(gpu.index, ())} - {profile})
-        if others:
-            reason = f"it has MIG devices of {', '.join(others)} and the strategy is single"
-            findings.append(_left_out(gpu, f"{reason}; most MIG devices are {profile}"))
-            layout[gpu.index] = []
-    return layout
 
 
 def _whole_gpu(

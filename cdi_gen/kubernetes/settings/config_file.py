@@ -17,8 +17,8 @@ from cdi_gen.kubernetes.settings.document import ConfigFileError, Table
 from cdi_gen.kubernetes.settings.model import (
     ALL_DEVICES,
     ALLOCATION_POLICIES,
-    DISCOVERY_STRATEGIES,
     ID_STRATEGIES,
+    LABEL_DISCOVERY_STRATEGIES,
     LIST_STRATEGIES,
     MIG_STRATEGIES,
     Imex,
@@ -119,7 +119,7 @@ def _common_flags(table: Table) -> Flags:
         "gdrcopy": table.boolean("gdrcopyEnabled"),
         "gds": table.boolean("gdsEnabled"),
         "mofed": table.boolean("mofedEnabled"),
-        "discovery_strategy": table.word("deviceDiscoveryStrategy", DISCOVERY_STRATEGIES),
+        "discovery_strategy": table.word("deviceDiscoveryStrategy", LABEL_DISCOVERY_STRATEGIES),
     }
 
 

@@ -25,6 +25,8 @@ LIST_STRATEGIES = (ENVVAR, VOLUME_MOUNTS, CDI_ANNOTATIONS, CDI_CRI)
 """Ways to tell the container runtime which devices a container gets."""
 
 DISCOVERY_STRATEGIES = ("auto", "nvml", "tegra")
+LABEL_DISCOVERY_STRATEGIES = (*DISCOVERY_STRATEGIES, "vfio")
+"""How labels find GPUs; ``vfio``: those that are passed through to virtual machines."""
 
 ALL_DEVICES: Literal["all"] = "all"
 

@@ -70,14 +70,14 @@ class Step:
 STEPS = (
     Step(
         "check-requirements",
-        *("--host-cuda-version", "--host-driver-version", "--gpu"),
+        *("--host-cuda-version", "--host-driver-version", "--host-driver-file", "--gpu"),
         switch=True,
     ),
     Step("create-symlinks", "--link", run="create_where_the_target_exists"),
     Step(
         "enable-cuda-compat",
-        *("--host-driver-version", "--host-cuda-version", "--host-gpu-brand"),
-        "--cuda-compat-container-root",
+        *("--host-driver-version", "--host-cuda-version", "--host-driver-file"),
+        *("--host-gpu-brand", "--cuda-compat-container-root"),
     ),
     Step("update-ldcache", "--folder", "--ldconfig-path"),
     Step("disable-device-node-modification"),

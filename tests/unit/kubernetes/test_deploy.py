@@ -86,3 +86,43 @@ def test_no_pod_shares_more_of_the_host_than_it_needs(path: Path) -> None:
         }
         for name in host:
             assert mounts[name].get("readOnly", False) != sets_up
+
+
+@pytest.mark.parametrize(
+    ("label", "gets_pods"),
+    [
+        ("nvidia.com/gpu.present", True),
+        ("feature.node.kubernetes.io/pci-10de.present", True),
+        ("feature.node.kubernetes.io/pci-0302_10de.present", True),
+        ("feature.node.kubernetes.io/pci-0300_10de.present", True),
+        ("feature.node.kubernetes.io/pci-0200_10de.present", False),
+        ("feature.node.kubernetes.io/pci-0380_8086.present", False),
+        ("kubernetes.io/os", False),
+    ],
+)
+@pytest.mark.parametrize("part", ["device-plugin", "labels"])
+def test_nodes_with_a_gpu_by_any_usual_label_get_the_pods(
+    part: str, label: str, gets_pods: bool
+) -> None:
+    """NVIDIA/k8s-device-plugin#1213 (2025): Node Feature Discovery's default has the PCI class."""
+    (manifest,) = (
+        document
+        for document in documents(DEPLOY / f"kustomize/base/{part}.yaml")
+        if document["kind"] == "DaemonSet"
+    )
+    affinity = manifest["spec"]["template"]["spec"]["affinity"]["nodeAffinity"]
+    terms = affinity["requiredDuringSchedulingIgnoredDuringExecution"]["nodeSelectorTerms"]
+    (values,) = documents(CHART / "values.yaml")
+    node_affinity = values["affinity"]["nodeAffinity"]
+    assert node_affinity["requiredDuringSchedulingIgnoredDuringExecution"] == {
+        "nodeSelectorTerms": terms
+    }
+    node = {label: "true"}
+    matches = [
+        all(
+            expression["operator"] == "In" and node.get(expression["key"]) in expression["values"]
+            for expression in term["matchExpressions"]
+        )
+        for term in terms
+    ]
+    assert any(matches) is gets_pods

@@ -175,25 +175,35 @@ class TestMig:
         assert (values["gpu.slices.gi"], values["gpu.engines.ofa"]) == ("1", "6")
         assert values["gpu.family"] == "ampere"
 
-    @pytest.mark.parametrize(
-        ("profiles", "reason"),
-        [
-            ((["1g.5gb"], []), "MIG is enabled on a GPU that has no MIG device"),
-            ((["1g.5gb"], None), "MIG is enabled on some of the GPUs only"),
-            ((["1g.5gb", "3g.20gb"],), "the MIG devices have different profiles: 1g.5gb, 3g.20gb"),
-        ],
-        ids=["empty", "partly", "profiles"],
-    )
-    def test_single_with_another_layout_is_invalid(
-        self, profiles: tuple[list[str] | None, ...], reason: str
+    def test_single_describes_what_is_advertised_and_names_the_rest(self) -> None:
+        of = facts(mig_host(["1g.5gb"] * 2, None, [], ["1g.5gb", "3g.20gb"]), A100)
+        plugin = replace(DEFAULTS, mig_strategy="single")
+        values = made(of, plugin)
+        assert values["gpu.product"] == "NVIDIA-A100-SXM4-40GB-MIG-1g.5gb"
+        assert (values["gpu.count"], values["gpu.replicas"]) == ("2", "1")
+        findings = labels_findings(of, LabelSettings(plugin=plugin))
+        assert [finding.code for finding in findings] == ["CDG-N302"] * 3
+        assert [finding.message.partition(": ")[2] for finding in findings] == [
+            "MIG is enabled on it and it has no MIG device",
+            "MIG is not enabled on it, as it is on other GPUs",
+            "it has MIG devices of 3g.20gb and the strategy is single; those of other GPUs are 1g.5gb",
+        ]
+
+    def test_single_without_usable_mig_devices_describes_the_gpus_that_are_not_divided(
+        self,
     ) -> None:
-        of, plugin = facts(mig_host(*profiles), A100), replace(DEFAULTS, mig_strategy="single")
+        of = facts(mig_host(None, [], None), A100)
+        values = made(of, replace(DEFAULTS, mig_strategy="single"))
+        assert values["gpu.product"] == "NVIDIA-A100-SXM4-40GB"
+        assert (values["gpu.count"], values["gpu.replicas"]) == ("2", "1")
+
+    @pytest.mark.parametrize("profiles", [[], ["1g.5gb", "3g.20gb"]], ids=["empty", "profiles"])
+    def test_single_is_invalid_if_nothing_is_advertised(self, profiles: list[str]) -> None:
+        of, plugin = facts(mig_host(profiles), A100), replace(DEFAULTS, mig_strategy="single")
         values = made(of, plugin)
         assert values["gpu.product"] == "NVIDIA-A100-SXM4-40GB-MIG-INVALID"
         assert values["gpu.count"] == values["gpu.replicas"] == values["gpu.memory"] == "0"
         assert values["gpu.sharing-strategy"] == ""
-        (finding,) = labels_findings(of, LabelSettings(plugin=plugin))
-        assert (finding.code, reason in finding.message) == ("CDG-N302", True)
 
     def test_single_without_mig_is_like_none(self) -> None:
         of, plugin = facts(mig_host(None, None), A100), replace(DEFAULTS, mig_strategy="single")

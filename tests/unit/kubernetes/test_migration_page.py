@@ -10,7 +10,8 @@ from pathlib import Path
 import click
 import pytest
 
-from cdi_gen.cli.kubernetes import command, device_plugin
+from cdi_gen.cli.kubernetes import COMMANDS, command
+from cdi_gen.cli.kubernetes_device_plugin import device_plugin
 from cdi_gen.kubernetes.settings.config_file import parse_config_file
 
 REPOSITORY = Path(__file__).resolve().parents[3]
@@ -33,7 +34,7 @@ def test_no_flag_is_in_the_table_that_does_not_exist() -> None:
     assert named <= flags
     for group, name in re.findall(r"cdi-gen (kubernetes) ([a-z-]+)`", PAGE):
         assert group == command.name
-        assert name in command.commands
+        assert name in COMMANDS
 
 
 def test_every_key_of_the_config_file_is_in_the_table() -> None:
