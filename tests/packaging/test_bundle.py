@@ -299,18 +299,22 @@ class TestAarch64:
     def test_the_hook_passes_its_own_tests(
         self, bundle_of: Callable[[str], Path], qemu: str
     ) -> None:
-        """The tests that need no libraries of the machine's own architecture."""
+        """The tests that need no libraries of the machine's own architecture.
+
+        qemu has no mount_setattr(2), by which the hook writes into a read-only container.
+        """
         hook = bundle_of("aarch64") / "bin/cdi-gen-hook"
         modules = ("test_symlinks.py", "test_chmod.py", "test_process.py")
-        assert run_hook_tests(f"{qemu} {hook}", modules) >= 150
+        other = ("-k", "not test_a_read_only_container_gets_the_same")
+        assert run_hook_tests(f"{qemu} {hook}", modules, *other) >= 150
 
 
-def run_hook_tests(hook: str, modules: tuple[str, ...]) -> int:
+def run_hook_tests(hook: str, modules: tuple[str, ...], *selection: str) -> int:
     """Run tests of tests/hook with another hook; return how many passed."""
     paths = [f"tests/hook/{module}" for module in modules] or ["tests/hook"]
     options = ("-q", "-p", "no:cacheprovider", "-p", "no:xdist", "-m", "not host and not engine")
     ended = subprocess.run(
-        [sys.executable, "-m", "pytest", *options, *paths],
+        [sys.executable, "-m", "pytest", *options, *selection, *paths],
         cwd=REPOSITORY,
         env={**os.environ, "CDI_GEN_HOOK": hook, "REQUIRE": "0"},
         capture_output=True,
