@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The device plugin with a real kubelet and a real containerd: what pods get."""
+"""The device plugin with a real kubelet and a real engine: what pods get."""
 
 from __future__ import annotations
 
@@ -15,15 +15,14 @@ import pytest
 from cdi_gen.kubernetes.plugin.registration import CHANNEL_OPTIONS
 from cdi_gen.kubernetes.protocols import podresources_v1_pb2 as api
 from tests.fakehost.hosts import FakeHost
-from tests.lab.kubernetes import gpu_host, packages, programs
+from tests.lab.kubernetes import gpu_host, packages
 from tests.lab.kubernetes.cluster import Cluster
+from tests.lab.kubernetes.container_engines import WITH_KUBERNETES
 from tests.lab.kubernetes.manifests import pod
 from tests.lab.kubernetes.process import Process
 from tests.lab.kubernetes.waiting import until
 
 GPU = "nvidia.com/gpu"
-CONTAINERDS = ("2.2", "1.7")
-RELEASES = [(version, release) for version in programs.VERSIONS for release in CONTAINERDS]
 SHOW = ("/bin/sh", "-c", "ls /dev | grep -E '^nvidia[0-9]+$'; ls /usr/bin/nvidia-smi")
 
 EnterCluster = Callable[..., AbstractContextManager[Cluster]]
@@ -34,7 +33,7 @@ def start_plugin(cluster: Cluster, *options: str) -> Process:
     return cluster.node.start("plugin", *packages.CDI_GEN, *words, env=packages.ENVIRONMENT)
 
 
-@pytest.fixture(scope="module", params=RELEASES, ids="-containerd-".join)
+@pytest.fixture(scope="module", params=WITH_KUBERNETES, ids="-".join)
 def cluster(
     request: pytest.FixtureRequest, enter_cluster: EnterCluster, host: Callable[[str], FakeHost]
 ) -> Iterator[Cluster]:
@@ -126,7 +125,7 @@ def test_pods_are_admitted_after_kubelet_and_plugin_were_killed(cluster: Cluster
     until(lambda: in_use(cluster) == 0, "the pods of the tests before have ended")
     assert len(nodes_of(cluster, "before", 1)) == 1
     for number in range(3):
-        cluster.node.restart_kubelet(signal.SIGKILL)
+        cluster.restart_kubelet()
         until(lambda: offered(cluster) == 8, "the plugin registers again")
         assert len(nodes_of(cluster, f"after-kubelet-{number}", 1)) == 1
     cluster.node.processes["plugin"].stop(signal.SIGKILL)

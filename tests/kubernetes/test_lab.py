@@ -21,8 +21,9 @@ from tests.fakehost.hosts import FakeHost
 from tests.host.looking import REPOSITORY
 from tests.lab.archives import Configuration
 from tests.lab.engines import CommandFailed
-from tests.lab.kubernetes import nvidia_device_plugin, packages, programs
+from tests.lab.kubernetes import nvidia_device_plugin, packages
 from tests.lab.kubernetes.cluster import Cluster
+from tests.lab.kubernetes.container_engines import RELEASES, WITH_KUBERNETES
 from tests.lab.kubernetes.manifests import pod
 from tests.lab.kubernetes.node import BUSYBOX, Node
 from tests.lab.kubernetes.standalone import Standalone
@@ -32,9 +33,6 @@ EnterNode = Callable[..., AbstractContextManager[Node]]
 EnterStandalone = Callable[..., AbstractContextManager[Standalone]]
 EnterCluster = Callable[..., AbstractContextManager[Cluster]]
 Furniture = Callable[[FakeHost], dict[str, Any]]
-
-CONTAINERDS = ("2.2", "1.7")
-RELEASES = [(version, release) for version in programs.VERSIONS for release in CONTAINERDS]
 
 SPEC = {
     "cdiVersion": "0.6.0",
@@ -60,14 +58,14 @@ wget --no-check-certificate -q -O - --header "Authorization: Bearer $token" \
 """
 
 
-@pytest.fixture(scope="module", params=RELEASES, ids="-containerd-".join)
+@pytest.fixture(scope="module", params=WITH_KUBERNETES, ids="-".join)
 def cluster(request: pytest.FixtureRequest, enter_cluster: EnterCluster) -> Iterator[Cluster]:
     with enter_cluster(*request.param) as entered:
         assert entered.node_object()["status"]["nodeInfo"]["kubeletVersion"] == request.param[0]
         yield entered
 
 
-@pytest.fixture(scope="module", params=RELEASES, ids="-containerd-".join)
+@pytest.fixture(scope="module", params=WITH_KUBERNETES, ids="-".join)
 def standalone(
     request: pytest.FixtureRequest, enter_standalone: EnterStandalone
 ) -> Iterator[Standalone]:
@@ -75,7 +73,7 @@ def standalone(
         yield entered
 
 
-@pytest.fixture(scope="module", params=CONTAINERDS, ids="containerd-{}".format)
+@pytest.fixture(scope="module", params=RELEASES)
 def node(request: pytest.FixtureRequest, enter_node: EnterNode) -> Iterator[Node]:
     with enter_node(request.param) as entered:
         (entered.run_cdi / "example.json").write_text(json.dumps(SPEC), "utf-8")

@@ -99,7 +99,7 @@ def test_a_pod_that_may_not_have_its_devices_does_not_start(standalone: Standalo
 def test_the_plugin_serves_an_engine_that_has_started_again(standalone: Standalone) -> None:
     with plugin(standalone, "nri-3", *OPTIONS) as process:
         standalone.node.processes["containerd"].restart()
-        standalone.node.wait_for_containerd()
+        standalone.node.wait_for_engine()
         until(lambda: process.text().count("is registered") == 2, "it is registered again")
         standalone.apply(looks("later", "nvidia.com/gpu=all"))
         standalone.wait("later", "Succeeded", seconds=60)
@@ -110,7 +110,7 @@ def test_containerd_1_is_refused_instead_of_a_pod_without_devices(
     enter_standalone: Callable[..., AbstractContextManager[Standalone]],
 ) -> None:
     """Its NRI ignores the CDI devices of a plugin."""
-    with enter_standalone(containerd="1.7", binds=packages.binds()) as kubernetes:
+    with enter_standalone(engine="1.7", binds=packages.binds()) as kubernetes:
         write_spec(kubernetes, "nvidia.com/gpu")
         with plugin(kubernetes, "nri", *OPTIONS) as process:
             kubernetes.apply(looks("main", "nvidia.com/gpu=all"))

@@ -114,7 +114,7 @@ def test_with_nri_a_pod_gets_the_gpus_and_no_engine_is_changed(node: Node) -> No
     process = start_operand(node, ENABLE_NRI_PLUGIN="true", **socket)
     wait_until_ready(process, "is registered")
     annotations = {"nvidia.cdi.k8s.io/pod": "management.nvidia.com/gpu=all"}
-    if node.release == "2.2":  # containerd 1.7 ignores devices of NRI plugins
+    if node.engine.release == "2.2":  # containerd 1.7 ignores devices of NRI plugins
         assert node.container(*SHOW, pod_annotations=annotations) == (0, EIGHT)
     assert tree(root_of(node) / "etc/containerd") == before
     assert process.stop() == 0, process.text()

@@ -36,9 +36,10 @@ ENGINES = {
     "trixie-engines": (*_MORE, "docker-cli"),
     # podman 5.8, Docker 28.5, containerd 2.1
     "sid-engines": (*_MORE, "apptainer", "docker-buildx", "docker-cli"),
-    # containerd 1.7, runc 1.1.15: the node of a Kubernetes cluster, see tests/lab/kubernetes
+    # containerd 1.7, runc 1.1.15, what CRI-O needs: the node of a cluster, see tests/lab/kubernetes
     "trixie-kubernetes": (
         *("busybox-static", "containerd", "containernetworking-plugins", "runc"),
+        *("conmon", "skopeo"),
         *("iproute2", "iptables", "openssl"),
         *_CDI_GEN,
     ),

@@ -8,7 +8,7 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tests.lab.cache import LabUnavailableError, cached
@@ -26,6 +26,8 @@ def program(
     variables: Mapping[str, str] | None = None,
     staging: str = "",
     also: Mapping[str, str] | None = None,
+    tags: Sequence[str] = (),
+    own_sums: bool = False,
     cgo: bool = False,
 ) -> Path:
     """The program of a ``package`` in a module.
@@ -41,6 +43,9 @@ def program(
             they are developed in its own repository.
         also: the lowest versions of other modules, where the proxy does not serve what the module
             requires.
+        tags: of the build.
+        own_sums: take checksums from the module's go.sum, where the checksum database does not
+            serve those of its dependencies. The database has a checksum of the module itself.
         cgo: build with C. Symbols of a library that is opened at run time are then bound when
             they are first called (``-z lazy``), for the library may lack some of them.
 
@@ -56,11 +61,13 @@ def program(
         source = _module(folder, module, version, also or {})
         if staging:
             _replace(source / "go.mod", module, version, staging)
-        _compile(name, source, folder / name, path, flags=flags, cgo=cgo)
+        if own_sums:
+            shutil.copyfile(sources(module, version) / "go.sum", source / "go.sum")
+        _compile(name, source, folder / name, path, flags=flags, tags=tags, cgo=cgo)
         shutil.rmtree(source)
 
     others = tuple(f"{other} {lowest}" for other, lowest in (also or {}).items())
-    options = filter(None, (staging, *others, "cgo" if cgo else ""))
+    options = filter(None, (staging, *others, *tags, "cgo" if cgo else ""))
     recipe = (module, version, package, *written, *options)
     return cached(name, " ".join(recipe), build) / name
 
@@ -72,6 +79,15 @@ def versions(module: str) -> list[str]:
         LabUnavailableError: Go is missing, or the proxy does not answer.
     """
     return _go("list", "-m", "-versions", f"{module}@latest").split()[1:]
+
+
+def sources(module: str, version: str) -> Path:
+    """The folder with the files of a module, in Go's own cache.
+
+    Raises:
+        LabUnavailableError: Go is missing, or does not get it.
+    """
+    return Path(json.loads(_go("mod", "download", "-json", f"{module}@{version}"))["Dir"])
 
 
 def compiled(text: str, name: str, module: str, version: str) -> Path:
@@ -127,13 +143,23 @@ def _go(*words: str) -> str:
     return done.stdout
 
 
-def _compile(name: str, source: Path, target: Path, package: str, *, flags: str, cgo: bool) -> None:
+def _compile(
+    name: str,
+    source: Path,
+    target: Path,
+    package: str,
+    *,
+    flags: str,
+    tags: Sequence[str] = (),
+    cgo: bool,
+) -> None:
     for needed in ("go", "cc") if cgo else ("go",):
         if not shutil.which(needed):
             raise LabUnavailableError(f"{name} is built with Go, and {needed} is not here")
     environment = {**os.environ, "CGO_ENABLED": str(int(cgo)), "GOFLAGS": "-mod=mod"}
+    options = ("-trimpath", f"-ldflags={flags}", f"-tags={','.join(tags)}")
     done = subprocess.run(
-        ["go", "build", "-trimpath", f"-ldflags={flags}", "-o", str(target), package],
+        ["go", "build", *options, "-o", str(target), package],
         cwd=source,
         env=environment,
         check=False,

@@ -186,7 +186,7 @@ LIMITS = (
 
 NOT_RUN = {
     "nerdctl": "not in Debian, and the module proxy that provided crictl does not have its module",
-    "CRI-O": "not in Debian, and the module proxy that provided crictl does not have its module",
+    "CRI-O": "not in Debian; with a kubelet it is in [cluster-tests.md](cluster-tests.md), built from its sources",
     "podman 6": "only in Debian's experimental",
 }
 """Engines that the table lacks, and why."""

@@ -89,14 +89,14 @@ def validated(kubernetes: Standalone, options: Sequence[str], hidden: Sequence[s
         with toolkit(node, variables, options, hidden) as process:
             wait_for(process, "containerd is configured")
             yield f"set up after {time.monotonic() - begin:.2f} s"
-            node.wait_for_containerd()
+            node.wait_for_engine()
             yield from block("nvidia-toolkit", process.text())
             yield from _installed(node)
             with paused(node.processes["kubelet"]):
                 yield from _containers(node)
             yield from _pods(kubernetes, hidden)
             require(process.stop() == 0, f"SIGTERM ends it with 0: {process.text()[-2000:]}")
-            node.wait_for_containerd()
+            node.wait_for_engine()
             changed = difference(before, listing(node))
             yield from block("what SIGTERM leaves: the programs, as NVIDIA's", summary(changed))
             require(all(line.split()[0].startswith(ROOT) for line in changed), "only programs stay")

@@ -20,13 +20,15 @@ def _parts() -> dict[str, Callable[[], object]]:
         "packages for Python": packages.folder,
         "crictl": programs.crictl,
         "etcd": programs.etcd,
-        "containerd 2.2": partial(programs.containerd, "2.2"),
+        "containerd 2.2": programs.containerd,
+        "CRI-O": programs.crio,
     }
     for version in programs.VERSIONS:
         for name in ("kubelet", *programs.CONTROL_PLANE):
             parts[f"{name} {version}"] = partial(programs.kubernetes, name, version)
     parts["kubectl"] = programs.kubectl
     parts["helm"] = programs.helm
+    parts["kubeconform"] = programs.kubeconform
     for name in nvidia_device_plugin.PROGRAMS:
         parts[name] = partial(nvidia_device_plugin.program, name)
     return parts

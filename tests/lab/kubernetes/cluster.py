@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A cluster of one node: control plane, kubelet and containerd, all of them real.
+"""A cluster of one node: control plane, kubelet and container engine, all of them real.
 
-with cluster("v1.37.2", containerd="2.2") as kubernetes:
+with cluster("v1.37.2", "1.7") as kubernetes:
     kubernetes.apply(pod("hello", "echo", "hello"))
     kubernetes.wait("hello", "Succeeded")
     print(kubernetes.log("hello"))
@@ -48,6 +48,17 @@ class Cluster:
         """``kubectl apply`` a manifest, of any kind."""
         self.kubectl("apply", "--filename=-", stdin=json.dumps(manifest))
 
+    def restart_kubelet(self) -> None:
+        """Kill kubelet, start it again, and wait until it has the pods of the API server.
+
+        Before, it does not know which pods are gone, and gives their devices to no other.
+        """
+        kubelet = self.node.processes["kubelet"]
+        printed = len(kubelet.text())
+        self.node.restart_kubelet()
+        sign = '"SyncLoop ADD" source="api"'
+        until(lambda: sign in kubelet.text()[printed:], "kubelet has the pods of the API server")
+
     def delete(self, name: str) -> None:
         """Delete a pod without a grace period, and wait until it is gone."""
         self.api.delete(f"{_PODS}/{name}")
@@ -89,7 +100,7 @@ class Cluster:
 @contextlib.contextmanager
 def cluster(
     version: str = programs.VERSIONS[0],
-    containerd: str = "2.2",
+    engine: str = "2.2",
     *,
     kubelet: Mapping[str, Any] | None = None,
     **furniture: Any,
@@ -98,7 +109,7 @@ def cluster(
 
     Args:
         version: of Kubernetes, one of ``programs.VERSIONS``.
-        containerd: its release, 2.2 or 1.7.
+        engine: the release of containerd, 2.2 or 1.7, or ``container_engines.CRIO``.
         kubelet: keys of kubelet's configuration file that differ from the lab's.
         furniture: for ``node``.
 
@@ -110,7 +121,7 @@ def cluster(
         **control_plane.paths(version),
         **(furniture.pop("binds", None) or {}),
     }
-    with node(containerd, binds=binds, **furniture) as machine:
+    with node(engine, binds=binds, **furniture) as machine:
         api = control_plane.start(machine)
         machine.kubelet(f"--kubeconfig={control_plane.kubeconfig('node')}", changes=kubelet)
         kubernetes = Cluster(machine, api)

@@ -22,6 +22,7 @@ POD_NETWORK = "10.79.0.0/24"
 PAUSE = "localhost/pause:lab"
 CNI_PROGRAMS = "/usr/lib/cni"
 CONTAINERD_SOCKET = "/run/containerd/containerd.sock"
+CRIO_SOCKET = "/run/crio/crio.sock"
 STATIC_PODS = "/etc/kubernetes/manifests"
 SPEC_DIRECTORIES = ("/etc/cdi", "/var/run/cdi")
 
@@ -68,10 +69,41 @@ version = 2
   disable = false
 """
 
+# A drop-in, as in CRI-O's own packages. drop_infra_ctr: a pause container gets an OOM score for
+# which root of a build machine may lack CAP_SYS_RESOURCE.
+_CRIO = f"""\
+[crio.image]
+pause_image = "{PAUSE}"
+signature_policy = "/etc/containers/policy.json"
+
+[crio.runtime]
+default_runtime = "runc"
+cgroup_manager = "cgroupfs"
+drop_infra_ctr = true
+cdi_spec_dirs = {json.dumps(SPEC_DIRECTORIES)}
+
+[crio.runtime.runtimes.runc]
+runtime_path = "/usr/sbin/runc"
+monitor_path = "/usr/bin/conmon"
+monitor_cgroup = "pod"
+
+[crio.network]
+plugin_dirs = ["{CNI_PROGRAMS}"]
+"""
+_ACCEPT_ALL_IMAGES = '{"default": [{"type": "insecureAcceptAnything"}]}'
+
 
 def containerd(version: str) -> str:
     """Return the config.toml of a release of containerd that a kubelet can use."""
     return _CONTAINERD_1 if version == "1.7" else _CONTAINERD_2
+
+
+def crio() -> dict[str, str]:
+    """Return the files by which CRI-O is one that a kubelet can use."""
+    return {
+        "/etc/crio/crio.conf.d/10-crio.conf": _CRIO,
+        "/etc/containers/policy.json": _ACCEPT_ALL_IMAGES,
+    }
 
 
 def cni() -> str:
@@ -87,12 +119,12 @@ def cni() -> str:
     return json.dumps({"cniVersion": "1.0.0", "name": "lab", "plugins": [bridge]})
 
 
-def kubelet(changes: Mapping[str, Any]) -> str:
+def kubelet(engine_socket: str, changes: Mapping[str, Any]) -> str:
     """Return kubelet's configuration file; ``changes`` are keys that differ from the lab's."""
     configuration = {
         "apiVersion": "kubelet.config.k8s.io/v1beta1",
         "kind": "KubeletConfiguration",
-        "containerRuntimeEndpoint": f"unix://{CONTAINERD_SOCKET}",
+        "containerRuntimeEndpoint": f"unix://{engine_socket}",
         "address": "0.0.0.0",
         "authentication": {"anonymous": {"enabled": True}, "webhook": {"enabled": False}},
         "authorization": {"mode": "AlwaysAllow"},
@@ -150,3 +182,14 @@ def write_sysctls(folder: Path) -> dict[str, Path]:
         file.write_text(f"{value}\n", "ascii")
         files[f"/proc/sys/{name}"] = file
     return files
+
+
+def write_controllers(file: Path) -> dict[str, Path]:
+    """Write a ``/proc/cgroups`` without controllers that no hierarchy has; returns it by its path.
+
+    CRI-O limits huge pages wherever the kernel has this controller, mounted or not.
+    """
+    head, *lines = Path("/proc/cgroups").read_text("ascii").splitlines()
+    mounted = [line for line in lines if line.split()[1] != "0"]
+    file.write_text("\n".join([head, *(mounted or lines), ""]), "ascii")
+    return {"/proc/cgroups": file}

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A node: a Debian root in namespaces of its own, with containerd, on which a kubelet can run.
+"""A node: a Debian root in namespaces of its own, with an engine, on which a kubelet can run.
 
 The sockets of kubelet, the directories of specs and the logs are folders of the machine that tests
 run on, so that a test, or a plugin that it starts, can use them without entering the node. TCP is
@@ -24,7 +24,8 @@ from typing import Any, NamedTuple
 from tests.lab import archives, cache
 from tests.lab.archives import Configuration
 from tests.lab.engines import Device, Inside, Lab, StrPath
-from tests.lab.kubernetes import configuration, programs
+from tests.lab.kubernetes import configuration, container_engines, programs
+from tests.lab.kubernetes.container_engines import Engine
 from tests.lab.kubernetes.network import Network
 from tests.lab.kubernetes.process import SHARED, Process
 from tests.lab.kubernetes.waiting import until
@@ -39,7 +40,6 @@ KUBELET_DIRECTORY = "/var/lib/kubelet"
 _FOLDERS, _PREFIX = "/var/tmp", "cdi-gen-node-"
 _KMSG = Device("/dev/kmsg", 1, 11)
 """Kubelet ends without it."""
-_CRI = ("crictl", "--runtime-endpoint", f"unix://{configuration.CONTAINERD_SOCKET}")
 _NUMBERS = itertools.count()
 
 
@@ -60,14 +60,15 @@ class Node:
         device_plugins: ``/var/lib/kubelet/device-plugins``, as seen from outside, for sockets.
         etc_cdi: ``/etc/cdi``, as seen from outside.
         run_cdi: ``/var/run/cdi``, as seen from outside.
-        release: of containerd, 2.2 or 1.7.
+        engine: its container engine.
         pod_resources: kubelet's socket for questions about devices of pods, as seen from outside.
         busybox: the files of the image ``BUSYBOX``, to make other images of.
         processes: by name, what was started and not forgotten.
     """
 
-    def __init__(self, inside: Inside, folder: Path) -> None:
+    def __init__(self, inside: Inside, folder: Path, engine: Engine) -> None:
         self.inside = inside
+        self.engine = engine
         self.network = Network(inside.init)
         self.folder = folder
         self.shared = folder / "shared"
@@ -77,7 +78,7 @@ class Node:
         self.run_cdi = folder / "run-cdi"
         self.busybox = folder / "busybox"
         self.processes: dict[str, Process] = {}
-        self.release = ""
+        self._cri = ("crictl", "--timeout=60s", "--runtime-endpoint", f"unix://{engine.socket}")
 
     def run(self, *argv: str, check: bool = True, **how: Any) -> subprocess.CompletedProcess[str]:
         """Run a command in the node, see ``Inside.run``."""
@@ -93,7 +94,7 @@ class Node:
     def load_image(
         self, tree: Path, reference: str, settings: Configuration = archives.USUAL
     ) -> None:
-        """Make an image of a folder and load it into containerd.
+        """Make an image of a folder and load it into the engine.
 
         Args:
             tree: its files.
@@ -105,28 +106,26 @@ class Node:
         archive = self.shared / f"{name}.tar"
         archives.archive({name: (tree, settings)}, archive)
         loaded = f"localhost/{name}:latest"
-        images = ("ctr", "--namespace", "k8s.io", "images")
-        self.run(*images, "import", f"{SHARED}/{archive.name}")
-        self.run(*images, "tag", "--force", loaded, reference)
-        self.run(*images, "rm", loaded)
+        for command in self.engine.loading(f"{SHARED}/{archive.name}", loaded, reference):
+            self.run(*command)
         archive.unlink()
 
-    def containerd(self, version: str) -> Process:
-        """Start containerd as ``/etc/containerd/config.toml`` configures it, and wait for it."""
-        self.release = version
-        self.inside.write("/etc/containerd/config.toml", configuration.containerd(version))
-        process = self.start("containerd", "containerd")
-        self.wait_for_containerd()
+    def start_engine(self) -> Process:
+        """Start the engine as the files in ``/etc`` configure it, and wait for it."""
+        for path, text in self.engine.files.items():
+            self.inside.write(path, text)
+        process = self.start(self.engine.name, self.engine.name)
+        self.wait_for_engine()
         return process
 
-    def wait_for_containerd(self) -> None:
-        """Wait until containerd answers, after a restart."""
+    def wait_for_engine(self) -> None:
+        """Wait until the engine answers, after a restart."""
 
         def answers() -> bool:
-            self.check_alive("containerd")
-            return self.run(*_CRI, "info", check=False).returncode == 0
+            self.check_alive(self.engine.name)
+            return self.run(*self._cri, "info", check=False).returncode == 0
 
-        until(answers, "containerd answers")
+        until(answers, f"{self.engine.name} answers")
 
     def kubelet(self, *options: str, changes: Mapping[str, Any] | None = None) -> Process:
         """Start the kubelet that the node was entered with, and wait until it serves.
@@ -136,7 +135,7 @@ class Node:
             changes: keys of its configuration file that differ from the lab's.
         """
         path = "/etc/kubernetes/kubelet.json"
-        self.inside.write(path, configuration.kubelet(changes or {}))
+        self.inside.write(path, configuration.kubelet(self.engine.socket, changes or {}))
         process = self.start(
             "kubelet",
             "kubelet",
@@ -185,22 +184,23 @@ class Node:
             pod_annotations: of the container's pod.
 
         Raises:
-            CommandFailed: containerd refused; the message says why.
+            CommandFailed: the engine refused; the message says why.
         """
         name = f"container-{next(_NUMBERS)}"
-        network = {"namespace_options": {"network": 2}}
+        # The network of the node, and processes of its own for the container, as kubelet wants it.
+        namespaces = {"namespace_options": {"network": 2, "pid": 1}}
         pod = {
             "metadata": {"name": name, "uid": name, "namespace": "default"},
             "log_directory": f"{SHARED}/log",
             "annotations": dict(pod_annotations or {}),
-            "linux": {"security_context": network},
+            "linux": {"security_context": namespaces},
         }
         settings = {
             "metadata": {"name": name},
             "image": {"image": image},
             "command": list(command),
             "log_path": f"{name}.log",
-            "linux": {"security_context": network},
+            "linux": {"security_context": namespaces},
             "annotations": dict(annotations or {}),
             "envs": [{"key": key, "value": value} for key, value in (env or {}).items()],
             "CDI_devices": [{"name": device} for device in devices],
@@ -209,19 +209,19 @@ class Node:
         for kind, content in (("pod", pod), ("container", settings)):
             (self.shared / f"{name}.{kind}").write_text(json.dumps(content), "utf-8")
             files.append(f"{SHARED}/{name}.{kind}")
-        sandbox = self.run(*_CRI, "runp", f"--runtime={handler}", files[0]).stdout.strip()
+        sandbox = self.run(*self._cri, "runp", f"--runtime={handler}", files[0]).stdout.strip()
         try:
-            container = self.run(*_CRI, "create", sandbox, files[1], files[0]).stdout.strip()
-            self.run(*_CRI, "start", container)
+            container = self.run(*self._cri, "create", sandbox, files[1], files[0]).stdout.strip()
+            self.run(*self._cri, "start", container)
 
             def ended() -> Any:
-                status = json.loads(self.run(*_CRI, "inspect", container).stdout)["status"]
+                status = json.loads(self.run(*self._cri, "inspect", container).stdout)["status"]
                 return status["state"] == "CONTAINER_EXITED" and status
 
             status = until(ended, f"{name} ends")
-            return Ended(status["exitCode"], self.run(*_CRI, "logs", container).stdout)
+            return Ended(status["exitCode"], self.run(*self._cri, "logs", container).stdout)
         finally:
-            self.run(*_CRI, "rmp", "--force", sandbox)
+            self.run(*self._cri, "rmp", "--force", sandbox)
 
     def check_alive(self, name: str) -> None:
         """Raise RuntimeError if a process has ended that should not."""
@@ -233,7 +233,7 @@ class Node:
 
 @contextlib.contextmanager
 def node(
-    containerd: str = "2.2",
+    engine: str = "2.2",
     *,
     root: str | Lab = ROOT,
     under: Sequence[StrPath] = (),
@@ -241,11 +241,11 @@ def node(
     devices: Sequence[Device] = (),
     dev_from: StrPath | None = None,
 ) -> Iterator[Node]:
-    """Enter a node with a running containerd.
+    """Enter a node with a running container engine.
 
     Args:
-        containerd: its release, 2.2 or 1.7.
-        root: a root of ``debian.ENGINES`` with busybox, runc and the programs of CNI.
+        engine: the release of containerd, 2.2 or 1.7, or ``container_engines.CRIO``.
+        root: a root of ``debian.ENGINES`` with busybox, runc, conmon and the programs of CNI.
         under: folders laid under the root, see ``Lab.enter``: a fake host's, for instance.
         binds: more views of the machine; a program at ``/usr/local/bin`` is found by its name.
         devices: more nodes for ``/dev``.
@@ -255,24 +255,27 @@ def node(
         LabUnavailableError: this machine cannot have it; the message says why.
     """
     lab = root if isinstance(root, Lab) else Lab(root)
-    release = programs.containerd(containerd)
+    its_engine = container_engines.engine(engine)
     crictl = programs.crictl()
     with _folder() as folder, contextlib.ExitStack() as stack:
-        for name in ("containerd", "etc-cdi", "kubelet", "run-cdi", "shared/log", "sysctls"):
+        for name in ("engine", "etc-cdi", "kubelet", "run-cdi", "shared/log", "sysctls"):
             (folder / name).mkdir(parents=True)
         inside = stack.enter_context(
             lab.enter(
                 under=under,
                 binds={
                     **configuration.write_sysctls(folder / "sysctls"),
-                    **{f"/usr/local/bin/{name}": path for name, path in release.programs.items()},
+                    **configuration.write_controllers(folder / "cgroups"),
+                    **{
+                        f"/usr/local/bin/{name}": path for name, path in its_engine.programs.items()
+                    },
                     "/usr/local/bin/crictl": crictl,
                     **(binds or {}),
                 },
                 writable={
                     "/etc/cdi": folder / "etc-cdi",
                     "/run/cdi": folder / "run-cdi",
-                    "/var/lib/containerd": folder / "containerd",
+                    its_engine.storage: folder / "engine",
                     KUBELET_DIRECTORY: folder / "kubelet",
                     SHARED: folder / "shared",
                 },
@@ -280,12 +283,12 @@ def node(
                 dev_from=dev_from,
             )
         )
-        machine = Node(inside, folder)
+        machine = Node(inside, folder, its_engine)
         stack.callback(machine.network.close)
         _configure(machine)
         if under:
             machine.run("ldconfig")
-        machine.containerd(containerd)
+        machine.start_engine()
         _load_usual_images(machine, Path(f"/proc/{inside.init}/root"))
         yield machine
 
@@ -298,7 +301,7 @@ def _listens(path: Path) -> bool:
 
 
 def _configure(machine: Node) -> None:
-    """Write and set what containerd, kubelet and the programs of CNI find on a node."""
+    """Write and set what the engine, kubelet and the programs of CNI find on a node."""
     machine.run("ip", "link", "set", "lo", "up")
     for address in (configuration.NODE_ADDRESS, configuration.SERVICE_ADDRESS):
         machine.run("ip", "address", "add", f"{address}/32", "dev", "lo")

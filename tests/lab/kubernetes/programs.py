@@ -3,11 +3,12 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
 
 from tests.lab import go
+from tests.lab.cache import LabUnavailableError, cached
 
 VERSIONS = ("v1.37.2", "v1.34.4")
 """The releases of Kubernetes that tests run."""
@@ -19,19 +20,16 @@ ETCD = ("go.etcd.io/etcd/server/v3", "v3.6.16")
 CONTAINERD = ("github.com/containerd/containerd/v2", "v2.2.9")
 CONTAINERD_PROGRAMS = ("containerd", "containerd-shim-runc-v2", "ctr")
 HELM = ("helm.sh/helm/v3", "v3.18.6")
+CRIO = ("github.com/cri-o/cri-o", "v1.34.0")
+CRIO_TAGS = (
+    "btrfs_noversion",
+    "containers_image_openpgp",
+    "containers_image_ostree_stub",
+    "exclude_graphdriver_btrfs",
+)
+"""Without what needs libraries in C; without seccomp, too."""
+KUBECONFORM = ("github.com/yannh/kubeconform", "v0.8.0")
 CRICTL = ("sigs.k8s.io/cri-tools", "v1.34.0")
-
-
-class Containerd(NamedTuple):
-    """A release of containerd.
-
-    Attributes:
-        version: its first two numbers.
-        programs: what is put over the root's own programs, by name.
-    """
-
-    version: str
-    programs: Mapping[str, Path]
 
 
 def kubernetes(program: str, version: str) -> Path:
@@ -77,10 +75,35 @@ def helm() -> Path:
     return go.program(*HELM, "cmd/helm", variables=variables)
 
 
-def containerd(version: str) -> Containerd:
-    """A release of containerd, 2.2 or 1.7, as ``kubernetes``; the lab's root has 1.7."""
-    if version == "1.7":
-        return Containerd(version, {})
-    assert version == "2.2", f"no containerd {version}: 2.2 and 1.7"
-    programs = {name: go.program(*CONTAINERD, f"cmd/{name}") for name in CONTAINERD_PROGRAMS}
-    return Containerd(version, programs)
+def kubeconform() -> Path:
+    """The program kubeconform, as ``kubernetes``."""
+    return go.program(*KUBECONFORM, "cmd/kubeconform")
+
+
+def containerd() -> Mapping[str, Path]:
+    """The programs of containerd 2.2 by name, as ``kubernetes``; the lab's root has 1.7."""
+    return {name: go.program(*CONTAINERD, f"cmd/{name}") for name in CONTAINERD_PROGRAMS}
+
+
+def crio() -> Mapping[str, Path]:
+    """CRI-O and its program pinns, as ``kubernetes``; the lab's root has conmon and runc."""
+    # The checksum database does not serve the checksums of two of its dependencies.
+    crio_program = go.program(*CRIO, "cmd/crio", tags=CRIO_TAGS, own_sums=True)
+    return {"crio": crio_program, "pinns": _pinns()}
+
+
+def _pinns() -> Path:
+    """The program by which CRI-O makes namespaces, which its module has in C."""
+
+    def build(folder: Path) -> None:
+        sources = sorted((go.sources(*CRIO) / "pinns/src").glob("*.c"))
+        options = ("-std=c99", "-Os", "-static", "-s")
+        command = ("cc", *options, "-o", str(folder / "pinns"), *map(str, sources))
+        try:
+            subprocess.run(command, check=True, capture_output=True, text=True)
+        except OSError as error:
+            raise LabUnavailableError(f"pinns is built with cc: {error}") from error
+        except subprocess.CalledProcessError as error:
+            raise LabUnavailableError(f"cc does not build pinns: {error.stderr[-300:]}") from error
+
+    return cached("pinns", " ".join(CRIO), build) / "pinns"

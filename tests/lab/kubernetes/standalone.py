@@ -103,7 +103,7 @@ def _log_of(runs: RunsPods, name: str) -> str:
 @contextlib.contextmanager
 def standalone(
     version: str = programs.VERSIONS[0],
-    containerd: str = "2.2",
+    engine: str = "2.2",
     *,
     kubelet: Mapping[str, Any] | None = None,
     **furniture: Any,
@@ -112,7 +112,7 @@ def standalone(
 
     Args:
         version: of Kubernetes, one of ``programs.VERSIONS``.
-        containerd: its release, 2.2 or 1.7.
+        engine: the release of containerd, 2.2 or 1.7, or ``container_engines.CRIO``.
         kubelet: keys of kubelet's configuration file that differ from the lab's.
         furniture: for ``node``.
 
@@ -123,6 +123,6 @@ def standalone(
         "/usr/local/bin/kubelet": programs.kubernetes("kubelet", version),
         **(furniture.pop("binds", None) or {}),
     }
-    with node(containerd, binds=binds, **furniture) as machine:
+    with node(engine, binds=binds, **furniture) as machine:
         machine.kubelet(changes=kubelet)
         yield Standalone(machine)
