@@ -18,8 +18,6 @@ import pytest
 from cdi_base.findings import Finding
 from cdi_gen.errors import CdiGenError
 from cdi_gen.kubernetes.node import engine, installation, restart
-from cdi_gen.kubernetes.node.host_process import HostView
-from cdi_gen.kubernetes.node.hosts import distributions
 from cdi_gen.kubernetes.node.installed_files import InstalledFile
 from cdi_gen.kubernetes.node.lock import host_lock
 from cdi_gen.kubernetes.node.settings import NodeSettings
@@ -362,43 +360,3 @@ def test_the_engine_is_ready_when_another_process_answers(
     server()
     waiting.join(60)
     assert not waiting.is_alive()
-
-
-class Systemctl:
-    """Answers in the place of systemctl."""
-
-    def __init__(self, active: str, status: int = 0) -> None:
-        self.active = active
-        self.status = status
-        self.restarted: list[str] = []
-
-    def run(
-        self, command: list[str], environment: dict[str, str]
-    ) -> subprocess.CompletedProcess[bytes]:
-        assert environment["SYSTEMD_IGNORE_CHROOT"] == "1"
-        if command[1] == "is-active":
-            return subprocess.CompletedProcess(command, int(command[-1] != self.active))
-        self.restarted.append(command[-1])
-        return subprocess.CompletedProcess(command, self.status, stderr=b"Job failed.\n")
-
-
-def test_systemd_restarts_the_unit_that_runs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A host is a server or an agent of RKE2."""
-    systemctl = Systemctl("rke2-agent")
-    monkeypatch.setattr(restart, "_run", systemctl.run)
-    (rke2,) = (row for row in distributions() if row.name == "RKE2")
-    restart.by_systemd(rke2, HostView())
-    assert systemctl.restarted == ["rke2-agent"]
-
-
-def test_a_unit_that_does_not_start_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(restart, "_run", Systemctl("crio", status=1).run)
-    (crio,) = (row for row in distributions() if row.name == "CRI-O")
-    with pytest.raises(restart.RestartError, match=r"systemctl restart crio failed: Job failed\."):
-        restart.by_systemd(crio, HostView())
-
-
-def test_an_engine_that_never_answers_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(restart.RestartError) as caught:
-        restart.wait_until_ready(str(tmp_path / "no.sock"), "containerd", None, lambda: 0.3)
-    assert caught.value.code == "CDG-N407"

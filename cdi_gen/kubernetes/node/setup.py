@@ -207,12 +207,14 @@ class NodeSetup:
     def _restart(self, files: engine.EngineFiles) -> None:
         """Restart the engine, and wait until it answers."""
         before = None
+        is_visible = os.path.exists(self._socket)  # CRI-O removes its socket when it ends
         if self._restart_mode == "systemd":
             assert self._distribution is not None  # noqa: S101
             restart.by_systemd(self._distribution, self._view)
         elif self._restart_mode == "signal":
             before = restart.by_signal(self._socket, files.name, self._sleep)
-        if self._restart_mode != "none" and os.path.exists(self._socket):
+        is_reachable = is_visible or os.path.exists(self._socket)
+        if self._restart_mode != "none" and is_reachable:
             restart.wait_until_ready(self._socket, files.name, before, self._ready_seconds)
         in_host(self._view, lambda: pending_restart.forget(self._root))
 
