@@ -61,10 +61,10 @@ test-engines: $(VENV)/test ## every engine and every way to request a GPU; write
 	@tools/test-packages
 	$(TESTS) -m engines --update-engines tests/engine/matrix $(PYTEST)
 
-test-kubernetes: $(VENV)/test ## a real kubelet and a real cluster; the first run builds them for an hour
+test-kubernetes: $(VENV)/test ## a real kubelet and a real cluster, built for an hour at first; writes docs/cluster-tests.md
 	@tools/test-packages
 	$(BIN)/python -m tests.lab.kubernetes
-	$(TESTS) $(PARALLEL) -m kubernetes tests/kubernetes $(PYTEST)
+	$(TESTS) $(PARALLEL) -m kubernetes --update-kubernetes tests/kubernetes $(PYTEST)
 
 nightly: $(VENV)/test ## long runs: races, a fault in every system call (an hour)
 	@tools/test-packages

@@ -66,6 +66,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="write docs/engines.json and docs/engines.md from what the engines do",
     )
+    parser.addoption(
+        "--update-kubernetes",
+        action="store_true",
+        help="write docs/cluster-tests.json and docs/cluster-tests.md from what tests/kubernetes do",
+    )
 
 
 FIXTURES_OF = {

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What tests with gRPC leave behind is gone before the next module's."""
+"""What gRPC leaves is closed before the next module, and results of tests with nodes are kept."""
 
 from __future__ import annotations
 
@@ -9,6 +9,16 @@ import time
 from collections.abc import Iterator
 
 import pytest
+
+from tests.kubernetes.recording import Recorder, Writer
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Record the tests, and write docs/cluster-tests.md in the process that has all results."""
+    if config.getoption("--update-kubernetes"):
+        config.pluginmanager.register(Recorder(config))
+        if not hasattr(config, "workerinput"):
+            config.pluginmanager.register(Writer(config))
 
 
 @pytest.fixture(scope="module", autouse=True)

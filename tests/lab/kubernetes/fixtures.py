@@ -15,28 +15,34 @@ from tests.lab.cache import LabUnavailableError
 from tests.lab.kubernetes import gpu_host, nvidia_device_plugin, programs
 from tests.lab.kubernetes.charts import Charts
 from tests.lab.kubernetes.cluster import Cluster, cluster
+from tests.lab.kubernetes.combinations import Combination, combination
 from tests.lab.kubernetes.node import Node, node
 from tests.lab.kubernetes.standalone import Standalone, standalone
 
-T = TypeVar("T")
+T = TypeVar("T", Node, Standalone, Cluster)
+
+ENTERED = pytest.StashKey[list[Combination]]()
+"""Where pytest's configuration has the combination of each node that is entered, if it is recorded."""
 
 
 @pytest.fixture(scope="session")
-def enter_node() -> Callable[..., AbstractContextManager[Node]]:
+def enter_node(request: pytest.FixtureRequest) -> Callable[..., AbstractContextManager[Node]]:
     """Give ``node``, which skips the test where there can be none."""
-    return _or_skip(node)
+    return _or_skip(node, request.config.stash.get(ENTERED, None))
 
 
 @pytest.fixture(scope="session")
-def enter_standalone() -> Callable[..., AbstractContextManager[Standalone]]:
+def enter_standalone(
+    request: pytest.FixtureRequest,
+) -> Callable[..., AbstractContextManager[Standalone]]:
     """Give ``standalone``, which skips the test where there can be none."""
-    return _or_skip(standalone)
+    return _or_skip(standalone, request.config.stash.get(ENTERED, None))
 
 
 @pytest.fixture(scope="session")
-def enter_cluster() -> Callable[..., AbstractContextManager[Cluster]]:
+def enter_cluster(request: pytest.FixtureRequest) -> Callable[..., AbstractContextManager[Cluster]]:
     """Give ``cluster``, which skips the test where there can be none."""
-    return _or_skip(cluster)
+    return _or_skip(cluster, request.config.stash.get(ENTERED, None))
 
 
 @pytest.fixture(scope="session")
@@ -73,7 +79,7 @@ def _furniture_or_skip(
 
 
 def _or_skip(
-    manager: Callable[..., AbstractContextManager[T]],
+    manager: Callable[..., AbstractContextManager[T]], combinations: list[Combination] | None
 ) -> Callable[..., AbstractContextManager[T]]:
     @contextlib.contextmanager
     def enter(*arguments: Any, **options: Any) -> Iterator[T]:
@@ -82,6 +88,8 @@ def _or_skip(
                 entered = stack.enter_context(manager(*arguments, **options))
             except LabUnavailableError as error:
                 pytest.skip(f"no Kubernetes: {error}")
+            if combinations is not None:
+                combinations.append(combination(entered))
             yield entered
 
     return enter
