@@ -6,6 +6,8 @@ when the driver is updated. ``cdi_gen.tree`` makes the directory; this module sa
 
     lib64/           64-bit libraries: the files, and every name by which programs open them
     lib64/gbm/ …     modules that other libraries open by their path
+    loader/          a link for each name in lib64, by its path in the container: mounted where
+                     loaders look, this directory is one mount, and lib64 a mount for each file
     lib/             32-bit libraries
     bin/             programs
     data/PATH        other files, at their paths in the container
@@ -32,7 +34,11 @@ CURRENT = f"{ROOT}/current"
 DESCRIPTION = f"{CURRENT}/driver.json"
 """The file of the tree with the driver's versions, which the hook reads on the host."""
 
-LIBRARIES, LIBRARIES_32_BIT, PROGRAMS, DATA = "lib64", "lib", "bin", "data"
+CONTAINER = "/usr/local/nvidia"
+"""The directory of the tree in the container; NVIDIA's images name it in PATH and
+LD_LIBRARY_PATH."""
+
+LIBRARIES, LOADER, LIBRARIES_32_BIT, PROGRAMS, DATA = "lib64", "loader", "lib", "bin", "data"
 
 
 class TreeFile(NamedTuple):
@@ -44,7 +50,7 @@ class TreeFile(NamedTuple):
 
 
 class TreeLink(NamedTuple):
-    """A symbolic link in the tree; it leads to a file of the tree."""
+    """A symbolic link in the tree; it leads to a file of the tree, in the container."""
 
     path: str
     text: str
@@ -80,6 +86,10 @@ def layout(inventory: Inventory, options: Options = DEFAULTS) -> DriverTree:
     for library in selection.libraries:
         for name, text in _library_links(library, driver_catalogue):
             links.setdefault(f"{_directory(library)}/{name}", text)
+    for name in (*files, *links):
+        directory, _, library_name = name.partition("/")
+        if directory == LIBRARIES and "/" not in library_name:
+            links[f"{LOADER}/{library_name}"] = f"{CONTAINER}/{name}"
     for file in selection.files:
         path = file_path(file, inventory, driver_catalogue)
         if path is not None:
@@ -140,6 +150,8 @@ def _library_links(library: Library, driver_catalogue: Catalogue) -> Iterator[tu
             yield rule.link, rule.target.format(file=file_name)
         elif library.bits != 32:
             yield rule.link, "../" * rule.link.count("/") + library.soname
+            # libvdpau asks the loader for this name if its own directory does not have the module.
+            yield f"{stem(library)}.so", library.soname
 
 
 def is_versioned(path: str, inventory: Inventory) -> bool:

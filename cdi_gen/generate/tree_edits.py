@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Builds the driver's part of a spec of the form ``tree``: mounts of the driver tree.
 
-The tree is mounted at ``/usr/local/nvidia``, which NVIDIA's images name in PATH and
-LD_LIBRARY_PATH. With a hook, its libraries are added to the loader's cache. Without a hook, they
-are mounted a second time where glibc looks before its default directories.
+The tree is mounted at ``/usr/local/nvidia``. With a hook, its libraries are added to the loader's
+cache. Without a hook, its directory of links is mounted where glibc looks before its default
+directories. A mount of a directory of links costs a container start less than one of a file.
 """
 
 from __future__ import annotations
@@ -15,14 +15,17 @@ from cdi_gen.cdi.model import Mount
 from cdi_gen.errors import UsageError
 from cdi_gen.generate import driver_files, driver_tree, image_layouts
 from cdi_gen.generate.driver_files import READ_ONLY, Link, bind
-from cdi_gen.generate.driver_tree import LIBRARIES, LIBRARIES_32_BIT, host_path
+from cdi_gen.generate.driver_tree import (
+    CONTAINER,
+    LIBRARIES,
+    LIBRARIES_32_BIT,
+    LOADER,
+    host_path,
+)
 from cdi_gen.generate.options import Options
 from cdi_gen.generate.selection import COMPAT32, Selection, stem
 from cdi_gen.inventory import DriverFile, Inventory, Library
 from cdi_gen.paths import ContainerPath, join
-
-CONTAINER = "/usr/local/nvidia"
-"""The directory of the tree in the container."""
 
 LIBRARY_DIRECTORY = f"{CONTAINER}/{LIBRARIES}"
 
@@ -35,8 +38,24 @@ LOADER_DIRECTORIES = (
 """Directories that glibc searches before the default directories above them: the first two since
 2.33, for all processors since 2009; the other two until 2.36 (elf/dl-hwcaps.c)."""
 
+LINKER_DIRECTORIES = ("/usr/x86_64-linux-gnu/lib64", "/usr/x86_64-redhat-linux/lib64")
+"""Directories in which ld looks by default (``ld --verbose``, SEARCH_DIR), and in which images have
+no libraries: of Debian and Ubuntu, of Fedora and Red Hat. gold, lld and CMake do not look there."""
+
+LINKED = frozenset({"libcuda", "libnvidia-ml"})
+"""Libraries whose linker name is also in a directory in which every linker looks. Each such file
+costs a container start more than a directory of links."""
+
 ARCHITECTURE = "x86_64"
 """The architecture whose glibc has such directories; on aarch64 it has none."""
+
+
+BY_LOADER = frozenset({"vdpau/libvdpau_nvidia.so.1"})
+"""Modules that their library also finds by a name in the loader's directories."""
+
+ARCH_DIRECTORY = "/usr/lib"
+"""Modules are in this directory in images of Arch, where /usr/lib64 is a link to it, and in images
+with musl, whose loader does not load them."""
 
 
 def require(inventory: Inventory, options: Options, *, hooked: bool) -> None:
@@ -90,8 +109,8 @@ def _library_paths(
     """Yield (path in the tree, path in the container) of libraries for a spec without hooks."""
     libraries = [library for library in selection.libraries if library.bits == 64]
     if libraries:
-        for directory in LOADER_DIRECTORIES:
-            yield LIBRARIES, ContainerPath(directory)
+        for directory in (*LOADER_DIRECTORIES, *LINKER_DIRECTORIES):
+            yield LOADER, ContainerPath(directory)
     for library in libraries:
         for directory, name in _named_by_path(library, inventory, catalogue):
             yield f"{LIBRARIES}/{name}", ContainerPath(join(directory, name))
@@ -105,7 +124,7 @@ def _named_by_path(
     Linkers and programs that open a path do not look in the directories of loaders. An image may
     have a library of its own in a directory that its cache lists.
     """
-    if stem(library) in catalogue.plain:
+    if stem(library) in LINKED:
         yield "/usr/lib", f"{stem(library)}.so"
     if stem(library) == "libcuda":
         yield "/usr/lib64", "libcuda.so"
@@ -116,9 +135,10 @@ def _named_by_path(
             if directory != LIBRARY_DIRECTORY:
                 yield directory, library.soname
     for rule in catalogue.links:
-        if rule.library == stem(library) and "/" in rule.link:
+        if rule.library == stem(library) and "/" in rule.link and rule.link not in BY_LOADER:
             for directory in image_layouts.library_directories(catalogue, inventory.architecture):
-                yield directory, rule.link
+                if directory != ARCH_DIRECTORY:
+                    yield directory, rule.link
 
 
 def _file_mounts(

@@ -65,15 +65,15 @@ def _starts(
         if nvidia_hook:
             binds[nvidia_ctk.HOOK_PATH] = nvidia_hook
         with Lab(SUITE).enter(under=[host.root], dev_from=host.root, binds=binds) as inside:
-            _install_hook(inside)
+            install_hook(inside)
             for runtime in ("crun", "runc"):
-                laps = _race(inside, _bundles(inside, runtime, host_specs, device), runs)
+                laps = race(inside, _bundles(inside, runtime, host_specs, device), runs)
                 yield from _lines(f"{runtime} run", laps, gpus, limit)
             if not engines:
                 return
             inside.run(["podman", "load", "-q", "-i", "/bench/image.tar"])
             for runtime in ("crun", "runc"):
-                laps = _race(inside, _podman(inside, runtime, host_specs), runs)
+                laps = race(inside, _podman(inside, runtime, host_specs), runs)
                 # The runtime does not stay podman's child: wait4 does not count its CPU time.
                 wall_only = {
                     spec_name: [lap._replace(cpu=0.0) for lap in spec_laps]
@@ -114,14 +114,16 @@ def _contestants(host_specs: Specs) -> dict[str, Document]:
     return documents
 
 
-def _install_hook(inside: Inside) -> None:
+def install_hook(inside: Inside) -> None:
+    """Install our hook in a lab that has its sources at ``/bench/hooks``."""
     folder = os.path.dirname(OUR_HOOK_PATH)
     script = f"""mkdir -p {folder}; cp -r /bench/hooks/cdi-gen-hook /bench/hooks/cdi_base /bench/hooks/cdi_hook {folder}
         find {folder} -name __pycache__ -exec rm -rf {{}} +; python3 -I -S -m compileall -q {folder}"""
     inside.run(["sh", "-ec", script])
 
 
-def _race(inside: Inside, runners: Mapping[str, Sequence[Step]], runs: int) -> dict[str, list[Lap]]:
+def race(inside: Inside, runners: Mapping[str, Sequence[Step]], runs: int) -> dict[str, list[Lap]]:
+    """Race programs in a lab that has ``race.py`` at ``/bench``."""
     command = ["/usr/bin/python3", "-I", "-S", "/bench/race.py"]
     return read_laps(inside.run(command, stdin=plan(runners, runs), timeout=600).stdout)
 

@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 
 from cdi_gen.cdi.wire import dump
 from cdi_gen.generate import DEFAULTS, generate
-from cdi_gen.generate.options import Options
+from cdi_gen.generate.options import TREE, Options
 from cdi_gen.host import Where, gather
-from cdi_gen.inventory import HookProgram
+from cdi_gen.inventory import HookProgram, Inventory
 from cdi_gen.paths import HostPath
 from tests.bench import nvidia_ctk
 from tests.fakehost.hosts import FakeHost
@@ -36,17 +36,25 @@ class Specs(NamedTuple):
     """With the hook, and the host's ldconfig in place of the hook's own writer."""
     unhooked: Document
     """The document ``hooked`` with the hooks removed: its nodes and mounts alone."""
+    tree: Document
+    """With the hook, on the driver tree."""
+    tree_hookless: Document
     nvidia: Document | None
     nvidia_unhooked: Document | None
 
 
+def inventory(host: FakeHost) -> Inventory:
+    """The inventory of a fake host on which our hook is installed."""
+    gathered = gather(Where(host_root=str(host.root)))
+    return replace(gathered, hook=HookProgram(path=HostPath(OUR_HOOK_PATH)))
+
+
 def of(host: FakeHost) -> Specs:
     """The specs of a fake host, as they would be written on it."""
-    inventory = gather(Where(host_root=str(host.root)))
-    inventory = replace(inventory, hook=HookProgram(path=HostPath(OUR_HOOK_PATH)))
+    host_inventory = inventory(host)
 
     def ours(options: Options) -> Document:
-        document: Document = json.loads(dump(generate(inventory, options)))
+        document: Document = json.loads(dump(generate(host_inventory, options)))
         return document
 
     program = nvidia_ctk.program()
@@ -58,6 +66,8 @@ def of(host: FakeHost) -> Specs:
         links_only=ours(Options(disabled_hooks=("update-ldcache",))),
         ldconfig=ours(Options(ldconfig_path="/sbin/ldconfig")),
         unhooked=without_hooks(hooked),
+        tree=ours(Options(form=TREE)),
+        tree_hookless=ours(Options(form=TREE, hooks=False)),
         nvidia=nvidia,
         nvidia_unhooked=without_hooks(nvidia) if nvidia else None,
     )

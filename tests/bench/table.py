@@ -72,7 +72,7 @@ def _nvidia(line: Line) -> str:
     )
 
 
-_AGAINST_NVIDIA = {"generate", "hook", "start", "shim", "prestart"}
+_AGAINST_NVIDIA = {"generate", "hook", "start", "tree", "shim", "prestart"}
 
 
 def _ratios(line: Line) -> str:

@@ -57,7 +57,9 @@ def target(path: str, paths: dict[str, str | None]) -> str:
     text = paths[path]
     if text is None:
         return path
-    return target(posixpath.normpath(posixpath.join(posixpath.dirname(path), text)), paths)
+    text = text.removeprefix(f"{CONTAINER}/") if text.startswith("/") else text
+    above = "" if paths[path] != text else posixpath.dirname(path)
+    return target(posixpath.normpath(posixpath.join(above, text)), paths)
 
 
 @ALL_HOSTS

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Programs that look for the driver by other means than dlopen find it, in both forms of spec.
+"""Programs that look for the driver by other means than dlopen find it, in every form of spec.
 
 The root is this machine's own, with its compilers and its Python; the driver is a fake host's, of
 every layout.
@@ -17,9 +17,9 @@ from pathlib import Path
 import pytest
 
 from cdi_gen.cdi.wire import to_document
-from cdi_gen.generate import generate
-from cdi_gen.generate.options import Options
-from cdi_gen.inventory import HookProgram, Inventory
+from cdi_gen.generate import driver_tree, generate
+from cdi_gen.generate.options import FORMS, Options
+from cdi_gen.inventory import HookProgram, Inventory, json_form
 from cdi_gen.paths import HostPath
 from tests.fakehost.hosts import FakeHost
 from tests.gpu.mount_namespace import output_of
@@ -36,6 +36,9 @@ pytestmark = [
 IN_A_CONTAINER = """
 import json, sys
 from pathlib import Path
+from cdi_gen import tree
+from cdi_gen.generate.driver_tree import layout
+from cdi_gen.inventory import json_form
 from tests.gpu.programs import machine
 from tests.gpu.programs.container import Form, Runner
 from tests.gpu.programs.programs import Program
@@ -44,6 +47,10 @@ folder, specs = Path(sys.argv[1]), Path(sys.argv[2])
 machine.mount("-t", "tmpfs", "tmpfs", folder)
 root = machine.of_this_machine({"libraries": [], "files": []}, folder / "bare")
 (folder / "containers").mkdir()
+host_root, inventory = sys.argv[4], json_form.load(Path(sys.argv[5]).read_text())
+content = layout(inventory)
+files = tuple(file._replace(source=host_root + file.source) for file in content.files)
+tree.make(content._replace(files=files), str(folder / "driver"))
 environment = {"PATH": "/usr/bin:/bin", "HOME": "/tmp/home", "LC_ALL": "C.UTF-8"}
 runner = Runner(["runc"], root, folder / "containers", "nvidia.com/gpu=all", environment)
 print(json.dumps(runner.run(Program("look", sys.argv[3], 100), Form("found", specs))))
@@ -87,6 +94,7 @@ echo all found
 """
 
 
+@pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("hooks", [True, False], ids=["hook", "no-hook"])
 @pytest.mark.parametrize(
     "name", ["550-1gpu", "550-debian", "550-lib64", "550-arch", "550-usr-local"]
@@ -97,19 +105,25 @@ def test_programs_find_the_driver(
     tmp_path: Path,
     name: str,
     hooks: bool,
+    form: str,
 ) -> None:
     program = HookProgram(path=HostPath(str(CHECKOUT / "hooks/cdi-gen-hook")))
     inventory = replace(look(name), hook=program)
-    document = to_document(generate(inventory, Options(hooks=hooks)))
+    document = to_document(generate(inventory, Options(hooks=hooks, form=form)))
     edits = document["containerEdits"]
     # They are of no driver; the files are in the fake host's directory.
     edits.pop("deviceNodes", None)
+    root = str(host(name).root)
     for mount in edits["mounts"]:
-        mount["hostPath"] = f"{host(name).root}{mount['hostPath']}"
+        if not mount["hostPath"].startswith(driver_tree.ROOT):
+            mount["hostPath"] = f"{root}{mount['hostPath']}"
     document["devices"] = [{"name": "all", "containerEdits": {"env": ["A=b"]}}]
     for folder in ("specs", "memory"):
         (tmp_path / folder).mkdir()
-    (tmp_path / "specs/nvidia.json").write_text(json.dumps(document), encoding="utf-8")
-    stdout = output_of(IN_A_CONTAINER, tmp_path / "memory", tmp_path / "specs", LOOK)
+    text = json.dumps(document).replace(driver_tree.ROOT, f"{tmp_path}/memory/driver")
+    (tmp_path / "specs/nvidia.json").write_text(text, encoding="utf-8")
+    (tmp_path / "inventory.json").write_text(json_form.dump(inventory), encoding="utf-8")
+    words = (tmp_path / "memory", tmp_path / "specs", LOOK, root, tmp_path / "inventory.json")
+    stdout = output_of(IN_A_CONTAINER, *words)
     verdict, _, output = json.loads(stdout)
     assert (verdict, output.splitlines()[-1:]) == ("passed", ["all found"]), output

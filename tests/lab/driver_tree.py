@@ -1,0 +1,37 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Makes the driver tree of a fake host inside a lab, as ``cdi-gen refresh`` would."""
+
+from __future__ import annotations
+
+from cdi_gen.inventory import Inventory, json_form
+from tests.host.looking import REPOSITORY
+from tests.lab.engines import Inside
+
+SOURCES = "/usr/src/cdi-gen"
+BINDS = {SOURCES: REPOSITORY}
+"""What the lab has to be entered with."""
+
+_PROGRAM = f"""
+import sys
+sys.path[:0] = {[f"{SOURCES}/{folder}" for folder in (".", "hooks", "specs")]!r}
+from cdi_gen import tree
+from cdi_gen.generate.driver_tree import layout
+from cdi_gen.inventory import json_form
+print(tree.make(layout(json_form.load(sys.stdin.read()))).tree.path)
+tree.clean(grace=float(sys.argv[1]))
+"""
+
+
+def make(inside: Inside, inventory: Inventory, *, grace: float = 0) -> str:
+    """Make the tree of a host whose files the lab has at the inventory's paths.
+
+    Args:
+        inside: a lab that was entered with ``BINDS``.
+        inventory: the host.
+        grace: the seconds that the former tree is kept.
+
+    Returns:
+        The tree's path in the lab.
+    """
+    command = ["python3", "-I", "-S", "-c", _PROGRAM, str(grace)]
+    return inside.run(command, stdin=json_form.dump(inventory)).stdout.strip()
