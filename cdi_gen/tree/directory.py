@@ -201,15 +201,17 @@ class Directory:
                 os.rmdir(path)
             except FileNotFoundError:
                 continue
-        for name in os.listdir(self._root):
-            if _NEW_LINK.fullmatch(name):
-                files.discard(f"{self._root}/{name}")
+        for name in filter(_NEW_LINK.fullmatch, self._listing()):
+            files.discard(f"{self._root}/{name}")
         return tuple(names)
 
     def _names(self) -> list[str]:
         """Return the names of all directories of trees, complete or not."""
+        return sorted(filter(_NAME.fullmatch, self._listing()))
+
+    def _listing(self) -> list[str]:
         try:
-            return sorted(filter(_NAME.fullmatch, os.listdir(self._root)))
+            return os.listdir(self._root)
         except FileNotFoundError:
             return []
 
