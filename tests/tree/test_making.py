@@ -288,3 +288,53 @@ def test_an_older_kernel_leaves_nothing_half_built(driver: Path, root: str) -> N
     with pytest.raises(mounting.ChangedError):
         mounting._build_in_place(fingerprint, root)
     assert mounts_below(root) == {}
+
+
+def test_what_a_killed_process_left_mounted_is_replaced(driver: Path, root: str) -> None:
+    """An older kernel builds in place, so that a tree may be incomplete."""
+    path = f"{root}/{Fingerprint.of(tree_of(driver)).name}"
+    Path(path).mkdir(parents=True)
+    for _ in range(2):
+        subprocess.run(["mount", "-t", "tmpfs", "tmpfs", path], check=True)
+    Path(path, "lib64").mkdir()
+    assert tree.current(root) is None
+    assert tree.make(tree_of(driver), root).tree.path == path
+    lines = Path("/proc/thread-self/mountinfo").read_text().splitlines()
+    assert [line.split(" ")[4] for line in lines].count(path) == 1
+    tree.remove(root)
+    assert not Path(path).exists()
+
+
+def test_namespaces_that_get_the_mounts_of_run_get_each_tree_and_lose_it(
+    driver: Path, root: str, tmp_path: Path
+) -> None:
+    """A service of systemd with a mount namespace of its own; an engine may be one."""
+    run = tmp_path / "run"
+    run.mkdir()
+    subprocess.run(["mount", "--bind", run, run], check=True)
+    subprocess.run(["mount", "--make-shared", run], check=True)
+    command = ["unshare", "--mount", "--propagation", "slave", "sh", "-c", "echo ready; read line"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as service:
+        assert service.stdout is not None
+        assert service.stdout.readline() == b"ready\n"
+        for without in ("", "nvidia-smi"):
+            path = tree.make(tree_of(driver, without=without), root).tree.path
+            tree.clean(root, grace=0)
+            assert mounts_below(root, service.pid).keys() == mounts_below(root).keys()
+            assert len(mounts_below(path, service.pid)) == 1 + len(FILES) - bool(without)
+        tree.remove(root)
+        assert mounts_below(root, service.pid) == {}
+        service.communicate(b"end\n")
+
+
+def test_a_namespace_that_gets_no_mounts_has_an_empty_directory(
+    driver: Path, root: str, tmp_path: Path
+) -> None:
+    """An engine in such a namespace fails to mount lib64, and starts no container without it."""
+    command = ["unshare", "--mount", "--propagation", "private", "sh", "-c", "echo ready; read x"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as service:
+        assert service.stdout is not None
+        assert service.stdout.readline() == b"ready\n"
+        path = tree.make(tree_of(driver), root).tree.path
+        assert os.listdir(f"/proc/{service.pid}/root{path}") == []
+        service.communicate(b"end\n")
