@@ -102,8 +102,18 @@ class MpsNode:
         return pid
 
     def ask(self, name: str, command: str, part: str = "pipe") -> str:
+        """Return the daemon's answer; on a busy machine it refuses a command now and then."""
         control = control_program(self.host, "/", "")
-        return control.ask({"CUDA_MPS_PIPE_DIRECTORY": f"{self.root.path}/{name}/{part}"}, command)
+        answers: list[str] = []
+
+        def is_answered() -> bool:
+            with contextlib.suppress(SilentDaemonError):
+                environment = {"CUDA_MPS_PIPE_DIRECTORY": f"{self.root.path}/{name}/{part}"}
+                answers.append(control.ask(environment, command))
+            return bool(answers)
+
+        wait_until(is_answered)
+        return answers[0]
 
     def codes(self) -> list[str]:
         return [finding.code for finding in self.findings]
