@@ -21,7 +21,7 @@ PURE     := tests/unit tests/golden tests/property $(wildcard tests/runtime/test
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help run quick check test test-engines test-kubernetes coverage lint types nightly fuzz mutants bench golden build bundle image lock protocols manifests docs install uninstall man clean
+.PHONY: help run quick check test test-engines test-kubernetes coverage lint types nightly fuzz mutants bench golden build deb bundle image lock protocols manifests docs install uninstall man clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -88,6 +88,9 @@ golden: $(VENV)/test ## rewrite specs/golden from the fake hosts, and show what 
 
 build: $(VENV)/test ## wheel and sdist in dist/
 	$(BIN)/python -m build --no-isolation
+
+deb: $(VENV)/test ## the package for Debian and Ubuntu of the commit, in dist/; needs debhelper and dh-python
+	PYTHONPATH=hooks $(BIN)/python -m tools.deb --output dist
 
 bundle: $(VENV)/test ## hook, shim and prestart hook with an interpreter, for hosts without Python; archives in dist/
 	PYTHONPATH=hooks $(BIN)/python -m tools.bundle --output dist $(ARCH)

@@ -34,6 +34,8 @@ COMMANDS = {
     "engine": "List container engines, and configure them for CDI devices.",
     "hook": "Install the programs that engines run when a container starts.",
     "runtime": "Prepare the specs for the runtime shim and the prestart hook.",
+    "install": "Install programs and units on this host or in an image.",
+    "uninstall": "Remove what `cdi-gen install` installed.",
     "kubernetes": "Make this host a GPU node of a Kubernetes cluster.",
     "system": "Create the driver's device nodes, and links to them.",
     "config": "Show the settings for this host, and their sources.",

@@ -170,7 +170,7 @@ def link(name: str, prefix: str = "/usr/local", *, root: str = "/") -> str:
         UnsafeError: a user other than root could change the program.
     """
     path = join(prefix, "bin", name)
-    text = f"../libexec/cdi-gen/{LINKS[name]}"
+    text = link_text(name)
     target = join(root, path)
     try:
         make_directory(os.path.dirname(target))
@@ -195,6 +195,11 @@ def link(name: str, prefix: str = "/usr/local", *, root: str = "/") -> str:
             f"linked {path}, but engines should not run it: {program.unsafe}", code="CDG-P004"
         )
     return path
+
+
+def link_text(name: str) -> str:
+    """Return the text of the symbolic link under a name of NVIDIA's."""
+    return f"../libexec/cdi-gen/{LINKS[name]}"
 
 
 def _read(path: str) -> bytes:

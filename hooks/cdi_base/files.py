@@ -150,6 +150,12 @@ def temporary_name() -> str:
     return f".cdi-gen-{os.urandom(8).hex()}.tmp"
 
 
+def is_temporary_name(name: str) -> bool:
+    """Whether `temporary_name` may have returned this name."""
+    digits = name.removeprefix(".cdi-gen-").removesuffix(".tmp")
+    return len(name) == 29 and len(digits) == 16 and set(digits) <= set("0123456789abcdef")
+
+
 def replace(
     name: str,
     content: bytes,

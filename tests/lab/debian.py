@@ -26,6 +26,8 @@ _MORE = (
     *("iproute2", "iptables"),
     *_CDI_GEN,
 )
+_PACKAGING = (*_CDI_GEN, *_PODMAN, "debhelper", "dh-python", "dpkg-dev", "lintian", "rpm")
+"""What builds and checks packages, and an engine to use them."""
 
 ENGINES = {
     "bookworm": _PODMAN,  # podman 4.3, crun 1.8, runc 1.1.5
@@ -43,6 +45,8 @@ ENGINES = {
         *("iproute2", "iptables", "openssl"),
         *_CDI_GEN,
     ),
+    "bookworm-packaging": _PACKAGING,
+    "trixie-packaging": _PACKAGING,
 }
 """The engines of each root, named by its suite and what it is for: a new root is one more line."""
 

@@ -115,6 +115,16 @@ def test_it_installs_its_hook(installed: Path, tmp_path: Path) -> None:
     assert said.stdout == f"cdi-gen-hook {package.__version__}\n"
 
 
+def test_it_installs_its_units(installed: Path, tmp_path: Path) -> None:
+    """As an environment of pipx does for root."""
+    subprocess.run(
+        [installed / "bin/cdi-gen", "install", "--prefix", "/usr", "--root", tmp_path],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    for path in (CHECKOUT / "systemd").glob("*.service"):
+        assert (tmp_path / "usr/lib/systemd/system" / path.name).exists()
+
+
 def test_it_runs_its_hook_by_hand_before_anything_is_installed(
     installed: Path, tmp_path: Path
 ) -> None:
@@ -169,6 +179,11 @@ def test_the_wheel_holds_what_runs_and_no_more(built: Path) -> None:
     )  # fmt: skip
     assert {name.partition("/")[0] for name in names} == {folder for _, folder in packages}
     launchers = {f"cdi_hook/{program}" for program in PROGRAMS}
+    units = {
+        f"cdi_gen/programs/systemd/{path.relative_to(CHECKOUT / 'systemd')}"
+        for path in (CHECKOUT / "systemd").rglob("*")
+        if path.is_file()
+    }
     for root, folder in packages:
         here = {
             str(path.relative_to(CHECKOUT / root))
@@ -176,8 +191,8 @@ def test_the_wheel_holds_what_runs_and_no_more(built: Path) -> None:
             if path.is_file() and "__pycache__" not in path.parts
         }
         there = {name for name in names if name.startswith(f"{folder}/")}
-        assert there - launchers == here
-    assert launchers <= names
+        assert there - launchers - units == here
+    assert launchers | units <= names
     assert "cdi_hook/cdi-gen-hook" in names
     # Without the file type checkers ignore the annotations of a package, also where cdi_gen uses them.
     assert {f"{folder}/py.typed" for _, folder in packages} <= names
@@ -189,7 +204,7 @@ def test_the_sdist_holds_what_make_needs(built: Path) -> None:
         names = {name.partition("/")[2] for name in opened.getnames()}
     tracked = subprocess.run(
         ["git", "-c", "safe.directory=*", "ls-files",
-         "Makefile", "tools", "systemd", "requirements", "cdi_gen", "hooks", "*.md"],
+         "Makefile", "packaging", "tools", "systemd", "requirements", "cdi_gen", "hooks", "*.md"],
         cwd=CHECKOUT, capture_output=True, text=True, check=False,
     )  # fmt: skip
     if tracked.returncode != 0:

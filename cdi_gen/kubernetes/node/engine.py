@@ -4,12 +4,12 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable
 from contextlib import suppress
 from typing import NamedTuple
 
 from cdi_base import nvidia
+from cdi_base.files import is_temporary_name
 from cdi_base.findings import Finding
 from cdi_gen import engines
 from cdi_gen.engines import hooks_d, low_level_runtime
@@ -25,9 +25,6 @@ from cdi_gen.kubernetes.node.settings import NodeSettings, toolkit_directory
 from cdi_gen.paths import join, parent
 
 Report = Callable[[Finding], object]
-
-TEMPORARY = re.compile(r"\.cdi-gen-[0-9a-f]{16}\.tmp")
-"""The names of `cdi_base.files.temporary_name`."""
 
 NO_RECORD = "CDG-E006"
 """Of a file that was not changed: nothing to report when all is reverted."""
@@ -215,10 +212,7 @@ def _discard_temporary(path: str) -> None:
     for folder in (directory, parent(directory)) if directory.endswith(".d") else (directory,):
         with suppress(OSError):
             for entry in [*os.scandir(folder)]:
-                if (
-                    TEMPORARY.fullmatch(entry.name)
-                    and entry.stat(follow_symlinks=False).st_uid == 0
-                ):
+                if is_temporary_name(entry.name) and entry.stat(follow_symlinks=False).st_uid == 0:
                     os.unlink(entry.path)
 
 

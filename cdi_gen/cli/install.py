@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command ``cdi-gen install``."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable
+
+import click
+
+from cdi_gen.cli import console
+from cdi_gen.cli.host_options import DIRECTORY, PROGRAM
+
+LINK_OPTIONS = ("nvidia_cdi_hook", "nvidia_container_runtime", "nvidia_container_runtime_hook")
+
+ROOT = click.option(
+    "--root",
+    type=DIRECTORY,
+    default="/",
+    show_default=True,
+    help="Directory that becomes / of the host: of a package or of an image that is built.",
+)
+
+
+def links(command: Callable[..., object]) -> Callable[..., object]:
+    """Add the options for links under NVIDIA's names."""
+    for option in reversed(LINK_OPTIONS):
+        name = option.replace("_", "-")
+        command = click.option(
+            f"--{name}", is_flag=True, help=f"Also link the program as PREFIX/bin/{name}."
+        )(command)
+    return command
+
+
+@click.command("install")
+@click.option(
+    "--prefix",
+    type=DIRECTORY,
+    default="/usr/local",
+    show_default=True,
+    help="Directory of the installation.",
+)
+@ROOT
+@click.option(
+    "--python",
+    type=PROGRAM,
+    default="/usr/bin/python3",
+    show_default=True,
+    help="Interpreter of the programs; it must belong to root.",
+)
+@click.option(
+    "--program",
+    type=PROGRAM,
+    help="Path of cdi-gen on the host, for units.  [default: this program, or PREFIX/bin/cdi-gen]",
+)
+@links
+@click.option(
+    "--no-record",
+    is_flag=True,
+    help="Write no record, which `cdi-gen uninstall` needs: for packages.",
+)
+def command(
+    *,
+    prefix: str,
+    root: str,
+    python: str,
+    program: str | None,
+    no_record: bool,
+    **link_options: bool,
+) -> None:
+    """Install the programs that engines run, and the units that keep the specs true.
+
+    \b
+      sudo cdi-gen install
+      cdi-gen install --root /mnt/image --prefix /usr
+
+    Nothing asks for a driver or a GPU, and no unit is enabled. `cdi-gen uninstall` removes what
+    was installed.
+    """  # noqa: D301 - \b tells click not to wrap the paragraph
+    from cdi_gen.programs import installation  # noqa: PLC0415
+    from cdi_gen.programs.host_files import host_files  # noqa: PLC0415
+
+    program = program or _program(prefix, root)
+    if root == "/":
+        installation.require_safe_program(program)
+    files = host_files(prefix, program)
+    names = [name.replace("_", "-") for name in LINK_OPTIONS if link_options[name]]
+    plan = installation.plan(prefix, files, names)
+    installation.install(
+        plan, files, root=root, python=python, program=program, record=not no_record
+    )
+    for path in (plan.programs, *plan.files, *plan.links):
+        console.note(f"installed {path}")
+    if root == "/":
+        reload_managers()
+    units = [os.path.basename(path) for path in plan.files if path.endswith((".service", ".path"))]
+    console.note(
+        f"no unit is enabled; for specs at every boot: systemctl enable --now {shlex.join(units)}"
+    )
+
+
+def reload_managers() -> None:
+    """Let systemd and udev read the files again where they run."""
+    for directory, words in (
+        ("/run/systemd/system", ("systemctl", "daemon-reload")),
+        ("/run/udev", ("udevadm", "control", "--reload")),
+    ):
+        if not os.path.isdir(directory):
+            continue
+        try:
+            subprocess.run(words, check=True, capture_output=True, timeout=60)
+        except (OSError, subprocess.SubprocessError) as error:
+            console.warning(
+                f"{words[0]} has not read the files again: {error}",
+                code="CDG-P101",
+                hint=f"run: {shlex.join(words)}",
+                subject=words[0],
+            )
+
+
+def _program(prefix: str, root: str) -> str:
+    """Return the path of this program; of the prefix if it does not run on the host."""
+    if root == "/" and os.path.basename(sys.argv[0]) == "cdi-gen":
+        return os.path.abspath(sys.argv[0])
+    return f"{prefix.rstrip('/')}/bin/cdi-gen"
