@@ -129,7 +129,10 @@ def missing_tests(text: str) -> list[str]:
 
 @pytest.mark.parametrize("name", TOOLS)
 def test_files_named_to_tools_exist(name: str, paths: list[str]) -> None:
-    patterns = IN_REPOSITORY.findall((REPOSITORY / name).read_text(encoding="utf-8"))
+    text = (REPOSITORY / name).read_text(encoding="utf-8")
+    # The right side of a file that the wheel has elsewhere is a path in the wheel.
+    text = re.sub(r'^("[\w/.-]+") = ".*"$', r"\1", text, flags=re.MULTILINE)
+    patterns = IN_REPOSITORY.findall(text)
     assert patterns
     assert not [pattern for pattern in patterns if not fnmatch.filter(paths, f"/{pattern}")]
 
