@@ -11,10 +11,12 @@ from collections.abc import Callable
 
 import click
 
+from cdi_base import nvidia
 from cdi_gen.cli import console
 from cdi_gen.cli.host_options import DIRECTORY, PROGRAM
 
-LINK_OPTIONS = ("nvidia_cdi_hook", "nvidia_container_runtime", "nvidia_container_runtime_hook")
+LINKS = (nvidia.HOOK, nvidia.RUNTIME, nvidia.PRESTART_HOOK)
+"""The names of NVIDIA's programs under which links can be installed."""
 
 ROOT = click.option(
     "--root",
@@ -27,8 +29,7 @@ ROOT = click.option(
 
 def links(command: Callable[..., object]) -> Callable[..., object]:
     """Add the options for links under NVIDIA's names."""
-    for option in reversed(LINK_OPTIONS):
-        name = option.replace("_", "-")
+    for name in reversed(LINKS):
         command = click.option(
             f"--{name}", is_flag=True, help=f"Also link the program as PREFIX/bin/{name}."
         )(command)
@@ -69,7 +70,9 @@ def command(
     python: str,
     program: str | None,
     no_record: bool,
-    **link_options: bool,
+    nvidia_cdi_hook: bool,
+    nvidia_container_runtime: bool,
+    nvidia_container_runtime_hook: bool,
 ) -> None:
     """Install the programs that engines run, and the units that keep the specs true.
 
@@ -87,7 +90,8 @@ def command(
     if root == "/":
         installation.require_safe_program(program)
     files = host_files(prefix, program)
-    names = [name.replace("_", "-") for name in LINK_OPTIONS if link_options[name]]
+    chosen = (nvidia_cdi_hook, nvidia_container_runtime, nvidia_container_runtime_hook)
+    names = [name for name, is_chosen in zip(LINKS, chosen, strict=True) if is_chosen]
     plan = installation.plan(prefix, files, names)
     installation.install(
         plan, files, root=root, python=python, program=program, record=not no_record
