@@ -17,14 +17,16 @@ from tests.lab.kubernetes.manifests import Manifest
 
 GENERATED = {
     "base": ("namespace", "device-plugin", "labels"),
-    "overlays/node-setup": ("setup-node", "runtime-classes"),
-    "overlays/nri": ("nri",),
+    "components/node-setup": ("setup-node", "runtime-classes"),
+    "components/nri": ("nri",),
 }
 """The files of each directory that the chart's templates of the same name give."""
 
 CREATED = "--set=namespace.create=true"
+OVERLAYS = ("node-setup", "nri", "node-setup-nri")
 OPTIONS = {"base": (CREATED,)} | {
-    name: (f"--values={KUSTOMIZE / name / 'values.yaml'}",) for name in GENERATED if name != "base"
+    f"overlays/{name}": (f"--values={KUSTOMIZE / 'overlays' / name / 'values.yaml'}",)
+    for name in OVERLAYS
 }
 
 ACCESS = ("privileged", "runtimeClass", "annotation", "none")
@@ -38,6 +40,7 @@ CHOICES = {
 EVERY_CHOICE = [
     tuple(f"{name}={value}" for name, value in zip(CHOICES, values, strict=True) if value)
     for values in itertools.product(*CHOICES.values())
+    if not (values[0] == "annotation" and values[3] == "false")
 ]
 
 
@@ -61,7 +64,7 @@ def parts(text: str) -> dict[str, str]:
 def test_the_files_of_kustomize_are_those_of_the_chart(
     charts: Charts, name: str, pytestconfig: pytest.Config
 ) -> None:
-    texts = parts(charts.text(*OPTIONS[name]))
+    texts = parts(charts.text(*OPTIONS[name.replace("components", "overlays")]))
     for part in GENERATED[name]:
         file = KUSTOMIZE / name / f"{part}.yaml"
         if pytestconfig.getoption("--update-golden"):
@@ -69,7 +72,7 @@ def test_the_files_of_kustomize_are_those_of_the_chart(
         assert file.read_text() == texts[part], "run `make manifests`"
 
 
-@pytest.mark.parametrize("name", GENERATED)
+@pytest.mark.parametrize("name", OPTIONS)
 def test_kustomize_and_helm_give_the_same_objects(charts: Charts, name: str) -> None:
     by_helm = {key(manifest): manifest for manifest in charts.rendered(*OPTIONS[name])}
     by_kustomize = {key(manifest): manifest for manifest in charts.kustomized(name)}
@@ -78,6 +81,24 @@ def test_kustomize_and_helm_give_the_same_objects(charts: Charts, name: str) -> 
 
 def test_the_chart_has_no_fault(charts: Charts) -> None:
     assert "0 chart(s) failed" in charts.lint()
+
+
+@pytest.mark.parametrize("part", ["setup-node", "nri"])
+def test_what_an_overlay_adds_to_the_base_has_the_label_by_which_it_is_removed(
+    charts: Charts, part: str
+) -> None:
+    """`kubectl apply` of another overlay removes nothing; docs/cluster.md has the command."""
+    overlay = {"setup-node": "node-setup"}.get(part, part)
+    base = {key(manifest) for manifest in charts.kustomized("base")}
+    added = [
+        manifest
+        for manifest in charts.kustomized(f"overlays/{overlay}")
+        if key(manifest) not in base
+    ]
+    kinds = {manifest["kind"] for manifest in added}
+    assert kinds - {"RuntimeClass"} == {"DaemonSet", "ServiceAccount"}
+    for manifest in added:
+        assert manifest["metadata"]["labels"]["app.kubernetes.io/component"] == part
 
 
 @pytest.mark.parametrize("access", ACCESS)
@@ -169,6 +190,7 @@ def test_mps_daemons_in_pods_of_their_own_are_not_started_by_the_plugin(charts: 
         ("labels.output=file", "labels.output"),
         ("mps.enabled=true", "needs a config file"),
         ("mps.enabled=true,deviceAccess=none", "needs deviceAccess"),
+        ("deviceAccess=annotation", "deviceAccess: annotation needs nri.enabled"),
         ("migStrategy=mixed", "'migStrategy' not allowed"),
         ("nodeSetup.enable=true", "at '/nodeSetup'"),
         ("config.map.default=version: v1", "'map' not allowed"),

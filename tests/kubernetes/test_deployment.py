@@ -86,7 +86,12 @@ def log(cluster: Cluster, part: str) -> str:
     "values",
     [
         ("nodeSetup.enabled=true", "nri.enabled=true"),
-        ("labels.output=nodeFeature", "config.files.a=version: v1", "deviceAccess=annotation"),
+        (
+            "labels.output=nodeFeature",
+            "config.files.a=version: v1",
+            "deviceAccess=annotation",
+            "nri.enabled=true",
+        ),
         ("runtimeClasses.enabled=true", "deviceAccess=runtimeClass"),
         ("mps.enabled=true", "config.files.a=version: v1"),
     ],
@@ -101,6 +106,27 @@ def test_the_api_server_accepts_every_field(
     done = cluster.kubectl(*words, stdin=text)
     assert "Warning" not in done.stderr
     assert "daemonset.apps/cdi-gen-device-plugin serverside-applied" in done.stdout
+
+
+def test_an_overlay_that_is_applied_after_another_leaves_what_one_command_removes(
+    cluster: Cluster, charts: Charts
+) -> None:
+    """The set-up of the engine ran on, with a hook that the specs did not name any more."""
+    page = (REPOSITORY / "docs/cluster.md").read_text()
+    (command,) = (line.split() for line in page.splitlines() if "kubectl delete daemonset" in line)
+    for name in ("node-setup", "nri"):
+        apply(cluster, charts.kustomized(f"overlays/{name}"), image=True)
+    everything = f"daemonset,serviceaccount,runtimeclass --namespace={NAMESPACE} -o name".split()
+    before = set(cluster.kubectl("get", *everything).stdout.split())
+    cluster.kubectl(*command[1:])
+    removed = before - set(cluster.kubectl("get", *everything).stdout.split())
+    assert removed == {
+        "daemonset.apps/cdi-gen-setup-node",
+        "serviceaccount/cdi-gen-setup-node",
+        *(f"runtimeclass.node.k8s.io/nvidia{end}" for end in ("", "-cdi", "-legacy")),
+    }
+    assert "daemonset.apps/cdi-gen-nri" in before - removed
+    cluster.kubectl("delete", "daemonset", "--all", f"--namespace={NAMESPACE}")
 
 
 @pytest.mark.parametrize(

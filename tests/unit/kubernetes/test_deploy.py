@@ -61,7 +61,7 @@ def test_objects_are_complete(path: Path) -> None:
             continue
         assert document["apiVersion"]
         assert document["kind"]
-        if document["kind"] == "Kustomization":
+        if document["kind"] in {"Kustomization", "Component"}:
             for name in document["resources"]:
                 assert (path.parent / name).exists()
         else:
