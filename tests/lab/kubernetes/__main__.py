@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
 import time
 from collections.abc import Callable
@@ -35,6 +36,8 @@ def _parts() -> dict[str, Callable[[], object]]:
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser("python -m tests.lab.kubernetes", description=__doc__)
+    parser.parse_args()
     for name, build in _parts().items():
         start = time.monotonic()
         try:
