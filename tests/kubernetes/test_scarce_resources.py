@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from cdi_gen.host import Where
-from cdi_gen.kubernetes.plugin import server
+from cdi_gen.kubernetes.plugin import server, waking
 from cdi_gen.kubernetes.probe import Facts, ProbeError, probe
 from tests.kubernetes.kubelet import wait_until
 from tests.kubernetes.test_health_process import EVENT, Watching, watch
@@ -139,3 +139,40 @@ def test_a_socket_that_the_kubelet_deletes_first_is_no_error(
     monkeypatch.setattr(stat, "S_ISSOCK", lambda _mode: True)
     monkeypatch.setattr(os, "lstat", lambda _path: status)
     server._remove_socket(str(path))
+
+
+def test_a_kubelet_whose_directory_cannot_be_watched_is_followed_and_that_is_said_once(
+    start: StartNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(directory: str) -> None:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE), directory)
+
+    monkeypatch.setattr(waking, "_watch", refuse)
+    node = start()
+    for _ in range(2):
+        wait_until(lambda: node.count() == 8)
+        node.kubelet.stop()
+        node.kubelet.start()
+    wait_until(lambda: node.count() == 8)
+    assert node.codes().count("CDG-N115") == 1
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+def test_a_directory_of_specs_that_is_read_only_is_said_once_and_waited_for(
+    start: StartNode, tmp_path: Path
+) -> None:
+    """No device is advertised whose spec could not be written: the engine would not know it."""
+    specs = tmp_path / "cdi"
+    specs.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "ro", "tmpfs", specs], check=True)
+    try:
+        node = start()
+        wait_until(lambda: node.host.asked >= 3)
+        assert node.count() == 0
+        (finding,) = (one for one in node.findings if "Read-only file system" in one.message)
+        assert str(specs) in finding.message
+        assert finding.fix
+        subprocess.run(["mount", "-o", "remount,rw", specs], check=True)
+        wait_until(lambda: node.count() == 8)
+    finally:
+        subprocess.run(["umount", "--lazy", specs], check=True)

@@ -3,10 +3,13 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import socket
 import stat
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -18,6 +21,7 @@ import pytest
 
 from cdi_gen.kubernetes.plugin import waking
 from cdi_gen.kubernetes.plugin.waking import Waker
+from tests.host.looking import SOURCES
 
 LONG = 20.0
 
@@ -110,6 +114,54 @@ def test_a_new_directory_with_the_identity_of_the_old_one_is_watched(
         assert seconds(waker) < LONG / 2
 
 
+def refuse(directory: str) -> None:
+    raise OSError(errno.EMFILE, os.strerror(errno.EMFILE), directory)
+
+
+LIMITED = """
+import sys
+from cdi_gen.kubernetes.plugin.waking import Waker
+waker = Waker(sys.argv[1])
+for _ in range(3):
+    waker.wait(60)
+(finding,) = waker.findings()
+print(finding.message, finding.fix)
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs a user namespace")
+@pytest.mark.parametrize("limit", ["instances", "watches"])
+def test_a_limit_of_inotify_is_named_and_the_plugin_looks(directory: Path, limit: str) -> None:
+    """Each container of a node may use up the limit of its user."""
+    script = f'echo 0 > /proc/sys/user/max_inotify_{limit}; exec "$@"'
+    ended = subprocess.run(
+        [
+            *("unshare", "--user", "--map-root-user", "/bin/sh", "-ec", script, "sh"),
+            *(sys.executable, "-c", LIMITED, str(directory)),
+        ],
+        env={**os.environ, "PYTHONPATH": SOURCES},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=50,
+    )
+    assert f"{directory} cannot be watched: " in ended.stdout, ended.stderr
+    assert f"fs.inotify.max_user_{limit}" in ended.stdout
+
+
+def test_a_limit_that_is_raised_lets_the_plugin_watch_again(
+    waker: Waker, directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(waking, "_watch", refuse)
+        waker.wait(0)
+        assert waker.findings()
+    waker.wait(0)
+    assert not waker.findings()
+    with later(lambda: make_socket(directory / "kubelet.sock")):
+        assert seconds(waker) < LONG / 2
+
+
 @pytest.mark.parametrize("reason", ["no directory", "no inotify"])
 def test_what_cannot_be_watched_is_looked_at(
     waker: Waker, directory: Path, monkeypatch: pytest.MonkeyPatch, reason: str
@@ -117,7 +169,7 @@ def test_what_cannot_be_watched_is_looked_at(
     if reason == "no directory":
         directory.rmdir()
     else:
-        monkeypatch.setattr(waking, "_watch", lambda _directory: None)
+        monkeypatch.setattr(waking, "_watch", refuse)
     assert waking.POLL_SECONDS <= seconds(waker) < LONG / 2
 
 

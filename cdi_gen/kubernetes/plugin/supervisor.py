@@ -242,6 +242,7 @@ class Supervisor:
             self._unregistered = dict.fromkeys(self._servers, 0)
             self._next_registration = now
         self._reports.update("kubelet", *(() if kubelet else (_no_kubelet(self._settings),)))
+        self._reports.update("directory", *self._waker.findings())
 
     def _update_servers(self, now: float) -> None:
         """Bring the servers in line with the states.

@@ -9,12 +9,15 @@ processor time while nothing happens. Python has no inotify of its own.
 from __future__ import annotations
 
 import ctypes
+import errno
 import io
 import os
 import select
 import socket
 import struct
 import time
+
+from cdi_base.findings import Finding
 
 POLL_SECONDS = 0.5
 """The longest wait if the directory cannot be watched."""
@@ -26,6 +29,11 @@ and a kubelet deletes several sockets."""
 _IN_MOVED, _IN_CREATE, _IN_DELETE = 0x40 | 0x80, 0x100, 0x200
 _IN_ONLYDIR, _IN_IGNORED = 0x01000000, 0x8000
 _EVENT = struct.Struct("iIII")
+_FIXES = {
+    errno.EMFILE: "Raise fs.inotify.max_user_instances of the node: all of them are used.",
+    errno.ENOSPC: "Raise fs.inotify.max_user_watches of the node: all of them are used.",
+}
+"""What to do about an error of inotify."""
 _BYTES = 1 << 16
 
 
@@ -44,6 +52,18 @@ class Waker:
         self._watch: io.FileIO | None = None
         self._watched: tuple[int, int] | None = None
         """The identity of the directory that is watched."""
+        self._error: OSError | None = None
+
+    def findings(self) -> tuple[Finding, ...]:
+        """Return the finding that the directory cannot be watched, and why."""
+        if self._error is None:
+            return ()
+        message = (
+            f"{self._directory} cannot be watched: {self._error.strerror}; the plugin looks at it "
+            f"every {POLL_SECONDS} s"
+        )
+        fix = _FIXES.get(self._error.errno or 0, "")
+        return (Finding("CDG-N115", "warning", message, subject=self._directory, fix=fix),)
 
     def wake(self) -> None:
         """End the wait, or the next one. It may be called at any time, also by a signal handler."""
@@ -80,13 +100,18 @@ class Waker:
         try:
             status = os.stat(self._directory)
         except OSError:
+            self._error = None
             return None
         directory = (status.st_dev, status.st_ino)
         if directory != self._watched:
             if self._watch is not None:
                 self._watch.close()
-            self._watch = _watch(self._directory)
-            self._watched = directory if self._watch is not None else None
+            self._watch = self._watched = self._error = None
+            try:
+                self._watch = _watch(self._directory)
+                self._watched = directory
+            except OSError as error:
+                self._error = error
         return self._watch
 
 
@@ -101,14 +126,24 @@ def _has_ended(events: bytes) -> bool:
     return False
 
 
-def _watch(directory: str) -> io.FileIO | None:
-    """Return the changes of a directory by inotify; None if it cannot be watched."""
-    libc = ctypes.CDLL(None)
+def _watch(directory: str) -> io.FileIO:
+    """Return the changes of a directory by inotify.
+
+    Raises:
+        OSError: it cannot be watched; perhaps a limit is reached.
+    """
+    libc = ctypes.CDLL(None, use_errno=True)
     descriptor: int = libc.inotify_init1(os.O_CLOEXEC | os.O_NONBLOCK)
     if descriptor < 0:
-        return None  # the limit of user.max_inotify_instances, or seccomp
+        raise _error(directory)
     mask = _IN_MOVED | _IN_CREATE | _IN_DELETE | _IN_ONLYDIR
     if libc.inotify_add_watch(descriptor, os.fsencode(directory), mask) < 0:
+        error = _error(directory)
         os.close(descriptor)
-        return None
+        raise error
     return io.FileIO(descriptor)
+
+
+def _error(directory: str) -> OSError:
+    number = ctypes.get_errno()
+    return OSError(number, os.strerror(number), directory)
