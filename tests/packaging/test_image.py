@@ -26,6 +26,8 @@ from tests.lab.engines import Inside, Lab
 from tests.lab.podman import Podman
 from tests.packaging.conftest import shared
 from tools.image.__main__ import build
+from tools.image.programs import first_comment
+from tools.steps import BuildError
 
 IMAGE = f"localhost/cdi-gen:{VERSION}"
 REVISION = "0123456789abcdef0123456789abcdef01234567"
@@ -51,6 +53,13 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (directory / "digest").write_text(digest)
 
     return shared(tmp_path_factory, "image", write) / "image.tar"
+
+
+def test_a_license_is_taken_from_the_beginning_of_a_module() -> None:
+    source = "#####\n# Copyright (c) A\n#\n# Redistribution and use:\n#    * no\n#####\n\n# code\nx = 1\n"
+    assert first_comment(source) == "Copyright (c) A\n\nRedistribution and use:\n   * no\n"
+    with pytest.raises(BuildError, match="does not begin with its license"):
+        first_comment("# a module\nx = 1\n")
 
 
 class Contents:
@@ -183,6 +192,11 @@ class TestContents:
         bundle = "usr/share/cdi-gen/bundle/python/licenses"
         assert image.names(bundle) == {"CPython", "cdi-gen", "libffi", "musl"}
         assert "usr/share/doc/cdi-gen/copyright" in image.entries
+        for name in image.entries:
+            if name.endswith(".dist-info"):
+                project = name.rpartition("/")[2].partition("-")[0].replace("_", "-")
+                texts = (f"usr/share/doc/{project}/copyright", f"{name}/licen", f"{name}/copying")
+                assert any(path.lower().startswith(texts) for path in image.content), name
 
     def test_every_module_is_compiled(self, image: Contents) -> None:
         """The image is read-only where it runs, and compiling would take most of a start."""

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import itertools
 import shutil
 import sys
 import tempfile
@@ -10,7 +11,7 @@ from pathlib import Path
 
 from tools.bundle import contents, interpreter
 from tools.image.system import PYTHON
-from tools.steps import run
+from tools.steps import BuildError, run
 from tools.tree import CHECKOUT
 
 REQUIREMENTS = CHECKOUT / "requirements" / "image.txt"
@@ -57,6 +58,23 @@ def add_dependencies(root: Path, architecture: str) -> None:
         target,
     )
     _clean(target)
+    # The wheel of nvidia-ml-py has no file with the license, only a comment in its module.
+    license_text = root / "usr/share/doc/nvidia-ml-py/copyright"
+    license_text.parent.mkdir(parents=True)
+    license_text.write_text(first_comment((target / "pynvml.py").read_text("utf-8")), "utf-8")
+
+
+def first_comment(source: str) -> str:
+    """Return the comment at the beginning of a module, without its signs.
+
+    Raises:
+        BuildError: it is not a license.
+    """
+    lines = itertools.takewhile(lambda line: line.startswith("#"), source.splitlines())
+    text = "\n".join(line.strip("#").removeprefix(" ").rstrip() for line in lines).strip() + "\n"
+    if "Copyright" not in text or "Redistribution and use" not in text:
+        raise BuildError("pynvml.py does not begin with its license")
+    return text
 
 
 def add_cdi_gen(root: Path, source: Path, architecture: str) -> None:
