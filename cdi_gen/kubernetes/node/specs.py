@@ -8,7 +8,7 @@ import re
 from contextlib import suppress
 from typing import NamedTuple
 
-from cdi_base import files
+from cdi_base import files, trust
 from cdi_base.findings import Finding
 from cdi_gen import store
 from cdi_gen.cdi import wire
@@ -72,6 +72,9 @@ def write_specs(
         UnsafeError, CdiGenError: see `store.write`.
     """
     directory = settings.cdi_directory
+    # The engine reads any directory that is configured, and runs the hooks of its specs as root.
+    read_as_root = {*store.READ_AS_ROOT, directory}
+    store.check_directory(directory, read_as_root)
     findings = []
     if root is not None:
         created_directories.note(root, [os.path.realpath(directory)])
@@ -94,7 +97,7 @@ def write_specs(
             os.rename(other, other + REPLACED)
             message = f"{other} is renamed to {other}{REPLACED}: {path} defines {spec.kind}"
             findings.append(Finding("CDG-N413", "warning", message, subject=other))
-        store.write(wire.dump(spec), path, spec=spec)
+        store.write(wire.dump(spec), path, spec=spec, read_as_root=read_as_root)
     return [finding.fields() for finding in findings]
 
 
@@ -110,6 +113,8 @@ def remove_specs(settings: NodeSettings) -> bool:
         with suppress(FileNotFoundError):
             os.unlink(join(directory, file_name(kind)))
             has_specs = True
+    if os.path.isdir(directory) and trust.fault(directory) is not None:
+        return has_specs  # another user may have put there what has our ending
     for name in _names(directory):
         if name.endswith(REPLACED):
             path = join(directory, name.removesuffix(REPLACED))

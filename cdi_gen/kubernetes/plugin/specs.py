@@ -18,6 +18,7 @@ from cdi_gen.generate.modes import transports
 from cdi_gen.inventory import Inventory
 from cdi_gen.kubernetes.resources.allocation import CDI_VENDOR
 from cdi_gen.kubernetes.settings import Settings
+from cdi_gen.paths import parent
 
 
 class SpecFile(NamedTuple):
@@ -60,4 +61,6 @@ def write_specs(files: tuple[SpecFile, ...]) -> None:
         CdiGenError: a file cannot be written, see `store.write`.
     """
     for file in files:
-        store.write(wire.dump(file.spec), file.path, spec=file.spec)
+        # The engine reads any directory that is configured, and runs the hooks as root.
+        read_as_root = {*store.READ_AS_ROOT, parent(file.path)}
+        store.write(wire.dump(file.spec), file.path, spec=file.spec, read_as_root=read_as_root)
