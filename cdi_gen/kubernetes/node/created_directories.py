@@ -93,6 +93,8 @@ def discard_partial(path: str) -> list[str]:
     start, created = path, []
     while path != "/":
         path = parent(path)
+        if not os.path.isdir(path) or trust.fault(path) is not None:
+            continue  # another user could have put there what has such a name
         for name in _names(path):
             if not _PARTIAL.fullmatch(name):
                 continue
