@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Programs of the tests that somebody runs by hand."""
+"""Programs of the tests that developers run by hand."""
 
 from __future__ import annotations
 
