@@ -164,7 +164,7 @@ def test_a_directory_of_specs_that_is_read_only_is_said_once_and_waited_for(
     """No device is advertised whose spec could not be written: the engine would not know it."""
     specs = tmp_path / "cdi"
     specs.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "ro", "tmpfs", specs], check=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "ro,mode=755", "tmpfs", specs], check=True)
     try:
         node = start()
         wait_until(lambda: node.host.asked >= 3)
