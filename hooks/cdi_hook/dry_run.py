@@ -77,6 +77,10 @@ class DryRunRootFs(RootFs):
             return os.stat_result((stat.S_IFDIR | 0o755, *[0] * 9))
         return status
 
+    def status_in_folder(self, path: str) -> os.stat_result | None:
+        """Return the same as `status`."""
+        return self.status(path)
+
     def has(self, path: str) -> bool:
         """Whether `path` would exist."""
         try:
@@ -111,7 +115,7 @@ class DryRunRootFs(RootFs):
         names -= {name for name, change in planned.items() if change is None}
         return sorted(names, key=os.fsencode)
 
-    def planned_links(self, directory: int) -> dict[str, str]:
+    def own_links(self, directory: int) -> dict[str, str]:
         """Return the links that would be new in a directory, and their targets."""
         planned = _planned_in(self._changes, _location(directory, ""))
         return {name: change for name, change in planned.items() if isinstance(change, str)}
@@ -120,9 +124,11 @@ class DryRunRootFs(RootFs):
         """Report a file that would be written."""
         return self._change(path, new, f"write {self._prefix}{path}")
 
-    def link(self, path: str, text: str) -> bool:
+    def link(self, path: str, text: str, *, kept: os.stat_result | None = None) -> bool:
         """Report a link that would be created."""
-        return self._change(path, text, f"link {self._prefix}{path} to {text}")
+        return not self.leads_to(path, kept) and self._change(
+            path, text, f"link {self._prefix}{path} to {text}"
+        )
 
     def remove(self, path: str) -> bool:
         """Report a file that would be removed."""

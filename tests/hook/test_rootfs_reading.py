@@ -40,7 +40,7 @@ class TestReading:
         files._resolve = failing
         with pytest.raises(OSError, match="Input/output error"):
             files.has("/etc/file")
-        assert files.planned_links(files.descriptor) == {}
+        assert files.own_links(files.descriptor) == {}
 
     def test_names_are_in_the_order_of_their_bytes(self, files: RootFs, root: Path) -> None:
         for name in (b"\xff", "\U0001f600".encode(), b"a", "é".encode()):

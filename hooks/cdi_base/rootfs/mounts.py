@@ -55,6 +55,15 @@ def devices(root: int) -> int | None:
     return None
 
 
+def names() -> set[str]:
+    """Return the last component of each mount point in this process's namespace."""
+    points = (
+        line.split(b" ", 5)[4]
+        for line in read_beginning("/proc/self/mountinfo", MAX_MOUNTINFO).splitlines()
+    )
+    return {os.fsdecode(point.rpartition(b"/")[2]) for point in points}
+
+
 class MountTable:
     """The current mounts of this process's namespace (proc_pid_mountinfo(5))."""
 

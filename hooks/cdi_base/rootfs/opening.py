@@ -17,6 +17,9 @@ import stat
 from cdi_base import syscalls
 from cdi_base.files import READ, NotRegularError, content, same_file
 
+_devices_with_data: set[int] = set()
+"""Devices, by `st_dev`, whose file system is not one of the kernel's, as was found before."""
+
 
 def open_file(path_descriptor: int) -> int:
     """Open the file of an `O_PATH` descriptor for reading, if it is a regular file.
@@ -27,7 +30,9 @@ def open_file(path_descriptor: int) -> int:
     status = os.fstat(path_descriptor)
     if not stat.S_ISREG(status.st_mode):
         raise NotRegularError("")
-    _reject_kernel_file_system(path_descriptor)
+    if status.st_dev not in _devices_with_data:
+        _reject_kernel_file_system(path_descriptor)
+        _devices_with_data.add(status.st_dev)
     # The name could now lead to a pipe or a device; the descriptor cannot.
     descriptor = os.open(f"/proc/self/fd/{path_descriptor}", READ)
     if not same_file(status, os.fstat(descriptor)):

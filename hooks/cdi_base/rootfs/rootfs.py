@@ -14,7 +14,8 @@ import stat
 
 from cdi_base import files, trust
 from cdi_base.errors import HookError, SkippedError, shown
-from cdi_base.rootfs import mounts, resolve
+from cdi_base.rootfs import links, mounts, resolve
+from cdi_base.rootfs.folders import Changes, Folders
 from cdi_base.rootfs.opening import holds, link_text, open_directory, open_file
 
 TYPE_CHECKING = False
@@ -57,9 +58,13 @@ class RootFs:
         """The directory of the container's config.json; None if it is not known."""
         self.is_kept_read_only = False
         """Whether changes are refused, because of `--leave-read-only-root`."""
+        self.changes: dict[tuple[int, int], Changes] = {}
+        """The hook's own changes, by device and inode of the directory."""
         self._tell = tell
         self._prefix = ""
         self._resolve = resolver or resolve.choose(descriptor)
+        self.folders = Folders(self._resolve)
+        """Within `with rootfs.folders:` a directory is resolved once for all names in it."""
         self._writable = mounts.writable(descriptor)
         self._owner: tuple[int, int] | None = None
         # Files that the hook creates belong to the container's root. In a user namespace the hook
@@ -125,6 +130,28 @@ class RootFs:
             return os.fstat(descriptor)
         finally:
             os.close(descriptor)
+
+    def status_in_folder(self, path: str) -> os.stat_result | None:
+        """Return the same; for a name that is no link, of which many are in one directory."""
+        folder, _, name = path.rpartition("/")
+        if name in {"", ".", ".."}:
+            return self.status(path)
+        try:
+            parent = self.folders.open(self.descriptor, folder, False)
+            try:
+                status = os.stat(name, dir_fd=parent, follow_symlinks=False)
+            finally:
+                self.folders.close(parent)
+        except OSError as error:
+            if error.errno in NOWHERE:
+                return None
+            raise _with_path(path, error) from None
+        return self.status(path) if stat.S_ISLNK(status.st_mode) else status
+
+    def leads_to(self, path: str, file: os.stat_result | None) -> bool:
+        """Whether `path` leads to a file, of which the attributes are given."""
+        status = self.status(path) if file else None
+        return bool(file and status and files.same_file(status, file))
 
     def is_directory(self, path: str) -> bool:
         """Whether `path` leads to a directory."""
@@ -204,9 +231,15 @@ class RootFs:
             os.close(directory)
         return sorted(names, key=os.fsencode)
 
-    def planned_links(self, _directory: int) -> dict[str, str]:
-        """Return links, by name, that a dry run would have created in an open directory."""
-        return {}
+    def own_links(self, directory: int) -> dict[str, str]:
+        """Return the links that the hook has created in an open directory, by name; or would have.
+
+        These are not read again.
+        """
+        status = os.fstat(directory)
+        changes = self.changes.get((status.st_dev, status.st_ino))
+        names = changes.names if changes else {}
+        return {name: text for name, text in names.items() if text is not None}
 
     def put(self, path: str, new: bytes) -> bool:
         """Replace a file or link by a file (mode 0644) in one step; False if it has the content.
@@ -218,42 +251,38 @@ class RootFs:
         try:
             if holds(parent, name, new):
                 return False
+            self._note_change(parent, name)
             files.replace(name, new, directory=parent, durable=False, owner=self._owner)
         except OSError as error:
             raise _with_path(path, error) from None
         finally:
-            os.close(parent)
+            self.folders.close(parent)
         self.report_change(f"write {self._prefix}{path}")
         return True
 
-    def link(self, path: str, text: str) -> bool:
+    def link(self, path: str, text: str, *, kept: os.stat_result | None = None) -> bool:
         """Make `path` a symbolic link with the target `text` in one step; False if it is one.
 
-        An existing file, link or empty directory is replaced: Docker creates an empty directory
-        for a volume whose source is missing, and `docker commit` keeps it. A directory that is not
-        empty is an error.
+        An existing file, link or empty directory is replaced, unless it leads to the file `kept`. A
+        directory that is not empty is an error.
         """
+        is_replaced = False
         parent, name = self._open_parent(path)
         try:
-            if link_text(parent, name) == text:
-                return False
-            temporary = files.temporary_name()
-            try:
-                os.symlink(text, temporary, dir_fd=parent)
-                if self._owner:
-                    os.chown(temporary, *self._owner, dir_fd=parent, follow_symlinks=False)
-                try:
-                    os.rename(temporary, name, src_dir_fd=parent, dst_dir_fd=parent)
-                except IsADirectoryError as error:
-                    _remove_empty(parent, name, error)
-                    os.rename(temporary, name, src_dir_fd=parent, dst_dir_fd=parent)
-            except BaseException:
-                files.discard(temporary, parent)
-                raise
+            changes = self._note_change(parent, name)
+            if self._owner or not links.make(parent, name, text):
+                if link_text(parent, name) == text or self.leads_to(path, kept):
+                    return False
+                is_replaced = True
+                links.replace(parent, name, text, self._owner)
+            changes.names[name] = text
         except OSError as error:
             raise _with_path(path, error) from None
         finally:
-            os.close(parent)
+            self.folders.close(parent)
+            if is_replaced:
+                # The old link may have been on the path of a directory.
+                self.folders.forget()
         self.report_change(f"link {self._prefix}{path} to {text}")
         return True
 
@@ -281,13 +310,14 @@ class RootFs:
             return False
         parent, name = self._open_parent(path)
         try:
+            self._note_change(parent, name)
             os.unlink(name, dir_fd=parent)
         except FileNotFoundError:
             return False
         except OSError as error:
             raise _with_path(path, error) from None
         finally:
-            os.close(parent)
+            self.folders.close(parent)
         self.report_change(f"remove {self._prefix}{path}")
         return True
 
@@ -300,8 +330,8 @@ class RootFs:
             try:
                 if self._writable != self.descriptor:
                     # The clone shows no volumes: files below a volume must not be written to.
-                    os.close(self._resolve(self.descriptor, folder, True))
-                return self._resolve(self._writable, folder, True), name
+                    self.folders.close(self.folders.open(self.descriptor, folder, True))
+                return self.folders.open(self._writable, folder, True), name
             except FileNotFoundError:
                 return self._make_directories(folder), name
         except OSError as error:
@@ -324,6 +354,7 @@ class RootFs:
         return directory
 
     def _make_directory(self, parent: int, name: str) -> int:
+        self._note_change(parent, name)
         try:
             os.mkdir(name, 0o755, dir_fd=parent)
         except FileExistsError:
@@ -337,6 +368,16 @@ class RootFs:
         if is_new:
             self._set_owner(descriptor)
         return descriptor
+
+    def _note_change(self, parent: int, name: str) -> Changes:
+        """Remember the name, and the directory's mtime, before the hook changes it."""
+        status = os.fstat(parent)
+        identity = (status.st_dev, status.st_ino)
+        changes = self.changes.get(identity)
+        if changes is None:
+            changes = self.changes[identity] = Changes(status.st_mtime_ns)
+        changes.names[name] = None
+        return changes
 
     def _set_owner(self, descriptor: int) -> None:
         if self._owner:
@@ -356,11 +397,3 @@ def _content(path: str, descriptor: int, limit: int) -> bytes:
             os.close(file)
     except OSError as error:
         raise _with_path(path, error) from None
-
-
-def _remove_empty(parent: int, name: str, error: OSError) -> None:
-    """Remove an empty directory; raise the given error if it is not empty."""
-    try:
-        os.rmdir(name, dir_fd=parent)
-    except OSError as failure:
-        raise (error if failure.errno in {errno.ENOTEMPTY, errno.EEXIST} else failure) from None

@@ -7,11 +7,12 @@ import errno
 
 from cdi_base import process
 from cdi_base.errors import UsageError, shown
-from cdi_base.files import same_file
 from cdi_hook.arguments import check_text, checked_path
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import os
+
     from cdi_base.rootfs.rootfs import RootFs
     from cdi_hook.arguments import Options
 
@@ -44,8 +45,9 @@ def prepare(options: Options) -> list[Link]:
 
 def run(rootfs: RootFs, links: list[Link], _until: float) -> None:
     """Create every link, whatever its target, as `nvidia-cdi-hook create-symlinks` does."""
-    for link in links:
-        _create(rootfs, link)
+    with rootfs.folders:
+        for link in links:
+            _create(rootfs, link)
 
 
 def create_where_the_target_exists(rootfs: RootFs, links: list[Link], _until: float) -> None:
@@ -54,14 +56,14 @@ def create_where_the_target_exists(rootfs: RootFs, links: list[Link], _until: fl
     A link whose target was not injected is ignored. So is a link that leads to its target already,
     whatever its text.
     """
-    for link in links:
-        target = rootfs.status(target_path(rootfs, link))
-        if target is None:
-            continue
-        current = rootfs.status(link.path)
-        if current is not None and same_file(current, target):
-            continue
-        _create(rootfs, link)
+    targets: dict[str, os.stat_result] = {}
+    with rootfs.folders:
+        for link in links:
+            path = target_path(rootfs, link)
+            target = targets.get(path) or rootfs.status_in_folder(path)
+            if target is not None:
+                targets[path] = target
+                _create(rootfs, link, target)
 
 
 def target_path(rootfs: RootFs, link: Link) -> str:
@@ -80,14 +82,18 @@ def target_path(rootfs: RootFs, link: Link) -> str:
     return "/".join((*folder, *components))
 
 
-def _create(rootfs: RootFs, link: Link) -> None:
+def _create(rootfs: RootFs, link: Link, target: os.stat_result | None = None) -> None:
+    """Create a link; one that leads to the target already is kept, if the target is given."""
     try:
         root, path = rootfs.writable_root(link.path)
-        root.link(path, link.target)
+        if root is rootfs or not rootfs.leads_to(link.path, target):
+            root.link(path, link.target, kept=target)
     except OSError as error:
         if error.errno not in IN_ANOTHER_MOUNT:
             raise OSError(error.errno, error.strerror, link.path) from None
-        process.say(
-            f"create-symlinks: {shown(link.path)}: not changed: the path is in a mount of its own",
-            "CDG-K105",
-        )
+        if not rootfs.leads_to(link.path, target):
+            process.say(
+                f"create-symlinks: {shown(link.path)}: not changed: "
+                "the path is in a mount of its own",
+                "CDG-K105",
+            )
