@@ -49,9 +49,14 @@ def our_cache(
     folders: Sequence[str],
     memory: bytes | None = None,
     generator: bytes = cache_file.GENERATOR,
+    *,
+    written: int = 0,
 ) -> bytes:
-    """The cache that our writer builds for them; `memory` is the image's older cache."""
-    old_cache = None if memory is None else cache_file.parse(memory)
+    """The cache that our writer builds for them; `memory` is the image's older cache.
+
+    `written` is the time of that cache, in nanoseconds; 0: older than every directory.
+    """
+    old_cache = None if memory is None else cache_file.parse(memory, written)
     libraries, hwcaps = shared_libraries.entries(
         root_fs(root), list(folders), old_cache, time.monotonic() + 30
     )

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 MAX_SIZE = 16 << 20
+MAX_KEYS, MAX_NAME = 4096, 255
+"""Keys of names that are kept, and the length of these names."""
 
 GENERATOR = b"cdi-gen"
 """The generator that a new cache names, if the image's old cache names none."""
@@ -70,13 +72,10 @@ def build(entries: list[Entry], hwcaps: list[bytes], generator: bytes = GENERATO
     Raises:
         HookError: the file would be larger than 16 MiB.
     """
-    key: Callable[[bytes], bytes | _Name] = _key
-    if any(_has_long_number(entry.name) for entry in entries):
-        key = _Name
     # Entries of glibc-hwcaps come first, because the search ends at the first other entry.
     ordered = sorted((entry for entry in entries if entry.hwcaps), key=lambda entry: entry.hwcaps)
     ordered += [entry for entry in entries if not entry.hwcaps]
-    ordered.sort(key=lambda entry: (key(entry.name), entry.flags), reverse=True)
+    ordered.sort(key=_sort_key(entries), reverse=True)
 
     texts = dict.fromkeys(hwcaps)
     for entry in ordered:
@@ -112,6 +111,15 @@ def build(entries: list[Entry], hwcaps: list[bytes], generator: bytes = GENERATO
     return content
 
 
+def _sort_key(entries: list[Entry]) -> Callable[[Entry], bytes | tuple[_Name, int]]:
+    """Return the key that sorts entries by their names, then by their flags."""
+    if _has_long_number(b"/".join(entry.name for entry in entries)):
+        return lambda entry: (_Name(entry.name), entry.flags)
+    # No key of a name begins another one, so that the flags count for equal names only.
+    flags = {entry.flags: struct.pack(">I", entry.flags + (1 << 31)) for entry in entries}
+    return lambda entry: _key(entry.name) + flags[entry.flags]
+
+
 def _string_table(texts: list[bytes], start: int) -> tuple[dict[bytes, int], bytes]:
     """Return the offset of each text, and all texts; a text that ends another shares its bytes."""
     offsets: dict[bytes, int] = {}
@@ -145,31 +153,66 @@ def _extension(at: int, hwcaps: list[int], generator: bytes) -> bytes:
 # How the loader compares names (glibc: _dl_cache_libcmp): a run of digits is one number, and a
 # number is more than any letter. Letters are C's `char`: signed on x86.
 
+# Most names have ASCII letters and numbers of one digit. Their key is one translation.
+
 _DIGITS = b"0123456789"
-_EVERY = bytes(range(256))
-_SIGNED = _EVERY[128:] + _EVERY[:128] if MACHINE == "x86_64" else _EVERY
-_LETTERS = _SIGNED.translate(None, _DIGITS)
-_RANK = bytes.maketrans(_LETTERS, _EVERY[: len(_LETTERS)])
-"""The ranks of letters; digits are never translated."""
-_END = b"\0".translate(_RANK)
-_NUMBERS_ONLY = bytes.maketrans(_LETTERS, b" " * len(_LETTERS))
-_NUMBER = len(_LETTERS)
-"""The rank of a number without digits; a number of 9 digits, the longest, has the last rank."""
+_END = b"\2"
+_FIRST_LETTER, _HIGH_LETTER = 3, 1 if MACHINE == "x86_64" else 132
+"""The first byte of an ASCII letter's rank, plus the letter; that of any other letter's rank, which
+has two bytes. The end of a name is a NUL, which is more than a negative letter."""
+_ONE_DIGIT, _MORE_DIGITS = 140, 150
+"""The first byte of a number's rank, plus the digit or the number of digits, which follow."""
+
+_ZEROS = bytes.maketrans(_DIGITS, b"0" * 10)
+_RANK = bytes.maketrans(
+    bytes(range(1, 128)), bytes(_FIRST_LETTER + letter for letter in range(1, 128))
+)
+_RANK = _RANK[:48] + bytes(range(_ONE_DIGIT, _ONE_DIGIT + 10)) + _RANK[58:]
+_NUMBERS_ONLY = bytes(letter if letter in _DIGITS else 32 for letter in range(256))
 
 
 def _has_long_number(name: bytes) -> bool:
-    return len(name) > 9 and any(len(run) > 9 for run in name.translate(_NUMBERS_ONLY).split())
+    return b"0" * 10 in name.translate(_ZEROS)
+
+
+_keys: dict[bytes, bytes] = {}
+"""Keys of names that are compared more than once."""
 
 
 def _key(name: bytes) -> bytes:
     """Return a key that sorts as the loader compares, if no number has more than nine digits."""
+    key = _keys.get(name)
+    if key is None:
+        key = _new_key(name)
+        if len(name) <= MAX_NAME and len(_keys) < MAX_KEYS:
+            _keys[name] = key
+    return key
+
+
+def _new_key(name: bytes) -> bytes:
+    if b"00" not in name.translate(_ZEROS):
+        return _ranks(name) + _END
     parts: list[bytes] = []
     rest = name
     for run in name.translate(_NUMBERS_ONLY).split():
         before, _, rest = rest.partition(run)
-        number = run.lstrip(b"0")
-        parts += (before.translate(_RANK), bytes((_NUMBER + len(number),)), number)
-    return b"".join((*parts, rest.translate(_RANK), _END))
+        number = run.lstrip(b"0") or b"0"
+        if len(number) > 1:
+            number = bytes((_MORE_DIGITS + len(number),)) + number
+            parts += (_ranks(before), number)
+        else:
+            parts.append(_ranks(before + number))
+    return b"".join((*parts, _ranks(rest), _END))
+
+
+def _ranks(text: bytes) -> bytes:
+    """Return the ranks of letters and of numbers of one digit."""
+    if text.isascii():
+        return text.translate(_RANK)
+    return b"".join(
+        _RANK[letter : letter + 1] if letter < 128 else bytes((_HIGH_LETTER, letter))
+        for letter in text
+    )
 
 
 class _Number(int):
@@ -201,9 +244,13 @@ def _key_as_in_c(name: bytes) -> list[int]:
     rest = name
     for run in name.translate(_NUMBERS_ONLY).split():
         before, _, rest = rest.partition(run)
-        parts += before.translate(_RANK)
+        parts += map(_as_char, before)
         parts.append(_Number(2 * _FAR + _as_int(int(run))))
-    return [*parts, *rest.translate(_RANK), *_END]
+    return [*parts, *map(_as_char, rest), 0]
+
+
+def _as_char(letter: int) -> int:
+    return letter - 256 if letter > 127 and _HIGH_LETTER < _FIRST_LETTER else letter
 
 
 class _Name:
@@ -239,16 +286,22 @@ def is_older(name: bytes, other: bytes) -> bool:
 
 
 class Cache:
-    """The content of a cache: the names and flags by directory, and the generator."""
+    """The content of a cache: the names and flags by directory, the generator, and its time.
 
-    __slots__ = ("folders", "generator")
+    `time` is the mtime of the file in nanoseconds; 0 if directories must not be compared with it.
+    """
 
-    def __init__(self, folders: dict[bytes, dict[bytes, int]], generator: bytes) -> None:
+    __slots__ = ("folders", "generator", "time")
+
+    def __init__(
+        self, folders: dict[bytes, dict[bytes, int]], generator: bytes, time: int = 0
+    ) -> None:
         self.folders = folders
         self.generator = generator
+        self.time = time
 
 
-def parse(content: bytes) -> Cache | None:
+def parse(content: bytes, time: int = 0) -> Cache | None:
     """Return the entries of an image's cache for ordinary directories; None if it is invalid.
 
     Only libraries whose path ends in their name, as ldconfig writes them outside `glibc-hwcaps`.
@@ -261,4 +314,14 @@ def parse(content: bytes) -> Cache | None:
                 folders.setdefault(folder, {}).setdefault(name, flags)
     except CacheError:
         return None
-    return Cache(folders, generator_of(content) or GENERATOR)
+    return Cache(folders, generator_of(content) or GENERATOR, time)
+
+
+def has_equal_names(names: list[bytes]) -> bool:
+    """Whether the loader takes two of these names, which differ, for equal: `liba.so.1` and `.01`.
+
+    The order of their directory then decides which one comes first in the cache.
+    """
+    if _has_long_number(b"/".join(names)):
+        return True  # perhaps
+    return len(set(map(_key, names))) < len(names)

@@ -17,6 +17,8 @@ from cdi_base.syscalls import MACHINE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
     from cdi_base.rootfs.rootfs import RootFs
 
 HWCAPS = "glibc-hwcaps"
@@ -26,6 +28,9 @@ MAX_KEPT = 48 << 20
 
 OVERHEAD = 150
 """The bytes that Python needs for a name in a table, in addition to its letters."""
+
+MAX_FILES = 1024
+"""Files whose facts are kept for other directories."""
 
 MAX_NAME = 255
 """The longest file name in bytes (NAME_MAX)."""
@@ -109,6 +114,11 @@ class Library:
         self.is_link = is_link
 
 
+Files = dict[object, "elf.SharedLibrary | None"]
+"""What was read from files, by device and inode, or by an absolute path that a link has: links of
+several directories lead to one file."""
+
+
 class Folder:
     """An open directory.
 
@@ -116,21 +126,32 @@ class Folder:
     `list` sets them.
     """
 
-    def __init__(self, rootfs: RootFs, path: str, descriptor: int, until: float) -> None:
+    def __init__(
+        self,
+        rootfs: RootFs,
+        path: str,
+        descriptor: int,
+        until: float,
+        files: Files | None = None,
+    ) -> None:
         self._rootfs = rootfs
         self._path = path
         self._descriptor = descriptor
         self._until = until
         self._links: dict[str, str] = {}
         self._read: dict[str, elf.SharedLibrary | None] = {}
+        self._files: Files = {} if files is None else files
+        self._with_content: set[str] = set()
         self._memory = Memory(f"the libraries in {shown(path)}")
         self.names: dict[str, bool] = {}
+        self.own_links: dict[str, str] = {}
         self.has_hwcaps = False
 
     def list(self, *, hwcaps: bool) -> None:
         """Set `names`; in a `glibc-hwcaps` directory ldconfig accepts links of any name."""
         self._check_time()
-        count = 0
+        count = size = 0
+        names = self.names
         with os.scandir(self._descriptor) as entries:
             for entry in entries:
                 name = entry.name
@@ -139,17 +160,21 @@ class Folder:
                     raise HookError(
                         f"{shown(self._path)} has more than {MAX_NAMES} names", code="CDG-K008"
                     )
-                self._memory.keep(OVERHEAD + len(name))
-                if _is_library(name):
-                    is_link = entry.is_symlink()
-                    if is_link or entry.is_file(follow_symlinks=False):
-                        self.names[name] = is_link
+                size += len(name)
+                if ".so" in name and _is_library(name):
+                    if entry.is_symlink():
+                        names[name] = True
+                    elif entry.is_file(follow_symlinks=False):
+                        names[name] = False
                 elif hwcaps and entry.is_symlink():
-                    self.names[name] = True
+                    names[name] = True
                 elif name == HWCAPS:
                     self.has_hwcaps = True
-        for name, text in self._rootfs.planned_links(self._descriptor).items():
-            if hwcaps or _is_library(name):
+        # All names that are allowed in a directory take half of the limit.
+        self._memory.keep(OVERHEAD * count + size)
+        self.own_links = self._rootfs.own_links(self._descriptor)
+        for name, text in self.own_links.items():
+            if hwcaps or (".so" in name and _is_library(name)):
                 self.names[name] = True
                 self._links[name] = text
 
@@ -180,21 +205,47 @@ class Folder:
 
         An image that was committed from a container has empty files in place of the driver's.
         """
-        file_name = self.leads_to(name)
+        file_name = self.leads_to(name) if self.names[name] else name
+        if file_name is not None:
+            return self.has_content(file_name)
         try:
-            if file_name is None:
-                status = self._rootfs.status(f"{self._path}/{name}")
-            else:
-                status = os.stat(file_name, dir_fd=self._descriptor, follow_symlinks=False)
+            status = self._rootfs.status(f"{self._path}/{name}")
         except OSError:
             return False
         return status is not None and stat.S_ISREG(status.st_mode) and status.st_size > 0
+
+    def with_content(self, candidates: Iterable[str]) -> Iterator[str]:
+        """Yield the names that lead to content; the same as `leads_to_content` for each."""
+        names, links = self.names, self._links
+        for name in candidates:
+            file_name = name
+            if names[name]:
+                file_name = links[name] if name in links else self._text_of(name)
+                links[name] = file_name
+            if names.get(file_name) is False:
+                if file_name in self._with_content or self.has_content(file_name):
+                    yield name
+            elif self.leads_to_content(name):
+                yield name
+
+    def has_content(self, file_name: str) -> bool:
+        """Whether a name of this directory is a regular file, no link, that is not empty."""
+        if file_name in self._with_content:
+            return True
+        try:
+            status = os.stat(file_name, dir_fd=self._descriptor, follow_symlinks=False)
+        except OSError:
+            return False
+        if not stat.S_ISREG(status.st_mode) or status.st_size == 0:
+            return False
+        self._with_content.add(file_name)
+        return True
 
     def library(self, name: str) -> Library | None:
         """Return the library of a name, read from its file; None if it is not for this machine."""
         file_name = self.leads_to(name)
         if file_name is None:
-            facts = self._facts(name, within=False)
+            facts = self._facts_elsewhere(name)
         elif file_name in self._read:
             facts = self._read[file_name]
         else:
@@ -211,6 +262,16 @@ class Folder:
         )
         return Library(name, name if is_link else soname, flags, facts.isa_level, is_link)
 
+    def _facts_elsewhere(self, link: str) -> elf.SharedLibrary | None:
+        """Return the facts of the file in another directory that a link leads to."""
+        text = self._links.get(link, "")
+        if text in self._files:
+            return self._files[text]
+        facts = self._facts(link, within=False)
+        if text.startswith("/"):
+            self._keep(text, facts)
+        return facts
+
     def _check_time(self) -> None:
         if time.monotonic() > self._until:
             raise HookError(f"not done after {process.SECONDS} s", code="CDG-X005")
@@ -224,30 +285,44 @@ class Folder:
             else:
                 descriptor = self._rootfs.find(f"{self._path}/{name}")
             try:
+                status = os.fstat(descriptor)
                 # The cache, which all users can read, must not reveal a private file of a volume.
-                if not os.fstat(descriptor).st_mode & stat.S_IROTH:
+                if not status.st_mode & stat.S_IROTH:
                     os.close(self._rootfs.find(f"{self._path}/{name}", stay=True))
+                identity = (status.st_dev, status.st_ino)
+                if identity in self._files:
+                    return self._files[identity]
                 file = open_file(descriptor)
             finally:
                 os.close(descriptor)
             try:
-                return elf.shared_library(file)
+                facts = elf.shared_library(file)
             except elf.ElfError:
-                return None
+                facts = None
             finally:
                 os.close(file)
+            self._keep(identity, facts)
         except OSError as error:
             if error.errno in UNREADABLE:
                 return None
             raise
+        return facts
+
+    def _keep(self, file: object, facts: elf.SharedLibrary | None) -> None:
+        soname = facts.soname if facts else None
+        if len(self._files) < MAX_FILES and (soname is None or len(soname) <= MAX_NAME):
+            self._files[file] = facts
 
 
 def _is_library(name: str) -> bool:
-    if not name.startswith(("lib", "ld")) or name.endswith(".#prelink#"):
+    """Whether ldconfig takes a name that has `.so` in it for that of a library."""
+    if not name.startswith(("lib", "ld-", "ld.so.", "ld64.so.")):
         return False
-    if name.startswith(("lib", "ld-")):
-        return ".so" in name and name[-17:-6] != ".#prelink#."
-    return name.startswith(("ld.so.", "ld64.so."))
+    return "#" not in name or not (name.endswith(".#prelink#") or _is_prelinks_own(name))
+
+
+def _is_prelinks_own(name: str) -> bool:
+    return name.startswith(("lib", "ld-")) and name[-17:-6] == ".#prelink#."
 
 
 def _flags(facts: elf.SharedLibrary) -> int | None:

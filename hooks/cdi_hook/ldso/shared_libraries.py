@@ -2,9 +2,9 @@
 """Finds the entries of ld.so.cache for the directories of an image, as `ldconfig -X` does.
 
 The existing cache of the image has results of its own ldconfig. Its entry of a name that still
-exists is reused without opening the file, and so is its entry of the file that a SONAME link leads
-to. So for most images only directories are listed and injected libraries are read. Every entry is
-of an existing file: a wrong cache of an image affects only the loader of that image.
+leads to content is reused without opening the file, and so is its entry of the file that a SONAME
+link leads to. So for most images only directories are listed and injected libraries are read. Every
+entry is of an existing file: a wrong cache of an image affects only the loader of that image.
 """
 
 from __future__ import annotations
@@ -14,13 +14,24 @@ import stat
 
 from cdi_base import ld_so_cache
 from cdi_base.errors import HookError, SkippedError
+from cdi_base.rootfs import mounts
 from cdi_base.rootfs.opening import open_directory
 from cdi_base.syscalls import MACHINE
-from cdi_hook.ldso import cache_file
-from cdi_hook.ldso.library_directory import FLAGS, HWCAPS, UNREADABLE, Folder, Library, Memory
+from cdi_hook.ldso import cache_file, unchanged
+from cdi_hook.ldso.library_directory import (
+    FLAGS,
+    HWCAPS,
+    UNREADABLE,
+    Files,
+    Folder,
+    Library,
+    Memory,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Container, Iterable
+
     from cdi_base.rootfs.rootfs import RootFs
 
 MAX_HWCAPS = 256
@@ -63,6 +74,10 @@ class _Search:
         self._rootfs = rootfs
         self._cached = cache.folders if cache else {}
         self._cached_identities: dict[tuple[int, int], bytes] | None = None
+        self._cache_time = cache.time if cache else 0
+        self._mount_points = mounts.names() if self._cache_time else set()
+        self._started = _start_of(rootfs) if self._cache_time else 0
+        self._files: Files = {}
         self._until = until
         self._seen: set[tuple[int, int]] = set()
         self._memory = Memory("the image's libraries", MAX_ENTRIES_KEPT)
@@ -72,11 +87,11 @@ class _Search:
         opened = self._open(path)
         if opened is None:
             return
-        descriptor, identity = opened
+        descriptor, status = opened
         try:
-            folder = Folder(self._rootfs, path, descriptor, self._until)
+            folder = Folder(self._rootfs, path, descriptor, self._until, self._files)
             folder.list(hwcaps=False)
-            self._add(path, _by_soname(folder, self._reusable(path, identity, folder)))
+            self._add(path, self._libraries(path, status, folder))
         finally:
             os.close(descriptor)
         if folder.has_hwcaps:
@@ -94,7 +109,7 @@ class _Search:
             return
         descriptor, _ = opened
         try:
-            folder = Folder(self._rootfs, path, descriptor, self._until)
+            folder = Folder(self._rootfs, path, descriptor, self._until, self._files)
             folder.list(hwcaps=True)
             self._add(path, _newest_by_soname(folder), hwcaps)
         finally:
@@ -114,8 +129,8 @@ class _Search:
             if name[0] != "." and ":" not in name and self._rootfs.is_directory(f"{path}/{name}")
         ]
 
-    def _open(self, path: str) -> tuple[int, tuple[int, int]] | None:
-        """Return a descriptor and the identity of a directory; None if it was added before."""
+    def _open(self, path: str) -> tuple[int, os.stat_result] | None:
+        """Return a descriptor and the attributes of a directory; None if it was added before."""
         try:
             path_descriptor = self._rootfs.find(path)
             try:
@@ -124,7 +139,7 @@ class _Search:
                 if not stat.S_ISDIR(status.st_mode) or identity in self._seen:
                     return None
                 self._seen.add(identity)
-                return open_directory(path_descriptor), identity
+                return open_directory(path_descriptor), status
             finally:
                 os.close(path_descriptor)
         except OSError as error:
@@ -132,21 +147,34 @@ class _Search:
                 return None
             raise
 
-    def _reusable(self, path: str, identity: tuple[int, int], folder: Folder) -> dict[str, int]:
-        """Return the names and flags of the image's cache for this directory: all or none.
+    def _libraries(self, path: str, status: os.stat_result, folder: Folder) -> dict[str, Library]:
+        """Return the library of each SONAME in an ordinary directory, the first one first."""
+        identity = (status.st_dev, status.st_ino)
+        cached = self._cached_flags(path, identity)
+        if cached and FLAGS.issuperset(cached.values()):
+            changes = self._rootfs.changes.get(identity)
+            time = changes.mtime if changes else status.st_mtime_ns
+            is_older = time < self._cache_time
+            if is_older or self._is_explained_by_mounts(folder, time):
+                changed = self._mount_points.union(
+                    folder.own_links, changes.names if changes else ()
+                )
+                more = unchanged.unexplained(folder, cached, changed)
+                libraries = None if more is None else _with_more(folder, cached, more)
+                if libraries and (is_older or not _has_others(libraries, cached, changed)):
+                    return libraries
+        return _by_soname(folder, _reusable(folder, cached))
 
-        If a name leads nowhere, the cache is older than the directory, or was made without links.
-        Then no entry is reused.
-        """
+    def _is_explained_by_mounts(self, folder: Folder, time: int) -> bool:
+        """Whether the runtime has changed a directory, to mount files of the container there."""
+        return 0 < self._started <= time and not self._mount_points.isdisjoint(folder.names)
+
+    def _cached_flags(self, path: str, identity: tuple[int, int]) -> dict[str, int]:
+        """Return the names and flags that the image's cache has for a directory."""
         cached = self._cached.get(os.fsencode(path))
         if cached is None:
             cached = self._cached.get(self._cached_name(identity))
-        flags_of = {os.fsdecode(name): flags for name, flags in (cached or {}).items()}
-        if not flags_of.keys() <= folder.names.keys():
-            return {}
-        if not all(map(folder.leads_to_content, flags_of)):
-            return {}
-        return {name: flags for name, flags in flags_of.items() if flags in FLAGS}
+        return dict(zip(_decoded(cached), cached.values())) if cached else {}
 
     def _cached_name(self, identity: tuple[int, int]) -> bytes:
         """Return the name that the image's cache has for a directory with several names."""
@@ -160,18 +188,79 @@ class _Search:
 
     def _add(self, path: str, libraries: dict[str, Library], hwcaps: bytes = b"") -> None:
         """Add the libraries of a directory, the last first, as ldconfig does."""
-        folder = os.fsencode(path) + b"/"
-        for soname, library in reversed(libraries.items()):
-            name = os.fsencode(soname)
-            file = folder + (os.fsencode(library.name) if hwcaps else name)
-            self._memory.keep(len(file) + len(name))
-            self.entries.append(
-                cache_file.Entry(name, file, library.flags, hwcaps, library.isa_level)
+        if not libraries:
+            return
+        if len(self.entries) + len(libraries) > ld_so_cache.MAX_ENTRIES:
+            raise HookError(
+                f"the image has more than {ld_so_cache.MAX_ENTRIES} libraries", code="CDG-K008"
             )
-            if len(self.entries) > ld_so_cache.MAX_ENTRIES:
-                raise HookError(
-                    f"the image has more than {ld_so_cache.MAX_ENTRIES} libraries", code="CDG-K008"
-                )
+        folder = os.fsencode(path) + b"/"
+        names = _encoded(libraries)
+        files = _encoded(library.name for library in libraries.values()) if hwcaps else names
+        size = sum(map(len, files)) + sum(map(len, names))
+        self._memory.keep(len(folder) * len(names) + size)
+        for name, file, library in zip(
+            reversed(names), reversed(files), reversed(libraries.values())
+        ):
+            self.entries.append(
+                cache_file.Entry(name, folder + file, library.flags, hwcaps, library.isa_level)
+            )
+
+
+def _decoded(names: Iterable[bytes]) -> list[str]:
+    """Return names as text; no name contains a NUL."""
+    return os.fsdecode(b"\0".join(names)).split("\0")
+
+
+def _encoded(names: Iterable[str]) -> list[bytes]:
+    return os.fsencode("\0".join(names)).split(b"\0")
+
+
+def _reusable(folder: Folder, cached: dict[str, int]) -> dict[str, int]:
+    """Return the cached names that still lead to content in the directory, and their flags."""
+    existing = [name for name, flags in cached.items() if name in folder.names and flags in FLAGS]
+    return {name: cached[name] for name in folder.with_content(existing)}
+
+
+def _start_of(rootfs: RootFs) -> int:
+    """Return the time, in nanoseconds, at which the engine began to start the container; or 0.
+
+    Every engine writes config.json for a start; the runtime makes mount points after it.
+    """
+    if rootfs.bundle is None:
+        return 0
+    try:
+        return os.stat("config.json", dir_fd=rootfs.bundle, follow_symlinks=False).st_mtime_ns
+    except OSError:
+        return 0
+
+
+def _with_more(
+    folder: Folder, cached: dict[str, int], more: list[str]
+) -> dict[str, Library] | None:
+    """Return the cached libraries, and those of more names, which are read.
+
+    None if the order of names in the directory matters for the cache.
+    """
+    names = folder.names
+    libraries = {name: Library(name, name, flags, 0, names[name]) for name, flags in cached.items()}
+    for name in more:
+        library = folder.library(name)
+        if library:
+            libraries.setdefault(library.soname, library)
+    if len(libraries) > len(cached) and cache_file.has_equal_names(_encoded(libraries)):
+        return None
+    return libraries
+
+
+def _has_others(
+    libraries: dict[str, Library], cached: dict[str, int], changed: Container[str]
+) -> bool:
+    """Whether there are more libraries than those of the cache, of mounts and of the hook."""
+    return any(
+        soname not in cached and soname not in changed and library.name not in changed
+        for soname, library in libraries.items()
+    )
 
 
 def _by_soname(folder: Folder, reusable: dict[str, int]) -> dict[str, Library]:

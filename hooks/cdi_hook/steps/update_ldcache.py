@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import time
 
 from cdi_base.syscalls import MACHINE
 from cdi_hook.arguments import checked_folder, last
@@ -124,7 +125,12 @@ def configure_glibc(
 
 def _old_cache(rootfs: RootFs) -> cache_file.Cache | None:
     try:
-        return cache_file.parse(rootfs.read(CACHE, MAX_OLD_CACHE))
+        status = rootfs.status(CACHE)
+        # A time in the future proves nothing about the directories.
+        is_past = status is not None and status.st_mtime_ns <= time.time_ns()
+        return cache_file.parse(
+            rootfs.read(CACHE, MAX_OLD_CACHE), status.st_mtime_ns if status and is_past else 0
+        )
     except OSError:
         # The cache is missing, not a regular file, or too large: all libraries are read instead.
         return None
