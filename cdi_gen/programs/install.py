@@ -209,12 +209,14 @@ def _read(path: str) -> bytes:
 def compile_modules(target: str, python: str, directory: str) -> None:
     """Byte-compile the modules, because the hook writes no files and would compile at each start.
 
+    The hook's own are also collected in one file.
+
     Args:
         target: the directory with the programs.
         python: the interpreter.
         directory: the path of ``target`` on the host, without the build root.
     """
     prefixes = ["-s", target, "-p", directory]
-    subprocess.run(
-        [python, "-I", "-S", "-m", "compileall", "-q", *prefixes, target], check=False, umask=0o022
-    )
+    collect = join(os.path.dirname(os.path.abspath(__file__)), "collect.py")
+    for program in (["-m", "compileall", "-q", *prefixes, target], [collect, target]):
+        subprocess.run([python, "-I", "-S", *program], check=False, umask=0o022)

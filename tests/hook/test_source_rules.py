@@ -22,10 +22,14 @@ FILES = sorted(
 MODULES = {
     "__future__", "_json", "_signal", "_socket", "_ctypes", "errno", "fcntl", "os", "resource",
     "select", "stat", "struct", "sys", "time", "cdi_base", "cdi_hook", "cdi_runtime",
+    "cdi_hook_modules", "gc", "marshal",
 }  # fmt: skip
 NAMES = {"open", "eval", "exec", "compile", "__import__", "input", "breakpoint"}
-ONLY_IN = {"cdi_hook/steps/__init__.py": {"__import__"}}
-"""The names of the steps' modules are constants there."""
+ONLY_IN = {
+    "cdi_hook/steps/__init__.py": {"__import__"},
+    "cdi_base/collection.py": {"exec"},
+}
+"""The names of the steps' modules are constants there; the bytecode of modules is root's file."""
 OF_OS = {"path", "makedirs", "removedirs", "renames", "walk", "fwalk", "system", "popen", "fdopen"}
 LATE_IMPORTS = {
     "cdi_hook/__main__.py": "hook: from cdi_hook.steps import apply_cuda_memory_limits; "

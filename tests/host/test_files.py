@@ -162,9 +162,12 @@ class TestHookProgram:
     @staticmethod
     def install(fake: FakeHost) -> str:
         program = fake.root / "usr/libexec/cdi-gen/cdi-gen-hook"
-        modules = [program.parent / name for name in ("cdi_hook/__main__.py", "cdi_base/trust.py")]
+        modules = [
+            program.parent / name
+            for name in ("cdi_hook/__main__.py", "cdi_base/trust.py", "cdi_hook_modules.pyc")
+        ]
         for module in modules:
-            module.parent.mkdir(parents=True, mode=0o755)
+            module.parent.mkdir(parents=True, mode=0o755, exist_ok=True)
             module.write_text("pass\n")
         program.write_text("#!/usr/bin/env -S python3\n".replace("env -S python3", "dpkg"))
         program.chmod(0o755)
@@ -192,6 +195,8 @@ class TestHookProgram:
             ("usr/libexec/cdi-gen/cdi_hook", 0o777, 0, "written to by others"),
             ("usr/libexec/cdi-gen/cdi_hook/__main__.py", 0o666, 0, "written to by others"),
             ("usr/libexec/cdi-gen/cdi_base", 0o777, 0, "written to by others"),
+            ("usr/libexec/cdi-gen/cdi_hook_modules.pyc", 0o664, 0, "written to by others"),
+            ("usr/libexec/cdi-gen/cdi_hook_modules.pyc", 0o644, 1000, "belongs to user 1000"),
             ("usr/libexec/cdi-gen/cdi_base/trust.py", 0o666, 0, "written to by others"),
         ],
     )
