@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from cdi_base import HOOK, PRESTART_HOOK, RUNTIME
+from cdi_gen.programs import collect
 from tests.bench.contest import ENVIRONMENT, Line, Step, race
 from tests.bench.installed import CHECKOUT
 from tests.lab.cache import LabUnavailableError
@@ -48,6 +49,7 @@ def bundle(runs: int) -> Iterator[Line]:
         lay_out(bundled)
         shutil.copytree(f"{CHECKOUT}/hooks", installed)
         run(PYTHON, "-I", "-S", "-m", "compileall", "-q", installed)
+        run(PYTHON, "-I", "-S", collect.__file__, installed)
         low_level = Path(folder, "programs")
         low_level.mkdir()
         (low_level / "runc").symlink_to("/bin/true")

@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from cdi_gen.programs import collect
 from tests.bench import nvidia_ctk, specs
 from tests.bench.contest import (
     ENVIRONMENT,
@@ -36,6 +37,13 @@ HOOKLESS = 0.4
 ONE_GPU, EIGHT_GPUS = 0.5, 0.3
 """How much our hook may add to our mounts, as a share of what NVIDIA's hooks add to its mounts."""
 
+PROGRAMS = {
+    "/bench/hooks": CHECKOUT / "hooks",
+    "/bench/collect.py": Path(collect.__file__),
+    "/bench/race.py": RACE,
+}
+"""What a lab needs, by its path there."""
+
 INSTEAD_OF_HOOKS = 0.15
 """How much more a spec without a hook may take than the mounts of nvidia-ctk's spec, as a share of
 what NVIDIA's hooks add."""
@@ -56,8 +64,7 @@ def _starts(
     with tempfile.TemporaryDirectory() as folder:
         layer(Path(folder, "layer.tar"))
         binds: dict[str, str | os.PathLike[str]] = {
-            "/bench/hooks": CHECKOUT / "hooks",
-            "/bench/race.py": RACE,
+            **PROGRAMS,
             "/bench/image.tar": images.animals()[IMAGE],
             "/bench/layer.tar": Path(folder, "layer.tar"),
         }
@@ -118,7 +125,8 @@ def install_hook(inside: Inside) -> None:
     """Install our hook in a lab that has its sources at ``/bench/hooks``."""
     folder = os.path.dirname(OUR_HOOK_PATH)
     script = f"""mkdir -p {folder}; cp -r /bench/hooks/cdi-gen-hook /bench/hooks/cdi_base /bench/hooks/cdi_hook {folder}
-        find {folder} -name __pycache__ -exec rm -rf {{}} +; python3 -I -S -m compileall -q {folder}"""
+        find {folder} -name __pycache__ -exec rm -rf {{}} +; python3 -I -S -m compileall -q {folder}
+        python3 -I -S /bench/collect.py {folder}"""
     inside.run(["sh", "-ec", script])
 
 
@@ -130,12 +138,7 @@ def race(inside: Inside, runners: Mapping[str, Sequence[Step]], runs: int) -> di
 
 def _bundles(inside: Inside, runtime: str, host_specs: Specs, device: str) -> dict[str, list[Step]]:
     """A bundle for each spec, run by the runtime alone."""
-    shown = inside.run(
-        ["sh", "-ec", f"cd /tmp; rm -f config.json; {runtime} spec; cat config.json"]
-    )
-    config = json.loads(shown.stdout)
-    config["process"] |= {"terminal": False, "args": ["/bin/true"]}
-    config["root"]["readonly"] = False
+    config = configuration(inside, runtime)
     configs = {"none": config} | {
         name: specs.apply(config, spec, device) for name, spec in _contestants(host_specs).items()
     }
@@ -146,18 +149,28 @@ def _bundles(inside: Inside, runtime: str, host_specs: Specs, device: str) -> di
         root = f"{bundle}/rootfs"
         runners[name] = [
             untimed(f"rm -rf {root}; mkdir {root}; tar -xf /bench/layer.tar -C {root}"),
-            {
-                "argv": [
-                    f"/usr/bin/{runtime}",
-                    "run",
-                    "-b",
-                    bundle,
-                    f"bench-{name}",
-                ],
-                "env": {**ENVIRONMENT, "XDG_RUNTIME_DIR": "/run"},
-            },
+            run_step(runtime, bundle, name),
         ]
     return runners
+
+
+def configuration(inside: Inside, runtime: str) -> Document:
+    """The runtime's own config.json for /bin/true, on a root that can be written to."""
+    shown = inside.run(
+        ["sh", "-ec", f"cd /tmp; rm -f config.json; {runtime} spec; cat config.json"]
+    )
+    config: Document = json.loads(shown.stdout)
+    config["process"] |= {"terminal": False, "args": ["/bin/true"]}
+    config["root"]["readonly"] = False
+    return config
+
+
+def run_step(runtime: str, bundle: str, name: str) -> Step:
+    """A step that runs the container of a bundle."""
+    return {
+        "argv": [f"/usr/bin/{runtime}", "run", "-b", bundle, f"bench-{name}"],
+        "env": {**ENVIRONMENT, "XDG_RUNTIME_DIR": "/run"},
+    }
 
 
 def _podman(inside: Inside, runtime: str, host_specs: Specs) -> dict[str, list[Step]]:

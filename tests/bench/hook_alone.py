@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from cdi_gen.programs import collect
 from tests.bench import bundled, nvidia_ctk, specs
 from tests.bench.contest import ENVIRONMENT, Line, Step, race, wall_bar
 from tests.bench.installed import CHECKOUT
@@ -140,7 +141,8 @@ def _bundled_hook(folder: Path) -> str:
 
 
 def _compiled_hook(folder: Path) -> Path:
-    """Our hook as it is installed: byte-compiled, because the hook itself writes no bytecode."""
+    """Our hook as it is installed: compiled, because the hook itself writes no bytecode."""
     shutil.copytree(CHECKOUT / "hooks", folder, ignore=shutil.ignore_patterns("__pycache__", ".*"))
-    subprocess.run([PYTHON, "-I", "-S", "-m", "compileall", "-q", str(folder)], check=True)
+    for program in (["-m", "compileall", "-q"], [collect.__file__]):
+        subprocess.run([PYTHON, "-I", "-S", *program, str(folder)], check=True)
     return folder / "cdi-gen-hook"
