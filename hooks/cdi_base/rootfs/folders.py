@@ -16,8 +16,8 @@ MAX_KEPT = 64
 class Folders:
     """Resolves directories; within a `with` statement, each path once.
 
-    A kept descriptor is of the directory to which the path led when it was first used. So whoever
-    replaces a name that may be on such a path calls `forget`.
+    A kept descriptor is of the directory to which the path led when it was first used. Code that
+    replaces a name that may be on such a path has to call `forget`.
     """
 
     def __init__(self, resolver: Resolver) -> None:
