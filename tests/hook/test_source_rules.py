@@ -33,6 +33,7 @@ ONLY_IN = {
 OF_OS = {"path", "makedirs", "removedirs", "renames", "walk", "fwalk", "system", "popen", "fdopen"}
 LATE_IMPORTS = {
     "cdi_hook/__main__.py": "hook: from cdi_hook.steps import apply_cuda_memory_limits; "
+    "plan: from cdi_hook import driver_file; load_all: from cdi_hook import driver_file; "
     "load_all: from cdi_hook.steps import apply_cuda_memory_limits",
     "cdi_base/cdi/spec_directories.py": "_valid_specs: from cdi_base.cdi import specification",
     "cdi_hook/steps/update_ldcache.py": "prepare: from cdi_hook.ldso import ldconfig",
