@@ -32,12 +32,7 @@ def held(directory: str, seconds: float = SECONDS) -> Iterator[None]:
     try:
         descriptor = os.open(path, flags, 0o600)
     except OSError as error:
-        raise CdiGenError(
-            f"cannot open {path}: {error.strerror}",
-            hint="run the command as root" if isinstance(error, PermissionError) else None,
-            code="CDG-F004",
-            subject=path,
-        ) from error
+        raise _unusable(path, error) from error
     try:
         _wait(descriptor, path, time.monotonic() + seconds)
         yield
@@ -45,8 +40,17 @@ def held(directory: str, seconds: float = SECONDS) -> Iterator[None]:
         os.close(descriptor)
 
 
+def _unusable(path: str, error: OSError) -> CdiGenError:
+    return CdiGenError(
+        f"cannot lock {path}: {error.strerror}",
+        hint="run the command as root" if isinstance(error, PermissionError) else None,
+        code="CDG-F004",
+        subject=path,
+    )
+
+
 def _wait(descriptor: int, path: str, deadline: float) -> None:
-    while not _is_locked(descriptor):
+    while not _is_locked(descriptor, path):
         if time.monotonic() > deadline:
             raise CdiGenError(
                 f"another refresh does not end: it holds {path}",
@@ -57,10 +61,12 @@ def _wait(descriptor: int, path: str, deadline: float) -> None:
         time.sleep(PAUSE_SECONDS)
 
 
-def _is_locked(descriptor: int) -> bool:
+def _is_locked(descriptor: int, path: str) -> bool:
     """Try to take the lock; return whether this process has it."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
+    except OSError as error:
+        raise _unusable(path, error) from error
     return True

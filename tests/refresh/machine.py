@@ -13,7 +13,7 @@ import signal
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from cdi_gen.errors import CdiGenError
 from cdi_gen.refresh import check, freshness, record, update
@@ -47,15 +47,15 @@ class Machine:
         self.gpus = self.specs / "nvidia.json"
         self.capabilities = self.specs / "nvidia-cap.json"
 
-    def request(self, **settings: str | tuple[str, ...]) -> Request:
-        chosen = Settings(output_directory=str(self.specs))._replace(**settings)  # type: ignore[arg-type]
+    def request(self, **settings: Any) -> Request:
+        chosen = Settings(output_directory=str(self.specs))._replace(**settings)
         return Request(chosen, Layout(host_root=str(self.root)))
 
-    def refresh(self, *, force: bool = False, **settings: str | tuple[str, ...]) -> Refreshed:
+    def refresh(self, *, force: bool = False, **settings: Any) -> Refreshed:
         """Refresh in a process of its own."""
         return in_fork(lambda: self.refresh_here(force=force, **settings))
 
-    def refresh_here(self, *, force: bool = False, **settings: str | tuple[str, ...]) -> Refreshed:
+    def refresh_here(self, *, force: bool = False, **settings: Any) -> Refreshed:
         """Refresh in this process."""
         update.SPEC_DIRECTORIES = (str(self.folder / "etc-cdi"), str(self.specs))  # type: ignore[attr-defined]
         try:
@@ -90,6 +90,8 @@ class Machine:
 
     def contents(self) -> dict[str, bytes]:
         """Everything in the spec directory, by name."""
+        if not self.specs.exists():
+            return {}
         return {path.name: path.read_bytes() for path in self.specs.iterdir()}
 
     def is_fast(self) -> bool:
