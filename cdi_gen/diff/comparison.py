@@ -86,10 +86,7 @@ def _only(one: Iterable[str], other: Iterable[str]) -> tuple[str, ...]:
 def _paired(
     old: tuple[Device, ...], new: tuple[Device, ...]
 ) -> tuple[list[Device], list[Device], list[tuple[Device, Device]]]:
-    """Return the devices of one side only, and the pairs; a common name makes a pair.
-
-    A name that stays the same may be that of another GPU: UUIDs and PCI addresses count first.
-    """
+    """Return the devices of one side only, and the pairs."""
     remaining = [*new]
     single: list[Device] = []
     pairs: list[tuple[Device, Device]] = []
@@ -105,20 +102,18 @@ def _paired(
 
 def _likeness(one: Device, other: Device) -> int:
     """Return how sure it is that two devices are the same; 0 if they are not."""
-    common = {*one.names} & {*other.names}
-    lasting_names = [name for name in common if len(name) > len("gpu000:000")]
-    if not lasting_names and any(
-        _lasting(one.names, prefix) and _lasting(other.names, prefix) for prefix in _LASTING
-    ):
-        return 0  # each has a UUID or a PCI address, and they differ
-    return len(common) + 10 * len(lasting_names)
+    for weight, prefixes in _LASTING.items():
+        own, others = (
+            {name for name in device.names if name.startswith(prefixes)} for device in (one, other)
+        )
+        if own and others:
+            return weight if own & others else 0
+    return len({*one.names} & {*other.names})
 
 
-_LASTING = ("GPU-", "MIG-")
-
-
-def _lasting(names: Iterable[str], prefix: str) -> bool:
-    return any(name.startswith(prefix) for name in names)
+_LASTING = {100: ("GPU-", "MIG-"), 50: ("pci-",)}
+"""The beginnings of names that stay with a device, by weight: a UUID counts before a PCI address,
+and both count before an index."""
 
 
 def _change(old: Device, new: Device) -> DeviceChange | None:

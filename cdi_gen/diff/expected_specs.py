@@ -3,15 +3,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import replace
 
+from cdi_base import HOOK
 from cdi_gen.cdi.model import Hook, Spec
 from cdi_gen.generate import Options, generate, generate_capabilities, management, mig_access
 from cdi_gen.generate.modes import cap, transports
 from cdi_gen.generate.options import STRATEGIES
 from cdi_gen.inventory import HookProgram, Inventory
-from cdi_gen.paths import HostPath
+from cdi_gen.paths import HostPath, base_name
+
+_VERSIONED = re.compile(r"/lib(?:cuda|nvidia-ml)\.so\.\d+\.\d+[\d.]*\Z", re.ASCII)
 
 
 def in_manner_of(inventory: Inventory, others: Iterable[Spec]) -> tuple[Spec, ...]:
@@ -23,14 +27,28 @@ def in_manner_of(inventory: Inventory, others: Iterable[Spec]) -> tuple[Spec, ..
         CdiGenError: the host has no usable driver or GPU; see `generate`.
     """
     others = tuple(others)
-    hook = next((hook for spec in others for hook in _hooks(spec)), None)
-    if hook is None:
-        inventory = replace(inventory, hook=None)
-    else:
-        program = HookProgram(path=HostPath(hook.path))
-        inventory = replace(inventory, hook=program)
+    inventory = replace(inventory, hook=_hook_program(others))
     specs = (_spec(kind, inventory) for kind in dict.fromkeys(spec.kind for spec in others))
     return tuple(spec for spec in specs if spec is not None)
+
+
+def _hook_program(specs: Iterable[Spec]) -> HookProgram | None:
+    """Return the hook program of specs; None if they are for containers without a hook.
+
+    A spec of capabilities has no hook of its own. It is for the hook of the GPUs if it mounts
+    libraries under their file names: without a hook, they are mounted under their SONAMEs.
+    """
+    path = None
+    for spec in specs:
+        path = path or next((hook.path for hook in _hooks(spec)), None)
+        if path is None and any(
+            base_name(mount.host_path) == base_name(mount.container_path)
+            and _VERSIONED.search(mount.host_path)
+            for device in spec.devices
+            for mount in device.container_edits.mounts
+        ):
+            path = "/" + HOOK  # it is not written to such a spec
+    return HookProgram(path=HostPath(path)) if path else None
 
 
 def _hooks(spec: Spec) -> Iterable[Hook]:

@@ -68,11 +68,13 @@ def refresh(
 
     Raises:
         HeldBackError: the libraries and the module disagree, and the last good specs stay.
+        UsageError: this version does not have a mode of the settings.
         UnsafeError: another user could change the record, a spec or the hook program.
         CdiGenError: the host cannot be examined, or a file cannot be written.
     """
     if not force and (last := _unchanged(request, state_directory)):
         return Outcome(kept=tuple(last.files))
+    _require_modes(request)
     if records.load(state_directory) is None and (error := _no_driver(request)):
         return Outcome(no_driver=error)  # without creating a file
     records.prepare_directory(state_directory)
@@ -81,6 +83,18 @@ def refresh(
         if not force and (last := _unchanged(request, state_directory)):
             return Outcome(kept=tuple(last.files))
         return _Update(request, state_directory).run()
+
+
+def _require_modes(request: Request) -> None:
+    """Reject unknown modes, before anything else.
+
+    Raises:
+        UsageError: this version does not have a mode.
+    """
+    from cdi_gen.generate import modes  # noqa: PLC0415 - as in `_Update.run`
+
+    for mode in request.settings.modes:
+        modes.find(mode)
 
 
 def _no_driver(request: Request) -> NoDriverError | None:

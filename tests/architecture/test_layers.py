@@ -39,7 +39,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "generate": {"errors", "paths", "inventory", "catalogue", "cdi", "cdi_base"},
     "store": {"errors", "paths", "cdi", "cdi_base"},
     "engines": {"errors", "paths", "cdi", "cdi_base"},
-    "diff": {"errors", "paths", "inventory", "cdi", "generate"},
+    "diff": {"errors", "paths", "inventory", "cdi", "generate", "cdi_base"},
     # Above those.
     "tree": {"errors", "paths", "generate", "cdi_base"},
     "programs": {"errors", "paths", "inventory", "catalogue", "cdi", "cdi_base", "cdi_hook"}
