@@ -59,11 +59,11 @@ def test_check_without_a_driver_and_without_specs(tmp_path: Path) -> None:
     assert "neither" not in failure(cdi_gen(*words), 3)
     (tmp_path / "nvidia.json").write_text(SPEC)
     result = cdi_gen(*words)
-    line = f"{tmp_path}/nvidia.json: no NVIDIA driver is loaded on this host [CDG-L101]\n"
+    line = f"{tmp_path}/nvidia.json: no NVIDIA driver is loaded on this host [CDG-V101]\n"
     assert result == Result(5, line, "")
     document = json.loads(cdi_gen(*words, "-o", "json").out)
     assert document["fresh"] is False
-    assert [each["code"] for each in document["differences"]] == ["CDG-L101"]
+    assert [each["code"] for each in document["differences"]] == ["CDG-V101"]
 
 
 def test_check_ignores_specs_of_other_vendors(tmp_path: Path) -> None:

@@ -74,7 +74,7 @@ def test_a_refresh_that_does_not_end_stops_no_other_for_ever(flat: Machine) -> N
             except CdiGenError as error:
                 return error.code
 
-        assert in_fork(second) == "CDG-L002"
+        assert in_fork(second) == "CDG-V002"
 
 
 def test_the_record_of_another_user_is_not_used(flat: Machine) -> None:

@@ -55,7 +55,7 @@ def test_a_file_of_the_driver_is_seen_without_ldconfig(flat: Machine) -> None:
     flat.refresh()
     _add_library(flat, "libnvidia-new")
     new = f"/usr/lib/x86_64-linux-gnu/libnvidia-new.so.{flat.fake.driver_version}"
-    assert f"{flat.gpus}: + file {new} [CDG-L111]" in flat.check()
+    assert f"{flat.gpus}: + file {new} [CDG-V111]" in flat.check()
     assert flat.refresh().written == ("nvidia.json",)
     assert new.encode() in flat.gpus.read_bytes()
     assert flat.check() == []
@@ -78,11 +78,11 @@ def test_a_file_that_was_edited_is_written_again(flat: Machine) -> None:
     flat.refresh()
     right = flat.contents()
     flat.gpus.write_text("{}")
-    assert f"{flat.gpus}: the content was changed since the last refresh [CDG-L110]" in flat.check()
+    assert f"{flat.gpus}: the content was changed since the last refresh [CDG-V110]" in flat.check()
     assert flat.refresh().written == ("nvidia.json",)
     assert flat.contents() == right
     flat.capabilities.unlink()
-    assert f"{flat.capabilities}: the file is missing [CDG-L110]" in flat.check()
+    assert f"{flat.capabilities}: the file is missing [CDG-V110]" in flat.check()
     assert flat.refresh().written == ("nvidia-cap.json",)
     assert flat.contents() == right
 
@@ -184,7 +184,7 @@ def test_a_broken_gpu_is_not_the_same_as_nothing_to_do(machine: Machines) -> Non
     assert broken.refresh() == (4, (), (), (), "")
     code, differences, notes = broken.report()
     assert (code, differences) == (0, [])
-    assert "left out by the last refresh: GPU 1 at 0000:1e:00.0 [CDG-L112]" in notes
+    assert "left out by the last refresh: GPU 1 at 0000:1e:00.0 [CDG-V112]" in notes
 
 
 def test_without_a_gpu_there_is_nothing_to_do(machine: Machines) -> None:

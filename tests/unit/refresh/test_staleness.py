@@ -100,7 +100,7 @@ def test_a_file_that_is_missing_is_named_once() -> None:
     host = host_of(spec)
     gone = f"/usr/lib/x86_64-linux-gnu/libcuda.so.{VERSION}"
     host = host._replace(paths=host.paths - {gone})
-    assert messages(effective(spec), host) == [f"{FILE}: {gone} does not exist [CDG-L102]"]
+    assert messages(effective(spec), host) == [f"{FILE}: {gone} does not exist [CDG-V102]"]
 
 
 def test_a_hook_program_that_is_missing() -> None:
@@ -108,20 +108,20 @@ def test_a_hook_program_that_is_missing() -> None:
     host = host_of(spec)
     host = host._replace(paths=host.paths - {"/usr/bin/nvidia-cdi-hook"})
     (line,) = messages(effective(spec), host)
-    assert line == f"{FILE}: the hook program /usr/bin/nvidia-cdi-hook does not exist [CDG-L103]"
+    assert line == f"{FILE}: the hook program /usr/bin/nvidia-cdi-hook does not exist [CDG-V103]"
 
 
 def test_libraries_of_another_driver_are_one_line() -> None:
     spec = nvidia()
     (line,) = messages(effective(spec), host_of(spec, driver_version="560.35.03"))
-    assert "libraries are of driver 550.163.01, the loaded driver is 560.35.03 [CDG-L104]" in line
+    assert "libraries are of driver 550.163.01, the loaded driver is 560.35.03 [CDG-V104]" in line
 
 
 def test_a_spec_without_a_driver() -> None:
     spec = nvidia()
     host = host_of(spec, driver_version=None)
     assert messages(effective(spec), host) == [
-        f"{FILE}: no NVIDIA driver is loaded on this host [CDG-L101]"
+        f"{FILE}: no NVIDIA driver is loaded on this host [CDG-V101]"
     ]
 
 
@@ -131,7 +131,7 @@ def test_a_node_with_the_number_of_another_boot() -> None:
         nodes={**host_of(nvidia()).nodes, "/dev/nvidia-uvm": Node(510, 0)}
     )
     assert messages(effective(spec), host) == [
-        f"{FILE}: /dev/nvidia-uvm has the number 511:0, on this host 510:0 [CDG-L106]"
+        f"{FILE}: /dev/nvidia-uvm has the number 511:0, on this host 510:0 [CDG-V106]"
     ]
 
 
@@ -151,10 +151,10 @@ def test_a_node_that_engines_can_create_may_be_missing() -> None:
     # Without its number they cannot, and without its module the node would be of no use.
     bare = with_node(spec, "/dev/nvidia-uvm", type="", major=None, minor=None)
     missing = f"{FILE}: the device node /dev/nvidia-uvm does not exist"
-    assert messages(effective(bare), host._replace(nodes=nodes)) == [f"{missing} [CDG-L105]"]
+    assert messages(effective(bare), host._replace(nodes=nodes)) == [f"{missing} [CDG-V105]"]
     no_module = host._replace(nodes=nodes, majors={"nvidia": 195})
     assert messages(effective(spec), no_module) == [
-        f"{missing}, and no driver has its number [CDG-L105]"
+        f"{missing}, and no driver has its number [CDG-V105]"
     ]
 
 
@@ -162,14 +162,14 @@ def test_a_gpu_that_no_spec_gives() -> None:
     spec = nvidia()
     host = host_of(spec, GPU, SECOND)
     assert messages(effective(spec), host) == [
-        f"no spec has a device for GPU 1 at 0000:1e:00.0 ({SECOND.uuid}) [CDG-L109]"
+        f"no spec has a device for GPU 1 at 0000:1e:00.0 ({SECOND.uuid}) [CDG-V109]"
     ]
     assert messages(effective(spec), host, "GPU 1 at 0000:1e:00.0") == []
 
 
 def test_no_spec_at_all_is_one_line() -> None:
     host = host_of(nvidia(), GPU, SECOND)
-    line = "no spec has a device for the 2 GPUs of this host [CDG-L109]"
+    line = "no spec has a device for the 2 GPUs of this host [CDG-V109]"
     assert messages(effective(), host) == [line]
     assert messages(effective(), host._replace(gpus=())) == []
 
@@ -178,7 +178,7 @@ def test_a_device_of_a_gpu_that_is_gone() -> None:
     spec = nvidia("8gpu")
     gpus = [Gpu(n, n, _uuid(n), f"0000:0{n}:00.0") for n in range(7)]
     lines = messages(effective(spec), host_of(spec, *gpus))
-    gone = "this host has no GPU /dev/nvidia7 [CDG-L107]"
+    gone = "this host has no GPU /dev/nvidia7 [CDG-V107]"
     assert f"{FILE}: nvidia.com/gpu=7: {gone}" in lines
     assert f"{FILE}: nvidia.com/gpu=all: {gone}" in lines
 
@@ -189,7 +189,7 @@ def test_gpus_in_another_order() -> None:
     gpus = [Gpu(n, minor, _uuid(n), f"0000:0{n}:00.0") for n, minor in enumerate(minors)]
     lines = messages(effective(spec), host_of(spec, *gpus))
     assert (
-        f"{FILE}: nvidia.com/gpu=0 has /dev/nvidia0, but the GPU is /dev/nvidia1 [CDG-L108]"
+        f"{FILE}: nvidia.com/gpu=0 has /dev/nvidia0, but the GPU is /dev/nvidia1 [CDG-V108]"
         in lines
     )
     assert len(lines) == 4, "both by index and by UUID"
@@ -200,7 +200,7 @@ def test_another_gpu_in_the_same_place() -> None:
     gpus = [Gpu(n, n, _uuid(n), f"0000:0{n}:00.0") for n in range(7)]
     gpus.append(Gpu(7, 7, "GPU-0", "0000:07:00.0"))
     (line,) = messages(effective(spec), host_of(spec, *gpus))
-    assert line.endswith("this host has no such GPU; the node is that of GPU-0 [CDG-L108]")
+    assert line.endswith("this host has no such GPU; the node is that of GPU-0 [CDG-V108]")
 
 
 def test_another_mig_layout() -> None:
@@ -226,17 +226,17 @@ def test_another_mig_layout() -> None:
         capability_minors=frozenset({1, 2, 75, 76}),
     )
     assert messages(effective(spec), other) == [
-        f"{FILE}: nvidia.com/gpu=0:0: this host has no MIG device with nvidia-cap66 [CDG-L107]",
-        f"{FILE}: nvidia.com/gpu=0:0: this host has no MIG device with nvidia-cap67 [CDG-L107]",
+        f"{FILE}: nvidia.com/gpu=0:0: this host has no MIG device with nvidia-cap66 [CDG-V107]",
+        f"{FILE}: nvidia.com/gpu=0:0: this host has no MIG device with nvidia-cap67 [CDG-V107]",
         (
             "no spec has a device for the MIG device 8/0 (GPU instance/compute instance) of "
-            "GPU 0 at 0000:1b:00.0 [CDG-L109]"
+            "GPU 0 at 0000:1b:00.0 [CDG-V109]"
         ),
     ]
     whole = nvidia()
     lines = messages(effective(whole), other._replace(paths=host_of(whole).paths))
     assert (
-        f"{FILE}: nvidia.com/gpu=0: the GPU /dev/nvidia0 is divided into MIG devices [CDG-L107]"
+        f"{FILE}: nvidia.com/gpu=0: the GPU /dev/nvidia0 is divided into MIG devices [CDG-V107]"
         in lines
     )
 
