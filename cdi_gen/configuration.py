@@ -37,9 +37,11 @@ class Kind(NamedTuple):
     example: str
     is_list: bool = False
     is_path: bool = False
+    is_switch: bool = False
 
 
 _PATH = Kind("a path", '"/usr"', is_path=True)
+_SWITCH = Kind("true or false", "true", is_switch=True)
 _PATHS = Kind("a list of paths", '["/usr/lib64"]', is_list=True, is_path=True)
 
 TABLES: dict[str, dict[str, Kind]] = {
@@ -56,16 +58,21 @@ TABLES: dict[str, dict[str, Kind]] = {
         "modes": Kind("a list of texts", '["auto", "cap"]', is_list=True),
         "capabilities": Kind("a list of texts", '["compute", "utility"]', is_list=True),
         "output-directory": Kind("a path", '"/run/cdi"', is_path=True),
+        "device-nodes": _SWITCH,
+        "dev-char-symlinks": _SWITCH,
     },
 }
 """The options of ``generate`` that describe a host, and the options of ``refresh``."""
 
 
+Value = str | tuple[str, ...] | bool
+"""A text or an absolute path, several of them, or a switch."""
+
+
 class Setting(NamedTuple):
     """The value of a key."""
 
-    value: str | tuple[str, ...]
-    """A text or an absolute path, or several of them."""
+    value: Value
     source: str
     """File and line, as text: ``/etc/cdi-gen/config.toml, line 3``."""
 
@@ -168,7 +175,7 @@ def _unknown_table(name: str, position: str, *, is_table: bool) -> CdiGenError:
     )
 
 
-def _value(keys: dict[str, Kind], key: str, value: object, position: str) -> str | tuple[str, ...]:
+def _value(keys: dict[str, Kind], key: str, value: object, position: str) -> Value:
     if key not in keys:
         from difflib import get_close_matches  # noqa: PLC0415
 
@@ -181,17 +188,20 @@ def _value(keys: dict[str, Kind], key: str, value: object, position: str) -> str
             subject=position,
         )
     kind = keys[key]
-    values = value if kind.is_list else [value]
-    if not isinstance(values, list) or not all(isinstance(text, str) for text in values):
-        raise CdiGenError(
-            f"{position}: {key} must be {kind.name}",
-            hint=f"for example: {key} = {kind.example}",
-            code="CDG-C004",
-            subject=position,
-        )
-    for text in values:
-        _check_text(key, text, position, is_path=kind.is_path)
-    return tuple(values) if kind.is_list else str(value)
+    if kind.is_switch and isinstance(value, bool):
+        return value
+    if not kind.is_switch and isinstance(value, list if kind.is_list else str):
+        texts = value if isinstance(value, list) else [value]
+        if all(isinstance(text, str) for text in texts):
+            for text in texts:
+                _check_text(key, text, position, is_path=kind.is_path)
+            return tuple(texts) if kind.is_list else str(value)
+    raise CdiGenError(
+        f"{position}: {key} must be {kind.name}",
+        hint=f"for example: {key} = {kind.example}",
+        code="CDG-C004",
+        subject=position,
+    )
 
 
 def _check_text(key: str, text: str, position: str, *, is_path: bool) -> None:

@@ -61,7 +61,7 @@ def show(host: HostOptions, /, *, form: str) -> None:
     options = {
         option.key: option for option in ctx.command.params if isinstance(option, HostOption)
     }
-    rows = [
+    rows: list[Row] = [
         (key, value, _source(ctx, options[key], settings)) for key, value in _values(host).items()
     ]
     refresh_rows = _refresh_rows(configured("refresh", ctx, host.host_root))
@@ -81,7 +81,7 @@ def show(host: HostOptions, /, *, form: str) -> None:
     console.note(f"read {', '.join(files)}" if files else f"{configuration.PATH} does not exist")
 
 
-Row = tuple[str, str | tuple[str, ...] | None, str]
+Row = tuple[str, configuration.Value | None, str]
 """(key, value, source)."""
 
 
@@ -123,7 +123,9 @@ def _source(ctx: click.Context, option: HostOption, settings: configuration.Sett
     return settings[option.key].source if source is ParameterSource.DEFAULT_MAP else "default"
 
 
-def _value_text(key: str, value: str | tuple[str, ...] | None) -> str:
+def _value_text(key: str, value: configuration.Value | None) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
     if not value:
         return DEFAULTS[key]
     return ", ".join(value) if isinstance(value, tuple) else str(value)

@@ -14,7 +14,7 @@ from cdi_gen.refresh.settings import CHOICES, Layout, Request, settings
 from cdi_gen.refresh.update import Outcome, refresh
 
 if TYPE_CHECKING:
-    from cdi_gen.refresh.settings import Settings
+    from cdi_gen.refresh.settings import Settings, Value
 
 MAX_SECONDS = 86400
 
@@ -61,6 +61,16 @@ MAX_SECONDS = 86400
     type=DIRECTORY,
     help="Directory of the spec files.  [default: /run/cdi]",
 )
+@click.option(
+    "--device-nodes",
+    is_flag=True,
+    help="First create missing device nodes, as `cdi-gen system create-device-nodes`.",
+)
+@click.option(
+    "--dev-char-symlinks",
+    is_flag=True,
+    help="First link the nodes in /dev/char, as `cdi-gen system create-dev-char-symlinks`.",
+)
 @host_options
 def command(
     host: HostOptions,
@@ -73,6 +83,8 @@ def command(
     modes: tuple[str, ...],
     capabilities: str | None,
     output_directory: str | None,
+    device_nodes: bool,
+    dev_char_symlinks: bool,
 ) -> int:
     """Bring the CDI specs of this host up to date.
 
@@ -90,32 +102,26 @@ def command(
         "modes": modes,
         "capabilities": _list(capabilities),
         "output-directory": output_directory,
+        "device-nodes": device_nodes,
+        "dev-char-symlinks": dev_char_symlinks,
     }
-    chosen = refresh_settings(host, {key: value for key, value in given.items() if value})
+    chosen = _settings(host, {key: value for key, value in given.items() if value})
     seconds = _seconds(wait_driver)
     if seconds:
         from cdi_gen.refresh.waiting import wait_for_driver  # noqa: PLC0415 - only on request
 
         wait_for_driver(seconds, host.host_root.rstrip("/"))
-    outcome = refresh(Request(chosen, layout_of(host)), force=force)
+    outcome = refresh(Request(chosen, Layout(**host._asdict())), force=force)
     _report(outcome)
     if outcome.no_driver:
         raise outcome.no_driver
     return outcome.exit_code
 
 
-def refresh_settings(
-    host: HostOptions, given: dict[str, str | tuple[str, ...]] | None = None
-) -> Settings:
+def _settings(host: HostOptions, given: dict[str, Value]) -> Settings:
     """Return the settings from the command line, or else from the configuration."""
-    context = click.get_current_context()
-    values = configured("refresh", context, host.host_root)
-    return settings({key: setting.value for key, setting in values.items()} | (given or {}))
-
-
-def layout_of(host: HostOptions) -> Layout:
-    """Return the layout that the options describe."""
-    return Layout(**host._asdict())
+    values = configured("refresh", click.get_current_context(), host.host_root)
+    return settings({key: setting.value for key, setting in values.items()} | given)
 
 
 def _list(text: str | None) -> tuple[str, ...]:
@@ -139,6 +145,8 @@ def _seconds(text: str) -> float:
 def _report(outcome: Outcome) -> None:
     for new in outcome.written:
         console.note(f"{new.spec.kind} in {new.path}: {new.summary}")
+    for message in outcome.changes:
+        console.note(message)
     for path in outcome.removed:
         console.note(f"{path} is removed: it does not describe this host any more")
     for path in outcome.foreign:
@@ -151,6 +159,8 @@ def _report(outcome: Outcome) -> None:
         )
     if not (outcome.written or outcome.removed or outcome.no_driver):
         console.note(f"nothing to do: {', '.join(outcome.kept) or 'no spec'} unchanged")
+    for finding_ in outcome.findings:
+        console.report(finding_)
     if outcome.inventory is not None:
         from cdi_gen.inventory.findings import finding  # noqa: PLC0415 - most refreshes have none
 

@@ -9,11 +9,18 @@ from dataclasses import replace
 
 from cdi_base import HOOK
 from cdi_gen.cdi.model import Hook, Spec
-from cdi_gen.generate import Options, generate, generate_capabilities, management, mig_access
+from cdi_gen.generate import (
+    Options,
+    driver_tree,
+    generate,
+    generate_capabilities,
+    management,
+    mig_access,
+)
 from cdi_gen.generate.modes import cap, transports
-from cdi_gen.generate.options import STRATEGIES
+from cdi_gen.generate.options import FILES, STRATEGIES, TREE
 from cdi_gen.inventory import HookProgram, Inventory
-from cdi_gen.paths import HostPath, base_name
+from cdi_gen.paths import HostPath, base_name, beneath
 
 _VERSIONED = re.compile(r"/lib(?:cuda|nvidia-ml)\.so\.\d+\.\d+[\d.]*\Z", re.ASCII)
 
@@ -28,8 +35,17 @@ def in_manner_of(inventory: Inventory, others: Iterable[Spec]) -> tuple[Spec, ..
     """
     others = tuple(others)
     inventory = replace(inventory, hook=_hook_program(others))
-    specs = (_spec(kind, inventory) for kind in dict.fromkeys(spec.kind for spec in others))
+    form = TREE if any(map(_has_tree, others)) else FILES
+    specs = (_spec(kind, inventory, form) for kind in dict.fromkeys(spec.kind for spec in others))
     return tuple(spec for spec in specs if spec is not None)
+
+
+def _has_tree(spec: Spec) -> bool:
+    """Whether a spec mounts the driver tree."""
+    edits = (spec.container_edits, *(device.container_edits for device in spec.devices))
+    return any(
+        beneath(mount.host_path, driver_tree.ROOT) for edit in edits for mount in edit.mounts
+    )
 
 
 def _hook_program(specs: Iterable[Spec]) -> HookProgram | None:
@@ -57,9 +73,9 @@ def _hooks(spec: Spec) -> Iterable[Hook]:
         yield from device.container_edits.hooks
 
 
-def _spec(kind: str, inventory: Inventory) -> Spec | None:
+def _spec(kind: str, inventory: Inventory, form: str) -> Spec | None:
     vendor, _, class_ = kind.partition("/")
-    options = Options(vendor=vendor, class_=class_, names=STRATEGIES)
+    options = Options(vendor=vendor, class_=class_, names=STRATEGIES, form=form)
     if vendor == management.VENDOR:
         return management.spec(inventory, options)
     if class_ == cap.CapabilitiesMode.class_:

@@ -57,6 +57,7 @@ def check(
         return _compare(layout, directories or _directories(request), None, None)
     is_host_unchanged = freshness.is_host_unchanged(last, layout.prefix)
     are_files_unchanged = freshness.are_files_unchanged(last)
+    is_host_unchanged = is_host_unchanged and freshness.is_tree_unchanged(last)
     if is_host_unchanged and are_files_unchanged and freshness.are_directories_unchanged(last):
         return Report(notes=_left_out(last))
     return _compare(

@@ -17,6 +17,9 @@ from cdi_base.host_fingerprint import Choices, Layout, Watch
 from cdi_gen.refresh.record import Record
 from cdi_gen.refresh.settings import State
 
+CURRENT, DESCRIPTION = "current", "driver.json"
+"""Names in the directory of the driver trees, and in each tree."""
+
 FORM = "refresh"
 """Distinguishes the fingerprints of a refresh from those of the runtime shim."""
 
@@ -47,6 +50,18 @@ def is_host_unchanged(record: Record, prefix: str) -> bool:
 def are_files_unchanged(record: Record) -> bool:
     """Whether our spec files are those that were written."""
     return all(host_fingerprint.stamp(path) == file.stamp for path, file in record.files.items())
+
+
+def is_tree_unchanged(record: Record) -> bool:
+    """Whether the driver tree of the specs is mounted, and is the one that containers get."""
+    if not record.tree:
+        return True
+    directory, _, name = record.tree.rpartition("/")
+    try:
+        is_current = os.readlink(f"{directory}/{CURRENT}") == name
+    except OSError:
+        return False
+    return is_current and os.path.exists(f"{record.tree}/{DESCRIPTION}")
 
 
 def are_directories_unchanged(record: Record) -> bool:

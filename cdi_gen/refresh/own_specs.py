@@ -12,19 +12,20 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from cdi_base.findings import Finding
+from cdi_gen import tree
 from cdi_gen.cdi import wire
 from cdi_gen.cdi.model import Device, Spec
 from cdi_gen.cdi.problem import SpecError
 from cdi_gen.diff import comparison, contents
 from cdi_gen.errors import CdiGenError, NoDriverError
-from cdi_gen.generate import modes
+from cdi_gen.generate import driver_tree, modes
 from cdi_gen.generate.device_nodes import NO_EDITS
 from cdi_gen.generate.options import NONE
 from cdi_gen.host import gather
 from cdi_gen.inventory import Inventory
 from cdi_gen.refresh import agreement, spec_directory, specs
 from cdi_gen.refresh.record import Record
-from cdi_gen.refresh.settings import Layout, Settings
+from cdi_gen.refresh.settings import TREE, Layout, Settings
 
 
 def changed_files(record: Record) -> Iterator[Finding]:
@@ -47,6 +48,9 @@ def differences(record: Record, settings: Settings, layout: Layout) -> Iterator[
         if reason:
             yield _finding("CDG-V001", "the driver", reason)
             return
+        if settings.form == TREE and not tree.is_current(driver_tree.layout(inventory)):
+            message = "the tree that containers get is not that of this driver"
+            yield _finding("CDG-V113", driver_tree.CURRENT, message)
         for mode in dict.fromkeys(settings.modes):
             yield from _of_mode(mode, settings, inventory, record)
     except NoDriverError:

@@ -56,7 +56,7 @@ class Record(NamedTuple):
     left_out: tuple[str, ...] = ()
     """Devices that were left out as unusable."""
     tree: str = ""
-    """Name of the driver tree that the specs use; empty without one."""
+    """Path of the driver tree that the specs use; empty without one."""
 
 
 def load(directory: str = DIRECTORY) -> Record | None:

@@ -14,6 +14,8 @@ from cdi_gen.errors import UsageError
 if TYPE_CHECKING:
     from cdi_gen.host import Where
 
+Value = str | tuple[str, ...] | bool
+
 State = list[object]
 """Text, numbers and lists, which JSON keeps as they are."""
 
@@ -34,12 +36,16 @@ class Settings(NamedTuple):
     """Driver capabilities of the GPU spec."""
     output_directory: str = "/run/cdi"
     """The spec directory. Its file system should not survive a reboot, as the driver may not."""
+    device_nodes: bool = False
+    """Create missing device nodes first, as ``cdi-gen system create-device-nodes``."""
+    dev_char_symlinks: bool = False
+    """Link the nodes in /dev/char, as ``cdi-gen system create-dev-char-symlinks``."""
 
 
 DEFAULTS = Settings()
 
 
-def settings(values: Mapping[str, str | tuple[str, ...]]) -> Settings:
+def settings(values: Mapping[str, Value]) -> Settings:
     """Return the settings with these values, by key: ``output-directory``.
 
     Raises:

@@ -11,7 +11,7 @@ from cdi_gen.errors import NoDriverError
 from cdi_gen.generate import Options, modes
 from cdi_gen.inventory import Inventory
 from cdi_gen.paths import join
-from cdi_gen.refresh.settings import Settings
+from cdi_gen.refresh.settings import FILES, Settings
 
 FILE = "nvidia.json"
 """The file of the GPUs; that of another mode has the mode's name in it."""
@@ -75,7 +75,10 @@ def _has_driver_files(new: NewSpec, settings: Settings) -> bool:
 def options_of(mode: str, settings: Settings) -> Options:
     """Return the options of ``generate`` for a mode."""
     capabilities = settings.capabilities if mode.lower() in GPU_MODES else ("all",)
+    # The tree is mounted as a whole, and not for each capability.
+    form = settings.form if mode.lower() in GPU_MODES else FILES
     return Options(
+        form=form,
         class_=modes.find(mode).class_,
         capabilities=() if capabilities == ("none",) else capabilities,
         hooks=settings.hooks == "auto",

@@ -10,14 +10,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from cdi_base.cdi import SPEC_DIRECTORIES
-from cdi_gen.errors import CdiGenError, ExitCode, NoDriverError
+from cdi_gen.errors import CdiGenError, ExitCode, NoDriverError, UsageError
 from cdi_gen.refresh import freshness, lock
 from cdi_gen.refresh import record as records
 from cdi_gen.refresh.record import Record, WrittenFile
-from cdi_gen.refresh.settings import Request
+from cdi_gen.refresh.settings import TREE, Request, State
 from cdi_gen.refresh.waiting import is_driver_loaded
 
 if TYPE_CHECKING:
+    from cdi_base.findings import Finding
     from cdi_gen.inventory import Inventory
     from cdi_gen.refresh.host_state import HostState
     from cdi_gen.refresh.specs import NewSpec, NewSpecs
@@ -46,6 +47,10 @@ class Outcome(NamedTuple):
     """Why the host has no spec of GPUs."""
     is_partial: bool = False
     """Whether a broken device was left out."""
+    changes: tuple[str, ...] = ()
+    """What else was changed on the host, for people: nodes, links, the driver tree."""
+    findings: tuple[Finding, ...] = ()
+    """Nodes and links that could not be made."""
 
     @property
     def exit_code(self) -> ExitCode:
@@ -124,6 +129,7 @@ def _unchanged(request: Request, state_directory: str) -> Record | None:
         and not last.left_out
         and freshness.is_host_unchanged(last, request.layout.prefix)
         and freshness.are_files_unchanged(last)
+        and freshness.is_tree_unchanged(last)
         and freshness.are_directories_unchanged(last)
     ):
         return last
@@ -138,6 +144,8 @@ class _Update:
         self._state_directory = state_directory
         self._last = records.load(state_directory)
         self._old = self._last.files if self._last else {}
+        self._changes: list[str] = []
+        self._findings: list[Finding] = []
 
     def run(self) -> Outcome:
         # The imports take longer than all of a refresh that finds nothing to do.
@@ -145,6 +153,7 @@ class _Update:
         from cdi_gen.refresh import agreement, host_state, specs  # noqa: PLC0415
 
         try:
+            self._make_nodes()
             host = host_state.look(self._request.layout)
         except NoDriverError as error:
             return self._without_driver(error)
@@ -156,6 +165,16 @@ class _Update:
         if reason:
             self._hold_back(reason)
         return self._apply(host, specs.generate_all(host.inventory, self._request.settings))
+
+    def _make_nodes(self) -> None:
+        """Create device nodes and links in /dev/char, if the settings say so."""
+        settings = self._request.settings
+        if settings.device_nodes or settings.dev_char_symlinks:
+            from cdi_gen.refresh import nodes  # noqa: PLC0415 - few hosts are configured so
+
+            changes, findings = nodes.make(settings, self._request.layout)
+            self._changes += changes
+            self._findings += findings
 
     def _hold_back(self, reason: str) -> None:
         """End the refresh if there are specs of the loaded module that are worth keeping."""
@@ -170,8 +189,48 @@ class _Update:
 
     def _without_driver(self, error: NoDriverError) -> Outcome:
         removed, foreign = self._remove(self._old)
+        self._remove_tree()
         records.remove(self._state_directory)
-        return Outcome(removed=removed, foreign=foreign, no_driver=error)
+        return Outcome(
+            removed=removed, foreign=foreign, no_driver=error, changes=tuple(self._changes)
+        )
+
+    def _remove_tree(self) -> None:
+        """Remove the driver trees, if an earlier refresh made them."""
+        if self._last and self._last.tree:
+            from cdi_gen import tree  # noqa: PLC0415 - as in `run`
+
+            names = tree.remove()
+            self._changes += [f"the driver tree {name} is removed" for name in names]
+
+    def _make_tree(self, host: HostState) -> str:
+        """Make the driver tree, if the specs use it; return its path, or nothing."""
+        if self._request.settings.form != TREE:
+            return ""
+        from cdi_gen import tree  # noqa: PLC0415 - as in `run`
+        from cdi_gen.generate import driver_tree  # noqa: PLC0415 - as in `run`
+
+        if self._request.layout.prefix:
+            raise UsageError(
+                "the form tree cannot be used with --host-root: the driver tree is mounted on "
+                "this host",
+                hint="run the command on the host, or use the form files",
+                code="CDG-U002",
+                subject="--host-root",
+            )
+        made = tree.make(driver_tree.layout(host.inventory))
+        if made.changed:
+            self._changes.append(f"the driver tree is {made.tree.path}")
+        return made.tree.path
+
+    def _clean_trees(self, tree_path: str) -> None:
+        """Remove the trees that no spec uses any more."""
+        if tree_path:
+            from cdi_gen import tree  # noqa: PLC0415 - as in `run`
+
+            tree.clean()
+        else:
+            self._remove_tree()
 
     def _apply(self, host: HostState, new: NewSpecs) -> Outcome:
         """Write and remove specs, between two versions of the record."""
@@ -183,13 +242,18 @@ class _Update:
         texts = {spec.path: spec_directory.digest(spec.text.encode()) for spec in new.specs}
         obsolete = {path: file for path, file in self._old.items() if path not in texts}
         changed = [spec for spec in new.specs if not spec_directory.has_content(spec)]
-        if changed or obsolete:
-            records.write(self._record(host, new, self._possible(texts)), self._state_directory)
+        tree_path = self._make_tree(host) if new.no_gpu is None else ""
+        has_old_tree = bool(self._last and self._last.tree != tree_path)
+        if changed or obsolete or has_old_tree:
+            possible = self._possible(texts)
+            self._write_record(self._record(host, possible, tree=tree_path))
         for spec in changed:
             spec_directory.write(spec)
         removed, foreign = self._remove(obsolete)
+        self._clean_trees(tree_path)
         current = {path: spec_directory.written(path, [digest]) for path, digest in texts.items()}
-        records.write(self._record(host, new, current, is_done=True), self._state_directory)
+        key = [] if new.no_gpu else host.key
+        self._write_record(self._record(host, current, key=key, tree=tree_path))
         written = tuple(changed)
         return Outcome(
             written=written,
@@ -199,7 +263,12 @@ class _Update:
             inventory=host.inventory,
             no_driver=new.no_gpu,
             is_partial=bool(host.inventory.unusable_devices) and new.has_driver_files,
+            changes=tuple(self._changes),
+            findings=tuple(self._findings),
         )
+
+    def _write_record(self, record: Record) -> None:
+        records.write(record, self._state_directory)
 
     def _possible(self, texts: dict[str, str]) -> dict[str, WrittenFile]:
         """Return our files with every content that they may have if this process is killed."""
@@ -212,11 +281,12 @@ class _Update:
     def _record(
         self,
         host: HostState,
-        new: NewSpecs,
         files: dict[str, WrittenFile],
         *,
-        is_done: bool = False,
+        key: State | None = None,
+        tree: str,
     ) -> Record:
+        """Return the record; without ``key``, that of a refresh that has not ended."""
         from cdi_gen.paths import parent  # noqa: PLC0415 - as in `run`
         from cdi_gen.refresh import agreement  # noqa: PLC0415 - as in `run`
 
@@ -226,7 +296,7 @@ class _Update:
         directories = (*SPEC_DIRECTORIES, self._request.settings.output_directory)
         return Record(
             request=self._request.document(),
-            key=host.key if is_done and not new.no_gpu else [],
+            key=key or [],
             choices=freshness.choices_document(host.choices),
             sources=host.sources,
             directories=freshness.listings(directories),
@@ -237,6 +307,7 @@ class _Update:
                 map(parent, libraries), libraries, version, prefix
             ),
             left_out=tuple(device.device for device in inventory.unusable_devices),
+            tree=tree,
         )
 
     def _remove(self, files: dict[str, WrittenFile]) -> tuple[tuple[str, ...], tuple[str, ...]]:

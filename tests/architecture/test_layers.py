@@ -45,7 +45,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "programs": {"errors", "paths", "inventory", "catalogue", "cdi", "cdi_base", "cdi_hook"}
     | {"host", "generate", "store"},
     "refresh": {"errors", "paths", "inventory", "catalogue", "cdi", "cdi_base"}
-    | {"host", "generate", "store", "diff", "programs"},
+    | {"host", "generate", "store", "diff", "programs", "tree", "system"},
     "system": {"errors", "paths", "catalogue", "cdi_base", "host"},
     "kubernetes": {
         "errors",

@@ -99,6 +99,7 @@ def test_settings_of_refresh_are_shown_with_their_sources(file: Path) -> None:
     settings = json.loads(result.out)["refresh"]
     assert settings["modes"] == {"value": ["auto", "gds"], "from": f"{file}, line 2"}
     assert settings["output-directory"] == {"value": "/run/cdi", "from": "default"}
+    assert settings["device-nodes"] == {"value": False, "from": "default"}
     assert list(settings) == list(configuration.TABLES["refresh"])
     table = cdi_gen("--config", str(file), "config", "show").out
     assert re.search(rf"^refresh\.modes +auto, gds +{file}, line 2$", table, re.MULTILINE)
@@ -166,6 +167,7 @@ FAULTS: dict[str, tuple[str, str]] = {
     "twice": ('[host]\ndev-root = "/x"\ndev-root = "/x"', "line 3: 'host.dev-root' is defined twice"),
     "word": ("[refresh]\nform = true", "line 2: form must be a text"),
     "words": ('[refresh]\nmodes = "auto"', "line 2: modes must be a list of texts"),
+    "switch": ('[refresh]\ndevice-nodes = "yes"', "line 2: device-nodes must be true or false"),
     "key of refresh": ("[refresh]\nmode = 1", "line 2: unknown key 'mode'; did you mean modes?"),
     "other table": ('[host]\nform = "tree"', "line 2: unknown key 'form'"),
     "inline": ('host = { dev-rot = "/x" }', "line 1: unknown key 'dev-rot'; did you mean dev-root?"),

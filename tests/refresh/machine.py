@@ -49,7 +49,12 @@ class Machine:
 
     def request(self, **settings: Any) -> Request:
         chosen = Settings(output_directory=str(self.specs))._replace(**settings)
-        return Request(chosen, Layout(host_root=str(self.root)))
+        return Request(chosen, self.layout)
+
+    @property
+    def layout(self) -> Layout:
+        """The fake host is the root of the host."""
+        return Layout(host_root=str(self.root))
 
     def refresh(self, *, force: bool = False, **settings: Any) -> Refreshed:
         """Refresh in a process of its own."""
@@ -80,8 +85,7 @@ class Machine:
 
         def report() -> tuple[int, list[str], list[str]]:
             check.SPEC_DIRECTORIES = (str(self.folder / "etc-cdi"), str(self.specs))  # type: ignore[attr-defined]
-            layout = Layout(host_root=str(self.root))
-            found = check.check(layout, tuple(map(str, directories)), str(self.state))
+            found = check.check(self.layout, tuple(map(str, directories)), str(self.state))
             differences = [f"{each.message} [{each.code}]" for each in found.differences]
             notes = [f"{each.message} [{each.code}]" for each in found.notes]
             return int(found.exit_code), differences, notes
@@ -97,7 +101,7 @@ class Machine:
     def is_fast(self) -> bool:
         """Whether a refresh would see by attributes alone that nothing has changed."""
         last = record.load(str(self.state))
-        return last is not None and freshness.is_host_unchanged(last, str(self.root))
+        return last is not None and freshness.is_host_unchanged(last, self.layout.prefix)
 
 
 def in_fork(function: Callable[[], Value], patience: int = 60) -> Value:

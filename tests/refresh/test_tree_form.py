@@ -1,0 +1,159 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Refreshes with the driver tree: one spec for every driver, and the tree that it mounts."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cdi_base import syscalls
+from cdi_gen.generate.driver_tree import CURRENT, ROOT
+from cdi_gen.refresh.settings import Layout
+from tests.refresh.machine import DriverUpdate, Machine
+
+TREE: dict[str, Any] = {"form": "tree", "hooks": "none"}
+NEW_VERSION = "550.163.01"
+
+
+class MountedMachine(Machine):
+    """A machine whose kernel side is mounted over this one's, with a /run of its own."""
+
+    @property
+    def layout(self) -> Layout:
+        """The driver's files are below another root."""
+        return Layout(driver_root=str(self.root))
+
+    def mount_kernel(self) -> None:
+        """Show the kernel side of the fake host, as it is now."""
+        for name in ("driver", "devices"):
+            source = self.root / "proc" / name
+            subprocess.run(["umount", f"/proc/{name}"], check=False, capture_output=True)
+            if source.exists():
+                subprocess.run(["mount", "--bind", str(source), f"/proc/{name}"], check=True)
+
+
+@pytest.fixture
+def own_mounts() -> Iterator[None]:
+    """Move the test to a mount namespace of its own, with a /run of its own."""
+    namespace = os.open("/proc/thread-self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
+    here = Path.cwd()
+    syscalls.unshare(syscalls.CLONE_NEWNS)
+    syscalls.make_mounts_private()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "mode=755", "none", "/run"], check=True)
+    yield
+    syscalls.setns(namespace)
+    os.close(namespace)
+    os.chdir(here)
+
+
+@pytest.fixture
+def mounted(
+    driver_update: tuple[Machine, DriverUpdate], own_mounts: None
+) -> tuple[MountedMachine, DriverUpdate]:
+    machine, update = driver_update
+    mounted = MountedMachine(machine.folder, machine.fake)
+    mounted.mount_kernel()
+    return mounted, update
+
+
+Mounted = tuple[MountedMachine, DriverUpdate]
+
+
+def _trees() -> list[str]:
+    return sorted(name for name in os.listdir(ROOT) if name[0].isdigit())
+
+
+def _libcuda() -> bytes:
+    return Path(f"{CURRENT}/lib64/libcuda.so.1").read_bytes()
+
+
+def test_the_same_spec_before_during_and_after_an_update(mounted: Mounted) -> None:
+    machine, update = mounted
+    old_version = machine.fake.driver_version
+    refreshed = machine.refresh(**TREE)
+    assert refreshed.code == 0, refreshed
+    (old_tree,) = _trees()
+    assert old_tree.startswith(f"{old_version}-")
+    before, old_library = machine.contents(), _libcuda()
+    assert old_version.encode() not in before["nvidia.json"]
+    assert CURRENT.encode() in before["nvidia.json"]
+    assert machine.check() == []
+    assert machine.refresh(**TREE) == (0, (), (), (), "")
+
+    update.install_libraries()
+    update.remove_old_libraries()
+    update.install_files()
+    assert machine.refresh(**TREE).code == 5
+    # Containers that start now get the driver of the loaded module, whose files are deleted.
+    assert machine.contents() == before
+    assert _trees() == [old_tree]
+    assert _libcuda() == old_library
+
+    update.load_module()
+    machine.mount_kernel()
+    assert (
+        f"{CURRENT}: the tree that containers get is not that of this driver [CDG-V113]"
+        in machine.check()
+    )
+    refreshed = machine.refresh(**TREE)
+    assert refreshed.code == 0, refreshed
+    # Debian's package of 535 lacks the module of the X server; all else is the same text.
+    old_lines, new_lines = (
+        {line.strip(" ,") for line in text.decode().splitlines()}
+        for text in (before["nvidia.json"], machine.gpus.read_bytes())
+    )
+    assert {line for line in old_lines ^ new_lines if "libglxserver_nvidia" not in line} == set()
+    (new_tree,) = _trees()
+    assert new_tree.startswith(f"{NEW_VERSION}-")
+    assert os.readlink(CURRENT) == new_tree
+    assert _libcuda() != old_library
+    assert machine.check() == []
+
+
+def test_specs_of_files_fail_during_an_update(mounted: Mounted) -> None:
+    """The control: what the specs of NVIDIA's programs do too."""
+    machine, update = mounted
+    machine.refresh()
+    update.install_libraries()
+    update.remove_old_libraries()
+    assert machine.refresh().code == 5
+    lines = machine.check()
+    assert any("libcuda.so.535" in line and "does not exist" in line for line in lines)
+
+
+def test_a_tree_that_is_not_mounted_is_made_again(mounted: Mounted) -> None:
+    machine, _ = mounted
+    machine.refresh(**TREE)
+    (tree,) = _trees()
+    subprocess.run(["umount", "-l", f"{ROOT}/{tree}"], check=True)
+    assert any("CDG-V113" in line for line in machine.check())
+    assert machine.refresh(**TREE) == (0, (), (), (), "")
+    assert _trees() == [tree]
+    assert _libcuda()
+    assert machine.check() == []
+
+
+@pytest.mark.parametrize("end", ["files", "unloaded"])
+def test_without_specs_of_the_tree_there_is_no_tree(mounted: Mounted, end: str) -> None:
+    machine, update = mounted
+    machine.refresh(**TREE)
+    assert _trees()
+    if end == "files":
+        assert machine.refresh().written == ("nvidia.json",)
+    else:
+        update.unload_module()
+        machine.mount_kernel()
+        assert machine.refresh(**TREE).removed == ("nvidia.json", "nvidia-cap.json")
+    assert _trees() == []
+    assert not os.path.lexists(CURRENT)
+
+
+def test_a_host_in_a_directory_has_no_tree(machine: Callable[[str], Machine]) -> None:
+    refreshed = machine("550-flat").refresh(**TREE)
+    assert refreshed.code == 2
+    assert "the form tree cannot be used with --host-root" in refreshed.message
