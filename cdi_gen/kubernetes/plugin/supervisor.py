@@ -24,7 +24,6 @@ from cdi_gen.kubernetes.plugin.observer import Observer, Observers
 from cdi_gen.kubernetes.plugin.registration import RegistrationError, identity, register
 from cdi_gen.kubernetes.plugin.server import ResourceServer, State
 from cdi_gen.kubernetes.plugin.specs import SpecFile, spec_files, write_specs
-from cdi_gen.kubernetes.plugin.waking import Waker
 from cdi_gen.kubernetes.probe import Facts, Host
 from cdi_gen.kubernetes.reports import Report, Reports, pause
 from cdi_gen.kubernetes.resources.advertise import advertise
@@ -32,6 +31,7 @@ from cdi_gen.kubernetes.resources.allocation import Node, imex_channels
 from cdi_gen.kubernetes.resources.links import Scores
 from cdi_gen.kubernetes.settings import Settings
 from cdi_gen.kubernetes.settings.model import DEVICE_PLUGINS
+from cdi_gen.waking import Waker
 
 WATCH_DELAY = 5.0
 """Seconds that the kubelet has after a registration to call ListAndWatch; it does so at once."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What ends a wait of the device plugin."""
+"""What ends a wait of a long-running command."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from cdi_gen.kubernetes.plugin import waking
-from cdi_gen.kubernetes.plugin.waking import Waker
+from cdi_gen import waking
+from cdi_gen.waking import Waker
 from tests.host.looking import SOURCES
 
 LONG = 20.0
@@ -120,7 +120,7 @@ def refuse(directory: str) -> None:
 
 LIMITED = """
 import sys
-from cdi_gen.kubernetes.plugin.waking import Waker
+from cdi_gen.waking import Waker
 waker = Waker(sys.argv[1])
 for _ in range(3):
     waker.wait(60)
@@ -178,7 +178,8 @@ def test_a_waker_that_is_closed_wakes_nobody(directory: Path) -> None:
     waker.wait(0)
     descriptors = [
         file.fileno()
-        for file in vars(waker).values()
+        for owner in (waker, *waker._directories)
+        for file in vars(owner).values()
         if isinstance(file, (socket.socket, io.FileIO))
     ]
     waker.close()
