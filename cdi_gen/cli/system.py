@@ -185,6 +185,39 @@ def create_dev_char_symlinks(
     return ExitCode.OK if is_complete else ExitCode.PARTIAL
 
 
+@command.command("wait-driver", short_help="Wait for the driver, if this host will have it.")
+@HOST_ROOT
+@click.option(
+    "--timeout",
+    metavar="SECONDS",
+    type=click.FloatRange(0, 86400),
+    default=30.0,
+    show_default=True,
+    help="The longest time.",
+)
+def wait_driver(*, host_root: str, timeout: float) -> int:
+    """Wait until the driver is loaded and has initialised its GPUs.
+
+    The command returns at once if no driver is expected: there is no NVIDIA GPU without another
+    driver, or no kernel module nvidia for the running kernel.
+
+    Exit code 3: the driver is not loaded.
+    """
+    from cdi_gen.host.roots import Root  # noqa: PLC0415
+    from cdi_gen.system import driver  # noqa: PLC0415
+
+    kernel = Root(seen_from=host_root)
+    if driver.wait(kernel, timeout):
+        return ExitCode.OK
+    reason = (
+        f"the driver is expected and was not loaded in {timeout:g} s; look at dmesg"
+        if driver.is_expected(kernel)
+        else "no NVIDIA driver is loaded, and none is expected"
+    )
+    console.note(reason)
+    return ExitCode.NO_DRIVER
+
+
 def _roots(driver_root: str, dev_root: str | None, host_root: str) -> Roots:
     from cdi_gen.host.where import Where, roots  # noqa: PLC0415
 

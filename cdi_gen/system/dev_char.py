@@ -23,6 +23,7 @@ from cdi_gen.host.devices.nodes import CAPS
 from cdi_gen.host.roots import Root
 from cdi_gen.paths import join
 from cdi_gen.system.device_nodes import open_directory
+from cdi_gen.system.driver import gpu_addresses
 from cdi_gen.system.driver_nodes import DriverNode, KernelFacts, capability_node
 
 DEFAULT = "/dev/char"
@@ -35,7 +36,6 @@ LINKED_BY_UDEV = ("nvidia-fs", "nvidia-nvswitch", "nvidia-nvlink")
 """Beginnings of names of nodes that are left out, as nvidia-ctk does."""
 
 MIG_MINORS = "/proc/driver/nvidia-caps/mig-minors"
-NVIDIA_VENDOR, DISPLAY_CLASSES = "0x10de", ("0x0300", "0x0302")
 _INSTANCE = re.compile(r"gpu(\d{1,3})/gi\d+(?:/ci\d+)?/access")
 _NUMBERS = re.compile(r"(\d{1,4}):(\d{1,7})")
 
@@ -84,7 +84,7 @@ def possible_nodes(kernel: Root) -> list[DriverNode]:
             hint="load the kernel modules, or link the nodes that exist: leave out --create-all",
             code="CDG-H001",
         )
-    count = _count_gpus(kernel)
+    count = len([*gpu_addresses(kernel)])
     if count == 0:
         return []
     nodes = [
@@ -229,22 +229,6 @@ def _absolute(directory: str, text: str) -> str:
 
 def _is_driver_node(path: str, dev: Root) -> bool:
     return path.startswith(dev.host_path("/dev/nvidia"))
-
-
-def _count_gpus(kernel: Root) -> int:
-    """Return the number of NVIDIA's GPUs on the PCI bus."""
-    try:
-        directory = kernel.resolve("/sys/bus/pci/devices")
-    except OSError:
-        return 0
-    count = 0
-    for entry in kernel.entries(directory):
-        device = f"{directory}/{entry.name}"
-        with suppress(OSError):
-            vendor = kernel.read_text(f"{device}/vendor").strip()
-            pci_class = kernel.read_text(f"{device}/class").strip()
-            count += vendor == NVIDIA_VENDOR and pci_class.startswith(DISPLAY_CLASSES)
-    return count
 
 
 def _mig_minors(kernel: Root, gpus: int) -> Iterator[int]:
