@@ -37,6 +37,7 @@ COMMANDS = {
     "install": "Install programs and units on this host or in an image.",
     "uninstall": "Remove what `cdi-gen install` installed.",
     "kubernetes": "Make this host a GPU node of a Kubernetes cluster.",
+    "watch": "Keep the specs right while the host changes.",
     "system": "Create the driver's device nodes, and links to them.",
     "config": "Show the settings for this host, and their sources.",
     "explain": "Explain the code of an error or a warning.",

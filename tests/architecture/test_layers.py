@@ -30,6 +30,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "findings": {"cdi_specs"},
     "paths": set(),
     "values": set(),
+    "waking": set(),
     "inventory": {"values", "errors", "paths", "cdi_base"},
     "catalogue": {"errors", "cdi_specs"},
     "cdi": {"values", "errors", "cdi_specs", "cdi_base"},
@@ -47,6 +48,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "refresh": {"errors", "paths", "inventory", "catalogue", "cdi", "cdi_base"}
     | {"host", "generate", "store", "diff", "programs", "tree", "system"},
     "system": {"errors", "paths", "catalogue", "cdi_base", "host"},
+    "watch": {"errors", "catalogue", "cdi_base", "programs", "waking"},
     "kubernetes": {
         "errors",
         "inventory",
@@ -60,10 +62,13 @@ MAY_IMPORT: dict[str, set[str]] = {
         "catalogue",
         "engines",
         "programs",
+        "waking",
     },
     "cli": {
         "kubernetes",
         "system",
+        "waking",
+        "watch",
         "errors",
         "paths",
         "inventory",

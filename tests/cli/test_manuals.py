@@ -116,7 +116,7 @@ def test_there_is_a_page_for_each_command(pages: dict[str, Path]) -> None:
         "engine": ("list", "configure", "unconfigure"),
         "runtime": ("prepare",),
         "config": ("show",),
-        "system": ("create-device-nodes", "create-dev-char-symlinks"),
+        "system": ("create-device-nodes", "create-dev-char-symlinks", "wait-driver"),
         "kubernetes": (
             *("device-plugin", "labels", "mps-control-daemon", "nri", "setup-node", "toolkit"),
         ),

@@ -40,6 +40,8 @@ def type_of(parameter: click.Parameter) -> Any:
         return bool | None if parameter.secondary_opts and parameter.default is None else bool
     if isinstance(parameter.type, Words):
         return tuple[str, ...] if isinstance(parameter.default, str) else tuple[str, ...] | None
+    if isinstance(parameter.type, click.FloatRange):
+        return float
     if parameter.multiple or parameter.nargs == -1:
         return tuple[str, ...]
     if parameter.required or isinstance(parameter.default, str):
