@@ -20,6 +20,9 @@ DIRECTORIES = {
 """The directory of each kind of file, below the prefix; systemd and udev read them below
 ``/usr/local`` too."""
 
+QUADLETS = ("container.d", "kube.d", "pod.d")
+"""Directories of drop-ins for the quadlets of a kind, which Podman's generator reads."""
+
 DROP_INS = ".d"
 """The suffix of a directory with drop-ins of another program's unit."""
 
@@ -61,15 +64,22 @@ def host_files(prefix: str, program: str) -> tuple[HostFile, ...]:
     for name in names:
         if name.endswith(DROP_INS):
             paths = [f"{name}/{drop_in}" for drop_in in sorted(os.listdir(join(source, name)))]
-            directory = DIRECTORIES[".service"]
         else:
             paths = [name]
-            directory = DIRECTORIES[os.path.splitext(name)[1]]
         for path in paths:
             content = read(join(source, path), MAX_BYTES, follow=True)
             text = content.replace(PROGRAM.encode(), program.encode())
-            files.append(HostFile(join(prefix, directory, path), text))
+            files.append(HostFile(join(_directory(prefix, name), path), text))
     return tuple(files)
+
+
+def _directory(prefix: str, name: str) -> str:
+    """Return the directory in which a file, or a directory with drop-ins, is installed."""
+    if name in QUADLETS:
+        # Podman reads them in two directories, and in none below /usr/local.
+        return join("/usr/share" if prefix == "/usr" else "/etc", "containers", "systemd")
+    suffix = ".service" if name.endswith(DROP_INS) else os.path.splitext(name)[1]
+    return join(prefix, DIRECTORIES[suffix])
 
 
 def _source() -> str:

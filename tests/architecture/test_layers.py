@@ -30,7 +30,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "findings": {"cdi_specs"},
     "paths": set(),
     "values": set(),
-    "waking": set(),
+    "waking": {"cdi_base"},
     "inventory": {"values", "errors", "paths", "cdi_base"},
     "catalogue": {"errors", "cdi_specs"},
     "cdi": {"values", "errors", "cdi_specs", "cdi_base"},

@@ -38,6 +38,8 @@ ENGINES = {
     "trixie-engines": (*_MORE, "docker-cli"),
     # podman 5.8, Docker 28.5, containerd 2.1
     "sid-engines": (*_MORE, "apptainer", "docker-buildx", "docker-cli"),
+    # systemd 257, and the units of podman 5.4, Docker 26.1 and containerd 1.7, see systemd.py
+    "trixie-systemd": (*_PODMAN, "containerd", "docker.io", "kmod", "systemd", "udev", *_CDI_GEN),
     # containerd 1.7, runc 1.1.15, what CRI-O needs: the node of a cluster, see tests/lab/kubernetes
     "trixie-kubernetes": (
         *("busybox-static", "containerd", "containernetworking-plugins", "runc"),

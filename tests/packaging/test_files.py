@@ -148,24 +148,30 @@ def _unit() -> configparser.ConfigParser:
     return unit
 
 
-def test_the_unit_calls_commands_that_exist(tmp_path: Path) -> None:
-    lines = (CHECKOUT / "systemd/cdi-gen.service").read_text().splitlines()
+UNITS = sorted((CHECKOUT / "systemd").glob("*.service"))
+
+
+@pytest.mark.parametrize("unit", UNITS, ids=lambda path: path.name)
+def test_the_units_call_commands_that_exist(unit: Path) -> None:
+    lines = unit.read_text().splitlines()
     commands = [line.partition("=")[2] for line in lines if line.startswith("ExecStart=")]
     assert commands
-    inventory = str(CHECKOUT / "specs/golden/flat-550-1gpu/inventory.json")
     for command in commands:
-        program, *words = command.replace("/run/cdi", str(tmp_path)).split()
+        program, *words = command.split()
         assert program.removeprefix("-") == "@BINDIR@/cdi-gen"
-        if words == ["runtime", "prepare"]:
-            assert program.startswith("-")  # a host without the shim loses nothing
-            assert cdi_gen(*words, "--help").code == 0
-            continue
-        assert cdi_gen(*words, "--inventory", inventory).code == 0
-    assert {path.name for path in tmp_path.iterdir()} == {"nvidia.json", "nvidia-cap.json"}
+        result = cdi_gen(*words, "--help")
+        assert result.code == 0, result.err
+        # A host without the shim loses nothing.
+        assert program.startswith("-") is (words == ["runtime", "prepare"])
+
+
+def test_a_command_line_that_does_not_exist_is_noticed() -> None:
+    """The control of the test above: click checks what precedes --help."""
+    assert cdi_gen("refresh", "--forse", "--help").code == 2
 
 
 def test_the_unit_takes_no_gpu_for_success_and_nothing_else() -> None:
-    assert _unit()["Service"]["SuccessExitStatus"].split() == ["3", "4"]
+    assert _unit()["Service"]["SuccessExitStatus"].split() == ["3"]
 
 
 @pytest.mark.parametrize(
@@ -208,21 +214,7 @@ def test_the_unit_may_open_what_nvml_opens(driver: str) -> None:
     assert f"DeviceAllow=char-{driver} rw" in lines
 
 
-@pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="needs systemd")
-def test_systemd_understands_the_unit(tmp_path: Path) -> None:
-    text = (CHECKOUT / "systemd/cdi-gen.service").read_text()
-    unit = tmp_path / "cdi-gen.service"
-    unit.write_text(text.replace("@BINDIR@/cdi-gen", "/bin/true").replace("Documentation=", "#"))
-    found = subprocess.run(
-        ["systemd-analyze", "verify", "--recursive-errors=no", unit],
-        capture_output=True, text=True, check=False, timeout=30,
-    )  # fmt: skip
-    if "Failed to" in found.stderr:
-        pytest.skip(found.stderr.strip())
-    assert [line for line in found.stderr.splitlines() if unit.name in line] == []
-
-
-def test_the_uninstaller_removes_what_the_installer_puts(tmp_path: Path) -> None:
+def test_the_uninstaller_removes_what_the_installer_puts() -> None:
     """By their texts: to run the installer takes a network."""
     install, uninstall = (
         (CHECKOUT / "tools" / name).read_text() for name in ("install", "uninstall")

@@ -55,8 +55,14 @@ def test_exactly_what_was_installed_is_removed(root: Path) -> None:
     assert install(root, "--nvidia-cdi-hook").code == 0
     installed = entries(root)
     assert installed[LINK] == "../libexec/cdi-gen/nvidia-cdi-hook"
-    units = [path for path in installed if path.startswith("usr/lib/systemd/system/cdi-gen")]
+    units = [
+        path
+        for path, content in installed.items()
+        if path.startswith("usr/lib/systemd/system/cdi-gen") and content is not None
+    ]
     assert units
+    assert "usr/lib/udev/rules.d/90-cdi-gen.rules" in installed
+    assert "usr/share/containers/systemd/container.d/10-cdi-gen.conf" in installed
     for path in units:
         content = installed[path]
         assert isinstance(content, bytes)
