@@ -16,8 +16,9 @@ from pathlib import Path
 
 import pytest
 
+from cdi_gen import waking
 from cdi_gen.host import Where
-from cdi_gen.kubernetes.plugin import server, waking
+from cdi_gen.kubernetes.plugin import server
 from cdi_gen.kubernetes.probe import Facts, ProbeError, probe
 from tests.kubernetes.kubelet import wait_until
 from tests.kubernetes.test_health_process import EVENT, Watching, watch
