@@ -15,6 +15,9 @@ from pathlib import Path
 
 import pytest
 
+LAB = "tests/lab/enter.py"
+"""The process of an entered lab, which a fixture of the session keeps for the tests after this."""
+
 PATIENCE = 10
 """Seconds in which threads and processes that were told to end do so, also on a busy machine."""
 
@@ -55,5 +58,5 @@ def nothing_left_running() -> Iterator[None]:
         time.sleep(0.01)
     running = [f"thread {thread.name}" for thread in left if thread.is_alive()]
     if not had_children and has_children():
-        running += child_processes()
+        running += [process for process in child_processes() if LAB not in process]
     assert not running, f"the test leaves running: {', '.join(running)}"

@@ -6,7 +6,7 @@ from __future__ import annotations
 from cdi_gen.catalogue import Catalogue
 from cdi_gen.cdi.model import Hook, Mount, Spec
 from cdi_gen.errors import CdiGenError, UnsafeError, UsageError
-from cdi_gen.generate import driver_files, hook_command, image_layouts, tree_edits
+from cdi_gen.generate import driver_files, driver_tree, hook_command, image_layouts, tree_edits
 from cdi_gen.generate.options import TREE, Options
 from cdi_gen.generate.selection import Selection, stem
 from cdi_gen.inventory import DGPU, PLATFORMS, Inventory, validation
@@ -137,7 +137,7 @@ def variables(inventory: Inventory, options: Options, *, hooked: bool) -> tuple[
     if libcuda is None:
         return ()
     if options.form == TREE:
-        directory = tree_edits.LIBRARY_DIRECTORY
+        directory = driver_tree.LIBRARY_DIRECTORY
     elif hooked:
         directory = parent(driver_files.path_in_container(inventory, libcuda.path))
     else:

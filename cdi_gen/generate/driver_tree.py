@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from cdi_gen.catalogue import Catalogue, catalogue
-from cdi_gen.generate import driver_files, requirements
+from cdi_gen.generate import driver_files, image_layouts, requirements
 from cdi_gen.generate.options import DEFAULTS, Options
 from cdi_gen.generate.selection import select, stem
 from cdi_gen.inventory import DriverFile, Inventory, Library
@@ -38,7 +38,24 @@ CONTAINER = "/usr/local/nvidia"
 """The directory of the tree in the container; NVIDIA's images name it in PATH and
 LD_LIBRARY_PATH."""
 
+LIBRARY_DIRECTORY = f"{CONTAINER}/lib64"
+
 LIBRARIES, LOADER, LIBRARIES_32_BIT, PROGRAMS, DATA = "lib64", "loader", "lib", "bin", "data"
+
+
+LINKED = frozenset({"libcuda", "libnvidia-ml"})
+"""Libraries whose linker name is also in a directory in which every linker looks."""
+
+OVER_IMAGES = frozenset({"libcuda", "libnvidia-ml", "libnvidia-ptxjitcompiler"})
+"""Of the libraries that images contain too, those that a spec without a hook mounts over the
+image's. The others have 90 MB, and a file that is mounted is copied to memory."""
+
+BY_LOADER = frozenset({"vdpau/libvdpau_nvidia.so.1"})
+"""Modules that their library also finds by a name in the loader's directories."""
+
+ARCH_DIRECTORY = "/usr/lib"
+"""Modules are in this directory in images of Arch, where /usr/lib64 is a link to it, and in images
+with musl, whose loader does not load them."""
 
 
 class TreeFile(NamedTuple):
@@ -47,6 +64,10 @@ class TreeFile(NamedTuple):
     path: str
     """The path in the tree, relative."""
     source: HostPath
+    copied: bool
+    """Whether the tree has a copy in memory, and not the file itself. Linux does not mount a file
+    that was deleted, as a package manager does with each file that it replaces; a directory with
+    such files it does. So a file that specs mount by its path is a copy."""
 
 
 class TreeLink(NamedTuple):
@@ -70,6 +91,8 @@ class DriverTree(NamedTuple):
 def layout(inventory: Inventory, options: Options = DEFAULTS) -> DriverTree:
     """Return the tree of a host: the files that serve the options' capabilities.
 
+    The options must be those of the specs that mount the tree: a spec without a hook mounts more
+    files by their paths.
     If two files have the same name, the tree has the first one of the inventory. Sockets are not in
     the tree: a daemon that is restarted replaces its socket.
 
@@ -79,10 +102,15 @@ def layout(inventory: Inventory, options: Options = DEFAULTS) -> DriverTree:
     """
     driver_catalogue = catalogue()
     selection = select(inventory, driver_catalogue, options)
+    hooked = options.hooks and inventory.hook is not None
     files: dict[str, HostPath] = {}
     links: dict[str, str] = {}
+    copied: set[str] = set()
     for library in selection.libraries:
-        files.setdefault(f"{_directory(library)}/{base_name(library.path)}", library.path)
+        path = f"{_directory(library)}/{base_name(library.path)}"
+        files.setdefault(path, library.path)
+        if not hooked and any(library_files(library, inventory, driver_catalogue)):
+            copied.add(path)
     for library in selection.libraries:
         for name, text in _library_links(library, driver_catalogue):
             links.setdefault(f"{_directory(library)}/{name}", text)
@@ -91,14 +119,18 @@ def layout(inventory: Inventory, options: Options = DEFAULTS) -> DriverTree:
         if directory == LIBRARIES and "/" not in library_name:
             links[f"{LOADER}/{library_name}"] = f"{CONTAINER}/{name}"
     for file in selection.files:
-        path = file_path(file, inventory, driver_catalogue)
-        if path is not None:
-            files.setdefault(path, file.path)
+        file_in_tree = file_path(file, inventory, driver_catalogue)
+        if file_in_tree is None:
+            continue
+        files.setdefault(file_in_tree, file.path)
+        is_module = file_in_tree.startswith(LIBRARIES)
+        if not own_directory(file_in_tree) and not (is_module and hooked):
+            copied.add(file_in_tree)
     driver = inventory.require_driver()
     return DriverTree(
         version=driver.version,
         cuda_version=requirements.cuda_version(inventory),
-        files=tuple(TreeFile(path, files[path]) for path in sorted(files)),
+        files=tuple(TreeFile(path, files[path], path in copied) for path in sorted(files)),
         links=tuple(TreeLink(path, links[path]) for path in sorted(links.keys() - files.keys())),
     )
 
@@ -154,14 +186,39 @@ def _library_links(library: Library, driver_catalogue: Catalogue) -> Iterator[tu
             yield f"{stem(library)}.so", library.soname
 
 
-def is_versioned(path: str, inventory: Inventory) -> bool:
-    """Whether a path changes with every version of the driver."""
-    return inventory.require_driver().version in path
+def own_directory(path: str) -> ContainerPath | None:
+    """Return the directory called ``nvidia`` that a path goes through; specs mount it as a whole.
+
+    So the paths of firmware, which have the version, are in no spec.
+    """
+    above, name, _ = path.rpartition("/nvidia/")
+    return ContainerPath(f"{above}/nvidia") if name else None
 
 
-def unversioned_directory(path: str, inventory: Inventory) -> ContainerPath:
-    """Return the lowest directory on a path whose own path does not have the driver's version."""
-    directory = path
-    while is_versioned(directory, inventory):
-        directory = parent(directory)
-    return ContainerPath(directory)
+def library_files(
+    library: Library, inventory: Inventory, driver_catalogue: Catalogue
+) -> Iterator[tuple[str, str]]:
+    """Yield (directory in the container, name) of a library that a spec without hooks mounts alone.
+
+    Linkers and programs that open a path do not look in the directories of loaders. An image may
+    have a library of its own in a directory that its cache lists.
+    """
+    if library.bits == 32:
+        return
+    if stem(library) in LINKED:
+        yield "/usr/lib", f"{stem(library)}.so"
+    if stem(library) == "libcuda":
+        yield "/usr/lib64", "libcuda.so"
+        for directory in image_layouts.LOADER_DIRECTORIES:
+            yield directory, library.soname
+    if stem(library) in OVER_IMAGES:
+        for directory in image_layouts.driver_directories(driver_catalogue, inventory.architecture):
+            if directory != LIBRARY_DIRECTORY:
+                yield directory, library.soname
+    for rule in driver_catalogue.links:
+        if rule.library == stem(library) and "/" in rule.link and rule.link not in BY_LOADER:
+            for directory in image_layouts.library_directories(
+                driver_catalogue, inventory.architecture
+            ):
+                if directory != ARCH_DIRECTORY:
+                    yield directory, rule.link

@@ -19,15 +19,14 @@ from cdi_gen.generate.driver_tree import (
     CONTAINER,
     LIBRARIES,
     LIBRARIES_32_BIT,
+    LIBRARY_DIRECTORY,
     LOADER,
     host_path,
 )
 from cdi_gen.generate.options import Options
 from cdi_gen.generate.selection import COMPAT32, Selection, stem
-from cdi_gen.inventory import DriverFile, Inventory, Library
+from cdi_gen.inventory import DriverFile, Inventory
 from cdi_gen.paths import ContainerPath, join
-
-LIBRARY_DIRECTORY = f"{CONTAINER}/{LIBRARIES}"
 
 LOADER_DIRECTORIES = (
     "/usr/lib/glibc-hwcaps/x86-64-v2",
@@ -42,20 +41,8 @@ LINKER_DIRECTORIES = ("/usr/x86_64-linux-gnu/lib64", "/usr/x86_64-redhat-linux/l
 """Directories in which ld looks by default (``ld --verbose``, SEARCH_DIR), and in which images have
 no libraries: of Debian and Ubuntu, of Fedora and Red Hat. gold, lld and CMake do not look there."""
 
-LINKED = frozenset({"libcuda", "libnvidia-ml"})
-"""Libraries whose linker name is also in a directory in which every linker looks. Each such file
-costs a container start more than a directory of links."""
-
 ARCHITECTURE = "x86_64"
 """The architecture whose glibc has such directories; on aarch64 it has none."""
-
-
-BY_LOADER = frozenset({"vdpau/libvdpau_nvidia.so.1"})
-"""Modules that their library also finds by a name in the loader's directories."""
-
-ARCH_DIRECTORY = "/usr/lib"
-"""Modules are in this directory in images of Arch, where /usr/lib64 is a link to it, and in images
-with musl, whose loader does not load them."""
 
 
 def require(inventory: Inventory, options: Options, *, hooked: bool) -> None:
@@ -112,33 +99,8 @@ def _library_paths(
         for directory in (*LOADER_DIRECTORIES, *LINKER_DIRECTORIES):
             yield LOADER, ContainerPath(directory)
     for library in libraries:
-        for directory, name in _named_by_path(library, inventory, catalogue):
+        for directory, name in driver_tree.library_files(library, inventory, catalogue):
             yield f"{LIBRARIES}/{name}", ContainerPath(join(directory, name))
-
-
-def _named_by_path(
-    library: Library, inventory: Inventory, catalogue: Catalogue
-) -> Iterator[tuple[str, str]]:
-    """Yield (directory in the container, name) of a library that is not found by its loader alone.
-
-    Linkers and programs that open a path do not look in the directories of loaders. An image may
-    have a library of its own in a directory that its cache lists.
-    """
-    if stem(library) in LINKED:
-        yield "/usr/lib", f"{stem(library)}.so"
-    if stem(library) == "libcuda":
-        yield "/usr/lib64", "libcuda.so"
-        for directory in image_layouts.LOADER_DIRECTORIES:
-            yield directory, library.soname
-    if stem(library) in catalogue.in_images:
-        for directory in image_layouts.driver_directories(catalogue, inventory.architecture):
-            if directory != LIBRARY_DIRECTORY:
-                yield directory, library.soname
-    for rule in catalogue.links:
-        if rule.library == stem(library) and "/" in rule.link and rule.link not in BY_LOADER:
-            for directory in image_layouts.library_directories(catalogue, inventory.architecture):
-                if directory != ARCH_DIRECTORY:
-                    yield directory, rule.link
 
 
 def _file_mounts(
@@ -154,8 +116,7 @@ def _file_mounts(
         if not hooked:
             for module in image_layouts.xorg_modules(file, catalogue, inventory.architecture):
                 yield bind(host_path(path), module, options)
-    elif driver_tree.is_versioned(container_path, inventory):
-        directory = driver_tree.unversioned_directory(container_path, inventory)
+    elif directory := driver_tree.own_directory(container_path):
         yield bind(host_path(f"{driver_tree.DATA}{directory}"), directory, options)
     else:
         yield bind(host_path(path), container_path, options)

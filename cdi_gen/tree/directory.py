@@ -54,7 +54,7 @@ class Tree(NamedTuple):
     def changed_files(self) -> tuple[str, ...]:
         """Return the files of the host that are missing now, or were replaced."""
         return tuple(
-            source for _, source, *stamp in self.document["files"] if not _has(source, stamp)
+            source for _, source, _, *stamp in self.document["files"] if not _has(source, stamp)
         )
 
 

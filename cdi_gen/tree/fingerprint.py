@@ -53,7 +53,7 @@ class Fingerprint(NamedTuple):
             "driverVersion": self.tree.version,
             **({"cudaVersion": self.tree.cuda_version} if self.tree.cuda_version else {}),
             "files": [
-                [file.path, file.source, *stamp]
+                [file.path, file.source, file.copied, *stamp]
                 for file, stamp in zip(self.tree.files, self.stamps, strict=True)
             ],
             "links": [[link.path, link.text] for link in self.tree.links],

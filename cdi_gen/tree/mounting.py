@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Mounts a driver tree: a small read-only tmpfs with links, and a bind mount for each file.
+"""Mounts a driver tree: a read-only tmpfs with links, copies of files, and bind mounts of others.
 
 The tree is built in a mount namespace of its own and attached to the host's as a whole, so that
 other processes see all of it or nothing, and namespaces that get the mounts of /run (systemd's
@@ -21,9 +21,13 @@ from cdi_gen.tree.fingerprint import Fingerprint, Stamp, stamp_of
 SECONDS = 60
 """A bind mount takes microseconds; a driver on a network file system may take longer."""
 
-_OPTIONS = "mode=0755,size=4m,nr_inodes=8k"
+_OPTIONS = "mode=0755,nr_inodes=8k"
+_SPARE = 4 << 20
+"""Bytes for directories, links and the description."""
 _FLAGS = 0x2 | 0x4
 """nosuid, nodev. Not noexec: engines of ordinary users could not mount it without."""
+_PAGE = 1 << 16
+_PIECE = 1 << 20
 _ST_NOEXEC = 8
 _SIGKILL = 9
 _SELINUX = "/sys/fs/selinux/enforce"
@@ -112,7 +116,12 @@ def _build_in_place(fingerprint: Fingerprint, target: str) -> None:
 
 def _populate(fingerprint: Fingerprint, target: str) -> None:
     """Mount the tmpfs at a directory, and fill it."""
-    options = ",".join([_OPTIONS, *_label(fingerprint)])
+    size = _SPARE + sum(
+        stamp[2] + _PAGE
+        for file, stamp in zip(fingerprint.tree.files, fingerprint.stamps, strict=True)
+        if file.copied
+    )
+    options = ",".join([_OPTIONS, f"size={size}", *_label(fingerprint)])
     syscalls.mount(b"tmpfs", _open_directory(target), b"tmpfs", _FLAGS, options.encode())
     top = _open_directory(target)
     for path in _directories(fingerprint):
@@ -120,7 +129,7 @@ def _populate(fingerprint: Fingerprint, target: str) -> None:
     for link in fingerprint.tree.links:
         os.symlink(link.text, link.path, dir_fd=top)
     for file, stamp in zip(fingerprint.tree.files, fingerprint.stamps, strict=True):
-        _bind(file.source, stamp, top, file.path)
+        (_copy if file.copied else _bind)(file.source, stamp, top, file.path)
     description = base_name(DESCRIPTION)
     files.write_new(description, fingerprint.text(), directory=top, mode=0o444)
     flags = syscalls.MS_REMOUNT | syscalls.MS_RDONLY | _FLAGS
@@ -145,10 +154,26 @@ def _bind(source: str, stamp: Stamp, top: int, path: str) -> None:
     os.close(mounted)
 
 
+def _copy(source: str, stamp: Stamp, top: int, path: str) -> None:
+    """Copy a file of the host to the tree, readable and perhaps executable for everybody."""
+    file = os.open(source, files.READ | os.O_NOFOLLOW)
+    status = os.fstat(file)
+    flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC
+    copy = os.open(path, flags, 0o444 | status.st_mode & 0o111, dir_fd=top)
+    while piece := os.read(file, _PIECE):
+        files.write_all(copy, piece)
+    os.utime(copy, ns=(status.st_atime_ns, status.st_mtime_ns))
+    if stamp_of(os.fstat(file), source) != stamp or os.fstat(copy).st_size != stamp[2]:
+        raise ChangedError(source)
+    os.close(copy)
+    os.close(file)
+
+
 def _directories(fingerprint: Fingerprint) -> list[str]:
     """Return the directories of the tree, each after its parent."""
     directories: set[str] = set()
-    for path, *_ in (*fingerprint.tree.files, *fingerprint.tree.links):
+    tree = fingerprint.tree
+    for path in (*(file.path for file in tree.files), *(link.path for link in tree.links)):
         parts = path.split("/")
         directories.update("/".join(parts[:end]) for end in range(1, len(parts)))
     return sorted(directories)

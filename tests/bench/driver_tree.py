@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from cdi_gen.inventory import json_form
 from tests.bench import nvidia_ctk, specs
 from tests.bench.containers import PROGRAMS, SUITE, configuration, install_hook, race, run_step
 from tests.bench.contest import Line, Step, wall_bar
@@ -72,7 +73,7 @@ def _forms(name: str, device: str, runs: int) -> Iterator[Line]:
             binds[nvidia_ctk.HOOK_PATH] = nvidia_hook
         with Lab(SUITE).enter(under=[host.root], dev_from=host.root, binds=binds) as inside:
             install_hook(inside)
-            driver_tree.make(inside, specs.inventory(host))
+            driver_tree.make(inside, json_form.dump(specs.inventory(host)), "none")
             inside.run(["sh", "-ec", _IMAGE])
             for runtime in ("crun", "runc"):
                 laps = race(inside, _bundles(inside, runtime, documents, device), runs)

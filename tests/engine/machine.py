@@ -21,6 +21,7 @@ from tests.fakehost import hosts
 from tests.fakehost.gpus import Gpu
 from tests.fakehost.hosts import FakeHost
 from tests.host import looking
+from tests.lab import driver_tree
 from tests.lab.engines import Inside, Lab
 from tests.lab.podman import Podman
 from tests.lab.probe import Answers
@@ -76,7 +77,7 @@ def enter(
     cgroup: Literal["v1", "v2"] | None = None,
 ) -> Iterator[Machine]:
     """Enter a prepared host; ``shown`` are more files to see inside."""
-    binds = {"/images.tar": images, **(shown or {})}
+    binds = {"/images.tar": images, **driver_tree.BINDS, **(shown or {})}
     if fake.driver_root != fake.root:  # below /run, which is a file system of its own
         place = looking.driver_root_of(fake)
         binds[place] = fake.driver_root
@@ -100,7 +101,7 @@ class Machine:
     @functools.cached_property
     def inventory(self) -> dict[str, Any]:
         """What ``cdi-gen inventory`` says of the host."""
-        inventory: dict[str, Any] = json.loads(self._look("inventory"))
+        inventory: dict[str, Any] = json.loads(self._host)
         return inventory
 
     @functools.cache  # noqa: B019 - a machine lives as long as the session
@@ -140,6 +141,14 @@ class Machine:
             driver_root=looking.driver_root_of(self.fake),
             nvidia_cdi_hook_path=HOOK,
         ).stdout
+
+    def make_tree(self, hooks: str) -> str:
+        """Make the driver tree of the host, for specs with these hooks; return its path."""
+        return driver_tree.make(self.inside, self._host, hooks)
+
+    @functools.cached_property
+    def _host(self) -> str:
+        return self._look("inventory")
 
     def serve(self, **specs: str) -> None:
         """Make these specs, by name, all that engines find."""

@@ -83,7 +83,7 @@ def test_the_facts_for_requirements_are_in_the_file_of_the_tree() -> None:
 @BOTH_FORMS
 def test_every_mounted_path_of_the_tree_is_in_the_tree(name: str, hooks: bool) -> None:
     inventory = inventory_of(name)
-    paths = content(layout(inventory))
+    paths = content(layout(inventory, Options(form="tree", hooks=hooks)))
     sources = mounts_of(spec_of(inventory, form="tree", hooks=hooks)).values()
     in_tree = {path.removeprefix(CURRENT).lstrip("/") for path in sources if CURRENT in path}
     assert in_tree - {""} <= paths.keys()
@@ -124,9 +124,25 @@ def test_every_name_of_the_files_form_is_given(name: str, hooks: bool) -> None:
         links = [word.split("::")[1] for word in hook["args"] if "::" in word]
         libraries |= {link for link in links if ".so" in link}
     assert {posixpath.basename(path) for path in libraries} <= names
-    firmware = "/lib/firmware/nvidia"
-    others = mounts_of(files_spec).keys() - libraries
-    assert {firmware if path.startswith(firmware) else path for path in others} <= given.keys()
+    for path in mounts_of(files_spec).keys() - libraries:
+        above, nvidia, _ = path.rpartition("/nvidia/")
+        assert (f"{above}/nvidia" if nvidia else path) in given
+
+
+@ALL_HOSTS
+@BOTH_FORMS
+def test_a_file_that_is_mounted_alone_is_a_copy(name: str, hooks: bool) -> None:
+    """Linux does not mount a file that a package manager has deleted."""
+    inventory = inventory_of(name)
+    tree = layout(inventory, Options(form="tree", hooks=hooks))
+    paths, copied = content(tree), {file.path: file.copied for file in tree.files}
+    sources = mounts_of(spec_of(inventory, form="tree", hooks=hooks)).values()
+    mounted = [path.removeprefix(f"{CURRENT}/") for path in sources if f"{CURRENT}/" in path]
+    alone = {target(path, paths) for path in mounted} & copied.keys()
+    assert alone == {path for path, is_copy in copied.items() if is_copy}
+    # Memory is only for these: the largest libraries are not among them.
+    assert not [path for path in alone if "nvvm" in path or "nvoptix" in path or "gsp" in path]
+    assert hooks == (not [path for path in alone if path.startswith("lib64")])
 
 
 @ALL_HOSTS

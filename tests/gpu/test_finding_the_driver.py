@@ -37,6 +37,7 @@ IN_A_CONTAINER = """
 import json, sys
 from pathlib import Path
 from cdi_gen import tree
+from cdi_gen.generate import Options
 from cdi_gen.generate.driver_tree import layout
 from cdi_gen.inventory import json_form
 from tests.gpu.programs import machine
@@ -48,7 +49,7 @@ machine.mount("-t", "tmpfs", "tmpfs", folder)
 root = machine.of_this_machine({"libraries": [], "files": []}, folder / "bare")
 (folder / "containers").mkdir()
 host_root, inventory = sys.argv[4], json_form.load(Path(sys.argv[5]).read_text())
-content = layout(inventory)
+content = layout(inventory, Options(form="tree", hooks=sys.argv[6] == "hook"))
 files = tuple(file._replace(source=host_root + file.source) for file in content.files)
 tree.make(content._replace(files=files), str(folder / "driver"))
 environment = {"PATH": "/usr/bin:/bin", "HOME": "/tmp/home", "LC_ALL": "C.UTF-8"}
@@ -124,6 +125,6 @@ def test_programs_find_the_driver(
     (tmp_path / "specs/nvidia.json").write_text(text, encoding="utf-8")
     (tmp_path / "inventory.json").write_text(json_form.dump(inventory), encoding="utf-8")
     words = (tmp_path / "memory", tmp_path / "specs", LOOK, root, tmp_path / "inventory.json")
-    stdout = output_of(IN_A_CONTAINER, *words)
+    stdout = output_of(IN_A_CONTAINER, *words, "hook" if hooks else "no hook")
     verdict, _, output = json.loads(stdout)
     assert (verdict, output.splitlines()[-1:]) == ("passed", ["all found"]), output

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from cdi_gen.inventory import Inventory, json_form
 from tests.host.looking import REPOSITORY
 from tests.lab.engines import Inside
 
@@ -15,23 +14,26 @@ _PROGRAM = f"""
 import sys
 sys.path[:0] = {[f"{SOURCES}/{folder}" for folder in (".", "hooks", "specs")]!r}
 from cdi_gen import tree
+from cdi_gen.generate import Options
 from cdi_gen.generate.driver_tree import layout
 from cdi_gen.inventory import json_form
-print(tree.make(layout(json_form.load(sys.stdin.read()))).tree.path)
-tree.clean(grace=float(sys.argv[1]))
+options = Options(form="tree", hooks=sys.argv[1] == "auto")
+print(tree.make(layout(json_form.load(sys.stdin.read()), options)).tree.path)
+tree.clean(grace=float(sys.argv[2]))
 """
 
 
-def make(inside: Inside, inventory: Inventory, *, grace: float = 0) -> str:
+def make(inside: Inside, inventory: str, hooks: str = "auto", *, grace: float = 0) -> str:
     """Make the tree of a host whose files the lab has at the inventory's paths.
 
     Args:
         inside: a lab that was entered with ``BINDS``.
-        inventory: the host.
+        inventory: what ``cdi-gen inventory`` says of the host.
+        hooks: of the specs that will mount the tree, ``auto`` or ``none``.
         grace: the seconds that the former tree is kept.
 
     Returns:
         The tree's path in the lab.
     """
-    command = ["python3", "-I", "-S", "-c", _PROGRAM, str(grace)]
-    return inside.run(command, stdin=json_form.dump(inventory)).stdout.strip()
+    command = ["python3", "-I", "-S", "-c", _PROGRAM, hooks, str(grace)]
+    return inside.run(command, stdin=inventory).stdout.strip()

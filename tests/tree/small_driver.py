@@ -14,6 +14,8 @@ FILES = {
     "bin/nvidia-smi": "nvidia-smi",
     "data/etc/OpenCL/vendors/nvidia.icd": "nvidia.icd",
 }
+COPIED = {"bin/nvidia-smi"}
+MOUNTS = 1 + len(FILES.keys() - COPIED)
 LINKS = {
     "lib64/libcuda.so.1": "libcuda.so.550.54",
     "lib64/libcuda.so": "libcuda.so.1",
@@ -28,7 +30,7 @@ def tree_of(driver: Path, *, without: str = "") -> DriverTree:
         version="550.54",
         cuda_version="12.4",
         files=tuple(
-            TreeFile(path, HostPath(str(driver / name)))
+            TreeFile(path, HostPath(str(driver / name)), path in COPIED)
             for path, name in sorted(FILES.items())
             if name != without
         ),

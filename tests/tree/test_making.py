@@ -17,7 +17,7 @@ from cdi_gen import tree
 from cdi_gen.errors import CdiGenError, UnsafeError
 from cdi_gen.tree import mounting
 from cdi_gen.tree.fingerprint import Fingerprint
-from tests.tree.small_driver import FILES, LINKS, mounts_below, replace, tree_of
+from tests.tree.small_driver import COPIED, FILES, LINKS, MOUNTS, mounts_below, replace, tree_of
 
 
 def content(path: str | Path) -> dict[str, str]:
@@ -42,7 +42,10 @@ def test_the_tree_has_the_files_of_the_host_and_the_links(driver: Path, root: st
     description = json.loads(found.pop("driver.json"))
     assert found == expected(driver)
     for path, name in FILES.items():
-        assert os.path.samefile(f"{root}/current/{path}", driver / name)
+        in_tree = Path(root, "current", path)
+        assert in_tree.samefile(driver / name) == (path not in COPIED)
+        assert in_tree.stat().st_mode & 0o111 == (driver / name).stat().st_mode & 0o111
+        assert in_tree.stat().st_mtime_ns == (driver / name).stat().st_mtime_ns
     assert (description["driverVersion"], description["cudaVersion"]) == ("550.54", "12.4")
     assert tree.current(root) == made.tree == tree.trees(root)[0]
 
@@ -50,7 +53,7 @@ def test_the_tree_has_the_files_of_the_host_and_the_links(driver: Path, root: st
 def test_nothing_in_the_tree_can_be_written_or_gives_rights(driver: Path, root: str) -> None:
     path = tree.make(tree_of(driver), root).tree.path
     mounts = mounts_below(path)
-    assert mounts.keys() == {path, *(f"{path}/{file}" for file in FILES)}
+    assert mounts.keys() == {path, *(f"{path}/{file}" for file in FILES.keys() - COPIED)}
     for options in mounts.values():
         assert options >= {"ro", "nosuid", "nodev"}
         # Engines of ordinary users cannot clear this flag of a mount.
@@ -130,7 +133,7 @@ def test_a_container_keeps_its_tree_when_it_is_removed_from_the_host(
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as container:
         assert container.stdout is not None
         assert container.stdout.readline() == b"mounted\n"
-        assert len(mounts_below(inside, container.pid)) == 1 + len(FILES)
+        assert len(mounts_below(inside, container.pid)) == MOUNTS
         for name in FILES.values():
             replace(driver / name, "of a newer driver\n")
         tree.make(tree_of(driver), root)
@@ -188,13 +191,14 @@ def test_a_failure_leaves_the_current_tree_and_no_litter(
     assert (mounts_below(root), sorted(os.listdir(root))) == before
 
 
+@pytest.mark.parametrize("name", ["nvidia-smi", "nvidia.icd"])
 def test_a_file_that_is_replaced_while_the_tree_is_made_is_not_in_it(
-    driver: Path, root: str
+    driver: Path, root: str, name: str
 ) -> None:
     fingerprint = Fingerprint.of(tree_of(driver))
-    replace(driver / "nvidia-smi", "of another driver\n")
+    replace(driver / name, "of another driver\n")
     Path(root).mkdir(parents=True)
-    with pytest.raises(mounting.ChangedError, match="nvidia-smi"):
+    with pytest.raises(mounting.ChangedError, match=name):
         mounting.attach(fingerprint, root)
     assert mounts_below(root) == {}
 
@@ -274,7 +278,7 @@ def test_an_older_kernel_builds_the_tree_in_place(
     found = content(made.tree.path)
     found.pop("driver.json")
     assert found == expected(driver)
-    assert len(mounts_below(root)) == 1 + len(FILES)
+    assert len(mounts_below(root)) == MOUNTS
     tree.make(tree_of(driver, without="nvidia-smi"), root)
     assert tree.clean(root, grace=0) == (made.tree.name,)
     tree.remove(root)
@@ -317,11 +321,11 @@ def test_namespaces_that_get_the_mounts_of_run_get_each_tree_and_lose_it(
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as service:
         assert service.stdout is not None
         assert service.stdout.readline() == b"ready\n"
-        for without in ("", "nvidia-smi"):
+        for without in ("", "nvidia.icd"):
             path = tree.make(tree_of(driver, without=without), root).tree.path
             tree.clean(root, grace=0)
             assert mounts_below(root, service.pid).keys() == mounts_below(root).keys()
-            assert len(mounts_below(path, service.pid)) == 1 + len(FILES) - bool(without)
+            assert len(mounts_below(path, service.pid)) == MOUNTS - bool(without)
         tree.remove(root)
         assert mounts_below(root, service.pid) == {}
         service.communicate(b"end\n")
