@@ -16,9 +16,10 @@ DIRECTORIES = {
     ".timer": "lib/systemd/system",
     ".preset": "lib/systemd/system-preset",
     ".rules": "lib/udev/rules.d",
+    ".conf": "share/cdi-gen",
 }
 """The directory of each kind of file, below the prefix; systemd and udev read them below
-``/usr/local`` too."""
+``/usr/local`` too. A ``.conf`` is a drop-in that the administrator links."""
 
 QUADLETS = ("container.d", "kube.d", "pod.d")
 """Directories of drop-ins for the quadlets of a kind, which Podman's generator reads."""

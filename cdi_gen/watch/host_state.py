@@ -27,8 +27,6 @@ PARTS = {
 }
 """What the items of a fingerprint are about."""
 
-SOCKET_DIRECTORIES = ("/run", "/run/nvidia-persistenced", "/run/nvidia-fabricmanager", "/tmp")  # noqa: S108
-
 
 class HostState(NamedTuple):
     """The state of the host at one time."""
@@ -66,14 +64,15 @@ class Observer:
         return HostState(fingerprint, list(_instances(capabilities)))
 
     def directories(self) -> tuple[str, ...]:
-        """Return the directories whose changes may change the state."""
+        """Return the directories in which a change should be noticed at once.
+
+        They are few, because each takes one of the 128 instances of inotify that a user has.
+        """
         layout = self._choices.layout
         dev = f"{layout.dev_root}/dev"
         paths = (
-            *(host_fingerprint.DEVICES, dev, f"{dev}/nvidia-caps", f"{dev}/dri"),
+            *(host_fingerprint.DEVICES, dev, f"{dev}/nvidia-caps"),
             f"{layout.driver_root}/etc",
-            *layout.directories,
-            *SOCKET_DIRECTORIES,
         )
         return tuple(dict.fromkeys(f"{self._prefix}{path}" for path in paths))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.systemd.conftest import ENGINES, BootHost, until
+from tests.systemd.conftest import ENGINES, PROGRAM, BootHost, until
 
 pytestmark = [pytest.mark.engine, pytest.mark.host]
 
@@ -142,3 +142,71 @@ def test_device_nodes_are_created_where_the_unit_is_enabled(boot_host: BootHost)
         assert host.sh("stat -c '%F %a %t:%T' /dev/nvidia-uvm") == (
             "character special file 666 1fe:0\n"
         )
+
+
+TREE = {"/etc/cdi-gen/config.d/tree.toml": '[refresh]\nform = "tree"\ndevice-nodes = true\n'}
+
+
+def test_a_unit_with_a_sandbox_refuses_to_make_the_driver_tree(boot_host: BootHost) -> None:
+    """Its mounts would be seen by no other process."""
+    with boot_host(loaded=True, files=TREE) as host:
+        shown = host.show("cdi-gen.service", "Result", "ExecMainStatus")
+        assert shown == {"Result": "exit-code", "ExecMainStatus": "1"}
+        assert not host.has_specs()
+
+
+def test_the_privileged_drop_in_lets_the_unit_make_tree_and_nodes(boot_host: BootHost) -> None:
+    link = (
+        "ln -s /usr/share/cdi-gen/cdi-gen-privileged.conf etc/systemd/system/cdi-gen.service.d/\n"
+    )
+    commands = f"rm dev/nvidia-uvm; mkdir -p etc/systemd/system/cdi-gen.service.d; {link}"
+    with boot_host(loaded=True, files=TREE, commands=commands) as host:
+        log = host.log("cdi-gen.service")
+        assert host.show("cdi-gen.service", "Result")["Result"] == "success", log
+        assert host.seen() == dict.fromkeys(ENGINES, SPECS)
+        # Other processes see the mounts.
+        current = "/run/cdi-gen/driver/current/lib64/libcuda.so.550.163.01"
+        driver = "/opt/fake/usr/lib64/libcuda.so.550.163.01"
+        assert host.sh('cmp "$1" "$2" && echo same', current, driver) == "same\n"
+        assert "/dev/nvidia-uvm" in log
+        assert host.sh("stat -c %t:%T /dev/nvidia-uvm") == "1fe:0\n"
+
+
+KILLED = PROGRAM.replace(
+    "exec",
+    "if [ $1 = refresh ] && [ ! -e /run/cdi-gen/killed-2 ]; then\n"
+    "    [ ! -e /run/cdi-gen/killed-1 ] || touch /run/cdi-gen/killed-2\n"
+    "    touch /run/cdi-gen/killed-1; kill -KILL $$\n"
+    "fi\nexec",
+)
+
+
+def test_a_refresh_that_was_killed_is_done_again(boot_host: BootHost) -> None:
+    """At boot, and once more when the watching service tries."""
+    with boot_host(loaded=True, files={"/usr/bin/cdi-gen": KILLED}) as host:
+        until(host.has_specs, "the refresh after the two that were killed")
+        until(lambda: host.status() == "the specs are up to date", host.status())
+        assert "the last refresh failed with exit code 9" in host.log("cdi-gen-watch.service")
+
+
+def test_processes_that_are_killed_at_any_moment(boot_host: BootHost) -> None:
+    """Whatever was killed, the specs are right a while after the last change."""
+    with boot_host(loaded=True) as host:
+        for number in range(12):
+            change = "rm" if number % 2 == 0 else "cp -a /opt/fake/dev/nvidia-uvm-tools"
+            target = "/dev/nvidia-uvm-tools" if number % 2 == 0 else "/dev/"
+            host.sh(f"{change} {target}")
+            host.sh("sleep $1", f"{number * 0.15:.2f}")
+            units = ("cdi-gen.service", "cdi-gen-watch.service")
+            host.run("systemctl", "kill", "--signal=KILL", *units, check=False)
+        host.sh("rm /dev/nvidia-uvm-tools")
+
+        def is_right() -> bool:
+            return (
+                host.refresh() != ""
+                and host.status() == "the specs are up to date"
+                and host.run("cdi-gen", "check", check=False).returncode == 0
+            )
+
+        until(is_right, "specs that agree with the host")
+        assert host.sh("ls -A /run/cdi").split() == SPECS

@@ -13,6 +13,7 @@ import pytest
 from cdi_gen.programs.host_files import QUADLETS
 from tests.systemd.conftest import UNITS, BootHost
 
+DOCUMENT = UNITS.parent / "docs/units.md"
 SERVICES = sorted(path.name for path in UNITS.glob("*.service"))
 EXPOSURE = {
     "cdi-gen.service": 2.0,
@@ -65,15 +66,26 @@ def test_a_mistake_in_a_unit_is_reported(units: Path) -> None:
 
 @pytest.mark.parametrize("service", SERVICES)
 def test_the_exposure_of_each_service_is_low(units: Path, service: str) -> None:
+    assert exposure_of(units / service) <= EXPOSURE[service]
+
+
+def exposure_of(unit: Path) -> float:
     analysed = subprocess.run(
-        ["systemd-analyze", "security", "--offline=true", "--no-pager", str(units / service)],
+        ["systemd-analyze", "security", "--offline=true", "--no-pager", str(unit)],
         capture_output=True, text=True, check=False, timeout=60,
     )  # fmt: skip
     if "unrecognized option" in analysed.stderr:
         pytest.skip("systemd before 250")
     match = re.search(r"exposure level for \S+: (\d+\.\d)", analysed.stdout)
     assert match, analysed.stderr
-    assert float(match[1]) <= EXPOSURE[service]
+    return float(match[1])
+
+
+def test_the_exposure_with_the_privileged_drop_in_is_the_documented_one(units: Path) -> None:
+    drop_in = units / "cdi-gen.service.d/privileged.conf"
+    drop_in.write_text((UNITS / "cdi-gen-privileged.conf").read_text())
+    (exposure,) = re.findall(r"exposure is then (\d\.\d)", DOCUMENT.read_text())
+    assert abs(exposure_of(units / "cdi-gen.service") - float(exposure)) <= 0.2
 
 
 @pytest.mark.parametrize("service", SERVICES)
