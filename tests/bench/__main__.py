@@ -22,6 +22,7 @@ from tests.bench import (
     hook_alone,
     preferred_allocation,
     prestart,
+    refreshing,
     shim,
     table,
 )
@@ -32,6 +33,7 @@ from tests.lab.cache import LabUnavailableError
 ROWS: dict[str, Callable[[int], Iterator[Line]]] = {
     "generate": generating.generate,
     "minimum": generating.minimum,
+    "refresh": refreshing.refresh,
     "elf": elf_readers.readers,
     "hook": hook_alone.hook,
     "start": containers.start,
