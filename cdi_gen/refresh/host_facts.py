@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from cdi_gen.host.devices import proc
-from cdi_gen.host.devices.nodes import CAPS, FRONTEND
+from cdi_gen.host.devices.proc import CAPS, FRONTEND
 from cdi_gen.host.roots import Root
 
 UVM = ("nvidia-uvm",)

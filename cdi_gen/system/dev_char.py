@@ -19,7 +19,7 @@ from cdi_base.files import discard, make_directory, temporary_name
 from cdi_base.findings import Finding
 from cdi_gen.catalogue import catalogue
 from cdi_gen.errors import CdiGenError, NoDriverError
-from cdi_gen.host.devices.nodes import CAPS
+from cdi_gen.host.devices.proc import CAPS
 from cdi_gen.host.roots import Root
 from cdi_gen.paths import join
 from cdi_gen.system.device_nodes import open_directory

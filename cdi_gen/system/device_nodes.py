@@ -18,7 +18,7 @@ from cdi_base.files import discard, temporary_name
 from cdi_base.findings import Finding
 from cdi_gen.errors import CdiGenError, NoDriverError, UnsafeError
 from cdi_gen.host import boot
-from cdi_gen.host.devices.nodes import FRONTEND
+from cdi_gen.host.devices.proc import FRONTEND
 from cdi_gen.host.roots import Root
 from cdi_gen.paths import base_name, join, parent
 from cdi_gen.system.driver_nodes import DriverNode, KernelFacts

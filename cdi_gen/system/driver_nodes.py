@@ -13,7 +13,8 @@ from typing import NamedTuple
 
 from cdi_gen.catalogue import ControlNode, catalogue
 from cdi_gen.host.devices import proc
-from cdi_gen.host.devices.nodes import CAPABILITY, CAPS, FRONTEND, GPU
+from cdi_gen.host.devices.nodes import CAPABILITY, GPU
+from cdi_gen.host.devices.proc import CAPS, FRONTEND
 from cdi_gen.host.roots import Root
 
 ANY_FILE_MODE = 0o666

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from cdi_gen.host.devices.nodes import CAPS, FRONTEND
+from cdi_gen.host.devices.proc import CAPS, FRONTEND
 from tests.cli.program import CHECKOUT, cdi_gen
 from tests.hook.shared_objects import shared_object
 

@@ -13,13 +13,11 @@ from collections.abc import Sequence
 
 from cdi_gen.catalogue import ControlNode
 from cdi_gen.host.devices import proc
+from cdi_gen.host.devices.proc import CAPS, FRONTEND
 from cdi_gen.host.result import SearchResult
 from cdi_gen.host.roots import Root
 from cdi_gen.inventory import CharDevice, Missing, Record, StaleNode
 
-FRONTEND = ("nvidia", "nvidia-frontend")
-"""Names of the driver's main major in ``/proc/devices``; the second up to driver 460."""
-CAPS = ("nvidia-caps",)
 GPU, CAPABILITY = "nvidia*", "nvidia-caps/nvidia-cap*"
 CARD, RENDER = "dri/card*", "dri/renderD*"
 OF_GPUS = (GPU, CAPABILITY, CARD, RENDER)

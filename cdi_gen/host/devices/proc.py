@@ -17,6 +17,10 @@ _VERSION = re.compile(r"\b(\d{2,4}\.\d{1,4}(?:\.\d{1,4})?)\b", re.ASCII)
 _ARCHITECTURE = re.compile(r"\b(x86_64|aarch64|ppc64le)\b", re.ASCII)
 """``NVIDIA UNIX x86_64 Kernel Module``, ``NVIDIA UNIX Open Kernel Module for x86_64``."""
 
+FRONTEND = ("nvidia", "nvidia-frontend")
+"""Names of the driver's main major in ``/proc/devices``; the second up to driver 460."""
+CAPS = ("nvidia-caps",)
+
 GPUS = "/proc/driver/nvidia/gpus"
 """A directory for each GPU, named after its PCI address."""
 
