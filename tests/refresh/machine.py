@@ -42,6 +42,7 @@ class Machine:
         self.folder = folder
         self.fake = fake
         self.root = fake.root
+        self.driver_root = "/"
         self.specs = folder / "specs"
         self.state = folder / "state"
         self.gpus = self.specs / "nvidia.json"
@@ -54,7 +55,7 @@ class Machine:
     @property
     def layout(self) -> Layout:
         """The fake host is the root of the host."""
-        return Layout(host_root=str(self.root))
+        return Layout(driver_root=self.driver_root, host_root=str(self.root))
 
     def refresh(self, *, force: bool = False, **settings: Any) -> Refreshed:
         """Refresh in a process of its own."""
@@ -80,17 +81,20 @@ class Machine:
         """The differences that a check prints."""
         return self.report(*directories)[1]
 
+    def check_here(self) -> list[str]:
+        """The differences, found in this process."""
+        return self._report(())[1]
+
     def report(self, *directories: Path) -> tuple[int, list[str], list[str]]:
         """The exit code of a check, its differences and its notes."""
+        return in_fork(lambda: self._report(tuple(map(str, directories))))
 
-        def report() -> tuple[int, list[str], list[str]]:
-            check.SPEC_DIRECTORIES = (str(self.folder / "etc-cdi"), str(self.specs))  # type: ignore[attr-defined]
-            found = check.check(self.layout, tuple(map(str, directories)), str(self.state))
-            differences = [f"{each.message} [{each.code}]" for each in found.differences]
-            notes = [f"{each.message} [{each.code}]" for each in found.notes]
-            return int(found.exit_code), differences, notes
-
-        return in_fork(report)
+    def _report(self, directories: tuple[str, ...]) -> tuple[int, list[str], list[str]]:
+        check.SPEC_DIRECTORIES = (str(self.folder / "etc-cdi"), str(self.specs))  # type: ignore[attr-defined]
+        found = check.check(self.layout, directories, str(self.state))
+        differences = [f"{each.message} [{each.code}]" for each in found.differences]
+        notes = [f"{each.message} [{each.code}]" for each in found.notes]
+        return int(found.exit_code), differences, notes
 
     def contents(self) -> dict[str, bytes]:
         """Everything in the spec directory, by name."""
