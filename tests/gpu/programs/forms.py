@@ -9,9 +9,14 @@ import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
+from cdi_gen import tree
+from cdi_gen.generate import driver_tree
+from cdi_gen.inventory import json_form
 from tests.gpu.programs.container import Form, cdi_gen
 
-FORMS = ("hook", "no-hook", "nvidia")
+FORMS = ("hook", "no-hook", "nvidia", "tree", "tree-no-hook")
+TREES = ("tree", "tree-no-hook")
+"""Forms whose containers get the driver tree of this machine, which is made when it is needed."""
 
 HANDED_ON = ("NCCL_", "NVSHMEM_", "TORCH_", "CUDA_HOME", "XLA_")
 """Beginnings of the names of variables that containers inherit, because the machine needs them."""
@@ -28,11 +33,20 @@ def form(name: str, folder: Path) -> Form:
     if name == "nvidia":
         lacking = _of_nvidia(spec)
     else:
-        hooks = "auto" if name == "hook" else "none"
-        spec.write_text(cdi_gen("generate", "--hooks", hooks), encoding="utf-8")
-        if name == "hook" and "createContainer" not in spec.read_text(encoding="utf-8"):
+        if name in TREES:
+            make_driver_tree()
+        hooks = "none" if name.endswith("no-hook") else "auto"
+        kind = "tree" if name in TREES else "files"
+        words = ("generate", "--hooks", hooks, "--form", kind)
+        spec.write_text(cdi_gen(*words), encoding="utf-8")
+        if hooks == "auto" and "createContainer" not in spec.read_text(encoding="utf-8"):
             lacking = "no hook is installed: cdi-gen hook install"
     return Form(name, specs, lacking)
+
+
+def make_driver_tree() -> None:
+    """Make the driver tree that the specs of the next containers name."""
+    tree.make(driver_tree.layout(json_form.load(cdi_gen("inventory"))))
 
 
 def handed_on() -> dict[str, str]:
