@@ -43,7 +43,7 @@ def is_host_unchanged(record: Record, prefix: str) -> bool:
         return False
     known = choices(layout, watch, str(record.choices[2]))
     return host_fingerprint.key(known, prefix) == record.key and all(
-        host_fingerprint.stamp(f"{prefix}{path}") == stamp for path, stamp in record.sources.items()
+        _stamp(f"{prefix}{path}") == stamp for path, stamp in record.sources.items()
     )
 
 
@@ -94,4 +94,13 @@ def listing(directory: str) -> State:
 
 def stamps(paths: Sequence[str], prefix: str) -> dict[str, State]:
     """Return the stamps of files of the host, by path."""
-    return {path: [*host_fingerprint.stamp(f"{prefix}{path}")] for path in paths}
+    return {path: _stamp(f"{prefix}{path}") for path in paths}
+
+
+def _stamp(path: str) -> State:
+    """Return attributes that change when a package manager replaces a file; empty: no such file.
+
+    Not the time of the last change of its attributes: a backup that makes hard links changes that.
+    """
+    modified, _, *others = host_fingerprint.stamp(path) or (0, 0)
+    return [modified, *others] if others else []

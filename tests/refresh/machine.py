@@ -191,8 +191,11 @@ def _copy(source: str, target: Path) -> None:
 
 
 def _replace(path: Path, directory: Path) -> None:
-    """As dpkg: a new file under another name, which is then renamed."""
+    """As dpkg: a new file under another name, which is then renamed.
+
+    A hard link: no test writes to a library, and a copy of a driver has more than a gigabyte.
+    """
     directory.mkdir(parents=True, exist_ok=True)
     new = directory / f"{path.name}.dpkg-new"
-    shutil.copy2(path, new, follow_symlinks=False)
+    os.link(path, new, follow_symlinks=False)
     new.replace(directory / path.name)

@@ -61,6 +61,13 @@ def test_a_file_of_the_driver_is_seen_without_ldconfig(flat: Machine) -> None:
     assert flat.check() == []
 
 
+def test_a_backup_with_hard_links_is_no_change(flat: Machine) -> None:
+    flat.refresh()
+    library = next(flat.root.glob("usr/lib/x86_64-linux-gnu/libcuda.so.*.*"))
+    os.link(library, flat.folder / "backup")
+    assert flat.is_fast()
+
+
 def test_an_unrelated_change_writes_nothing(flat: Machine) -> None:
     """Any package runs ldconfig: the host has to be looked at, and is the same."""
     flat.refresh()
