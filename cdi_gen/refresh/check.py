@@ -7,7 +7,6 @@ any program, are compared with the facts of the host.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -58,7 +57,12 @@ def check(
     is_host_unchanged = freshness.is_host_unchanged(last, layout.prefix)
     are_files_unchanged = freshness.are_files_unchanged(last)
     is_host_unchanged = is_host_unchanged and freshness.is_tree_unchanged(last)
-    if is_host_unchanged and are_files_unchanged and freshness.are_directories_unchanged(last):
+    if (
+        last.is_clean
+        and is_host_unchanged
+        and are_files_unchanged
+        and freshness.are_directories_unchanged(last)
+    ):
         return Report(notes=_left_out(last))
     return _compare(
         layout, _directories(request), last, request, is_host_unchanged=is_host_unchanged
@@ -67,9 +71,10 @@ def check(
 
 def _directories(request: Request | None) -> tuple[str, ...]:
     """Return the directories that engines read, and that of the last refresh."""
+    from cdi_gen.refresh import installed  # noqa: PLC0415 - not needed if nothing has changed
+
     own = request.settings.output_directory if request else SPEC_DIRECTORIES[-1]
-    real_paths = {os.path.realpath(directory) for directory in SPEC_DIRECTORIES}
-    return SPEC_DIRECTORIES if os.path.realpath(own) in real_paths else (*SPEC_DIRECTORIES, own)
+    return installed.with_own(SPEC_DIRECTORIES, own)
 
 
 def _compare(
@@ -81,18 +86,16 @@ def _compare(
     is_host_unchanged: bool = False,
 ) -> Report:
     from cdi_base.findings import Finding  # noqa: PLC0415 - not needed if nothing has changed
-    from cdi_gen.refresh import effective_specs, host_facts, staleness  # noqa: PLC0415 - as above
+    from cdi_gen.refresh import installed  # noqa: PLC0415 - as above
 
-    specs = effective_specs.read(directories)
-    paths = {path for spec in specs.specs for path in spec.host_paths}
-    facts = host_facts.read(paths, layout.host_root)
-    left_out = last.left_out if last else ()
-    differences = [*staleness.differences(specs, facts, left_out)]
+    found = installed.compare(directories, layout.host_root, last.left_out if last else ())
+    specs = found.specs
+    differences = [*found.differences]
     if last is not None and request is not None:
         from cdi_gen.refresh import own_specs  # noqa: PLC0415 - as above
 
         differences += own_specs.changed_files(last)
-        if not is_host_unchanged and facts.driver_version is not None:
+        if not is_host_unchanged and found.driver_version is not None:
             differences += own_specs.differences(last, request.settings, layout)
     notes = [
         Finding(
@@ -116,7 +119,7 @@ def _compare(
     return Report(
         tuple(dict.fromkeys(differences)),
         (*notes, *(_left_out(last) if last else ())),
-        has_driver=facts.driver_version is not None,
+        has_driver=found.driver_version is not None,
         has_specs=bool(specs.specs or specs.conflicts),
     )
 

@@ -12,11 +12,12 @@ import stat
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from cdi_gen.catalogue import catalogue
 from cdi_gen.host.devices import proc
 from cdi_gen.host.devices.proc import CAPS, FRONTEND
 from cdi_gen.host.roots import Root
 
-UVM = ("nvidia-uvm",)
+_DRM_PREFIXES = ("/dev/dri/card", "/dev/dri/renderD")
 
 
 class Gpu(NamedTuple):
@@ -27,6 +28,9 @@ class Gpu(NamedTuple):
     minor: int
     uuid: str | None
     pci_address: str
+    drm_nodes: frozenset[str] | None = None
+    """Paths in ``/dev/dri``; None if sysfs does not show them. Which numbers the nodes of a GPU
+    have depends on the order in which the kernel's modules are loaded."""
 
 
 class Instance(NamedTuple):
@@ -64,19 +68,23 @@ class HostFacts(NamedTuple):
     paths: frozenset[str]
     """The other paths that specs name and the host has."""
 
-    def major_of(self, path: str) -> int | None:
-        """Return the major number that the kernel gives a node; None if it is not NVIDIA's."""
-        name = path.removeprefix("/dev/")
-        drivers: tuple[str, ...]
-        if name.startswith("nvidia-uvm"):
-            drivers = UVM
-        elif capability_minor(path) is not None:
-            drivers = CAPS
-        elif name in {"nvidiactl", "nvidia-modeset"} or gpu_minor(path) is not None:
-            drivers = FRONTEND
-        else:
-            return None
-        return next((self.majors[driver] for driver in drivers if driver in self.majors), None)
+    def kernel_numbers(self, path: str) -> Node | None:
+        """Return the numbers that the kernel gives a node of the driver.
+
+        None if the node is not the driver's, or its module is not loaded.
+        """
+        drivers: tuple[str, ...] = FRONTEND
+        minor = gpu_minor(path)
+        if minor is None:
+            drivers, minor = CAPS, capability_minor(path)
+        if minor is None:
+            entries = catalogue().control_nodes
+            entry = next((entry for entry in entries if path == f"/dev/{entry.name}"), None)
+            if entry is None:
+                return None
+            drivers, minor = entry.drivers, entry.minor
+        major = next((self.majors[driver] for driver in drivers if driver in self.majors), None)
+        return None if major is None else Node(major, minor)
 
 
 def gpu_minor(path: str) -> int | None:
@@ -87,6 +95,11 @@ def gpu_minor(path: str) -> int | None:
 def capability_minor(path: str) -> int | None:
     """Return N of ``/dev/nvidia-caps/nvidia-capN``; None for other paths."""
     return _number(path, "/dev/nvidia-caps/nvidia-cap")
+
+
+def is_drm_node(path: str) -> bool:
+    """Whether a path is ``/dev/dri/cardN`` or ``/dev/dri/renderDN``."""
+    return any(_number(path, prefix) is not None for prefix in _DRM_PREFIXES)
 
 
 def _number(path: str, prefix: str) -> int | None:
@@ -142,8 +155,19 @@ def _gpus(root: Root) -> Iterable[Gpu]:
         if information.excluded:
             continue
         if not proc.is_off_the_bus(root, address):
-            yield Gpu(index, information.minor, information.uuid, address)
+            nodes = _drm_nodes(root, address)
+            yield Gpu(index, information.minor, information.uuid, address, nodes)
         index += 1
+
+
+def _drm_nodes(root: Root, address: str) -> frozenset[str] | None:
+    """Return the DRM nodes of a GPU; there is none if its module nvidia_drm is not loaded."""
+    try:
+        device = root.resolve(f"/sys/bus/pci/devices/{address}")
+        names = [entry.name for entry in root.entries(f"{device}/drm")]
+    except OSError:
+        return None
+    return frozenset(path for name in names if is_drm_node(path := f"/dev/dri/{name}"))
 
 
 def _instances(capabilities: list[proc.MigCapability]) -> Iterable[Instance]:

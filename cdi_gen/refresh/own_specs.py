@@ -13,9 +13,7 @@ from dataclasses import replace
 
 from cdi_base.findings import Finding
 from cdi_gen import tree
-from cdi_gen.cdi import wire
 from cdi_gen.cdi.model import Device, Spec
-from cdi_gen.cdi.problem import SpecError
 from cdi_gen.diff import comparison, contents
 from cdi_gen.errors import CdiGenError, NoDriverError
 from cdi_gen.generate import driver_tree, modes
@@ -67,7 +65,7 @@ def _of_mode(
         expected = _expected(mode, settings, inventory)
     except NoDriverError:
         return  # a transport whose devices are gone: the rules name the nodes
-    installed = _installed(path) if path in record.files else None
+    installed = spec_directory.installed(path) if path in record.files else None
     if installed is None:
         if path not in record.files:
             yield _finding("CDG-V111", path, "the host has devices for this file")
@@ -92,14 +90,6 @@ def _expected(mode: str, settings: Settings, inventory: Inventory) -> Spec:
 
 def _without_gpus(spec: Spec) -> Spec:
     return replace(spec, devices=(Device(name=NONE, container_edits=NO_EDITS),))
-
-
-def _installed(path: str) -> Spec | None:
-    text = spec_directory.content(path)
-    try:
-        return wire.load(text) if text is not None else None
-    except SpecError:
-        return None
 
 
 def _finding(code: str, subject: str, message: str) -> Finding:

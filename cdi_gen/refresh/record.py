@@ -55,6 +55,8 @@ class Record(NamedTuple):
     """Versions of other drivers whose libraries were in the same directories."""
     left_out: tuple[str, ...] = ()
     """Devices that were left out as unusable."""
+    is_clean: bool = True
+    """Whether there was nothing to say of the files of other programs in the spec directories."""
     tree: str = ""
     """Path of the driver tree that the specs use; empty without one."""
 

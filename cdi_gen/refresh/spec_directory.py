@@ -11,6 +11,7 @@ from cdi_base.cdi import spec_directories
 from cdi_base.host_fingerprint import stamp
 from cdi_gen import store
 from cdi_gen.cdi import wire
+from cdi_gen.cdi.model import Spec
 from cdi_gen.cdi.problem import SpecError
 from cdi_gen.errors import CdiGenError
 from cdi_gen.paths import base_name, join, parent
@@ -31,6 +32,15 @@ def content(path: str) -> bytes | None:
     try:
         return files.read(path, wire.MAX_SIZE)
     except OSError:
+        return None
+
+
+def installed(path: str) -> Spec | None:
+    """Return the spec of our file; None if the file is missing, or is no spec."""
+    text = content(path)
+    try:
+        return wire.load(text) if text is not None else None
+    except SpecError:
         return None
 
 

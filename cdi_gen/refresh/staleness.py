@@ -11,10 +11,16 @@ import re
 from collections.abc import Iterator, Sequence
 
 from cdi_base.findings import Finding
-from cdi_gen.cdi.model import DeviceNode
 from cdi_gen.paths import base_name
 from cdi_gen.refresh.effective_specs import EffectiveSpec, EffectiveSpecs
-from cdi_gen.refresh.host_facts import Gpu, HostFacts, Node, capability_minor, gpu_minor
+from cdi_gen.refresh.host_facts import (
+    Gpu,
+    HostFacts,
+    Node,
+    capability_minor,
+    gpu_minor,
+    is_drm_node,
+)
 
 ALL, NONE = "all", "none"
 
@@ -23,6 +29,9 @@ _VERSIONED = re.compile(
     re.ASCII,
 )
 """A library of the driver with the driver's version in its name."""
+
+_OTHER_DRIVERS = ("/dev/dxg", "/dev/nvmap", "/dev/nvhost-", "/dev/nvgpu/")
+"""Nodes of the drivers of WSL 2 and Tegra."""
 
 
 def differences(
@@ -37,15 +46,17 @@ def differences(
     """
     findings = [*_conflicts(specs)]
     for spec in specs.specs:
-        if host.driver_version is None:
+        has_other_driver = _has_other_driver(spec)
+        if host.driver_version is None and not has_other_driver:
             findings.append(
                 _stale("CDG-V101", spec.path, "no NVIDIA driver is loaded on this host")
             )
             continue
         findings += _paths(spec, host)
-        findings += _versions(spec, host)
         findings += _nodes(spec, host)
-        findings += _devices(spec, host)
+        if not has_other_driver:
+            findings += _versions(spec, host)
+            findings += _devices(spec, host)
     if host.driver_version is not None and host.gpus:
         if specs.specs or specs.conflicts:
             findings += _without_device(specs.specs, host, left_out)
@@ -57,6 +68,15 @@ def differences(
 
 def _stale(code: str, path: str, message: str) -> Finding:
     return Finding(code, "error", f"{path}: {message}", subject=path)
+
+
+def _has_other_driver(spec: EffectiveSpec) -> bool:
+    """Whether the spec is of WSL 2 or Tegra: procfs shows neither their driver nor their GPUs."""
+    return any(
+        (node.host_path or node.path).startswith(_OTHER_DRIVERS)
+        for edits in spec.edits
+        for node in edits.device_nodes
+    )
 
 
 def _conflicts(specs: EffectiveSpecs) -> Iterator[Finding]:
@@ -97,14 +117,18 @@ def _versions(spec: EffectiveSpec, host: HostFacts) -> Iterator[Finding]:
 
 
 def _nodes(spec: EffectiveSpec, host: HostFacts) -> Iterator[Finding]:
-    """Return the nodes that the host lacks, or that have other numbers."""
+    """Return the nodes that the host lacks, or that have other numbers.
+
+    Engines ask the host for what a spec does not say: the type, and both numbers if it has no major
+    number. A minor number that it does not say is 0.
+    """
     for edits in spec.edits:
         for node in edits.device_nodes:
             path = node.host_path or node.path
-            actual = _numbers(node.path, host.nodes.get(path), host)
-            if node.major is None or node.minor is None or not node.type:
-                if path not in host.nodes:
-                    yield _stale("CDG-V105", spec.path, f"the device node {path} does not exist")
+            on_host = host.nodes.get(path)
+            actual = host.kernel_numbers(node.path) or on_host
+            if on_host is None and not (node.type and node.major):
+                yield _stale("CDG-V105", spec.path, f"the device node {path} does not exist")
             elif actual is None:
                 # A root engine would create the node; without a driver it would be of no use.
                 yield _stale(
@@ -112,29 +136,18 @@ def _nodes(spec: EffectiveSpec, host: HostFacts) -> Iterator[Finding]:
                     spec.path,
                     f"the device node {path} does not exist, and no driver has its number",
                 )
-            elif not _is_same(node, actual):
+            elif not node.major and on_host != actual:
                 yield _stale(
                     "CDG-V106",
                     spec.path,
-                    f"{path} has the number {node.major}:{node.minor}, on this host {actual}",
+                    f"{path} on this host has the number {on_host}, the kernel uses {actual}; "
+                    "the spec takes the number of the host",
                 )
-
-
-def _numbers(path: str, node: Node | None, host: HostFacts) -> Node | None:
-    """Return the numbers of a node: the major of the kernel, or else those of the host's node."""
-    major = host.major_of(path)
-    if major is None or (node and node.major == major):
-        return node
-    minor = capability_minor(path)
-    minor = gpu_minor(path) if minor is None else minor
-    if minor is not None:
-        return Node(major, minor)
-    return Node(major, node.minor) if node else Node(major, -1)
-
-
-def _is_same(node: DeviceNode, actual: Node) -> bool:
-    """Whether a spec's node has the numbers; -1 stands for an unknown minor number."""
-    return node.major == actual.major and actual.minor in {node.minor, -1}
+            elif node.major and actual != (node.major, node.minor or 0):
+                number = Node(node.major, node.minor or 0)
+                yield _stale(
+                    "CDG-V106", spec.path, f"{path} has the number {number}, on this host {actual}"
+                )
 
 
 def _devices(spec: EffectiveSpec, host: HostFacts) -> Iterator[Finding]:
@@ -145,7 +158,8 @@ def _devices(spec: EffectiveSpec, host: HostFacts) -> Iterator[Finding]:
         if device.name == NONE:
             continue
         name = f"{spec.spec.kind}={device.name}"
-        paths = [node.path for node in device.container_edits.device_nodes]
+        nodes = device.container_edits.device_nodes
+        paths = [node.path for node in nodes]
         gpus = {minor for path in paths if (minor := gpu_minor(path)) is not None}
         caps = {minor for path in paths if (minor := capability_minor(path)) is not None}
         for minor in sorted(gpus - minors):
@@ -157,6 +171,11 @@ def _devices(spec: EffectiveSpec, host: HostFacts) -> Iterator[Finding]:
             for minor in sorted(gpus & divided):
                 message = f"{name}: the GPU /dev/nvidia{minor} is divided into MIG devices"
                 yield _stale("CDG-V107", spec.path, message)
+        foreign = _other_drm_nodes([node.host_path or node.path for node in nodes], gpus, host)
+        if foreign:
+            given = ", ".join(f"/dev/nvidia{minor}" for minor in sorted(gpus))
+            message = f"{name} has {', '.join(foreign)} of another graphics card than {given}"
+            yield _stale("CDG-V108", spec.path, message)
         owner = _named(device.name, host.gpus)
         if owner and not caps and gpus and gpus != {owner.minor}:
             node = ", ".join(f"/dev/nvidia{minor}" for minor in sorted(gpus))
@@ -167,6 +186,18 @@ def _devices(spec: EffectiveSpec, host: HostFacts) -> Iterator[Finding]:
             if all(gpu.uuid for gpu in host.gpus):
                 message = f"{name}: this host has no such GPU; the node is that of {others}"
                 yield _stale("CDG-V108", spec.path, message)
+
+
+def _other_drm_nodes(paths: Sequence[str], minors: set[int], host: HostFacts) -> list[str]:
+    """Return the DRM nodes among a device's nodes that are not those of its GPUs."""
+    own: set[str] = set()
+    for gpu in host.gpus:
+        if gpu.minor in minors:
+            if gpu.drm_nodes is None:
+                return []
+            own |= gpu.drm_nodes
+    nodes = {path for path in paths if is_drm_node(path) and path in host.nodes}
+    return sorted(nodes - own) if minors else []
 
 
 def _named(name: str, gpus: Sequence[Gpu]) -> Gpu | None:

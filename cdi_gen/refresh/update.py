@@ -180,12 +180,34 @@ class _Update:
         """End the refresh if there are specs of the loaded module that are worth keeping."""
         from cdi_gen.refresh import spec_directory  # noqa: PLC0415 - as in `run`
 
-        if any(spec_directory.is_ours(path, file) for path, file in self._old.items()):
+        kept = [path for path, file in self._old.items() if spec_directory.is_ours(path, file)]
+        if kept:
+            self._drop_lost_sockets(kept)
             raise HeldBackError(
                 f"the specs stay as they are: {reason}",
                 hint="reboot, or unload and load the nvidia modules when the update has ended; "
                 "then run: cdi-gen refresh",
             )
+
+    def _drop_lost_sockets(self, paths: list[str]) -> None:
+        """Take sockets that are gone out of the specs that stay."""
+        from cdi_gen.cdi import wire  # noqa: PLC0415 - as in `run`
+        from cdi_gen.refresh import sockets, spec_directory, specs  # noqa: PLC0415 - as in `run`
+
+        last = self._last
+        for path in paths if last else ():
+            spec = spec_directory.installed(path)
+            changed = sockets.without_lost(spec, self._request.layout.prefix) if spec else None
+            if last is None or changed is None:
+                continue
+            new = specs.NewSpec(path, changed, wire.dump(changed), "")
+            digest = spec_directory.digest(new.text.encode())
+            possible = WrittenFile([], [*last.files[path].digests, digest])
+            last = last._replace(files={**last.files, path: possible})
+            self._write_record(last)
+            spec_directory.write(new)
+            last.files[path] = spec_directory.written(path, [digest])
+            self._write_record(last)
 
     def _without_driver(self, error: NoDriverError) -> Outcome:
         removed, foreign = self._remove(self._old)
@@ -253,7 +275,8 @@ class _Update:
         self._clean_trees(tree_path)
         current = {path: spec_directory.written(path, [digest]) for path, digest in texts.items()}
         key = [] if new.no_gpu else host.key
-        self._write_record(self._record(host, current, key=key, tree=tree_path))
+        record = self._record(host, current, key=key, tree=tree_path)
+        self._write_record(record._replace(is_clean=self._is_clean(record)))
         written = tuple(changed)
         return Outcome(
             written=written,
@@ -266,6 +289,14 @@ class _Update:
             changes=tuple(self._changes),
             findings=tuple(self._findings),
         )
+
+    def _is_clean(self, record: Record) -> bool:
+        """Whether a check would have nothing to say of the files in the spec directories."""
+        from cdi_gen.refresh import installed  # noqa: PLC0415 - as in `run`
+
+        layout = self._request.layout
+        directories = installed.with_own(SPEC_DIRECTORIES, self._request.settings.output_directory)
+        return installed.compare(directories, layout.host_root, record.left_out).is_clean
 
     def _write_record(self, record: Record) -> None:
         records.write(record, self._state_directory)

@@ -9,6 +9,8 @@ import time
 from cdi_base.host_fingerprint import DRIVER
 
 PAUSE_SECONDS = 0.2
+_WSL = "/dev/dxg"
+"""The node of WSL 2, whose driver is not a module of this kernel: waiting would be in vain."""
 
 
 def is_driver_loaded(prefix: str = "") -> bool:
@@ -19,7 +21,7 @@ def is_driver_loaded(prefix: str = "") -> bool:
 def wait_for_driver(seconds: float, prefix: str = "") -> None:
     """Return when the module is loaded, or after this time by the monotonic clock."""
     deadline = time.monotonic() + seconds
-    while not is_driver_loaded(prefix):
+    while not is_driver_loaded(prefix) and not os.path.exists(f"{prefix}{_WSL}"):
         remaining = deadline - time.monotonic()
         if remaining <= 0:
             return

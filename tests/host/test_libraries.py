@@ -284,9 +284,10 @@ class TestClosure:
     def search(fake: FakeHost, hide: str) -> tuple[list[Library], list[str]]:
         """Look for libraries when no name says that ``hide`` is one of the driver's."""
         search = LibrarySearch(Root(seen_from=str(fake.root)), catalogue(), "x86_64")
-        is_driver_name = search._is_driver_name
-        search._is_driver_name = (  # type: ignore[method-assign]
-            lambda name, version: not name.startswith(hide) and is_driver_name(name, version)
+        names = search._library_names
+        is_of_version = names.is_of_version
+        names.is_of_version = (  # type: ignore[method-assign]
+            lambda name, version: not name.startswith(hide) and is_of_version(name, version)
         )
         result = search.find(fake.driver_version)
         missing = [each.name for each in result.records if isinstance(each, Missing)]

@@ -46,6 +46,10 @@ class Belonging:
         """Whether the host has several versions."""
         return bool(self._others)
 
+    def contains_version(self, path: str) -> bool:
+        """Whether a file (a resolved path) contains the version in use."""
+        return self._version in self._content_versions(path)
+
     def other_version(self, path: str) -> str | None:
         """Return the other version that a file (a resolved path) belongs to.
 

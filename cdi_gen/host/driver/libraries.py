@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Finds the driver's shared libraries by the version in their names, and what they need.
 
-A library belongs to the driver if its file name ends in the driver's version, or if the catalogue
-lists it as a library without the version and it is not of another version. Its directory has no
-influence: the search covers the catalogue's directories and those of ``ld.so.cache``, and adds the
-libraries of DT_NEEDED.
+A library belongs to the driver if its file name ends in the driver's version; or if the catalogue
+lists it as a library without the version, and it is not of another version; or if it is a library
+of the catalogue that is installed under its SONAME, and it contains the version. Its directory has
+no influence: the search covers the catalogue's directories and those of ``ld.so.cache``, and adds
+the libraries of DT_NEEDED.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from cdi_base.elf import ElfError
 from cdi_gen.catalogue import Catalogue
 from cdi_gen.host.driver import shared_library
 from cdi_gen.host.driver.installations import VERSION, Belonging
+from cdi_gen.host.driver.library_names import LibraryNames
 from cdi_gen.host.result import SearchResult
 from cdi_gen.host.roots import Root
 from cdi_gen.inventory import Ignored, Library, Missing, Record
@@ -72,9 +74,7 @@ class LibrarySearch:
         self._catalogue = catalogue
         self._machines = shared_library.MACHINES.get(architecture)
         self._names: dict[str, dict[str, bool]] = {}
-        self._modules = {
-            entry.name.partition(".so")[0] for entry in catalogue.files if entry.kind == "xorg"
-        }
+        self._library_names = LibraryNames(catalogue)
         self._versions: list[str] | None = None
         cache = self._read_cache() if not search_path else SearchResult({})
         self._cache = cache.values
@@ -178,7 +178,7 @@ class LibrarySearch:
         """Return all libraries of one version of the driver."""
         others = tuple(name for name in self.versions() if name != version)[:MAX_OTHER_VERSIONS]
         belonging = Belonging(self._root, version, others)
-        candidates = self._candidates(version)
+        candidates = self._candidates(version, belonging)
         records: list[Record] = [*self._cache_records, *candidates.records]
         libraries: dict[str, Library] = {}
         other_records: list[Record] = []
@@ -202,15 +202,22 @@ class LibrarySearch:
         )
         return SearchResult(values, (*records, *other_records, *needed.records, *distinct.records))
 
-    def _candidates(self, version: str) -> SearchResult[list[str]]:
+    def _candidates(self, version: str, belonging: Belonging) -> SearchResult[list[str]]:
         """Return the resolved paths of files with a name of the driver."""
         paths: dict[str, None] = {}
         records: list[Record] = []
         for directory in self.directories:
-            for name in self.names(directory):
-                if not self._is_driver_name(name, version):
-                    continue
+            for name, is_link in self.names(directory).items():
                 named = f"{directory}/{name}"
+                if (
+                    not is_link
+                    and self._library_names.is_soname(name)
+                    and belonging.contains_version(named)
+                ):
+                    paths.setdefault(named)
+                    continue
+                if not self._library_names.is_of_version(name, version):
+                    continue
                 try:
                     path = self._root.resolve(named)
                 except OSError as error:
@@ -218,23 +225,9 @@ class LibrarySearch:
                     records.append(Ignored(path=printable(named), reason=reason, code="CDG-H403"))
                     continue
                 # The name of a link is not enough: libnvidia-nvvm.so.4 may point to an old file.
-                if self._is_driver_name(base_name(path), version):
+                if self._library_names.is_of_version(base_name(path), version):
                     paths.setdefault(path)
         return SearchResult(list(paths), tuple(records))
-
-    def _is_driver_name(self, name: str, version: str) -> bool:
-        stem, _, suffix = name.partition(".so")
-        if stem in self._modules:  # loaded by the X server, from its own directories
-            return False
-        if suffix == "." + version:
-            return True
-        _, *numbers = suffix.split(".")
-        return (
-            stem in self._catalogue.unversioned
-            and bool(numbers)
-            and all(number.isdecimal() for number in numbers)
-            and len(numbers[0]) < 3  # three digits: the version of another driver
-        )
 
     def _library(self, path: str) -> Library | Ignored:
         """Return the library at a resolved path, or why it is ignored."""
@@ -272,7 +265,7 @@ class LibrarySearch:
         while pending:
             library = pending.pop()
             for name in library.needed:
-                if (library.bits, name) in seen or not self._of_the_driver(name, version):
+                if (library.bits, name) in seen or not self._library_names.is_needed(name, version):
                     continue
                 seen.add((library.bits, name))
                 result = self._needed(name, library.bits, belonging)
@@ -285,10 +278,6 @@ class LibrarySearch:
                 needed[path] = added
                 pending.append(added)
         return SearchResult(needed, tuple(records))
-
-    def _of_the_driver(self, name: str, version: str) -> bool:
-        stem, _, suffix = name.partition(".so")
-        return suffix == "." + version or stem in self._catalogue.libraries
 
     def _needed(
         self, name: str, bits: int, belonging: Belonging

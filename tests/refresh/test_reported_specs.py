@@ -1,0 +1,231 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Specs and hosts of public reports: what check says of them, and what refresh makes of them."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import stat
+from collections.abc import Callable
+from pathlib import Path
+
+from tests.fakehost.layouts import ldconfig
+from tests.refresh.machine import DriverUpdate, Machine
+
+Machines = Callable[[str], Machine]
+
+
+def _installed(machine: Machine, text: str, name: str = "nvidia.yaml") -> Path:
+    """Write a spec into the directory for specs that outlive a boot."""
+    path = machine.folder / "etc-cdi" / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(text)
+    return path
+
+
+def _node(machine: Machine, name: str, major: int, minor: int) -> None:
+    """Put a device node in the place of another."""
+    path = machine.root / "dev" / name
+    path.unlink(missing_ok=True)
+    os.mknod(path, stat.S_IFCHR | 0o666, os.makedev(major, minor))
+
+
+def _drm_nodes(machine: Machine, pci_address: str, *numbers: int) -> None:
+    """Give a graphics card other DRM nodes."""
+    domain, bus, _ = pci_address.split(":")
+    directory = machine.root / f"sys/devices/pci{domain}:{bus}/{pci_address}/drm"
+    shutil.rmtree(directory, ignore_errors=True)
+    for number in numbers:
+        name = f"renderD{number}" if number >= 128 else f"card{number}"
+        (directory / name).mkdir(parents=True)
+        (directory / name / "dev").write_text(f"226:{number}\n")
+        _node(machine, f"dri/{name}", 226, number)
+
+
+# nvidia-ctk writes major numbers, no types, and no minor number that is 0.
+UVM_OF_ANOTHER_BOOT = """\
+cdiVersion: 0.5.0
+kind: nvidia.com/gpu
+containerEdits:
+  deviceNodes:
+  - path: /dev/nvidia-uvm
+    major: 511
+    fileMode: 438
+    permissions: rw
+  - path: /dev/nvidia-uvm-tools
+    major: 511
+    minor: 1
+    permissions: rw
+  - path: /dev/nvidiactl
+    major: 195
+    minor: 255
+devices:
+- name: "0"
+  containerEdits:
+    deviceNodes:
+    - path: /dev/nvidia0
+      major: 195
+"""
+
+
+def test_nvidia_uvm_has_another_major_number_than_the_spec(machine: Machines) -> None:
+    """NVIDIA/nvidia-container-toolkit#1934, NVIDIA/NemoClaw#4733: cuInit gives 999, nvidia-smi works."""
+    host = machine("550-1gpu")
+    spec = _installed(host, UVM_OF_ANOTHER_BOOT)
+    assert host.check() == [
+        f"{spec}: /dev/nvidia-uvm has the number 511:0, on this host 510:0 [CDG-V106]",
+        f"{spec}: /dev/nvidia-uvm-tools has the number 511:1, on this host 510:1 [CDG-V106]",
+    ]
+    spec.write_text(UVM_OF_ANOTHER_BOOT.replace("511", "510"))
+    assert host.check() == []
+
+
+def test_a_stale_spec_that_another_overrides_is_no_difference(machine: Machines) -> None:
+    """NVIDIA/NemoClaw#4733: /etc/cdi/nvidia.yaml is left over beside a fresh /var/run/cdi."""
+    host = machine("550-1gpu")
+    spec = _installed(host, UVM_OF_ANOTHER_BOOT)
+    host.refresh()
+    note = f"{host.gpus} has priority over {spec}, which defines the same devices [CDG-F104]"
+    for _ in range(2):
+        assert host.report() == (0, [], [note])
+        assert host.refresh().written == ()
+
+
+def test_a_name_that_only_the_stale_spec_has_is_a_difference(machine: Machines) -> None:
+    """NVIDIA/nvidia-container-toolkit#1860: what the fresh spec lacks comes from the other file."""
+    host = machine("550-1gpu")
+    spec = _installed(host, UVM_OF_ANOTHER_BOOT.replace('"0"', "gpu0"))
+    host.refresh()
+    line = f"{spec}: /dev/nvidia-uvm has the number 511:0, on this host 510:0 [CDG-V106]"
+    assert line in host.check()
+
+
+def test_nodes_that_udev_made_without_a_number(machine: Machines) -> None:
+    """lf-edge/eve#6387: nvidia-uvm, nvidia-uvm-tools and nvidia-modeset are 0:0."""
+    host = machine("550-1gpu")
+    for name in ("nvidia-uvm", "nvidia-uvm-tools", "nvidia-modeset"):
+        _node(host, name, 0, 0)
+    assert host.refresh().code == 0
+    nodes = json.loads(host.gpus.read_text())["containerEdits"]["deviceNodes"]
+    numbers = {node["path"]: (node["major"], node["minor"]) for node in nodes}
+    assert numbers["/dev/nvidia-uvm"] == (510, 0)
+    assert numbers["/dev/nvidia-uvm-tools"] == (510, 1)
+    assert numbers["/dev/nvidia-modeset"] == (195, 254)
+    assert host.check() == [], "the specs have the kernel's numbers"
+
+
+def test_nodes_that_a_reload_of_the_module_left(machine: Machines) -> None:
+    """NixOS/nixpkgs#285148: mknod says that the file exists, and the node keeps its old number.
+
+    A spec that has no number takes that of the host.
+    """
+    host = machine("550-1gpu")
+    _node(host, "nvidia-uvm", 499, 0)
+    text = UVM_OF_ANOTHER_BOOT.replace("    major: 511\n    fileMode: 438\n", "")
+    spec = _installed(host, text.replace("511", "510"))
+    (line,) = host.check()
+    assert line == (
+        f"{spec}: /dev/nvidia-uvm on this host has the number 499:0, the kernel uses 510:0; the "
+        "spec takes the number of the host [CDG-V106]"
+    )
+
+
+def test_graphics_cards_in_another_order(machine: Machines) -> None:
+    """CachyOS/linux-cachyos#552, nextcloud/all-in-one#8471: after a boot the nodes are the other card's.
+
+    All nodes exist, and have the numbers that the spec says.
+    """
+    host = machine("550-1gpu")
+    host.refresh()
+    spec = _installed(host, host.gpus.read_text())
+    for directory in (host.specs, host.state):
+        shutil.rmtree(directory)
+    assert host.check() == []
+    _drm_nodes(host, "0000:03:00.0", 1, 128)
+    _drm_nodes(host, "0000:1b:00.0", 0, 129)
+    differences = host.check()
+    assert differences[0] == (
+        f"{spec}: nvidia.com/gpu=0 has /dev/dri/card1, /dev/dri/renderD128 of another graphics card "
+        "than /dev/nvidia0 [CDG-V108]"
+    )
+    assert len(differences) == 4, "of each name, and of all"
+    host.refresh()
+    text = host.gpus.read_text()
+    assert "/dev/dri/renderD129" in text
+    assert "/dev/dri/renderD128" not in text
+    assert [line for line in host.check() if str(host.gpus) in line] == []
+
+
+def test_specs_of_wsl_and_of_jetson_need_no_module(machine: Machines) -> None:
+    """docker/buildx and lf-edge/eve: their drivers are not in procfs."""
+    host = machine("550-unloaded")
+    for name in ("dxg", "nvmap", "nvhost-ctrl-gpu"):
+        _node(host, name, 10, 125)
+    spec = "cdiVersion: 0.5.0\nkind: nvidia.com/gpu\ndevices:\n- name: {}\n  containerEdits:\n"
+    spec += "    deviceNodes:\n    - path: {}\n"
+    _installed(host, spec.format("all", "/dev/dxg"))
+    _installed(host, spec.format("igpu", "/dev/nvmap\n    - path: /dev/nvhost-ctrl-gpu"), "b.yaml")
+    assert host.report() == (0, [], [])
+    (host.root / "dev/dxg").unlink()
+    (line,) = host.check()
+    assert line.endswith("the device node /dev/dxg does not exist [CDG-V105]")
+
+
+def test_a_library_that_a_package_installs_under_its_soname(machine: Machines) -> None:
+    """negativo17/nvidia-driver#195: libGLX_nvidia.so.0 is a file, and none has the version.
+
+    nvidia_icd.json names it, and Vulkan failed in every container.
+    """
+    host = machine("550-lib64")
+    version = host.fake.driver_version
+    library = host.root / "usr/lib64/libGLX_nvidia.so.0"
+    library.unlink()
+    library.with_name(f"libGLX_nvidia.so.{version}").rename(library)
+    # Of another driver, and of no driver.
+    other = library.with_name("libEGL_nvidia.so.0")
+    other.unlink()
+    other.with_name(f"libEGL_nvidia.so.{version}").unlink()
+    other.write_bytes(library.read_bytes().replace(version.encode(), b"535.161.07"))
+    ldconfig(host.root)
+    assert host.refresh().code == 0
+    mounts = json.loads(host.gpus.read_text())["containerEdits"]["mounts"]
+    sources = {mount["containerPath"]: mount["hostPath"] for mount in mounts}
+    assert sources["/usr/lib64/libGLX_nvidia.so.0"] == "/usr/lib64/libGLX_nvidia.so.0"
+    assert "/usr/lib64/libEGL_nvidia.so.0" not in sources
+    assert host.check() == []
+
+
+def test_the_persistence_daemon_is_stopped_for_an_update(
+    driver_update: tuple[Machine, DriverUpdate],
+) -> None:
+    """badbread/crumbvms#395: "open /run/nvidia-persistenced/socket: no such file or directory".
+
+    The libraries are those of the new driver, the module is the old one until the next boot, and
+    the daemon does not start. The specs that stay must not name its socket.
+    """
+    host, update = driver_update
+    socket = host.root / "run/nvidia-persistenced/socket"
+    socket.parent.mkdir(parents=True)
+    os.mknod(socket, stat.S_IFSOCK | 0o666)
+    host.refresh()
+    assert "/run/nvidia-persistenced/socket" in host.gpus.read_text()
+    update.install_libraries()
+    update.remove_old_libraries()
+    before = host.contents()
+    assert host.refresh().code == 5
+    assert host.contents() == before
+    socket.unlink()
+    refreshed = host.refresh()
+    assert refreshed.code == 5
+    assert "the specs stay as they are" in refreshed.message
+    old, new = json.loads(before["nvidia.json"]), json.loads(host.gpus.read_text())
+    mounts = old["containerEdits"]["mounts"]
+    kept = [mount for mount in mounts if "persistenced/socket" not in mount["hostPath"]]
+    assert len(kept) == len(mounts) - 1
+    assert new == {**old, "containerEdits": {**old["containerEdits"], "mounts": kept}}
+    # They are ours still: the refresh after the update replaces them.
+    assert not [line for line in host.check() if "CDG-V110" in line]
+    update.install_files()
+    update.load_module()
+    assert host.refresh() == (0, ("nvidia.json", "nvidia-cap.json"), (), (), "")
