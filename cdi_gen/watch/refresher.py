@@ -11,6 +11,8 @@ import time
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
+from cdi_base.child import NOT_STARTED
+
 SECONDS = 300.0
 """The longest time of a refresh; a process that waits for a driver that hangs is left alone."""
 
@@ -40,7 +42,10 @@ class ChildProcess:
 
     def run(self, is_over: Callable[[], bool]) -> int | None:
         """Return the exit code of the command."""
-        process = subprocess.Popen(self._command, stdin=subprocess.DEVNULL)
+        try:
+            process = subprocess.Popen(self._command, stdin=subprocess.DEVNULL)
+        except OSError:
+            return NOT_STARTED
         deadline = time.monotonic() + self._seconds
         while not is_over():
             if _has_ended(process):

@@ -18,6 +18,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.lab.cache import LabUnavailableError
+from tests.lab.systemd import new_group, remove_group
 from tests.prestart.machine import DENIED, NO_DEVICE, NODES, Machine
 
 pytestmark = pytest.mark.engine
@@ -60,7 +62,10 @@ class Booted:
 def booted(machine: Machine) -> Iterator[Booted]:
     if not Path(SYSTEMD).exists() or not shutil.which("systemctl"):
         pytest.skip("needs systemd")
-    group = _new_group()
+    try:
+        group = new_group()
+    except LabUnavailableError as error:
+        pytest.skip(str(error))
     folder = machine.folder
     nodes = "; ".join(
         f"mknod -m 666 {machine.devices / name} c {major} {minor}"
@@ -95,20 +100,7 @@ def booted(machine: Machine) -> Iterator[Booted]:
         finally:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
-            _remove(group)
-
-
-def _new_group() -> Path:
-    """A group of version 2: what systemd does to its own, it does to nothing of the machine's."""
-    for tree in (Path("/sys/fs/cgroup/unified"), Path("/sys/fs/cgroup")):
-        if (tree / "cgroup.procs").exists():
-            group = tree / f"cdi-gen-test-{os.getpid()}"
-            try:
-                group.mkdir()
-            except OSError as error:
-                pytest.skip(f"no control group can be made: {error}")
-            return group
-    pytest.skip("this machine has no control groups of version 2")
+            remove_group(group)
 
 
 def _ready(outside: int) -> Booted:
@@ -121,15 +113,6 @@ def _ready(outside: int) -> Booted:
                 return system
         time.sleep(0.05)
     pytest.skip("systemd does not start in a namespace here")
-
-
-def _remove(group: Path) -> None:
-    """When the last of its processes is gone, which takes a moment."""
-    until = time.monotonic() + PATIENCE
-    while group.exists() and time.monotonic() < until:
-        for folder in [*sorted(group.rglob("*/"), reverse=True), group]:
-            with contextlib.suppress(OSError):
-                folder.rmdir()
 
 
 @contextlib.contextmanager

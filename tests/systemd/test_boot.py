@@ -94,6 +94,17 @@ def test_what_happens_to_a_running_host(boot_host: BootHost) -> None:
         assert host.has_specs()
 
 
+INSTALL = """
+mkdir -p /tmp/package/DEBIAN
+printf 'Package: libcuda1\\nVersion: 1\\nArchitecture: all\\nMaintainer: test\\nDescription: test\\n' \\
+    >/tmp/package/DEBIAN/control
+echo 'activate-noawait ldconfig' >/tmp/package/DEBIAN/triggers
+dpkg-deb --build /tmp/package /tmp/package.deb
+dpkg --install /tmp/package.deb
+"""
+"""A package with a library: its trigger makes dpkg run ldconfig."""
+
+
 @pytest.mark.parametrize("unit", ["cdi-gen-watch.service", "cdi-gen.path"])
 def test_an_upgrade_of_packages_is_followed_by_a_refresh(boot_host: BootHost, unit: str) -> None:
     """The last step of each is ldconfig, which replaces its cache."""
@@ -102,9 +113,9 @@ def test_an_upgrade_of_packages_is_followed_by_a_refresh(boot_host: BootHost, un
         host.run("systemctl", "stop", *other)
         host.run("systemctl", "start", unit)
         last = host.refresh()
-        root = "/opt/fake" if unit == "cdi-gen-watch.service" else ""
-        host.sh('cp "$1/etc/ld.so.cache" "$1/etc/ld.so.cache~"; mv "$1/etc/ld.so.cache~" '
-                '"$1/etc/ld.so.cache"', root)  # fmt: skip
+        host.sh(INSTALL)
+        if unit == "cdi-gen-watch.service":
+            host.sh("cp /etc/ld.so.cache /opt/fake/etc/new; cd /opt/fake/etc; mv new ld.so.cache")
         host.wait_for_refresh(last)
 
 

@@ -21,6 +21,12 @@ def test_the_exit_code_of_the_command_is_returned() -> None:
     assert ChildProcess(["sh", "-c", "exit 4"]).run(never) == 4
 
 
+def test_a_command_that_does_not_exist_is_a_failure_like_others() -> None:
+    """It is being replaced by a new version, perhaps."""
+    assert ChildProcess(["/nonexistent/cdi-gen", "refresh"]).run(never) == 127
+    assert Unit("cdi-gen.service", "/nonexistent/systemctl").run(never) == 127
+
+
 def test_a_refresh_that_hangs_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(refresher, "STEP_SECONDS", 0.05)
     started = time.monotonic()
