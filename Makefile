@@ -29,7 +29,7 @@ help: ## list the targets
 # Programs that are killed or fail at many moments, and servers: a third of the time of `check`, for which
 # it is too long. `test` runs them.
 THOROUGH := tests/kubernetes tests/attack/test_faults.py tests/attack/test_engine_configuration_faults.py \
-            tests/attack/test_memory.py tests/cli/test_interrupted.py tests/refresh/test_faults.py
+            tests/attack/test_memory.py tests/cli/test_interrupted.py tests/refresh/test_faults.py tests/refresh/test_system_calls.py
 
 run: $(VENV)/run ## make the environment and print the CDI spec of this host
 	@tools/run $(BIN)/cdi-gen $(EXAMPLE)

@@ -35,8 +35,11 @@ def in_manner_of(inventory: Inventory, others: Iterable[Spec]) -> tuple[Spec, ..
     """
     others = tuple(others)
     inventory = replace(inventory, hook=_hook_program(others))
-    form = TREE if any(map(_has_tree, others)) else FILES
-    specs = (_spec(kind, inventory, form) for kind in dict.fromkeys(spec.kind for spec in others))
+    has_tree = {spec.kind for spec in others if _has_tree(spec)}
+    specs = (
+        _spec(kind, inventory, TREE if kind in has_tree else FILES)
+        for kind in dict.fromkeys(spec.kind for spec in others)
+    )
     return tuple(spec for spec in specs if spec is not None)
 
 

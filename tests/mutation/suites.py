@@ -61,6 +61,11 @@ SUITES: dict[str, tuple[Suite, ...]] = {
     "cdi_gen/generate/": _GENERATE,
     "cdi_gen/host/": (("tests/unit/host",), ("tests/host",)),
     "cdi_gen/inventory/": _GENERATE,
+    "cdi_gen/diff/": (("tests/unit/diff",), ("tests/cli/test_refresh.py",)),
+    "cdi_gen/refresh/": (
+        ("tests/unit/refresh", "tests/cli/test_refresh.py"),
+        ("tests/refresh",),
+    ),
     "cdi_gen/store/": (("tests/unit/store",), ("tests/cli",)),
 }
 """By the beginning of the module's path. Quick suites first: the first that fails kills a mutant."""

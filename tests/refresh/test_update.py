@@ -248,3 +248,21 @@ def test_a_change_of_mig_devices(
     assert divided.refresh().written == ("nvidia.json",)
     assert "1:1" not in names()
     assert divided.check() == []
+
+
+def test_missing_nodes_are_created_where_configured(flat: Machine) -> None:
+    """The host is examined afterwards: a GPU whose node was missing is in the specs."""
+    for name in ("nvidia-uvm", "nvidia1"):
+        (flat.root / "dev" / name).unlink()
+    assert flat.refresh().code == 4
+    assert not (flat.root / "dev/nvidia-uvm").exists()
+    refreshed = flat.refresh(device_nodes=True, dev_char_symlinks=True)
+    assert refreshed.code == 0
+    assert refreshed.written == ("nvidia.json",)
+    status = (flat.root / "dev/nvidia-uvm").stat()
+    assert (os.major(status.st_rdev), os.minor(status.st_rdev)) == (510, 0)
+    assert os.readlink(flat.root / "dev/char/195:1") == "/dev/nvidia1"
+    assert flat.check() == []
+    (flat.root / "dev/nvidia-uvm").unlink()
+    flat.refresh(device_nodes=True, dev_char_symlinks=True)
+    assert (flat.root / "dev/nvidia-uvm").exists()

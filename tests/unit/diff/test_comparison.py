@@ -11,7 +11,8 @@ import pytest
 from cdi_gen.cdi import wire
 from cdi_gen.cdi.model import ContainerEdits, Device, DeviceNode, Mount, Spec
 from cdi_gen.diff import comparison, contents, expected_specs
-from cdi_gen.generate import generate
+from cdi_gen.generate import DEFAULTS, generate, management, mig_access
+from cdi_gen.generate.modes import transports
 from cdi_gen.inventory import Inventory
 from cdi_gen.inventory.json_form import load
 
@@ -52,6 +53,20 @@ def test_a_spec_of_a_host_does_not_differ_from_the_host(name: str, file: str) ->
     installed = wire.load((GOLDEN / name / file).read_text())
     expected = expected_specs.in_manner_of(inventory(name), [installed])
     assert lines(contents.of_specs([installed]), contents.of_specs(expected)) == []
+
+
+def test_specs_of_every_kind_do_not_differ_from_their_host() -> None:
+    host = inventory("hgx-550-8gpu")
+    management_options = DEFAULTS._replace(vendor=management.VENDOR, hooks=False)
+    specs = [
+        generate(host, DEFAULTS._replace(hooks=False, form="tree", names=("type-index",))),
+        management.spec(host, management_options),
+        *filter(None, (transports.spec(mode, host) for mode in transports.MODES)),
+        *filter(None, [mig_access.spec(host)]),
+    ]
+    assert len({each.kind for each in specs}) > 5
+    expected = expected_specs.in_manner_of(host, specs)
+    assert lines(contents.of_specs(specs), contents.of_specs(expected)) == []
 
 
 @pytest.mark.parametrize("name", HOSTS)

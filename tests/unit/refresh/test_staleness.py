@@ -158,6 +158,37 @@ def test_a_node_that_engines_can_create_may_be_missing() -> None:
     ]
 
 
+def test_the_control_node_of_another_boot_has_the_major_of_the_kernel() -> None:
+    """On the host it is missing; its minor number is not known, and need not be."""
+    spec = with_node(nvidia(), "/dev/nvidiactl", type="c", major=195, minor=255)
+    host = host_of(spec)
+    nodes = {path: node for path, node in host.nodes.items() if path != "/dev/nvidiactl"}
+    assert messages(effective(spec), host._replace(nodes=nodes)) == []
+    other = with_node(spec, "/dev/nvidiactl", major=196)
+    (line,) = messages(effective(other), host._replace(nodes=nodes))
+    assert line == (f"{FILE}: /dev/nvidiactl has the number 196:255, on this host 195:* [CDG-V106]")
+
+
+def test_a_broken_mig_device_that_was_left_out_is_no_difference() -> None:
+    spec = nvidia("nohooks")
+    gpus = [Gpu(n, n, _uuid(n), f"0000:0{n}:00.0") for n in range(8)]
+    host = host_of(spec, *gpus)._replace(instances=(Instance(7, 1, 0, frozenset({5, 6})),))
+    divided = [line for line in messages(effective(spec), host) if "V109" in line]
+    assert len(divided) == 1
+    left_out = messages(effective(spec), host, "MIG devices of GPU 7 at 0000:07:00.0")
+    assert not [line for line in left_out if "V109" in line]
+
+
+def test_the_device_none_is_not_looked_at() -> None:
+    spec = nvidia()
+    edits = spec.devices[0].container_edits
+    gone = replace(
+        edits, device_nodes=(DeviceNode(path="/dev/nvidia9", type="c", major=195, minor=9),)
+    )
+    spec = replace(spec, devices=(*spec.devices, Device(name="none", container_edits=gone)))
+    assert messages(effective(spec), host_of(spec)) == []
+
+
 def test_a_gpu_that_no_spec_gives() -> None:
     spec = nvidia()
     host = host_of(spec, GPU, SECOND)
