@@ -97,22 +97,27 @@ def resident_kib(cluster: Cluster) -> int:
     return next(int(line.split()[1]) for line in text.splitlines() if line.startswith("VmRSS"))
 
 
+def open_descriptors(cluster: Cluster) -> int:
+    """Return how many descriptors the plugin has."""
+    return len(os.listdir(plugin_in_proc(cluster) / "fd"))
+
+
 def test_a_thousand_pods_never_share_a_gpu_and_nothing_leaks(cluster: Cluster) -> None:
     outcomes: Counter[str] = Counter()
     created = 0
     memory: list[int] = []
-    descriptors: list[int] = []
+    descriptors = open_descriptors(cluster)
     while sum(outcomes.values()) < PODS:
         remaining = forget_ended(cluster, outcomes)
         for _ in range(min(IN_FLIGHT - remaining, PODS - created)):
             create(cluster, f"pod-{created}", 1 + created % 2)
             created += 1
         memory.append(resident_kib(cluster))
-        descriptors.append(len(os.listdir(plugin_in_proc(cluster) / "fd")))
     assert outcomes == {"Succeeded 0": PODS}
     half = len(memory) // 2
     assert max(memory[half:]) <= 1.05 * max(memory[:half])
-    assert max(descriptors[half:]) <= max(descriptors[:half]) + 2
+    # Calls that are being answered have some for a moment.
+    until(lambda: open_descriptors(cluster) <= descriptors + 2, "no descriptor is left open")
     assert [path.name for path in cluster.node.run_cdi.iterdir()] == [
         "k8s.device-plugin.nvidia.com-gpu.json"
     ]
