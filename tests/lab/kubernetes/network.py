@@ -46,6 +46,8 @@ class Network:
         # A namespace is left to a thread of its own: a socket stays in the one where it was made.
         path = f"/proc/{pid}/ns/net"
         self._inside = ThreadPoolExecutor(1, initializer=_enter, initargs=(path,))
+        # The thread starts now: it is the node's, and not of the test that connects first.
+        self._inside.submit(os.getpid).result()
 
     def close(self) -> None:
         self._inside.shutdown()
