@@ -116,6 +116,11 @@ def test_error_in_the_hook_is_one_line(installed: Path, container: Container) ->
 
 
 def test_same_sources_give_the_same_file(installed: Path) -> None:
+    version = subprocess.run(
+        [PYTHON, "--version"], check=True, capture_output=True, text=True
+    ).stdout
+    if version.startswith(("Python 3.9.", "Python 3.10.")):
+        pytest.skip("marshal of this version writes sets in any order")
     once = (installed / collect.FILE).read_bytes()
     assert collected(installed).read_bytes() == once
     assert str(installed).encode() not in once

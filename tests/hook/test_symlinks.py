@@ -266,3 +266,24 @@ def test_a_dry_run_names_a_link_in_dev_as_the_container_will(container: Containe
     container.with_mounts(f"mount -t tmpfs none {container.root}/dev")
     ended = container.hook("--dry-run", "create-symlinks", "--link", f"../card1::{BY_PATH}")
     assert (ended.status, ended.stdout) == (0, f"link {BY_PATH} to ../card1\n")
+
+
+def test_link_that_replaces_the_directory_of_others(both: Container) -> None:
+    """A directory is resolved once for many links, and again after a link on its path has changed."""
+    for name in ("a", "b"):
+        (both.root / "opt" / name).mkdir()
+    (both.root / "opt/way").symlink_to("a")
+    ended = both.hook(
+        "create-symlinks", "--link", "x::/opt/way/one", "--link", "b::/opt/way", "--link", "x::/opt/way/two"
+    )  # fmt: skip
+    assert (ended.status, ended.said) == (0, "")
+    assert os.listdir(both.root / "opt/a") == ["one"]
+    assert os.listdir(both.root / "opt/b") == ["two"]
+
+
+def test_link_that_leads_to_its_target_is_kept_whatever_its_text(both: Container) -> None:
+    both.write("/opt/odd/libx.so.5")
+    (both.root / "opt/odd/libx.so.1").symlink_to("/opt/odd/libx.so.5")
+    ended = both.hook("create-container", "--link", "libx.so.5::/opt/odd/libx.so.1")
+    assert (ended.status, ended.said) == (0, "")
+    assert os.readlink(both.root / "opt/odd/libx.so.1") == "/opt/odd/libx.so.5"

@@ -9,6 +9,7 @@ glibc 2.2, read the file too and ignore what they do not know.
 
 from __future__ import annotations
 
+import os
 import struct
 
 from cdi_base.errors import HookError
@@ -29,7 +30,7 @@ from cdi_base.syscalls import MACHINE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
 MAX_SIZE = 16 << 20
 MAX_KEYS, MAX_NAME = 4096, 255
@@ -317,11 +318,13 @@ def parse(content: bytes, time: int = 0) -> Cache | None:
     return Cache(folders, generator_of(content) or GENERATOR, time)
 
 
-def has_equal_names(names: list[bytes]) -> bool:
+def has_equal_names(names: Iterable[str]) -> bool:
     """Whether the loader takes two of these names, which differ, for equal: `liba.so.1` and `.01`.
 
     The order of their directory then decides which one comes first in the cache.
     """
-    if _has_long_number(b"/".join(names)):
+    encoded = os.fsencode("\0".join(names))
+    if _has_long_number(encoded):
         return True  # perhaps
-    return len(set(map(_key, names))) < len(names)
+    keys = list(map(_key, encoded.split(b"\0")))
+    return len(set(keys)) < len(keys)

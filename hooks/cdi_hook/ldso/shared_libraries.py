@@ -248,7 +248,7 @@ def _with_more(
         library = folder.library(name)
         if library:
             libraries.setdefault(library.soname, library)
-    if len(libraries) > len(cached) and cache_file.has_equal_names(_encoded(libraries)):
+    if len(libraries) > len(cached) and cache_file.has_equal_names(libraries):
         return None
     return libraries
 

@@ -13,8 +13,6 @@ a container has empty files in place of the driver's. So names of drivers and of
 
 from __future__ import annotations
 
-import os
-
 from cdi_hook.ldso import cache_file
 
 TYPE_CHECKING = False
@@ -44,16 +42,18 @@ def unexplained(
     """
     names = folder.names
     known = set(cached)
-    if not known <= names.keys() or cache_file.has_equal_names(list(map(os.fsencode, cached))):
+    if not known <= names.keys() or cache_file.has_equal_names(cached):
         return None
     continued: set[str] = set()
     rest: list[str] = []
     begun = {beginning for name in known for beginning in _beginnings(name)}
     for name in names.keys() - known:
-        explained_by = known.intersection(_beginnings(name))
-        continued |= explained_by
-        # libx.so is for the linker, and of no version.
-        is_explained = name in begun or any(not other.endswith(".so") for other in explained_by)
+        is_explained = name in begun and not name.endswith(".so")
+        for beginning in _beginnings(name):
+            if beginning in known:
+                continued.add(beginning)
+                # A library of any version continues libx.so, which is for the linker.
+                is_explained = is_explained or not beginning.endswith(".so")
         if name in doubtful or not is_explained:
             rest.append(name)
     continued |= begun

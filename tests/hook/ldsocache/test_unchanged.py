@@ -137,10 +137,10 @@ def test_any_tree_with_what_a_driver_left(
 
 
 class TestMerged:
-    def test_nothing_is_opened_and_nothing_looked_at(self, image: Path, looks: Looks) -> None:
+    def test_only_the_linkers_script_is_opened(self, image: Path, looks: Looks) -> None:
         memory = glibc_cache(image, FOLDERS)
         our_cache(image, FOLDERS, memory, written=WRITTEN)
-        assert (looks.directories, looks.looks, looks.opened) == (2, 0, 0)
+        assert (looks.directories, looks.looks, looks.opened) == (2, 0, 1)
         same_as_a_scan(image, memory)
 
     @pytest.mark.parametrize("at", [WRITTEN, WRITTEN + 1, WRITTEN + 10**12])
@@ -161,7 +161,7 @@ class TestMerged:
         memory = glibc_cache(image, FOLDERS)
         put(image, "opt/odd/libnew.so.1", "libnew.so.1")
         our_cache(image, FOLDERS, memory, written=WRITTEN)
-        assert (looks.directories, looks.opened) == (1, 1)
+        assert (looks.directories, looks.opened) == (1, 2)
         same_as_a_scan(image, memory)
 
     @pytest.mark.parametrize("format_", ["old", "compat"])
@@ -224,6 +224,25 @@ class TestWhatTheTimeDoesNotShow:
                 link(image, f"{LIB}/{soname.rpartition('.so')[0]}.so.link", name)
         age(image)
         assert len(same_as_a_scan(image, memory)) > len(memory)
+
+    @pytest.mark.parametrize("is_link", [False, True])
+    def test_name_for_the_linker(self, image: Path, is_link: bool) -> None:
+        (image / LIB / "libimage3.so").unlink()
+        memory = glibc_cache(image, FOLDERS)
+        if is_link:
+            link(image, f"{LIB}/libimage3.so", "libimage3.so.1.2")
+        else:
+            put(image, f"{LIB}/libimage3.so", "libimage3.so")
+        age(image)
+        assert b"/libimage3.so\0" in same_as_a_scan(image, memory)
+
+    @pytest.mark.parametrize("name", ["libplain.so.01", "libplain.so.001", "libodd.so.0001"])
+    def test_copied_name_that_equals_one_of_the_cache(self, image: Path, name: str) -> None:
+        memory = glibc_cache(image, FOLDERS)
+        for folder in (LIB, "opt/odd"):
+            put(image, f"{folder}/{name}", name)
+        age(image)
+        same_as_a_scan(image, memory)
 
     def test_real_copies(self, image: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
         memory = glibc_cache(image, FOLDERS)
@@ -301,7 +320,9 @@ class TestMountPoints:
         assert looks.directories == 2
         assert looks.looks == 0
 
-    @pytest.mark.parametrize("what", ["library", "removed", "dangling", "upgraded"])
+    @pytest.mark.parametrize(
+        "what", ["library", "library and empty file", "removed", "dangling", "upgraded"]
+    )
     def test_more_than_mounts(
         self, image: Path, looks: Looks, monkeypatch: pytest.MonkeyPatch, what: str
     ) -> None:
@@ -309,6 +330,9 @@ class TestMountPoints:
         match what:
             case "library":
                 put(image, f"{LIB}/libnew.so.1", "libnew.so.1")
+            case "library and empty file":
+                put(image, f"{LIB}/libnew.so.1", "libnew.so.1")
+                os.truncate(image / LIB / "libimage4.so.1.2", 0)
             case "removed":
                 (image / LIB / "libplain.so.1").unlink()
             case "dangling":
