@@ -13,8 +13,8 @@ Layout: System V ABI, chapters 4 and 5; the x86-64 psABI for the property.
 
 from __future__ import annotations
 
+import _struct as struct
 import os
-import struct
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ entries may share the bytes of a string.
 
 from __future__ import annotations
 
-import struct
+import _struct as struct
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 # `_ctypes` is what `ctypes` wraps; `ctypes` itself costs 2.5 ms, for types that are not used here.
 import _ctypes
+import _struct as struct
 import errno
 import os
-import struct
 import sys
 
 AT_FDCWD = -100

@@ -20,8 +20,8 @@ FILES = sorted(
 )
 
 MODULES = {
-    "__future__", "_json", "_signal", "_socket", "_ctypes", "errno", "fcntl", "os", "resource",
-    "select", "stat", "struct", "sys", "time", "cdi_base", "cdi_hook", "cdi_runtime",
+    "__future__", "_json", "_signal", "_socket", "_struct", "_ctypes", "errno", "fcntl", "os", "resource",
+    "select", "stat", "sys", "time", "cdi_base", "cdi_hook", "cdi_runtime",
     "cdi_hook_modules", "gc", "marshal",
 }  # fmt: skip
 NAMES = {"open", "eval", "exec", "compile", "__import__", "input", "breakpoint"}
@@ -125,6 +125,7 @@ def test_a_hook_keeps_the_rules(name: str) -> None:
         "import pathlib",
         "import yaml",
         "import json",
+        "import struct",
         "from cdi_gen import errors",
         "open('/etc/passwd')",
         "import os\nos.path.join('a', 'b')",

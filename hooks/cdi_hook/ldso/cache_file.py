@@ -9,8 +9,8 @@ glibc 2.2, read the file too and ignore what they do not know.
 
 from __future__ import annotations
 
+import _struct as struct
 import os
-import struct
 
 from cdi_base.errors import HookError
 from cdi_base.ld_so_cache import (

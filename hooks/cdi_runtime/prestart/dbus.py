@@ -7,8 +7,8 @@ messages of version 1. It writes the types s, o, g, b, u, a(…), and variants o
 
 from __future__ import annotations
 
+import _struct as struct
 import os
-import struct
 
 from cdi_base.errors import HookError, shown
 

@@ -11,9 +11,9 @@ time is more allowed than at the end.
 
 from __future__ import annotations
 
+import _struct as struct
 import errno
 import os
-import struct
 
 from cdi_base import syscalls
 from cdi_base.errors import HookError
