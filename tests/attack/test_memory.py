@@ -6,11 +6,14 @@ O-MEM measures the process: 128 MiB at its largest, as SECURITY.md promises.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from cdi_hook.ldso import cache_file
+from cdi_hook.ldso.cache_file import Entry
 from tests.attack.test_bombs import fill
 from tests.attack.test_reading import MUSL_PATH
 from tests.attack.victim import Victim
@@ -88,9 +91,22 @@ def search_path_of_musl(victim: Victim) -> None:
     _hard_links(victim.root / "opt/many", 35_000, "lib{}.so", b"")
 
 
+def versions_of_many_parts(victim: Victim) -> None:
+    """Thousands of names of a hundred parts, in a directory that is older than the cache."""
+    library = shared_object(None, MACHINE)
+    _hard_links(victim.root / "opt/many", 9_000, "lib{}.so" + ".1" * 115, library)
+    victim.write("etc/ld.so.conf", "/opt/many\n")
+    entries = [
+        Entry(name.encode(), f"/opt/many/{name}".encode(), 0x303)
+        for name in os.listdir(victim.root / "opt/many")
+    ]
+    victim.write("etc/ld.so.cache", cache_file.build(entries, []))
+    os.utime(victim.root / "opt/many", (1, 1))
+
+
 SUMS: tuple[Make, ...] = (
     link_texts, one_soname, one_soname_for_newer_processors, sonames, long_folders, sort_keys,
-    include_pattern, search_path_of_musl,
+    include_pattern, search_path_of_musl, versions_of_many_parts,
 )  # fmt: skip
 
 

@@ -143,3 +143,22 @@ class TestWhereAPathIsChanged:
         home.link(path, "text")
         assert os.readlink(root / "dev/x/y") == "text"
         assert changes == ["link /dev/x/y to text"]
+
+
+@pytest.mark.parametrize(
+    ("mountinfo", "names"),
+    [
+        (b"", set()),
+        (b"1 2 0:1 / / rw - overlay overlay rw\n", {""}),
+        (b"1 2 0:1 /x /r/usr/lib/liba.so.1 ro - ext4 /dev/x rw\n", {"liba.so.1"}),
+        (b"1 2 0:1 /x /r/lib\\040a\\134.so ro - ext4 /dev/x rw\n", {"lib a\\.so"}),
+        (b"1 2 0:1 /x /r/a ro - ext4 /dev/x rw\n3 4 0:1 /y", {"a"}),
+        (b"1 2 0:1 /x /r/lib\xff.so ro - ext4 /dev/x rw\n", {"lib\udcff.so"}),
+    ],
+)
+def test_names_of_mount_points(
+    mountinfo: bytes, names: set[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kernel escapes some letters; the last line may be cut off."""
+    monkeypatch.setattr(mounts, "read_beginning", lambda *_: mountinfo)
+    assert mounts.names() == names

@@ -55,13 +55,21 @@ def devices(root: int) -> int | None:
     return None
 
 
+_ESCAPES = ((b"\\040", b" "), (b"\\011", b"\t"), (b"\\012", b"\n"), (b"\\134", b"\\"))
+
+
 def names() -> set[str]:
     """Return the last component of each mount point in this process's namespace."""
-    points = (
-        line.split(b" ", 5)[4]
-        for line in read_beginning("/proc/self/mountinfo", MAX_MOUNTINFO).splitlines()
-    )
-    return {os.fsdecode(point.rpartition(b"/")[2]) for point in points}
+    last: set[str] = set()
+    for line in read_beginning("/proc/self/mountinfo", MAX_MOUNTINFO).split(b"\n"):
+        fields = line.split(b" ", 5)
+        if len(fields) == 6:
+            name = fields[4].rpartition(b"/")[2]
+            if b"\\" in name:
+                for escape, letter in _ESCAPES:
+                    name = name.replace(escape, letter)
+            last.add(os.fsdecode(name))
+    return last
 
 
 class MountTable:

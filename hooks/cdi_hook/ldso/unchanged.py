@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
     from cdi_hook.ldso.library_directory import Folder
 
+MAX_PARTS = 6
+"""Parts of a version after `.so`; a name with more is looked at."""
+
 _DRIVER = ("libcuda.", "libcudadebugger.", "libnv", "libGLX_indirect.")
 _VENDOR = "nvidia"
 """Names of the driver's libraries, of whatever version, begin so or have this in them."""
@@ -46,7 +49,7 @@ def unexplained(
         return None
     continued: set[str] = set()
     rest: list[str] = []
-    begun = {beginning for name in known for beginning in _beginnings(name)}
+    begun = {other for name in known for other in _beginnings(name) if other in names}
     for name in names.keys() - known:
         is_explained = name in begun and not name.endswith(".so")
         for beginning in _beginnings(name):
@@ -91,7 +94,7 @@ def _is_explained(
 def _beginnings(name: str) -> list[str]:
     """Return `libx.so.1` and `libx.so` for `libx.so.1.2`."""
     beginnings: list[str] = []
-    while name and not name.endswith(".so"):
+    while name and not name.endswith(".so") and len(beginnings) < MAX_PARTS:
         name = name.rpartition(".")[0]
         beginnings.append(name)
     return beginnings
