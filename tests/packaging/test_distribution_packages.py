@@ -91,6 +91,15 @@ def installed(inside: Inside, version: str = VERSION) -> str:
     return inside.run(["dpkg", "--install", f"/work/cdi-gen_{version}_all.deb"]).stdout
 
 
+def imported_from_one_file(inside: Inside, directory: str) -> bool:
+    """Whether the hook's modules are imported from ``cdi_hook_modules.pyc``."""
+    look = (
+        f"import sys; sys.path.insert(0, '{directory}'); import cdi_hook_modules; "
+        "from cdi_hook import __main__; print(type(__main__.__loader__).__name__)"
+    )
+    return inside.run(["/usr/bin/python3", "-IS", "-c", look]).stdout == "Collection\n"
+
+
 def test_lintian_has_nothing_to_say(inside: Inside) -> None:
     found = inside.run(
         ["lintian", "--allow-root", "--pedantic", "--display-info", f"/work/cdi-gen_{VERSION}_all.deb"],
@@ -108,6 +117,7 @@ def test_the_package_is_installed_used_and_purged_without_a_trace(inside: Inside
     # The hook's interpreter reads compiled modules, and no directory of the user's.
     assert inside.read(HOOK).startswith("#!/usr/bin/python3 -IS\n")
     assert "cpython" in inside.run(["ls", "/usr/libexec/cdi-gen/cdi_hook/__pycache__"]).stdout
+    assert imported_from_one_file(inside, "/usr/libexec/cdi-gen")
     found = inside.run(["cdi-gen", "generate"], check=False)
     assert (found.returncode, found.stdout) == (3, "")
     # Enabled for the next boot, and nothing was started: there is no driver to ask yet.
@@ -157,3 +167,4 @@ def test_the_rpm_has_the_same_programs(inside: Inside) -> None:
     )
     assert inside.run([f"/target{HOOK}", "--version"]).stdout == f"cdi-gen-hook {VERSION}\n"
     assert inside.run(["ls", "/target/usr/libexec/cdi-gen/cdi_hook/__pycache__"]).stdout
+    assert imported_from_one_file(inside, "/target/usr/libexec/cdi-gen")
