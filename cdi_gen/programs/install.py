@@ -18,6 +18,7 @@ from cdi_gen.errors import CdiGenError, UnsafeError
 from cdi_gen.host import hook_program
 from cdi_gen.host.roots import Root
 from cdi_gen.paths import join
+from cdi_gen.programs.build_root import place
 
 PYTHON = "/usr/bin/python3"
 """The distribution's interpreter: it belongs to root, and keeps its path after an upgrade."""
@@ -61,7 +62,7 @@ def install(
         CdiGenError: the files cannot be written.
     """
     directory = join(prefix, "libexec", "cdi-gen")
-    target = join(root, directory)
+    target = place(root, directory)
     if not os.access(python, os.X_OK):
         raise CdiGenError(
             f"{python}: no such program",
@@ -171,7 +172,7 @@ def link(name: str, prefix: str = "/usr/local", *, root: str = "/") -> str:
     """
     path = join(prefix, "bin", name)
     text = link_text(name)
-    target = join(root, path)
+    target = place(root, path)
     try:
         make_directory(os.path.dirname(target))
         exists = os.path.lexists(target)

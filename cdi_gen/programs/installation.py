@@ -21,6 +21,7 @@ from cdi_base.files import is_temporary_name, make_directory, read, replace_file
 from cdi_gen.errors import CdiGenError, UnsafeError
 from cdi_gen.paths import join, parent
 from cdi_gen.programs import install as programs
+from cdi_gen.programs.build_root import place
 from cdi_gen.programs.host_files import HostFile
 
 RECORD = "/var/lib/cdi-gen/installation.json"
@@ -112,10 +113,10 @@ def install(
     """
     try:
         if record:
-            _write(join(root, RECORD), _encode(_with_earlier(installation, root)))
+            _write(place(root, RECORD), _encode(_with_earlier(installation, root)))
         programs.install(installation.prefix, root=root, python=python, generator=program)
         for file in files:
-            _write(join(root, file.path), file.content)
+            _write(place(root, file.path), file.content)
     except OSError as error:
         raise _refused(error, root) from error
     for path in installation.links:
@@ -134,7 +135,7 @@ def uninstall(*, root: str = "/") -> Removal:
     kept: list[str] = []
     try:
         for path, text in installation.links.items():
-            target = join(root, path)
+            target = place(root, path)
             if os.path.islink(target) and os.readlink(target) == text:
                 os.unlink(target)
                 removed.append(path)
@@ -142,22 +143,22 @@ def uninstall(*, root: str = "/") -> Removal:
                 kept.append(path)
         for path, digest in installation.files.items():
             _remove_file(root, path, digest, removed, kept)
-        directory = join(root, installation.programs)
+        directory = place(root, installation.programs)
         if os.path.isdir(directory) and not os.path.islink(directory):
             shutil.rmtree(directory)
             removed.append(installation.programs)
         for name in {parent(path) for path in (RECORD, *installation.files)}:
-            _remove_temporary_files(join(root, name))
-        os.unlink(join(root, RECORD))
+            _remove_temporary_files(place(root, name))
+        os.unlink(place(root, RECORD))
         for name in reversed(installation.directories):
-            _remove_empty(join(root, name))
+            _remove_empty(place(root, name))
     except OSError as error:
         raise _refused(error, root) from error
     return Removal(tuple(removed), tuple(kept))
 
 
 def _remove_file(root: str, path: str, digest: str, removed: list[str], kept: list[str]) -> None:
-    target = join(root, path)
+    target = place(root, path)
     try:
         content = read(target, MAX_BYTES)
     except FileNotFoundError:
@@ -195,7 +196,7 @@ def _missing_directories(installation: Installation, root: str) -> list[str]:
     for path in (installation.programs, *installation.files, *installation.links, RECORD):
         above = []
         directory = parent(path)
-        while directory != "/" and not os.path.lexists(join(root, directory)):
+        while directory != "/" and not os.path.lexists(place(root, directory)):
             above.append(directory)
             directory = parent(directory)
         missing += reversed(above)
@@ -230,7 +231,7 @@ def _with_earlier(installation: Installation, root: str) -> Installation:
 
 
 def _read_record(root: str) -> Installation:
-    path = join(root, RECORD)
+    path = place(root, RECORD)
     try:
         reason = trust.fault(path)
         if reason:
