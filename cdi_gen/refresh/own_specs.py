@@ -46,7 +46,8 @@ def differences(record: Record, settings: Settings, layout: Layout) -> Iterator[
         if reason:
             yield _finding("CDG-V001", "the driver", reason)
             return
-        if settings.form == TREE and not tree.is_current(driver_tree.layout(inventory)):
+        options = specs.options_of("auto", settings)
+        if settings.form == TREE and not tree.is_current(driver_tree.layout(inventory, options)):
             message = "the tree that containers get is not that of this driver"
             yield _finding("CDG-V113", driver_tree.CURRENT, message)
         for mode in dict.fromkeys(settings.modes):

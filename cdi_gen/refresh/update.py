@@ -231,6 +231,7 @@ class _Update:
             return ""
         from cdi_gen import tree  # noqa: PLC0415 - as in `run`
         from cdi_gen.generate import driver_tree  # noqa: PLC0415 - as in `run`
+        from cdi_gen.refresh import specs  # noqa: PLC0415 - as in `run`
 
         if self._request.layout.prefix:
             raise UsageError(
@@ -240,7 +241,8 @@ class _Update:
                 code="CDG-U002",
                 subject="--host-root",
             )
-        made = tree.make(driver_tree.layout(host.inventory))
+        options = specs.options_of("auto", self._request.settings)
+        made = tree.make(driver_tree.layout(host.inventory, options))
         if made.changed:
             self._changes.append(f"the driver tree is {made.tree.path}")
         return made.tree.path

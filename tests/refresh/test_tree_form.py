@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 from collections.abc import Callable, Iterator
@@ -157,3 +158,13 @@ def test_a_host_in_a_directory_has_no_tree(machine: Callable[[str], Machine]) ->
     refreshed = machine("550-flat").refresh(**TREE)
     assert refreshed.code == 2
     assert "the form tree cannot be used with --host-root" in refreshed.message
+
+
+def test_files_that_the_spec_mounts_by_their_paths_are_copies(mounted: Mounted) -> None:
+    """Linux does not mount a file that a package manager has deleted."""
+    machine, _ = mounted
+    assert machine.refresh(**TREE).code == 0
+    mounts = json.loads(machine.gpus.read_bytes())["containerEdits"]["mounts"]
+    paths = [mount["hostPath"] for mount in mounts if os.path.isfile(mount["hostPath"])]
+    assert f"{CURRENT}/lib64/libcuda.so.1" in paths
+    assert {os.stat(path).st_dev for path in paths} == {os.stat(CURRENT).st_dev}
