@@ -11,8 +11,9 @@ from tests.engine.conftest import TWO_ENGINES, Engine, MachineOf
 from tests.engine.expected import loadable
 from tests.engine.machine import Machine
 from tests.engine.test_specs_libraries import GPU, NEEDED, check_nvidia_smi, in_usr
-from tests.lab import debian
+from tests.lab import debian, driver_tree
 from tests.lab.podman import Podman
+from tests.lab.probe import probe
 
 pytestmark = [pytest.mark.engine, pytest.mark.host]
 
@@ -210,3 +211,32 @@ def test_what_a_spec_without_a_hook_cannot_do(machine_of: MachineOf) -> None:
     serve_tree(machine, "auto")
     found = podman.ask("cuda-rockylinux", ("who", "libcuda.so.1"), options=options)
     assert found["who", "libcuda.so.1"][3] == ""
+
+
+ENTERED = "nsenter --mount=/proc/{}/ns/mnt podman --runtime crun run --rm {} localhost/debian {}"
+
+
+@pytest.mark.parametrize("propagation", ["slave", "private"])
+def test_an_engine_in_a_mount_namespace_of_its_own(machine_of: MachineOf, propagation: str) -> None:
+    """It gets trees that are made later by propagation; without propagation it starts nothing."""
+    machine = machine_of("trixie", "550-8gpu")
+    machine.podman("crun", 0)
+    service = ("unshare", "--mount", "--propagation", propagation, "sleep", "600")
+    running = machine.inside.start(service, log="/var/log/service")
+    # Until it is a program of its own, it is in the namespace of the lab.
+    started = f"until [ $(readlink /proc/{running.pid}/exe) = /usr/bin/sleep ]; do sleep 0.01; done"
+    machine.inside.run(["sh", "-c", started])
+    try:
+        driver_tree.remove(machine.inside)
+        serve_tree(machine, "none")
+        command = ENTERED.format(
+            running.pid, " ".join(GPU), " ".join(probe(("who", "libcuda.so.1")))
+        )
+        ended = machine.inside.run(["sh", "-c", command], check=False)
+    finally:
+        running.signal(9)
+    if propagation == "slave":
+        assert ended.stdout.startswith("who\tlibcuda.so.1\tok\t"), ended
+    else:
+        assert ended.returncode != 0
+        assert "/run/cdi-gen/driver/current/" in ended.stderr

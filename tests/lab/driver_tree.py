@@ -10,13 +10,16 @@ SOURCES = "/usr/src/cdi-gen"
 BINDS = {SOURCES: REPOSITORY}
 """What the lab has to be entered with."""
 
-_PROGRAM = f"""
+_IMPORTS = f"""
 import sys
 sys.path[:0] = {[f"{SOURCES}/{folder}" for folder in (".", "hooks", "specs")]!r}
 from cdi_gen import tree
 from cdi_gen.generate import Options
 from cdi_gen.generate.driver_tree import layout
 from cdi_gen.inventory import json_form
+"""
+
+_MAKE = """
 options = Options(form="tree", hooks=sys.argv[1] == "auto")
 print(tree.make(layout(json_form.load(sys.stdin.read()), options)).tree.path)
 tree.clean(grace=float(sys.argv[2]))
@@ -35,5 +38,14 @@ def make(inside: Inside, inventory: str, hooks: str = "auto", *, grace: float = 
     Returns:
         The tree's path in the lab.
     """
-    command = ["python3", "-I", "-S", "-c", _PROGRAM, hooks, str(grace)]
-    return inside.run(command, stdin=inventory).stdout.strip()
+    return _run(inside, _MAKE, hooks, str(grace), stdin=inventory).strip()
+
+
+def remove(inside: Inside) -> None:
+    """Remove all trees."""
+    _run(inside, "tree.remove()")
+
+
+def _run(inside: Inside, program: str, *words: str, stdin: str = "") -> str:
+    command = ["python3", "-I", "-S", "-c", _IMPORTS + program, *words]
+    return inside.run(command, stdin=stdin).stdout
