@@ -46,6 +46,10 @@ LIBRARIES, LOADER, LIBRARIES_32_BIT, PROGRAMS, DATA = "lib64", "loader", "lib", 
 LINKED = frozenset({"libcuda", "libnvidia-ml"})
 """Libraries whose linker name is also in a directory in which every linker looks."""
 
+IN_TREE_ALONE = frozenset({"nvidia-debugdump", "nvidia-persistenced", "nvidia-xconfig"})
+"""Programs that a spec without a hook gives in ``/usr/local/nvidia/bin`` alone: each file that is
+mounted costs a start of runc 0.1 ms, and containers rarely run these."""
+
 OVER_IMAGES = frozenset({"libcuda", "libnvidia-ml", "libnvidia-ptxjitcompiler"})
 """Of the libraries that images contain too, those that a spec without a hook mounts over the
 image's. The others have 90 MB, and a file that is mounted is copied to memory."""
@@ -124,7 +128,8 @@ def layout(inventory: Inventory, options: Options = DEFAULTS) -> DriverTree:
             continue
         files.setdefault(file_in_tree, file.path)
         is_module = file_in_tree.startswith(LIBRARIES)
-        if not own_directory(file_in_tree) and not (is_module and hooked):
+        in_tree_alone = is_module if hooked else file.entry in IN_TREE_ALONE
+        if not own_directory(file_in_tree) and not in_tree_alone:
             copied.add(file_in_tree)
     driver = inventory.require_driver()
     return DriverTree(
@@ -208,9 +213,7 @@ def library_files(
     if stem(library) in LINKED:
         yield "/usr/lib", f"{stem(library)}.so"
     if stem(library) == "libcuda":
-        yield "/usr/lib64", "libcuda.so"
-        for directory in image_layouts.LOADER_DIRECTORIES:
-            yield directory, library.soname
+        yield "/usr/lib", library.soname
     if stem(library) in OVER_IMAGES:
         for directory in image_layouts.driver_directories(driver_catalogue, inventory.architecture):
             if directory != LIBRARY_DIRECTORY:

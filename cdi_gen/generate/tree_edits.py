@@ -118,7 +118,7 @@ def _file_mounts(
                 yield bind(host_path(path), module, options)
     elif directory := driver_tree.own_directory(container_path):
         yield bind(host_path(f"{driver_tree.DATA}{directory}"), directory, options)
-    else:
+    elif hooked or file.entry not in driver_tree.IN_TREE_ALONE:
         yield bind(host_path(path), container_path, options)
 
 
