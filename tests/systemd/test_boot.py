@@ -52,11 +52,15 @@ def test_a_driver_that_comes_after_the_boot(boot_host: BootHost) -> None:
     """And goes, and comes again: as for an update without a reboot."""
     with boot_host() as host:
         assert not host.has_specs()
+        # From now on the module is installed.
+        host.sh("sed -i s/nothing/nvidia/ /usr/lib/modules/*/modules.dep")
         host.run("load-driver")
         until(host.has_specs, "specs of the new driver")
         assert "the host has changed: the driver" in host.log("cdi-gen-watch.service")
         host.run("unload-driver")
         until(lambda: not host.has_specs(), "no specs without a driver")
+        log = host.log("cdi-gen-driver.service")
+        assert "was not loaded in" not in log, "a driver that was unloaded is not waited for"
         host.run("load-driver")
         until(host.has_specs, "specs of the driver that is loaded again")
 
