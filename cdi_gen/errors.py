@@ -24,7 +24,8 @@ class ExitCode(IntEnum):
     PARTIAL = 4
     """The spec was written without some devices."""
     STALE = 5
-    """The existing file differs from the file that would be written now."""
+    """The existing file, or what is compared, differs from what it should be now; or ``refresh``
+    holds the specs back."""
     INVALID_SPEC = 6
     UNSAFE = 7
     """Refused, because a user other than root could change what root would run."""

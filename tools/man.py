@@ -13,7 +13,8 @@ from cdi_gen import __version__
 from cdi_gen.cli import COMMANDS, main
 
 EXIT_CODES = """0 ok; 1 error; 2 usage; 3 no NVIDIA driver or GPU; 4 written without some devices;
-5 the existing file differs; 6 invalid spec; 7 refused as unsafe; 130 interrupted."""
+5 something differs, or specs are held back; 6 invalid spec; 7 refused as unsafe;
+130 interrupted."""
 
 SEE_ALSO = "podman-run(1), docker-run(1), nvidia-smi(1)"
 

@@ -110,7 +110,7 @@ class Commands(Group):
     cls=Commands,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="Exit codes: 0 ok, 1 error, 2 usage, 3 no NVIDIA driver or GPU, 4 written without some "
-    "devices, 5 file differs, 6 invalid spec, 7 refused as unsafe, 130 interrupted.",
+    "devices, 5 differs or held back, 6 invalid spec, 7 refused as unsafe, 130 interrupted.",
 )
 @click.option("-q", "--quiet", is_flag=True, envvar="NVIDIA_CTK_QUIET", help="Print errors only.")
 @click.option(

@@ -89,8 +89,8 @@ def command(
     """Bring the CDI specs of this host up to date.
 
     Only files whose content changes are written. Specs that an earlier refresh wrote and that do
-    not describe this host any more are removed; files of other programs stay. Every option has a
-    key in the table [refresh] of /etc/cdi-gen/config.toml.
+    not describe this host any more are removed; files of other programs stay. The options about the
+    specs are keys of the table [refresh] in /etc/cdi-gen/config.toml, too.
 
     While the driver's libraries and its kernel module disagree, as during an update, the last good
     specs stay, and the exit code is 5. It is 3 if there is no driver or GPU, and 4 if a broken
@@ -125,7 +125,15 @@ def _settings(host: HostOptions, given: dict[str, Value]) -> Settings:
 
 
 def _list(text: str | None) -> tuple[str, ...]:
-    return tuple(name for part in (text or "").split(",") if (name := part.strip()))
+    names = tuple(name for part in (text or "").split(",") if (name := part.strip()))
+    if text is not None and not names:
+        raise UsageError(
+            "--capabilities is empty: a container would get no file of the driver",
+            hint="leave out the option for all capabilities; if intended: --capabilities none",
+            code="CDG-U006",
+            subject="--capabilities",
+        )
+    return names
 
 
 def _seconds(text: str) -> float:

@@ -172,7 +172,7 @@ def _devices(spec: EffectiveSpec, host: HostFacts) -> Iterator[Finding]:
                 message = f"{name}: the GPU /dev/nvidia{minor} is divided into MIG devices"
                 yield _stale("CDG-V107", spec.path, message)
         foreign = _other_drm_nodes([node.host_path or node.path for node in nodes], gpus, host)
-        if foreign:
+        if foreign and gpus <= minors:
             given = ", ".join(f"/dev/nvidia{minor}" for minor in sorted(gpus))
             message = f"{name} has {', '.join(foreign)} of another graphics card than {given}"
             yield _stale("CDG-V108", spec.path, message)

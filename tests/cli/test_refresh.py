@@ -21,6 +21,7 @@ NO_DRIVER = str(CHECKOUT / "docs")
         (["--wait-driver", "soon"], "--wait-driver: 'soon' is not a number of seconds"),
         (["--wait-driver", "-1"], "--wait-driver: '-1' is not a number of seconds"),
         (["--wait-driver", "nan"], "--wait-driver: 'nan' is not a number of seconds"),
+        (["--capabilities", " ,"], "--capabilities is empty"),
         (["--form", "zip"], "'zip' is not one of 'files', 'tree'"),
         (["--output-directory", "cdi"], "'cdi' is not an absolute path"),
     ],
