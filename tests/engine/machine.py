@@ -22,7 +22,7 @@ from tests.fakehost.gpus import Gpu
 from tests.fakehost.hosts import FakeHost
 from tests.host import looking
 from tests.lab import driver_tree
-from tests.lab.engines import Inside, Lab
+from tests.lab.engines import Inside, Lab, Started
 from tests.lab.podman import Podman
 from tests.lab.probe import Answers
 
@@ -145,6 +145,10 @@ class Machine:
     def make_tree(self, hooks: str) -> str:
         """Make the driver tree of the host, for specs with these hooks; return its path."""
         return driver_tree.make(self.inside, self._host, hooks)
+
+    def alternate_trees(self, log: str) -> Started:
+        """Start to replace the driver tree by another one again and again."""
+        return driver_tree.alternate(self.inside, self._host, log)
 
     @functools.cached_property
     def _host(self) -> str:

@@ -240,3 +240,21 @@ def test_an_engine_in_a_mount_namespace_of_its_own(machine_of: MachineOf, propag
     else:
         assert ended.returncode != 0
         assert "/run/cdi-gen/driver/current/" in ended.stderr
+
+
+@pytest.mark.parametrize("runtime", ["crun", "runc"])
+def test_containers_start_while_the_tree_is_replaced(machine_of: MachineOf, runtime: str) -> None:
+    """The former tree stays for a while: a runtime opens it before it mounts it."""
+    machine = machine_of("trixie", "550-8gpu")
+    podman = machine.podman(runtime, 0)
+    serve_tree(machine, "none")
+    log = f"/var/log/trees-{runtime}"
+    replacing = machine.alternate_trees(log)
+    try:
+        starts = 0
+        while len(machine.inside.run(["cat", log]).stdout.splitlines()) < 4 or starts < 5:
+            answers = podman.ask("debian", ("who", "libcuda.so.1"), options=GPU)
+            assert answers["who", "libcuda.so.1"][0] == "ok"
+            starts += 1
+    finally:
+        replacing.signal(9)

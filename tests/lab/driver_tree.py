@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from tests.host.looking import REPOSITORY
-from tests.lab.engines import Inside
+from tests.lab.engines import Inside, Started
 
 SOURCES = "/usr/src/cdi-gen"
 BINDS = {SOURCES: REPOSITORY}
@@ -39,6 +39,23 @@ def make(inside: Inside, inventory: str, hooks: str = "auto", *, grace: float = 
         The tree's path in the lab.
     """
     return _run(inside, _MAKE, hooks, str(grace), stdin=inventory).strip()
+
+
+_ALTERNATE = """
+inventory = json_form.load(open(sys.argv[1]).read())
+contents = [layout(inventory, Options(form="tree", hooks=hooks)) for hooks in (True, False)]
+while True:
+    for content in contents:
+        print(tree.make(content).tree.name, flush=True)
+        tree.clean()
+"""
+
+
+def alternate(inside: Inside, inventory: str, log: str) -> Started:
+    """Start to replace the tree by another one again and again; the log has the name of each."""
+    inside.write("/run/inventory.json", inventory)
+    command = ["python3", "-I", "-S", "-c", _IMPORTS + _ALTERNATE, "/run/inventory.json"]
+    return inside.start(command, log=log)
 
 
 def remove(inside: Inside) -> None:
