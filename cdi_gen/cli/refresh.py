@@ -112,7 +112,7 @@ def command(
 
         wait_for_driver(seconds, host.host_root.rstrip("/"))
     outcome = refresh(Request(chosen, Layout(**host._asdict())), force=force)
-    _report(outcome)
+    _report(outcome, hooks=chosen.hooks != "none")
     if outcome.no_driver:
         raise outcome.no_driver
     return outcome.exit_code
@@ -150,7 +150,7 @@ def _seconds(text: str) -> float:
     return seconds
 
 
-def _report(outcome: Outcome) -> None:
+def _report(outcome: Outcome, *, hooks: bool) -> None:
     for new in outcome.written:
         console.note(f"{new.spec.kind} in {new.path}: {new.summary}")
     for message in outcome.changes:
@@ -167,10 +167,14 @@ def _report(outcome: Outcome) -> None:
         )
     if not (outcome.written or outcome.removed or outcome.no_driver):
         console.note(f"nothing to do: {', '.join(outcome.kept) or 'no spec'} unchanged")
+    if not outcome.is_clean:
+        console.note(
+            "the spec directories have files of other programs that engines ignore, that others "
+            "override, or that do not describe this host; see: cdi-gen check"
+        )
     for finding_ in outcome.findings:
         console.report(finding_)
     if outcome.inventory is not None:
-        from cdi_gen.inventory.findings import finding  # noqa: PLC0415 - most refreshes have none
+        from cdi_gen.cli.report import print_findings  # noqa: PLC0415 - most refreshes have none
 
-        for device in outcome.inventory.unusable_devices:
-            console.report(finding(device))
+        print_findings(outcome.inventory, hooks=hooks)

@@ -28,11 +28,12 @@ def print_summary(
     prefix = "dry run, nothing written: " if dry_run else ""
     console.note(f"{prefix}{spec.kind}{location}: {mode.summary(spec, inventory, options)}")
     if not mode.transports:
-        _print_findings(inventory, options)
+        print_findings(inventory, hooks=options.hooks)
 
 
-def _print_findings(inventory: Inventory, options: Options) -> None:
-    if options.hooks and inventory.hook is None:
+def print_findings(inventory: Inventory, *, hooks: bool) -> None:
+    """Print what is missing or left out; with ``hooks``, also that no hook program is installed."""
+    if hooks and inventory.hook is None:
         console.note(
             "no hook program is installed, so the spec has no hooks; for the consequences: "
             "cdi-gen explain CDG-G103; to install the hook: sudo cdi-gen hook install",

@@ -47,6 +47,8 @@ class Outcome(NamedTuple):
     """Why the host has no spec of GPUs."""
     is_partial: bool = False
     """Whether a broken device was left out."""
+    is_clean: bool = True
+    """Whether a check has nothing to say of the files of other programs; see `Record.is_clean`."""
     changes: tuple[str, ...] = ()
     """What else was changed on the host, for people: nodes, links, the driver tree."""
     findings: tuple[Finding, ...] = ()
@@ -278,7 +280,8 @@ class _Update:
         current = {path: spec_directory.written(path, [digest]) for path, digest in texts.items()}
         key = [] if new.no_gpu else host.key
         record = self._record(host, current, key=key, tree=tree_path)
-        self._write_record(record._replace(is_clean=self._is_clean(record)))
+        is_clean = self._is_clean(record)
+        self._write_record(record._replace(is_clean=is_clean))
         written = tuple(changed)
         return Outcome(
             written=written,
@@ -288,6 +291,7 @@ class _Update:
             inventory=host.inventory,
             no_driver=new.no_gpu,
             is_partial=bool(host.inventory.unusable_devices) and new.has_driver_files,
+            is_clean=is_clean,
             changes=tuple(self._changes),
             findings=tuple(self._findings),
         )

@@ -329,6 +329,6 @@ def test_the_options_in_the_readme_exist() -> None:
         name for _, command in _commands(main, "") for each in command.params for name in each.opts
     }
     used = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", README))
-    others = {"--rm", "--gpus", "--create-namespace", "--set", "--for", "--timeout"}
+    others = {"--rm", "--gpus", "--now", "--create-namespace", "--set", "--for", "--timeout"}
     assert used - known <= others
     assert len(used & known) >= 8

@@ -4,11 +4,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+import subprocess
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from cdi_base import syscalls
 from tests.fakehost import hosts
 from tests.fakehost.gpus import RTX_4090, several
 from tests.fakehost.hosts import FakeHost, Host
@@ -49,3 +51,17 @@ def driver_update(
     """Give a machine with driver 535, and its update to 550."""
     updated = machine("535-flat")
     return updated, DriverUpdate(updated, own_host("550-flat"))
+
+
+@pytest.fixture
+def own_mounts() -> Iterator[None]:
+    """Move the test to a mount namespace of its own, with a /run of its own."""
+    namespace = os.open("/proc/thread-self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
+    here = Path.cwd()
+    syscalls.unshare(syscalls.CLONE_NEWNS)
+    syscalls.make_mounts_private()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "mode=755", "none", "/run"], check=True)
+    yield
+    syscalls.setns(namespace)
+    os.close(namespace)
+    os.chdir(here)

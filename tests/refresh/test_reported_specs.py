@@ -10,10 +10,14 @@ import stat
 from collections.abc import Callable
 from pathlib import Path
 
+from tests.cli.program import cdi_gen
 from tests.fakehost.layouts import ldconfig
 from tests.refresh.machine import DriverUpdate, Machine
 
 Machines = Callable[[str], Machine]
+
+NVIDIA = Path(__file__).parents[1] / "parity/reference/nvidia_ctk/1gpu.json"
+"""A spec that nvidia-ctk wrote, with driver 550."""
 
 
 def _installed(machine: Machine, text: str, name: str = "nvidia.yaml") -> Path:
@@ -90,6 +94,27 @@ def test_a_stale_spec_that_another_overrides_is_no_difference(machine: Machines)
     for _ in range(2):
         assert host.report() == (0, [], [note])
         assert host.refresh().written == ()
+
+
+def test_a_spec_of_another_driver_is_left_over(machine: Machines, own_mounts: None) -> None:
+    """HaveAGitGat/Tdarr#1423, Igalia/webkit-container-sdk#23: libEGL_nvidia.so of the old driver."""
+    host = machine("535-flat")
+    spec = _installed(host, NVIDIA.read_text(), "nvidia.json")
+    (line,) = [line for line in host.check() if "CDG-V104" in line]
+    assert "libraries are of driver 550.163.01, the loaded driver is 535." in line
+    missing = "/usr/lib/x86_64-linux-gnu/libEGL_nvidia.so.550.163.01 does not exist [CDG-V102]"
+    assert f"{spec}: {missing}" in host.check()
+    # The next refresh writes its own file, and says that there are others.
+    document = json.loads(spec.read_text())
+    old = Path("/run/cdi/old.json")
+    old.parent.mkdir()
+    old.write_text(json.dumps(document | {"devices": [document["devices"][0] | {"name": "old"}]}))
+    result = cdi_gen("refresh", "--host-root", str(host.root))
+    assert result.code == 0
+    assert "the spec directories have files of other programs" in result.err
+    old.unlink()
+    result = cdi_gen("refresh", "--host-root", str(host.root))
+    assert "the spec directories have files of other programs" not in result.err
 
 
 def test_a_name_that_only_the_stale_spec_has_is_a_difference(machine: Machines) -> None:
@@ -229,3 +254,137 @@ def test_the_persistence_daemon_is_stopped_for_an_update(
     update.install_files()
     update.load_module()
     assert host.refresh() == (0, ("nvidia.json", "nvidia-cap.json"), (), (), "")
+
+
+def test_nvidia_uvm_is_not_loaded_yet(machine: Machines, own_mounts: None) -> None:
+    """NVIDIA/nvidia-container-toolkit#50 and #856: the first spec after a boot has no nvidia-uvm.
+
+    nvidia-smi works in a container, CUDA does not.
+    """
+    host = machine("550-1gpu")
+    for name in ("nvidia-uvm", "nvidia-uvm-tools"):
+        (host.root / "dev" / name).unlink()
+    devices = host.root / "proc/devices"
+    text = devices.read_text()
+    devices.write_text("".join(line for line in text.splitlines(True) if "uvm" not in line))
+    words = ("--host-root", str(host.root), "--output-directory", str(host.specs))
+    result = cdi_gen("refresh", *words)
+    assert result.code == 0
+    assert "the host lacks /dev/nvidia-uvm, /dev/nvidia-uvm-tools" in result.err
+    assert "no hook program is installed, so the spec has no hooks" in result.err
+    assert "nvidia-uvm" not in host.gpus.read_text()
+    # The module is loaded, by nvidia-modprobe or by the first CUDA program of the host.
+    devices.write_text(text)
+    _node(host, "nvidia-uvm", 510, 0)
+    _node(host, "nvidia-uvm-tools", 510, 1)
+    result = cdi_gen("refresh", *words)
+    assert f"nvidia.com/gpu in {host.gpus}" in result.err
+    assert "/dev/nvidia-uvm-tools" in host.gpus.read_text()
+
+
+def test_a_daemon_starts_after_the_refresh(machine: Machines) -> None:
+    """containers/toolbox#1572, NVIDIA/nvidia-container-toolkit#1611: the socket comes, and goes."""
+    host = machine("550-1gpu")
+    socket = host.root / "run/nvidia-persistenced/socket"
+    host.refresh()
+    assert "persistenced/socket" not in host.gpus.read_text()
+    socket.parent.mkdir(parents=True)
+    os.mknod(socket, stat.S_IFSOCK | 0o666)
+    assert not host.is_fast()
+    assert f"{host.gpus}: + file /run/nvidia-persistenced/socket [CDG-V111]" in host.check()
+    assert host.refresh().written == ("nvidia.json", "nvidia-cap.json")
+    assert "persistenced/socket" in host.gpus.read_text()
+    shutil.rmtree(socket.parent)
+    gone = f"{host.gpus}: /run/nvidia-persistenced/socket does not exist [CDG-V102]"
+    assert gone in host.check()
+    host.refresh()
+    assert host.check() == []
+
+
+def test_a_mig_device_is_created_after_the_refresh(machine: Machines) -> None:
+    """NVIDIA/nvidia-container-toolkit#1828, Azure/AgentBaker#8736: MIG is configured later."""
+    host = machine("550-mig-mixed")
+    host.refresh()
+    spec = json.loads(host.gpus.read_text())
+    before = [device for device in spec["devices"] if "nvidia-cap219" not in json.dumps(device)]
+    shutil.rmtree(host.state)
+    shutil.rmtree(host.specs)
+    _installed(host, json.dumps({**spec, "devices": before}), "nvidia.json")
+    line = (
+        "no spec has a device for the MIG device 9/0 (GPU instance/compute instance) of GPU 1 at "
+        "0000:1e:00.0 [CDG-V109]"
+    )
+    assert line in host.check()
+    assert host.refresh().code == 4, "GPU 2 is in MIG mode, and has no instance"
+    assert host.check() == []
+    shutil.rmtree(host.root / "proc/driver/nvidia/capabilities/gpu1/mig/gi9")
+    gone = f"{host.gpus}: nvidia.com/gpu=1:3: this host has no MIG device with nvidia-cap219"
+    assert f"{gone} [CDG-V107]" in host.check()
+
+
+def test_a_gpu_is_taken_away(machine: Machines) -> None:
+    """beclab/Olares#2435, NVIDIA/open-gpu-kernel-modules#842: a card in a Thunderbolt case."""
+    host = machine("550-lib64")
+    host.refresh()
+    gpus = sorted((host.root / "proc/driver/nvidia/gpus").iterdir())
+    shutil.move(gpus[1], host.folder / "gone")
+    (host.root / "dev/nvidia1").unlink()
+    assert f"{host.gpus}: nvidia.com/gpu=1: this host has no GPU /dev/nvidia1 [CDG-V107]" in (
+        host.check()
+    )
+    assert host.refresh().written == ("nvidia.json",)
+    assert host.check() == []
+    shutil.move(host.folder / "gone", gpus[1])
+    _node(host, "nvidia1", 195, 1)
+    (line,) = host.check()
+    assert line.startswith("no spec has a device for GPU 1 at ")
+    host.refresh()
+    assert host.check() == []
+
+
+def test_a_host_without_a_cache_of_the_loader(machine: Machines) -> None:
+    """awslabs/amazon-eks-ami#2816: the image runs no ldconfig at boot."""
+    host = machine("550-lib64")
+    (host.root / "etc/ld.so.cache").unlink()
+    assert host.refresh().code == 0
+    assert f"/usr/lib64/libcuda.so.{host.fake.driver_version}" in host.gpus.read_text()
+    assert host.check() == []
+
+
+def test_alternatives_are_switched_to_mesa(machine: Machines) -> None:
+    """community-scripts/ProxmoxVE#12372: Debian's update-glx --set glx /usr/lib/mesa-diverted.
+
+    The driver is installed still, and only what its alternatives led to is lost.
+    """
+    host = machine("550-debian")
+    host.refresh()
+    for path in (host.root / "etc/alternatives").iterdir():
+        if path.is_symlink() and "nvidia" in os.readlink(path):
+            path.unlink()
+    ldconfig(host.root)
+    assert not host.is_fast()
+    assert host.refresh().code == 0
+    assert f"/nvidia/current/libcuda.so.{host.fake.driver_version}" in host.gpus.read_text()
+    assert host.check() == []
+
+
+def test_a_hook_program_at_another_place(machine: Machines) -> None:
+    """siderolabs/talos#13021: hooks name /usr/bin/nvidia-ctk, which is in /usr/local/bin."""
+    host = machine("550-1gpu")
+    hooks = "  hooks:\n  - hookName: createContainer\n    path: /usr/bin/nvidia-ctk\ndevices:"
+    spec = _installed(host, UVM_OF_ANOTHER_BOOT.replace("511", "510").replace("devices:", hooks))
+    assert host.check() == [
+        f"{spec}: the hook program /usr/bin/nvidia-ctk does not exist [CDG-V103]"
+    ]
+
+
+def test_a_program_that_the_driver_does_not_have(machine: Machines) -> None:
+    """NixOS/nixpkgs#319201: a module of NixOS adds nvidia-powerd, which driver 470 has not."""
+    host = machine("550-1gpu")
+    mounts = "  mounts:\n  - hostPath: /nix/store/x-nvidia-470/bin/nvidia-powerd\n"
+    mounts += "    containerPath: /usr/bin/nvidia-powerd\ndevices:"
+    text = UVM_OF_ANOTHER_BOOT.replace("511", "510").replace("devices:", mounts)
+    spec = _installed(host, text, "nvidia-container-toolkit.yaml")
+    assert host.check() == [
+        f"{spec}: /nix/store/x-nvidia-470/bin/nvidia-powerd does not exist [CDG-V102]"
+    ]

@@ -6,13 +6,12 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from cdi_base import syscalls
 from cdi_gen.generate.driver_tree import CURRENT, ROOT
 from cdi_gen.refresh.settings import Layout
 from tests.refresh.machine import DriverUpdate, Machine
@@ -36,20 +35,6 @@ class MountedMachine(Machine):
             subprocess.run(["umount", f"/proc/{name}"], check=False, capture_output=True)
             if source.exists():
                 subprocess.run(["mount", "--bind", str(source), f"/proc/{name}"], check=True)
-
-
-@pytest.fixture
-def own_mounts() -> Iterator[None]:
-    """Move the test to a mount namespace of its own, with a /run of its own."""
-    namespace = os.open("/proc/thread-self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
-    here = Path.cwd()
-    syscalls.unshare(syscalls.CLONE_NEWNS)
-    syscalls.make_mounts_private()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "mode=755", "none", "/run"], check=True)
-    yield
-    syscalls.setns(namespace)
-    os.close(namespace)
-    os.chdir(here)
 
 
 @pytest.fixture
