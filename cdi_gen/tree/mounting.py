@@ -11,7 +11,6 @@ from __future__ import annotations
 import errno
 import os
 import time
-from collections.abc import Iterator
 
 from cdi_base import child, files, syscalls
 from cdi_gen.generate.driver_tree import DESCRIPTION
@@ -121,8 +120,7 @@ def _populate(fingerprint: Fingerprint, target: str) -> None:
         for file, stamp in zip(fingerprint.tree.files, fingerprint.stamps, strict=True)
         if file.copied
     )
-    options = ",".join([_OPTIONS, f"size={size}", *_label(fingerprint)])
-    syscalls.mount(b"tmpfs", _open_directory(target), b"tmpfs", _FLAGS, options.encode())
+    _mount_tmpfs(target, f"{_OPTIONS},size={size}", _label(fingerprint))
     top = _open_directory(target)
     for path in _directories(fingerprint):
         os.mkdir(path, 0o755, dir_fd=top)
@@ -179,19 +177,33 @@ def _directories(fingerprint: Fingerprint) -> list[str]:
     return sorted(directories)
 
 
-def _label(fingerprint: Fingerprint) -> Iterator[str]:
-    """Yield the mount option that gives links and directories a label that containers may read.
+def _mount_tmpfs(target: str, options: str, label: str) -> None:
+    """Mount a tmpfs, with the label if the kernel's policy knows it."""
+    directory = _open_directory(target)
+    if label:
+        try:
+            syscalls.mount(b"tmpfs", directory, b"tmpfs", _FLAGS, f"{options},{label}".encode())
+        except OSError as error:
+            if error.errno != errno.EINVAL:
+                raise
+        else:
+            return
+    syscalls.mount(b"tmpfs", directory, b"tmpfs", _FLAGS, options.encode())
+
+
+def _label(fingerprint: Fingerprint) -> str:
+    """Return the mount option that gives links and directories a label that containers may read.
 
     With SELinux, a tmpfs would get a label of its own, and containers may not read it. They may
     read what has the label of the driver's directory, because the files have it too.
     """
     if not os.path.exists(_SELINUX) or not fingerprint.tree.files:
-        return
+        return ""
     try:
         label = os.getxattr(parent(fingerprint.tree.files[-1].source), _LABEL)
     except OSError:
-        return
-    yield f'context="{label.rstrip(bytes(1)).decode("ascii")}"'
+        return ""
+    return f'context="{label.rstrip(bytes(1)).decode("ascii")}"'
 
 
 def _open_directory(path: str) -> int:

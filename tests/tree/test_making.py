@@ -342,3 +342,24 @@ def test_a_namespace_that_gets_no_mounts_has_an_empty_directory(
         path = tree.make(tree_of(driver), root).tree.path
         assert os.listdir(f"/proc/{service.pid}/root{path}") == []
         service.communicate(b"end\n")
+
+
+def test_with_selinux_directories_have_the_label_of_the_driver(
+    driver: Path, root: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A kernel without SELinux knows no label, and makes the tree without."""
+    fingerprint = Fingerprint.of(tree_of(driver))
+    assert mounting._label(fingerprint) == ""
+    enforce = tmp_path / "enforce"
+    enforce.touch()
+    asked = []
+
+    def label_of(path: str, attribute: str) -> bytes:
+        asked.append((path, attribute))
+        return b"system_u:object_r:lib_t:s0\0"
+
+    monkeypatch.setattr(mounting, "_SELINUX", str(enforce))
+    monkeypatch.setattr(os, "getxattr", label_of)
+    assert mounting._label(fingerprint) == 'context="system_u:object_r:lib_t:s0"'
+    assert asked == [(str(driver), "security.selinux")]
+    assert tree.make(tree_of(driver), root).changed
