@@ -96,6 +96,13 @@ class Machine:
         notes = [f"{each.message} [{each.code}]" for each in found.notes]
         return int(found.exit_code), differences, notes
 
+    def own_copy(self, pattern: str) -> Path:
+        """Replace a file, which is a hard link into the cache, by a copy; return its path."""
+        path = next(self.root.glob(pattern))
+        copy = path.with_name(f"{path.name}.copy")
+        shutil.copy2(path, copy)
+        return copy.replace(path)
+
     def contents(self) -> dict[str, bytes]:
         """Everything in the spec directory, by name."""
         if not self.specs.exists():

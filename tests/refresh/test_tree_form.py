@@ -8,13 +8,19 @@ import os
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 
+from cdi_gen import tree
+from cdi_gen.errors import CdiGenError
 from cdi_gen.generate.driver_tree import CURRENT, ROOT
+from cdi_gen.refresh import update
 from cdi_gen.refresh.settings import Layout
-from tests.refresh.machine import DriverUpdate, Machine
+from tests.refresh.injection import Counter
+from tests.refresh.machine import DriverUpdate, KilledError, Machine, in_fork
+
+Value = TypeVar("Value")
 
 TREE: dict[str, Any] = {"form": "tree", "hooks": "none"}
 NEW_VERSION = "550.163.01"
@@ -59,7 +65,7 @@ def _libcuda() -> bytes:
 
 
 def test_the_same_spec_before_during_and_after_an_update(mounted: Mounted) -> None:
-    machine, update = mounted
+    machine, new_driver = mounted
     old_version = machine.fake.driver_version
     refreshed = machine.refresh(**TREE)
     assert refreshed.code == 0, refreshed
@@ -71,16 +77,16 @@ def test_the_same_spec_before_during_and_after_an_update(mounted: Mounted) -> No
     assert machine.check() == []
     assert machine.refresh(**TREE) == (0, (), (), (), "")
 
-    update.install_libraries()
-    update.remove_old_libraries()
-    update.install_files()
+    new_driver.install_libraries()
+    new_driver.remove_old_libraries()
+    new_driver.install_files()
     assert machine.refresh(**TREE).code == 5
     # Containers that start now get the driver of the loaded module, whose files are deleted.
     assert machine.contents() == before
     assert _trees() == [old_tree]
     assert _libcuda() == old_library
 
-    update.load_module()
+    new_driver.load_module()
     machine.mount_kernel()
     assert (
         f"{CURRENT}: the tree that containers get is not that of this driver [CDG-V113]"
@@ -103,10 +109,10 @@ def test_the_same_spec_before_during_and_after_an_update(mounted: Mounted) -> No
 
 def test_specs_of_files_fail_during_an_update(mounted: Mounted) -> None:
     """The control: what the specs of NVIDIA's programs do too."""
-    machine, update = mounted
+    machine, new_driver = mounted
     machine.refresh()
-    update.install_libraries()
-    update.remove_old_libraries()
+    new_driver.install_libraries()
+    new_driver.remove_old_libraries()
     assert machine.refresh().code == 5
     lines = machine.check()
     assert any("libcuda.so.535" in line and "does not exist" in line for line in lines)
@@ -115,28 +121,70 @@ def test_specs_of_files_fail_during_an_update(mounted: Mounted) -> None:
 def test_a_tree_that_is_not_mounted_is_made_again(mounted: Mounted) -> None:
     machine, _ = mounted
     machine.refresh(**TREE)
-    (tree,) = _trees()
-    subprocess.run(["umount", "-l", f"{ROOT}/{tree}"], check=True)
+    (name,) = _trees()
+    subprocess.run(["umount", "-l", f"{ROOT}/{name}"], check=True)
     assert any("CDG-V113" in line for line in machine.check())
     assert machine.refresh(**TREE) == (0, (), (), (), "")
-    assert _trees() == [tree]
+    assert _trees() == [name]
     assert _libcuda()
     assert machine.check() == []
 
 
 @pytest.mark.parametrize("end", ["files", "unloaded"])
 def test_without_specs_of_the_tree_there_is_no_tree(mounted: Mounted, end: str) -> None:
-    machine, update = mounted
+    machine, new_driver = mounted
     machine.refresh(**TREE)
     assert _trees()
     if end == "files":
         assert machine.refresh().written == ("nvidia.json",)
     else:
-        update.unload_module()
+        new_driver.unload_module()
         machine.mount_kernel()
         assert machine.refresh(**TREE).removed == ("nvidia.json", "nvidia-cap.json")
     assert _trees() == []
     assert not os.path.lexists(CURRENT)
+
+
+def _without_grace(act: Callable[[], Value]) -> Value:
+    """Call a function in a fork in which old trees are removed at once."""
+
+    def without_grace() -> Value:
+        defaults = tree.clean.__kwdefaults__
+        assert defaults is not None
+        defaults["grace"] = 0
+        return act()
+
+    return in_fork(without_grace)
+
+
+def test_killed_before_each_call_while_the_tree_is_replaced(mounted: Mounted) -> None:
+    """The specs lead to a whole tree at any time, and the next refresh leaves one tree."""
+    machine, _ = mounted
+    library = machine.own_copy("usr/lib/x86_64-linux-gnu/libcuda.so.*.*")
+    machine.refresh(**TREE)
+    specs = machine.contents()
+    content = library.read_bytes()
+
+    def counted(at: int | None, fault: str = "") -> list[str]:
+        counter = Counter(at, fault)
+        update.refresh(machine.request(**TREE), state_directory=str(machine.state))
+        return counter.names
+
+    os.utime(library, (1, 1))
+    names = _without_grace(lambda: counted(None))
+    assert len(names) > 10, names
+    for call in range(len(names)):
+        os.utime(library, (call + 2, call + 2))
+        # Either this process is killed, or that which mounts the tree, at its own call.
+        with pytest.raises((KilledError, CdiGenError)):
+            _without_grace(lambda call=call: counted(call, "KILL"))  # type: ignore[misc]
+        assert _libcuda() == content, names[call]
+        assert {name: text for name, text in machine.contents().items() if name[0] != "."} == specs
+        assert _without_grace(lambda: machine.refresh_here(**TREE)).code == 0
+        assert _trees() == [os.readlink(CURRENT)], names[call]
+        assert sorted(os.listdir(ROOT)) == sorted([*_trees(), "current", "lock"]), names[call]
+        assert machine.contents() == specs
+    assert machine.check() == []
 
 
 def test_a_host_in_a_directory_has_no_tree(machine: Callable[[str], Machine]) -> None:
