@@ -18,7 +18,10 @@ CALLS: dict[str, Any] = dict.fromkeys(OF_OS, os) | {"flock": fcntl}
 
 
 class Counter:
-    """Counts the calls that change something; at one of them the fault comes."""
+    """Counts the calls that change something; at one of them the fault comes.
+
+    Calls of forks of the process do not count: a fork mounts the driver tree.
+    """
 
     def __init__(self, at: int | None, fault: str = "") -> None:
         """Replace the calls for the rest of this process.
@@ -30,11 +33,14 @@ class Counter:
         self.names: list[str] = []
         self._at = at
         self._fault = fault
+        self._process = os.getpid()
         for name, module in CALLS.items():
             setattr(module, name, self._counted(name, getattr(module, name)))
 
     def _counted(self, name: str, call: Callable[..., Any]) -> Callable[..., Any]:
         def counted(*arguments: Any, **options: Any) -> Any:
+            if os.getpid() != self._process:
+                return call(*arguments, **options)
             if name == "open" and not arguments[1] & (os.O_CREAT | os.O_WRONLY | os.O_RDWR):
                 return call(*arguments, **options)
             self.names.append(name)
