@@ -24,6 +24,10 @@ DRIVER = "/proc/driver/nvidia"
 
 DEVICES = "/dev"
 
+NIXOS_LIBRARIES = "/run/opengl-driver/lib"
+"""A link to the driver's libraries of the system's current generation. NixOS has no ldconfig, and
+the files of a generation never change."""
+
 
 class Layout:
     """The directories of the driver, from options or from the administrator's configuration."""
@@ -154,6 +158,7 @@ def key(choices: Choices, host_root: str = "") -> State:
         [
             stamp(f"{root}{layout.driver_root}/etc/ld.so.cache"),
             _identity(f"{root}{layout.driver_root}" or "/"),
+            _identity(f"{root}{layout.driver_root}{NIXOS_LIBRARIES}"),
         ],
         [[path, stamp(f"{root}{path}")] for path in layout.directories],
         [path for path in choices.watch.files if _identity(f"{root}{path}")],

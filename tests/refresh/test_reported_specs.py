@@ -10,6 +10,8 @@ import stat
 from collections.abc import Callable
 from pathlib import Path
 
+from cdi_base.host_fingerprint import Layout
+from cdi_gen.watch.host_state import Observer
 from tests.cli.program import cdi_gen
 from tests.fakehost.layouts import ldconfig
 from tests.refresh.machine import DriverUpdate, Machine
@@ -388,3 +390,43 @@ def test_a_program_that_the_driver_does_not_have(machine: Machines) -> None:
     assert host.check() == [
         f"{spec}: /nix/store/x-nvidia-470/bin/nvidia-powerd does not exist [CDG-V102]"
     ]
+
+
+def test_a_new_generation_of_the_system(machine: Machines) -> None:
+    """NixOS/nixpkgs#255070: nixos-rebuild switch, and later the old files are collected.
+
+    No file of the specs changes, no cache of the loader is written, and the specs are wrong.
+    """
+    host = machine("550-nixos")
+    host.refresh()
+    observer = Observer(Layout(), str(host.root))
+    before = observer.state()
+    links = host.root / "run/opengl-driver"
+    (old,) = (host.root / "nix/store").iterdir()
+    new = old.with_name(f"new-{old.name}")
+    shutil.copytree(old, new, symlinks=True)
+    switched = host.root / "run/switched"
+    shutil.copytree(links, switched, symlinks=True)
+    for path in switched.rglob("*"):
+        if path.is_symlink():
+            text = os.readlink(path).replace(old.name, new.name)
+            path.unlink()
+            path.symlink_to(text)
+    shutil.rmtree(links)
+    switched.rename(links)
+    assert before.difference(observer.state()) == "the libraries"
+    assert not host.is_fast()
+    assert host.report()[0] == 5
+    assert host.refresh().written == ("nvidia.json", "nvidia-cap.json")
+    assert f"/{old.name}/lib/libcuda.so" not in host.gpus.read_text()
+    assert f"/{new.name}/lib/libcuda.so" in host.gpus.read_text()
+
+
+def test_empty_files_of_other_drivers_are_left(machine: Machines) -> None:
+    """NVIDIA/libnvidia-container#50: targets of mounts that a committed container has."""
+    host = machine("550-lib64")
+    for name in ("libcuda", "libnvidia-ml", "libnvidia-ptxjitcompiler"):
+        (host.root / f"usr/lib64/{name}.so.570.133.20").touch()
+    assert host.refresh().code == 0
+    assert b"570.133" not in host.gpus.read_bytes()
+    assert host.check() == []
