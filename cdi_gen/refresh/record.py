@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-from cdi_base import PREPARED_DIRECTORY, trust
+from cdi_base import PREPARED_DIRECTORY, strict_json, trust
 from cdi_base.files import discard, make_directory, replace_file
 from cdi_gen.errors import CdiGenError, UnsafeError
 from cdi_gen.refresh.settings import State
@@ -65,7 +66,7 @@ def load(directory: str = DIRECTORY) -> Record | None:
     """Return the record; None if there is none that can be trusted and read."""
     try:
         content = trust.read(f"{directory}/{NAME}", MAX_BYTES)
-        document = json.loads(content)
+        document: Any = strict_json.parse(content)
         return _record(document) if document.pop("format") == FORMAT else None
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         # Without a record the next refresh looks at the host and writes a new one.
@@ -73,10 +74,43 @@ def load(directory: str = DIRECTORY) -> Record | None:
 
 
 def _record(document: dict[str, Any]) -> Record:
-    files = {path: WrittenFile(*values) for path, values in document.pop("files").items()}
+    """Return the record of a JSON document.
+
+    Raises:
+        ValueError, KeyError, TypeError, AttributeError: it is not a record of this format.
+    """
+    for name, kind in _KINDS.items():
+        if type(document[name]) is not kind:
+            raise TypeError(name)
+    texts = json.dumps(document, ensure_ascii=False)
+    if "\\u0000" in texts:
+        raise ValueError("NUL")
+    os.fsencode(texts)  # the system accepts every text as a path
+    for name in ("sources", "directories"):
+        _require(document[name].values(), list)
     for name in ("libraries", "other_versions", "left_out"):
+        _require(document[name], str)
         document[name] = tuple(document[name])
+    files = {path: WrittenFile(*values) for path, values in document.pop("files").items()}
+    for file in files.values():
+        _require(file, list)
+        _require(file.digests, str)
     return Record(files=files, **document)
+
+
+_KINDS: dict[str, type] = {
+    **dict.fromkeys(("request", "key", "choices"), list),
+    **dict.fromkeys(("libraries", "other_versions", "left_out"), list),
+    **dict.fromkeys(("sources", "directories", "files"), dict),
+    **dict.fromkeys(("driver_version", "tree"), str),
+    "is_clean": bool,
+}
+"""The types in the JSON form."""
+
+
+def _require(values: Iterable[object], kind: type) -> None:
+    if not all(type(value) is kind for value in values):
+        raise TypeError(kind)
 
 
 def write(record: Record, directory: str = DIRECTORY) -> None:

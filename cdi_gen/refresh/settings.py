@@ -108,9 +108,11 @@ class Request(NamedTuple):
             return None
         try:
             settings_values, layout_values = ([*map(_immutable, values)] for values in document)
-            return cls(Settings(*settings_values), Layout(*layout_values))
+            settings, layout = Settings(*settings_values), Layout(*layout_values)
         except TypeError:
             return None
+        are_settings = all(type(value) is type(DEFAULTS[i]) for i, value in enumerate(settings))
+        return cls(settings, layout) if are_settings else None
 
 
 def _plain(values: tuple[object, ...]) -> State:
