@@ -243,6 +243,15 @@ class _Update:
                 code="CDG-U002",
                 subject="--host-root",
             )
+        if not tree.reaches_host(tree.ROOT):
+            raise CdiGenError(
+                f"the driver tree is not made: the mounts of this process stay in its own mount "
+                f"namespace, and {tree.ROOT} is the host's",
+                hint="run the command in the host's mount namespace: nsenter -t 1 -m; in a unit, "
+                "without the options of a sandbox that give it one; or use the form files",
+                code="CDG-L005",
+                subject=tree.ROOT,
+            )
         options = specs.options_of("auto", self._request.settings)
         made = tree.make(driver_tree.layout(host.inventory, options))
         if made.changed:

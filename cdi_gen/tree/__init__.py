@@ -19,9 +19,10 @@ from typing import NamedTuple
 from cdi_gen.generate.driver_tree import ROOT, DriverTree
 from cdi_gen.tree.directory import GRACE_SECONDS, Directory, Tree
 from cdi_gen.tree.fingerprint import Fingerprint
+from cdi_gen.tree.propagation import reaches_host
 
 __all__ = ["GRACE_SECONDS", "ROOT", "Made", "Tree", "clean", "current", "is_current", "make"]
-__all__ += ["remove", "trees"]
+__all__ += ["reaches_host", "remove", "trees"]
 
 
 class Made(NamedTuple):

@@ -12,12 +12,14 @@ from typing import Any, TypeVar
 
 import pytest
 
+from cdi_base import syscalls
 from cdi_gen import tree
 from cdi_gen.generate.driver_tree import CURRENT, ROOT
 from cdi_gen.refresh import update
 from cdi_gen.refresh.settings import Layout
+from cdi_gen.tree import propagation
 from tests.refresh.injection import Counter
-from tests.refresh.machine import DriverUpdate, KilledError, Machine, in_fork
+from tests.refresh.machine import DriverUpdate, KilledError, Machine, Refreshed, in_fork
 
 Value = TypeVar("Value")
 
@@ -189,6 +191,41 @@ def test_a_host_in_a_directory_has_no_tree(machine: Callable[[str], Machine]) ->
     refreshed = machine("550-flat").refresh(**TREE)
     assert refreshed.code == 2
     assert "the form tree cannot be used with --host-root" in refreshed.message
+
+
+ISOLATED: dict[str, list[str]] = {
+    "slave": ["--make-rslave", "--make-rshared"],
+    "private": ["--make-rprivate"],
+    "shared": [],
+}
+"""A slave that is shared again is what systemd gives the units with a sandbox."""
+
+
+@pytest.mark.parametrize("kind", ISOLATED)
+def test_a_tree_that_the_host_would_not_see_is_not_made(
+    mounted: Mounted, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine, _ = mounted
+    monkeypatch.setattr(propagation, "FIRST_PROCESS", os.getpid())
+    subprocess.run(["mount", "--make-shared", "/run"], check=True)
+
+    def refresh_in_own_namespace() -> Refreshed:
+        syscalls.unshare(syscalls.CLONE_NEWNS)
+        for option in ISOLATED[kind]:
+            subprocess.run(["mount", option, "/"], check=True)
+        return machine.refresh_here(**TREE)
+
+    refreshed = in_fork(refresh_in_own_namespace)
+    if kind == "shared":
+        assert refreshed.code == 0, refreshed
+        assert _libcuda()
+        return
+    assert refreshed.code == 1, refreshed
+    assert "the mounts of this process stay in its own mount namespace" in refreshed.message
+    assert not os.path.lexists(CURRENT)
+    assert machine.contents() == {}
+    assert machine.refresh(**TREE).code == 0
+    assert _libcuda()
 
 
 def test_files_that_the_spec_mounts_by_their_paths_are_copies(mounted: Mounted) -> None:
