@@ -278,8 +278,11 @@ def _decode(document: Any) -> Installation:
 
 
 def _path(value: object) -> str:
-    if not isinstance(value, str) or not value.startswith("/") or "/../" in f"{value}/":
+    if not isinstance(value, str) or not value.startswith("/") or "\0" in value:
         raise ValueError(f"{value!a} is not an absolute path")
+    if "/../" in f"{value}/":
+        raise ValueError(f"{value!a} has a component ..")
+    os.fsencode(value)  # the system accepts the text as a path
     return value
 
 

@@ -164,7 +164,9 @@ def test_without_a_usable_record_nothing_is_removed(
     assert entries(root) == before
 
 
-@pytest.mark.parametrize("path", ["relative", "/usr/../../etc/passwd"])
+@pytest.mark.parametrize(
+    "path", ["relative", "/usr/../../etc/passwd", "/a\0b", "/a\ud800"], ids=ascii
+)
 def test_a_record_names_no_path_outside_the_root(root: Path, path: str) -> None:
     assert install(root).code == 0
     record = root / RECORD[1:]
