@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from cdi_gen.cdi.model import Spec
 from cdi_gen.cli import console
-from cdi_gen.generate.options import Options
+from cdi_gen.generate.driver_tree import CURRENT
+from cdi_gen.generate.options import TREE, Options
 from cdi_gen.inventory import Inventory, Missing, StaleNode, UnusableDevice
 
 if TYPE_CHECKING:
@@ -27,6 +28,12 @@ def print_summary(
     location = f" in {output}" if output else ""
     prefix = "dry run, nothing written: " if dry_run else ""
     console.note(f"{prefix}{spec.kind}{location}: {mode.summary(spec, inventory, options)}")
+    if options.form == TREE:
+        console.note(
+            f"the spec mounts {CURRENT}, which this command does not make, and which is gone after "
+            "a reboot; to make it: sudo cdi-gen refresh --form tree",
+            code="CDG-G105",
+        )
     if not mode.transports:
         print_findings(inventory, hooks=options.hooks)
 

@@ -20,6 +20,8 @@ def test_generate_writes_the_form_files_unless_it_is_asked_for_the_tree() -> Non
     assert result.code == 0
     mounts = json.loads(result.out)["containerEdits"]["mounts"]
     assert TREE in [mount["hostPath"] for mount in mounts]
+    assert "to make it: sudo cdi-gen refresh --form tree [CDG-G105]" in result.err
+    assert "CDG-G105" not in generate("--form", "files").err
 
 
 @pytest.mark.parametrize(
