@@ -76,12 +76,9 @@ def install(
         replace_file(join(target, GENERATOR), f"{generator_path}\n".encode())
         compile_modules(target, python, directory)
     except OSError as error:
-        is_denied = error.errno in (errno.EACCES, errno.EPERM)
         raise CdiGenError(
             f"cannot install to {target}: {error.filename or ''}: {error.strerror}",
-            hint="run the command as root, or give a build root with --root DIR"
-            if is_denied
-            else None,
+            hint=refusal_hint(error),
             code="CDG-P003",
         ) from error
     path = join(directory, HOOK)
@@ -92,6 +89,18 @@ def install(
         reason = hook.unsafe if hook else "the file is missing"
         raise UnsafeError(f"installed {path}, but specs cannot use it: {reason}", code="CDG-P004")
     return path
+
+
+def refusal_hint(error: OSError) -> str | None:
+    """Return what to do if the file system refuses; None if the reason says it."""
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return "run the command as root, or give a build root with --root DIR"
+    if error.errno == errno.EROFS:
+        return (
+            "on a host whose /usr cannot be written to, build a system extension, or a layer of "
+            "its image: cdi-gen install --root DIR --prefix /usr --no-record"
+        )
+    return None
 
 
 def write_programs(target: str, python: str) -> None:

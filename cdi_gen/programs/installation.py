@@ -112,9 +112,16 @@ def install(
         CdiGenError: a file cannot be written, or a file of another program has its name.
     """
     try:
-        if record:
-            _write(place(root, RECORD), _encode(_with_earlier(installation, root)))
-        programs.install(installation.prefix, root=root, python=python, generator=program)
+        is_first = not os.path.lexists(place(root, RECORD))
+        recorded = _with_earlier(installation, root) if record else None
+        if recorded:
+            _write(place(root, RECORD), _encode(recorded))
+        try:
+            programs.install(installation.prefix, root=root, python=python, generator=program)
+        except CdiGenError:
+            if recorded and is_first and not os.path.lexists(place(root, recorded.programs)):
+                _remove_record(recorded, root)  # nothing else was written
+            raise
         for file in files:
             _write(place(root, file.path), file.content)
     except OSError as error:
@@ -149,9 +156,7 @@ def uninstall(*, root: str = "/") -> Removal:
             removed.append(installation.programs)
         for name in {parent(path) for path in (RECORD, *installation.files)}:
             _remove_temporary_files(place(root, name))
-        os.unlink(place(root, RECORD))
-        for name in reversed(installation.directories):
-            _remove_empty(place(root, name))
+        _remove_record(installation, root)
     except OSError as error:
         raise _refused(error, root) from error
     return Removal(tuple(removed), tuple(kept))
@@ -173,6 +178,13 @@ def _remove_file(root: str, path: str, digest: str, removed: list[str], kept: li
         return
     os.unlink(target)
     removed.append(path)
+
+
+def _remove_record(installation: Installation, root: str) -> None:
+    """Remove the record, and the directories that the installation has created."""
+    os.unlink(place(root, RECORD))
+    for name in reversed(installation.directories):
+        _remove_empty(place(root, name))
 
 
 def _remove_temporary_files(directory: str) -> None:
@@ -307,11 +319,9 @@ def _digest(content: bytes) -> str:
 
 
 def _refused(error: OSError, root: str) -> CdiGenError:
-    is_denied = error.errno in (errno.EACCES, errno.EPERM)
-    hint = "run the command as root, or give a build root with --root DIR" if is_denied else None
     return CdiGenError(
         f"{error.filename or root}: {error.strerror}",
-        hint=hint,
+        hint=programs.refusal_hint(error),
         code="CDG-P003",
         subject=str(error.filename or root),
     )

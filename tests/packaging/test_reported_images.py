@@ -4,11 +4,29 @@
 from __future__ import annotations
 
 import os
+import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from cdi_base import syscalls
 from tests.cli.program import cdi_gen
+
+
+@pytest.fixture
+def own_mounts() -> Iterator[None]:
+    """Move the test to a mount namespace of its own."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root")
+    namespace = os.open("/proc/thread-self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
+    here = Path.cwd()
+    syscalls.unshare(syscalls.CLONE_NEWNS)
+    syscalls.make_mounts_private()
+    yield
+    syscalls.setns(namespace)
+    os.close(namespace)
+    os.chdir(here)
 
 
 def _files(directory: Path) -> set[str]:
@@ -50,6 +68,24 @@ def test_a_link_that_leads_to_itself(tmp_path: Path) -> None:
     assert result.code == 1
     assert "Too many levels of symbolic links" in result.err
     assert "Traceback" not in result.err
+
+
+def test_a_host_whose_usr_is_read_only(tmp_path: Path, own_mounts: None) -> None:
+    """flatcar/Flatcar#1859: /usr/local is in /usr, and programs come as system extensions."""
+    host = tmp_path / "host"
+    (host / "usr/local").mkdir(parents=True)
+    subprocess.run(["mount", "--bind", host / "usr", host / "usr"], check=True)
+    subprocess.run(["mount", "-o", "remount,bind,ro", host / "usr"], check=True)
+    result = cdi_gen("install", "--root", str(host))
+    assert result.code == 1
+    assert "Read-only file system" in result.err
+    assert "build a system extension" in result.err
+    assert list(host.iterdir()) == [host / "usr"], "no record of what was not installed"
+    extension = tmp_path / "extension"
+    extension.mkdir()
+    words = ("--root", str(extension), "--prefix", "/usr", "--no-record")
+    assert cdi_gen("install", *words).code == 0
+    assert list(extension.iterdir()) == [extension / "usr"], "an extension has nothing else"
 
 
 def test_an_image_without_systemd_without_a_driver_and_without_proc(tmp_path: Path) -> None:
