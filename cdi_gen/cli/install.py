@@ -84,7 +84,7 @@ def command(
     was installed.
     """  # noqa: D301 - \b tells click not to wrap the paragraph
     from cdi_gen.programs import installation  # noqa: PLC0415
-    from cdi_gen.programs.host_files import host_files  # noqa: PLC0415
+    from cdi_gen.programs.host_files import enabled_by_preset, host_files  # noqa: PLC0415
 
     program = program or _program(prefix, root)
     if root == "/":
@@ -100,10 +100,8 @@ def command(
         console.note(f"installed {path}")
     if root == "/":
         reload_managers()
-    units = [os.path.basename(path) for path in plan.files if path.endswith((".service", ".path"))]
-    console.note(
-        f"no unit is enabled; for specs at every boot: systemctl enable --now {shlex.join(units)}"
-    )
+    units = shlex.join(enabled_by_preset(files))
+    console.note(f"no unit is enabled; for specs at every boot: systemctl enable --now {units}")
 
 
 def reload_managers() -> None:

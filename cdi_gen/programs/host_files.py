@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from cdi_base.files import read
@@ -72,6 +73,12 @@ def host_files(prefix: str, program: str) -> tuple[HostFile, ...]:
             text = content.replace(PROGRAM.encode(), program.encode())
             files.append(HostFile(join(_directory(prefix, name), path), text))
     return tuple(files)
+
+
+def enabled_by_preset(files: Iterable[HostFile]) -> list[str]:
+    """Return the units that the preset enables: those that most hosts want."""
+    lines = b"".join(file.content for file in files if file.path.endswith(".preset")).decode()
+    return [line.split()[1] for line in lines.splitlines() if line.startswith("enable ")]
 
 
 def _directory(prefix: str, name: str) -> str:

@@ -52,7 +52,9 @@ def uninstall(root: Path) -> Result:
 
 def test_exactly_what_was_installed_is_removed(root: Path) -> None:
     before = entries(root)
-    assert install(root, "--nvidia-cdi-hook").code == 0
+    done = install(root, "--nvidia-cdi-hook")
+    assert done.code == 0
+    assert "systemctl enable --now cdi-gen.service cdi-gen-watch.service\n" in done.err
     installed = entries(root)
     assert installed[LINK] == "../libexec/cdi-gen/nvidia-cdi-hook"
     units = [
