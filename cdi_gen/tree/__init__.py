@@ -17,11 +17,21 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from cdi_gen.generate.driver_tree import ROOT, DriverTree
-from cdi_gen.tree.directory import GRACE_SECONDS, Directory, Tree
+from cdi_gen.tree.directory import GRACE_SECONDS, SETTLE_SECONDS, Directory, Tree
 from cdi_gen.tree.fingerprint import Fingerprint
 from cdi_gen.tree.propagation import reaches_host
 
-__all__ = ["GRACE_SECONDS", "ROOT", "Made", "Tree", "clean", "current", "is_current", "make"]
+__all__ = [
+    "GRACE_SECONDS",
+    "ROOT",
+    "SETTLE_SECONDS",
+    "Made",
+    "Tree",
+    "clean",
+    "current",
+    "is_current",
+    "make",
+]
 __all__ += ["reaches_host", "remove", "trees"]
 
 
@@ -33,11 +43,11 @@ class Made(NamedTuple):
     """Whether containers got another tree, or none, before."""
 
 
-def make(tree: DriverTree, root: str = ROOT) -> Made:
+def make(tree: DriverTree, root: str = ROOT, *, settle: float = SETTLE_SECONDS) -> Made:
     """Make the tree the current one. The trees that were made before stay until `clean`.
 
-    Callers wait for each other. The current tree is replaced in one step; after an error it is
-    the same as before.
+    Callers wait for each other. The current tree is replaced in one step, after the new one was
+    mounted for ``settle`` seconds; after an error it is the same as before.
 
     Raises:
         UnsafeError: a user other than root could change the directory.
@@ -45,7 +55,7 @@ def make(tree: DriverTree, root: str = ROOT) -> Made:
             a mount.
     """
     with Directory(root).locked() as directory:
-        return Made(*directory.make(tree))
+        return Made(*directory.make(tree, settle))
 
 
 def clean(root: str = ROOT, *, grace: float = GRACE_SECONDS) -> tuple[str, ...]:

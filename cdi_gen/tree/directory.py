@@ -23,6 +23,11 @@ from cdi_gen.tree.fingerprint import FORMAT, Document, Fingerprint, file_stamp
 GRACE_SECONDS = 2.0
 """A runtime opens the sources of a container's mounts before it mounts them."""
 
+SETTLE_SECONDS = 0.5
+"""How long a new tree is mounted before it becomes the current one. A runtime that has created the
+mount namespace of its container before does not get the mount (crun makes all mounts private), and
+would follow the link to an empty directory. It has mounted everything within milliseconds."""
+
 ATTEMPTS = 3
 """How often a tree is begun again because a package manager replaced a file meanwhile."""
 
@@ -120,8 +125,10 @@ class Directory:
         names = sorted(self._names(), key=lambda name: (name != now, name))
         return tuple(tree for name in names if (tree := self._tree(name)))
 
-    def make(self, tree: DriverTree) -> tuple[Tree, bool]:
+    def make(self, tree: DriverTree, settle: float) -> tuple[Tree, bool]:
         """Make a tree, unless it exists, and the link to it; return whether the link changed.
+
+        See `cdi_gen.tree.make`.
 
         Raises:
             CdiGenError: a file of the driver is missing, or is replaced again and again.
@@ -135,6 +142,8 @@ class Directory:
             except mounting.ChangedError:
                 continue
             changed = before is None or before.name != made.name
+            if changed and before is not None:
+                time.sleep(settle)
             if changed:
                 self._switch(made.name)
             return made, changed

@@ -147,12 +147,13 @@ def test_without_specs_of_the_tree_there_is_no_tree(mounted: Mounted, end: str) 
 
 
 def _without_grace(act: Callable[[], Value]) -> Value:
-    """Call a function in a fork in which old trees are removed at once."""
+    """Call a function in a fork in which trees are replaced, and old ones removed, at once."""
 
     def without_grace() -> Value:
-        defaults = tree.clean.__kwdefaults__
-        assert defaults is not None
-        defaults["grace"] = 0
+        assert tree.clean.__kwdefaults__ is not None
+        assert tree.make.__kwdefaults__ is not None
+        tree.clean.__kwdefaults__["grace"] = 0
+        tree.make.__kwdefaults__["settle"] = 0
         return act()
 
     return in_fork(without_grace)

@@ -27,7 +27,7 @@ from cdi_gen.errors import CdiGenError
 from tests.tree.small_driver import tree_of
 driver, root, without = sys.argv[1:]
 try:
-    tree.make(tree_of(Path(driver), without=without), root)
+    tree.make(tree_of(Path(driver), without=without), root, settle=0)
     tree.clean(root, grace=0)
 except CdiGenError as error:
     sys.exit(f"{error.message} [{error.code}]")
@@ -53,7 +53,7 @@ class Stage:
 
     def __init__(self, driver: Path, root: str) -> None:
         self.driver, self.root = driver, root
-        self.old = tree.make(tree_of(driver), root).tree
+        self.old = tree.make(tree_of(driver), root, settle=0).tree
         self.tree = tree_of(driver, without="nvidia-smi")
         self.trace = Path(root).parent / "trace"
 
@@ -160,7 +160,7 @@ def test_many_at_once_leave_one_tree(driver: Path, root: str) -> None:
 
 def test_the_current_tree_is_always_there(driver: Path, root: str) -> None:
     """A reader opens a file of the current tree in the moments of many changes."""
-    tree.make(tree_of(driver), root)
+    tree.make(tree_of(driver), root, settle=0)
     script = f"""
 import os
 while os.path.exists({root!r} + "/go"):
@@ -176,7 +176,7 @@ print("always")
     with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE) as reader:
         for number in range(20):
             replace(driver / "nvidia-smi", f"{number}\n")
-            tree.make(tree_of(driver), root)
+            tree.make(tree_of(driver), root, settle=0)
             tree.clean(root, grace=0)
         Path(root, "go").unlink()
         assert reader.communicate()[0] == b"always\n"

@@ -103,6 +103,30 @@ def test_a_replaced_file_makes_another_tree(driver: Path, root: str, name: str) 
     assert mounts_below(root).keys() == mounts_below(new.tree.path).keys()
 
 
+def test_a_new_tree_is_mounted_for_a_while_before_the_link_leads_to_it(
+    driver: Path, root: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """crun does not get the mounts that are made after it has created a mount namespace."""
+    settle = 4711.0
+    waits: list[tuple[str, int]] = []
+    sleep = time.sleep
+
+    def wait(seconds: float) -> None:
+        if seconds == settle:
+            waits.append((os.readlink(f"{root}/current"), len(tree.trees(root))))
+        else:
+            sleep(seconds)
+
+    monkeypatch.setattr(time, "sleep", wait)
+    old = tree.make(tree_of(driver), root, settle=settle).tree
+    assert waits == []  # no container can have been started with the link
+    tree.make(tree_of(driver), root, settle=settle)
+    assert waits == []
+    new = tree.make(tree_of(driver, without="nvidia-smi"), root, settle=settle).tree
+    assert waits == [(old.name, 2)]
+    assert os.readlink(f"{root}/current") == new.name
+
+
 def test_the_old_tree_keeps_the_files_that_a_package_manager_deletes(
     driver: Path, root: str
 ) -> None:
