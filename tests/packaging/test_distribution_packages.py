@@ -121,7 +121,8 @@ def test_the_package_is_installed_used_and_purged_without_a_trace(inside: Inside
     found = inside.run(["cdi-gen", "generate"], check=False)
     assert (found.returncode, found.stdout) == (3, "")
     # Enabled for the next boot, and nothing was started: there is no driver to ask yet.
-    assert inside.run(["find", "/etc/systemd/system", "-name", "cdi-gen*"]).stdout
+    enabled = inside.run(["find", "/etc/systemd/system", "-name", "cdi-gen*", "-printf", "%f "])
+    assert {*enabled.stdout.split()} == {"cdi-gen.service", "cdi-gen-watch.service"}
     assert inside.run(["find", "/run/cdi", "/etc/cdi", "-type", "f"], check=False).stdout == ""
     inside.run(["dpkg", "--purge", "cdi-gen"])
     assert inside.run(find).stdout == before
