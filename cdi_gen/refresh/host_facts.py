@@ -66,7 +66,7 @@ class HostFacts(NamedTuple):
     nodes: dict[str, Node]
     """The character devices that specs name and the host has, by path of the host."""
     paths: frozenset[str]
-    """The other paths that specs name and the host has."""
+    """The other paths that specs name and the host has, or that this user may not see."""
 
     def kernel_numbers(self, path: str) -> Node | None:
         """Return the numbers that the kernel gives a node of the driver.
@@ -122,6 +122,9 @@ def read(paths: Iterable[str], host_root: str = "/") -> HostFacts:
     for path in paths:
         try:
             status = os.stat(root.open_path(root.resolve(path)))
+        except PermissionError:
+            existing.add(path)  # in a directory that this user may not search: it is not missing
+            continue
         except (OSError, ValueError):
             continue
         if stat.S_ISCHR(status.st_mode):

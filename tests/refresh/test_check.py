@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from cdi_gen.refresh import host_facts
 from tests.cli.program import CHECKOUT
 from tests.refresh.machine import Machine, in_fork
 
@@ -117,3 +118,19 @@ def test_a_refreshed_host_is_fresh(machine: Machines, name: str) -> None:
         installed.own_copy(cache)
     os.utime(installed.gpus)
     assert installed.check() == []
+
+
+def test_a_file_that_the_user_may_not_see_is_not_missing(tmp_path: Path) -> None:
+    tmp_path.chmod(0o755)
+    (tmp_path / "secret").mkdir(mode=0o700)
+    (tmp_path / "secret/libcuda.so.1").touch()
+    paths = ["/secret/libcuda.so.1", "/missing/libcuda.so.1"]
+
+    def paths_for_a_user() -> frozenset[str]:
+        above = os.open(tmp_path, os.O_RDONLY | os.O_DIRECTORY)
+        os.setgroups([])
+        os.setgid(65534)
+        os.setuid(65534)
+        return host_facts.read(paths, f"/proc/self/fd/{above}").paths
+
+    assert in_fork(paths_for_a_user) == {paths[0]}
