@@ -150,7 +150,10 @@ def test_an_engine_that_removes_its_socket_and_does_not_start_gets_its_configura
     path = tree.path("/run/crio/crio.sock")
     path.parent.mkdir(parents=True)
     with socket.socket(socket.AF_UNIX) as server:
-        server.bind(str(path))
+        directory = os.open(path.parent, os.O_PATH)
+        # The path of a socket has 107 bytes at most.
+        server.bind(f"/proc/self/fd/{directory}/{path.name}")
+        os.close(directory)
         monkeypatch.setattr(restart, "by_systemd", lambda *_arguments: path.unlink(missing_ok=True))
         monkeypatch.setattr(restart, "READY_SECONDS", 0.3)
         with pytest.raises(CdiGenError) as caught:
