@@ -93,7 +93,9 @@ def test_a_daemon_inherits_nothing_of_the_plugin(node: MpsNode) -> None:
     os.set_inheritable(writing, True)
     node.serving()
     os.close(writing)
-    assert select.select([reading], [], [], 1)[0], "no other process has the pipe"
+    poll = select.poll()
+    poll.register(reading, select.POLLIN | select.POLLHUP)
+    assert poll.poll(1000), "no other process has the pipe"
     os.close(reading)
     process = Path(f"/proc/{node.pid(UUIDS[0])}")
     assert (process / "cwd").readlink() == Path("/")

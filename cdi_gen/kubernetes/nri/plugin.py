@@ -136,7 +136,9 @@ class Plugin:
 
     def _sleep(self, seconds: float) -> None:
         """Sleep, or until the plugin has to stop."""
-        select.select([self._stop_signal], [], [], seconds)
+        poll = select.poll()
+        poll.register(self._stop_signal, select.POLLIN)
+        poll.poll(seconds * 1000)
 
     def _registered(self, engine: str) -> Finding:
         message = f"the plugin is registered, index {self._index}: {engine}"
