@@ -37,6 +37,7 @@ pytest_plugins = [
     "tests.lab.fixtures",
     "tests.lab.kubernetes.fixtures",
     "tests.left_running",
+    "tests.own_mounts",
     "tests.required",
 ]
 

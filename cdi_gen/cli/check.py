@@ -10,7 +10,7 @@ import click
 from cdi_base.errors import printable
 from cdi_gen.cli import console
 from cdi_gen.cli.host_options import SPEC_DIRECTORIES, HostOptions, host_options
-from cdi_gen.cli.output import print_data
+from cdi_gen.cli.output import TEXT_OR_JSON, print_data
 from cdi_gen.errors import ExitCode, NoDriverError
 from cdi_gen.refresh.check import check
 from cdi_gen.refresh.settings import Layout
@@ -21,15 +21,7 @@ if TYPE_CHECKING:
 
 @click.command("check")
 @SPEC_DIRECTORIES
-@click.option(
-    "-o",
-    "--output",
-    "form",
-    type=click.Choice(["text", "json"]),
-    default="text",
-    show_default=True,
-    help="Format of the output.",
-)
+@TEXT_OR_JSON
 @host_options
 def command(host: HostOptions, /, *, spec_directories: tuple[str, ...], form: str) -> int:
     """Check whether the specs that engines read describe this host.

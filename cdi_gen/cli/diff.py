@@ -13,7 +13,7 @@ from cdi_base.cdi import SPEC_DIRECTORIES
 from cdi_base.errors import printable
 from cdi_gen.cli import console, named_file
 from cdi_gen.cli.host_options import HostOptions, gather_inventory, host_options
-from cdi_gen.cli.output import print_data
+from cdi_gen.cli.output import TEXT_OR_JSON, print_data
 from cdi_gen.diff import comparison, contents
 from cdi_gen.diff.contents import Contents
 from cdi_gen.errors import CdiGenError, ExitCode
@@ -37,15 +37,7 @@ class Source(NamedTuple):
 @click.command("diff")
 @click.argument("old", metavar="[A]", required=False)
 @click.argument("new", metavar="[B]", required=False)
-@click.option(
-    "-o",
-    "--output",
-    "form",
-    type=click.Choice(["text", "json"]),
-    default="text",
-    show_default=True,
-    help="Format of the output.",
-)
+@TEXT_OR_JSON
 @host_options
 def command(host: HostOptions, /, *, old: str | None, new: str | None, form: str) -> int:
     """Compare devices, nodes and files of hosts, inventories and specs.

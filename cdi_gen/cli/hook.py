@@ -10,7 +10,8 @@ import click
 
 from cdi_gen.cdi.model import Hook
 from cdi_gen.cli import Group, console
-from cdi_gen.cli.host_options import DIRECTORY, PROGRAM, SPEC_DIRECTORIES, TEXT
+from cdi_gen.cli.host_options import SPEC_DIRECTORIES, TEXT
+from cdi_gen.cli.install_options import install_options
 from cdi_gen.cli.installed_specs import find_spec
 from cdi_gen.errors import CdiGenError, UsageError
 
@@ -23,48 +24,7 @@ def command() -> None:
 
 
 @command.command("install", short_help="Install hook, runtime shim and prestart hook.")
-@click.option(
-    "--prefix",
-    type=DIRECTORY,
-    default="/usr/local",
-    show_default=True,
-    help="Directory of the installation.",
-)
-@click.option(
-    "--root",
-    type=DIRECTORY,
-    default="/",
-    show_default=True,
-    help="Build root, to build a package.",
-)
-@click.option(
-    "--python",
-    type=PROGRAM,
-    default="/usr/bin/python3",
-    show_default=True,
-    help="Interpreter of the programs; it must belong to root.",
-)
-@click.option(
-    "--nvidia-cdi-hook",
-    "as_hook",
-    is_flag=True,
-    help="Also link the hook as PREFIX/bin/nvidia-cdi-hook: for dockerd, which maps --gpus to CDI "
-    "only if this program exists, and for specs of nvidia-ctk.",
-)
-@click.option(
-    "--nvidia-container-runtime",
-    "as_runtime",
-    is_flag=True,
-    help="Also link the runtime shim as PREFIX/bin/nvidia-container-runtime: for engines that are "
-    "configured with this name.",
-)
-@click.option(
-    "--nvidia-container-runtime-hook",
-    "as_prestart",
-    is_flag=True,
-    help="Also link the prestart hook as PREFIX/bin/nvidia-container-runtime-hook: for dockerd, "
-    "which runs this program for --gpus if it does not map --gpus to CDI.",
-)
+@install_options
 def install(
     *, prefix: str, root: str, python: str, as_hook: bool, as_runtime: bool, as_prestart: bool
 ) -> None:

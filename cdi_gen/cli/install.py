@@ -7,57 +7,21 @@ import os
 import shlex
 import subprocess
 import sys
-from collections.abc import Callable
 
 import click
 
-from cdi_base import nvidia
 from cdi_gen.cli import console
-from cdi_gen.cli.host_options import DIRECTORY, PROGRAM
-
-LINKS = (nvidia.HOOK, nvidia.RUNTIME, nvidia.PRESTART_HOOK)
-"""The names of NVIDIA's programs under which links can be installed."""
-
-ROOT = click.option(
-    "--root",
-    type=DIRECTORY,
-    default="/",
-    show_default=True,
-    help="Directory that becomes / of the host: of a package or of an image that is built.",
-)
-
-
-def links(command: Callable[..., object]) -> Callable[..., object]:
-    """Add the options for links under NVIDIA's names."""
-    for name in reversed(LINKS):
-        command = click.option(
-            f"--{name}", is_flag=True, help=f"Also link the program as PREFIX/bin/{name}."
-        )(command)
-    return command
+from cdi_gen.cli.host_options import PROGRAM
+from cdi_gen.cli.install_options import install_options
 
 
 @click.command("install")
-@click.option(
-    "--prefix",
-    type=DIRECTORY,
-    default="/usr/local",
-    show_default=True,
-    help="Directory of the installation.",
-)
-@ROOT
-@click.option(
-    "--python",
-    type=PROGRAM,
-    default="/usr/bin/python3",
-    show_default=True,
-    help="Interpreter of the programs; it must belong to root.",
-)
+@install_options
 @click.option(
     "--program",
     type=PROGRAM,
     help="Path of cdi-gen on the host, for units.  [default: this program, or PREFIX/bin/cdi-gen]",
 )
-@links
 @click.option(
     "--no-record",
     is_flag=True,
@@ -70,9 +34,9 @@ def command(
     python: str,
     program: str | None,
     no_record: bool,
-    nvidia_cdi_hook: bool,
-    nvidia_container_runtime: bool,
-    nvidia_container_runtime_hook: bool,
+    as_hook: bool,
+    as_runtime: bool,
+    as_prestart: bool,
 ) -> None:
     """Install the programs that engines run, and the units that keep the specs true.
 
@@ -85,13 +49,14 @@ def command(
     """  # noqa: D301 - \b tells click not to wrap the paragraph
     from cdi_gen.programs import installation  # noqa: PLC0415
     from cdi_gen.programs.host_files import enabled_by_preset, host_files  # noqa: PLC0415
+    from cdi_gen.programs.install import LINKS  # noqa: PLC0415
 
     program = program or _program(prefix, root)
     if root == "/":
         installation.require_safe_program(program)
     files = host_files(prefix, program)
-    chosen = (nvidia_cdi_hook, nvidia_container_runtime, nvidia_container_runtime_hook)
-    names = [name for name, is_chosen in zip(LINKS, chosen, strict=True) if is_chosen]
+    links = zip(LINKS, (as_hook, as_runtime, as_prestart), strict=True)
+    names = [name for name, is_requested in links if is_requested]
     plan = installation.plan(prefix, files, names)
     installation.install(
         plan, files, root=root, python=python, program=program, record=not no_record

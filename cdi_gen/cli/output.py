@@ -8,7 +8,19 @@ import stat
 import sys
 from collections.abc import Sequence
 
+import click
+
 from cdi_base.errors import printable
+
+TEXT_OR_JSON = click.option(
+    "-o",
+    "--output",
+    "form",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    show_default=True,
+    help="Format of the output.",
+)
 
 
 def print_data(text: str) -> None:

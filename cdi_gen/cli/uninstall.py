@@ -6,7 +6,8 @@ from __future__ import annotations
 import click
 
 from cdi_gen.cli import console
-from cdi_gen.cli.install import ROOT, reload_managers
+from cdi_gen.cli.install import reload_managers
+from cdi_gen.cli.install_options import ROOT
 
 
 @click.command("uninstall")

@@ -10,7 +10,7 @@ import click
 from cdi_base.errors import printable
 from cdi_gen.cdi.problem import Problem
 from cdi_gen.cli import named_file
-from cdi_gen.cli.output import print_data
+from cdi_gen.cli.output import TEXT_OR_JSON, print_data
 from cdi_gen.errors import ExitCode
 
 MAX_BYTES = 64 << 20
@@ -19,15 +19,7 @@ MAX_BYTES = 64 << 20
 
 @click.command("validate")
 @click.argument("files", metavar="FILE...", nargs=-1, required=True)
-@click.option(
-    "-o",
-    "--output",
-    "form",
-    type=click.Choice(["text", "json"]),
-    default="text",
-    show_default=True,
-    help="Format of the output.",
-)
+@TEXT_OR_JSON
 def command(*, files: tuple[str, ...], form: str) -> int:
     """Check spec files; print each problem with its place and its effect on engines.
 

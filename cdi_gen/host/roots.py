@@ -43,8 +43,12 @@ class Root:
         """Return a path of the host as a path of this root; None if it is outside the root."""
         return beneath(join(host_path), self.name)
 
-    def resolve(self, path: str) -> str:
+    def resolve(self, path: str, *, may_be_missing: bool = False) -> str:
         """Follow every symbolic link in ``path`` without leaving this root.
+
+        Args:
+            path: of this root.
+            may_be_missing: whether components may be missing; what follows them has no links.
 
         Raises:
             OSError: the path does not exist, or has too many links.
@@ -60,25 +64,27 @@ class Root:
                 resolved = resolved.rpartition("/")[0]
                 continue
             candidate = f"{resolved}/{component}"
-            target = self._readlink(candidate)
+            target = self._readlink(candidate, may_be_missing=may_be_missing)
             if target is None:
                 resolved = candidate
                 continue
             links += 1
             if links > files.MAX_LINKS:
-                raise OSError(errno.ELOOP, "too many symbolic links", path)
+                raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
             if target.startswith("/"):
                 resolved = ""
             pending += target.split("/")[::-1]
         return resolved or "/"
 
-    def _readlink(self, path: str) -> str | None:
+    def _readlink(self, path: str, *, may_be_missing: bool) -> str | None:
         """Return the text of a symbolic link; None if ``path`` is not a link."""
         if path in self._links:
             return self._links[path]
         try:
             target = os.readlink(self._prefix + path)
         except OSError as error:
+            if error.errno == errno.ENOENT and may_be_missing:
+                return None  # not kept: it may be created
             if error.errno != errno.EINVAL:
                 raise
             target = None

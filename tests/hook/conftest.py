@@ -11,13 +11,15 @@ import shlex
 import shutil
 import stat
 import subprocess
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.hook.roots import open_below
 from tests.hook.runtimes import ENVIRONMENT, Runtime, hook_of
 
 __all__ = ["ENVIRONMENT"]
@@ -199,6 +201,20 @@ class Container:
 def _as_root() -> None:
     if os.geteuid() != 0:
         pytest.skip("a hook is run as root, and so are its tests")
+
+
+@pytest.fixture(autouse=True)
+def _no_directory_stays_open() -> Iterator[None]:
+    """Close the directories that a test has opened: those of a hook are closed when its process ends.
+
+    A process that runs all tests of hooks would have more than a thousand of them.
+    """
+    temporary = Path(tempfile.gettempdir())
+    before = open_below(temporary)
+    yield
+    for descriptor in open_below(temporary).keys() - before.keys():
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            os.close(descriptor)
 
 
 @pytest.fixture

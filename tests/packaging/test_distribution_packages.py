@@ -74,21 +74,21 @@ def built(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Path:
     work = tmp_path_factory.mktemp("packages")
     for version in (VERSION, NEXT):
         lay_out(work / f"cdi-gen-{version}", version)
-    with lab.enter(writable={"/work": work}) as inside:
+    with lab.enter(writable={"/packages": work}) as inside:
         for version in (VERSION, NEXT):
-            inside.run(["sh", "-c", BUILD], cwd=f"/work/cdi-gen-{version}", timeout=300)
+            inside.run(["sh", "-c", BUILD], cwd=f"/packages/cdi-gen-{version}", timeout=300)
     return work
 
 
 @pytest.fixture
 def inside(lab: Lab, built: Path, image_archives: dict[str, Path]) -> Iterator[Inside]:
-    binds = {"/work": built, "/images.tar": image_archives["debian"]}
+    binds = {"/packages": built, "/images.tar": image_archives["debian"]}
     with lab.enter(binds=binds) as inside:
         yield inside
 
 
 def installed(inside: Inside, version: str = VERSION) -> str:
-    return inside.run(["dpkg", "--install", f"/work/cdi-gen_{version}_all.deb"]).stdout
+    return inside.run(["dpkg", "--install", f"/packages/cdi-gen_{version}_all.deb"]).stdout
 
 
 def imported_from_one_file(inside: Inside, directory: str) -> bool:
@@ -102,14 +102,14 @@ def imported_from_one_file(inside: Inside, directory: str) -> bool:
 
 def test_lintian_has_nothing_to_say(inside: Inside) -> None:
     found = inside.run(
-        ["lintian", "--allow-root", "--pedantic", "--display-info", f"/work/cdi-gen_{VERSION}_all.deb"],
+        ["lintian", "--allow-root", "--pedantic", "--display-info", f"/packages/cdi-gen_{VERSION}_all.deb"],
         check=False, timeout=300,
     )  # fmt: skip
     assert (found.returncode, found.stdout.strip()) == (0, "")
 
 
 def test_the_package_is_installed_used_and_purged_without_a_trace(inside: Inside) -> None:
-    find = ["find", "/", "-xdev", "(", "-path", "/proc", "-o", "-path", "/work", ")", "-prune", "-o", "-name", "*cdi*gen*", "-print"]  # fmt: skip
+    find = ["find", "/", "-xdev", "(", "-path", "/proc", "-o", "-path", "/packages", ")", "-prune", "-o", "-name", "*cdi*gen*", "-print"]  # fmt: skip
     before = inside.run(find).stdout
     installed(inside)
     assert inside.run(["cdi-gen", "--version"]).stdout == f"cdi-gen {VERSION}\n"
@@ -149,10 +149,10 @@ def test_containers_run_and_start_while_the_package_is_upgraded(inside: Inside) 
 
 def test_the_rpm_has_the_same_programs(inside: Inside) -> None:
     build = (
-        f"mkdir /rpm && tar -C /work --exclude debian -czf /rpm/cdi-gen-{VERSION}.tar.gz cdi-gen-{VERSION} && "
+        f"mkdir /rpm && tar -C /packages --exclude debian -czf /rpm/cdi-gen-{VERSION}.tar.gz cdi-gen-{VERSION} && "
         # The packages of Debian have other names than those in BuildRequires.
         f"rpmbuild -bb --nodeps --define 'version {VERSION}' --define '_sourcedir /rpm' --define '_topdir /rpm/top' "
-        f"/work/cdi-gen-{VERSION}/packaging/rpm/cdi-gen.spec && mv /rpm/top/RPMS/noarch/*.rpm /rpm/built.rpm"
+        f"/packages/cdi-gen-{VERSION}/packaging/rpm/cdi-gen.spec && mv /rpm/top/RPMS/noarch/*.rpm /rpm/built.rpm"
     )  # fmt: skip
     inside.run(["sh", "-c", build], timeout=300)
     files = inside.run(["rpm", "-qlp", "/rpm/built.rpm"]).stdout.splitlines()

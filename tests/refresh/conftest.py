@@ -5,12 +5,11 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from cdi_base import syscalls
 from tests.fakehost import hosts
 from tests.fakehost.gpus import RTX_4090, several
 from tests.fakehost.hosts import FakeHost, Host
@@ -54,14 +53,6 @@ def driver_update(
 
 
 @pytest.fixture
-def own_mounts() -> Iterator[None]:
+def own_mounts(own_mounts: None) -> None:
     """Move the test to a mount namespace of its own, with a /run of its own."""
-    namespace = os.open("/proc/thread-self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
-    here = Path.cwd()
-    syscalls.unshare(syscalls.CLONE_NEWNS)
-    syscalls.make_mounts_private()
     subprocess.run(["mount", "-t", "tmpfs", "-o", "mode=755", "none", "/run"], check=True)
-    yield
-    syscalls.setns(namespace)
-    os.close(namespace)
-    os.chdir(here)
