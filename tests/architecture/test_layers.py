@@ -48,6 +48,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "refresh": {"errors", "paths", "inventory", "catalogue", "cdi", "cdi_base"}
     | {"host", "generate", "store", "diff", "programs", "tree", "system"},
     "system": {"errors", "paths", "catalogue", "cdi_base", "host"},
+    "compat": {"errors", "values", "inventory", "catalogue", "cdi_base", "cdi_specs"}
+    | {"generate"},
     "watch": {"errors", "catalogue", "cdi_base", "programs", "waking"},
     "kubernetes": {
         "errors",

@@ -2,10 +2,8 @@
 """Step enable-cuda-compat: uses an image's newer libcuda on an older driver, if that works.
 
 NVIDIA calls this forward compatibility: /usr/local/cuda/compat in an image has a libcuda of a newer
-driver. Its ELF note (since R575) states the drivers and GPUs that it supports; for an older libcuda
-its version and the GPUs' brand decide. On an unsupported host CUDA fails with error 803 or 804, so
-the step does nothing in case of doubt. Images without this libcuda use the driver's own, which has
-minor-version compatibility.
+driver. `cdi_base.forward_compatibility` has the rule. Images without this libcuda use the driver's
+own, which has minor-version compatibility.
 """
 
 from __future__ import annotations
@@ -13,27 +11,20 @@ from __future__ import annotations
 import os
 import stat
 
-from cdi_base import elf, process, versions
+from cdi_base import elf, forward_compatibility, process, versions
 from cdi_base.errors import HookError, UsageError, shown
+from cdi_base.forward_compatibility import DIRECTORY, SECTION, STEM, rejection
 from cdi_base.nvidia import BRANDS
 from cdi_base.rootfs.rootfs import NOWHERE
-from cdi_base.strict_json import parse_object
 from cdi_hook.arguments import checked_folder, last
 from cdi_hook.ldso import conf
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from cdi_base.forward_compatibility import Note
     from cdi_base.rootfs.rootfs import RootFs
     from cdi_base.versions import Version
     from cdi_hook.arguments import Options
-
-DIRECTORY = "/usr/local/cuda/compat"
-STEM = "libcuda.so."
-NOTE = b".note.cuda.fwd_compatibility"
-MAX_NOTE = 8 << 10
-
-WITHOUT_COMPAT = frozenset({"geforce", "titan", "geforcertx", "titanrtx"})
-"""Brands for which CUDA rejects forward compatibility (error 804), whatever the versions."""
 
 
 class Host:
@@ -55,19 +46,6 @@ class Host:
 
     def __bool__(self) -> bool:
         return bool(self.driver or self.cuda)
-
-
-class Note:
-    """The ELF note of a compat libcuda: its CUDA version, and the drivers and GPUs it supports."""
-
-    __slots__ = ("brands", "cuda", "drivers")
-
-    def __init__(
-        self, cuda: Version | None, drivers: frozenset[int], brands: frozenset[int]
-    ) -> None:
-        self.cuda = cuda
-        self.drivers = drivers
-        self.brands = brands
 
 
 def prepare(options: Options) -> Host:
@@ -109,7 +87,7 @@ def is_usable(rootfs: RootFs, host: Host) -> bool:
             return False
         descriptor = rootfs.open_file(f"{host.directory}/{name}")
         try:
-            text = elf.note(descriptor, NOTE)
+            text = elf.note(descriptor, SECTION)
         finally:
             os.close(descriptor)
     except OSError as error:
@@ -125,38 +103,17 @@ def is_usable(rootfs: RootFs, host: Host) -> bool:
 
 def is_compatible(host: Host, compat: Version | None, note: Note | None) -> bool:
     """Whether to use the compat libcuda; not if the versions that decide are unknown."""
-    if note is None:
-        # Libraries before R575 have no note.
-        if compat is None or host.driver is None:
-            return False
-        return compat[0] > host.driver[0] and WITHOUT_COMPAT.isdisjoint(host.brands)
-    if note.brands and not note.brands.issuperset(map(BRANDS.index, host.brands)):
-        return False
-    if compat is not None and host.driver is not None:
-        return host.driver[0] in note.drivers and compat > host.driver
-    return bool(note.cuda and host.cuda and note.cuda > host.cuda)
+    reason = rejection(compat, note, driver=host.driver, cuda=host.cuda, brands=host.brands)
+    return reason is None
 
 
 def parse_note(content: bytes) -> Note | None:
     """Parse the JSON of the note; None if it is invalid, as for a library without a note."""
     try:
-        fields = parse_object(content[:MAX_NOTE], "the note of the image's libcuda")
+        return forward_compatibility.parse_note(content)
     except HookError as fault:
         process.say(f"enable-cuda-compat: {fault}: not used", "CDG-K103")
         return None
-    values = {name.lower(): value for name, value in fields.items()}
-    cuda = values.get("cuda version")
-    return Note(
-        versions.parse(cuda) if isinstance(cuda, str) else None,
-        _numbers(values.get("driver")),
-        _numbers(values.get("device")),
-    )
-
-
-def _numbers(value: object) -> frozenset[int]:
-    if not isinstance(value, list):
-        return frozenset()
-    return frozenset(number for number in value if isinstance(number, int))
 
 
 def _library(rootfs: RootFs, directory: str) -> str | None:
