@@ -12,7 +12,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from cdi_base.findings import Finding
-from cdi_gen.kubernetes.health.xids import Rules, describe
+from cdi_gen.kubernetes.health.xids import Rules
+from cdi_gen.xids import describe
 
 QUIET_SECONDS = 60.0
 """The time without a new event before a device recovers."""

@@ -1,47 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What an Xid error means for the GPU, by NVIDIA's catalogue: ``specs/cdi_specs/xids.json``.
+"""What an Xid error means for a device of the plugin: by the catalogue, and the user's variables.
 
-The catalogue names an immediate action for each Xid. An Xid that asks for a restart of the
-application is a fault of the application, and the GPU is well. One that asks for a reset means that
-the GPU must not be used before it. For the others the driver itself knows whether the GPU needs to
-be recovered, so it is asked.
+Where the catalogue does not say whether the GPU can be used, the driver is asked.
 """
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
-from functools import cache
-from typing import Literal, NamedTuple
+from typing import Literal
 
-import cdi_specs
+from cdi_gen.xids import catalogue
 
 Meaning = Literal["ignored", "ask-driver", "critical"]
 
-_HARMLESS = frozenset({"IGNORE", "RESTART_APP", "UPDATE_SWFW", "CHECK_MECHANICALS"})
-_CRITICAL = frozenset({"RESET_GPU", "RESTART_BM", "RESTART_VM", "CONTACT_SUPPORT"})
-
 ALL = "all"
 XIDS = "xids"
-
-
-class Xid(NamedTuple):
-    """An entry of the catalogue."""
-
-    name: str
-    """The name in the driver's sources: ``ROBUST_CHANNEL_GPU_ECC_DBE``."""
-    action: str
-    """The immediate action: ``RESET_GPU``; empty if the catalogue names none."""
-
-
-@cache
-def catalogue() -> dict[int, Xid]:
-    """Return NVIDIA's catalogue by the number of the Xid."""
-    document = json.loads(cdi_specs.read_text("xids.json"))
-    return {
-        int(number): Xid(entry["name"], entry["action"])
-        for number, entry in document["xids"].items()
-    }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,9 +36,9 @@ class Rules:
         if not self.xids or number in self.disabled:
             return "ignored"
         xid = catalogue().get(number)
-        if xid is None or xid.action in _CRITICAL:
+        if xid is None or xid.is_critical:
             return "critical"
-        return "ignored" if xid.action in _HARMLESS else "ask-driver"
+        return "ignored" if xid.is_harmless else "ask-driver"
 
 
 def rules(disable: str = "", enable: str = "") -> Rules:
@@ -82,12 +55,6 @@ def rules(disable: str = "", enable: str = "") -> Rules:
         enabled=_numbers(enabled),
         enable_all=ALL in enabled,
     )
-
-
-def describe(number: int) -> str:
-    """Return the number with the name of the catalogue."""
-    xid = catalogue().get(number)
-    return f"Xid {number} ({xid.name})" if xid else f"Xid {number}"
 
 
 def _words(text: str) -> frozenset[str]:

@@ -6,7 +6,8 @@ from __future__ import annotations
 import pytest
 
 from cdi_gen.kubernetes.health.judge import Change, Check, Event, Judge, Watched
-from cdi_gen.kubernetes.health.xids import Rules, catalogue, rules
+from cdi_gen.kubernetes.health.xids import Rules, rules
+from cdi_gen.xids import catalogue
 
 GPU, OTHER = "GPU-0", "GPU-1"
 MIG_5, MIG_6 = "MIG-5", "MIG-6"
