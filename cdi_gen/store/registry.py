@@ -60,7 +60,13 @@ def read(directories: Sequence[str] = SPEC_DIRECTORIES) -> Registry:
 
     A file or a directory that cannot be read is a `SpecFile` with a problem, and not an error.
     """
-    files_by_directory = [tuple(_spec_files(directory)) for directory in directories]
+    return assemble(directories, [tuple(_spec_files(directory)) for directory in directories])
+
+
+def assemble(
+    directories: Sequence[str], files_by_directory: Sequence[tuple[SpecFile, ...]]
+) -> Registry:
+    """Return the registry of files that were read: those of each directory, in rising priority."""
     definitions: dict[str, list[list[SpecFile]]] = {}
     for priority, files in enumerate(files_by_directory):
         for file in files:
@@ -96,17 +102,24 @@ def _resolution(name: str, by_directory: list[list[SpecFile]]) -> Resolution:
 def _spec_files(directory: str) -> Iterator[SpecFile]:
     try:
         for file in spec_directories.files(directory):
-            yield _read(file)
+            yield interpret(file)
     except FileNotFoundError:
         return
     except OSError as error:
-        message = f"cannot be read: {error.strerror}"
-        consequence = "engines read neither this directory nor later ones"
-        problem = Problem("", message, code="CDG-F106", consequence=consequence, severity="error")
-        yield SpecFile(path=directory, spec=None, problems=(problem,))
+        yield unreadable_directory(directory, error.strerror or str(error))
 
 
-def _read(file: spec_directories.SpecFile) -> SpecFile:
+def unreadable_directory(directory: str, reason: str) -> SpecFile:
+    """Return the record of a directory that cannot be read."""
+    consequence = "engines read neither this directory nor later ones"
+    problem = Problem(
+        "", f"cannot be read: {reason}", code="CDG-F106", consequence=consequence, severity="error"
+    )
+    return SpecFile(path=directory, spec=None, problems=(problem,))
+
+
+def interpret(file: spec_directories.SpecFile) -> SpecFile:
+    """Return the spec and the problems of a file that was read."""
     from cdi_gen.cdi import validation  # noqa: PLC0415  not needed for writing
 
     if file.content is None:
