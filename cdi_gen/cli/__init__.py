@@ -25,6 +25,7 @@ COMMANDS = {
     "generate": "Write the CDI spec of this host's GPUs.",
     "refresh": "Bring the CDI specs of this host up to date.",
     "check": "Check whether the installed specs describe this host.",
+    "doctor": "Examine this host: what is wrong, and what to do.",
     "diff": "Compare hosts, inventories and specs.",
     "inventory": "Print the facts of this host as JSON.",
     "list": "List the devices that a container can request.",

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import click
 
 from cdi_gen import findings
@@ -21,10 +23,20 @@ def command(*, codes: tuple[str, ...]) -> None:
       cdi-gen explain CDG-H001
       cdi-gen explain h001
     """  # noqa: D301 - \b tells click not to wrap the paragraph
-    table = findings.explanations()
-    if not codes:
-        print_data(aligned([(row.code, row.severity, row.title) for row in table.values()]))
+    if codes:
+        print_explanations(codes)
         return
+    table = findings.explanations()
+    print_data(aligned([(row.code, row.severity, row.title) for row in table.values()]))
+
+
+def print_explanations(codes: Sequence[str]) -> None:
+    """Print the explanations of codes as typed.
+
+    Raises:
+        UsageError: there is no such code.
+    """
+    table = findings.explanations()
     explanations = []
     for text in codes:
         explanation = table.get(findings.code_of(text))

@@ -343,7 +343,7 @@ def inventory_from(
     from cdi_gen.inventory import HookProgram  # noqa: PLC0415 - as above
     from cdi_gen.paths import HostPath  # noqa: PLC0415 - as above
 
-    _reject_locations()
+    reject_locations()
     inventory = _inventory_in(path)
     if host.hook_path is None:
         return inventory
@@ -351,7 +351,7 @@ def inventory_from(
     return replace(inventory, hook=HookProgram(path=HostPath(host.hook_path), unsafe=None))
 
 
-def _reject_locations() -> None:
+def reject_locations() -> None:
     """Reject locations on the command line. In the environment they are ignored."""
     context = click.get_current_context()
     for parameter in context.command.params:

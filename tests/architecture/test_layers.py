@@ -31,6 +31,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "paths": set(),
     "values": set(),
     "waking": {"cdi_base"},
+    "xids": {"cdi_specs"},
     "inventory": {"values", "errors", "paths", "cdi_base"},
     "catalogue": {"errors", "cdi_specs"},
     "cdi": {"values", "errors", "cdi_specs", "cdi_base"},
@@ -65,9 +66,13 @@ MAY_IMPORT: dict[str, set[str]] = {
         "engines",
         "programs",
         "waking",
+        "xids",
     },
+    "doctor": {"errors", "paths", "inventory", "catalogue", "cdi", "cdi_base", "cdi_specs"}
+    | {"host", "generate", "store", "engines", "refresh", "system", "findings", "xids"},
     "cli": {
         "kubernetes",
+        "doctor",
         "system",
         "waking",
         "watch",

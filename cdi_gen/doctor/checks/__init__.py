@@ -1,0 +1,28 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The checks. Each module has a ``CHECK``, or ``CHECKS`` for a family of one fault.
+
+`MODULES` has the modules in the order of the output within a group. A new check is a module and an
+entry here.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+from cdi_gen.doctor.check import GROUPS, Check
+
+MODULES = (
+    "driver_loaded",
+    "driver_versions",
+    "xid_errors",
+)
+
+
+def load() -> tuple[Check, ...]:
+    """Return all checks, by group in the order of `GROUPS`."""
+    order = [*GROUPS]
+    checks: list[Check] = []
+    for name in MODULES:
+        module = import_module(f"{__name__}.{name}")
+        checks += module.CHECKS if hasattr(module, "CHECKS") else (module.CHECK,)
+    return tuple(sorted(checks, key=lambda check: order.index(check.group)))

@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Runs ``cdi-gen doctor`` on a fake host, and gives the kernel's side of a host other contents."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from cdi_base.findings import Finding
+from cdi_gen.doctor.engine_statuses import finding_of
+from tests.cli.program import Result, cdi_gen
+from tests.fakehost.hosts import FakeHost
+from tests.host.looking import driver_root_of
+
+
+class Examined(NamedTuple):
+    """The result of one check in the JSON output of doctor."""
+
+    status: str
+    line: str
+    findings: tuple[Finding, ...]
+    fix: str
+
+    @property
+    def codes(self) -> tuple[str, ...]:
+        """The codes of the findings."""
+        return tuple(finding.code for finding in self.findings)
+
+    def finding(self, code: str) -> Finding:
+        """The finding with this code."""
+        (finding,) = (finding for finding in self.findings if finding.code == code)
+        return finding
+
+
+def doctor(fake: FakeHost | Path, *words: str, env: dict[str, str] | None = None) -> Result:
+    """Run ``cdi-gen doctor`` on a fake host, or on the host in a directory."""
+    if isinstance(fake, Path):
+        return cdi_gen("doctor", *words, "--host-root", str(fake), env=env)
+    options = ("--host-root", str(fake.root), "--driver-root", driver_root_of(fake))
+    return cdi_gen("doctor", *words, *options, env=env)
+
+
+def document(fake: FakeHost | Path, *words: str) -> dict[str, Any]:
+    """The JSON output of ``cdi-gen doctor``."""
+    result = doctor(fake, *words, "--json")
+    assert "Traceback" not in result.err
+    parsed: dict[str, Any] = json.loads(result.out)
+    return parsed
+
+
+def examine(fake: FakeHost | Path, check: str, *words: str) -> Examined:
+    """The result of one check."""
+    (result,) = document(fake, check, *words)["checks"]
+    findings = tuple(map(finding_of, result["findings"]))
+    return Examined(result["status"], result["line"], findings, result["fix"])
+
+
+def log(root: Path, *lines: str) -> None:
+    """Write the kernel's log of a host, in the form of /dev/kmsg."""
+    records = [
+        f"4,{number},{1_000_000 * number},-;{line}\n" for number, line in enumerate(lines, 1)
+    ]
+    path = root / "dev/kmsg"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(records))
+
+
+def write(root: Path, path: str, text: str = "") -> Path:
+    """Write a file of a host, with the directories above it."""
+    file = root / path.lstrip("/")
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(text)
+    return file
