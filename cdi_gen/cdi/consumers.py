@@ -105,7 +105,7 @@ def ignoring(refused_by: frozenset[str]) -> str:
     engines = [
         f"{name} {span}"
         for name, rows in groupby(consumers(), key=lambda consumer: consumer.name)
-        if (span := _spans([(row.version, _refuses(row.library, refused_by)) for row in rows]))
+        if (span := _spans([(row.version, reads_as(row.library) in refused_by) for row in rows]))
     ]
     sentence = f"engines with a CDI library {libraries} ignore the whole file"
     return f"{sentence}: {', '.join(engines)}" if engines else sentence
@@ -116,16 +116,15 @@ def _generation(library: str) -> str:
     return library if library == LIBRARIES[-1] else newest_cdi_version(library)
 
 
-def _refuses(library: str, refused_by: frozenset[str]) -> bool:
-    """Whether a release of the library refuses the file.
+def reads_as(library: str) -> str:
+    """Return the release in `LIBRARIES` that reads specs as a release of the library does.
 
-    A release that is not in `LIBRARIES` behaves as the release of the same minor version there, or
-    as the oldest one.
+    It is the release of the same minor version, or else the oldest one.
     """
     if library in LIBRARIES:
-        return library in refused_by
+        return library
     same_minor = (release for release in LIBRARIES if _minor(release) == _minor(library))
-    return next(same_minor, LIBRARIES[0]) in refused_by
+    return next(same_minor, LIBRARIES[0])
 
 
 def _minor(library: str) -> str:

@@ -30,6 +30,7 @@ COMMANDS = {
     "inventory": "Print the facts of this host as JSON.",
     "list": "List the devices that a container can request.",
     "show": "Show what a container gets for a device.",
+    "why": "Say why a container gets no GPU.",
     "validate": "Check spec files against the standard.",
     "inject": "Apply devices to an OCI runtime configuration.",
     "engine": "List container engines, and configure them for CDI devices.",

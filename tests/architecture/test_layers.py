@@ -52,6 +52,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "compat": {"errors", "values", "inventory", "catalogue", "cdi_base", "cdi_specs"}
     | {"generate"},
     "watch": {"errors", "catalogue", "cdi_base", "programs", "waking"},
+    "why": {"errors", "paths", "inventory", "cdi", "cdi_base", "engines", "generate", "store"},
     "kubernetes": {
         "errors",
         "inventory",
@@ -86,7 +87,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "store",
     }
     | {"engines", "programs", "refresh", "diff", "tree", "configuration", "findings", "cdi_base"}
-    | {"__version__"},
+    | {"why", "__version__"},
     "__main__": {"cli"},
     "__init__": {"cdi_base"},
     # The programs that run when a container starts, and what they share with the library.

@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command ``cdi-gen why``."""
+
+from __future__ import annotations
+
+import click
+
+from cdi_gen.cli.host_options import (
+    INVENTORY,
+    SPEC_DIRECTORIES,
+    TEXT,
+    HostOptions,
+    host_options,
+)
+from cdi_gen.cli.output import TEXT_OR_JSON
+from cdi_gen.errors import UsageError
+
+
+class Question(click.Command):
+    """A command whose arguments may be the command line of a container engine.
+
+    The options of that command line are the engine's: ours come before the engine's name.
+    """
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse the arguments as click does, up to the name of an engine's program."""
+        ctx.allow_interspersed_args = False
+        options, _, _ = self.make_parser(ctx).parse_args(args=[*args])
+        words = options.get("words") or ()
+        ctx.allow_interspersed_args = not is_command_line(words)
+        return super().parse_args(ctx, args)
+
+
+def is_command_line(words: tuple[str, ...]) -> bool:
+    """Whether words begin with the program of a container engine, and not with a device name."""
+    return bool(words) and words[0].rpartition("/")[2] in PROGRAMS
+
+
+PROGRAMS = frozenset({"docker", "podman", "nerdctl", "buildah", "ctr", "docker-compose"})
+"""The programs whose command lines are explained."""
+
+
+@click.command("why", cls=Question, short_help="Say why a container gets no GPU.")
+@click.argument("words", metavar="NAME…", nargs=-1)
+@click.option(
+    "--engine",
+    "engine_names",
+    metavar="ENGINE[@VERSION]",
+    multiple=True,
+    type=TEXT,
+    help="Answer for this engine (podman@4.9.3); may be given several times.  [default: the "
+    "engines of this host]",
+)
+@click.option(
+    "--user",
+    "user_name",
+    metavar="USER",
+    type=TEXT,
+    help="Answer for the rootless engines of this user.  [default: the user who calls]",
+)
+@TEXT_OR_JSON
+@INVENTORY
+@SPEC_DIRECTORIES
+@host_options
+def command(
+    host: HostOptions,
+    /,
+    *,
+    words: tuple[str, ...],
+    engine_names: tuple[str, ...],
+    user_name: str | None,
+    form: str,
+    inventory_path: str | None,
+    spec_directories: tuple[str, ...],
+) -> int:
+    """Say why a container gets the device NAME, or does not.
+
+    NAME is a device as engines know it (nvidia.com/gpu=0). Each engine of this host answers: which
+    spec files it reads as which user, what keeps it from resolving the name, and what would fail
+    when a container starts.
+
+    Exit codes: 0 every engine gives the device, 1 one does not, 4 not everything can be seen.
+    """
+    if not words:
+        raise UsageError(
+            "no device is named", hint="for example: cdi-gen why nvidia.com/gpu=0", code="CDG-U001"
+        )
+    if is_command_line(words):
+        raise UsageError(f"{words[0]} is not the name of a device", code="CDG-U009")
+    from cdi_gen.cli import why_lookup  # noqa: PLC0415 - one of several questions
+
+    question = why_lookup.Question(
+        host=host,
+        names=words,
+        engine_names=engine_names,
+        user_name=user_name,
+        inventory_path=inventory_path,
+        spec_directories=spec_directories,
+    )
+    return why_lookup.answer(question, form)

@@ -1,0 +1,261 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Replays how an engine resolves a device name: the directories, each file, and the result.
+
+The rules are those of `scanSpecDirs` and `Cache.refresh` of the standard's library, by release.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterable, Iterator
+from typing import Literal, NamedTuple
+
+from cdi_base.cdi.libraries import EVERY, LIBRARIES
+from cdi_base.cdi.versions import compare
+from cdi_base.findings import Finding
+from cdi_gen.cdi.model import ContainerEdits, Device
+from cdi_gen.cdi.problem import Problem
+from cdi_gen.store import SpecFile
+from cdi_gen.why import advice
+from cdi_gen.why.readers import Reader
+from cdi_gen.why.spec_files import Access, Directory, Host
+
+DirectoryState = Literal["read", "absent", "unreadable", "link", "unreached", "unknown"]
+FileState = Literal["used", "read", "shadowed", "conflicting", "ignored", "unreadable", "unknown"]
+
+_FOLLOWS_LINKS_SINCE = "1.1.1"
+"""Earlier releases of the library walk the directory, and a link to a directory is no directory."""
+
+
+class File(NamedTuple):
+    """A file of a spec directory, as one engine treats it."""
+
+    file: SpecFile
+    state: FileState
+    device: Device | None
+    """The device of the requested name, if the file defines it."""
+    reason: Finding | None = None
+    """Why the engine does not use the file."""
+
+    @property
+    def edits(self) -> ContainerEdits:
+        """The edits of the spec and of the device, as engines combine them."""
+        if self.file.spec is None or self.device is None:
+            return ContainerEdits()
+        return self.file.spec.container_edits | self.device.container_edits
+
+
+class ReadDirectory(NamedTuple):
+    """A spec directory, as one engine treats it."""
+
+    path: str
+    state: DirectoryState
+    files: tuple[File, ...] = ()
+    reason: Finding | None = None
+
+
+class Lookup(NamedTuple):
+    """How one engine resolves a device name."""
+
+    name: str
+    reader: Reader
+    directories: tuple[ReadDirectory, ...]
+    """In the order in which the engine reads them."""
+    definition: File | None
+    """The file that the name is resolved to."""
+    findings: tuple[Finding, ...]
+    """What keeps the engine from resolving the name, the most likely cause first; else notes."""
+    is_complete: bool
+    """False: only root can tell."""
+
+
+def look_up(name: str, reader: Reader, host: Host, elsewhere: Iterable[str]) -> Lookup:
+    """Resolve a qualified device name as an engine does.
+
+    Args:
+        name: ``vendor/class=device``.
+        reader: the engine.
+        host: the host's files.
+        elsewhere: directories that other engines read, in which the name is searched for too.
+    """
+    if reader.cdi in {"no", "off"}:
+        return Lookup(name, reader, (), None, (advice.without_cdi(reader),), is_complete=True)
+    directories = [*_directories(name, reader, host)]
+    conflicting = any(len(_definers(directory)) > 1 for directory in directories)
+    definers = [file for directory in directories for file in _definers(directory)]
+    directories = [_with_states(directory, definers, conflicting) for directory in directories]
+    definition = definers[-1]._replace(state="used") if definers and not conflicting else None
+    if conflicting:
+        findings = [_conflict(name, reader, directories)]
+    elif definition:
+        findings = [_priority(name, definition, file) for file in definers[:-1]]
+    else:
+        findings = [*_causes(name, reader, host, directories, elsewhere)]
+    unknown = {"unknown"} & {
+        *(directory.state for directory in directories),
+        *(file.state for directory in directories for file in directory.files),
+    }
+    return Lookup(
+        name, reader, tuple(directories), definition, tuple(findings), is_complete=not unknown
+    )
+
+
+def device_in(file: SpecFile, name: str) -> Device | None:
+    """Return the device of a qualified name that a file defines."""
+    if file.spec is None:
+        return None
+    kind, _, device_name = name.partition("=")
+    if file.spec.kind != kind:
+        return None
+    return next((device for device in file.spec.devices if device.name == device_name), None)
+
+
+def _directories(name: str, reader: Reader, host: Host) -> Iterator[ReadDirectory]:
+    """The directories in the engine's order, with the fate of each file."""
+    library = reader.library or LIBRARIES[-1]
+    is_stopped = False
+    for path in reader.directories:
+        directory = host.directory(path)
+        access = host.access(directory.path, reader.user, is_directory=True)
+        if is_stopped:
+            yield ReadDirectory(directory.path, "unreached")
+        elif access.error == errno.ENOENT:
+            yield ReadDirectory(directory.path, "absent")
+            is_stopped = advice.stops_at_absent_directory(reader)
+        elif not access.is_known:
+            yield ReadDirectory(directory.path, "unknown")
+        elif access.error:
+            reason = _unreadable_directory(reader, directory, access)
+            yield ReadDirectory(directory.path, "unreadable", reason=reason)
+            is_stopped = LIBRARIES.index(library) >= LIBRARIES.index(_FOLLOWS_LINKS_SINCE)
+        elif directory.is_link and LIBRARIES.index(library) < LIBRARIES.index(_FOLLOWS_LINKS_SINCE):
+            reason = advice.linked_directory(reader, directory.path)
+            files = tuple(_file(name, reader, host, file) for file in directory.files)
+            yield ReadDirectory(directory.path, "link", files, reason)
+        else:
+            files = tuple(_file(name, reader, host, file) for file in directory.files)
+            yield ReadDirectory(directory.path, "read", files)
+
+
+def _file(name: str, reader: Reader, host: Host, file: SpecFile) -> File:
+    device = device_in(file, name)
+    access = host.access(file.path, reader.user)
+    if not access.is_known:
+        return File(file, "unknown", device)
+    if access.error:
+        return File(file, "unreadable", device, advice.unreadable_file(reader, file.path, access))
+    problem = refusal(file, reader)
+    if problem:
+        return File(file, "ignored", device, advice.ignored_file(reader, file, problem))
+    return File(file, "read", device)
+
+
+def refusal(file: SpecFile, reader: Reader) -> Problem | None:
+    """Return the problem for which an engine ignores a file; None if it reads the file.
+
+    Of an engine whose library is not known, only problems for every release count.
+    """
+    newest = reader.newest_cdi_version
+    if file.spec and newest and compare(file.spec.cdi_version.removeprefix("v"), newest) > 0:
+        return Problem(".cdiVersion", f"claims {file.spec.cdi_version}", code="CDG-S303")
+    releases = frozenset({reader.library}) if reader.library else EVERY
+    return next((problem for problem in file.problems if problem.refused_by >= releases), None)
+
+
+def _definers(directory: ReadDirectory) -> list[File]:
+    if directory.state != "read":
+        return []
+    return [file for file in directory.files if file.device and file.state == "read"]
+
+
+def _with_states(
+    directory: ReadDirectory, definers: list[File], conflicting: bool
+) -> ReadDirectory:
+    """The same directory; the files that define the device are used, shadowed or in conflict."""
+    own = _definers(directory)
+    files = []
+    for file in directory.files:
+        state = file.state
+        if file in own:
+            if len(own) > 1:
+                state = "conflicting"
+            elif file is definers[-1] and not conflicting:
+                state = "used"
+            else:
+                state = "shadowed"
+        files.append(file._replace(state=state))
+    return directory._replace(files=tuple(files))
+
+
+def _conflict(name: str, reader: Reader, directories: list[ReadDirectory]) -> Finding:
+    paths = [
+        file.file.path
+        for directory in directories
+        for file in directory.files
+        if file.state == "conflicting"
+    ]
+    return Finding(
+        "CDG-F102",
+        "error",
+        f"{' and '.join(paths)} define {name} in one directory: {reader.label} takes neither",
+        subject=paths[-1],
+        fix=f"keep one of them: sudo rm {paths[-1]}",
+    )
+
+
+def _priority(name: str, definition: File, shadowed: File) -> Finding:
+    message = (
+        f"{definition.file.path} has priority over {shadowed.file.path}, which defines {name} too"
+    )
+    return Finding("CDG-F104", "info", message, subject=shadowed.file.path)
+
+
+def _causes(
+    name: str,
+    reader: Reader,
+    host: Host,
+    directories: list[ReadDirectory],
+    elsewhere: Iterable[str],
+) -> Iterator[Finding]:
+    """Why no file defines the name: files that would define it first, then those that might."""
+    files = [file for directory in directories for file in directory.files]
+    reasons = [file.reason for file in files if file.device and file.reason]
+    reasons += [
+        directory.reason
+        for directory in directories
+        if directory.reason and any(file.device for file in directory.files)
+    ]
+    yield from reasons
+    own = {directory.path for directory in directories if directory.state != "unreached"}
+    seen: set[str] = set()
+    for path in dict.fromkeys(host.directory(path).path for path in elsewhere):
+        real = host.real_path(path)
+        if path in own or real in {host.real_path(directory) for directory in own} | seen:
+            continue
+        seen.add(real)
+        for spec_file in host.directory(path).files:
+            if device_in(spec_file, name):
+                reasons.append(advice.unread_directory(reader, spec_file, name))
+                yield reasons[-1]
+    if reasons:
+        return
+    yield from (directory.reason for directory in directories if directory.reason)
+    kind = name.partition("=")[0]
+    for file in files:
+        # A file that no release reads has no spec: it may define any name.
+        if file.reason and (file.file.spec is None or file.file.spec.kind == kind):
+            yield file.reason
+
+
+def _unreadable_directory(reader: Reader, directory: Directory, access: Access) -> Finding:
+    if not directory.is_directory and access.error == errno.ENOTDIR:
+        message = f"{directory.path} is not a directory"
+        return Finding("CDG-F106", "error", message, subject=directory.path)
+    message = f"{reader.title} cannot read the directory {directory.path}: {access.reason}"
+    return Finding(
+        "CDG-F106",
+        "error",
+        message,
+        subject=directory.path,
+        fix=f"sudo chmod 0755 {directory.path}",
+    )

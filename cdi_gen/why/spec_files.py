@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The files of spec directories, and which of them a user may read."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from typing import NamedTuple
+
+from cdi_gen import store
+from cdi_gen.cdi.problem import Problem
+from cdi_gen.paths import join
+from cdi_gen.store import SpecFile
+from cdi_gen.why.user import User, acting_as
+
+
+class Access(NamedTuple):
+    """What a user may do with a directory or a file."""
+
+    error: int = 0
+    """The error number of the system; 0 if the user may read it."""
+    is_known: bool = True
+    """Whether it could be found out: only root can say what another user may read."""
+
+    @property
+    def reason(self) -> str:
+        """The error in words."""
+        return os.strerror(self.error)
+
+
+class Directory(NamedTuple):
+    """A spec directory as the host has it."""
+
+    path: str
+    files: tuple[SpecFile, ...]
+    is_link: bool
+    """The path itself is a symbolic link."""
+    is_directory: bool
+    """False: there is no such directory, or a file has its name."""
+    problem: Problem | None
+    """Why this process cannot read the directory."""
+
+
+class Host:
+    """Reads spec directories of a host, each once."""
+
+    def __init__(self, root: str = "/") -> None:
+        self.root = root
+        self._directories: dict[str, Directory] = {}
+        self._access: dict[tuple[int, str, bool], Access] = {}
+
+    def path(self, path: str) -> str:
+        """The path of this process for a path of the host."""
+        return join(self.root, path)
+
+    def real_path(self, path: str) -> str:
+        """The path of this process with every symbolic link resolved."""
+        return os.path.realpath(self.path(path))
+
+    def resolved(self, path: str) -> str:
+        """The path of this process for what a path of the host leads to.
+
+        Symbolic links resolve inside the host's root.
+
+        Raises:
+            OSError, ValueError: the path leads to nothing, or cannot be followed.
+        """
+        if self.root == "/":
+            return path
+        from cdi_base.rootfs import resolve  # noqa: PLC0415 - for a host in a directory only
+
+        root = os.open(self.root, os.O_PATH | os.O_CLOEXEC)
+        try:
+            target = resolve.by_walking(root, path.lstrip("/"), stay=False)
+            try:
+                return os.readlink(f"/proc/self/fd/{target}")
+            finally:
+                os.close(target)
+        finally:
+            os.close(root)
+
+    def directory(self, path: str) -> Directory:
+        """The content of a spec directory, as this process can read it."""
+        path = os.path.normpath(path)
+        if path not in self._directories:
+            self._directories[path] = self._read(path)
+        return self._directories[path]
+
+    def access(self, path: str, user: User, *, is_directory: bool = False) -> Access:
+        """Whether a user may read a file or directory of the host."""
+        key = (user.uid, path, is_directory)
+        if key not in self._access:
+            self._access[key] = self._try(self.path(path), user, is_directory=is_directory)
+        return self._access[key]
+
+    def _read(self, path: str) -> Directory:
+        own_path = self.path(path)
+        files = store.read([own_path]).files
+        problem = None
+        if files and files[0].path == own_path:
+            problem, files = files[0].problems[0], ()
+        try:
+            is_link = stat.S_ISLNK(os.lstat(own_path).st_mode)
+        except OSError:
+            is_link = False
+        prefix = self.root.rstrip("/")
+        named = tuple(
+            SpecFile(path=file.path.removeprefix(prefix), spec=file.spec, problems=file.problems)
+            for file in files
+        )
+        return Directory(path, named, is_link, os.path.isdir(own_path), problem)
+
+    def _try(self, path: str, user: User, *, is_directory: bool) -> Access:
+        if not user.is_visible:
+            return self._for_root(path, is_directory=is_directory)
+        with acting_as(user):
+            return Access(_error(path, is_directory=is_directory))
+
+    def _for_root(self, path: str, *, is_directory: bool) -> Access:
+        """Root may read what exists; what this process does not see may exist or not."""
+        error = _error(path, is_directory=is_directory)
+        if error in {errno.EACCES, errno.EPERM}:
+            return Access(0, is_known=False)
+        return Access(error)
+
+
+def _error(path: str, *, is_directory: bool) -> int:
+    try:
+        if is_directory:
+            os.lstat(path)
+            os.listdir(path)
+        else:
+            os.close(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC))
+    except OSError as error:
+        return error.errno or errno.EIO
+    return 0
