@@ -15,7 +15,8 @@ from cdi_base.cdi.versions import compare
 from cdi_base.findings import Finding
 from cdi_gen.cdi.model import ContainerEdits, Device
 from cdi_gen.cdi.problem import Problem
-from cdi_gen.store import SpecFile
+from cdi_gen.store import Resolution, SpecFile
+from cdi_gen.store.registry import assemble
 from cdi_gen.why import advice
 from cdi_gen.why.readers import Reader
 from cdi_gen.why.spec_files import Access, Directory, Host
@@ -81,16 +82,17 @@ def look_up(name: str, reader: Reader, host: Host, elsewhere: Iterable[str]) -> 
     if reader.cdi in {"no", "off"}:
         return Lookup(name, reader, (), None, (advice.without_cdi(reader),), is_complete=True)
     directories = [*_directories(name, reader, host)]
-    conflicting = any(len(_definers(directory)) > 1 for directory in directories)
-    definers = [file for directory in directories for file in _definers(directory)]
-    directories = [_with_states(directory, definers, conflicting) for directory in directories]
-    definition = definers[-1]._replace(state="used") if definers and not conflicting else None
-    if conflicting:
-        findings = [_conflict(name, reader, directories)]
-    elif definition:
-        findings = [_priority(name, definition, file) for file in definers[:-1]]
-    else:
+    resolution = _resolution(name, directories)
+    directories = [_with_states(directory, resolution) for directory in directories]
+    definition = None
+    if resolution is None:
         findings = [*_causes(name, reader, host, directories, elsewhere)]
+    elif resolution.file is None:
+        findings = [_conflict(name, reader, resolution)]
+    else:
+        used = resolution.file
+        definition = File(used, "used", device_in(used, name))
+        findings = [_priority(name, used, shadowed) for shadowed in resolution.shadowed]
     unknown = {"unknown"} & {
         *(directory.state for directory in directories),
         *(file.state for directory in directories for file in directory.files),
@@ -162,38 +164,32 @@ def refusal(file: SpecFile, reader: Reader) -> Problem | None:
     return next((problem for problem in file.problems if problem.refused_by >= releases), None)
 
 
-def _definers(directory: ReadDirectory) -> list[File]:
-    if directory.state != "read":
-        return []
-    return [file for file in directory.files if file.device and file.state == "read"]
-
-
-def _with_states(
-    directory: ReadDirectory, definers: list[File], conflicting: bool
-) -> ReadDirectory:
-    """The same directory; the files that define the device are used, shadowed or in conflict."""
-    own = _definers(directory)
-    files = []
-    for file in directory.files:
-        state = file.state
-        if file in own:
-            if len(own) > 1:
-                state = "conflicting"
-            elif file is definers[-1] and not conflicting:
-                state = "used"
-            else:
-                state = "shadowed"
-        files.append(file._replace(state=state))
-    return directory._replace(files=tuple(files))
-
-
-def _conflict(name: str, reader: Reader, directories: list[ReadDirectory]) -> Finding:
-    paths = [
-        file.file.path
+def _resolution(name: str, directories: list[ReadDirectory]) -> Resolution | None:
+    """Resolve the name among the files that the engine reads."""
+    files_by_directory = [
+        tuple(file.file for file in directory.files if file.state == "read")
+        if directory.state == "read"
+        else ()
         for directory in directories
-        for file in directory.files
-        if file.state == "conflicting"
     ]
+    return assemble([directory.path for directory in directories], files_by_directory).find(name)
+
+
+def _with_states(directory: ReadDirectory, resolution: Resolution | None) -> ReadDirectory:
+    """The same directory; the files that define the device are used, shadowed or in conflict."""
+    if resolution is None:
+        return directory
+    states: dict[int, FileState] = {id(file): "shadowed" for file in resolution.shadowed}
+    states |= {id(file): "conflicting" for file in resolution.conflicting}
+    states |= {id(resolution.file): "used"}
+    files = tuple(
+        file._replace(state=states.get(id(file.file), file.state)) for file in directory.files
+    )
+    return directory._replace(files=files)
+
+
+def _conflict(name: str, reader: Reader, resolution: Resolution) -> Finding:
+    paths = [file.path for file in resolution.conflicting]
     return Finding(
         "CDG-F102",
         "error",
@@ -203,11 +199,9 @@ def _conflict(name: str, reader: Reader, directories: list[ReadDirectory]) -> Fi
     )
 
 
-def _priority(name: str, definition: File, shadowed: File) -> Finding:
-    message = (
-        f"{definition.file.path} has priority over {shadowed.file.path}, which defines {name} too"
-    )
-    return Finding("CDG-F104", "info", message, subject=shadowed.file.path)
+def _priority(name: str, used: SpecFile, shadowed: SpecFile) -> Finding:
+    message = f"{used.path} has priority over {shadowed.path}, which defines {name} too"
+    return Finding("CDG-F104", "info", message, subject=shadowed.path)
 
 
 def _causes(
