@@ -26,8 +26,8 @@ class Question(click.Command):
         """Parse the arguments as click does, up to the name of an engine's program."""
         ctx.allow_interspersed_args = False
         options, _, _ = self.make_parser(ctx).parse_args(args=[*args])
-        words = options.get("words") or ()
-        ctx.allow_interspersed_args = not is_command_line(words)
+        words = options.get("words")  # a sentinel since click 8.3 where there is none
+        ctx.allow_interspersed_args = not (isinstance(words, tuple) and is_command_line(words))
         return super().parse_args(ctx, args)
 
 
