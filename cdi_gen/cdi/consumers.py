@@ -52,6 +52,10 @@ class Consumer:
         """Whether the engine reads a file with this ``cdiVersion``."""
         return compare(cdi_version, self.newest_cdi_version) <= 0
 
+    def refuses(self, refused_by: frozenset[str]) -> bool:
+        """Whether the engine ignores a file that these releases of the library refuse."""
+        return reads_as(self.library) in refused_by
+
     def __str__(self) -> str:
         return f"{self.name} {self.version}"
 
@@ -105,7 +109,7 @@ def ignoring(refused_by: frozenset[str]) -> str:
     engines = [
         f"{name} {span}"
         for name, rows in groupby(consumers(), key=lambda consumer: consumer.name)
-        if (span := _spans([(row.version, reads_as(row.library) in refused_by) for row in rows]))
+        if (span := _spans([(row.version, row.refuses(refused_by)) for row in rows]))
     ]
     sentence = f"engines with a CDI library {libraries} ignore the whole file"
     return f"{sentence}: {', '.join(engines)}" if engines else sentence

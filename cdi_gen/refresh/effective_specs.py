@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from cdi_gen import store
 from cdi_gen.cdi.model import ContainerEdits, Device, Spec
+from cdi_gen.store import Registry
 
 VENDOR = "nvidia.com"
 
@@ -60,8 +61,12 @@ class EffectiveSpecs(NamedTuple):
 
 
 def read(directories: Sequence[str]) -> EffectiveSpecs:
-    """Return the specs in the order in which engines apply them."""
-    registry = store.read(directories)
+    """Return the specs in these directories, in the order in which engines apply them."""
+    return of(store.read(directories))
+
+
+def of(registry: Registry) -> EffectiveSpecs:
+    """Return the specs of directories that were read, in the order in which engines apply them."""
     effective: dict[str, set[str]] = {}
     conflicts: dict[tuple[str, ...], list[str]] = {}
     shadowing: dict[str, str] = {}

@@ -263,6 +263,22 @@ def is_static(descriptor: int) -> bool:
     return kind.bits == 64 and all(segment != _PT_INTERP for segment, *_ in programs)
 
 
+def interpreter(descriptor: int) -> bytes | None:
+    """Return the path of the loader that a program names; None if it is linked statically.
+
+    Args:
+        descriptor: a regular file, open for reading.
+
+    Raises:
+        ElfError: the file is something else, or damaged.
+    """
+    head = _read(descriptor, 0, _HEAD)
+    for segment, offset, _, length, _ in _programs(descriptor, head, _class_of(head)):
+        if segment == _PT_INTERP:
+            return _read(descriptor, offset, min(length, MAX_SEARCH_PATH)).partition(b"\0")[0]
+    return None
+
+
 def _class_of(head: bytes) -> _Class:
     if not head.startswith(MAGIC):
         raise ElfError("not an ELF file")
