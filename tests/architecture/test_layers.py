@@ -70,7 +70,17 @@ MAY_IMPORT: dict[str, set[str]] = {
         "xids",
     },
     "doctor": {"errors", "paths", "inventory", "catalogue", "cdi", "cdi_base", "cdi_specs"}
-    | {"host", "generate", "store", "engines", "refresh", "system", "findings", "xids"},
+    | {
+        "host",
+        "cdi_runtime",
+        "generate",
+        "store",
+        "engines",
+        "refresh",
+        "system",
+        "findings",
+        "xids",
+    },
     "cli": {
         "kubernetes",
         "doctor",

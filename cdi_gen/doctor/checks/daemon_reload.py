@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whether ``systemctl daemon-reload`` takes the GPUs away from running containers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+from cdi_base import nvidia
+from cdi_base.errors import HookError
+from cdi_base.findings import Finding
+from cdi_base.versions import at_least
+from cdi_gen.doctor import nvidia_toolkit
+from cdi_gen.doctor.check import Check, NotApplicable
+from cdi_gen.doctor.host import Host
+from cdi_gen.doctor.nvidia_configuration import read_configuration
+from cdi_gen.engines import facts
+from cdi_gen.engines.machine import USUAL_DIRECTORIES
+from cdi_gen.paths import join
+
+OPTION = "native.cgroupdriver="
+LINKS = "/dev/char"
+NODES = ("nvidia[0-9]*", "nvidiactl", "nvidia-uvm")
+
+
+def examine(host: Host) -> Iterator[Finding]:
+    """Yield the two causes: a hook that systemd knows nothing of, and nodes without links."""
+    if not host.exists("/run/systemd/system"):
+        raise NotApplicable("the host does not run systemd")
+    hook = _legacy_hook(host)
+    driver = _cgroup_driver(host)
+    if hook and driver:
+        yield Finding(
+            "CDG-A240",
+            "error",
+            f"{hook} gives Docker's containers their GPUs without systemd's knowledge, and {driver}"
+            ': systemctl daemon-reload takes the GPUs away ("Failed to initialize NVML: Unknown '
+            'Error")',
+            subject="docker",
+            fix="replace the hook by cdi-gen's, which tells systemd: sudo cdi-gen hook install "
+            f"--{nvidia.PRESTART_HOOK}; or use CDI: docker run --device nvidia.com/gpu=all",
+        )
+    missing = [*_nodes_without_links(host)]
+    if missing:
+        yield Finding(
+            "CDG-A241",
+            "warning",
+            f"{LINKS} has no link for {', '.join(missing[:4])}"
+            f"{f' and {len(missing) - 4} others' if len(missing) > 4 else ''}: runc cannot name "
+            "these nodes to systemd, and systemctl daemon-reload takes them away from containers",
+            subject=LINKS,
+            fix="sudo cdi-gen system create-dev-char-symlinks; at each boot: sudo systemctl enable "
+            "--now cdi-gen-device-nodes.service",
+        )
+
+
+def _legacy_hook(host: Host) -> str | None:
+    """Return NVIDIA's prestart hook if Docker runs it for ``--gpus`` or by its runtime."""
+    statuses = [status for status in host.engines if status.engine == "docker"]
+    if not statuses:
+        return None
+    programs = [
+        path
+        for directory in USUAL_DIRECTORIES
+        if host.status(path := join(directory, nvidia.PRESTART_HOOK), follow=True)
+        and nvidia_toolkit.is_nvidias(host, path)
+    ]
+    if not programs:
+        return None
+    docker = facts.docker()
+    has_cdi_gpus = any(
+        at_least(status.version, docker.gpus_by_cdi_since, unknown=False) for status in statuses
+    ) and any(host.status(join(directory, nvidia.HOOK)) for directory in USUAL_DIRECTORIES)
+    try:
+        mode = read_configuration(host).mode
+    except HookError:
+        mode = "auto"
+    has_legacy_runtime = mode == "legacy" and any(status.runtimes for status in statuses)
+    return programs[0] if has_legacy_runtime or not has_cdi_gpus else None
+
+
+def _cgroup_driver(host: Host) -> str | None:
+    """Return why systemd manages the control groups of Docker's containers; None if not."""
+    path = facts.docker().configuration
+    try:
+        options = json.loads(host.text(path) or "{}").get("exec-opts", ())
+    except (ValueError, AttributeError, RecursionError):
+        options = ()
+    drivers = [str(option).removeprefix(OPTION) for option in options if OPTION in str(option)]
+    if drivers:
+        return f"{path} sets {OPTION}systemd" if drivers[-1] == "systemd" else None
+    if host.exists("/sys/fs/cgroup/cgroup.controllers"):
+        return "systemd manages control groups of version 2"
+    return None
+
+
+def _nodes_without_links(host: Host) -> Iterator[str]:
+    for pattern in NODES:
+        name = pattern.replace("[0-9]*", "*")
+        for path in host.glob(f"/dev/{name}"):
+            node = host.status(path)
+            digits = path.removeprefix("/dev/nvidia")
+            if node is None or not host.is_device(path) or ("*" in name and not digits.isdecimal()):
+                continue
+            if not host.exists(f"{LINKS}/{node.major}:{node.minor}"):
+                yield path
+
+
+CHECK = Check(
+    "daemon-reload", "engines", "systemctl daemon-reload leaves containers their GPUs", examine
+)

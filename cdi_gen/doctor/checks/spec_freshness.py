@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whether the specs describe the host: the rules of ``cdi-gen check``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+from cdi_base.findings import Finding
+from cdi_gen.doctor import installed_specs, spec_facts
+from cdi_gen.doctor.check import Check, NotApplicable
+from cdi_gen.doctor.host import Host
+from cdi_gen.refresh import staleness
+
+RECORD = "/run/cdi-gen/refresh.json"
+CONFLICT = "CDG-F102"
+"""The subject of another check."""
+NO_DRIVER = "CDG-V101"
+
+
+def examine(host: Host) -> Iterator[Finding]:
+    """Yield what a container would get wrong, or not at all: one finding a code and file."""
+    specs = installed_specs.effective(host)
+    facts = spec_facts.read(host, {path for spec in specs.specs for path in spec.host_paths})
+    if facts.driver_version is None and not specs.specs:
+        raise NotApplicable("the host has neither a loaded driver nor a spec")
+    by_code: dict[tuple[str, str], list[Finding]] = {}
+    for finding in staleness.differences(specs, facts, _left_out(host)):
+        if finding.code != CONFLICT:
+            key = (finding.code, finding.subject if finding.subject.startswith("/") else "")
+            by_code.setdefault(key, []).append(finding)
+    for (code, path), findings in by_code.items():
+        others = f"; and {len(findings) - 1} more like this" if len(findings) > 1 else ""
+        fix = installed_specs.rewrite(path) if path else "sudo cdi-gen refresh --force"
+        if code == NO_DRIVER:
+            fix = f"load the driver: sudo modprobe nvidia; or remove the spec: sudo rm {path}"
+        yield Finding(
+            code, "error", f"{findings[0].message}{others}", subject=findings[0].subject, fix=fix
+        )
+
+
+def _left_out(host: Host) -> tuple[str, ...]:
+    """Return the devices that the last refresh left out as broken; another check names them."""
+    try:
+        names = json.loads(host.text(RECORD, 16 << 20) or "{}").get("left_out", ())
+        return tuple(map(str, names))
+    except (ValueError, AttributeError, TypeError):
+        return ()
+
+
+CHECK = Check(
+    "spec-freshness", "specs", "the specs describe the driver and the GPUs of this host", examine
+)
