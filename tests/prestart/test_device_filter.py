@@ -110,6 +110,7 @@ def test_program_with_calls_or_maps_is_rejected(program: bytes) -> None:
 IN_THE_KERNEL = """
 import os, struct, sys
 sys.path.insert(0, sys.argv[1])
+from cdi_base import device_programs
 from cdi_runtime.prestart import device_filter as f
 from cdi_runtime.prestart.device_filter import Rule
 
@@ -124,10 +125,10 @@ try:
     programs = [no, f.prologue([Rule("c", 1, 5, "rwm")]) + no]
     for program in programs[: 2 if flags == 2 else 1]:
         f._attach(place, f._load(program, b"GPL\\0"), flags)
-    before, _ = f.attached(place)
+    before, _ = device_programs.attached(place)
     rules = [Rule("c", 1, 7, "r"), Rule("c", 1, 8, "rwm")]
     f.allow(place, rules)
-    after, kept = f.attached(place)
+    after, kept = device_programs.attached(place)
     child = os.fork()
     if not child:
         with open(f"{group}/cgroup.procs", "w") as file:

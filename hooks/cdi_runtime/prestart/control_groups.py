@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import os
 
+from cdi_base import control_groups, device_programs
+from cdi_base.control_groups import CONTROLLER, SYSTEMD, VERSION_2
 from cdi_base.errors import HookError, shown
 from cdi_base.files import read_beginning
 from cdi_runtime.prestart import device_filter
@@ -22,10 +24,6 @@ if TYPE_CHECKING:
     from cdi_runtime.prestart.device_filter import Rule
 
 MAX_BYTES = 4 << 20
-CONTROLLER = "devices"
-SYSTEMD = "name=systemd"
-VERSION_2 = ""
-"""The name of the version 2 hierarchy in /proc/PID/cgroup."""
 SCOPE, SLICE = ".scope", ".slice"
 
 
@@ -52,8 +50,8 @@ class ControlGroups:
         Raises:
             HookError: the process has ended, or a hierarchy is not mounted.
         """
-        self._paths = _memberships(_read("cgroup", container))
-        own = _memberships(_read("/proc/self/cgroup"))
+        self._paths = control_groups.memberships(_read("cgroup", container))
+        own = control_groups.memberships(_read("/proc/self/cgroup"))
         self.groups: list[Group] = []
         for controller, version in ((CONTROLLER, 1), (VERSION_2, 2)):
             path = self._paths.get(controller)
@@ -105,7 +103,7 @@ class ControlGroups:
 
 def _attached(group: Group) -> list[int]:
     try:
-        return device_filter.attached(group.descriptor)[0]
+        return device_programs.attached(group.descriptor)[0]
     except OSError as error:
         raise HookError(
             f"cannot read the device filter of control group {shown(group.path)}: {error.strerror}",
@@ -148,42 +146,14 @@ def _error(path: str, error: OSError) -> HookError:
 
 def _directory(controller: str, version: int, path: str) -> str:
     """Return a group's directory in the mounts of this process."""
-    for line in _read("/proc/self/mountinfo").split("\n"):
-        before, _, after = line.partition(" - ")
-        kind, _, options = [*after.split(" "), "", "", ""][:3]
-        fields = before.split(" ")
-        is_hierarchy = (
-            kind == "cgroup2"
-            if version != 1
-            else kind == "cgroup" and controller in options.split(",")
-        )
-        if not is_hierarchy or len(fields) <= _MOUNT_POINT:
-            continue
-        root = fields[_ROOT].rstrip("/")
-        # The path of a group outside of this process's cgroup namespace begins with /.., and the
-        # group is not mounted.
-        is_inside = ".." not in path.split("/")
-        if is_inside and (path == root or path.startswith(f"{root}/")):
-            # A blank would be written as \\040; no mount point of control groups has one.
-            return fields[_MOUNT_POINT].rstrip("/") + path[len(root) :]
+    mounted = control_groups.hierarchies(_read("/proc/self/mountinfo"))
+    location = control_groups.directory(mounted, controller, path, version=version)
+    if location is not None:
+        return location
     raise HookError(
         f"the container's control group {shown(path)} is not in a mounted hierarchy",
         code="CDG-T201",
     )
-
-
-_ROOT, _MOUNT_POINT = 3, 4
-
-
-def _memberships(text: str) -> dict[str, str]:
-    """Return the path of the group of each controller in /proc/PID/cgroup."""
-    paths = {}
-    for line in text.splitlines():
-        _, _, rest = line.partition(":")
-        controllers, _, path = rest.partition(":")
-        for controller in controllers.split(","):
-            paths[controller] = path
-    return paths
 
 
 def _read(path: str, directory: int | None = None) -> str:

@@ -15,31 +15,21 @@ import _struct as struct
 import errno
 import os
 
-from cdi_base import syscalls
+from cdi_base import device_programs, syscalls
+from cdi_base.device_programs import ACCESS, ATTACH_TYPE, INSTRUCTION_SIZE, TYPES, attributes
 from cdi_base.errors import HookError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
 
-MAX_PROGRAMS = 64
-"""The kernel's limit, `BPF_CGROUP_MAX_PROGS`."""
-MAX_INSTRUCTIONS = 65_536
-
-_LOAD, _ATTACH, _DETACH, _OPEN_BY_ID, _INFORMATION, _QUERY = 5, 8, 9, 13, 15, 16
-_PROGRAM_TYPE, _ATTACH_TYPE = 15, 6
-"""BPF_PROG_TYPE_CGROUP_DEVICE, BPF_CGROUP_DEVICE"""
+_LOAD, _ATTACH, _DETACH = 5, 8, 9
+_PROGRAM_TYPE = 15
+"""BPF_PROG_TYPE_CGROUP_DEVICE"""
 _ALLOW_MULTI, _REPLACE = 2, 4
 
-_GPL_COMPATIBLE = 1
-"""The first bit after `ifindex` in struct bpf_prog_info."""
-
-TYPES = {"b": 1, "c": 2}
-ACCESS = {"m": 1, "r": 2, "w": 4}
 ALL_ACCESS = 7
 
-_SIZE = 8
-_ATTRIBUTES = 144
 _LOAD_IMMEDIATE, _CALL = 0x18, 0x85
 _BLINDING = 11
 """A register of the kernel. If the kernel blinds constants (net.core.bpf_jit_harden), the returned
@@ -71,20 +61,6 @@ class FilterError(HookError):
     code = "CDG-T202"
 
 
-def attached(group: int) -> tuple[list[int], int]:
-    """Return the ids of the programs that are attached to a group itself, and the attach flags.
-
-    Raises:
-        OSError: the kernel refuses the query.
-    """
-    ids = bytearray(4 * MAX_PROGRAMS)
-    query = _attributes("IIIIQI", group, _ATTACH_TYPE, 0, 0, syscalls.address(ids), MAX_PROGRAMS)
-    syscalls.bpf(_QUERY, query)
-    flags = struct.unpack_from("I", query, 12)[0]
-    count = struct.unpack_from("I", query, 24)[0]
-    return list(struct.unpack_from(f"{count}I", ids)), flags
-
-
 def allow(group: int, rules: Sequence[Rule], unchanged: Collection[int] = ()) -> None:
     """Make all filters of a control group allow the devices, too.
 
@@ -99,11 +75,11 @@ def allow(group: int, rules: Sequence[Rule], unchanged: Collection[int] = ()) ->
         FilterError: the kernel refuses, or a program is not one that a runtime or systemd writes.
     """
     try:
-        ids, flags = attached(group)
+        ids, flags = device_programs.attached(group)
         for program_id in ids:
             if program_id in unchanged:
                 continue
-            old = syscalls.bpf(_OPEN_BY_ID, _attributes("I", program_id))
+            old = device_programs.open_by_id(program_id)
             new = _load(*_replacement(old, rules))
             _replace(group, old, new, flags)
             os.close(old)
@@ -151,7 +127,7 @@ def loadable(program: bytes) -> bytes:
     """
     instructions = [
         list(struct.unpack_from("=BBhi", program, offset))
-        for offset in range(0, len(program), _SIZE)
+        for offset in range(0, len(program), INSTRUCTION_SIZE)
     ]
     used = {
         register
@@ -184,35 +160,20 @@ def _instruction(code: int, target: int, source: int, offset: int, value: int) -
 
 def _replacement(old: int, rules: Sequence[Rule]) -> tuple[bytes, bytes]:
     """Return the new program and its licence."""
-    # The first query returns the program's size, the second its instructions.
-    information = bytearray(128)
-    _query(old, information)
-    size = struct.unpack_from("I", information, 20)[0]
-    if not 0 < size <= MAX_INSTRUCTIONS * _SIZE:
+    description = device_programs.describe(old)
+    program = device_programs.instructions(old, description.size) if description.size else None
+    if program is None:
         raise FilterError("the kernel does not show the container's device filter")
-    program = bytearray(size)
-    information = bytearray(128)
-    struct.pack_into("I", information, 20, size)
-    struct.pack_into("Q", information, 32, syscalls.address(program))
-    _query(old, information)
-    if struct.unpack_from("Q", information, 32)[0] == 0:
-        raise FilterError("the kernel does not show the container's device filter")
-    bits = struct.unpack_from("I", information, 84)[0]
-    licence = b"GPL\0" if bits & _GPL_COMPATIBLE else b"Apache-2.0\0"
-    return prologue(rules) + loadable(bytes(program)), licence
-
-
-def _query(program: int, information: bytearray) -> None:
-    address = syscalls.address(information)
-    syscalls.bpf(_INFORMATION, _attributes("IIQ", program, len(information), address))
+    licence = b"GPL\0" if description.is_gpl_compatible else b"Apache-2.0\0"
+    return prologue(rules) + loadable(program), licence
 
 
 def _load(program: bytes, licence: bytes) -> int:
     # The buffers live until the call returns.
     instructions, licence_text = bytearray(program), bytearray(licence)
     addresses = syscalls.address(instructions), syscalls.address(licence_text)
-    count = len(instructions) // _SIZE
-    return syscalls.bpf(_LOAD, _attributes("IIQQ", _PROGRAM_TYPE, count, *addresses))
+    count = len(instructions) // INSTRUCTION_SIZE
+    return syscalls.bpf(_LOAD, attributes("IIQQ", _PROGRAM_TYPE, count, *addresses))
 
 
 def _replace(group: int, old: int, new: int, flags: int) -> None:
@@ -226,16 +187,8 @@ def _replace(group: int, old: int, new: int, flags: int) -> None:
         if error.errno != errno.EINVAL:
             raise
         _attach(group, new, flags)
-        syscalls.bpf(_DETACH, _attributes("III", group, old, _ATTACH_TYPE))
+        syscalls.bpf(_DETACH, attributes("III", group, old, ATTACH_TYPE))
 
 
 def _attach(group: int, program: int, flags: int, old: int = 0) -> None:
-    syscalls.bpf(_ATTACH, _attributes("IIIII", group, program, _ATTACH_TYPE, flags, old))
-
-
-def _attributes(layout: str, *values: int) -> bytearray:
-    """Return a `bpf_attr`, as large as that of later kernels.
-
-    Some kernels write results beyond the size that the caller gives.
-    """
-    return bytearray(struct.pack(layout, *values).ljust(_ATTRIBUTES, b"\0"))
+    syscalls.bpf(_ATTACH, attributes("IIIII", group, program, ATTACH_TYPE, flags, old))
