@@ -31,6 +31,7 @@ COMMANDS = {
     "list": "List the devices that a container can request.",
     "show": "Show what a container gets for a device.",
     "why": "Say why a container gets no GPU.",
+    "who": "Show which container has which GPU.",
     "validate": "Check spec files against the standard.",
     "inject": "Apply devices to an OCI runtime configuration.",
     "engine": "List container engines, and configure them for CDI devices.",

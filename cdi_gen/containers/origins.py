@@ -1,0 +1,288 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Finds out which engine a container is of, and its name, image and pod.
+
+The evidence, in falling order of trust: the OCI runtime's state that names the container's first
+process, the command line of its monitor (conmon, containerd's shim), the bundle's config.json, and
+the names of control groups.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from typing import Any
+
+from cdi_gen.containers import group_names, records
+from cdi_gen.containers.group_names import HEX_ID
+from cdi_gen.containers.model import Origin, Pod, Process
+from cdi_gen.containers.procfs import ProcessDirectory
+from cdi_gen.containers.records import Document, RecordError, State, Tree
+
+SHIM = "containerd-shim"
+CONMON = "conmon"
+
+_CRI = "io.kubernetes.cri."
+_CRIO = "io.kubernetes.cri-o."
+_KUBELET = "io.kubernetes."
+
+
+class Finder:
+    """Finds the origins of the containers of one host, or of one container with an engine in it."""
+
+    def __init__(
+        self, tree: Tree, processes: Mapping[int, Process], proc: str, *, inner: bool = False
+    ) -> None:
+        """Take the files of the engines.
+
+        Args:
+            tree: the files.
+            processes: by number.
+            proc: the directory of processes.
+            inner: whether numbers of processes in the files are those of another PID namespace.
+        """
+        self._tree = tree
+        self._processes = processes
+        self._proc = proc
+        self._is_inner = inner
+        self._directories = records.state_directories(tree)
+        self._tasks = records.task_directories(tree)
+        self._states: dict[int, State] | None = None
+        """By number of the first process; in another PID namespace by its start time."""
+        self._stored: dict[str, dict[str, Document]] = {}
+
+    def origin(self, first: Process) -> tuple[Origin, tuple[str, ...]]:
+        """Return the origin of a container, and what could not be read."""
+        unseen: list[str] = []
+        hints = group_names.hints(dict(first.groups))
+        state = self._state(first, [hint.id for hint in hints], unseen)
+        monitor = {} if self._is_inner else self._monitor(first)
+        origin_id = monitor.get("id") or (os.path.basename(state.directory) if state else "")
+        named = [hint for hint in hints if hint.engine or HEX_ID.fullmatch(hint.id)]
+        if not origin_id and named:
+            origin_id = named[0].id
+        hint = next((hint.engine for hint in hints if hint.id == origin_id and hint.engine), "")
+        bundle = (state.bundle if state else "") or monitor.get("bundle", "")
+        bundle = bundle or self._bundle(origin_id)
+        configuration = self._configuration(bundle, unseen)
+        origin = Origin(
+            engine=engine_of(hint, bundle, state, configuration or {}),
+            id=origin_id,
+            name=monitor.get("name", ""),
+            bundle=bundle,
+            state=state.directory if state else "",
+        )
+        return self.completed(origin, configuration or {}, unseen), tuple(unseen)
+
+    def completed(self, origin: Origin, configuration: Document, unseen: list[str]) -> Origin:
+        """Return an origin with name, image and pod, as far as the engine wrote them."""
+        pod, name, image = described(_annotations(configuration))
+        if origin.engine == "docker":
+            name, image, pod = self._docker(origin, configuration, unseen)
+        elif origin.engine in {"podman", "cri-o"} and not pod:
+            stored = self._stored_container(origin, unseen)
+            names = stored.get("names")
+            name = name or (str(names[0]) if isinstance(names, list) and names else "")
+            image = image or _image_name(stored)
+        return Origin(
+            engine=origin.engine,
+            id=origin.id,
+            name=name or origin.name,
+            image=image,
+            pod=pod,
+            bundle=origin.bundle,
+            state=origin.state,
+        )
+
+    def _state(self, first: Process, ids: list[str], unseen: list[str]) -> State | None:
+        """Return the runtime's state whose first process this is."""
+        for container_id in ids:
+            for directory in self._directories:
+                state = self._read_state(f"{directory}/{container_id}", unseen)
+                if state is not None and self._is_of(state, first):
+                    return state
+        if self._states is None:
+            # A container whose control group does not have its name, `crun --cgroup-manager=
+            # disabled` for instance.
+            self._states = {}
+            for directory in self._directories:
+                for name in self._tree.names(directory):
+                    state = self._read_state(f"{directory}/{name}", unseen)
+                    if state is not None:
+                        self._states[state.start_time if self._is_inner else state.pid] = state
+        state = self._states.get(first.start_time if self._is_inner else first.pid)
+        return state if state is not None and self._is_of(state, first) else None
+
+    def _is_of(self, state: State, first: Process) -> bool:
+        """Whether a state is of this process, not of an earlier one with its number."""
+        if self._is_inner:
+            return not state.start_time or state.start_time == first.start_time
+        return state.pid == first.pid and state.start_time in {0, first.start_time}
+
+    def _read_state(self, directory: str, unseen: list[str]) -> State | None:
+        if "\0" in directory or len(directory) > 2048:
+            return None
+        try:
+            return records.state_in(self._tree, directory)
+        except RecordError as error:
+            unseen.append(error.message)
+            return None
+
+    def _monitor(self, first: Process) -> dict[str, str]:
+        """Return what the command line of the container's monitor says."""
+        parent = self._processes.get(first.parent)
+        if parent is None or not parent.name.startswith((SHIM, CONMON)):
+            return {}
+        try:
+            with ProcessDirectory(parent.pid, self._proc) as directory:
+                words = directory.words()
+                if parent.name.startswith(CONMON):
+                    return conmon(words)
+                tasks = os.path.dirname(directory.link("cwd"))
+        except OSError:
+            return {}
+        if tasks not in self._tasks and tasks.rpartition("/")[0].endswith(".task"):
+            self._tasks.append(tasks)
+        return {}
+
+    def _bundle(self, container_id: str) -> str:
+        if not container_id or "/" in container_id:
+            return ""
+        for tasks in self._tasks:
+            bundle = f"{tasks}/{container_id}"
+            if "config.json" in self._tree.names(bundle):
+                return bundle
+        return ""
+
+    def _configuration(self, bundle: str, unseen: list[str]) -> Document | None:
+        if not bundle.startswith("/"):
+            return None
+        try:
+            return self._tree.configuration(bundle)
+        except RecordError as error:
+            unseen.append(error.message)
+            return None
+
+    def _docker(
+        self, origin: Origin, configuration: Document, unseen: list[str]
+    ) -> tuple[str, str, Pod | None]:
+        """Return name, image and pod from what dockerd wrote about a container."""
+        directory = docker_directory(origin.id, configuration)
+        try:
+            document = self._tree.document(f"{directory}/config.v2.json", records.MAX_STATE) or {}
+        except RecordError as error:
+            unseen.append(error.message)
+            document = {}
+        settings = _object(document, "Config")
+        pod, _, _ = described(_object(settings, "Labels"))
+        return _text(document, "Name").removeprefix("/"), _text(settings, "Image"), pod
+
+    def _stored_container(self, origin: Origin, unseen: list[str]) -> Document:
+        """Return what containers/storage has about a container of Podman or CRI-O."""
+        # STORAGE/overlay-containers/ID/userdata
+        directory = os.path.dirname(os.path.dirname(origin.bundle))
+        if not directory.endswith("-containers"):
+            return {}
+        if directory not in self._stored:
+            try:
+                stored = records.stored_containers(self._tree, directory)
+            except RecordError as error:
+                unseen.append(error.message)
+                stored = []
+            self._stored[directory] = {_text(item, "id"): item for item in stored}
+        return self._stored[directory].get(origin.id, {})
+
+
+def conmon(words: Sequence[str]) -> dict[str, str]:
+    """Return id, bundle and name from the command line of conmon.
+
+    >>> conmon(["conmon", "-c", "7f", "-b", "/bundle", "-n", "web"])
+    {'id': '7f', 'bundle': '/bundle', 'name': 'web'}
+    """
+    options = {
+        **dict.fromkeys(("-c", "--cid"), "id"),
+        **dict.fromkeys(("-b", "--bundle"), "bundle"),
+        **dict.fromkeys(("-n", "--name"), "name"),
+    }
+    values: dict[str, str] = {}
+    for word, value in pairwise(words):
+        if word in options:
+            values.setdefault(options[word], value)
+    return values
+
+
+def engine_of(hint: str, bundle: str, state: State | None, configuration: Document) -> str:
+    """Return the engine of a container by the evidence; empty if there is none."""
+    if hint:
+        return hint
+    annotations = _annotations(configuration)
+    if "/moby/" in f"{bundle}/" or (state and "/moby/" in f"{state.directory}/"):
+        return "docker"
+    if any(key.startswith(_CRIO) for key in annotations):
+        return "cri-o"
+    if annotations.get("io.container.manager") == "libpod":
+        return "podman"
+    if "nerdctl/namespace" in annotations:
+        return "nerdctl"
+    if ".task/" in bundle or (state and "/containerd/" in state.directory):
+        return "containerd"
+    return state.runtime if state else ""
+
+
+def described(labels: Mapping[str, Any]) -> tuple[Pod | None, str, str]:
+    """Return pod, name and image from annotations of CRI's implementations, or from labels.
+
+    containerd, CRI-O and the kubelet (for cri-dockerd) use different keys.
+    """
+
+    def first(*keys: str) -> str:
+        values = (labels.get(key) for key in keys)
+        return next((value for value in values if isinstance(value, str) and value), "")
+
+    name = first(f"{_CRI}container-name", f"{_KUBELET}container.name", "nerdctl/name")
+    image = first(f"{_CRI}image-name", f"{_CRIO}ImageName", f"{_CRIO}Image")
+    pod_name = first(f"{_CRI}sandbox-name", f"{_KUBELET}pod.name")
+    if not pod_name:
+        return None, name, image
+    pod = Pod(
+        namespace=first(f"{_CRI}sandbox-namespace", f"{_KUBELET}pod.namespace"),
+        name=pod_name,
+        container=name,
+        uid=first(f"{_CRI}sandbox-uid", f"{_KUBELET}pod.uid"),
+    )
+    return pod, name, image
+
+
+def docker_directory(container_id: str, configuration: Document) -> str:
+    """Return the directory of dockerd for a container, wherever its data directory is."""
+    end = f"/containers/{container_id}"
+    mounts = configuration.get("mounts")
+    for mount in mounts if isinstance(mounts, list) else ():
+        source = mount.get("source") if isinstance(mount, dict) else None
+        if isinstance(source, str) and os.path.dirname(source).endswith(end):
+            return os.path.dirname(source)
+    return f"/var/lib/docker{end}"
+
+
+def _image_name(stored: Document) -> str:
+    from cdi_base import strict_json  # noqa: PLC0415 - for the few containers of Podman
+
+    try:
+        metadata = strict_json.parse(_text(stored, "metadata") or "{}")
+    except strict_json.JSONError:
+        return ""
+    return _text(metadata, "image-name") if isinstance(metadata, dict) else ""
+
+
+def _annotations(configuration: Document) -> Document:
+    return _object(configuration, "annotations")
+
+
+def _object(document: Document, key: str) -> Document:
+    value = document.get(key)
+    return value if isinstance(value, dict) else {}
+
+
+def _text(document: Document, key: str) -> str:
+    value = document.get(key)
+    return value if isinstance(value, str) else ""
