@@ -22,6 +22,7 @@ from cdi_gen.containers.records import Document, RecordError, State, Tree
 SHIM = "containerd-shim"
 CONMON = "conmon"
 
+_LONGEST_NAME = 255
 _CRI = "io.kubernetes.cri."
 _CRIO = "io.kubernetes.cri-o."
 _KUBELET = "io.kubernetes."
@@ -120,7 +121,8 @@ class Finder:
         return state.pid == first.pid and state.start_time in {0, first.start_time}
 
     def _read_state(self, directory: str, unseen: list[str]) -> State | None:
-        if "\0" in directory or len(directory) > 2048:
+        name = os.path.basename(directory)
+        if name in {"", ".", ".."} or "\0" in name or len(name) > _LONGEST_NAME:
             return None
         try:
             return records.state_in(self._tree, directory)

@@ -146,8 +146,10 @@ def state_in(tree: Tree, directory: str) -> State | None:
     """
     document = tree.document(f"{directory}/state.json", MAX_STATE)
     if document is not None:
-        labels = (document.get("config") or {}).get("labels") or []
-        bundles = [label[7:] for label in map(str, labels) if label.startswith("bundle=")]
+        configuration = document.get("config")
+        labels = configuration.get("labels") if isinstance(configuration, dict) else None
+        texts = [str(label) for label in labels] if isinstance(labels, list) else []
+        bundles = [text[7:] for text in texts if text.startswith("bundle=")]
         bundle = bundles[0] if bundles else str(document.get("bundle") or "")
         pid, start = document.get("init_process_pid"), document.get("init_process_start")
         runtime = "runc"

@@ -69,6 +69,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "waking",
         "xids",
     },
+    "containers": {"errors", "paths", "inventory", "cdi_base", "host", "kubernetes"},
     "doctor": {"errors", "paths", "inventory", "catalogue", "cdi", "cdi_base", "cdi_specs"}
     | {
         "host",
@@ -97,7 +98,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "store",
     }
     | {"engines", "programs", "refresh", "diff", "tree", "configuration", "findings", "cdi_base"}
-    | {"why", "__version__"},
+    | {"__version__", "containers", "why"},
     "__main__": {"cli"},
     "__init__": {"cdi_base"},
     # The programs that run when a container starts, and what they share with the library.
@@ -110,7 +111,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 THIRD_PARTY = {
     "click": re.compile(r"cdi_gen/cli/\w+\.py"),
     # The extra `kubernetes`: no other command may import them.
-    "grpc": re.compile(r"cdi_gen/kubernetes/plugin/\w+\.py"),
+    "grpc": re.compile(r"cdi_gen/kubernetes/(plugin/\w+|pod_resources)\.py"),
     "prometheus_client": re.compile(r"cdi_gen/kubernetes/metrics\.py"),
     "google": re.compile(r"cdi_gen/kubernetes/protocols/\w+\.py"),
     "urllib3": re.compile(r"cdi_gen/kubernetes/(api|deadline)\.py"),
