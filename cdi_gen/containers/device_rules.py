@@ -61,9 +61,10 @@ class Rules(NamedTuple):
 class Reader:
     """Reads the rules of processes; each program is read once."""
 
-    def __init__(self, mountinfo: str) -> None:
-        """Take the mounts of this process."""
+    def __init__(self, mountinfo: str, own_groups: Mapping[str, str]) -> None:
+        """Take the mounts and the control groups of this process."""
         self._mounted: list[Hierarchy] = control_groups.hierarchies(mountinfo)
+        self._own_groups = own_groups
         self._programs: dict[int, bytes] = {}
         self._by_directory: dict[tuple[str | None, str | None], Rules] = {}
 
@@ -95,7 +96,7 @@ class Reader:
                 listed = tuple(content.decode("ascii", "replace").splitlines())
             except OSError as error:
                 faults.append(f"{version_1}/devices.list: {error.strerror}")
-        elif CONTROLLER in groups:
+        elif self._is_hidden(CONTROLLER, groups):
             faults.append(f"the control group {groups[CONTROLLER]} is not mounted here")
         programs: tuple[bytes, ...] = ()
         if version_2 is not None:
@@ -106,9 +107,14 @@ class Reader:
                 # without CONFIG_CGROUP_BPF, have no device programs.
                 if error.errno not in {errno.ENOSYS, errno.EINVAL}:
                     faults.append(f"{version_2}: {error.strerror}")
-        elif VERSION_2 in groups and CONTROLLER not in groups:
+        elif CONTROLLER not in groups and self._is_hidden(VERSION_2, groups):
             faults.append(f"the control group {groups[VERSION_2]} is not mounted here")
         return Rules(listed, programs, "; ".join(faults))
+
+    def _is_hidden(self, controller: str, groups: Mapping[str, str]) -> bool:
+        """Whether a group that is not mounted may restrict a process more than this process."""
+        path = groups.get(controller)
+        return path is not None and path != self._own_groups.get(controller)
 
     def _attached(self, directory: str) -> Iterable[bytes]:
         descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

@@ -11,6 +11,7 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from cdi_base import control_groups
 from cdi_gen.containers import device_nodes, device_rules, group_names, mounts, procfs
 from cdi_gen.containers.device_nodes import FoundNode, RemoteFileSystemError
 from cdi_gen.containers.device_rules import Device, Reader
@@ -57,7 +58,8 @@ def discover(host_root: str = "/", host_nodes: Sequence[FoundNode] = ()) -> Disc
     groups, others = _groups(processes, proc, host, identity)
     hidden, others = _hidden(others)
     nodes = {node.path: node for node in host_nodes}
-    reader = Reader(_text(proc, "self", "mountinfo"))
+    own_groups = control_groups.memberships(_text("/proc", "self", "cgroup"))
+    reader = Reader(_text("/proc", "self", "mountinfo"), own_groups)
     containers = []
     with Finders(host_root, by_pid, proc, groups) as finders:
         for group in groups:
