@@ -25,10 +25,11 @@ from cdi_gen.doctor.recording import Json, Recording
 from cdi_gen.doctor.rooted_machine import RootedMachine
 from cdi_gen.engines.machine import Machine
 from cdi_gen.engines.status import EngineStatus
+from cdi_gen.host import boot
 from cdi_gen.host.devices import proc
 from cdi_gen.host.devices.proc import KernelModule
 from cdi_gen.host.roots import Root
-from cdi_gen.host.where import Where
+from cdi_gen.host.where import Roots, Where, roots
 from cdi_gen.inventory import Inventory, json_form
 from cdi_gen.store import Registry
 from cdi_gen.store import registry as registries
@@ -98,9 +99,18 @@ class Host(HostFiles):
         return answer
 
     def processes(self, *names: str) -> tuple[Process, ...]:
-        """Return the processes of programs with these names."""
+        """Return the processes of programs with these names.
+
+        Raises:
+            Unseen: the process 1 of the host is not visible, as in a container.
+        """
 
         def matches() -> list[list[Any]]:
+            if boot.is_container(self.root) or not self.root.exists("/proc/1"):
+                raise Unseen(
+                    f"the processes of the host are not visible: {', '.join(names)}",
+                    "run cdi-gen doctor as root on the host itself, not in a container",
+                )
             return [
                 [process.pid, process.name, [*process.arguments], process.user]
                 for process in self._all_processes
@@ -133,6 +143,15 @@ class Host(HostFiles):
         return answer
 
     # The driver and the kernel.
+
+    @cached_property
+    def roots(self) -> Roots:
+        """The roots of the host, of the driver and of its nodes, for functions that a fact needs.
+
+        Raises:
+            CdiGenError: a directory does not exist.
+        """
+        return roots(self.where)
 
     @cached_property
     def inventory(self) -> Inventory:

@@ -74,6 +74,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     | {
         "host",
         "cdi_runtime",
+        "compat",
         "generate",
         "store",
         "engines",

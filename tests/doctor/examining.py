@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import json
+import os
+import stat
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -72,3 +74,33 @@ def write(root: Path, path: str, text: str = "") -> Path:
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(text)
     return file
+
+
+def process(root: Path, pid: int, *arguments: str, user: int = 0) -> None:
+    """Add a process to the /proc of a host."""
+    write(root, f"proc/{pid}/cmdline", "".join(f"{word}\0" for word in arguments))
+    write(
+        root,
+        f"proc/{pid}/status",
+        f"Name:\t{arguments[0][-15:]}\nUid:\t{user}\t{user}\t{user}\t{user}\n",
+    )
+
+
+def running(root: Path, *programs: str) -> None:
+    """Let a host be a running one: its kernel's log, its init, and these daemons."""
+    log(root, "NVRM: loading NVIDIA UNIX Open Kernel Module for x86_64")
+    for pid, program in enumerate(("/sbin/init", *programs), start=1):
+        process(root, pid, program)
+
+
+def socket(root: Path, path: str) -> None:
+    """Create a socket, as bind(2) leaves it; its paths end at 108 characters."""
+    file = root / path.lstrip("/")
+    file.parent.mkdir(parents=True, exist_ok=True)
+    os.mknod(file, stat.S_IFSOCK | 0o666)
+
+
+def healthy(root: Path) -> None:
+    """Give a fake host what a running host has: a log, processes, and nvidia-persistenced."""
+    running(root, "nvidia-persistenced")
+    socket(root, "run/nvidia-persistenced/socket")
