@@ -50,7 +50,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     | {"host", "generate", "store", "diff", "programs", "tree", "system"},
     "system": {"errors", "paths", "catalogue", "cdi_base", "host"},
     "compat": {"errors", "values", "inventory", "catalogue", "cdi_base", "cdi_specs"}
-    | {"generate"},
+    | {"generate", "images"},
+    "images": {"errors", "cdi_base"},
     "watch": {"errors", "catalogue", "cdi_base", "programs", "waking"},
     "why": {"errors", "paths", "inventory", "cdi", "cdi_base", "engines", "generate", "store"},
     "kubernetes": {
@@ -99,7 +100,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "store",
     }
     | {"engines", "programs", "refresh", "diff", "tree", "configuration", "findings", "cdi_base"}
-    | {"__version__", "containers", "why"},
+    | {"__version__", "compat", "containers", "images", "why"},
     "__main__": {"cli"},
     "__init__": {"cdi_base"},
     # The programs that run when a container starts, and what they share with the library.
