@@ -13,7 +13,7 @@ import click
 
 from cdi_base.cdi import SPEC_DIRECTORIES as DEFAULT_DIRECTORIES
 from cdi_gen import engines, findings
-from cdi_gen.cli import explain, named_file
+from cdi_gen.cli import doctor_repairs, explain, named_file
 from cdi_gen.cli.host_options import (
     INVENTORY,
     SPEC_DIRECTORIES,
@@ -45,6 +45,20 @@ from cdi_gen.errors import ExitCode, UsageError
 @click.option("--image", type=TEXT, help="Examine also whether this image can use the GPUs.")
 @click.option("--all", "all_checks", is_flag=True, help="Print also checks that do not apply.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+@click.option(
+    "--fix",
+    "repair",
+    is_flag=True,
+    help="Repair what can be repaired safely: nodes, links in /dev/char, modules, our specs.",
+)
+@click.option("--dry-run", is_flag=True, help="With --fix: print the repairs; change nothing.")
+@click.option("--redact", is_flag=True, help="Replace names, addresses, UUIDs and secrets.")
+@click.option(
+    "--report",
+    "report_path",
+    metavar="FILE",
+    help="Write all that was examined to a file, redacted, for a bug report.",
+)
 @click.option("--explain", "code", metavar="CODE", help="Explain a code, and examine nothing.")
 @INVENTORY
 @SPEC_DIRECTORIES
@@ -58,6 +72,10 @@ def command(
     image: str | None,
     all_checks: bool,
     as_json: bool,
+    repair: bool,
+    dry_run: bool,
+    redact: bool,
+    report_path: str | None,
     code: str | None,
     inventory_path: str | None,
     spec_directories: tuple[str, ...],
@@ -65,26 +83,38 @@ def command(
     """Examine this host: what keeps containers from their GPUs, and what to do about it.
 
     CHECK is the name of a check or of a group: driver, device-nodes, specs, engines, security,
-    rootless, sharing, fabric, kubernetes, images. Nothing is changed.
+    rootless, sharing, fabric, kubernetes, images. Nothing is changed without --fix.
 
     The exit code is 1 if there is a fault, and 4 if there is none, but this user cannot see
-    everything; a warning is no fault. `--inventory` takes the inventory of another host.
+    everything; a warning is no fault. `--inventory` takes the report or the inventory of another
+    host.
     """
     if code is not None:
         explain.print_explanations((code,))
         return ExitCode.OK
     selected = select(checks.load(), names)
     scope = Scope(engine_names, image, spec_directories or DEFAULT_DIRECTORIES)
+    if inventory_path is not None and (repair or report_path):
+        option = "--fix" if repair else "--report"
+        raise UsageError(f"{option} is about this host, --inventory about another", code="CDG-U002")
     examined = _host(host, scope, inventory_path)
-    # The header asks the engines, which takes most of the time.
-    head = header(examined) if not names else ()
     results = run(selected, examined)
+    if repair and doctor_repairs.repair(results, examined, dry_run=dry_run):
+        examined = _host(host, scope, None)
+        results = run(selected, examined)
+    # The header asks the engines, which takes most of the time.
+    head = header(examined) if not names or report_path else ()
     explanations = findings.explanations()
+    document = output.document(head, results, explanations)
+    if report_path:
+        doctor_repairs.write_report(report_path, examined, document)
+    redaction = report.redaction(examined) if redact else None
     if as_json:
-        document = output.document(head, results, explanations)
-        print_data(json.dumps(document, indent=2) + "\n")
+        shown = redaction.value(document) if redaction else document
+        print_data(json.dumps(shown, indent=2) + "\n")
     else:
-        print_data(output.text(head, results, explanations, _form(all_checks=all_checks)))
+        text = output.text(head, results, explanations, _form(all_checks=all_checks))
+        print_data(redaction.text(text) if redaction else text)
     return exit_code(results)
 
 

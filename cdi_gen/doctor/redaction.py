@@ -40,7 +40,7 @@ _AUTHORIZATION = re.compile(r"(?i)\b(?P<name>(?:bearer|basic)\s+)(?P<value>[\w.~
 _WEB_TOKEN = re.compile(r"\beyJ[\w-]{5,}\.[\w-]{5,}\.[\w-]*")
 _URL_USER = re.compile(r"(?P<scheme>\b[a-z][a-z0-9+.-]*://)[^\s/@\"']+@", re.IGNORECASE)
 _PROXY = re.compile(
-    r"(?i)(?P<name>\b\w*proxy[\"']?\s*[=:]\s*[\"']?(?:[a-z][a-z0-9+.-]*://)?)"
+    r"(?i)(?P<name>\b\w*proxy[\"']?\s*[=:]\s*[\"']?(?:[a-z][a-z0-9+.-]*://)?(?:[^\s/@\"']+@)?)"
     r"(?P<host>[a-z0-9][a-z0-9.-]*[a-z0-9])"
 )
 _URL_HOST = re.compile(r"(?i)^(?P<name>[a-z][a-z0-9+.-]*://)(?P<host>[a-z0-9][a-z0-9.-]*[a-z0-9])")

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whether ``systemctl daemon-reload`` takes the GPUs away from running containers."""
+"""Whether ``systemctl daemon-reload`` takes the GPUs away from running containers.
+
+The other cause, nodes without links in /dev/char, is a check of device nodes.
+"""
 
 from __future__ import annotations
 
@@ -19,12 +22,10 @@ from cdi_gen.engines.machine import USUAL_DIRECTORIES
 from cdi_gen.paths import join
 
 OPTION = "native.cgroupdriver="
-LINKS = "/dev/char"
-NODES = ("nvidia[0-9]*", "nvidiactl", "nvidia-uvm")
 
 
 def examine(host: Host) -> Iterator[Finding]:
-    """Yield the two causes: a hook that systemd knows nothing of, and nodes without links."""
+    """Yield that Docker uses a hook whose changes of control groups systemd does not know."""
     if not host.exists("/run/systemd/system"):
         raise NotApplicable("the host does not run systemd")
     hook = _legacy_hook(host)
@@ -39,18 +40,6 @@ def examine(host: Host) -> Iterator[Finding]:
             subject="docker",
             fix="replace the hook by cdi-gen's, which tells systemd: sudo cdi-gen hook install "
             f"--{nvidia.PRESTART_HOOK}; or use CDI: docker run --device nvidia.com/gpu=all",
-        )
-    missing = [*_nodes_without_links(host)]
-    if missing:
-        yield Finding(
-            "CDG-A241",
-            "warning",
-            f"{LINKS} has no link for {', '.join(missing[:4])}"
-            f"{f' and {len(missing) - 4} others' if len(missing) > 4 else ''}: runc cannot name "
-            "these nodes to systemd, and systemctl daemon-reload takes them away from containers",
-            subject=LINKS,
-            fix="sudo cdi-gen system create-dev-char-symlinks; at each boot: sudo systemctl enable "
-            "--now cdi-gen-device-nodes.service",
         )
 
 
@@ -92,18 +81,6 @@ def _cgroup_driver(host: Host) -> str | None:
     if host.exists("/sys/fs/cgroup/cgroup.controllers"):
         return "systemd manages control groups of version 2"
     return None
-
-
-def _nodes_without_links(host: Host) -> Iterator[str]:
-    for pattern in NODES:
-        name = pattern.replace("[0-9]*", "*")
-        for path in host.glob(f"/dev/{name}"):
-            node = host.status(path)
-            digits = path.removeprefix("/dev/nvidia")
-            if node is None or not host.is_device(path) or ("*" in name and not digits.isdecimal()):
-                continue
-            if not host.exists(f"{LINKS}/{node.major}:{node.minor}"):
-                yield path
 
 
 CHECK = Check(

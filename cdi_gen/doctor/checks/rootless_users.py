@@ -28,8 +28,7 @@ def examine_ids(host: Host) -> Iterator[Finding]:
     _require_rootless(host)
     user = users.current(host)
     for path in ("/etc/subuid", "/etc/subgid"):
-        owners = {line.partition(":")[0] for line in (host.text(path) or "").splitlines()}
-        if not owners & {user.name, str(user.uid)}:
+        if not users.has_range(host, path):
             yield Finding(
                 "CDG-A250",
                 "error",
@@ -69,7 +68,9 @@ def examine_runtime_directory(host: Host) -> Iterator[Finding]:
 
 
 def examine_nodes(host: Host) -> Iterator[Finding]:
-    """Yield the nodes that an ordinary user, or a container's user, cannot open."""
+    """Yield the nodes that this user cannot open."""
+    if host.uid == 0:
+        raise NotApplicable("root opens every node")
     inventory = host.inventory
     nodes = [*inventory.control_nodes, *(node for gpu in inventory.gpus for node in gpu.nodes)]
     drm = [node for gpu in inventory.gpus for node in gpu.drm_nodes]
@@ -83,7 +84,7 @@ def examine_nodes(host: Host) -> Iterator[Finding]:
             status = host.status(path, follow=True)
             if status is None or status.mode & OPEN == OPEN:
                 continue
-            if user.uid and status.mode & IN_GROUP == IN_GROUP and status.gid in user.groups:
+            if status.mode & IN_GROUP == IN_GROUP and status.gid in user.groups:
                 yield from _kept_groups(host, path, status.gid)
                 return
             closed.setdefault(status.gid, []).append(path)
@@ -105,16 +106,6 @@ def _kept_groups(host: Host, path: str, gid: int) -> Iterator[Finding]:
 def _closed(host: Host, user: users.User, paths: list[str], gid: int, what: str) -> Finding:
     group = users.group_name(host, gid)
     others = f" and {len(paths) - 1} others" if len(paths) > 1 else ""
-    if user.uid == 0:
-        # Root opens any node. In a container whose process is not root, the group is needed.
-        return Finding(
-            "CDG-A252",
-            "info",
-            f"{paths[0]}{others} are open to root and the group {group} only: for {what}, "
-            "containers whose user is not root need the group",
-            subject=paths[0],
-            fix=f"docker run --group-add {gid} …; podman run --group-add {gid} …",
-        )
     return Finding(
         "CDG-A252",
         "error" if what == "CUDA" else "warning",
@@ -134,5 +125,5 @@ CHECKS = (
         "this user has a runtime directory",
         examine_runtime_directory,
     ),
-    Check("node-groups", "rootless", "ordinary users may open the GPUs' nodes", examine_nodes),
+    Check("node-groups", "rootless", "this user may open the GPUs' nodes", examine_nodes),
 )

@@ -11,8 +11,9 @@ from cdi_gen.doctor import installed_specs, spec_facts
 from cdi_gen.doctor.check import Check, NotApplicable
 from cdi_gen.doctor.host import Host
 from cdi_gen.refresh import staleness
+from cdi_gen.refresh.record import DIRECTORY, MAX_BYTES, NAME
 
-RECORD = "/run/cdi-gen/refresh.json"
+RECORD = f"{DIRECTORY}/{NAME}"
 CONFLICT = "CDG-F102"
 """The subject of another check."""
 NO_DRIVER = "CDG-V101"
@@ -41,11 +42,15 @@ def examine(host: Host) -> Iterator[Finding]:
 
 def _left_out(host: Host) -> tuple[str, ...]:
     """Return the devices that the last refresh left out as broken; another check names them."""
-    try:
-        names = json.loads(host.text(RECORD, 16 << 20) or "{}").get("left_out", ())
-        return tuple(map(str, names))
-    except (ValueError, AttributeError, TypeError):
-        return ()
+
+    def read() -> list[str]:
+        try:
+            document = json.loads(host.root.read_bytes(RECORD, MAX_BYTES))
+            return [str(name) for name in document["left_out"]]
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
+            return []  # no refresh has run, or its record is not readable
+
+    return tuple(host.fact("left out", read))
 
 
 CHECK = Check(
