@@ -15,6 +15,7 @@ GENERIC_NAMES = frozenset({
     *("localhost", "localdomain", "root", "nobody", "user", "users", "admin", "ubuntu", "debian"),
     *("fedora", "centos", "rocky", "core", "ec2-user", "azureuser", "opc", "host", "node"),
     *("linux", "gpu", "nvidia", "cuda", "docker", "podman", "containerd", "crio", "kubelet"),
+    "kubernetes",  # /home/kubernetes/bin of GKE
     *("cdi", "cdi-gen", "proc", "sys", "dev", "run", "etc", "usr", "var", "home", "lib", "bin"),
     *("video", "render", "data", "test", "server", "worker", "master", "none", "all", "true"),
     *("false", "default", "container", "containers", "runtime", "kernel", "driver", "module"),

@@ -53,7 +53,7 @@ def test_what_identifies_is_replaced(text: str, redacted: str) -> None:
         "127.0.0.1 0.0.0.0 255.255.255.0 ::1",
         "std::string a::b",
         "sha256:5f70bf18a086007016e948b04aed3b82103a36bea41755b6cddfaf10ace3c6ef",
-        "/home/user/x /root",
+        "/home/user/x /root /home/kubernetes/bin/nvidia",
         "/proc/driver/nvidia/version",
         "token_ring=no tokens",
         "6.8.0-1021-nvidia",
