@@ -238,6 +238,7 @@ def statuses(engine: str, facts: ContainersConfFacts, machine: Machine) -> list[
             source=configuration.source if for_run == configuration.directories else "default",
             runtimes=configuration.runtimes.items(),
             findings=findings,
+            default_runtime=configuration.default,
         )
     ]
 

@@ -168,5 +168,6 @@ def statuses(machine: Machine) -> list[EngineStatus]:
                 if isinstance(entry, dict)
             ),
             findings=findings,
+            default_runtime=section.get("default_runtime"),
         )
     ]

@@ -39,6 +39,12 @@ class PodmanFacts(ContainersConfFacts):
 
     hooks_directory: str
     """The directory of OCI hooks that every Podman reads by default, and CRI-O too."""
+    gpus_since: str
+    """``--gpus NAME`` means ``--device nvidia.com/gpu=NAME``; earlier releases ignore it."""
+    api_devices_since: str
+    """The API for Docker's clients takes device requests, those with the driver ``cdi``."""
+    kube_devices_since: str
+    """``kube play`` takes CDI devices as resources."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +61,10 @@ class DockerFacts:
     gpus_by_cdi_program: str
     gpus_by_hook_program: str
     """dockerd runs this program as a prestart hook for ``--gpus``, if its PATH has the program."""
+    build_devices_since: str
+    """The builder in dockerd grants devices to ``RUN --device``."""
+    compose_gpus_since: str
+    """The version of Docker Compose that knows ``gpus``, and CDI devices in ``devices``."""
     configuration: str
     user_configuration: str
     """Below ``$XDG_CONFIG_HOME``."""
@@ -70,6 +80,10 @@ class ContainerdFacts:
     cdi_since: str
     cdi_by_default_since: str
     """Earlier releases need ``enable_cdi``."""
+    ctr_cdi_since: str
+    """``ctr run --device`` takes CDI devices."""
+    ctr_gpus_by_cdi_since: str
+    """``ctr run --gpus`` takes CDI devices; earlier releases run nvidia-container-cli."""
     merged_drop_ins_since: str
     """In earlier releases a drop-in replaces the whole table of a plugin."""
     file_version_3_since: str
@@ -111,6 +125,8 @@ class NerdctlFacts:
     """nerdctl."""
 
     cdi_since: str
+    gpus_by_cdi_since: str
+    """``--gpus`` takes CDI devices; earlier releases run nvidia-container-cli."""
     configuration: str
     user_configuration: str
     """Below ``$XDG_CONFIG_HOME``."""

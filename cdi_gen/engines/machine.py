@@ -14,7 +14,7 @@ from cdi_base import trust
 from cdi_gen.engines.change import configuration_file
 from cdi_gen.engines.change.record import digest
 from cdi_gen.errors import UnsafeError
-from cdi_gen.paths import join
+from cdi_gen.paths import base_name, join
 
 _VERSION = re.compile(r"(?<![\w.])v?([0-9]{1,6}\.[0-9]{1,6}(?:\.[0-9]{1,6})?)")
 
@@ -140,6 +140,24 @@ class Machine:
             is_trusted = user in self.trusted and self.trusts(path)
             if program_name == program and same_root and is_trusted:
                 yield path, tuple(words)
+
+    def search_path(self, program: str) -> tuple[str, ...] | None:
+        """The directories in PATH of a running daemon of root; None if none runs or is visible."""
+        own_root = os.stat("/")
+        for name in filter(str.isdigit, os.listdir("/proc")):
+            try:
+                if base_name(os.readlink(f"/proc/{name}/exe")) != program:
+                    continue
+                root = os.stat(f"/proc/{name}/root")
+                with open(f"/proc/{name}/environ", "rb") as file:
+                    variables = file.read(1 << 16).decode("utf-8", "replace").split("\0")
+                is_root = os.stat(f"/proc/{name}").st_uid == 0
+            except OSError:
+                continue
+            path = next((text[5:] for text in variables if text.startswith("PATH=")), "")
+            if is_root and (root.st_dev, root.st_ino) == (own_root.st_dev, own_root.st_ino):
+                return tuple(path.split(":")) or None
+        return None
 
     def is_ours(self, path: str) -> bool:
         """Whether cdi-gen created a file, and no other program has changed it since.

@@ -33,6 +33,8 @@ class EngineStatus(NamedTuple):
     """The names under which NVIDIA's runtime or ours is registered, with the programs."""
     findings: tuple[Finding, ...] = ()
     """Findings that an administrator should know."""
+    default_runtime: str = ""
+    """The name of the runtime that containers get by default; empty: the engine's built-in one."""
 
 
 def engine_status(
@@ -47,6 +49,7 @@ def engine_status(
     source: str,
     runtimes: Iterable[tuple[str, str]] = (),
     findings: Iterable[Finding] = (),
+    default_runtime: object = None,
 ) -> EngineStatus:
     """The status of an engine; of an unknown version it is assumed that it supports CDI.
 
@@ -61,6 +64,7 @@ def engine_status(
         source: the file or program that sets the directories.
         runtimes: names and programs of all registered runtimes.
         findings: findings that an administrator should know.
+        default_runtime: the name of the default runtime, if one is configured.
     """
     has_cdi = at_least(version, cdi_since, unknown=True)
     return EngineStatus(
@@ -74,6 +78,7 @@ def engine_status(
         source=source,
         runtimes=tuple((name, path) for name, path in runtimes if is_nvidia(name, path)),
         findings=tuple(findings),
+        default_runtime=str(default_runtime or ""),
     )
 
 

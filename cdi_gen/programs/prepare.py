@@ -21,11 +21,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from cdi_base import PREPARED_DIRECTORY, PREPARED_NAME, host_fingerprint, trust
-from cdi_base.cdi import SPEC_DIRECTORIES, spec_directories, specification
+from cdi_base.cdi import SPEC_DIRECTORIES
 from cdi_base.files import make_directory, replace_file
 from cdi_gen.catalogue import catalogue
 from cdi_gen.cdi import wire
-from cdi_gen.cdi.problem import SpecError
 from cdi_gen.errors import CdiGenError, UnsafeError
 from cdi_gen.generate import generate, generate_capabilities, mig_access
 from cdi_gen.generate.modes import transports
@@ -35,6 +34,7 @@ from cdi_gen.host import Where, gather, hook_program
 from cdi_gen.host.roots import Root
 from cdi_gen.inventory import Inventory
 from cdi_gen.programs import watch
+from cdi_gen.store import conversions
 
 PATH = f"{PREPARED_DIRECTORY}/{PREPARED_NAME}"
 
@@ -89,7 +89,7 @@ def prepare(choices: host_fingerprint.Choices, where: Where | None = None) -> Do
     choices.watch = watch.of_catalogue(catalogue())
     # The fingerprint is taken first, so that a change in the meantime makes the file out of date.
     key = host_fingerprint.key(choices)
-    converted = _converted(choices.spec_directories)
+    converted = conversions.of_directories(choices.spec_directories)
     document: Document = {"key": key, "layout": choices.layout.document(), "watch": None}
     document |= {"specs": [], "facts": None, "converted": converted}
     try:
@@ -182,29 +182,3 @@ def specs_and_facts(inventory: Inventory, disabled_hooks: Sequence[str]) -> Docu
     special = [transports.spec(mode, inventory) for mode in transports.MODES]
     specs += [spec for spec in (*special, mig_access.spec(inventory)) if spec]
     return {"specs": [wire.to_document(spec) for spec in specs], "facts": facts(inventory)}
-
-
-def _converted(directories: Sequence[str]) -> dict[str, Document]:
-    """Return the documents of spec files that are not JSON, or why every engine ignores them."""
-    conversions: dict[str, Document] = {}
-    for directory in directories:
-        try:
-            files = list(spec_directories.files(directory))
-        except OSError:
-            continue
-        for file in files:
-            content = file.content
-            if content is not None and spec_directories.json_document(content) is None:
-                conversions[file.path] = {"stamp": file.stamp, **_conversion(content)}
-    return conversions
-
-
-def _conversion(content: bytes) -> Document:
-    try:
-        document, text_faults = wire.read(content)
-        valid_fields, faults = specification.judge(document, text_faults)
-    except (SpecError, specification.TooMuchError) as error:
-        return {"problem": str(error)}
-    if specification.ignored_by(faults) == specification.EVERY:
-        return {"problem": f"engines ignore it: {faults[0]}"}
-    return {"document": valid_fields}

@@ -18,6 +18,7 @@ from cdi_base.cdi import spec_directories
 from cdi_gen.cdi.wire import from_document
 from cdi_gen.errors import CdiGenError
 from cdi_gen.programs import prepare
+from cdi_gen.store import conversions
 from tests.cli.program import INVENTORY, SPEC, cdi_gen, failure
 from tests.fakehost.hosts import FakeHost
 from tests.runtime.machine import Machine
@@ -206,7 +207,7 @@ def test_the_key_is_of_before_the_look(monkeypatch: pytest.MonkeyPatch, tmp_path
         order.append("yaml")
         return {"/etc/cdi/a.yaml": {}}
 
-    monkeypatch.setattr(prepare, "_converted", converted)
+    monkeypatch.setattr(conversions, "of_directories", converted)
     (tmp_path / "x.yaml").write_text("")
 
     def look(_: object) -> None:

@@ -14,6 +14,7 @@ from cdi_base import host_fingerprint
 from cdi_base.host_fingerprint import Choices, Layout, Watch
 from cdi_gen.catalogue import catalogue
 from cdi_gen.programs import prepare, watch
+from cdi_gen.store import conversions
 from cdi_runtime.specs import prepared
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="the prepared file is root's")
@@ -151,7 +152,7 @@ def test_spelling_of_a_directory_does_not_change_the_key(tmp_path: Path) -> None
     assert host_fingerprint.key(Choices(driver_root=f"{tmp_path}/.")) == host_fingerprint.key(
         Choices(driver_root=str(tmp_path))
     )
-    assert [*prepare._converted(Choices(spec_directories=spellings).spec_directories)] == [
+    assert [*conversions.of_directories(Choices(spec_directories=spellings).spec_directories)] == [
         f"{tmp_path}/a.yaml"
     ]
     # The later installation of the same directory is its priority.

@@ -9,7 +9,13 @@ from cdi_base.versions import at_least
 from cdi_gen.engines import facts
 from cdi_gen.engines.containerd.configure import NAME
 from cdi_gen.engines.containerd.imports import imported_files, plugin_section, value_at
-from cdi_gen.engines.containerd.runtimes import CDI_DIRECTORIES, ENABLE_CDI, RUNTIMES, binary_name
+from cdi_gen.engines.containerd.runtimes import (
+    CDI_DIRECTORIES,
+    DEFAULT,
+    ENABLE_CDI,
+    RUNTIMES,
+    binary_name,
+)
 from cdi_gen.engines.containerd.versions import file_version, plugin_of
 from cdi_gen.engines.machine import Machine
 from cdi_gen.engines.status import EngineStatus, cdi_state, engine_status, unreadable
@@ -56,6 +62,7 @@ def statuses(machine: Machine) -> list[EngineStatus]:
                 if isinstance(entry, dict)
             ),
             findings=findings,
+            default_runtime=value_at(section, DEFAULT),
         )
     ]
 

@@ -83,6 +83,7 @@ def _status(
             if isinstance(entry, dict)
         ),
         findings=findings,
+        default_runtime=info.get("DefaultRuntime") or members.get("default-runtime"),
     )
 
 

@@ -30,6 +30,7 @@ from cdi_runtime.specs import prepared
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from typing import Optional  # noqa: TID251  (never imported when it runs)
 
     from cdi_base.cdi.spec_directories import Conversion, Stamp
     from cdi_runtime.config_toml.settings import Configuration
@@ -37,6 +38,10 @@ if TYPE_CHECKING:
 
     Document = dict[str, object]
     Directories = list[list[Document]]
+    Load = Callable[
+        [Configuration, Callable[[Finding], object], Optional[Mapping[str, Stamp]]],
+        prepared.Prepared,
+    ]
 
 AUTO, CDI, JIT, LEGACY, CSV = "auto", "cdi", "jit-cdi", "legacy", "csv"
 
@@ -66,6 +71,7 @@ def edits(
     *,
     annotations: bool,
     report: Callable[[Finding], object] = lambda _: None,
+    load: Load = prepared.load,
 ) -> list[Document] | None:
     """Return the `containerEdits` of a container for `injection.apply`; None without a request.
 
@@ -75,6 +81,7 @@ def edits(
         annotations: whether device names in annotations count. For the shim they do in the modes
             auto and cdi, as in NVIDIA's runtime; for the prestart hook they do not.
         report: takes warnings and decisions for the log.
+        load: returns the prepared file.
 
     Raises:
         RequestError: the request is invalid or not allowed.
@@ -103,7 +110,7 @@ def edits(
     report(Finding("CDG-R001", "info", message))
     devices = _without_jit_vendor(container_request.devices)
     prefer_prepared = mode == JIT or devices != container_request.devices
-    resolver = _Resolver(settings, report, prefer_prepared=prefer_prepared)
+    resolver = _Resolver(settings, report, load, prefer_prepared=prefer_prepared)
     return resolver.edits(config, container_request, devices)
 
 
@@ -113,14 +120,21 @@ class _Resolver:
     Args:
         settings: the settings of `config.toml`.
         report: takes warnings and decisions for the log.
+        load: returns the prepared file.
         prefer_prepared: whether the prepared specs come before those of the spec directories.
     """
 
     def __init__(
-        self, settings: Configuration, report: Callable[[Finding], object], *, prefer_prepared: bool
+        self,
+        settings: Configuration,
+        report: Callable[[Finding], object],
+        load: Load,
+        *,
+        prefer_prepared: bool,
     ) -> None:
         self._settings = settings
         self._report = report
+        self._load = load
         self._prefer_prepared = prefer_prepared
         self._directories: Directories | None = None
         self._unused_files: list[str] = []
@@ -212,7 +226,7 @@ class _Resolver:
 
     def _load_prepared(self, stamps: Mapping[str, Stamp] | None = None) -> prepared.Prepared:
         if self._prepared is None or not self._prepared.has_converted(stamps or {}):
-            self._prepared = prepared.load(self._settings, self._report, stamps)
+            self._prepared = self._load(self._settings, self._report, stamps)
         return self._prepared
 
     def _qualified(self, kind: str, device: str) -> str:

@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Decides which mechanism an engine takes for a request, and what is wrong with the request."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from cdi_base.findings import Finding
+from cdi_gen.why.command.request import ContainerRequest
+from cdi_gen.why.mechanism import containerd, docker, kubernetes, podman
+from cdi_gen.why.mechanism.answer import TITLES, Answer, Injection, Mechanism
+from cdi_gen.why.mechanism.engine_facts import EngineFacts
+
+__all__ = ["TITLES", "Answer", "EngineFacts", "Injection", "Mechanism", "decide", "unseen"]
+
+
+def decide(
+    request: ContainerRequest, engine: EngineFacts, image: Mapping[str, str] | None = None
+) -> Answer:
+    """The answer for a request and an engine.
+
+    Args:
+        request: the container, or the build.
+        engine: that is asked.
+        image: the variables of the image; None: they are not known.
+    """
+    variables = image or {}
+    if request.engine == "kubernetes":
+        result = kubernetes.answer(request, engine, variables)
+    elif engine.status.engine in ("podman", "buildah"):
+        result = podman.answer(request, engine, variables)
+    elif engine.status.engine == "nerdctl":
+        result = containerd.nerdctl(request, engine, variables)
+    elif engine.status.engine == "containerd":
+        result = containerd.ctr(request, engine, variables)
+    else:
+        result = docker.answer(request, engine, variables)
+    return result._replace(findings=(*request.findings, *result.findings))
+
+
+def unseen(request: ContainerRequest, findings: tuple[Finding, ...]) -> Answer:
+    """The answer for a request whose engine is not on this host."""
+    reason = "the engine is not known"
+    return Answer(request, None, "none", reason, findings=(*request.findings, *findings))

@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the mechanism depends on: an engine, its configuration, and the programs that it finds."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from cdi_base import PRESTART_HOOK, nvidia
+from cdi_base.errors import HookError
+from cdi_base.versions import at_least
+from cdi_gen.engines import facts
+from cdi_gen.engines.machine import USUAL_DIRECTORIES, Machine
+from cdi_gen.engines.runtimes import is_nvidia
+from cdi_gen.engines.status import EngineStatus
+from cdi_gen.errors import CdiGenError
+from cdi_gen.paths import base_name
+from cdi_runtime.config_toml import configuration
+from cdi_runtime.config_toml.settings import Configuration
+
+CONTAINER_CLI = "nvidia-container-cli"
+_GPU_HOOKS = (nvidia.PRESTART_HOOK, nvidia.OLD_PRESTART_HOOK, PRESTART_HOOK)
+_ENFORCES = "/sys/fs/selinux/enforce"
+_OF_BUILT_IN = ("runc", "crun", "io.containerd.runc.v2")
+
+
+class EngineFacts(NamedTuple):
+    """An engine as the mechanisms see it."""
+
+    status: EngineStatus
+    cdi_program: str | None = None
+    """``nvidia-cdi-hook`` in the PATH of dockerd."""
+    hook_program: str | None = None
+    """``nvidia-container-runtime-hook`` in the PATH of dockerd."""
+    cli_program: str | None = None
+    """``nvidia-container-cli``."""
+    hook_files: tuple[str, ...] = ()
+    """The files of hooks.d that run NVIDIA's or our prestart hook."""
+    settings: Configuration | None = None
+    """config.toml of the shim and the prestart hook; None: it cannot be read."""
+    settings_fault: str = ""
+    selinux: bool = False
+    """Whether SELinux is enforcing."""
+    paths: tuple[str, ...] = USUAL_DIRECTORIES
+    """Where the daemon looks for programs."""
+
+    @property
+    def title(self) -> str:
+        """The engine in messages: ``docker 28.5.2``."""
+        status = self.status
+        mode = " (rootless)" if status.rootless else ""
+        return f"{self.label}{mode}"
+
+    @property
+    def label(self) -> str:
+        """The engine and its version."""
+        return " ".join(filter(None, (self.status.engine, self.status.version)))
+
+    def since(self, version: str) -> bool:
+        """Whether the engine is of this version or later; an unknown version is."""
+        return at_least(self.status.version, version, unknown=True)
+
+    def shim(self, name: str) -> str | None:
+        """The program of a runtime if it is NVIDIA's shim or ours.
+
+        Args:
+            name: the runtime's name or path; empty: the default runtime.
+        """
+        name = name or self.status.default_runtime
+        if name.startswith("/"):
+            return name if is_nvidia("", name) else None
+        program = dict(self.status.runtimes).get(name)
+        if program is not None:
+            return program or name
+        return None
+
+    def knows_runtime(self, name: str) -> bool:
+        """Whether the engine has a runtime; only NVIDIA's and the built-in ones are known here."""
+        return (
+            not name
+            or name.startswith("/")
+            or name in _OF_BUILT_IN
+            or not is_nvidia(name, "")
+            or name in dict(self.status.runtimes)
+        )
+
+
+def read(
+    status: EngineStatus, machine: Machine, hooks_directories: Sequence[str] = ()
+) -> EngineFacts:
+    """Read what an engine would find on this machine.
+
+    Args:
+        status: of the engine.
+        machine: whose files and programs it finds.
+        hooks_directories: those of ``podman --hooks-dir``, which replace the default one.
+    """
+    docker = facts.docker()
+    paths = machine.search_path("dockerd") if status.engine == "docker" else None
+    paths = paths or USUAL_DIRECTORIES
+    settings, fault = _settings(machine)
+    hook_files: tuple[str, ...] = ()
+    if status.engine in ("podman", "crio"):
+        directories = hooks_directories or (facts.podman().hooks_directory,)
+        hook_files = tuple(_gpu_hooks(directories, machine))
+    return EngineFacts(
+        status,
+        cdi_program=machine.find_program(docker.gpus_by_cdi_program, paths),
+        hook_program=machine.find_program(docker.gpus_by_hook_program, paths),
+        cli_program=machine.program(CONTAINER_CLI),
+        hook_files=hook_files,
+        settings=settings,
+        settings_fault=fault,
+        selinux=_text(_ENFORCES, machine).strip() == "1",
+        paths=paths,
+    )
+
+
+def _settings(machine: Machine) -> tuple[Configuration | None, str]:
+    override = machine.environment.get(configuration.OVERRIDE)
+    environment = {configuration.OVERRIDE: override} if override else {}
+    try:
+        return configuration.load(environment=environment), ""
+    except HookError as error:
+        return None, str(error)
+
+
+def _gpu_hooks(directories: Sequence[str], machine: Machine) -> list[str]:
+    """The files of hooks.d whose hook is one that injects GPUs."""
+    paths = []
+    for directory in directories:
+        for path in machine.files(directory, ".json"):
+            try:
+                document = json.loads(_text(path, machine))
+                program = str(document["hook"]["path"])
+            except (ValueError, KeyError, TypeError, RecursionError):
+                continue
+            if base_name(program) in _GPU_HOOKS and machine.exists(program):
+                paths.append(path)
+    return paths
+
+
+def _text(path: str, machine: Machine) -> str:
+    try:
+        return machine.text(path) or ""
+    except CdiGenError:
+        return ""

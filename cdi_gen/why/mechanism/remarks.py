@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What may be wrong with a request, whichever engine it is for."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+
+from cdi_base.findings import Finding
+from cdi_gen.why.command.request import VISIBLE_DEVICES, ContainerRequest
+from cdi_gen.why.mechanism.engine_facts import EngineFacts
+
+DRIVER_CAPABILITIES = "NVIDIA_DRIVER_CAPABILITIES"
+_GPU_NODE = re.compile(r"/dev/nvidia\d+")
+_NOTHING = ("", "void", "none")
+
+
+def nodes_alone(request: ContainerRequest) -> Iterator[Finding]:
+    """The finding that a container gets nodes and no driver."""
+    paths = [path for path in request.device_paths if path.startswith("/dev/nvidia")]
+    paths += [source for source, _ in request.mounts if source.startswith("/dev/nvidia")]
+    paths += [source for source, _ in request.mounts if source == "/dev"]
+    if paths:
+        message = (
+            f"{paths[0]} gives the container a device node and none of the driver's libraries; "
+            "without the libraries of the host's driver CUDA finds no device"
+        )
+        yield Finding("CDG-Y114", "error", message, subject=paths[0])
+    elif request.privileged:
+        message = (
+            "--privileged gives the container the nodes of all GPUs, and none of the driver's "
+            "libraries"
+        )
+        yield Finding("CDG-Y114", "warning", message, subject="--privileged")
+
+
+def no_effect(request: ContainerRequest, engine: EngineFacts) -> Iterator[Finding]:
+    """The finding that nothing reads NVIDIA_VISIBLE_DEVICES."""
+    value = request.variable(VISIBLE_DEVICES)
+    if value is None or value.strip().lower() in _NOTHING:
+        return
+    runtime = request.runtime or engine.status.default_runtime or "the default runtime"
+    message = (
+        f"{VISIBLE_DEVICES}={value} has no effect: {runtime} of {engine.label} does not read it; "
+        "only NVIDIA's runtime, its prestart hook and cdi-gen's do"
+    )
+    yield Finding("CDG-Y108", "error", message, subject=VISIBLE_DEVICES)
+
+
+def nothing_requested(words: Sequence[str] | None, source: str) -> Iterator[Finding]:
+    """The finding that the value of NVIDIA_VISIBLE_DEVICES gives no GPU."""
+    if words is None:
+        return
+    value = ",".join(words)
+    if value.lower() == "none":
+        message = f"{VISIBLE_DEVICES}=none ({source}) gives the driver's files and no GPU"
+    else:
+        message = f"{VISIBLE_DEVICES}={value} ({source}) gives no GPU and no driver"
+    fix = f"-e {VISIBLE_DEVICES}=all, or the index or UUID of a GPU"
+    yield Finding("CDG-Y109", "error", message, subject=VISIBLE_DEVICES, fix=fix)
+
+
+def capabilities(
+    request: ContainerRequest, image: Mapping[str, str], *, obeyed: bool
+) -> Iterator[Finding]:
+    """What the container lacks of the driver, or that its choice of parts is not obeyed.
+
+    Args:
+        request: the container.
+        image: the variables of the image.
+        obeyed: whether the mechanism reads NVIDIA_DRIVER_CAPABILITIES.
+    """
+    value = request.variable(DRIVER_CAPABILITIES)
+    if value is None:
+        value = image.get(DRIVER_CAPABILITIES)
+    if not obeyed:
+        if value and request.variable(DRIVER_CAPABILITIES) is not None and value != "all":
+            message = (
+                f"{DRIVER_CAPABILITIES}={value} has no effect with CDI devices: the spec decides "
+                "which parts of the driver a container gets"
+            )
+            fix = "sudo cdi-gen generate --capabilities " + value + " -o /etc/cdi/nvidia.json"
+            yield Finding("CDG-Y113", "info", message, subject=DRIVER_CAPABILITIES, fix=fix)
+        return
+    listed = [word.strip() for word in (value or "").split(",") if word.strip()]
+    if "all" in listed:
+        return
+    lacking = [name for name in ("graphics", "video", "display") if name not in listed]
+    if lacking and (not listed or {"compute", "utility"}.issuperset(listed)):
+        given = value or "compute,utility, because the variable is not set"
+        message = (
+            f"{DRIVER_CAPABILITIES} is {given}: no Vulkan, OpenGL, NVENC or NVDEC in the container"
+        )
+        fix = f"if the program needs them: -e {DRIVER_CAPABILITIES}=all"
+        yield Finding("CDG-Y113", "info", message, subject=DRIVER_CAPABILITIES, fix=fix)
+
+
+def access(request: ContainerRequest, engine: EngineFacts) -> Iterator[Finding]:
+    """What may keep the container's processes from its nodes: SELinux, and a lost group."""
+    options = [option.replace("=", ":") for option in request.security_options]
+    if engine.selinux and not request.privileged and "label:disable" not in options:
+        message = (
+            "SELinux is enforcing: it denies containers the nodes of GPUs, unless the policy "
+            "allows it"
+        )
+        fix = "sudo setsebool -P container_use_devices on, or --security-opt label=disable"
+        yield Finding("CDG-Y118", "warning", message, subject="selinux", fix=fix)
+    if "keep-groups" in request.groups and len(request.groups) > 1:
+        message = "--group-add keep-groups cannot be combined with other groups"
+        yield Finding("CDG-Y118", "error", message, subject="--group-add")
