@@ -32,16 +32,15 @@ class Question(click.Command):
 
 
 def is_command_line(words: tuple[str, ...]) -> bool:
-    """Whether words begin with the program of a container engine, and not with a device name."""
-    return bool(words) and words[0].rpartition("/")[2] in PROGRAMS
+    """Whether words are a command line of a container engine, or begin with what precedes one."""
+    from cdi_gen.why.command import prefix  # noqa: PLC0415 - not for completion
 
-
-PROGRAMS = frozenset({"docker", "podman", "nerdctl", "buildah", "ctr", "docker-compose"})
-"""The programs whose command lines are explained."""
+    first = words[0].rpartition("/")[2] if words else ""
+    return first in (*prefix.PROGRAMS, *prefix.STARTERS) or prefix.is_command_line(words)
 
 
 @click.command("why", cls=Question, short_help="Say why a container gets no GPU.")
-@click.argument("words", metavar="NAME…", nargs=-1)
+@click.argument("words", metavar="NAME…|COMMAND…|FILE", nargs=-1)
 @click.option(
     "--engine",
     "engine_names",
@@ -79,14 +78,16 @@ def command(
     spec files it reads as which user, what keeps it from resolving the name, and what would fail
     when a container starts.
 
+    COMMAND is a command line (docker run --gpus all IMAGE), FILE a Compose file, a manifest of
+    Kubernetes, a quadlet or a unit. The answer is the mechanism that the engine takes, what it
+    injects, what is wrong with the command, and a command that works here.
+
     Exit codes: 0 every engine gives the device, 1 one does not, 4 not everything can be seen.
     """
     if not words:
         raise UsageError(
             "no device is named", hint="for example: cdi-gen why nvidia.com/gpu=0", code="CDG-U001"
         )
-    if is_command_line(words):
-        raise UsageError(f"{words[0]} is not the name of a device", code="CDG-U009")
     from cdi_gen.cli import why_lookup  # noqa: PLC0415 - one of several questions
 
     question = why_lookup.Question(
@@ -97,4 +98,10 @@ def command(
         inventory_path=inventory_path,
         spec_directories=spec_directories,
     )
+    from cdi_gen.why.command import reading  # noqa: PLC0415
+
+    if reading.is_command(words):
+        from cdi_gen.cli import why_command  # noqa: PLC0415
+
+        return why_command.answer(question, form)
     return why_lookup.answer(question, form)

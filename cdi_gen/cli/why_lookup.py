@@ -72,7 +72,7 @@ def find(question: Question) -> list[Answer]:
     chosen = engines_of(host_root, question.engine_names, question.user_name)
     if question.spec_directories:
         chosen = [reader._replace(directories=question.spec_directories) for reader in chosen]
-    return answers(question.names, chosen, Host(host_root), _inventory(question))
+    return answers(question.names, chosen, Host(host_root), inventory_of(question))
 
 
 def engines_of(host_root: str, engine_names: Sequence[str], user_name: str | None) -> list[Reader]:
@@ -106,7 +106,7 @@ def engines_of(host_root: str, engine_names: Sequence[str], user_name: str | Non
     ]
 
 
-def _inventory(question: Question) -> Callable[[], Inventory | None]:
+def inventory_of(question: Question) -> Callable[[], Inventory | None]:
     """Gather the inventory when it is needed; a host without a driver has none."""
     if question.inventory_path is not None:
         inventory = inventory_from(question.inventory_path, question.host)
@@ -124,7 +124,7 @@ def _inventory(question: Question) -> Callable[[], Inventory | None]:
 
 def text(found: Sequence[Answer]) -> str:
     """Return the answers as text: for each name the engines with the same answer together."""
-    signs = SIGNS if _has_signs() else ASCII_SIGNS
+    signs = SIGNS if has_signs() else ASCII_SIGNS
     lines: list[str] = []
     for name, of_name in groupby(found, key=lambda item: item.name):
         lines.append(name)
@@ -133,7 +133,8 @@ def text(found: Sequence[Answer]) -> str:
     return "".join(f"{printable(line)}\n" for line in lines)
 
 
-def _has_signs() -> bool:
+def has_signs() -> bool:
+    """Whether standard output can show the signs of `SIGNS`."""
     import sys  # noqa: PLC0415
 
     encoding = os.environ.get("PYTHONIOENCODING") or sys.stdout.encoding or ""
@@ -192,10 +193,11 @@ def _directories(item: Answer) -> list[str]:
 def _json(found: Sequence[Answer]) -> str:
     import json  # noqa: PLC0415
 
-    return json.dumps({"answers": [_document(item) for item in found]}, indent=2) + "\n"
+    return json.dumps({"answers": [document(item) for item in found]}, indent=2) + "\n"
 
 
-def _document(item: Answer) -> dict[str, Any]:
+def document(item: Answer) -> dict[str, Any]:
+    """Return the JSON form of an answer."""
     reader = item.reader
     return {
         "name": item.name,

@@ -65,7 +65,7 @@ class HostMachine(Machine):
         runs_programs: bool = True,
     ) -> None:
         super().__init__(environment, uid=uid)
-        self._root = host_root
+        self.host_root = self._root = host_root
         self._versions: dict[str, str | None] = {} if versions is None else versions
         self._runs_programs = runs_programs and host_root == "/"
 
@@ -87,6 +87,10 @@ class HostMachine(Machine):
         """The paths of the files in a directory of the host."""
         paths = super().files(join(self._root, directory), suffix)
         return tuple(path.removeprefix(self._root.rstrip("/")) for path in paths)
+
+    def search_path(self, program: str) -> tuple[str, ...] | None:
+        """The directories in PATH of a running daemon; None for a host that does not run."""
+        return super().search_path(program) if self._root == "/" else None
 
     def output(self, *command: str) -> str | None:
         """The output of a program; None for a program of another root, which cannot be started."""
@@ -134,7 +138,7 @@ def installed(user: User, environment: Mapping[str, str], host_root: str = "/") 
         host_root=host_root,
         versions=versions,
     )
-    readers = [_reader(status, ROOT) for status in _statuses(machine) if not status.rootless]
+    readers = [reader_of(status, ROOT) for status in _statuses(machine) if not status.rootless]
     if user.uid == 0:
         return readers
     own = environment if _is_calling(user) else user.environment
@@ -173,7 +177,7 @@ def named(
         raise UsageError(message, code="CDG-U003", subject="--engine")
     machine = NamedMachine(newest.name, version, ROOT.environment, 0, host_root)
     statuses = engines.engine(newest.name).statuses(machine)
-    readers = [_reader(status, ROOT) for status in statuses if not status.rootless]
+    readers = [reader_of(status, ROOT) for status in statuses if not status.rootless]
     if user.uid == 0:
         return readers
     own = environment if _is_calling(user) else user.environment
@@ -200,7 +204,7 @@ def _of_user(machine: Machine, user: User, *, only: str = "") -> list[Reader]:
         module = engines.engine(name)
         with acting_as(user):
             statuses = module.statuses(machine)
-        readers += [_reader(status, user) for status in statuses if status.rootless]
+        readers += [reader_of(status, user) for status in statuses if status.rootless]
     return readers
 
 
@@ -219,7 +223,8 @@ def _statuses(machine: Machine) -> list[EngineStatus]:
     return [status for name in engines.NAMES for status in statuses.get(name, ())]
 
 
-def _reader(status: EngineStatus, user: User) -> Reader:
+def reader_of(status: EngineStatus, user: User) -> Reader:
+    """The engine of a status as a reader of specs, with the permissions of a user."""
     library = None
     if status.version:
         try:

@@ -53,7 +53,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     | {"generate", "images"},
     "images": {"errors", "cdi_base"},
     "watch": {"errors", "catalogue", "cdi_base", "programs", "waking"},
-    "why": {"errors", "paths", "inventory", "cdi", "cdi_base", "engines", "generate", "store"},
+    "why": {"errors", "paths", "inventory", "cdi", "cdi_base", "engines", "generate", "store"}
+    | {"cdi_runtime", "cdi_specs"},
     "kubernetes": {
         "errors",
         "inventory",

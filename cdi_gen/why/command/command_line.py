@@ -25,12 +25,18 @@ class Reading:
     """A command line whose own options are read, up to the command."""
 
     def __init__(
-        self, words: Sequence[str], environment: Mapping[str, str], as_root: bool | None
+        self,
+        words: Sequence[str],
+        environment: Mapping[str, str],
+        as_root: bool | None,
+        before: tuple[str, ...] = (),
     ) -> None:
         self.program = words[0]
         self.words = tuple(words)
         self.environment = environment
         self.as_root = as_root
+        self.before = before
+        """The words before the program."""
         self.own = parse(
             words,
             option_table.table(self.program),
@@ -91,7 +97,7 @@ def request_of(reading: Reading) -> ContainerRequest:
         raise UsageError(
             f"{given} starts no container and builds no image",
             hint=f"commands of {program} that are explained: {', '.join(known)}",
-            code="CDG-U009",
+            code="CDG-Y123",
         )
     own, arguments = reading.own, reading.arguments()
     findings = [*_faults(reading, own, arguments)]
@@ -107,7 +113,7 @@ def request_of(reading: Reading) -> ContainerRequest:
         engine=_ENGINES.get(program, program),
         program=program,
         action=_ACTIONS.get(command, RUN),
-        source=shlex.join(reading.words),
+        source=shlex.join((*reading.before, *reading.words)),
         image=_image(command, arguments),
         devices=arguments.all("device"),
         gpus=tuple(gpus),
@@ -135,7 +141,7 @@ def request_of(reading: Reading) -> ContainerRequest:
 def _rewriting(reading: Reading, arguments: Arguments) -> Rewriting:
     options = [given for given in arguments.given if given.name in DEVICE_OPTIONS]
     spans = tuple((given.start, given.end) for given in options if given.is_alone)
-    return Rewriting(reading.words, spans, reading.start)
+    return Rewriting(reading.words, spans, reading.start, reading.before)
 
 
 def _of_both(own: Arguments, arguments: Arguments, name: str) -> tuple[str, ...]:
@@ -245,6 +251,6 @@ def read(words: Sequence[str], environment: Mapping[str, str]) -> Reading:
         raise UsageError(
             f"{' '.join(words)[:80]!r} is no command line of {', '.join(prefix.PROGRAMS)}",
             hint="for example: cdi-gen why docker run --gpus all IMAGE",
-            code="CDG-U009",
+            code="CDG-Y123",
         )
-    return Reading(line.words, prefix.environment_of(line, environment), line.as_root)
+    return Reading(line.words, prefix.environment_of(line, environment), line.as_root, line.before)

@@ -114,11 +114,12 @@ def _gpu_requests(
             yield _gpu_request(entry, variables, findings, f"{place}: deploy…devices")
     gpus = values.get("gpus")
     if isinstance(gpus, str):
-        yield GpuRequest(number=ALL, capabilities=("gpu",))
+        yield GpuRequest(number=ALL, capabilities=("gpu",), key="gpus")
     for entry in documents.items(gpus):
         if isinstance(entry, dict):
             request = _gpu_request(entry, variables, findings, f"{place}: gpus")
-            yield request._replace(capabilities=(*(request.capabilities or ()), "gpu"))
+            capabilities = (*(request.capabilities or ()), "gpu")
+            yield request._replace(capabilities=capabilities, key="gpus")
 
 
 def _gpu_request(
@@ -145,6 +146,7 @@ def _gpu_request(
         devices=devices,
         capabilities=documents.texts(capabilities) or None,
         has_options=bool(table.get("options")),
+        key="devices",
     )
 
 

@@ -21,6 +21,8 @@ class GpuRequest(NamedTuple):
     capabilities: tuple[str, ...] | None = None
     """None: no list of capabilities, which is not the same as an empty one."""
     has_options: bool = False
+    key: str = ""
+    """The key of a Compose file: gpus or devices."""
 
     @property
     def names(self) -> tuple[str, ...]:

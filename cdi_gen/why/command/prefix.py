@@ -23,6 +23,7 @@ _WITH_VALUE = {
     "systemd-inhibit": frozenset(),
 }
 """The programs that start another program, with the letters of options that have a value."""
+STARTERS = tuple(_WITH_VALUE)
 _LONG_WITH_VALUE = frozenset(
     {"--user", "--group", "--host", "--prompt", "--chdir", "--unset", "--adjustment", "--unit"}
     | {"--property", "--description", "--slice", "--close-from", "--role", "--type"}
@@ -40,6 +41,8 @@ class CommandLine(NamedTuple):
     """The variables that are set for the program."""
     as_root: bool | None = None
     """Whether it runs as root; None: as the user who calls."""
+    before: tuple[str, ...] = ()
+    """The words before the program."""
 
 
 def split(words: Sequence[str]) -> CommandLine:
@@ -55,13 +58,15 @@ def split(words: Sequence[str]) -> CommandLine:
     rest = [word for word in words if word.strip()]
     if rest and rest[0] in ("$", "#", "%", "!"):
         rest = rest[1:]
+    all_words = [*rest]
     variables: list[tuple[str, str]] = []
     as_root: bool | None = None
     while rest:
         name, equals, value = rest[0].partition("=")
         base = rest[0].rpartition("/")[2]
         if base in PROGRAMS:
-            return CommandLine((base, *rest[1:]), tuple(variables), as_root)
+            before = tuple(all_words[: len(all_words) - len(rest)])
+            return CommandLine((base, *rest[1:]), tuple(variables), as_root, before)
         if equals and name.isidentifier():
             variables.append((name, value))
             rest = rest[1:]

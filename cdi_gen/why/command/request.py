@@ -25,6 +25,8 @@ class Rewriting(NamedTuple):
     """The words of the options that ask for devices."""
     at: int = 0
     """Where options of the command can be inserted."""
+    before: tuple[str, ...] = ()
+    """The words before the program: ``sudo``."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,8 +76,6 @@ class ContainerRequest:
     claims: tuple[str, ...] = ()
     """Of a pod's container: names of resource claims."""
     runtime_class: str = ""
-    client_version: str = ""
-    """Of the program, if the file or the caller gives it."""
     findings: tuple[Finding, ...] = ()
     """What is wrong with the command line or the file, before any engine sees it."""
     rewriting: Rewriting = field(default_factory=Rewriting)

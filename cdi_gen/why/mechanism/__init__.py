@@ -7,9 +7,12 @@ from collections.abc import Mapping
 
 from cdi_base.findings import Finding
 from cdi_gen.why.command.request import ContainerRequest
-from cdi_gen.why.mechanism import containerd, docker, kubernetes, podman
+from cdi_gen.why.mechanism import advice, containerd, docker, kubernetes, podman
 from cdi_gen.why.mechanism.answer import TITLES, Answer, Injection, Mechanism
 from cdi_gen.why.mechanism.engine_facts import EngineFacts
+
+_REJECTED = "CDG-Y101"
+"""The program does not read the command line, so no other command is derived from it."""
 
 __all__ = ["TITLES", "Answer", "EngineFacts", "Injection", "Mechanism", "decide", "unseen"]
 
@@ -35,7 +38,15 @@ def decide(
         result = containerd.ctr(request, engine, variables)
     else:
         result = docker.answer(request, engine, variables)
-    return result._replace(findings=(*request.findings, *result.findings))
+    result = result._replace(findings=(*request.findings, *result.findings))
+    codes = [finding.code for finding in result.findings if finding.severity == "error"]
+    if _REJECTED in codes:
+        return result._replace(working="")
+    if result.working or not codes:
+        return result
+    names = advice.wanted_names(request)
+    after = advice.working_after_fix(request, engine, codes, names)
+    return result._replace(working_after_fix=after)
 
 
 def unseen(request: ContainerRequest, findings: tuple[Finding, ...]) -> Answer:

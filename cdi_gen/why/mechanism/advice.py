@@ -5,12 +5,12 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from cdi_base.cdi.names import is_qualified
 from cdi_base.versions import at_least
 from cdi_gen.engines import facts
-from cdi_gen.why.command.request import BUILD, VISIBLE_DEVICES, ContainerRequest
+from cdi_gen.why.command.request import BUILD, POD, VISIBLE_DEVICES, ContainerRequest
 from cdi_gen.why.mechanism.engine_facts import EngineFacts
 
 KIND = "nvidia.com/gpu"
@@ -60,12 +60,12 @@ def by_cdi(request: ContainerRequest, names: Sequence[str]) -> str:
 
 def by_entitlement(request: ContainerRequest, names: Sequence[str]) -> str:
     """A build with the devices that its Dockerfile asks for."""
-    words = list(request.rewriting.words)
+    words, _, _, before = request.rewriting
     if not words:
         return ""
     allow = [word for name in names for word in ("--allow", f"device={name}")]
     insert = request.rewriting.at
-    return shlex.join([*words[:insert], *allow, *words[insert:]])
+    return shlex.join([*before, *words[:insert], *allow, *words[insert:]])
 
 
 def by_gpus(request: ContainerRequest, names: Sequence[str]) -> str:
@@ -106,6 +106,24 @@ def working(request: ContainerRequest, engine: EngineFacts, names: Sequence[str]
     return ""
 
 
+_MENDED = frozenset({"CDG-Y002", "CDG-E102", "CDG-Y104", "CDG-Y105"})
+"""The codes of faults of the engine, which a printed fix mends."""
+
+
+def working_after_fix(
+    request: ContainerRequest, engine: EngineFacts, codes: Iterable[str], names: Sequence[str]
+) -> str:
+    """What works once the engine is mended; empty if the fault is another."""
+    if _MENDED.isdisjoint(codes) or request.action == POD:
+        return ""
+    status = engine.status
+    if status.cdi != "no" and _takes_cdi(request, engine):
+        return by_cdi(request, names)
+    if status.engine == "docker" and request.action != BUILD:
+        return by_gpus(request, names)
+    return ""
+
+
 def _takes_cdi(request: ContainerRequest, engine: EngineFacts) -> bool:
     version = engine.status.version
     if engine.status.engine == "containerd":
@@ -121,10 +139,11 @@ def _compose_devices(names: Sequence[str]) -> str:
 
 def _rewritten(request: ContainerRequest, options: Sequence[str]) -> str:
     """The command line with other options for devices."""
-    words, spans, insert = request.rewriting
+    words, spans, insert, before = request.rewriting
     if not words:
         return ""
     removed = {index for start, end in spans for index in range(start, end)}
+    insert = min((start for start, _ in spans if start >= insert), default=insert)
     kept = [word for index, word in enumerate(words) if index not in removed]
     insert -= sum(1 for index in removed if index < insert)
-    return shlex.join([*kept[:insert], *options, *kept[insert:]])
+    return shlex.join([*before, *kept[:insert], *options, *kept[insert:]])

@@ -53,6 +53,8 @@ class Answer(NamedTuple):
     findings: tuple[Finding, ...] = ()
     working: str = ""
     """A command, or lines of the file, that give the container its devices here."""
+    working_after_fix: str = ""
+    """The same, once the printed fix is carried out."""
 
     @property
     def is_complete(self) -> bool:

@@ -16,14 +16,20 @@ _KUBERNETES = ("containerd", "crio")
 _ROOTLESS_CONTEXT = "context rootless"
 
 
-def name_of(request: ContainerRequest) -> str:
-    """The name of the engine: Podman has an API for Docker's programs."""
+def names_of(request: ContainerRequest) -> tuple[str, ...]:
+    """The names of the engines that may be asked: Podman has an API for Docker's programs."""
+    if request.engine == "kubernetes":
+        return _KUBERNETES
     is_docker = request.engine == "docker"
-    return "podman" if is_docker and _OF_PODMAN in request.endpoint else request.engine
+    return ("podman",) if is_docker and _OF_PODMAN in request.endpoint else (request.engine,)
 
 
 def choose(
-    request: ContainerRequest, statuses: Sequence[EngineStatus], *, is_root: bool
+    request: ContainerRequest,
+    statuses: Sequence[EngineStatus],
+    *,
+    is_root: bool,
+    is_named: bool = False,
 ) -> tuple[EngineStatus | None, tuple[Finding, ...]]:
     """The engine that a request is for; None if it is not on this host, and why.
 
@@ -31,16 +37,17 @@ def choose(
         request: the container.
         statuses: the engines of the host, or those that the user names.
         is_root: whether root asks.
+        is_named: whether the user names the engines, wherever they are.
     """
-    name = name_of(request)
-    if _is_elsewhere(request.endpoint):
+    names = names_of(request)
+    name = request.engine if request.engine == "kubernetes" else names[0]
+    if _is_elsewhere(request.endpoint) and not is_named:
         message = (
             f"{request.program} asks a daemon that is not on this host ({request.endpoint}): its "
             "version and configuration are not known here"
         )
         fix = f"on that host: cdi-gen why {request.source}; or name it: --engine {name}@VERSION"
         return None, (Finding("CDG-Y117", "warning", message, subject=name, fix=fix),)
-    names = _KUBERNETES if name == "kubernetes" else (name,)
     found = [status for status in statuses if status.engine in names]
     as_root = is_root if request.as_root is None else request.as_root
     wants_rootless = not as_root and name in ("podman", "buildah", "nerdctl")

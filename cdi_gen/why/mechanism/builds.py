@@ -50,7 +50,7 @@ def docker(request: ContainerRequest, engine: EngineFacts) -> Answer:
     elif not names and not findings:
         message = "no step of the Dockerfile asks for a device (RUN --device=nvidia.com/gpu=all …)"
         findings.append(Finding("CDG-Y112", "error", message, subject="docker build"))
-    injected = injection.of_names(names, engine.status.spec_directories) if names else None
+    injected = injection.of_names(names, engine) if names else None
     is_cdi = bool(names) and engine.status.cdi == "on" and engine.since(since)
     if is_cdi and injected and injected.hooks:
         message = (
@@ -112,7 +112,7 @@ def buildah(request: ContainerRequest, engine: EngineFacts) -> Answer:
         fix = "--isolation oci, or a spec without hooks: cdi-gen generate --hooks=none"
         finding = Finding("CDG-Y112", "warning", message, subject="--isolation", fix=fix)
         findings.append(finding)
-    injected = injection.of_names(names, status.spec_directories) if names else None
+    injected = injection.of_names(names, engine) if names else None
     has_fault = any(finding.severity == "error" for finding in findings)
     working = ""
     if has_cdi and (has_fault or not names):

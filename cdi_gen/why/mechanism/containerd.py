@@ -97,18 +97,19 @@ def _answer(
         findings += remarks.nodes_alone(request)
         if not findings:
             findings += remarks.no_effect(request, engine)
+        if not findings:
+            findings += remarks.no_request(request)
     if mechanism == "none" and request.device_paths:
         mechanism = "nodes"
     has_fault = any(finding.severity == "error" for finding in findings)
     unique = tuple(dict.fromkeys(names))
-    directories = request.spec_directories or engine.status.spec_directories
     return Answer(
         request,
         engine,
         mechanism,
         reason or "the command names no CDI device that this version takes",
         names=unique,
-        injection=injection.of_names(unique, directories) if unique else None,
+        injection=injection.of_names(unique, engine, request.spec_directories) if unique else None,
         findings=tuple(findings),
         working=advice.working(request, engine, advice.wanted_names(request))
         if has_fault or mechanism in ("none", "nodes")

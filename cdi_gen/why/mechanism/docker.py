@@ -4,13 +4,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 from cdi_base.cdi.names import is_qualified
 from cdi_base.findings import Finding
 from cdi_gen.engines import facts
 from cdi_gen.why.command.gpu_request import GpuRequest
 from cdi_gen.why.command.request import BUILD, SERVICE, VISIBLE_DEVICES, ContainerRequest
-from cdi_gen.why.mechanism import advice, builds, injection, remarks, without_cdi
+from cdi_gen.why.mechanism import advice, builds, injection, remarks, shims, without_cdi
 from cdi_gen.why.mechanism.answer import Answer, Mechanism
 from cdi_gen.why.mechanism.engine_facts import EngineFacts
 
@@ -31,38 +32,26 @@ def answer(request: ContainerRequest, engine: EngineFacts, image: Mapping[str, s
         return builds.docker(request, engine)
     if request.action == SERVICE:
         return _service(request, engine)
-    names, words, findings = _devices(request, engine)
-    mechanism: Mechanism = "cdi" if names else "none"
-    reason = "the command names CDI devices" if request.cdi_names else ""
-    added: dict[str, str] = {}
-    for gpus in request.gpus:
-        chosen, why, found, faults = choose(gpus, engine)
-        findings += faults
-        if chosen == "cdi":
-            mechanism, names = "cdi", (*names, *found)
-        elif chosen == "prestart-hook":
-            mechanism = "prestart-hook" if mechanism == "none" else mechanism
-            words = found
-            added = {VISIBLE_DEVICES: ",".join(found)}
-            added |= _driver_capabilities(gpus)
-        reason = reason or why
+    asked = _asked(request, engine)
+    mechanism, names, words, findings = asked.mechanism, asked.names, asked.words, asked.findings
     if not engine.knows_runtime(request.runtime):
         findings.append(_unknown_runtime(request, engine))
     shim = engine.shim(request.runtime)
     if shim and mechanism != "cdi":
-        return _by_shim(request, engine, image, shim, added, findings)
+        return _by_shim(request, engine, image, shim, asked.added, findings)
     if mechanism == "none":
         findings += remarks.nodes_alone(request)
         if not findings:
             findings += remarks.no_effect(request, engine)
+        if not findings:
+            findings += remarks.no_request(request)
     injected = None
     if names:
-        names = tuple(dict.fromkeys(names))
-        injected = injection.of_names(names, engine.status.spec_directories)
+        injected = injection.of_names(names, engine)
         findings += remarks.capabilities(request, image, obeyed=False)
     elif mechanism == "prestart-hook" and engine.settings:
         injected, more = injection.of_request(
-            request, image, engine.settings, annotations=False, added=added
+            request, image, engine.settings, annotations=False, added=asked.added
         )
         findings += more
     if mechanism == "none" and request.device_paths:
@@ -72,13 +61,47 @@ def answer(request: ContainerRequest, engine: EngineFacts, image: Mapping[str, s
         request,
         engine,
         mechanism,
-        reason or _reason_for_none(request, engine),
+        _reason(request, engine, mechanism, asked.reason, findings),
         names=names,
         words=words,
         injection=injected,
         findings=tuple(findings),
         working=_working(request, engine, findings, mechanism),
     )
+
+
+class _Asked(NamedTuple):
+    """What the device requests of a container lead to."""
+
+    mechanism: Mechanism
+    reason: str
+    names: tuple[str, ...]
+    words: tuple[str, ...]
+    added: dict[str, str]
+    """The variables that dockerd adds for the prestart hook."""
+    findings: list[Finding]
+
+
+def _asked(request: ContainerRequest, engine: EngineFacts) -> _Asked:
+    names, findings = _devices(request, engine)
+    mechanism: Mechanism = "cdi" if names else "none"
+    reason = "the command names CDI devices" if names else ""
+    words: tuple[str, ...] = ()
+    added: dict[str, str] = {}
+    for gpus in request.gpus:
+        if gpus.key == "gpus" and engine.has_older_compose(request.program):
+            findings.append(_unknown_key(engine))
+            continue
+        chosen, why, devices, faults = choose(gpus, engine)
+        findings += faults
+        reason = reason or why
+        if chosen == "cdi":
+            mechanism, names = "cdi", (*names, *devices)
+        elif chosen == "prestart-hook":
+            mechanism = "prestart-hook" if mechanism == "none" else mechanism
+            words = devices
+            added = {VISIBLE_DEVICES: ",".join(devices), **_driver_capabilities(gpus)}
+    return _Asked(mechanism, reason, tuple(dict.fromkeys(names)), words, added, findings)
 
 
 def choose(
@@ -186,26 +209,32 @@ def _not_selected(gpus: GpuRequest, engine: EngineFacts) -> Finding:
     return Finding("CDG-Y104", "error", message, subject="docker", fix=fix)
 
 
+def _unknown_key(engine: EngineFacts) -> Finding:
+    since = facts.docker().compose_gpus_since
+    message = (
+        f"Docker Compose {engine.compose_version} rejects the file: Additional property gpus is "
+        f"not allowed ({since} and later know the key)"
+    )
+    fix = "deploy.resources.reservations.devices with capabilities: [gpu]"
+    return Finding("CDG-Y110", "error", message, subject="compose", fix=fix)
+
+
 def _devices(
     request: ContainerRequest, engine: EngineFacts
-) -> tuple[tuple[str, ...], tuple[str, ...], list[Finding]]:
+) -> tuple[tuple[str, ...], list[Finding]]:
     """The CDI devices of ``--device``; none if this Docker does not take them."""
     if not request.cdi_names:
-        return (), (), []
+        return (), []
     if engine.status.cdi != "on":
-        return (), (), [without_cdi.finding(engine)]
-    since = facts.docker().compose_gpus_since
-    if request.program.endswith("compose") and request.client_version:
-        from cdi_base.versions import at_least  # noqa: PLC0415
-
-        if not at_least(request.client_version, since, unknown=True):
-            message = (
-                f"Docker Compose {request.client_version} passes {request.cdi_names[0]} on as the "
-                f"path of a device ({since} and later know CDI devices)"
-            )
-            fix = "deploy.resources.reservations.devices with driver: cdi and device_ids"
-            return (), (), [Finding("CDG-Y110", "error", message, subject="compose", fix=fix)]
-    return request.cdi_names, (), []
+        return (), [without_cdi.finding(engine)]
+    if engine.has_older_compose(request.program):
+        message = (
+            f"Docker Compose {engine.compose_version} takes {request.cdi_names[0]} for the path of "
+            f"a device ({facts.docker().compose_gpus_since} and later know CDI devices)"
+        )
+        fix = "deploy.resources.reservations.devices with driver: cdi and device_ids"
+        return (), [Finding("CDG-Y110", "error", message, subject="compose", fix=fix)]
+    return request.cdi_names, []
 
 
 def _unknown_runtime(request: ContainerRequest, engine: EngineFacts) -> Finding:
@@ -226,8 +255,6 @@ def _by_shim(
     findings: list[Finding],
 ) -> Answer:
     """The answer if the runtime of the container is NVIDIA's or ours."""
-    from cdi_gen.why.mechanism import shims  # noqa: PLC0415
-
     name = request.runtime or engine.status.default_runtime
     given = "--runtime" if request.runtime else "the default runtime"
     reason = f"{given} {name} is {shim}"
@@ -263,11 +290,22 @@ def _service(request: ContainerRequest, engine: EngineFacts) -> Answer:
     )
 
 
-def _reason_for_none(request: ContainerRequest, engine: EngineFacts) -> str:
-    if request.device_paths or request.privileged:
+def _reason(
+    request: ContainerRequest,
+    engine: EngineFacts,
+    mechanism: Mechanism,
+    reason: str,
+    findings: Sequence[Finding],
+) -> str:
+    if mechanism == "nodes":
         return "the command names nodes, and no CDI devices"
-    runtime = engine.status.default_runtime or "runc"
-    return f"the command asks for no GPU, and the runtime {request.runtime or runtime} adds none"
+    if mechanism != "none":
+        return reason
+    asks = request.cdi_names or request.gpus or request.runtime
+    if asks and any(finding.severity == "error" for finding in findings):
+        return "Docker refuses the command"
+    runtime = request.runtime or engine.status.default_runtime or "runc"
+    return f"the command asks for no GPU, and the runtime {runtime} adds none"
 
 
 def _working(

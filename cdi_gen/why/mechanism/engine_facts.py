@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -11,15 +12,17 @@ from cdi_base import PRESTART_HOOK, nvidia
 from cdi_base.errors import HookError
 from cdi_base.versions import at_least
 from cdi_gen.engines import facts
-from cdi_gen.engines.machine import USUAL_DIRECTORIES, Machine
+from cdi_gen.engines.machine import USUAL_DIRECTORIES, Machine, printed_version
 from cdi_gen.engines.runtimes import is_nvidia
 from cdi_gen.engines.status import EngineStatus
 from cdi_gen.errors import CdiGenError
-from cdi_gen.paths import base_name
+from cdi_gen.paths import base_name, join
+from cdi_gen.why.readers import HostMachine
 from cdi_runtime.config_toml import configuration
 from cdi_runtime.config_toml.settings import Configuration
 
 CONTAINER_CLI = "nvidia-container-cli"
+COMPOSE = "docker-compose"
 _GPU_HOOKS = (nvidia.PRESTART_HOOK, nvidia.OLD_PRESTART_HOOK, PRESTART_HOOK)
 _ENFORCES = "/sys/fs/selinux/enforce"
 _OF_BUILT_IN = ("runc", "crun", "io.containerd.runc.v2")
@@ -44,6 +47,10 @@ class EngineFacts(NamedTuple):
     """Whether SELinux is enforcing."""
     paths: tuple[str, ...] = USUAL_DIRECTORIES
     """Where the daemon looks for programs."""
+    compose_version: str | None = None
+    """The version of Docker Compose, if the request is one of it."""
+    host_root: str = "/"
+    """Where the files of the host are."""
 
     @property
     def title(self) -> str:
@@ -75,6 +82,11 @@ class EngineFacts(NamedTuple):
             return program or name
         return None
 
+    def has_older_compose(self, program: str) -> bool:
+        """Whether the request is one of a Compose that knows neither CDI nor ``gpus``."""
+        since = facts.docker().compose_gpus_since
+        return program == COMPOSE and not at_least(self.compose_version, since, unknown=True)
+
     def knows_runtime(self, name: str) -> bool:
         """Whether the engine has a runtime; only NVIDIA's and the built-in ones are known here."""
         return (
@@ -87,7 +99,10 @@ class EngineFacts(NamedTuple):
 
 
 def read(
-    status: EngineStatus, machine: Machine, hooks_directories: Sequence[str] = ()
+    status: EngineStatus,
+    machine: Machine,
+    hooks_directories: Sequence[str] = (),
+    program: str = "",
 ) -> EngineFacts:
     """Read what an engine would find on this machine.
 
@@ -95,11 +110,13 @@ def read(
         status: of the engine.
         machine: whose files and programs it finds.
         hooks_directories: those of ``podman --hooks-dir``, which replace the default one.
+        program: that asks the engine.
     """
     docker = facts.docker()
     paths = machine.search_path("dockerd") if status.engine == "docker" else None
     paths = paths or USUAL_DIRECTORIES
-    settings, fault = _settings(machine)
+    host_root = machine.host_root if isinstance(machine, HostMachine) else "/"
+    settings, fault = _settings(machine, host_root)
     hook_files: tuple[str, ...] = ()
     if status.engine in ("podman", "crio"):
         directories = hooks_directories or (facts.podman().hooks_directory,)
@@ -108,22 +125,44 @@ def read(
         status,
         cdi_program=machine.find_program(docker.gpus_by_cdi_program, paths),
         hook_program=machine.find_program(docker.gpus_by_hook_program, paths),
-        cli_program=machine.program(CONTAINER_CLI),
+        cli_program=machine.find_program(CONTAINER_CLI, USUAL_DIRECTORIES),
         hook_files=hook_files,
         settings=settings,
         settings_fault=fault,
         selinux=_text(_ENFORCES, machine).strip() == "1",
         paths=paths,
+        compose_version=_compose_version(machine) if program == COMPOSE else None,
+        host_root=host_root,
     )
 
 
-def _settings(machine: Machine) -> tuple[Configuration | None, str]:
+def _compose_version(machine: Machine) -> str | None:
+    """The version of the plugin of docker, or of the program docker-compose."""
+    docker, compose = machine.program("docker"), machine.program(COMPOSE)
+    printed = machine.output(docker, "compose", "version") if docker else None
+    if printed is None and compose:
+        printed = machine.output(compose, "version")
+    return printed_version(printed or "")
+
+
+def _settings(machine: Machine, host_root: str) -> tuple[Configuration | None, str]:
     override = machine.environment.get(configuration.OVERRIDE)
     environment = {configuration.OVERRIDE: override} if override else {}
+    path = None
+    if host_root != "/":
+        path = join(host_root, "etc", nvidia.CONFIGURATION)
+        if not os.path.exists(path):
+            return _below(Configuration(), host_root), ""
     try:
-        return configuration.load(environment=environment), ""
+        return _below(configuration.load(path, environment=environment), host_root), ""
     except HookError as error:
         return None, str(error)
+
+
+def _below(settings: Configuration, host_root: str) -> Configuration:
+    """The settings with the paths of this process for the host's spec directories."""
+    settings.spec_dirs = tuple(join(host_root, directory) for directory in settings.spec_dirs)
+    return settings
 
 
 def _gpu_hooks(directories: Sequence[str], machine: Machine) -> list[str]:

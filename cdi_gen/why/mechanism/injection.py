@@ -14,24 +14,34 @@ from cdi_base.errors import HookError
 from cdi_base.findings import Finding
 from cdi_gen import store
 from cdi_gen.cdi.document import to_document
+from cdi_gen.paths import join
 from cdi_gen.store import conversions
 from cdi_gen.why.command.request import ContainerRequest
 from cdi_gen.why.mechanism.answer import Injection
+from cdi_gen.why.mechanism.engine_facts import EngineFacts
 from cdi_runtime import request as runtime_request
 from cdi_runtime.config_toml.settings import Configuration
 from cdi_runtime.specs import prepared, resolution
 
 _PREPARED = f"{PREPARED_DIRECTORY}/{PREPARED_NAME}"
-_NOT_PREPARED = "cdi-gen runtime prepare has not run since the last boot"
+_NOT_PREPARED = "the specs of this host are not prepared yet; the shim does it for a container"
 _NVIDIA_VARIABLES = ("NVIDIA_", "CUDA_")
 _SYS_ADMIN = "CAP_SYS_ADMIN"
 
 
-def of_names(names: Sequence[str], directories: Sequence[str]) -> Injection | None:
-    """What an engine injects for CDI devices; None if it cannot resolve one of them."""
+def of_names(
+    names: Sequence[str], engine: EngineFacts, directories: Sequence[str] = ()
+) -> Injection | None:
+    """What an engine injects for CDI devices; None if it cannot resolve one of them.
+
+    Args:
+        names: qualified names.
+        engine: that resolves them.
+        directories: that it reads instead of its own.
+    """
     by_directory: list[list[dict[str, Any]]] = []
-    for directory in directories:
-        registry = store.read((directory,))
+    for directory in directories or engine.status.spec_directories:
+        registry = store.read((join(engine.host_root, directory),))
         by_directory.append([to_document(file.spec) for file in registry.files if file.spec])
     try:
         return _counted(injection.resolve(names, by_directory))
@@ -86,6 +96,10 @@ def of_request(
         edits = resolution.edits(
             config, settings, annotations=annotations, report=report, load=_load
         )
+    except prepared.NotPreparedError as error:
+        message = f"what is injected is not known: {error}"
+        fix = "sudo cdi-gen runtime prepare"
+        return None, (*findings, Finding(error.code, "info", message, fix=fix))
     except HookError as error:
         return None, (*findings, Finding(error.code, "error", str(error)))
     return _counted(edits or []), tuple(findings)

@@ -43,7 +43,6 @@ def answer(request: ContainerRequest, engine: EngineFacts, image: Mapping[str, s
             "engine configure podman --runtime; or --device nvidia.com/gpu=all without --runtime"
         )
         findings.append(Finding("CDG-Y105", "error", message, subject=request.runtime, fix=fix))
-    directories = request.spec_directories or engine.status.spec_directories
     shim = engine.shim(request.runtime)
     if not names:
         if shim:
@@ -57,6 +56,8 @@ def answer(request: ContainerRequest, engine: EngineFacts, image: Mapping[str, s
         findings += remarks.nodes_alone(request)
         if not findings:
             findings += remarks.no_effect(request, engine)
+        if not findings:
+            findings += remarks.no_request(request)
     else:
         findings += remarks.capabilities(request, image, obeyed=False)
         findings += _rootless(request, engine)
@@ -70,7 +71,7 @@ def answer(request: ContainerRequest, engine: EngineFacts, image: Mapping[str, s
         "cdi" if unique else fallback,
         reason if unique else "the command names no CDI device that this Podman takes",
         names=unique,
-        injection=injection.of_names(unique, directories) if unique else None,
+        injection=injection.of_names(unique, engine, request.spec_directories) if unique else None,
         findings=tuple(findings),
         working=advice.working(request, engine, advice.wanted_names(request))
         if has_fault or not unique

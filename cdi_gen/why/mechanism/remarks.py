@@ -47,6 +47,14 @@ def no_effect(request: ContainerRequest, engine: EngineFacts) -> Iterator[Findin
     yield Finding("CDG-Y108", "error", message, subject=VISIBLE_DEVICES)
 
 
+def no_request(request: ContainerRequest) -> Iterator[Finding]:
+    """The finding that the command asks for no GPU in any way."""
+    if request.findings:
+        return
+    message = f"{request.source} asks for no GPU"
+    yield Finding("CDG-Y121", "error", message, subject=request.program)
+
+
 def nothing_requested(words: Sequence[str] | None, source: str) -> Iterator[Finding]:
     """The finding that the value of NVIDIA_VISIBLE_DEVICES gives no GPU."""
     if words is None:
