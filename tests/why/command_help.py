@@ -7,8 +7,7 @@ import re
 from typing import NamedTuple
 
 _LINE = re.compile(r"^ {1,8}(?:-(?P<short>\w), )?--(?P<name>[\w-]+)(?P<rest>.*)$")
-_GO_CLI = re.compile(r"^ {3}(?:-(?P<first>\w), )?--(?P<name>[\w-]+)(?P<rest>.*)$")
-_ALIAS = re.compile(r", --?(?P<alias>[\w-]+)")
+_ALIAS = re.compile(r", --?([\w-]+)")
 _LISTS = ("strings", "ulimit")
 """The types of pflag that split a value at commas: Podman's and Buildah's."""
 
@@ -28,20 +27,18 @@ def options(text: str) -> dict[str, Option]:
         match = _LINE.match(line)
         if match is None:
             continue
-        rest = match["rest"]
+        # urfave/cli repeats the type: --address value, -a value
+        written = re.split(r" {2,}|\t", match["rest"], maxsplit=1)[0]
         aliases = [match["short"]] if match["short"] else []
-        while alias := _ALIAS.match(rest):  # urfave/cli: --tty, -t
-            aliases.append(alias["alias"])
-            rest = rest[alias.end() :]
-        found[match["name"]] = Option(_kind(rest), tuple(aliases))
+        aliases += _ALIAS.findall(written)
+        found[match["name"]] = Option(_kind(written.partition(", -")[0]), tuple(aliases))
     return found
 
 
-def _kind(rest: str) -> str:
-    """The kind by what follows the name: two blanks and the description, or a type before it."""
-    if re.match(r"\[=|\s?\w+\[=", rest):
+def _kind(written: str) -> str:
+    """The kind by what follows the name up to the description: the type of a value, if any."""
+    if "[=" in written:
         return "optional"
-    kind = re.match(r"[ =](?P<type>[^\s].*?)(?: {2,}|\t|$)", rest)
-    if kind is None:
+    if not written.strip():
         return "boolean"
-    return "list" if kind["type"].partition("[")[0] in _LISTS else "value"
+    return "list" if written.split(maxsplit=1)[0].lstrip("=") in _LISTS else "value"

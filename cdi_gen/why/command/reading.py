@@ -81,9 +81,9 @@ def _of_compose(
         options = table(_COMPOSE, verb if verb in ("up", "run", "create") else "up")
         given = parse(words, options, interspersed=verb != "run", start=own.rest + 1)
         services = given.positional[:1] if verb == "run" else given.positional
-    if own.last("host"):
-        common = {**common, "endpoint": own.last("host")}
     engine = _ENGINE_OF_COMPOSE.get(program, "docker")
+    endpoint = own.last("host", environment.get("DOCKER_HOST", "") if engine == "docker" else "")
+    common = {**common, "endpoint": endpoint or common.get("endpoint", "")}
     requested = [
         request
         for path in paths
@@ -92,7 +92,7 @@ def _of_compose(
             document,
             path,
             engine=engine,
-            program="docker-compose" if program == "docker" else program,
+            program=program if program.endswith("compose") else f"{program}-compose",
             environment=environment,
             only=services,
             **common,
