@@ -15,7 +15,7 @@ _WITH_VALUE = {
     "doas": frozenset("Cu"),
     "env": frozenset("uCS"),
     "nice": frozenset("n"),
-    "time": frozenset("fo"),
+    "time": frozenset({"f", "o"}),
     "exec": frozenset("a"),
     "nohup": frozenset(),
     "command": frozenset(),

@@ -28,7 +28,7 @@ from tests.why.asking import request
         # pflag: an optional value needs '='; podman's persistent options may follow the command.
         ("podman run --log-level debug --device x img", "img", ("x",)),
         ("podman --cgroup-manager=cgroupfs run --tls-verify img", "img", ()),
-        # A list of Podman's is split at commas; --device is none of them.
+        # A list of Podman's is split at commas; --device is not a list.
         ("podman run --group-add a,b --device x,y img", "img", ("x,y",)),
         ("nerdctl --namespace k8s.io run --device x,y img", "img", ("x", "y")),
         # Go's package flag: one dash is enough, and nothing follows the first argument.
