@@ -71,7 +71,7 @@ def edits(
     *,
     annotations: bool,
     report: Callable[[Finding], object] = lambda _: None,
-    load: Load = prepared.load,
+    load: Optional[Load] = None,
 ) -> list[Document] | None:
     """Return the `containerEdits` of a container for `injection.apply`; None without a request.
 
@@ -81,7 +81,7 @@ def edits(
         annotations: whether device names in annotations count. For the shim they do in the modes
             auto and cdi, as in NVIDIA's runtime; for the prestart hook they do not.
         report: takes warnings and decisions for the log.
-        load: returns the prepared file.
+        load: returns the prepared file; None: `prepared.load`, which writes the file if needed.
 
     Raises:
         RequestError: the request is invalid or not allowed.
@@ -110,7 +110,7 @@ def edits(
     report(Finding("CDG-R001", "info", message))
     devices = _without_jit_vendor(container_request.devices)
     prefer_prepared = mode == JIT or devices != container_request.devices
-    resolver = _Resolver(settings, report, load, prefer_prepared=prefer_prepared)
+    resolver = _Resolver(settings, report, load or prepared.load, prefer_prepared=prefer_prepared)
     return resolver.edits(config, container_request, devices)
 
 
