@@ -21,8 +21,8 @@ def examine(host: Host) -> Iterator[Finding]:
         f"the driver's libraries are {driver.library_version}, the loaded kernel module is "
         f'{driver.version}; NVML reports "Driver/library version mismatch"',
         subject="nvidia",
-        fix="reboot; or stop every program that uses a GPU, and then: sudo modprobe -r nvidia_uvm "
-        "nvidia_drm nvidia_modeset nvidia && sudo modprobe nvidia",
+        fix="sudo reboot  # or, if no program uses a GPU: sudo modprobe -r nvidia_uvm nvidia_drm "
+        "nvidia_modeset nvidia && sudo modprobe nvidia",
     )
 
 

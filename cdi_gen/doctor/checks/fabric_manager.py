@@ -11,6 +11,7 @@ from cdi_gen.doctor import distribution
 from cdi_gen.doctor.check import Check, NotApplicable, Unseen
 from cdi_gen.doctor.host import Host
 from cdi_gen.engines.machine import printed_version
+from cdi_gen.errors import CdiGenError
 from cdi_gen.host.devices import nvml_fabric
 from cdi_gen.host.devices.mig_mode import NvmlUnavailable
 from cdi_gen.host.driver.installed import open_path
@@ -55,11 +56,7 @@ def _not_running(host: Host, switches: int, *, has_manager: bool) -> Finding:
     module = host.driver_module
     fix = RESTART
     if not has_manager and module is not None:
-        branch = module.version.partition(".")[0]
-        package = f"nvidia-fabricmanager-{branch}={module.version}-1"
-        if distribution.commands(host).initramfs.startswith("sudo dracut"):
-            package = f"nvidia-fabric-manager-{module.version}"
-        fix = f"{distribution.commands(host).install.format(package)} && {RESTART}"
+        fix = f"{_install(host, module.version)} && {RESTART}"
     return Finding(
         "CDG-A121",
         "error",
@@ -67,6 +64,15 @@ def _not_running(host: Host, switches: int, *, has_manager: bool) -> Finding:
         subject=UNIT,
         fix=fix,
     )
+
+
+def _install(host: Host, version: str) -> str:
+    """Return the command that installs the Fabric Manager of a version."""
+    commands = distribution.commands(host)
+    package = f"nvidia-fabricmanager-{version.partition('.')[0]}={version}-*"
+    if not commands.install.startswith("sudo apt-get"):
+        package = f"nvidia-fabric-manager-{version}"
+    return commands.install.format(f"'{package}'")
 
 
 def _version_fault(host: Host) -> Iterator[Finding]:
@@ -84,7 +90,7 @@ def _version_fault(host: Host) -> Iterator[Finding]:
         f"the Fabric Manager is {version}, the driver is {module.version}: both must have the same "
         "version",
         subject=UNIT,
-        fix=f"install the Fabric Manager {module.version}, then: {RESTART}",
+        fix=f"{_install(host, module.version)} && {RESTART}",
     )
 
 
@@ -92,7 +98,10 @@ def _states(host: Host) -> dict[str, str]:
     """Return NVML's state of each GPU in a fabric; nothing if NVML does not answer."""
 
     def ask() -> Any:
-        inventory = host.inventory
+        try:
+            inventory = host.inventory
+        except CdiGenError:
+            return {}
         library = open_path(host.roots.driver, inventory.libraries, "libnvidia-ml.so.")
         addresses = [gpu.pci_address for gpu in inventory.gpus if gpu.pci_address]
         try:

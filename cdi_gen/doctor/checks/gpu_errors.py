@@ -35,20 +35,15 @@ def examine(host: Host) -> Iterator[Finding]:
                 last[code, match["address"].lower()] = line.text
                 break
     for (code, address), text in last.items():
-        yield Finding(code, "error", f"GPU {address}: {text}", subject=address, fix=_fix(code))
+        yield Finding(code, "error", f"GPU {address}: {text}", subject=address, fix=FIXES[code])
 
 
-def _fix(code: str) -> str:
-    if code == "CDG-A045":
-        return (
-            "power the machine off and on; if it happens again, check the GPU's power cables, "
-            "riser and slot, and switch ASPM off in the firmware"
-        )
-    return (
-        "power the machine off and on; then reinstall the driver with its firmware "
-        "(/lib/firmware/nvidia/VERSION), and try the GPU in another machine: sudo "
-        "nvidia-bug-report.sh collects what NVIDIA needs"
-    )
+FIXES = {
+    "CDG-A045": "sudo poweroff  # and on again; if it happens again, check the GPU's power cables, "
+    "riser and slot, and switch ASPM off in the firmware",
+    "CDG-A044": "sudo poweroff  # and on again; then reinstall the driver with its firmware, try "
+    "the GPU in another machine; sudo nvidia-bug-report.sh collects what NVIDIA needs",
+}
 
 
 CHECK = Check("gpu-errors", "driver", "the driver started each GPU and lost none", examine)

@@ -17,8 +17,8 @@ OF_MIG = frozenset({"CDG-H106", "CDG-H107", "CDG-H108", "CDG-H109", "CDG-H110", 
 FALLEN = "CDG-H102"
 
 FIXES = {
-    FALLEN: "reboot the machine: power it off, not only a restart; if it happens again, check the "
-    "GPU's power, riser and slot",
+    FALLEN: "sudo poweroff  # and on again, a restart is not enough; if it happens again, check "
+    "its power, riser and slot",
     "CDG-H103": "sudo cdi-gen system create-device-nodes && sudo cdi-gen refresh",
 }
 

@@ -43,8 +43,8 @@ def examine_devices(host: Host) -> Iterator[Finding]:
         f"{which}{seen}: NVML reports "
         '"Insufficient Permissions"',
         subject="selinux",
-        fix=f"sudo setsebool -P {BOOLEANS[0]} on; or for one container: podman run --security-opt "
-        "label=disable",
+        fix=f"sudo setsebool -P {BOOLEANS[0]} on  # or for one container: podman run "
+        "--security-opt label=disable",
     )
 
 

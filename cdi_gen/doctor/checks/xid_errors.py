@@ -70,11 +70,11 @@ def events(host: Host) -> list[Event]:
 def _fix(event: Event, action: str) -> str:
     """Return the command of an action of the catalogue."""
     if action in {"RESTART_BM", "RESTART_VM"}:
-        return "reboot the machine; stop its workloads first"
+        return "sudo reboot  # first stop the machine's workloads"
     if action == "RESET_GPU":
         return (
-            f"stop the programs that use the GPU, then: sudo nvidia-smi --gpu-reset -i "
-            f"{event.address}"
+            f"sudo nvidia-smi --gpu-reset -i {event.address}  # first stop the programs that use "
+            "the GPU"
         )
     return ""
 
