@@ -57,6 +57,24 @@ def is_command_line(words: tuple[str, ...]) -> bool:
     type=TEXT,
     help="Answer for the rootless engines of this user.  [default: the user who calls]",
 )
+@click.option(
+    "--container",
+    metavar="ID|NAME|PID",
+    type=TEXT,
+    help="Say what this container has, and why its GPUs do not work.",
+)
+@click.option(
+    "--bundle",
+    metavar="DIR",
+    type=TEXT,
+    help="The same for the container of a bundle, which need not run.",
+)
+@click.option(
+    "--state",
+    metavar="DIR",
+    type=TEXT,
+    help="The same for the state directory of runc or crun.",
+)
 @TEXT_OR_JSON
 @INVENTORY
 @SPEC_DIRECTORIES
@@ -68,6 +86,9 @@ def command(
     words: tuple[str, ...],
     engine_names: tuple[str, ...],
     user_name: str | None,
+    container: str | None,
+    bundle: str | None,
+    state: str | None,
     form: str,
     inventory_path: str | None,
     spec_directories: tuple[str, ...],
@@ -84,6 +105,19 @@ def command(
 
     Exit codes: 0 every engine gives the device, 1 one does not, 4 not everything can be seen.
     """
+    chosen = [name for name in (container, bundle, state) if name is not None]
+    if len(chosen) > 1 or (chosen and (words or engine_names or user_name)):
+        raise UsageError(
+            "--container, --bundle and --state are given alone, without names and engines",
+            code="CDG-U002",
+        )
+    if chosen:
+        from cdi_gen.cli import why_container  # noqa: PLC0415 - one of several questions
+
+        asked = why_container.Question(
+            host, container, bundle, state, inventory_path, spec_directories
+        )
+        return why_container.run(asked, form)
     if not words:
         raise UsageError(
             "no device is named", hint="for example: cdi-gen why nvidia.com/gpu=0", code="CDG-U001"

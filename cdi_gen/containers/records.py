@@ -78,6 +78,14 @@ class Tree:
         finally:
             os.close(descriptor)
 
+    def exists(self, path: str) -> bool:
+        """Whether a path leads to anything; nothing is opened."""
+        try:
+            os.close(self._resolve(self._root, path, False))
+        except (OSError, ValueError):
+            return False
+        return True
+
     def document(self, path: str, limit: int) -> Document | None:
         """Return a JSON object; None if the path leads to nothing.
 
@@ -198,11 +206,11 @@ def task_directories(tree: Tree) -> list[str]:
     return found
 
 
-def storages(tree: Tree, homes: tuple[str, ...] = ()) -> Iterator[str]:
+def storages(tree: Tree) -> Iterator[str]:
     """Yield the directories of containers of containers/storage (Podman, CRI-O) that exist."""
     bases = ["/var/lib/containers/storage", "/run/containers/storage"]
+    homes = [f"/home/{name}" for name in tree.names("/home")]
     bases += [f"{home}/.local/share/containers/storage" for home in homes]
-    bases += [f"/run/user/{user}/containers" for user in tree.names("/run/user")]
     for base in bases:
         for name in tree.names(base):
             if name.endswith("-containers"):

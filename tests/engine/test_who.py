@@ -1,8 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`cdi-gen who` beside real engines: Podman, rootless too, Docker, containerd, runc and crun.
-
-The GPUs are nodes without a driver; cdi-gen reads what they are from an inventory.
-"""
+"""`cdi-gen who` beside real engines: Podman, rootless too, Docker, containerd, runc and crun."""
 
 from __future__ import annotations
 
@@ -14,98 +11,21 @@ from typing import Any
 
 import pytest
 
-from tests.cli.program import CHECKOUT, GOLDEN, cdi_gen
+from tests.cli.program import cdi_gen
+from tests.engine import beside_engines
+from tests.engine.beside_engines import IMAGE, INVENTORY, PATIENCE, Machine
 from tests.lab import debian
-from tests.lab.engines import Device, Inside, Lab
+from tests.lab.engines import Lab
 from tests.lab.podman import Podman
-
-SUITE = "trixie-systemd"
-NODES = (*(Device(f"/dev/nvidia{n}", 195, n) for n in range(4)), Device("/dev/nvidiactl", 195, 255))
-INVENTORY = GOLDEN / "server-550-4gpu-headless/inventory.json"
-PATIENCE = 60
-IMAGE = "localhost/debian"
-
-PROGRAM = """#!/bin/sh
-export PYTHONPATH=/opt/cdi-gen:/opt/cdi-gen/hooks:/opt/cdi-gen/specs PYTHONDONTWRITEBYTECODE=1
-exec /usr/bin/python3 -W ignore -m cdi_gen "$@"
-"""
-
-DOCKER = """
-import http.client, json, socket, sys
-
-class Connection(http.client.HTTPConnection):
-    def connect(self):
-        self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.connect("/run/docker.sock")
-
-method, path, kind = sys.argv[1:4]
-connection = Connection("localhost")
-body = open(sys.argv[4], "rb") if kind != "application/json" else sys.argv[4].encode()
-connection.request(method, path, body, {"Content-Type": kind})
-response = connection.getresponse()
-print(response.read().decode())
-sys.exit(response.status >= 400)
-"""
-"""A request to dockerd: the lab's root has no client of Docker."""
-
-
-def node(number: int) -> dict[str, Any]:
-    return {"path": f"/dev/nvidia{number}", "type": "c", "major": 195, "minor": number}
-
-
-SPEC = {
-    "cdiVersion": "0.5.0",
-    "kind": "nvidia.com/gpu",
-    "devices": [
-        {"name": str(number), "containerEdits": {"deviceNodes": [node(number)]}}
-        for number in range(4)
-    ],
-    "containerEdits": {"deviceNodes": [{**node(255), "path": "/dev/nvidiactl"}]},
-}
-
-
-class Machine:
-    """A lab with engines, and cdi-gen in it."""
-
-    def __init__(self, inside: Inside) -> None:
-        self.inside = inside
-
-    def who(self, user: int = 0) -> dict[str, Any]:
-        """What `cdi-gen who` prints; ``exit`` is its exit code."""
-        command = ["cdi-gen", "who", "-o", "json", "--inventory", "/opt/inventory.json"]
-        ended = self.inside.run(command, user=user, check=False)
-        assert "Traceback" not in ended.stderr
-        document: dict[str, Any] = json.loads(ended.stdout)
-        return {**document, "exit": ended.returncode, "stderr": ended.stderr}
-
-    def podman(self, runtime: str, user: int, name: str, *options: str) -> str:
-        """Start a container; return its id."""
-        podman = Podman(self.inside, runtime=runtime, user=user)
-        if IMAGE not in podman("images", "--format", "{{.Repository}}").stdout:
-            podman.load("/images.tar")
-        command = ("run", "-d", "--name", name, *options, IMAGE, "sleep", "1000")
-        return podman(*command).stdout.strip()
-
-    def docker(self, method: str, path: str, content: str, kind: str = "application/json") -> str:
-        """Send a request to dockerd; return the answer."""
-        command = ["python3", "-c", DOCKER, method, path, kind, content]
-        return self.inside.run(command).stdout
 
 
 @pytest.fixture(scope="module", params=["v1", "v2"])
 def machine(
     request: pytest.FixtureRequest, lab_of: Callable[[str], Lab], image_archives: dict[str, Path]
 ) -> Iterator[Machine]:
-    binds = {
-        "/images.tar": image_archives["all"],
-        "/opt/cdi-gen": CHECKOUT,
-        "/opt/inventory.json": INVENTORY,
-    }
-    lab = lab_of(SUITE)
-    with lab.enter(binds=binds, devices=NODES, cgroup=request.param) as inside:
-        inside.write("/etc/cdi/nvidia.json", json.dumps(SPEC))
-        inside.write("/usr/bin/cdi-gen", PROGRAM, mode=0o755)
-        yield Machine(inside)
+    lab = lab_of(beside_engines.SUITE)
+    with beside_engines.enter(lab, image_archives["all"], request.param) as machine:
+        yield machine
 
 
 def only(document: dict[str, Any], container: str) -> dict[str, Any]:
