@@ -71,7 +71,7 @@ def edits(
     *,
     annotations: bool,
     report: Callable[[Finding], object] = lambda _: None,
-    load: Optional[Load] = None,
+    load: Load | None = None,
 ) -> list[Document] | None:
     """Return the `containerEdits` of a container for `injection.apply`; None without a request.
 
