@@ -8,8 +8,16 @@ import json
 
 import click
 
-from cdi_gen.cli.host_options import INVENTORY, TEXT, HostOptions, host_options, inventory_from
-from cdi_gen.cli.output import TEXT_OR_JSON, print_data
+from cdi_gen.cli.compat_output import FORMAT, FORMATS, JSON, OUTPUT, targets
+from cdi_gen.cli.compat_output import TEXT as TEXT_FORM
+from cdi_gen.cli.host_options import (
+    INVENTORY,
+    TEXT,
+    HostOptions,
+    host_options,
+    inventory_from,
+    reject_locations,
+)
 from cdi_gen.compat import data, report
 from cdi_gen.compat.facts import HostFacts, ImageFacts
 from cdi_gen.compat.host_facts import host_facts
@@ -39,7 +47,29 @@ from cdi_gen.images.layout import open_rootfs
     help="Only an expression of NVIDIA_REQUIRE_CUDA.  [default: IMAGE]",
 )
 @click.option("--data", "is_about_data", is_flag=True, help="Say how old the tables are.")
-@TEXT_OR_JSON
+@click.option(
+    "--inventories",
+    "directory",
+    metavar="DIR",
+    help="The hosts of a fleet: a file HOST.json of `cdi-gen inventory` for each.  "
+    "[default: this host]",
+)
+@click.option(
+    "--images",
+    "list_path",
+    metavar="LIST",
+    help="The images of a fleet: a file (-: standard input) with an image on each line.",
+)
+@click.option(
+    "--pin",
+    "lock_path",
+    metavar="FILE",
+    help="Write the drivers, GPUs and digests of the fleet to a lock file; if it exists, exit with "
+    "5 unless the fleet is as it says.",
+)
+@click.option("--update-pin", is_flag=True, help="Write the lock file although it exists.")
+@OUTPUT
+@FORMAT
 @INVENTORY
 @host_options
 def command(
@@ -52,20 +82,52 @@ def command(
     cuda: str | None,
     expression: str | None,
     is_about_data: bool,
-    form: str,
+    directory: str | None,
+    list_path: str | None,
+    lock_path: str | None,
+    update_pin: bool,
+    outputs: tuple[str, ...],
+    form: str | None,
     inventory_path: str | None,
 ) -> int:
-    """Say whether an image's CUDA runs on this host, and why.
+    """Say whether an image's CUDA runs on this host, and why; or images on the hosts of a fleet.
 
     IMAGE is a name or an id in the stores of Docker, Podman or containerd, which are read without
     their daemons; a path (./image.tar, ./layout); or docker://NAME, which skopeo asks for in the
     registry. The driver, the GPUs and the image's CUDA version, compat libraries and code for GPUs
     decide, and not NVIDIA_REQUIRE_CUDA, whose answer is printed beside the verdict.
 
-    The exit code is 0 if the image runs, 1 if it does not, and 4 if that is not known.
-    """
+    \b
+      cdi-gen compat nvidia/cuda:12.8.1-base-ubuntu24.04
+      cdi-gen compat --inventories hosts/ --images images.txt -o fleet.html -o fleet.xml
+
+    The exit code is 0 if all images run on all hosts, 1 if one does not, 4 if that is not known of
+    one, and 5 if the fleet differs from the lock file.
+    """  # noqa: D301 - \b tells click not to wrap the paragraph
+    if directory is not None or list_path is not None:
+        alone = (image, rootfs, archive, cuda, expression, inventory_path)
+        _reject_with_fleet(alone, is_about_data=is_about_data)
+        if directory is None or list_path is None:
+            raise UsageError(
+                "a fleet needs both --inventories and --images",
+                hint="cdi-gen compat --inventories DIR --images LIST",
+                code="CDG-U001",
+            )
+        reject_locations()
+        from cdi_gen.cli import compat_fleet  # noqa: PLC0415 - not for one image
+
+        lock_file = None if lock_path is None else compat_fleet.LockFile(lock_path, update_pin)
+        return compat_fleet.run(directory, list_path, targets(outputs, form, FORMATS), lock_file)
+    if lock_path is not None or update_pin:
+        raise UsageError(
+            "--pin is only for fleets",
+            hint="cdi-gen compat --inventories DIR --images LIST --pin FILE",
+            code="CDG-U001",
+        )
+    destinations = targets(outputs, form, (TEXT_FORM, JSON))
     if is_about_data:
-        _print_ages(form)
+        for target in destinations:
+            target.write(_ages(target.form))
         return ExitCode.OK
     facts = _image(image, rootfs, archive, cuda, expression)
     try:
@@ -74,11 +136,12 @@ def command(
     except NoDriverError:
         of_host = HostFacts()
     answer = verdict(facts, of_host)
-    if form == "json":
-        document = report.document(answer, facts, of_host)
-        print_data(json.dumps(document, indent=2) + "\n")
-    else:
-        print_data(report.text(answer, facts, of_host))
+    for target in destinations:
+        if target.form == JSON:
+            document = report.document(answer, facts, of_host)
+            target.write(json.dumps(document, indent=2) + "\n")
+        else:
+            target.write(report.text(answer, facts, of_host))
     return _exit_code(answer, facts)
 
 
@@ -130,9 +193,17 @@ def _exit_code(answer: Verdict, facts: ImageFacts) -> ExitCode:
     return ExitCode.OK if answer.runs else ExitCode.ERROR
 
 
-def _print_ages(form: str) -> None:
+def _reject_with_fleet(alone: tuple[str | None, ...], *, is_about_data: bool) -> None:
+    if is_about_data or any(value is not None for value in alone):
+        raise UsageError(
+            "--inventories and --images exclude --inventory, --data and a single image",
+            hint="name the image in the list, and put the inventory into the directory",
+            code="CDG-U001",
+        )
+
+
+def _ages(form: str) -> str:
     today = dt.datetime.now(tz=dt.timezone.utc).date()
-    if form == "json":
-        print_data(json.dumps(report.ages(today), indent=2) + "\n")
-    else:
-        print_data(report.ages_text(today))
+    if form == JSON:
+        return json.dumps(report.ages(today), indent=2) + "\n"
+    return report.ages_text(today)

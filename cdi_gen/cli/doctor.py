@@ -23,7 +23,7 @@ from cdi_gen.cli.host_options import (
     locations,
     reject_locations,
 )
-from cdi_gen.cli.output import print_data
+from cdi_gen.cli.output import can_show, print_data
 from cdi_gen.doctor import checks, output, report
 from cdi_gen.doctor.check import GROUPS, Check
 from cdi_gen.doctor.header import header
@@ -150,18 +150,6 @@ def _form(*, all_checks: bool) -> output.Form:
     is_terminal = sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
     return output.Form(
         colour=is_terminal and not os.environ.get("NO_COLOR"),
-        ascii_only=_lacks_signs(),
+        ascii_only=not can_show("".join(output.SIGNS.values())),
         all_checks=all_checks,
     )
-
-
-def _lacks_signs() -> bool:
-    """Whether the user's locale cannot show the signs; standard output is UTF-8 in any locale."""
-    import locale  # noqa: PLC0415
-
-    encoding = locale.getpreferredencoding(False)
-    try:
-        "".join(output.SIGNS.values()).encode(encoding)
-    except (UnicodeEncodeError, LookupError):
-        return True
-    return False

@@ -29,6 +29,17 @@ def print_data(text: str) -> None:
     sys.stdout.flush()
 
 
+def can_show(text: str) -> bool:
+    """Whether the user's locale can show a text; standard output is UTF-8 in any locale."""
+    import locale  # noqa: PLC0415 - for commands that print signs
+
+    try:
+        text.encode(locale.getpreferredencoding(do_setlocale=False))
+    except (UnicodeEncodeError, LookupError):
+        return False
+    return True
+
+
 def aligned(lines: Sequence[tuple[str, ...]]) -> str:
     """Return a table as text, with columns as wide as their widest cell.
 

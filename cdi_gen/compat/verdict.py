@@ -30,7 +30,7 @@ KINDS = (NATIVE, MINOR_VERSION, FORWARD_COMPAT, NO, UNKNOWN)
 
 ABSENT, SATISFIED, UNSATISFIED = "none", "satisfied", "unsatisfied"
 
-_MACHINES = {"amd64": "x86_64", "arm64": "aarch64", "ppc64le": "ppc64le"}
+MACHINES = {"amd64": "x86_64", "arm64": "aarch64", "ppc64le": "ppc64le"}
 """What ``uname -m`` prints for an architecture in OCI's words."""
 
 
@@ -89,7 +89,7 @@ _Decision = tuple[str, tuple[Finding, ...], tuple[Finding, ...]]
 
 
 def _decide(image: ImageFacts, host: HostFacts) -> _Decision:
-    machine = _MACHINES.get(image.architecture or "")
+    machine = MACHINES.get(image.architecture or "")
     if machine and host.architecture and machine != host.architecture:
         message = (
             f"the image is for {image.architecture}, the host is {host.architecture}: the image's "
