@@ -60,6 +60,7 @@ def codes(document: dict[str, Any]) -> list[str]:
 
 def test_whole_container(machine: Machine) -> None:
     container = machine.podman("crun", 0, "whole", "--device", "nvidia.com/gpu=1")
+    document: dict[str, Any] = {}
     for name in ("whole", container, container[:12]):
         document = machine.why("--container", name, code=0)
         assert (document["id"], document["name"]) == (container, "whole")
