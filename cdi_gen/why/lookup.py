@@ -13,19 +13,25 @@ from typing import Literal, NamedTuple
 from cdi_base.cdi.libraries import EVERY, LIBRARIES
 from cdi_base.cdi.versions import compare
 from cdi_base.findings import Finding
+from cdi_base.versions import at_least
 from cdi_gen.cdi.model import ContainerEdits, Device
 from cdi_gen.cdi.problem import Problem
+from cdi_gen.cdi.versions import minimum_version
 from cdi_gen.store import Resolution, SpecFile
 from cdi_gen.store.registry import assemble
 from cdi_gen.why import advice
 from cdi_gen.why.readers import Reader
-from cdi_gen.why.spec_files import Access, Directory, Host
+from cdi_gen.why.spec_files import TOO_LOW, Access, Directory, Host
 
 DirectoryState = Literal["read", "absent", "unreadable", "link", "unreached", "unknown"]
 FileState = Literal["used", "read", "shadowed", "conflicting", "ignored", "unreadable", "unknown"]
 
 _FOLLOWS_LINKS_SINCE = "1.1.1"
 """Earlier releases of the library walk the directory, and a link to a directory is no directory."""
+
+
+_CHECKS_MINIMUM_SINCE = "0.5.4"
+"""Earlier releases of the library do not compare the claimed version with the fields."""
 
 
 class File(NamedTuple):
@@ -114,7 +120,7 @@ def device_in(file: SpecFile, name: str) -> Device | None:
 
 def _directories(name: str, reader: Reader, host: Host) -> Iterator[ReadDirectory]:
     """The directories in the engine's order, with the fate of each file."""
-    library = reader.library or LIBRARIES[-1]
+    library = reader.reads_as
     is_stopped = False
     for path in reader.directories:
         directory = host.directory(path)
@@ -160,8 +166,23 @@ def refusal(file: SpecFile, reader: Reader) -> Problem | None:
     newest = reader.newest_cdi_version
     if file.spec and newest and compare(file.spec.cdi_version.removeprefix("v"), newest) > 0:
         return Problem(".cdiVersion", f"claims {file.spec.cdi_version}", code="CDG-S303")
-    releases = frozenset({reader.library}) if reader.library else EVERY
-    return next((problem for problem in file.problems if problem.refused_by >= releases), None)
+    releases = frozenset({reader.reads_as}) if reader.library else EVERY
+    return next(
+        (
+            problem
+            for problem in file.problems
+            if problem.refused_by >= releases
+            and not (problem.code == TOO_LOW and _accepts_too_low(file, reader))
+        ),
+        None,
+    )
+
+
+def _accepts_too_low(file: SpecFile, reader: Reader) -> bool:
+    """Whether the engine reads a file that claims a lower version than its fields need."""
+    if at_least(reader.library, _CHECKS_MINIMUM_SINCE, unknown=True) or file.spec is None:
+        return False
+    return compare(minimum_version(file.spec), reader.newest_cdi_version or "0.0.0") <= 0
 
 
 def _resolution(name: str, directories: list[ReadDirectory]) -> Resolution | None:

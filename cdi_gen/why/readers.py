@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
+from cdi_base.cdi.libraries import LIBRARIES
 from cdi_gen import engines
 from cdi_gen.cdi import consumers
 from cdi_gen.engines.machine import USUAL_DIRECTORIES, Machine
@@ -32,8 +33,13 @@ class Reader(NamedTuple):
     source: str
     """Where the directories are configured: a file, a program, or ``default``."""
     library: str | None
-    """The release of the standard's library that reads specs alike; None if it is not known."""
+    """The release of the standard's library; None if it is not known."""
     newest_cdi_version: str | None
+
+    @property
+    def reads_as(self) -> str:
+        """The release in `LIBRARIES` that reads specs as the engine's, or else the newest."""
+        return consumers.reads_as(self.library) if self.library else LIBRARIES[-1]
 
     @property
     def title(self) -> str:
@@ -229,7 +235,7 @@ def reader_of(status: EngineStatus, user: User) -> Reader:
     if status.version:
         try:
             consumer = consumers.find(f"{status.engine}@{status.version}")
-            library = consumers.reads_as(consumer.library)
+            library = consumer.library
         except consumers.UnknownConsumerError:
             pass
     return Reader(

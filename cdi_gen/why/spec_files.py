@@ -6,13 +6,20 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from dataclasses import replace
 from typing import NamedTuple
 
-from cdi_gen import store
+from cdi_base.cdi import spec_directories, specification
+from cdi_base.cdi.libraries import EVERY
+from cdi_gen.cdi import document, wire
 from cdi_gen.cdi.problem import Problem
 from cdi_gen.paths import join
 from cdi_gen.store import SpecFile
+from cdi_gen.store.registry import interpret, unreadable_directory
 from cdi_gen.why.user import User, acting_as
+
+TOO_LOW = "CDG-S302"
+"""The code of a file that claims a lower version than its fields need."""
 
 
 class Access(NamedTuple):
@@ -96,10 +103,14 @@ class Host:
 
     def _read(self, path: str) -> Directory:
         own_path = self.path(path)
-        files = store.read([own_path]).files
         problem = None
-        if files and files[0].path == own_path:
-            problem, files = files[0].problems[0], ()
+        files: list[SpecFile] = []
+        try:
+            files += map(_spec_file, spec_directories.files(own_path))
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            problem = unreadable_directory(path, os.strerror(error.errno or 0)).problems[0]
         try:
             is_link = stat.S_ISLNK(os.lstat(own_path).st_mode)
         except OSError:
@@ -123,6 +134,20 @@ class Host:
         if error in {errno.EACCES, errno.EPERM}:
             return Access(0, is_known=False)
         return Access(error)
+
+
+def _spec_file(file: spec_directories.SpecFile) -> SpecFile:
+    """The spec of a file, also where it claims a lower version than its fields need.
+
+    Only the oldest engines read such a file.
+    """
+    read = interpret(file)
+    reasons = {problem.code for problem in read.problems if problem.refused_by == EVERY}
+    if file.content is None or read.spec is not None or reasons != {TOO_LOW}:
+        return read
+    content, text_faults = wire.read(file.content)
+    valid_fields, _ = specification.judge(content, text_faults)
+    return replace(read, spec=document.build(valid_fields))
 
 
 def _error(path: str, *, is_directory: bool) -> int:
