@@ -114,9 +114,10 @@ class _Check:
             status = look_at(self._host.path(path))
         except (OSError, ValueError) as error:
             return self._absent_node(path, error, is_complete)
+        if not status.type and is_complete:
+            # A rootless runtime mounts what a link leads to.
+            return self._closed_node(path) if self._reader.rootless else None
         if not status.type:
-            if is_complete and not self._reader.rootless:
-                return None
             message = f"{path} of the host is not a device node"
             return Obstacle(
                 Finding(
@@ -165,11 +166,14 @@ class _Check:
 
     def _closed_node(self, path: str) -> Obstacle | None:
         """A node that a rootless container gets, and whose process may not open it."""
-        own_path = self._host.path(path)
         user = self._reader.user
         if not user.is_visible:
             return self._unseen(path)
-        status = os.stat(own_path)
+        try:
+            own_path = self._host.resolved(path)
+            status = os.stat(own_path)
+        except (OSError, ValueError) as error:
+            return self._absent_node(path, error, is_complete=True)
         others = status.st_mode & stat.S_IROTH and status.st_mode & stat.S_IWOTH
         if others or status.st_uid == user.uid or not path.startswith("/dev/nvidia"):
             return None

@@ -164,7 +164,9 @@ CASES = (
     Case("closed-file", only(GOOD, mode=0o600)),
     Case("closed-directory", {ETC: Directory(0o700), **only(GOOD)}, daemons=False),
     Case("other-suffix", {f"{ETC}/why.yml": File(GOOD)}, quick=False),
-    Case("linked-file", {f"{ETC}/why.json": Link(f"{FILES}/good.json")}, quick=False),
+    Case(
+        "linked-file", {f"{ETC}/why.json": Link(f"{FILES}/good.json")}, quick=False, daemons=False
+    ),
     Case("dangling-link", {f"{ETC}/why.json": Link(MISSING)}, quick=False),
     Case("linked-directory", {ETC: Link(f"{FILES}/specs")}, daemons=False),
     Case("other-name", only(GOOD), requested=f"{KIND}=0"),

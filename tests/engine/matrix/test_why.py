@@ -159,6 +159,8 @@ def test_why_says_what_podman_does(
 def test_why_says_what_the_engine_does(engine: Engine, place_of: PlaceOf) -> None:
     place = place_of(f"{engine.suite}-engines", "v1", HOMES[0])
     cases = [case.id for case in CASES if case.daemons or engine.name == "podman"]
+    if engine.suite == MOBY:
+        cases.remove("other-capitals")  # its library is newer than that of the release it claims
     try:
         start(engine, place)
         results = compared(place.machine.inside, engine, f"localhost/{place.image}", cases)
