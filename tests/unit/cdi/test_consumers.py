@@ -87,5 +87,6 @@ def test_the_table_is_in_order_and_every_fact_has_a_source() -> None:
 def test_the_first_release_that_reads_a_version() -> None:
     assert "podman 5.1.0" in map(str, consumers.first_to_accept("0.7.0"))
     assert {str(consumer) for consumer in consumers.first_to_accept("1.1.0")} == {
-        "containerd 2.2.1"
+        "containerd 2.2.1",
+        "docker 29.2.0",
     }
