@@ -44,8 +44,7 @@ def without_cdi(reader: Reader) -> Finding:
             )
         message = f"{reader.label} does not support CDI ({since} and later do)"
         return Finding("CDG-E102", "error", message, subject=reader.engine, fix=fix)
-    has_daemon = reader.engine in {"docker", "containerd", "crio"}
-    restart = f" && {_restart(reader)}" if has_daemon else ""
+    restart = f" && {_restart(reader)}" if reader.has_daemon else ""
     configure = f"cdi-gen engine configure {reader.engine}"
     since = getattr(_FACTS[reader.engine](), "cdi_by_default_since", "")
     because = reader.source
@@ -147,13 +146,22 @@ def spec_directories_of_system(directory: str) -> bool:
     return spec_directories.includes(SPEC_DIRECTORIES, directory)
 
 
-def undefined(reader: Reader, name: str) -> Finding:
+def unnoticed_link(reader: Reader, path: str) -> Finding:
+    """The finding that a running daemon does not notice a file that is a symbolic link."""
+    message = f"{path} is a symbolic link: {reader.label} notices a new link only when it starts"
+    return Finding("CDG-Y011", "info", message, subject=path, fix=_restart(reader))
+
+
+def undefined(reader: Reader, name: str, *, has_driver: bool = True) -> Finding:
     """The finding that no file in the engine's directories defines a name."""
     directories = ", ".join(reader.directories)
     message = f"no spec file that {reader.label} reads ({directories}) defines {name}"
     system = next(filter(spec_directories_of_system, reader.directories), SPEC_DIRECTORIES[0])
     fix = ""
-    if name.partition("=")[0] == OUR_KIND:
+    if not has_driver:
+        message += ", and the host has no NVIDIA driver that works"
+        fix = "sudo cdi-gen doctor"
+    elif name.partition("=")[0] == OUR_KIND:
         target = f"--for {reader.release} " if reader.library else ""
         fix = f"sudo cdi-gen generate {target}-o {system}/nvidia.json"
     return Finding("CDG-F101", "error", message, subject=name, fix=fix)

@@ -3,14 +3,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Literal, NamedTuple
 
 from cdi_base.cdi import SPEC_DIRECTORIES, names
 from cdi_base.findings import Finding
+from cdi_gen.engines import spec_directories
 from cdi_gen.inventory import Inventory
 from cdi_gen.why import advice, other_names, start
-from cdi_gen.why.lookup import Lookup, look_up
+from cdi_gen.why.lookup import Lookup, follows_links, look_up, refusal
 from cdi_gen.why.other_names import Defined
 from cdi_gen.why.readers import Reader
 from cdi_gen.why.spec_files import Host
@@ -18,6 +19,9 @@ from cdi_gen.why.spec_files import Host
 Outcome = Literal["works", "broken", "fails", "unresolved", "unknown"]
 """``broken``: a container starts, and the device does not work. ``fails``: it does not start.
 ``unresolved``: the engine does not know the device. ``unknown``: this process may not see it."""
+
+BUILD_READS_FEWER = "CDG-E115"
+"""The code of a finding that names the directories which an engine reads for a build."""
 
 RANK: dict[Outcome, int] = {"unresolved": 0, "fails": 1, "broken": 2, "unknown": 3, "works": 4}
 """The worst first."""
@@ -96,28 +100,43 @@ def answer(
         outcome: Outcome = "unresolved" if lookup.is_complete else "unknown"
         if not lookup.is_complete:
             findings.insert(0, _unseen(reader))
-        return Answer(name, reader, outcome, lookup, tuple(findings))
+        return Answer(name, reader, outcome, lookup, (*findings, *_about(reader)))
     definition = lookup.definition
     obstacles = start.obstacles(definition.file, name, reader, host)
     findings = [obstacle.finding for obstacle in obstacles]
     effects = {obstacle.effect for obstacle in obstacles}
-    notes = [*lookup.findings]
+    notes = [*lookup.findings, *_about(reader, definition.file.path)]
+    if reader.has_daemon and host.is_link(definition.file.path) and not follows_links(reader):
+        notes.append(advice.unnoticed_link(reader, definition.file.path))
     if names.vendor_of(name) == "nvidia.com":
         gathered = inventory()
         if gathered:
             notes = [*other_names.notes(name, definition.edits, gathered), *notes]
     wrong = [note for note in notes if note.severity == "error"]
     outcome = "works"
+    depends_on_version = reader.library is None and any(
+        problem.partly_refused_by for problem in definition.file.problems
+    )
+    is_unsure = reader.cdi == "unknown" or depends_on_version or not lookup.is_complete
     if "fails" in effects:
         outcome = "fails"
     elif "broken" in effects or wrong:
         outcome = "broken"
-    elif "unknown" in effects or reader.cdi == "unknown" or not lookup.is_complete:
+    elif "unknown" in effects or is_unsure:
         outcome = "unknown"
-    if reader.cdi == "unknown" or (not lookup.is_complete and outcome == "unknown"):
+    if is_unsure:
         findings.append(_unseen(reader))
     notes = [note for note in notes if note.severity != "error"]
     return Answer(name, reader, outcome, lookup, (*findings, *wrong, *notes))
+
+
+def _about(reader: Reader, path: str = "") -> Iterator[Finding]:
+    """What is wrong with the engine's configuration and concerns the file that is used."""
+    for finding in reader.findings:
+        directory = spec_directories.normalized(path.rpartition("/")[0])
+        is_read = directory in map(spec_directories.normalized, finding.message.split())
+        if finding.code != BUILD_READS_FEWER or (path and not is_read):
+            yield finding
 
 
 def _unqualified(
@@ -153,7 +172,10 @@ def _undefined(
     """No file defines the name: the name that was meant, or how to write a spec."""
     defined = [*_defined(reader, host, elsewhere)]
     similar = other_names.suggestion(name, defined, inventory()) if defined else None
-    return similar or advice.undefined(reader, name)
+    if similar:
+        return similar
+    has_driver = names.vendor_of(name) != "nvidia.com" or inventory() is not None
+    return advice.undefined(reader, name, has_driver=has_driver)
 
 
 def _defined(reader: Reader, host: Host, elsewhere: tuple[str, ...]) -> Iterable[Defined]:
@@ -165,7 +187,7 @@ def _defined(reader: Reader, host: Host, elsewhere: tuple[str, ...]) -> Iterable
             )
             for path in paths
             for file in host.directory(path).files
-            if file.spec
+            if file.spec and refusal(file, reader) is None
             for device in file.spec.devices
         }
         if devices:
@@ -174,8 +196,8 @@ def _defined(reader: Reader, host: Host, elsewhere: tuple[str, ...]) -> Iterable
 
 
 def _unseen(reader: Reader) -> Finding:
-    if reader.cdi == "unknown":
-        message = f"the version of {reader.engine} is not known, and so is whether CDI is on"
+    if reader.version is None:
+        message = f"the version of {reader.engine} is not known, and the answer depends on it"
         fix = f"name the version: --engine {reader.engine}@VERSION"
     else:
         message = f"not everything that {reader.title} reads can be seen by this user"

@@ -31,7 +31,8 @@ _FOLLOWS_LINKS_SINCE = "1.1.1"
 
 
 _CHECKS_MINIMUM_SINCE = "0.5.4"
-"""Earlier releases of the library do not compare the claimed version with the fields."""
+"""Earlier releases of the library do not compare the claimed version with the fields, and refuse a
+version with a ``v``."""
 
 
 class File(NamedTuple):
@@ -108,6 +109,11 @@ def look_up(name: str, reader: Reader, host: Host, elsewhere: Iterable[str]) -> 
     )
 
 
+def follows_links(reader: Reader) -> bool:
+    """Whether an engine reads a directory that is a symbolic link, and notices new links in it."""
+    return LIBRARIES.index(reader.reads_as) >= LIBRARIES.index(_FOLLOWS_LINKS_SINCE)
+
+
 def device_in(file: SpecFile, name: str) -> Device | None:
     """Return the device of a qualified name that a file defines."""
     if file.spec is None:
@@ -120,7 +126,7 @@ def device_in(file: SpecFile, name: str) -> Device | None:
 
 def _directories(name: str, reader: Reader, host: Host) -> Iterator[ReadDirectory]:
     """The directories in the engine's order, with the fate of each file."""
-    library = reader.reads_as
+    is_new = follows_links(reader)
     is_stopped = False
     for path in reader.directories:
         directory = host.directory(path)
@@ -135,8 +141,8 @@ def _directories(name: str, reader: Reader, host: Host) -> Iterator[ReadDirector
         elif access.error:
             reason = _unreadable_directory(reader, directory, access)
             yield ReadDirectory(directory.path, "unreadable", reason=reason)
-            is_stopped = LIBRARIES.index(library) >= LIBRARIES.index(_FOLLOWS_LINKS_SINCE)
-        elif directory.is_link and LIBRARIES.index(library) < LIBRARIES.index(_FOLLOWS_LINKS_SINCE):
+            is_stopped = is_new
+        elif directory.is_link and not is_new:
             reason = advice.linked_directory(reader, directory.path)
             files = tuple(_file(name, reader, host, file) for file in directory.files)
             yield ReadDirectory(directory.path, "link", files, reason)
@@ -171,10 +177,17 @@ def refusal(file: SpecFile, reader: Reader) -> Problem | None:
         (
             problem
             for problem in file.problems
-            if problem.refused_by >= releases
+            if (problem.refused_by >= releases or _is_refused_by_old(problem, reader))
             and not (problem.code == TOO_LOW and _accepts_too_low(file, reader))
         ),
         None,
+    )
+
+
+def _is_refused_by_old(problem: Problem, reader: Reader) -> bool:
+    """Whether only an early release of the library refuses a file for a problem."""
+    return problem.code == "CDG-S304" and not at_least(
+        reader.library, _CHECKS_MINIMUM_SINCE, unknown=True
     )
 
 

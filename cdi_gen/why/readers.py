@@ -8,11 +8,12 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from cdi_base.cdi.libraries import LIBRARIES
+from cdi_base.findings import Finding
 from cdi_gen import engines
 from cdi_gen.cdi import consumers
 from cdi_gen.engines.machine import USUAL_DIRECTORIES, Machine
 from cdi_gen.engines.status import CdiState, EngineStatus
-from cdi_gen.errors import UsageError
+from cdi_gen.errors import CdiGenError, UsageError
 from cdi_gen.paths import join
 from cdi_gen.why.user import ROOT, User, acting_as
 
@@ -35,6 +36,13 @@ class Reader(NamedTuple):
     library: str | None
     """The release of the standard's library; None if it is not known."""
     newest_cdi_version: str | None
+    findings: tuple[Finding, ...] = ()
+    """What is wrong with the engine's configuration."""
+
+    @property
+    def has_daemon(self) -> bool:
+        """Whether a daemon reads the specs, when it starts and when it is told of a change."""
+        return self.engine in {"docker", "containerd", "crio"}
 
     @property
     def reads_as(self) -> str:
@@ -208,8 +216,11 @@ def _of_user(machine: Machine, user: User, *, only: str = "") -> list[Reader]:
     readers = []
     for name in (only,) if only else engines.NAMES:
         module = engines.engine(name)
-        with acting_as(user):
-            statuses = module.statuses(machine)
+        try:
+            with acting_as(user):
+                statuses = module.statuses(machine)
+        except CdiGenError:
+            continue  # the user may not read the own configuration: no engine starts with it
         readers += [reader_of(status, user) for status in statuses if status.rootless]
     return readers
 
@@ -218,14 +229,21 @@ def _statuses(machine: Machine) -> list[EngineStatus]:
     """The statuses of all engines, each asked by a thread: most of the time is that of programs."""
     statuses: dict[str, list[EngineStatus]] = {}
 
+    errors: list[CdiGenError] = []
+
     def ask(name: str) -> None:
-        statuses[name] = engines.engine(name).statuses(machine)
+        try:
+            statuses[name] = engines.engine(name).statuses(machine)
+        except CdiGenError as error:
+            errors.append(error)
 
     threads = [threading.Thread(target=ask, args=(name,)) for name in engines.NAMES]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
+    if errors:
+        raise errors[0]
     return [status for name in engines.NAMES for status in statuses.get(name, ())]
 
 
@@ -248,4 +266,5 @@ def reader_of(status: EngineStatus, user: User) -> Reader:
         source=status.source,
         library=library,
         newest_cdi_version=status.newest_cdi_version,
+        findings=tuple(finding for finding in status.findings if finding.severity == "warning"),
     )

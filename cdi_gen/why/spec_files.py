@@ -61,6 +61,10 @@ class Host:
         """The path of this process for a path of the host."""
         return join(self.root, path)
 
+    def is_link(self, path: str) -> bool:
+        """Whether a file of the host is a symbolic link."""
+        return os.path.islink(self.path(path))
+
     def real_path(self, path: str) -> str:
         """The path of this process with every symbolic link resolved."""
         return os.path.realpath(self.path(path))

@@ -86,6 +86,13 @@ ALL = (
 )
 
 
+NEWER_LIBRARY = {
+    (MOBY, "docker"): ("other-capitals",),
+    ("trixie", "containerd"): ("version-0.8.0",),
+}
+"""Cases for which the build here has a newer library than the release, of which `why` knows."""
+
+
 @pytest.fixture(scope="module")
 def small_lab(
     lab_of: Callable[[str], Lab], image_archives: dict[str, Path]
@@ -159,14 +166,15 @@ def test_why_says_what_podman_does(
 def test_why_says_what_the_engine_does(engine: Engine, place_of: PlaceOf) -> None:
     place = place_of(f"{engine.suite}-engines", "v1", HOMES[0])
     cases = [case.id for case in CASES if case.daemons or engine.name == "podman"]
-    if engine.suite == MOBY:
-        cases.remove("other-capitals")  # its library is newer than that of the release it claims
+    for case in NEWER_LIBRARY.get((engine.suite, engine.name), ()):
+        cases.remove(case)
     try:
         start(engine, place)
         results = compared(place.machine.inside, engine, f"localhost/{place.image}", cases)
     finally:
         broken_specs_removed(place)
     assert sorted(results) == sorted(cases)
+    assert [result for result in results.values() if result["why"] != result["engine"]] == []
     for result in results.values():
         check(result)
 

@@ -67,7 +67,11 @@ def test_documents_that_some_engines_ignore(case: tuple[str, Any, tuple[str, ...
 @pytest.mark.parametrize(
     ("change", "libraries", "engines"),
     [
-        ({"intelRdt": {"enableCMT": True}}, "from 1.1.0 on", "docker from 29.2.0 on, containerd from 2.2.1 on"),
+        (
+            {"intelRdt": {"enableCMT": True}},
+            "from 1.1.0 on",
+            "docker from 29.2.0 on, containerd from 2.2.1 on",
+        ),
         ({"Env": ["A=b"]}, "from 1.1.1 on", "containerd from 2.4.0 on"),
         ({"netDevices": []}, "from 0.7.0 and before 1.1.0", "podman from 5.1.0 on, docker"),
     ],
