@@ -65,11 +65,6 @@ def _restart(reader: Reader) -> str:
     return f"sudo {_FACTS[reader.engine]().restart}"
 
 
-def stops_at_absent_directory(reader: Reader) -> bool:
-    """Whether an engine reads no directory after one that does not exist."""
-    return reader.engine == "podman" and not at_least(reader.version, "4.3", unknown=True)
-
-
 def unreadable_file(reader: Reader, path: str, access: Access) -> Finding:
     """The finding that the engine's user may not read a file."""
     message = f"{reader.title} cannot read {path}: {access.reason}"

@@ -30,6 +30,9 @@ _FOLLOWS_LINKS_SINCE = "1.1.1"
 """Earlier releases of the library walk the directory, and a link to a directory is no directory."""
 
 
+_PASSES_ABSENT_SINCE = "0.5.1"
+"""Earlier releases of the library read no directory after one that does not exist."""
+
 _CHECKS_MINIMUM_SINCE = "0.5.4"
 """Earlier releases of the library do not compare the claimed version with the fields, and refuse a
 version with a ``v``."""
@@ -135,9 +138,13 @@ def _directories(name: str, reader: Reader, host: Host) -> Iterator[ReadDirector
             yield ReadDirectory(directory.path, "unreached")
         elif access.error == errno.ENOENT:
             yield ReadDirectory(directory.path, "absent")
-            is_stopped = advice.stops_at_absent_directory(reader)
+            is_stopped = not at_least(reader.library, _PASSES_ABSENT_SINCE, unknown=True)
         elif not access.is_known:
             yield ReadDirectory(directory.path, "unknown")
+        elif access.error == errno.ENOTDIR and not is_new:
+            # The walk starts at a file, and reads the file if it has the name of a spec.
+            files = tuple(_file(name, reader, host, file) for file in directory.files)
+            yield ReadDirectory(directory.path, "read", files)
         elif access.error:
             reason = _unreadable_directory(reader, directory, access)
             yield ReadDirectory(directory.path, "unreadable", reason=reason)

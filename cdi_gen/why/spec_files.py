@@ -113,6 +113,9 @@ class Host:
             files += map(_spec_file, spec_directories.files(own_path))
         except FileNotFoundError:
             pass
+        except NotADirectoryError:
+            parent = spec_directories.files(os.path.dirname(own_path))
+            files += (_spec_file(file) for file in parent if file.path == own_path)
         except OSError as error:
             problem = unreadable_directory(path, os.strerror(error.errno or 0)).problems[0]
         try:
