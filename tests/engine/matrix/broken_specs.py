@@ -212,7 +212,7 @@ def prepare() -> None:
         "closed/file": ("", 0o644),
         "good.json": (GOOD, 0o644),
         "specs/why.json": (GOOD, 0o644),
-        "hook": ("#!/bin/sh\nexit 0\n", 0o755),
+        "hook": ("#!/bin/sh\ncat >/dev/null\n", 0o755),
         "hook-of-python4": ("#!/usr/bin/python4\n", 0o755),
     }
     for name, (text, mode) in texts.items():
