@@ -21,7 +21,7 @@ from cdi_gen.why.user import ROOT, User
 from tests.cli.program import GOLDEN, MIG
 from tests.engine.matrix.broken_specs import GOOD, NAME, mount, node, spec
 
-ALICE = User(1000, 1000, "alice", "/home/alice", (1000,))
+ALICE = User(1000, 1000, "alice", "/home/user", (1000,))
 
 
 class Small:
@@ -125,8 +125,8 @@ def test_a_rootless_docker_reads_the_directories_of_its_user() -> None:
 
 
 def _rootless_docker(small: Small) -> list[str]:
-    small.write("/home/alice/.config/docker/daemon.json", "{}")
-    small.write("/home/alice/.config/cdi/a.json", GOOD)
+    small.write("/home/user/.config/docker/daemon.json", "{}")
+    small.write("/home/user/.config/cdi/a.json", GOOD)
     outcomes: list[str] = []
     for version in ("29.1.0", "29.2.0"):
         (reader,) = (
