@@ -16,8 +16,7 @@ import pytest
 import tomlkit
 import yaml
 
-from tests.engine.matrix import broken_specs, deliveries
-from tests.engine.matrix.broken_specs import CASES, VARIABLE
+from tests.engine.matrix import deliveries
 from tests.engine.matrix.cells import MOBY
 from tests.engine.matrix.conftest import PlaceOf
 from tests.engine.matrix.homes import HOMES
@@ -27,6 +26,8 @@ from tests.lab import debian
 from tests.lab.engines import Inside, Lab
 from tests.lab.podman import Podman
 from tests.lab.probe import probe
+from tests.unit.why import broken_specs
+from tests.unit.why.broken_specs import CASES, VARIABLE
 
 PACKAGES = "/opt/packages"
 """Where the packages of this interpreter are that a small root lacks."""

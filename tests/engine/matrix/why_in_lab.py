@@ -19,8 +19,8 @@ from typing import Any
 from cdi_gen.why import readers, user
 from cdi_gen.why.answer import Answer, answers
 from cdi_gen.why.spec_files import Host
-from tests.engine.matrix import broken_specs
-from tests.engine.matrix.broken_specs import CASES, VARIABLE, Case
+from tests.unit.why import broken_specs
+from tests.unit.why.broken_specs import CASES, VARIABLE, Case
 
 UNRESOLVED = re.compile(
     r"unresolvable CDI devices|stat example\.com|is not an absolute path|not a valid device"

@@ -21,10 +21,10 @@ from cdi_gen.why.lookup import look_up, refusal
 from cdi_gen.why.readers import Reader
 from cdi_gen.why.spec_files import Host
 from cdi_gen.why.user import ROOT
-from tests.engine.matrix.broken_specs import CASES, ETC, FILES, GOOD, RUN, Case, Directory, Link
 from tests.lab import go
 from tests.lab.cache import LabUnavailableError
 from tests.unit.cdi.texts import TEXTS
+from tests.unit.why.broken_specs import CASES, ETC, FILES, GOOD, RUN, Case, Directory, Link
 
 from .oracle import LIBRARY, UNTIL_0_6, Oracle
 

@@ -19,7 +19,7 @@ from cdi_gen.why.readers import Reader
 from cdi_gen.why.spec_files import Host
 from cdi_gen.why.user import ROOT, User
 from tests.cli.program import GOLDEN, MIG
-from tests.engine.matrix.broken_specs import GOOD, NAME, mount, node, spec
+from tests.unit.why.broken_specs import GOOD, NAME, mount, node, spec
 
 ALICE = User(1000, 1000, "alice", "/home/user", (1000,))
 
