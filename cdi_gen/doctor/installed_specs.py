@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from shlex import quote
 
 from cdi_base.cdi import SPEC_DIRECTORIES
 from cdi_gen.cdi.model import Hook
@@ -89,7 +90,7 @@ def rewrite(path: str, *options: str) -> str:
     """Return the command that writes a spec file again."""
     if is_own(path) and not options:
         return "sudo cdi-gen refresh --force"
-    return " ".join(("sudo cdi-gen generate", *options, "-o", path))
+    return " ".join(("sudo cdi-gen generate", *options, "-o", quote(path)))
 
 
 def hooks(specs: EffectiveSpecs) -> Iterator[tuple[str, Hook]]:

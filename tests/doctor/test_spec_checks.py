@@ -39,7 +39,7 @@ def with_spec(root: Path, path: str = OURS) -> Path:
     """Write a spec of one GPU to a file of a host, with the hook that it names."""
     if not (root / "var/run").exists():
         (root / "var").mkdir(parents=True, exist_ok=True)
-        (root / "var/run").symlink_to("/run")
+        (root / "var/run").symlink_to("../run")
     for program in (OUR_HOOK, "/sbin/ldconfig"):
         write(root, program).chmod(0o755)
     return write(root, path, specimen(INVENTORY))

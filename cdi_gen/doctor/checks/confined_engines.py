@@ -28,7 +28,7 @@ def examine(host: Host) -> Iterator[Finding]:
             "warning",
             "cdi-gen runs in a sandbox of Flatpak, and examines the sandbox, not the host",
             subject=FLATPAK_INFORMATION,
-            fix="run cdi-gen on the host: flatpak-spawn --host cdi-gen doctor",
+            fix="flatpak-spawn --host cdi-gen doctor",
         )
     if has_snap:
         specs = f"{DOCKER_SNAP}{SPEC_DIRECTORIES[0]}"
@@ -42,9 +42,8 @@ def examine(host: Host) -> Iterator[Finding]:
                 "warning",
                 f"Docker of snap reads specs only in {specs}, which has none",
                 subject="docker",
-                fix="let the snap write its spec: sudo snap set docker "
-                "nvidia-support.disabled=false && sudo snap restart docker; or install Docker from "
-                "a package of the distribution",
+                fix="sudo snap set docker nvidia-support.disabled=false && sudo snap restart docker"
+                "  # or install Docker from a package of the distribution",
             )
 
 

@@ -37,8 +37,8 @@ def examine(host: Host) -> Iterator[Finding]:
                 f"docker run --gpus does not work: dockerd {version} does not find {names[0]} "
                 '("could not select device driver")',
                 subject="docker",
-                fix=f"sudo cdi-gen hook install --{names[0]} && sudo {docker.restart}; or request "
-                "the devices by name: docker run --device nvidia.com/gpu=all",
+                fix=f"sudo cdi-gen hook install --{names[0]} && sudo {docker.restart}  # or "
+                "request the devices by name: docker run --device nvidia.com/gpu=all",
             )
 
 

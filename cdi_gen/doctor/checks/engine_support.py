@@ -37,9 +37,9 @@ def _support(status: EngineStatus) -> Iterator[Finding]:
             "warning",
             f"{name} does not support CDI devices; {since} and later do",
             subject=status.engine,
-            fix=f"install {status.engine} {since} or later; until then use the runtime shim: "
-            f"sudo cdi-gen hook install --nvidia-container-runtime && "
-            f"sudo cdi-gen engine configure {status.engine} --runtime",
+            fix="sudo cdi-gen hook install --nvidia-container-runtime && "
+            f"sudo cdi-gen engine configure {status.engine} --runtime"
+            f"  # or install {status.engine} {since} or later",
         )
     if status.cdi == "off":
         yield Finding(

@@ -118,8 +118,7 @@ def _ldconfig(host: Host, path: str, hook: Hook) -> Iterator[Finding]:
             f"{path}: the hook needs the host's ldconfig, and {' or '.join(programs)} does not "
             "exist: no container with the devices starts",
             subject=path,
-            fix=f"install ldconfig (glibc); or write a spec without hooks: "
-            f"{installed_specs.rewrite(path, '--hooks=none')}",
+            fix=f"{installed_specs.rewrite(path, '--hooks=none')}  # or install ldconfig (glibc)",
         )
 
 
@@ -133,7 +132,7 @@ def _engines_without_hooks(host: Host, path: str) -> Iterator[Finding]:
             f"{program} applies the devices of {path}, but runs none of its hooks: containers get "
             "libcuda.so.VERSION, and not libcuda.so.1",
             subject=program,
-            fix=f"write a spec without hooks: {installed_specs.rewrite(path, '--hooks=none')}",
+            fix=installed_specs.rewrite(path, "--hooks=none"),
         )
 
 

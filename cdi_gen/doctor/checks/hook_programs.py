@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import stat
 from collections.abc import Iterator
+from shlex import quote
 
 from cdi_base import HOOK, VERSION, trust
 from cdi_base.findings import Finding
@@ -43,7 +44,7 @@ def examine(host: Host) -> Iterator[Finding]:
                 f"the hook program {path} is not executable (mode "
                 f"{stat.S_IMODE(status.mode):04o}): no container with the devices starts",
                 subject=path,
-                fix=f"sudo chmod 755 {path}",
+                fix=f"sudo chmod 755 {quote(path)}",
             )
         else:
             yield from _trust(host, path)
@@ -73,13 +74,15 @@ def _trust(host: Host, path: str) -> Iterator[Finding]:
 
     reason = host.fact("hook program", fault, path)
     if reason:
+        # The reason begins with the file or directory that is not safe.
+        location = reason.partition(" ")[0] if reason.startswith("/") else path
         yield Finding(
             "CDG-G002",
             "error",
             f"the hook program {path} is run as root, and cannot be trusted: {reason}",
             subject=path,
-            fix=f"correct owner and mode: sudo chown root:root {path} && sudo chmod 755 {path}; or "
-            f"install it again: {_install(path)}",
+            fix=f"sudo chown root:root {quote(location)} && sudo chmod go-w {quote(location)}"
+            f"  # or install the program again: {_install(path)}",
         )
 
 
@@ -106,8 +109,7 @@ def _version(host: Host, path: str, hooks: list[Hook]) -> Iterator[Finding]:
             f"{path} is of NVIDIA Container Toolkit {version}, which has {name}: an image can "
             f"attack the host; fixed in {until}",
             subject=path,
-            fix=f"install {until} or later; or replace the program by cdi-gen's: "
-            f"{INSTALL} --nvidia-cdi-hook",
+            fix=f"{INSTALL} --nvidia-cdi-hook  # or install NVIDIA's {until} or later",
         )
 
 

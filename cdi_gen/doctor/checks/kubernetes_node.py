@@ -33,7 +33,7 @@ def examine_kubelet(host: Host) -> Iterator[Finding]:
             "error",
             f"{directory} has no kubelet.sock: the kubelet does not run",
             subject=directory,
-            fix="sudo systemctl restart kubelet; see why it ended with: journalctl -b -u kubelet",
+            fix="sudo systemctl restart kubelet  # see why it ended with: journalctl -b -u kubelet",
         )
         return
     names = kubelet.sockets(host)
@@ -43,9 +43,9 @@ def examine_kubelet(host: Host) -> Iterator[Finding]:
             "error",
             f"{directory} has no socket of a device plugin: the node offers no GPU to pods",
             subject=directory,
-            fix="install a device plugin: helm install cdi-gen deploy/helm/cdi-gen -n cdi-gen "
-            "--create-namespace; or see why its pod does not run: kubectl get pods -A -o wide | "
-            "grep -i device-plugin",
+            fix="helm install cdi-gen deploy/helm/cdi-gen -n cdi-gen --create-namespace  # or see "
+            "why the pod of the installed one does not run: kubectl get pods -A -o wide | grep -i "
+            "device-plugin",
         )
     of_gpu = [name for name in names if "gpu" in name and "nvidia" in name]
     if len(of_gpu) > 1:
@@ -54,7 +54,7 @@ def examine_kubelet(host: Host) -> Iterator[Finding]:
             "warning",
             f"{directory} has {' and '.join(of_gpu)}: two device plugins offer the same GPUs",
             subject=directory,
-            fix="remove one of the two: kubectl get daemonsets -A | grep -i device-plugin",
+            fix="kubectl get daemonsets -A | grep -i device-plugin  # and delete one of the two",
         )
 
 
@@ -79,8 +79,7 @@ def examine_devices(host: Host) -> Iterator[Finding]:
             f"{'is' if len(missing) == 1 else 'are'} not among them: the device plugin calls them "
             "unhealthy, and NVIDIA's does so until it is restarted",
             subject=GPU,
-            fix="see the cause with: sudo cdi-gen doctor xid-errors; then restart the plugin: "
-            f"{RESTART}",
+            fix=f"{RESTART}  # the cause is in: sudo cdi-gen doctor driver",
         )
     for resource, ids in sorted(known.items()):
         if not ids:
@@ -89,7 +88,7 @@ def examine_devices(host: Host) -> Iterator[Finding]:
                 "error",
                 f"the kubelet knows the resource {resource}, and no device of it is healthy",
                 subject=resource,
-                fix=f"restart the device plugin: {RESTART}",
+                fix=RESTART,
             )
 
 
@@ -127,8 +126,8 @@ def examine_strategies(host: Host) -> Iterator[Finding]:
             f"the device plugin of {resource} gives CDI devices by annotation and by the CRI's "
             "field: an engine that reads both injects them twice",
             subject=resource,
-            fix="set one strategy: --device-list-strategy=cdi-cri (NVIDIA's plugin: "
-            "DEVICE_LIST_STRATEGY=cdi-cri)",
+            fix="helm upgrade RELEASE CHART --reuse-values --set deviceListStrategy=cdi-cri  # or "
+            "the option --device-list-strategy=cdi-cri of the device plugin",
         )
 
 

@@ -35,8 +35,8 @@ def examine(host: Host) -> Iterator[Finding]:
                     f"{spec.path} mounts {program}, whose loader {loader} containers do not have: "
                     '"no such file or directory"',
                     subject=program,
-                    fix=f"{installed_specs.rewrite(spec.path)}; if cdi-gen wrote the spec, run the "
-                    f"program with the image's loader: /lib64/ld-linux-x86-64.so.2 {program}",
+                    fix=f"{installed_specs.rewrite(spec.path)}  # or start it with the image's "
+                    f"loader: /lib64/ld-linux-x86-64.so.2 {program}",
                 )
 
 

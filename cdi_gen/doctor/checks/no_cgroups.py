@@ -30,7 +30,7 @@ def examine(host: Host) -> Iterator[Finding]:
             "error",
             str(error),
             subject=PATH,
-            fix="correct the line; or write the defaults: sudo nvidia-ctk config --in-place",
+            fix="sudo nvidia-ctk config --in-place  # writes the defaults; or correct the line",
         )
         return
     rootless = sorted({status.engine for status in host.engines if status.rootless})
@@ -44,7 +44,7 @@ def examine(host: Host) -> Iterator[Finding]:
             f"{PATH} does not set no-cgroups, and rootless {' and '.join(rootless)} may not change "
             'control groups: NVIDIA\'s hook fails ("bpf_prog_query … operation not permitted")',
             subject=PATH,
-            fix=f"{command}=true; {cdi}",
+            fix=f"{command}=true  # {cdi}",
         )
     elif no_cgroups and "docker" in rootful:
         yield Finding(
@@ -53,7 +53,7 @@ def examine(host: Host) -> Iterator[Finding]:
             f"{PATH} sets no-cgroups, and Docker uses NVIDIA's hook: containers get device nodes "
             'that they may not open ("Failed to initialize NVML: Unknown Error")',
             subject=PATH,
-            fix=f"{command}=false; {cdi}",
+            fix=f"{command}=false  # {cdi}",
         )
 
 

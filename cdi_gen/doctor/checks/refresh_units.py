@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from shlex import quote
 
 from cdi_base.findings import Finding
 from cdi_gen.doctor.check import Check, NotApplicable, Unseen
@@ -48,7 +49,7 @@ def examine_units(host: Host) -> Iterator[Finding]:
             "library that a driver may have",
             subject=nvidias[0],
             fix=f"sudo systemctl disable --now {' '.join(nvidias)} && "
-            "sudo rm -f /var/run/cdi/nvidia.yaml /etc/cdi/nvidia.yaml",
+            "sudo rm -f /run/cdi/nvidia.yaml /etc/cdi/nvidia.yaml",
         )
     elif nvidias:
         yield Finding(
@@ -59,7 +60,7 @@ def examine_units(host: Host) -> Iterator[Finding]:
             "library that a driver may have",
             subject=nvidias[-1],
             fix=f"{_enable(host)} && sudo systemctl disable --now {' '.join(nvidias)} && "
-            "sudo rm -f /var/run/cdi/nvidia.yaml",
+            "sudo rm -f /run/cdi/nvidia.yaml",
         )
     elif not {OWN, PATH, WATCH} & {*own}:
         is_node = host.exists(SPEC_WRITERS)
@@ -116,8 +117,7 @@ def _last_results(host: Host, units: tuple[str, ...]) -> Iterator[Finding]:
             "warning" if severity == "warning" else "error",
             f"{unit} failed at its last run: {reason}",
             subject=unit,
-            fix=command
-            or f"see why with: journalctl -b -u {unit}; then: sudo systemctl start {unit}",
+            fix=command or f"sudo systemctl start {unit}  # see why with: journalctl -b -u {unit}",
         )
 
 
@@ -134,7 +134,7 @@ def examine_order(host: Host) -> Iterator[Finding]:
             f"{where}: at boot, engines do not wait for the specs, and the first containers may "
             "find none",
             subject=OWN,
-            fix=f"sudo rm {path} && sudo systemctl daemon-reload"
+            fix=f"sudo rm {quote(path)} && sudo systemctl daemon-reload"
             if path
             else "sudo cdi-gen install",
         )

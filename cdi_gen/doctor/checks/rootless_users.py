@@ -43,7 +43,7 @@ def examine_ids(host: Host) -> Iterator[Finding]:
             "error",
             "newuidmap is not installed: rootless engines cannot map users",
             subject="newuidmap",
-            fix="install the package uidmap (Debian, Ubuntu) or shadow-utils (Fedora, RHEL)",
+            fix="sudo apt-get install uidmap  # Fedora, RHEL: sudo dnf install shadow-utils",
         )
 
 
@@ -112,8 +112,8 @@ def _closed(host: Host, user: users.User, paths: list[str], gid: int, what: str)
         f"{paths[0]}{others}: {user.name} is not in the group {group}, and cannot open the nodes "
         f"for {what}",
         subject=paths[0],
-        fix=f"sudo usermod -aG {group} {user.name}; log in again; then: podman run --group-add "
-        "keep-groups",
+        fix=f"sudo usermod -aG {group} {user.name}  # then log in again, and: podman run "
+        "--group-add keep-groups",
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from shlex import quote
 
 from cdi_base.findings import Finding
 from cdi_gen.doctor import installed_specs
@@ -85,7 +86,7 @@ def examine_labels(host: Host) -> Iterator[Finding]:
                 "error",
                 f"{path} has the SELinux label {label}: confined engines cannot read the file",
                 subject=path,
-                fix=f"sudo restorecon -v {path}",
+                fix=f"sudo restorecon -v {quote(path)}",
             )
 
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from shlex import quote
 
 from cdi_base.findings import Finding
 from cdi_gen.doctor import installed_specs
@@ -24,7 +25,7 @@ def examine_conflicts(host: Host) -> Iterator[Finding]:
             f"{' and '.join(conflict.paths)} define {_listed(conflict.names)}: engines cannot "
             'resolve any of these names ("unresolvable CDI devices")',
             subject=conflict.names[0],
-            fix=f"sudo rm {' '.join(obsolete)}",
+            fix=f"sudo rm {' '.join(map(quote, obsolete))}",
         )
 
 
@@ -58,7 +59,7 @@ def examine_older_files(host: Host) -> Iterator[Finding]:
                 f"{_listed(alive[path])} {'is' if len(alive[path]) == 1 else 'are'} still taken "
                 "from the older file",
                 subject=path,
-                fix=f"sudo rm {path}",
+                fix=f"sudo rm {quote(path)}",
             )
         else:
             yield Finding(
@@ -66,7 +67,7 @@ def examine_older_files(host: Host) -> Iterator[Finding]:
                 "info",
                 f"{path} has no effect: {later} defines all of its devices",
                 subject=path,
-                fix=f"sudo rm {path}",
+                fix=f"sudo rm {quote(path)}",
             )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from shlex import quote
 
 from cdi_base.findings import Finding
 from cdi_gen.doctor import installed_specs, spec_facts
@@ -34,7 +35,7 @@ def examine(host: Host) -> Iterator[Finding]:
         others = f"; and {len(findings) - 1} more like this" if len(findings) > 1 else ""
         fix = installed_specs.rewrite(path) if path else "sudo cdi-gen refresh --force"
         if code == NO_DRIVER:
-            fix = f"load the driver: sudo modprobe nvidia; or remove the spec: sudo rm {path}"
+            fix = f"sudo modprobe nvidia  # or remove the spec: sudo rm {quote(path)}"
         yield Finding(
             code, "error", f"{findings[0].message}{others}", subject=findings[0].subject, fix=fix
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import stat
 from collections.abc import Iterator
+from shlex import quote
 
 from cdi_base import trust
 from cdi_base.findings import Finding
@@ -47,7 +48,7 @@ def _directory(host: Host, path: str) -> Iterator[Finding]:
             "error",
             f"{path} {reason}: a user who can write a spec decides what root runs",
             subject=path,
-            fix=f"sudo chown root:root {path} && sudo chmod 755 {path}",
+            fix=f"sudo chown root:root {quote(path)} && sudo chmod 755 {quote(path)}",
         )
     elif not status.mode & stat.S_IXOTH and not _is_of_user(host, path):
         yield Finding(
@@ -56,7 +57,7 @@ def _directory(host: Host, path: str) -> Iterator[Finding]:
             f"{path} is closed to ordinary users (mode {stat.S_IMODE(status.mode):04o}): rootless "
             "engines find no spec there",
             subject=path,
-            fix=f"sudo chmod 755 {path}",
+            fix=f"sudo chmod 755 {quote(path)}",
         )
 
 
@@ -80,7 +81,7 @@ def _file(host: Host, path: str) -> Iterator[Finding]:
             "error",
             f"{path} {reason}: the user decides what root runs when a container starts",
             subject=path,
-            fix=f"sudo chown root:root {path} && sudo chmod 644 {path}",
+            fix=f"sudo chown root:root {quote(path)} && sudo chmod 644 {quote(path)}",
         )
     elif not status.mode & stat.S_IROTH and not _is_of_user(host, path):
         yield Finding(
@@ -89,7 +90,7 @@ def _file(host: Host, path: str) -> Iterator[Finding]:
             f"{path} has mode {stat.S_IMODE(status.mode):04o}: rootless engines cannot read it "
             '("unresolvable CDI devices")',
             subject=path,
-            fix=f"sudo chmod 644 {path}",
+            fix=f"sudo chmod 644 {quote(path)}",
         )
 
 

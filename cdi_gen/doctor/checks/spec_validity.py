@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from shlex import quote
 
 from cdi_base.findings import Finding
 from cdi_gen.cdi.problem import Problem
@@ -35,8 +36,8 @@ def _finding(file: SpecFile, problem: Problem) -> Finding:
     if file.spec is None and not installed_specs.is_own(file.path):
         # The file may be of another vendor.
         fix = (
-            f"see all problems with: cdi-gen validate {file.path}; then write the file again with "
-            f"the program that wrote it, or remove it: sudo rm {file.path}"
+            f"sudo rm {quote(file.path)}  # then write it again with the program that wrote it; all "
+            f"problems: cdi-gen validate {quote(file.path)}"
         )
     return Finding(
         problem.code,

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from shlex import quote
 
 from cdi_base import nvidia
 from cdi_base.findings import Finding
@@ -45,7 +46,7 @@ def _hook_file(host: Host, path: str, *, has_specs: bool) -> Iterator[Finding]:
             "error",
             f"{path} is not a valid hook file: Podman and CRI-O start no container at all",
             subject=path,
-            fix=f"sudo rm {path}",
+            fix=f"sudo rm {quote(path)}",
         )
         return
     if host.status(program, follow=True) is None:
@@ -55,7 +56,7 @@ def _hook_file(host: Host, path: str, *, has_specs: bool) -> Iterator[Finding]:
             f"{path} names {program}, which does not exist: Podman and CRI-O start no container "
             "that the hook is meant for",
             subject=path,
-            fix=f"sudo rm {path}",
+            fix=f"sudo rm {quote(path)}",
         )
     elif nvidia_toolkit.is_nvidias(host, program) and has_specs:
         yield Finding(
@@ -64,7 +65,8 @@ def _hook_file(host: Host, path: str, *, has_specs: bool) -> Iterator[Finding]:
             f"{path} runs {program} for every container, beside the specs: a container that "
             "requests a GPU in both ways gets it twice, or does not start",
             subject=path,
-            fix=f"sudo rm {path}; and request GPUs with: podman run --device nvidia.com/gpu=all",
+            fix=f"sudo rm {quote(path)}  # and request GPUs so: podman run --device "
+            "nvidia.com/gpu=all",
         )
 
 
