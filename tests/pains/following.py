@@ -32,6 +32,8 @@ OF_THE_SYSTEM = (
         "sed",
         "sh",
         "tee",
+        "touch",
+        "test",
     ),
 )
 """Programs that act on the paths in their arguments only."""
@@ -87,4 +89,11 @@ def _cdi_gen(root: Path, options: list[str]) -> str:
     (root / "run").mkdir(exist_ok=True)
     unshare = shutil.which("unshare")
     inner = f'/bin/mount --bind {root}/run /run && exec {sys.executable} -m cdi_gen "$@"'
-    return f"exec {unshare} --mount /bin/sh -ec '{inner}' cdi-gen \"$@\" {' '.join(options)}"
+    command = f"exec {unshare} --mount /bin/sh -ec '{inner}' cdi-gen \"$@\""
+    # This command has another option for the root of the host, and needs the host's interpreter.
+    (root / "usr/bin").mkdir(parents=True, exist_ok=True)
+    return (
+        f'if test "$1 $2" = "hook install"; then touch {root}/usr/bin/python3; '
+        f"chmod 755 {root}/usr/bin/python3; {command} --root {root}; fi\n"
+        f"{command} {' '.join(options)}"
+    )

@@ -38,8 +38,8 @@ def examine(host: Host) -> Iterator[Finding]:
             ': systemctl daemon-reload takes the GPUs away ("Failed to initialize NVML: Unknown '
             'Error")',
             subject="docker",
-            fix=f"sudo cdi-gen hook install --{nvidia.PRESTART_HOOK}  # it tells systemd; or use CDI: "
-            "docker run --device nvidia.com/gpu=all",
+            fix=f"sudo cdi-gen hook install --{nvidia.PRESTART_HOOK}  # it tells systemd; or use "
+            "CDI: docker run --device nvidia.com/gpu=all",
         )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from shlex import quote
 
 from cdi_base import elf
 from cdi_base.files import open_regular
@@ -15,6 +16,7 @@ from cdi_gen.doctor.host import Host
 
 OF_ALL_IMAGES = ("/lib/", "/lib64/", "/usr/lib/", "/usr/lib64/", "/lib32/", "/libx32/")
 """Where images have the loader of glibc."""
+IMAGES_LOADER = "/lib64/ld-linux-x86-64.so.2"
 MAX_PROGRAMS = 64
 
 
@@ -23,10 +25,12 @@ def examine(host: Host) -> Iterator[Finding]:
     for spec in installed_specs.require_specs(host).specs:
         mounts = [mount for edits in spec.edits for mount in edits.mounts]
         targets = {mount.container_path for mount in mounts}
-        programs = dict.fromkeys(
-            mount.host_path for mount in mounts if "/bin/" in mount.container_path
-        )
-        for program in [*programs][:MAX_PROGRAMS]:
+        programs = {
+            mount.container_path: mount.host_path
+            for mount in mounts
+            if "/bin/" in mount.container_path
+        }
+        for path, program in [*programs.items()][:MAX_PROGRAMS]:
             loader = _loader(host, program)
             if loader and not loader.startswith(OF_ALL_IMAGES) and not _is_in(loader, targets):
                 yield Finding(
@@ -35,9 +39,14 @@ def examine(host: Host) -> Iterator[Finding]:
                     f"{spec.path} mounts {program}, whose loader {loader} containers do not have: "
                     '"no such file or directory"',
                     subject=program,
-                    fix=f"{installed_specs.rewrite(spec.path)}  # or start it with the image's "
-                    f"loader: /lib64/ld-linux-x86-64.so.2 {program}",
+                    fix=f"{IMAGES_LOADER} {quote(path)}  # in the container; or mount the loader: "
+                    f"podman run -v {_top(loader)}:{_top(loader)}:ro",
                 )
+
+
+def _top(loader: str) -> str:
+    """Return the first two directories of a path: ``/nix/store``."""
+    return "/".join(loader.split("/")[:3])
 
 
 def _is_in(path: str, targets: set[str]) -> bool:

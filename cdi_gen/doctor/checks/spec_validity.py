@@ -36,7 +36,7 @@ def _finding(file: SpecFile, problem: Problem) -> Finding:
     if file.spec is None and not installed_specs.is_own(file.path):
         # The file may be of another vendor.
         fix = (
-            f"sudo rm {quote(file.path)}  # then write it again with the program that wrote it; all "
+            f"sudo rm {quote(file.path)}  # then write it again with its program; all "
             f"problems: cdi-gen validate {quote(file.path)}"
         )
     return Finding(
