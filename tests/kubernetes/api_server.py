@@ -45,6 +45,8 @@ class ApiServer:
     begins at them; None ends the watch."""
     watch: int = 0
     """The number of the newest watch, which alone gets lines."""
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    """Held while a watch begins or takes a line: a line is not lost to a watch that has ended."""
     ended: bool = False
     """Whether watches end at once."""
 
@@ -84,18 +86,24 @@ class ApiServer:
         """Send lines to the watch, whatever they are; None ends it."""
         self.watched += [(None, line) for line in lines]
 
-    def lines(self, version: int) -> Iterator[bytes]:
-        """Yield the lines of a new watch that begins at a version."""
-        self.watch += 1
-        number = self.watch
-        while self.watch == number and not self.ended:
-            if not self.watched:
-                time.sleep(0.002)
-                continue
-            newer, line = self.watched.pop(0)
+    def begin_watch(self) -> int:
+        """Return the number of a new watch; earlier ones get no lines from now on."""
+        with self.lock:
+            self.watch += 1
+            return self.watch
+
+    def lines(self, number: int, version: int) -> Iterator[bytes]:
+        """Yield the lines of the watch of this number that begins at a version."""
+        while not self.ended:
+            with self.lock:
+                if self.watch != number:
+                    return
+                newer, line = self.watched.pop(0) if self.watched else (0, b"")
             if line is None:
                 return
-            if newer is None or newer > version:
+            if newer == 0:
+                time.sleep(0.002)
+            elif newer is None or newer > version:
                 yield line
 
     def _store(self, path: str, body: dict[str, Any], code: int) -> tuple[int, Any]:
@@ -131,12 +139,13 @@ def api_server(
         protocol_version = "HTTP/1.1"
 
         def answer(self) -> None:
+            watch = server.begin_watch() if "watch=true" in self.path else 0
             server.requests.append((self.command, self.path))
             server.tokens.append(self.headers.get("Authorization", ""))
             length = int(self.headers.get("Content-Length") or 0)
             body = json.loads(self.rfile.read(length)) if length else None
-            if "watch=true" in self.path and not server.faults:
-                self.watch()
+            if watch and not server.faults:
+                self.watch(watch)
                 return
             if server.faults:
                 code, document = status(*server.faults.pop(0))
@@ -149,12 +158,12 @@ def api_server(
             self.end_headers()
             self.wfile.write(content)
 
-        def watch(self) -> None:
+        def watch(self, number: int) -> None:
             self.send_response(200)
             self.send_header("Transfer-Encoding", "chunked")
             self.end_headers()
             _, found, rest = self.path.partition("resourceVersion=")
-            for line in server.lines(int(rest.partition("&")[0]) if found else 0):
+            for line in server.lines(number, int(rest.partition("&")[0]) if found else 0):
                 self.wfile.write(b"%x\r\n%s\r\n" % (len(line), line))
             self.wfile.write(b"0\r\n\r\n")
 

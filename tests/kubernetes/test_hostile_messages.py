@@ -21,6 +21,7 @@ from cdi_gen.kubernetes.plugin.server import MAX_REQUEST_BYTES, THREADS, Resourc
 from cdi_gen.kubernetes.protocols import deviceplugin_v1beta1_pb2 as api
 from cdi_gen.kubernetes.resources.device import Device, Resource
 from cdi_gen.kubernetes.settings import DEFAULTS
+from tests.kubernetes.kubelet import SECONDS
 
 METHODS = ("Allocate", "GetPreferredAllocation", "GetDevicePluginOptions", "PreStartContainer")
 DEVICES = tuple(Device(id=f"GPU-{n}", uuid=f"GPU-{n}", index=str(n), gpu_index=n) for n in range(8))
@@ -48,7 +49,7 @@ def call(channel: grpc.Channel, method: str, content: bytes) -> bytes | grpc.Sta
     """Send bytes to a method; return its answer or its refusal."""
     raw: Any = channel.unary_unary(f"/v1beta1.DevicePlugin/{method}")
     try:
-        answer: bytes = raw(content, timeout=10)
+        answer: bytes = raw(content, timeout=SECONDS)
     except grpc.RpcError as error:
         code: grpc.StatusCode = error.code()
         return code

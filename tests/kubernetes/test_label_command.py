@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pytest
 
@@ -131,13 +131,15 @@ class TestProcess:
     def start(self, host: Callable[[str], FakeHost]) -> Iterator[Callable[..., Any]]:
         processes: list[subprocess.Popen[str]] = []
 
-        def run(*words: str, name: str = "550-1gpu") -> subprocess.Popen[str]:
+        def run(
+            *words: str, name: str = "550-1gpu", errors: int | IO[str] = subprocess.PIPE
+        ) -> subprocess.Popen[str]:
             command = (sys.executable, "-m", "cdi_gen", "kubernetes", "labels")
             root = ("--host-root", str(host(name).root))
             environment = {"PATH": os.environ["PATH"], "PYTHONPATH": looking.SOURCES}
             processes.append(
                 subprocess.Popen(
-                    [*command, *root, *words], env=environment, stderr=subprocess.PIPE, text=True
+                    [*command, *root, *words], env=environment, stderr=errors, text=True
                 )
             )
             return processes[-1]
@@ -188,21 +190,21 @@ class TestProcess:
         self, start: Callable[..., Any], tmp_path: Path
     ) -> None:
         """A mistake in the ConfigMap ended the process, and removed the labels of the node."""
-        path, config = tmp_path / "gfd", tmp_path / "config"
+        path, config, errors = (tmp_path / name for name in ("gfd", "config", "errors"))
         config.write_text("version: v1")
-        process = start("--output-file", str(path), "--config-file", str(config))
+        with errors.open("w") as stream:
+            process = start("--output-file", str(path), "--config-file", str(config), errors=stream)
         wait_until(path.exists)
         config.write_text("version: v2")
         process.send_signal(signal.SIGHUP)
-        time.sleep(0.5)
-        path.unlink()
-        config.write_text("version: v1")
+        wait_until(lambda: "the settings stay as they are" in errors.read_text())
+        assert process.poll() is None
+        assert path.exists()
+        config.write_text("version: v1\nflags: {migStrategy: mixed}")
         process.send_signal(signal.SIGHUP)
-        wait_until(path.exists)
+        wait_until(lambda: "mig.strategy=mixed" in path.read_text())
         process.terminate()
-        _, errors = process.communicate(timeout=60)
-        assert process.returncode == 0
-        assert "the settings stay as they are" in errors
+        assert process.wait(60) == 0
 
     def test_many_hangups_do_not_end_the_process(
         self, start: Callable[..., Any], tmp_path: Path

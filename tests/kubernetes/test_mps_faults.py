@@ -37,13 +37,14 @@ def test_a_daemon_that_hangs_keeps_its_directory(
     """sharing.mps was taken from the config while a daemon hung: its directory was removed, its
     clients could connect no more, and the daemon ran for ever."""
     mps = stand_in.serving()
-    monkeypatch.setattr(ControlProgram.ask, "__kwdefaults__", {"seconds": 0.3})
     pids = [stand_in.pid(uuid) for uuid in UUIDS[:2]]
-    for pid in pids:
-        os.kill(pid, signal.SIGSTOP)
-    mps.want((), stand_in.host, lambda: None)
-    time.sleep(1.5)
-    assert sorted(stand_in.root.names()) == sorted(UUIDS[:2])
+    with monkeypatch.context() as patch:
+        patch.setattr(ControlProgram.ask, "__kwdefaults__", {"seconds": 0.3})
+        for pid in pids:
+            os.kill(pid, signal.SIGSTOP)
+        mps.want((), stand_in.host, lambda: None)
+        time.sleep(1.5)
+        assert sorted(stand_in.root.names()) == sorted(UUIDS[:2])
     for pid in pids:
         os.kill(pid, signal.SIGCONT)
     wait_until(lambda: not stand_in.root.names())
@@ -73,18 +74,19 @@ def test_a_process_that_is_no_daemon_is_not_killed(
     stand_in: MpsNode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The id of a socket's process may be that of another process by now."""
-    monkeypatch.setattr(ControlProgram.ask, "__kwdefaults__", {"seconds": 0.5})
-    monkeypatch.setattr(keeper, "HANG_SECONDS", 0.5)
     pipe = Path(stand_in.root.path, UUIDS[0], "pipe")
     pipe.mkdir(parents=True)
     with subprocess.Popen([sys.executable, "-c", LISTENER, str(pipe / "control")]) as process:
         try:
-            wait_until((pipe / "control").exists)
-            mps = stand_in.start()
-            wait_until(lambda: UUIDS[0] in mps.unusable() and stand_in.messages("CDG-N222"))
-            time.sleep(2)
-            assert process.poll() is None
-            assert UUIDS[0] in mps.unusable()
+            with monkeypatch.context() as patch:
+                patch.setattr(ControlProgram.ask, "__kwdefaults__", {"seconds": 0.5})
+                patch.setattr(keeper, "HANG_SECONDS", 0.5)
+                wait_until((pipe / "control").exists)
+                mps = stand_in.start()
+                wait_until(lambda: UUIDS[0] in mps.unusable() and stand_in.messages("CDG-N222"))
+                time.sleep(2)
+                assert process.poll() is None
+                assert UUIDS[0] in mps.unusable()
         finally:
             process.kill()
     wait_until(lambda: not mps.unusable())

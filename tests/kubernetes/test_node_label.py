@@ -172,7 +172,7 @@ def test_watches_that_end_at_once_are_not_begun_without_a_pause(
     monkeypatch.setattr(module, "pause", pause)
     server.change(NODE, {LABEL: "a100"})
     label.wait()
-    monkeypatch.setattr(server, "lines", lambda _version: iter(()))
+    monkeypatch.setattr(server, "lines", lambda *_: iter(()))
     follow(label)
     wait_until(lambda: len(pauses) == 5)
     assert pauses == [0, 1, 2, 3, 4]

@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import random
 import signal
+import socket
 import struct
 import subprocess
 import sys
@@ -96,7 +97,7 @@ def test_a_device_that_the_container_has_is_not_added_again(running: Running) ->
 def test_the_plugin_connects_again_when_the_engine_has_started_again(running: Running) -> None:
     with running.engine.plugin() as connection:
         connection.configure()
-    running.engine.stop()
+        running.engine.stop()  # before the connection ends, or the plugin connects again
     wait_until(lambda: running.codes.count("CDG-N603") == 2)  # closed, and waiting
     time.sleep(3 * nri_plugin.RETRY)
     with engine(running.path) as second, second.plugin() as connection:
@@ -135,7 +136,9 @@ def test_an_engine_that_never_configures_the_plugin_is_left(
         silent.registration()
         with pytest.raises(EOFError):
             silent.next_message()
-    wait_until(lambda: "has not configured the plugin" in running.findings[-1].message)
+    wait_until(
+        lambda: any("has not configured the plugin" in one.message for one in running.findings)
+    )
 
 
 @pytest.mark.parametrize(
@@ -153,7 +156,7 @@ def test_a_frame_over_the_limit_ends_the_connection(running: Running, frame: byt
         connection.trunk.sendall(frame)
         with pytest.raises(EOFError):
             connection.next_message()
-    wait_until(lambda: running.findings[-1].code == "CDG-N604")
+    wait_until(lambda: "CDG-N604" in running.codes)
     with running.engine.plugin() as connection:
         connection.configure()
 
@@ -187,8 +190,16 @@ def test_random_bytes_end_no_plugin(running: Running, monkeypatch: pytest.Monkey
 def test_an_engine_that_takes_no_answers_does_not_hang_the_plugin(
     running: Running, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(nri_plugin, "REGISTRATION_SECONDS", 2.0)
-    with running.engine.plugin():
+    connect = Plugin._connect
+
+    def connect_impatiently(plugin: Plugin) -> socket.socket | None:
+        trunk = connect(plugin)
+        if trunk is not None:
+            trunk.settimeout(1.0)
+        return trunk
+
+    monkeypatch.setattr(Plugin, "_connect", connect_impatiently)
+    with running.engine.plugin():  # perhaps one that began before the patch
         pass
     with running.engine.plugin() as connection:
         connection.configure()
@@ -266,6 +277,7 @@ def test_an_engine_that_ends_each_connection_is_not_asked_five_times_a_second(
         time.sleep(0.01)
 
     monkeypatch.setattr(Plugin, "_sleep", sleep)
+    monkeypatch.setattr(nri_plugin, "SHORT_SECONDS", 3600.0)
     for _ in range(8):
         with running.engine.plugin() as connection:
             connection.configure()

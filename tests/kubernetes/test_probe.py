@@ -52,13 +52,16 @@ def test_nvml_that_hangs_is_an_error_after_the_deadline() -> None:
 
 
 def test_an_interruption_ends_the_process() -> None:
-    process = program("import time; time.sleep(60)")
 
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
     before = signal.signal(signal.SIGALRM, interrupt)
-    signal.setitimer(signal.ITIMER_REAL, 0.2)
+    # The end of its input means that its answer is waited for.
+    process = program(
+        "import os, signal, sys, time\n"
+        "sys.stdin.read(); os.kill(os.getppid(), signal.SIGALRM); time.sleep(60)"
+    )
     try:
         with pytest.raises(KeyboardInterrupt):
             probe(Where(), started=process)

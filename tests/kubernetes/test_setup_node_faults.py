@@ -241,7 +241,7 @@ def test_containers_that_start_during_an_upgrade_find_whole_programs(tmp_path: P
         for round_ in range(30):
             number = round_ % 3
             installation.install(str(root), f"{round_}-{number}", versions[number], extra)
-        wait_until(lambda: len(ended) > 20, 30)
+        wait_until(lambda: len(ended) > 20)
     for descriptor in versions:
         os.close(descriptor)
     assert {process.returncode for process in ended} == {0}
@@ -295,6 +295,7 @@ def server(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
     text = """
 import os, signal, socket, sys
 path, speaks = sys.argv[1:]
+signal.signal(signal.SIGHUP, signal.SIG_DFL) # nohup has it ignored
 listener = socket.socket(socket.AF_UNIX)
 listener.bind(path + ".new")
 listener.listen()

@@ -22,7 +22,7 @@ from cdi_gen.watch.service_manager import ServiceManager
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root creates device nodes")
 
-PATIENCE = 30.0
+PATIENCE = 60.0
 
 
 class Host:

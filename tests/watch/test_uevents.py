@@ -13,6 +13,7 @@ import pytest
 
 from cdi_gen.watch.uevents import Uevents, concerns_nvidia, uevents
 from tests.cli.program import CHECKOUT, ENVIRONMENT
+from tests.kubernetes.kubelet import wait_until
 
 
 @pytest.mark.parametrize(
@@ -66,8 +67,14 @@ def wait_for_event(source: Uevents) -> None:
 def test_events_of_other_devices_end_no_wait(source: Uevents) -> None:
     send()
     wait_for_event(source)
-    assert source.read() is False
-    assert not is_readable(source, 0), "all events are read at once"
+
+    def is_quiet() -> bool:
+        """Whether two events are read at once; other processes cause events too, now and then."""
+        send()
+        send()
+        return source.read() is False and not is_readable(source, 0)
+
+    wait_until(is_quiet)
 
 
 def test_an_event_of_the_driver_ends_the_wait(source: Uevents) -> None:
@@ -77,12 +84,14 @@ def test_an_event_of_the_driver_ends_the_wait(source: Uevents) -> None:
 
 
 _LISTEN = """
-import select, sys
+import select
 from cdi_gen.watch.uevents import uevents
 source = uevents()
 print("ready", flush=True)
-readable = select.select([source], [], [], 20)[0]
-print(source.read() if readable else "nothing", flush=True)
+while select.select([source], [], [], 60)[0]:
+    if source.read():
+        print("read", flush=True)
+        break
 """
 
 
@@ -98,4 +107,4 @@ def test_events_reach_a_network_namespace_of_its_own(source: Uevents) -> None:
         if process.stdout.readline() != "ready\n":
             pytest.skip("no network namespace can be made")
         send("TEST=nvidia")
-        assert process.stdout.readline() == "True\n"
+        assert process.stdout.readline() == "read\n"
