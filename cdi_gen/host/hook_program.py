@@ -21,8 +21,8 @@ PACKAGES = ("cdi_base", "cdi_hook", "cdi_runtime")
 """Packages that the programs import from their own directory."""
 LAUNCHERS = (HOOK, nvidia.HOOK)
 """Scripts that the interpreter of a bundle runs; it is a binary in the same directory."""
-COLLECTION = "cdi_hook_modules.pyc"
-"""The bytecode of the hook's modules in one file, where it was written."""
+COMPILED = ".pyc"
+"""The ending of the files with the bytecode of all modules of a program."""
 
 
 def find(root: Root, path: str | None) -> HookProgram | None:
@@ -50,7 +50,11 @@ def _unsafe(root: Root, path: str, resolved: str) -> str | None:
         directory = parent(resolved)
         names = {entry.name for entry in root.entries(directory)}
         packages = [f"{directory}/{name}" for name in PACKAGES if name in names]
-        files = [f"{directory}/{name}" for name in (*LAUNCHERS, COLLECTION) if name in names]
+        files = [
+            f"{directory}/{name}"
+            for name in sorted(names)
+            if name in LAUNCHERS or name.endswith(COMPILED)
+        ]
         interpreter = _interpreter(root, resolved)
         modules = [name for package in packages for name in (package, *_files(root, package))]
         for name in (path, *interpreter, *files, *modules):

@@ -11,6 +11,7 @@ import errno
 import os
 import shutil
 import subprocess
+from contextlib import suppress
 
 from cdi_base import HOOK, PRESTART_HOOK, RUNTIME, nvidia
 from cdi_base.files import make_directory, read, replace_file
@@ -217,16 +218,25 @@ def _read(path: str) -> bytes:
 
 
 def compile_modules(target: str, python: str, directory: str) -> None:
-    """Byte-compile the modules, because the hook writes no files and would compile at each start.
+    """Byte-compile the modules: the programs write no files and would compile at each start.
 
-    The hook's own are also collected in one file.
+    Those of each program are also collected in one file. Until the new file is in place, a program
+    that starts imports the modules of the old one. Where no new file can be made, the old one goes.
 
     Args:
         target: the directory with the programs.
         python: the interpreter.
         directory: the path of ``target`` on the host, without the build root.
     """
+    from cdi_gen.programs import collect  # noqa: PLC0415 - imports ast
+
     prefixes = ["-s", target, "-p", directory]
-    collect = join(os.path.dirname(os.path.abspath(__file__)), "collect.py")
-    for program in (["-m", "compileall", "-q", *prefixes, target], [collect, target]):
-        subprocess.run([python, "-I", "-S", *program], check=False, umask=0o022)
+    isolated = [python, "-I", "-S"]
+    subprocess.run(
+        [*isolated, "-m", "compileall", "-q", *prefixes, target], check=False, umask=0o022
+    )
+    collected = subprocess.run([*isolated, collect.__file__, target], check=False, umask=0o022)
+    if collected.returncode:
+        for name in collect.FILES:
+            with suppress(FileNotFoundError):
+                os.unlink(join(target, name))

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from cdi_gen.programs import collect
 from tests.bench import nvidia_ctk, specs
 from tests.bench.contest import ENVIRONMENT, RACE, Bar, Line, Step, plan, read_laps, wall_bar
 from tests.bench.installed import CHECKOUT
@@ -37,6 +38,7 @@ def prestart(runs: int) -> Iterator[Line]:
             layer(Path(folder, "layer.tar"))
             binds: dict[str, str | os.PathLike[str]] = {
                 "/bench/hooks": CHECKOUT / "hooks",
+                "/bench/collect.py": Path(collect.__file__),
                 "/bench/race.py": RACE,
                 "/bench/layer.tar": Path(folder, "layer.tar"),
             }
@@ -53,7 +55,8 @@ def _install(inside: Inside, spec: specs.Document) -> None:
     script = f"""mkdir -p {FOLDER} /etc/cdi
         cp -r /bench/hooks/cdi-gen-hook /bench/hooks/cdi_base /bench/hooks/cdi_hook {FOLDER}
         cp -r /bench/hooks/cdi-gen-runtime-hook /bench/hooks/cdi_runtime {FOLDER}
-        find {FOLDER} -name __pycache__ -exec rm -rf {{}} +; python3 -I -S -m compileall -q {FOLDER}"""
+        find {FOLDER} -name __pycache__ -exec rm -rf {{}} +; python3 -I -S -m compileall -q {FOLDER}
+        python3 -I -S /bench/collect.py {FOLDER}"""
     inside.run(["sh", "-ec", script])
     inside.write("/etc/cdi/nvidia.json", json.dumps(spec))
 

@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from cdi_gen.programs import collect
 from tests.bench import nvidia_ctk
 from tests.bench.contest import ENVIRONMENT, Line, Step, race, wall_bar
 from tests.bench.root_file_system import layer, untimed
@@ -77,6 +78,7 @@ def _creates(name: str, gpus: str, runs: int) -> Iterator[Line]:
 def _pass_through(runs: int) -> Iterator[Line]:
     with tempfile.TemporaryDirectory() as folder:
         machine = Machine(Path(folder))
+        _collect_modules(machine)
         runc = Path(folder, "programs/runc")
         runc.parent.mkdir()
         runc.symlink_to("/bin/true")
@@ -118,6 +120,7 @@ def _nvidia_runtime() -> str | None:
 
 def _machine(folder: Path, name: str) -> Machine:
     machine = Machine(folder, hosts.cached(name))
+    _collect_modules(machine)
     machine.configure(
         f"""
         [nvidia-ctk]
@@ -129,6 +132,10 @@ def _machine(folder: Path, name: str) -> Machine:
         log=Path(os.devnull),
     )
     return machine
+
+
+def _collect_modules(machine: Machine) -> None:
+    subprocess.run([PYTHON, "-IS", collect.__file__, machine.installed], check=True)
 
 
 def _config(runc: str, folder: Path) -> dict[str, Any]:

@@ -22,7 +22,7 @@ FILES = sorted(
 MODULES = {
     "__future__", "_json", "_signal", "_socket", "_struct", "_ctypes", "errno", "fcntl", "os", "resource",
     "select", "stat", "sys", "time", "cdi_base", "cdi_hook", "cdi_runtime",
-    "cdi_hook_modules", "gc", "marshal",
+    "cdi_hook_modules", "cdi_prestart_modules", "cdi_shim_modules", "gc", "marshal",
 }  # fmt: skip
 NAMES = {"open", "eval", "exec", "compile", "__import__", "input", "breakpoint"}
 ONLY_IN = {

@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from cdi_base import VERSION
 from tests.host.looking import REPOSITORY
 from tests.lab.engines import Inside, Lab
 from tests.lab.podman import Podman
+from tests.packaging.test_upgrades import NEXT, PROGRAMS, lay_out_next
 from tools import deb
 
 pytestmark = pytest.mark.engine
@@ -24,7 +26,6 @@ SOURCES = (
     *("cdi_gen", "hooks", "specs/cdi_specs", "systemd", "tools", "packaging"),
     *("pyproject.toml", "LICENSE", "README.md", "CHANGELOG.md"),
 )
-NEXT = f"{VERSION}.1"
 HOOK = "/usr/libexec/cdi-gen/cdi-gen-hook"
 SPEC = {
     "cdiVersion": "0.5.0",
@@ -58,8 +59,8 @@ def lay_out(root: Path, version: str) -> None:
             shutil.copytree(path, target, ignore=shutil.ignore_patterns("__pycache__"))
         else:
             shutil.copy(path, target)
-    module = root / "hooks/cdi_base/__init__.py"
-    module.write_text(module.read_text().replace(f'"{VERSION}"', f'"{version}"'))
+    if version == NEXT:
+        lay_out_next(root / "hooks")
     deb.source(root, version)
 
 
@@ -91,13 +92,43 @@ def installed(inside: Inside, version: str = VERSION) -> str:
     return inside.run(["dpkg", "--install", f"/packages/cdi-gen_{version}_all.deb"]).stdout
 
 
+@contextmanager
+def starting(inside: Inside) -> Iterator[list[str]]:
+    """Start the programs again and again; yield a list that gets the first lines of their outputs."""
+    lines: list[str] = []
+    programs = " ".join(f"/usr/libexec/cdi-gen/{name}" for name in PROGRAMS)
+    script = f"""(
+    while [ ! -e /run/end ]; do
+        for program in {programs}; do $program --version 2>&1 | head -n 1; done
+        touch /run/started
+    done
+    touch /run/ended
+    ) >/run/versions </dev/null 2>&1 &"""
+    inside.run(["sh", "-c", script])
+    wait = "while [ ! -e $0 ]; do sleep 0.05; done"
+    inside.run(["sh", "-c", wait, "/run/started"])
+    try:
+        yield lines
+    finally:
+        inside.run(["touch", "/run/end"])
+        inside.run(["sh", "-c", wait, "/run/ended"])
+        lines += inside.read("/run/versions").splitlines()
+
+
 def imported_from_one_file(inside: Inside, directory: str) -> bool:
-    """Whether the hook's modules are imported from ``cdi_hook_modules.pyc``."""
-    look = (
-        f"import sys; sys.path.insert(0, '{directory}'); import cdi_hook_modules; "
-        "from cdi_hook import __main__; print(type(__main__.__loader__).__name__)"
-    )
-    return inside.run(["/usr/bin/python3", "-IS", "-c", look]).stdout == "Collection\n"
+    """Whether each program's modules are imported from one file."""
+    loaders = set()
+    for file, module in (
+        ("hook", "cdi_hook"),
+        ("shim", "cdi_runtime"),
+        ("prestart", "cdi_runtime"),
+    ):
+        look = (
+            f"import sys; sys.path.insert(0, '{directory}'); import cdi_{file}_modules, {module}; "
+            f"print(type({module}.__loader__).__name__)"
+        )
+        loaders.add(inside.run(["/usr/bin/python3", "-IS", "-c", look]).stdout)
+    return loaders == {"Collection\n"}
 
 
 def test_lintian_has_nothing_to_say(inside: Inside) -> None:
@@ -136,7 +167,10 @@ def test_containers_run_and_start_while_the_package_is_upgraded(inside: Inside) 
     start = ("run", "--device", "nvidia.com/gpu=all", "--network", "none")
     image = "localhost/debian"
     podman(*start, "--detach", "--name", "running", image, "sleep", "600")
-    installed(inside, NEXT)
+    with starting(inside) as versions:
+        for version in (NEXT, VERSION, NEXT):
+            installed(inside, version)
+    assert {line.rpartition(" ")[2] for line in versions} == {VERSION, NEXT}, versions
     assert inside.run([HOOK, "--version"]).stdout == f"cdi-gen-hook {NEXT}\n"
     cache = podman(*start, "--rm", image, "sh", "-c", "echo $GPU; ls -s /etc/ld.so.cache").stdout
     assert cache.startswith("all\n")
