@@ -92,10 +92,12 @@ def _compare(
     specs = found.specs
     differences = [*found.differences]
     if last is not None and request is not None:
-        from cdi_gen.refresh import own_specs  # noqa: PLC0415 - as above
+        from cdi_gen.refresh import spec_directory  # noqa: PLC0415 - as above
 
-        differences += own_specs.changed_files(last)
+        differences += spec_directory.changed_files(last)
         if not is_host_unchanged and found.driver_version is not None:
+            from cdi_gen.refresh import own_specs  # noqa: PLC0415 - as above
+
             differences += own_specs.differences(last, request.settings, layout)
     notes = [
         Finding(

@@ -26,15 +26,6 @@ from cdi_gen.refresh.record import Record
 from cdi_gen.refresh.settings import TREE, Layout, Settings
 
 
-def changed_files(record: Record) -> Iterator[Finding]:
-    """Yield a finding for each of our files that is missing or has another content."""
-    for path, file in record.files.items():
-        if not spec_directory.exists(path):
-            yield _finding("CDG-V110", path, "the file is missing")
-        elif not spec_directory.is_ours(path, file):
-            yield _finding("CDG-V110", path, "the content was changed since the last refresh")
-
-
 def differences(record: Record, settings: Settings, layout: Layout) -> Iterator[Finding]:
     """Yield a finding for each difference between our files and those of this host.
 

@@ -5,9 +5,12 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from cdi_base import files
 from cdi_base.cdi import spec_directories
+from cdi_base.findings import Finding
 from cdi_base.host_fingerprint import stamp
 from cdi_gen import store
 from cdi_gen.cdi import wire
@@ -15,8 +18,10 @@ from cdi_gen.cdi.model import Spec
 from cdi_gen.cdi.problem import SpecError
 from cdi_gen.errors import CdiGenError
 from cdi_gen.paths import base_name, join, parent
-from cdi_gen.refresh.record import WrittenFile
-from cdi_gen.refresh.specs import NewSpec
+from cdi_gen.refresh.record import Record, WrittenFile
+
+if TYPE_CHECKING:
+    from cdi_gen.refresh.specs import NewSpec  # imports `generate`, which a check seldom needs
 
 PREFIX, SUFFIX = ".cdi-gen-refresh-", ".tmp"
 """Of temporary files, which only the process with the lock creates."""
@@ -53,6 +58,19 @@ def is_ours(path: str, file: WrittenFile) -> bool:
 def exists(path: str) -> bool:
     """Whether something has this name."""
     return os.path.lexists(path)
+
+
+def changed_files(record: Record) -> Iterator[Finding]:
+    """Yield a finding for each of our files that is missing or has another content."""
+    for path, file in record.files.items():
+        if not exists(path):
+            yield _changed(path, "the file is missing")
+        elif not is_ours(path, file):
+            yield _changed(path, "the content was changed since the last refresh")
+
+
+def _changed(path: str, reason: str) -> Finding:
+    return Finding("CDG-V110", "error", f"{path}: {reason}", subject=path)
 
 
 def has_content(new: NewSpec) -> bool:
