@@ -26,6 +26,7 @@ _MORE = (
     *("iproute2", "iptables"),
     *_CDI_GEN,
 )
+_SYSTEMD = (*_PODMAN, "containerd", "docker.io", "kmod", "systemd", "udev", *_CDI_GEN)
 _PACKAGING = (*_CDI_GEN, *_PODMAN, "debhelper", "dh-python", "dpkg-dev", "lintian", "rpm")
 """What builds and checks packages, and an engine to use them."""
 
@@ -38,8 +39,10 @@ ENGINES = {
     "trixie-engines": (*_MORE, "docker-cli"),
     # podman 5.8, Docker 28.5, containerd 2.1
     "sid-engines": (*_MORE, "apptainer", "docker-buildx", "docker-cli"),
-    # systemd 257, and the units of podman 5.4, Docker 26.1 and containerd 1.7, see systemd.py
-    "trixie-systemd": (*_PODMAN, "containerd", "docker.io", "kmod", "systemd", "udev", *_CDI_GEN),
+    # systemd 252, and the units of podman 4.3, Docker 20.10 and containerd 1.6, see systemd.py
+    "bookworm-systemd": _SYSTEMD,
+    # systemd 257, and the units of podman 5.4, Docker 26.1 and containerd 1.7
+    "trixie-systemd": _SYSTEMD,
     # containerd 1.7, runc 1.1.15, what CRI-O needs: the node of a cluster, see tests/lab/kubernetes
     "trixie-kubernetes": (
         *("busybox-static", "containerd", "containernetworking-plugins", "runc"),

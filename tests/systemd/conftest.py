@@ -20,7 +20,9 @@ from tests.lab.systemd import Booted, boot
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 UNITS = REPOSITORY / "systemd"
-SUITE = "trixie-systemd"
+SUITES = ("trixie-systemd", "bookworm-systemd")
+"""Roots with systemd 257 and 252; Podman 4.3 of the latter has no quadlets."""
+QUADLET = "web.service"
 PATIENCE = 120.0
 
 ENGINES = {
@@ -29,7 +31,7 @@ ENGINES = {
     "containerd.service": "",
     "podman-restart.service": "",
     # Made of a quadlet by Podman's generator.
-    "web.service": "",
+    QUADLET: "",
     # Units of engines that Debian does not have.
     "crio.service": "After=network-online.target\nWants=network-online.target\n",
     "kubelet.service": "After=network-online.target\nWants=network-online.target\n",
@@ -59,6 +61,9 @@ cp -a /opt/fake/dev/nvidia* /dev/
 UNLOAD = "#!/bin/sh\nrm -rf /proc/driver/* /dev/nvidia*\n"
 
 LOG = "[Service]\nStandardOutput=append:/run/log-%n\nStandardError=inherit\n"
+WITHOUT_OWN_PROCFS = "ProtectKernelTunables=no\nProtectControlGroups=no\n"
+"""systemd 252 gives units with these options a new procfs and sysfs, which lack the fake driver: it is
+mounted on those of the host. The driver of a real kernel is in every procfs."""
 
 _PREPARE = """
 mkdir -p opt/cdi-gen opt/fake
@@ -79,6 +84,9 @@ chroot . systemctl --quiet add-wants multi-user.target {engines}
 
 class Host(Booted):
     """A booted host, and what tests do to it."""
+
+    engines: tuple[str, ...] = ()
+    """The units that start containers at boot."""
 
     def seen(self) -> dict[str, list[str]]:
         """The specs that each engine saw when it started."""
@@ -119,13 +127,19 @@ def until(condition: Callable[[], object], what: str) -> None:
 BootHost = Callable[..., contextlib.AbstractContextManager[Host]]
 
 
+@pytest.fixture(params=[SUITES[0], pytest.param(SUITES[1], marks=pytest.mark.nightly)])
+def suite(request: pytest.FixtureRequest) -> str:
+    """The root that boots."""
+    return str(request.param)
+
+
 @pytest.fixture
-def boot_host(own_host: Callable[[str], FakeHost], tmp_path: Path) -> BootHost:
+def boot_host(suite: str, own_host: Callable[[str], FakeHost], tmp_path: Path) -> BootHost:
     """Boot a host with the units; with ``loaded`` its driver is loaded before."""
     try:
-        lower = debian.root(SUITE)
+        lower = debian.root(suite)
     except LabUnavailableError as error:
-        pytest.skip(f"no {SUITE} root: {error}")
+        pytest.skip(f"no {suite} root: {error}")
 
     @contextlib.contextmanager
     def booted(
@@ -138,11 +152,12 @@ def boot_host(own_host: Callable[[str], FakeHost], tmp_path: Path) -> BootHost:
     ) -> Iterator[Host]:
         fake = own_host(name)
         gpus = " ".join(gpu.pci_address for gpu in fake.kernel.gpus)
+        is_old = suite == SUITES[1]
         prepare = _PREPARE.format(
             checkout=shlex.quote(str(REPOSITORY)),
             fake=shlex.quote(str(fake.root)),
             gpus=gpus,
-            engines=" ".join(name for name in ENGINES if name != "web.service"),
+            engines=" ".join(name for name in ENGINES if name != QUADLET),
         )
         if loaded:
             prepare += "chroot . /usr/bin/load-driver\n"
@@ -150,9 +165,14 @@ def boot_host(own_host: Callable[[str], FakeHost], tmp_path: Path) -> BootHost:
         release = os.uname().release
         modules = f"extra/{'nvidia' if installed else 'nothing'}.ko:\n"
         texts = _files() | {f"/usr/lib/modules/{release}/modules.dep": modules} | (files or {})
+        if is_old:
+            texts["/etc/systemd/system/service.d/log.conf"] += WITHOUT_OWN_PROCFS
+            # They fail in namespaces, and are enabled in Debian 12.
+            prepare += "chroot . systemctl --quiet mask podman.service podman-auto-update.service\n"
         try:
             with boot(lower, work, texts, prepare=prepare + commands) as system:
                 host = Host(system.first, system.root)
+                host.engines = tuple(name for name in ENGINES if not is_old or name != QUADLET)
                 host.wait_until_booted()
                 until(lambda: host.status() != "started", "the first refresh of watch")
                 yield host

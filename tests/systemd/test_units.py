@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from cdi_gen.programs.host_files import QUADLETS
-from tests.systemd.conftest import UNITS, BootHost
+from tests.systemd.conftest import SUITES, UNITS, BootHost
 
 DOCUMENT = UNITS.parent / "docs/units.md"
 SERVICES = sorted(path.name for path in UNITS.glob("*.service"))
@@ -98,11 +98,12 @@ def test_no_unit_depends_on_a_service_that_nothing_starts(service: str) -> None:
 
 @pytest.mark.engine
 @pytest.mark.host
-def test_the_udev_rule(boot_host: BootHost) -> None:
+def test_the_udev_rule(boot_host: BootHost, suite: str) -> None:
     """`udevadm test` on devices of this machine, with their names in place of NVIDIA's."""
     rule = "/usr/lib/udev/rules.d/90-cdi-gen.rules"
     with boot_host() as host:
-        assert "Success: 1" in host.run("udevadm", "verify", rule).stdout
+        if suite == SUITES[0]:  # since systemd 254
+            assert "Success: 1" in host.run("udevadm", "verify", rule).stdout
         module = host.sh("ls /sys/module | head -n 1").strip()
         host.sh(f"sed -i 's/nvidia|nvidia_current|nvidia_uvm|nvidia_modeset/{module}/; "
                 f"s/nvidia|nvidia_current/{module}/' {rule}")  # fmt: skip
