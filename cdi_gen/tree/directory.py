@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import json
 import os
 import re
@@ -13,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
-from cdi_base import files, trust
+from cdi_base import files, locks, trust
 from cdi_gen.errors import CdiGenError, UnsafeError
 from cdi_gen.generate.driver_tree import CURRENT, DESCRIPTION, ROOT, DriverTree
 from cdi_gen.paths import base_name
@@ -30,6 +29,9 @@ would follow the link to an empty directory. It has mounted everything within mi
 
 ATTEMPTS = 3
 """How often a tree is begun again because a package manager replaced a file meanwhile."""
+
+LOCK_SECONDS = 300.0
+"""How long a process waits for another one. A change takes seconds at most."""
 
 MAX_SIZE = 4 << 20
 
@@ -75,8 +77,8 @@ class Directory:
 
         Raises:
             UnsafeError: a user other than root could change the directory.
-            CdiGenError: the process is not root, or the directory cannot be created; or an
-                `OSError` in the block.
+            CdiGenError: the process is not root, the directory cannot be created, or another
+                process has the lock for too long; or an `OSError` in the block.
         """
         if os.geteuid() != 0:
             raise CdiGenError(
@@ -99,10 +101,9 @@ class Directory:
                     code="CDG-L003",
                     subject=self._root,
                 )
-            flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-            lock = os.open(f"{self._root}/{_LOCK}", flags, 0o600)
+            lock = locks.open_file(f"{self._root}/{_LOCK}")
             try:
-                fcntl.flock(lock, fcntl.LOCK_EX)
+                self._take(lock)
                 yield self
             finally:
                 os.close(lock)
@@ -113,6 +114,16 @@ class Directory:
                 code="CDG-L001",
                 subject=self._root,
             ) from error
+
+    def _take(self, lock: int) -> None:
+        if not locks.take(lock, LOCK_SECONDS):
+            path = f"{self._root}/{_LOCK}"
+            raise CdiGenError(
+                f"another change of the driver tree does not end: it holds {path}",
+                hint=f"find the process with: fuser -v {path}",
+                code="CDG-L006",
+                subject=path,
+            )
 
     def current(self) -> Tree | None:
         """Return the tree that the link leads to; None if there is no complete one."""

@@ -3,12 +3,12 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
+from cdi_base import locks
 from cdi_base.files import read_beginning
 from cdi_gen.errors import CdiGenError
 from cdi_gen.kubernetes.node import created_directories
@@ -47,32 +47,34 @@ def host_lock(path: str) -> Iterator[None]:
 
 
 def _locked(path: str) -> int:
-    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
     while True:
         try:
             _make_directory(path)
-            descriptor = os.open(path, flags, 0o644)
+            descriptor = locks.open_file(path, 0o644)
         except OSError as error:
             raise _unusable(path, f"cannot be opened: {error.strerror}") from error
         if not _is_pid_file(descriptor):
             os.close(descriptor)
             raise _unusable(path, "is a file of another program; it is left as it is")
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # The instance before us may have removed the file between our two calls.
-            if os.path.samestat(os.fstat(descriptor), os.lstat(path)):
-                return descriptor
-        except FileNotFoundError:
-            pass
-        except BlockingIOError:
-            os.close(descriptor)
+        is_taken = locks.take(descriptor, 0)
+        # The instance before us may have removed the file between our two calls.
+        if is_taken and _is_at(path, descriptor):
+            return descriptor
+        os.close(descriptor)
+        if not is_taken:
             raise CdiGenError(
                 f"another instance sets this host up: it holds {path}{_owner(path)}",
                 hint="wait for its end, or end it with SIGTERM; it undoes what it did",
                 code="CDG-N401",
                 subject=path,
-            ) from None
-        os.close(descriptor)
+            )
+
+
+def _is_at(path: str, descriptor: int) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), os.lstat(path))
+    except FileNotFoundError:
+        return False
 
 
 def _make_directory(path: str) -> None:

@@ -15,7 +15,6 @@ with the stamp of its file.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import time
 
@@ -25,6 +24,7 @@ from cdi_base import (
     PREPARED_NAME,
     child,
     host_fingerprint,
+    locks,
     process,
     trust,
 )
@@ -315,14 +315,7 @@ def _lock() -> int | None:
         descriptor = trust.open_directory(DIRECTORY)
     except OSError:
         return None
-    until = time.monotonic() + SECONDS
-    while time.monotonic() < until:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            time.sleep(0.02)
-        else:
-            break
+    locks.take(descriptor, SECONDS)
     return descriptor
 
 
