@@ -182,6 +182,12 @@ class Host(HostFiles):
         return None if answer is None else KernelModule(*answer)
 
     @property
+    def is_container(self) -> bool:
+        """Whether the host is itself a container, which has only some of the host's devices."""
+        answer: bool = self.recording.ask("container", "", lambda: boot.is_container(self.root))
+        return answer
+
+    @property
     def majors(self) -> dict[str, int]:
         """The major numbers of character devices by driver, from ``/proc/devices``."""
         answer: dict[str, int] = self.recording.ask("majors", "", lambda: proc.majors(self.root))

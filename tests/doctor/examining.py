@@ -104,3 +104,9 @@ def healthy(root: Path) -> None:
     """Give a fake host what a running host has: a log, processes, and nvidia-persistenced."""
     running(root, "nvidia-persistenced")
     socket(root, "run/nvidia-persistenced/socket")
+
+
+def link_in(host: Path, directory: str, name: str, target: Path) -> None:
+    """Create a relative link, as sysfs has them."""
+    place = (host / directory).resolve()
+    (place / name).symlink_to(os.path.relpath(target, place))

@@ -10,12 +10,12 @@ from cdi_base.findings import Finding
 from cdi_gen.doctor.check import Check, NotApplicable
 from cdi_gen.doctor.engine_statuses import finding_of
 from cdi_gen.doctor.host import Host
-from cdi_gen.host import boot
 from cdi_gen.system import dev_char, device_nodes
 from cdi_gen.system.driver_nodes import DriverNode, KernelFacts
 
 CREATE = "sudo cdi-gen system create-device-nodes"
 OF_MIG = "/nvidia-caps/"
+NEEDED = ("/nvidiactl", "/nvidia-uvm")
 EVERYBODY = 0o006
 """Read and write permission for all users."""
 
@@ -60,8 +60,24 @@ def examine_presence(host: Host) -> Iterator[Finding]:
         elif finding.code in {"CDG-D101", "CDG-D103"}:
             yield finding
     absent = [node.path for node in nodes if node.state == "absent" and OF_MIG not in node.path]
-    if absent:
+    if host.is_container:
+        yield from _missing_in_container(absent)
+    elif absent:
         yield missing(absent, "rootless containers that ask for it do not start")
+
+
+def _missing_in_container(absent: list[str]) -> Iterator[Finding]:
+    """Yield the nodes without which CUDA does not work; a container may lack the others."""
+    needed = [path for path in absent if path.endswith(NEEDED)]
+    if needed:
+        yield Finding(
+            "CDG-H201",
+            "error",
+            f"this container has no {' and no '.join(needed)}: CUDA does not work in it",
+            subject=needed[0],
+            fix="podman run --device nvidia.com/gpu=all IMAGE  # start the container so; on "
+            "the host: cdi-gen who",
+        )
 
 
 def missing(paths: list[str], consequence: str) -> Finding:
@@ -136,9 +152,10 @@ def examine_links(host: Host) -> Iterator[Finding]:
     if not host.exists("/run/systemd/system"):
         raise NotApplicable("systemd does not run")
 
+    if host.is_container:
+        raise NotApplicable("links in a container have no effect")
+
     def compute() -> Any:
-        if boot.is_container(host.root):
-            raise NotApplicable("links in a container have no effect")
         roots = host.roots
         nodes = dev_char.existing_nodes(roots.dev)
         links = dev_char.link(nodes, roots.host, roots.dev, dry_run=True)
@@ -146,7 +163,7 @@ def examine_links(host: Host) -> Iterator[Finding]:
 
     wanted = [
         f"{name} for {target}"
-        for name, target, action in host.fact("dev char", compute)
+        for name, target, action in sorted(host.fact("dev char", compute))
         if action in {"created", "replaced"}
     ]
     if wanted:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 from cdi_base.findings import Finding
 from cdi_gen.doctor import distribution, setting
@@ -11,12 +12,17 @@ from cdi_gen.doctor.check import Check, NotApplicable
 from cdi_gen.doctor.host import Host
 from cdi_gen.errors import CdiGenError, NoDriverError
 from cdi_gen.host.platforms import tegra, wsl
-from cdi_gen.paths import base_name
+from cdi_gen.inventory import Inventory
+from cdi_gen.paths import parent
+from cdi_gen.refresh import agreement
 
 DRIVER_ROOTS = ("/run/nvidia/driver", "/home/kubernetes/bin/nvidia")
 """Roots with a whole driver: of the GPU Operator's driver container, of Google's installer."""
-LIBRARY = "CDG-H402"
-MAX_FILES = 3
+DIRECTORIES = tuple(
+    f"/usr/{name}"
+    for name in ("lib64", "lib/x86_64-linux-gnu", "lib/aarch64-linux-gnu", "local/lib")
+)
+"""Where packages and NVIDIA's installer leave the libraries of a former driver."""
 
 
 def examine(host: Host) -> Iterator[Finding]:
@@ -30,19 +36,28 @@ def examine(host: Host) -> Iterator[Finding]:
     except CdiGenError as error:
         yield _not_found(host, error)
         return
-    others = [record for record in inventory.ignored if record.code == LIBRARY]
+    driver = inventory.require_driver()
+    others: list[str] = host.fact("other drivers", lambda: _others(host, inventory))
     if others:
-        names = ", ".join(base_name(record.path) for record in others[:MAX_FILES])
-        more = f" and {len(others) - MAX_FILES} more" if len(others) > MAX_FILES else ""
         yield Finding(
-            LIBRARY,
+            "CDG-A022",
             "warning",
-            f"{len(others)} files of other driver versions are installed beside "
-            f"{inventory.require_driver().library_version}: {names}{more}; specs leave them out",
-            subject=others[0].path,
-            fix="remove the package of the other version: dpkg -S FILE or rpm -qf FILE names it, "
-            "and files of no package are NVIDIA's installer's: sudo nvidia-uninstall",
+            f"libraries of other drivers ({', '.join(others)}) are installed beside those of "
+            f"{driver.library_version}; specs leave them out, other toolkits may mix them",
+            subject="driver",
+            fix="dpkg -S '*libcuda.so*' || rpm -qa '*nvidia*'  # the packages; remove the other "
+            "driver's; files of no package are NVIDIA's installer's: sudo nvidia-uninstall",
         )
+
+
+def _others(host: Host, inventory: Inventory) -> Any:
+    """Return the versions in the names of libraries that are not of the driver in use."""
+    driver = inventory.require_driver()
+    paths = [library.path for library in inventory.libraries]
+    directories = {*DIRECTORIES, *map(parent, paths)}
+    prefix = host.where.host_root.rstrip("/")
+    versions = agreement.other_versions(directories, paths, driver.library_version, prefix)
+    return [*versions]
 
 
 def _not_found(host: Host, error: CdiGenError) -> Finding:

@@ -91,6 +91,15 @@ def _not_built(host: Host, gpus: str, files: dict[str, str]) -> Finding:
             subject=MODULE,
             fix=f"{commands.driver} && sudo reboot",
         )
+    if files and not host.exists(f"/lib/modules/{release}"):
+        return Finding(
+            "CDG-A004",
+            "error",
+            f"the modules of the running kernel {release} are gone: an update of the kernel "
+            "removed them",
+            subject=MODULE,
+            fix="sudo reboot",
+        )
     others = f" (there is one for {', '.join(sorted(files)[:3])})" if files else ""
     failed = next((module for module in dkms if module.has_failed), None)
     log = f"; the build of {failed.version} failed, see {failed.log}" if failed else ""

@@ -9,7 +9,6 @@ from typing import Any
 from cdi_base.findings import Finding
 from cdi_gen.doctor.check import Check, NotApplicable
 from cdi_gen.doctor.host import Host
-from cdi_gen.host import boot
 
 NAMES = ("card", "renderD", "controlD")
 
@@ -20,7 +19,7 @@ def examine(host: Host) -> Iterator[Finding]:
     names = host.entries(directory)
     if names is None:
         raise NotApplicable("no /dev/dri")
-    if host.fact("container", lambda: boot.is_container(host.root)):
+    if host.is_container:
         raise NotApplicable("a container has the nodes that its engine gave it")
     stale = [
         name

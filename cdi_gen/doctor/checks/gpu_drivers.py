@@ -68,10 +68,10 @@ def _nouveau(host: Host, gpu: PciFunction) -> Finding:
 def _passed_through(host: Host, gpu: PciFunction) -> Iterator[Finding]:
     yield Finding(
         "CDG-A010",
-        "info",
-        f"GPU {gpu.address} is bound to vfio-pci, for a virtual machine: containers cannot use it; "
-        f"to give it to them: {_rebind(gpu, NVIDIA)}",
+        "warning",
+        f"GPU {gpu.address} is bound to vfio-pci, for a virtual machine: containers cannot use it",
         subject=gpu.address,
+        fix=f"{_rebind(gpu, NVIDIA)}  # only if containers shall have it",
     )
     if gpu.iommu_group is None:
         yield Finding(

@@ -17,6 +17,7 @@ PATTERNS = tuple(
         (r"NVRM: .*?ADDRESS.*has fallen off the bus", "CDG-A045"),
         (r"NVRM: GPU ADDRESS: (?:RmInitAdapter|rm_init_adapter) failed", "CDG-A044"),
         (r"NVRM: GPU ADDRESS: (?:GSP|Failed to load firmware|.*gsp.*firmware)", "CDG-A044"),
+        (r"nvidia ADDRESS: Direct firmware load for \S+ failed", "CDG-A044"),
         (r"nvidia ADDRESS: probe (?:with driver nvidia )?failed with error -\d+", "CDG-A044"),
     )
 )

@@ -9,17 +9,16 @@ from cdi_base.findings import Finding
 from cdi_gen.doctor.check import Check, Unseen
 from cdi_gen.doctor.host import Host
 from cdi_gen.inventory import Inventory
-from cdi_gen.inventory import findings as inventory_findings
 from cdi_gen.paths import printable
 
 OF_MIG = frozenset({"CDG-H106", "CDG-H107", "CDG-H108", "CDG-H109", "CDG-H110", "CDG-H111"})
 """Codes of the group ``sharing``."""
-FALLEN = "CDG-H102"
+FALLEN, NO_NODE = "CDG-H102", "CDG-H103"
 
 FIXES = {
     FALLEN: "sudo poweroff  # and on again, a restart is not enough; if it happens again, check "
     "its power, riser and slot",
-    "CDG-H103": "sudo cdi-gen system create-device-nodes && sudo cdi-gen refresh",
+    NO_NODE: "sudo cdi-gen system create-device-nodes && sudo cdi-gen refresh",
 }
 
 
@@ -27,20 +26,30 @@ def examine(host: Host) -> Iterator[Finding]:
     """Yield GPUs that containers do not get, and GPUs that the driver does not list."""
     inventory = host.inventory
     for record in inventory.unusable_devices:
-        if record.code not in OF_MIG:
-            finding = inventory_findings.finding(record)
-            yield Finding(
-                finding.code,
-                "error",
-                f"{record.device}: {record.reason}",
-                subject=record.device,
-                fix=FIXES.get(record.code, ""),
-            )
+        if record.code in OF_MIG:
+            continue
+        # A container has only some of the host's GPUs.
+        is_given = not (record.code == NO_NODE and _is_container(host))
+        yield Finding(
+            record.code,
+            "error" if is_given else "info",
+            f"{record.device}: {record.reason}",
+            subject=record.device,
+            fix=FIXES.get(record.code, ""),
+        )
     for excluded in inventory.ignored:
         if excluded.code == "CDG-H112":
             message = f"{excluded.path}: {excluded.reason}"
             yield Finding(excluded.code, "info", message, subject=excluded.path)
-    yield from _unlisted(host, inventory)
+    if not _is_container(host):
+        yield from _unlisted(host, inventory)
+
+
+def _is_container(host: Host) -> bool:
+    try:
+        return host.is_container
+    except Unseen:
+        return False  # a bare inventory
 
 
 def _unlisted(host: Host, inventory: Inventory) -> Iterator[Finding]:

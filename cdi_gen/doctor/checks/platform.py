@@ -10,7 +10,6 @@ from cdi_base.findings import Finding
 from cdi_gen.doctor import distribution
 from cdi_gen.doctor.check import Check, NotApplicable
 from cdi_gen.doctor.host import Host
-from cdi_gen.host import boot
 from cdi_gen.host.platforms import tegra, wsl
 from cdi_gen.inventory import PLATFORMS, TEGRA, WSL
 from cdi_gen.paths import parent
@@ -55,7 +54,7 @@ def examine(host: Host) -> Iterator[Finding]:
         text = OSTREE
     if text is not None:
         yield Finding("CDG-A141", "info", text, subject=release.get("ID", "host"))
-    if host.fact("container", lambda: boot.is_container(host.root)):
+    if host.is_container:
         yield Finding(
             "CDG-A143",
             "info",
