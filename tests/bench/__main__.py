@@ -19,6 +19,7 @@ from tests.bench import (
     doctor,
     driver_tree,
     elf_readers,
+    fleet,
     generating,
     hook_alone,
     preferred_allocation,
@@ -44,6 +45,7 @@ ROWS: dict[str, Callable[[int], Iterator[Line]]] = {
     "prestart": prestart.prestart,
     "bundle": bundled.bundle,
     "device-plugin": device_plugin.device_plugin,
+    "compat": fleet.compat,
     "preferred": preferred_allocation.preferred_allocation,
 }
 

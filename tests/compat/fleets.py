@@ -67,12 +67,25 @@ class Kind(NamedTuple):
 
 
 def kinds(number: int) -> list[Kind]:
-    """The first so many pairs of driver and GPU, in an order that mixes both."""
+    """The first so many pairs of driver and GPU, in an order that mixes both.
+
+    After all pairs come pairs with drivers of other versions in the same branches.
+    """
     pairs = sorted(
         (place + 2 * index, driver, model)
         for (place, driver), (index, model) in product(enumerate(DRIVERS), enumerate(MODELS))
     )
-    return [Kind(driver, model) for _, driver, model in pairs][:number]
+    rounds = range(number // len(pairs) + 1)
+    return [
+        Kind(f"{driver}{f'.{each}' if each else ''}", model)
+        for each in rounds
+        for _, driver, model in pairs
+    ][:number]
+
+
+def cuda_of(driver: str) -> str:
+    """The newest CUDA version of a driver."""
+    return DRIVERS[".".join(driver.split(".")[:3])]
 
 
 def hosts(number: int, number_of_kinds: int) -> Iterator[HostFacts]:
@@ -84,7 +97,7 @@ def hosts(number: int, number_of_kinds: int) -> Iterator[HostFacts]:
         yield HostFacts(
             name=name,
             driver=kind.driver,
-            cuda=DRIVERS[kind.driver],
+            cuda=cuda_of(kind.driver),
             kernel_module="open" if kind.model.capability >= "7.5" else "proprietary",
             architecture="x86_64",
             gpus=(gpu,) * count,
@@ -135,7 +148,7 @@ def _driver(kind: Kind) -> dict[str, Any]:
     return {
         "version": kind.driver,
         "libraryVersion": kind.driver,
-        "cudaVersion": DRIVERS[kind.driver],
+        "cudaVersion": cuda_of(kind.driver),
         "kernelModule": "open" if kind.model.capability >= "7.5" else "proprietary",
     }
 
