@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from junitparser import JUnitXml
 
+from cdi_gen.doctor import report
 from tests.cli.program import GOLDEN, Result, cdi_gen
 
 HOSTS = {"a-550": "hgx-550-8gpu", "b-550": "debian-trixie-550-8gpu", "c-580": "h200-580-1gpu"}
@@ -105,6 +106,23 @@ def test_broken_inventories_are_rows(fleet: Path) -> None:
     assert document["hostClasses"][0]["hosts"] == ["a-550", "b-550", "k"]
 
 
+def test_a_report_of_doctor_is_a_host(fleet: Path) -> None:
+    hosts = fleet / "hosts"
+    inventory = json.loads((hosts / "a-550.json").read_text())
+    fault = {"code": "CDG-H001", "severity": "error", "subject": "", "message": "no driver"}
+    fault |= {"fix": "", "source": "", "noDriver": True}  # type: ignore[dict-item]
+    for name, answer in {"a-550": {"value": inventory}, "d": {"error": fault}}.items():
+        document = {"kind": report.KIND, "formatVersion": report.FORMAT, "version": "1"}
+        content = json.dumps(document | {"answers": {"inventory": {"": answer}}}, indent=1)
+        assert report.answers(content.encode(), name)
+        (hosts / f"{name}.json").write_text(content)
+    document = json.loads(compat(fleet, "-o", "json", code=4).out)
+    assert document["hostClasses"][0]["hosts"] == ["a-550", "b-550"]
+    (row,) = document["unreadable"]
+    assert (row["name"], row["reason"]["code"]) == ("d", "CDG-M102")
+    assert "no inventory of the host: no driver" in row["reason"]["message"]
+
+
 def test_a_host_without_a_driver_is_not_known(fleet: Path) -> None:
     document = json.loads((fleet / "hosts/a-550.json").read_text())
     inventory = {"formatVersion": 2, "platform": "vfio", "architecture": "x86_64"}
@@ -162,11 +180,11 @@ def test_a_lock_file_is_written_and_checked(fleet: Path) -> None:
     assert compat(fleet, "--pin", str(lock)).err == ""
     path = fleet / "hosts/c-580.json"
     path.write_text(path.read_text().replace("580.", "570."))
-    report = fleet / "x.xml"
-    result = compat(fleet, "--pin", str(lock), "-o", str(report), code=5)
+    junit = fleet / "x.xml"
+    result = compat(fleet, "--pin", str(lock), "-o", str(junit), code=5)
     assert "host c-580 has left the lock file: driver is 570." in result.err
     assert "CDG-M106" in result.err
-    assert JUnitXml.fromfile(str(report)).failures == 1
+    assert JUnitXml.fromfile(str(junit)).failures == 1
     assert lock.read_bytes() == content
     compat(fleet, "--pin", str(lock), "--update-pin")
     assert lock.read_bytes() != content

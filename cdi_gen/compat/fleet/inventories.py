@@ -27,8 +27,8 @@ MAX_BYTES = 32 << 20
 
 MAX_FILES = 100_000
 
-REPORTED = ("answers", "inventory", "", "value")
-"""Where a report of `cdi-gen doctor` has the inventory."""
+REPORT = '"cdi-gen doctor report"'
+"""What the beginning of a report has as its kind."""
 
 
 def read(directory: str) -> tuple[list[HostFacts], list[Unreadable]]:
@@ -97,7 +97,7 @@ def _facts(path: str, name: str) -> HostFacts:
     except UnicodeDecodeError as error:
         message = "the file is not UTF-8 text"
         raise json_form.InventoryError(message, code="CDG-I001") from error
-    inventory = json_form.load(_inventory_of_report(text) or text)
+    inventory = json_form.load(_inventory_of_report(text) if REPORT in text[:200] else text)
     facts = host_facts(inventory, name)
     # Equal GPUs must have equal names, and not those of their positions, to be one GPU of a class.
     models = (gpu.model for gpu in inventory.gpus)
@@ -105,15 +105,26 @@ def _facts(path: str, name: str) -> HostFacts:
     return replace(facts, gpus=tuple(gpus))
 
 
-def _inventory_of_report(text: str) -> str | None:
-    """Return the text of the inventory in a report of `cdi-gen doctor`; None if it is no report."""
-    if '"formatVersion"' in text[:200]:
-        return None  # an inventory, which is not parsed twice
+def _inventory_of_report(text: str) -> str:
+    """Return the text of the inventory in a report of `cdi-gen doctor`.
+
+    Raises:
+        CdiGenError: the host had none, or the text is no report.
+    """
     try:
-        report = strict_json.parse(text)
-    except strict_json.JSONError:
-        return None
-    answer = report
-    for key in REPORTED:
+        answer = strict_json.parse(text)
+    except strict_json.JSONError as error:
+        message = f"the report is not valid JSON: {error}"
+        raise json_form.InventoryError(message, code="CDG-I001") from error
+    for key in ("answers", "inventory", ""):
         answer = answer.get(key) if isinstance(answer, dict) else None
-    return json.dumps(answer) if isinstance(answer, dict) else None
+    if isinstance(answer, dict) and isinstance(answer.get("value"), dict):
+        return json.dumps(answer["value"])
+    fault = answer.get("error") if isinstance(answer, dict) else None
+    detail = fault.get("message") if isinstance(fault, dict) else None
+    reason = f": {detail}" if isinstance(detail, str) else ""
+    raise CdiGenError(
+        f"the report has no inventory of the host{reason}",
+        hint="on a host with GPUs: sudo cdi-gen doctor --report FILE",
+        code="CDG-M102",
+    )

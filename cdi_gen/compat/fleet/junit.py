@@ -20,14 +20,20 @@ from cdi_gen.compat.verdict import UNKNOWN, Verdict
 FAILURE, ERROR, SKIPPED = "failure", "error", "skipped"
 
 
+class Outcome(NamedTuple):
+    """The outcome of test cases."""
+
+    kind: str = ""
+    """`FAILURE`, `ERROR` or `SKIPPED`; empty: passed."""
+    message: str = ""
+    text: str = ""
+
+
 class Case(NamedTuple):
     """A test case."""
 
     name: str
-    outcome: str = ""
-    """`FAILURE`, `ERROR` or `SKIPPED`; empty: passed."""
-    message: str = ""
-    text: str = ""
+    outcome: Outcome
 
 
 class Suite(NamedTuple):
@@ -45,14 +51,18 @@ def render(fleet: Fleet, pin_differences: Iterable[str] = ()) -> str:
         fleet: the verdicts.
         pin_differences: what differs from the lock file, a failed test case each.
     """
-    suites = [_suite(fleet, index) for index in range(len(fleet.classes))]
+    outcomes = [_outcome(verdict) for verdict in fleet.verdicts]
+    suites = [_suite(fleet, index, outcomes) for index in range(len(fleet.classes))]
     if fleet.unreadable:
         cases = [
-            Case(f"{row.subject} {row.name}", ERROR, row.reason.message, marks.line(row.reason))
+            Case(
+                f"{row.subject} {row.name}",
+                Outcome(ERROR, row.reason.message, marks.line(row.reason)),
+            )
             for row in fleet.unreadable
         ]
         suites.append(Suite("inputs", cases))
-    differences = [Case(line, FAILURE, line) for line in pin_differences]
+    differences = [Case(line, Outcome(FAILURE, line, line)) for line in pin_differences]
     if differences:
         suites.append(Suite("lock file", differences))
     # The schema of Jenkins knows no number of skipped cases at this element.
@@ -61,14 +71,13 @@ def render(fleet: Fleet, pin_differences: Iterable[str] = ()) -> str:
         '<?xml version="1.0" encoding="UTF-8"?>',
         f'<testsuites name="cdi-gen compat"{counts}>',
     ]
-    for suite in suites:
-        lines += _suite_lines(suite)
+    lines += ["\n".join(_suite_lines(suite)) for suite in suites]
     return "\n".join([*lines, "</testsuites>", ""])
 
 
-def _suite(fleet: Fleet, index: int) -> Suite:
+def _suite(fleet: Fleet, index: int, outcomes: list[Outcome]) -> Suite:
     host_class = fleet.classes[index]
-    cases = [_case(row.facts.name, fleet.verdicts[row.cells[index]]) for row in fleet.rows]
+    cases = [Case(row.facts.name, outcomes[row.cells[index]]) for row in fleet.rows]
     return Suite(
         _name(host_class),
         cases,
@@ -86,16 +95,16 @@ def _name(host_class: HostClass) -> str:
     return f"driver {host_class.driver}{f' ({rest})' if rest else ''}, {gpus}"
 
 
-def _case(name: str, verdict: Verdict) -> Case:
-    outcome = {NO: FAILURE, UNKNOWN: SKIPPED}.get(verdict.kind, "")
+def _outcome(verdict: Verdict) -> Outcome:
     if marks.severity(verdict) == marks.RUNS:
-        return Case(name)
-    message = verdict.reasons[0].message if outcome else ""
-    return Case(name, outcome, message, "\n".join(marks.lines(verdict)))
+        return Outcome()
+    kind = {NO: FAILURE, UNKNOWN: SKIPPED}.get(verdict.kind, "")
+    message = verdict.reasons[0].message if kind else ""
+    return Outcome(kind, message, "\n".join(marks.lines(verdict)))
 
 
 def _counts(cases: list[Case]) -> str:
-    outcomes = [case.outcome for case in cases]
+    outcomes = [case.outcome.kind for case in cases]
     return (
         f' tests="{len(outcomes)}" failures="{outcomes.count(FAILURE)}" '
         f'errors="{outcomes.count(ERROR)}" skipped="{outcomes.count(SKIPPED)}" time="0"'
@@ -112,10 +121,11 @@ def _suite_lines(suite: Suite) -> Iterator[str]:
         yield "  </properties>"
     for case in suite.cases:
         start = f"  <testcase classname={name} name={_attribute(case.name)}"
-        text = "\n".join(map(_text, case.text.split("\n"))) if case.text else ""
-        if case.outcome:
-            message = f"<{case.outcome} message={_attribute(case.message)}"
-            yield f'{start} time="0">{message}>{text}</{case.outcome}></testcase>'
+        kind, reason, details = case.outcome
+        text = "\n".join(map(_text, details.split("\n"))) if details else ""
+        if kind:
+            message = f"<{kind} message={_attribute(reason)}"
+            yield f'{start} time="0">{message}>{text}</{kind}></testcase>'
         elif text:
             yield f'{start} time="0"><system-out>{text}</system-out></testcase>'
         else:
