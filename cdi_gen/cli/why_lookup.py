@@ -10,6 +10,7 @@ from itertools import groupby
 from typing import Any, NamedTuple
 
 from cdi_base.errors import printable
+from cdi_gen.cli import console
 from cdi_gen.cli.host_options import HostOptions, gather_inventory, inventory_from
 from cdi_gen.cli.output import print_data
 from cdi_gen.errors import CdiGenError, ExitCode, UsageError
@@ -165,7 +166,9 @@ def _lines(group: Sequence[Answer], signs: dict[str, str]) -> list[str]:
     if first.outcome != "works":
         lines += [f"    {line}" for line in _directories(first)]
     for finding in first.findings:
-        kind = {"error": "cause", "warning": "cause"}.get(finding.severity, "note")
+        if finding.severity == "debug" and not console.is_debug():
+            continue
+        kind = {"error": "cause", "warning": "warning"}.get(finding.severity, "note")
         lines.append(f"    {kind}: {finding.message} [{finding.code}]")
         fixes = dict.fromkeys(
             other.fix for item in group for other in item.findings if other.code == finding.code

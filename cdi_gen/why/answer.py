@@ -10,7 +10,7 @@ from cdi_base.cdi import SPEC_DIRECTORIES, names
 from cdi_base.findings import Finding
 from cdi_gen.engines import spec_directories
 from cdi_gen.inventory import Inventory
-from cdi_gen.why import advice, other_names, start
+from cdi_gen.why import advice, contents, other_names, start
 from cdi_gen.why.lookup import Lookup, follows_links, look_up, refusal
 from cdi_gen.why.other_names import Defined
 from cdi_gen.why.readers import Reader
@@ -111,7 +111,12 @@ def answer(
     if names.vendor_of(name) == "nvidia.com":
         gathered = inventory()
         if gathered:
-            notes = [*other_names.notes(name, definition.edits, gathered), *notes]
+            path = definition.file.path
+            notes = [
+                *other_names.notes(name, definition.edits, path, gathered),
+                *contents.remarks(name, definition.edits, path, gathered),
+                *notes,
+            ]
     wrong = [note for note in notes if note.severity == "error"]
     outcome = "works"
     depends_on_version = reader.library is None and any(

@@ -7,6 +7,7 @@ Specs define names; the inventory of the host says which of them are of the same
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
@@ -101,7 +102,7 @@ def hardware(name: str, inventory: Inventory) -> Gpu | MigDevice | None:
     return None
 
 
-def notes(name: str, edits: ContainerEdits, inventory: Inventory) -> Iterator[Finding]:
+def notes(name: str, edits: ContainerEdits, path: str, inventory: Inventory) -> Iterator[Finding]:
     """Yield what is to be known of a defined device: which hardware it is, and whether it is."""
     short_name = name.partition("=")[2]
     nodes = {node.host_path or node.path for node in edits.device_nodes}
@@ -122,8 +123,10 @@ def notes(name: str, edits: ContainerEdits, inventory: Inventory) -> Iterator[Fi
         yield Finding(
             "CDG-V108",
             "error",
-            f"{name} gives {given}, but {_described(gpu, inventory)} has {', '.join(sorted(own))}",
+            f"{name} of {path} gives {given}, but {_described(gpu, inventory)} has "
+            f"{', '.join(sorted(own))}",
             subject=name,
+            fix=f"sudo cdi-gen generate -o {shlex.quote(path)}",
         )
     elif isinstance(target, Gpu) and target.minor is not None and target.minor != target.index:
         yield Finding(
