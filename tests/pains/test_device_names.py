@@ -39,7 +39,7 @@ def information(fake: FakeHost, uuid: str) -> Path:
 
 
 def by_hand(fake: FakeHost) -> Any:
-    """The spec of someone who derived each node from the index."""
+    """A spec by hand, in which each node was derived from the index."""
     document = json.loads(_generated(fake))
     for device in document["devices"]:
         if device["name"].isdigit():

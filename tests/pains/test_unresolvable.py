@@ -152,7 +152,7 @@ def test_the_name_is_of_another_naming_scheme(podman_4: GpuLab) -> None:
 @pain(
     30,
     "mounts the whole driver into every container",
-    command="cdi-gen -d why nvidia.com/gpu=0",
+    command="cdi-gen why nvidia.com/gpu=0 -o json",
     codes=("CDG-Y013",),
 )
 def test_a_container_gets_more_than_it_needs(podman_4: GpuLab) -> None:
