@@ -45,16 +45,20 @@ def outcome(
         f"the image has CUDA {image.cuda} ({image.cuda_source}), driver {host.driver} supports "
         f"CUDA up to {data.text(newest)}"
     )
-    if toolkit <= newest:
-        return Outcome(NATIVE, (Finding("CDG-M001", "info", numbers),))
     library, rejections = _usable_library(image, host, driver)
+    fault = None if library is not None else _loaded_nevertheless(image, driver)
+    if fault is not None and fault.severity == "error":
+        return Outcome(NO, (fault, *rejections))
+    faults = () if fault is None else (fault,)
+    if toolkit <= newest:
+        return Outcome(NATIVE, (Finding("CDG-M001", "info", numbers),), faults)
     lowest = data.minor_version_drivers().get(toolkit[0])
     is_minor = toolkit[0] == newest[0] and lowest is not None and _at_least(driver, lowest)
     if library is not None:
         return _forward(numbers, library, driver[0], is_minor=is_minor)
     if is_minor:
         message = f"{numbers}; CUDA {toolkit[0]}.x has minor-version compatibility from {lowest} on"
-        limits = (*_minor_version_limits(toolkit, newest), *rejections)
+        limits = (*_minor_version_limits(toolkit, newest), *rejections, *faults)
         return Outcome(MINOR_VERSION, (Finding("CDG-M002", "info", message),), limits)
     first = data.first_drivers().get(toolkit)
     least = lowest or first
@@ -108,6 +112,31 @@ def _minor_version_limits(toolkit: Pair, newest: Pair) -> tuple[Finding, ...]:
             fix="use a newer driver if the program reports the error",
         ),
     )
+
+
+def _loaded_nevertheless(image: ImageFacts, driver: Version) -> Finding | None:
+    """Return the fault of an image whose loader finds a compat libcuda that must not be used.
+
+    A variable comes before all else. A file in /etc/ld.so.conf.d counts if the hook's cache, or
+    the loader's, has that directory first, which differs between engines and runtimes.
+    """
+    library = image.compat[0] if len(image.compat) == 1 else None
+    if library is None or not image.compat_setting:
+        return None
+    if versions.parse(library.version or "") == driver:
+        return None
+    is_file = image.compat_setting.startswith("/")
+    message = (
+        f"programs of the image {'may ' if is_file else ''}load its {library.path} instead of the "
+        f"driver's libcuda, because of {image.compat_setting}; then CUDA fails with error 803 or "
+        "804"
+    )
+    fix = (
+        f"remove {image.compat_setting} from the image"
+        if is_file
+        else "start the container with -e LD_LIBRARY_PATH="
+    )
+    return Finding("CDG-M110", "warning" if is_file else "error", message, fix=fix)
 
 
 def _usable_library(

@@ -94,6 +94,9 @@ class ImageFacts(Value):
     """Whether the image sets ``NVIDIA_DISABLE_REQUIRE``."""
     compat: tuple[CompatLibrary, ...] = ()
     """All libcuda.so.N.N of ``/usr/local/cuda/compat``; the hook uses none if there are several."""
+    compat_setting: str = ""
+    """What makes the image's loader find a compat libcuda on every host: ``LD_LIBRARY_PATH``, or a
+    file in ``/etc/ld.so.conf.d``; empty: nothing, so that the hook decides."""
     device_code: tuple[DeviceCode, ...] = ()
     unread: tuple[str, ...] = ()
     """What could not be read of the image, a sentence each."""

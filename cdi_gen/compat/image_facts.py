@@ -16,6 +16,11 @@ from cdi_gen.images.opening import open_image
 
 MAX_LIBRARIES = 200
 """The largest number of libraries whose code for GPUs is read."""
+LIBRARY_PATH = "LD_LIBRARY_PATH"
+LOADER_DIRECTORY = "/etc/ld.so.conf.d"
+MAX_SETTING = 64 << 10
+MAX_SETTINGS = 200
+"""The largest file of settings of the loader that is read, and their largest number."""
 MAX_PACKED = 64 << 20
 """The largest library that is read of a compressed layer, which has to be decompressed for it."""
 
@@ -50,6 +55,7 @@ def image_facts(image: Image) -> ImageFacts:
         requirements=requirements,
         requirements_disabled=environment.get(requirement.DISABLE) in requirement.TRUE,
         compat=tuple(_compat(image.files)) if image.files is not None else (),
+        compat_setting="" if image.files is None else _compat_setting(image.files, environment),
         device_code=code,
         unread=tuple(unread),
     )
@@ -127,6 +133,32 @@ def _compat(files: Files) -> Iterator[CompatLibrary]:
                 version=version if versions.parse(version) else None,
                 note=_note(files, path),
             )
+
+
+def _compat_setting(files: Files, environment: dict[str, str]) -> str:
+    """Return what makes the image's loader find a compat libcuda on every host."""
+    variable = environment.get(LIBRARY_PATH, "")
+    if any(_has_compat(files, directory) for directory in variable.split(":")):
+        return LIBRARY_PATH
+    names = [name for name in files.names(LOADER_DIRECTORY) if name.endswith(".conf")]
+    for name in names[:MAX_SETTINGS]:
+        path = f"{LOADER_DIRECTORY}/{name}"
+        if not files.is_file(path) or files.size(path) > MAX_SETTING:
+            continue
+        content = files.read(path, MAX_SETTING) or b""
+        lines = (line.partition(b"#")[0].strip() for line in content.split(b"\n"))
+        if any(_has_compat(files, os.fsdecode(line)) for line in lines):
+            return path
+    return ""
+
+
+def _has_compat(files: Files, directory: str) -> bool:
+    parts = directory.split("/")
+    return (
+        directory.startswith("/")
+        and "compat" in parts
+        and files.is_file(f"{directory}/libcuda.so.1")
+    )
 
 
 def _note(files: Files, path: str) -> CompatNote | None:

@@ -42,9 +42,13 @@ def host(driver: str, cuda: str, gpu: HostGpu, kernel_module: str = "") -> HostF
 
 
 def image(
-    cuda: str, require: str = "", compat: str = "", code: DeviceCode | None = None
+    cuda: str,
+    require: str = "",
+    compat: str = "",
+    code: DeviceCode | None = None,
+    setting: str = "",
 ) -> ImageFacts:
-    """An image, with a compat libcuda of that driver."""
+    """An image, with a compat libcuda of that driver, and what makes the loader find it."""
     directory = "/usr/local/cuda/compat"
     library = CompatLibrary(path=f"{directory}/libcuda.so.{compat}", version=compat)
     return ImageFacts(
@@ -53,6 +57,7 @@ def image(
         cuda_source="CUDA_VERSION",
         requirements=((REQUIRE, require),) if require else (),
         compat=(library,) if compat else (),
+        compat_setting=setting,
         device_code=(code,) if code else (),
     )
 
@@ -139,6 +144,30 @@ CASES = {
     "kubernetes-sigs/dra-driver-nvidia-gpu#425": Case(
         image("12.4.1", compat="550.54.15"), host("575.57.08", "12.9", A100), "native", {"CDG-M001"}
     ),
+    "VIAME/VIAME#276": Case(
+        image("12.4.1", compat="550.54.15", setting="LD_LIBRARY_PATH"),
+        host("580.126.09", "13.0", T4),
+        "no",
+        {"CDG-M110", "CDG-M011"},
+    ),
+    "gpustack/gpustack#4678": Case(
+        image("12.9.1", compat="575.57.08", setting="/etc/ld.so.conf.d/cuda-compat.conf"),
+        host("580.126.09", "13.0", A100),
+        "native",
+        {"CDG-M001", "CDG-M110"},
+    ),
+    "ggml-org/llama.cpp#23111": Case(
+        image("13.0.1", compat="580.82.07", setting="/etc/ld.so.conf.d/00-compat.conf"),
+        host("595.58.03", "13.2", RTX_5090),
+        "native",
+        {"CDG-M001", "CDG-M110"},
+    ),
+    "NVIDIA-NeMo/labs-molt#44, R535 with the directory in LD_LIBRARY_PATH": Case(
+        image("13.0.2", compat="580.173.02", setting="LD_LIBRARY_PATH"),
+        host("535.261.03", "12.2", A100),
+        "forward-compat",
+        {"CDG-M003"},
+    ),
     "NVIDIA/gpu-operator#1428": Case(
         image("12.6.1", compat="560.35.03"),
         host("570.133.20", "12.8", H200),
@@ -211,3 +240,10 @@ def test_the_verdict_says_what_the_report_found(name: str) -> None:
 )
 def test_the_requirement_does_not_differ_where_the_report_does_not_say_so(name: str) -> None:
     assert "CDG-M019" not in codes(verdict(CASES[name].image, CASES[name].host))
+
+
+@pytest.mark.parametrize(
+    "name", [name for name, case in CASES.items() if not case.image.compat_setting]
+)
+def test_an_image_that_leaves_its_compat_library_to_the_hook_is_not_reproached(name: str) -> None:
+    assert "CDG-M110" not in codes(verdict(CASES[name].image, CASES[name].host))
