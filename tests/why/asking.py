@@ -22,9 +22,12 @@ class Machines(Machine):
     """A machine with some programs and files."""
 
     def __init__(
-        self, programs: Iterable[str] = (), files: Mapping[str, str] | None = None
+        self,
+        programs: Iterable[str] = (),
+        files: Mapping[str, str] | None = None,
+        environment: Mapping[str, str] | None = None,
     ) -> None:
-        super().__init__({"PATH": "/usr/bin"}, uid=0)
+        super().__init__({"PATH": "/usr/bin", **(environment or {})}, uid=0)
         self._programs = frozenset(programs)
         self._files = files or {}
 
@@ -90,13 +93,14 @@ def ask(
     *programs: str,
     files: Mapping[str, str] | None = None,
     image: Mapping[str, str] | None = None,
+    environment: Mapping[str, str] | None = None,
 ) -> mechanism.Answer:
     """The answer for a command line, or for the first container of a file."""
     found = requests(command)[0]
     chosen, findings = asked_engine.choose(found, [status], is_root=not status.rootless)
     if chosen is None:
         return mechanism.unseen(found, findings)
-    machine = Machines(programs, files)
+    machine = Machines(programs, files, environment)
     facts = engine_facts.read(chosen, machine, found.hooks_directories, found.program)
     return mechanism.decide(found, facts, image)
 

@@ -212,8 +212,8 @@ def _not_selected(gpus: GpuRequest, engine: EngineFacts) -> Finding:
 def _unknown_key(engine: EngineFacts) -> Finding:
     since = facts.docker().compose_gpus_since
     message = (
-        f"Docker Compose {engine.compose_version} rejects the file: Additional property gpus is "
-        f"not allowed ({since} and later know the key)"
+        f"Docker Compose {engine.compose_version} does not know the key gpus ({since} and later "
+        "do): it ignores the key, or rejects the file (Additional property gpus is not allowed)"
     )
     fix = "deploy.resources.reservations.devices with capabilities: [gpu]"
     return Finding("CDG-Y110", "error", message, subject="compose", fix=fix)

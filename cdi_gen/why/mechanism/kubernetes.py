@@ -7,8 +7,10 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 
+from cdi_base import RUNTIME
 from cdi_base.findings import Finding
 from cdi_gen.engines import facts
+from cdi_gen.paths import base_name
 from cdi_gen.why.command.request import VISIBLE_DEVICES, ContainerRequest
 from cdi_gen.why.mechanism import remarks, shims, without_cdi
 from cdi_gen.why.mechanism.answer import Answer
@@ -16,6 +18,8 @@ from cdi_gen.why.mechanism.engine_facts import EngineFacts
 
 _RESOURCE = re.compile(r"nvidia\.com/(gpu|mig-|imex|gpu\.shared|[a-z0-9.-]*gpu)")
 _CDI_ANNOTATION, _NRI_ANNOTATION = "cdi.k8s.io/", "nvidia.cdi.k8s.io"
+_LAUNCHERS = "/etc/cdi-gen/"
+"""Where `cdi-gen engine configure` writes a program that starts the shim."""
 _SNIPPET = "resources:\n  limits:\n    nvidia.com/gpu: 1"
 
 
@@ -174,7 +178,7 @@ def _kind_mismatch(request: ContainerRequest, engine: EngineFacts, shim: str) ->
 
 def _is_ours(shim: str) -> bool:
     """Whether a shim is cdi-gen's, which takes the GPU of nvidia.com/gpu if its kind lacks it."""
-    return "cdi-gen" in os.path.realpath(shim)
+    return shim.startswith(_LAUNCHERS) or base_name(os.path.realpath(shim)) == RUNTIME
 
 
 def _quantities(request: ContainerRequest, limits: Mapping[str, str]) -> Iterator[Finding]:

@@ -76,7 +76,7 @@ def _podman(options: str, *expected: str | None, quick: bool = False) -> Row:
 
 
 def _ctr(options: str, *expected: str | None) -> Row:
-    return Row(f"{_CTR} {options} IMAGE:latest ID", expected)
+    return Row(f"{_CTR} {options} IMAGE:latest NEW_NAME", expected)
 
 
 def _compose(service: str, *expected: str | None) -> Row:
@@ -140,7 +140,7 @@ ROWS = (
         *_BY_VERSION,
     ),
     _compose("{runtime: nvidia, environment: [NVIDIA_VISIBLE_DEVICES=1]}", *(SHIMMED,) * 4),
-    _compose("{gpus: all}", None, REFUSED, HOOK, CDI),
+    _compose("{gpus: all}", None, NOTHING, HOOK, CDI),
     _compose("{devices: [nvidia.com/gpu=0]}", None, REFUSED, CDI, CDI),
 )
 
@@ -171,7 +171,7 @@ def words_of(row: Row, place: Place, number: int, image: str) -> list[str]:
         service = f"image: localhost/{image}, network_mode: none"
         text = f"version: '3.8'\nservices: {{s: {{{service}, {row.compose[1:]}}}\n"
         place.write(_COMPOSE.format("c"), text)
-    words = row.command.replace("IMAGE", f"localhost/{image}").replace("ID", f"w{number}")
+    words = row.command.replace("IMAGE", f"localhost/{image}").replace("NEW_NAME", f"w{number}")
     return shlex.split(words)
 
 
