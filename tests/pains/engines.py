@@ -63,8 +63,9 @@ def why(place: Place, command: str) -> dict[str, Any]:
 
 
 def finding(answer: dict[str, Any], code: str) -> dict[str, str]:
-    """The finding of a code."""
-    (found,) = (item for item in answer["findings"] if item["code"] == code)
+    """The fault of a code."""
+    faults = (item for item in answer["findings"] if item["severity"] == "error")
+    (found,) = (item for item in faults if item["code"] == code)
     result: dict[str, str] = found
     return result
 

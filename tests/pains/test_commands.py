@@ -58,8 +58,10 @@ def test_docker_with_cdi_switched_off(place_of: PlaceOf) -> None:
     answer = why(place, command)
     fault = finding(answer, "CDG-Y002")
     assert "CDI is switched off in docker 26.1.5" in fault["message"]
+    assert "--gpus device=0" in answer["works"]  # the prestart hook is in dockerd's PATH
+    assert gpu_nodes(shell(place, answer["works"])) == GPU_0
     assert shell(place, fault["fix"]).returncode == 0
-    assert gpu_nodes(shell(place, answer["worksAfterFix"])) == GPU_0
+    assert gpu_nodes(shell(place, command)) == GPU_0
     assert why(place, command)["outcome"] == "works"
 
 

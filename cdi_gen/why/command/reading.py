@@ -22,6 +22,8 @@ from cdi_gen.why.command.option_table import table
 from cdi_gen.why.command.request import ContainerRequest
 
 _COMPOSE = "docker-compose"
+_COMPOSE_OF = {"docker": _COMPOSE, "podman": "podman compose", "nerdctl": "nerdctl compose"}
+"""The program that reads the file; `podman compose` starts docker-compose or podman-compose."""
 _ENGINE_OF_COMPOSE = {"podman": "podman", "podman-compose": "podman", "nerdctl": "nerdctl"}
 
 
@@ -92,7 +94,7 @@ def _of_compose(
             document,
             path,
             engine=engine,
-            program=program if program.endswith("compose") else f"{program}-compose",
+            program=_COMPOSE_OF.get(program, program),
             environment=environment,
             only=services,
             **common,

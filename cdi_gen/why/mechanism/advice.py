@@ -43,14 +43,14 @@ def wanted_names(request: ContainerRequest) -> tuple[str, ...]:
     return names or (f"{KIND}=all",)
 
 
-def by_cdi(request: ContainerRequest, names: Sequence[str]) -> str:
+def by_cdi(request: ContainerRequest, engine: EngineFacts, names: Sequence[str]) -> str:
     """The request with CDI devices."""
     if request.program == "quadlet":
         if request.action == BUILD:
             return "\n".join(["[Build]", *(f"PodmanArgs=--device {name}" for name in names)])
         return "\n".join(["[Container]", *(f"AddDevice={name}" for name in names)])
     if request.program.endswith("compose"):
-        return _compose_devices(names)
+        return _compose_lines(request, engine, names)
     options = [f"--device={name}" if request.action == BUILD else "" for name in names]
     words = [word for name in names for word in ("--device", name)]
     if request.action == BUILD:
@@ -97,7 +97,7 @@ def working(request: ContainerRequest, engine: EngineFacts, names: Sequence[str]
     """What works with this version and configuration of the engine; empty if nothing does."""
     status = engine.status
     if status.cdi == "on" and _takes_cdi(request, engine):
-        return by_cdi(request, names)
+        return by_cdi(request, engine, names)
     if status.engine == "docker" and engine.hook_program:
         return by_gpus(request, names)
     shims = [name for name, _ in status.runtimes]
@@ -118,7 +118,7 @@ def working_after_fix(
         return ""
     status = engine.status
     if status.cdi != "no" and _takes_cdi(request, engine):
-        return by_cdi(request, names)
+        return by_cdi(request, engine, names)
     if status.engine == "docker" and request.action != BUILD:
         return by_gpus(request, names)
     return ""
@@ -133,7 +133,16 @@ def _takes_cdi(request: ContainerRequest, engine: EngineFacts) -> bool:
     return True
 
 
-def _compose_devices(names: Sequence[str]) -> str:
+def _compose_lines(request: ContainerRequest, engine: EngineFacts, names: Sequence[str]) -> str:
+    """The lines of a service that give it CDI devices, for this Compose and this engine."""
+    is_podman = engine.status.engine == "podman" and engine.by_api(request.program)
+    if is_podman and not engine.since(facts.podman().api_devices_since):
+        return ""
+    if engine.has_older_compose(request.program):
+        return (
+            "deploy:\n  resources:\n    reservations:\n      devices:\n        - driver: cdi\n"
+            f"          device_ids: [{', '.join(names)}]\n          capabilities: [gpu]"
+        )
     return "\n".join(["devices:", *(f"  - {name}" for name in names)])
 
 

@@ -116,7 +116,7 @@ def buildah(request: ContainerRequest, engine: EngineFacts) -> Answer:
     has_fault = any(finding.severity == "error" for finding in findings)
     working = ""
     if has_cdi and (has_fault or not names):
-        working = advice.by_cdi(request, advice.wanted_names(request))
+        working = advice.by_cdi(request, engine, advice.wanted_names(request))
     return Answer(
         request,
         engine,

@@ -22,9 +22,10 @@ from cdi_runtime.config_toml import configuration
 from cdi_runtime.config_toml.settings import Configuration
 
 CONTAINER_CLI = "nvidia-container-cli"
-COMPOSE = "docker-compose"
+COMPOSE, PODMAN_COMPOSE = "docker-compose", "podman compose"
 _GPU_HOOKS = (nvidia.PRESTART_HOOK, nvidia.OLD_PRESTART_HOOK, PRESTART_HOOK)
 _ENFORCES = "/sys/fs/selinux/enforce"
+_BY_COMPOSE = (COMPOSE, PODMAN_COMPOSE)
 _OF_BUILT_IN = ("runc", "crun", "io.containerd.runc.v2")
 
 
@@ -85,7 +86,12 @@ class EngineFacts(NamedTuple):
     def has_older_compose(self, program: str) -> bool:
         """Whether the request is one of a Compose that knows neither CDI nor ``gpus``."""
         since = facts.docker().compose_gpus_since
-        return program == COMPOSE and not at_least(self.compose_version, since, unknown=True)
+        is_compose = program == COMPOSE or self.compose_version is not None
+        return is_compose and not at_least(self.compose_version, since, unknown=True)
+
+    def by_api(self, program: str) -> bool:
+        """Whether a Compose file reaches Podman by Docker's API, and not by its command line."""
+        return program == COMPOSE or (program == PODMAN_COMPOSE and bool(self.compose_version))
 
     def knows_runtime(self, name: str) -> bool:
         """Whether the engine has a runtime; only NVIDIA's and the built-in ones are known here."""
@@ -131,7 +137,7 @@ def read(
         settings_fault=fault,
         selinux=_text(_ENFORCES, machine).strip() == "1",
         paths=paths,
-        compose_version=_compose_version(machine) if program == COMPOSE else None,
+        compose_version=_compose_version(machine) if program in _BY_COMPOSE else None,
         host_root=host_root,
     )
 

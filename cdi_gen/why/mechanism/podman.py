@@ -22,20 +22,7 @@ def answer(request: ContainerRequest, engine: EngineFacts, image: Mapping[str, s
     if request.action == BUILD:
         return builds.buildah(request, engine)
     findings: list[Finding] = []
-    names = [*request.cdi_names]
-    reason = "the command names CDI devices" if names else ""
-    if request.gpus:
-        names += _of_api(request, engine, findings)
-        reason = reason or "the device request with the driver cdi"
-    if request.podman_gpus:
-        names += _of_gpus(request, engine, findings)
-        reason = reason or f"--gpus of {engine.label} means --device {_KIND}=NAME"
-    if request.action == POD:
-        names += _of_resources(request, engine, findings)
-        reason = reason or "the resources of the container name CDI devices"
-    if names and engine.status.cdi != "on":
-        findings.append(without_cdi.finding(engine))
-        names = []
+    names, reason = _names(request, engine, findings)
     if not engine.knows_runtime(request.runtime):
         message = f"{engine.label} has no runtime {request.runtime}: it is not registered"
         fix = (
@@ -79,6 +66,30 @@ def answer(request: ContainerRequest, engine: EngineFacts, image: Mapping[str, s
     )
 
 
+def _names(
+    request: ContainerRequest, engine: EngineFacts, findings: list[Finding]
+) -> tuple[list[str], str]:
+    """The CDI devices that Podman is asked for, and by what."""
+    names = _of_compose(request, engine, findings)
+    reason = "the command names CDI devices" if names else ""
+    if request.gpus and "compose" in request.program and not engine.by_api(request.program):
+        names += _of_podman_compose(request, findings)
+        reason = reason or "podman-compose makes --device of the reservation"
+    elif request.gpus:
+        names += _of_api(request, engine, findings)
+        reason = reason or "the device request with the driver cdi"
+    if request.podman_gpus:
+        names += _of_gpus(request, engine, findings)
+        reason = reason or f"--gpus of {engine.label} means --device {_KIND}=NAME"
+    if request.action == POD:
+        names += _of_resources(request, engine, findings)
+        reason = reason or "the resources of the container name CDI devices"
+    if names and engine.status.cdi != "on":
+        findings.append(without_cdi.finding(engine))
+        names = []
+    return names, reason
+
+
 def _of_gpus(request: ContainerRequest, engine: EngineFacts, findings: list[Finding]) -> list[str]:
     """The devices of Podman's ``--gpus``, which knows neither counts nor ``device=``."""
     since = facts.podman().gpus_since
@@ -119,19 +130,68 @@ def _of_api(request: ContainerRequest, engine: EngineFacts, findings: list[Findi
                 "starts without a GPU and without a message"
             )
         elif not engine.since(since):
-            message = (
-                f"the API of {engine.label} ignores device requests, also those with driver: cdi "
-                f"({since} and later take them)"
-            )
-        else:
+            message = _ignored(engine)
+        elif gpus.devices:
             names += gpus.devices
-            if not gpus.devices:
-                message = "a device request with driver: cdi and no device_ids gives no device"
-            else:
-                continue
+            continue
+        else:
+            message = "a device request with driver: cdi and no device_ids gives no device"
+        findings.append(_finding(message, request, engine))
+    return names
+
+
+def _of_compose(
+    request: ContainerRequest, engine: EngineFacts, findings: list[Finding]
+) -> list[str]:
+    """The devices of ``devices`` in a Compose file."""
+    names = [*request.cdi_names]
+    if not names or not engine.by_api(request.program):
+        return names
+    if engine.has_older_compose(request.program):
+        message = (
+            f"Docker Compose {engine.compose_version} passes {names[0]} as a path to the API of "
+            f"{engine.label}: container create: stat {names[0]}: no such file or directory"
+        )
+    elif not engine.since(facts.podman().api_devices_since):
+        message = _ignored(engine)
+    else:
+        return names
+    findings.append(_finding(message, request, engine))
+    return []
+
+
+def _of_podman_compose(request: ContainerRequest, findings: list[Finding]) -> list[str]:
+    """The devices of reservations, which podman-compose makes options of (``--device``)."""
+    names: list[str] = []
+    for gpus in request.gpus:
+        capabilities = gpus.capabilities or ()
+        if gpus.key == "devices" and gpus.driver == "nvidia" and "gpu" in capabilities:
+            names += advice.names_of(gpus.names)
+            continue
+        message = (
+            "podman-compose ignores the request: it takes only reservations with driver: nvidia "
+            "and capabilities: [gpu]"
+        )
         fix = "devices: [nvidia.com/gpu=all]"
         findings.append(Finding("CDG-Y110", "error", message, subject=request.source, fix=fix))
     return names
+
+
+def _ignored(engine: EngineFacts) -> str:
+    since = facts.podman().api_devices_since
+    return (
+        f"the API of {engine.label} ignores device requests, also those with driver: cdi ({since} "
+        "and later take them)"
+    )
+
+
+def _finding(message: str, request: ContainerRequest, engine: EngineFacts) -> Finding:
+    fix = "podman-compose with devices: [nvidia.com/gpu=all], or podman run --device"
+    if engine.since(facts.podman().api_devices_since):
+        fix = "a reservation with driver: cdi and device_ids: [nvidia.com/gpu=all]"
+        if not engine.has_older_compose(request.program):
+            fix = f"devices: [nvidia.com/gpu=all], or {fix}"
+    return Finding("CDG-Y110", "error", message, subject=request.source, fix=fix)
 
 
 def _of_resources(
