@@ -10,6 +10,7 @@ from pathlib import Path
 from tests.bench.contest import ENVIRONMENT, Line, Step, exact, race
 from tests.bench.installed import environment
 from tests.doctor.examining import healthy
+from tests.doctor.test_spec_checks import with_its_spec
 from tests.fakehost import hosts
 
 SECONDS = 2.0
@@ -26,8 +27,9 @@ def doctor(runs: int) -> Iterator[Line]:
 
     with tempfile.TemporaryDirectory() as name:
         root, empty = Path(name, "host"), Path(name, "empty")
-        hosts.build(HOST, root)
+        host = hosts.build(HOST, root)
         healthy(root)
+        with_its_spec(host)
         empty.mkdir()
         cases = {"doctor, healthy, 8 GPUs": step(root), "doctor, no GPU, no driver": step(empty)}
         laps = race(cases, runs)

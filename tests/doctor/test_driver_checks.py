@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +21,7 @@ from tests.fakehost.hosts import FakeHost
 from tests.fakehost.kernel import Kernel
 from tests.system.machine import machine
 
-pytestmark = pytest.mark.host
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root creates device nodes")
 
 LOADED = Kernel(driver_version="550.163.01", gpus=several(2))
 UNLOADED = replace(LOADED, loaded=False, gpus=tuple(map(headless, LOADED.gpus)))

@@ -22,7 +22,7 @@ from tests.fakehost.hosts import FakeHost
 from tests.fakehost.kernel import Kernel
 from tests.system.machine import machine
 
-pytestmark = pytest.mark.host
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root creates device nodes")
 
 WHOLE = Kernel(driver_version="550.163.01", gpus=several(2))
 HGX = replace(WHOLE, nvswitches=2)

@@ -7,12 +7,16 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from tests.doctor.examining import doctor, examine, healthy, process, write
 from tests.fakehost.hosts import FakeHost
 from tests.fakehost.kernel import Kernel
 from tests.pains import pain
 from tests.pains.following import follow
 from tests.system.machine import machine
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root creates device nodes")
 
 FORMER = "535.161.07"
 VERSION_FILES = ("proc/driver/nvidia/version", "sys/module/nvidia/version")

@@ -7,6 +7,8 @@ import os
 import stat
 from pathlib import Path
 
+import pytest
+
 from tests.doctor.examining import doctor, examine, healthy, link_in, log, write
 from tests.fakehost.gpus import several
 from tests.fakehost.kernel import DRM_MAJOR, Kernel
@@ -14,6 +16,8 @@ from tests.host.platform_hosts import passthrough
 from tests.pains import pain
 from tests.pains.following import follow
 from tests.system.machine import machine
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root creates device nodes")
 
 WHOLE = Kernel(driver_version="550.163.01", gpus=several(2))
 

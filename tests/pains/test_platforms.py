@@ -3,9 +3,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+
+import pytest
 
 from tests.doctor.examining import examine, process, running, write
 from tests.fakehost.gpus import several
@@ -14,6 +17,8 @@ from tests.fakehost.kernel import Kernel
 from tests.pains import pain
 from tests.pains.following import follow
 from tests.system.machine import machine
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root creates device nodes")
 
 HGX = Kernel(driver_version="550.163.01", gpus=several(8), nvswitches=4)
 
