@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from cdi_gen.doctor.check import Unseen
 from cdi_gen.doctor.host import Host
 
 
@@ -17,53 +18,75 @@ class Commands(NamedTuple):
     headers: str
     """The package of the headers of a kernel release."""
     driver: str
-    """How to install NVIDIA's driver."""
+    """Installs NVIDIA's driver."""
+    repository: str
+    """Where the driver's packages are."""
+    libraries: str
+    """Installs the libraries for CUDA of a branch again."""
 
 
 FAMILIES = {
     "ubuntu": Commands(
-        "sudo apt-get install {0}",
-        "sudo update-initramfs -u",
-        "linux-headers-{0}",
-        "sudo ubuntu-drivers install --gpgpu",
+        install="sudo apt-get install {0}",
+        initramfs="sudo update-initramfs -u",
+        headers="linux-headers-{0}",
+        driver="sudo ubuntu-drivers install --gpgpu",
+        repository="the component restricted",
+        libraries="sudo apt-get install --reinstall libnvidia-compute-{0}",
     ),
     "debian": Commands(
-        "sudo apt-get install {0}",
-        "sudo update-initramfs -u",
-        "linux-headers-{0}",
-        "sudo apt-get install nvidia-driver nvidia-kernel-dkms  (from the component non-free)",
+        install="sudo apt-get install {0}",
+        initramfs="sudo update-initramfs -u",
+        headers="linux-headers-{0}",
+        driver="sudo apt-get install nvidia-driver nvidia-kernel-dkms",
+        repository="the component non-free",
+        libraries="sudo apt-get install --reinstall libcuda1 libnvidia-ml1 "
+        "libnvidia-ptxjitcompiler1",
     ),
     "fedora": Commands(
-        "sudo dnf install {0}",
-        "sudo dracut --force",
-        "kernel-devel-{0}",
-        "sudo dnf install akmod-nvidia xorg-x11-drv-nvidia-cuda  (from RPM Fusion)",
+        install="sudo dnf install {0}",
+        initramfs="sudo dracut --force",
+        headers="kernel-devel-{0}",
+        driver="sudo dnf install akmod-nvidia xorg-x11-drv-nvidia-cuda",
+        repository="RPM Fusion",
+        libraries="sudo dnf reinstall xorg-x11-drv-nvidia-cuda-libs",
     ),
     "rhel": Commands(
-        "sudo dnf install {0}",
-        "sudo dracut --force",
-        "kernel-devel-{0}",
-        "sudo dnf module install nvidia-driver:open-dkms  (from NVIDIA's repository)",
+        install="sudo dnf install {0}",
+        initramfs="sudo dracut --force",
+        headers="kernel-devel-{0}",
+        driver="sudo dnf module install nvidia-driver:open-dkms",
+        repository="NVIDIA's repository",
+        libraries="sudo dnf reinstall nvidia-driver-cuda-libs",
     ),
     "suse": Commands(
-        "sudo zypper install {0}",
-        "sudo dracut --force",
-        "kernel-default-devel",
-        "sudo zypper install nvidia-open-driver-G06-signed-kmp-default",
+        install="sudo zypper install {0}",
+        initramfs="sudo dracut --force",
+        headers="kernel-default-devel",
+        driver="sudo zypper install nvidia-open-driver-G06-signed-kmp-default",
+        repository="openSUSE's or NVIDIA's repository",
+        libraries="sudo zypper install --force nvidia-compute-G06",
     ),
     "arch": Commands(
-        "sudo pacman -S {0}",
-        "sudo mkinitcpio -P",
-        "linux-headers",
-        "sudo pacman -S nvidia-open-dkms",
+        install="sudo pacman -S {0}",
+        initramfs="sudo mkinitcpio -P",
+        headers="linux-headers",
+        driver="sudo pacman -S nvidia-open-dkms",
+        repository="the repository extra",
+        libraries="sudo pacman -S nvidia-utils",
     ),
 }
 """By ``ID`` or a word of ``ID_LIKE`` in os-release; the first word that is a key counts."""
 
 
 def os_release(host: Host) -> dict[str, str]:
-    """Return the values of os-release."""
-    text = host.text("/etc/os-release", 1 << 14) or host.text("/usr/lib/os-release", 1 << 14) or ""
+    """Return the values of os-release; nothing if it is not visible, as in an inventory."""
+    try:
+        text = host.text("/etc/os-release", 1 << 14) or host.text("/usr/lib/os-release", 1 << 14)
+    except Unseen:
+        return {}
+    if text is None:
+        return {}
     pairs = (line.split("=", 1) for line in text.splitlines() if "=" in line)
     return {key: value.strip("\"'") for key, value in pairs}
 

@@ -356,6 +356,33 @@ def test_files_of_two_drivers(own_host: Callable[[str], FakeHost]) -> None:
     assert "other drivers (535.261.03)" in result.findings[0].message
 
 
+def test_installation_that_is_not_whole(own_host: Callable[[str], FakeHost]) -> None:
+    fake = own_host("550-1gpu")
+    assert examined(fake.root, "driver-files").findings == ()
+    libraries = fake.root / "usr/lib/x86_64-linux-gnu"
+    (libraries / f"libcuda.so.{fake.driver_version}").unlink()
+    compiler = libraries / f"libnvidia-ptxjitcompiler.so.{fake.driver_version}"
+    compiler.unlink()
+    compiler.write_text("truncated")
+    for name in ("etc/ld.so.cache", "usr/bin/nvidia-smi"):
+        (fake.root / name).unlink()
+    write(fake.root, "etc/ld.so.cache", "garbage")
+    for firmware in fake.root.rglob("gsp_*.bin"):
+        firmware.unlink()
+    result = examined(fake.root, "driver-files")
+    severities = [(finding.code, finding.severity) for finding in result.findings]
+    assert severities == [
+        ("CDG-A023", "error"),  # libcuda
+        ("CDG-A023", "error"),  # the compiler of PTX
+        ("CDG-H405", "error"),
+        ("CDG-H401", "warning"),
+        ("CDG-A024", "warning"),
+        ("CDG-H204", "info"),
+    ]
+    assert "libcuda.so.1: cannot open shared object file" in result.line
+    assert "--reinstall libcuda1" in result.findings[0].fix
+
+
 def test_unused_names_are_not_processes(tmp_path: Path) -> None:
     """A title that a daemon writes over its arguments, and a kernel thread without any."""
     process(tmp_path, 1, "/sbin/init")

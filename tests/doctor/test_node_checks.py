@@ -60,6 +60,20 @@ def test_parameter_that_leaves_nodes_alone_is_a_note(host: Path) -> None:
     assert (result.status, codes(result)) == ("ok", ["CDG-D101"])
 
 
+def test_gpu_without_a_node_that_programs_may_not_create(
+    own_host: Callable[[str], FakeHost],
+) -> None:
+    fake = own_host("550-1gpu")
+    (fake.root / "dev/nvidia0").unlink()
+    finding = examined(fake.root, "gpu-usable").findings[0]
+    assert (finding.code, finding.severity) == ("CDG-H103", "error")
+    assert finding.fix.startswith("sudo cdi-gen system create-device-nodes")
+    parameters = fake.root / "proc/driver/nvidia/params"
+    text = parameters.read_text().replace("ModifyDeviceFiles: 1", "ModifyDeviceFiles: 0")
+    parameters.write_text(text)
+    assert "NVreg_ModifyDeviceFiles=0" in examined(fake.root, "gpu-usable").findings[0].fix
+
+
 def test_mode_that_is_not_the_drivers(host: Path) -> None:
     assert examined(host, "node-modes").findings == ()
     (host / "dev/nvidia0").chmod(0o600)

@@ -17,6 +17,7 @@ MODULES = (
     "gpu_drivers",
     "driver_versions",
     "driver_libraries",
+    "driver_files",
     "gpu_support",
     "gpu_usable",
     "gpu_errors",

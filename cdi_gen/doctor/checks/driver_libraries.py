@@ -68,7 +68,8 @@ def _not_found(host: Host, error: CdiGenError) -> Finding:
     ]
     fix = error.hint or ""
     if error.code == "CDG-H003":
-        fix = f"install the driver's libraries: {distribution.commands(host).driver}"
+        branch = module.version.partition(".")[0] if (module := host.driver_module) else ""
+        fix = distribution.commands(host).libraries.format(branch)
         if existing:
             fix = setting.command("driver-root", existing[0])
     return Finding(error.code, "error", error.message, subject=error.subject, fix=fix)

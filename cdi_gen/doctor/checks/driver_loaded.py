@@ -87,9 +87,9 @@ def _not_built(host: Host, gpus: str, files: dict[str, str]) -> Finding:
         return Finding(
             "CDG-A005",
             "error",
-            f"{gpus} on the PCI bus, but no kernel has NVIDIA's driver installed",
+            f"{gpus} on the PCI bus, and no kernel has the module of NVIDIA's driver",
             subject=MODULE,
-            fix=f"{commands.driver} && sudo reboot",
+            fix=f"{commands.driver} && sudo reboot  # from {commands.repository}",
         )
     if files and not host.exists(f"/lib/modules/{release}"):
         return Finding(

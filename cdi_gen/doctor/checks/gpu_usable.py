@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from cdi_base.findings import Finding
 from cdi_gen.doctor.check import Check, Unseen
 from cdi_gen.doctor.host import Host
+from cdi_gen.host.devices import proc
 from cdi_gen.inventory import Inventory
 from cdi_gen.paths import printable
 
@@ -35,7 +36,7 @@ def examine(host: Host) -> Iterator[Finding]:
             "error" if is_given else "info",
             f"{record.device}: {record.reason}",
             subject=record.device,
-            fix=FIXES.get(record.code, ""),
+            fix=_fix(host, record.code),
         )
     for excluded in inventory.ignored:
         if excluded.code == "CDG-H112":
@@ -43,6 +44,17 @@ def examine(host: Host) -> Iterator[Finding]:
             yield Finding(excluded.code, "info", message, subject=excluded.path)
     if not _is_container(host):
         yield from _unlisted(host, inventory)
+
+
+def _fix(host: Host, code: str) -> str:
+    if code == NO_NODE and not host.fact(
+        "manages nodes", lambda: proc.manages_device_files(host.roots.host)
+    ):
+        return (
+            "sudo grep -r NVreg_ModifyDeviceFiles=0 /etc/modprobe.d  # remove it, and reboot: "
+            "it keeps programs from creating nodes"
+        )
+    return FIXES.get(code, "")
 
 
 def _is_container(host: Host) -> bool:
