@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Iterable
 from typing import NewType
 
 HostPath = NewType("HostPath", str)
@@ -48,6 +49,21 @@ def beneath(path: str, root: str) -> str | None:
 def parent(path: str) -> str:
     """The directory of an absolute path."""
     return path.rpartition("/")[0] or "/"
+
+
+def missing_directories(paths: Iterable[str], exists: Callable[[str], bool]) -> list[str]:
+    """The paths and the directories above them that do not exist, the deepest first.
+
+    Args:
+        paths: absolute paths.
+        exists: whether something has a path.
+    """
+    missing: dict[str, None] = {}
+    for path in paths:
+        while path not in missing and path != "/" and not exists(path):
+            missing[path] = None
+            path = parent(path)  # noqa: PLW2901
+    return sorted(missing, key=lambda path: path.count("/"), reverse=True)
 
 
 def base_name(path: str) -> str:

@@ -7,8 +7,27 @@ updated as a whole. Followed by this process, they would lead to the machine tha
 
 from __future__ import annotations
 
+import os
+
+from cdi_gen.errors import CdiGenError
 from cdi_gen.host.roots import Root
 from cdi_gen.paths import base_name, join, parent
+
+
+def require(root: str) -> None:
+    """Reject a root that does not exist: its path is perhaps mistyped, or an image is not mounted.
+
+    Raises:
+        CdiGenError: the root is no directory.
+    """
+    if not os.path.isdir(root):
+        reason = "is not a directory" if os.path.lexists(root) else "does not exist"
+        raise CdiGenError(
+            f"the root {root} {reason}",
+            hint=f"correct --root, or mount the image there; for a new one: mkdir -p {root}",
+            code="CDG-P014",
+            subject=root,
+        )
 
 
 def place(root: str, path: str) -> str:

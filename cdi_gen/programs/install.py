@@ -19,7 +19,7 @@ from cdi_gen.errors import CdiGenError, UnsafeError
 from cdi_gen.host import hook_program
 from cdi_gen.host.roots import Root
 from cdi_gen.paths import join
-from cdi_gen.programs.build_root import place
+from cdi_gen.programs.build_root import place, require
 
 PYTHON = "/usr/bin/python3"
 """The distribution's interpreter: it belongs to root, and keeps its path after an upgrade."""
@@ -60,8 +60,9 @@ def install(
 
     Raises:
         UnsafeError: a user other than root could change the installed hook.
-        CdiGenError: the files cannot be written.
+        CdiGenError: the root does not exist, or the files cannot be written.
     """
+    require(root)
     directory = join(prefix, "libexec", "cdi-gen")
     target = place(root, directory)
     if not os.access(python, os.X_OK):

@@ -19,9 +19,9 @@ from typing import Any
 from cdi_base import strict_json, trust
 from cdi_base.files import is_temporary_name, make_directory, read, replace_file
 from cdi_gen.errors import CdiGenError, UnsafeError
-from cdi_gen.paths import join, parent
+from cdi_gen.paths import join, missing_directories, parent
 from cdi_gen.programs import install as programs
-from cdi_gen.programs.build_root import place
+from cdi_gen.programs.build_root import place, require
 from cdi_gen.programs.host_files import HostFile
 
 RECORD = "/var/lib/cdi-gen/installation.json"
@@ -109,8 +109,10 @@ def install(
 
     Raises:
         UnsafeError: a user other than root could change an installed program.
-        CdiGenError: a file cannot be written, or a file of another program has its name.
+        CdiGenError: the root does not exist, a file cannot be written, or a file of another
+            program has its name.
     """
+    require(root)
     try:
         is_first = not os.path.lexists(place(root, RECORD))
         recorded = _with_earlier(installation, root) if record else None
@@ -135,8 +137,10 @@ def uninstall(*, root: str = "/") -> Removal:
 
     Raises:
         UnsafeError: a user other than root could change the record.
-        CdiGenError: there is no record, it is damaged, or a file cannot be removed.
+        CdiGenError: the root does not exist, there is no record, it is damaged, or a file cannot
+            be removed.
     """
+    require(root)
     installation = _read_record(root)
     removed: list[str] = []
     kept: list[str] = []
@@ -195,6 +199,8 @@ def _remove_temporary_files(directory: str) -> None:
 
 
 def _remove_empty(directory: str) -> None:
+    if not os.path.lexists(directory):
+        return  # on a read-only file system rmdir(2) says that, whether the directory exists or not
     try:
         os.rmdir(directory)
     except OSError as error:
@@ -203,16 +209,12 @@ def _remove_empty(directory: str) -> None:
 
 
 def _missing_directories(installation: Installation, root: str) -> list[str]:
-    """Return the directories that the installation will create."""
-    missing: list[str] = []
-    for path in (installation.programs, *installation.files, *installation.links, RECORD):
-        above = []
-        directory = parent(path)
-        while directory != "/" and not os.path.lexists(place(root, directory)):
-            above.append(directory)
-            directory = parent(directory)
-        missing += reversed(above)
-    return missing
+    """Return the directories that the installation will create; a directory after its parents."""
+    paths = (installation.programs, *installation.files, *installation.links, RECORD)
+    missing = missing_directories(
+        map(parent, paths), lambda path: os.path.lexists(place(root, path))
+    )
+    return missing[::-1]
 
 
 def _with_earlier(installation: Installation, root: str) -> Installation:

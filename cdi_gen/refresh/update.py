@@ -252,6 +252,9 @@ class _Update:
                 code="CDG-L005",
                 subject=tree.ROOT,
             )
+        if not (self._last and self._last.tree):
+            # A tree that no record names would stay after the last spec that mounts it.
+            self._write_record(self._record(host, self._old, tree=tree.ROOT))
         options = specs.options_of("auto", self._request.settings)
         made = tree.make(driver_tree.layout(host.inventory, options))
         if made.changed:

@@ -206,6 +206,24 @@ def test_units_do_not_run_a_program_that_a_user_can_change(tmp_path: Path) -> No
     assert not Path(RECORD).exists()
 
 
+@pytest.mark.parametrize("command", ["install", "uninstall", "hook install"])
+@pytest.mark.parametrize(
+    ("kind", "reason"), [("nothing", "does not exist"), ("file", "is not a directory")]
+)
+def test_a_mistyped_root_gets_a_hint_and_no_file(
+    tmp_path: Path, command: str, kind: str, reason: str
+) -> None:
+    """All directories of the path were created."""
+    path = tmp_path / "mistyped"
+    if kind == "file":
+        path.touch()
+    result = cdi_gen(*command.split(), "--root", str(path))
+    assert result.code == 1
+    assert f"the root {path} {reason} [CDG-P014]" in result.err
+    assert "correct --root, or mount the image there" in result.err
+    assert path.exists() == path.is_file() == (kind == "file")
+
+
 def test_nothing_asks_for_a_gpu() -> None:
     loaded = modules_after("import cdi_gen.cli.install, cdi_gen.programs.installation")
     assert not [name for name in loaded if "nvml" in name]

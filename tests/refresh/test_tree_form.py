@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -14,8 +15,10 @@ import pytest
 
 from cdi_base import syscalls
 from cdi_gen import tree
+from cdi_gen.errors import CdiGenError
 from cdi_gen.generate.driver_tree import CURRENT, ROOT
-from cdi_gen.refresh import update
+from cdi_gen.refresh import record, update
+from cdi_gen.refresh.record import Record
 from cdi_gen.refresh.settings import Layout
 from cdi_gen.tree import propagation
 from tests.refresh.injection import Counter
@@ -186,6 +189,44 @@ def test_killed_before_each_call_while_the_tree_is_replaced(mounted: Mounted) ->
         assert sorted(os.listdir(ROOT)) == sorted([*_trees(), "current", "lock"]), names[call]
         assert machine.contents() == specs
     assert machine.check() == []
+
+
+@pytest.mark.parametrize("fault", ["killed", "full"])
+def test_a_tree_without_its_specs_is_removed_by_the_next_refresh(
+    mounted: Mounted, fault: str
+) -> None:
+    """/run is full after the tree was made, or the process is killed: no record named the tree."""
+    machine, _ = mounted
+    make, write = tree.make, record.write
+    written: list[Record] = []
+
+    def make_and_die(*arguments: Any) -> None:
+        make(*arguments)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    def write_once(new: Record, directory: str) -> None:
+        if written:
+            raise CdiGenError("No space left on device", code="CDG-F004")
+        written.append(new)
+        write(new, directory)
+
+    def interrupted() -> Refreshed:
+        if fault == "killed":
+            tree.make = make_and_die  # type: ignore[assignment]
+        else:
+            record.write = write_once  # type: ignore[assignment]
+        return machine.refresh_here(**TREE)
+
+    if fault == "killed":
+        with pytest.raises(KilledError):
+            in_fork(interrupted)
+    else:
+        assert in_fork(interrupted).code == 1
+    assert _trees()
+    assert machine.contents() == {}
+    assert machine.refresh().code == 0
+    assert _trees() == []
+    assert not os.path.lexists(CURRENT)
 
 
 def test_a_host_in_a_directory_has_no_tree(machine: Callable[[str], Machine]) -> None:

@@ -21,7 +21,7 @@ from contextlib import suppress
 
 from cdi_base import files, trust
 from cdi_gen.kubernetes.node.settings import store_directory
-from cdi_gen.paths import join, parent
+from cdi_gen.paths import join, missing_directories, parent
 
 CREATED = "created"
 MAX_BYTES = 1 << 16
@@ -40,7 +40,7 @@ def make(directory: str, note_name: str, first_line: str = "") -> None:
     Raises:
         OSError: the file system refuses; ENOTEMPTY: another process has created the directory.
     """
-    created = missing([directory])
+    created = missing_directories([directory], os.path.lexists)
     if not created:
         raise FileExistsError(errno.ENOTEMPTY, os.strerror(errno.ENOTEMPTY), directory)
     top = created[-1]
@@ -133,19 +133,9 @@ def note(root: str, paths: list[str]) -> None:
     Raises:
         OSError: the file system refuses.
     """
-    created = missing(paths)
+    created = missing_directories(paths, os.path.lexists)
     if created and os.path.isdir(store_directory(root)):
         write(root, [*created, *read(root)])
-
-
-def missing(paths: list[str]) -> list[str]:
-    """Return the directories of these paths that do not exist, the deepest first."""
-    directories: list[str] = []
-    for path in paths:
-        while not os.path.lexists(path) and path not in directories:
-            directories.append(path)
-            path = parent(path)  # noqa: PLW2901
-    return sorted(directories, key=len, reverse=True)
 
 
 def write(root: str, paths: list[str]) -> None:
