@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from collections.abc import Callable
 from typing import Any
@@ -51,6 +52,8 @@ def without_cdi(reader: Reader) -> Finding:
     if reader.source == "default" or (since and not at_least(reader.version, since, unknown=True)):
         because = f"{reader.engine} before {since} needs a setting" if since else reader.source
     fix = f"{_sudo(reader)}{configure}{' --rootless' if reader.rootless else ''}{restart}"
+    if not since:
+        fix = f"remove cdi_spec_dirs from {reader.source}{restart}"
     message = f"CDI is switched off in {reader.label} ({because})"
     return Finding("CDG-Y002", "error", message, subject=reader.engine, fix=fix)
 
@@ -72,10 +75,11 @@ def unreadable_file(reader: Reader, path: str, access: Access) -> Finding:
     return Finding("CDG-F107", "error", message, subject=path, fix=fix)
 
 
-def linked_directory(reader: Reader, path: str) -> Finding:
+def linked_directory(reader: Reader, path: str, target: str) -> Finding:
     """The finding that a spec directory is a link, which the engine does not follow."""
     message = f"{path} is a symbolic link, and {reader.label} does not follow it"
-    fix = f"sudo mount --bind, or a directory instead of the link {path}"
+    place = shlex.quote(path)
+    fix = f"sudo rm {place} && sudo cp -rL {shlex.quote(target)} {place}"
     return Finding("CDG-Y004", "error", message, subject=path, fix=fix)
 
 
@@ -102,7 +106,8 @@ def _rewritten(reader: Reader, file: SpecFile) -> str:
         newest = reader.newest_cdi_version
         needed = minimum_version(spec)
         if newest and compare(needed, newest) <= 0 and needed != spec.cdi_version:
-            return f"set cdiVersion in {path} to {needed}, which is enough for its fields"
+            pattern = f's/("?cdiVersion"?: *)"?[0-9.v]+"?/\\1"{needed}"/'
+            return f"sudo sed -i -E {shlex.quote(pattern)} {path}"
         return f"see all problems with: cdi-gen validate {path}"
     target = f"--for {reader.release} " if reader.library else ""
     return f"sudo cdi-gen generate {target}-o {path}"
@@ -121,7 +126,11 @@ def unread_directory(reader: Reader, file: SpecFile, name: str) -> Finding:
 
 def _reading(reader: Reader, file: SpecFile, directory: str) -> str:
     if reader.source not in {"default", "docker info", "containerd config dump"}:
-        return f"add {directory} to the CDI directories in {reader.source}"
+        paths = json.dumps([*reader.directories, directory])
+        line = (
+            f'"cdi-spec-dirs": {paths}' if reader.engine == "docker" else f"cdi_spec_dirs = {paths}"
+        )
+        return f"set in {reader.source}: {line}"
     if reader.engine in {"podman", "buildah"}:
         fact = facts.podman() if reader.engine == "podman" else facts.buildah()
         if at_least(reader.version, fact.run_spec_directories_since, unknown=False):
@@ -145,6 +154,15 @@ def unnoticed_link(reader: Reader, path: str) -> Finding:
     """The finding that a running daemon does not notice a file that is a symbolic link."""
     message = f"{path} is a symbolic link: {reader.label} notices a new link only when it starts"
     return Finding("CDG-Y011", "info", message, subject=path, fix=_restart(reader))
+
+
+def dropped_groups(reader: Reader, path: str) -> Finding:
+    """The finding that an engine does not give the groups of a spec to a container's process."""
+    message = f"{reader.label} drops the additionalGids of {path}: the process is in no such group"
+    return Finding("CDG-S417", "warning", message, subject=path, fix=_DROPPED)
+
+
+_DROPPED = "request the groups with --group-add"
 
 
 def undefined(reader: Reader, name: str, *, has_driver: bool = True) -> Finding:

@@ -108,6 +108,8 @@ def answer(
     notes = [*lookup.findings, *_about(reader, definition.file.path)]
     if reader.has_daemon and host.is_link(definition.file.path) and not follows_links(reader):
         notes.append(advice.unnoticed_link(reader, definition.file.path))
+    if definition.edits.additional_gids and reader.drops_groups:
+        notes.append(advice.dropped_groups(reader, definition.file.path))
     if names.vendor_of(name) == "nvidia.com":
         gathered = inventory()
         if gathered:

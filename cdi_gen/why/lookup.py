@@ -7,6 +7,7 @@ The rules are those of `scanSpecDirs` and `Cache.refresh` of the standard's libr
 from __future__ import annotations
 
 import errno
+import shlex
 from collections.abc import Iterable, Iterator
 from typing import Literal, NamedTuple
 
@@ -98,7 +99,7 @@ def look_up(name: str, reader: Reader, host: Host, elsewhere: Iterable[str]) -> 
     if resolution is None:
         findings = [*_causes(name, reader, host, directories, elsewhere)]
     elif resolution.file is None:
-        findings = [_conflict(name, reader, resolution)]
+        findings = [_conflict(name, reader, host, resolution)]
     else:
         used = resolution.file
         definition = File(used, "used", device_in(used, name))
@@ -150,7 +151,7 @@ def _directories(name: str, reader: Reader, host: Host) -> Iterator[ReadDirector
             yield ReadDirectory(directory.path, "unreadable", reason=reason)
             is_stopped = is_new
         elif directory.is_link and not is_new:
-            reason = advice.linked_directory(reader, directory.path)
+            reason = advice.linked_directory(reader, directory.path, host.target_of(directory.path))
             files = tuple(_file(name, reader, host, file) for file in directory.files)
             yield ReadDirectory(directory.path, "link", files, reason)
         else:
@@ -229,14 +230,16 @@ def _with_states(directory: ReadDirectory, resolution: Resolution | None) -> Rea
     return directory._replace(files=files)
 
 
-def _conflict(name: str, reader: Reader, resolution: Resolution) -> Finding:
+def _conflict(name: str, reader: Reader, host: Host, resolution: Resolution) -> Finding:
     paths = [file.path for file in resolution.conflicting]
+    oldest = min(paths, key=host.modified)
     return Finding(
         "CDG-F102",
         "error",
-        f"{' and '.join(paths)} define {name} in one directory: {reader.label} takes neither",
-        subject=paths[-1],
-        fix=f"keep one of them: sudo rm {paths[-1]}",
+        f"{' and '.join(paths)} define {name} in one directory: {reader.label} takes neither; "
+        f"the oldest is {oldest}",
+        subject=oldest,
+        fix=f"sudo rm {shlex.quote(oldest)}",
     )
 
 

@@ -36,6 +36,8 @@ class Reader(NamedTuple):
     library: str | None
     """The release of the standard's library; None if it is not known."""
     newest_cdi_version: str | None
+    drops_groups: bool = False
+    """The engine does not give a spec's `additionalGids` to the container's process."""
     findings: tuple[Finding, ...] = ()
     """What is wrong with the engine's configuration."""
 
@@ -249,11 +251,12 @@ def _statuses(machine: Machine) -> list[EngineStatus]:
 
 def reader_of(status: EngineStatus, user: User) -> Reader:
     """The engine of a status as a reader of specs, with the permissions of a user."""
-    library = None
+    library, drops_groups = None, False
     if status.version:
         try:
             consumer = consumers.find(f"{status.engine}@{status.version}")
             library = consumer.library
+            drops_groups = consumer.additional_gids == "dropped"
         except consumers.UnknownConsumerError:
             pass
     return Reader(
@@ -266,5 +269,6 @@ def reader_of(status: EngineStatus, user: User) -> Reader:
         source=status.source,
         library=library,
         newest_cdi_version=status.newest_cdi_version,
+        drops_groups=drops_groups,
         findings=tuple(finding for finding in status.findings if finding.severity == "warning"),
     )

@@ -65,6 +65,18 @@ class Host:
         """Whether a file of the host is a symbolic link."""
         return os.path.islink(self.path(path))
 
+    def target_of(self, path: str) -> str:
+        """The path of the host that a symbolic link of the host leads to."""
+        target = self.real_path(path)
+        return target.removeprefix(self.root) if self.root != "/" else target
+
+    def modified(self, path: str) -> float:
+        """When a file of the host was last written; 0 if it cannot be told."""
+        try:
+            return os.stat(self.path(path)).st_mtime
+        except OSError:
+            return 0
+
     def real_path(self, path: str) -> str:
         """The path of this process with every symbolic link resolved."""
         return os.path.realpath(self.path(path))

@@ -19,6 +19,7 @@ from cdi_base.cdi.injection import look_at
 from cdi_base.findings import Finding
 from cdi_gen.cdi.model import ContainerEdits, Device, DeviceNode, Hook, Mount
 from cdi_gen.store import SpecFile
+from cdi_gen.why import hook_options
 from cdi_gen.why.advice import OUR_KIND
 from cdi_gen.why.lookup import device_in
 from cdi_gen.why.readers import Reader
@@ -261,6 +262,10 @@ class _Check:
                 "which does not exist"
             )
             return Obstacle(Finding("CDG-Y006", "error", message, subject=path, fix=fix), "fails")
+        unknown = hook_options.unknown(own_path, hook)
+        if unknown:
+            message = f"{path} is older than {self._file.path}: it does not know {unknown[0]}"
+            return Obstacle(Finding("CDG-G007", "error", message, subject=path, fix=fix), "fails")
         return None
 
     def _may_execute(self, path: str, status: os.stat_result) -> bool:

@@ -27,6 +27,7 @@ from tests.bench import (
     refreshing,
     shim,
     table,
+    why,
 )
 from tests.bench.contest import Line
 from tests.fakehost.driver_packages import DriverRootUnavailableError
@@ -37,6 +38,7 @@ ROWS: dict[str, Callable[[int], Iterator[Line]]] = {
     "minimum": generating.minimum,
     "refresh": refreshing.refresh,
     "doctor": doctor.doctor,
+    "why": why.why,
     "elf": elf_readers.readers,
     "hook": hook_alone.hook,
     "start": containers.start,

@@ -67,12 +67,14 @@ def works(lab: GpuLab, device: str = ALL) -> None:
 def test_two_files_define_the_device(podman_4: GpuLab) -> None:
     """A spec by hand, and another by a unit, in one directory."""
     podman_4.clear()
-    podman_4.serve(podman_4.generate())
     podman_4.serve(podman_4.generate(), "/etc/cdi/nvidia-by-hand.json")
+    podman_4.inside.run(["touch", "-d", "2025-01-01", "/etc/cdi/nvidia-by-hand.json"])
+    podman_4.serve(podman_4.generate())
     fails(podman_4)
     finding = podman_4.why(ALL).finding("CDG-F102")
     assert "/etc/cdi/nvidia-by-hand.json and /etc/cdi/nvidia.json" in finding.message
-    podman_4.follow(finding.fix.partition(": ")[2])
+    assert finding.fix == "sudo rm /etc/cdi/nvidia-by-hand.json"
+    podman_4.follow(finding.fix)
     works(podman_4)
 
 

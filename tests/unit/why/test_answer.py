@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -86,8 +87,8 @@ def test_docker_with_other_directories(small: Small) -> None:
     small.write("/etc/docker/daemon.json", '{"cdi-spec-dirs": ["/srv/cdi"]}')
     answer = small.ask(NAME, "docker@28.5.2")
     assert [finding.code for finding in answer.findings] == ["CDG-Y001"]
-    assert (
-        answer.findings[0].fix == "add /etc/cdi to the CDI directories in /etc/docker/daemon.json"
+    assert answer.findings[0].fix == (
+        'set in /etc/docker/daemon.json: "cdi-spec-dirs": ["/srv/cdi", "/etc/cdi"]'
     )
 
 
@@ -149,9 +150,11 @@ def test_a_spec_that_claims_too_much_names_both_versions(small: Small) -> None:
 def test_a_spec_of_another_vendor_needs_another_claim(small: Small) -> None:
     small.write("/etc/cdi/a.json", spec(version="1.0.0"))
     (finding,) = small.ask(NAME, "podman@4.9.3").findings
-    assert (
-        finding.fix == "set cdiVersion in /etc/cdi/a.json to 0.3.0, which is enough for its fields"
-    )
+    file = small.root / "etc/cdi/a.json"
+    follow = finding.fix.removeprefix("sudo ").replace("/etc/cdi/a.json", str(file))
+    subprocess.run(["sh", "-ec", follow], check=True)
+    assert json.loads(file.read_text())["cdiVersion"] == "0.3.0"
+    assert small.ask(NAME, "podman@4.9.3").outcome == "works"
 
 
 def test_an_unknown_version_cannot_be_answered_where_it_matters(small: Small) -> None:
@@ -188,6 +191,36 @@ def test_a_script_with_a_wrong_interpreter(small: Small) -> None:
     assert small.codes(NAME) == ("fails", ["CDG-Y006"])
     small.write("/usr/bin/python4", "", 0o755)
     assert small.codes(NAME) == ("works", [])
+
+
+def test_an_older_hook_program_than_the_spec(small: Small) -> None:
+    """The hook is replaced by a package, the spec is from a newer cdi-gen."""
+    path = "/usr/libexec/cdi-gen/cdi-gen-hook"
+    args = ["cdi-gen-hook", "--old", "--new=1"]
+    hook = {"hookName": "createContainer", "path": path, "args": args, "env": ["PATH=/bin"]}
+    small.write("/etc/cdi/a.json", spec(hooks=[hook]))
+    small.write(path, "", 0o755)
+    module = "/usr/libexec/cdi-gen/cdi_hook/arguments.py"
+    small.write(module, 'names = ("--old", "--new")\n')
+    assert small.codes(NAME) == ("works", [])
+    small.write(module, 'names = ("--old",)\n')
+    (finding,) = small.ask(NAME).findings
+    assert finding.code == "CDG-G007"
+    assert "does not know --new" in finding.message
+
+
+def test_docker_drops_groups(small: Small) -> None:
+    small.write("/etc/cdi/a.json", spec(version="0.7.0", additionalGids=[44]))
+    assert small.codes(NAME, "docker@28.5.2") == ("works", ["CDG-S417"])
+    assert small.codes(NAME, "podman@5.4.2") == ("works", [])
+
+
+def test_the_oldest_of_files_in_conflict_is_to_be_removed(small: Small) -> None:
+    for name, time in ("a", 30), ("b", 10), ("c", 20):
+        small.write(f"/etc/cdi/{name}.json", GOOD)
+        os.utime(small.root / f"etc/cdi/{name}.json", (time, time))
+    (finding,) = small.ask(NAME).findings
+    assert finding.fix == "sudo rm /etc/cdi/b.json"
 
 
 def test_links_resolve_inside_the_host(small: Small) -> None:
