@@ -15,7 +15,7 @@ from cdi_gen.doctor.check import Result
 from cdi_gen.doctor.host import Host
 from cdi_gen.doctor.run import run_one
 from cdi_gen.host import Where
-from tests.doctor.examining import healthy, link_in, log, process, running, write
+from tests.doctor.examining import healthy, link_in, log, running, write
 from tests.fakehost.gpus import Model, headless, several
 from tests.fakehost.hosts import FakeHost
 from tests.fakehost.kernel import Kernel
@@ -381,12 +381,3 @@ def test_installation_that_is_not_whole(own_host: Callable[[str], FakeHost]) -> 
     ]
     assert "libcuda.so.1: cannot open shared object file" in result.line
     assert "--reinstall libcuda1" in result.findings[0].fix
-
-
-def test_unused_names_are_not_processes(tmp_path: Path) -> None:
-    """A title that a daemon writes over its arguments, and a kernel thread without any."""
-    process(tmp_path, 1, "/sbin/init")
-    process(tmp_path, 2, "nginx: master process")
-    write(tmp_path, "proc/3/cmdline", "")
-    host = Host(Where(str(tmp_path)))
-    assert [found.pid for found in host.processes("nginx", "init", "")] == [1, 2]
