@@ -57,7 +57,12 @@ def _driver(host: Host) -> str:
 
 def _gpus(host: Host) -> str:
     models = Counter(_models(host))
-    return ", ".join(f"{count} {model}" for model, count in models.items()) or "none"
+    text = ", ".join(f"{count} {model}" for model, count in models.items()) or "none"
+    try:
+        on_the_bus = len(host.pci_gpus)
+    except Unseen:
+        return text  # a bare inventory
+    return text if on_the_bus <= models.total() else f"{text} ({on_the_bus} on the PCI bus)"
 
 
 def _models(host: Host) -> Iterator[str]:

@@ -41,6 +41,16 @@ class LogLine(NamedTuple):
     text: str
 
 
+LOADING = "NVRM: loading NVIDIA UNIX"
+"""The first words of the driver when its module is loaded."""
+
+
+def since_loading(lines: tuple[LogLine, ...]) -> tuple[LogLine, ...]:
+    """Return the lines since the driver was loaded last; all if the log does not say when."""
+    starts = [index for index, line in enumerate(lines) if LOADING in line.text]
+    return lines[starts[-1] :] if starts else lines
+
+
 def read(
     root: Root, run: Callable[..., str | None] | None, *, pattern: re.Pattern[str] = RELEVANT
 ) -> list[list[float | str]]:

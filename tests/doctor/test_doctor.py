@@ -137,6 +137,11 @@ def test_what_a_healthy_host_shows(own_host: Callable[[str], FakeHost]) -> None:
     ]
 
 
+def test_the_header_counts_gpus_that_the_driver_lacks(host: Callable[[str], FakeHost]) -> None:
+    header = doctor(host("550-broken")).out.splitlines()[2]
+    assert header == "GPUs     2 NVIDIA H100 80GB HBM3 (5 on the PCI bus)"
+
+
 def test_an_inventory_of_another_host_is_examined_as_far_as_it_goes() -> None:
     found = cdi_gen(
         "doctor", "driver-versions", "driver-files", "gpu-usable", "--inventory", INVENTORY

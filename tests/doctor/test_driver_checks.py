@@ -280,6 +280,20 @@ def test_messages_of_the_driver(
     assert fix in finding.fix
 
 
+@pytest.mark.parametrize("check", ["xid-errors", "gpu-errors"])
+def test_errors_of_before_the_driver_was_loaded_again_are_past(tmp_path: Path, check: str) -> None:
+    root = machine(tmp_path / "host", LOADED)
+    loading = "NVRM: loading NVIDIA UNIX Open Kernel Module for x86_64  550.163.01"
+    errors = (
+        "NVRM: Xid (PCI:0000:3b:00): 79, pid=7, GPU has fallen off the bus.",
+        "NVRM: GPU 0000:3b:00.0: RmInitAdapter failed! (0x26:0x56:1474)",
+    )
+    log(root, loading, *errors)
+    assert examined(root, check).status == "fault"
+    log(root, loading, *errors, loading)
+    assert examined(root, check).status == "ok"
+
+
 def test_repeated_errors_are_one_finding_with_its_age(tmp_path: Path) -> None:
     root = machine(tmp_path / "host", LOADED)
     write(root, "proc/uptime", "7300.00 1.0\n")

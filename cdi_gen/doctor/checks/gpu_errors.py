@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from cdi_base.findings import Finding
 from cdi_gen.doctor.check import Check, NotApplicable
 from cdi_gen.doctor.host import Host
+from cdi_gen.doctor.kernel_log import since_loading
 
 _ADDRESS = r"(?:PCI:)?(?P<address>[0-9a-f]{4}:[0-9a-f]{2}:[0-9a-f]{2}(?:\.[0-7])?)"
 PATTERNS = tuple(
@@ -29,7 +30,7 @@ def examine(host: Host) -> Iterator[Finding]:
     if host.driver_module is None and not host.pci_gpus:
         raise NotApplicable("no NVIDIA GPU")
     last: dict[tuple[str, str], str] = {}
-    for line in host.kernel_log:
+    for line in since_loading(host.kernel_log):
         for pattern, code in PATTERNS:
             match = pattern.search(line.text)
             if match is not None:

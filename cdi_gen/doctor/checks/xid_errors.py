@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Xid errors in the kernel's log since the boot."""
+"""Xid errors in the kernel's log since the driver was loaded."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from cdi_base.findings import Finding
 from cdi_gen.doctor.check import Check, NotApplicable
 from cdi_gen.doctor.host import Host
+from cdi_gen.doctor.kernel_log import since_loading
 from cdi_gen.xids import catalogue, describe
 
 if TYPE_CHECKING:
@@ -54,9 +55,12 @@ def examine(host: Host) -> Iterator[Finding]:
 
 
 def events(host: Host) -> list[Event]:
-    """Return the events by GPU and number, in the order of their first line."""
+    """Return the events by GPU and number, in the order of their first line.
+
+    Errors of before the module was loaded again are past: a reset of the GPU comes with it.
+    """
     table: dict[tuple[str, int], Event] = {}
-    for line in host.kernel_log:
+    for line in since_loading(host.kernel_log):
         match = _XID.search(line.text)
         if match is None:
             continue
