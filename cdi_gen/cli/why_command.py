@@ -18,7 +18,7 @@ from cdi_gen.errors import ExitCode
 from cdi_gen.why import answer as lookup_answer
 from cdi_gen.why import mechanism, readers, user
 from cdi_gen.why.command import reading
-from cdi_gen.why.mechanism import TITLES, EngineFacts, Injection
+from cdi_gen.why.mechanism import TITLES, EngineFacts, Injection, image_environment
 from cdi_gen.why.mechanism.host_engines import HostEngines
 from cdi_gen.why.spec_files import Host
 
@@ -83,9 +83,14 @@ def explain(question: Question) -> list[Explanation]:
             if engine is None:
                 explanations.append(Explanation(mechanism.unseen(request, findings)))
                 continue
-            found = mechanism.decide(request, _reading(engine, question.spec_directories))
+            used = _reading(engine, question.spec_directories)
+            found = mechanism.decide(request, used)
+            if image_environment.matters(found):
+                uid = asked.uid if used.status.rootless else 0
+                image = image_environment.read(request, used, environment, uid)
+                found = mechanism.decide(request, used, image)
             engines_user = asked if engine.status.rootless else user.ROOT
-            reader = readers.reader_of((found.engine or engine).status, engines_user)
+            reader = readers.reader_of(used.status, engines_user)
             if request.spec_directories:
                 reader = reader._replace(directories=request.spec_directories)
             lookups = lookup_answer.answers(

@@ -54,7 +54,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "images": {"errors", "cdi_base"},
     "watch": {"errors", "catalogue", "cdi_base", "programs", "waking"},
     "why": {"errors", "paths", "inventory", "cdi", "cdi_base", "engines", "generate", "store"}
-    | {"cdi_runtime", "cdi_specs", "containers"},
+    | {"cdi_runtime", "cdi_specs", "containers", "images"},
     "kubernetes": {
         "errors",
         "inventory",

@@ -108,6 +108,8 @@ ROWS = (
     _docker("--runtime nvidia -e NVIDIA_VISIBLE_DEVICES=0,3", *(SHIMMED,) * 4),
     _docker("--runtime nvidia -e NVIDIA_VISIBLE_DEVICES=void", *_NONE),
     _docker("--runtime nvidia -e NVIDIA_VISIBLE_DEVICES=99", *_REFUSED),
+    # The image asks for all GPUs, with all capabilities.
+    _docker("--runtime nvidia", *(SHIMMED,) * 4),
     _docker("--runtime nvidia-legacy", *_REFUSED),
     _docker("-e NVIDIA_VISIBLE_DEVICES=0", *_NONE),
     _docker("--device /dev/nvidia0", *(NODES,) * 4),
