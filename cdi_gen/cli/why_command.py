@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from cdi_base.errors import printable
 from cdi_base.findings import Finding
+from cdi_base.nvidia import gpu_minor
 from cdi_gen.cli import why_lookup
 from cdi_gen.cli.output import print_data
 from cdi_gen.cli.why_lookup import Question
@@ -144,7 +145,9 @@ def _working(found: mechanism.Answer) -> str:
 
 
 def _numbers(injection: Injection) -> str:
-    nodes = ", ".join(injection.nodes[:_SHOWN_NODES])
+    # The GPUs first: the other nodes are the same for each device.
+    paths = sorted(injection.nodes, key=lambda path: gpu_minor(path.rpartition("/")[2]) is None)
+    nodes = ", ".join(paths[:_SHOWN_NODES])
     more = ", …" if len(injection.nodes) > _SHOWN_NODES else ""
     shown = f" ({nodes}{more})" if nodes else ""
     return (
