@@ -7,13 +7,15 @@ Images of CUDA set NVIDIA_VISIBLE_DEVICES and NVIDIA_DRIVER_CAPABILITIES themsel
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from cdi_gen.errors import CdiGenError
-from cdi_gen.images import opening
-from cdi_gen.images.places import Host
 from cdi_gen.why.command.request import ContainerRequest
 from cdi_gen.why.mechanism.answer import Answer
 from cdi_gen.why.mechanism.engine_facts import EngineFacts
+
+if TYPE_CHECKING:
+    from cdi_gen.images.places import Host
 
 _TRANSPORTS = {
     "docker": ("docker-daemon", "containerd"),
@@ -43,6 +45,8 @@ def read(
         environment: of the user who asks.
         uid: of the user who asks.
     """
+    from cdi_gen.images.places import Host  # noqa: PLC0415 - for the shim and the hook only
+
     host = Host(environment, uid, engine.host_root if engine.host_root != "/" else "")
     for transport in _TRANSPORTS.get(engine.status.engine, ()):
         variables = _read(f"{transport}:{request.image}", host)
@@ -52,6 +56,8 @@ def read(
 
 
 def _read(name: str, host: Host) -> Mapping[str, str] | None:
+    from cdi_gen.images import opening  # noqa: PLC0415
+
     try:
         with opening.open_image(name, host=host) as image:
             return dict(image.environment)
