@@ -133,6 +133,8 @@ def request_of(reading: Reading) -> ContainerRequest:
         as_root=reading.as_root,
         spec_directories=_of_both(own, arguments, "cdi-spec-dir"),
         hooks_directories=_of_both(own, arguments, "hooks-dir"),
+        command=command,
+        options=tuple(dict.fromkeys(option.name for option in arguments.given)),
         findings=tuple(findings),
         rewriting=_rewriting(reading, arguments),
     )

@@ -76,6 +76,10 @@ class ContainerRequest:
     claims: tuple[str, ...] = ()
     """Of a pod's container: names of resource claims."""
     runtime_class: str = ""
+    command: str = ""
+    """The command of the program, if the request is a command line: run."""
+    options: tuple[str, ...] = ()
+    """The options that are given to the command, without dashes."""
     findings: tuple[Finding, ...] = ()
     """What is wrong with the command line or the file, before any engine sees it."""
     rewriting: Rewriting = field(default_factory=Rewriting)

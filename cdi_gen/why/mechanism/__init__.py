@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from cdi_base.findings import Finding
 from cdi_gen.why.command.request import ContainerRequest
-from cdi_gen.why.mechanism import advice, containerd, docker, kubernetes, podman
+from cdi_gen.why.mechanism import advice, containerd, docker, kubernetes, podman, remarks
 from cdi_gen.why.mechanism.answer import TITLES, Answer, Injection, Mechanism
 from cdi_gen.why.mechanism.engine_facts import EngineFacts
 
@@ -38,7 +38,8 @@ def decide(
         result = containerd.ctr(request, engine, variables)
     else:
         result = docker.answer(request, engine, variables)
-    result = result._replace(findings=(*request.findings, *result.findings))
+    missing = remarks.missing_options(request, engine)
+    result = result._replace(findings=(*request.findings, *missing, *result.findings))
     codes = [finding.code for finding in result.findings if finding.severity == "error"]
     if _REJECTED in codes:
         return result._replace(working="")

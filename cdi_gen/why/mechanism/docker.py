@@ -279,6 +279,8 @@ def _service(request: ContainerRequest, engine: EngineFacts) -> Answer:
     if shim:
         return _by_shim(request, engine, {}, shim, {}, findings)
     findings += remarks.no_effect(request, engine)
+    if not findings:
+        findings += remarks.no_request(request)
     working = "environment:\n  - NVIDIA_VISIBLE_DEVICES=all"
     return Answer(
         request,

@@ -7,12 +7,32 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 
 from cdi_base.findings import Finding
+from cdi_gen.why.command import option_table
 from cdi_gen.why.command.request import VISIBLE_DEVICES, ContainerRequest
 from cdi_gen.why.mechanism.engine_facts import EngineFacts
 
 DRIVER_CAPABILITIES = "NVIDIA_DRIVER_CAPABILITIES"
 _GPU_NODE = re.compile(r"/dev/nvidia\d+")
 _NOTHING = ("", "void", "none")
+
+
+def missing_options(request: ContainerRequest, engine: EngineFacts) -> Iterator[Finding]:
+    """The finding that the version of the program is known not to have an option."""
+    if not option_table.has_command(request.program, request.command):
+        return
+    table = option_table.table(request.program, request.command)
+    for name in request.options:
+        if table.is_missing_in(name, engine.status.version) and not _is_ignored(request, name):
+            message = (
+                f"{request.program} {request.command} of {engine.label} has no option --{name} "
+                f"({table.since[name]} lists it)"
+            )
+            yield Finding("CDG-Y101", "error", message, subject=f"--{name}")
+
+
+def _is_ignored(request: ContainerRequest, name: str) -> bool:
+    """Whether the program accepts an option that it does not list: ``--gpus`` of Podman 4."""
+    return (request.program, request.command, name) == ("podman", "run", "gpus")
 
 
 def nodes_alone(request: ContainerRequest) -> Iterator[Finding]:

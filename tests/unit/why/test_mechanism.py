@@ -91,6 +91,10 @@ def test_mechanism(
         ("ctr run --gpus 0 i c", engine("containerd", "2.1.9"), (), "CDG-Y104"),
         ("DOCKER_HOST=ssh://x docker run --gpus all img", DOCKER, (), "CDG-Y117"),
         (GPUS, engine("podman", "5.4.2"), (), "CDG-Y120"),
+        # Docker 20.10 lists no --annotation, Podman's create before 5 no --gpus.
+        ("docker run --annotation a=b --gpus all img", OLD, (PRESTART_HOOK,), "CDG-Y101"),
+        ("podman create --gpus all img", engine("podman", "4.3.1"), (), "CDG-Y101"),
+        ("docker service create img", DOCKER, (), "CDG-Y121"),
     ],
 )
 def test_what_is_wrong(
