@@ -12,6 +12,7 @@ from cdi_base import nvidia
 from cdi_base.versions import at_least
 from cdi_gen.doctor.check import Unseen
 from cdi_gen.doctor.host import Host
+from cdi_gen.doctor.rooted_machine import RootedMachine
 from cdi_gen.engines.machine import printed_version
 from cdi_gen.paths import base_name
 
@@ -45,11 +46,20 @@ def is_nvidias(host: Host, path: str) -> bool:
 
 
 def version(host: Host, program: str) -> str | None:
-    """Return the version that a program of the toolkit prints; None if it cannot be asked."""
+    """Return the version that a program of the toolkit prints, or that of its package.
+
+    None: the program is not run, and its package is not one of dpkg.
+    """
     try:
         return printed_version(host.output(program, "--version") or "")
     except Unseen:
-        return None
+        name = base_name(program)
+        if OWN in name:
+            return None
+        packaged: str | None = host.fact(
+            "package version", lambda: RootedMachine(host.root).package_version(name), name
+        )
+        return packaged
 
 
 def has_limit(name: str, release: str | None) -> bool:

@@ -7,6 +7,7 @@ import os
 import re
 from collections.abc import Iterable, Iterator
 
+from cdi_base import nvidia
 from cdi_gen.engines.machine import USUAL_DIRECTORIES, Machine, printed_version
 from cdi_gen.errors import CdiGenError
 from cdi_gen.host.roots import Root
@@ -20,6 +21,8 @@ PACKAGES = {
     "containerd": ("containerd.io", "containerd"),
     "crio": ("cri-o",),
     "nerdctl": ("nerdctl",),
+    nvidia.HOOK: ("nvidia-container-toolkit-base",),
+    nvidia.CTK: ("nvidia-container-toolkit-base",),
 }
 """The packages of a program in Debian and Ubuntu."""
 PACKAGE_DATABASE = "/var/lib/dpkg/status"
@@ -27,10 +30,10 @@ DATABASE_BYTES = 32 << 20
 
 
 class RootedMachine(Machine):
-    """The files of another root directory, seen by root."""
+    """The files of another root directory."""
 
     def __init__(self, root: Root) -> None:
-        super().__init__({}, uid=0)
+        super().__init__()
         self._root = root
         self._versions: dict[str, str] | None = None
 
@@ -73,11 +76,13 @@ class RootedMachine(Machine):
 
     def version(self, program: str | None) -> str | None:
         """The version of the program's package, where dpkg has installed it."""
-        if program is None:
-            return None
+        return self.package_version(program.rpartition("/")[2]) if program else None
+
+    def package_version(self, program: str) -> str | None:
+        """The version of the package that brings a program of this name."""
         if self._versions is None:
             self._versions = self._package_versions()
-        names = PACKAGES.get(program.rpartition("/")[2], ())
+        names = PACKAGES.get(program, ())
         return next((self._versions[name] for name in names if name in self._versions), None)
 
     def _package_versions(self) -> dict[str, str]:

@@ -53,7 +53,12 @@ def document(fake: FakeHost | Path, *words: str) -> dict[str, Any]:
 
 def examine(fake: FakeHost | Path, check: str, *words: str) -> Examined:
     """The result of one check."""
-    (result,) = document(fake, check, *words)["checks"]
+    return examined(document(fake, check, *words))
+
+
+def examined(parsed: dict[str, Any]) -> Examined:
+    """The result of the one check of a JSON output."""
+    (result,) = parsed["checks"]
     findings = tuple(map(finding_of, result["findings"]))
     return Examined(result["status"], result["line"], findings, result["fix"])
 
@@ -72,6 +77,8 @@ def write(root: Path, path: str, text: str = "") -> Path:
     """Write a file of a host, with the directories above it."""
     file = root / path.lstrip("/")
     file.parent.mkdir(parents=True, exist_ok=True)
+    # A file of the driver root is a hard link into the cache.
+    file.unlink(missing_ok=True)
     file.write_text(text)
     return file
 

@@ -9,7 +9,7 @@ from cdi_base.findings import Finding
 from cdi_gen.doctor import kubelet
 from cdi_gen.doctor.check import Check, NotApplicable
 from cdi_gen.doctor.host import Host
-from cdi_gen.errors import NoDriverError
+from cdi_gen.errors import CdiGenError
 from cdi_gen.inventory import Inventory
 from cdi_gen.paths import join
 
@@ -95,8 +95,8 @@ def examine_devices(host: Host) -> Iterator[Finding]:
 def _inventory(host: Host) -> Inventory | None:
     try:
         return host.inventory
-    except NoDriverError:
-        return None
+    except CdiGenError:
+        return None  # other checks report it
 
 
 def _missing(inventory: Inventory | None, offered: set[str]) -> list[str]:
