@@ -117,26 +117,22 @@ def _minor_version_limits(toolkit: Pair, newest: Pair) -> tuple[Finding, ...]:
 def _loaded_nevertheless(image: ImageFacts, driver: Version) -> Finding | None:
     """Return the fault of an image whose loader finds a compat libcuda that must not be used.
 
-    A variable comes before all else. A file in /etc/ld.so.conf.d counts if the hook's cache, or
-    the loader's, has that directory first, which differs between engines and runtimes.
+    A variable takes precedence over every cache of the loader. A file in /etc/ld.so.conf.d has no
+    effect with cdi-gen's hook, which puts the driver's libraries first; with others it may.
     """
     library = image.compat[0] if len(image.compat) == 1 else None
     if library is None or not image.compat_setting:
         return None
     if versions.parse(library.version or "") == driver:
         return None
-    is_file = image.compat_setting.startswith("/")
-    message = (
-        f"programs of the image {'may ' if is_file else ''}load its {library.path} instead of the "
-        f"driver's libcuda, because of {image.compat_setting}; then CUDA fails with error 803 or "
-        "804"
-    )
-    fix = (
-        f"remove {image.compat_setting} from the image"
-        if is_file
-        else "start the container with -e LD_LIBRARY_PATH="
-    )
-    return Finding("CDG-M110", "warning" if is_file else "error", message, fix=fix)
+    setting = image.compat_setting
+    result = f"its {library.path} instead of the driver's libcuda: error 803 or 804"
+    if setting.startswith("/"):
+        message = f"without cdi-gen's hook, {setting} may make programs of the image load {result}"
+        fix = "use a spec with cdi-gen's hook, or remove the file from the image and run ldconfig"
+        return Finding("CDG-M110", "warning", message, fix=fix)
+    message = f"{setting} of the image makes programs load {result}"
+    return Finding("CDG-M110", "error", message, fix=f"start the container with -e {setting}=")
 
 
 def _usable_library(
