@@ -66,8 +66,8 @@ test-kubernetes: $(VENV)/test ## a real kubelet and a real cluster, built for an
 	$(BIN)/python -m tests.lab.kubernetes
 	$(TESTS) $(PARALLEL) -m kubernetes --update-kubernetes tests/kubernetes $(PYTEST)
 
-nightly: $(VENV)/test ## long runs: races, a fault in every system call (an hour)
-	@tools/test-packages
+nightly: $(VENV)/test ## long runs: races, a fault in every system call (an hour); the page of a fleet in Chromium
+	@tools/test-packages chromium-headless-shell
 	$(TESTS) $(PARALLEL) -m "nightly or property" --hypothesis-profile=night $(PYTEST)
 
 fuzz: ## ten minutes of a fuzzer on a parser of the hook: FUZZ=read-elf

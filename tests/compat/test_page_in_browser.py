@@ -30,7 +30,7 @@ PANEL = "document.getElementById('panel')"
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
     if program() is None:
-        pytest.skip("no chromium")
+        pytest.skip("no Chromium on this machine")
     with tempfile.TemporaryDirectory() as directory, browser(Path(directory)) as page_of_browser:
         yield page_of_browser
 
