@@ -3,15 +3,24 @@
 
 from __future__ import annotations
 
+import os
 import socket
+import tempfile
 import threading
 import time
 from dataclasses import replace
+from typing import Any
+
+import grpc
+import pytest
 
 from cdi_gen.errors import CdiGenError
+from cdi_gen.kubernetes.plugin.observer import Observers
+from cdi_gen.kubernetes.plugin.server import ResourceServer, State
 from cdi_gen.kubernetes.plugin.supervisor import Supervisor
 from cdi_gen.kubernetes.protocols import deviceplugin_v1beta1_pb2 as api
-from cdi_gen.kubernetes.settings import SharedResource, Sharing
+from cdi_gen.kubernetes.resources.device import Resource
+from cdi_gen.kubernetes.settings import DEFAULTS, SharedResource, Sharing
 from tests.kubernetes.kubelet import wait_until
 from tests.kubernetes.test_supervisor import GPU, SetHost, StartNode, start
 from tests.unit.kubernetes.nodes import inventory
@@ -72,6 +81,38 @@ def test_two_plugins_at_once_do_not_fight_for_the_socket(start: StartNode) -> No
     thread.join(60)
     wait_until(lambda: old.count() == 8)
     assert len(kubelet.registrations) == 3
+
+
+def test_the_socket_of_the_old_plugin_is_there_until_the_new_one_serves(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Without one for a moment, the old plugin made a new one, in place of the new plugin's."""
+    create = grpc.server
+
+    def create_beside_the_old(*arguments: Any, **options: Any) -> grpc.Server:
+        created = create(*arguments, **options)
+        serve = created.start
+
+        def start() -> None:
+            serve()
+            assert old.is_listening()
+
+        created.start = start  # type: ignore[method-assign]
+        return created
+
+    with tempfile.TemporaryDirectory() as folder:
+        state = State(resource=Resource(name=GPU, devices=()), settings=DEFAULTS)
+        old, new = (ResourceServer(state, folder, Observers()) for _ in range(2))
+        old.start()
+        monkeypatch.setattr(grpc, "server", create_beside_the_old)
+        new.start()
+        assert old.is_superseded()
+        assert new.is_listening()
+        old.stop()
+        assert new.is_listening()
+        assert os.listdir(folder) == ["nvidia-gpu.sock"]
+        new.stop()
+        assert os.listdir(folder) == []
 
 
 def test_the_end_of_the_old_plugin_costs_the_new_one_nothing(start: StartNode) -> None:

@@ -95,23 +95,35 @@ class ResourceServer:
         return self._state
 
     def start(self) -> None:
-        """Listen on the socket; an old socket at its path is replaced.
+        """Listen on the socket; an old socket at its path is replaced, in one step.
+
+        A plugin that is replaced looks for its socket. If there were none for a moment, it would
+        take its path back, and the two plugins would replace each other.
 
         Raises:
             UnsafeError: there is something else than a socket at the path.
             CdiGenError: the socket cannot be made.
         """
+        directory = os.path.dirname(self.path)
+        new = f"{directory}/.cdi-gen-{os.urandom(8).hex()}"
+        server: grpc.Server | None = None
         try:
             # gRPC writes a line of its own about a directory that does not exist, at each attempt.
-            os.stat(os.path.dirname(self.path))
-            _remove_socket(self.path)
+            os.stat(directory)
+            _require_socket(self.path)
             server = grpc.server(self._executor, options=OPTIONS)
             server.add_generic_rpc_handlers(
                 (grpc.method_handlers_generic_handler(SERVICE, self._handlers()),)
             )
-            server.add_insecure_port(f"unix:{self.path}")
+            server.add_insecure_port(f"unix:{new}")
             server.start()
+            with suppress(FileNotFoundError):  # a kubelet that starts has deleted it
+                os.rename(new, self.path)
         except (OSError, RuntimeError) as error:
+            if server is not None:
+                server.stop(grace=None)
+            with suppress(OSError):
+                os.unlink(new)
             raise CdiGenError(
                 f"cannot listen on {self.path}: {getattr(error, 'strerror', None) or error}",
                 hint="run as root, with the kubelet's directory mounted",
@@ -311,8 +323,8 @@ def _is_served(path: str) -> bool:
     return False
 
 
-def _remove_socket(path: str) -> None:
-    """Remove an old socket. Anything else belongs to another program, and is left."""
+def _require_socket(path: str) -> None:
+    """Reject what is no socket at the path: it belongs to another program, and is left."""
     try:
         status = os.lstat(path)
     except FileNotFoundError:
@@ -324,5 +336,10 @@ def _remove_socket(path: str) -> None:
             code="CDG-N006",
             subject=path,
         )
+
+
+def _remove_socket(path: str) -> None:
+    """Remove an old socket. Anything else belongs to another program, and is left."""
+    _require_socket(path)
     with suppress(FileNotFoundError):  # a kubelet that starts deletes it at the same time
         os.unlink(path)
