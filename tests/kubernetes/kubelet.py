@@ -124,11 +124,13 @@ class Kubelet:
     def _register(self, request: Any, context: Any) -> Any:
         if self.refusal is not None:
             context.abort(grpc.StatusCode.INVALID_ARGUMENT, self.refusal)
+        plugin = Plugin(self.directory / request.endpoint)
         old = self.plugins.get(request.resource_name)
-        self.plugins[request.resource_name] = Plugin(self.directory / request.endpoint)
+        # In this order: who sees the plugin's devices sees its registration.
+        self.registrations.append(request.resource_name)
+        self.plugins[request.resource_name] = plugin
         if old is not None:
             old.channel.close()
-        self.registrations.append(request.resource_name)
         return api.Empty()
 
     def devices(self, resource: str) -> dict[str, str]:
