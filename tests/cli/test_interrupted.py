@@ -35,7 +35,7 @@ def old(tmp_path: Path) -> Path:
 def _shell(script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         ["bash", "-c", script, "bash", *PROGRAM, *arguments],
-        env=ENVIRONMENT, cwd=CHECKOUT, capture_output=True, text=True, check=False, timeout=30,
+        env=ENVIRONMENT, cwd=CHECKOUT, capture_output=True, text=True, check=False, timeout=60,
     )  # fmt: skip
 
 
@@ -48,7 +48,7 @@ def test_ctrl_c_while_it_waits(tmp_path: Path, old: Path) -> None:
     )  # fmt: skip
     with fifo.open("w"):  # it has opened the other end, and reads
         process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=20)
+        out, err = process.communicate(timeout=60)
     assert (process.returncode, out) == (130, "")
     assert err == f"{INTERRUPTED}; no incomplete file is left behind [CDG-X002]\n"
     assert old.read_text() == OLD
@@ -82,7 +82,7 @@ def _interrupted_after(ticks: int, old: Path) -> subprocess.CompletedProcess[str
         [sys.executable, "-c", COUNTING, str(ticks), "generate", "--inventory", INVENTORY,
          "-o", str(old)],
         env=ENVIRONMENT | {"PYTHONHASHSEED": "0"},
-        cwd=CHECKOUT, capture_output=True, text=True, check=False, timeout=30,
+        cwd=CHECKOUT, capture_output=True, text=True, check=False, timeout=60,
     )  # fmt: skip
 
 

@@ -129,7 +129,7 @@ class TestMake:
 def _make(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         ["make", "--no-print-directory", *arguments],
-        cwd=CHECKOUT, capture_output=True, text=True, check=False, timeout=30,
+        cwd=CHECKOUT, capture_output=True, text=True, check=False, timeout=60,
     )  # fmt: skip
 
 
