@@ -237,12 +237,23 @@ def _names_of(
         for device in devices.values()
         if device.name.rpartition("=")[2] == name and (not own or own & _node_paths(device))
     ]
+    if not found and own and isinstance(target, Gpu):
+        found = [device.name for device in devices.values() if _gpu_paths(device) == own]
     return sorted(found, key=lambda name: not name.startswith(f"{kind}="))
 
 
 def _node_paths(device: Defined) -> set[str]:
     edits = device.spec.container_edits | device.device.container_edits
     return {node.host_path or node.path for node in edits.device_nodes}
+
+
+def _gpu_paths(device: Defined) -> set[str]:
+    """The paths of the nodes of GPUs that a device has."""
+    return {
+        path
+        for path in _node_paths(device)
+        if nvidia.gpu_minor(path.rpartition("/")[2]) is not None
+    }
 
 
 def _gpu_of(target: Gpu | MigDevice, inventory: Inventory) -> Gpu:

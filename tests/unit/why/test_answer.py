@@ -311,6 +311,17 @@ def test_an_index_of_a_spec_of_uuids(small: Small) -> None:
     assert finding.fix == f"--device nvidia.com/gpu={UUID}"
 
 
+def test_a_name_counts_by_its_node(small: Small) -> None:
+    """A spec by hand that counts the GPUs in another order."""
+    document = json.loads(_by("index"))
+    names = [device["name"] for device in document["devices"]]
+    for device, name in zip(document["devices"], reversed(names), strict=True):
+        device["name"] = name
+    small.write("/etc/cdi/nvidia.json", json.dumps(document))
+    (finding,) = small.ask(f"nvidia.com/gpu={UUID}", inventory=EIGHT_GPUS).findings
+    assert finding.fix == "--device nvidia.com/gpu=4"
+
+
 def test_a_mig_device_of_an_earlier_layout(small: Small) -> None:
     small.write("/etc/cdi/nvidia.json", OF_MIG)
     (finding,) = small.ask("nvidia.com/gpu=1:6", inventory=MIG_HOST).findings
