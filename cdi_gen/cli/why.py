@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import click
 
+from cdi_base.cdi import names
 from cdi_gen.cli.host_options import (
     INVENTORY,
     SPEC_DIRECTORIES,
@@ -132,6 +133,8 @@ def command(
         inventory_path=inventory_path,
         spec_directories=spec_directories,
     )
+    if all(map(names.is_qualified, words)):
+        return why_lookup.answer(question, form)
     from cdi_gen.why.command import reading  # noqa: PLC0415
 
     if reading.is_command(words):

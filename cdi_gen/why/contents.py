@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator
+from functools import lru_cache
 
 from cdi_base import nvidia
 from cdi_base.findings import Finding
@@ -57,6 +58,7 @@ def remarks(name: str, edits: ContainerEdits, path: str, inventory: Inventory) -
         )
 
 
+@lru_cache(maxsize=1)  # the same for each engine
 def _needed(inventory: Inventory) -> int:
     """The number of mounts of a spec with the usual capabilities; 0 if none can be generated."""
     try:
