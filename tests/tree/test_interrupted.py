@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import itertools
 import os
 import re
@@ -15,6 +16,8 @@ from pathlib import Path
 import pytest
 
 from cdi_gen import tree
+from cdi_gen.errors import CdiGenError
+from cdi_gen.tree import directory
 from tests.host.looking import REPOSITORY
 from tests.tree.small_driver import COPIED, FILES, mounts_below, replace, tree_of
 
@@ -180,3 +183,17 @@ print("always")
             tree.clean(root, grace=0)
         Path(root, "go").unlink()
         assert reader.communicate()[0] == b"always\n"
+
+
+def test_a_process_that_does_not_end_its_change_is_reported(
+    driver: Path, root: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A refresh at boot would wait for it for ever, and engines for the refresh."""
+    tree.make(tree_of(driver), root)
+    monkeypatch.setattr(directory, "LOCK_SECONDS", 0.1)
+    with open(f"{root}/lock", encoding="ascii") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(CdiGenError, match="another change of the driver tree") as refusal:
+            tree.make(tree_of(driver), root)
+    assert refusal.value.code == "CDG-L006"
+    assert not tree.make(tree_of(driver), root).changed
