@@ -15,6 +15,9 @@ from tests.cli.program import Result, cdi_gen
 from tests.fakehost.hosts import FakeHost
 from tests.host.looking import driver_root_of
 
+USER = 1000
+"""An ordinary user, whom the machine need not have."""
+
 
 class Examined(NamedTuple):
     """The result of one check in the JSON output of doctor."""
@@ -61,6 +64,21 @@ def examined(parsed: dict[str, Any]) -> Examined:
     (result,) = parsed["checks"]
     findings = tuple(map(finding_of, result["findings"]))
     return Examined(result["status"], result["line"], findings, result["fix"])
+
+
+def opened(root: Path) -> Path:
+    """Open the directories above a host, which pytest closes, to other users."""
+    for directory in (root, *root.parents[:4]):
+        directory.chmod(directory.stat().st_mode | stat.S_IXOTH)
+    return root
+
+
+def examine_as_user(root: Path, check: str, **environment: str) -> Examined:
+    """The result of one check for an ordinary user."""
+    words = ("doctor", check, "--json", "--host-root", str(opened(root)))
+    result = cdi_gen(*words, env=environment, user=USER, group=USER, extra_groups=[])
+    assert result.out, result
+    return examined(json.loads(result.out))
 
 
 def log(root: Path, *lines: str) -> None:

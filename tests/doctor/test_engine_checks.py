@@ -5,13 +5,18 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import shutil
 from pathlib import Path
 
 import pytest
 
-from tests.doctor.examining import examine, log, write
-from tests.doctor.test_spec_checks import LOADED, with_spec
+from cdi_gen.doctor.checks import refresh_units
+from cdi_gen.doctor.host import Host
+from cdi_gen.engines.machine import Machine
+from cdi_gen.host import Where
+from tests.doctor.examining import examine, examine_as_user, log, write
+from tests.doctor.test_spec_checks import LOADED, with_nvidias_spec, with_spec
 
 HOOK_DIRECTORY = "/usr/share/containers/oci/hooks.d"
 PRESTART = "/usr/bin/nvidia-container-runtime-hook"
@@ -176,8 +181,7 @@ def test_a_hook_that_systemd_does_not_know(docker: Path) -> None:
 def test_no_cgroups(docker: Path, text: str, code: str | None) -> None:
     program(docker, PRESTART)
     write(docker, CONFIGURATION, text)
-    codes = examine(docker, "no-cgroups").codes
-    assert (codes[0][:7] if codes else None) == (code[:7] if code else None)
+    assert examine(docker, "no-cgroups").codes == ((code,) if code else ())
 
 
 def selinux(host: Path, **states: str) -> None:
@@ -284,3 +288,100 @@ def test_denials_in_the_kernel_log_are_counted(host: Path) -> None:
     denied = 'audit: type=1400 avc:  denied  { read } name="nvidia0" tcontext=xserver_misc_device_t'
     log(host, denied, denied)
     assert "has 2 denials" in examine(host, "selinux").line
+
+
+def test_a_hook_that_is_older_than_the_spec(host: Path) -> None:
+    with_nvidias_spec(host)
+    (host / "var/lib/dpkg").mkdir(parents=True)
+    engine(host, "/usr/bin/nvidia-cdi-hook", "nvidia-container-toolkit-base", "1.17.4-1")
+    result = examine(host, "hook-programs")
+    steps = [line for line in result.findings if line.code == "CDG-G007"]
+    assert ["update-application-profile" in line.message for line in steps].count(True) == 1
+    assert [line.message for line in result.findings if "CVE-2025-23266" in line.message]
+    assert not [line.message for line in result.findings if "CVE-2025-23359" in line.message]
+
+
+def test_a_spec_that_was_moved_from_a_home_directory(host: Path) -> None:
+    selinux(host, container_use_devices="1")
+    assert examine(host, "spec-labels").status == "ok"
+    label = b"unconfined_u:object_r:user_home_t:s0\0"
+    os.setxattr(host / "run/cdi/nvidia.json", "security.selinux", label)
+    finding = examine(host, "spec-labels").finding("CDG-A221")
+    assert "unconfined_u:object_r:user_home_t:s0" in finding.message
+    assert finding.fix == "sudo restorecon -v /var/run/cdi/nvidia.json"
+
+
+USER = {"HOME": "/home/user", "XDG_RUNTIME_DIR": "/run/user/1000"}
+
+
+def test_a_user_without_subordinate_ids(host: Path) -> None:
+    program(host, "/usr/bin/podman")
+    write(host, "/etc/passwd", "user:x:1000:1000::/home/user:/bin/sh\n")
+    write(host, "/etc/subuid", "other:100000:65536\n")
+    result = examine_as_user(host, "rootless-ids", **USER)
+    assert result.codes == ("CDG-A250",) * 3
+    for path, text in (("subuid", "user:100000:65536\n"), ("subgid", "1000:100000:65536\n")):
+        write(host, f"/etc/{path}", text)
+    program(host, "/usr/bin/newuidmap")
+    assert examine_as_user(host, "rootless-ids", **USER).status == "ok"
+    assert examine(host, "rootless-ids").status == "not-applicable"
+
+
+def test_a_user_without_a_runtime_directory(host: Path) -> None:
+    program(host, "/usr/bin/podman")
+    without = examine_as_user(host, "rootless-directory", HOME="/home/user", XDG_RUNTIME_DIR="")
+    assert "XDG_RUNTIME_DIR is not set" in without.finding("CDG-A251").message
+    missing = examine_as_user(host, "rootless-directory", **USER).finding("CDG-A251")
+    assert "/run/user/1000, which does not exist" in missing.message
+    (host / "run/user/1000").mkdir(parents=True)
+    assert examine_as_user(host, "rootless-directory", **USER).status == "ok"
+
+
+def test_a_rootless_engine_with_nvidias_hook(host: Path) -> None:
+    program(host, "/usr/bin/podman")
+    program(host, PRESTART)
+    assert examine_as_user(host, "no-cgroups", **USER).codes == ("CDG-A253",)
+    write(host, CONFIGURATION, "[nvidia-container-cli]\nno-cgroups = true\n")
+    assert examine_as_user(host, "no-cgroups", **USER).status == "ok"
+
+
+class SystemdOf(Machine):
+    """A machine whose systemd says of a unit what a test wants."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__({}, uid=0)
+        self.text_of_systemd = text
+
+    def program(self, name: str) -> str | None:
+        return name
+
+    def trusts(self, program: str) -> bool:
+        return program == "systemctl"
+
+    def output(self, *command: str) -> str | None:
+        return self.text_of_systemd if "cdi-gen.service" in command else ""
+
+
+@pytest.mark.parametrize(
+    ("status", "severity", "reason"),
+    [
+        ("0", None, ""),
+        ("4", "warning", "a broken GPU was left out"),
+        ("5", "error", "the specs are held back"),
+        ("7", "error", "result exit-code"),
+    ],
+)
+def test_the_last_result_of_the_unit(
+    host: Path, status: str, severity: str | None, reason: str
+) -> None:
+    write(host, "/proc/driver/nvidia/version", LOADED)
+    (host / "run/systemd/system").mkdir(parents=True)
+    write(host, "/etc/systemd/system/multi-user.target.wants/cdi-gen.service")
+    result = "success" if status == "0" else "exit-code"
+    state = "inactive" if status == "0" else "failed"
+    text = f"Result={result}\nExecMainStatus={status}\nActiveState={state}\n"
+    examined = Host(Where(str(host)), machine=SystemdOf(text))
+    found = [(finding.code, finding.severity) for finding in refresh_units.examine_units(examined)]
+    assert found == ([("CDG-A215", severity)] if severity else [])
+    messages = [finding.message for finding in refresh_units.examine_units(examined)]
+    assert all(reason in message for message in messages)

@@ -5,13 +5,12 @@ from __future__ import annotations
 
 import json
 import os
-import stat
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 from tests.cli.program import cdi_gen
-from tests.doctor.examining import Examined, examine, examined, write
+from tests.doctor.examining import USER, examine, examine_as_user, opened, write
 from tests.doctor.test_spec_checks import HOOK, with_its_spec, with_nvidias_spec
 from tests.fakehost.hosts import FakeHost
 from tests.pains import pain
@@ -19,7 +18,6 @@ from tests.pains.following import follow
 
 OwnHost = Callable[[str], FakeHost]
 
-USER = 1000
 RENDER = 104
 
 
@@ -28,20 +26,6 @@ def with_package(root: Path, program: str, package: str, version: str) -> None:
     write(root, program).chmod(0o755)
     entry = f"Package: {package}\nStatus: install ok installed\nVersion: {version}\n\n"
     write(root, "/var/lib/dpkg/status", entry)
-
-
-def opened(root: Path) -> Path:
-    """Open the directories above a host, which pytest closes, to other users."""
-    for directory in (root, *root.parents[:4]):
-        directory.chmod(directory.stat().st_mode | stat.S_IXOTH)
-    return root
-
-
-def examine_as_user(root: Path, check: str, **environment: str) -> Examined:
-    words = ("doctor", check, "--json", "--host-root", str(opened(root)))
-    result = cdi_gen(*words, env=environment, user=USER, group=USER, extra_groups=[])
-    assert result.out, result
-    return examined(json.loads(result.out))
 
 
 @pain(
