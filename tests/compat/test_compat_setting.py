@@ -15,6 +15,7 @@ COMPAT: list[layered.Member] = [
     ("usr/local/cuda", "cuda-12.4", tarfile.SYMTYPE),
     ("usr/local/cuda-12.4/compat/libcuda.so.1", "libcuda.so.550.54.15", tarfile.SYMTYPE),
     ("usr/local/cuda-12.4/compat/libcuda.so.550.54.15", b"no ELF file", tarfile.REGTYPE),
+    ("usr/local/cuda-12.4/lib64/stubs/libcuda.so.1", b"no ELF file", tarfile.REGTYPE),
 ]
 FILE = "/etc/ld.so.conf.d/00-compat.conf"
 
@@ -35,6 +36,8 @@ def setting(path: Path, file: bytes = b"", members: list[layered.Member] = COMPA
         # NVIDIA's framework images: their entrypoint makes the link on hosts that need it.
         ("/usr/local/cuda/compat/lib:/usr/local/nvidia/lib64", ""),
         ("compat", ""),
+        # Stubs are another fault: no host runs a program with them.
+        ("/usr/local/cuda/lib64/stubs", ""),
     ],
 )
 def test_the_variable(

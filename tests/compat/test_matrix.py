@@ -15,9 +15,10 @@ from junitparser import Error, Failure, JUnitXml, Skipped
 from cdi_base.errors import printable
 from cdi_base.findings import Finding
 from cdi_gen.compat.facts import HostFacts, HostGpu, ImageFacts
-from cdi_gen.compat.fleet import document, junit, marks, matrix, page, spreadsheet, text
+from cdi_gen.compat.fleet import document, image_list, junit, marks, matrix, page, spreadsheet, text
 from cdi_gen.compat.fleet.matrix import HOST, IMAGE, Fleet, Unreadable
 from cdi_gen.compat.fleet.reasons import ranges, reasons, summary
+from cdi_gen.errors import CdiGenError
 from tests.compat import fleets
 
 H100 = HostGpu(name="NVIDIA H100 80GB HBM3", capability="9.0", brand="nvidia")
@@ -81,6 +82,46 @@ def test_verdicts_are_numbered_from_the_worst() -> None:
 def test_a_thousand_hosts_are_as_many_columns_as_kinds() -> None:
     fleet = matrix.decide(fleets.hosts(1000, 24), fleets.images(50))
     assert (len(fleet.classes), fleet.hosts, len(fleet.rows)) == (24, 1000, 50)
+
+
+ARM = replace(HOST_580, name="grace-1", architecture="aarch64")
+
+
+def kinds(fleet: Fleet) -> dict[str, list[str]]:
+    """The verdicts of each image by host, in the order of the architectures' names."""
+    order = sorted(range(len(fleet.classes)), key=lambda each: str(fleet.classes[each].facts))
+    assert [fleet.classes[each].hosts for each in order] == [("grace-1",), ("gpu-1",)]
+    return {
+        row.facts.name: [fleet.verdicts[row.cells[each]].kind for each in order]
+        for row in fleet.rows
+    }
+
+
+def test_an_image_of_several_platforms_runs_on_the_hosts_of_each() -> None:
+    fleet = matrix.decide(
+        [HOST_580, ARM],
+        [IMAGE_12_8, replace(IMAGE_12_8, architecture="arm64"), replace(IMAGE_12_8, name="amd64")],
+    )
+    assert kinds(fleet) == {"app:1": ["native", "native"], "amd64": ["no", "native"]}
+
+
+def test_images_are_read_for_each_architecture_of_the_hosts() -> None:
+    def open_image(source: str, architecture: str | None) -> ImageFacts:
+        if source == "amd64" and architecture == "arm64":
+            raise CdiGenError("no such platform", code="CDG-M021")
+        if source == "gone":
+            raise CdiGenError(f"gone for {architecture}", code="CDG-M021")
+        return replace(IMAGE_12_8, name="", architecture=architecture)
+
+    lines = ["both", "amd64", "gone"]
+    images, unread = image_list.read(lines, ".", ["amd64", "arm64"], open_image)
+    assert [(image.name, image.architecture) for image in images] == [
+        ("both", "amd64"),
+        ("both", "arm64"),
+        ("amd64", "amd64"),
+    ]
+    assert [(row.name, row.reason.message) for row in unread] == [("gone", "gone for amd64")]
+    assert kinds(matrix.decide([HOST_580, ARM], images))["both"] == ["native", "native"]
 
 
 def test_the_order_of_hosts_does_not_matter() -> None:

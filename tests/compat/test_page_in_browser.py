@@ -189,7 +189,7 @@ def test_without_the_script_each_cell_links_to_its_reason(chromium: Browser) -> 
 
 
 def test_on_paper_everything_is_visible(chromium: Browser) -> None:
-    show(chromium, medium())
+    show(chromium, matrix.decide(fleets.hosts(40, 12), fleets.images(120)))
     chromium.media("print")
     invisible = "[...document.querySelectorAll('#matrix td, .why, .names')].filter(box => !box.checkVisibility())"
     assert chromium.evaluate(f"{invisible}.length") == 0
