@@ -29,7 +29,7 @@ ASCII_SIGNS = {FAILS: "x", UNSEEN: "-", LIMITED: "!", RUNS: "+"}
 SIGN_MEANINGS = {
     FAILS: "does not run",
     UNSEEN: "cannot tell",
-    LIMITED: "runs, with limits",
+    LIMITED: "runs with limits",
     RUNS: "runs",
 }
 

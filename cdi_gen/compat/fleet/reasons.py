@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from cdi_base.findings import Finding
 from cdi_gen.compat.driver_rules import NO
 from cdi_gen.compat.fleet import marks
 from cdi_gen.compat.fleet.matrix import Fleet
@@ -34,7 +35,7 @@ class Remark(NamedTuple):
 
     severity: str
     kind: str
-    line: str
+    finding: Finding
     places: tuple[Place, ...]
 
 
@@ -48,18 +49,17 @@ def reasons(fleet: Fleet) -> list[Reason]:
 
 def remarks(fleet: Fleet) -> list[Remark]:
     """Return why images do not run or have limits, the worst first; each finding once."""
-    keys: dict[tuple[str, str, str], int] = {}
+    keys: dict[tuple[str, str, Finding], int] = {}
     groups = []
     for verdict in fleet.verdicts:
         severity = marks.severity(verdict)
         findings = verdict.limits if verdict.runs else (*verdict.reasons, *verdict.limits)
-        lines = [
-            marks.line(finding)
-            for finding in findings
-            if not verdict.runs or finding.severity in {"warning", "error"}
-        ]
         groups.append(
-            [keys.setdefault((severity, verdict.kind, line), len(keys)) for line in lines]
+            [
+                keys.setdefault((severity, verdict.kind, finding), len(keys))
+                for finding in findings
+                if not verdict.runs or finding.severity in {"warning", "error"}
+            ]
         )
     places = _places(fleet, groups)
     return [Remark(*key, places[index]) for key, index in keys.items()]

@@ -84,11 +84,15 @@ def _tables(fleet: Fleet, width: int, signs: Mapping[str, str]) -> Iterator[Iter
 
 
 def _remark(fleet: Fleet, remark: Remark, signs: Mapping[str, str]) -> Iterator[str]:
-    yield f"{signs[remark.severity]} {marks.WORDS[remark.kind]}: {printable(remark.line)}"
+    finding = remark.finding
+    message = f"{printable(finding.message)} [{finding.code}]"
+    yield f"{signs[remark.severity]} {marks.WORDS[remark.kind]}: {message}"
     for place in remark.places:
         images = ", ".join(map(printable, place.images[:MAX_IMAGES]))
         rest = len(place.images) - MAX_IMAGES
         yield f"    on {_labels(fleet, place)}: {images}{f' and {rest} more' if rest > 0 else ''}"
+    if finding.fix:
+        yield f"    fix: {printable(finding.fix)}"
 
 
 def _labels(fleet: Fleet, place: Place) -> str:
@@ -102,7 +106,7 @@ def _labels(fleet: Fleet, place: Place) -> str:
 def _legend(fleet: Fleet, signs: Mapping[str, str]) -> Iterator[str]:
     severities = {marks.severity(verdict) for verdict in fleet.verdicts}
     kinds = {verdict.kind for verdict in fleet.verdicts}
-    yield ", ".join(
+    yield "; ".join(
         f"{signs[severity]} {marks.SIGN_MEANINGS[severity]}"
         for severity in marks.WORST_FIRST
         if severity in severities
