@@ -22,8 +22,8 @@ MAX_MOUNTINFO = 4 << 20
 MAX_DESCRIPTORS = 8192
 """Open files of a process that are looked at."""
 
-GONE = frozenset({errno.ENOENT, errno.ESRCH})
-"""Error numbers of a process that has ended."""
+GONE = frozenset({errno.ENOENT, errno.ESRCH, errno.EINVAL})
+"""Error numbers of a process that has ended; EINVAL: it has no mounts any more."""
 DENIED = frozenset({errno.EACCES, errno.EPERM})
 
 _KERNEL_THREAD = 0x00200000

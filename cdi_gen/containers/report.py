@@ -142,9 +142,14 @@ def _allocations(socket: str, unseen: list[str]) -> Allocations:
     except pod_resources.KubeletError as error:
         unseen.append(f"allocations of the kubelet: {error}")
         return {}
-    by_container: dict[tuple[str, str, str], tuple[Allocation, ...]] = {}
+    # The kubelet lists devices of another NUMA node apart.
+    ids: dict[tuple[str, str, str], dict[str, tuple[str, ...]]] = {}
     for answer in answers:
-        key = (answer.namespace, answer.pod, answer.container)
-        allocation = Allocation(resource=answer.resource, ids=answer.ids)
-        by_container[key] = (*by_container.get(key, ()), allocation)
-    return by_container
+        by_resource = ids.setdefault((answer.namespace, answer.pod, answer.container), {})
+        by_resource[answer.resource] = (*by_resource.get(answer.resource, ()), *answer.ids)
+    return {
+        key: tuple(
+            Allocation(resource=resource, ids=values) for resource, values in by_resource.items()
+        )
+        for key, by_resource in ids.items()
+    }

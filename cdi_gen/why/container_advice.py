@@ -45,7 +45,8 @@ def by_cdi(facts: Facts) -> str:
     options = _options(facts)
     if origin.engine in {"runc", "crun"} and origin.bundle:
         config = shlex.quote(f"{origin.bundle}/config.json")
-        return f"remove the prestart hook from {config}, then: {_inject(facts)} && {restart(facts)}"
+        commands = f"{_inject(facts)} && {restart(facts)}"
+        return f"{commands}, after the prestart hook is removed from {config}"
     if origin.engine == "docker":
         return (
             f"now: sudo docker restart {shlex.quote(facts.title)}; for good: create the container "

@@ -41,11 +41,12 @@ class DriverFiles(NamedTuple):
 
 def driver_files(facts: Facts) -> DriverFiles:
     """Return the mounted files of the driver: by their names, or because the spec names them."""
-    from_spec = {mount.container_path for mount in facts.edits.mounts}
+    from_spec = {_merged(mount.container_path) for mount in facts.edits.mounts}
     mounts = tuple(
         mount
         for mount in facts.examination.mounts
-        if mount.point in from_spec or _DRIVER_FILE.fullmatch(posixpath.basename(_source(mount)))
+        if _merged(mount.point) in from_spec
+        or _DRIVER_FILE.fullmatch(posixpath.basename(_source(mount)))
     )
     versions = {
         match[1]
@@ -133,9 +134,11 @@ def _from_other_spec(facts: Facts) -> Iterator[Finding]:
     """Files that the installed spec mounts and the container does not have."""
     if not facts.edits.mounts or not facts.examination.mounts:
         return
-    points = {mount.point for mount in facts.examination.mounts}
+    points = {_merged(mount.point) for mount in facts.examination.mounts}
     absent = [
-        mount.container_path for mount in facts.edits.mounts if mount.container_path not in points
+        mount.container_path
+        for mount in facts.edits.mounts
+        if _merged(mount.container_path) not in points
     ]
     if absent:
         yield Finding(
@@ -173,6 +176,12 @@ def _mps(facts: Facts) -> Iterator[Finding]:
             subject=MPS_DIRECTORY,
             fix=f"sudo cdi-gen generate -o {path} && {container_advice.create_again(facts)}",
         )
+
+
+def _merged(path: str) -> str:
+    """Return a path as the kernel names it where /lib, /bin and the like are links into /usr."""
+    first = path.split("/")[1] if path.startswith("/") else ""
+    return f"/usr{path}" if first in {"bin", "lib", "lib64", "sbin"} else path
 
 
 def _source(mount: Mount) -> str:

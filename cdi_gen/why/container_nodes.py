@@ -71,7 +71,8 @@ def _refused(facts: Facts, refused: list[ContainerNode]) -> Iterator[Finding]:
             "ModifyDeviceFiles in the container allows it",
             subject=made[0].path,
             fix="sudo cdi-gen hook install && sudo cdi-gen generate -o /etc/cdi/nvidia.json && "
-            f"{container_advice.create_again(facts)}",
+            f"{container_advice.create_again(facts)}; or create the container with "
+            "--cap-drop=MKNOD",
         )
 
 
@@ -85,21 +86,18 @@ def _lost(facts: Facts, lost: Sequence[ContainerNode], hook: str) -> Finding:
         for node in lost
         if not facts.host.is_there(f"/dev/char/{node.major}:{node.minor}")
     ]
-    if hook:
-        cause = (
-            f"{hook}, a prestart hook, allowed the devices, and systemd does not know this: "
-            "'systemctl daemon-reload' applied its own rules again"
-        )
-        fix = container_advice.by_cdi(facts)
-    else:
-        cause = (
-            "systemd applied its own device rules again ('systemctl daemon-reload'), and these "
-            "devices are not in them"
-        )
-        fix = container_advice.restart(facts)
-        if absent:
-            cause += f", because {absent[0]} does not exist"
-            fix = f"sudo cdi-gen system create-dev-char-symlinks --create-all && {fix}"
+    cause = (
+        f"{hook}, a prestart hook, allowed the devices, and systemd does not know this: 'systemctl "
+        "daemon-reload' applied its own rules again"
+        if hook
+        else "systemd applied its own device rules again ('systemctl daemon-reload'), and these "
+        "devices are not in them"
+    )
+    fix = container_advice.by_cdi(facts) if hook else container_advice.restart(facts)
+    if absent:
+        # runc before 1.2 leaves out devices that systemd could not find there.
+        cause += f"; {absent[0]}, where systemd looks for it, does not exist"
+        fix = f"sudo cdi-gen system create-dev-char-symlinks && {fix}"
     return Finding(
         "CDG-Y213",
         "error",

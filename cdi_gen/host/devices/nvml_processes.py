@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+from cdi_gen.host.devices.mig_mode import NvmlUnavailable
 from cdi_gen.host.devices.nvml import initialised
 
 KINDS = ("Compute", "Graphics", "MPSCompute")
@@ -61,17 +62,29 @@ def _processes(pynvml: Any, address: str) -> list[NvmlProcess]:
 
 
 def _entries(pynvml: Any, handle: Any, kind: str) -> Iterator[Any]:
+    """Yield NVML's entries of a kind.
+
+    Raises:
+        NvmlUnavailable: NVML has no function that lists processes of compute.
+    """
+    # The module's functions without a version raise the second if the library lacks the newest.
+    absent = (
+        pynvml.NVMLError_FunctionNotFound,
+        getattr(pynvml, "NVMLLibraryMismatchError", pynvml.NVMLError_FunctionNotFound),
+    )
     for version in VERSIONS:
         function = getattr(pynvml, f"nvmlDeviceGet{kind}RunningProcesses{version}", None)
         if function is None:
             continue
         try:
             yield from function(handle)
-        except pynvml.NVMLError_FunctionNotFound:
+        except absent:
             continue
         except pynvml.NVMLError:
             return  # not supported by this GPU
         return
+    if kind == KINDS[0]:
+        raise NvmlUnavailable("this version of NVML lists no processes")
 
 
 def _instance(entry: Any, name: str) -> int | None:
