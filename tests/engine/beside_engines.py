@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -105,16 +105,23 @@ def enter(
     cgroup: Literal["v1", "v2"],
     *,
     inventory: Path = INVENTORY,
-    binds: Mapping[str, Path] | None = None,
+    under: Sequence[Path] = (),
 ) -> Iterator[Machine]:
-    """Enter the lab of ``SUITE`` with the spec of its four GPUs."""
+    """Enter the lab of ``SUITE`` with the spec of its four GPUs.
+
+    Args:
+        lab: the lab.
+        images: the archive of images.
+        cgroup: the version of control groups.
+        inventory: of the GPUs.
+        under: the root of a fake host with a driver, laid under the lab's.
+    """
     views = {
         "/images.tar": images,
         "/opt/cdi-gen": CHECKOUT,
         "/opt/inventory.json": inventory,
-        **(binds or {}),
     }
-    with lab.enter(binds=views, devices=NODES, cgroup=cgroup) as inside:
+    with lab.enter(binds=views, devices=NODES, cgroup=cgroup, under=under) as inside:
         inside.write("/etc/cdi/nvidia.json", json.dumps(SPEC))
         inside.write("/usr/bin/cdi-gen", PROGRAM, mode=0o755)
         yield Machine(inside)

@@ -60,10 +60,10 @@ def codes(document: dict[str, Any]) -> list[str]:
 
 def test_whole_container(machine: Machine) -> None:
     container = machine.podman("crun", 0, "whole", "--device", "nvidia.com/gpu=1")
-    document: dict[str, Any] = {}
-    for name in ("whole", container, container[:12]):
-        document = machine.why("--container", name, code=0)
-        assert (document["id"], document["name"]) == (container, "whole")
+    document = machine.why("--container", "whole", code=0)
+    for name in (container, container[:12]):
+        assert machine.why("--container", name, code=0) == document
+    assert (document["id"], document["name"]) == (container, "whole")
     assert codes(document) == []
     assert document["devices"] == ["nvidia.com/gpu=1"]
     assert {node["path"]: node["state"] for node in document["nodes"]} == {

@@ -59,7 +59,8 @@ class Booted:
 
 
 @contextlib.contextmanager
-def booted(machine: Machine) -> Iterator[Booted]:
+def booted(machine: Machine, prepare: str = "") -> Iterator[Booted]:
+    """Boot systemd; ``prepare`` is a script that runs before, in its mount namespace."""
     if not Path(SYSTEMD).exists() or not shutil.which("systemctl"):
         pytest.skip("needs systemd")
     try:
@@ -82,6 +83,7 @@ def booted(machine: Machine) -> Iterator[Booted]:
         for place in {" ".join(EMPTY)}; do [ ! -d $place ] || mount -t tmpfs -o mode=755 none $place; done
         mkdir /etc/systemd/system
         printf '[Unit]\\nDefaultDependencies=no\\n' >/usr/lib/systemd/system/lab.target
+        {prepare}
         cd /
         exec env -i container=test PATH=$PATH {SYSTEMD} --unit=lab.target --show-status=no
     """
