@@ -22,6 +22,7 @@ from tests.bench import (
     fleet,
     generating,
     hook_alone,
+    many_containers,
     preferred_allocation,
     prestart,
     refreshing,
@@ -48,6 +49,7 @@ ROWS: dict[str, Callable[[int], Iterator[Line]]] = {
     "bundle": bundled.bundle,
     "device-plugin": device_plugin.device_plugin,
     "compat": fleet.compat,
+    "who": many_containers.who,
     "preferred": preferred_allocation.preferred_allocation,
 }
 
