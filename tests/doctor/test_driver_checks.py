@@ -253,6 +253,8 @@ def test_driver_for_the_generation_of_the_gpu(
          "CDG-A044", "error", "nvidia-bug-report"),
         ("gpu-errors", "nvidia 0000:3b:00.0: Direct firmware load for nvidia/550/gsp_ga10x.bin failed",
          "CDG-A044", "error", "with its firmware"),
+        ("gpu-errors", "NVRM: BAR1 is 0M @ 0x0 (PCI:0000:3b:00.0)", "CDG-A046", "error",
+         "Above 4G Decoding"),
         ("gpu-errors", "NVRM: GPU at PCI:0000:3b:00: GPU-1: GPU has fallen off the bus.",
          "CDG-A045", "error", "poweroff"),
         ("xid-errors", "NVRM: Xid (PCI:0000:3b:00): 79, pid=7, GPU has fallen off the bus.",

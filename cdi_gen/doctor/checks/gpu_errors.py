@@ -15,6 +15,7 @@ _ADDRESS = r"(?:PCI:)?(?P<address>[0-9a-f]{4}:[0-9a-f]{2}:[0-9a-f]{2}(?:\.[0-7])
 PATTERNS = tuple(
     (re.compile(pattern.replace("ADDRESS", _ADDRESS), re.IGNORECASE), code)
     for pattern, code in (
+        (r"NVRM: BAR\d is 0M @ \S+ \(ADDRESS\)", "CDG-A046"),
         (r"NVRM: .*?ADDRESS.*has fallen off the bus", "CDG-A045"),
         (r"NVRM: GPU ADDRESS: (?:RmInitAdapter|rm_init_adapter) failed", "CDG-A044"),
         (r"NVRM: GPU ADDRESS: (?:GSP|Failed to load firmware|.*gsp.*firmware)", "CDG-A044"),
@@ -41,6 +42,9 @@ def examine(host: Host) -> Iterator[Finding]:
 
 
 FIXES = {
+    "CDG-A046": 'switch "Above 4G Decoding" and Resizable BAR on in the firmware of the machine; give '
+    "a virtual machine a larger 64-bit MMIO window; else add pci=realloc to the kernel's command "
+    "line",
     "CDG-A045": "sudo poweroff  # and on again; if it happens again, check the GPU's power cables, "
     "riser and slot, and switch ASPM off in the firmware",
     "CDG-A044": "sudo poweroff  # and on again; then reinstall the driver with its firmware, try "
