@@ -58,14 +58,15 @@ from cdi_gen.images.layout import open_rootfs
     "--images",
     "list_path",
     metavar="LIST",
-    help="The images of a fleet: a file (-: standard input) with an image on each line.",
+    help="The images of a fleet: a file (-: standard input) with an image on each line.  "
+    "[default: IMAGE]",
 )
 @click.option(
     "--pin",
     "lock_path",
     metavar="FILE",
     help="Write the drivers, GPUs and digests of the fleet to a lock file; if it exists, exit with "
-    "5 unless the fleet is as it says.",
+    "5 unless the fleet is as it says.  [default: no file]",
 )
 @click.option("--update-pin", is_flag=True, help="Write the lock file although it exists.")
 @OUTPUT

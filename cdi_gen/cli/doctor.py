@@ -42,7 +42,11 @@ from cdi_gen.errors import ExitCode, UsageError
     type=click.Choice(engines.NAMES),
     help="Examine only this engine; may be given several times.  [default: all]",
 )
-@click.option("--image", type=TEXT, help="Examine also whether this image can use the GPUs.")
+@click.option(
+    "--image",
+    type=TEXT,
+    help="Examine also whether this image can use the GPUs.  [default: no image]",
+)
 @click.option("--all", "all_checks", is_flag=True, help="Print also checks that do not apply.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 @click.option(
@@ -57,9 +61,14 @@ from cdi_gen.errors import ExitCode, UsageError
     "--report",
     "report_path",
     metavar="FILE",
-    help="Write all that was examined to a file, redacted, for a bug report.",
+    help="Write all that was examined to a file, redacted, for a bug report.  [default: no file]",
 )
-@click.option("--explain", "code", metavar="CODE", help="Explain a code, and examine nothing.")
+@click.option(
+    "--explain",
+    "code",
+    metavar="CODE",
+    help="Explain a code, and examine nothing.  [default: examine]",
+)
 @INVENTORY
 @SPEC_DIRECTORIES
 @host_options

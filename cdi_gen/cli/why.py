@@ -62,19 +62,19 @@ def is_command_line(words: tuple[str, ...]) -> bool:
     "--container",
     metavar="ID|NAME|PID",
     type=TEXT,
-    help="Say what this container has, and why its GPUs do not work.",
+    help="Say what this container has, and why its GPUs do not work.  [default: NAME]",
 )
 @click.option(
     "--bundle",
     metavar="DIR",
     type=TEXT,
-    help="The same for the container of a bundle, which need not run.",
+    help="The same for the container of a bundle, which need not run.  [default: NAME]",
 )
 @click.option(
     "--state",
     metavar="DIR",
     type=TEXT,
-    help="The same for the state directory of runc or crun.",
+    help="The same for the state directory of runc or crun.  [default: NAME]",
 )
 @TEXT_OR_JSON
 @INVENTORY

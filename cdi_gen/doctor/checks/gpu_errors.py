@@ -42,9 +42,8 @@ def examine(host: Host) -> Iterator[Finding]:
 
 
 FIXES = {
-    "CDG-A046": 'switch "Above 4G Decoding" and Resizable BAR on in the firmware of the machine; give '
-    "a virtual machine a larger 64-bit MMIO window; else add pci=realloc to the kernel's command "
-    "line",
+    "CDG-A046": 'switch "Above 4G Decoding" on in the firmware of the machine; give a virtual '
+    "machine a larger 64-bit MMIO window; else add pci=realloc to the kernel's command line",
     "CDG-A045": "sudo poweroff  # and on again; if it happens again, check the GPU's power cables, "
     "riser and slot, and switch ASPM off in the firmware",
     "CDG-A044": "sudo poweroff  # and on again; then reinstall the driver with its firmware, try "
