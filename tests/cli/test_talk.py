@@ -8,6 +8,7 @@ import json
 import os
 import pty
 import re
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -271,8 +272,20 @@ def _told_in_readme() -> list[str]:
     ]
 
 
-EXAMINING = {"doctor": (), "why": ("--engine", "podman@5.4.2")}
-"""Commands that examine a host, and what they need on a machine without engines."""
+EXAMINING = {
+    "doctor": ("--host-root", "ROOT"),
+    "why": ("--host-root", "ROOT", "--engine", "docker@28.3.0"),
+    "compat": (),
+}
+"""Commands that examine a host or a fleet, and what they need on a machine without engines."""
+
+
+def _prepare_fleet(directory: Path) -> None:
+    """Make a fleet of one host, and a list of one image: a directory without files."""
+    (directory / "inventories").mkdir()
+    shutil.copy(INVENTORY, directory / "inventories/host.json")
+    (directory / "rootfs").mkdir()
+    (directory / "images").write_text(f"{directory}/rootfs\n")
 
 
 @pytest.mark.parametrize("line", dict.fromkeys(_told_in_readme()))
@@ -298,8 +311,12 @@ def test_what_the_readme_tells_to_type_is_understood(line: str, tmp_path: Path) 
         assert cdi_gen(*words).code == 0
         return
     if words[0] in EXAMINING:
-        code = cdi_gen(*words, *EXAMINING[words[0]], "--host-root", str(tmp_path)).code
-        assert code in {0, 1}  # whatever this machine has
+        words[1:1] = EXAMINING[words[0]]
+        _prepare_fleet(tmp_path)
+        names = {"ROOT": tmp_path, "DIR": tmp_path / "inventories", "LIST": tmp_path / "images"}
+        words = [str(names.get(word, word)) for word in words]
+        code = cdi_gen(*words, cwd=tmp_path).code
+        assert code in {0, 1, 4}  # whatever this machine has
         return
     if words[0] in {"refresh", "check"}:
         words += ["--spec-dir", str(tmp_path / "none")] if words[0] == "check" else []
