@@ -53,7 +53,7 @@ def outcome(
     if toolkit <= newest:
         return Outcome(NATIVE, (Finding("CDG-M001", "info", numbers),), faults)
     lowest = data.minor_version_drivers().get(toolkit[0])
-    is_minor = toolkit[0] == newest[0] and lowest is not None and _at_least(driver, lowest)
+    is_minor = lowest is not None and _at_least(driver, lowest)
     if library is not None:
         return _forward(numbers, library, driver[0], is_minor=is_minor)
     if is_minor:

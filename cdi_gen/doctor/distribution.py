@@ -91,8 +91,13 @@ def os_release(host: Host) -> dict[str, str]:
     return {key: value.strip("\"'") for key, value in pairs}
 
 
-def commands(host: Host) -> Commands:
-    """Return the commands of the host's distribution; Debian's if it is not known."""
+def family(host: Host) -> str:
+    """Return the key in `FAMILIES` of the host's distribution; Debian's if it is not known."""
     values = os_release(host)
     words = (values.get("ID", ""), *values.get("ID_LIKE", "").split())
-    return next((FAMILIES[word] for word in words if word in FAMILIES), FAMILIES["debian"])
+    return next((word for word in words if word in FAMILIES), "debian")
+
+
+def commands(host: Host) -> Commands:
+    """Return the commands of the host's distribution; Debian's if it is not known."""
+    return FAMILIES[family(host)]

@@ -102,7 +102,10 @@ def _library_reason(
 ) -> str:
     capabilities = driver_catalogue.libraries.get(stem(library))
     reason = _list(capabilities) if capabilities else "of this driver version, not in the catalogue"
-    if library.bits == 32:
+    if library.bits == 32 and not taken:
+        advice = "32-bit: only with --capabilities all,compat32"
+        reason = with_code(f"{reason} ({advice})", "CDG-G106")
+    elif library.bits == 32:
         reason += " (32-bit: compat32)"
     if taken and not library_serves(library, driver_catalogue, wanted):
         reason += "; another library that is taken needs it"

@@ -250,12 +250,14 @@ class TarLayer:
 
     @staticmethod
     def _make_directories(index: dict[str, dict[str, Entry]], folder: str) -> None:
+        names: list[tuple[str, str]] = []
         while folder not in index:
             index[folder] = {}
-            folder, _, name = folder.rpartition("/")
-            index.setdefault(folder, {}).setdefault(name, Entry(DIRECTORY))
-            if not folder:
-                return
+            above, _, name = folder.rpartition("/")
+            names.append((above, name))
+            folder = above
+        for above, name in names:
+            index[above].setdefault(name, Entry(DIRECTORY))
 
 
 def tar_entries(source: Source, name: str) -> Iterator[tuple[str, Entry]]:

@@ -83,6 +83,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "refresh",
         "system",
         "findings",
+        "images",
         "xids",
     },
     "cli": {

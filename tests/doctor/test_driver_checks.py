@@ -393,7 +393,6 @@ def test_installation_that_is_not_whole(own_host: Callable[[str], FakeHost]) -> 
         ("CDG-H405", "error"),
         ("CDG-H401", "warning"),
         ("CDG-A024", "warning"),
-        ("CDG-H204", "info"),
     ]
     assert "libcuda.so.1: cannot open shared object file" in result.line
     assert "--reinstall libcuda1" in result.findings[0].fix

@@ -18,6 +18,7 @@ MODULES = (
     "driver_versions",
     "driver_libraries",
     "driver_files",
+    "driver_parts",
     "gpu_support",
     "gpu_usable",
     "gpu_errors",
@@ -51,6 +52,7 @@ MODULES = (
     "rootless_users",
     "no_cgroups",
     "kubernetes_node",
+    "images",
 )
 
 

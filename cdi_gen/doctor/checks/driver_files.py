@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whether the driver's installation is whole: the libraries of CUDA, the firmware, the files."""
+"""Whether the driver's installation is whole: the libraries of CUDA and the firmware."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from cdi_gen.doctor import distribution
 from cdi_gen.doctor.check import Check, NotApplicable
 from cdi_gen.doctor.host import Host
 from cdi_gen.inventory import DGPU, Inventory
-from cdi_gen.inventory import findings as inventory_findings
 from cdi_gen.paths import base_name
 
 NEEDED = {
@@ -23,7 +22,6 @@ NEEDED = {
 LOADER_CACHE = "CDG-H401"
 UNUSABLE = frozenset({"CDG-H403", "CDG-H405"})
 """Files of the driver that cannot be read, and libraries that are no ELF files."""
-INCOMPLETE = frozenset({"CDG-H203", "CDG-H204"})
 
 
 def examine(host: Host) -> Iterator[Finding]:
@@ -55,9 +53,6 @@ def examine(host: Host) -> Iterator[Finding]:
             message = f"{record.path}: {record.reason}"
             fix = "sudo ldconfig"
             yield Finding(record.code, "warning", message, subject=record.path, fix=fix)
-    for missing in inventory.missing:
-        if missing.code in INCOMPLETE:
-            yield inventory_findings.finding(missing)
     yield from _firmware(host, inventory)
 
 

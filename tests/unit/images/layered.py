@@ -7,7 +7,7 @@ import hashlib
 import io
 import json
 import tarfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from cdi_gen.images.files import Files
@@ -112,11 +112,15 @@ def layer(members: Sequence[Member]) -> bytes:
     return out.getvalue()
 
 
-def docker_archive(path: Path, layers: Sequence[bytes] | None = None) -> Path:
+def docker_archive(
+    path: Path,
+    layers: Sequence[bytes] | None = None,
+    environment: Mapping[str, str] = ENVIRONMENT,
+) -> Path:
     """Write what `docker save` wrote before Docker 25."""
     layers = layers if layers is not None else [layer(LOWER), layer(UPPER)]
     diff_ids = [f"sha256:{hashlib.sha256(content).hexdigest()}" for content in layers]
-    config = configuration(diff_ids)
+    config = configuration(diff_ids, environment)
     names = [f"{digest[7:]}.tar" for digest in diff_ids]
     name = f"{hashlib.sha256(config).hexdigest()}.json"
     manifest = json.dumps([{"Config": name, "RepoTags": [NAME], "Layers": names}]).encode()
@@ -125,13 +129,24 @@ def docker_archive(path: Path, layers: Sequence[bytes] | None = None) -> Path:
     return path
 
 
-def configuration(diff_ids: Sequence[str]) -> bytes:
+def configuration(diff_ids: Sequence[str], environment: Mapping[str, str] = ENVIRONMENT) -> bytes:
     """The image's configuration."""
     document = {
         "architecture": "amd64",
         "os": "linux",
-        "config": {"Env": [f"{name}={value}" for name, value in ENVIRONMENT.items()]},
+        "config": {"Env": [f"{name}={value}" for name, value in environment.items()]},
         "rootfs": {"type": "layers", "diff_ids": list(diff_ids)},
         "history": [{"created_by": "layer"} for _ in diff_ids],
     }
     return json.dumps(document).encode()
+
+
+def files_archive(
+    path: Path, files: Mapping[str, str | bytes], environment: Mapping[str, str]
+) -> Path:
+    """Write an image of one layer: contents as bytes, targets of links as text."""
+    members: list[Member] = [
+        (name.lstrip("/"), value, tarfile.SYMTYPE if isinstance(value, str) else tarfile.REGTYPE)
+        for name, value in files.items()
+    ]
+    return docker_archive(path, [layer(members)], environment)
