@@ -62,6 +62,12 @@ def test_cdi_that_is_switched_off(docker: Path) -> None:
     assert examine(docker, "engine-support").codes == ()
 
 
+def test_cdi_that_is_switched_off_beside_an_engine_with_cdi(docker: Path) -> None:
+    """Podman gives the devices, so nothing is known to be missing."""
+    engine(docker, "/usr/bin/podman", "podman", "5.4.2+ds1-2")
+    assert examine(docker, "engine-support").status == "warning"
+
+
 def test_a_version_without_cdi(host: Path) -> None:
     (host / "var/lib/dpkg").mkdir(parents=True)
     engine(host, "/usr/bin/podman", "podman", "3.4.4+ds1-1ubuntu1")
@@ -76,7 +82,9 @@ def test_a_version_of_unknown_packages_is_no_fault(host: Path) -> None:
 
 def test_a_configuration_that_is_not_valid(docker: Path) -> None:
     write(docker, "/etc/docker/daemon.json", "{")
-    assert "CDG-E002" in examine(docker, "engine-support").codes
+    finding = examine(docker, "engine-support").finding("CDG-E002")
+    assert "docker does not start" in finding.message
+    assert (finding.severity, finding.subject) == ("error", "/etc/docker/daemon.json")
 
 
 @pytest.mark.parametrize(
@@ -106,6 +114,19 @@ def test_a_runtime_that_is_named_is_searched_in_the_path(docker: Path) -> None:
     daemon_json(docker, runtimes={"nvidia": {"path": "nvidia-container-runtime"}})
     assert examine(docker, "engine-runtimes").status == "fault"
     program(docker, "/usr/local/bin/nvidia-container-runtime")
+    assert examine(docker, "engine-runtimes").status == "ok"
+
+
+def test_a_default_runtime_that_is_not_registered(docker: Path) -> None:
+    """NVIDIA/nvidia-docker#1795 (2023): "unknown or invalid runtime name: nvidia"."""
+    write(docker, "/etc/docker/daemon.json", json.dumps({"default-runtime": "nvidia"}))
+    finding = examine(docker, "engine-runtimes").finding("CDG-A205")
+    assert "dockerd does not start" in finding.message
+    assert finding.fix.endswith("cdi-gen engine configure docker --runtime")
+    write(docker, "/etc/docker/daemon.json", json.dumps({"default-runtime": "crun"}))
+    assert examine(docker, "engine-runtimes").status == "not-applicable"
+    program(docker, "/usr/bin/nvidia-container-runtime")
+    daemon_json(docker, runtimes={"nvidia": {"path": "/usr/bin/nvidia-container-runtime"}})
     assert examine(docker, "engine-runtimes").status == "ok"
 
 
