@@ -322,6 +322,15 @@ def test_what_the_readme_tells_to_type_is_understood(line: str, tmp_path: Path) 
         words += ["--spec-dir", str(tmp_path / "none")] if words[0] == "check" else []
         failure(cdi_gen(*words, "--host-root", str(tmp_path)), ExitCode.NO_DRIVER)
         return
+    if words[0] == "compat":
+        (tmp_path / "DIR").mkdir()
+        (tmp_path / "DIR/host.json").write_text(Path(INVENTORY).read_text())
+        (tmp_path / "LIST").write_text("cuda:12.4\n")
+        places = {"DIR", "LIST", "fleet.html"}
+        assert (
+            cdi_gen(*(str(tmp_path / word) if word in places else word for word in words)).code == 0
+        )
+        return
     if words[0] == "diff":
         assert cdi_gen(*words, INVENTORY, INVENTORY) == Result(0, "", "")
         return
