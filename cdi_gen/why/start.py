@@ -112,6 +112,8 @@ class _Check:
         path = node.path if self._reader.rootless else node.host_path or node.path
         is_complete = bool(node.type and (node.major or node.type == "p"))
         try:
+            if not is_complete and node.host_path:
+                look_at(self._host.path(node.host_path))
             status = look_at(self._host.path(path))
         except (OSError, ValueError) as error:
             return self._absent_node(path, error, is_complete)

@@ -189,6 +189,10 @@ CASES = (
         "node-elsewhere",
         only(spec(deviceNodes=[{"path": "/dev/elsewhere", "hostPath": NODE, **NUMBERS}])),
     ),
+    Case(
+        "node-missing-elsewhere",
+        only(spec(deviceNodes=[{"path": NODE, "hostPath": "/dev/missing"}])),
+    ),
     Case("mount", only(mount(f"{FILES}/file", "ro", "bind")), quick=False),
     Case("mount-missing", only(mount(MISSING, "ro", "bind"))),
     Case("mount-without-bind", only(mount(f"{FILES}/file", "ro"))),
