@@ -19,7 +19,7 @@ from cdi_base.errors import HookError, printable, shown, with_code
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from sys import UnraisableHookArgs
-    from types import TracebackType
+    from types import FrameType, TracebackType
 
 ALLOWED_ENVIRONMENT = frozenset(
     {"PATH", "LC_ALL", "LC_CTYPE", "TZ"}
@@ -207,7 +207,17 @@ def _deliver_again(ignored: UnraisableHookArgs) -> None:
     fault = ignored.exc_value
     if isinstance(fault, InterruptedHookError):
         number = fault.number
-        _signal.signal(_signal.SIGALRM, lambda *_: _interrupted(number, None))
+
+        def interrupt(_alarm: int, frame: FrameType | None) -> None:
+            while frame is not None:
+                if frame.f_code is _deliver_again.__code__:
+                    # On a busy machine the time is over before Python has returned from here.
+                    _signal.setitimer(_signal.ITIMER_REAL, 0.001)
+                    return
+                frame = frame.f_back
+            _interrupted(number, None)
+
+        _signal.signal(_signal.SIGALRM, interrupt)
         _signal.setitimer(_signal.ITIMER_REAL, 0.001)
     else:
         name = ignored.exc_type.__name__

@@ -294,13 +294,15 @@ class TestTheEnd:
         assert hook.returncode == (1 if number == signal.SIGALRM else 128 + number)
         assert output.count(b"\n") == 1
 
+    @pytest.mark.parametrize("is_busy", [False, True], ids=["idle", "busy"])
     @pytest.mark.parametrize("place", ["weakref callback", "finalizer"])
     @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGALRM])
     def test_a_signal_is_not_lost_where_python_ignores_exceptions(
-        self, place: str, number: signal.Signals
+        self, place: str, number: signal.Signals, is_busy: bool
     ) -> None:
+        """On a busy machine the second delivery comes while Python still handles the first."""
         program = textwrap.dedent(f"""\
-            import os, time, weakref
+            import _signal, os, time, weakref
             from cdi_base import process
             from cdi_base.errors import HookError
 
@@ -309,6 +311,14 @@ class TestTheEnd:
                     if {place == "finalizer"}:
                         os.kill(os.getpid(), {int(number)})
 
+            def set_timer(*arguments):
+                _signal.setitimer = of_python
+                of_python(*arguments)
+                time.sleep(0.02)
+
+            of_python = _signal.setitimer
+            if {is_busy}:
+                _signal.setitimer = set_timer
             process.begin("test")
             thing = Thing()
             callback = lambda _: os.kill(os.getpid(), {int(number)})
