@@ -6,22 +6,17 @@ from __future__ import annotations
 import json
 import shlex
 import subprocess
-import sysconfig
-from pathlib import Path
 from typing import Any
 
 from tests.engine.expected import nodes as nodes_in
 from tests.engine.matrix.homes import HOMES
-from tests.engine.matrix.place import PATIENCE, SOURCES, Place
-from tests.host.looking import REPOSITORY
+from tests.engine.matrix.place import PATIENCE, PYTHON_PATH, Place
 from tests.lab.probe import answers, probe
 
 HOME = HOMES[0]
 SEES = shlex.join(probe(("find", "/dev")))
 """The command of a container that lists its nodes."""
 
-_PACKAGES = Path(sysconfig.get_path("purelib")).relative_to(REPOSITORY)
-_PATHS = ":".join(f"{SOURCES}/{name}" for name in ("", "specs", "hooks", _PACKAGES))
 _SYSTEMCTL = f"""\
 #!/bin/sh -e
 [ "$1 $2" = "restart docker" ]
@@ -38,7 +33,7 @@ def prepare(place: Place) -> None:
     inside = place.machine.inside
     inside.write("/usr/local/bin/sudo", '#!/bin/sh\nexec "$@"\n', mode=0o755)
     inside.write("/usr/local/bin/systemctl", _SYSTEMCTL, mode=0o755)
-    program = f'#!/bin/sh\nPYTHONPATH={_PATHS} exec python3 -W ignore -B -m cdi_gen "$@"\n'
+    program = f'#!/bin/sh\nPYTHONPATH={PYTHON_PATH} exec python3 -W ignore -B -m cdi_gen "$@"\n'
     inside.write("/usr/bin/cdi-gen", program, mode=0o755)
 
 

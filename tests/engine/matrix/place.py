@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import json
 import subprocess
+import sysconfig
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,9 @@ from tests.lab.zoo import ZOO
 IMAGE = "/image.tar"
 PAUSE = "/pause.tar"
 SOURCES = "/opt/cdi-gen"
+PACKAGES = "/opt/cdi-gen-packages"
+"""The packages of the tests' environment, for roots without those of cdi-gen."""
+PYTHON_PATH = f"{SOURCES}:{SOURCES}/specs:{SOURCES}/hooks:{PACKAGES}"
 PATIENCE = "for i in $(seq 200); do {} >/dev/null 2>&1 && exit 0; sleep 0.1; done; exit 1"
 
 CDI_GEN = f"""\
@@ -60,7 +64,8 @@ runroot = "/run/user/1000/containers"
 def shown(image: Path, pause: Path, *programs: Path | None) -> dict[str, Path]:
     """What a place sees of the machine that tests run on: programs before Debian's of that name."""
     there = {f"/usr/local/bin/{program.name}": program for program in programs if program}
-    return {IMAGE: image, PAUSE: pause, SOURCES: REPOSITORY, **there}
+    packages = Path(sysconfig.get_path("purelib"))
+    return {IMAGE: image, PAUSE: pause, SOURCES: REPOSITORY, PACKAGES: packages, **there}
 
 
 class Place:

@@ -5,8 +5,6 @@ from __future__ import annotations
 
 import functools
 import json
-import sysconfig
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,8 +13,7 @@ from tests.engine.matrix import commands
 from tests.engine.matrix.commands import NOTHING, REFUSED, ROWS, SUITES, Row
 from tests.engine.matrix.conftest import PlaceOf
 from tests.engine.matrix.homes import HOMES
-from tests.engine.matrix.place import SOURCES, Place
-from tests.host.looking import REPOSITORY
+from tests.engine.matrix.place import PYTHON_PATH, Place
 
 PYTHON = ("python3", "-W", "ignore", "-B", "-m", "cdi_gen")
 HOME = HOMES[0]._replace(image="cuda-rockylinux")
@@ -77,9 +74,7 @@ def test_with_the_small_roots(
 ) -> None:
     """These roots lack the Python packages of cdi-gen, which are those of the tests' environment."""
     place = place_of(suite, "v1", HOME)
-    packages = Path(sysconfig.get_path("purelib")).relative_to(REPOSITORY)
-    paths = [f"{SOURCES}/{name}" for name in ("", "specs", "hooks", packages)]
-    compare(place, row, number, expected, "env", f"PYTHONPATH={':'.join(paths)}", *PYTHON)
+    compare(place, row, number, expected, "env", f"PYTHONPATH={PYTHON_PATH}", *PYTHON)
 
 
 @pytest.mark.engines
