@@ -122,8 +122,11 @@ def text(explanations: Sequence[Explanation]) -> str:
 
 def _lines(item: Explanation, sign: str) -> Iterator[str]:
     found = item.answer
-    title = found.engine.title if found.engine else "engine unknown"
-    yield f"{sign} {title}: {TITLES[found.mechanism]}, because {found.reason}"
+    if found.engine is None:
+        yield f"{sign} {found.request.engine}: cannot be seen"
+    else:
+        title = TITLES[found.mechanism]
+        yield f"{sign} {found.engine.title}: {title}, because {found.reason}"
     if found.names:
         yield f"    devices: {', '.join(found.names)}"
     if found.words:

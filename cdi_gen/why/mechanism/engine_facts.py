@@ -145,8 +145,10 @@ def read(
 def _compose_version(machine: Machine) -> str | None:
     """The version of the plugin of docker, or of the program docker-compose."""
     docker, compose = machine.program("docker"), machine.program(COMPOSE)
-    printed = machine.output(docker, "compose", "version") if docker else None
-    if printed is None and compose:
+    printed = None
+    if docker and machine.trusts(docker):
+        printed = machine.output(docker, "compose", "version")
+    if printed is None and compose and machine.trusts(compose):
         printed = machine.output(compose, "version")
     return printed_version(printed or "")
 

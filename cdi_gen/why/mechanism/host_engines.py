@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Mapping, Sequence
 
 from cdi_base.findings import Finding
@@ -79,12 +80,25 @@ class HostEngines:
             request, [status for status, _ in pairs], is_root=is_root, is_named=is_named
         )
         if status is None:
-            return None, findings
+            return None, self._emulation(request) or findings
         machine = next(machine for found, machine in pairs if found is status)
         return (
             engine_facts.read(status, machine, request.hooks_directories, request.program),
             findings,
         )
+
+    def _emulation(self, request: ContainerRequest) -> tuple[Finding, ...]:
+        """The finding that the program docker of this host is Podman (package podman-docker)."""
+        machine = HostMachine(dict(self._environment), 0, host_root=self._host_root)
+        program = machine.program("docker") if request.program == "docker" else None
+        if not program or self._named or not machine.trusts(program):
+            return ()
+        if "podman" not in (machine.output(program, "--version") or ""):
+            return ()
+        command = shlex.join(("podman", *request.rewriting.words[1:]))
+        message = f"{program} of this host is Podman, which reads the command as its own"
+        fix = f"cdi-gen why {command}"
+        return (Finding("CDG-Y120", "warning", message, subject=program, fix=fix),)
 
     def _of(self, name: str) -> list[tuple[EngineStatus, Machine]]:
         if name not in self._statuses:
