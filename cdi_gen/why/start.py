@@ -21,6 +21,7 @@ from cdi_gen.cdi.model import ContainerEdits, Device, DeviceNode, Hook, Mount
 from cdi_gen.store import SpecFile
 from cdi_gen.why import hook_options
 from cdi_gen.why.advice import OUR_KIND
+from cdi_gen.why.kernel import Kernel, for_group
 from cdi_gen.why.lookup import device_in
 from cdi_gen.why.readers import Reader
 from cdi_gen.why.spec_files import Host
@@ -100,12 +101,12 @@ class _Check:
         self._file = file
         self._reader = reader
         self._host = host
+        self._kernel = Kernel(host.root)
 
     def nodes(self, edits: ContainerEdits) -> list[Obstacle]:
         """The device nodes that cannot be created, or lead to another device."""
-        return _shortened(
-            [obstacle for node in edits.device_nodes if (obstacle := self._node(node))]
-        )
+        found = [obstacle for node in edits.device_nodes if (obstacle := self._node(node))]
+        return _shortened([*{obstacle.finding.message: obstacle for obstacle in found}.values()])
 
     def _node(self, node: DeviceNode) -> Obstacle | None:
         # The OCI configuration has no host path: a rootless runtime mounts the node at the path.
@@ -116,7 +117,7 @@ class _Check:
                 look_at(self._host.path(node.host_path))
             status = look_at(self._host.path(path))
         except (OSError, ValueError) as error:
-            return self._absent_node(path, error, is_complete)
+            return self._absent_node(path, error, is_complete) or self._unserved_node(path, node)
         if not status.type and is_complete:
             # A rootless runtime mounts what a link leads to.
             return self._closed_node(path) if self._reader.rootless else None
@@ -138,16 +139,21 @@ class _Check:
             return self._closed_node(path)
         spec_numbers = (node.type, node.major, node.minor or 0)
         if is_complete and node.type != "p" and spec_numbers != _numbers(status):
+            on_host = f"{status.type} {status.major}:{status.minor}"
+            in_spec = f"{node.type} {node.major}:{node.minor or 0} in {self._file.path}"
             message = (
-                f"{path} is {status.type} {status.major}:{status.minor} on the host, and "
-                f"{node.type} {node.major}:{node.minor or 0} in {self._file.path}: the container "
-                "gets a node without this device"
+                f"{path} is {on_host} on the host, and {in_spec}: the container gets a node "
+                "without this device"
             )
-            return Obstacle(
-                Finding("CDG-V106", "error", message, subject=path, fix=_rewritten(self._file)),
-                "broken",
-            )
-        return None
+            code, fix = "CDG-V106", _rewritten(self._file)
+            if node.major and self._kernel.agrees(path, node.major, node.minor or 0):
+                code, fix = "CDG-H301", "sudo cdi-gen system create-device-nodes"
+                message = (
+                    f"{path} is {on_host} on the host, which are the numbers of another boot: the "
+                    f"kernel uses {in_spec}"
+                )
+            return Obstacle(Finding(code, "error", message, subject=path, fix=fix), "broken")
+        return self._unserved_node(path, node) if self._kernel.lacks_gpu(path) else None
 
     def _absent_node(self, path: str, error: Exception, is_complete: bool) -> Obstacle | None:
         code = getattr(error, "errno", 0) or 0
@@ -166,6 +172,24 @@ class _Check:
         if not path.startswith("/dev/nvidia"):
             fix = _rewritten(self._file)
         return Obstacle(Finding("CDG-V105", "error", message, subject=path, fix=fix), "fails")
+
+    def _unserved_node(self, path: str, node: DeviceNode) -> Obstacle | None:
+        """A node that a container gets, and that no driver of the host serves.
+
+        A node that is only not created yet, as after a boot, is none.
+        """
+        if node.type == "c" and self._kernel.lacks_driver(path, node.major or 0):
+            code = "CDG-V105"
+            message = f"no driver is loaded for {path} ({node.major}:{node.minor or 0})"
+        elif self._kernel.lacks_drm_device(path):
+            code, message = "CDG-V105", f"the host has no DRM device {path}"
+        elif self._kernel.lacks_gpu(path):
+            code, message = "CDG-V107", f"NVIDIA's driver has no GPU {path}"
+        else:
+            return None
+        message += f", which {self._file.path} names: the container gets a node without a device"
+        fix = f"sudo cdi-gen doctor driver  # why; if for good: {_rewritten(self._file)}"
+        return Obstacle(Finding(code, "error", message, subject=path, fix=fix), "broken")
 
     def _closed_node(self, path: str) -> Obstacle | None:
         """A node that a rootless container gets, and whose process may not open it."""
@@ -190,6 +214,9 @@ class _Check:
         else:
             message = f"{user.name} may not use {path} ({mode})"
             fix = f"sudo chmod 0666 {shlex.quote(path)}"
+            if self._kernel.restricts(path):
+                run = f"{self._reader.engine} run --group-add keep-groups … (with crun)"
+                fix = for_group(status.st_gid, user.name, run)
         return Obstacle(Finding("CDG-Y005", "error", message, subject=path, fix=fix), "broken")
 
     def mounts(self, edits: ContainerEdits) -> list[Obstacle]:

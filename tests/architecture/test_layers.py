@@ -53,8 +53,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     | {"generate", "images"},
     "images": {"errors", "cdi_base"},
     "watch": {"errors", "catalogue", "cdi_base", "programs", "waking"},
-    "why": {"errors", "paths", "inventory", "cdi", "cdi_base", "engines", "generate", "store"}
-    | {"cdi_runtime", "cdi_specs", "containers", "images"},
+    "why": {"errors", "paths", "inventory", "cdi", "cdi_base", "engines", "generate", "host"}
+    | {"store", "cdi_runtime", "cdi_specs", "containers", "images"},
     "kubernetes": {
         "errors",
         "inventory",

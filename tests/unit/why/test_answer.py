@@ -333,3 +333,63 @@ def test_names_can_be_compared_without_a_driver(small: Small) -> None:
     small.write("/etc/cdi/nvidia.json", _by("index"))
     (finding,) = small.ask("nvidia.com/gpu=gpu3").findings
     assert finding.fix == "--device nvidia.com/gpu=3"
+
+
+MAJORS = "Character devices:\n195 nvidia\n238 nvidia-uvm\n\nBlock devices:\n"
+INFORMATION = "/proc/driver/nvidia/gpus/0000:1b:00.0/information"
+
+
+@pytest.fixture
+def kernel(small: Small) -> Small:
+    """A host whose driver has the GPU 0, and none of whose nodes exist yet."""
+    small.write("/proc/devices", MAJORS)
+    small.write("/proc/driver/nvidia/version", "NVRM version: Kernel Module  550.163.01\n")
+    small.write(INFORMATION, "Model: \t L4\nDevice Minor: \t 0\n")
+    # Another GPU has fallen off the bus.
+    (small.root / "proc/driver/nvidia/gpus/0000:1e:00.0").mkdir()
+    (small.root / "sys/class/drm/renderD128").mkdir(parents=True)
+    return small
+
+
+def _node(path: str, major: int, minor: int) -> str:
+    numbers: dict[str, Any] = {"type": "c", "major": major, "minor": minor}
+    return spec(deviceNodes=[{"path": path, **numbers}])
+
+
+@pytest.mark.parametrize(
+    ("path", "major", "minor", "code"),
+    [
+        ("/dev/nvidia0", 195, 0, None),
+        ("/dev/nvidia-uvm", 238, 0, None),
+        ("/dev/dri/renderD128", 226, 128, None),
+        ("/dev/nvidia1", 195, 1, "CDG-V107"),
+        ("/dev/nvidia-uvm", 510, 0, "CDG-V105"),
+        ("/dev/dri/renderD140", 226, 140, "CDG-V105"),
+    ],
+)
+def test_a_node_that_no_driver_serves(
+    kernel: Small, path: str, major: int, minor: int, code: str | None
+) -> None:
+    """The engine creates a complete node itself; without its driver it is of no use."""
+    kernel.write("/etc/cdi/a.json", _node(path, major, minor))
+    assert kernel.codes(NAME) == (("broken", [code]) if code else ("works", []))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can create device nodes")
+def test_a_node_of_another_boot_is_to_be_created_again(kernel: Small) -> None:
+    kernel.write("/etc/cdi/a.json", _node("/dev/nvidia-uvm", 238, 0))
+    (kernel.root / "dev").mkdir()
+    os.mknod(kernel.root / "dev/nvidia-uvm", 0o020666, os.makedev(237, 0))
+    (finding,) = kernel.ask(NAME).findings
+    assert (finding.code, finding.fix) == (
+        "CDG-H301",
+        "sudo cdi-gen system create-device-nodes",
+    )
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can create device nodes")
+def test_the_node_of_a_gpu_that_is_gone(kernel: Small) -> None:
+    kernel.write("/etc/cdi/a.json", _node("/dev/nvidia1", 195, 1))
+    (kernel.root / "dev").mkdir()
+    os.mknod(kernel.root / "dev/nvidia1", 0o020666, os.makedev(195, 1))
+    assert kernel.codes(NAME) == ("broken", ["CDG-V107"])
