@@ -90,7 +90,7 @@ def write_text(
     except OSError as error:
         raise CdiGenError(
             f"cannot write {path}: {error.strerror}",
-            hint=_HINTS.get(error.errno or 0),
+            hint=_dangling(directory) or _HINTS.get(error.errno or 0),
             code="CDG-F004",
             subject=path,
         ) from error
@@ -112,6 +112,16 @@ _HINTS = {
     errno.EMFILE: "this process cannot open more files (ulimit -n)",
     errno.ENAMETOOLONG: "a part of the path is too long for this file system",
 }
+
+
+def _dangling(directory: str) -> str | None:
+    """The hint that a directory is a symbolic link which leads nowhere; None if it is not."""
+    if not os.path.islink(directory) or os.path.exists(directory):
+        return None
+    return (
+        f"{directory} is a symbolic link to {os.readlink(directory)}, which does not exist: "
+        "mount its file system, or remove the link"
+    )
 
 
 def _check_text(text: str, spec: Spec) -> None:

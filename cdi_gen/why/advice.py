@@ -83,6 +83,17 @@ def linked_directory(reader: Reader, path: str, target: str) -> Finding:
     return Finding("CDG-Y004", "error", message, subject=path, fix=fix)
 
 
+def dangling_directory(name: str, path: str, target: str) -> Finding:
+    """The finding that a spec directory is a link to a directory that does not exist."""
+    message = f"{path} is a symbolic link to {target}, which does not exist"
+    place = shlex.quote(path)
+    fix = f"sudo rm {place} && sudo mkdir -m 0755 {place}"
+    if name.partition("=")[0] == OUR_KIND:
+        fix = f"sudo rm {place} && sudo cdi-gen generate -o {shlex.quote(f'{path}/nvidia.json')}"
+    fix += f"  # or mount the file system of {target}"
+    return Finding("CDG-Y004", "error", message, subject=path, fix=fix)
+
+
 def ignored_file(reader: Reader, file: SpecFile, problem: Problem) -> Finding:
     """The finding that an engine ignores a file for a problem of the file."""
     path = file.path

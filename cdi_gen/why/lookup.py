@@ -138,7 +138,11 @@ def _directories(name: str, reader: Reader, host: Host) -> Iterator[ReadDirector
         if is_stopped:
             yield ReadDirectory(directory.path, "unreached")
         elif access.error == errno.ENOENT:
-            yield ReadDirectory(directory.path, "absent")
+            reason = None
+            if directory.is_link:
+                target = host.target_of(directory.path)
+                reason = advice.dangling_directory(name, directory.path, target)
+            yield ReadDirectory(directory.path, "absent", reason=reason)
             is_stopped = not at_least(reader.library, _PASSES_ABSENT_SINCE, unknown=True)
         elif not access.is_known:
             yield ReadDirectory(directory.path, "unknown")
@@ -277,7 +281,9 @@ def _causes(
                 yield reasons[-1]
     if reasons:
         return
-    yield from (directory.reason for directory in directories if directory.reason)
+    for directory in directories:
+        if directory.reason and (directory.state != "absent" or not files):
+            yield directory.reason
     kind = name.partition("=")[0]
     for file in files:
         # A file that no release reads has no spec: it may define any name.

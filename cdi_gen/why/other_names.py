@@ -21,6 +21,9 @@ _INDEX = re.compile(r"(?:gpu|nvidia)?([0-9]{1,4})")
 _MIG_INDEX = re.compile(r"(?:mig|gpu)?([0-9]{1,4})[:.]([0-9]{1,4})")
 _UUID_START = re.compile(r"(GPU|MIG)-[0-9A-Fa-f-]{1,36}")
 _MOST_LISTED = 8
+_EXAMINE_GPUS = "sudo cdi-gen doctor driver"
+"""The command that says why the driver has no GPU."""
+_MIG_DEVICES_NOT_LISTED = "CDG-H107"
 
 
 class Defined(NamedTuple):
@@ -147,7 +150,7 @@ def _stable_name(gpu: Gpu) -> str:
 def _absent_hardware(name: str, inventory: Inventory) -> Finding:
     gpus = "; ".join(_described(gpu, inventory) for gpu in inventory.gpus[:_MOST_LISTED])
     kind, _, short_name = name.partition("=")
-    fix = ""
+    fix = _EXAMINE_GPUS
     if inventory.gpus:
         fix = f"--device {kind}={_stable_name(inventory.gpus[0])}"
     what = "MIG device" if _is_mig(short_name) else "GPU"
@@ -183,11 +186,16 @@ def _gone(
         ]
         listed = ", ".join(others[:_MOST_LISTED]) or "none"
         message = f"{requested} is not defined: the MIG devices of the specs are {listed}"
-        if inventory and not inventory.mig_devices:
+        unseen = _unseen_mig(inventory)
+        if unseen:
+            message = f"{requested} is not defined, and cdi-gen cannot list the host's {unseen}"
+        elif inventory and not inventory.mig_devices:
             message = f"{requested} is not defined: the host has no MIG device"
         elif inventory:
             message += "; a new MIG layout has new names"
         fix = f"--device {others[0]}" if others else "nvidia-smi mig -lgi; nvidia-smi mig -lci"
+        if unseen:
+            fix = "sudo cdi-gen doctor mig-devices"
         return Finding("CDG-Y008", "error", message, subject=requested, fix=fix)
     if inventory and nvidia.uuid(name):
         kind = requested.rpartition("=")[0]
@@ -209,6 +217,20 @@ def _gone(
             fix=f"--device {names[0]}" if names else "",
         )
     return None
+
+
+def _unseen_mig(inventory: Inventory | None) -> str | None:
+    """Which MIG devices NVML does not list, and why; None if all are listed."""
+    if inventory is None or inventory.mig_devices:
+        return None
+    return next(
+        (
+            f"{unusable.device}: {unusable.reason}"
+            for unusable in inventory.unusable_devices
+            if unusable.code == _MIG_DEVICES_NOT_LISTED
+        ),
+        None,
+    )
 
 
 def _is_mig(name: str) -> bool:

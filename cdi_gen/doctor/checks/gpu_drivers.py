@@ -80,8 +80,9 @@ def _passed_through(host: Host, gpu: PciFunction) -> Iterator[Finding]:
             f"GPU {gpu.address} is bound to vfio-pci and in no IOMMU group: no virtual machine can "
             "have it",
             subject=gpu.address,
-            fix="switch VT-d or AMD-Vi on in the firmware, add intel_iommu=on (Intel) to the "
-            "kernel's command line, and reboot",
+            fix="for containers: the fix of CDG-A010; for a virtual machine: switch VT-d or AMD-Vi "
+            "on in the firmware, add intel_iommu=on (Intel) to the kernel's command line, and "
+            "reboot",
         )
         return
     for function in host.iommu_group(gpu.iommu_group):

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from cdi_base.findings import Finding
+from cdi_gen.doctor import distribution
 from cdi_gen.doctor.check import Check, NotApplicable
 from cdi_gen.doctor.checks import device_nodes
 from cdi_gen.doctor.checks.gpu_usable import OF_MIG
@@ -26,6 +27,9 @@ def examine(host: Host) -> Iterator[Finding]:
                 f"sudo nvidia-smi mig -i {number} -cgi 19 -C  # list profiles: -lgip; for "
                 f"the whole GPU: sudo nvidia-smi -i {number} -mig 0"
             )
+        is_debian = distribution.family(host) in {"debian", "ubuntu"}
+        if record.code == "CDG-H107" and "python3-pynvml" in record.reason and is_debian:
+            fix = "sudo apt-get install python3-pynvml && sudo cdi-gen refresh --force"
         message = f"{record.device}: {record.reason}"
         yield Finding(record.code, "error", message, subject=record.device, fix=fix)
     absent = [

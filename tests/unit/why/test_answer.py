@@ -7,12 +7,13 @@ import json
 import os
 import subprocess
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from cdi_gen.inventory import Inventory
+from cdi_gen.inventory import Inventory, UnusableDevice
 from cdi_gen.inventory.json_form import load
 from cdi_gen.why import readers
 from cdi_gen.why.answer import Answer, answers
@@ -393,3 +394,23 @@ def test_the_node_of_a_gpu_that_is_gone(kernel: Small) -> None:
     (kernel.root / "dev").mkdir()
     os.mknod(kernel.root / "dev/nvidia1", 0o020666, os.makedev(195, 1))
     assert kernel.codes(NAME) == ("broken", ["CDG-V107"])
+
+
+def test_a_spec_directory_that_is_a_link_to_nothing(small: Small) -> None:
+    (small.root / "etc").mkdir()
+    (small.root / "etc/cdi").symlink_to("/mnt/cdi-gen-test/cdi")
+    finding = small.ask("nvidia.com/gpu=0", inventory=EIGHT_GPUS).findings[0]
+    assert finding.code == "CDG-Y004"
+    assert "/mnt/cdi-gen-test/cdi, which does not exist" in finding.message
+    assert finding.fix.startswith("sudo rm /etc/cdi && sudo cdi-gen generate -o /etc/cdi/")
+    small.write("/var/run/cdi/nvidia.json", _by("index"))
+    assert small.codes("nvidia.com/gpu=gpu3", inventory=EIGHT_GPUS)[1] == ["CDG-Y007"]
+
+
+def test_mig_devices_that_nvml_does_not_list(small: Small) -> None:
+    small.write("/etc/cdi/nvidia.json", EIGHT)
+    unlisted = UnusableDevice(device="MIG devices of GPU 1", reason="no pynvml", code="CDG-H107")
+    inventory = replace(EIGHT_GPUS, unusable_devices=(unlisted,))
+    (finding,) = small.ask("nvidia.com/gpu=1:0", inventory=inventory).findings
+    assert "cannot list the host's MIG devices of GPU 1: no pynvml" in finding.message
+    assert finding.fix == "sudo cdi-gen doctor mig-devices"
