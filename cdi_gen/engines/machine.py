@@ -171,7 +171,12 @@ class Machine:
         return is_created and record.is_all(digest(file.data))
 
     def output(self, *command: str) -> str | None:
-        """The output of a program; None if it cannot be run, fails, or does not end in time."""
+        """The output of a program; None if it cannot be run, fails, or does not end in time.
+
+        A program that an untrusted user could change is not run.
+        """
+        if not self.trusts(command[0]):
+            return None
         environment = {**self.environment, "LC_ALL": "C.UTF-8"}
         try:
             process = subprocess.Popen(

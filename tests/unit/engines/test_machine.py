@@ -93,3 +93,14 @@ def test_a_process_without_words() -> None:
             yield "/usr/bin/containerd", ()
 
     assert daemons.daemon_of("/etc/x", "/etc/x", None, Odd()).program
+
+
+def test_a_program_that_another_user_can_change_is_not_run(tmp_path: Path) -> None:
+    """Root may have such a directory in PATH; the commands that only look run ``--version``."""
+    program, trace = tmp_path / "docker", tmp_path / "trace"
+    program.write_text(f"#!/bin/sh\necho run >{trace}\necho 28.0.1\n")
+    program.chmod(0o777)
+    assert Machine().version(str(program)) is None
+    assert not trace.exists()
+    program.chmod(0o755)
+    assert Machine().version(str(program)) == "28.0.1"
