@@ -114,6 +114,12 @@ def command(
                 hint="cdi-gen compat --inventories DIR --images LIST",
                 code="CDG-U001",
             )
+        if update_pin and lock_path is None:
+            raise UsageError(
+                "--update-pin writes the file of --pin, which is not given",
+                hint="--pin FILE --update-pin",
+                code="CDG-U001",
+            )
         reject_locations()
         from cdi_gen.cli import compat_fleet  # noqa: PLC0415 - not for one image
 

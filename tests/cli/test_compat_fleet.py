@@ -236,6 +236,7 @@ def test_a_file_that_is_no_lock_file_stays(fleet: Path) -> None:
         (("--inventories", "HOSTS", "--images", "LIST", "-o", "csv", "-o", "json"), "both csv and"),
         (("--inventories", "HOSTS", "--images", "LIST", "debian"), "exclude"),
         (("--inventories", "HOSTS", "--images", "LIST", "--cuda", "12.4"), "exclude"),
+        (("--inventories", "HOSTS", "--images", "LIST", "--update-pin"), "--pin, which is not"),
         (("--inventories", "HOSTS", "--images", "LIST", "--host-root", "/x"), "no effect"),
         (("--cuda", "12.4", "--pin", "x"), "--pin is only for fleets"),
         (("--cuda", "12.4", "-o", "html"), "no format html"),
