@@ -20,7 +20,7 @@ from cdi_gen.why.answer import RANK, Answer, Outcome, answers
 from cdi_gen.why.readers import Reader
 from cdi_gen.why.spec_files import Host
 
-SIGNS = {"works": "✓", "broken": "✗", "fails": "✗", "unresolved": "✗", "unknown": "\N{EN DASH}"}
+SIGNS = {"works": "✓", "broken": "✗", "fails": "✗", "unresolved": "✗", "unknown": "\u2013"}
 ASCII_SIGNS = {"works": "ok", "broken": "X", "fails": "X", "unresolved": "X", "unknown": "-"}
 
 OUTCOMES: dict[Outcome, str] = {

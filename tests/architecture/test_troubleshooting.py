@@ -20,6 +20,10 @@ def test_the_page_is_made_from_the_tests(request: pytest.FixtureRequest) -> None
     assert is_current, "docs/troubleshooting.md is not made from tests/pains; run: make golden"
 
 
+def test_every_pain_of_the_list_has_a_test() -> None:
+    assert {pain.number for pain in pains()} == set(range(1, 59))
+
+
 def test_each_pain_has_a_command_and_a_code() -> None:
     for pain in pains():
         program, command = pain.command.split()[:2]
