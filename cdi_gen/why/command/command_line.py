@@ -9,13 +9,23 @@ from collections.abc import Mapping, Sequence
 
 from cdi_base.findings import Finding
 from cdi_gen.errors import UsageError
-from cdi_gen.why.command import dockerfile, env_file, gpu_request, option_table, prefix, verbs
+from cdi_gen.why.command import (
+    docker_context,
+    dockerfile,
+    env_file,
+    gpu_request,
+    misplaced,
+    option_table,
+    prefix,
+    verbs,
+)
 from cdi_gen.why.command.arguments import Arguments, parse
 from cdi_gen.why.command.request import BUILD, RUN, SERVICE, ContainerRequest, Rewriting
 
 _ACTIONS = {"build": BUILD, "service create": SERVICE}
 _ENGINES = {"ctr": "containerd"}
 _OF_BUILDS = ("build",)
+_OF_CONTAINERS = ("run", "create")
 
 DEVICE_OPTIONS = ("device", "gpus", "runtime", "allow")
 """The options that ask for devices: an advice replaces them."""
@@ -53,6 +63,8 @@ class Reading:
         own, environment = self.own, self.environment
         if self.program == "docker":
             context = own.last("context", environment.get("DOCKER_CONTEXT", ""))
+            if not context and not self.as_root:  # root has a configuration of its own
+                context = docker_context.current(environment)
             host = own.last("host", environment.get("DOCKER_HOST", ""))
             if own.all("host"):
                 return host
@@ -105,6 +117,8 @@ def request_of(reading: Reading) -> ContainerRequest:
     findings += more
     gpus, more = _gpu_requests(program, arguments)
     findings += more
+    if _may_misplace(command, arguments):
+        findings += misplaced.after_image(program, command, arguments.positional)
     build_devices: tuple[str, ...] = ()
     if command == "build" and program in ("docker", "nerdctl"):
         build_devices = dockerfile.devices(arguments)
@@ -143,7 +157,17 @@ def request_of(reading: Reading) -> ContainerRequest:
 def _rewriting(reading: Reading, arguments: Arguments) -> Rewriting:
     options = [given for given in arguments.given if given.name in DEVICE_OPTIONS]
     spans = tuple((given.start, given.end) for given in options if given.is_alone)
-    return Rewriting(reading.words, spans, reading.start, reading.before)
+    stray: tuple[tuple[int, int], ...] = ()
+    if _may_misplace(reading.command, arguments):
+        first = arguments.rest
+        found = misplaced.spans(arguments.positional)
+        stray = tuple((first + start, first + end) for start, end in found)
+    return Rewriting(reading.words, spans, reading.start, reading.before, stray)
+
+
+def _may_misplace(command: str, arguments: Arguments) -> bool:
+    """Whether options after the image are looked at: the command asks for no device before it."""
+    return command in _OF_CONTAINERS and not any(map(arguments.all, DEVICE_OPTIONS))
 
 
 def _of_both(own: Arguments, arguments: Arguments, name: str) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from cdi_base.findings import Finding
-from cdi_gen.why.command import documents, env_file
+from cdi_gen.why.command import documents, env_file, misplaced
 from cdi_gen.why.command.gpu_request import ALL, GpuRequest
 from cdi_gen.why.command.request import SERVICE, ContainerRequest
 
@@ -68,15 +68,16 @@ def read(
         if only and name not in only:
             continue
         values = documents.table(service)
-        findings: list[Finding] = []
+        place = f"{path}: service {name}"
+        findings = [*misplaced.reservations(values, place)]
         yield ContainerRequest(
             engine=engine,
             program=program,
             action=SERVICE if swarm else "run",
-            source=f"{path}: service {name}",
+            source=place,
             image=_filled(documents.text(values.get("image")), variables),
             devices=tuple(_devices(values, variables)),
-            gpus=tuple(_gpu_requests(values, variables, findings, f"{path}: service {name}")),
+            gpus=tuple(_gpu_requests(values, variables, findings, place)),
             runtime=_filled(documents.text(values.get("runtime")), variables),
             environment=tuple(_environment(values, path, variables, findings)),
             annotations=tuple(

@@ -27,6 +27,8 @@ class Rewriting(NamedTuple):
     """Where options of the command can be inserted."""
     before: tuple[str, ...] = ()
     """The words before the program: ``sudo``."""
+    misplaced: tuple[tuple[int, int], ...] = ()
+    """The words of such options that stand after the image."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -60,7 +60,7 @@ def by_cdi(request: ContainerRequest, engine: EngineFacts, names: Sequence[str])
 
 def by_entitlement(request: ContainerRequest, names: Sequence[str]) -> str:
     """A build with the devices that its Dockerfile asks for."""
-    words, _, _, before = request.rewriting
+    words, _, _, before, _ = request.rewriting
     if not words:
         return ""
     allow = [word for name in names for word in ("--allow", f"device={name}")]
@@ -148,10 +148,10 @@ def _compose_lines(request: ContainerRequest, engine: EngineFacts, names: Sequen
 
 def _rewritten(request: ContainerRequest, options: Sequence[str]) -> str:
     """The command line with other options for devices."""
-    words, spans, insert, before = request.rewriting
+    words, spans, insert, before, misplaced = request.rewriting
     if not words:
         return ""
-    removed = {index for start, end in spans for index in range(start, end)}
+    removed = {index for start, end in (*spans, *misplaced) for index in range(start, end)}
     insert = min((start for start, _ in spans if start >= insert), default=insert)
     kept = [word for index, word in enumerate(words) if index not in removed]
     insert -= sum(1 for index in removed if index < insert)

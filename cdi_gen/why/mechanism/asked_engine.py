@@ -14,6 +14,8 @@ _USERS_SOCKET = re.compile(r"unix://(/run/user/\d+/|/home/).*")
 _OF_PODMAN = "podman"
 _KUBERNETES = ("containerd", "crio")
 _ROOTLESS_CONTEXT = "context rootless"
+_DESKTOP_CONTEXT = "context desktop-linux"
+_DESKTOP_SOCKET = "/.docker/desktop/"
 
 
 def names_of(request: ContainerRequest) -> tuple[str, ...]:
@@ -41,6 +43,8 @@ def choose(
     """
     names = names_of(request)
     name = request.engine if request.engine == "kubernetes" else names[0]
+    if _is_desktop(request.endpoint) and not is_named:
+        return None, (_in_virtual_machine(request),)
     if _is_elsewhere(request.endpoint) and not is_named:
         message = (
             f"{request.program} asks a daemon that is not on this host ({request.endpoint}): its "
@@ -61,6 +65,20 @@ def choose(
     example = "containerd" if name == "kubernetes" else name
     fix = f"name a version: cdi-gen why --engine {example}@VERSION …"
     return None, (Finding("CDG-Y120", "warning", message, subject=what, fix=fix),)
+
+
+def _is_desktop(endpoint: str) -> bool:
+    return endpoint == _DESKTOP_CONTEXT or _DESKTOP_SOCKET in endpoint
+
+
+def _in_virtual_machine(request: ContainerRequest) -> Finding:
+    """The finding that Docker Desktop starts the container, which has no GPU on Linux."""
+    message = (
+        f"{request.program} asks Docker Desktop ({request.endpoint}), which starts containers in "
+        "a virtual machine without this host's GPUs"
+    )
+    fix = "docker context use default && unset DOCKER_HOST, with Docker Engine on this host"
+    return Finding("CDG-Y117", "error", message, subject="docker", fix=fix)
 
 
 def _is_users(endpoint: str) -> bool:

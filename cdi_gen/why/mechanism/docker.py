@@ -92,6 +92,9 @@ def _asked(request: ContainerRequest, engine: EngineFacts) -> _Asked:
         if gpus.key == "gpus" and engine.has_older_compose(request.program):
             findings.append(_unknown_key(engine))
             continue
+        if gpus.driver != "cdi" and not gpus.names:
+            findings.append(_no_gpus(gpus))
+            continue
         chosen, why, devices, faults = choose(gpus, engine)
         findings += faults
         reason = reason or why
@@ -171,7 +174,9 @@ def _driver_capabilities(gpus: GpuRequest) -> dict[str, str]:
 
 def _bad(message: str, gpus: GpuRequest) -> Finding:
     fix = ""
-    if gpus.devices and gpus.number > 0:
+    if gpus.devices and gpus.number and gpus.key:
+        fix = "remove count: device_ids names the devices"
+    elif gpus.devices and gpus.number > 0:
         ids = ",".join(gpus.devices)
         fix = (
             "several devices in one value need quotation marks that the shell keeps: "
@@ -179,6 +184,18 @@ def _bad(message: str, gpus: GpuRequest) -> Finding:
         )
     elif gpus.number:
         fix = "leave out count, and list the devices: device_ids: [nvidia.com/gpu=all]"
+    return Finding("CDG-Y107", "error", message, subject="--gpus", fix=fix)
+
+
+def _no_gpus(gpus: GpuRequest) -> Finding:
+    """The finding that a device request is for no device: its number is 0."""
+    what, fix = "--gpus 0", "--gpus device=0"
+    if gpus.key:
+        what, fix = "count: 0", "device_ids: ['0'] instead of count"
+    message = (
+        f"docker: {what} is a number of GPUs, and not the index of one: it gives none, and before "
+        "Docker 27.3 those of the image's NVIDIA_VISIBLE_DEVICES"
+    )
     return Finding("CDG-Y107", "error", message, subject="--gpus", fix=fix)
 
 

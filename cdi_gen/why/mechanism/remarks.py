@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -14,6 +15,8 @@ from cdi_gen.why.mechanism.engine_facts import EngineFacts
 DRIVER_CAPABILITIES = "NVIDIA_DRIVER_CAPABILITIES"
 _GPU_NODE = re.compile(r"/dev/nvidia\d+")
 _NOTHING = ("", "void", "none")
+_ALIKE = 0.9
+"""How much two names of variables are alike if one is a misspelling of the other."""
 
 
 def missing_options(request: ContainerRequest, engine: EngineFacts) -> Iterator[Finding]:
@@ -67,6 +70,15 @@ def no_effect(request: ContainerRequest, engine: EngineFacts) -> Iterator[Findin
     yield Finding("CDG-Y108", "error", message, subject=VISIBLE_DEVICES)
 
 
+def misspelled(request: ContainerRequest, name: str) -> str:
+    """The variable of the command that looks like a misspelling of another; empty: none."""
+    for given, _ in request.environment:
+        likeness = difflib.SequenceMatcher(None, given.strip().upper().replace("-", "_"), name)
+        if given != name and not given.startswith("CUDA_") and likeness.ratio() > _ALIKE:
+            return given
+    return ""
+
+
 def no_request(request: ContainerRequest) -> Iterator[Finding]:
     """The finding that the command asks for no GPU in any way."""
     if request.findings:
@@ -115,7 +127,9 @@ def capabilities(
         return
     lacking = [name for name in ("graphics", "video", "display") if name not in listed]
     if lacking and (not listed or {"compute", "utility"}.issuperset(listed)):
-        given = value or "compute,utility, because the variable is not set"
+        wrong = misspelled(request, DRIVER_CAPABILITIES)
+        why = f"the command sets {wrong!r} instead" if wrong else "the variable is not set"
+        given = value or f"compute,utility, because {why}"
         message = (
             f"{DRIVER_CAPABILITIES} is {given}: no Vulkan, OpenGL, NVENC or NVDEC in the container"
         )

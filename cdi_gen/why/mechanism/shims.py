@@ -66,8 +66,14 @@ def answer(
             f"{VISIBLE_DEVICES} is set neither by the command nor by the image, as far as the "
             "image can be read: the container gets no GPU"
         )
+        wrong = remarks.misspelled(request, VISIBLE_DEVICES)
+        if wrong:
+            message = (
+                f"the command sets {wrong!r}, which nothing reads; {VISIBLE_DEVICES} is not set, "
+                "and the container gets no GPU"
+            )
         fix = f"-e {VISIBLE_DEVICES}=all"
-        severity: Severity = "error" if image else "warning"
+        severity: Severity = "error" if image or wrong else "warning"
         findings.append(Finding("CDG-Y109", severity, message, subject=VISIBLE_DEVICES, fix=fix))
     findings += remarks.access(request, engine)
     has_fault = any(finding.severity == "error" for finding in findings)
