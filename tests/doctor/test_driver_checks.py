@@ -304,6 +304,17 @@ def test_repeated_errors_are_one_finding_with_its_age(tmp_path: Path) -> None:
     assert "3 times, last 2 h ago" in finding.message
 
 
+def test_a_lost_gpu_is_one_finding_however_its_address_is_written(tmp_path: Path) -> None:
+    root = machine(tmp_path / "host", LOADED)
+    log(
+        root,
+        "NVRM: Xid (PCI:0000:3b:00): 79, pid=7, GPU has fallen off the bus.",
+        "NVRM: GPU 0000:3b:00.0: GPU has fallen off the bus.",
+    )
+    (finding,) = examined(root, "gpu-errors").findings
+    assert (finding.code, finding.subject) == ("CDG-A045", "0000:3b:00.0")
+
+
 def test_gpu_that_the_driver_does_not_list(own_host: Callable[[str], FakeHost]) -> None:
     fake = own_host("550-1gpu")
     assert examined(fake.root, "gpu-usable").status == "ok"

@@ -35,7 +35,8 @@ def examine(host: Host) -> Iterator[Finding]:
         for pattern, code in PATTERNS:
             match = pattern.search(line.text)
             if match is not None:
-                last[code, match["address"].lower()] = line.text
+                address = match["address"].lower()
+                last[code, address if "." in address else f"{address}.0"] = line.text
                 break
     for (code, address), text in last.items():
         yield Finding(code, "error", f"GPU {address}: {text}", subject=address, fix=FIXES[code])

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from cdi_base.findings import Finding
 from cdi_gen.engines import facts
 from cdi_gen.why.mechanism.engine_facts import EngineFacts
@@ -14,6 +16,11 @@ _SINCE = {
     "nerdctl": lambda: facts.nerdctl().cdi_since,
     "containerd": lambda: facts.containerd().cdi_since,
     "crio": lambda: facts.crio().cdi_since,
+}
+
+_DEFAULT_SINCE: dict[str, Callable[[], str]] = {
+    "docker": lambda: facts.docker().cdi_by_default_since,
+    "containerd": lambda: facts.containerd().cdi_by_default_since,
 }
 
 
@@ -37,5 +44,9 @@ def finding(engine: EngineFacts) -> Finding:
     if status.engine == "docker":
         docker = facts.docker()
         fix += f" && {docker.user_restart if status.rootless else f'sudo {docker.restart}'}"
-    message = f"CDI is switched off in {engine.label} ({status.source})"
+    default_since = _DEFAULT_SINCE.get(status.engine, str)()
+    because = status.source
+    if status.source == "default" and default_since:
+        because = f"{status.engine} before {default_since} needs a setting"
+    message = f"CDI is switched off in {engine.label} ({because})"
     return Finding("CDG-Y002", "error", message, subject=status.engine, fix=fix)
