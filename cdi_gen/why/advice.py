@@ -94,6 +94,24 @@ def dangling_directory(name: str, path: str, target: str) -> Finding:
     return Finding("CDG-Y004", "error", message, subject=path, fix=fix)
 
 
+def dangling_file(reader: Reader, path: str, target: str) -> Finding:
+    """The finding that a spec file is a link that leads to nothing."""
+    message = f"{path} is a symbolic link to {target}, which does not exist"
+    fix = f"{_removed(reader, path, path)}  # or mount the file system of {target}"
+    return Finding("CDG-F107", "error", message, subject=path, fix=fix)
+
+
+def without(reader: Reader, path: str) -> str:
+    """The command that makes a directory in place of a link or a file."""
+    return _removed(reader, path, f"{path}/nvidia.json")
+
+
+def _removed(reader: Reader, path: str, file: str) -> str:
+    target = f"--for {reader.release} " if reader.library else ""
+    sudo = _sudo(reader)
+    return f"{sudo}rm {shlex.quote(path)} && {sudo}cdi-gen generate {target}-o {shlex.quote(file)}"
+
+
 def ignored_file(reader: Reader, file: SpecFile, problem: Problem) -> Finding:
     """The finding that an engine ignores a file for a problem of the file."""
     path = file.path

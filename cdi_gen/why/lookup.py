@@ -18,7 +18,7 @@ from cdi_base.versions import at_least
 from cdi_gen.cdi.model import ContainerEdits, Device
 from cdi_gen.cdi.problem import Problem
 from cdi_gen.cdi.versions import minimum_version
-from cdi_gen.store import Resolution, SpecFile
+from cdi_gen.store import Resolution, SpecFile, conflicts
 from cdi_gen.store.registry import assemble
 from cdi_gen.why import advice
 from cdi_gen.why.readers import Reader
@@ -149,7 +149,8 @@ def _directories(name: str, reader: Reader, host: Host) -> Iterator[ReadDirector
         elif access.error == errno.ENOTDIR and not is_new:
             # The walk starts at a file, and reads the file if it has the name of a spec.
             files = tuple(_file(name, reader, host, file) for file in directory.files)
-            yield ReadDirectory(directory.path, "read", files)
+            reason = None if files else _unreadable_directory(reader, directory, access)
+            yield ReadDirectory(directory.path, "read", files, reason)
         elif access.error:
             reason = _unreadable_directory(reader, directory, access)
             yield ReadDirectory(directory.path, "unreadable", reason=reason)
@@ -236,14 +237,14 @@ def _with_states(directory: ReadDirectory, resolution: Resolution | None) -> Rea
 
 def _conflict(name: str, reader: Reader, host: Host, resolution: Resolution) -> Finding:
     paths = [file.path for file in resolution.conflicting]
-    oldest = min(paths, key=host.modified)
+    choice = conflicts.choose(resolution.conflicting, host.modified)
     return Finding(
         "CDG-F102",
         "error",
         f"{' and '.join(paths)} define {name} in one directory: {reader.label} takes neither; "
-        f"the oldest is {oldest}",
-        subject=oldest,
-        fix=f"sudo rm {shlex.quote(oldest)}",
+        f"{choice.kept} {choice.reason}",
+        subject=choice.obsolete[0],
+        fix=f"sudo rm {' '.join(map(shlex.quote, choice.obsolete))}",
     )
 
 
@@ -289,12 +290,16 @@ def _causes(
         # A file that no release reads has no spec: it may define any name.
         if file.reason and (file.file.spec is None or file.file.spec.kind == kind):
             yield file.reason
+    for directory in directories:
+        for path in host.directory(directory.path).dead_links:
+            yield advice.dangling_file(reader, path, host.link_text(path))
 
 
 def _unreadable_directory(reader: Reader, directory: Directory, access: Access) -> Finding:
     if not directory.is_directory and access.error == errno.ENOTDIR:
         message = f"{directory.path} is not a directory"
-        return Finding("CDG-F106", "error", message, subject=directory.path)
+        fix = advice.without(reader, directory.path)
+        return Finding("CDG-F106", "error", message, subject=directory.path, fix=fix)
     message = f"{reader.title} cannot read the directory {directory.path}: {access.reason}"
     return Finding(
         "CDG-F106",

@@ -47,6 +47,8 @@ class Directory(NamedTuple):
     """False: there is no such directory, or a file has its name."""
     problem: Problem | None
     """Why this process cannot read the directory."""
+    dead_links: tuple[str, ...] = ()
+    """Links with the names of specs that lead to nothing, which engines pass over."""
 
 
 class Host:
@@ -64,6 +66,10 @@ class Host:
     def is_link(self, path: str) -> bool:
         """Whether a file of the host is a symbolic link."""
         return os.path.islink(self.path(path))
+
+    def link_text(self, path: str) -> str:
+        """What a symbolic link of the host contains."""
+        return os.readlink(self.path(path))
 
     def target_of(self, path: str) -> str:
         """The path of the host that a symbolic link of the host leads to."""
@@ -139,7 +145,8 @@ class Host:
             SpecFile(path=file.path.removeprefix(prefix), spec=file.spec, problems=file.problems)
             for file in files
         )
-        return Directory(path, named, is_link, os.path.isdir(own_path), problem)
+        dead_links = tuple(f"{path}/{name}" for name in _dead_links(own_path))
+        return Directory(path, named, is_link, os.path.isdir(own_path), problem, dead_links)
 
     def _try(self, path: str, user: User, *, is_directory: bool) -> Access:
         if not user.is_visible:
@@ -153,6 +160,18 @@ class Host:
         if error in {errno.EACCES, errno.EPERM}:
             return Access(0, is_known=False)
         return Access(error)
+
+
+def _dead_links(directory: str) -> list[str]:
+    try:
+        names = [name for name in os.listdir(directory) if name.endswith(spec_directories.SUFFIXES)]
+    except OSError:
+        return []
+    return sorted(name for name in names if _leads_to_nothing(f"{directory}/{name}"))
+
+
+def _leads_to_nothing(path: str) -> bool:
+    return os.path.islink(path) and not os.path.exists(path)
 
 
 def _spec_file(file: spec_directories.SpecFile) -> SpecFile:

@@ -140,13 +140,17 @@ def test_files_of_one_directory_with_the_same_devices(host: Path) -> None:
         "/var/run/cdi/nvidia.json and /var/run/cdi/other.json define nvidia.com/gpu=0"
         in finding.message
     )
-    assert finding.fix == "sudo rm /var/run/cdi/other.json"
+    assert finding.fix == (
+        "sudo rm /var/run/cdi/other.json  # /var/run/cdi/nvidia.json is the file that cdi-gen "
+        "writes"
+    )
 
 
 def test_the_newer_of_two_foreign_files_stays(host: Path) -> None:
     for name, age in (("a", 10), ("b", 20)):
         os.utime(with_spec(host, f"/etc/cdi/{name}.json"), (1e9 - age, 1e9 - age))
-    assert examine(host, "spec-conflicts").finding("CDG-F102").fix == "sudo rm /etc/cdi/b.json"
+    fix = examine(host, "spec-conflicts").finding("CDG-F102").fix
+    assert fix == "sudo rm /etc/cdi/b.json  # /etc/cdi/a.json is the newest"
 
 
 def test_an_older_file_that_is_overridden_completely_is_a_note(host: Path) -> None:
@@ -248,3 +252,49 @@ def test_a_masked_unit_is_not_enabled(host: Path) -> None:
     write(host, "/etc/systemd/system/multi-user.target.wants/cdi-gen.service")
     (host / "etc/systemd/system/cdi-gen.service").symlink_to("/dev/null")
     assert examine(host, "refresh-units").codes == ("CDG-A214",)
+
+
+def test_a_spec_directory_that_is_a_dead_link(own_host: OwnHost) -> None:
+    """As when the disk that it leads to is not mounted; that the GPUs have no device follows."""
+    fake = own_host("550-8gpu")
+    assert examine(fake, "spec-directories").status == "ok"
+    (fake.root / "etc/cdi").symlink_to("/data/cdi")
+    finding = examine(fake, "spec-directories").finding("CDG-F106")
+    assert "/etc/cdi is a symbolic link to /data/cdi, which does not exist" in finding.message
+    assert finding.fix == (
+        "sudo rm /etc/cdi && sudo cdi-gen generate -o /etc/cdi/nvidia.json  # or mount the file "
+        "system of /data/cdi"
+    )
+    assert faults(fake).keys() & {"spec-directories", "spec-freshness"} == {"spec-directories"}
+
+
+def test_a_spec_directory_that_is_a_file(own_host: OwnHost) -> None:
+    fake = own_host("550-8gpu")
+    write(fake.root, "/etc/cdi")
+    finding = examine(fake, "spec-directories").finding("CDG-F106")
+    assert finding.fix.startswith("sudo rm /etc/cdi && sudo cdi-gen generate ")
+    assert faults(fake).keys() & {"spec-directories", "spec-freshness", "spec-validity"} == {
+        "spec-directories"
+    }
+
+
+def test_a_spec_file_that_is_a_dead_link(own_host: OwnHost) -> None:
+    fake = own_host("550-8gpu")
+    write(fake.root, "/etc/cdi/README")
+    (fake.root / "etc/cdi/nvidia.json").symlink_to("/data/nvidia.json")
+    finding = examine(fake, "spec-directories").finding("CDG-F107")
+    assert "/etc/cdi/nvidia.json is a symbolic link to /data/nvidia.json" in finding.message
+    assert finding.fix.startswith("sudo rm /etc/cdi/nvidia.json && ")
+
+
+@pytest.mark.parametrize("cause", ["spec-conflicts", "spec-validity"])
+def test_what_follows_from_another_fault_is_not_printed(own_host: OwnHost, cause: str) -> None:
+    """That no spec has a device for the GPUs is no fault of its own."""
+    fake = own_host("550-8gpu")
+    file = with_its_spec(fake)
+    if cause == "spec-conflicts":
+        shutil.copy(file, file.with_name("other.json"))
+    else:
+        file.write_text("kind: [")
+    assert faults(fake).keys() & {"spec-freshness", cause} == {cause}
+    assert cause in examine(fake, "spec-freshness").line

@@ -32,6 +32,7 @@ MODULES = (
     "mps",
     "fabric_manager",
     "imex",
+    "spec_directories",
     "spec_freshness",
     "spec_validity",
     "spec_versions",

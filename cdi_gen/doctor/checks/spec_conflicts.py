@@ -11,32 +11,31 @@ from cdi_gen.doctor import installed_specs
 from cdi_gen.doctor.check import Check
 from cdi_gen.doctor.host import Host
 from cdi_gen.refresh.effective_specs import is_of_nvidia
+from cdi_gen.store import conflicts
 
 NAMES_SHOWN = 4
 
 
 def examine_conflicts(host: Host) -> Iterator[Finding]:
     """Yield the devices that files of one directory define."""
+    files = {file.path: file for file in installed_specs.registry(host).files}
     for conflict in installed_specs.require_files(host).conflicts:
-        obsolete = _obsolete(host, conflict.paths)
+        choice = conflicts.choose(
+            [files[path] for path in conflict.paths], lambda path: _modified(host, path)
+        )
         yield Finding(
             "CDG-F102",
             "error",
             f"{' and '.join(conflict.paths)} define {_listed(conflict.names)}: engines cannot "
             'resolve any of these names ("unresolvable CDI devices")',
             subject=conflict.names[0],
-            fix=f"sudo rm {' '.join(map(quote, obsolete))}",
+            fix=f"sudo rm {' '.join(map(quote, choice.obsolete))}  # {choice.kept} {choice.reason}",
         )
 
 
-def _obsolete(host: Host, paths: tuple[str, ...]) -> list[str]:
-    """Return all files but one: that of refresh, or else the newest one, stays."""
-
-    def rank(path: str) -> tuple[bool, float]:
-        status = host.status(path)
-        return installed_specs.is_own(path), status.modified if status else 0
-
-    return sorted(paths, key=rank)[:-1]
+def _modified(host: Host, path: str) -> float:
+    status = host.status(path)
+    return status.modified if status else 0
 
 
 def examine_older_files(host: Host) -> Iterator[Finding]:

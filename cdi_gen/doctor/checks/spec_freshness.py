@@ -10,6 +10,7 @@ from shlex import quote
 from cdi_base.findings import Finding
 from cdi_gen.doctor import installed_specs, spec_facts
 from cdi_gen.doctor.check import Check, NotApplicable
+from cdi_gen.doctor.checks import spec_directories
 from cdi_gen.doctor.host import Host
 from cdi_gen.refresh import staleness
 from cdi_gen.refresh.record import DIRECTORY, MAX_BYTES, NAME
@@ -18,6 +19,7 @@ RECORD = f"{DIRECTORY}/{NAME}"
 CONFLICT = "CDG-F102"
 """The subject of another check."""
 NO_DRIVER = "CDG-V101"
+NO_DEVICE = "CDG-V109"
 
 
 def examine(host: Host) -> Iterator[Finding]:
@@ -26,11 +28,14 @@ def examine(host: Host) -> Iterator[Finding]:
     facts = spec_facts.read(host, {path for spec in specs.specs for path in spec.host_paths})
     if facts.driver_version is None and not specs.specs:
         raise NotApplicable("the host has neither a loaded driver nor a spec")
+    explained = _explanation(host)
     by_code: dict[tuple[str, str], list[Finding]] = {}
     for finding in staleness.differences(specs, facts, _left_out(host)):
-        if finding.code != CONFLICT:
+        if finding.code != CONFLICT and not (finding.code == NO_DEVICE and explained):
             key = (finding.code, finding.subject if finding.subject.startswith("/") else "")
             by_code.setdefault(key, []).append(finding)
+    if not by_code and explained and not specs.specs:
+        raise NotApplicable(f"engines read no spec of this host: see the check {explained}")
     for (code, path), findings in by_code.items():
         others = f"; and {len(findings) - 1} more like this" if len(findings) > 1 else ""
         fix = installed_specs.rewrite(path) if path else "sudo cdi-gen refresh --force"
@@ -39,6 +44,16 @@ def examine(host: Host) -> Iterator[Finding]:
         yield Finding(
             code, "error", f"{findings[0].message}{others}", subject=findings[0].subject, fix=fix
         )
+
+
+def _explanation(host: Host) -> str:
+    """Return the check that says why engines have no device of a GPU; empty if none does."""
+    if any(spec_directories.examine(host)):
+        return spec_directories.CHECK.name
+    specs = installed_specs.effective(host)
+    if specs.conflicts:
+        return "spec-conflicts"
+    return "spec-validity" if specs.ignored else ""
 
 
 def _left_out(host: Host) -> tuple[str, ...]:

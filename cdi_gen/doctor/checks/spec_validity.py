@@ -16,6 +16,8 @@ from cdi_gen.store import SpecFile
 
 OTHER_CHECKS = frozenset({"CDG-F107", "CDG-F108", "CDG-S302", "CDG-S303", "CDG-S409"})
 """Codes that the checks of permissions, versions and hooks report."""
+NOT_A_DIRECTORY = "cannot be read: Not a directory"
+"""The subject of the check of directories."""
 
 
 def examine(host: Host) -> Iterator[Finding]:
@@ -25,7 +27,11 @@ def examine(host: Host) -> Iterator[Finding]:
         raise NotApplicable("the spec directories have no file")
     for file in files:
         if file.spec is None or effective_specs.is_of_nvidia(file.spec.kind):
-            problems = [problem for problem in file.problems if problem.code not in OTHER_CHECKS]
+            problems = [
+                problem
+                for problem in file.problems
+                if problem.code not in OTHER_CHECKS and problem.message != NOT_A_DIRECTORY
+            ]
             for problem in problems:
                 if problem.severity != "warning":
                     yield _finding(file, problem)

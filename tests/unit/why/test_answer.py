@@ -216,12 +216,12 @@ def test_docker_drops_groups(small: Small) -> None:
     assert small.codes(NAME, "podman@5.4.2") == ("works", [])
 
 
-def test_the_oldest_of_files_in_conflict_is_to_be_removed(small: Small) -> None:
+def test_the_newest_of_files_in_conflict_stays(small: Small) -> None:
     for name, time in ("a", 30), ("b", 10), ("c", 20):
         small.write(f"/etc/cdi/{name}.json", GOOD)
         os.utime(small.root / f"etc/cdi/{name}.json", (time, time))
     (finding,) = small.ask(NAME).findings
-    assert finding.fix == "sudo rm /etc/cdi/b.json"
+    assert finding.fix == "sudo rm /etc/cdi/b.json /etc/cdi/c.json"
 
 
 def test_links_resolve_inside_the_host(small: Small) -> None:
@@ -414,3 +414,29 @@ def test_mig_devices_that_nvml_does_not_list(small: Small) -> None:
     (finding,) = small.ask("nvidia.com/gpu=1:0", inventory=inventory).findings
     assert "cannot list the host's MIG devices of GPU 1: no pynvml" in finding.message
     assert finding.fix == "sudo cdi-gen doctor mig-devices"
+
+
+def test_a_spec_directory_that_is_a_file(small: Small) -> None:
+    small.write("/etc/cdi", "")
+    (finding,) = small.ask(NAME, "podman@5.8.2").findings
+    assert finding.code == "CDG-F106"
+    assert finding.fix.startswith("sudo rm /etc/cdi && sudo cdi-gen generate ")
+
+
+def test_a_spec_file_that_is_a_dead_link(small: Small) -> None:
+    (small.root / "etc/cdi").mkdir(parents=True)
+    (small.root / "etc/cdi/a.json").symlink_to("/data-that-is-not-mounted/a.json")
+    (finding,) = small.ask(NAME).findings
+    assert finding.code == "CDG-F107"
+    assert "a symbolic link to /data-that-is-not-mounted/a.json" in finding.message
+    assert finding.fix.startswith("sudo rm /etc/cdi/a.json && ")
+
+
+def test_the_file_that_cdi_gen_writes_stays(small: Small) -> None:
+    """It is the older one of two in conflict."""
+    for name, time in (("old.json", 2e9), ("nvidia.json", 1e9)):
+        small.write(f"/etc/cdi/{name}", EIGHT)
+        os.utime(small.root / f"etc/cdi/{name}", (time, time))
+    (finding,) = small.ask("nvidia.com/gpu=0").findings
+    assert finding.fix == "sudo rm /etc/cdi/old.json"
+    assert "/etc/cdi/nvidia.json is the file that cdi-gen writes" in finding.message
