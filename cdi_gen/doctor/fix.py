@@ -70,7 +70,7 @@ def repairs(results: Iterable[Result], host: Host, settings: Settings) -> tuple[
         for title, codes, run in actions
         if codes & by_code.keys()
     ]
-    closed = {finding.subject: finding for finding in findings if _is_closed_spec(finding)}
+    closed = {finding.subject: finding for finding in findings if _is_closed_spec(host, finding)}
     chosen += [
         Repair(f"open {path} for reading (mode {MODE:04o})", finding, partial(_open, host, path))
         for path, finding in closed.items()
@@ -89,8 +89,10 @@ def _is_refreshed(finding: Finding) -> bool:
     return not finding.subject.startswith("/") or installed_specs.is_own(finding.subject)
 
 
-def _is_closed_spec(finding: Finding) -> bool:
-    return finding.code in UNREADABLE and installed_specs.is_own(finding.subject)
+def _is_closed_spec(host: Host, finding: Finding) -> bool:
+    path = finding.subject
+    is_own = finding.code in UNREADABLE and installed_specs.is_own(path)
+    return is_own and host.link(path) is None
 
 
 def _modules(host: Host) -> list[str]:

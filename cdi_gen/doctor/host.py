@@ -195,8 +195,13 @@ class Host(HostFiles):
 
     @property
     def modules(self) -> frozenset[str]:
-        """The names of the loaded kernel modules, as ``/proc/modules`` writes them."""
-        text = self.text("/proc/modules", 1 << 22) or ""
+        """The names of the loaded kernel modules, as ``/proc/modules`` writes them.
+
+        A kernel without loadable modules, and some containers, have only ``/sys/module``.
+        """
+        text = self.text("/proc/modules", 1 << 22)
+        if text is None:
+            return frozenset(self.entries("/sys/module") or ())
         return frozenset(line.partition(" ")[0] for line in text.splitlines())
 
     @property

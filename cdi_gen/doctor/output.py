@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from textwrap import wrap
 from typing import Any, NamedTuple
 
 from cdi_base.errors import printable
@@ -23,6 +24,9 @@ ASCII_SIGNS: dict[Status, str] = {
 COLOURS: dict[Status, str] = {
     "ok": "32", "warning": "33;1", "fault": "31;1", "unseen": "36", "not-applicable": "2",
 }  # fmt: skip
+
+LINE = 100
+"""The length of a line with names of checks."""
 
 OF_SEVERITY: dict[str, Status] = {"error": "fault", "warning": "warning"}
 
@@ -46,6 +50,8 @@ def text(
     """Return the results as text: the header, the groups with a line for each check, the counts."""
     lines = [printable(f"{title:<8} {value}") for title, value in header]
     shown = [result for result in results if form.all_checks or result.status != "not-applicable"]
+    alike = _seen_alike(shown)
+    shown = [result for result in shown if (result.line, result.fix) not in alike]
     width = max((len(result.check.name) for result in shown), default=0)
     for group, title in GROUPS.items():
         of_group = [result for result in shown if result.check.group == group]
@@ -53,9 +59,22 @@ def text(
             lines += ["", title]
             for result in of_group:
                 lines += _lines(result, width, explanations, form)
+    for (line, fix), names in alike.items():
+        lines += ["", f"{_sign('unseen', form)} {len(names)} checks: {printable(line)}"]
+        lines += wrap(", ".join(names), LINE, initial_indent="    ", subsequent_indent="    ")
+        lines += [f"    fix: {printable(fix)}"] if fix else []
     lines += ["", counts(results)] if lines else [counts(results)]
     written = "".join(f"{line}\n" for line in lines)
     return written.encode("ascii", "replace").decode() if form.ascii_only else written
+
+
+def _seen_alike(results: Sequence[Result]) -> dict[tuple[str, str], list[str]]:
+    """Return the names of checks that do not see the host for one reason, by reason and fix."""
+    by_reason: dict[tuple[str, str], list[str]] = {}
+    for result in results:
+        if result.status == "unseen":
+            by_reason.setdefault((result.line, result.fix), []).append(result.check.name)
+    return {reason: names for reason, names in by_reason.items() if len(names) > 1}
 
 
 def counts(results: Sequence[Result]) -> str:

@@ -103,6 +103,15 @@ def test_the_text_is_safe_for_terminals() -> None:
     assert text.isascii()
 
 
+def test_checks_that_see_nothing_for_one_reason_are_one_line() -> None:
+    checks_of_report = [raising(Unseen("the report lacks it", "a new one")) for _ in range(3)]
+    other = raising(Unseen("closed", "sudo"))
+    text = output.text((), [result(FAULT), *checks_of_report, other], explanations(), output.Form())
+    assert text.count("the report lacks it") == text.count("fix: a new one") == 1
+    assert "– 3 checks: the report lacks it\n    a-check, a-check, a-check\n" in text  # noqa: RUF001
+    assert "  – a-check  closed\n      fix: sudo\n" in text  # noqa: RUF001
+
+
 def test_names_are_unique_and_groups_exist() -> None:
     names = [check.name for check in checks.load()]
     assert len({*names, *GROUPS}) == len(names) + len(GROUPS)

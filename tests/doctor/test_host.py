@@ -177,3 +177,11 @@ def test_processes_are_found_by_name(tmp_path: Path) -> None:
         (2, "nginx", 33),
     ]
     assert found[0].arguments == ("/sbin/init", "--x")
+
+
+def test_modules_of_a_kernel_without_a_list_of_them(tmp_path: Path) -> None:
+    """A kernel without loadable modules, and some containers, have no /proc/modules."""
+    (tmp_path / "sys/module/nvidia").mkdir(parents=True)
+    assert Host(Where(str(tmp_path))).modules == {"nvidia"}
+    write(tmp_path, "proc/modules", "nvidia_uvm 1 0 - Live 0x0\n")
+    assert Host(Where(str(tmp_path))).modules == {"nvidia_uvm"}
