@@ -149,8 +149,8 @@ def _directories(name: str, reader: Reader, host: Host) -> Iterator[ReadDirector
         elif access.error == errno.ENOTDIR and not is_new:
             # The walk starts at a file, and reads the file if it has the name of a spec.
             files = tuple(_file(name, reader, host, file) for file in directory.files)
-            reason = None if files else _unreadable_directory(reader, directory, access)
-            yield ReadDirectory(directory.path, "read", files, reason)
+            fault = None if files else _unreadable_directory(reader, directory, access)
+            yield ReadDirectory(directory.path, "read", files, fault)
         elif access.error:
             reason = _unreadable_directory(reader, directory, access)
             yield ReadDirectory(directory.path, "unreadable", reason=reason)

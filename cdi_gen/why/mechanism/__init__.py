@@ -14,6 +14,9 @@ from cdi_gen.why.mechanism.engine_facts import EngineFacts
 _REJECTED = "CDG-Y101"
 """The program does not read the command line, so no other command is derived from it."""
 
+_UNKNOWN_RUNTIME = "CDG-Y105"
+"""It follows from a configuration that the engine cannot read."""
+
 __all__ = ["TITLES", "Answer", "EngineFacts", "Injection", "Mechanism", "decide", "unseen"]
 
 
@@ -39,7 +42,13 @@ def decide(
     else:
         result = docker.answer(request, engine, variables)
     missing = remarks.missing_options(request, engine)
-    result = result._replace(findings=(*request.findings, *missing, *result.findings))
+    of_engine = [*remarks.unreadable_configuration(engine), *remarks.bad_hooks(request, engine)]
+    findings = [
+        finding
+        for finding in result.findings
+        if finding.code != _UNKNOWN_RUNTIME or not engine.unreadable_configuration
+    ]
+    result = result._replace(findings=(*request.findings, *missing, *of_engine, *findings))
     codes = [finding.code for finding in result.findings if finding.severity == "error"]
     if _REJECTED in codes:
         return result._replace(working="")

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from cdi_base import PRESTART_HOOK, nvidia
 from cdi_base.errors import HookError
+from cdi_base.findings import Finding
 from cdi_base.versions import at_least
 from cdi_gen.engines import facts
 from cdi_gen.engines.machine import USUAL_DIRECTORIES, Machine, printed_version
@@ -26,6 +27,7 @@ COMPOSE, PODMAN_COMPOSE = "docker-compose", "podman compose"
 _GPU_HOOKS = (nvidia.PRESTART_HOOK, nvidia.OLD_PRESTART_HOOK, PRESTART_HOOK)
 _ENFORCES = "/sys/fs/selinux/enforce"
 _BY_COMPOSE = (COMPOSE, PODMAN_COMPOSE)
+_SYNTAX_ERRORS = ("CDG-E002", "CDG-E003")
 _OF_BUILT_IN = ("runc", "crun", "io.containerd.runc.v2")
 
 
@@ -41,6 +43,9 @@ class EngineFacts(NamedTuple):
     """``nvidia-container-cli``."""
     hook_files: tuple[str, ...] = ()
     """The files of hooks.d that run NVIDIA's or our prestart hook."""
+    bad_hook_files: tuple[tuple[str, str], ...] = ()
+    """The files of hooks.d for which the engine starts no container, and the program that each
+    names and that does not exist; empty for a file that is not valid."""
     settings: Configuration | None = None
     """config.toml of the shim and the prestart hook; None: it cannot be read."""
     settings_fault: str = ""
@@ -64,6 +69,11 @@ class EngineFacts(NamedTuple):
     def label(self) -> str:
         """The engine and its version."""
         return " ".join(filter(None, (self.status.engine, self.status.version)))
+
+    @property
+    def unreadable_configuration(self) -> tuple[Finding, ...]:
+        """The errors in the syntax of the engine's files."""
+        return tuple(finding for finding in self.status.findings if finding.code in _SYNTAX_ERRORS)
 
     def since(self, version: str) -> bool:
         """Whether the engine is of this version or later; an unknown version is."""
@@ -123,16 +133,26 @@ def read(
     paths = paths or USUAL_DIRECTORIES
     host_root = machine.host_root if isinstance(machine, HostMachine) else "/"
     settings, fault = _settings(machine, host_root)
-    hook_files: tuple[str, ...] = ()
+    hook_programs: dict[str, str] = {}
     if status.engine in ("podman", "crio"):
         directories = hooks_directories or (facts.podman().hooks_directory,)
-        hook_files = tuple(_gpu_hooks(directories, machine))
+        hook_programs = _hook_programs(directories, machine)
+    bad_hook_files = {
+        path: program
+        for path, program in hook_programs.items()
+        if not program or not machine.exists(program)
+    }
     return EngineFacts(
         status,
         cdi_program=machine.find_program(docker.gpus_by_cdi_program, paths),
         hook_program=machine.find_program(docker.gpus_by_hook_program, paths),
         cli_program=machine.find_program(CONTAINER_CLI, USUAL_DIRECTORIES),
-        hook_files=hook_files,
+        hook_files=tuple(
+            path
+            for path, program in hook_programs.items()
+            if base_name(program) in _GPU_HOOKS and path not in bad_hook_files
+        ),
+        bad_hook_files=tuple(bad_hook_files.items()),
         settings=settings,
         settings_fault=fault,
         selinux=_text(_ENFORCES, machine).strip() == "1",
@@ -173,19 +193,20 @@ def _below(settings: Configuration, host_root: str) -> Configuration:
     return settings
 
 
-def _gpu_hooks(directories: Sequence[str], machine: Machine) -> list[str]:
-    """The files of hooks.d whose hook is one that injects GPUs."""
-    paths = []
+def _hook_programs(directories: Sequence[str], machine: Machine) -> dict[str, str]:
+    """The program of each file of hooks.d; empty for a file that is not valid."""
+    programs: dict[str, str] = {}
     for directory in directories:
         for path in machine.files(directory, ".json"):
             try:
-                document = json.loads(_text(path, machine))
-                program = str(document["hook"]["path"])
+                text = machine.text(path)
+            except CdiGenError:
+                continue  # this user may not read it
+            try:
+                programs[path] = str(json.loads(text or "")["hook"]["path"])
             except (ValueError, KeyError, TypeError, RecursionError):
-                continue
-            if base_name(program) in _GPU_HOOKS and machine.exists(program):
-                paths.append(path)
-    return paths
+                programs[path] = ""
+    return programs
 
 
 def _text(path: str, machine: Machine) -> str:

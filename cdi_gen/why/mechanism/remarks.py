@@ -5,11 +5,13 @@ from __future__ import annotations
 
 import difflib
 import re
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 
 from cdi_base.findings import Finding
+from cdi_gen.engines import facts
 from cdi_gen.why.command import option_table
-from cdi_gen.why.command.request import VISIBLE_DEVICES, ContainerRequest
+from cdi_gen.why.command.request import BUILD, VISIBLE_DEVICES, ContainerRequest
 from cdi_gen.why.mechanism.engine_facts import EngineFacts
 
 DRIVER_CAPABILITIES = "NVIDIA_DRIVER_CAPABILITIES"
@@ -150,3 +152,37 @@ def access(request: ContainerRequest, engine: EngineFacts) -> Iterator[Finding]:
     if "keep-groups" in request.groups and len(request.groups) > 1:
         message = "--group-add keep-groups cannot be combined with other groups"
         yield Finding("CDG-Y118", "error", message, subject="--group-add")
+
+
+def unreadable_configuration(engine: EngineFacts) -> list[Finding]:
+    """What keeps the engine from reading its configuration."""
+    restart = getattr(getattr(facts, engine.status.engine)(), "restart", "")
+    then = f" && sudo {restart}" if restart else ""
+    return [
+        Finding(
+            finding.code,
+            "error",
+            f"{finding.message}: {engine.label} does not start, or keeps its old settings",
+            subject=finding.subject,
+            fix=f"correct {finding.subject}{then}",
+        )
+        for finding in engine.unreadable_configuration
+    ]
+
+
+def bad_hooks(request: ContainerRequest, engine: EngineFacts) -> list[Finding]:
+    """The files of hooks.d for which Podman and CRI-O start no container at all."""
+    if request.action == BUILD:
+        return []
+    return [
+        Finding(
+            "CDG-A210" if program else "CDG-A211",
+            "error",
+            f"{path} names {program}, which does not exist: {engine.label} starts no container"
+            if program
+            else f"{path} is not a valid hook file: {engine.label} starts no container",
+            subject=path,
+            fix=f"sudo rm {shlex.quote(path)}",
+        )
+        for path, program in engine.bad_hook_files
+    ]

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from cdi_base.findings import Finding
 from cdi_gen.engines.status import EngineStatus
 from tests.why.asking import CDI_HOOK, PRESTART_HOOK, ask, codes, engine
 
@@ -251,6 +252,37 @@ def test_prestart_hook_of_hooks_d() -> None:
         files={HOOKS_D: json.dumps(hook)},
     )
     assert (answer.mechanism, answer.words) == ("prestart-hook", ("0",))
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        ('{"hook": {"path": "/usr/bin/nvidia-container-toolkit"}}', "CDG-A210"),
+        ("{", "CDG-A211"),
+    ],
+    ids=["no-program", "no-json"],
+)
+def test_hook_file_for_which_podman_starts_no_container(text: str, code: str) -> None:
+    command = "podman run --device nvidia.com/gpu=all img"
+    status, files = engine("podman", "5.4.2"), {HOOKS_D: text}
+    assert codes(ask(command, status, "nvidia-container-toolkit")) == []
+    answer = ask(command, status, files=files)
+    assert codes(answer) == [code]
+    assert answer.findings[0].fix == f"sudo rm {HOOKS_D}"
+    assert codes(ask("docker run img", engine("docker", "28.5.2"), files=files)) == ["CDG-Y121"]
+
+
+def test_configuration_that_the_engine_cannot_read() -> None:
+    """That a runtime is not registered follows."""
+    message = "/etc/docker/daemon.json: line 3, column 52: text after the end of the object"
+    finding = Finding("CDG-E002", "warning", message, subject="/etc/docker/daemon.json")
+    status = engine("docker", "28.5.2")._replace(findings=(finding,))
+    answer = ask("docker run --runtime=nvidia img", status)
+    assert codes(answer) == ["CDG-E002"]
+    assert message in answer.findings[0].message
+    assert answer.findings[0].fix == (
+        "correct /etc/docker/daemon.json && sudo systemctl restart docker"
+    )
 
 
 def pod(folder: Path, **fields: object) -> str:
