@@ -259,7 +259,7 @@ def test_a_spec_directory_that_is_a_dead_link(own_host: OwnHost) -> None:
     fake = own_host("550-8gpu")
     assert examine(fake, "spec-directories").status == "ok"
     (fake.root / "etc/cdi").symlink_to("/data/cdi")
-    finding = examine(fake, "spec-directories").finding("CDG-F106")
+    finding = examine(fake, "spec-directories").finding("CDG-Y004")
     assert "/etc/cdi is a symbolic link to /data/cdi, which does not exist" in finding.message
     assert finding.fix == (
         "sudo rm /etc/cdi && sudo cdi-gen generate -o /etc/cdi/nvidia.json  # or mount the file "

@@ -13,7 +13,7 @@ from cdi_gen.doctor.check import Check
 from cdi_gen.doctor.host import Host
 from cdi_gen.paths import join
 
-UNREADABLE_DIRECTORY, UNREADABLE_FILE = "CDG-F106", "CDG-F107"
+DEAD_DIRECTORY, NO_DIRECTORY, UNREADABLE_FILE = "CDG-Y004", "CDG-F106", "CDG-F107"
 SUFFIXES = (".json", ".yaml")
 FILE = "nvidia.json"
 
@@ -26,7 +26,7 @@ def examine(host: Host) -> Iterator[Finding]:
             yield from _dangling_directory(host, directory)
         elif not stat.S_ISDIR(status.mode):
             yield Finding(
-                UNREADABLE_DIRECTORY,
+                NO_DIRECTORY,
                 "error",
                 f"{directory} is not a directory: engines find no spec there",
                 subject=directory,
@@ -42,7 +42,7 @@ def _dangling_directory(host: Host, directory: str) -> Iterator[Finding]:
     target = host.link(directory)
     if target is not None:
         yield Finding(
-            UNREADABLE_DIRECTORY,
+            DEAD_DIRECTORY,
             "error",
             f"{directory} is a symbolic link to {target}, which does not exist: engines find no "
             "spec there",
