@@ -34,6 +34,10 @@ ZSTD = b"\x28\xb5\x2f\xfd"
 OTHERS = {b"BZh": "bzip2", b"\xfd7zXZ": "xz"}
 
 _PIECE = 1 << 20
+_INPUT = 1 << 16
+"""Bytes that are given to zlib at once: it copies what is left of them after each member."""
+MAX_EMPTY_MEMBERS = 4096
+"""The largest number of gzip members without content in a row; 20 bytes each."""
 _CHECKPOINT = 64 << 20
 _ANY_GZIP = 31
 """zlib's number for a gzip header and the largest window."""
@@ -129,14 +133,18 @@ class GzipSource:
 
     def _next_piece(self) -> bytes:
         """Return the next piece of the content; empty at the end."""
+        empty_members = 0
         while True:
             if len(self._pending) < len(GZIP):
-                more = self._source.read_at(self._input, _PIECE)
+                more = self._source.read_at(self._input, _INPUT)
                 self._input += len(more)
                 self._pending += more
             if self._decompressor.eof:
                 if not self._pending.startswith(GZIP):
                     return b""  # the end, or padding after the last member
+                empty_members += 1
+                if empty_members > MAX_EMPTY_MEMBERS:
+                    raise DamagedImageError("gzip: thousands of members without content")
                 self._decompressor = zlib.decompressobj(_ANY_GZIP)
             if not self._pending:
                 raise DamagedImageError("gzip: truncated")

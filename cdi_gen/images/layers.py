@@ -178,7 +178,8 @@ class TarLayer:
         self._name = name
         self._budget = budget
         self._index: dict[str, dict[str, Entry]] | None = None
-        self._marked: set[str] = set()
+        self._marked: dict[str, set[str]] = {}
+        """The names of removed files by directory."""
         self._opaque: set[str] = set()
         self.ignored = 0
         """Names that lead out of the image, and are left out."""
@@ -190,9 +191,10 @@ class TarLayer:
         entry = index.get(folder, {}).get(name) if path else None
         if entry is None and path in index:
             entry = Entry(DIRECTORY)
+        is_marked = name in self._marked.get(folder, ())
         if entry is None:
-            return Entry(WHITEOUT) if path in self._marked else None
-        if entry.kind == DIRECTORY and (path in self._opaque or path in self._marked):
+            return Entry(WHITEOUT) if is_marked else None
+        if entry.kind == DIRECTORY and (path in self._opaque or is_marked):
             return entry._replace(is_opaque=True)
         return entry
 
@@ -200,10 +202,8 @@ class TarLayer:
         """Yield the names in a directory."""
         for name in self._indexed().get(path, {}):
             yield name, False
-        prefix = f"{path}/" if path else ""
-        for marked in self._marked:
-            if marked.startswith(prefix) and "/" not in marked[len(prefix) :]:
-                yield marked[len(prefix) :], True
+        for name in self._marked.get(path, ()):
+            yield name, True
 
     def open(self, path: str, entry: Entry) -> Source:  # noqa: ARG002
         """Return the content of a regular file."""
@@ -240,7 +240,7 @@ class TarLayer:
             self._opaque.add(folder)
             self._make_directories(index, folder)
         elif name.startswith(MARK):
-            self._marked.add("/".join([*parts[:-1], name.removeprefix(MARK)]))
+            self._marked.setdefault(folder, set()).add(name.removeprefix(MARK))
             self._make_directories(index, folder)
         else:
             self._make_directories(index, folder)

@@ -229,6 +229,12 @@ class TestCompression:
         with pytest.raises(DamagedImageError, match="gzip"):
             self.opened(bytes(content)).read_at(0, len(self.CONTENT))
 
+    def test_members_without_content(self) -> None:
+        empty = gzip.compress(b"")
+        assert self.opened(empty * 100 + gzip.compress(b"x")).read_at(0, 9) == b"x"
+        with pytest.raises(DamagedImageError, match="members without content"):
+            self.opened(empty * (compression.MAX_EMPTY_MEMBERS + 2)).read_at(0, 9)
+
     def test_bomb(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(compression, "RATIO_FROM", 4 << 20)
         packer = zlib.compressobj(9, zlib.DEFLATED, 31)
@@ -294,6 +300,21 @@ class TestArchivesOfImages:
             open_archive(path)
         assert error.value.code == "CDG-M028"
         assert open_archive(path, "b:1").name == "localhost/b:1"
+
+
+def test_marks_are_looked_up_by_directory() -> None:
+    """A directory costs nothing for the marks of others: an image may have a million."""
+    members: list[Member] = [
+        ("a/.wh.x", b"", tarfile.REGTYPE),
+        ("b/.wh.y", b"", tarfile.REGTYPE),
+        (".wh.z", b"", tarfile.REGTYPE),
+    ]
+    marked = TarLayer(source(layered.layer(members)), "layer", Budget())
+    assert {path: [*marked.names(path)] for path in ("a", "b")} == {
+        "a": [("x", True)],
+        "b": [("y", True)],
+    }
+    assert dict(marked.names("")) == {"a": False, "b": False, "z": True}
 
 
 def test_components_of_a_path() -> None:
