@@ -38,6 +38,8 @@ STEMS = (
 )  # fmt: skip
 
 MAX_FILE = 1 << 20
+MAX_DIRECTORIES = 256
+"""The largest number of directories of a variable of the image, or in one of its directories."""
 RUNTIME = "libcudart.so."
 
 
@@ -116,7 +118,7 @@ def _library_directories(
     for directory in _toolkit_directories(files):
         yield directory, True
     for packages in _site_packages(files, environment):
-        for name in files.names(f"{packages}/nvidia"):
+        for name in files.names(f"{packages}/nvidia")[:MAX_DIRECTORIES]:
             yield f"{packages}/nvidia/{name}/lib", True
         yield f"{packages}/torch/lib", True
     for directory in _system_directories(files, environment):
@@ -124,33 +126,39 @@ def _library_directories(
 
 
 def _toolkit_directories(files: Files) -> Iterator[str]:
-    for name in files.names(PREFIX):
-        if name.startswith("cuda"):
-            yield f"{PREFIX}/{name}/lib64"
-            for target in files.names(f"{PREFIX}/{name}/targets"):
-                yield f"{PREFIX}/{name}/targets/{target}/lib"
+    names = [name for name in files.names(PREFIX) if name.startswith("cuda")]
+    for name in names[:MAX_DIRECTORIES]:
+        yield f"{PREFIX}/{name}/lib64"
+        for target in files.names(f"{PREFIX}/{name}/targets")[:MAX_DIRECTORIES]:
+            yield f"{PREFIX}/{name}/targets/{target}/lib"
 
 
 def _system_directories(files: Files, environment: Mapping[str, str]) -> Iterator[str]:
     yield from SYSTEM
     for prefix in _conda_prefixes(environment):
         yield f"{prefix}/lib"
-    for directory in environment.get("LD_LIBRARY_PATH", "").split(":"):
+    for directory in path_variable(environment, "LD_LIBRARY_PATH"):
         if directory.startswith("/") and files.is_directory(directory):
             yield directory
 
 
 def _site_packages(files: Files, environment: Mapping[str, str]) -> Iterator[str]:
     prefixes = [*PYTHON, *_conda_prefixes(environment), environment.get("VIRTUAL_ENV", "")]
-    programs = environment.get("PATH", "").split(":")
+    programs = path_variable(environment, "PATH")
     prefixes += [directory.removesuffix("/bin") for directory in programs]
     for prefix in dict.fromkeys(prefixes):
         if not prefix.startswith("/"):
             continue
-        for name in files.names(f"{prefix}/lib"):
-            if name.startswith("python3"):
-                yield f"{prefix}/lib/{name}/site-packages"
-                yield f"{prefix}/lib/{name}/dist-packages"
+        names = [name for name in files.names(f"{prefix}/lib") if name.startswith("python3")]
+        for name in names[:MAX_DIRECTORIES]:
+            yield f"{prefix}/lib/{name}/site-packages"
+            yield f"{prefix}/lib/{name}/dist-packages"
+
+
+def path_variable(environment: Mapping[str, str], name: str) -> list[str]:
+    """Return the different directories of a variable like PATH, at most `MAX_DIRECTORIES`."""
+    directories = environment.get(name, "").split(":", MAX_DIRECTORIES)[:MAX_DIRECTORIES]
+    return list(dict.fromkeys(directories))
 
 
 def _conda_prefixes(environment: Mapping[str, str]) -> list[str]:

@@ -137,8 +137,8 @@ def _compat(files: Files) -> Iterator[CompatLibrary]:
 
 def _compat_setting(files: Files, environment: dict[str, str]) -> str:
     """Return what makes the image's loader find a compat libcuda on every host."""
-    variable = environment.get(LIBRARY_PATH, "")
-    if any(_has_compat(files, directory) for directory in variable.split(":")):
+    directories = cuda_files.path_variable(environment, LIBRARY_PATH)
+    if any(_has_compat(files, directory) for directory in directories):
         return LIBRARY_PATH
     names = [name for name in files.names(LOADER_DIRECTORY) if name.endswith(".conf")]
     for name in names[:MAX_SETTINGS]:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from itertools import islice
 
 from cdi_base.findings import Finding
 from cdi_base.forward_compatibility import DIRECTORY as COMPAT
@@ -31,6 +32,8 @@ USERS = {"video": ("libavcodec.so", "libgstnvcodec.so"), "graphics": ("libvulkan
 """Libraries that use a capability of the driver, by the capability."""
 
 MAX_FILE = 1 << 20
+MAX_DIRECTORIES = 1024
+"""The largest number of directories that an image names for its loader and that are looked at."""
 
 
 def loader(image: Image, files: Files) -> Iterator[Finding]:
@@ -161,6 +164,10 @@ def capabilities(image: Image, files: Files) -> Iterator[Finding]:
 
 def _search_path(image: Image, files: Files) -> Iterator[tuple[str, str]]:
     """Yield the directories of LD_LIBRARY_PATH and ld.so.conf, and what names them."""
+    return islice(_named_directories(image, files), MAX_DIRECTORIES)
+
+
+def _named_directories(image: Image, files: Files) -> Iterator[tuple[str, str]]:
     for directory in image.environment.get(LIBRARY_PATH, "").split(":"):
         if directory.startswith("/"):
             yield LIBRARY_PATH, directory
@@ -170,7 +177,7 @@ def _search_path(image: Image, files: Files) -> Iterator[tuple[str, str]]:
         for name in files.names("/etc/ld.so.conf.d")
         if name.endswith(".conf")
     ]
-    for name in names:
+    for name in names[:MAX_DIRECTORIES]:
         text = (files.read(name, MAX_FILE) or b"").decode("utf-8", "replace")
         for line in text.splitlines():
             directory = line.partition("#")[0].strip()

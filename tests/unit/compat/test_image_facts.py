@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from cdi_gen.compat import cuda_files
 from cdi_gen.compat.image_facts import image_facts, required_cuda, stated_facts
 from cdi_gen.images.archive import open_archive
 from tests.unit.images import layered
@@ -64,6 +65,14 @@ def test_cuda_version(
     with open_archive(str(path)) as image:
         facts = image_facts(image)
     assert (facts.cuda, facts.cuda_source) == (cuda, source)
+
+
+def test_variable_with_very_many_directories() -> None:
+    """Each directory is looked for in each layer."""
+    environment = {"PATH": ":".join(f"/{number}" for number in range(100_000))}
+    directories = cuda_files.path_variable(environment, "PATH")
+    assert directories == [f"/{number}" for number in range(cuda_files.MAX_DIRECTORIES)]
+    assert cuda_files.path_variable({"PATH": "/a:/b:/a"}, "PATH") == ["/a", "/b"]
 
 
 def test_compat_library_is_found_through_links(tmp_path: Path) -> None:
