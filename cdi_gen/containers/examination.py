@@ -140,7 +140,7 @@ def _is_called(container: Container, name: str) -> bool:
     origin = container.origin
     if name in {origin.id, origin.name}:
         return True
-    if name.isdecimal() and any(process.pid == int(name) for process in container.processes):
+    if any(str(process.pid) == name for process in container.processes):
         return True
     return len(name) >= _SHORTEST_ID and not name.isdecimal() and origin.id.startswith(name)
 

@@ -36,6 +36,9 @@ class User(NamedTuple):
 
 ROOT = User(0)
 
+_LONGEST_UID = 10
+"""The digits of 2³² - 1."""
+
 
 def named(text: str) -> User:
     """Return the user of a name or number.
@@ -45,7 +48,7 @@ def named(text: str) -> User:
     """
     try:
         entry = pwd.getpwuid(int(text)) if text.isdecimal() else pwd.getpwnam(text)
-    except (KeyError, OverflowError) as error:
+    except (KeyError, OverflowError, ValueError) as error:
         raise UsageError(
             f"--user: no user {text!r} on this host", code="CDG-U003", subject="--user"
         ) from error
@@ -56,7 +59,7 @@ def calling(environment: Mapping[str, str]) -> User:
     """Return the user who calls: under sudo, the user who called sudo."""
     uid = os.geteuid()
     sudo_user = environment.get("SUDO_UID", "")
-    if uid == 0 and sudo_user.isdecimal():
+    if uid == 0 and sudo_user.isdecimal() and len(sudo_user) <= _LONGEST_UID:
         uid = int(sudo_user)
     try:
         return _user(pwd.getpwuid(uid))

@@ -217,3 +217,12 @@ class TestAnotherUser:
         result = self.ask(open_root, "--user", "root")
         assert result.code == 2
         assert "only root can say" in result.err
+
+
+@pytest.mark.parametrize("option", ["--container", "--user"])
+def test_a_number_of_very_many_digits(option: str) -> None:
+    """Python converts at most 4300 digits."""
+    name = [] if option == "--container" else ["nvidia.com/gpu=all"]
+    result = cdi_gen("why", *name, option, "9" * 5000)
+    assert result.code in {1, 2}
+    assert "Traceback" not in result.err

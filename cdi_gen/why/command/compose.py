@@ -16,7 +16,11 @@ from cdi_gen.why.command.request import SERVICE, ContainerRequest
 NAMES = ("compose.yaml", "compose.yml", "docker-compose.yaml", "docker-compose.yml")
 """The files that Compose reads by default, in this order."""
 
-_VARIABLE = re.compile(r"\$(?:\$|(?P<plain>\w+)|\{(?P<name>\w+)(?P<default>:?[-?+][^}]*)?\})")
+# Without a limit of the default, text with many `${` and no `}` takes quadratic time.
+_VARIABLE = re.compile(
+    r"\$(?:\$|(?P<plain>\w+)|\{(?P<name>\w+)(?P<default>:?[-?+][^}]{0,1024})?\})"
+)
+_NUMBER = re.compile(r"-?[0-9]{1,18}")
 
 
 def default_path(directory: str = ".") -> str:
@@ -133,7 +137,7 @@ def _gpu_request(
         text = _filled(documents.text(table["count"]), variables)
         if text.lower() == "all":
             count = ALL
-        elif text.lstrip("-").isdecimal():
+        elif _NUMBER.fullmatch(text):
             count = int(text)
         else:
             message = f"{place}: count is {text!r}; it must be a number or all"

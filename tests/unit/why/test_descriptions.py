@@ -53,6 +53,22 @@ def test_services_of_a_compose_file(tmp_path: Path) -> None:
     assert found["devices"].variable("NVIDIA_VISIBLE_DEVICES") == "0"
 
 
+@pytest.mark.parametrize("count", ["--5", "9" * 5000, "²"])
+def test_count_that_is_no_number(count: str, tmp_path: Path) -> None:
+    device = f"{{driver: cdi, capabilities: [gpu], count: '{count}'}}"
+    reservations = f"{{reservations: {{devices: [{device}]}}}}"
+    text = f"services: {{a: {{deploy: {{resources: {reservations}}}}}}}"
+    (found,) = written(tmp_path, "c.yaml", text)
+    assert [finding.code for finding in found.findings] == ["CDG-Y107"]
+
+
+def test_default_of_a_variable_has_a_limit(tmp_path: Path) -> None:
+    """Without one, 1 MB of `${A:-` takes an hour."""
+    image = f"${{A:-{'x' * 2000}}}"
+    (found,) = written(tmp_path, "c.yaml", f"services: {{a: {{image: '{image}'}}}}")
+    assert found.image == image
+
+
 def test_services_of_a_compose_command(tmp_path: Path) -> None:
     (tmp_path / "c.yaml").write_text(COMPOSE)
     (found,) = requests(f"docker compose -f {tmp_path}/c.yaml up -d short")
