@@ -77,6 +77,14 @@ def test_a_check_that_ends_early_is_a_result(
     assert (found.status, found.line, exit_code([found])) == (status, line, code)
 
 
+def test_an_answer_of_another_form_is_the_fault_of_the_report() -> None:
+    host = Host(recording=Recording({"pci": {"": {"value": [None]}}}))
+    (found,) = (run_one(check, host) for check in checks.load() if check.name == "gpu-present")
+    assert found.status == "unseen"
+    assert found.line.startswith("the report has an answer of another form")
+    assert "cdi-gen doctor --report" in found.fix
+
+
 def test_a_fault_is_worse_than_what_is_not_seen() -> None:
     assert exit_code([raising(Unseen("closed")), result(FAULT)]) == 1
 
