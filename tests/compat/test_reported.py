@@ -22,6 +22,8 @@ T4 = HostGpu(name="Tesla T4", capability="7.5", brand="tesla")
 P4 = HostGpu(name="Tesla P4", capability="6.1", brand="tesla")
 GTX_1050 = HostGpu(name="NVIDIA GeForce GTX 1050", capability="6.1", brand="geforce")
 GTX_1080_TI = HostGpu(name="NVIDIA GeForce GTX 1080 Ti", capability="6.1", brand="geforce")
+P40 = HostGpu(name="Tesla P40", capability="6.1", brand="tesla")
+RTX_2080_TI = HostGpu(name="NVIDIA GeForce RTX 2080 Ti", capability="7.5", brand="geforce")
 RTX_3060 = HostGpu(name="NVIDIA GeForce RTX 3060", capability="8.6", brand="geforce")
 RTX_3090 = HostGpu(name="NVIDIA GeForce RTX 3090", capability="8.6", brand="geforce")
 RTX_5090 = HostGpu(name="NVIDIA GeForce RTX 5090", capability="12.0", brand="geforce")
@@ -109,7 +111,19 @@ CASES = {
         "minor-version",
         {"CDG-M002"},
     ),
+    "MauriceNino/dashdot#1226": Case(
+        image("12.8.0", "cuda>=12.8 brand=tesla,driver>=535,driver<536"),
+        host("535.247.01", "12.2", RTX_3060),
+        "minor-version",
+        {"CDG-M002", "CDG-M019"},
+    ),
     # --- The driver is too old.
+    "Xilinx/Vitis-AI#103": Case(
+        image("10.0.130", "cuda>=10.0"), host("390.116", "9.1", GTX_1080_TI), "no", {"CDG-M004"}
+    ),
+    "tensorflow/tensorflow#50299": Case(
+        image("11.2.1", "cuda>=11.2"), host("440.33.01", "10.2", RTX_2080_TI), "no", {"CDG-M004"}
+    ),
     "NVIDIA/nvidia-docker#1442": Case(
         image("11.0.3", "cuda>=11.0 brand=tesla,driver>=418,driver<419"),
         host("430.64", "10.1", RTX_3060),
@@ -174,7 +188,27 @@ CASES = {
         "native",
         {"CDG-M001"},
     ),
+    "vllm-project/vllm#4940": Case(
+        image("12.4.1", compat="550.54.15"),
+        host("525.147.05", "12.0", RTX_3090),
+        "minor-version",
+        {"CDG-M002", "CDG-M011"},
+    ),
     # --- The GPU.
+    "AbdBarho/stable-diffusion-webui-docker#765": Case(
+        image("12.1.1", code=torch("sm_50", "sm_60", "sm_70", "sm_75", "sm_80", "sm_86", "sm_90")),
+        host("570.133.07", "12.8", RTX_5090),
+        "no",
+        {"CDG-M016"},
+    ),
+    "lecode-official/comfyui-docker#30": Case(
+        image(
+            "12.9.1", code=torch("sm_70", "sm_75", "sm_80", "sm_86", "sm_90", "sm_100", "sm_120")
+        ),
+        host("575.57.08", "12.9", P40),
+        "no",
+        {"CDG-M016"},
+    ),
     "moyix/fauxpilot#19": Case(
         image(
             "11.7.0",

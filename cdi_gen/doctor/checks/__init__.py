@@ -43,6 +43,7 @@ MODULES = (
     "engine_support",
     "engine_directories",
     "engine_runtimes",
+    "swarm_resources",
     "docker_gpus",
     "confined_engines",
     "toolkit_leftovers",

@@ -10,6 +10,9 @@ from typing import NamedTuple
 PROGRAMS = ("docker", "podman", "nerdctl", "buildah", "ctr", "docker-compose", "podman-compose")
 """The programs whose command lines are read."""
 
+_NVIDIA_DOCKER = "nvidia-docker"
+"""The script of the package nvidia-docker2, which starts docker."""
+
 _WITH_VALUE = {
     "sudo": frozenset("CDghpRrTtuU"),
     "doas": frozenset("Cu"),
@@ -62,10 +65,13 @@ def split(words: Sequence[str]) -> CommandLine:
     variables: list[tuple[str, str]] = []
     as_root: bool | None = None
     while rest:
+        index = len(all_words) - len(rest)
         name, equals, value = rest[0].partition("=")
         base = rest[0].rpartition("/")[2]
+        if base == _NVIDIA_DOCKER:
+            base, rest = "docker", _of_nvidia_docker(rest, dict(variables).get("NV_GPU", ""))
         if base in PROGRAMS:
-            before = tuple(all_words[: len(all_words) - len(rest)])
+            before = tuple(all_words[:index])
             return CommandLine((base, *rest[1:]), tuple(variables), as_root, before)
         if equals and name.isidentifier():
             variables.append((name, value))
@@ -78,6 +84,15 @@ def split(words: Sequence[str]) -> CommandLine:
         else:
             break
     return CommandLine(())
+
+
+def _of_nvidia_docker(words: Sequence[str], gpus: str) -> list[str]:
+    """The command line of docker that the script starts: it adds options to run and create."""
+    added = ["--runtime=nvidia", *(["-e", f"NVIDIA_VISIBLE_DEVICES={gpus}"] if gpus else [])]
+    for index, word in enumerate(words):
+        if word in ("run", "create"):
+            return ["docker", *words[1 : index + 1], *added, *words[index + 1 :]]
+    return ["docker", *words[1:]]
 
 
 def is_command_line(words: Sequence[str]) -> bool:

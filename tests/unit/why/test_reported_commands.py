@@ -112,6 +112,33 @@ COMMANDS = (
         """--gpus '"device=0,1"'""",
     ),
     Report(
+        "NVIDIA/nvidia-docker#884",
+        "NV_GPU=2 nvidia-docker run --rm -it nvidia/cuda",
+        DOCKER_20,
+        HOOK,
+        "CDG-Y105",
+        "has no runtime nvidia",
+        "engine configure docker --runtime",
+    ),
+    Report(
+        "blakeblackshear/frigate#9575",
+        "docker run -d -e NVIDIA_VISIBLE_DEVICES=all frigate",
+        SHIMMED,
+        HOOK,
+        "CDG-Y108",
+        "NVIDIA_VISIBLE_DEVICES=all has no effect",
+        "docker run --gpus all -d",
+    ),
+    Report(
+        "NVIDIA/nvidia-container-toolkit#63",
+        "podman run --rm --device=nvidia.com/gpu=0 ubuntu:18.04 nvidia-smi -L",
+        engine("podman", "3.0.1", cdi="no"),
+        (),
+        "CDG-E102",
+        "podman 3.0.1 does not support CDI (4.1 and later do)",
+        "install podman 4.1 or later",
+    ),
+    Report(
         "NVIDIA/nvidia-docker#1506",
         "docker run --gpus 0 nvidia/cuda nvidia-smi",
         DOCKER_20,
@@ -286,3 +313,12 @@ def test_root_does_not_ask_by_the_users_context(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps({"currentContext": "desktop-linux"}))
     (request,) = requests("sudo docker run --gpus all img", {"DOCKER_CONFIG": str(tmp_path)})
     assert request.endpoint == ""
+
+
+def test_the_script_nvidia_docker_adds_its_options() -> None:
+    (request,) = requests("sudo NV_GPU=2 nvidia-docker --log-level warn run -it img nvidia-smi")
+    assert (request.engine, request.runtime, request.image) == ("docker", "nvidia", "img")
+    assert request.variable("NVIDIA_VISIBLE_DEVICES") == "2"
+    assert request.as_root
+    (other,) = requests("nvidia-docker create img")
+    assert (other.runtime, other.environment) == ("nvidia", ())
