@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from cdi_gen.doctor.check import Unseen
 from cdi_gen.doctor.host import Host
+from cdi_gen.paths import join
 
 
 class Commands(NamedTuple):
@@ -24,6 +25,9 @@ class Commands(NamedTuple):
     libraries: str
     """Installs the libraries for CUDA of a branch again."""
 
+
+PROGRAMS = ("/usr/bin", "/bin")
+"""Where package managers are."""
 
 FAMILIES = {
     "ubuntu": Commands(
@@ -92,10 +96,27 @@ def os_release(host: Host) -> dict[str, str]:
 
 
 def family(host: Host) -> str:
-    """Return the key in `FAMILIES` of the host's distribution; Debian's if it is not known."""
+    """Return the key in `FAMILIES` of the host's distribution; Debian's if it is not known.
+
+    What os-release says counts unless the host has only another family's package manager, as where
+    a container shows its own os-release.
+    """
     values = os_release(host)
     words = (values.get("ID", ""), *values.get("ID_LIKE", "").split())
-    return next((word for word in words if word in FAMILIES), "debian")
+    named = next((word for word in words if word in FAMILIES), "")
+    installed = [family for family in FAMILIES if _has_manager(host, family)]
+    if not installed or named in installed:
+        return named or "debian"
+    return "debian" if "debian" in installed else installed[0]
+
+
+def _has_manager(host: Host, family: str) -> bool:
+    """Whether a host has the package manager of a family."""
+    manager = FAMILIES[family].install.split()[1]
+    try:
+        return any(host.exists(join(path, manager)) for path in PROGRAMS)
+    except Unseen:
+        return False
 
 
 def commands(host: Host) -> Commands:

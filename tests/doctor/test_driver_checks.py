@@ -224,6 +224,43 @@ def test_all_gpus_with_nouveau_are_one_fault_each_and_the_module_is_not_asked_fo
     assert codes(examined(root, "gpu-drivers")) == ["CDG-A002", "CDG-A002"]
 
 
+def test_without_nouveau_the_running_kernel_would_have_no_module(tmp_path: Path) -> None:
+    root = machine(tmp_path / "host", UNLOADED)
+    for address in (FIRST, SECOND):
+        bind(root, address, "nouveau")
+    write(root, "lib/modules/6.1.0-1-amd64/modules.dep", "updates/dkms/nvidia.ko:\n")
+    write(root, f"lib/modules/{RELEASE}/modules.dep")
+    (finding,) = examined(root, "driver-loaded").findings
+    assert (finding.code, RELEASE in finding.message) == ("CDG-A004", True)
+    assert finding.fix.startswith("boot a kernel that has the module (6.1.0-1-amd64), or build it")
+    built(root)
+    assert examined(root, "driver-loaded").status == "not-applicable"
+
+
+@pytest.mark.parametrize(
+    ("release", "managers", "tool"),
+    [
+        ("", (), "update-initramfs -u"),
+        ("", ("dnf",), "dracut --force"),
+        ("", ("pacman",), "mkinitcpio -P"),
+        ("ID=rhel\n", (), "dracut --force"),
+        ("ID=rhel\n", ("dnf", "apt-get"), "dracut --force"),
+        ("ID=rhel\n", ("apt-get",), "update-initramfs -u"),
+    ],
+)
+def test_the_tool_of_the_distribution(
+    tmp_path: Path, release: str, managers: tuple[str, ...], tool: str
+) -> None:
+    """The installed package manager counts where os-release says nothing, or something else."""
+    root = machine(tmp_path / "host", UNLOADED)
+    bind(root, FIRST, "nouveau")
+    write(root, "etc/os-release", release)
+    for manager in managers:
+        write(root, f"usr/bin/{manager}")
+    (finding,) = examined(root, "gpu-drivers").findings
+    assert f"&& sudo {tool} &&" in finding.fix
+
+
 @pytest.mark.parametrize(
     ("model", "version", "is_open", "code"),
     [

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 from collections.abc import Callable
 from dataclasses import replace
@@ -72,6 +73,23 @@ def test_gpu_without_a_node_that_programs_may_not_create(
     text = parameters.read_text().replace("ModifyDeviceFiles: 1", "ModifyDeviceFiles: 0")
     parameters.write_text(text)
     assert "NVreg_ModifyDeviceFiles=0" in examined(fake.root, "gpu-usable").findings[0].fix
+
+
+@pytest.mark.parametrize(
+    ("gid", "fix"), [(44, "sudo usermod -aG 44 USER"), (0, "NVreg_DeviceFileMode=0666")]
+)
+def test_nodes_that_the_drivers_parameters_restrict(host: Path, gid: int, fix: str) -> None:
+    """The driver undoes chmod."""
+    parameters = host / "proc/driver/nvidia/params"
+    text = re.sub(r"(DeviceFileMode): \d+", rf"\1: {0o660}", parameters.read_text())
+    parameters.write_text(re.sub(r"(DeviceFileGID): \d+", rf"\1: {gid}", text))
+    for name in ("nvidia0", "nvidia1", "nvidiactl", "nvidia-modeset"):
+        (host / "dev" / name).chmod(0o660)
+        os.chown(host / "dev" / name, 0, gid)
+    (finding,) = examined(host, "node-modes").findings
+    assert (finding.code, finding.severity) == ("CDG-A065", "info")
+    assert fix in finding.fix
+    assert "chmod" not in finding.fix
 
 
 def test_mode_that_is_not_the_drivers(host: Path) -> None:

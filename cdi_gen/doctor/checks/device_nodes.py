@@ -105,10 +105,12 @@ def examine_modes(host: Host) -> Iterator[Finding]:
     if host.driver_module is None:
         raise NotApplicable("no NVIDIA driver is loaded")
     restricted = []
+    group = 0
     for path, mode, uid, gid, expected in host.fact("node modes", lambda: _modes(host)):
         if mode & EVERYBODY == EVERYBODY or (expected and [mode, uid, gid] == expected):
             if mode & EVERYBODY != EVERYBODY and OF_MIG not in path:
                 restricted.append(path)
+                group = gid
             continue
         if OF_MIG in path:
             continue
@@ -122,13 +124,28 @@ def examine_modes(host: Host) -> Iterator[Finding]:
             fix=f"sudo chmod {wanted:04o} {path}  # perhaps of udev: grep -r nvidia /etc/udev",
         )
     if restricted:
+        fix = _for_group(group)
         yield Finding(
             "CDG-A065",
             "info",
             f"the driver's parameters (NVreg_DeviceFileMode, UID, GID) restrict "
-            f"{', '.join(restricted)}: the users of containers need the group",
+            f"{', '.join(restricted)}, and undo chmod; for the users of containers: {fix}",
             subject=restricted[0],
+            fix=fix,
         )
+
+
+def _for_group(gid: int) -> str:
+    """Return the command that opens nodes to a user whom the driver's parameters keep out."""
+    if gid == 0:
+        return (
+            "echo 'options nvidia NVreg_DeviceFileMode=0666' | sudo tee "
+            "/etc/modprobe.d/nvidia-device-files.conf && sudo reboot"
+        )
+    return (
+        f"sudo usermod -aG {gid} USER  # who logs in again; then: podman run --group-add "
+        "keep-groups … (with crun)"
+    )
 
 
 def _modes(host: Host) -> list[list[Any]]:

@@ -15,6 +15,9 @@ MODULE = "nvidia"
 OWN_DRIVERS = frozenset({"", "nvidia"})
 """Drivers that a GPU has before the module is loaded, and after."""
 
+OPEN_SOURCE = frozenset({"nouveau", "nova", "nova_core", "NovaCore", "nvidiafb"})
+"""Drivers of the kernel for NVIDIA's GPUs, without CUDA."""
+
 LOAD = "sudo modprobe nvidia"
 
 
@@ -25,10 +28,18 @@ def examine(host: Host) -> Iterator[Finding]:
         return
     if not gpus:
         raise NotApplicable("no NVIDIA GPU on the PCI bus")
-    if not OWN_DRIVERS & {gpu.driver for gpu in gpus}:
-        raise NotApplicable("other drivers have all GPUs: see the check gpu-drivers")
     number = f"{len(gpus)} NVIDIA GPU{'s' * (len(gpus) != 1)}"
-    yield next(_reasons(host, number))
+    drivers = {gpu.driver for gpu in gpus}
+    if OWN_DRIVERS & drivers:
+        yield next(_reasons(host, number))
+        return
+    files = kernel_modules.module_files(host)
+    is_installed = files or kernel_modules.dkms_modules(host)
+    if OPEN_SOURCE & drivers and is_installed and host.kernel_release not in files:
+        # Without nouveau the GPUs would have no driver at all.
+        yield _not_built(host, number, files)
+        return
+    raise NotApplicable("other drivers have all GPUs: see the check gpu-drivers")
 
 
 def _reasons(host: Host, gpus: str) -> Iterator[Finding]:
@@ -105,7 +116,9 @@ def _not_built(host: Host, gpus: str, files: dict[str, str]) -> Finding:
     log = f"; the build of {failed.version} failed, see {failed.log}" if failed else ""
     headers = host.exists(f"/lib/modules/{release}/build")
     missing = "" if headers else "; the kernel's headers are missing"
-    steps = [] if headers else [commands.install.format(commands.headers.format(release))]
+    steps = (
+        [] if headers or not dkms else [commands.install.format(commands.headers.format(release))]
+    )
     steps += [f"sudo dkms autoinstall -k {release}"] if dkms else []
     steps += [LOAD] if steps else []
     return Finding(
@@ -114,7 +127,8 @@ def _not_built(host: Host, gpus: str, files: dict[str, str]) -> Finding:
         f"no kernel module nvidia for the running kernel {release}{others}{missing}{log}",
         subject=MODULE,
         fix=" && ".join(steps)
-        or f"boot a kernel that has the module: {', '.join(sorted(files)[:3])}",
+        or f"boot a kernel that has the module ({', '.join(sorted(files)[:3])}), or build it: "
+        f"{commands.driver}",
     )
 
 

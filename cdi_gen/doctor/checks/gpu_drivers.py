@@ -8,12 +8,11 @@ from collections.abc import Iterator
 from cdi_base.findings import Finding
 from cdi_gen.doctor import distribution
 from cdi_gen.doctor.check import Check, NotApplicable
+from cdi_gen.doctor.checks.driver_loaded import OPEN_SOURCE
 from cdi_gen.doctor.host import Host
 from cdi_gen.doctor.pci import BRIDGE, PciFunction
 
 NVIDIA, VFIO = "nvidia", "vfio-pci"
-OPEN_SOURCE = frozenset({"nouveau", "nova", "nova_core", "NovaCore", "nvidiafb"})
-"""Drivers of the kernel for NVIDIA's GPUs, without CUDA."""
 FOR_VFIO = frozenset({VFIO, "", "pci-stub", "pcieport"})
 """Drivers with which vfio-pci shares an IOMMU group (vfio.rst: a group is viable)."""
 
