@@ -58,6 +58,28 @@ def without_cdi(reader: Reader) -> Finding:
     return Finding("CDG-Y002", "error", message, subject=reader.engine, fix=fix)
 
 
+SYNTAX_ERRORS = frozenset({"CDG-E002", "CDG-E003"})
+"""Codes of a configuration that an engine cannot read: what it contains has no effect."""
+
+
+def unreadable_configuration(reader: Reader) -> list[Finding]:
+    """The findings that an engine without CDI cannot read its configuration."""
+    if reader.cdi != "off":
+        return []
+    restart = f" && {_restart(reader)}" if reader.has_daemon else ""
+    return [
+        Finding(
+            finding.code,
+            "error",
+            f"{finding.message}: {reader.label} does not start, or keeps its old settings",
+            subject=finding.subject,
+            fix=f"correct {finding.subject}{restart}",
+        )
+        for finding in reader.findings
+        if finding.code in SYNTAX_ERRORS
+    ]
+
+
 def _sudo(reader: Reader) -> str:
     return "" if reader.rootless else "sudo "
 

@@ -93,14 +93,15 @@ def answer(
         return _unqualified(name, reader, host, elsewhere, inventory)
     lookup = look_up(name, reader, host, elsewhere)
     if lookup.definition is None:
-        findings = [*lookup.findings]
+        findings = [*(advice.unreadable_configuration(reader) or lookup.findings)]
         has_cdi = reader.cdi not in {"no", "off"}
         if has_cdi and not any(finding.severity == "error" for finding in findings):
             findings = [_undefined(name, reader, host, elsewhere, inventory)]
         outcome: Outcome = "unresolved" if lookup.is_complete else "unknown"
         if not lookup.is_complete:
             findings.insert(0, _unseen(reader))
-        return Answer(name, reader, outcome, lookup, (*findings, *_about(reader)))
+        about = [finding for finding in _about(reader) if finding.code not in advice.SYNTAX_ERRORS]
+        return Answer(name, reader, outcome, lookup, (*findings, *about))
     definition = lookup.definition
     obstacles = start.obstacles(definition.file, name, reader, host)
     findings = [obstacle.finding for obstacle in obstacles]

@@ -212,6 +212,23 @@ class TestAnotherUser:
         assert answer["outcome"] == "broken"
         assert answer["findings"][0]["code"] == "CDG-Y005"
         assert "may not use /dev/nvidia0 (mode 0660" in answer["findings"][0]["message"]
+        assert answer["findings"][0]["fix"] == "sudo chmod 0666 /dev/nvidia0"
+
+    def test_a_node_that_the_driver_restricts(self, open_root: Path) -> None:
+        """The driver undoes chmod."""
+        numbers = {"type": "c", "major": 195, "minor": 0}
+        write(open_root, spec(deviceNodes=[{"path": "/dev/nvidia0", **numbers}]))
+        parameters = open_root / "proc/driver/nvidia/params"
+        parameters.parent.mkdir(parents=True)
+        parameters.write_text("DeviceFileUID: 0\nDeviceFileGID: 44\nDeviceFileMode: 432\n")
+        (open_root / "dev").mkdir()
+        os.mknod(open_root / "dev/nvidia0", 0o020660, os.makedev(195, 0))
+        os.chown(open_root / "dev/nvidia0", 0, 44)
+        result = self.ask(open_root, *ENGINE, "-o", "json")
+        (answer,) = (answer for answer in json.loads(result.out)["answers"] if answer["rootless"])
+        finding = next(item for item in answer["findings"] if item["code"] == "CDG-Y005")
+        assert finding["fix"].startswith("sudo usermod -aG 44 ")
+        assert "--group-add keep-groups" in finding["fix"]
 
     def test_another_users_engines_need_root(self, open_root: Path) -> None:
         result = self.ask(open_root, "--user", "root")

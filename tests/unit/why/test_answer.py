@@ -83,6 +83,16 @@ def test_docker_with_the_setting_reads_specs(small: Small) -> None:
     assert small.codes(NAME, "docker@27.5.1") == ("works", [])
 
 
+def test_docker_that_cannot_read_its_configuration(small: Small) -> None:
+    """No command of ours can change the file, and it may already switch CDI on."""
+    small.write("/etc/cdi/a.json", GOOD)
+    small.write("/etc/docker/daemon.json", '{"features": {"cdi": true}}}')
+    (finding,) = small.ask(NAME, "docker@27.5.1").findings
+    assert (finding.code, finding.severity) == ("CDG-E002", "error")
+    assert "/etc/docker/daemon.json: line 1, column 28" in finding.message
+    assert finding.fix == "correct /etc/docker/daemon.json && sudo systemctl restart docker"
+
+
 def test_docker_with_other_directories(small: Small) -> None:
     small.write("/etc/cdi/a.json", GOOD)
     small.write("/etc/docker/daemon.json", '{"cdi-spec-dirs": ["/srv/cdi"]}')
