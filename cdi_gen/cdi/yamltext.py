@@ -78,6 +78,12 @@ def dump(document: dict[str, Any]) -> str:
     )
 
 
+def _character(text: str, line: int, column: int) -> str:
+    """The character at a position, counted from 1; nothing at the end of the text."""
+    lines = text.split("\n")
+    return lines[line - 1][column - 1 : column] if line <= len(lines) else ""
+
+
 def parse(text: str) -> tuple[object, list[Fault]]:
     """Return the first document in ``text``, and the faults that some library releases refuse.
 
@@ -94,8 +100,11 @@ def parse(text: str) -> tuple[object, list[Fault]]:
                 break
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        position = (mark.line + 1, mark.column + 1) if mark else ()
-        raise YamlTextError(error.problem or "not YAML", *position) from error
+        position = (mark.line + 1, mark.column + 1) if mark else (0, 0)
+        problem = error.problem or "not YAML"
+        if mark and "start any token" in problem and _character(text, *position) == "\t":
+            problem = "a tab, where YAML allows only spaces"
+        raise YamlTextError(problem, *position) from error
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
         column = error.position - text.rfind("\n", 0, error.position)

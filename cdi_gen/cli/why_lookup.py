@@ -165,14 +165,13 @@ def _lines(group: Sequence[Answer], signs: dict[str, str]) -> list[str]:
     lines = [f"{signs[first.outcome]} {engines}: {OUTCOMES[first.outcome]}{where}"]
     if first.outcome != "works":
         lines += [f"    {line}" for line in _directories(first)]
-    for finding in first.findings:
+    for index, finding in enumerate(first.findings):
         if finding.severity == "debug" and not console.is_debug():
             continue
         kind = {"error": "cause", "warning": "warning"}.get(finding.severity, "note")
         lines.append(f"    {kind}: {finding.message} [{finding.code}]")
-        fixes = dict.fromkeys(
-            other.fix for item in group for other in item.findings if other.code == finding.code
-        )
+        # The answers of a group have the same findings in the same order.
+        fixes = dict.fromkeys(item.findings[index].fix for item in group)
         for fix in [*fixes][:1] if finding.severity == "info" else fixes:
             if fix:
                 lines.append(f"      fix: {fix}")

@@ -64,6 +64,8 @@ def choose(
     message = f"{what} is not installed on this host"
     example = "containerd" if name == "kubernetes" else name
     fix = f"name a version: cdi-gen why --engine {example}@VERSION …"
+    if name == "docker":
+        fix += "; for Docker of snap: sudo cdi-gen doctor confined-engines"
     return None, (Finding("CDG-Y120", "warning", message, subject=what, fix=fix),)
 
 

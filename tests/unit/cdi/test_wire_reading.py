@@ -166,6 +166,11 @@ def test_plain_scalars_are_what_they_are_to_engines(
     assert type(read["a"]) is (PlainWord if value in WORDS else type(value))
 
 
+def test_a_tab_is_named(either_yaml: None) -> None:
+    with pytest.raises(SpecError, match=r"line 2, column 1: a tab, where YAML allows only spaces"):
+        wire.load("devices:\n\t- name: a\n")
+
+
 def test_anchors_are_followed() -> None:
     assert wire.parse("a: &x [1, 2]\nb: *x\n") == {"a": [1, 2], "b": [1, 2]}
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from cdi_gen.cli import why_lookup
 from cdi_gen.inventory import Inventory, UnusableDevice
 from cdi_gen.inventory.json_form import load
 from cdi_gen.why import readers
@@ -450,3 +451,14 @@ def test_the_file_that_cdi_gen_writes_stays(small: Small) -> None:
     (finding,) = small.ask("nvidia.com/gpu=0").findings
     assert finding.fix == "sudo rm /etc/cdi/old.json"
     assert "/etc/cdi/nvidia.json is the file that cdi-gen writes" in finding.message
+
+
+def test_each_cause_has_its_own_fix(small: Small) -> None:
+    small.write(
+        "/etc/cdi/why.json", spec(deviceNodes=[{"path": "/dev/a"}, {"path": "/dev/nvidia8"}])
+    )
+    answers_of_two = [small.ask(NAME), small.ask(NAME, "buildah@1.39.3")]
+    lines = why_lookup.text(answers_of_two).splitlines()
+    causes = [index for index, line in enumerate(lines) if line.startswith("    cause:")]
+    assert len(causes) == 2
+    assert causes[1] - causes[0] == 2
