@@ -147,6 +147,9 @@ def request_of(reading: Reading) -> ContainerRequest:
         as_root=reading.as_root,
         spec_directories=_of_both(own, arguments, "cdi-spec-dir"),
         hooks_directories=_of_both(own, arguments, "hooks-dir"),
+        generic_resources=tuple(
+            _pair(text)[0] for text in arguments.all("generic-resource") if command in _ACTIONS
+        ),
         command=command,
         options=tuple(dict.fromkeys(option.name for option in arguments.given)),
         findings=tuple(findings),

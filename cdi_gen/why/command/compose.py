@@ -92,6 +92,7 @@ def read(
             security_options=documents.texts(values.get("security_opt")),
             groups=documents.texts(values.get("group_add")),
             capabilities_added=documents.texts(values.get("cap_add")),
+            generic_resources=tuple(_generic_resources(values)) if swarm else (),
             findings=tuple(findings),
             **common,
         )
@@ -103,6 +104,13 @@ def _devices(values: documents.Table, variables: Mapping[str, str]) -> Iterator[
             yield _filled(documents.text(device.get("source")), variables)
         else:
             yield _filled(documents.text(device), variables)
+
+
+def _generic_resources(values: documents.Table) -> Iterator[str]:
+    reservations = documents.table(values, "deploy", "resources", "reservations")
+    for entry in documents.items(reservations.get("generic_resources")):
+        if isinstance(entry, dict):
+            yield documents.text(documents.table(entry, "discrete_resource_spec").get("kind"))
 
 
 def _gpu_requests(

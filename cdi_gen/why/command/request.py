@@ -75,6 +75,8 @@ class ContainerRequest:
     """Of a pod's container: limits."""
     requested_resources: tuple[tuple[str, str], ...] = ()
     """Of a pod's container: requests."""
+    generic_resources: tuple[str, ...] = ()
+    """Of a service of Swarm: the kinds of resources that it requests."""
     claims: tuple[str, ...] = ()
     """Of a pod's container: names of resource claims."""
     runtime_class: str = ""

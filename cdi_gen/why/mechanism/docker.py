@@ -293,8 +293,14 @@ def _service(request: ContainerRequest, engine: EngineFacts) -> Answer:
         )
         findings.append(Finding("CDG-Y111", "error", message, subject=request.source, fix=fix))
     shim = engine.shim("")
+    assigned = dict.fromkeys(_assigned(request), "all")
+    listed = engine.settings.swarm_resource if engine.settings else ()
+    if shim and assigned:
+        findings += [_unread(name, listed) for name in assigned if name not in listed]
     if shim:
-        return _by_shim(request, engine, {}, shim, {}, findings)
+        return _by_shim(request, engine, {}, shim, assigned, findings)
+    if assigned and not findings:
+        findings.append(_without_shim(next(iter(assigned)), engine))
     findings += remarks.no_effect(request, engine)
     if not findings:
         findings += remarks.no_request(request)
@@ -307,6 +313,32 @@ def _service(request: ContainerRequest, engine: EngineFacts) -> Answer:
         findings=tuple(findings),
         working=working if findings else "",
     )
+
+
+def _assigned(request: ContainerRequest) -> list[str]:
+    """The variables in which Swarm tells a container the GPUs that it assigns."""
+    kinds = [kind.upper() for kind in request.generic_resources]
+    return [f"DOCKER_RESOURCE_{kind}" for kind in kinds if "GPU" in kind]
+
+
+def _unread(variable: str, listed: Sequence[str]) -> Finding:
+    message = (
+        f"Swarm assigns GPUs in {variable}, and swarm-resource of config.toml is "
+        f"{', '.join(listed) or 'not set'}: the assignment is not read"
+    )
+    fix = "on each node: sudo cdi-gen doctor swarm-resources, which prints the line"
+    return Finding("CDG-A241", "warning", message, subject=variable, fix=fix)
+
+
+def _without_shim(variable: str, engine: EngineFacts) -> Finding:
+    runtime = engine.status.default_runtime or "runc"
+    message = (
+        f"Swarm assigns GPUs in {variable}, which the default runtime {runtime} does not read: "
+        "the container gets none"
+    )
+    fix = "on each node: sudo cdi-gen engine configure docker --runtime --set-as-default"
+    fix += f" && sudo {facts.docker().restart}; and sudo cdi-gen doctor swarm-resources"
+    return Finding("CDG-Y111", "error", message, subject=variable, fix=fix)
 
 
 def _reason(

@@ -14,6 +14,7 @@ import pytest
 
 from cdi_gen.engines.status import EngineStatus
 from cdi_gen.why.mechanism import asked_engine
+from cdi_runtime.config_toml import configuration
 from tests.why.asking import CDI_HOOK, PRESTART_HOOK, ask, codes, engine, requests
 
 SHIMMED = engine("docker", "24.0.7", cdi="no", shim=True)
@@ -322,3 +323,31 @@ def test_the_script_nvidia_docker_adds_its_options() -> None:
     assert request.as_root
     (other,) = requests("nvidia-docker create img")
     assert (other.runtime, other.environment) == ("nvidia", ())
+
+
+SERVICE = "docker service create --generic-resource NVIDIA-GPU=1 nvidia/cuda nvidia-smi"
+STACK = """
+services:
+  app:
+    image: x
+    deploy: {resources: {reservations: {generic_resources: [
+      {discrete_resource_spec: {kind: NVIDIA-GPU, value: 1}}]}}}
+"""
+
+
+@pytest.mark.parametrize("command", [SERVICE, "docker stack deploy -c {file} app"])
+def test_gpus_that_swarm_assigns(command: str, tmp_path: Path) -> None:
+    """NVIDIA/nvidia-container-toolkit#57: the variable is of another kind than swarm-resource."""
+    (tmp_path / "stack.yaml").write_text(STACK)
+    line = command.format(file=tmp_path / "stack.yaml")
+    default = engine("docker", "24.0.7", cdi="no", shim=True, default="nvidia")
+    toml = tmp_path / "config.toml"
+    environment = {configuration.OVERRIDE: str(toml)}
+    toml.write_text('swarm-resource = "DOCKER_RESOURCE_GPU"\n')
+    answer = ask(line, default, environment=environment)
+    assert "swarm-resource of config.toml is DOCKER_RESOURCE_GPU" in answer.findings[0].message
+    assert "CDG-A241" in codes(answer)
+    toml.write_text('swarm-resource = "DOCKER_RESOURCE_NVIDIA-GPU"\n')
+    answer = ask(line, default, environment=environment)
+    assert (answer.mechanism, codes(answer)) == ("shim", [])
+    assert codes(ask(line, SHIMMED)) == ["CDG-Y111"]
