@@ -75,6 +75,14 @@ def test_a_version_without_cdi(host: Path) -> None:
     assert "podman 3.4.4 does not support CDI devices; 4.1 and later do" in finding.message
 
 
+def test_nerdctl_takes_a_runtime_only_by_its_path(host: Path) -> None:
+    (host / "var/lib/dpkg").mkdir(parents=True)
+    engine(host, "/usr/bin/nerdctl", "nerdctl", "1.7.7-1")
+    fix = examine(host, "engine-support").finding("CDG-E102").fix
+    assert "engine configure" not in fix
+    assert "nerdctl run --runtime /usr/bin/nvidia-container-runtime" in fix
+
+
 def test_a_version_of_unknown_packages_is_no_fault(host: Path) -> None:
     program(host, "/usr/bin/podman")
     assert examine(host, "engine-support").status == "ok"

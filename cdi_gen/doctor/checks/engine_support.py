@@ -41,9 +41,7 @@ def _support(status: EngineStatus, *, has_cdi: bool) -> Iterator[Finding]:
             "warning",
             f"{name} does not support CDI devices; {since} and later do",
             subject=status.engine,
-            fix="sudo cdi-gen hook install --nvidia-container-runtime && "
-            f"sudo cdi-gen engine configure {status.engine} --runtime"
-            f"  # or install {status.engine} {since} or later",
+            fix=f"{_shim(status.engine)} or install {status.engine} {since} or later",
         )
     if status.cdi == "off":
         yield Finding(
@@ -55,6 +53,14 @@ def _support(status: EngineStatus, *, has_cdi: bool) -> Iterator[Finding]:
             subject=status.engine,
             fix=f"sudo cdi-gen engine configure {status.engine}{_restart(status.engine)}",
         )
+
+
+def _shim(engine: str) -> str:
+    """The command that gives an engine the runtime shim, and the beginning of a comment."""
+    install = "sudo cdi-gen hook install --nvidia-container-runtime"
+    if engine == "nerdctl":  # has no configuration of runtimes
+        return f"{install}  # then nerdctl run --runtime /usr/bin/nvidia-container-runtime;"
+    return f"{install} && sudo cdi-gen engine configure {engine} --runtime  #"
 
 
 def _unreadable(finding: Finding, status: EngineStatus) -> Finding:
