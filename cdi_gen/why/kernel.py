@@ -10,6 +10,8 @@ from cdi_base import nvidia
 from cdi_gen.host.devices import proc
 from cdi_gen.host.roots import Root
 
+_CAPABILITIES = "/proc/driver/nvidia/capabilities"
+_CAPABILITIES_OF_NODES, _CAPABILITY = "/dev/nvidia-caps", "nvidia-cap"
 _DRM_DEVICES = "/sys/class/drm"
 _DRIVER_NAMES = (
     ("nvidia-uvm", ("nvidia-uvm",)),
@@ -59,6 +61,27 @@ class Kernel:
         if directory != "/dev/dri" or not self._root.exists(_DRM_DEVICES):
             return False
         return not self._root.exists(f"{_DRM_DEVICES}/{name}")
+
+    def lacks_mig_instance(self, path: str) -> bool:
+        """Whether the driver has no GPU or compute instance for the node of a capability."""
+        directory, _, name = path.rpartition("/")
+        number = name.removeprefix(_CAPABILITY)
+        if directory != _CAPABILITIES_OF_NODES or number == name or not number.isdecimal():
+            return False
+        return self._capability_minors is not None and int(number) not in self._capability_minors
+
+    @cached_property
+    def _capability_minors(self) -> frozenset[int] | None:
+        """The minor numbers of the driver's capabilities; None if they are not visible."""
+        if not self._root.exists(_CAPABILITIES):
+            return None
+        others = (proc.mig_access(self._root, name) for name in ("config", "monitor"))
+        return frozenset(
+            (
+                *(capability.device_minor for capability in proc.mig_capabilities(self._root)),
+                *(access[0] for access in others if access),
+            )
+        )
 
     @cached_property
     def _gpu_minors(self) -> frozenset[int] | None:

@@ -153,7 +153,9 @@ class _Check:
                     f"kernel uses {in_spec}"
                 )
             return Obstacle(Finding(code, "error", message, subject=path, fix=fix), "broken")
-        return self._unserved_node(path, node) if self._kernel.lacks_gpu(path) else None
+        if self._kernel.lacks_gpu(path) or self._kernel.lacks_mig_instance(path):
+            return self._unserved_node(path, node)
+        return None
 
     def _absent_node(self, path: str, error: Exception, is_complete: bool) -> Obstacle | None:
         code = getattr(error, "errno", 0) or 0
@@ -185,6 +187,8 @@ class _Check:
             code, message = "CDG-V105", f"the host has no DRM device {path}"
         elif self._kernel.lacks_gpu(path):
             code, message = "CDG-V107", f"NVIDIA's driver has no GPU {path}"
+        elif self._kernel.lacks_mig_instance(path):
+            code, message = "CDG-V107", f"NVIDIA's driver has no MIG device with {path}"
         else:
             return None
         message += f", which {self._file.path} names: the container gets a node without a device"

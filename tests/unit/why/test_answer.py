@@ -347,7 +347,7 @@ def test_names_can_be_compared_without_a_driver(small: Small) -> None:
     assert finding.fix == "--device nvidia.com/gpu=3"
 
 
-MAJORS = "Character devices:\n195 nvidia\n238 nvidia-uvm\n\nBlock devices:\n"
+MAJORS = "Character devices:\n195 nvidia\n234 nvidia-caps\n238 nvidia-uvm\n\nBlock devices:\n"
 INFORMATION = "/proc/driver/nvidia/gpus/0000:1b:00.0/information"
 
 
@@ -357,6 +357,9 @@ def kernel(small: Small) -> Small:
     small.write("/proc/devices", MAJORS)
     small.write("/proc/driver/nvidia/version", "NVRM version: Kernel Module  550.163.01\n")
     small.write(INFORMATION, "Model: \t L4\nDevice Minor: \t 0\n")
+    for name, minor in (("mig/config", 1), ("gpu0/mig/gi2/access", 21)):
+        text = f"DeviceFileMinor: {minor}\nDeviceFileMode: 292\n"
+        small.write(f"/proc/driver/nvidia/capabilities/{name}", text)
     # Another GPU has fallen off the bus.
     (small.root / "proc/driver/nvidia/gpus/0000:1e:00.0").mkdir()
     (small.root / "sys/class/drm/renderD128").mkdir(parents=True)
@@ -376,6 +379,9 @@ def _node(path: str, major: int, minor: int) -> str:
         ("/dev/dri/renderD128", 226, 128, None),
         ("/dev/nvidia1", 195, 1, "CDG-V107"),
         ("/dev/nvidia-uvm", 510, 0, "CDG-V105"),
+        ("/dev/nvidia-caps/nvidia-cap1", 234, 1, None),
+        ("/dev/nvidia-caps/nvidia-cap21", 234, 21, None),
+        ("/dev/nvidia-caps/nvidia-cap30", 234, 30, "CDG-V107"),
         ("/dev/dri/renderD140", 226, 140, "CDG-V105"),
     ],
 )
