@@ -29,6 +29,7 @@ pytestmark = pytest.mark.skipif(
 def installed(tmp_path: Path) -> Path:
     """A build root with the hook in it, made under a umask that hides everything."""
     root = tmp_path / "root"
+    root.mkdir()
     found = cdi_gen("hook", "install", "--root", str(root), umask=0o077)
     assert (found.code, found.out) == (0, "")
     assert found.err == f"cdi-gen: installed {HOOK}; specs generated from now on contain the hook\n"
