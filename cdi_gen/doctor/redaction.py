@@ -28,18 +28,24 @@ _SECRETS = (
     "token", "passw(?:or)?d", "passphrase", "secret", "api[_-]?key", "credential",
     "private[_-]?key",
 )  # fmt: skip
-_NAME_OF_SECRET = rf"[\w.-]*(?:{'|'.join(_SECRETS)})[\w.-]*"
-_SECRET_NAME = re.compile(rf"(?i)(?:{_NAME_OF_SECRET}|auth|authorization)")
+# Patterns of unlimited length would take quadratic time on what a hostile file repeats.
+_SECRET_WORD = rf"(?:{'|'.join(_SECRETS)})[\w.-]{{0,64}}"
+_SECRET_NAME = re.compile(rf"(?i)(?:[\w.-]{{0,64}}{_SECRET_WORD}|auth|authorization)")
 _SERIAL_NAME = re.compile(
-    r"(?i)[\w.-]*serial(?:[\s_-]?number)?|asset[\s_-]?tag|(?:product|board)_uuid"
+    r"(?i)[\w.-]{0,64}serial(?:[\s_-]?number)?|asset[\s_-]?tag|(?:product|board)_uuid"
 )
 _ASSIGNMENT = re.compile(
-    rf"(?i)(?P<name>(?<![\w.-])(?:{_NAME_OF_SECRET})[\"']?\s*[=:]\s*)(?P<value>\"[^\"]*\"|'[^']*'|[^\s,;&\"']+)"
+    rf"(?i)(?P<name>(?:{_SECRET_WORD}[\"']?|[\"'](?:auth|authorization)[\"'])\s*[=:]\s*)(?P<value>\"[^\"]*\"|'[^']*'|[^\s,;&\"']+)"
 )
-_OPTION = re.compile(rf"(?i)(?P<name>--?(?:{_NAME_OF_SECRET})\s+)(?P<value>[^\s-]\S*)")
+_OPTION = re.compile(
+    rf"(?i)(?P<name>(?<![\w.-])--?[\w.-]{{0,64}}?{_SECRET_WORD}\s+)(?P<value>[^\s-]\S*)"
+)
 _AUTHORIZATION = re.compile(r"(?i)\b(?P<name>(?:bearer|basic)\s+)(?P<value>[\w.~+/=-]{8,})")
-_WEB_TOKEN = re.compile(r"\beyJ[\w-]{5,}\.[\w-]{5,}\.[\w-]*")
-_URL_USER = re.compile(r"(?P<scheme>\b[a-z][a-z0-9+.-]*://)[^\s/@\"']+@", re.IGNORECASE)
+_WEB_TOKEN = re.compile(
+    r"\b(?:eyJ[\w-]{5,1024}\.[\w-]{5,1024}\.[\w-]*"
+    r"|(?:gh[pousr]_|github_pat_|glpat-|nvapi-|hf_)[\w-]{16,})"
+)
+_URL_USER = re.compile(r"(?P<scheme>\b[a-z][a-z0-9+.-]{0,20}://)[^\s/@\"']+@", re.IGNORECASE)
 _PROXY = re.compile(
     r"(?i)(?P<name>\b\w*proxy[\"']?\s*[=:]\s*[\"']?(?:[a-z][a-z0-9+.-]*://)?(?:[^\s/@\"']+@)?)"
     r"(?P<host>[a-z0-9][a-z0-9.-]*[a-z0-9])"
@@ -76,7 +82,9 @@ class Redaction:
 
     def __init__(self, host_names: Iterable[str] = (), user_names: Iterable[str] = ()) -> None:
         self._stand_ins: dict[tuple[str, str], str] = {}
-        self._hosts = _matcher(host_names)
+        self._counts: dict[str, int] = {}
+        # The kernel and a BIOS write the name in capitals, too.
+        self._hosts = _matcher(host_names, re.IGNORECASE)
         self._users = _matcher(user_names)
 
     def text(self, text: str) -> str:
@@ -136,8 +144,8 @@ class Redaction:
         """Return the stand-in of a value: the same for the same value of a kind."""
         key = (kind, value)
         if key not in self._stand_ins:
-            number = 1 + sum(name == kind for name, _ in self._stand_ins)
-            self._stand_ins[key] = form.format(number)
+            self._counts[kind] = self._counts.get(kind, 0) + 1
+            self._stand_ins[key] = form.format(self._counts[kind])
         return self._stand_ins[key]
 
     def _host(self, name: str) -> str:
@@ -207,11 +215,11 @@ def _is_mask(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
     return address.version == 4 and int(address) >> 24 == 255
 
 
-def _matcher(names: Iterable[str]) -> re.Pattern[str] | None:
+def _matcher(names: Iterable[str], flags: int = 0) -> re.Pattern[str] | None:
     """Return what matches one of the names as a word; None if no name identifies anything."""
     words = {name for name in names if len(name) > 2 and name.lower() not in GENERIC_NAMES}
     if not words:
         return None
     longest_first = sorted(words, key=lambda name: (-len(name), name))
     alternatives = "|".join(map(re.escape, longest_first))
-    return re.compile(rf"(?<![\w.-])(?:{alternatives})(?![\w-])")
+    return re.compile(rf"(?<![\w.-])(?:{alternatives})(?![\w-])", flags)

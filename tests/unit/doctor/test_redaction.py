@@ -33,6 +33,8 @@ UUID = "6e89a2d4-1b7c-4f0a-9d3e-0c5b7a812f44"
         ('"password": "hunter2", "a": 1', '"password": "[redacted]", "a": 1'),
         ("--registry-token abcdef", "--registry-token [redacted]"),
         ("Authorization: Bearer abc.def-ghi123", "Authorization: Bearer [redacted]"),
+        ('{"auths": {"r": {"auth": "YTpi"}}}', '{"auths": {"r": {"auth": "[redacted]"}}}'),
+        ("key nvapi-AbCdEfGhIjKlMnOpQrSt", "key [redacted]"),
         ("eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJ4In0.c2lnbmF0dXJl", "[redacted]"),
     ],
 )  # fmt: skip
@@ -103,3 +105,17 @@ def test_a_thousand_addresses_have_stand_ins_that_are_addresses() -> None:
     stand_ins = {redaction.text(f"10.{high}.{low}.1") for high in range(5) for low in range(200)}
     assert len(stand_ins) == 1000
     assert all(ipaddress.ip_address(text).version == 4 for text in stand_ins)
+
+
+def test_name_of_the_machine_in_capitals() -> None:
+    assert Redaction(["rack7-dgx"]).text("RACK7-DGX rack7-dgx") == "host-1 host-1"
+
+
+@pytest.mark.parametrize(
+    "piece", ["-", "a-", "token", "eyJ-", "--token", "password=", "a:", "http://"]
+)
+def test_text_that_repeats_takes_no_quadratic_time(piece: str) -> None:
+    """Each is a file that a user may let grow; in quadratic time some would take hours."""
+    redaction = Redaction()
+    assert redaction.text(piece * 40_000)
+    assert redaction.value({"!".join([piece * 20_000, ""]): 1})
