@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -418,6 +419,29 @@ def test_files_of_two_drivers(own_host: Callable[[str], FakeHost]) -> None:
     result = examined(fake.root, "driver-libraries")
     assert codes(result) == ["CDG-A022"]
     assert "other drivers (535.261.03)" in result.findings[0].message
+
+
+def test_a_compat_package_in_the_loaders_configuration(own_host: Callable[[str], FakeHost]) -> None:
+    """NVIDIA's cuda-compat on a host: `CUDA error 803`."""
+    fake = own_host("550-1gpu")
+    library = fake.root / f"usr/lib/x86_64-linux-gnu/libcuda.so.{fake.driver_version}"
+    compat = fake.root / "usr/local/cuda/compat"
+    compat.mkdir(parents=True)
+    (compat / "libcuda.so.575.51.03").write_bytes(library.read_bytes())
+    (compat / "libcuda.so.1").symlink_to("libcuda.so.575.51.03")
+    write(fake.root / "etc/ld.so.conf.d", "000_cuda.conf", "/usr/local/cuda/compat\n")
+    configuration = fake.root / "etc/ld.so.conf"
+    configuration.unlink(missing_ok=True)
+    configuration.write_text("include /etc/ld.so.conf.d/*.conf\n")
+    cache = fake.root / "etc/ld.so.cache"
+    cache.unlink(missing_ok=True)
+    subprocess.run(["ldconfig", "-r", fake.root, "-f", "/etc/ld.so.conf"], check=True)
+    finding = examined(fake.root, "driver-libraries").findings[0]
+    assert finding.code == "CDG-A025"
+    assert "takes /usr/local/cuda/compat/libcuda.so.1 of 575.51.03" in finding.message
+    (fake.root / "etc/ld.so.conf.d/000_cuda.conf").unlink()
+    subprocess.run(["ldconfig", "-r", fake.root, "-f", "/etc/ld.so.conf"], check=True)
+    assert examined(fake.root, "driver-libraries").findings == ()
 
 
 def test_installation_that_is_not_whole(own_host: Callable[[str], FakeHost]) -> None:

@@ -287,6 +287,15 @@ def test_a_spec_file_that_is_a_dead_link(own_host: OwnHost) -> None:
     assert finding.fix.startswith("sudo rm /etc/cdi/nvidia.json && ")
 
 
+def test_a_spec_under_a_name_that_engines_do_not_read(own_host: OwnHost) -> None:
+    fake = own_host("550-8gpu")
+    write(fake.root, "/etc/cdi/README", "cdi-gen writes the spec here")
+    assert examine(fake, "spec-directories").codes == ()
+    write(fake.root, "/etc/cdi/nvidia.yml", 'cdiVersion: "0.5.0"\nkind: nvidia.com/gpu\n')
+    finding = examine(fake, "spec-directories").finding("CDG-A223")
+    assert finding.fix.startswith("sudo mv /etc/cdi/nvidia.yml /etc/cdi/nvidia.yml.yaml")
+
+
 @pytest.mark.parametrize("cause", ["spec-conflicts", "spec-validity"])
 def test_what_follows_from_another_fault_is_not_printed(own_host: OwnHost, cause: str) -> None:
     """That no spec has a device for the GPUs is no fault of its own."""

@@ -3,9 +3,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
+from shlex import quote
 from typing import Any
 
+from cdi_base import ld_so_cache, versions
 from cdi_base.findings import Finding
 from cdi_gen.doctor import distribution, setting
 from cdi_gen.doctor.check import Check, NotApplicable
@@ -13,7 +16,7 @@ from cdi_gen.doctor.host import Host
 from cdi_gen.errors import CdiGenError, NoDriverError
 from cdi_gen.host.platforms import tegra, wsl
 from cdi_gen.inventory import Inventory
-from cdi_gen.paths import parent
+from cdi_gen.paths import base_name, parent
 from cdi_gen.refresh import agreement
 
 DRIVER_ROOTS = ("/run/nvidia/driver", "/home/kubernetes/bin/nvidia")
@@ -23,6 +26,9 @@ DIRECTORIES = tuple(
     for name in ("lib64", "lib/x86_64-linux-gnu", "lib/aarch64-linux-gnu", "local/lib")
 )
 """Where packages and NVIDIA's installer leave the libraries of a former driver."""
+
+CACHE = "/etc/ld.so.cache"
+MAX_CACHE_BYTES = 16 << 20
 
 
 def examine(host: Host) -> Iterator[Finding]:
@@ -37,6 +43,7 @@ def examine(host: Host) -> Iterator[Finding]:
         yield _not_found(host, error)
         return
     driver = inventory.require_driver()
+    yield from _first_in_cache(host, driver.library_version)
     others: list[str] = host.fact("other drivers", lambda: _others(host, inventory))
     if others:
         yield Finding(
@@ -47,6 +54,35 @@ def examine(host: Host) -> Iterator[Finding]:
             subject="driver",
             fix="dpkg -S '*libcuda.so*' || rpm -qa '*nvidia*'  # the packages; remove the other "
             "driver's; files of no package are NVIDIA's installer's: sudo nvidia-uninstall",
+        )
+
+
+def _first_in_cache(host: Host, version: str) -> Iterator[Finding]:
+    """Yield that the host's loader takes libcuda of another version, as of a compat package."""
+    content = host.read(CACHE, MAX_CACHE_BYTES)
+    if content is None:
+        return
+    try:
+        paths = [
+            os.fsdecode(path)
+            for flags, name, path, _ in ld_so_cache.entries_of(content)
+            if name == b"libcuda.so.1" and flags >> 8
+        ]
+    except ld_so_cache.CacheError:
+        return  # the check driver-files tells of a driver that is not found
+    # Flags without an architecture are those of 32-bit libraries on x86.
+    target = host.link(paths[0]) if paths else None
+    found = base_name(target or "").removeprefix("libcuda.so.")
+    if target and versions.parse(found) and found != version:
+        directory = parent(paths[0])
+        yield Finding(
+            "CDG-A025",
+            "error",
+            f"the loader of this host takes {paths[0]} of {found}, the driver is {version}: CUDA "
+            "fails with 803 (system has unsupported display driver / cuda driver combination)",
+            subject=paths[0],
+            fix=f"grep -rl {quote(directory)} /etc/ld.so.conf /etc/ld.so.conf.d  # remove the line "
+            "with the directory, or the files of the other version; then: sudo ldconfig",
         )
 
 

@@ -15,6 +15,8 @@ from cdi_gen.paths import join
 
 DEAD_DIRECTORY, NO_DIRECTORY, UNREADABLE_FILE = "CDG-Y004", "CDG-F106", "CDG-F107"
 SUFFIXES = (".json", ".yaml")
+MISNAMED_FILE = "CDG-A223"
+SPEC_BEGINNING = 1 << 16
 FILE = "nvidia.json"
 
 
@@ -36,6 +38,8 @@ def examine(host: Host) -> Iterator[Finding]:
             for name in host.entries(directory) or ():
                 if name.endswith(SUFFIXES):
                     yield from _dangling_file(host, join(directory, name))
+                else:
+                    yield from _misnamed_file(host, join(directory, name))
 
 
 def _dangling_directory(host: Host, directory: str) -> Iterator[Finding]:
@@ -65,10 +69,24 @@ def _dangling_file(host: Host, path: str) -> Iterator[Finding]:
         )
 
 
+def _misnamed_file(host: Host, path: str) -> Iterator[Finding]:
+    if b"cdiVersion" in (host.read(path, SPEC_BEGINNING) or b""):
+        yield Finding(
+            MISNAMED_FILE,
+            "warning",
+            f"{path} looks like a spec, and engines read only files named *.json and *.yaml",
+            subject=path,
+            fix=f"sudo mv {quote(path)} {quote(path + '.yaml')}  # YAML readers read JSON too",
+        )
+
+
 def _file(directory: str) -> str:
     return join(directory, FILE)
 
 
 CHECK = Check(
-    "spec-directories", "specs", "spec directories are directories, and have no dead link", examine
+    "spec-directories",
+    "specs",
+    "spec directories are directories, and their links and names are those that engines read",
+    examine,
 )
