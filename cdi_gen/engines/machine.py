@@ -5,10 +5,13 @@ from __future__ import annotations
 
 import os
 import re
+import selectors
 import subprocess
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from glob import glob
+from typing import IO, cast
 
 from cdi_base import trust
 from cdi_gen.engines.change import configuration_file
@@ -26,6 +29,10 @@ _MULTI_CALL_PROGRAM = "k3s"
 
 TIMEOUT_SECONDS = 3.0
 """The time after which a program is killed: a daemon may hang, but ``engine list`` must not."""
+
+
+MAX_OUTPUT = 16 << 20
+"""Bytes of output after which a program is killed. `docker info` prints some kilobytes."""
 
 
 def printed_version(text: str) -> str | None:
@@ -173,6 +180,8 @@ class Machine:
     def output(self, *command: str) -> str | None:
         """The output of a program; None if it cannot be run, fails, or does not end in time.
 
+        None also if it prints more than `MAX_OUTPUT`.
+
         A program that an untrusted user could change is not run.
         """
         if not self.trusts(command[0]):
@@ -189,14 +198,13 @@ class Machine:
             )
         except OSError:
             return None
-        try:
-            output, _ = process.communicate(timeout=TIMEOUT_SECONDS)
-        except subprocess.TimeoutExpired:
+        output = _output(process, time.monotonic() + TIMEOUT_SECONDS)
+        if output is None:
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, 9)  # its children have the pipe open too
-            process.communicate()
-            return None
-        return output.decode("utf-8", "replace") if process.returncode == 0 else None
+        with process:  # closes the pipe, and waits
+            pass
+        return None if output is None or process.returncode else output.decode("utf-8", "replace")
 
     def version(self, program: str | None) -> str | None:
         """The version that a program prints."""
@@ -217,3 +225,20 @@ class Machine:
         except OSError:
             return ()
         return tuple(join(directory, name) for name in names)
+
+
+def _output(process: subprocess.Popen[bytes], deadline: float) -> bytes | None:
+    """What a program prints until it ends; None if that takes too long, or is too much."""
+    pipe = cast("IO[bytes]", process.stdout)
+    content = bytearray()
+    with selectors.DefaultSelector() as selector:
+        selector.register(pipe, selectors.EVENT_READ)
+        while len(content) <= MAX_OUTPUT and selector.select(max(0, deadline - time.monotonic())):
+            chunk = os.read(pipe.fileno(), 1 << 16)
+            content += chunk
+            if not chunk:
+                with suppress(subprocess.TimeoutExpired):
+                    process.wait(max(0, deadline - time.monotonic()))
+                    return bytes(content)
+                return None
+    return None

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import shutil
 import subprocess
 import time
@@ -12,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from cdi_gen.engines import machine as machines
 from cdi_gen.engines.containerd import daemons
-from cdi_gen.engines.machine import Machine
+from cdi_gen.engines.machine import MAX_OUTPUT, Machine
 from cdi_gen.engines.spec_directories import includes_a_default, normalized
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
@@ -104,3 +106,16 @@ def test_a_program_that_another_user_can_change_is_not_run(tmp_path: Path) -> No
     assert not trace.exists()
     program.chmod(0o755)
     assert Machine().version(str(program)) == "28.0.1"
+
+
+@pytest.mark.parametrize("text", ["exec yes 12345", "echo 28.0.1; exec >&-; exec sleep 60"])
+def test_a_program_that_prints_or_runs_without_an_end(
+    tmp_path: Path, text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(machines, "TIMEOUT_SECONDS", 60.0 if "yes" in text else 0.2)
+    program = tmp_path / "docker"
+    program.write_text(f"#!/bin/sh\n{text}\n")
+    program.chmod(0o755)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    assert Machine().output(str(program)) is None
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 4 * MAX_OUTPUT >> 10
