@@ -141,7 +141,7 @@ def secure_boot_without_log(root: Path) -> None:
             blocked_by_file,
             "CDG-A006",
             f"/{MODPROBE} keeps the kernel module nvidia from being loaded: blacklist nvidia",
-            f"sudo sed -i '/^ *blacklist *nvidia/d' /{MODPROBE} && sudo update-initramfs -u",
+            rf"sudo sed -i -E '/^\s*(blacklist|install)\s+nvidia/d' /{MODPROBE} && sudo update-initramfs -u",
         ),
         (
             blocked_by_install,

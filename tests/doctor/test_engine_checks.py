@@ -214,6 +214,14 @@ def test_no_cgroups(docker: Path, text: str, code: str | None) -> None:
     assert examine(docker, "no-cgroups").codes == ((code,) if code else ())
 
 
+def test_a_configuration_that_the_runtime_cannot_read(docker: Path) -> None:
+    write(docker, CONFIGURATION, '[nvidia-container-runtime]\nmode = "cdi\n')
+    assert examine(docker, "no-cgroups").status == "not-applicable"
+    program(docker, "/usr/bin/nvidia-container-runtime")
+    finding = examine(docker, "no-cgroups").finding("CDG-C102")
+    assert "line 2" in finding.message
+
+
 def selinux(host: Path, **states: str) -> None:
     write(host, "/sys/fs/selinux/enforce", states.pop("enforce", "1"))
     for name, state in states.items():

@@ -138,8 +138,9 @@ def _blocked(host: Host, gpus: str, block: kernel_modules.Block) -> Finding:
         f"remove {block.text} from the kernel's command line (GRUB_CMDLINE_LINUX in "
         "/etc/default/grub, then update-grub), and reboot"
         if block.source == "/proc/cmdline"
-        else f"sudo sed -i '/^ *{block.keyword} *nvidia/d' {shlex.quote(block.source)} && "
-        f"{initramfs} && {LOAD}"
+        # A file with one such line often has others.
+        else rf"sudo sed -i -E '/^\s*(blacklist|install)\s+nvidia/d' {shlex.quote(block.source)}"
+        f" && {initramfs} && {LOAD}"
     )
     return Finding(
         "CDG-A006",

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whether ``no-cgroups`` of NVIDIA's config.toml fits the engines that use the prestart hook."""
+"""Whether NVIDIA's config.toml can be read, and its ``no-cgroups`` fits the engines."""
 
 from __future__ import annotations
 
@@ -17,11 +17,10 @@ from cdi_gen.paths import join
 
 
 def examine(host: Host) -> Iterator[Finding]:
-    """Yield that the hook changes control groups where it cannot, or not where it must."""
-    paths = [join(directory, nvidia.PRESTART_HOOK) for directory in USUAL_DIRECTORIES]
-    installed = [path for path in paths if host.status(path, follow=True)]
-    if not any(nvidia_toolkit.is_nvidias(host, path) for path in installed):
-        raise NotApplicable("the prestart hook of NVIDIA's toolkit is not installed")
+    """Yield that the file cannot be read, or that the hook changes control groups wrongly."""
+    hooks = _installed(host, nvidia.PRESTART_HOOK)
+    if not hooks and not _installed(host, nvidia.RUNTIME):
+        raise NotApplicable("no program that reads NVIDIA's config.toml is installed")
     try:
         no_cgroups = read_configuration(host).no_cgroups
     except HookError as error:
@@ -33,6 +32,8 @@ def examine(host: Host) -> Iterator[Finding]:
             fix="sudo nvidia-ctk config --in-place  # writes the defaults; or correct the line",
         )
         return
+    if not any(nvidia_toolkit.is_nvidias(host, path) for path in hooks):
+        raise NotApplicable("the prestart hook of NVIDIA's toolkit is not installed")
     rootless = sorted({status.engine for status in host.engines if status.rootless})
     rootful = sorted({status.engine for status in host.engines if not status.rootless})
     command = "sudo nvidia-ctk config --in-place --set nvidia-container-cli.no-cgroups"
@@ -55,6 +56,11 @@ def examine(host: Host) -> Iterator[Finding]:
             subject=PATH,
             fix=f"{command}=false  # {cdi}",
         )
+
+
+def _installed(host: Host, program: str) -> list[str]:
+    paths = [join(directory, program) for directory in USUAL_DIRECTORIES]
+    return [path for path in paths if host.status(path, follow=True)]
 
 
 CHECK = Check(
