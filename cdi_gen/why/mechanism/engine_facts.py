@@ -48,7 +48,8 @@ class EngineFacts(NamedTuple):
     names and that does not exist; empty for a file that is not valid."""
     settings: Configuration | None = None
     """config.toml of the shim and the prestart hook; None: it cannot be read."""
-    settings_fault: str = ""
+    settings_fault: Finding | None = None
+    """Why it cannot be read."""
     selinux: bool = False
     """Whether SELinux is enforcing."""
     paths: tuple[str, ...] = USUAL_DIRECTORIES
@@ -173,18 +174,19 @@ def _compose_version(machine: Machine) -> str | None:
     return printed_version(printed or "")
 
 
-def _settings(machine: Machine, host_root: str) -> tuple[Configuration | None, str]:
+def _settings(machine: Machine, host_root: str) -> tuple[Configuration | None, Finding | None]:
     override = machine.environment.get(configuration.OVERRIDE)
     environment = {configuration.OVERRIDE: override} if override else {}
     path = None
     if host_root != "/":
         path = join(host_root, "etc", nvidia.CONFIGURATION)
         if not os.path.exists(path):
-            return _below(Configuration(), host_root), ""
+            return _below(Configuration(), host_root), None
     try:
-        return _below(configuration.load(path, environment=environment), host_root), ""
+        return _below(configuration.load(path, environment=environment), host_root), None
     except HookError as error:
-        return None, str(error)
+        fix = "sudo nvidia-ctk config --in-place  # writes the defaults; or correct the line"
+        return None, Finding(error.code, "error", str(error), fix=fix)
 
 
 def _below(settings: Configuration, host_root: str) -> Configuration:

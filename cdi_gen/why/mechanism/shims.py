@@ -41,7 +41,7 @@ def answer(
     """
     settings = engine.settings
     if settings is None:
-        findings = [*findings, Finding("CDG-C101", "error", engine.settings_fault)]
+        findings = [*findings, *([engine.settings_fault] if engine.settings_fault else [])]
         return Answer(request, engine, mechanism, reason, findings=tuple(findings))
     annotations = mechanism == "shim"
     words, faults = injection.requested_words(
