@@ -46,10 +46,7 @@ def list_(*, as_json: bool) -> None:
     The list has the engines of the system, and for an ordinary user also the user's own rootless
     engines. The daemons need not run.
     """
-    machine = Machine()
-    statuses = [
-        status for name in engines.NAMES for status in engines.engine(name).statuses(machine)
-    ]
+    statuses = engines.statuses(Machine())
     if as_json:
         import json  # noqa: PLC0415
 

@@ -90,8 +90,12 @@ def engines_of(host_root: str, engine_names: Sequence[str], user_name: str | Non
             code="CDG-U002",
             subject="--user",
         )
-    is_named = bool(engine_names) and all("@" in name for name in engine_names)
-    installed = [] if is_named else readers.installed(asked, os.environ, host_root)
+    without_version = [name for name in engine_names if "@" not in name]
+    installed = (
+        readers.installed(asked, os.environ, host_root, readers.names_of(without_version))
+        if without_version or not engine_names
+        else []
+    )
     if not engine_names:
         if not installed:
             raise UsageError(

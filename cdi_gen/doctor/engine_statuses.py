@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Asks the container engines, all at once, and keeps their statuses as JSON."""
+"""Keeps the statuses of the container engines as JSON."""
 
 from __future__ import annotations
 
@@ -13,13 +13,7 @@ from cdi_gen.engines.status import EngineStatus
 
 def ask(machine: Machine) -> list[dict[str, Any]]:
     """Return the JSON forms of the statuses of all installed engines."""
-    from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 - not for a report
-
-    # Each engine starts programs of its own and waits for them.
-    modules = [engines.engine(name) for name in engines.NAMES]
-    with ThreadPoolExecutor(len(modules)) as pool:
-        results = [*pool.map(lambda module: module.statuses(machine), modules)]
-    return [document(status) for statuses in results for status in statuses]
+    return [document(status) for status in engines.statuses(machine)]
 
 
 def document(status: EngineStatus) -> dict[str, Any]:

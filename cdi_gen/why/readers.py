@@ -3,8 +3,8 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import NamedTuple
 
 from cdi_base.cdi.libraries import LIBRARIES
@@ -139,13 +139,19 @@ class NamedMachine(HostMachine):
         return name if name == self._program else None
 
 
-def installed(user: User, environment: Mapping[str, str], host_root: str = "/") -> list[Reader]:
+def installed(
+    user: User,
+    environment: Mapping[str, str],
+    host_root: str = "/",
+    names: Sequence[str] = engines.NAMES,
+) -> list[Reader]:
     """Return the engines of the host: those of root, and the rootless engines of a user.
 
     Args:
         user: the user whose rootless engines are listed; root has none.
         environment: of this process; it is the user's own if the user runs it.
         host_root: the path of the host's ``/``.
+        names: the engines that are asked.
     """
     versions: dict[str, str | None] = {}
     machine = HostMachine(
@@ -154,14 +160,29 @@ def installed(user: User, environment: Mapping[str, str], host_root: str = "/") 
         host_root=host_root,
         versions=versions,
     )
-    readers = [reader_of(status, ROOT) for status in _statuses(machine) if not status.rootless]
+    statuses = engines.statuses(machine, names)
+    readers = [reader_of(status, ROOT) for status in statuses if not status.rootless]
     if user.uid == 0:
         return readers
     own = environment if _is_calling(user) else user.environment
     users_machine = HostMachine(
         own, user.uid, host_root=host_root, versions=versions, runs_programs=_is_calling(user)
     )
-    return readers + _of_user(users_machine, user)
+    return readers + _of_user(users_machine, user, names)
+
+
+def names_of(texts: Sequence[str]) -> tuple[str, ...]:
+    """Return the names of the engines that texts like ``docker`` mean; of no text, all.
+
+    An unknown name is left out: `named` rejects it.
+    """
+    if not texts:
+        return engines.NAMES
+    names = set()
+    for text in texts:
+        with suppress(consumers.UnknownConsumerError):
+            names.add(consumers.find(text).name)
+    return tuple(name for name in engines.NAMES if name in names)
 
 
 def named(
@@ -198,7 +219,7 @@ def named(
         return readers
     own = environment if _is_calling(user) else user.environment
     return readers + _of_user(
-        NamedMachine(newest.name, version, own, user.uid, host_root), user, only=newest.name
+        NamedMachine(newest.name, version, own, user.uid, host_root), user, (newest.name,)
     )
 
 
@@ -213,10 +234,10 @@ def _search_path(environment: Mapping[str, str]) -> str:
     return environment.get("PATH") or ":".join(USUAL_DIRECTORIES)
 
 
-def _of_user(machine: Machine, user: User, *, only: str = "") -> list[Reader]:
+def _of_user(machine: Machine, user: User, names: Sequence[str]) -> list[Reader]:
     """The rootless engines of a user, whose files are read with the user's permissions."""
     readers = []
-    for name in (only,) if only else engines.NAMES:
+    for name in names:
         module = engines.engine(name)
         try:
             with acting_as(user):
@@ -225,28 +246,6 @@ def _of_user(machine: Machine, user: User, *, only: str = "") -> list[Reader]:
             continue  # the user may not read the own configuration: no engine starts with it
         readers += [reader_of(status, user) for status in statuses if status.rootless]
     return readers
-
-
-def _statuses(machine: Machine) -> list[EngineStatus]:
-    """The statuses of all engines, each asked by a thread: most of the time is that of programs."""
-    statuses: dict[str, list[EngineStatus]] = {}
-
-    errors: list[CdiGenError] = []
-
-    def ask(name: str) -> None:
-        try:
-            statuses[name] = engines.engine(name).statuses(machine)
-        except CdiGenError as error:
-            errors.append(error)
-
-    threads = [threading.Thread(target=ask, args=(name,)) for name in engines.NAMES]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    if errors:
-        raise errors[0]
-    return [status for name in engines.NAMES for status in statuses.get(name, ())]
 
 
 def reader_of(status: EngineStatus, user: User) -> Reader:

@@ -11,9 +11,9 @@ import pytest
 
 import cdi_specs
 from cdi_gen.engines.machine import printed_version
+from tests.engine import command_flags
+from tests.engine.command_flags import COMMANDS
 from tests.lab.engines import Lab
-from tests.why import command_flags
-from tests.why.command_flags import COMMANDS
 
 SUITES = ("bookworm-engines", "trixie-engines", "sid-engines")
 

@@ -13,7 +13,7 @@ from tests.engine.matrix.conftest import PlaceOf
 from tests.engine.matrix.place import PATIENCE
 from tests.pains import engines, pain
 from tests.pains.engines import HOME, SEES, finding, gpu_nodes, shell, why
-from tests.why.asking import ask, codes, engine
+from tests.unit.why.asking import ask, codes, engine
 
 IMAGE = f"localhost/{HOME.image}"
 GPU_0 = frozenset({"/dev/nvidia0"})

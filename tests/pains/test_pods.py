@@ -11,7 +11,7 @@ from pathlib import Path
 
 from cdi_runtime.config_toml import configuration
 from tests.pains import pain
-from tests.why.asking import ask, codes, engine
+from tests.unit.why.asking import ask, codes, engine
 
 UUID = "GPU-6e89c0de-0000-4000-8000-000000000001"
 MANAGEMENT, GPU = "management.nvidia.com/gpu", "nvidia.com/gpu"

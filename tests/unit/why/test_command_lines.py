@@ -11,7 +11,7 @@ import pytest
 from cdi_gen.errors import UsageError
 from cdi_gen.why.command import comma_values, dockerfile, gpu_request, option_table, prefix, reading
 from cdi_gen.why.command.gpu_request import ALL, GpuRequest, GpuRequestError
-from tests.why.asking import request
+from tests.unit.why.asking import request
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from cdi_gen.why.command import quadlet, reading, unit_file
 from cdi_gen.why.command.documents import DescriptionError
 from cdi_gen.why.command.gpu_request import ALL, GpuRequest
 from cdi_gen.why.command.request import ContainerRequest
-from tests.why.asking import requests
+from tests.unit.why.asking import requests
 
 
 def written(folder: Path, name: str, text: str) -> list[ContainerRequest]:

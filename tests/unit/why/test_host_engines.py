@@ -12,7 +12,7 @@ from cdi_gen.errors import UsageError
 from cdi_gen.why.mechanism import asked_engine
 from cdi_gen.why.mechanism.host_engines import HostEngines
 from cdi_gen.why.user import ROOT
-from tests.why.asking import engine, request
+from tests.unit.why.asking import engine, request
 
 ROOTFUL, ROOTLESS = engine("podman", "5.4.2"), engine("podman", "5.4.2", rootless=True)
 DOCKERS = [engine("docker", "28.5.2"), engine("docker", "28.5.2", rootless=True)]

@@ -10,7 +10,7 @@ import pytest
 
 from cdi_base.findings import Finding
 from cdi_gen.engines.status import EngineStatus
-from tests.why.asking import CDI_HOOK, PRESTART_HOOK, ask, codes, engine
+from tests.unit.why.asking import CDI_HOOK, PRESTART_HOOK, ask, codes, engine
 
 OFF = engine("docker", "26.1.5", cdi="off")
 OLD = engine("docker", "20.10.24", cdi="no")

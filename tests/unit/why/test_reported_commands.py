@@ -15,7 +15,7 @@ import pytest
 from cdi_gen.engines.status import EngineStatus
 from cdi_gen.why.mechanism import asked_engine
 from cdi_runtime.config_toml import configuration
-from tests.why.asking import CDI_HOOK, PRESTART_HOOK, ask, codes, engine, requests
+from tests.unit.why.asking import CDI_HOOK, PRESTART_HOOK, ask, codes, engine, requests
 
 SHIMMED = engine("docker", "24.0.7", cdi="no", shim=True)
 DOCKER_20 = engine("docker", "20.10.24", cdi="no")

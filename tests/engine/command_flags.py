@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from tests.why.command_help import Option, options
+from tests.engine.command_help import Option, options
 
 COMMANDS = {
     "podman": ("", "run", "create", "build"),
