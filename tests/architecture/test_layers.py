@@ -72,6 +72,10 @@ MAY_IMPORT: dict[str, set[str]] = {
         "xids",
     },
     "containers": {"errors", "paths", "inventory", "cdi_base", "host", "kubernetes"},
+    "telemetry": {"errors", "inventory", "cdi_base", "cdi_specs", "host", "xids"},
+    "metrics": {"errors", "paths", "inventory", "cdi_base", "cdi_specs", "host", "telemetry"}
+    | {"containers", "refresh", "doctor", "kubernetes", "waking", "xids"},
+    "top": {"errors", "cdi_base", "host", "telemetry", "metrics", "containers", "waking"},
     "doctor": {"errors", "paths", "inventory", "catalogue", "cdi", "cdi_base", "cdi_specs"}
     | {
         "host",
@@ -102,7 +106,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "store",
     }
     | {"engines", "programs", "refresh", "diff", "tree", "configuration", "findings", "cdi_base"}
-    | {"__version__", "compat", "containers", "images", "why"},
+    | {"__version__", "compat", "containers", "images", "metrics", "telemetry", "top", "why"},
     "__main__": {"cli"},
     "__init__": {"cdi_base"},
     # The programs that run when a container starts, and what they share with the library.
