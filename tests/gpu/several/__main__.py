@@ -25,7 +25,15 @@ from pathlib import Path
 from tests.gpu.programs import machine
 from tests.gpu.programs.container import cdi_gen
 from tests.gpu.programs.forms import FORMS, environment, form, handed_on
-from tests.gpu.several import communication, gpus, starts, times, visibility
+from tests.gpu.several import (
+    communication,
+    gpus,
+    podman_starts,
+    profile,
+    starts,
+    times,
+    visibility,
+)
 from tests.gpu.several.containers import EXCHANGE, Container, Runtime
 from tests.gpu.several.section import Host, Part, Section, page
 
@@ -38,6 +46,8 @@ PARTS: Mapping[str, Part] = {
     "all-reduce": communication.all_reduce,
     "ddp": communication.ddp,
     "starts": starts.starts,
+    "profile": profile.profile,
+    "podman": podman_starts.podman_starts,
 }
 
 PROGRAM = Path(__file__).with_name("inside") / "gpus.c"
@@ -84,6 +94,9 @@ def _options() -> argparse.Namespace:
     )
     parser.add_argument(
         "--inventory", type=Path, metavar="FILE", help="write the inventory of this host to FILE"
+    )
+    parser.add_argument(
+        "--strace", type=Path, metavar="FILE", help="write the system calls of one hook to FILE"
     )
     parser.add_argument("--output", type=Path, default=Path("several.md"), help="[%(default)s]")
     return parser.parse_args()
@@ -168,6 +181,7 @@ def _host(
         docker_image=options.docker_image,
         docker_options=shlex.split(options.docker_options),
         nvidia_runtime=options.nvidia_runtime,
+        strace=options.strace,
     )
 
 

@@ -35,6 +35,8 @@ class Host(NamedTuple):
     docker_options: Sequence[str]
     nvidia_runtime: str | None
     """The path of NVIDIA's nvidia-container-runtime."""
+    strace: Path | None = None
+    """The file for the system calls of one hook."""
 
     @property
     def form(self) -> str:

@@ -4,9 +4,7 @@ and with the runtime shims. Every start has a new bundle and a new root file sys
 
 from __future__ import annotations
 
-import json
 import os
-import shlex
 import shutil
 import subprocess
 import tempfile
@@ -15,7 +13,7 @@ from statistics import median
 from typing import NamedTuple
 
 from tests.bench.contest import ENVIRONMENT, Lap, Step, race, wall_bar
-from tests.gpu.programs.container import cdi_gen
+from tests.gpu.several import bundles
 from tests.gpu.several.containers import Container, Runtime
 from tests.gpu.several.gpus import ALL, markdown_table
 from tests.gpu.several.section import Host, Section, transcript_entry
@@ -52,7 +50,7 @@ def starts(host: Host) -> Section:
                 form: _steps(host, runtime, command, start, environment)
                 for form, start in forms.items()
             }
-            for form, reason in _failures(runners).items():
+            for form, reason in failures(runners).items():
                 faults.append(f"{name} {command}, {form}: {reason}")
                 del runners[form]
             laps = race(runners, rounds)
@@ -96,9 +94,9 @@ def _environment(host: Host, name: str, runtime: Runtime) -> dict[str, str]:
     return {**ENVIRONMENT, "NVIDIA_CTK_CONFIG_FILE_PATH": str(configuration)}
 
 
-def _failures(runners: Mapping[str, Sequence[Step]]) -> dict[str, str]:
+def failures(runners: Mapping[str, Sequence[Step]]) -> dict[str, str]:
     """Run every form once. A form that fails would end the race of the others."""
-    failures = {}
+    messages = {}
     for form, steps in runners.items():
         for step in steps:
             # Not a pipe: a container that is created and not started keeps it open.
@@ -109,9 +107,9 @@ def _failures(runners: Mapping[str, Sequence[Step]]) -> dict[str, str]:
                 errors.seek(0)
                 if code:
                     message = errors.read().decode(errors="replace").strip()
-                    failures[form] = f"exit {code}: {message[-300:]}"
+                    messages[form] = f"exit {code}: {message[-300:]}"
                     break
-    return failures
+    return messages
 
 
 def _steps(
@@ -120,33 +118,16 @@ def _steps(
     container, shim = start
     form = container.specs.name if container.specs else "none"
     name = "-".join((command, os.path.basename(shim or "runtime"), *container.devices, form))
-    bundle, template = host.folder / name, host.folder / f"{name}.json"
-    configuration = runtime.configuration(name, container, host.folder)
-    configuration["process"]["args"] = ["/bin/true"]
-    template.write_text(json.dumps(configuration), encoding="utf-8")
-    if container.devices:
-        device = f"nvidia.com/gpu={container.devices[0]}"
-        options = ("--spec-dir", str(container.specs), "--device", device)
-        cdi_gen("inject", *options, "--output", str(template), str(template))
-    state = str(host.folder / "state")
-    at, layers = shlex.quote(str(bundle)), ":".join(map(str, runtime.root.layers))
-    mount_points = ("inside", "gpu", *runtime.volumes)
-    directories = " ".join(f"{at}/rootfs/{path.lstrip('/')}" for path in mount_points)
-    prepare = (
-        f"if [ -e {at} ]; then umount -l {at}/rootfs; rm -rf {at}; fi; "
-        f"mkdir -p {at}/rootfs {at}/upper {at}/work && cp {template} {at}/config.json && "
-        f"mount -t overlay overlay -o lowerdir={layers},upperdir={at}/upper,workdir={at}/work "
-        f"{at}/rootfs && mkdir -p {directories}"
-    )
-    program = shutil.which(runtime.command[0]) or runtime.command[0]
     # A container without the driver would be fast.
     has_driver = bool(container.devices or container.variables)
-    check = f"grep -q libcuda.so {at}/config.json" if has_driver else "true"
+    configuration = bundles.configuration(host, runtime, name, container)
+    bundle = bundles.of(host, runtime, name, configuration)
+    check = f"grep -q libcuda.so {bundle.path}/config.json" if has_driver else "true"
     if command == "create":
-        check = f"{program} --root {state} delete --force {name}; {check}"
-    argv = [shim or program, "--root", state, command, "--bundle", str(bundle), name]
+        check = f"{bundle.program} --root {bundle.state} delete --force {name}; {check}"
+    argv = [shim or bundle.program, *bundle.command(command)]
     return [
-        {"argv": ["/bin/sh", "-c", prepare], "env": ENVIRONMENT, "untimed": True},
+        bundle.prepare,
         {"argv": argv, "env": dict(environment)},
         {"argv": ["/bin/sh", "-c", check], "env": ENVIRONMENT, "untimed": True},
     ]
