@@ -20,7 +20,7 @@ class Bundle(NamedTuple):
 
     name: str
     path: Path
-    """Removed and made anew before each start."""
+    """Replaced before each start."""
     program: str
     """runc or crun."""
     state: Path
