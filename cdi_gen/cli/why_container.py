@@ -14,7 +14,7 @@ from cdi_gen.cli.host_options import HostOptions, gather_inventory, inventory_fr
 from cdi_gen.cli.output import print_data
 from cdi_gen.containers import examination
 from cdi_gen.containers.examination import Examination
-from cdi_gen.containers.report import host_nodes
+from cdi_gen.containers.holders import host_nodes
 from cdi_gen.errors import CdiGenError, ExitCode
 from cdi_gen.inventory import Inventory
 from cdi_gen.why.container import Answer, answer

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from cdi_base import control_groups
-from cdi_gen.containers import device_nodes, device_rules, group_names, mounts, procfs
+from cdi_gen.containers import device_nodes, device_rules, group_names, mounts, owners, procfs
 from cdi_gen.containers.device_nodes import FoundNode, RemoteFileSystemError
 from cdi_gen.containers.device_rules import Device, Reader
 from cdi_gen.containers.model import (
@@ -172,11 +172,12 @@ def _container(
                     continue
                 found = _nodes(directory, group.mounts, host_nodes, unseen)
                 is_mapped = directory.link("ns/user") != users
+                owner = owners.user_of_namespace(directory) if is_mapped else None
         except OSError as error:
             if error.errno not in GONE | DENIED:
                 raise
             continue
-        origin, faults = finders.origin(group)
+        origin, faults = finders.origin(group, owner)
         outer = finders.outer(group)
         return Container(
             origin=origin,

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from cdi_gen.containers.device_nodes import FoundNode
 from cdi_gen.containers.model import (
     ALLOWED,
     REFUSED,
@@ -41,6 +42,33 @@ def held_devices(nodes: Iterable[ContainerNode], inventory: Inventory) -> tuple[
                 worst = _access(access, (*gpu.nodes, *caps))
                 if worst:
                     held.append(_mig(device, gpu, worst))
+    return tuple(held)
+
+
+def host_nodes(inventory: Inventory) -> tuple[FoundNode, ...]:
+    """Return the host's nodes of GPUs and MIG devices."""
+    devices: list[CharDevice] = [node for gpu in inventory.gpus for node in gpu.nodes]
+    devices += inventory.control_nodes
+    for mig in inventory.mig_devices:
+        devices += (mig.gpu_instance_cap, mig.compute_instance_cap)
+    return tuple(FoundNode(node.path, "c", node.major, node.minor) for node in devices)
+
+
+def named_devices(ids: Iterable[str], inventory: Inventory) -> tuple[HeldDevice, ...]:
+    """Return the devices of the ids of a device plugin, in the inventory's order.
+
+    An id is the UUID of a GPU or of a MIG device, with ``::N`` if the plugin shares the device.
+    """
+    uuids = {name.partition("::")[0] for name in ids}
+    held = []
+    for gpu in inventory.gpus:
+        if gpu.uuid in uuids and not gpu.mig_enabled:
+            held.append(_gpu(gpu, ALLOWED))
+        held += [
+            _mig(device, gpu, ALLOWED)
+            for device in inventory.mig_devices
+            if device.gpu_index == gpu.index and device.uuid in uuids
+        ]
     return tuple(held)
 
 

@@ -68,6 +68,10 @@ class Origin:
     """The directory of its config.json."""
     state: str = ""
     """The directory of the OCI runtime's state."""
+    unit: str = ""
+    """The unit of systemd that it runs in, ``web.service``; empty if its engine made the unit."""
+    user: str = ""
+    """The user whose rootless engine runs it, or the user's number."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -64,8 +64,13 @@ class Finders:
                 return outer
         return None
 
-    def origin(self, group: Group) -> tuple[Origin, tuple[str, ...]]:
-        """Return the origin of a container, and what could not be read."""
+    def origin(self, group: Group, owner: int | None = None) -> tuple[Origin, tuple[str, ...]]:
+        """Return the origin of a container, and what could not be read.
+
+        Args:
+            group: its processes.
+            owner: of its user namespace; None if it is in the host's.
+        """
         outer = self.outer(group)
         key = outer.first.pid if outer else None
         if key not in self._by_pid:
@@ -73,7 +78,7 @@ class Finders:
         finder = self._by_pid[key]
         if finder is None:
             return Origin(), ("the files of its engine, in another container, cannot be read",)
-        return finder.origin(group.first)
+        return finder.origin(group.first, owner)
 
     def _finder(self, outer: Group | None) -> Finder | None:
         try:

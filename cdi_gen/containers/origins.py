@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
-from cdi_gen.containers import group_names, records
+from cdi_gen.containers import group_names, owners, records
 from cdi_gen.containers.group_names import HEX_ID
 from cdi_gen.containers.model import Origin, Pod, Process
 from cdi_gen.containers.procfs import ProcessDirectory
@@ -51,9 +52,15 @@ class Finder:
         self._states: dict[int, State] | None = None
         """By number of the first process; in another PID namespace by its start time."""
         self._stored: dict[str, dict[str, Document]] = {}
+        self._users: dict[int, str] = {}
 
-    def origin(self, first: Process) -> tuple[Origin, tuple[str, ...]]:
-        """Return the origin of a container, and what could not be read."""
+    def origin(self, first: Process, owner: int | None = None) -> tuple[Origin, tuple[str, ...]]:
+        """Return the origin of a container, and what could not be read.
+
+        Args:
+            first: its first process.
+            owner: of its user namespace; None if it is in the host's.
+        """
         unseen: list[str] = []
         hints = group_names.hints(dict(first.groups))
         state = self._state(first, [hint.id for hint in hints], unseen)
@@ -72,6 +79,8 @@ class Finder:
             name=monitor.get("name", ""),
             bundle=bundle,
             state=state.directory if state else "",
+            unit=owners.unit(dict(first.groups)),
+            user=self._user(first, owner),
         )
         return self.completed(origin, configuration or {}, unseen), tuple(unseen)
 
@@ -85,15 +94,18 @@ class Finder:
             names = stored.get("names")
             name = name or (str(names[0]) if isinstance(names, list) and names else "")
             image = image or _image_name(stored)
-        return Origin(
-            engine=origin.engine,
-            id=origin.id,
-            name=name or origin.name,
-            image=image,
-            pod=pod,
-            bundle=origin.bundle,
-            state=origin.state,
-        )
+        return replace(origin, name=name or origin.name, image=image, pod=pod)
+
+    def _user(self, first: Process, owner: int | None) -> str:
+        """Return the user of a rootless engine; empty if root runs the container."""
+        number = owner or owners.user_of_groups(dict(first.groups))
+        if not number:
+            return ""
+        if self._is_inner:
+            return str(number)  # the accounts of a container are not the host's
+        if number not in self._users:
+            self._users[number] = owners.user_name(number, self._tree)
+        return self._users[number]
 
     def _state(self, first: Process, ids: list[str], unseen: list[str]) -> State | None:
         """Return the runtime's state whose first process this is."""

@@ -3,22 +3,17 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 
-from cdi_gen.containers import holders, uses
-from cdi_gen.containers.device_nodes import FoundNode
+from cdi_gen.containers import allocations, holders, uses
+from cdi_gen.containers.allocations import Allocations
 from cdi_gen.containers.discovery import Discovery, discover
-from cdi_gen.containers.model import Allocation, Container, Holder, Process, Report, Use
+from cdi_gen.containers.model import Container, Holder, Process, Report, Use
 from cdi_gen.containers.uses import Numbers, Uses
 from cdi_gen.host import THIS_HOST, Where, gather
 from cdi_gen.host.gpu_processes import NvmlUnavailable, gpu_processes
-from cdi_gen.inventory import CharDevice, Inventory
+from cdi_gen.inventory import Inventory
 from cdi_gen.paths import join
-
-POD_RESOURCES = "/var/lib/kubelet/pod-resources/kubelet.sock"
-
-Allocations = Mapping[tuple[str, str, str], tuple[Allocation, ...]]
 
 
 def who(where: Where = THIS_HOST, *, inventory: Inventory | None = None) -> Report:
@@ -36,15 +31,16 @@ def who(where: Where = THIS_HOST, *, inventory: Inventory | None = None) -> Repo
     if inventory is None:
         inventory = gather(where._replace(transports=False))
     proc = f"{where.host_root.rstrip('/')}/proc"
-    nodes = host_nodes(inventory)
+    nodes = holders.host_nodes(inventory)
     discovery = discover(where.host_root, nodes)
     unseen = [*discovery.unseen]
     found, no_memory = _uses(discovery, inventory, where if is_probed else None, proc, unseen)
-    allocations = _allocations(f"{where.host_root.rstrip('/')}{POD_RESOURCES}", unseen)
+    allocated, fault = allocations.of_kubelet(where.host_root)
+    unseen += [fault] if fault else []
     holding = [
         holder
         for container in discovery.containers
-        if (holder := _holder(container, inventory, found, allocations)) is not None
+        if (holder := _holder(container, inventory, found, allocated)) is not None
     ]
     return Report(
         holders=tuple(holding),
@@ -56,31 +52,21 @@ def who(where: Where = THIS_HOST, *, inventory: Inventory | None = None) -> Repo
     )
 
 
-def host_nodes(inventory: Inventory) -> tuple[FoundNode, ...]:
-    """Return the host's nodes of GPUs and MIG devices."""
-    devices: list[CharDevice] = [node for gpu in inventory.gpus for node in gpu.nodes]
-    devices += inventory.control_nodes
-    for mig in inventory.mig_devices:
-        devices += (mig.gpu_instance_cap, mig.compute_instance_cap)
-    return tuple(FoundNode(node.path, "c", node.major, node.minor) for node in devices)
-
-
 def _holder(
-    container: Container, inventory: Inventory, found: Uses, allocations: Allocations
+    container: Container, inventory: Inventory, found: Uses, allocated: Allocations
 ) -> Holder | None:
     """Return a container with its GPUs; None if it has none, as far as can be seen."""
-    devices = holders.held_devices(container.nodes, inventory)
     used = _of(container.processes, found)
-    pod = container.origin.pod
-    allocated = allocations.get((pod.namespace, pod.name, pod.container), ()) if pod else ()
-    if not devices and not used and not allocated:
+    allocated_to = allocations.of_container(container, allocated)
+    devices = holders.held_devices(container.nodes, inventory)
+    if not devices and not used and not allocated_to:
         return None
     return Holder(
         container=container,
         devices=devices,
         has_all=holders.has_all(container, devices, inventory),
         uses=used,
-        allocations=allocated,
+        allocations=allocated_to,
     )
 
 
@@ -109,7 +95,7 @@ def _uses(
             no_memory = str(error)
     of_host = {
         join(inventory.dev_root, node.path): (node.major, node.minor)
-        for node in host_nodes(inventory)
+        for node in holders.host_nodes(inventory)
     }
     of_container: dict[int, Mapping[str, Numbers]] = {}
 
@@ -127,29 +113,3 @@ def _uses(
     if found.hidden:
         unseen.append(f"open files of {found.hidden} processes: only root may look at them")
     return found, no_memory
-
-
-def _allocations(socket: str, unseen: list[str]) -> Allocations:
-    """Return what the kubelet has allocated, by namespace, pod and container."""
-    if not os.path.exists(socket):
-        return {}
-    try:
-        from cdi_gen.kubernetes import pod_resources  # noqa: PLC0415 - loads gRPC, an extra
-    except ImportError:
-        return {}
-    try:
-        answers = pod_resources.allocations(socket)
-    except pod_resources.KubeletError as error:
-        unseen.append(f"allocations of the kubelet: {error}")
-        return {}
-    # The kubelet lists devices of another NUMA node apart.
-    ids: dict[tuple[str, str, str], dict[str, tuple[str, ...]]] = {}
-    for answer in answers:
-        by_resource = ids.setdefault((answer.namespace, answer.pod, answer.container), {})
-        by_resource[answer.resource] = (*by_resource.get(answer.resource, ()), *answer.ids)
-    return {
-        key: tuple(
-            Allocation(resource=resource, ids=values) for resource, values in by_resource.items()
-        )
-        for key, by_resource in ids.items()
-    }
