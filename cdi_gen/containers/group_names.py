@@ -53,6 +53,11 @@ def hints(groups: Mapping[str, str]) -> list[Hint]:
     return list(found)
 
 
+def is_of_engine(name: str) -> bool:
+    """Whether a group has the name of a container's group."""
+    return _hint(name, "") is not None
+
+
 def _hint(name: str, parent: str) -> Hint | None:
     for form, engine in _FORMS:
         match = form.fullmatch(name)

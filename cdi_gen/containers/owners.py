@@ -22,21 +22,25 @@ ACCOUNTS = "/etc/passwd"
 MAX_ACCOUNTS = 1 << 20
 
 _NS_GET_OWNER_UID = 0xB704
+_INIT = "init.scope"
 _MANAGER = re.compile(r"user@(\d{1,10})\.service", re.ASCII)
 
 
 def unit(groups: Mapping[str, str]) -> str:
-    """Return the unit that a process runs in, of the system's manager or of a user's.
+    """Return the unit that a container was started in, of the system's manager or of a user's.
 
-    A scope that an engine names after the container is no answer: it has no name of its own.
+    The scope that an engine makes for a container is no answer, because it has the container's id
+    for a name. The groups below it are the container's own, of a systemd in it for example.
 
     >>> unit({"": "/system.slice/web.service/libpod-payload-" + 64 * "a"})
     'web.service'
     """
-    for name in reversed(_names(groups)):
+    names = _names(groups)
+    of_engine = (number for number, name in enumerate(names) if group_names.is_of_engine(name))
+    for name in reversed(names[: next(of_engine, len(names))]):
         if _MANAGER.fullmatch(name):
             return ""
-        if name.endswith(".service") or (name.endswith(".scope") and not _is_of_engine(name)):
+        if name.endswith((".service", ".scope")) and name != _INIT:
             return name
     return ""
 
@@ -89,7 +93,3 @@ def _names(groups: Mapping[str, str]) -> list[str]:
     if path in {"", "/"}:
         path = groups.get(SYSTEMD, "")
     return [name for name in path.split("/") if name]
-
-
-def _is_of_engine(name: str) -> bool:
-    return any(hint.id != name for hint in group_names.hints({VERSION_2: f"/{name}"}))
