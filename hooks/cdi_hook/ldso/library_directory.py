@@ -161,7 +161,7 @@ class Folder:
                         f"{shown(self._path)} has more than {MAX_NAMES} names", code="CDG-K008"
                     )
                 size += len(name)
-                if ".so" in name and _is_library(name):
+                if is_library(name):
                     if entry.is_symlink():
                         names[name] = True
                     elif entry.is_file(follow_symlinks=False):
@@ -174,7 +174,7 @@ class Folder:
         self._memory.keep(OVERHEAD * count + size)
         self.own_links = self._rootfs.own_links(self._descriptor)
         for name, text in self.own_links.items():
-            if hwcaps or (".so" in name and _is_library(name)):
+            if hwcaps or is_library(name):
                 self.names[name] = True
                 self._links[name] = text
 
@@ -314,9 +314,9 @@ class Folder:
             self._files[file] = facts
 
 
-def _is_library(name: str) -> bool:
-    """Whether ldconfig takes a name that has `.so` in it for that of a library."""
-    if not name.startswith(("lib", "ld-", "ld.so.", "ld64.so.")):
+def is_library(name: str) -> bool:
+    """Whether ldconfig takes a name for that of a library."""
+    if ".so" not in name or not name.startswith(("lib", "ld-", "ld.so.", "ld64.so.")):
         return False
     return "#" not in name or not (name.endswith(".#prelink#") or _is_prelinks_own(name))
 

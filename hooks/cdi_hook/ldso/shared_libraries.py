@@ -26,6 +26,7 @@ from cdi_hook.ldso.library_directory import (
     Folder,
     Library,
     Memory,
+    is_library,
 )
 
 TYPE_CHECKING = False
@@ -159,8 +160,9 @@ class _Search:
                 changed = self._mount_points.union(
                     folder.own_links, changes.names if changes else ()
                 )
-                more = unchanged.unexplained(folder, cached, changed)
-                libraries = None if more is None else _with_more(folder, cached, more)
+                listed = _listed(folder, cached)
+                more = unchanged.unexplained(folder, listed, changed)
+                libraries = None if more is None else _with_more(folder, listed, more)
                 if libraries and (is_older or not _has_others(libraries, cached, changed)):
                     return libraries
         return _by_soname(folder, _reusable(folder, cached))
@@ -220,6 +222,18 @@ def _reusable(folder: Folder, cached: dict[str, int]) -> dict[str, int]:
     """Return the cached names that still lead to content in the directory, and their flags."""
     existing = [name for name, flags in cached.items() if name in folder.names and flags in FLAGS]
     return {name: cached[name] for name in folder.with_content(existing)}
+
+
+def _listed(folder: Folder, cached: dict[str, int]) -> dict[str, int]:
+    """Return the cached names that ldconfig would list in a directory.
+
+    A library may have a SONAME that is no name of a library, in Debian's libopenmpi3
+    `libmpi_usempi_ignore_tkr-gfortranso.40`. Its file, which the other names do not explain, is
+    then read.
+    """
+    if cached.keys() <= folder.names.keys():
+        return cached
+    return {name: flags for name, flags in cached.items() if is_library(name)}
 
 
 def _start_of(rootfs: RootFs) -> int:

@@ -143,6 +143,22 @@ class TestMerged:
         assert (looks.directories, looks.looks, looks.opened) == (2, 0, 1)
         same_as_a_scan(image, memory)
 
+    def test_soname_that_is_no_name_of_a_library(self, image: Path, looks: Looks) -> None:
+        """Debian's libopenmpi3 has one without a dot; the file of another name is read again."""
+        put(image, f"{LIB}/libmpi_f08.so.40.30.4", "libmpi_f08-gfortranso.40")
+        link(image, f"{LIB}/libmpi_f08.so.40", "libmpi_f08.so.40.30.4")
+        link(image, f"{LIB}/libmpi_f08-gfortranso.40", "libmpi_f08.so.40.30.4")
+        age(image)
+        memory = glibc_cache(image, FOLDERS)
+        assert b"gfortranso" in memory
+        our_cache(image, FOLDERS, memory, written=WRITTEN)
+        assert (looks.directories, looks.opened) == (2, 2)
+        same_as_a_scan(image, memory)
+        (image / LIB / "libmpi_f08.so.40").unlink()
+        (image / LIB / "libmpi_f08.so.40.30.4").unlink()
+        age(image)
+        assert b"gfortranso" not in same_as_a_scan(image, memory)
+
     @pytest.mark.parametrize("at", [WRITTEN, WRITTEN + 1, WRITTEN + 10**12])
     def test_directory_that_is_not_older_is_scanned(
         self, image: Path, looks: Looks, at: int
