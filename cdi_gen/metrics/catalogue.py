@@ -17,8 +17,8 @@ import cdi_specs
 OLD, NEW = "old", "new"
 """Sets of names: ``old`` is dcgm-exporter's up to 4.8, ``new`` is that from 4.9 on."""
 
-GPU, LINK = "gpu", "link"
-"""What a field belongs to: a GPU (or GPU instance), or an NVLink of a GPU."""
+GPU, LINK, EVENT = "gpu", "link", "event"
+"""What a field is: a quantity of a GPU (or GPU instance) or of an NVLink, or a number of events."""
 
 
 class Name(NamedTuple):
@@ -53,16 +53,54 @@ class Field(NamedTuple):
     unit: str
     """Of the quantity."""
     entity: str
-    """``gpu`` or ``link``"""
+    """``gpu``, ``link`` or ``event``"""
     mig: bool
     """Whether a GPU instance has it too."""
     default: frozenset[str]
-    """The sets of names in which it is a default field."""
+    """The sets of names in which it is a default field of dcgm-exporter."""
+    is_shown: bool
+    """Whether it is shown unless other fields are chosen."""
     help: str
     nvml: str
     """Where NVML tells it."""
     names: dict[str, Name]
     """By the set of names."""
+
+
+class Label(NamedTuple):
+    """A field that dcgm-exporter can make a label of each device."""
+
+    key: str
+    """``driver_version``, or a key of `cdi_gen.telemetry.model.GpuReading.texts`."""
+    names: dict[str, str]
+    """By the set of names."""
+    is_default: bool
+    nvml: str
+
+
+class SelectedField(NamedTuple):
+    """A field under one of its names."""
+
+    field: Field
+    set_name: str
+    name: Name
+    help: str
+
+
+class SelectedLabel(NamedTuple):
+    """A label of each device."""
+
+    key: str
+    name: str
+    set_name: str
+    """The set of names whose fields have the label."""
+
+
+class Selection(NamedTuple):
+    """What is shown of each device."""
+
+    fields: tuple[SelectedField, ...]
+    labels: tuple[SelectedLabel, ...]
 
 
 class AbsentField(NamedTuple):
@@ -95,6 +133,7 @@ def fields() -> tuple[Field, ...]:
             entity=entry["entity"],
             mig=entry["mig"],
             default=frozenset(entry["default"]),
+            is_shown=entry["shown"],
             help=entry["help"],
             nvml=entry["nvml"],
             names={set_name: _name(name) for set_name, name in entry["names"].items()},
@@ -109,6 +148,42 @@ def absent_fields() -> tuple[AbsentField, ...]:
     document = json.loads(cdi_specs.read_text("metrics.json"))
     return tuple(
         AbsentField(tuple(entry["names"]), entry["reason"]) for entry in document["absent"]
+    )
+
+
+@cache
+def device_labels() -> tuple[Label, ...]:
+    """Return the fields that can be labels."""
+    return tuple(
+        Label(entry["key"], entry["names"], entry["default"], entry["nvml"])
+        for entry in json.loads(cdi_specs.read_text("metrics.json"))["labels"]
+    )
+
+
+@cache
+def clock_events() -> dict[str, int]:
+    """Return dcgm-exporter's names of the reasons for lower clocks, with NVML's bits."""
+    events: dict[str, int] = json.loads(cdi_specs.read_text("metrics.json"))["clock_events"]
+    return events
+
+
+@cache
+def default_selection(set_names: tuple[str, ...]) -> Selection:
+    """Return what is shown by default under sets of names; equal names are shown once."""
+    selected: dict[str, SelectedField] = {}
+    for set_name in set_names:
+        for field in fields():
+            if field.is_shown and set_name in field.names:
+                name = field.names[set_name]
+                selected.setdefault(name.name, SelectedField(field, set_name, name, field.help))
+    return Selection(
+        fields=tuple(selected.values()),
+        labels=tuple(
+            SelectedLabel(label.key, label.names[set_name], set_name)
+            for label in device_labels()
+            if label.is_default
+            for set_name in set_names
+        ),
     )
 
 

@@ -69,6 +69,8 @@ class GpuReading:
     model: str
     quantities: Quantities
     """Empty if the GPU has a fault."""
+    texts: Mapping[str, str] = field(default_factory=dict)
+    """What never changes, by the keys of ``labels`` in ``metrics.json``: ``serial``."""
     minor: int | None = None
     """N of ``/dev/nvidiaN``."""
     mig_enabled: bool = False
@@ -77,7 +79,8 @@ class GpuReading:
     processes: tuple[ProcessReading, ...] | None = None
     """None: NVML does not list them. Empty if MIG is enabled: see the MIG devices."""
     clock_events: frozenset[str] = frozenset()
-    """The reasons for which the clocks are lowered now, as DCGM names them: ``sw_power_cap``."""
+    """The reasons for which the clocks are lowered now, as dcgm-exporter names them: ``power_cap``;
+    the names are ``clock_events`` in ``metrics.json``."""
     clock_event_counts: Mapping[str, int] = field(default_factory=dict)
     """How often each reason began since this program began to watch."""
     xids: Mapping[int, int] = field(default_factory=dict)

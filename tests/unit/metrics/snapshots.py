@@ -284,9 +284,9 @@ def faults() -> Snapshot:
     """Return a GPU that hangs, one that is lost, one with errors, and what could not be seen."""
     faulty = gpu(
         2,
-        {**IDLE, "xid_error": 79, "row_remap_failed": 1},
-        clock_events=frozenset({"sw_power_cap", "hw_thermal_slowdown"}),
-        clock_event_counts={"sw_power_cap": 7, "hw_thermal_slowdown": 1},
+        {**IDLE, "xid_error": 79, "row_remap_failed": 1, "clocks_event_reasons": 0x44},
+        clock_events=frozenset({"power_cap", "hw_thermal"}),
+        clock_event_counts={"power_cap": 7, "hw_thermal": 1},
         xids={13: 4, 79: 1},
     )
     return Snapshot(

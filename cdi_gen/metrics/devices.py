@@ -1,0 +1,170 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The devices of a snapshot as dcgm-exporter has them, and the containers that use them; pure.
+
+dcgm-exporter knows GPUs, GPU instances and NVLinks. Two MIG devices of one GPU instance are one
+entity there: NVML measures the instance.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from typing import NamedTuple
+
+from cdi_gen.containers.model import Container, Holder
+from cdi_gen.metrics import labels
+from cdi_gen.metrics.snapshot import ContainerUse, Snapshot
+from cdi_gen.telemetry.model import GpuReading, MigReading, Quantities
+
+USES_PER_CONTAINER = 8
+"""For each container that may have samples, so many pairs of container and device may have some."""
+
+
+class Entity(NamedTuple):
+    """A GPU, a GPU instance or an NVLink."""
+
+    gpu: GpuReading
+    pairs: tuple[labels.Pair, ...]
+    quantities: Quantities
+    uses: tuple[ContainerUse, ...] = ()
+    """Of the containers that have it."""
+    xids: Mapping[int, int] = {}
+    is_instance: bool = False
+
+
+class Uses(NamedTuple):
+    """What containers do with devices, as far as it has samples."""
+
+    by_device: Mapping[str, tuple[ContainerUse, ...]]
+    containers: tuple[Container, ...]
+    omitted: int
+    """The number of containers with GPUs that have no samples."""
+    omitted_uses: int
+
+
+def container_key(container: Container) -> tuple[int, int]:
+    """Return what identifies a container as long as it runs."""
+    return container.first.start_time, container.first.pid
+
+
+def select_uses(snapshot: Snapshot, max_containers: int) -> Uses:
+    """Return the uses of the containers that started first.
+
+    A privileged container can use each GPU. Only GPUs that it does use, or that the kubelet has
+    allocated to it, count as its own.
+    """
+    uuids = {gpu.index: gpu.uuid for gpu in snapshot.reading.gpus}
+    uuids |= {device.index: device.uuid for gpu in snapshot.reading.gpus for device in gpu.mig}
+    containers: dict[tuple[int, int], Container] = {}
+    for holder in snapshot.holders:
+        containers.setdefault(container_key(holder.container), holder.container)
+    uses = []
+    for use in snapshot.uses:
+        if use.device in uuids and _is_own(use, uuids[use.device]):
+            containers.setdefault(container_key(use.holder.container), use.holder.container)
+            uses.append(use)
+    kept = dict(sorted(containers.items())[: max(0, max_containers)])
+    by_device: defaultdict[str, list[ContainerUse]] = defaultdict(list)
+    count, omitted_uses = 0, 0
+    for use in uses:
+        if container_key(use.holder.container) not in kept:
+            continue
+        if count < USES_PER_CONTAINER * max_containers:
+            by_device[use.device].append(use)
+            count += 1
+        else:
+            omitted_uses += 1
+    return Uses(
+        by_device={device: tuple(items) for device, items in by_device.items()},
+        containers=tuple(kept.values()),
+        omitted=len(containers) - len(kept),
+        omitted_uses=omitted_uses,
+    )
+
+
+def gpu_entities(snapshot: Snapshot, uses: Uses) -> Iterator[Entity]:
+    """Yield GPUs, each followed by its GPU instances."""
+    for gpu in snapshot.reading.gpus:
+        instances: dict[int, list[MigReading]] = {}
+        for device in gpu.mig:
+            instances.setdefault(device.gpu_instance, []).append(device)
+        pairs = labels.gpu_pairs(gpu)
+        in_instances = [devices[0].xids for devices in instances.values()]
+        own_xids = {
+            number: max(0, count - sum(counts.get(number, 0) for counts in in_instances))
+            for number, count in gpu.xids.items()
+        }
+        yield Entity(gpu, pairs, gpu.quantities, uses.by_device.get(gpu.index, ()), own_xids)
+        for devices in instances.values():
+            quantities: dict[str, float] = {}
+            for device in reversed(devices):
+                quantities.update(device.quantities)
+            yield Entity(
+                gpu,
+                (*pairs, *labels.instance_pairs(devices[0])),
+                quantities,
+                _merged(use for device in devices for use in uses.by_device.get(device.index, ())),
+                devices[0].xids,
+                is_instance=True,
+            )
+
+
+def link_entities(snapshot: Snapshot) -> Iterator[Entity]:
+    """Yield the NVLinks of GPUs."""
+    for gpu in snapshot.reading.gpus:
+        for link in gpu.links:
+            yield Entity(gpu, labels.link_pairs(gpu, link), link.quantities)
+
+
+def only_container(uses: Iterable[ContainerUse]) -> Container | None:
+    """Return the container that a device is for; None if there is none, or several.
+
+    Privileged containers count only if no other container has the device.
+    """
+    own = [use for use in uses if not use.holder.has_all or use.holder.allocations] or [*uses]
+    containers = {container_key(use.holder.container): use.holder.container for use in own}
+    return next(iter(containers.values())) if len(containers) == 1 else None
+
+
+def replica(holder: Holder, uuid: str) -> str:
+    """Return the number of the replica of a shared device that the kubelet has allocated."""
+    numbers = sorted(
+        name.partition("::")[2]
+        for allocation in holder.allocations
+        for name in allocation.ids
+        if name.startswith(f"{uuid}::")
+    )
+    return numbers[0] if numbers else ""
+
+
+def _merged(uses: Iterable[ContainerUse]) -> tuple[ContainerUse, ...]:
+    """Return one use for each container; a container may have two MIG devices of an instance."""
+    by_container: dict[tuple[int, int], ContainerUse] = {}
+    for use in uses:
+        key = container_key(use.holder.container)
+        other = by_container.get(key)
+        if other is not None:
+            use = ContainerUse(  # noqa: PLW2901 - the same use, of both devices
+                holder=use.holder,
+                device=other.device,
+                processes=_sum(other.processes, use.processes),
+                memory=_sum(other.memory, use.memory),
+            )
+        by_container[key] = use
+    return tuple(by_container.values())
+
+
+def _sum(one: int | None, other: int | None) -> int | None:
+    """Return a sum that is known only if both numbers are."""
+    return None if one is None or other is None else one + other
+
+
+def _is_own(use: ContainerUse, uuid: str) -> bool:
+    """Whether the device counts as the container's own."""
+    if not use.holder.has_all or use.processes:
+        return True
+    return any(
+        name.partition("::")[0] == uuid
+        for allocation in use.holder.allocations
+        for name in allocation.ids
+    )
