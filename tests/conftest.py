@@ -39,6 +39,7 @@ pytest_plugins = [
     "tests.left_running",
     "tests.own_mounts",
     "tests.required",
+    "tests.telemetry.fixtures",
 ]
 
 

@@ -20,10 +20,14 @@
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <limits.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
 
 enum {
     SUCCESS = 0,
@@ -91,14 +95,20 @@ static struct mig *as_mig(nvmlDevice_t device)
     return NULL;
 }
 
+#include "nvml_mock_values.c"
+
 /* Why `device` cannot be asked at all, or SUCCESS with the GPU that it is or lies on. */
 static nvmlReturn_t ask(nvmlDevice_t device, struct gpu **gpu)
 {
+    calls++;
     if (!host.users)
         return UNINITIALIZED;
     struct mig *mig = as_mig(device);
     *gpu = mig ? mig->gpu : as_gpu(device);
-    return *gpu ? (*gpu)->query_code : INVALID_ARGUMENT;
+    if (!*gpu)
+        return INVALID_ARGUMENT;
+    nvmlReturn_t code = state_of(place_of(device));
+    return code ? code : (*gpu)->query_code;
 }
 
 #define ASK(device)                                                                                \
@@ -192,9 +202,11 @@ static nvmlReturn_t read_description(void)
 nvmlReturn_t nvmlInitWithFlags(unsigned flags)
 {
     (void)flags;
-    if (host.users++)
-        return SUCCESS;
-    nvmlReturn_t code = read_description();
+    calls++;
+    nvmlReturn_t code = state_of(NO_DEVICE);
+    if (code || host.users++)
+        return code;
+    code = read_description();
     if (code)
         host.users = 0;
     return code;
@@ -266,10 +278,12 @@ nvmlReturn_t nvmlDeviceGetHandleByIndex_v2(unsigned index, nvmlDevice_t *device)
 {
     if (!host.users)
         return UNINITIALIZED;
+    calls++;
     if (index >= (unsigned)host.gpus)
         return INVALID_ARGUMENT;
     *device = &host.gpu[index];
-    return host.gpu[index].handle_code;
+    nvmlReturn_t code = state_of((int)index * (MAX_MIGS + 1));
+    return code ? code : host.gpu[index].handle_code;
 }
 
 nvmlReturn_t nvmlDeviceGetHandleByIndex(unsigned index, nvmlDevice_t *device)
@@ -379,36 +393,7 @@ nvmlReturn_t nvmlDeviceGetPciInfo_v3(nvmlDevice_t device, struct pci_info *pci)
     return SUCCESS;
 }
 
-struct memory {
-    unsigned long long total, free, used;
-};
-
-static unsigned long long memory_of(nvmlDevice_t device, const struct gpu *gpu)
-{
-    struct mig *mig = as_mig(device);
-    return (mig ? mig->mib : gpu->mib) << 20;
-}
-
-nvmlReturn_t nvmlDeviceGetMemoryInfo(nvmlDevice_t device, struct memory *memory)
-{
-    ASK(device);
-    memory->total = memory->free = memory_of(device, gpu);
-    memory->used = 0;
-    return SUCCESS;
-}
-
-struct memory_v2 {
-    unsigned version;
-    unsigned long long total, reserved, free, used;
-};
-
-nvmlReturn_t nvmlDeviceGetMemoryInfo_v2(nvmlDevice_t device, struct memory_v2 *memory)
-{
-    ASK(device);
-    memory->total = memory->free = memory_of(device, gpu);
-    memory->reserved = memory->used = 0;
-    return SUCCESS;
-}
-
 #include "nvml_mock_mig.c"
 #include "nvml_mock_links.c"
+#include "nvml_mock_measures.c"
+#include "nvml_mock_events.c"

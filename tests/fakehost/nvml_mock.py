@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from tests.fakehost.kernel import Kernel
 
 SOURCE = Path(__file__).with_name("nvml_mock.c")
-PARTS = (SOURCE.with_name("nvml_mock_mig.c"), SOURCE.with_name("nvml_mock_links.c"))
+PARTS = tuple(sorted(SOURCE.parent.glob("nvml_mock_*.c")))
 """Included by `SOURCE`."""
 SONAME = "libnvidia-ml.so.1"
 DESCRIPTION = "nvml-mock.host"
@@ -52,7 +52,7 @@ def library() -> Path:
         building = compiled.with_suffix(".building")
         subprocess.run(
             [
-                *(compiler, "-shared", "-fPIC", "-O1", "-Wall", "-Wextra", "-Werror"),
+                *(compiler, "-shared", "-fPIC", "-O1", "-pthread", "-Wall", "-Wextra", "-Werror"),
                 *(f"-Wl,-soname,{SONAME}", "-o", str(building), str(SOURCE)),
             ],
             check=True,

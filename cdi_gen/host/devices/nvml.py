@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 from cdi_base import nvidia, trust
 from cdi_gen.host.devices.mig_mode import NvmlUnavailable, failed
 
-_MIG_PROFILE = re.compile(r"\bMIG ((?:\d+c\.)?\d+g\.\d+gb(?:[+-][a-z.]+)*)", re.ASCII)
+MIG_PROFILE = re.compile(r"\bMIG ((?:\d+c\.)?\d+g\.\d+gb(?:[+-][a-z.]+)*)", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,7 +160,7 @@ def _mig_instance(pynvml: Any, gpu: Any, index: int) -> MigInstance | str | None
     """Return the MIG device, why it cannot be used, or None if no device has this index."""
     try:
         handle = pynvml.nvmlDeviceGetMigDeviceHandleByIndex(gpu, index)
-        profile = _MIG_PROFILE.search(text(pynvml.nvmlDeviceGetName(handle)))
+        profile = MIG_PROFILE.search(text(pynvml.nvmlDeviceGetName(handle)))
         return MigInstance(
             index=index,
             uuid=_checked(text(pynvml.nvmlDeviceGetUUID(handle))),

@@ -1,0 +1,36 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Reads the memory of a GPU or a MIG device."""
+
+from __future__ import annotations
+
+from ctypes import byref
+
+from cdi_gen.telemetry.device import Device
+from cdi_gen.telemetry.structures import MEMORY_V2, Memory, MemoryV2
+
+
+def read(device: Device) -> dict[str, float]:
+    """Return the memory and, of a GPU, BAR1; as DCGM counts, reserved memory is not used.
+
+    Drivers before 510 do not tell what is reserved: they count it as used.
+
+    Raises:
+        GpuFault: the GPU cannot be measured.
+    """
+    quantities: dict[str, float] = {}
+    memory = MemoryV2(version=MEMORY_V2)
+    if device.ask("nvmlDeviceGetMemoryInfo_v2", byref(memory)):
+        quantities["fb_reserved_bytes"] = memory.reserved
+        _store(quantities, "fb", memory)
+    elif device.ask("nvmlDeviceGetMemoryInfo", byref(old := Memory())):
+        _store(quantities, "fb", old)
+    bar1 = Memory()
+    if device.ask("nvmlDeviceGetBAR1MemoryInfo", byref(bar1)):
+        _store(quantities, "bar1", bar1)
+    return quantities
+
+
+def _store(quantities: dict[str, float], kind: str, memory: Memory | MemoryV2) -> None:
+    quantities[f"{kind}_capacity_bytes"] = memory.total
+    quantities[f"{kind}_used_bytes"] = memory.used
+    quantities[f"{kind}_free_bytes"] = memory.free

@@ -1,0 +1,172 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Reads which processes use a GPU, how much memory they use, and for how much of the time."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from ctypes import Array, Structure, byref, c_uint, c_ulonglong
+from dataclasses import replace
+from typing import Any
+
+from cdi_gen.telemetry import library
+from cdi_gen.telemetry.device import Device
+from cdi_gen.telemetry.model import ProcessReading
+from cdi_gen.telemetry.structures import (
+    NO_INSTANCE,
+    NOT_AVAILABLE,
+    ProcessInfo,
+    ProcessInfoV1,
+    ProcessSample,
+)
+
+Instance = tuple[int, int]
+"""The numbers of a GPU instance and a compute instance; `WHOLE` without MIG."""
+
+WHOLE: Instance = (NO_INSTANCE, NO_INSTANCE)
+
+_KINDS = ("Compute", "Graphics", "MPSCompute")
+_VERSIONS: tuple[tuple[str, type[Structure]], ...] = (
+    ("_v3", ProcessInfo),  # from 510
+    ("_v2", ProcessInfo),
+    ("", ProcessInfoV1),
+)
+_FIRST_LENGTH, _LARGEST_LENGTH = 32, 1 << 16
+_SHORTEST = 1.0
+"""Seconds; NVML samples at least once in it."""
+
+
+class ProcessReader:
+    """Reads the processes of one GPU; holds the buffers for them."""
+
+    def __init__(self, device: Device) -> None:
+        self._device = device
+        self._buffers: dict[type[Structure], Array[Any]] = {}
+        self._last = 0.0
+
+    def read(self) -> dict[Instance, tuple[ProcessReading, ...]] | None:
+        """Return the processes by their instance; None if NVML does not list processes.
+
+        Raises:
+            GpuFault: the GPU cannot be measured.
+        """
+        processes = list_processes(self._device, self._buffers)
+        if processes is None or not processes.get(WHOLE):
+            return processes
+        samples = self._samples()
+        if samples is not None:
+            processes[WHOLE] = tuple(_with_sample(p, samples.get(p.pid)) for p in processes[WHOLE])
+        return processes
+
+    def _samples(self) -> dict[int, ProcessSample] | None:
+        """Return the newest sample of each process that was not idle since the last pass.
+
+        NVML gives no sample of an idle process; if it has no sample at all it answers that it has
+        found none. None: NVML does not tell.
+        """
+        now = time.monotonic()
+        seconds = max(now - self._last, _SHORTEST) if self._last else _SHORTEST
+        self._last = now
+        since = int((time.time() - seconds) * 1e6)
+        code, entries = _entries(
+            self._device,
+            "nvmlDeviceGetProcessUtilization",
+            ProcessSample,
+            self._buffers,
+            c_ulonglong(since),
+        )
+        if code not in {library.SUCCESS, library.NOT_FOUND}:
+            return None
+        newest: dict[int, ProcessSample] = {}
+        for sample in entries:
+            # NVML has been seen to give shares above 100 for processes that have ended.
+            if sample.timestamp >= since and max(sample.sm, sample.memory) <= 100:
+                other = newest.get(sample.pid)
+                if other is None or other.timestamp <= sample.timestamp:
+                    newest[sample.pid] = sample
+        return newest
+
+
+def list_processes(
+    device: Device, buffers: dict[type[Structure], Array[Any]]
+) -> dict[Instance, tuple[ProcessReading, ...]] | None:
+    """Return the processes that NVML lists for a GPU or a MIG device.
+
+    Raises:
+        GpuFault: the GPU cannot be measured.
+    """
+    lists = [_of_kind(device, kind, buffers) for kind in _KINDS]
+    if lists[0] is None:
+        return None
+    by_instance: dict[Instance, dict[int, ProcessReading]] = {}
+    for entries in lists:
+        for entry in entries or ():
+            instance = (
+                getattr(entry, "gpu_instance", NO_INSTANCE),
+                getattr(entry, "compute_instance", NO_INSTANCE),
+            )
+            memory = None if entry.memory == NOT_AVAILABLE else int(entry.memory)
+            # A process with compute and graphics is in both lists, with the same memory.
+            by_instance.setdefault(instance, {}).setdefault(
+                entry.pid, ProcessReading(pid=entry.pid, memory=memory)
+            )
+    return {instance: tuple(processes.values()) for instance, processes in by_instance.items()}
+
+
+def _of_kind(
+    device: Device, kind: str, buffers: dict[type[Structure], Array[Any]]
+) -> Iterable[Any] | None:
+    """Return NVML's entries; None if no function gives them."""
+    for version, structure in _VERSIONS:
+        name = f"nvmlDeviceGet{kind}RunningProcesses{version}"
+        code, entries = _entries(device, name, structure, buffers)
+        if code == library.SUCCESS:
+            return entries
+        if device.nvml.has(name):
+            return None
+    return None
+
+
+def _entries(
+    device: Device,
+    name: str,
+    structure: type[Structure],
+    buffers: dict[type[Structure], Array[Any]],
+    *arguments: Any,
+) -> tuple[int, list[Any]]:
+    """Call a function that fills an array; return its code and the entries.
+
+    The number of processes may grow between two calls.
+    """
+    buffer = buffers.get(structure)
+    if buffer is None:
+        buffer = buffers[structure] = (structure * _FIRST_LENGTH)()
+    count = c_uint(len(buffer))
+    # The order is count, array; of samples it is array, count, time.
+    order = (buffer, byref(count)) if arguments else (byref(count), buffer)
+    code = device.code(name, *order, *arguments)
+    if code == library.INSUFFICIENT_SIZE and len(buffer) < _LARGEST_LENGTH:
+        length = min(max(2 * len(buffer), count.value + _FIRST_LENGTH), _LARGEST_LENGTH)
+        buffers[structure] = (structure * length)()
+        return _entries(device, name, structure, buffers, *arguments)
+    if code != library.SUCCESS:
+        return code, []
+    return code, buffer[: min(count.value, len(buffer))]
+
+
+def _with_sample(process: ProcessReading, sample: ProcessSample | None) -> ProcessReading:
+    if sample is None:
+        return replace(
+            process,
+            utilization=0.0,
+            memory_utilization=0.0,
+            encoder_utilization=0.0,
+            decoder_utilization=0.0,
+        )
+    return replace(
+        process,
+        utilization=sample.sm / 100,
+        memory_utilization=sample.memory / 100,
+        encoder_utilization=sample.encoder / 100,
+        decoder_utilization=sample.decoder / 100,
+    )
