@@ -2,5 +2,5 @@
 """``cdi-gen doctor``: examines a host, and says what keeps containers from their GPUs.
 
 `checks` has one module for each check or family of checks; `host` is what they may ask; `run` runs
-them and `output` prints the results. No other package imports this one.
+them and `output` prints the results. `cdi_gen.metrics` counts the findings.
 """

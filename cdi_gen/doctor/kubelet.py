@@ -10,12 +10,9 @@ from typing import Any, NamedTuple
 
 from cdi_gen.doctor.check import NotApplicable, Unseen
 from cdi_gen.doctor.host import Host
+from cdi_gen.doctor.kubelet_directories import DIRECTORIES
 from cdi_gen.paths import join
 
-DIRECTORIES = (
-    "/var/lib/kubelet", "/var/lib/k0s/kubelet", "/var/snap/microk8s/common/var/lib/kubelet",
-)  # fmt: skip
-"""Where distributions keep the directory; most use the first."""
 CHECKPOINT = "kubelet_internal_checkpoint"
 MAX_BYTES = 64 << 20
 

@@ -3,14 +3,15 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import grpc
 
 from cdi_gen.kubernetes.protocols import podresources_v1_pb2 as api
 
 SOCKET = "/var/lib/kubelet/pod-resources/kubelet.sock"
-METHOD = "/v1.PodResourcesLister/List"
+LIST = "/v1.PodResourcesLister/List"
+ALLOCATABLE = "/v1.PodResourcesLister/GetAllocatableResources"
 SECONDS = 2
 MAX_BYTES = 16 << 20
 """The kubelet's own limit of an answer."""
@@ -36,21 +37,7 @@ def allocations(socket: str = SOCKET) -> tuple[PodDevices, ...]:
     Raises:
         KubeletError: the kubelet refuses, or does not answer in time.
     """
-    options = (
-        ("grpc.use_local_subchannel_pool", 1),
-        ("grpc.max_receive_message_length", MAX_BYTES),
-    )
-    with grpc.insecure_channel(f"unix:{socket}", options=options) as channel:
-        call = channel.unary_unary(
-            METHOD,
-            request_serializer=api.ListPodResourcesRequest.SerializeToString,
-            response_deserializer=api.ListPodResourcesResponse.FromString,
-        )
-        try:
-            response = call(api.ListPodResourcesRequest(), timeout=SECONDS)
-        except grpc.RpcError as error:
-            details = getattr(error, "details", None)
-            raise KubeletError(details() if details else str(error)) from error
+    response = _call(socket, LIST, api.ListPodResourcesRequest(), api.ListPodResourcesResponse)
     return tuple(
         PodDevices(
             pod.namespace,
@@ -63,3 +50,40 @@ def allocations(socket: str = SOCKET) -> tuple[PodDevices, ...]:
         for container in pod.containers
         for devices in container.devices
     )
+
+
+def allocatable(socket: str = SOCKET) -> dict[str, int]:
+    """Return the number of devices that the kubelet can give to pods, by resource.
+
+    They are those that device plugins advertise as healthy, allocated or not.
+
+    Raises:
+        KubeletError: as `allocations`.
+    """
+    request = api.AllocatableResourcesRequest()
+    response = _call(socket, ALLOCATABLE, request, api.AllocatableResourcesResponse)
+    numbers: dict[str, int] = {}
+    # The kubelet lists devices of another NUMA node apart.
+    for devices in response.devices:
+        numbers[devices.resource_name] = numbers.get(devices.resource_name, 0) + len(
+            devices.device_ids
+        )
+    return numbers
+
+
+def _call(socket: str, method: str, request: Any, answer: Any) -> Any:
+    options = (
+        ("grpc.use_local_subchannel_pool", 1),
+        ("grpc.max_receive_message_length", MAX_BYTES),
+    )
+    with grpc.insecure_channel(f"unix:{socket}", options=options) as channel:
+        call = channel.unary_unary(
+            method,
+            request_serializer=type(request).SerializeToString,
+            response_deserializer=answer.FromString,
+        )
+        try:
+            return call(request, timeout=SECONDS)
+        except grpc.RpcError as error:
+            details = getattr(error, "details", None)
+            raise KubeletError(details() if details else str(error)) from error

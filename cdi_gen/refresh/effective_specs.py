@@ -62,7 +62,12 @@ class EffectiveSpecs(NamedTuple):
 
 def read(directories: Sequence[str]) -> EffectiveSpecs:
     """Return the specs in these directories, in the order in which engines apply them."""
-    return of(store.read(directories))
+    return of(read_registry(directories))
+
+
+def read_registry(directories: Sequence[str]) -> Registry:
+    """Return the content of these directories, with the devices that engines cannot resolve."""
+    return store.read(directories)
 
 
 def of(registry: Registry) -> EffectiveSpecs:

@@ -10,8 +10,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from cdi_base.cdi import SPEC_DIRECTORIES
-from cdi_gen.errors import CdiGenError, ExitCode, NoDriverError, UsageError
-from cdi_gen.refresh import freshness, lock
+from cdi_gen.errors import CdiGenError, ExitCode, NoDriverError, UnsafeError, UsageError
+from cdi_gen.refresh import freshness, lock, result
 from cdi_gen.refresh import record as records
 from cdi_gen.refresh.record import Record, WrittenFile
 from cdi_gen.refresh.settings import TREE, Request, State
@@ -55,6 +55,11 @@ class Outcome(NamedTuple):
     """Nodes and links that could not be made."""
 
     @property
+    def is_unchanged(self) -> bool:
+        """Whether nothing has changed since the last refresh."""
+        return self.inventory is None and self.no_driver is None
+
+    @property
     def exit_code(self) -> ExitCode:
         """The exit code of the command."""
         if self.no_driver:
@@ -79,6 +84,18 @@ def refresh(
         UnsafeError: another user could change the record, a spec or the hook program.
         CdiGenError: the host cannot be examined, or a file cannot be written.
     """
+    try:
+        outcome = _refresh(request, state_directory, force=force)
+    except UnsafeError:
+        raise  # the directory may be another user's
+    except CdiGenError as error:
+        result.write(error.exit_code, state_directory)
+        raise
+    result.write(outcome.exit_code, state_directory, is_new=not outcome.is_unchanged)
+    return outcome
+
+
+def _refresh(request: Request, state_directory: str, *, force: bool) -> Outcome:
     if not force and (last := _unchanged(request, state_directory)):
         return Outcome(kept=tuple(last.files))
     _require_modes(request)

@@ -14,7 +14,7 @@ from tests.refresh.machine import KilledError, Machine, Refreshed, in_fork
 
 NEW: dict[str, Any] = {"modes": ("auto",), "capabilities": ("compute", "utility")}
 """Changes one spec and removes the other."""
-STATE = {"refresh.json", "refresh.lock"}
+STATE = {"refresh-result.json", "refresh.json", "refresh.lock"}
 ERRORS = ("ENOSPC", "EIO", "EROFS", "EACCES", "EMFILE", "EINTR")
 
 

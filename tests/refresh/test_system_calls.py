@@ -78,7 +78,7 @@ class Scene:
             for name in ("cdi", "cdi-gen")
             for path in (self.run_directory / name).iterdir()
         }
-        return names - {"nvidia.json", "refresh.json", "refresh.lock"}
+        return names - {"nvidia.json", "refresh-result.json", "refresh.json", "refresh.lock"}
 
 
 @pytest.fixture
