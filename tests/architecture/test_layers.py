@@ -120,9 +120,7 @@ THIRD_PARTY = {
     "click": re.compile(r"cdi_gen/cli/\w+\.py"),
     # The extra `kubernetes`: no other command may import them.
     "grpc": re.compile(r"cdi_gen/kubernetes/(plugin/\w+|pod_resources)\.py"),
-    "prometheus_client": re.compile(
-        r"cdi_gen/(kubernetes/metrics|metrics/own/device_plugin)\.py"
-    ),
+    "prometheus_client": re.compile(r"cdi_gen/(kubernetes/metrics|metrics/own/device_plugin)\.py"),
     "google": re.compile(r"cdi_gen/kubernetes/protocols/\w+\.py"),
     "urllib3": re.compile(r"cdi_gen/kubernetes/(api|deadline)\.py"),
     "jsonschema": re.compile(r"cdi_gen/cdi/schema\.py"),

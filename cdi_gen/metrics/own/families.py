@@ -83,11 +83,11 @@ def _specs(state: SpecState, now: float) -> Iterator[Family]:
         "Exit code of that refresh: 3 no driver, 4 a device was left out, 5 held back, 1 an error.",
         state.refresh_exit_code,
     )
-    code = state.refresh_exit_code
+    exit_code = state.refresh_exit_code
     yield _single(
         "cdi_gen_spec_last_refresh_success",
         "Whether the specs were those of the host after that refresh: exit code 0 or 4.",
-        None if code is None else code in REFRESH_SUCCESSES,
+        None if exit_code is None else exit_code in REFRESH_SUCCESSES,
     )
 
 

@@ -40,7 +40,7 @@ class Scene:
         self.findings: list[Finding] = []
         task = Task("doctor", 600, 300, 120, lambda _: self.key, DoctorState.of, {"more": 1})
         monkeypatch.setattr(schedule, "tasks", lambda _: (task,))
-        monkeypatch.setattr(schedule.time, "monotonic", lambda: self.now)
+        monkeypatch.setattr(time, "monotonic", lambda: self.now)
         monkeypatch.setattr(Processes, "run", self._run)
         self.examinations = Examinations(Layout(), Settings(), self.findings.append)
 
