@@ -3,12 +3,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 
-from cdi_gen.cdi.model import Spec
+from cdi_gen.cdi.model import Device, Spec
 from cdi_gen.refresh.device_states import count
 from cdi_gen.refresh.effective_specs import EffectiveSpec
-from cdi_gen.refresh.host_facts import Gpu, HostFacts, Instance, Node
+from cdi_gen.refresh.host_facts import Gpu, HostFacts, Instance, Node, capability_minor
 from cdi_gen.store import registry as registries
 from cdi_gen.store.registry import Registry, SpecFile
 from tests.unit.refresh.test_staleness import MAJORS, VERSION, nvidia
@@ -123,25 +124,23 @@ def test_without_a_driver_no_gpu_is_missing_and_the_specs_are_stale() -> None:
 
 def test_mig_devices_count_by_their_capability_nodes() -> None:
     spec = nvidia("mig")
-    caps = {
-        node.path
-        for device in spec.devices
-        for node in device.container_edits.device_nodes
-        if "nvidia-cap" in node.path
-    }
-    minors = sorted(int(path.rpartition("cap")[2]) for path in caps)
     pairs = {
-        frozenset(
-            int(node.path.rpartition("cap")[2])
-            for node in device.container_edits.device_nodes
-            if "nvidia-cap" in node.path
-        )
+        minors
         for device in spec.devices
+        if len(minors := frozenset(capability_minors(device))) == 2
     }
-    instances = [pair for pair in pairs if len(pair) == 2]
     host = host_of(
         spec,
-        capability_minors=frozenset(minors),
-        instances=tuple(Instance(0, *sorted(pair), pair) for pair in instances),
+        capability_minors=frozenset().union(*pairs),
+        instances=tuple(Instance(0, min(pair), max(pair), pair) for pair in pairs),
     )
-    assert states(registry_of(("a", spec)), host)["usable"] == len(instances)
+    assert states(registry_of(("a", spec)), host) == {"usable": 56}
+    gone = host._replace(capability_minors=host.capability_minors - {max(map(max, pairs))})
+    assert states(registry_of(("a", spec)), gone) == {"usable": 55, "stale": 1}
+
+
+def capability_minors(device: Device) -> Iterator[int]:
+    for node in device.container_edits.device_nodes:
+        minor = capability_minor(node.path)
+        if minor is not None:
+            yield minor
