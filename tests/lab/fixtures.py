@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.lab import archives, images, nvidia_toolkit
+from tests.lab import archives, go, images, nvidia_toolkit, prometheus
 from tests.lab.cache import LabUnavailableError
 from tests.lab.engines import Lab
 
@@ -59,6 +59,41 @@ def nvidia_program() -> Callable[[str], Path]:
             pytest.skip(str(error))
 
     return program
+
+
+@pytest.fixture(scope="session")
+def prometheus_of() -> Callable[[str], Path]:
+    """Give the programs of Debian's Prometheus by the suite, or skip the test."""
+
+    def programs(suite: str) -> Path:
+        try:
+            return prometheus.folder(suite)
+        except LabUnavailableError as error:
+            pytest.skip(f"no Prometheus: {error}")
+
+    return programs
+
+
+@pytest.fixture(scope="session")
+def grafana_schema() -> Path:
+    """Give a program that checks a dashboard on standard input by Grafana's published schema."""
+    module, version = "github.com/grafana/grafana-foundation-sdk/go", "v0.0.22"
+    source = Path(__file__).with_name("grafana_schema.go").read_text("utf-8")
+    try:
+        return go.compiled(source, "grafana-schema", module, version)
+    except LabUnavailableError as error:
+        pytest.skip(f"no schema of Grafana: {error}")
+
+
+@pytest.fixture(scope="session")
+def operator_types() -> Path:
+    """Give a program that checks an object by the Prometheus operator's types."""
+    module = "github.com/prometheus-operator/prometheus-operator/pkg/apis/monitoring"
+    source = Path(__file__).with_name("prometheus_operator.go").read_text("utf-8")
+    try:
+        return go.compiled(source, "prometheus-operator-types", module, "v0.95.2")
+    except LabUnavailableError as error:
+        pytest.skip(f"no types of the Prometheus operator: {error}")
 
 
 @pytest.fixture(scope="session")
