@@ -83,8 +83,8 @@ bench: $(VENV)/test ## the table of times and memory, with nvidia-ctk if it is o
 	$(BIN)/python -m tests.bench $(BENCH)
 
 golden: $(VENV)/test ## rewrite specs/golden from the fake hosts, and show what changed
-	$(TESTS) -q tests/golden tests/architecture --update-golden
-	git --no-pager diff --stat -- specs/golden tests/golden docs
+	$(TESTS) -q tests/golden tests/architecture tests/metrics/test_monitoring_files.py --update-golden
+	git --no-pager diff --stat -- specs/golden tests/golden docs deploy/monitoring
 
 build: $(VENV)/test ## wheel and sdist in dist/
 	$(BIN)/python -m build --no-isolation
