@@ -113,7 +113,7 @@ docs: $(VENV)/docs ## the documentation as a site, in out/site; a warning is an 
 man: $(VENV)/test ## man pages from the commands, in out/man
 	$(BIN)/python tools/man.py out/man
 
-install: ## install to PREFIX (/usr/local): program, hook, systemd unit, man pages, completions. EXTRAS=kubernetes
+install: ## install to PREFIX (/usr/local): program, hook, systemd unit, man pages, completions. EXTRAS='kubernetes metrics'
 	@tools/install "$(PYTHON)" "$(PREFIX)" "$(DESTDIR)" "$(EXTRAS)"
 
 uninstall: ## remove the files that `make install` installed

@@ -32,6 +32,7 @@ COMMANDS = {
     "show": "Show what a container gets for a device.",
     "why": "Say why a container gets no GPU.",
     "who": "Show which container has which GPU.",
+    "metrics": "Serve metrics of GPUs and containers for Prometheus.",
     "compat": "Say whether an image's CUDA runs on this host.",
     "validate": "Check spec files against the standard.",
     "inject": "Apply devices to an OCI runtime configuration.",

@@ -30,11 +30,11 @@ def command(host: HostOptions, /, *, unit: str | None) -> int:
     driver can be replaced and a GPU be reset meanwhile.
     """
     from cdi_base.host_fingerprint import Layout  # noqa: PLC0415
+    from cdi_gen.service_manager import ServiceManager  # noqa: PLC0415
     from cdi_gen.waking import Waker  # noqa: PLC0415
     from cdi_gen.watch.host_state import Observer  # noqa: PLC0415
     from cdi_gen.watch.loop import POLL_SECONDS, Loop  # noqa: PLC0415
     from cdi_gen.watch.refresher import ChildProcess, Unit  # noqa: PLC0415
-    from cdi_gen.watch.service_manager import ServiceManager  # noqa: PLC0415
     from cdi_gen.watch.uevents import uevents  # noqa: PLC0415
 
     directories = (*host.library_search_path, *host.config_search_path)

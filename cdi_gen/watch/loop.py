@@ -8,11 +8,11 @@ from collections.abc import Callable
 
 from cdi_base.findings import Finding
 from cdi_gen.errors import ExitCode
+from cdi_gen.service_manager import ServiceManager
 from cdi_gen.waking import Waker
 from cdi_gen.watch.host_state import HostState, Observer
 from cdi_gen.watch.refresher import Refresher
 from cdi_gen.watch.schedule import Schedule
-from cdi_gen.watch.service_manager import ServiceManager
 
 POLL_SECONDS = 2.0
 """How often the host is read. The kernel reports no change of MIG devices."""

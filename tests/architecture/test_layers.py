@@ -30,6 +30,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "findings": {"cdi_specs"},
     "paths": set(),
     "values": set(),
+    "service_manager": set(),
     "waking": {"cdi_base"},
     "xids": {"cdi_specs"},
     "inventory": {"values", "errors", "paths", "cdi_base"},
@@ -52,7 +53,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "compat": {"errors", "values", "inventory", "catalogue", "cdi_base", "cdi_specs"}
     | {"generate", "images"},
     "images": {"errors", "cdi_base"},
-    "watch": {"errors", "catalogue", "cdi_base", "programs", "waking"},
+    "watch": {"errors", "catalogue", "cdi_base", "programs", "service_manager", "waking"},
     "why": {"errors", "paths", "inventory", "cdi", "cdi_base", "engines", "generate", "host"}
     | {"store", "cdi_runtime", "cdi_specs", "containers", "images"},
     "kubernetes": {
@@ -74,7 +75,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "containers": {"errors", "paths", "inventory", "cdi_base", "host", "kubernetes"},
     "telemetry": {"errors", "inventory", "cdi_base", "cdi_specs", "host", "xids"},
     "metrics": {"errors", "paths", "inventory", "cdi_base", "cdi_specs", "host", "telemetry"}
-    | {"containers", "refresh", "doctor", "kubernetes", "waking", "xids"},
+    | {"cdi", "containers", "refresh", "doctor", "kubernetes", "service_manager", "waking", "xids"},
     "top": {"errors", "cdi_base", "host", "telemetry", "metrics", "containers", "waking"},
     "doctor": {"errors", "paths", "inventory", "catalogue", "cdi", "cdi_base", "cdi_specs"}
     | {
@@ -94,6 +95,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "kubernetes",
         "doctor",
         "system",
+        "service_manager",
         "waking",
         "watch",
         "errors",
@@ -122,6 +124,9 @@ THIRD_PARTY = {
     "grpc": re.compile(r"cdi_gen/kubernetes/(plugin/\w+|pod_resources)\.py"),
     "prometheus_client": re.compile(r"cdi_gen/(kubernetes/metrics|metrics/own/device_plugin)\.py"),
     "google": re.compile(r"cdi_gen/kubernetes/protocols/\w+\.py"),
+    # The extra `metrics`.
+    "h11": re.compile(r"cdi_gen/metrics/web/connection\.py"),
+    "bcrypt": re.compile(r"cdi_gen/metrics/web/passwords\.py"),
     "urllib3": re.compile(r"cdi_gen/kubernetes/(api|deadline)\.py"),
     "jsonschema": re.compile(r"cdi_gen/cdi/schema\.py"),
     "yaml": re.compile(r"cdi_gen/cdi/yamltext\.py|cdi_gen/cli/list\.py"),

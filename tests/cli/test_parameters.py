@@ -16,6 +16,7 @@ import click
 from cdi_gen import cli
 from cdi_gen.cli.host_options import HostOptions
 from cdi_gen.cli.kubernetes_options import ConfigOptions, Words
+from cdi_gen.cli.metrics import Mode, Seconds
 
 SHARED_OPTIONS: dict[tuple[str, ...], dict[str, Any]] = {
     options._fields: typing.get_type_hints(options) for options in (HostOptions, ConfigOptions)
@@ -40,8 +41,10 @@ def type_of(parameter: click.Parameter) -> Any:
         return bool | None if parameter.secondary_opts and parameter.default is None else bool
     if isinstance(parameter.type, Words):
         return tuple[str, ...] if isinstance(parameter.default, str) else tuple[str, ...] | None
-    if isinstance(parameter.type, click.FloatRange):
+    if isinstance(parameter.type, click.FloatRange | Seconds):
         return float
+    if isinstance(parameter.type, click.IntRange | Mode):
+        return int
     if parameter.multiple or parameter.nargs == -1:
         return tuple[str, ...]
     if parameter.required or isinstance(parameter.default, str):
@@ -71,7 +74,7 @@ def test_each_option_has_a_parameter_of_its_type() -> None:
             assert parameters.pop("host_root") is str  # the wrapper has a default for it
         assert parameters == options, name
         checked += 1
-    assert checked == 34
+    assert checked == 35
 
 
 def test_the_default_of_a_switch_is_not_the_name_of_the_option() -> None:

@@ -32,7 +32,8 @@ LOCKS = {
     "run": ("build",),
     "test": ("test",),
     "kubernetes": ("kubernetes",),
-    "image": ("kubernetes",),
+    "metrics": ("metrics",),
+    "image": ("kubernetes", "metrics"),
 }
 """The locked files, and the groups of pyproject.toml that they hold beside the dependencies."""
 
@@ -69,7 +70,7 @@ def test_every_dependency_is_locked_with_hashes(lock: str) -> None:
     assert wanted <= set(locked)
 
 
-@pytest.mark.parametrize("lock", ["run", "kubernetes"])
+@pytest.mark.parametrize("lock", ["run", "kubernetes", "metrics"])
 def test_the_lock_of_the_tests_has_the_versions_of_the_program(lock: str) -> None:
     program, test = (
         set(
@@ -85,7 +86,7 @@ def test_the_lock_of_the_tests_has_the_versions_of_the_program(lock: str) -> Non
 def test_an_unknown_extra_is_refused(tmp_path: Path) -> None:
     found = _make("install", f"DESTDIR={tmp_path}", "EXTRAS=cluster")
     assert found.returncode != 0
-    assert "EXTRAS=cluster: no such extra; the only one is kubernetes" in found.stderr
+    assert "EXTRAS=cluster: no such extra; there are kubernetes and metrics" in found.stderr
     assert not [*tmp_path.iterdir()]
 
 

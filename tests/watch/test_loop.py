@@ -13,12 +13,12 @@ import pytest
 
 from cdi_base.findings import Finding
 from cdi_base.host_fingerprint import Layout
+from cdi_gen.service_manager import ServiceManager
 from cdi_gen.waking import Waker
 from cdi_gen.watch import loop as loops
 from cdi_gen.watch import schedule
 from cdi_gen.watch.host_state import Observer
 from cdi_gen.watch.loop import Loop
-from cdi_gen.watch.service_manager import ServiceManager
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root creates device nodes")
 

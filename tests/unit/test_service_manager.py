@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from cdi_gen.watch.service_manager import ServiceManager
+from cdi_gen.service_manager import ServiceManager
 
 
 @pytest.fixture

@@ -1,0 +1,167 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``cdi-gen metrics`` as a program, on a host without a driver."""
+
+from __future__ import annotations
+
+import re
+import signal
+import socket
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.cli.program import CHECKOUT, ENVIRONMENT, PROGRAM, cdi_gen, failure
+from tests.kubernetes.kubelet import wait_until
+from tests.metrics.serving import PATIENCE, get, request
+
+UP = b"cdi_gen_metrics_up 0\n"
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Path:
+    """The root of a host without a driver and without containers."""
+    root = tmp_path / "host"
+    (root / "proc").mkdir(parents=True)
+    return root
+
+
+class Program:
+    """``cdi-gen metrics`` while it runs."""
+
+    def __init__(self, process: subprocess.Popen[str], log: Path) -> None:
+        self.process = process
+        self._log = log
+
+    @property
+    def log(self) -> str:
+        return self._log.read_text()
+
+    def port(self) -> int:
+        """The port that it has chosen."""
+        return int(re.findall(r"127\.0\.0\.1:(\d+)", self.log)[0])
+
+    def end(self, number: int = signal.SIGTERM) -> int:
+        self.process.send_signal(number)
+        return self.process.wait(PATIENCE)
+
+
+@contextmanager
+def metrics(host: Path, *options: str) -> Iterator[Program]:
+    """The program, when it serves or writes."""
+    log = host.parent / "log"
+    command = [*PROGRAM, "metrics", "--host-root", str(host), *options]
+    with log.open("w") as stream:
+        process = subprocess.Popen(
+            command, cwd=CHECKOUT, env=ENVIRONMENT, stderr=stream, text=True, umask=0o077
+        )
+    program = Program(process, log)
+    try:
+        wait_until(lambda: "CDG-O160" in program.log or process.poll() is not None)
+        assert process.poll() is None, program.log
+        yield program
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_once_prints_the_text(host: Path) -> None:
+    result = cdi_gen("metrics", "--once", "--host-root", str(host))
+    assert result.code == 0
+    assert UP.decode() in result.out
+
+
+def test_metrics_are_served_until_sigterm(host: Path) -> None:
+    with metrics(host, "--listen", "127.0.0.1:0") as program:
+        wait_until(lambda: get(program.port(), "/healthz").status == 200)
+        assert UP in get(program.port()).body
+        assert b"metrics" in get(program.port(), "/").body
+        assert program.end() == 0
+        assert "Traceback" not in program.log
+
+
+def test_a_unix_socket_is_removed_at_the_end(host: Path, tmp_path: Path) -> None:
+    path = tmp_path / "metrics.sock"
+    with metrics(host, "--listen", f"unix:{path}", "--socket-mode", "0600") as program:
+        assert path.stat().st_mode & 0o777 == 0o600
+        with socket.socket(socket.AF_UNIX) as client:
+            client.settimeout(PATIENCE)
+            client.connect(str(path))
+            assert request(client, "/none").status == 404
+        assert program.end(signal.SIGINT) == 0
+        assert not path.exists()
+
+
+def test_a_textfile_is_written_and_removed_at_the_end(host: Path, tmp_path: Path) -> None:
+    directory = tmp_path / "textfiles"
+    directory.mkdir()
+    path = directory / "cdi-gen.prom"
+    with metrics(host, "--textfile", str(path), "--interval", "1s") as program:
+        wait_until(path.exists)
+        assert UP in path.read_bytes()
+        assert path.stat().st_mode & 0o777 == 0o644
+        first = path.stat().st_ino
+        wait_until(lambda: path.stat().st_ino != first)
+        assert program.end() == 0
+    assert [*directory.iterdir()] == []
+
+
+def test_once_writes_a_textfile_that_stays(host: Path, tmp_path: Path) -> None:
+    path = tmp_path / "cdi-gen.prom"
+    result = cdi_gen("metrics", "--once", "--textfile", str(path), "--host-root", str(host))
+    assert (result.code, result.out) == (0, "")
+    assert UP in path.read_bytes()
+
+
+def test_sighup_reports_a_web_configuration_that_is_not_valid_any_more(
+    host: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "web.yml"
+    path.write_text("{}\n")
+    with metrics(host, "--listen", "127.0.0.1:0", "--web-config", str(path)) as program:
+        path.write_text("tls: {}\n")
+        program.process.send_signal(signal.SIGHUP)
+        wait_until(lambda: "CDG-O152" in program.log)
+        assert program.process.poll() is None
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "part"),
+    [
+        (("--listen", "9400"), 2, "CDG-O150"),
+        (("--listen", "unix:relative"), 2, "CDG-O150"),
+        (("--listen", "[::1:9400"), 2, "CDG-O150"),
+        (("--listen", "192.0.2.1:9400"), 1, "CDG-O151"),
+        (("--listen", "unix:/nonexistent/socket"), 1, "CDG-O151"),
+        (("--web-config", "/nonexistent"), 1, "CDG-O152"),
+        (("--textfile", "/tmp/metrics.txt"), 2, "CDG-O155"),
+        (("--textfile", "/nonexistent/a.prom", "--once"), 1, "CDG-O156"),
+        (("--once", "--listen", ":9400"), 2, "CDG-O155"),
+        (("--interval", "0s"), 2, "CDG-U001"),
+        (("--socket-mode", "rw"), 2, "CDG-U001"),
+    ],
+)
+def test_what_cannot_be_served_is_an_error(
+    host: Path, options: tuple[str, ...], code: int, part: str
+) -> None:
+    result = cdi_gen("metrics", "--host-root", str(host), *options)
+    assert part in failure(result, code)
+
+
+def test_a_web_configuration_that_every_user_may_write_is_refused(
+    host: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "web.yml"
+    path.write_text("{}\n")
+    path.chmod(0o666)
+    result = cdi_gen("metrics", "--host-root", str(host), "--web-config", str(path))
+    assert "CDG-O153" in failure(result, 7)
+
+
+def test_a_port_that_is_taken_is_an_error(host: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        result = cdi_gen("metrics", "--host-root", str(host), "--listen", f"127.0.0.1:{port}")
+    assert f"sport = :{port}" in failure(result, 1)
