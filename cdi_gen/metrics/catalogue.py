@@ -21,6 +21,9 @@ GPU, LINK, EVENT = "gpu", "link", "event"
 """What a field is: a quantity of a GPU (or GPU instance) or of an NVLink, or a number of events."""
 
 
+_EVERY_FLOAT_IS_WHOLE = 2.0**52
+
+
 class Name(NamedTuple):
     """How a set of names presents a field."""
 
@@ -38,7 +41,7 @@ class Name(NamedTuple):
     def value(self, quantity: float) -> float:
         """Return the value of a quantity in this unit."""
         value = quantity * self.factor
-        if not self.whole or not math.isfinite(value):
+        if not self.whole or not abs(value) < _EVERY_FLOAT_IS_WHOLE:
             return value
         # 0.57 * 100 is 56.99999999999999. The tolerance is some units in the last place.
         return math.floor(value + 1e-6 + abs(value) * 1e-15)

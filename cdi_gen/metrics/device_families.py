@@ -8,7 +8,9 @@ for; if it is for several, it has none, because nobody can tell whose the value 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+import math
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
 
 from cdi_gen import xids
 from cdi_gen.metrics import labels
@@ -21,6 +23,7 @@ from cdi_gen.metrics.devices import (
     only_container,
     replica,
 )
+from cdi_gen.metrics.events import Totals
 from cdi_gen.metrics.exposition import Family
 from cdi_gen.metrics.snapshot import ContainerUse, Snapshot
 
@@ -81,10 +84,21 @@ class _Presented:
         return self._workloads
 
 
+class CountedEvents(NamedTuple):
+    """Numbers of events."""
+
+    totals: Totals
+    recent: Totals | None
+    """In the window; None: not counted."""
+    window: float
+    """Seconds."""
+
+
 def device_families(
     snapshot: Snapshot,
     uses: Uses,
     selection: Selection,
+    counted: CountedEvents,
     *,
     hostname: str = "",
     is_per_container: bool = False,
@@ -99,7 +113,7 @@ def device_families(
     for selected in selection.fields:
         family = Family(selected.name.name, selected.name.type, selected.help)
         if selected.field.entity == EVENT:
-            _add_events(family, selected, gpus)
+            _add_events(family, selected, gpus, counted)
         elif selected.field.entity == GPU:
             _add_values(family, selected, gpus, is_per_container=is_per_container)
         else:
@@ -122,7 +136,7 @@ def _add_values(
         value = name.value(quantity)
         head = device.head(set_name)
         if key == "xid_error":
-            head = labels.joined(head, _xid_labels(int(quantity)))
+            head = labels.joined(head, _xid_labels(quantity))
         if not is_per_container or not device.entity.uses:
             family.add(labels.joined(head, device.workload()), value)
             continue
@@ -133,22 +147,39 @@ def _add_values(
                 family.add(labels.joined(head, workload), name.value(share))
 
 
-def _add_events(family: Family, selected: SelectedField, presented: Iterable[_Presented]) -> None:
-    is_xid = selected.field.key == "xid_errors"
-    label = "xid" if is_xid else "clock_event"
+_EVENTS = {
+    "xid_errors": ("xid", "xids", False),
+    "xid_errors_recent": ("xid", "xids", True),
+    "clock_events": ("clock_event", "clock_events", False),
+    "clock_events_recent": ("clock_event", "clock_events", True),
+}
+"""The label of each field of events, the attribute of `Events`, and whether it has a window."""
+
+
+def _add_events(
+    family: Family, selected: SelectedField, presented: Iterable[_Presented], counted: CountedEvents
+) -> None:
+    label, attribute, is_recent = _EVENTS[selected.field.key]
+    if is_recent and counted.recent is None:
+        return
+    events = counted.recent if is_recent and counted.recent is not None else counted.totals
+    window = [("window_size_in_ms", str(int(counted.window * 1000)))] if is_recent else []
     for device in presented:
-        entity = device.entity
-        counts: Mapping[int, int] | Mapping[str, int] = entity.xids
-        if not is_xid:
-            counts = {} if entity.is_instance else entity.gpu.clock_event_counts
+        counts = getattr(events.get(device.entity.key), attribute, None)
+        if counts is None:
+            continue
+        head = device.head(selected.set_name)
         for event, count in counts.items():
-            text = labels.text([(label, str(event))])
-            head = device.head(selected.set_name)
+            text = labels.text([(label, event), *window])
             family.add(labels.joined(head, text, device.workload()), count)
+        if is_recent and not counts:
+            # As there: a window without events has a sample that names none.
+            family.add(labels.joined(head, labels.text(window), device.workload()), 0)
 
 
-def _xid_labels(number: int) -> str:
+def _xid_labels(quantity: float) -> str:
     """Return the labels that dcgm-exporter gives the last Xid; the text is the driver's name."""
+    number = int(quantity) if math.isfinite(quantity) else -1
     xid = xids.catalogue().get(number)
     message = "No Error" if number == 0 else xid.name if xid else "Unknown Error"
     return labels.text([("err_code", str(number)), ("err_msg", message)])

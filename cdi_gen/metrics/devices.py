@@ -20,15 +20,19 @@ USES_PER_CONTAINER = 8
 """For each container that may have samples, so many pairs of container and device may have some."""
 
 
+Key = tuple[str, int]
+"""The UUID of a GPU, with the number of a GPU instance or -1."""
+
+
 class Entity(NamedTuple):
     """A GPU, a GPU instance or an NVLink."""
 
+    key: Key
     gpu: GpuReading
     pairs: tuple[labels.Pair, ...]
     quantities: Quantities
     uses: tuple[ContainerUse, ...] = ()
     """Of the containers that have it."""
-    xids: Mapping[int, int] = {}
     is_instance: bool = False
 
 
@@ -84,36 +88,39 @@ def select_uses(snapshot: Snapshot, max_containers: int) -> Uses:
 
 def gpu_entities(snapshot: Snapshot, uses: Uses) -> Iterator[Entity]:
     """Yield GPUs, each followed by its GPU instances."""
+    count = len(snapshot.reading.gpus)
     for gpu in snapshot.reading.gpus:
-        instances: dict[int, list[MigReading]] = {}
-        for device in gpu.mig:
-            instances.setdefault(device.gpu_instance, []).append(device)
         pairs = labels.gpu_pairs(gpu)
-        in_instances = [devices[0].xids for devices in instances.values()]
-        own_xids = {
-            number: max(0, count - sum(counts.get(number, 0) for counts in in_instances))
-            for number, count in gpu.xids.items()
-        }
-        yield Entity(gpu, pairs, gpu.quantities, uses.by_device.get(gpu.index, ()), own_xids)
-        for devices in instances.values():
+        own_quantities = gpu.quantities if gpu.fault else {**gpu.quantities, "gpu_quantity": count}
+        yield Entity((gpu.uuid, -1), gpu, pairs, own_quantities, uses.by_device.get(gpu.index, ()))
+        for number, devices in instances(gpu).items():
             quantities: dict[str, float] = {}
             for device in reversed(devices):
                 quantities.update(device.quantities)
             yield Entity(
+                (gpu.uuid, number),
                 gpu,
                 (*pairs, *labels.instance_pairs(devices[0])),
                 quantities,
                 _merged(use for device in devices for use in uses.by_device.get(device.index, ())),
-                devices[0].xids,
                 is_instance=True,
             )
+
+
+def instances(gpu: GpuReading) -> Mapping[int, tuple[MigReading, ...]]:
+    """Return the MIG devices of each GPU instance of a GPU."""
+    numbers = dict.fromkeys(device.gpu_instance for device in gpu.mig)
+    return {
+        number: tuple(device for device in gpu.mig if device.gpu_instance == number)
+        for number in numbers
+    }
 
 
 def link_entities(snapshot: Snapshot) -> Iterator[Entity]:
     """Yield the NVLinks of GPUs."""
     for gpu in snapshot.reading.gpus:
         for link in gpu.links:
-            yield Entity(gpu, labels.link_pairs(gpu, link), link.quantities)
+            yield Entity((gpu.uuid, -1), gpu, labels.link_pairs(gpu, link), link.quantities)
 
 
 def only_container(uses: Iterable[ContainerUse]) -> Container | None:

@@ -14,8 +14,9 @@ from dataclasses import dataclass
 
 from cdi_gen.metrics import labels
 from cdi_gen.metrics.catalogue import OLD, Selection, clock_events, default_selection
-from cdi_gen.metrics.device_families import device_families
+from cdi_gen.metrics.device_families import CountedEvents, device_families
 from cdi_gen.metrics.devices import Uses, container_key, select_uses
+from cdi_gen.metrics.events import WINDOW, Totals, totals
 from cdi_gen.metrics.exposition import COUNTER, GAUGE, INFO, Family
 from cdi_gen.metrics.snapshot import ContainerUse, Snapshot
 from cdi_gen.telemetry.model import GpuReading, MigReading
@@ -40,8 +41,17 @@ class Options:
     """How many containers have samples: those that started first."""
 
 
-def families(snapshot: Snapshot, options: Options | None = None) -> tuple[Family, ...]:
-    """Return all families of a snapshot; some may have no samples."""
+def families(
+    snapshot: Snapshot, options: Options | None = None, recent: Totals | None = None
+) -> tuple[Family, ...]:
+    """Return all families of a snapshot; some may have no samples.
+
+    Args:
+        snapshot: what is presented.
+        options: how.
+        recent: the events of the last minutes, from `cdi_gen.metrics.events.RecentEvents`; None:
+            they are not shown.
+    """
     options = options or Options()
     uses = select_uses(snapshot, options.max_containers)
     selection = options.selection or default_selection(options.names)
@@ -50,6 +60,7 @@ def families(snapshot: Snapshot, options: Options | None = None) -> tuple[Family
             snapshot,
             uses,
             selection,
+            CountedEvents(totals(snapshot.reading), recent, WINDOW),
             hostname=options.hostname,
             is_per_container=options.per_container,
         ),

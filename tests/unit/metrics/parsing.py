@@ -28,7 +28,7 @@ class Parsed(NamedTuple):
     types: dict[str, str]
     """By the name of the family, as the reader understands it."""
 
-    def values(self, name: str, **labels: str) -> list[float]:
+    def values(self, name: str, /, **labels: str) -> list[float]:
         """Return the values of samples that have these labels, among others."""
         return [
             sample.value
@@ -36,7 +36,7 @@ class Parsed(NamedTuple):
             if sample.name == name and labels.items() <= sample.labels.items()
         ]
 
-    def value(self, name: str, **labels: str) -> float:
+    def value(self, name: str, /, **labels: str) -> float:
         """Return the value of the only sample that has these labels, among others."""
         (value,) = self.values(name, **labels)
         return value

@@ -126,9 +126,7 @@ def process(pid: int, user: int = 0) -> Process:
     )
 
 
-def container(
-    number: int, *, user: int = 0, pids: tuple[int, ...] = (), **origin: Any
-) -> Container:
+def container(number: int, *, uid: int = 0, pids: tuple[int, ...] = (), **origin: Any) -> Container:
     """Return a container of Podman, or as ``origin`` says."""
     text = {
         "engine": "podman",
@@ -137,7 +135,7 @@ def container(
         "image": "docker.io/pytorch/pytorch:2.9",
         **origin,
     }
-    processes = tuple(process(pid, user) for pid in pids or (1000 + number,))
+    processes = tuple(process(pid, uid) for pid in pids or (1000 + number,))
     return Container(origin=Origin(**text), first=processes[0], processes=processes)
 
 

@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Reads the file that chooses fields, in dcgm-exporter's CSV format.
+
+A line is ``FIELD, type, help``; the type is ``gauge``, ``counter`` or ``label``. dcgm-exporter
+takes the type and the help as they are written. It rejects a file with a field that it does not
+know; here such a line is skipped with a warning, because files list fields that only DCGM gives.
+"""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import dataclass
+
+from cdi_base.errors import printable
+from cdi_base.findings import Finding
+from cdi_gen.errors import UsageError
+from cdi_gen.metrics.catalogue import (
+    NEW,
+    OLD,
+    Field,
+    SelectedField,
+    SelectedLabel,
+    Selection,
+    absent_fields,
+    device_labels,
+    fields,
+)
+from cdi_gen.metrics.exposition import COUNTER, GAUGE
+
+MAX_BYTES = 1 << 20
+HELP_LIMIT = 500
+LABEL = "label"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FieldsFile:
+    """The content of a file."""
+
+    selection: Selection
+    findings: tuple[Finding, ...] = ()
+    """The lines that were skipped."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    line: int
+    name: str
+    type: str
+    help: str
+
+
+def parse_fields_file(content: bytes, source: str) -> FieldsFile:
+    """Return the fields that a file chooses.
+
+    Args:
+        content: the file's content.
+        source: the path of the file, for messages.
+
+    Raises:
+        UsageError: a line is malformed, or the file chooses no field.
+    """
+    rows = _rows(content, source)
+    names = {row.name for row in rows}
+    sets = [set_name for set_name in (OLD, NEW) if _only_in(set_name) & names]
+    order = (NEW, OLD) if sets == [NEW] else (OLD, NEW)
+    known = {name: field for set_name in reversed(order) for name, field in _by_name(set_name)}
+    selected: list[SelectedField] = []
+    labels: list[SelectedLabel] = []
+    findings: list[Finding] = []
+    keys = {name: label.key for label in device_labels() for name in label.names.values()}
+    for row in rows:
+        if row.type == LABEL and row.name in keys:
+            labels += [SelectedLabel(keys[row.name], row.name, name) for name in (OLD, NEW)]
+        elif row.type != LABEL and row.name in known:
+            set_name, field = known[row.name]
+            name = field.names[set_name]._replace(type=row.type)
+            selected.append(SelectedField(field, set_name, name, row.help or field.help))
+        else:
+            findings.append(_skipped(row, source))
+    if not selected:
+        raise UsageError(
+            f"{source} chooses no field that NVML gives",
+            hint="docs/metrics.md lists the fields",
+            code="CDG-O050",
+            subject=source,
+        )
+    return FieldsFile(selection=Selection(tuple(selected), tuple(labels)), findings=tuple(findings))
+
+
+def _by_name(set_name: str) -> list[tuple[str, tuple[str, Field]]]:
+    return [
+        (field.names[set_name].name, (set_name, field))
+        for field in fields()
+        if set_name in field.names
+    ]
+
+
+def _only_in(set_name: str) -> set[str]:
+    """Return the names that only one set of names has."""
+    other = OLD if set_name == NEW else NEW
+    return {name for name, _ in _by_name(set_name)} - {name for name, _ in _by_name(other)}
+
+
+def _rows(content: bytes, source: str) -> list[_Row]:
+    if len(content) > MAX_BYTES:
+        raise _error(source, f"{source} is larger than {MAX_BYTES >> 20} MiB")
+    try:
+        lines = content.decode("utf-8-sig").split("\n")
+    except UnicodeDecodeError as error:
+        raise _error(source, f"{source} is not UTF-8") from error
+    rows: dict[str, _Row] = {}
+    for number, line in enumerate(lines, 1):
+        if line.startswith("#") or not line.strip():
+            continue
+        row = _row(line.rstrip("\r"), number, source)
+        if row.name in rows:
+            raise _error(
+                source, f"{source}, line {number}: {row.name} is in line {rows[row.name].line} too"
+            )
+        rows[row.name] = row
+    return [*rows.values()]
+
+
+def _row(line: str, number: int, source: str) -> _Row:
+    place = f"{source}, line {number}"
+    try:
+        cells = next(csv.reader([line], strict=True, skipinitialspace=True))
+    except csv.Error as error:
+        raise _error(source, f"{place}: {error}") from error
+    if len(cells) != 3:
+        raise _error(
+            source, f"{place} has {len(cells)} values instead of 3: a field, its type and its help"
+        )
+    name, type_, help_text = (cell.strip() for cell in cells)
+    if type_ not in {GAUGE, COUNTER, LABEL}:
+        raise _error(
+            source, f"{place}: the type is {printable(type_)!r} instead of gauge, counter or label"
+        )
+    return _Row(number, name, type_, printable(help_text[:HELP_LIMIT]))
+
+
+def _error(source: str, message: str) -> UsageError:
+    return UsageError(
+        message,
+        hint="a line is: FIELD, gauge|counter|label, help; quote a help that has a comma",
+        code="CDG-O050",
+        subject=source,
+    )
+
+
+def _skipped(row: _Row, source: str) -> Finding:
+    reasons = {name: absent.reason for absent in absent_fields() for name in absent.names}
+    reason = reasons.get(row.name, "NVML does not give this field, or cdi-gen does not know it")
+    if row.type == LABEL and row.name not in reasons:
+        reason = "cdi-gen cannot make this field a label"
+    name = printable(row.name[:HELP_LIMIT])
+    return Finding(
+        "CDG-O051",
+        "warning",
+        f"{source}, line {row.line}: {name} is skipped: {reason}",
+        subject=source,
+    )
