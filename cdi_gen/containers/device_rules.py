@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import NamedTuple
 
 from cdi_base import control_groups, device_programs
@@ -59,14 +60,24 @@ class Rules(NamedTuple):
 
 
 class Reader:
-    """Reads the rules of processes; each program is read once."""
+    """Reads the rules of processes; each group and each program is read once."""
 
     def __init__(self, mountinfo: str, own_groups: Mapping[str, str]) -> None:
         """Take the mounts and the control groups of this process."""
         self._mounted: list[Hierarchy] = control_groups.hierarchies(mountinfo)
         self._own_groups = own_groups
         self._programs: dict[int, bytes] = {}
+        self._attached_programs: set[int] = set()
         self._by_directory: dict[tuple[str | None, str | None], Rules] = {}
+
+    def read_again(self) -> None:
+        """Read groups again from now on, and forget programs that no group had.
+
+        The kernel does not give the number of a program to another one for 2^31 programs.
+        """
+        self._programs = {number: self._programs[number] for number in self._attached_programs}
+        self._attached_programs.clear()
+        self._by_directory.clear()
 
     def rules(self, groups: Mapping[str, str]) -> Rules:
         """Return the rules of a process that is in these groups."""
@@ -125,6 +136,7 @@ class Reader:
         for program_id in ids:
             if program_id not in self._programs:
                 self._programs[program_id] = _instructions(program_id)
+            self._attached_programs.add(program_id)
             yield self._programs[program_id]
 
 
@@ -156,12 +168,6 @@ def _by_list(lines: Iterable[str], device: Device) -> bool:
     return False
 
 
-_decisions: dict[tuple[bytes, Device], bool] = {}
-"""Containers of one engine have equal programs."""
-
-
+@lru_cache(maxsize=4096)  # containers of one engine have equal programs
 def _by_program(program: bytes, device: Device) -> bool:
-    key = (program, device)
-    if key not in _decisions:
-        _decisions[key] = device_program.allows(program, *device, "rw")
-    return _decisions[key]
+    return device_program.allows(program, *device, "rw")

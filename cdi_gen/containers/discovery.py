@@ -8,13 +8,13 @@ Services of systemd with mounts of their own (``PrivateTmp=``) have the host's r
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from cdi_base import control_groups
 from cdi_gen.containers import device_nodes, device_rules, group_names, mounts, owners, procfs
 from cdi_gen.containers.device_nodes import FoundNode, RemoteFileSystemError
-from cdi_gen.containers.device_rules import Device, Reader
+from cdi_gen.containers.device_rules import Device, Reader, Rules
 from cdi_gen.containers.model import (
     ALLOWED,
     UNRESTRICTED,
@@ -29,6 +29,9 @@ from cdi_gen.containers.procfs import DENIED, GONE, ProcessDirectory
 
 NOT_PERMITTED = "only root may look at it"
 
+Identity = tuple[str, str]
+"""What `mounts.root_identity` returns."""
+
 
 class Discovery(NamedTuple):
     """The processes of a host."""
@@ -39,6 +42,27 @@ class Discovery(NamedTuple):
     """The processes that are in no container."""
     unseen: tuple[str, ...]
     """What could not be seen, and why."""
+
+
+class Host(NamedTuple):
+    """What tells containers from the host."""
+
+    namespace: int | None
+    """The host's mount namespace."""
+    root: Identity | None
+    """The identity of its root directory."""
+    users: str
+    """Its user namespace."""
+
+
+class Sight(NamedTuple):
+    """What is seen in a container, without the device rules of its control groups."""
+
+    origin: Origin
+    nodes: tuple[FoundNode, ...]
+    is_mapped: bool
+    """It is in a user namespace of its own."""
+    unseen: tuple[str, ...]
 
 
 def discover(host_root: str = "/", host_nodes: Sequence[FoundNode] = ()) -> Discovery:
@@ -54,32 +78,39 @@ def discover(host_root: str = "/", host_nodes: Sequence[FoundNode] = ()) -> Disc
     proc = f"{host_root.rstrip('/')}/proc"
     processes = procfs.processes(proc)
     by_pid = {process.pid: process for process in processes}
-    host, identity, users = _host(proc)
-    groups, others = _groups(processes, proc, host, identity)
-    hidden, others = _hidden(others)
+    host = host_of(proc)
+
+    def table_of(members: Sequence[Process]) -> list[Mount] | None:
+        return mounts_of(members, proc)
+
+    groups, others = grouped(processes, host, table_of)
+    hidden, others = hidden_containers(others)
     nodes = {node.path: node for node in host_nodes}
-    own_groups = control_groups.memberships(_text("/proc", "self", "cgroup"))
-    reader = Reader(_text("/proc", "self", "mountinfo"), own_groups)
+    reader = own_reader()
     containers = []
     with Finders(host_root, by_pid, proc, groups) as finders:
         for group in groups:
-            container = _container(group, proc, finders, reader, nodes, users)
-            if container is not None:
-                containers.append(container)
-    containers += hidden
-    unseen = (f"{len(hidden)} containers of other users: {NOT_PERMITTED}",) if hidden else ()
+            sight = look(group, proc, finders, nodes, host.users)
+            if sight is not None:
+                outer = finders.outer(group)
+                rules = reader.rules(dict(group.first.groups))
+                containers.append(container_of(group, sight, rules, outer))
+    return discovery_of([*containers, *hidden], others, len(hidden))
+
+
+def discovery_of(
+    containers: Iterable[Container], others: Iterable[Process], hidden: int
+) -> Discovery:
+    """Return containers in order, with what is not seen of those that only root may look at."""
     return Discovery(
         containers=tuple(sorted(containers, key=lambda container: container.first.pid)),
         others=tuple(others),
-        unseen=unseen,
+        unseen=(f"{hidden} containers of other users: {NOT_PERMITTED}",) if hidden else (),
     )
 
 
-def _host(proc: str) -> tuple[int | None, tuple[str, str] | None, str]:
-    """Return the host's mount namespace, the identity of its root, and its user namespace.
-
-    They are those of process 1; those of this process if it may not look at process 1.
-    """
+def host_of(proc: str) -> Host:
+    """Return the host: that of process 1, or of this process if it may not look at process 1."""
     for pid in ("1", "self"):
         try:
             text = _text(proc, pid, "mountinfo")
@@ -88,38 +119,51 @@ def _host(proc: str) -> tuple[int | None, tuple[str, str] | None, str]:
         except OSError:
             continue
         number = int(namespace.partition("[")[2].rstrip("]"))
-        return number, mounts.root_identity(mounts.parse(text)), users
-    return None, None, ""
+        return Host(number, mounts.root_identity(mounts.parse(text)), users)
+    return Host(None, None, "")
 
 
-def _groups(
-    processes: Sequence[Process],
-    proc: str,
-    host: int | None,
-    identity: tuple[str, str] | None,
+def own_reader() -> Reader:
+    """Return a reader of device rules, by the mounts and control groups of this process."""
+    own_groups = control_groups.memberships(_text("/proc", "self", "cgroup"))
+    return Reader(_text("/proc", "self", "mountinfo"), own_groups)
+
+
+def grouped(
+    processes: Iterable[Process],
+    host: Host,
+    table_of: Callable[[Sequence[Process]], list[Mount] | None],
 ) -> tuple[list[Group], list[Process]]:
-    """Return the containers' processes by container, and the other processes."""
+    """Return the containers' processes by container, and the other processes.
+
+    Args:
+        processes: all of them.
+        host: the host.
+        table_of: returns the mounts of processes of one mount namespace; None: they have ended.
+    """
     by_namespace: dict[int, list[Process]] = {}
     others = []
     for process in processes:
-        if process.mount_namespace in {None, host}:
+        namespace = process.mount_namespace
+        if namespace is None or namespace == host.namespace:
             others.append(process)
         else:
-            by_namespace.setdefault(process.mount_namespace or 0, []).append(process)
+            by_namespace.setdefault(namespace, []).append(process)
     groups = []
     for members in by_namespace.values():
         members.sort(key=lambda process: (process.start_time, process.pid))
-        table = _mounts(members, proc)
+        table = table_of(members)
         if table is None:
             continue  # they have all ended
-        if mounts.root_identity(table) in {None, identity}:
+        if mounts.root_identity(table) in {None, host.root}:
             others += members
         else:
             groups.append(Group(members[0], tuple(members), table))
     return groups, others
 
 
-def _mounts(members: Sequence[Process], proc: str) -> list[Mount] | None:
+def mounts_of(members: Sequence[Process], proc: str) -> list[Mount] | None:
+    """Return the mounts of processes of one mount namespace; None if all have ended."""
     for process in members:
         try:
             with ProcessDirectory(process.pid, proc) as directory:
@@ -132,13 +176,17 @@ def _mounts(members: Sequence[Process], proc: str) -> list[Mount] | None:
     return None
 
 
-def _hidden(processes: Sequence[Process]) -> tuple[list[Container], list[Process]]:
+def hidden_containers(processes: Sequence[Process]) -> tuple[list[Container], list[Process]]:
     """Return containers of which this process may see the control groups only, and the rest."""
     by_id: dict[tuple[str, str], list[Process]] = {}
     others = []
     for process in processes:
-        named = [hint for hint in group_names.hints(dict(process.groups)) if hint.engine]
-        if process.mount_namespace is None and named:
+        named = (
+            [hint for hint in group_names.hints(dict(process.groups)) if hint.engine]
+            if process.mount_namespace is None
+            else []
+        )
+        if named:
             by_id.setdefault(named[0], []).append(process)
         else:
             others.append(process)
@@ -154,17 +202,15 @@ def _hidden(processes: Sequence[Process]) -> tuple[list[Container], list[Process
     return containers, others
 
 
-def _container(
+def look(
     group: Group,
     proc: str,
     finders: Finders,
-    reader: Reader,
     host_nodes: Mapping[str, FoundNode],
     users: str,
-) -> Container | None:
-    """Return a container; None if it has ended in the meantime."""
-    rules = reader.rules(dict(group.first.groups))
-    unseen = [rules.fault] if rules.fault else []
+) -> Sight | None:
+    """Look at a container; None if it has ended in the meantime."""
+    unseen: list[str] = []
     for process in group.processes:
         try:
             with ProcessDirectory(process.pid, proc) as directory:
@@ -178,26 +224,30 @@ def _container(
                 raise
             continue
         origin, faults = finders.origin(group, owner)
-        outer = finders.outer(group)
-        return Container(
-            origin=origin,
-            first=group.first,
-            processes=group.processes,
-            nodes=tuple(
-                ContainerNode(
-                    path=node.path,
-                    kind=node.kind,
-                    major=node.major,
-                    minor=node.minor,
-                    access=rules.access(Device(node.kind, node.major, node.minor)),
-                )
-                for node in found
-            ),
-            is_privileged=not is_mapped and rules.access(device_rules.UNLISTED) in _NO_LIMIT,
-            within=outer.first.pid if outer else None,
-            unseen=(*unseen, *faults),
-        )
+        return Sight(origin, tuple(found), is_mapped, (*unseen, *faults))
     return None
+
+
+def container_of(group: Group, sight: Sight, rules: Rules, outer: Group | None) -> Container:
+    """Return a container; pure."""
+    return Container(
+        origin=sight.origin,
+        first=group.first,
+        processes=group.processes,
+        nodes=tuple(
+            ContainerNode(
+                path=node.path,
+                kind=node.kind,
+                major=node.major,
+                minor=node.minor,
+                access=rules.access(Device(node.kind, node.major, node.minor)),
+            )
+            for node in sight.nodes
+        ),
+        is_privileged=not sight.is_mapped and rules.access(device_rules.UNLISTED) in _NO_LIMIT,
+        within=outer.first.pid if outer else None,
+        unseen=(*([rules.fault] if rules.fault else []), *sight.unseen),
+    )
 
 
 _NO_LIMIT = frozenset({ALLOWED, UNRESTRICTED})

@@ -8,6 +8,7 @@ for example, whose server may never answer. The kernel's table tells this withou
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import NamedTuple
 
 DELETED = "//deleted"
@@ -69,12 +70,12 @@ def parse(text: str) -> list[Mount]:
     return mounts
 
 
-def at(mounts: list[Mount], point: str) -> Mount | None:
+def at(mounts: Sequence[Mount], point: str) -> Mount | None:
     """Return the mount at a mount point that is seen there: the last one."""
     return next((mount for mount in reversed(mounts) if mount.point == point), None)
 
 
-def root_identity(mounts: list[Mount]) -> tuple[str, str] | None:
+def root_identity(mounts: Sequence[Mount]) -> tuple[str, str] | None:
     """Return what differs between the roots of two containers: file system and directory."""
     mount = at(mounts, "/")
     return None if mount is None else (mount.device, mount.root)

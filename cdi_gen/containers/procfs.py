@@ -124,7 +124,7 @@ def process_of(pid: int, proc: str = "/proc") -> Process | None:
     """Return a process; None if it has ended, or is one of the kernel's."""
     try:
         with ProcessDirectory(pid, proc) as directory:
-            return _process(directory)
+            return read_process(directory)
     except (OSError, ValueError) as error:
         if isinstance(error, OSError) and error.errno not in GONE | DENIED:
             raise
@@ -141,7 +141,13 @@ def is_same(directory: ProcessDirectory, process: Process) -> bool:
     return int(after.split()[START_TIME]) == process.start_time
 
 
-def _process(directory: ProcessDirectory) -> Process | None:
+def read_process(directory: ProcessDirectory) -> Process | None:
+    """Return a process; None if it is one of the kernel's.
+
+    Raises:
+        OSError: the process has ended, or this process may not read its files.
+        ValueError: its files are not the kernel's.
+    """
     # The name is in parentheses and may contain some: the last one ends it.
     before, _, after = directory.text("stat", 4096).rpartition(")")
     fields = after.split()

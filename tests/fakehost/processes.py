@@ -7,6 +7,7 @@ does not give two processes the same one either.
 
 from __future__ import annotations
 
+import itertools
 import os
 from pathlib import Path
 
@@ -28,7 +29,7 @@ class Processes:
         self._ended = host / "ended"
         self._ended.mkdir(parents=True)
         self._clock = 1000
-        self._next_namespace = FIRST_NAMESPACE
+        self._root_count = 0
         self._roots: dict[int, Path] = {HOST_NAMESPACE: host}
         self.running: dict[int, int] = {}
         """The mount namespace of each process."""
@@ -95,12 +96,15 @@ class Processes:
     def namespace(self, *nodes: tuple[str, int, int]) -> int:
         """Return a new mount namespace with a root of its own.
 
+        It has the lowest number that no running process has, as the kernel numbers them.
+
         Args:
             nodes: name, major and minor of the character devices in its /dev.
         """
-        self._next_namespace += 1
-        number = self._next_namespace
-        root = self._host / f"container-{number}"
+        used = set(self.running.values())
+        number = next(n for n in itertools.count(FIRST_NAMESPACE) if n not in used)
+        self._root_count += 1
+        root = self._host / f"container-{self._root_count}"
         (root / "dev").mkdir(parents=True)
         self._roots[number] = root
         for node in nodes:
@@ -113,9 +117,13 @@ class Processes:
         path.parent.mkdir(exist_ok=True)
         os.mknod(path, 0o20666, os.makedev(major, minor))
 
-    def remove_node(self, namespace: int, name: str) -> None:
-        """Remove a device."""
-        (self._roots[namespace] / "dev" / name).unlink()
+    def toggle_node(self, namespace: int, name: str, major: int, minor: int) -> None:
+        """Remove a device, or create it."""
+        path = self._roots[namespace] / "dev" / name
+        if path.exists():
+            path.unlink()
+        else:
+            self.make_node(namespace, name, major, minor)
 
 
 def _mount_id(path: Path) -> str:
