@@ -72,13 +72,20 @@ class Users:
         return self._numbers - {process.pid for process in processes}
 
 
-def attribute(users: Users, holders: Sequence[Holder], others: Iterable[Process]) -> Attribution:
+def attribute(
+    users: Users,
+    holders: Sequence[Holder],
+    others: Iterable[Process],
+    *,
+    is_partial: bool = False,
+) -> Attribution:
     """Return what containers do with each device that they can use or do use.
 
     Args:
         users: the processes that NVML lists.
         holders: the containers that have devices or use some.
         others: the processes that are in no container.
+        is_partial: not all of these are seen, so a host without any may use the device.
     """
     of_host = {process.pid: process for process in others if users.is_listed(process)}
     of_holders = [
@@ -97,11 +104,12 @@ def attribute(users: Users, holders: Sequence[Holder], others: Iterable[Process]
         )
         is_timed = not is_shared and not device.is_mig
         for holder, processes in zip(holders, of_holders, strict=True):
-            own = _own(device, processes)
+            # A running container has a process; one without is not seen.
+            own = _own(device, processes) if holder.container.processes else None
             if own or _holds(holder, device):
                 uses.append(_container_use(holder, device, own, is_timed=is_timed))
         on_host = _own(device, of_host)
-        if on_host is not None:
+        if on_host or (on_host is not None and not is_partial):
             host_uses.append(
                 HostUse(
                     device=device.name,

@@ -5,19 +5,17 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Protocol
 
 from cdi_gen.containers import allocations, holders
-from cdi_gen.containers.allocations import Allocations
-from cdi_gen.containers.discovery import Discovery, discover
-from cdi_gen.containers.model import Container, Holder
+from cdi_gen.containers.discovery import Discovery
+from cdi_gen.containers.following import Following
 from cdi_gen.host import Where
 from cdi_gen.inventory import Inventory
 from cdi_gen.metrics import pid_namespace
 from cdi_gen.metrics.attribution import Users, attribute
 from cdi_gen.metrics.gpus import Gpus
+from cdi_gen.metrics.holding import holding_containers
 from cdi_gen.metrics.snapshot import Snapshot
 from cdi_gen.telemetry.model import Reading
 
@@ -42,7 +40,9 @@ class Collector:
         self._where = where
         self._telemetry = telemetry
         self._gpus = Gpus(where)
+        self._following = Following(where.host_root)
         self._proc = f"{where.host_root.rstrip('/')}/proc"
+        self._is_partial = pid_namespace.is_partial(where.host_root)
 
     def collect(self) -> Snapshot:
         """Return the state now. What cannot be seen is in `Snapshot.unseen`; nothing is raised."""
@@ -59,11 +59,16 @@ class Collector:
         foreign = pid_namespace.fault(self._proc, reading.driver_version)
         if foreign:
             unseen.append(f"processes that use GPUs: {foreign}")
+        elif self._is_partial:
+            unseen.append(f"processes and containers outside of this one: {pid_namespace.HINT}")
         users = Users(reading, is_foreign=bool(foreign), latest_start=latest_start)
+        invisible = 0 if foreign else _invisible(users, discovery)
+        if invisible:
+            unseen.append(f"{invisible} processes that use GPUs: /proc does not show them")
         allocated, fault = allocations.of_kubelet(self._where.host_root)
         unseen += [fault] if fault else []
-        holding = _holders(discovery.containers, inventory, users, allocated)
-        attribution = attribute(users, holding, discovery.others)
+        holding = holding_containers(discovery.containers, inventory, users, allocated)
+        attribution = attribute(users, holding, discovery.others, is_partial=self._is_partial)
         return Snapshot(
             reading=reading,
             holders=holding,
@@ -76,7 +81,7 @@ class Collector:
     def _discovery(self, inventory: Inventory | None, unseen: list[str]) -> Discovery:
         nodes = holders.host_nodes(inventory) if inventory else ()
         try:
-            discovery = discover(self._where.host_root, nodes)
+            discovery = self._following.discover(nodes)
         except OSError as error:
             unseen.append(f"containers: {self._proc}: {error.strerror}")
             return Discovery((), (), ())
@@ -84,42 +89,19 @@ class Collector:
         return discovery
 
 
-def _holders(
-    containers: Sequence[Container],
-    inventory: Inventory | None,
-    users: Users,
-    allocated: Allocations,
-) -> tuple[Holder, ...]:
-    by_first = {container.first.pid: container for container in containers}
-    holding = []
-    for container in containers:
-        devices = holders.held_devices(container.nodes, inventory) if inventory else ()
-        allocated_to = allocations.of_container(container, allocated)
-        if devices or allocated_to or users.are_in(container):
-            is_all = inventory is not None and holders.has_all(container, devices, inventory)
-            holding.append(
-                Holder(
-                    container=_of_outer(container, by_first),
-                    devices=devices,
-                    has_all=is_all,
-                    allocations=allocated_to,
-                )
-            )
-    return tuple(holding)
+def _invisible(users: Users, discovery: Discovery) -> int:
+    """Return how many processes use GPUs that exist and that /proc does not list."""
+    processes = [*discovery.others]
+    for container in discovery.containers:
+        processes += container.processes
+    return sum(1 for pid in users.unknown(processes) if _exists(pid))
 
 
-def _of_outer(container: Container, by_first: Mapping[int, Container]) -> Container:
-    """Return a container with the pod, unit and user of the container that it runs in."""
-    origin = container.origin
-    outer = container
-    for _ in by_first:
-        inner, outer = outer, by_first.get(outer.within or 0, outer)
-        if outer is inner:
-            break
-        origin = replace(
-            origin,
-            pod=origin.pod or outer.origin.pod,
-            unit=origin.unit or outer.origin.unit,
-            user=origin.user or outer.origin.user,
-        )
-    return container if origin is container.origin else replace(container, origin=origin)
+def _exists(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)  # sends nothing
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

@@ -12,10 +12,18 @@ import os
 
 from cdi_base.files import read_beginning
 from cdi_base.versions import at_least
+from cdi_gen.host import boot
+from cdi_gen.host.roots import Root
 
 INITIAL = "pid:[4026531836]"
 """The initial PID namespace: its number is fixed in the kernel (``PROC_PID_INIT_INO``)."""
 TRANSLATED_SINCE = "515"
+HINT = "run it with hostPID: true, or --pid=host"
+
+
+def is_partial(host_root: str) -> bool:
+    """Whether this program is in a container that does not see the host's processes."""
+    return _own() != INITIAL and boot.is_container(Root(seen_from=host_root))
 
 
 def fault(proc: str, driver_version: str) -> str:
@@ -27,18 +35,21 @@ def fault(proc: str, driver_version: str) -> str:
     """
     try:
         status = read_beginning(f"{proc}/self/status", 1 << 16).decode("ascii", "replace")
-        namespace = os.readlink("/proc/self/ns/pid")
     except OSError:
-        status = namespace = ""
+        status = ""
     numbers = status.partition("NSpid:")[2].partition("\n")[0].split()
     if len(numbers) != 1:
-        return (
-            f"{proc} is of another PID namespace than this program "
-            "(run it with hostPID: true, or --pid=host)"
-        )
-    if namespace == INITIAL or at_least(driver_version, TRANSLATED_SINCE, unknown=False):
+        return f"{proc} is of another PID namespace than this program: {HINT}"
+    if _own() == INITIAL or at_least(driver_version, TRANSLATED_SINCE, unknown=False):
         return ""
     return (
         f"driver {driver_version or '(unknown)'} numbers them as the initial PID namespace does, "
-        "and this program is in another one (run it with hostPID: true, or --pid=host)"
+        f"and this program is in another one: {HINT}"
     )
+
+
+def _own() -> str:
+    try:
+        return os.readlink("/proc/self/ns/pid")
+    except OSError:
+        return ""

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -184,3 +186,15 @@ def test_gpus_are_searched_for_only_when_the_host_has_changed(own_host: Hosts) -
     remaining = gpus.inventory(replace(told.reading, gpus=told.reading.gpus[:7]))
     assert remaining is not None
     assert [gpu.index for gpu in remaining.gpus] == [*range(7)]
+
+
+def test_process_that_proc_does_not_show(own_host: Hosts) -> None:
+    """It exists, and hidepid= hides it; one that has ended is not missed."""
+    host = own_host("550-1gpu")
+    Processes(host.root)
+    (gpu,) = gpus_of(host)
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    seen = (process(os.getpid()), process(ended.pid))
+    snapshot = collected(host, replace(gpu, processes=seen))
+    assert snapshot.unseen == ("1 processes that use GPUs: /proc does not show them",)

@@ -195,3 +195,10 @@ def test_gpu_that_cannot_be_measured() -> None:
     lost = gpu(fault="GPU is lost", quantities={}, processes=None)
     assert facts(uses(reading(lost), holder(1, 11))[0]) == UNKNOWN
     assert uses(reading(error="no driver"), holder(1, 11)) == ()
+
+
+def test_host_of_which_a_part_is_seen() -> None:
+    """In a container, a process that is not seen may be the host's."""
+    measured = reading(gpu(0, processes=(used(9),)), gpu(1))
+    partial = attribute(Users(measured), (), (process(9),), is_partial=True)
+    assert [(use.device, use.processes) for use in partial.host_uses] == [("0", 1)]
