@@ -23,6 +23,7 @@ from tests.bench import (
     generating,
     hook_alone,
     many_containers,
+    metrics,
     preferred_allocation,
     prestart,
     refreshing,
@@ -50,6 +51,7 @@ ROWS: dict[str, Callable[[int], Iterator[Line]]] = {
     "device-plugin": device_plugin.device_plugin,
     "compat": fleet.compat,
     "who": many_containers.who,
+    "metrics": metrics.metrics,
     "preferred": preferred_allocation.preferred_allocation,
 }
 
