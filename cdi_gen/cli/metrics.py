@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import re
+import time
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -16,6 +17,7 @@ from cdi_gen.errors import ExitCode, UsageError
 
 if TYPE_CHECKING:
     from cdi_gen.metrics.families import Options
+    from cdi_gen.metrics.own.schedule import Examinations
     from cdi_gen.metrics.pages import Render
     from cdi_gen.metrics.snapshot import Snapshot
 
@@ -23,6 +25,8 @@ LISTEN = "127.0.0.1:9400"
 """The port of dcgm-exporter; from other hosts only if the administrator says so."""
 
 NAMES = {"old": ("old",), "new": ("new",), "both": ("old", "new")}
+
+EXAMINED, NOTHING = ("specs", "doctor", "device-plugin"), "none"
 
 _DURATION = re.compile(r"(?:(\d+)m)?(?:(\d+(?:\.\d+)?)s)?")
 SHORTEST, LONGEST = 1.0, 3600.0
@@ -134,6 +138,22 @@ class Mode(click.ParamType):  # type: ignore[type-arg,unused-ignore]  # as above
     help="Write a file for the textfile collector of node_exporter in each interval.  "
     "[default: none]",
 )
+@click.option(
+    "--examine",
+    "examined",
+    multiple=True,
+    type=click.Choice([*EXAMINED, NOTHING]),
+    envvar="CDI_GEN_METRICS_EXAMINE",
+    help="What else is examined, by processes with low priority: whether the specs are fresh, the "
+    "host by cdi-gen doctor, the device plugin; may be given several times.  [default: all]",
+)
+@click.option(
+    "--device-plugin-metrics",
+    type=TEXT,
+    metavar="URL",
+    envvar="CDI_GEN_METRICS_DEVICE_PLUGIN",
+    help="Where the device plugin of cdi-gen on this host serves its own metrics.  [default: none]",
+)
 @click.option("--once", is_flag=True, help="Print the metrics, or write the textfile, and end.")
 @host_options
 def command(
@@ -149,6 +169,8 @@ def command(
     web_config: str | None,
     socket_mode: int,
     textfile_path: str | None,
+    examined: tuple[str, ...],
+    device_plugin_metrics: str | None,
     once: bool,
 ) -> int:
     """Serve metrics of GPUs, and of what each container does with them, for Prometheus.
@@ -160,8 +182,10 @@ def command(
     from cdi_gen.host.nvml_library import nvml_library  # noqa: PLC0415
     from cdi_gen.metrics.collection import Collector  # noqa: PLC0415
     from cdi_gen.metrics.families import Options  # noqa: PLC0415
+    from cdi_gen.metrics.own.schedule import Examinations, settings_of  # noqa: PLC0415
     from cdi_gen.metrics.pages import Pages  # noqa: PLC0415
     from cdi_gen.metrics.textfile import Textfile  # noqa: PLC0415
+    from cdi_gen.refresh.settings import Layout  # noqa: PLC0415
     from cdi_gen.telemetry.telemetry import Telemetry  # noqa: PLC0415
 
     if once and (_is_given("addresses") or _is_given("web_config")):
@@ -178,17 +202,27 @@ def command(
         max_containers=max_containers,
     )
     textfile = Textfile(textfile_path, console.report) if textfile_path else None
-    pages = Pages(_renderer(options), interval)
+    examinations = Examinations(
+        Layout(**host._asdict()),
+        settings_of(examined or EXAMINED, device_plugin_metrics or ""),
+        console.report,
+    )
+    pages = Pages(_renderer(options, examinations), interval)
     where = locations(host, transports=False)
-    with Telemetry(lambda: nvml_library(where), host_root=where.host_root) as telemetry:
+    with (
+        Telemetry(lambda: nvml_library(where), host_root=where.host_root) as telemetry,
+        examinations,
+    ):
         collector = Collector(where, telemetry)
         if once:
+            examinations.examine()
             pages.publish(collector.collect())
             print_once(pages, textfile)
             return ExitCode.OK
         serving = Serving(collector.collect, pages, interval, textfile)
         if addresses or textfile is None:
             serving.listen(addresses or (LISTEN,), web_config or "", socket_mode)
+        examinations.start()
         serving.run()
     return ExitCode.OK
 
@@ -198,12 +232,15 @@ def _is_given(parameter: str) -> bool:
     return source is ParameterSource.COMMANDLINE
 
 
-def _renderer(options: Options) -> Render:
+def _renderer(options: Options, examinations: Examinations) -> Render:
     """Return what makes the text of a snapshot."""
     from cdi_gen.metrics.exposition import render  # noqa: PLC0415
     from cdi_gen.metrics.families import families  # noqa: PLC0415
+    from cdi_gen.metrics.own.families import families as own_families  # noqa: PLC0415
 
     def text(snapshot: Snapshot | None, openmetrics: bool) -> bytes:
-        return render(families(snapshot, options) if snapshot else (), openmetrics=openmetrics)
+        of_snapshot = families(snapshot, options) if snapshot else ()
+        of_examinations = own_families(examinations.state(), time.time())
+        return render((*of_snapshot, *of_examinations), openmetrics=openmetrics)
 
     return text

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Looks at a service from beside it: CPU, memory, descriptors, scrapes. Standard library only.
 
+    service_probe.py loopback                 let this network have a loopback device
     service_probe.py wait PID                 until /healthz answers with 200
     service_probe.py state PID                one look
     service_probe.py idle PID SECONDS         two looks, and the CPU between them
@@ -14,9 +15,12 @@ The answer is a line of JSON.
 
 from __future__ import annotations
 
+import fcntl
 import http.client
 import json
 import os
+import socket
+import struct
 import sys
 import time
 from pathlib import Path
@@ -63,6 +67,13 @@ def get(path: str, encoding: str = "identity") -> tuple[int, bytes]:
         return answer.status, answer.read()
     finally:
         connection.close()
+
+
+def start_loopback() -> None:
+    """Start the loopback device of a new network."""
+    up_and_running, set_flags = 0x41, 0x8914
+    with socket.socket() as any_socket:
+        fcntl.ioctl(any_socket, set_flags, struct.pack("16sh14x", b"lo", up_and_running))
 
 
 def wait(pid: str) -> dict[str, float]:
@@ -145,7 +156,10 @@ def main() -> None:
     """Answer a question."""
     question, *words = sys.argv[1:]
     answer: object
-    if question == "wait":
+    if question == "loopback":
+        start_loopback()
+        answer = {}
+    elif question == "wait":
         answer = wait(words[0])
     elif question == "state":
         answer = state(words[0])

@@ -171,4 +171,6 @@ def enter(fake: FakeHost, folder: Path) -> Iterator[GpuLab]:
     furniture["binds"] |= {"/srv/churn_probe.py": churn_probe.PROBE}
     with Lab(SUITE).enter(**furniture, cgroup="v2") as inside:
         inside.run(["sh", "-ec", _ROOT])
-        yield GpuLab(inside, values, fake)
+        lab = GpuLab(inside, values, fake)
+        lab.probe("loopback")
+        yield lab

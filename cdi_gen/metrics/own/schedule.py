@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -40,6 +40,17 @@ class Settings(NamedTuple):
     device_plugin: float = 300
     plugin_metrics: str = ""
     """The address of the device plugin's own metrics; empty: do not ask."""
+
+
+def settings_of(names: Collection[str], plugin_metrics: str) -> Settings:
+    """Return the settings in which only the examinations with these names run."""
+    usual = Settings()
+    return Settings(
+        specs=usual.specs * (SPECS in names),
+        doctor=usual.doctor * (DOCTOR in names),
+        device_plugin=usual.device_plugin * (DEVICE_PLUGIN in names),
+        plugin_metrics=plugin_metrics,
+    )
 
 
 class Task(NamedTuple):
@@ -114,6 +125,12 @@ class Examinations:
         self._processes = Processes()
         self._closing = threading.Event()
         self._thread: threading.Thread | None = None
+
+    def __enter__(self) -> Examinations:  # noqa: PYI034 - typing.Self is of Python 3.11
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def start(self) -> None:
         """Examine in a thread from now on."""

@@ -16,7 +16,9 @@ from tests.host.looking import REPOSITORY
 from tests.lab.cache import LabUnavailableError, cached
 
 REQUIREMENTS = (
+    "bcrypt==5.0.0",
     "grpcio==1.85.3",
+    "h11==0.16.0",
     "nvidia-ml-py==13.615.71",
     "prometheus-client==0.26.0",
     "protobuf==7.36.2",

@@ -124,9 +124,11 @@ def test_an_answer_of_another_version_is_a_failure(scene: Scene, answer: dict[st
 
 
 def test_settings_choose_what_is_examined() -> None:
-    names = [task.name for task in schedule.tasks(Settings(doctor=0))]
+    chosen = schedule.settings_of(("specs", "device-plugin"), "http://127.0.0.1:9401/metrics")
+    names = [task.name for task in schedule.tasks(chosen)]
     assert names == ["specs", "device-plugin"]
-    assert not schedule.tasks(Settings(0, 0, 0))
+    assert chosen.plugin_metrics == "http://127.0.0.1:9401/metrics"
+    assert not schedule.tasks(schedule.settings_of(("none",), ""))
 
 
 @pytest.fixture
