@@ -37,10 +37,10 @@ ENVIRONMENT = {
 }
 
 _ROOT = """
-mkdir -p /srv/root/dev /srv/root/proc /srv/root/sys
-cp --parents -L /usr/bin/sleep /usr/lib/x86_64-linux-gnu/libc.so.6 /srv/root
-mkdir -p /srv/root/lib64 && cp -L /lib64/ld-linux-x86-64.so.2 /srv/root/lib64
-ln -s usr/bin /srv/root/bin; ln -s usr/lib /srv/root/lib
+mkdir -p /srv/rootfs/dev /srv/rootfs/proc /srv/rootfs/sys
+cp --parents -L /usr/bin/sleep /usr/lib/x86_64-linux-gnu/libc.so.6 /srv/rootfs
+mkdir -p /srv/rootfs/lib64 && cp -L /lib64/ld-linux-x86-64.so.2 /srv/rootfs/lib64
+ln -s usr/bin /srv/rootfs/bin; ln -s usr/lib /srv/rootfs/lib
 """
 """A root file system with sleep."""
 
@@ -122,7 +122,7 @@ class GpuLab:
             configuration = json.loads(self.inside.run(["sh", "-ec", script]).stdout)
             configuration["process"] |= {"terminal": False, "args": ["/usr/bin/sleep", "100000"]}
             configuration["process"].pop("rlimits", None)
-            configuration["root"] = {"path": "/srv/root", "readonly": True}
+            configuration["root"] = {"path": "/srv/rootfs", "readonly": True}
             self._configuration = configuration
         devices = [
             {"path": f"/dev/{name}", "type": "c", "major": major, "minor": minor, "fileMode": 0o666}
