@@ -22,7 +22,7 @@ _FAULTS = frozenset(
 _SESSION_FAULTS = frozenset(
     {library.UNINITIALIZED, library.DRIVER_NOT_LOADED, library.LIB_RM_VERSION_MISMATCH}
 )
-_LASTING = frozenset(
+LASTING = frozenset(
     {
         library.INVALID_ARGUMENT,
         library.NOT_SUPPORTED,
@@ -90,7 +90,7 @@ class Device:
             return code
         if code in _FAULTS:
             raise GpuFault(self.nvml, code)
-        if code in _LASTING:
+        if code in LASTING:
             self._unsupported.add(question)
         return code
 

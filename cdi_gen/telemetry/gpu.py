@@ -4,17 +4,29 @@
 from __future__ import annotations
 
 import ctypes
+import time
+from collections import Counter
+from collections.abc import Callable
 from ctypes import byref, c_uint, c_void_p
 from typing import NamedTuple
 
-from cdi_gen.telemetry import clocks, groups, memory, utilization
+from cdi_gen.telemetry import clock_events, groups, memory, numbers, states, utilization
+from cdi_gen.telemetry.clock_events import ClockEvents
 from cdi_gen.telemetry.device import Device, GpuFault
+from cdi_gen.telemetry.events import EventWatcher, XidCounts
+from cdi_gen.telemetry.fields import FieldReader
 from cdi_gen.telemetry.groups import Groups
 from cdi_gen.telemetry.library import SUCCESS, Nvml
 from cdi_gen.telemetry.mig import MigDevice, MigDevices
-from cdi_gen.telemetry.model import GpuReading, MigReading, ProcessReading
+from cdi_gen.telemetry.model import GpuReading, LinkReading, MigReading, ProcessReading
+from cdi_gen.telemetry.nvlink import LinkReader
+from cdi_gen.telemetry.pcie import PcieReader
 from cdi_gen.telemetry.processes import WHOLE, Instance, ProcessReader, list_processes
+from cdi_gen.telemetry.profiling import Profiler
 from cdi_gen.telemetry.structures import PciInfo
+
+_SELDOM_SECONDS = 60.0
+"""How often that is read which only an administrator changes."""
 
 
 class Identity(NamedTuple):
@@ -29,8 +41,22 @@ class Identity(NamedTuple):
 class Gpu:
     """A GPU that NVML has a handle for. All calls are made in one thread."""
 
-    def __init__(self, nvml: Nvml, index: int, wanted: Groups) -> None:
+    def __init__(
+        self,
+        nvml: Nvml,
+        index: int,
+        wanted: Groups,
+        xids: XidCounts,
+        clock_event_counts: Callable[[str], Counter[str]],
+    ) -> None:
         """Find the GPU.
+
+        Args:
+            nvml: initialised.
+            index: NVML's.
+            wanted: what is measured.
+            xids: the Xid errors of all GPUs.
+            clock_event_counts: returns the counts of a GPU by its UUID, which change.
 
         Raises:
             GpuFault: it cannot be measured.
@@ -41,11 +67,43 @@ class Gpu:
             raise GpuFault(nvml, code)
         self._index = index
         self._wanted = wanted
-        self._device = Device(nvml, handle)
-        self.identity = _identity(self._device)
-        self._constants = clocks.numbers(self._device, clocks.CONSTANTS)
-        self._mig = MigDevices(self._device)
-        self._processes = ProcessReader(self._device)
+        self._xids = xids
+        device = self._device = Device(nvml, handle)
+        self.identity = _identity(device)
+        self._counts = clock_event_counts(self.identity.uuid)
+        self._mig = MigDevices(device)
+        self._fields = FieldReader(device, wanted)
+        self._links = LinkReader(device, self._fields)
+        self._pcie = PcieReader(device, self._fields)
+        self._profiler = Profiler(device)
+        self._processes = ProcessReader(device)
+        self._clock_events = ClockEvents(device, self._counts)
+        self._generation = 0
+        self._seldom: dict[str, float] = {}
+        self._seldom_time = -_SELDOM_SECONDS
+
+    def register(self, events: EventWatcher, clock_changed: Callable[[], None]) -> None:
+        """Register for events, if that is needed.
+
+        Raises:
+            GpuFault: the GPU cannot be measured.
+        """
+        if groups.EVENTS in self._wanted or groups.ERRORS in self._wanted:
+            self._generation = events.register(
+                self._device, self.identity.uuid, clock_changed, self._generation
+            )
+
+    def note_clock_events(self) -> None:
+        """Count the reasons for lowered clocks between two passes.
+
+        Raises:
+            GpuFault: the GPU cannot be measured.
+        """
+        self._clock_events.read()
+
+    def close(self) -> None:
+        """Free what NVML holds for the GPU."""
+        self._profiler.close()
 
     def measure(self) -> GpuReading:
         """Measure the GPU.
@@ -53,17 +111,14 @@ class Gpu:
         Raises:
             GpuFault: it cannot be measured.
         """
-        wanted = self._wanted
         divided = self._mig.read()
-        quantities: dict[str, float] = {}
-        if groups.CLOCKS in wanted:
-            quantities |= self._constants
-            quantities |= clocks.read(self._device)
-        if groups.UTILIZATION in wanted:
-            quantities |= utilization.read(self._device)
-        if groups.MEMORY in wanted:
-            quantities |= memory.read(self._device)
-        by_instance = self._processes.read() if groups.PROCESSES in wanted else None
+        quantities = self._quantities(divided is not None)
+        links: tuple[LinkReading, ...] = ()
+        if groups.NVLINK in self._wanted:
+            throughput, links = self._links.read()
+            quantities |= throughput
+        events = self._read_clock_events(quantities)
+        by_instance = self._processes.read() if groups.PROCESSES in self._wanted else None
         processes = None if by_instance is None else by_instance.get(WHOLE, ())
         if divided is not None:
             processes = ()
@@ -72,16 +127,74 @@ class Gpu:
             **self.identity._asdict(),
             quantities=quantities,
             mig_enabled=divided is not None,
-            mig=tuple(self._measure_mig(mig, by_instance) for mig in divided or ()),
+            mig=self._measure_mig(divided or (), by_instance),
+            links=links,
             processes=processes,
+            clock_events=events,
+            clock_event_counts=dict(self._counts),
+            xids=self._xids.counts(self.identity.uuid),
         )
 
+    def _quantities(self, is_divided: bool) -> dict[str, float]:
+        device, wanted = self._device, self._wanted
+        now = time.monotonic()
+        if now - self._seldom_time >= _SELDOM_SECONDS:
+            self._seldom = numbers.read(device, numbers.SELDOM, wanted)
+            self._seldom |= states.read(device, wanted)
+            self._seldom_time = now
+        quantities = self._seldom | numbers.read(device, numbers.EACH_PASS, wanted)
+        quantities |= self._fields.read()
+        if groups.UTILIZATION in wanted:
+            quantities |= utilization.read(device)
+        if groups.MEMORY in wanted:
+            quantities |= memory.read(device)
+        if groups.PROFILING in wanted and not is_divided:
+            quantities |= self._profiler.read()
+        if groups.PCIE in wanted and "pcie_tx_bytes_per_second" not in quantities:
+            quantities |= self._pcie.read()
+        if groups.STATE in wanted and self._mig.is_capable:
+            quantities["mig_mode"] = is_divided
+        if groups.ERRORS in wanted and self._generation > 0:
+            quantities["xid_error"] = self._xids.last(self.identity.uuid)
+        return quantities
+
+    def _read_clock_events(self, quantities: dict[str, float]) -> frozenset[str]:
+        if not self._wanted & {groups.CLOCKS, groups.EVENTS}:
+            return frozenset()
+        bits = self._clock_events.read()
+        if bits is None:
+            return frozenset()
+        quantities["clocks_event_reasons"] = bits
+        return clock_events.names(bits)
+
     def _measure_mig(
-        self, mig: MigDevice, by_instance: dict[Instance, tuple[ProcessReading, ...]] | None
+        self,
+        devices: tuple[MigDevice, ...],
+        by_instance: dict[Instance, tuple[ProcessReading, ...]] | None,
+    ) -> tuple[MigReading, ...]:
+        instances: dict[int, dict[str, float]] = {}
+        if groups.PROFILING in self._wanted:
+            # A GPU instance has one sample, whatever the number of its compute instances.
+            for instance in {mig.gpu_instance for mig in devices}:
+                instances[instance] = self._profiler.read(instance)
+            self._profiler.forget_instances(instances)
+        return tuple(
+            self._mig_reading(mig, instances.get(mig.gpu_instance, {}), by_instance)
+            for mig in devices
+        )
+
+    def _mig_reading(
+        self,
+        mig: MigDevice,
+        of_instance: dict[str, float],
+        by_instance: dict[Instance, tuple[ProcessReading, ...]] | None,
     ) -> MigReading:
-        quantities: dict[str, float] = {}
+        uuid = self.identity.uuid
+        quantities = dict(of_instance)
         if groups.MEMORY in self._wanted:
             quantities |= memory.read(mig.device)
+        if groups.ERRORS in self._wanted and self._generation > 0:
+            quantities["xid_error"] = self._xids.last(uuid, mig.gpu_instance)
         processes: tuple[ProcessReading, ...] | None = None
         if by_instance is not None:
             processes = by_instance.get((mig.gpu_instance, mig.compute_instance), ())
@@ -98,6 +211,7 @@ class Gpu:
             compute_instance=mig.compute_instance,
             quantities=quantities,
             processes=processes,
+            xids=self._xids.counts(uuid, mig.gpu_instance),
         )
 
 

@@ -1,13 +1,26 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The groups of values, of which a caller may want a part."""
+"""The groups of values, of which a caller may want a part; as in the catalogue of metrics."""
 
 from __future__ import annotations
 
 Groups = frozenset[str]
 
 CLOCKS = "clocks"
+TEMPERATURE = "temperature"
+POWER = "power"
+PCIE = "pcie"
 UTILIZATION = "utilization"
 MEMORY = "memory"
+NVLINK = "nvlink"
+ERRORS = "errors"
+THROTTLING = "throttling"
+PROFILING = "profiling"
+STATE = "state"
+EVENTS = "events"
+"""Xid errors, and how often the clocks were lowered."""
 PROCESSES = "processes"
 
-ALL: Groups = frozenset({CLOCKS, UTILIZATION, MEMORY, PROCESSES})
+ALL: Groups = frozenset(
+    {CLOCKS, TEMPERATURE, POWER, PCIE, UTILIZATION, MEMORY, NVLINK}
+    | {ERRORS, THROTTLING, PROFILING, STATE, EVENTS, PROCESSES}
+)

@@ -35,6 +35,11 @@ class MigDevices:
         self._handle = c_void_p()
         self._text = ctypes.create_string_buffer(96)
 
+    @property
+    def is_capable(self) -> bool:
+        """Whether the GPU can be divided."""
+        return self._most > 0
+
     def read(self) -> tuple[MigDevice, ...] | None:
         """Return the MIG devices; None if the GPU is not divided.
 

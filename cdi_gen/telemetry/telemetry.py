@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
@@ -16,7 +15,8 @@ from cdi_gen.telemetry.device import GpuFault
 from cdi_gen.telemetry.gpu import Identity
 from cdi_gen.telemetry.groups import ALL, Groups
 from cdi_gen.telemetry.model import GpuReading, Reading
-from cdi_gen.telemetry.session import Session, Slot
+from cdi_gen.telemetry.session import Session
+from cdi_gen.telemetry.slot import Counts, Slot
 from cdi_gen.telemetry.worker import Job, Worker
 
 _UNKNOWN = Identity("", "", "", None)
@@ -56,7 +56,7 @@ class Telemetry:
         self._opening: Job[Session] | None = None
         self._session: Session | None = None
         self._identities: dict[int, Identity] = {}
-        self._timeouts: Counter[str] = Counter()
+        self._counts = Counts()
 
     def __enter__(self) -> Telemetry:  # noqa: PYI034 - typing.Self is of Python 3.11
         return self
@@ -122,15 +122,14 @@ class Telemetry:
         path = self._find()
         if path is None:
             raise NvmlUnavailable("libnvidia-ml is not installed")
-        return Session(path, self._gpu_directory, self._groups)
+        return Session(path, self._gpu_directory, self._groups, self._counts)
 
     def _end(self, until: float) -> None:
         """End NVML. A library in which a thread hangs is left as it is."""
         session, self._session = self._session, None
         if session is None or self._control is None:
             return
-        session.stop(until)
-        if not session.is_hung():
+        if session.stop(until):
             self._control.submit(session.close).wait(until)
 
     def _measure(self, session: Session, until: float) -> tuple[GpuReading, ...]:
@@ -141,7 +140,7 @@ class Telemetry:
             fault = ""
             if job is None or not job.wait(until):
                 fault = f"the GPU has not answered within {self._deadline:g} s"
-                self._timeouts[self._name(slot)] += 1
+                self._counts.timeouts[self._name(slot)] += 1
             else:
                 try:
                     readings.append(self._complete(slot, job.result()))
@@ -152,6 +151,8 @@ class Telemetry:
             readings.append(self._faulty(slot, fault))
         if ended:
             self._end(until)
+        else:
+            session.events.start()
         return tuple(readings)
 
     def _name(self, slot: Slot) -> str:
@@ -160,11 +161,11 @@ class Telemetry:
             self._identities[slot.index] = slot.identity
         uuid = self._identities.get(slot.index, _UNKNOWN).uuid
         if uuid:
-            self._timeouts[uuid] += self._timeouts.pop(str(slot.index), 0)
+            self._counts.timeouts[uuid] += self._counts.timeouts.pop(str(slot.index), 0)
         return uuid or str(slot.index)
 
     def _complete(self, slot: Slot, reading: GpuReading) -> GpuReading:
-        timeouts = self._timeouts[self._name(slot)]
+        timeouts = self._counts.timeouts[self._name(slot)]
         return replace(reading, timeouts=timeouts) if timeouts else reading
 
     def _faulty(self, slot: Slot, fault: str) -> GpuReading:
@@ -175,7 +176,7 @@ class Telemetry:
             **identity._asdict(),
             quantities={},
             fault=fault,
-            timeouts=self._timeouts[name],
+            timeouts=self._counts.timeouts[name],
         )
 
 

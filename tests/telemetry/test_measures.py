@@ -31,8 +31,8 @@ def test_quantities_are_in_base_units(nvml: MakeNvml) -> None:
         "sm_app_clock_hertz": 1_830_000_000,
         "gpu_temp_celsius": 62,
         "board_power_watts": 412.346,
-        "power_mgmt_limit_watts": 700,
-        "enforced_power_limit_watts": 650,
+        "board_power_limit_requested_watts": 700,
+        "board_power_limit_enforced_watts": 650,
         "gpu_energy_joules_total": 8_123_456.79,
         "pcie_replay_total": 4,
         "gpu_util_ratio": 0.86,
@@ -204,6 +204,7 @@ def test_mig_devices_have_memory_and_processes(nvml: MakeNvml) -> None:
         "fb_used_bytes": 100 * MIB,
         "fb_reserved_bytes": MIB,
         "fb_free_bytes": 4763 * MIB,
+        "xid_error": 0,
     }
     assert mig.processes == (ProcessReading(pid=101, memory=3 * MIB),)
     assert [device.processes for device in second.mig if device.index != "1:2"] == [
