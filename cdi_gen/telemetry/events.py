@@ -97,7 +97,8 @@ class EventWatcher:
                 return generation
             event_set, current = self._set, self._generation
         supported = c_ulonglong()
-        device.ask("nvmlDeviceGetSupportedEventTypes", byref(supported))
+        if not device.ask("nvmlDeviceGetSupportedEventTypes", byref(supported)):
+            return -current
         types = supported.value & (EVENT_XID | EVENT_CLOCK)
         if not types & EVENT_XID or not device.ask(
             "nvmlDeviceRegisterEvents", c_ulonglong(types), event_set

@@ -153,7 +153,7 @@ class Gpu:
         if groups.PCIE in wanted and "pcie_tx_bytes_per_second" not in quantities:
             quantities |= self._pcie.read()
         if groups.STATE in wanted and self._mig.is_capable:
-            quantities["mig_mode"] = is_divided
+            quantities["mig_mode"] = int(is_divided)
         if groups.ERRORS in wanted and self._generation > 0:
             quantities["xid_error"] = self._xids.last(self.identity.uuid)
         return quantities

@@ -20,8 +20,10 @@ def read(device: Device) -> dict[str, float]:
     quantities: dict[str, float] = {}
     memory = MemoryV2(version=MEMORY_V2)
     if device.ask("nvmlDeviceGetMemoryInfo_v2", byref(memory)):
-        quantities["fb_reserved_bytes"] = memory.reserved
         _store(quantities, "fb", memory)
+        quantities["fb_reserved_bytes"] = memory.reserved
+        if memory.total > memory.reserved:
+            quantities["fb_used_ratio"] = memory.used / (memory.total - memory.reserved)
     elif device.ask("nvmlDeviceGetMemoryInfo", byref(old := Memory())):
         _store(quantities, "fb", old)
     bar1 = Memory()

@@ -17,7 +17,7 @@ from cdi_gen.telemetry.structures import GPM_VERSION, GpmMetric, GpmSupport
 
 _PERCENT, _MIB = 0.01, 1024 * 1024
 
-_UTILIZATION: dict[str, tuple[int, float]] = {
+METRICS_OF_INSTANCE: dict[str, tuple[int, float]] = {
     "gr_engine_util_ratio": (1, _PERCENT),
     "sm_util_ratio": (2, _PERCENT),
     "sm_occupancy_ratio": (3, _PERCENT),
@@ -33,7 +33,7 @@ _UTILIZATION: dict[str, tuple[int, float]] = {
 }
 """GPM's number of each metric and the factor that makes it a base unit."""
 
-_OF_GPU = _UTILIZATION | {
+METRICS_OF_GPU = METRICS_OF_INSTANCE | {
     "pcie_tx_bytes_per_second": (20, _MIB),
     "pcie_rx_bytes_per_second": (21, _MIB),
     "nvlink_rx_bytes_per_second": (60, _MIB),
@@ -86,8 +86,8 @@ class Profiler:
             device.ask("nvmlGpmQueryDeviceSupport", byref(support)) and support.is_supported
         )
         if self._supported:
-            self._of_gpu = _Metrics(_OF_GPU)
-            self._of_instance = _Metrics(_UTILIZATION)
+            self._of_gpu = _Metrics(METRICS_OF_GPU)
+            self._of_instance = _Metrics(METRICS_OF_INSTANCE)
 
     def read(self, instance: int | None = None) -> dict[str, float]:
         """Return the quantities of the GPU or a GPU instance; none in the first pass.

@@ -63,7 +63,7 @@ def _sram(device: Device) -> Quantities:
     status = SramStatus(version=SRAM_STATUS_V1)
     if not device.ask("nvmlDeviceGetSramEccErrorStatus", byref(status)):
         return {}
-    return {"sram_exceeded": bool(status.threshold_exceeded)}
+    return {"sram_exceeded": int(status.threshold_exceeded != 0)}
 
 
 def _license(device: Device) -> Quantities:
@@ -72,7 +72,7 @@ def _license(device: Device) -> Quantities:
     if not device.ask("nvmlDeviceGetGridLicensableFeatures_v4", byref(features)):
         return {}
     count = min(features.count, len(features.features)) if features.is_supported else 0
-    return {"vgpu_license_status": any(f.state for f in features.features[:count])}
+    return {"vgpu_license_status": int(any(f.state for f in features.features[:count]))}
 
 
 def _ecc(device: Device) -> Quantities:

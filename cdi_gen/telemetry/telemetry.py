@@ -175,6 +175,9 @@ class Telemetry:
             index=str(slot.index),
             **identity._asdict(),
             quantities={},
+            # The Xid errors may say why.
+            xids=self._counts.xids.counts(name),
+            clock_event_counts=dict(self._counts.clock_events(name)),
             fault=fault,
             timeouts=self._counts.timeouts[name],
         )

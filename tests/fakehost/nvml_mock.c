@@ -37,6 +37,7 @@ enum {
     NOT_FOUND = 6,
     INSUFFICIENT_SIZE = 7,
     DRIVER_NOT_LOADED = 9,
+    VERSION_MISMATCH = 25,
 };
 
 enum { MAX_GPUS = 32, MAX_MIGS = 8, MAX_LINKS = 18 };
@@ -394,6 +395,7 @@ nvmlReturn_t nvmlDeviceGetPciInfo_v3(nvmlDevice_t device, struct pci_info *pci)
 }
 
 #include "nvml_mock_mig.c"
-#include "nvml_mock_links.c"
 #include "nvml_mock_measures.c"
+#include "nvml_mock_links.c"
 #include "nvml_mock_events.c"
+#include "nvml_mock_states.c"

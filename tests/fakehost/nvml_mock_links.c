@@ -84,11 +84,16 @@ struct fabric_v {
     unsigned clique;
     unsigned char state;
     unsigned health;
+    unsigned char summary;
 };
+
+/* The keys of the health are fabric_health and fabric_summary. */
 
 nvmlReturn_t nvmlDeviceGetGpuFabricInfoV(nvmlDevice_t device, struct fabric_v *fabric)
 {
     struct fabric old;
+    if (fabric->version != 0x2000024 && fabric->version != 0x3000028)
+        return VERSION_MISMATCH;
     nvmlReturn_t code = nvmlDeviceGetGpuFabricInfo(device, &old);
     if (code)
         return code;
@@ -96,5 +101,9 @@ nvmlReturn_t nvmlDeviceGetGpuFabricInfoV(nvmlDevice_t device, struct fabric_v *f
     fabric->status = old.status;
     fabric->clique = old.clique;
     fabric->state = old.state;
+    number(device, "fabric_health", &fabric->health);
+    unsigned summary;
+    if (fabric->version == 0x3000028 && !number(device, "fabric_summary", &summary))
+        fabric->summary = (unsigned char)summary;
     return SUCCESS;
 }

@@ -55,6 +55,10 @@ class NvmlValues:
         self._values |= {(device, key): str(value) for key, value in values.items()}
         self.write()
 
+    def of(self, device: str) -> dict[str, str]:
+        """Return the values of a device."""
+        return {key: value for (name, key), value in self._values.items() if name == device}
+
     def fields(self, device: str, values: dict[int | str, float | str]) -> None:
         """Answer for these field ids, with ``138@3`` for those of link 3."""
         self.set(device, **{f"field_{name}": value for name, value in values.items()})
@@ -164,10 +168,38 @@ def set_typical(values: NvmlValues, device: str, number: int = 0) -> None:
         rows_pending=0,
         rows_failed=0,
         accounting=0,
+        **SELDOM,
     )
     values.fields(device, FIELDS)
     values.set(device, **{f"gpm_{metric}": value for metric, value in GPM.items()})
 
+
+SELDOM: dict[str, float] = {
+    "power_limit_default": 690_000,
+    "power_limit_min": 200_000,
+    "power_limit_max": 710_000,
+    "pcie_generation_max": 6,
+    "pcie_width_max": 8,
+    "compute_mode": 3,
+    "persistence_mode": 1,
+    "ecc_mode": 1,
+    "ecc_mode_pending": 0,
+    "temperature_shutdown": 92,
+    "temperature_slowdown": 89,
+    "temperature_memory_max": 95,
+    "temperature_gpu_max": 87,
+    "temperature_margin": 26,
+    "pcie_sent": 1_111,
+    "pcie_received": 2_222,
+    "banks_max": 635,
+    "banks_high": 3,
+    "banks_partial": 2,
+    "banks_low": 1,
+    "banks_none": 0,
+    "sram_exceeded": 0,
+    "fabric_health": 0x2A,
+    "fabric_summary": 1,
+}
 
 FIELDS: dict[int | str, float | str] = {
     3: 4,  # ECC: corrected and uncorrected, since the driver was loaded and ever
@@ -177,6 +209,10 @@ FIELDS: dict[int | str, float | str] = {
     29: 5,  # retired pages
     30: 1,
     31: "0u",
+    38: 6,  # errors of NVLinks
+    45: 7,
+    52: 8,
+    59: 9,
     74: 7_000_000_000,  # nanoseconds of throttling
     75: 2_000_000_000,
     76: 0,
@@ -186,6 +222,10 @@ FIELDS: dict[int | str, float | str] = {
     80: 9_000_000_000,
     81: 4_000_000_000,
     82: "72u",  # temperature of the memory
+    142: "2u",  # remapped rows
+    143: "1u",
+    144: "0u",
+    145: "0u",
     185: "398000u",
     186: "415000u",
 }
@@ -194,7 +234,11 @@ GPM: dict[int, float] = {
     1: 91.5,
     2: 80.25,
     3: 40.5,
+    4: 22.5,
     5: 55.75,
+    6: 0.5,
+    7: 45.5,
+    9: 9.75,
     10: 33.25,
     11: 1.5,
     12: 12.5,

@@ -30,9 +30,20 @@ class Mocked:
     library: Path
     values: NvmlValues
 
-    def describe(self, gpus: tuple[Gpu, ...], version: str = VERSION) -> None:
-        """Say which GPUs the host has; NVML reads it when it is initialised."""
-        text = nvml_mock.description(Kernel(driver_version=version, gpus=gpus), version)
+    def describe(
+        self, gpus: tuple[Gpu, ...], version: str = VERSION, *, nvlink: bool = False
+    ) -> None:
+        """Say which GPUs the host has; NVML reads it when it is initialised.
+
+        Args:
+            gpus: in NVML's order.
+            version: the driver's.
+            nvlink: the GPUs are connected by switches, and are in a fabric.
+        """
+        kernel = Kernel(driver_version=version, gpus=gpus, nvswitches=4 * nvlink)
+        text = nvml_mock.description(kernel, version)
+        for index in range(len(gpus) * nvlink):
+            text += f"fabric {index} {'ab' * 16} 1 3\n"
         self.library.with_name(nvml_mock.DESCRIPTION).write_text(text, encoding="ascii")
 
     def count(self, name: str) -> int:

@@ -204,6 +204,7 @@ def test_mig_devices_have_memory_and_processes(nvml: MakeNvml) -> None:
         "fb_used_bytes": 100 * MIB,
         "fb_reserved_bytes": MIB,
         "fb_free_bytes": 4763 * MIB,
+        "fb_used_ratio": 100 / 4863,
         "xid_error": 0,
     }
     assert mig.processes == (ProcessReading(pid=101, memory=3 * MIB),)
