@@ -134,6 +134,9 @@ OF_MIG = {
     )
 } | {"xid_error": 0}
 
+OF_HOST = "gpu_quantity"
+"""The number of GPUs, which `cdi_gen.metrics` counts."""
+
 OF_LINK = {
     "nvlink_throughput_bytes_per_second": 3 * 512,
     "nvlink_tx_bytes_per_second": 2 * 512,
@@ -209,7 +212,7 @@ def test_every_quantity_of_a_mig_device(nvml: MakeNvml) -> None:
 
 
 def test_the_catalogue_has_these_keys_and_no_others() -> None:
-    assert OF_GPU.keys() == keys_of_catalogue("gpu")
+    assert OF_GPU.keys() == keys_of_catalogue("gpu") - {OF_HOST}
     assert OF_MIG.keys() == keys_of_catalogue("gpu", mig=True)
     assert OF_LINK.keys() == keys_of_catalogue("link")
 
