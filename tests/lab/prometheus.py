@@ -78,10 +78,14 @@ def folder(suite: str = NEWEST) -> Path:
     return cached(f"prometheus-{suite}", repr(PACKAGES[suite]), build)
 
 
-def promtool(*words: str, suite: str = NEWEST) -> subprocess.CompletedProcess[str]:
+def promtool(
+    *words: str, suite: str = NEWEST, stdin: bytes = b""
+) -> subprocess.CompletedProcess[str]:
     """Run promtool; its answer is for the caller to judge."""
     command = [str(folder(suite) / "promtool"), *words]
-    return subprocess.run(command, check=False, capture_output=True, text=True)
+    return subprocess.run(
+        command, check=False, capture_output=True, encoding="utf-8", input=stdin.decode()
+    )
 
 
 def binds(suite: str = NEWEST) -> dict[str, Path]:
