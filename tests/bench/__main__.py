@@ -19,6 +19,7 @@ from tests.bench import (
     doctor,
     driver_tree,
     elf_readers,
+    exposition,
     fleet,
     generating,
     hook_alone,
@@ -52,6 +53,7 @@ ROWS: dict[str, Callable[[int], Iterator[Line]]] = {
     "compat": fleet.compat,
     "who": many_containers.who,
     "metrics": metrics.metrics,
+    "exposition": exposition.exposition,
     "preferred": preferred_allocation.preferred_allocation,
 }
 
