@@ -16,6 +16,7 @@ from cdi_gen.cli.host_options import DIRECTORY, TEXT, HostOptions, host_options,
 from cdi_gen.errors import ExitCode, UsageError
 
 if TYPE_CHECKING:
+    from cdi_gen.metrics.catalogue import Selection
     from cdi_gen.metrics.families import Options
     from cdi_gen.metrics.own.schedule import Examinations
     from cdi_gen.metrics.pages import Render
@@ -93,6 +94,15 @@ class Mode(click.ParamType):  # type: ignore[type-arg,unused-ignore]  # as above
     help="Names of dcgm-exporter's metrics: up to release 4.8 (old), since 4.9 (new), or both.",
 )
 @click.option(
+    "--fields",
+    "fields_path",
+    type=DIRECTORY,
+    metavar="FILE",
+    envvar="CDI_GEN_METRICS_FIELDS",
+    help="The fields of dcgm-exporter to show, in its CSV format, in place of --names.  "
+    "[default: its default fields, and those that dashboards and alerts use]",
+)
+@click.option(
     "--series-per-container",
     is_flag=True,
     envvar="CDI_GEN_METRICS_SERIES_PER_CONTAINER",
@@ -163,6 +173,7 @@ def command(
     addresses: tuple[str, ...],
     interval: float,
     names: str,
+    fields_path: str | None,
     series_per_container: bool,
     max_containers: int,
     hostname: str | None,
@@ -195,8 +206,16 @@ def command(
             code="CDG-O155",
             subject="--once",
         )
+    if fields_path is not None and _is_given("names"):
+        raise UsageError(
+            "--names has no effect with --fields: the file has the names",
+            hint="leave one of them out",
+            code="CDG-O155",
+            subject="--fields",
+        )
     options = Options(
         names=NAMES[names],
+        selection=None if fields_path is None else _selection(fields_path),
         hostname=os.uname().nodename if hostname is None else hostname,
         per_container=series_per_container,
         max_containers=max_containers,
@@ -232,14 +251,29 @@ def _is_given(parameter: str) -> bool:
     return source is ParameterSource.COMMANDLINE
 
 
+def _selection(path: str) -> Selection:
+    """Return the fields that a file chooses, and warn of those that it chooses in vain."""
+    from cdi_gen.metrics.fields_file import read_fields_file  # noqa: PLC0415
+
+    file = read_fields_file(path)
+    for finding in file.findings:
+        console.report(finding)
+    return file.selection
+
+
 def _renderer(options: Options, examinations: Examinations) -> Render:
     """Return what makes the text of a snapshot."""
+    from cdi_gen.metrics.events import RecentEvents  # noqa: PLC0415
     from cdi_gen.metrics.exposition import render  # noqa: PLC0415
     from cdi_gen.metrics.families import families  # noqa: PLC0415
     from cdi_gen.metrics.own.families import families as own_families  # noqa: PLC0415
 
+    recent = RecentEvents()
+
     def text(snapshot: Snapshot | None, openmetrics: bool) -> bytes:
-        of_snapshot = families(snapshot, options) if snapshot else ()
+        of_snapshot = (
+            families(snapshot, options, recent.update(snapshot.reading)) if snapshot else ()
+        )
         of_examinations = own_families(examinations.state(), time.time())
         return render((*of_snapshot, *of_examinations), openmetrics=openmetrics)
 

@@ -11,7 +11,8 @@ from __future__ import annotations
 import csv
 from dataclasses import dataclass
 
-from cdi_base.errors import printable
+from cdi_base import files
+from cdi_base.errors import explain, printable
 from cdi_base.findings import Finding
 from cdi_gen.errors import UsageError
 from cdi_gen.metrics.catalogue import (
@@ -47,6 +48,24 @@ class _Row:
     name: str
     type: str
     help: str
+
+
+def read_fields_file(path: str) -> FieldsFile:
+    """Return the fields that a file chooses; the file may be a symbolic link, as in a ConfigMap.
+
+    Raises:
+        UsageError: as `parse_fields_file`; or the file cannot be read.
+    """
+    try:
+        content = files.read(path, MAX_BYTES, follow=True)
+    except OSError as error:
+        raise UsageError(
+            f"{printable(path)} cannot be read: {explain(error)[0]}",
+            hint="--fields takes a file of dcgm-exporter, such as default-counters.csv",
+            code="CDG-O050",
+            subject=path,
+        ) from error
+    return parse_fields_file(content, printable(path))
 
 
 def parse_fields_file(content: bytes, source: str) -> FieldsFile:
