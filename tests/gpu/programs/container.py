@@ -114,18 +114,23 @@ class Runner(NamedTuple):
         return status, log.read_text(encoding="utf-8", errors="replace")
 
 
+def cdi_gen_environment() -> dict[str, str]:
+    """Return the environment in which ``python -m cdi_gen`` is this checkout's."""
+    path = os.pathsep.join(str(CHECKOUT / name) for name in (".", "hooks", "specs"))
+    inherited = os.environ.get("PYTHONPATH")
+    path += os.pathsep + inherited if inherited else ""
+    return {**os.environ, "PYTHONPATH": path}
+
+
 def cdi_gen(*words: str) -> str:
     """Run this checkout's cdi-gen; what it printed.
 
     Raises:
         OSError: it failed, in its own words. A device that was left out is no failure.
     """
-    path = os.pathsep.join(str(CHECKOUT / name) for name in (".", "hooks", "specs"))
-    inherited = os.environ.get("PYTHONPATH")
-    path += os.pathsep + inherited if inherited else ""
     done = subprocess.run(
         [sys.executable, "-m", "cdi_gen", *words],
-        env={**os.environ, "PYTHONPATH": path},
+        env=cdi_gen_environment(),
         capture_output=True,
         text=True,
         check=False,

@@ -32,6 +32,7 @@ from tests.gpu.several import (
     profile,
     starts,
     times,
+    usage,
     visibility,
 )
 from tests.gpu.several.containers import EXCHANGE, Container, Runtime
@@ -48,6 +49,7 @@ PARTS: Mapping[str, Part] = {
     "starts": starts.starts,
     "profile": profile.profile,
     "podman": podman_starts.podman_starts,
+    "usage": usage.usage,
 }
 
 PROGRAM = Path(__file__).with_name("inside") / "gpus.c"
@@ -97,6 +99,9 @@ def _options() -> argparse.Namespace:
     )
     parser.add_argument(
         "--strace", type=Path, metavar="FILE", help="write the system calls of one hook to FILE"
+    )
+    parser.add_argument(
+        "--load", type=Path, metavar="FILE", help="with usage: another program than PyTorch's"
     )
     parser.add_argument("--output", type=Path, default=Path("several.md"), help="[%(default)s]")
     return parser.parse_args()
@@ -182,6 +187,7 @@ def _host(
         docker_options=shlex.split(options.docker_options),
         nvidia_runtime=options.nvidia_runtime,
         strace=options.strace,
+        load=options.load,
     )
 
 

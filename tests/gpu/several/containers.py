@@ -8,7 +8,8 @@ import os
 import shutil
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -42,6 +43,12 @@ class Container(NamedTuple):
     """Such as ``("nofile", 256)``."""
     variables: tuple[tuple[str, str], ...] = ()
     seconds: int = 120
+    name: str = ""
+    """Its id; one is made if it is empty."""
+    shim: str | None = None
+    """The program that starts the runtime."""
+    shim_variables: tuple[tuple[str, str], ...] = ()
+    """Variables of that program."""
 
 
 class Runtime(NamedTuple):
@@ -54,18 +61,26 @@ class Runtime(NamedTuple):
     environment: Mapping[str, str]
     volumes: Mapping[str, Path]
     """Directories of the host by their path in containers. All except ``EXCHANGE`` are read-only."""
+    state: Path | None = None
+    """Another directory of states than one in ``folder``, which only this package knows."""
 
     def run(self, *containers: Container) -> list[Outcome]:
         """Start all containers, then wait for all of them."""
+        with self.started(*containers) as processes:
+            return [self._wait(process) for process in processes]
+
+    @contextmanager
+    def started(self, *containers: Container) -> Iterator[list[Started]]:
+        """Start all containers; whatever still runs at the end is killed."""
         shm = self.folder / "shm"
         shm.mkdir(exist_ok=True)
         mount("-t", "tmpfs", "-o", f"size={containers[0].shm},mode=1777", "shm", shm)
-        processes: list[_Process] = []
+        processes: list[Started] = []
         try:
             for number, contents in enumerate(containers):
-                name = f"several-{os.getpid()}-{number}"
+                name = contents.name or f"several-{os.getpid()}-{number}"
                 processes.append(self._start(name, contents, shm))
-            return [self._wait(process) for process in processes]
+            yield processes
         finally:
             for process in processes:
                 self._remove(process)
@@ -113,7 +128,7 @@ class Runtime(NamedTuple):
             ]
         return configuration
 
-    def _start(self, name: str, contents: Container, shm: Path) -> _Process:
+    def _start(self, name: str, contents: Container, shm: Path) -> Started:
         bundle = self.folder / name
         rootfs = self.root.overlay(bundle)
         for directory in (*MOUNT_POINTS, *self.volumes):
@@ -126,15 +141,19 @@ class Runtime(NamedTuple):
                 words += ["--device", f"nvidia.com/gpu={device}"]
             cdi_gen("inject", *words, "--in-place", str(bundle))
         with (bundle / "output").open("wb") as output:
+            argv = [*self._argv("run"), "--bundle", str(bundle), name]
+            if contents.shim:
+                argv[0] = contents.shim
             process = subprocess.Popen(
-                [*self._argv("run"), "--bundle", str(bundle), name],
+                argv,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
+                env={**os.environ, **dict(contents.shim_variables)},
             )
-        return _Process(name, bundle, process, time.monotonic(), contents.seconds)
+        return Started(name, bundle, process, time.monotonic(), contents.seconds)
 
-    def _wait(self, process: _Process) -> Outcome:
+    def _wait(self, process: Started) -> Outcome:
         remaining = process.start_time + process.seconds - time.monotonic()
         try:
             status: int | None = process.popen.wait(max(remaining, 0))
@@ -146,7 +165,7 @@ class Runtime(NamedTuple):
         output = (process.bundle / "output").read_text(encoding="utf-8", errors="replace")
         return Outcome(_verdict(status), seconds, output)
 
-    def _remove(self, process: _Process) -> None:
+    def _remove(self, process: Started) -> None:
         if process.popen.poll() is None:
             time.sleep(0.5)
             process.popen.kill()
@@ -156,11 +175,22 @@ class Runtime(NamedTuple):
         subprocess.run(["umount", "--lazy", str(process.bundle / "rootfs")], check=False)
         shutil.rmtree(process.bundle, ignore_errors=True)
 
+    def first_process(self, name: str) -> int | None:
+        """Return the process id of a container that runs; None if it does not."""
+        process = subprocess.run(
+            [*self._argv("state"), name], capture_output=True, text=True, check=False
+        )
+        try:
+            state = json.loads(process.stdout)
+        except ValueError:
+            return None
+        return int(state["pid"]) if state.get("status") == "running" else None
+
     def _argv(self, command: str) -> list[str]:
-        return [*self.command, "--root", str(self.folder / "state"), command]
+        return [*self.command, "--root", str(self.state or self.folder / "state"), command]
 
 
-class _Process(NamedTuple):
+class Started(NamedTuple):
     """A container that was started."""
 
     name: str

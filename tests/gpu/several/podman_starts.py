@@ -23,10 +23,7 @@ from tests.gpu.several.section import Host, Section, transcript_entry
 NO_DEVICE, NVIDIA = "no device", "nvidia"
 ROUNDS = 15
 SPEC_DIRECTORIES = ("/etc/cdi", "/run/cdi")
-OPTIONS = (
-    *("--network", "none", "--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1024:1024"),
-    *("--cgroups", "disabled", "--security-opt", "label=disable"),
-)
+OPTIONS = (*("--network", "none", "--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1024:1024"),)
 
 
 def podman_starts(host: Host) -> Section:

@@ -37,6 +37,8 @@ class Host(NamedTuple):
     """The path of NVIDIA's nvidia-container-runtime."""
     strace: Path | None = None
     """The file for the system calls of one hook."""
+    load: Path | None = None
+    """The program that uses the GPUs; None: a loop of PyTorch."""
 
     @property
     def form(self) -> str:

@@ -1,0 +1,174 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``cdi-gen metrics`` as a process: its scrapes, its processor time and its memory."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import NamedTuple
+
+from tests.gpu.programs.container import cdi_gen_environment
+
+START_SECONDS = 30
+
+
+class Sample(NamedTuple):
+    """A line of the text format."""
+
+    name: str
+    labels: Mapping[str, str]
+    value: float
+
+
+class Scrape(NamedTuple):
+    """An answer of ``/metrics``."""
+
+    time: float
+    """Of the monotonic clock."""
+    seconds: float
+    text: str
+
+    def samples(self) -> list[Sample]:
+        """Parse the text with Prometheus's own parser."""
+        from prometheus_client.parser import text_string_to_metric_families
+
+        return [
+            Sample(sample.name, sample.labels, float(sample.value))
+            for family in text_string_to_metric_families(self.text)
+            for sample in family.samples
+        ]
+
+
+class Cost(NamedTuple):
+    """What a process, with its children, has used."""
+
+    cpu: float
+    """Seconds."""
+    memory: int
+    """KiB in RAM now."""
+    peak: int
+    """KiB in RAM at most, of the process alone."""
+    threads: int
+    descriptors: int
+
+
+class Exporter:
+    """A running ``cdi-gen metrics``, which ends with the ``with`` block."""
+
+    def __init__(self, *options: str) -> None:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self._port = probe.getsockname()[1]
+        # On disk, not a pipe: a full pipe would stop the program.
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed in __exit__
+        words = ["metrics", "--listen", f"127.0.0.1:{self._port}", *options]
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "cdi_gen", *words],
+            env=cdi_gen_environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=self._errors,
+        )
+
+    def __enter__(self) -> Exporter:  # noqa: PYI034 - typing.Self is of Python 3.11
+        try:
+            self.ready_after = self._wait()
+        except OSError:
+            self.__exit__(None, None, None)
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._process.terminate()
+        try:
+            self._process.wait(10)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._errors.close()
+
+    def _wait(self) -> float:
+        """Wait for the first measurement; return the seconds that it took."""
+        start = time.monotonic()
+        while time.monotonic() < start + START_SECONDS:
+            if self._process.poll() is not None:
+                raise OSError(f"cdi-gen metrics has ended: {self.messages()}")
+            try:
+                if "cdi_gen_metrics_up" in self.scrape().text:
+                    return time.monotonic() - start
+            except (OSError, http.client.HTTPException):
+                pass
+            time.sleep(0.1)
+        raise OSError(f"cdi-gen metrics has not answered: {self.messages()}")
+
+    def messages(self) -> str:
+        """Return what the program has printed."""
+        self._errors.seek(0)
+        return self._errors.read().decode(errors="replace").strip()
+
+    def scrape(self) -> Scrape:
+        """Scrape over a new connection."""
+        start = time.monotonic()
+        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=10)
+        try:
+            connection.request("GET", "/metrics")
+            response = connection.getresponse()
+            text = response.read().decode()
+            if response.status != 200:
+                raise OSError(f"/metrics answered {response.status}: {text[:200]}")
+        finally:
+            connection.close()
+        end = time.monotonic()
+        return Scrape(end, end - start, text)
+
+    def cost(self) -> Cost:
+        """Return what the process and its children have used so far."""
+        pids = [self._process.pid, *_descendants(self._process.pid)]
+        return Cost(
+            cpu=sum(map(_cpu_seconds, pids)),
+            memory=sum(_status(pid, "VmRSS") for pid in pids),
+            peak=_status(self._process.pid, "VmHWM"),
+            threads=_status(self._process.pid, "Threads"),
+            descriptors=len(os.listdir(f"/proc/{self._process.pid}/fd")),
+        )
+
+
+def _descendants(pid: int) -> Iterator[int]:
+    for children in Path(f"/proc/{pid}/task").glob("*/children"):
+        try:
+            pids = [int(word) for word in children.read_text(encoding="ascii").split()]
+        except OSError:
+            continue
+        for child in pids:
+            yield child
+            yield from _descendants(child)
+
+
+def _cpu_seconds(pid: int) -> float:
+    """Return user and system time, with those of children that have ended."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+    except OSError:
+        return 0.0
+    return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
+
+
+def _status(pid: int, key: str) -> int:
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) for line in lines if line.startswith(f"{key}:")), 0)
