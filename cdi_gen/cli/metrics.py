@@ -71,7 +71,7 @@ class Mode(click.ParamType):  # type: ignore[type-arg,unused-ignore]  # as above
     "--listen",
     "addresses",
     multiple=True,
-    type=TEXT,
+    type=str,  # several addresses in the environment have spaces between them
     metavar="ADDRESS",
     envvar="CDI_GEN_METRICS_LISTEN",
     help="Serve at HOST:PORT, :PORT, [IPV6]:PORT or unix:/PATH; may be given several times.  "

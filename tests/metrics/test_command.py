@@ -49,13 +49,18 @@ class Program:
 
 
 @contextmanager
-def metrics(host: Path, *options: str) -> Iterator[Program]:
+def metrics(host: Path, *options: str, **environment: str) -> Iterator[Program]:
     """The program, when it serves or writes."""
     log = host.parent / "log"
     command = [*PROGRAM, "metrics", "--host-root", str(host), *options]
     with log.open("w") as stream:
         process = subprocess.Popen(
-            command, cwd=CHECKOUT, env=ENVIRONMENT, stderr=stream, text=True, umask=0o077
+            command,
+            cwd=CHECKOUT,
+            env=ENVIRONMENT | environment,
+            stderr=stream,
+            text=True,
+            umask=0o077,
         )
     program = Program(process, log)
     try:
@@ -80,6 +85,14 @@ def test_metrics_are_served_until_sigterm(host: Path) -> None:
         assert b"metrics" in get(program.port(), "/").body
         assert program.end() == 0
         assert "Traceback" not in program.log
+
+
+def test_options_come_from_the_environment(host: Path, tmp_path: Path) -> None:
+    path = tmp_path / "metrics.sock"
+    addresses = f"127.0.0.1:0 unix:{path}"
+    with metrics(host, CDI_GEN_METRICS_LISTEN=addresses, CDI_GEN_METRICS_INTERVAL="1m") as program:
+        assert path.exists()
+        wait_until(lambda: get(program.port()).status == 200)
 
 
 def test_a_unix_socket_is_removed_at_the_end(host: Path, tmp_path: Path) -> None:

@@ -77,7 +77,7 @@ for device in {gpus}; do
     cp {fake}/sys/bus/pci/devices/$device/vendor {fake}/sys/bus/pci/devices/$device/class \\
         sys/bus/pci/devices/$device
 done
-chroot . systemctl --quiet preset cdi-gen.service cdi-gen-watch.service cdi-gen.path cdi-gen-device-nodes.service
+chroot . systemctl --quiet preset cdi-gen.service cdi-gen-watch.service cdi-gen.path cdi-gen-device-nodes.service cdi-gen-metrics.service
 chroot . systemctl --quiet add-wants multi-user.target {engines}
 """
 
