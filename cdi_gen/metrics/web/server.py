@@ -255,7 +255,9 @@ class _Client:
         writer = asyncio.StreamWriter(transport, protocol, reader, loop)
         try:
             yield Streams(reader, writer)
-            writer.close()
+            # Python 3.11 fails to abort a transport of TLS that was closed twice.
+            if not transport.is_closing():
+                writer.close()
             # Not for long: the client may not take part in the end of TLS.
             await asyncio.wait_for(writer.wait_closed(), CLOSING_SECONDS)
         finally:
