@@ -49,9 +49,11 @@ class Device:
     A question that this GPU or driver does not support is asked once, until `forget`.
     """
 
-    def __init__(self, nvml: Nvml, handle: ctypes.c_void_p) -> None:
+    def __init__(self, nvml: Nvml, handle: ctypes.c_void_p, *, is_mig: bool = False) -> None:
         self.nvml = nvml
         self.handle = handle
+        # NVML's answer about a MIG device that was destroyed, and may be created again.
+        self._lasting = LASTING - {library.INVALID_ARGUMENT} if is_mig else LASTING
         self._call = nvml.call
         self._unsupported: set[tuple[str, Any]] = set()
         self._uint = ctypes.c_uint()
@@ -90,7 +92,7 @@ class Device:
             return code
         if code in _FAULTS:
             raise GpuFault(self.nvml, code)
-        if code in LASTING:
+        if code in self._lasting:
             self._unsupported.add(question)
         return code
 

@@ -10,7 +10,15 @@ from collections.abc import Callable
 from ctypes import byref, c_uint, c_void_p
 from typing import NamedTuple
 
-from cdi_gen.telemetry import clock_events, groups, memory, numbers, states, utilization
+from cdi_gen.telemetry import (
+    clock_events,
+    groups,
+    memory,
+    numbers,
+    states,
+    temperature,
+    utilization,
+)
 from cdi_gen.telemetry.clock_events import ClockEvents
 from cdi_gen.telemetry.device import Device, GpuFault
 from cdi_gen.telemetry.events import EventWatcher, XidCounts
@@ -144,10 +152,12 @@ class Gpu:
             self._seldom_time = now
         quantities = self._seldom | numbers.read(device, numbers.EACH_PASS, wanted)
         quantities |= self._fields.read()
+        if groups.TEMPERATURE in wanted and "gpu_temp_celsius" not in quantities:
+            quantities |= temperature.read(device)
         if groups.UTILIZATION in wanted:
             quantities |= utilization.read(device)
         if groups.MEMORY in wanted:
-            quantities |= memory.read(device)
+            quantities |= memory.read(device) | memory.read_bar1(device)
         if groups.PROFILING in wanted and not is_divided:
             quantities |= self._profiler.read()
         if groups.PCIE in wanted and "pcie_tx_bytes_per_second" not in quantities:

@@ -10,7 +10,7 @@ from cdi_gen.telemetry.structures import MEMORY_V2, Memory, MemoryV2
 
 
 def read(device: Device) -> dict[str, float]:
-    """Return the memory and, of a GPU, BAR1; as DCGM counts, reserved memory is not used.
+    """Return the memory; as DCGM counts, reserved memory is not used.
 
     Drivers before 510 do not tell what is reserved: they count it as used.
 
@@ -26,6 +26,16 @@ def read(device: Device) -> dict[str, float]:
             quantities["fb_used_ratio"] = memory.used / (memory.total - memory.reserved)
     elif device.ask("nvmlDeviceGetMemoryInfo", byref(old := Memory())):
         _store(quantities, "fb", old)
+    return quantities
+
+
+def read_bar1(device: Device) -> dict[str, float]:
+    """Return how much of BAR1 is used, by which the CPU and other devices reach the memory.
+
+    Raises:
+        GpuFault: the GPU cannot be measured.
+    """
+    quantities: dict[str, float] = {}
     bar1 = Memory()
     if device.ask("nvmlDeviceGetBAR1MemoryInfo", byref(bar1)):
         _store(quantities, "bar1", bar1)

@@ -66,7 +66,7 @@ class MigDevices:
         name = "nvmlDeviceGetMigDeviceHandleByIndex"
         if not self._gpu.ask(name, index, byref(self._handle), key=index):
             return None  # no device has this index
-        device = Device(self._gpu.nvml, c_void_p(self._handle.value))
+        device = Device(self._gpu.nvml, c_void_p(self._handle.value), is_mig=True)
         if not device.ask("nvmlDeviceGetUUID", self._text, len(self._text)):
             return None
         uuid = self._text.value.decode("ascii", errors="replace")

@@ -44,6 +44,7 @@ EACH_PASS: Table = {
         "video_clock_hertz": Number("nvmlDeviceGetClockInfo", (CLOCK_VIDEO,), _MEGA),
     },
     groups.TEMPERATURE: {
+        # NVIDIA will remove it in CUDA 14; `temperature` reads what replaces it.
         "gpu_temp_celsius": Number("nvmlDeviceGetTemperature", (TEMPERATURE_GPU,)),
         "fan_speed_ratio": Number("nvmlDeviceGetFanSpeed", divisor=_PERCENT),
     },

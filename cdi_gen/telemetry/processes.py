@@ -32,8 +32,8 @@ _VERSIONS: tuple[tuple[str, type[Structure]], ...] = (
     ("", ProcessInfoV1),
 )
 _FIRST_LENGTH, _LARGEST_LENGTH = 32, 1 << 16
-_SHORTEST = 1.0
-"""Seconds; NVML samples at least once in it."""
+_SHORTEST = 2.0
+"""Seconds; NVML takes more than one sample in it, so that a busy process is not idle by chance."""
 
 
 class ProcessReader:

@@ -27,6 +27,7 @@ THRESHOLD_SHUTDOWN, THRESHOLD_SLOWDOWN, THRESHOLD_MEMORY_MAX, THRESHOLD_GPU_MAX 
 MIG_ENABLED = 1
 MEMORY_V2 = 0x02000028
 FABRIC_V2, FABRIC_V3 = 0x02000024, 0x03000028
+TEMPERATURE_V1 = 0x0100000C
 MARGIN_TEMPERATURE_V1 = 0x01000008
 SRAM_STATUS_V1 = 0x01000068
 GPM_VERSION = 1
@@ -157,6 +158,12 @@ class GpmMetric(Structure):
         ("long_name", c_char_p),
         ("unit", c_char_p),
     )
+
+
+class Temperature(Structure):
+    """The temperature at a sensor."""
+
+    _fields_ = (("version", c_uint), ("sensor", c_uint), ("celsius", c_int))
 
 
 class MarginTemperature(Structure):

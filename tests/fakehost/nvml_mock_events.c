@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Events, GPU performance monitoring (GPM), errors of memory. Part of nvml_mock.c, which includes
+ * Events, GPU performance monitoring (GPM), remapped rows. Part of nvml_mock.c, which includes
  * this file.
  */
 
@@ -205,7 +205,7 @@ nvmlReturn_t nvmlGpmMetricsGet(struct gpm_metrics *metrics)
     return SUCCESS;
 }
 
-/* ---- rows, pages, accounting ---- */
+/* ---- rows ---- */
 
 nvmlReturn_t nvmlDeviceGetRemappedRows(nvmlDevice_t device, unsigned *correctable,
                                        unsigned *uncorrectable, unsigned *pending, unsigned *failed)
@@ -216,32 +216,4 @@ nvmlReturn_t nvmlDeviceGetRemappedRows(nvmlDevice_t device, unsigned *correctabl
     if (!code)
         code = number(device, "rows_pending", pending);
     return code ? code : number(device, "rows_failed", failed);
-}
-
-struct accounting {
-    unsigned gpu, memory;
-    unsigned long long bytes, time, start;
-    unsigned running, reserved[5];
-};
-
-/* The keys are accounting_PID_gpu, _memory, _bytes, _time. */
-nvmlReturn_t nvmlDeviceGetAccountingStats(nvmlDevice_t device, unsigned pid,
-                                          struct accounting *stats)
-{
-    static const char *const names[] = {"gpu", "memory", "bytes", "time"};
-    struct value value[4];
-    ASK(device);
-    for (int i = 0; i < 4; i++) {
-        char key[40];
-        snprintf(key, sizeof key, "accounting_%u_%s", pid, names[i]);
-        nvmlReturn_t code = value_of(place_of(device), key, &value[i]);
-        if (code)
-            return code == NOT_SUPPORTED ? NOT_FOUND : code;
-    }
-    *stats = (struct accounting){.gpu = (unsigned)value[0].whole,
-                                 .memory = (unsigned)value[1].whole,
-                                 .bytes = value[2].whole,
-                                 .time = value[3].whole,
-                                 .running = 1};
-    return SUCCESS;
 }

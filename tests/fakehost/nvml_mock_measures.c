@@ -59,7 +59,6 @@ NUMBER(nvmlDeviceGetPerformanceState, "performance_state")
 NUMBER(nvmlDeviceGetPcieReplayCounter, "pcie_replay")
 NUMBER(nvmlDeviceGetCurrPcieLinkGeneration, "pcie_generation")
 NUMBER(nvmlDeviceGetCurrPcieLinkWidth, "pcie_width")
-NUMBER(nvmlDeviceGetAccountingMode, "accounting")
 
 nvmlReturn_t nvmlDeviceGetTotalEnergyConsumption(nvmlDevice_t device, unsigned long long *mj)
 {
@@ -77,7 +76,7 @@ struct utilization {
 
 nvmlReturn_t nvmlDeviceGetUtilizationRates(nvmlDevice_t device, struct utilization *rates)
 {
-    if (as_gpu(device) && as_gpu(device)->mig_mode == 1)
+    if (is_divided(device))
         return NOT_SUPPORTED;
     nvmlReturn_t code = number(device, "utilization_gpu", &rates->gpu);
     return code ? code : number(device, "utilization_memory", &rates->memory);
@@ -214,7 +213,7 @@ nvmlReturn_t nvmlDeviceGetProcessUtilization(nvmlDevice_t device, struct process
                                              unsigned *count, unsigned long long since)
 {
     ASK(device);
-    if (as_mig(device) || gpu->mig_mode == 1)
+    if (as_mig(device) || is_divided(device))
         return NOT_SUPPORTED;
     struct value answer;
     struct timespec clock;

@@ -8,7 +8,7 @@ nvmlReturn_t nvmlDeviceGetMigMode(nvmlDevice_t device, unsigned *current, unsign
     ASK(device);
     if (gpu->mig_mode < 0 || as_mig(device))
         return NOT_SUPPORTED;
-    *current = *pending = (unsigned)gpu->mig_mode;
+    *current = *pending = (unsigned)mig_mode_of(gpu);
     return SUCCESS;
 }
 
@@ -28,7 +28,7 @@ nvmlReturn_t nvmlDeviceGetMigDeviceHandleByIndex(nvmlDevice_t device, unsigned i
     if (index >= (unsigned)gpu->migs)
         return NOT_FOUND;
     *mig = &gpu->mig[index];
-    return SUCCESS;
+    return state_of(place_of(*mig));
 }
 
 nvmlReturn_t nvmlDeviceIsMigDeviceHandle(nvmlDevice_t device, unsigned *is_mig)

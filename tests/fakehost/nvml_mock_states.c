@@ -35,6 +35,21 @@ nvmlReturn_t nvmlDeviceGetTemperatureThreshold(nvmlDevice_t device, unsigned kin
     return kind > 3 ? INVALID_ARGUMENT : number(device, keys[kind], celsius);
 }
 
+struct temperature {
+    unsigned version, sensor;
+    int celsius;
+};
+
+nvmlReturn_t nvmlDeviceGetTemperatureV(nvmlDevice_t device, struct temperature *temperature)
+{
+    unsigned celsius;
+    if (temperature->version != 0x100000C)
+        return VERSION_MISMATCH;
+    nvmlReturn_t code = number(device, "temperature", &celsius);
+    temperature->celsius = (int)celsius;
+    return code;
+}
+
 struct margin_temperature {
     unsigned version;
     int celsius;

@@ -11,7 +11,9 @@
  *                       number is the type of a field's value: u unsigned int, i int, d double; none
  *                       is unsigned long long.
  *   DEVICE state hang   questions about the GPU are not answered before this line is gone
- *   DEVICE state E15    questions about the GPU are answered with this code; * is for all questions
+ *   DEVICE state E15    questions about the GPU are answered with this code; * is for all questions;
+ *                       a MIG device with E6 does not exist
+ *   DEVICE mig_mode 1   MIG is enabled, whatever nvml-mock.host says; 0: it is not
  *   DEVICE process PID KIND BYTES SM MEMORY ENCODER DECODER     KIND is compute, graphics or mps;
  *                       -1 for BYTES: not told; -1 for SM: there is no sample of the process
  *   DEVICE event NUMBER TYPE DATA      an event, with numbers that rise
@@ -182,6 +184,8 @@ static nvmlReturn_t state_of(int place)
         int code = now.device[NO_DEVICE].code;
         if (!code)
             code = now.device[gpu].code;
+        if (!code)
+            code = now.device[place].code;
         unlock_values();
         if (!hang)
             return code;
@@ -202,4 +206,17 @@ static nvmlReturn_t value_of(int place, const char *key, struct value *value)
         }
     unlock_values();
     return code;
+}
+
+/* -1 if the GPU cannot be divided, else whether MIG is enabled. */
+static int mig_mode_of(struct gpu *gpu)
+{
+    struct value value;
+    return gpu->mig_mode < 0 || value_of(place_of(gpu), "mig_mode", &value) ? gpu->mig_mode
+                                                                             : (int)value.whole;
+}
+
+static int is_divided(nvmlDevice_t device)
+{
+    return as_gpu(device) && mig_mode_of(as_gpu(device)) == 1;
 }

@@ -20,6 +20,8 @@ from pathlib import Path
 FILE = "nvml-mock.values"
 """Beside the library."""
 
+NOT_FOUND = 6
+
 XID, CLOCK = 0x8, 0x10
 """Types of events."""
 
@@ -108,6 +110,10 @@ class NvmlValues:
         """Answer all questions about the GPU, or with ``*`` all questions, with an NVML code."""
         self.state(device, f"E{code}")
 
+    def destroy(self, device: str) -> None:
+        """Destroy a MIG device, until `recover` creates it again."""
+        self.fail(device, NOT_FOUND)
+
     def recover(self, device: str) -> None:
         """Answer questions again."""
         self._states.pop(device, None)
@@ -167,7 +173,6 @@ def set_typical(values: NvmlValues, device: str, number: int = 0) -> None:
         rows_uncorrectable=1,
         rows_pending=0,
         rows_failed=0,
-        accounting=0,
         **SELDOM,
     )
     values.fields(device, FIELDS)

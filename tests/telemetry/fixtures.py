@@ -19,9 +19,9 @@ MakeNvml = Callable[..., Mocked]
 def nvml(tmp_path: Path) -> MakeNvml:
     """Make a mock of NVML with these GPUs, in a directory of the test."""
 
-    def make(*gpus: Gpu, version: str = VERSION, library: Path | None = None) -> Mocked:
+    def make(*gpus: Gpu, version: str = VERSION) -> Mocked:
         try:
-            return mock(tmp_path, gpus, version, library)
+            return mock(tmp_path, gpus, version)
         except DriverRootUnavailableError as error:
             pytest.skip(str(error))
 

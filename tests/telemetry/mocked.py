@@ -65,12 +65,10 @@ def until(condition: Callable[[], Value | None]) -> Value:
     return value
 
 
-def mock(
-    directory: Path, gpus: tuple[Gpu, ...], version: str = VERSION, library: Path | None = None
-) -> Mocked:
+def mock(directory: Path, gpus: tuple[Gpu, ...], version: str = VERSION) -> Mocked:
     """Make a library with these GPUs, whose values are typical and differ."""
     path = directory / nvml_mock.SONAME
-    shutil.copy(library or nvml_mock.library(), path)
+    shutil.copy(nvml_mock.library(), path)
     path.chmod(0o644)
     mocked = Mocked(path, NvmlValues(path))
     mocked.describe(gpus, version)

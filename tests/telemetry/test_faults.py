@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,7 +11,7 @@ from contextlib import contextmanager
 import pytest
 
 from cdi_gen.telemetry import GpuReading, Reading, Telemetry
-from tests.fakehost.gpus import gpu, several
+from tests.fakehost.gpus import H100, gpu, several, split
 from tests.fakehost.nvml_mock import DRIVER_NOT_LOADED, GPU_IS_LOST, LIB_RM_VERSION_MISMATCH
 from tests.telemetry.fixtures import MakeNvml
 from tests.telemetry.mocked import Mocked, until
@@ -211,6 +212,34 @@ def test_timeouts_are_kept_when_nvml_is_initialised_again(nvml: MakeNvml) -> Non
         mocked.values.recover("*")
         reading = until(lambda: telemetry.read().gpus)[0]
     assert reading.timeouts >= 1
+
+
+def test_nothing_is_left_of_gpus_that_come_and_go(nvml: MakeNvml) -> None:
+    mocked = nvml(gpu(0), split(1, H100))
+    with Telemetry(str(mocked.library), deadline=LONG) as telemetry:
+        telemetry.read()
+
+        def use() -> tuple[int, ...]:
+            return (
+                *(mocked.count(name) for name in ("gpm_samples", "event_sets", "users")),
+                threading.active_count(),
+                len(os.listdir("/proc/self/fd")),
+            )
+
+        before = use()
+        for _ in range(20):
+            mocked.values.fail("0", GPU_IS_LOST)
+            mocked.values.destroy("1:5")
+            telemetry.read()
+            mocked.values.recover("0")
+            mocked.values.recover("1:5")
+            telemetry.read()
+            mocked.values.fail("*", DRIVER_NOT_LOADED)
+            telemetry.read()
+            mocked.values.recover("*")
+            telemetry.read()
+        assert use() == before
+    assert mocked.count("gpm_samples") == 0
 
 
 def test_nothing_is_left_of_a_session(nvml: MakeNvml) -> None:

@@ -22,6 +22,7 @@ NAMES = {
     "FieldValue": "c_nvmlFieldValue_t",
     "EventData": "c_nvmlEventData_t",
     "GpmSupport": "c_nvmlGpmSupport_t",
+    "Temperature": "c_nvmlTemperature_v1_t",
     "MarginTemperature": "c_nvmlMarginTemperature_v1_t",
     "RowRemapperHistogram": "c_nvmlRowRemapperHistogramValues",
     "FabricInfo": "c_nvmlGpuFabricInfo_t",
@@ -65,6 +66,7 @@ def test_versions_and_constants_are_those_of_nvml() -> None:
     assert pynvml.nvmlMemory_v2 == structures.MEMORY_V2
     assert pynvml.nvmlGpuFabricInfo_v2 == structures.FABRIC_V2
     assert pynvml.nvmlGpuFabricInfo_v3 == structures.FABRIC_V3
+    assert pynvml.nvmlTemperature_v1 == structures.TEMPERATURE_V1
     assert pynvml.nvmlMarginTemperature_v1 == structures.MARGIN_TEMPERATURE_V1
     assert pynvml.nvmlEccSramErrorStatus_v1 == structures.SRAM_STATUS_V1
     assert pynvml.NVML_GPM_METRICS_GET_VERSION == structures.GPM_VERSION
