@@ -59,6 +59,7 @@ class Sight(NamedTuple):
     """What is seen in a container, without the device rules of its control groups."""
 
     origin: Origin
+    origin_unseen: tuple[str, ...]
     nodes: tuple[FoundNode, ...]
     is_mapped: bool
     """It is in a user namespace of its own."""
@@ -208,8 +209,18 @@ def look(
     finders: Finders,
     host_nodes: Mapping[str, FoundNode],
     users: str,
+    origin: Origin | None = None,
 ) -> Sight | None:
-    """Look at a container; None if it has ended in the meantime."""
+    """Look at a container; None if it has ended in the meantime.
+
+    Args:
+        group: its processes.
+        proc: the directory of processes.
+        finders: find its origin.
+        host_nodes: the host's nodes of GPUs by path.
+        users: the host's user namespace.
+        origin: its origin, if that cannot have changed.
+    """
     unseen: list[str] = []
     for process in group.processes:
         try:
@@ -223,8 +234,10 @@ def look(
             if error.errno not in GONE | DENIED:
                 raise
             continue
-        origin, faults = finders.origin(group, owner)
-        return Sight(origin, tuple(found), is_mapped, (*unseen, *faults))
+        faults: tuple[str, ...] = ()
+        if origin is None:
+            origin, faults = finders.origin(group, owner)
+        return Sight(origin, faults, tuple(found), is_mapped, tuple(unseen))
     return None
 
 
@@ -246,7 +259,7 @@ def container_of(group: Group, sight: Sight, rules: Rules, outer: Group | None) 
         ),
         is_privileged=not sight.is_mapped and rules.access(device_rules.UNLISTED) in _NO_LIMIT,
         within=outer.first.pid if outer else None,
-        unseen=(*([rules.fault] if rules.fault else []), *sight.unseen),
+        unseen=(*([rules.fault] if rules.fault else []), *sight.unseen, *sight.origin_unseen),
     )
 
 

@@ -6,14 +6,14 @@ The first look costs as much as `discovery.discover`, every later one a small pa
 =====================  ============================================================================
 in each look           the numbers and inodes of processes (one listing of /proc: the kernel gives a
                        later process with the same number another inode); the mount namespace of
-                       each; the device rules of each container
+                       each; the control groups and device rules of containers with GPUs
 for a minute           all of a process or a container that is young, because it is still being
                        started: it enters namespaces and control groups, its engine writes its state
 on change              a process whose namespace changed, whose parent ended, or whose number has
                        another process; a container whose first process ended or changed its
                        control groups
-after `AGAIN` seconds  the rest: names of processes, nodes and mounts of containers, what engines
-                       wrote; of containers with GPUs after `AGAIN_WITH_GPUS`
+after `AGAIN` seconds  the rest: names of processes, nodes and mounts of containers, names that
+                       engines gave them; containers with GPUs after `AGAIN_WITH_GPUS`
 =====================  ============================================================================
 """
 
@@ -28,16 +28,20 @@ from cdi_gen.containers import discovery, mounts, procfs
 from cdi_gen.containers.device_nodes import FoundNode
 from cdi_gen.containers.device_rules import Reader, Rules
 from cdi_gen.containers.discovery import Discovery, Host, Sight
-from cdi_gen.containers.model import Container, Process
+from cdi_gen.containers.model import Container, Origin, Process
 from cdi_gen.containers.mounts import Mount
 from cdi_gen.containers.nesting import Finders, Group
 from cdi_gen.containers.procfs import DENIED, GONE, ProcessDirectory
 
 YOUNG = 60.0
 """Seconds after its start in which a process or a container is looked at completely."""
-AGAIN = 300.0
+AGAIN = 600.0
 AGAIN_WITH_GPUS = 60.0
+RENAMING = frozenset({"docker", "podman"})
+"""Engines whose running containers can get another name."""
 
+_GOLDEN_RATIO = 0.618034
+"""Its multiples, without the integral part, are spread evenly."""
 _TICKS = os.sysconf("SC_CLK_TCK")
 
 _Key = tuple[int, int, int]
@@ -61,6 +65,8 @@ class _ProcessRecord:
 @dataclass(slots=True)
 class _NamespaceRecord:
     due: float
+    is_settled: bool
+    """It was not young when it was looked at."""
     mounts: list[Mount]
     """What `_short` leaves of its table."""
     groups: tuple[tuple[str, str], ...]
@@ -68,6 +74,7 @@ class _NamespaceRecord:
     sight: Sight | None = None
     """None: the root is the host's."""
     rules: Rules | None = None
+    """The device rules of the first process."""
     container: Container | None = None
 
 
@@ -108,7 +115,8 @@ class Following:
         self._host_nodes = tuple(host_nodes)
         before = self._namespaces if is_same_host else {}
         self._namespaces = {}
-        examined: set[_Key] = set()
+        examined: dict[_Key, Origin | None] = {}
+        """The origin is given of those whose origin cannot have changed."""
 
         def table_of(members: Sequence[Process]) -> list[Mount] | None:
             first = members[0]
@@ -117,8 +125,9 @@ class Following:
                 table = discovery.mounts_of(members, self._proc)
                 if table is None:
                     return None
-                examined.add(_key(first))
-                record = _NamespaceRecord(self._due(first, AGAIN), _short(table), first.groups)
+                examined[_key(first)] = _lasting_origin(record, first)
+                due = self._due(first, AGAIN)
+                record = _NamespaceRecord(due, due > self._now, _short(table), first.groups)
                 self._namespaces[_key(first)] = record
                 return table
             self._namespaces[_key(first)] = record
@@ -130,9 +139,11 @@ class Following:
         with Finders(self._host_root, by_pid, self._proc, groups) as finders:
             nodes = {node.path: node for node in self._host_nodes}
             for group in groups:
-                if _key(group.first) in examined:
-                    sight = discovery.look(group, self._proc, finders, nodes, host.users)
-                    self._namespaces[_key(group.first)].sight = sight
+                key = _key(group.first)
+                if key in examined:
+                    self._namespaces[key].sight = discovery.look(
+                        group, self._proc, finders, nodes, host.users, examined[key]
+                    )
             containers = [*self._containers(groups, finders, reader)]
         return discovery.discovery_of([*containers, *hidden], others, len(hidden))
 
@@ -200,7 +211,7 @@ class Following:
         if self._now < process.start_time / _TICKS + YOUNG:
             return self._now
         # Not all in the same look: they are spread by their numbers.
-        return self._now + seconds * (1 - process.pid % 16 / 64)
+        return self._now + seconds * (1 - process.pid * _GOLDEN_RATIO % 1 / 2)
 
     # Containers
 
@@ -223,10 +234,13 @@ class Following:
             if record.sight is None:
                 del self._namespaces[_key(group.first)]
                 continue
-            if any((node.major, node.minor) in numbers for node in record.sight.nodes):
+            rules = record.rules
+            has_gpus = any((node.major, node.minor) in numbers for node in record.sight.nodes)
+            if has_gpus:
                 with_gpus.add(group.first.pid)
                 record.due = min(record.due, self._due(group.first, AGAIN_WITH_GPUS))
-            rules = reader.rules(dict(group.first.groups))
+            if rules is None or has_gpus:
+                rules = reader.rules(dict(group.first.groups))
             outer = finders.outer(group)
             container = record.container
             if (
@@ -239,6 +253,15 @@ class Following:
             record.rules, record.container = rules, container
             yield container
         self._first_with_gpus = with_gpus
+
+
+def _lasting_origin(record: _NamespaceRecord | None, first: Process) -> Origin | None:
+    """Return a container's origin; None if it must be looked for."""
+    if record is None or record.sight is None or not record.is_settled:
+        return None
+    origin = record.sight.origin
+    is_lasting = record.groups == first.groups and not record.sight.origin_unseen
+    return origin if is_lasting and origin.engine not in RENAMING else None
 
 
 def _short(table: Sequence[Mount]) -> list[Mount]:

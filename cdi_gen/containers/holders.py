@@ -27,6 +27,8 @@ def held_devices(nodes: Iterable[ContainerNode], inventory: Inventory) -> tuple[
     A GPU without nodes of its own (WSL 2) is not recognised.
     """
     access = {(node.major, node.minor): node.access for node in nodes if node.kind == "c"}
+    if not access:
+        return ()
     held = []
     for gpu in inventory.gpus:
         if not gpu.nodes:

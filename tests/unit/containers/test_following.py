@@ -106,6 +106,21 @@ def test_new_node_is_seen_after_a_while(
     assert [node.minor for node in container.nodes] == [*range(len(nodes)), 1]
 
 
+def test_other_name_of_a_container_is_seen_after_a_while(
+    tmp_path: Path, processes: Processes, following: Following, clock: Clock
+) -> None:
+    """After `docker rename`; other engines have no such command."""
+    file = tmp_path / f"var/lib/docker/containers/{ID}/config.v2.json"
+    file.parent.mkdir(parents=True)
+    processes.start(20, namespace=processes.namespace(), group=f"/docker/{ID}")
+    names = []
+    for name in ("/one", "/two"):
+        file.write_text(json.dumps({"Name": name}))
+        names.append(following.discover().containers[0].origin.name)
+        clock.now += AGAIN
+    assert names == ["one", "two"]
+
+
 def test_nodes_of_another_driver_are_looked_for_at_once(
     processes: Processes, following: Following
 ) -> None:
@@ -169,7 +184,7 @@ def test_what_has_not_changed_is_not_opened(
     assert opened(following.discover) == []
     assert len(opened(lambda: discover(str(tmp_path)))) > 30 * 5
     # Those that are due are not all due at once.
-    clock.now += AGAIN * 0.9
+    clock.now += AGAIN * 0.75
     assert 30 < len(opened(following.discover)) < 0.9 * len(opened(lambda: discover(str(tmp_path))))
 
 
