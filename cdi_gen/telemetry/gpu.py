@@ -17,6 +17,7 @@ from cdi_gen.telemetry import (
     numbers,
     states,
     temperature,
+    texts,
     utilization,
 )
 from cdi_gen.telemetry.clock_events import ClockEvents
@@ -78,6 +79,7 @@ class Gpu:
         self._xids = xids
         device = self._device = Device(nvml, handle)
         self.identity = _identity(device)
+        self._texts = texts.read(device)
         self._counts = clock_event_counts(self.identity.uuid)
         self._mig = MigDevices(device)
         self._fields = FieldReader(device, wanted)
@@ -133,6 +135,7 @@ class Gpu:
         return GpuReading(
             index=str(self._index),
             **self.identity._asdict(),
+            texts=self._texts,
             quantities=quantities,
             mig_enabled=divided is not None,
             mig=self._measure_mig(divided or (), by_instance),

@@ -399,3 +399,4 @@ nvmlReturn_t nvmlDeviceGetPciInfo_v3(nvmlDevice_t device, struct pci_info *pci)
 #include "nvml_mock_links.c"
 #include "nvml_mock_events.c"
 #include "nvml_mock_states.c"
+#include "nvml_mock_texts.c"

@@ -48,6 +48,18 @@ def test_quantities_are_in_base_units(nvml: MakeNvml) -> None:
     assert {key: second.quantities.get(key) for key in expected} == expected
 
 
+def test_texts_of_a_gpu(nvml: MakeNvml) -> None:
+    first, without = read(nvml(gpu(0), gpu(1, RTX_4090, minor=7)).library)
+    assert first.texts == {
+        "serial": "1650223000000",
+        "vbios_version": "96.00.61.00.00",
+        "inforom_image_version": "G520.0200.00.00",
+        "inforom_oem_version": "2.0",
+        "inforom_ecc_version": "6.10",
+    }
+    assert without.texts == {}
+
+
 def test_identity_of_a_gpu_and_the_driver(nvml: MakeNvml) -> None:
     mocked = nvml(gpu(0), gpu(1, T4, minor=5))
     with Telemetry(str(mocked.library)) as telemetry:

@@ -8,7 +8,8 @@ from collections import Counter
 
 import pytest
 
-from cdi_gen.metrics.catalogue import GPU, LINK, NEW, OLD, fields, keys
+from cdi_gen.metrics.catalogue import GPU, LINK, NEW, OLD, device_labels, fields, keys
+from cdi_gen.telemetry import texts
 from tests.unit.metrics import snapshots
 
 # The active rows of etc/default-counters.csv of dcgm-exporter 4.8.4.
@@ -137,3 +138,8 @@ def test_snapshots_have_only_keys_of_the_catalogue() -> None:
 def test_idle_gpu_has_every_default_quantity() -> None:
     defaults = {field.key for field in fields() if field.default}
     assert snapshots.IDLE.keys() == defaults
+
+
+def test_telemetry_reads_each_text_that_can_be_a_label() -> None:
+    read = {*texts._FUNCTIONS, *texts._INFOROM_OBJECTS}
+    assert {label.key for label in device_labels()} == read | {"driver_version"}

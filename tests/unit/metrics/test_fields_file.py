@@ -97,6 +97,7 @@ def test_both_sets_in_one_file() -> None:
     [
         ("DCGM_EXP_P2P_STATUS,gauge,x", "as DCGM judges it"),
         ("DCGM_FI_DEV_CUDA_COMPUTE_CAPABILITY,label,x", "cannot make this field a label"),
+        ("DCGM_FI_DEV_BRAND,label,x", "`modelName` says more"),
         ("dcgm_gpu_temp,gauge,x", "NVML does not give this field"),
         ("DCGM_FI_DRIVER_VERSION,gauge,x", "NVML does not give this field"),
         ("\x1b[2J,gauge,x", r"\x1b[2J is skipped"),
