@@ -52,6 +52,7 @@ ROWS: dict[str, Callable[[int], Iterator[Line]]] = {
     "device-plugin": device_plugin.device_plugin,
     "compat": fleet.compat,
     "who": many_containers.who,
+    "following": many_containers.following,
     "metrics": metrics.metrics,
     "exposition": exposition.exposition,
     "preferred": preferred_allocation.preferred_allocation,
