@@ -153,3 +153,31 @@ def test_containerd(machine: Machine, age: int) -> None:
     (container,) = states["exec"].values()
     assert (container["engine"], container["id"], container["processes"]) == ("containerd", name, 2)
     assert states["kill"] == {}
+
+
+LABELS = ("engine", "id", "name", "image", "pod", "pids")
+
+
+def test_two_capabilities_suffice_for_all_labels(machine: Machine) -> None:
+    """What docs/metrics-service.md says: another user needs them, and only for device rules more."""
+    machine.podman("runc", 0, "rootful", "--device", "nvidia.com/gpu=1")
+    machine.podman("crun", debian.USER, "rootless", "--device", "nvidia.com/gpu=2")
+
+    def who(*capabilities: str) -> dict[str, tuple[Any, ...]]:
+        kept = ",".join(["-all", *(f"+{name}" for name in capabilities)])
+        nobody = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"]
+        sets = [f"--{name}={kept}" for name in ("bounding-set", "inh-caps", "ambient-caps")]
+        command = ["cdi-gen", "who", "-o", "json", "--inventory", "/opt/inventory.json"]
+        ended = machine.inside.run([*nobody, *sets, *command], check=False)
+        containers = json.loads(ended.stdout)["containers"]
+        return {entry["name"]: labels(entry) for entry in containers}
+
+    def labels(entry: dict[str, Any]) -> tuple[Any, ...]:
+        devices = [device["index"] for device in entry["devices"]]
+        return (*(entry[name] for name in LABELS), devices)
+
+    as_root = {entry["name"]: labels(entry) for entry in machine.who()["containers"]}
+    assert {"rootful", "rootless"} <= set(as_root)
+    assert who("sys_ptrace", "dac_read_search") == as_root
+    assert who("sys_ptrace") != as_root
+    assert who("dac_read_search") == who() == {}
