@@ -19,11 +19,12 @@ GENERATED = {
     "base": ("namespace", "device-plugin", "labels"),
     "components/node-setup": ("setup-node", "runtime-classes"),
     "components/nri": ("nri",),
+    "components/metrics": ("metrics",),
 }
 """The files of each directory that the chart's templates of the same name give."""
 
 CREATED = "--set=namespace.create=true"
-OVERLAYS = ("node-setup", "nri", "node-setup-nri")
+OVERLAYS = ("node-setup", "nri", "node-setup-nri", "metrics")
 OPTIONS = {"base": (CREATED,)} | {
     f"overlays/{name}": (f"--values={KUSTOMIZE / 'overlays' / name / 'values.yaml'}",)
     for name in OVERLAYS
@@ -41,6 +42,11 @@ EVERY_CHOICE = [
     tuple(f"{name}={value}" for name, value in zip(CHOICES, values, strict=True) if value)
     for values in itertools.product(*CHOICES.values())
     if not (values[0] == "annotation" and values[3] == "false")
+]
+EVERY_CHOICE += [
+    ("metrics.enabled=true", f"deviceAccess={access}", "nri.enabled=true", f"metrics.{value}")
+    for access in ACCESS
+    for value in ("port=9401", "webConfigSecret=web")
 ]
 
 
@@ -83,7 +89,7 @@ def test_the_chart_has_no_fault(charts: Charts) -> None:
     assert "0 chart(s) failed" in charts.lint()
 
 
-@pytest.mark.parametrize("part", ["setup-node", "nri"])
+@pytest.mark.parametrize("part", ["setup-node", "nri", "metrics"])
 def test_what_an_overlay_adds_to_the_base_has_the_label_by_which_it_is_removed(
     charts: Charts, part: str
 ) -> None:
@@ -103,21 +109,27 @@ def test_what_an_overlay_adds_to_the_base_has_the_label_by_which_it_is_removed(
 
 @pytest.mark.parametrize("access", ACCESS)
 def test_only_what_must_be_privileged_is(charts: Charts, access: str) -> None:
-    sets = ("nodeSetup.enabled=true", "nri.enabled=true", f"deviceAccess={access}")
+    enabled = ("nodeSetup.enabled=true", "nri.enabled=true", "metrics.enabled=true")
+    sets = (*enabled, f"deviceAccess={access}")
     pods = pods_of(charts.rendered(*(f"--set={value}" for value in sets)))
-    privileged = {"setup-node"} | ({"device-plugin", "labels"} if access == "privileged" else set())
+    asks_nvml = {"device-plugin", "labels", "metrics"}
+    privileged = {"setup-node"} | (asks_nvml if access == "privileged" else set())
     for name, pod in pods.items():
         (container,) = pod["containers"]
         context = container["securityContext"]
         assert context.get("privileged", False) == (name in privileged)
-        assert pod.get("hostPID", False) == (name == "setup-node")
+        assert pod.get("hostPID", False) == (name in {"setup-node", "metrics"})
         assert not {"hostNetwork", "hostIPC"} & pod.keys()
         if name not in privileged:
-            assert context["capabilities"] == {"drop": ["ALL"]}
+            added = {"add": ["SYS_PTRACE"]} if name == "metrics" else {}
+            assert context["capabilities"] == {"drop": ["ALL"]} | added
             assert context["allowPrivilegeEscalation"] is False
             assert context["readOnlyRootFilesystem"] is True
             assert context["seccompProfile"] == {"type": "RuntimeDefault"}
-            assert "appArmorProfile" not in context  # a kubelet without AppArmor rejects the pod
+            # A kubelet without AppArmor rejects a pod with another profile.
+            profile = context.get("appArmorProfile", {"type": "Unconfined"})
+            assert profile == {"type": "Unconfined"}
+            assert ("appArmorProfile" in context) == (name == "metrics")
         if name == "labels":
             assert context["runAsUser"] == 65532
         assert container["resources"]["limits"]["memory"]
@@ -188,6 +200,8 @@ def test_mps_daemons_in_pods_of_their_own_are_not_started_by_the_plugin(charts: 
     [
         ("deviceAccess=all", "deviceAccess"),
         ("labels.output=file", "labels.output"),
+        ("metrics.enabled=true,metrics.monitor=yes", "metrics.monitor"),
+        ("metrics.names=dcgm", "at '/metrics/names'"),
         ("mps.enabled=true", "needs a config file"),
         ("mps.enabled=true,deviceAccess=none", "needs deviceAccess"),
         ("deviceAccess=annotation", "deviceAccess: annotation needs nri.enabled"),

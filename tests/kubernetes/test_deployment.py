@@ -94,6 +94,7 @@ def log(cluster: Cluster, part: str) -> str:
         ),
         ("runtimeClasses.enabled=true", "deviceAccess=runtimeClass"),
         ("mps.enabled=true", "config.files.a=version: v1"),
+        ("metrics.enabled=true", "metrics.webConfigSecret=web", "deviceAccess=none"),
     ],
     ids=",".join,
 )
@@ -159,6 +160,33 @@ def test_the_pods_make_a_gpu_node(
     cluster.wait("two", "Succeeded", seconds=90)
     assert cluster.log("two") == "2\n"
     cluster.delete("two")
+
+
+@pytest.mark.parametrize("access", ["none", "privileged"])
+def test_the_metrics_have_the_pods(cluster: Cluster, charts: Charts, access: str) -> None:
+    """Without `privileged` too: the capability SYS_PTRACE is enough to see the containers."""
+    values = f"--set=deviceAccess={access},metrics.enabled=true"
+    apply(cluster, charts.rendered(CREATED, values, "--set=metrics.args={--interval=1s}"))
+    until(lambda: cluster.allocatable(GPU) == 8, "eight GPUs", seconds=90)
+    until(partial(is_ready, cluster, "metrics"), "metrics is ready", seconds=90)
+    cluster.apply(pod("busy", "/bin/sleep", "1000", limits={GPU: 1}))
+    cluster.wait("busy", "Running", seconds=90)
+    code = (
+        "import urllib.request as r; "
+        "print(r.urlopen('http://127.0.0.1:9400/metrics').read().decode())"
+    )
+    daemon_set = (f"--namespace={NAMESPACE}", "daemonset/cdi-gen-metrics")
+    program = ("/usr/bin/python3", "-c", code)
+    text = ""
+
+    def has_pod() -> bool:
+        nonlocal text
+        text = cluster.kubectl("exec", *daemon_set, "--", *program, check=False).stdout
+        return "cdi_gen_container_info{" in text and 'pod="busy"' in text
+
+    until(has_pod, f"the pod is in the metrics: {text}", seconds=90)
+    assert "\ncdi_gen_metrics_unseen 0\n" in text
+    cluster.delete("busy")
 
 
 def test_the_label_of_the_node_chooses_a_config(cluster: Cluster, charts: Charts) -> None:

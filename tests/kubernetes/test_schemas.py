@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import yaml
 
@@ -10,6 +12,7 @@ from tests.kubernetes.test_chart import CREATED, EVERY_CHOICE, GENERATED
 from tests.lab.cache import LabUnavailableError
 from tests.lab.kubernetes import programs, schemas
 from tests.lab.kubernetes.charts import Charts
+from tests.metrics.test_monitoring_files import check_object
 
 
 def check(text: str, version: str) -> list[str]:
@@ -30,6 +33,23 @@ def test_the_objects_of_every_choice_of_values_fit(charts: Charts, version: str)
 @pytest.mark.parametrize("name", GENERATED)
 def test_the_objects_of_kustomize_fit(charts: Charts, name: str, version: str) -> None:
     assert check(yaml.safe_dump_all(charts.kustomized(name)), version) == []
+
+
+@pytest.mark.parametrize(
+    ("monitor", "kind"), [("pod", "PodMonitor"), ("service", "ServiceMonitor")]
+)
+def test_the_objects_for_the_prometheus_operator_fit(
+    charts: Charts, operator_types: Path, monitor: str, kind: str
+) -> None:
+    """By the operator's own types; the others by Kubernetes' schemas."""
+    values = ("metrics.enabled=true", f"metrics.monitor={monitor}")
+    more = ("metrics.monitorEndpoint.interval=30s", "metrics.monitorLabels.release=prometheus")
+    manifests = charts.rendered(CREATED, *(f"--set={value}" for value in (*values, *more)))
+    (document,) = [manifest for manifest in manifests if manifest["kind"] == kind]
+    assert check_object(operator_types, kind, document) == ""
+    assert document["metadata"]["labels"]["release"] == "prometheus"
+    others = [manifest for manifest in manifests if manifest["kind"] != kind]
+    assert check(yaml.safe_dump_all(others), programs.VERSIONS[0]) == []
 
 
 @pytest.mark.parametrize(

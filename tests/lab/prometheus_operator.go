@@ -11,7 +11,11 @@ import (
 )
 
 func main() {
-	kinds := map[string]any{"PodMonitor": &monitoring.PodMonitor{}, "PrometheusRule": &monitoring.PrometheusRule{}}
+	kinds := map[string]any{
+		"PodMonitor":     &monitoring.PodMonitor{},
+		"PrometheusRule": &monitoring.PrometheusRule{},
+		"ServiceMonitor": &monitoring.ServiceMonitor{},
+	}
 	decoder := json.NewDecoder(os.Stdin)
 	decoder.DisallowUnknownFields()
 	if err := decoder.Decode(kinds[os.Args[1]]); err != nil {
