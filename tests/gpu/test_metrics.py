@@ -137,6 +137,16 @@ def test_values_are_compared_in_the_unit_of_the_series() -> None:
     assert (row.theirs, row.margin, row.verdict) == ((7100.0,), 1.0, EQUAL)
 
 
+def test_a_last_resort_is_compared_only_without_another_source() -> None:
+    key, ours = "pcie_tx_bytes_per_second", [500e6]
+    field = next(field for field in catalogue.fields() if field.key == key)
+    dmon = {"dmon txpci": [900.0]}
+    (row,) = comparison.compare(field, field.names["old"], "0", ours, dmon)
+    assert (row.place, row.verdict) == ("dmon txpci", DIFFERENT)
+    (row,) = comparison.compare(field, field.names["old"], "0", ours, {**dmon, "gpm 20": [480.0]})
+    assert (row.place, row.verdict) == ("gpm 20", EQUAL)
+
+
 def test_a_value_that_one_of_both_does_not_tell() -> None:
     assert _row("gpu_temp_celsius", [], dmon_gtemp=[60]).verdict == NOT_THERE
     assert _row("gpu_temp_celsius", [60]).verdict == ONLY_HERE

@@ -128,7 +128,9 @@ def _all(options: argparse.Namespace, memory: Path, disk: Path) -> int:
     requested = frozenset(phases.series_names()) if fields else _default_names()
     with ExitStack() as stack:
         idle_exporter = stack.enter_context(Exporter("--interval", "15s"))
-        exporter = stack.enter_context(Exporter("--interval", "2s", *(fields or ["--names", "both"])))
+        exporter = stack.enter_context(
+            Exporter("--interval", "2s", *(fields or ["--names", "both"]))
+        )
         page.quote("cdi-gen metrics, the first scrape", exporter.scrape().text)
 
         def phase(title: str, running: Sequence[Load], seconds: int) -> None:

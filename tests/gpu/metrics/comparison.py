@@ -49,6 +49,7 @@ def compare(
         readings: the values of nvidia-smi by source.
     """
     sources = [source for source in SOURCES.get(field.key, ()) if readings.get(source.place)]
+    sources = [source for source in sources if not source.is_last_resort] or sources
     if not sources:
         return [Row(name.name, gpu, tuple(ours), "-", (), 0, ONLY_HERE if ours else NOT_TOLD)]
     return [_row(name, gpu, ours, source, readings[source.place]) for source in sources]

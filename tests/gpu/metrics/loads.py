@@ -30,7 +30,7 @@ SHIM_PROGRAM = "/usr/local/libexec/cdi-gen/cdi-gen-runtime"
 
 PODMAN_OPTIONS = (
     *("--network", "none", "--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1024:1024"),
-    *("--security-opt", "label=disable"),
+    *("--security-opt", "label=disable", "--log-driver", "k8s-file"),
 )
 
 
@@ -131,7 +131,10 @@ class Loads(NamedTuple):
             words += ["--device", f"nvidia.com/gpu={load.gpu.index}"]
         for destination, path in volumes.items():
             words += ["--volume", f"{path}:{destination}"]
+        # Podman makes /etc/hosts and /etc/resolv.conf itself.
         for destination in self.runtime.root.volumes:
+            if destination.startswith("/etc/"):
+                continue
             words += ["--volume", f"{destination}:{destination}:ro"]
         variables = {**self.runtime.environment, **(_request(load) if by_shim else {})}
         for name, value in variables.items():

@@ -19,6 +19,8 @@ class Source(NamedTuple):
     margin: float = 1
     """The smallest margin in nvidia-smi's unit: its resolution, or what two ways of measuring
     may differ by."""
+    is_last_resort: bool = False
+    """Compared only if there is no other: it measures a shorter time, or something else."""
 
 
 def _query(*names: str, factor: float = 1, margin: float = 1) -> tuple[Source, ...]:
@@ -78,8 +80,14 @@ SOURCES: Mapping[str, Sequence[Source]] = {
     "board_power_limit_default_watts": _query("power.default_limit"),
     "board_power_limit_min_watts": _query("power.min_limit"),
     "board_power_limit_max_watts": _query("power.max_limit"),
-    "pcie_tx_bytes_per_second": (_gpm(20, MIB, 20), Source("dmon txpci", MB, 20)),
-    "pcie_rx_bytes_per_second": (_gpm(21, MIB, 20), Source("dmon rxpci", MB, 20)),
+    "pcie_tx_bytes_per_second": (
+        _gpm(20, MIB, 20),
+        Source("dmon txpci", MB, 20, is_last_resort=True),
+    ),
+    "pcie_rx_bytes_per_second": (
+        _gpm(21, MIB, 20),
+        Source("dmon rxpci", MB, 20, is_last_resort=True),
+    ),
     "pcie_replay_total": (*_xml("pci/replay_counter"), Source("dmon pci")),
     "pcie_link_gen": _query("pcie.link.gen.gpucurrent", "pcie.link.gen.current", margin=0),
     "pcie_link_width": _query("pcie.link.width.current", margin=0),
