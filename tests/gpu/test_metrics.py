@@ -34,6 +34,7 @@ DMON = """\
     1     75     30      -      0      0      0      0      1      1
 # gpu    pwr  gtemp  mtemp     sm    mem     fb    pci  rxpci  txpci
     0    652     60     62     99     43   7100      0     17      9
+WARNING: a message between the rows
 """
 PMON = """\
 # gpu         pid   type     sm    mem    enc    dec    jpg    ofa     fb   ccpm    command
@@ -273,6 +274,51 @@ def test_top_is_compared_with_nvidia_smi() -> None:
     for changes in ({"memory": None}, {"processes": 0}, {"utilization": 0.1}, {"index": "1"}):
         assert len(commands.top_faults(document(**changes), [BUSY], GPUS[:1], MEMORY)) == 1
     assert len(commands.top_faults(document(), [BUSY], GPUS[:2], MEMORY)) == 1
+
+
+def test_doctor_has_to_say_that_the_driver_works() -> None:
+    def document(status: str, driver: str = "580.1 (open kernel module)") -> dict[str, Any]:
+        checks = [{"name": name, "status": "ok"} for name in commands.WORKING]
+        return {
+            "host": {"driver": driver},
+            "checks": [*checks[1:], {**checks[0], "status": status}],
+        }
+
+    assert commands.doctor_faults(document("ok"), GPUS, "580.1") == []
+    assert len(commands.doctor_faults(document("error"), GPUS, "580.1")) == 1
+    assert len(commands.doctor_faults(document("ok", "not loaded"), GPUS, "580.1")) == 1
+
+
+def test_why_has_to_say_that_the_container_works() -> None:
+    def document(**changes: Any) -> dict[str, Any]:
+        return {
+            "id": BUSY.id,
+            "pid": 10,
+            "nodes": [{"path": "/dev/nvidia2"}],
+            "libraries": {"versions": ["580.1"]},
+            "findings": [],
+        } | changes
+
+    assert commands.why_container_faults(document(), BUSY, "580.1") == []
+    mistakes: list[dict[str, Any]] = [
+        {"pid": 20},
+        {"nodes": []},
+        {"libraries": {"versions": []}},
+        {"findings": [{"code": "CDG-Y001", "message": "a node is missing"}]},
+    ]
+    for changes in mistakes:
+        assert len(commands.why_container_faults(document(**changes), BUSY, "580.1")) == 1
+    answers = {"answers": [{"engine": "podman", "outcome": "works"}]}
+    assert commands.why_name_faults(answers, "nvidia.com/gpu=0") == []
+    answers["answers"][0]["outcome"] = "fails"
+    assert len(commands.why_name_faults(answers, "nvidia.com/gpu=0")) == 1
+
+
+def test_a_command_that_fails_is_a_fault() -> None:
+    run = commands.Run(("who",), 0, "busy idle", "")
+    assert commands.text_faults(run, "busy", "idle") == []
+    assert len(commands.text_faults(run, "another")) == 1
+    assert len(commands.text_faults(run._replace(status=1), "busy")) == 1
 
 
 def test_a_scrape_is_parsed_by_prometheus_s_parser() -> None:
