@@ -17,6 +17,8 @@ from cdi_gen.telemetry.structures import EVENT_CLOCK, EVENT_XID, EventData
 
 _WAIT_MILLISECONDS = 250
 """The thread ends within this time."""
+_CLOCK_SECONDS = 0.1
+"""After a change of clocks, which may come hundreds of times a second. NVML keeps other events."""
 _PAUSE_SECONDS = 5.0
 """Between two event sets, if NVML reports an error."""
 
@@ -145,6 +147,7 @@ class EventWatcher:
             self._xids.add(uuid, int(event.data), event.gpu_instance if has_instance else None)
         elif event.type & EVENT_CLOCK and clock_changed is not None:
             clock_changed()
+            self._stopping.wait(_CLOCK_SECONDS)
 
     def _free(self) -> None:
         with self._lock:

@@ -155,8 +155,10 @@ class Gpu:
             self._seldom_time = now
         quantities = self._seldom | numbers.read(device, numbers.EACH_PASS, wanted)
         quantities |= self._fields.read()
-        if groups.TEMPERATURE in wanted and "gpu_temp_celsius" not in quantities:
+        if groups.TEMPERATURE in wanted:
             quantities |= temperature.read(device)
+            if "gpu_temp_celsius" not in quantities:
+                quantities |= temperature.read_gpu(device)
         if groups.UTILIZATION in wanted:
             quantities |= utilization.read(device)
         if groups.MEMORY in wanted:

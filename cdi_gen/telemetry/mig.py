@@ -29,16 +29,12 @@ class MigDevices:
 
     def __init__(self, gpu: Device) -> None:
         self._gpu = gpu
-        self._most = gpu.number("nvmlDeviceGetMaxMigDeviceCount") or 0
         self._by_uuid: dict[str, MigDevice] = {}
-        self._enabled = False
+        self._most = 0
         self._handle = c_void_p()
         self._text = ctypes.create_string_buffer(96)
-
-    @property
-    def is_capable(self) -> bool:
-        """Whether the GPU can be divided."""
-        return self._most > 0
+        self.is_capable = False
+        """Whether the GPU can be divided; known after the first `read`."""
 
     def read(self) -> tuple[MigDevice, ...] | None:
         """Return the MIG devices; None if the GPU is not divided.
@@ -47,16 +43,17 @@ class MigDevices:
             GpuFault: the GPU cannot be measured.
         """
         current, pending = c_uint(), c_uint()
-        asked = self._most > 0 and self._gpu.ask(
-            "nvmlDeviceGetMigMode", byref(current), byref(pending)
-        )
-        enabled = asked and current.value == MIG_ENABLED
-        if enabled != self._enabled:
-            self._enabled = enabled
-            self._gpu.forget()
-        if not enabled:
-            self._by_uuid.clear()
+        self.is_capable = self._gpu.ask("nvmlDeviceGetMigMode", byref(current), byref(pending))
+        if not self.is_capable or current.value != MIG_ENABLED:
+            if self._most:
+                self._most = 0
+                self._by_uuid.clear()
+                self._gpu.forget()
             return None
+        if not self._most:
+            self._gpu.forget()
+            # 0 before MIG is enabled.
+            self._most = self._gpu.number("nvmlDeviceGetMaxMigDeviceCount") or 0
         devices = [self._device(index) for index in range(self._most)]
         self._by_uuid = {device.uuid: device for device in devices if device is not None}
         return tuple(self._by_uuid.values())

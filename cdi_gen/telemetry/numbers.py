@@ -54,7 +54,11 @@ EACH_PASS: Table = {
             "nvmlDeviceGetTotalEnergyConsumption", divisor=_MILLI, is_large=True
         ),
     },
-    groups.PCIE: {"pcie_replay_total": Number("nvmlDeviceGetPcieReplayCounter")},
+    groups.PCIE: {
+        "pcie_replay_total": Number("nvmlDeviceGetPcieReplayCounter"),
+        "pcie_link_gen": Number("nvmlDeviceGetCurrPcieLinkGeneration"),
+        "pcie_link_width": Number("nvmlDeviceGetCurrPcieLinkWidth"),
+    },
     groups.STATE: {"gpu_pstate": Number("nvmlDeviceGetPerformanceState")},
 }
 
@@ -86,8 +90,6 @@ SELDOM: Table = {
         ),
     },
     groups.PCIE: {
-        "pcie_link_gen": Number("nvmlDeviceGetCurrPcieLinkGeneration"),
-        "pcie_link_width": Number("nvmlDeviceGetCurrPcieLinkWidth"),
         "pcie_max_link_gen": Number("nvmlDeviceGetMaxPcieLinkGeneration"),
         "pcie_max_link_width": Number("nvmlDeviceGetMaxPcieLinkWidth"),
     },

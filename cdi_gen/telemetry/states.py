@@ -12,13 +12,11 @@ from cdi_gen.telemetry.groups import Groups
 from cdi_gen.telemetry.structures import (
     FABRIC_V2,
     FABRIC_V3,
-    MARGIN_TEMPERATURE_V1,
     SRAM_STATUS_V1,
     FabricInfo,
     FabricInfoV2,
     FabricInfoV3,
     LicensableFeatures,
-    MarginTemperature,
     RowRemapperHistogram,
     SramStatus,
 )
@@ -37,13 +35,6 @@ def _power_limits(device: Device) -> Quantities:
         "board_power_limit_min_watts": least.value / 1000,
         "board_power_limit_max_watts": most.value / 1000,
     }
-
-
-def _margin_temperature(device: Device) -> Quantities:
-    margin = MarginTemperature(version=MARGIN_TEMPERATURE_V1)
-    if not device.ask("nvmlDeviceGetMarginTemperature", byref(margin)):
-        return {}
-    return {"gpu_temp_margin_celsius": margin.celsius}
 
 
 def _remappable_banks(device: Device) -> Quantities:
@@ -105,7 +96,6 @@ def _fabric_status(info: FabricInfo | FabricInfoV2 | FabricInfoV3) -> int:
 
 _READERS: dict[str, tuple[Callable[[Device], Quantities], ...]] = {
     groups.POWER: (_power_limits,),
-    groups.TEMPERATURE: (_margin_temperature,),
     groups.ERRORS: (_remappable_banks, _sram),
     groups.MEMORY: (_license,),
     groups.STATE: (_ecc, _fabric),

@@ -19,6 +19,9 @@ from cdi_gen.telemetry.session import Session
 from cdi_gen.telemetry.slot import Counts, Slot
 from cdi_gen.telemetry.worker import Job, Worker
 
+_RETRY_SECONDS = 300.0
+"""After this time with a fault of a GPU, NVML is initialised again: it may find the GPU."""
+
 _UNKNOWN = Identity("", "", "", None)
 
 
@@ -55,6 +58,7 @@ class Telemetry:
         self._control: Worker | None = None
         self._opening: Job[Session] | None = None
         self._session: Session | None = None
+        self._faulty_since: float | None = None
         self._identities: dict[int, Identity] = {}
         self._counts = Counts()
 
@@ -149,11 +153,23 @@ class Telemetry:
                     fault = str(error)
                     ended |= error.ends_session
             readings.append(self._faulty(slot, fault))
-        if ended:
+        if ended or self._is_retry_due(any(reading.fault for reading in readings)):
             self._end(until)
         else:
             session.events.start()
         return tuple(readings)
+
+    def _is_retry_due(self, is_faulty: bool) -> bool:
+        now = time.monotonic()
+        if not is_faulty:
+            self._faulty_since = None
+            return False
+        if self._faulty_since is None:
+            self._faulty_since = now
+        if now - self._faulty_since < _RETRY_SECONDS:
+            return False
+        self._faulty_since = now
+        return True
 
     def _name(self, slot: Slot) -> str:
         """Return what counters of a GPU are kept by, from one session to the next."""

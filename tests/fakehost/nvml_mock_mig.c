@@ -15,7 +15,7 @@ nvmlReturn_t nvmlDeviceGetMigMode(nvmlDevice_t device, unsigned *current, unsign
 nvmlReturn_t nvmlDeviceGetMaxMigDeviceCount(nvmlDevice_t device, unsigned *count)
 {
     ASK(device);
-    *count = gpu->mig_mode < 0 ? 0 : 7;
+    *count = mig_mode_of(gpu) == 1 ? 7 : 0;
     return SUCCESS;
 }
 

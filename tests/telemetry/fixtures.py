@@ -16,8 +16,10 @@ MakeNvml = Callable[..., Mocked]
 
 
 @pytest.fixture
-def nvml(tmp_path: Path) -> MakeNvml:
+def nvml(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MakeNvml:
     """Make a mock of NVML with these GPUs, in a directory of the test."""
+    # The thread that waits for events ends within this time.
+    monkeypatch.setattr("cdi_gen.telemetry.events._WAIT_MILLISECONDS", 20)
 
     def make(*gpus: Gpu, version: str = VERSION) -> Mocked:
         try:

@@ -138,6 +138,20 @@ def test_a_gpu_that_is_lost_from_the_start(nvml: MakeNvml) -> None:
         assert [one.uuid for one in telemetry.read().gpus] == UUIDS[:2]
 
 
+def test_a_gpu_that_only_a_new_initialisation_finds(
+    nvml: MakeNvml, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mocked = nvml(gpu(0), gpu(1))
+    mocked.describe((gpu(0), gpu(1, nvml_handle_code=GPU_IS_LOST)))
+    with Telemetry(str(mocked.library), deadline=LONG) as telemetry:
+        assert faults(telemetry.read()) == ["", "GPU is lost"]
+        mocked.describe((gpu(0), gpu(1)))
+        assert faults(telemetry.read()) == ["", "GPU is lost"]
+        monkeypatch.setattr("cdi_gen.telemetry.telemetry._RETRY_SECONDS", 0)
+        assert faults(telemetry.read()) == ["", "GPU is lost"]
+        assert faults(telemetry.read()) == ["", ""]
+
+
 def test_no_driver_is_installed() -> None:
     with Telemetry(lambda: None) as telemetry:
         reading = telemetry.read()
