@@ -67,15 +67,22 @@ def _whole(reading: GpuReading) -> GpuReading | None:
 
 
 def test_a_gpu_that_hangs_is_asked_once(nvml: MakeNvml) -> None:
-    mocked = nvml(*several(2))
+    mocked = nvml(gpu(0))
     with Telemetry(str(mocked.library), deadline=SHORT) as telemetry:
         telemetry.read()
+        before = mocked.count("calls")
+        telemetry.read()
+        of_one_pass = mocked.count("calls") - before
         with hanging(mocked, "0"):
             telemetry.read()
             threads = threading.active_count()
-            for _ in range(5):
+            for _ in range(9):
                 telemetry.read()
             assert threading.active_count() == threads
+            before = mocked.count("calls")
+        until(lambda: _whole(telemetry.read().gpus[0]))
+        # The pass that hung, and the one that measured.
+        assert mocked.count("calls") - before <= 3 * of_one_pass
 
 
 def test_nvml_that_hangs_in_its_initialisation(nvml: MakeNvml) -> None:
@@ -99,6 +106,7 @@ def test_closing_does_not_wait_for_a_gpu_that_hangs(nvml: MakeNvml) -> None:
         assert [thread.name for thread in threading.enumerate() if "gpu" in thread.name] == [
             "gpu 1"
         ]
+        until(lambda: not any(thread.name == "nvml" for thread in threading.enumerate()))
         assert mocked.count("users") == 1  # NVML must not be ended under the thread
 
 
@@ -189,11 +197,14 @@ def test_a_driver_that_is_unloaded_and_replaced(nvml: MakeNvml) -> None:
         assert faults(telemetry.read()) == ["Driver Not Loaded"] * 2
         assert telemetry.read().error == "NVML does not initialise: Driver Not Loaded"
         replacement = mocked.library.with_name("new")
-        replacement.write_bytes(mocked.library.read_bytes())
+        code = mocked.library.read_bytes().replace(b"GPU is lost", b"GPU is gone")
+        replacement.write_bytes(code)
         replacement.replace(mocked.library)
         mocked.describe(several(3), version="580.65.06")
         mocked.values.recover("*")
         reading = telemetry.read()
+        mocked.values.fail("0", GPU_IS_LOST)
+        assert faults(telemetry.read()) == ["GPU is gone", "", ""]  # says the new library
     assert (reading.driver_version, len(reading.gpus)) == ("580.65.06", 3)
     assert [one.uuid for one in reading.gpus] == UUIDS
 

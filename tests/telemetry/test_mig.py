@@ -29,6 +29,17 @@ def test_a_mig_device_that_is_destroyed_and_created_again(nvml: MakeNvml) -> Non
         assert first(telemetry).mig[1].quantities["sm_util_ratio"] == 0.5
 
 
+def test_a_mig_device_that_is_destroyed_during_a_pass(nvml: MakeNvml) -> None:
+    """NVML says that the handle, which was just given, is invalid; later it is valid again."""
+    mocked = nvml(split(0, H100))
+    with Telemetry(str(mocked.library)) as telemetry:
+        telemetry.read()
+        mocked.values.set("0:1", memory_used="E2")
+        assert "fb_used_bytes" not in first(telemetry).mig[1].quantities
+        mocked.values.set("0:1", memory_used=5 * MIB)
+        assert first(telemetry).mig[1].quantities["fb_used_bytes"] == 5 * MIB
+
+
 def test_samples_of_destroyed_instances_are_freed(nvml: MakeNvml) -> None:
     mocked = nvml(split(0, H100))
     with Telemetry(str(mocked.library)) as telemetry:
