@@ -29,6 +29,12 @@ NAMES = {"old": ("old",), "new": ("new",), "both": ("old", "new")}
 
 EXAMINED, NOTHING = ("specs", "doctor", "device-plugin"), "none"
 
+DEADLINE, DEADLINE_OF_ONCE = 2.0, 30.0
+"""The seconds in which NVML and each GPU must answer. Without persistence mode the driver takes
+seconds to initialise a GPU: `--once` waits for it, the service has the GPU in its next pass."""
+BETWEEN_PASSES = 0.2
+"""Seconds. `--once` measures twice, because rates and GPM are what happens between two passes."""
+
 _DURATION = re.compile(r"(?:(\d+)m)?(?:(\d+(?:\.\d+)?)s)?")
 SHORTEST, LONGEST = 1.0, 3600.0
 
@@ -229,12 +235,18 @@ def command(
     pages = Pages(_renderer(options, examinations), interval)
     where = locations(host, transports=False)
     with (
-        Telemetry(lambda: nvml_library(where), host_root=where.host_root) as telemetry,
+        Telemetry(
+            lambda: nvml_library(where),
+            deadline=DEADLINE_OF_ONCE if once else DEADLINE,
+            host_root=where.host_root,
+        ) as telemetry,
         examinations,
     ):
         collector = Collector(where, telemetry)
         if once:
             examinations.examine()
+            if telemetry.read().gpus:
+                time.sleep(BETWEEN_PASSES)
             pages.publish(collector.collect())
             print_once(pages, textfile)
             return ExitCode.OK

@@ -10,6 +10,7 @@ from contextlib import suppress
 from dataclasses import replace
 from types import TracebackType
 
+from cdi_gen.errors import CdiGenError
 from cdi_gen.host.devices.mig_mode import NvmlUnavailable
 from cdi_gen.telemetry.device import GpuFault
 from cdi_gen.telemetry.gpu import Identity
@@ -44,8 +45,8 @@ class Telemetry:
         """Prepare; nothing is loaded before the first pass.
 
         Args:
-            library: the path of libnvidia-ml, or a function that finds it, or None if no driver
-                is installed.
+            library: the path of libnvidia-ml, or a function that finds it. The function returns
+                None if no driver is installed, and may raise `CdiGenError`.
             deadline: the seconds in which a GPU must answer.
             groups: what is measured.
             host_root: the path of the host's ``/`` for this process.
@@ -118,7 +119,7 @@ class Telemetry:
         job, self._opening = self._opening, None
         try:
             self._session = job.result()
-        except NvmlUnavailable as error:
+        except (NvmlUnavailable, CdiGenError) as error:
             return str(error)
         return ""
 
@@ -201,5 +202,5 @@ class Telemetry:
 
 def _close_late(opening: Job[Session]) -> None:
     """End NVML that was initialised after nobody wanted it any more."""
-    with suppress(NvmlUnavailable):
+    with suppress(NvmlUnavailable, CdiGenError):
         opening.result().close()

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 
 import pytest
 
+from cdi_gen.errors import CdiGenError
 from cdi_gen.telemetry import GpuReading, Reading, Telemetry
 from tests.fakehost.gpus import H100, gpu, several, split
 from tests.fakehost.nvml_mock import DRIVER_NOT_LOADED, GPU_IS_LOST, LIB_RM_VERSION_MISMATCH
@@ -165,6 +166,15 @@ def test_no_driver_is_installed() -> None:
         reading = telemetry.read()
     assert reading.error == "libnvidia-ml is not installed"
     assert reading.gpus == ()
+
+
+def test_a_driver_that_cannot_be_used() -> None:
+    def find() -> str:
+        raise CdiGenError("the libraries are missing", code="CDG-H003")
+
+    with Telemetry(find) as telemetry:
+        assert telemetry.read().error == "the libraries are missing"
+        assert telemetry.read().error == "the libraries are missing"
 
 
 @pytest.mark.parametrize("code", [DRIVER_NOT_LOADED, LIB_RM_VERSION_MISMATCH])
