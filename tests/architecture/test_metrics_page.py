@@ -10,6 +10,8 @@ import pytest
 
 from cdi_gen.metrics.catalogue import NEW, OLD, Field, absent_fields, device_labels, fields
 from cdi_gen.metrics.families import families
+from cdi_gen.metrics.own.families import families as own_families
+from cdi_gen.metrics.own.model import DevicePluginState, DoctorState, OwnState, SpecState
 from tests.host.looking import REPOSITORY
 from tests.unit.metrics import snapshots
 from tests.unit.metrics.series import ALWAYS, OF_CONTAINER, OF_HOST, OF_USE, OF_XID, coefficients
@@ -82,6 +84,13 @@ def family_table() -> str:
     return table(("name", "type", "meaning"), rows)
 
 
+def own_table() -> str:
+    """The families of cdi-gen that come from examinations."""
+    state = OwnState(specs=SpecState(), doctor=DoctorState(), device_plugin=DevicePluginState())
+    rows = [(f"`{family.name}`", family.type, family.help) for family in own_families(state, 0)]
+    return table(("name", "type", "meaning"), rows)
+
+
 def series_text() -> str:
     """The formula of the number of series."""
     of_sets = {
@@ -106,6 +115,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "labels": label_table,
     "absent": absent_table,
     "families": family_table,
+    "examinations": own_table,
     "series": series_text,
 }
 

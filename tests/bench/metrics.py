@@ -19,12 +19,16 @@ from tests.fakehost import hosts
 from tests.fakehost.gpus import split
 from tests.fakehost.nvml_values import set_typical
 from tests.lab.engines import Started
+from tests.lab.kubernetes import packages
+from tests.lab.kubernetes.waiting import until
 from tests.metrics import gpu_lab
 from tests.metrics.gpu_lab import GpuLab
 
 CONTAINERS = (20, 200)
 IDLE_SECONDS = 180
 IDLE_PERCENT = 0.5
+EXAMINED_EACH = 600
+"""Seconds between two examinations of a host on which nothing changes."""
 MEMORY_MIB = 60.0
 SCRAPES = 300
 SCRAPE_P99_MS = 50.0
@@ -89,22 +93,53 @@ def _scrapes(lab: GpuLab, running: Started, case: str) -> Iterator[Line]:
 
 
 def _idle(lab: GpuLab, running: Started, case: str) -> Line:
-    answer = lab.probe("idle", str(running.pid), str(IDLE_SECONDS))
+    """Measure the passes, and add the examinations of an hour in which nothing changes."""
+    pid = str(running.pid)
+    # The first examinations have ended, and nothing is examined again in this time.
+    until(lambda: 'examinations_total{examination="doctor"}' in lab.probe("text")["text"], "doctor")
+    answer = lab.probe("idle", pid, str(IDLE_SECONDS))
+    before, after = answer["before"], answer["after"]
+    passes = 100 * (after["cpu"] - before["cpu"]) / (after["time"] - before["time"])
+    examinations = 100 * _examinations(lab) / EXAMINED_EACH
     bars = (
-        exact("percent of a processor", answer["percent"], IDLE_PERCENT),
-        exact("resident MiB", answer["after"]["rss"] / 1024, MEMORY_MIB),
+        exact("percent of a processor", passes + examinations, IDLE_PERCENT),
+        exact("resident MiB", after["rss"] / 1024, MEMORY_MIB),
     )
-    note = f"{_sizes(answer['after'])}; with the processes that examine specs and host"
-    laps = [Lap(0.0, answer["percent"] * IDLE_SECONDS * 10, answer["after"]["rss"])]
+    note = f"passes {passes:.3f} %, examinations {examinations:.3f} %; {_sizes(after)}"
+    laps = [Lap(0.0, (passes + examinations) * IDLE_SECONDS * 10, after["rss"])]
     return Line("metrics", f"idle for {IDLE_SECONDS} s: {case}", laps, bars=bars, note=note)
+
+
+def _examinations(lab: GpuLab) -> float:
+    """Return the CPU of one examination of the specs and one by doctor, with compiled modules."""
+    words = ("metrics", "--once", "--examine", "specs", "--examine", "doctor")
+    none = ("metrics", "--once", "--examine", "none")
+    code = (
+        "import os, subprocess, sys; subprocess.run(sys.argv[1:], check=True, stdout=-3);"
+        "times = os.times(); print(times[2] + times[3])"
+    )
+    seconds = [
+        min(
+            float(
+                lab.inside.run(
+                    ["python3", "-c", code, *packages.CDI_GEN, *command], env=gpu_lab.ENVIRONMENT
+                ).stdout
+            )
+            for _ in range(5)
+        )
+        for command in (words, none)
+    ]
+    return seconds[0] - seconds[1]
 
 
 def _passes(lab: GpuLab, running: Started, case: str) -> Line:
     answer = lab.probe("idle", str(running.pid), str(PASS_SECONDS))
-    cpu = answer["percent"] / 100 * PASS_INTERVAL * 1000
-    laps = [Lap(0.0, cpu, answer["after"]["rss"])]
-    bars = (exact("resident MiB", answer["after"]["rss"] / 1024, MEMORY_MIB),)
-    note = f"CPU of a pass and its text; {_sizes(answer['after'])}"
+    before, after = answer["before"], answer["after"]
+    share = (after["cpu"] - before["cpu"]) / (after["time"] - before["time"])
+    cpu = share * PASS_INTERVAL * 1000
+    laps = [Lap(0.0, cpu, after["rss"])]
+    bars = (exact("resident MiB", after["rss"] / 1024, MEMORY_MIB),)
+    note = f"CPU of a pass and its text; {_sizes(after)}"
     return Line("metrics", f"pass: {case}", laps, bars=bars, note=note)
 
 

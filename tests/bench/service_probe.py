@@ -32,10 +32,10 @@ LOADS = Path("/run")
 TICKS = os.sysconf("SC_CLK_TCK")
 
 
-def cpu_seconds(pid: str) -> float:
+def cpu_seconds(pid: str) -> tuple[float, float]:
     """Seconds of CPU of a process, and of its children that have ended."""
     fields = Path(f"/proc/{pid}/stat").read_text("ascii").rpartition(")")[2].split()
-    return sum(map(int, fields[11:15])) / TICKS
+    return sum(map(int, fields[11:13])) / TICKS, sum(map(int, fields[13:15])) / TICKS
 
 
 def state(pid: str) -> dict[str, float]:
@@ -45,6 +45,7 @@ def state(pid: str) -> dict[str, float]:
     rollup = Path(f"/proc/{pid}/smaps_rollup").read_text("ascii")
     sizes = dict(line.split(":", 1) for line in rollup.splitlines()[1:])
     children = Path(f"/proc/{pid}/task/{pid}/children")
+    own, of_children = cpu_seconds(pid)
     return {
         "rss": int(status["VmRSS"].split()[0]),
         "peak": int(status["VmHWM"].split()[0]),
@@ -53,7 +54,8 @@ def state(pid: str) -> dict[str, float]:
         "threads": int(status["Threads"]),
         "descriptors": len(os.listdir(f"/proc/{pid}/fd")),
         "children": len(children.read_text("ascii").split()) if children.exists() else 0,
-        "cpu": cpu_seconds(pid),
+        "cpu": own,
+        "cpu_of_children": of_children,
         "time": time.monotonic(),
     }
 
@@ -96,15 +98,14 @@ def idle(pid: str, seconds: float) -> dict[str, object]:
     before = state(pid)
     time.sleep(seconds)
     after = state(pid)
-    percent = 100 * (after["cpu"] - before["cpu"]) / (after["time"] - before["time"])
-    return {"before": before, "after": after, "percent": percent}
+    return {"before": before, "after": after}
 
 
 def scrapes(pid: str, count: int, encoding: str) -> dict[str, object]:
     """Return the times of scrapes in seconds, and the mean CPU of the service for one."""
     times = []
     size = 0
-    before = cpu_seconds(pid)
+    before, _ = cpu_seconds(pid)
     for _ in range(count):
         started = time.perf_counter()
         status, body = get("/metrics", encoding)
@@ -112,7 +113,7 @@ def scrapes(pid: str, count: int, encoding: str) -> dict[str, object]:
         if status != 200:
             sys.exit(f"a scrape is answered with {status}")
         size = len(body)
-    cpu = (cpu_seconds(pid) - before) / count
+    cpu = (cpu_seconds(pid)[0] - before) / count
     return {"seconds": sorted(times), "bytes": size, "cpu": cpu}
 
 

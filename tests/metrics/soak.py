@@ -185,7 +185,8 @@ def _rows(lab: GpuLab, host: Host, pid: str, seconds: float) -> Iterator[dict[st
         if time.monotonic() >= next_row:
             next_row += ROW_SECONDS
             state = lab.probe("state", pid)
-            state["percent"] = 100 * (state["cpu"] - last["cpu"]) / (state["time"] - last["time"])
+            used = sum(state[key] - last[key] for key in ("cpu", "cpu_of_children"))
+            state["percent"] = 100 * used / (state["time"] - last["time"])
             state |= lab.probe("loads")
             last = state
             minute = (time.monotonic() - start) / 60
