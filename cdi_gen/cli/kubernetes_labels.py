@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import time
@@ -216,6 +217,7 @@ class Signals:
 
     def follow(self) -> None:
         """Handle signals from now on."""
+        gc.enable()  # the main function disables it, for commands that take 50 ms
         for number in SIGNALS:
             signal.signal(number, self._handle)
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import gc
 import signal
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
@@ -92,6 +93,7 @@ class _Keeping:
     def run(self) -> None:
         """Keep the daemons until SIGTERM, SIGINT or SIGQUIT."""
         settings = self._load()
+        gc.enable()  # the main function disables it, for commands that take 50 ms
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
             signal.signal(number, lambda *_: self._end(reload=False))
         signal.signal(signal.SIGHUP, lambda *_: self._end(reload=True))

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import threading
@@ -183,6 +184,7 @@ def run(settings: NodeSettings, *, undo: bool, service: Service | None = None) -
         )
     stopped = threading.Event()
     if not undo:
+        gc.enable()  # the main function disables it, for commands that take 50 ms
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
             signal.signal(number, lambda *_: stopped.set())
     from cdi_gen.kubernetes.node.setup import NodeSetup  # noqa: PLC0415

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 from collections.abc import Mapping
@@ -73,6 +74,7 @@ class Serving:
         # gRPC and the other modules take 100 ms to import, which the host needs to answer.
         host.ask_early()
         observer = self._observer()
+        gc.enable()  # the main function disables it, for commands that take 50 ms
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
             signal.signal(number, lambda *_: self._end(reload=False))
         signal.signal(signal.SIGHUP, lambda *_: self._end(reload=True))

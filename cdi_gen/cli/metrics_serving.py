@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
@@ -71,6 +72,7 @@ class Serving:
         service = Service(
             self._loop, self._pages, self._server, self._textfile, ServiceManager(), self._reload
         )
+        gc.enable()  # the main function disables it, for commands that take 50 ms
         service.handle_signals()
         console.report(Finding("CDG-O160", "info", self._status))
         service.run(self._status)

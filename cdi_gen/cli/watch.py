@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import gc
 import signal
 import sys
 
@@ -51,6 +52,7 @@ def command(host: HostOptions, /, *, unit: str | None) -> int:
     )
     refresher = Unit(unit) if unit else ChildProcess(_command(host))
     loop = Loop(observer, waker, refresher, ServiceManager(), console.report)
+    gc.enable()  # the main function disables it, for commands that take 50 ms
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda _number, _frame: loop.stop())
     try:
