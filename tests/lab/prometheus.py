@@ -192,7 +192,7 @@ def in_lab(inside: Inside, configuration: Mapping[str, Any]) -> Iterator[Server]
     """Run Prometheus in a lab that was entered with ``binds``; it ends with the lab, if not before."""
     path, log = "/run/prometheus/prometheus.yml", "/run/prometheus/log"
     inside.write(path, yaml.safe_dump(dict(configuration)))
-    inside.run(["python3", "-c", _LOOPBACK])
+    bring_up_loopback(inside)
     command = _command(Path(f"{IN_LAB}/prometheus"), Path(path), Path("/run/prometheus/data"))
     started = inside.start(command, log=log)
     network = Network(inside.init)
@@ -212,6 +212,11 @@ def in_lab(inside: Inside, configuration: Mapping[str, Any]) -> Iterator[Server]
         network.close()
         started.signal(9)
         until(lambda: started.returncode() is not None, "Prometheus ends")
+
+
+def bring_up_loopback(inside: Inside) -> None:
+    """Let programs of a lab reach each other at 127.0.0.1."""
+    inside.run(["python3", "-c", _LOOPBACK])
 
 
 def _command(program: Path, configuration: Path, data: Path) -> list[str]:
