@@ -82,11 +82,12 @@ class IdleMinute:
         after: Cost = self._exporter.cost()
         wall = time.monotonic() - self._start
         percent = (after.cpu - self._before.cpu) / wall * 100
+        own = (after.of_process - self._before.of_process) / wall * 100
         memory = after.memory / 1024
         line = (
             f"{self._before.cpu:.2f} s of processor time until the first phase had ended; then "
             f"{wall:.0f} s at an interval of 15 s without a scrape, {containers} containers at the end: "
-            f"{percent:.2f} % of a core, {memory:.1f} MiB in RAM (peak of the process "
+            f"{percent:.2f} % of a core ({own:.2f} % without the processes that examine the host), {memory:.1f} MiB in RAM (peak of the process "
             f"{after.peak / 1024:.1f}), {after.threads} threads, {after.descriptors} descriptors"
         )
         return [line], [

@@ -52,6 +52,8 @@ class Cost(NamedTuple):
 
     cpu: float
     """Seconds."""
+    of_process: float
+    """Seconds of the process without its children, which examine the host."""
     memory: int
     """KiB in RAM now."""
     peak: int
@@ -138,7 +140,8 @@ class Exporter:
         """Return what the process and its children have used so far."""
         pids = [self._process.pid, *_descendants(self._process.pid)]
         return Cost(
-            cpu=sum(map(_cpu_seconds, pids)),
+            cpu=sum(sum(_cpu_seconds(pid)) for pid in pids),
+            of_process=_cpu_seconds(self._process.pid)[0],
             memory=sum(_status(pid, "VmRSS") for pid in pids),
             peak=_status(self._process.pid, "VmHWM"),
             threads=_status(self._process.pid, "Threads"),
@@ -157,13 +160,15 @@ def _descendants(pid: int) -> Iterator[int]:
             yield from _descendants(child)
 
 
-def _cpu_seconds(pid: int) -> float:
-    """Return user and system time, with those of children that have ended."""
+def _cpu_seconds(pid: int) -> tuple[float, float]:
+    """Return the time of a process, user and system, and that of its children that have ended."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
     except OSError:
-        return 0.0
-    return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
+        return 0.0, 0.0
+    ticks = os.sysconf("SC_CLK_TCK")
+    own, children = (sum(map(int, part)) / ticks for part in (fields[11:13], fields[13:15]))
+    return own, children
 
 
 def _status(pid: int, key: str) -> int:
