@@ -8,7 +8,6 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from ctypes import byref, c_ulonglong, c_void_p
-from types import MappingProxyType
 
 from cdi_gen.telemetry import library
 from cdi_gen.telemetry.device import Device
@@ -38,10 +37,10 @@ class XidCounts:
                 self._counts.setdefault(key, Counter())[xid] += 1
                 self._last[key] = xid
 
-    def counts(self, uuid: str, instance: int | None = None) -> MappingProxyType[int, int]:
+    def counts(self, uuid: str, instance: int | None = None) -> dict[int, int]:
         """Return the number of each Xid error of a GPU with its instances, or of an instance."""
         with self._lock:
-            return MappingProxyType(dict(self._counts.get((uuid, instance), {})))
+            return dict(self._counts.get((uuid, instance), {}))
 
     def last(self, uuid: str, instance: int | None = None) -> int:
         """Return the last Xid error; 0 if there was none."""
