@@ -33,6 +33,7 @@ COMMANDS = {
     "why": "Say why a container gets no GPU.",
     "who": "Show which container has which GPU.",
     "metrics": "Serve metrics of GPUs and containers for Prometheus.",
+    "top": "Show what containers do with GPUs, in a terminal.",
     "compat": "Say whether an image's CUDA runs on this host.",
     "validate": "Check spec files against the standard.",
     "inject": "Apply devices to an OCI runtime configuration.",

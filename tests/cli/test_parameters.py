@@ -74,7 +74,7 @@ def test_each_option_has_a_parameter_of_its_type() -> None:
             assert parameters.pop("host_root") is str  # the wrapper has a default for it
         assert parameters == options, name
         checked += 1
-    assert checked == 35
+    assert checked == 36
 
 
 def test_the_default_of_a_switch_is_not_the_name_of_the_option() -> None:
