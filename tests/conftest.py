@@ -76,7 +76,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 FIXTURES_OF = {
-    "network": {"nvidia_program", "prometheus_of", "grafana_schema", "operator_types"},
+    "network": {"nvidia_program", "prometheus_of", "node_exporter_program"}
+    | {"grafana_schema", "operator_types"},
     "host": {"host", "own_host"},
     "engine": {"lab_of", "image_archives", "zoo_archives"},
     "kubernetes": {"enter_node", "enter_standalone", "enter_cluster", "charts"},

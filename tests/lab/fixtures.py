@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.lab import archives, go, images, nvidia_toolkit, prometheus
+from tests.lab import archives, go, images, node_exporter, nvidia_toolkit, prometheus
 from tests.lab.cache import LabUnavailableError
 from tests.lab.engines import Lab
 
@@ -72,6 +72,15 @@ def prometheus_of() -> Callable[[str], Path]:
             pytest.skip(f"no Prometheus: {error}")
 
     return programs
+
+
+@pytest.fixture(scope="session")
+def node_exporter_program() -> Path:
+    """Give node_exporter of Debian, or skip the test."""
+    try:
+        return node_exporter.program()
+    except LabUnavailableError as error:
+        pytest.skip(f"no node_exporter: {error}")
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Parses the web configuration file of Prometheus's exporter-toolkit; pure.
 
-The keys are those of web-configuration.md of exporter-toolkit 0.16. As there, an unknown key is an
+The keys are those of its web-configuration.md in November 2026. As there, an unknown key is an
 error.
 """
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 import ipaddress
 import os
 import ssl
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from types import MappingProxyType
@@ -71,8 +72,11 @@ def context(tls: Tls) -> ssl.SSLContext:
     server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     # Only HTTP/1.1: a client that would prefer HTTP/2 takes it.
     server.set_alpn_protocols(["http/1.1"])
-    server.minimum_version = VERSIONS[tls.min_version]
-    server.maximum_version = VERSIONS[tls.max_version]
+    with warnings.catch_warnings():
+        # The administrator asks for TLS 1.0 or 1.1.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        server.minimum_version = VERSIONS[tls.min_version]
+        server.maximum_version = VERSIONS[tls.max_version]
     if tls.prefer_server_cipher_suites:
         server.options |= ssl.OP_CIPHER_SERVER_PREFERENCE
     server.options |= ssl.OP_NO_RENEGOTIATION
