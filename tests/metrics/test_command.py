@@ -7,13 +7,15 @@ import re
 import signal
 import socket
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from tests.cli.program import CHECKOUT, ENVIRONMENT, PROGRAM, cdi_gen, failure
+from tests.fakehost.hosts import FakeHost
+from tests.fakehost.nvml_values import NvmlValues
 from tests.kubernetes.kubelet import wait_until
 from tests.metrics.serving import PATIENCE, get, request
 
@@ -49,9 +51,11 @@ class Program:
 
 
 @contextmanager
-def metrics(host: Path, *options: str, **environment: str) -> Iterator[Program]:
+def metrics(
+    host: Path, *options: str, log: Path | None = None, **environment: str
+) -> Iterator[Program]:
     """The program, when it serves or writes."""
-    log = host.parent / "log"
+    log = log or host.parent / "log"
     command = [*PROGRAM, "metrics", "--host-root", str(host), *options]
     with log.open("w") as stream:
         process = subprocess.Popen(
@@ -138,6 +142,26 @@ def test_sighup_reports_a_web_configuration_that_is_not_valid_any_more(
         program.process.send_signal(signal.SIGHUP)
         wait_until(lambda: "CDG-O152" in program.log)
         assert program.process.poll() is None
+
+
+def test_a_gpu_that_hangs_holds_up_neither_scrapes_nor_the_end(
+    own_host: Callable[[str], FakeHost], tmp_path: Path
+) -> None:
+    fake = own_host("550-8gpu")
+    values = NvmlValues(fake.nvml)
+    for number in range(8):
+        values.set(str(number), temperature=40 + number)
+    values.hang("3")
+    options = ("--listen", "127.0.0.1:0", "--interval", "1s", "--examine", "none")
+    with metrics(fake.root, *options, log=tmp_path / "log") as program:
+        wait_until(lambda: get(program.port(), "/healthz").status == 200)
+        text = get(program.port()).body.decode()
+        temperatures = re.findall(r'^DCGM_FI_DEV_GPU_TEMP{gpu="(\d)".*} (\d+)$', text, re.MULTILINE)
+        assert temperatures == [(str(gpu), str(40 + gpu)) for gpu in range(8) if gpu != 3]
+        assert re.search(
+            r'^cdi_gen_metrics_gpu_timeouts_total{gpu="3".*} [1-9]', text, re.MULTILINE
+        )
+        assert program.end() == 0
 
 
 @pytest.mark.parametrize(
