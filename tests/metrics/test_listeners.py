@@ -180,5 +180,5 @@ def test_a_directory_that_is_missing_is_an_error(tmp_path: Path) -> None:
 
 
 def test_what_is_no_name_is_an_error() -> None:
-    with pytest.raises(ListenError, match="cannot listen at a..b:9400"):
+    with pytest.raises(ListenError, match=r"cannot listen at a\.\.b:9400"):
         listen(Address(host="a..b", port=9400))
