@@ -256,6 +256,33 @@ class TestContainers:
         ended = podman("run", "--rm", *CONFINED, *NONROOT, *HOST, IMAGE, *words)
         assert "nvidia.com/gpu.count=8\n" in ended.stdout
 
+    def test_metrics_are_served(
+        self, podman: Podman, inside: tuple[Inside, Path, FakeHost], tmp_path: Path
+    ) -> None:
+        """The packages of the extra are in the image, with the libraries that they need."""
+        entered, sockets, _ = inside
+        mounts = (*HOST, "--volume", "/sockets:/sockets")
+        address = f"unix:/sockets/{podman.runtime}.sock"
+        users = "basic_auth_users: {alice: $2b$04$BAUjM4xV88ZZYfBH8zhhzOjdDqI1.x5Md7V0e8WRzIKHF1h9LRz0.}"
+        (sockets / "web.yml").write_text(users)
+        words = ("metrics", *HOST_ROOT, "--listen", address, "--web-config", "/sockets/web.yml")
+        run = ("podman", "--runtime", podman.runtime, "run", "--rm", "--name", podman.runtime)
+        log = f"/metrics-{podman.runtime}.log"
+        started = entered.start((*run, *CONFINED, *mounts, IMAGE, *words), log=log)
+        path = sockets / f"{podman.runtime}.sock"
+        try:
+            wait_until(path.exists, 30)
+            with socket.socket(socket.AF_UNIX) as client:
+                client.settimeout(PATIENCE)
+                client.connect(str(path))
+                assert request(client, "/metrics").status == 401
+        except (AssertionError, OSError) as error:
+            pytest.fail(f"{error}; the log: {entered.read(log)}")
+        finally:
+            podman("stop", podman.runtime, check=False)
+        wait_until(lambda: started.returncode() is not None, 30)
+        assert not path.exists()
+
     def test_the_device_plugin_serves_a_kubelet(
         self, podman: Podman, inside: tuple[Inside, Path, FakeHost]
     ) -> None:
