@@ -7,6 +7,7 @@ import hashlib
 import io
 import json
 import platform
+import socket
 import stat
 import tarfile
 import tempfile
@@ -24,6 +25,7 @@ from tests.host.looking import REPOSITORY
 from tests.kubernetes.kubelet import Kubelet, wait_until
 from tests.lab.engines import Inside, Lab
 from tests.lab.podman import Podman
+from tests.metrics.serving import PATIENCE, request
 from tests.packaging.conftest import shared
 from tools.image.__main__ import build
 from tools.image.programs import first_comment
@@ -257,14 +259,14 @@ class TestContainers:
         assert "nvidia.com/gpu.count=8\n" in ended.stdout
 
     def test_metrics_are_served(
-        self, podman: Podman, inside: tuple[Inside, Path, FakeHost], tmp_path: Path
+        self, podman: Podman, inside: tuple[Inside, Path, FakeHost]
     ) -> None:
         """The packages of the extra are in the image, with the libraries that they need."""
         entered, sockets, _ = inside
         mounts = (*HOST, "--volume", "/sockets:/sockets")
         address = f"unix:/sockets/{podman.runtime}.sock"
-        users = "basic_auth_users: {alice: $2b$04$BAUjM4xV88ZZYfBH8zhhzOjdDqI1.x5Md7V0e8WRzIKHF1h9LRz0.}"
-        (sockets / "web.yml").write_text(users)
+        hashed = "$2b$04$BAUjM4xV88ZZYfBH8zhhzOjdDqI1.x5Md7V0e8WRzIKHF1h9LRz0."
+        (sockets / "web.yml").write_text(f"basic_auth_users: {{alice: {hashed}}}")
         words = ("metrics", *HOST_ROOT, "--listen", address, "--web-config", "/sockets/web.yml")
         run = ("podman", "--runtime", podman.runtime, "run", "--rm", "--name", podman.runtime)
         log = f"/metrics-{podman.runtime}.log"
