@@ -64,6 +64,12 @@ def test_labels_of_a_gpu(set_name: str, name: str, labels: dict[str, str]) -> No
     assert parsed.labels(name) == [{**GPU_0, **labels}]
 
 
+def test_pci_address_is_written_as_by_nvml() -> None:
+    parsed = presented(snapshots.eight())
+    addresses = [labels["pci_bus_id"] for labels in parsed.labels("DCGM_FI_DEV_GPU_TEMP")]
+    assert addresses[2:4] == ["00000000:1A:00.0", "00000000:1B:00.0"]
+
+
 def test_labels_of_a_gpu_instance() -> None:
     """Two MIG devices of one GPU instance are one entity, with the profile of the instance."""
     parsed = presented(snapshots.mig())
@@ -275,6 +281,11 @@ def test_sample_for_each_container() -> None:
     assert parsed.values("DCGM_FI_DEV_FB_USED", pod="train-2") == []
     assert parsed.value("DCGM_FI_DEV_GPU_TEMP", pod="train-2") == 64
     assert len(parsed.values("DCGM_FI_DEV_GPU_TEMP")) == 2
+
+
+def test_gpu_of_no_container_has_a_sample_of_its_own() -> None:
+    parsed = presented(snapshots.eight(), Options(per_container=True))
+    assert parsed.value("DCGM_FI_DEV_GPU_TEMP", gpu="7") == 31
 
 
 def test_sample_for_each_container_of_a_gpu_instance() -> None:
