@@ -202,6 +202,7 @@ def command(
     from cdi_gen.metrics.own.schedule import Examinations, settings_of  # noqa: PLC0415
     from cdi_gen.metrics.pages import Pages  # noqa: PLC0415
     from cdi_gen.metrics.textfile import Textfile  # noqa: PLC0415
+    from cdi_gen.metrics.unseen import UnseenReports  # noqa: PLC0415
     from cdi_gen.refresh.settings import Layout  # noqa: PLC0415
     from cdi_gen.telemetry.telemetry import Telemetry  # noqa: PLC0415
 
@@ -247,7 +248,9 @@ def command(
             examinations.examine()
             if telemetry.read().gpus:
                 time.sleep(BETWEEN_PASSES)
-            pages.publish(collector.collect())
+            snapshot = collector.collect()
+            UnseenReports(console.report).note(snapshot.unseen)
+            pages.publish(snapshot)
             print_once(pages, textfile)
             return ExitCode.OK
         serving = Serving(collector.collect, pages, interval, textfile)

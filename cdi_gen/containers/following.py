@@ -37,6 +37,10 @@ YOUNG = 60.0
 """Seconds after its start in which a process or a container is looked at completely."""
 AGAIN = 600.0
 AGAIN_WITH_GPUS = 60.0
+MAX_EXAMINED = 1000
+MAX_NEW = 1000
+"""Mount namespaces that one look examines, and new ones that it examines in addition: any user can
+create many at once. The others have their turn in the next looks."""
 RENAMING = frozenset({"docker", "podman"})
 """Engines whose running containers can get another name."""
 
@@ -117,21 +121,26 @@ class Following:
         self._namespaces = {}
         examined: dict[_Key, Origin | None] = {}
         """The origin is given of those whose origin cannot have changed."""
+        postponed: list[Process] = []
 
         def table_of(members: Sequence[Process]) -> list[Mount] | None:
             first = members[0]
             record = before.get(_key(first))
-            if record is None or record.due <= self._now or record.groups != first.groups:
-                table = discovery.mounts_of(members, self._proc)
-                if table is None:
-                    return None
-                examined[_key(first)] = _lasting_origin(record, first)
-                due = self._due(first, AGAIN)
-                record = _NamespaceRecord(due, due > self._now, _short(table), first.groups)
-                self._namespaces[_key(first)] = record
-                return table
+            if record is not None and record.groups == first.groups:
+                if self._now < record.due or len(examined) >= MAX_EXAMINED:
+                    self._namespaces[_key(first)] = record
+                    return record.mounts
+            elif len(examined) >= MAX_EXAMINED + MAX_NEW:
+                postponed.append(first)
+                return None
+            table = discovery.mounts_of(members, self._proc)
+            if table is None:
+                return None
+            examined[_key(first)] = _lasting_origin(record, first)
+            due = self._due(first, AGAIN)
+            record = _NamespaceRecord(due, due > self._now, _short(table), first.groups)
             self._namespaces[_key(first)] = record
-            return record.mounts
+            return table
 
         groups, others = discovery.grouped(processes, host, table_of)
         hidden, others = discovery.hidden_containers(others)
@@ -145,7 +154,11 @@ class Following:
                         group, self._proc, finders, nodes, host.users, examined[key]
                     )
             containers = [*self._containers(groups, finders, reader)]
-        return discovery.discovery_of([*containers, *hidden], others, len(hidden))
+        result = discovery.discovery_of([*containers, *hidden], others, len(hidden))
+        if not postponed:
+            return result
+        text = f"{len(postponed)} new mount namespaces: too many at once, they are examined later"
+        return result._replace(unseen=(*result.unseen, text))
 
     # Processes
 

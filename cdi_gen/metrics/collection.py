@@ -53,10 +53,12 @@ class Collector:
         reading = self._telemetry.read()
         unseen: list[str] = []
         inventory = self._gpus.inventory(reading)
-        if self._gpus.fault:
+        if self._gpus.fault and reading.gpus:
             unseen.append(f"device nodes of GPUs: {self._gpus.fault}")
         discovery = self._discovery(inventory, unseen)
-        foreign = pid_namespace.fault(self._proc, reading.driver_version)
+        foreign = ""
+        if reading.gpus:
+            foreign = pid_namespace.fault(self._proc, reading.driver_version)
         if foreign:
             unseen.append(f"processes that use GPUs: {foreign}")
         elif self._is_partial:

@@ -201,3 +201,19 @@ def test_descriptors_and_records_of_ended_containers_are_released(
     assert len(os.listdir("/proc/self/fd")) == before
     assert len(following._processes) == 1
     assert following._namespaces == {}
+
+
+def test_containers_that_a_user_creates_at_once_are_examined_one_after_the_other(
+    processes: Processes,
+    following: Following,
+    clock: Clock,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("cdi_gen.containers.following.MAX_EXAMINED", 1)
+    monkeypatch.setattr("cdi_gen.containers.following.MAX_NEW", 2)
+    for pid in range(20, 28):
+        start = int(clock.now * TICKS) if pid < 24 else None  # some are young, and always due
+        processes.start(pid, namespace=processes.namespace(), start_time=start)
+    looks = [following.discover() for _ in range(4)]
+    assert [len(look.containers) for look in looks] == [3, 5, 7, 8]
+    assert [len(look.unseen) for look in looks] == [1, 1, 1, 0]
