@@ -17,6 +17,7 @@ _FAULTS = frozenset(
         library.GPU_IS_LOST,
         library.RESET_REQUIRED,
         library.LIB_RM_VERSION_MISMATCH,
+        library.GPU_NOT_FOUND,
     }
 )
 _SESSION_FAULTS = frozenset(
@@ -46,7 +47,7 @@ class GpuFault(Exception):  # noqa: N818 - a state of the GPU, not a fault of th
 class Device:
     """Asks NVML about one device, in one thread at a time.
 
-    A question that this GPU or driver does not support is asked once, until `forget`.
+    A question that this GPU or driver does not support is not asked again before `forget`.
     """
 
     def __init__(self, nvml: Nvml, handle: ctypes.c_void_p, *, is_mig: bool = False) -> None:
@@ -54,6 +55,8 @@ class Device:
         self.handle = handle
         # NVML's answer about a MIG device that was destroyed, and may be created again.
         self._lasting = LASTING - {library.INVALID_ARGUMENT} if is_mig else LASTING
+        self._has_answered = False
+        self._last_error = library.SUCCESS
         self._call = nvml.call
         self._unsupported: set[tuple[str, Any]] = set()
         self._uint = ctypes.c_uint()
@@ -62,8 +65,22 @@ class Device:
         self._ulonglong_reference = byref(self._ulonglong)
 
     def forget(self) -> None:
-        """Ask again what was not supported: the mode of the GPU has changed."""
+        """Ask again what was not supported: the mode of the GPU may have changed."""
         self._unsupported.clear()
+
+    def begin_pass(self) -> None:
+        """Begin a pass, which `end_pass` ends."""
+        self._has_answered = False
+        self._last_error = library.SUCCESS
+
+    def end_pass(self) -> None:
+        """Check that the GPU has answered something.
+
+        Raises:
+            GpuFault: it has not, and not because it does not support what was asked.
+        """
+        if not self._has_answered and self._last_error not in {library.SUCCESS, *LASTING}:
+            raise GpuFault(self.nvml, self._last_error)
 
     def ask(self, name: str, *arguments: Any, key: Any = None) -> bool:
         """Call a function with the device and these arguments; return whether it has answered.
@@ -89,7 +106,9 @@ class Device:
             return library.NOT_SUPPORTED
         code = self._call(name, self.handle, *arguments)
         if code == library.SUCCESS:
+            self._has_answered = True
             return code
+        self._last_error = code
         if code in _FAULTS:
             raise GpuFault(self.nvml, code)
         if code in self._lasting:

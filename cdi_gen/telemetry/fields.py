@@ -70,7 +70,7 @@ FIELDS: Mapping[str, Mapping[str, Field]] = {
 
 
 class FieldReader:
-    """Reads the fields of one GPU. A field that is not supported is asked once."""
+    """Reads the fields of one GPU. One that is not supported is not asked again before `forget`."""
 
     def __init__(self, device: Device, wanted: Groups) -> None:
         self._device = device
@@ -82,6 +82,10 @@ class FieldReader:
         }
         self._unsupported: set[Request] = set()
         self._buffers: dict[tuple[Request, ...], Array[FieldValue]] = {}
+
+    def forget(self) -> None:
+        """Ask again what was not supported."""
+        self._unsupported.clear()
 
     def read(self) -> dict[str, float]:
         """Return the quantities of the wanted groups of `FIELDS`.
@@ -116,7 +120,7 @@ class FieldReader:
             return {}
         values = {}
         for request, answer in zip(asked, buffer, strict=True):
-            if answer.code == SUCCESS:
+            if answer.code == SUCCESS and answer.type < len(_TYPES):
                 value = float(getattr(answer.value, _TYPES[answer.type]))
                 if math.isfinite(value):
                     values[request] = value

@@ -121,6 +121,7 @@ class Gpu:
         Raises:
             GpuFault: it cannot be measured.
         """
+        self._device.begin_pass()
         divided = self._mig.read()
         quantities = self._quantities(divided is not None)
         links: tuple[LinkReading, ...] = ()
@@ -129,6 +130,7 @@ class Gpu:
             quantities |= throughput
         events = self._read_clock_events(quantities)
         by_instance = self._processes.read() if groups.PROCESSES in self._wanted else None
+        self._device.end_pass()
         processes = None if by_instance is None else by_instance.get(WHOLE, ())
         if divided is not None:
             processes = ()
@@ -150,6 +152,8 @@ class Gpu:
         device, wanted = self._device, self._wanted
         now = time.monotonic()
         if now - self._seldom_time >= _SELDOM_SECONDS:
+            device.forget()
+            self._fields.forget()
             self._seldom = numbers.read(device, numbers.SELDOM, wanted)
             self._seldom |= states.read(device, wanted)
             self._seldom_time = now
@@ -238,17 +242,21 @@ def _identity(device: Device) -> Identity:
     """
     pci = PciInfo()
     device.ask("nvmlDeviceGetPciInfo_v3", byref(pci))
+    uuid = ctypes.create_string_buffer(96)
+    code = device.code("nvmlDeviceGetUUID", uuid, len(uuid))
+    if code != SUCCESS:
+        raise GpuFault(device.nvml, code)
+    name = ctypes.create_string_buffer(96)
+    device.ask("nvmlDeviceGetName", name, len(name))
     minor = c_uint()
     has_minor = device.ask("nvmlDeviceGetMinorNumber", byref(minor))
     return Identity(
-        uuid=_text(device, "nvmlDeviceGetUUID"),
+        uuid=_text(uuid.value),
         pci_address=f"{pci.domain:04x}:{pci.bus:02x}:{pci.device:02x}.0",
-        model=_text(device, "nvmlDeviceGetName"),
+        model=_text(name.value),
         minor=minor.value if has_minor else None,
     )
 
 
-def _text(device: Device, name: str) -> str:
-    buffer = ctypes.create_string_buffer(96)
-    device.ask(name, buffer, len(buffer))
-    return buffer.value.decode("ascii", errors="replace")
+def _text(value: bytes) -> str:
+    return value.decode("ascii", errors="replace")

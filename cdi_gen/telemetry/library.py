@@ -18,7 +18,7 @@ from cdi_gen.host.devices.mig_mode import NvmlUnavailable
 SUCCESS, UNINITIALIZED, INVALID_ARGUMENT, NOT_SUPPORTED, NO_PERMISSION = range(5)
 NOT_FOUND, INSUFFICIENT_SIZE, DRIVER_NOT_LOADED, TIMEOUT = 6, 7, 9, 10
 FUNCTION_NOT_FOUND, GPU_IS_LOST, RESET_REQUIRED, LIB_RM_VERSION_MISMATCH = 13, 15, 16, 18
-VERSION_MISMATCH, DEPRECATED = 25, 26
+VERSION_MISMATCH, DEPRECATED, GPU_NOT_FOUND = 25, 26, 28
 
 _loads: dict[str, list[tuple[int, int]]] = {}
 """The files (device, inode) that were loaded from each path, without repetitions."""

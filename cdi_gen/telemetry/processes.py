@@ -101,6 +101,8 @@ def list_processes(
     by_instance: dict[Instance, dict[int, ProcessReading]] = {}
     for entries in lists:
         for entry in entries or ():
+            if not entry.pid:
+                continue  # a process that this PID namespace does not have
             instance = (
                 getattr(entry, "gpu_instance", NO_INSTANCE),
                 getattr(entry, "compute_instance", NO_INSTANCE),

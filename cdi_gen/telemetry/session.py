@@ -39,7 +39,10 @@ class Session:
         nvml.call("nvmlSystemGetCudaDriverVersion_v2", byref(cuda))
         self.cuda_version = f"{cuda.value // 1000}.{cuda.value % 1000 // 10}" if cuda.value else ""
         count = c_uint()
-        nvml.call("nvmlDeviceGetCount_v2", byref(count))
+        code = nvml.call("nvmlDeviceGetCount_v2", byref(count))
+        if code != SUCCESS:
+            self.close()
+            raise NvmlUnavailable(f"NVML does not count the GPUs: {nvml.error(code)}")
         self.events = EventWatcher(nvml, counts.xids)
         self.slots = tuple(
             Slot(nvml, index, wanted, counts, self.events) for index in range(count.value)

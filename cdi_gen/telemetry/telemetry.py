@@ -153,6 +153,8 @@ class Telemetry:
                 except GpuFault as error:
                     fault = str(error)
                     ended |= error.ends_session
+                except Exception as error:  # noqa: BLE001 - it must not hide the other GPUs
+                    fault = f"{type(error).__name__}: {error}"
             readings.append(self._faulty(slot, fault))
         if ended or self._is_retry_due(any(reading.fault for reading in readings)):
             self._end(until)

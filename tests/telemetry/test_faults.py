@@ -12,7 +12,8 @@ import pytest
 
 from cdi_gen.errors import CdiGenError
 from cdi_gen.telemetry import GpuReading, Reading, Telemetry
-from tests.fakehost.gpus import H100, gpu, several, split
+from cdi_gen.telemetry.gpu import Gpu
+from tests.fakehost.gpus import H100, T4, gpu, several, split
 from tests.fakehost.nvml_mock import DRIVER_NOT_LOADED, GPU_IS_LOST, LIB_RM_VERSION_MISMATCH
 from tests.telemetry.fixtures import MakeNvml
 from tests.telemetry.mocked import Mocked, until
@@ -21,6 +22,9 @@ SHORT = 1.5
 """Seconds: the deadline where a GPU hangs. The others must answer within it on a busy machine."""
 LONG = 60.0
 
+NVLINK_ERRORS = {
+    f"nvlink_{kind}_error_total" for kind in ("crc_flit", "crc_data", "replay", "recovery")
+}
 UUIDS = [one.uuid for one in several(3)]
 
 
@@ -145,6 +149,43 @@ def test_a_gpu_that_is_lost_from_the_start(nvml: MakeNvml) -> None:
         assert [(one.index, one.fault) for one in reading.gpus] == [("0", "GPU is lost"), ("1", "")]
         mocked.values.recover("0")
         assert [one.uuid for one in telemetry.read().gpus] == UUIDS[:2]
+
+
+def test_a_gpu_that_answers_nothing_has_a_fault(nvml: MakeNvml) -> None:
+    unknown_error = 999
+    mocked = nvml(*several(2))
+    with Telemetry(str(mocked.library), deadline=LONG) as telemetry:
+        telemetry.read()
+        mocked.values.fail("1", unknown_error)
+        for _ in range(2):
+            assert faults(telemetry.read()) == ["", "Unknown Error"]
+        mocked.values.recover("1")
+        assert faults(telemetry.read()) == ["", ""]
+
+
+@pytest.mark.parametrize("group", ["nvlink", "profiling"])
+def test_a_gpu_without_the_wanted_values_has_no_fault(nvml: MakeNvml, group: str) -> None:
+    mocked = nvml(gpu(0, T4))
+    with Telemetry(str(mocked.library), groups=frozenset({group})) as telemetry:
+        for _ in range(2):
+            reading = telemetry.read().gpus[0]
+            assert (reading.fault, reading.quantities.keys() - NVLINK_ERRORS) == ("", set())
+
+
+def test_an_unexpected_error_of_one_gpu_does_not_hide_the_others(
+    nvml: MakeNvml, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = Gpu.measure
+
+    def measure(one: Gpu) -> GpuReading:
+        if one.identity.uuid == UUIDS[0]:
+            raise ValueError("bad")
+        return original(one)
+
+    mocked = nvml(*several(2))
+    monkeypatch.setattr(Gpu, "measure", measure)
+    with Telemetry(str(mocked.library), deadline=LONG) as telemetry:
+        assert faults(telemetry.read()) == ["ValueError: bad", ""]
 
 
 def test_a_gpu_that_only_a_new_initialisation_finds(

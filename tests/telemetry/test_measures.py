@@ -112,6 +112,22 @@ def test_what_is_not_supported_is_asked_once(nvml: MakeNvml) -> None:
         assert mocked.count("calls") - third == second - first - 2
 
 
+def test_what_is_not_supported_is_asked_again_after_a_minute(
+    nvml: MakeNvml, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mocked = nvml(gpu(0))
+    mocked.values.set("0", power="E3")
+    mocked.values.fields("0", {82: "E3"})
+    with Telemetry(str(mocked.library)) as telemetry:
+        telemetry.read()
+        mocked.values.set("0", power=1000)
+        mocked.values.fields("0", {82: 70})
+        assert "board_power_watts" not in telemetry.read().gpus[0].quantities
+        monkeypatch.setattr("cdi_gen.telemetry.gpu._SELDOM_SECONDS", 0)
+        quantities = telemetry.read().gpus[0].quantities
+    assert (quantities["board_power_watts"], quantities["memory_temp_celsius"]) == (1, 70)
+
+
 def test_a_refusal_may_be_temporary(nvml: MakeNvml) -> None:
     mocked = nvml(gpu(0))
     mocked.values.set("0", power="E999", temperature="E4")
@@ -168,6 +184,13 @@ def test_memory_of_a_process_that_nvml_does_not_tell_is_unknown(nvml: MakeNvml) 
     mocked = nvml(gpu(0))
     mocked.values.run("0", 101)
     assert read(mocked.library)[0].processes == (idle(101, None),)
+
+
+def test_processes_of_another_pid_namespace_are_left_out(nvml: MakeNvml) -> None:
+    mocked = nvml(gpu(0))
+    mocked.values.run("0", 0, memory=MIB)
+    mocked.values.run("0", 101, memory=MIB)
+    assert read(mocked.library)[0].processes == (idle(101, MIB),)
 
 
 def test_a_process_with_compute_and_graphics_is_counted_once(nvml: MakeNvml) -> None:
