@@ -255,6 +255,20 @@ def test_clock_events_of_now(nvml: MakeNvml) -> None:
         assert telemetry.read().gpus[0].clock_events == {"power_cap", "hw_thermal"}
 
 
+def test_gpm_needs_two_samples_one_after_the_other(nvml: MakeNvml) -> None:
+    mocked = nvml(gpu(0))
+    with Telemetry(str(mocked.library)) as telemetry:
+
+        def is_told() -> bool:
+            return "sm_util_ratio" in telemetry.read().gpus[0].quantities
+
+        assert [is_told(), is_told()] == [False, True]
+        mocked.values.set("0", gpm="E999")
+        assert not is_told()
+        mocked.values.remove("0", "gpm")
+        assert [is_told(), is_told()] == [False, True]
+
+
 def test_gpm_needs_hopper(nvml: MakeNvml) -> None:
     quantities = read_twice(nvml(gpu(0, A100))).quantities
     assert not {"gr_engine_util_ratio", "sm_util_ratio", "tensor_util_ratio"} & quantities.keys()
