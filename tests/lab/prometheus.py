@@ -29,9 +29,12 @@ from tests.lab.engines import Inside
 from tests.lab.kubernetes.network import Network
 from tests.lab.kubernetes.waiting import SECONDS, until
 
-PACKAGES = {"bookworm": ("prometheus",), "trixie": ("prometheus", "promtool")}
-"""By suite: 2.42 and 2.53."""
-PACKAGES["sid"] = PACKAGES["trixie"]  # 3.5 and later
+_PACKAGES = ("prometheus", "prometheus-node-exporter")
+PACKAGES = {
+    "bookworm": _PACKAGES,  # 2.42
+    "trixie": (*_PACKAGES, "promtool"),  # 2.53
+    "sid": (*_PACKAGES, "promtool"),  # 3.5 and later
+}
 
 NEWEST = "sid"
 
@@ -61,7 +64,7 @@ class Get(Protocol):
 
 
 def folder(suite: str = NEWEST) -> Path:
-    """The folder with the programs ``prometheus`` and ``promtool`` of a suite.
+    """The folder with the programs of a suite: ``prometheus``, ``promtool`` and node_exporter.
 
     Raises:
         LabUnavailableError: apt is missing, or the package cannot be had.
@@ -183,6 +186,29 @@ def running(
         yield _ready(Server(get))
     finally:
         pool.clear()
+        process.kill()
+        process.wait()
+
+
+@contextlib.contextmanager
+def node_exporter(textfiles: Path, *, suite: str = NEWEST) -> Iterator[int]:
+    """Run node_exporter with the textfile collector alone; gives its port."""
+    options = ("--collector.disable-defaults", "--collector.textfile")
+    command = [
+        str(folder(suite) / "prometheus-node-exporter"),
+        *(*options, f"--collector.textfile.directory={textfiles}"),
+        "--web.listen-address=127.0.0.1:0",
+    ]
+    log = textfiles.parent / "node-exporter.log"
+    with log.open("w") as output:
+        process = subprocess.Popen(command, stdout=output, stderr=output)
+
+    def check() -> None:
+        assert process.poll() is None, log.read_text()
+
+    try:
+        yield until(lambda: _port(log.read_text(), check), "node_exporter listens")
+    finally:
         process.kill()
         process.wait()
 

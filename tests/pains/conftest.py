@@ -3,6 +3,6 @@
 
 from __future__ import annotations
 
-from tests.engine.matrix.conftest import crictl, dockerd, host_of, place_of
+from tests.engine.matrix.conftest import crictl, host_of, place_of
 
-__all__ = ["crictl", "dockerd", "host_of", "place_of"]
+__all__ = ["crictl", "host_of", "place_of"]

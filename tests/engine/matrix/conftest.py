@@ -20,7 +20,6 @@ from tests.engine.matrix.report import Results
 from tests.fakehost.driver_packages import DriverRootUnavailableError
 from tests.fakehost.hosts import FakeHost
 from tests.host import looking
-from tests.lab import go
 from tests.lab.cache import LabUnavailableError
 from tests.lab.engines import Lab
 from tests.lab.kubernetes import programs
@@ -36,18 +35,6 @@ def crictl() -> Path | None:
         return programs.crictl()
     except LabUnavailableError:
         return None
-
-
-@pytest.fixture(scope="session")
-def dockerd() -> Path:
-    """Built in minutes, once: asked for by those who want it only."""
-    module, version = "github.com/moby/moby/v2", "v2.0.0-beta.24"
-    # Of 2026-09-15, twelve days after 29.8.0: a release's module is tagged apart from it.
-    says = {f"{module}/dockerversion.Version": f"29.8.0-moby-{version}"}
-    try:
-        return go.program(module, version, "cmd/dockerd", variables=says)
-    except LabUnavailableError as error:
-        pytest.skip(f"no newer dockerd: {error}")
 
 
 @pytest.fixture(scope="session")
