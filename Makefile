@@ -59,7 +59,7 @@ types: $(VENV)/test ## mypy, strict: library, hooks, tests and tools
 
 test-engines: $(VENV)/test ## every engine and every way to request a GPU; writes docs/engines.md
 	@tools/test-packages
-	$(TESTS) -m engines --update-engines tests/engine/matrix $(PYTEST)
+	$(TESTS) -m engines --update-engines tests/engine/matrix tests/metrics/test_engines.py $(PYTEST)
 
 test-kubernetes: $(VENV)/test ## a real kubelet and a real cluster, built for an hour at first; writes docs/cluster-tests.md
 	@tools/test-packages

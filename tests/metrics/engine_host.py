@@ -90,6 +90,7 @@ class EngineHost:
     def start_docker(self) -> None:
         """Start dockerd, and load the image."""
         self.inside.write("/etc/docker/daemon.json", '{"features": {"cdi": true}}')
+        self._make_storage("docker")
         options = ("--bridge=none", "--iptables=false", "--ip6tables=false")
         self.inside.start(["dockerd", *options], log="/var/log/dockerd.log")
         until(lambda: self._works("test", "-S", "/run/docker.sock"), "dockerd listens")
@@ -112,9 +113,7 @@ class EngineHost:
 
     def start_containerd(self) -> None:
         """Start containerd, and load the image."""
-        # Its storage is an overlay, which cannot lie on the lab's.
-        self.inside.run(["mkdir", "-p", "/var/lib/containerd"])
-        self.inside.run(["mount", "-t", "tmpfs", "tmpfs", "/var/lib/containerd"])
+        self._make_storage("containerd")
         self.inside.start(["containerd"], log="/var/log/containerd.log")
         until(lambda: self._works("ctr", "version"), "containerd answers")
         self.inside.run(["ctr", "image", "import", "/images.tar"])
@@ -173,6 +172,11 @@ class EngineHost:
         )
         return document
 
+    def _make_storage(self, engine: str) -> None:
+        """Give a daemon a file system: its overlays cannot lie on that of the lab."""
+        self.inside.run(["mkdir", "-p", f"/var/lib/{engine}"])
+        self.inside.run(["mount", "-t", "tmpfs", "tmpfs", f"/var/lib/{engine}"])
+
     def _works(self, *command: str) -> bool:
         return self.inside.run(command, check=False).returncode == 0
 
@@ -197,8 +201,10 @@ def all_engines(host: EngineHost) -> list[Running]:
 
 
 @contextlib.contextmanager
-def enter(lab: Lab, fake: FakeHost, images: Path, scratch: Path) -> Iterator[EngineHost]:
-    """Enter a fake host of the test's own with the engines of a root."""
+def enter(
+    lab: Lab, fake: FakeHost, images: Path, scratch: Path, *programs: Path
+) -> Iterator[EngineHost]:
+    """Enter a fake host of the test's own with the engines of a root, or newer programs."""
     python = fake.root / "usr/bin/python3"
     python.parent.mkdir(parents=True, exist_ok=True)
     python.touch(mode=0o755)  # the lab's is seen inside; a name is needed when hooks are installed
@@ -211,6 +217,7 @@ def enter(lab: Lab, fake: FakeHost, images: Path, scratch: Path) -> Iterator[Eng
     values.write()
     furniture = gpu_host.furniture(fake)
     furniture["binds"] |= {"/images.tar": images, _VALUES: shown, **prometheus.binds()}
+    furniture["binds"] |= {f"/usr/local/bin/{program.name}": program for program in programs}
     with lab.enter(**furniture, cgroup="v2") as inside:
         # Views under /proc forbid rootless containers a /proc of their own, unless there is a
         # mount without views.
@@ -222,5 +229,7 @@ def enter(lab: Lab, fake: FakeHost, images: Path, scratch: Path) -> Iterator[Eng
         inside.write("/home/user/.config/containers/storage.conf", USERS_STORAGE)
         inside.run(["chown", "-R", f"{debian.USER}:{debian.USER}", "/home/user/.config"])
         host = EngineHost(inside, values)
-        host.cdi_gen("generate", "--output", "/etc/cdi/nvidia.json")
+        words = ("generate", "--output", "/etc/cdi/nvidia.json")
+        generated = inside.run([*packages.CDI_GEN, *words], env=ENVIRONMENT, check=False)
+        assert generated.returncode in (0, 4), generated.stderr  # 4: without a broken device
         yield host

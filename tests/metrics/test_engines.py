@@ -32,10 +32,18 @@ NOT_HERE = {"Devices for pods", "NVLink"}
 
 
 @pytest.mark.parametrize(
-    "root", ["trixie-systemd", pytest.param("sid-engines", marks=pytest.mark.engines)]
+    ("root", "newer_dockerd"),
+    [
+        ("trixie-systemd", False),
+        pytest.param("sid-engines", False, marks=pytest.mark.engines),
+        # Since Docker 29, --gpus is of CDI, and the prestart hook does not run.
+        pytest.param("sid-engines", True, marks=pytest.mark.engines),
+    ],
 )
 def test_containers_of_every_engine(
     root: str,
+    newer_dockerd: bool,
+    request: pytest.FixtureRequest,
     lab_of: Callable[[str], Lab],
     own_host: Callable[[str], FakeHost],
     image_archives: dict[str, Path],
@@ -44,8 +52,9 @@ def test_containers_of_every_engine(
 ) -> None:
     """One host for all of it: to start the engines takes the longest."""
     prometheus_of(prometheus.NEWEST)
-    fake = own_host("550-8gpu")
-    with engine_host.enter(lab_of(root), fake, image_archives["all"], tmp_path) as host:
+    programs = [request.getfixturevalue("dockerd")] if newer_dockerd else []
+    fake, images = own_host("550-8gpu"), image_archives["all"]
+    with engine_host.enter(lab_of(root), fake, images, tmp_path, *programs) as host:
         containers = engine_host.all_engines(host)
         tell(host, containers)
         service = host.metrics()
@@ -62,6 +71,45 @@ def test_containers_of_every_engine(
             no_panel_is_empty(server)
             a_gpu_that_hangs_delays_no_other(server, host)
             series_of_a_container_end_with_it(server, containers)
+
+
+def test_mig_devices_of_podman(
+    lab_of: Callable[[str], Lab],
+    own_host: Callable[[str], FakeHost],
+    image_archives: dict[str, Path],
+    prometheus_of: Callable[[str], Path],
+    tmp_path: Path,
+) -> None:
+    """NVML tells the memory of processes on a MIG device, and nothing of their utilization."""
+    prometheus_of(prometheus.NEWEST)
+    fake, images = own_host("550-mig-mixed"), image_archives["all"]
+    with engine_host.enter(lab_of("trixie-systemd"), fake, images, tmp_path) as host:
+        for gpu in ("0", "1"):
+            set_typical(host.values, gpu)
+        device = "1:3"
+        host.values.set(device, memory_used=700 * MIB)
+        container = host.podman("crun", 0, "part", "1", f"--device=nvidia.com/gpu={device}")
+        host.values.run(device, container.pid, memory=600 * MIB)
+        host.metrics()
+        scraped = configuration(ADDRESS, repository=engine_host.SOURCES)
+        with prometheus.in_lab(host.inside, scraped) as server:
+            (sample,) = server.wait_for(f"{FAMILY}memory_used_bytes")
+            (mig,) = [mig for mig in fake.kernel.gpus[1].mig if mig.gi == 9]
+            assert own_labels(sample) == {
+                **container.labels,
+                "gpu": "1",
+                "UUID": fake.kernel.gpus[1].uuid,
+                "GPU_I_PROFILE": "1g.5gb",
+                "GPU_I_ID": "9",
+                "mig_uuid": mig.uuid,
+            }
+            assert sample.value == 600 * MIB
+            names = ["gpu", "GPU_I_ID", "GPU_I_PROFILE"]
+            of_container = {("1", "9", "1g.5gb"): 700}
+            expect(server, 'DCGM_FI_DEV_FB_USED{container="part"}', names, of_container)
+            assert not server.query(f"{FAMILY}utilization_ratio")
+            container.end()
+            server.wait_for_none(f"{FAMILY}held")
 
 
 def tell(host: EngineHost, containers: list[Running]) -> None:

@@ -183,3 +183,24 @@ def test_host_without_a_driver_says_so(
         server.wait_for('ALERTS{alertname="CdiGenNvmlUnavailable", alertstate="pending"}')
         assert not server.query('{__name__=~"DCGM_.+"}')
         assert not server.query("up != 1")
+
+
+def test_textfile_by_node_exporter(
+    own_host: Hosts, prometheus_of: Programs, tmp_path: Path
+) -> None:
+    """Node_exporter rejects a file that repeats a family or has a wrong line."""
+    prometheus_of(prometheus.NEWEST)
+    fake = own_host("550-1gpu")
+    set_typical(NvmlValues(fake.nvml), "0")
+    directory = tmp_path / "textfiles"
+    directory.mkdir()
+    options = ("--textfile", str(directory / "cdi-gen.prom"), "--interval", "1s")
+    with (
+        metrics(fake.root, *options, "--names", "both"),
+        prometheus.node_exporter(directory) as port,
+        prometheus.running(configuration(f"127.0.0.1:{port}"), tmp_path) as server,
+    ):
+        server.wait_for("DCGM_FI_DEV_GPU_TEMP == 61")
+        server.wait_for("DCGM_FI_DEV_GPU_TEMP_CELSIUS == 61")
+        (error,) = server.query("node_textfile_scrape_error")
+        assert error.value == 0
