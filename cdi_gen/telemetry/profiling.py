@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection
 from ctypes import Structure, byref, c_uint, c_void_p
+from functools import cache
 from typing import Any
 
 from cdi_gen.telemetry.device import Device
@@ -41,23 +42,30 @@ METRICS_OF_GPU = METRICS_OF_INSTANCE | {
 }
 
 
+@cache
+def _request_type(count: int) -> type[Structure]:
+    """Return the type of a request, once: a class is a cycle of many objects."""
+
+    class Request(Structure):
+        """nvmlGpmMetricsGet_t with as many metrics as are asked for."""
+
+        _fields_ = (
+            ("version", c_uint),
+            ("count", c_uint),
+            ("first", c_void_p),
+            ("second", c_void_p),
+            ("metrics", GpmMetric * count),
+        )
+
+    return Request
+
+
 class _Metrics:
     """A request for metrics, whose memory is used in each pass."""
 
     def __init__(self, metrics: dict[str, tuple[int, float]]) -> None:
-        class Request(Structure):
-            """nvmlGpmMetricsGet_t with as many metrics as are asked for."""
-
-            _fields_ = (
-                ("version", c_uint),
-                ("count", c_uint),
-                ("first", c_void_p),
-                ("second", c_void_p),
-                ("metrics", GpmMetric * len(metrics)),
-            )
-
         self._keys = tuple((key, factor) for key, (_, factor) in metrics.items())
-        self._request: Any = Request(version=GPM_VERSION, count=len(metrics))
+        self._request: Any = _request_type(len(metrics))(version=GPM_VERSION, count=len(metrics))
         for metric, (number, _) in zip(self._request.metrics, metrics.values(), strict=True):
             metric.id = number
 

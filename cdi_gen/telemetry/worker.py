@@ -42,7 +42,10 @@ class Job(Generic[Result]):
     def result(self) -> Result:
         """Return what the call has returned, or raise what it has raised; it has ended."""
         if self._error is not None:
-            raise self._error
+            try:
+                raise self._error
+            finally:
+                self._error = None  # its traceback has this frame: a cycle
         return self._result  # type: ignore[return-value]
 
 
