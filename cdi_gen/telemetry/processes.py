@@ -4,10 +4,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
 from ctypes import Array, Structure, byref, c_uint, c_ulonglong
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from cdi_gen.telemetry import library
 from cdi_gen.telemetry.device import Device
@@ -26,6 +25,7 @@ Instance = tuple[int, int]
 WHOLE: Instance = (NO_INSTANCE, NO_INSTANCE)
 
 _KINDS = ("Compute", "Graphics", "MPSCompute")
+_MPS = 2
 _VERSIONS: tuple[tuple[str, type[Structure]], ...] = (
     ("_v3", ProcessInfo),  # from 510
     ("_v2", ProcessInfo),
@@ -34,6 +34,14 @@ _VERSIONS: tuple[tuple[str, type[Structure]], ...] = (
 _FIRST_LENGTH, _LARGEST_LENGTH = 32, 1 << 16
 _SHORTEST = 2.0
 """Seconds; NVML takes more than one sample in it, so that a busy process is not idle by chance."""
+
+
+class _Entry(NamedTuple):
+    """An entry of NVML's, without its buffer, which the next call overwrites."""
+
+    pid: int
+    memory: int
+    instance: Instance
 
 
 class ProcessReader:
@@ -50,12 +58,20 @@ class ProcessReader:
         Raises:
             GpuFault: the GPU cannot be measured.
         """
-        processes = list_processes(self._device, self._buffers)
+        lists = _lists(self._device, self._buffers)
+        processes = _by_instance(lists)
         if processes is None or not processes.get(WHOLE):
             return processes
         samples = self._samples()
         if samples is not None:
-            processes[WHOLE] = tuple(_with_sample(p, samples.get(p.pid)) for p in processes[WHOLE])
+            # Clients of MPS share the time slices of its server, which has the sample.
+            clients = {entry.pid for entry in lists[_MPS] or ()}
+            processes[WHOLE] = tuple(
+                _with_sample(process, samples.get(process.pid))
+                if process.pid in samples or process.pid not in clients
+                else process
+                for process in processes[WHOLE]
+            )
         return processes
 
     def _samples(self) -> dict[int, ProcessSample] | None:
@@ -95,7 +111,17 @@ def list_processes(
     Raises:
         GpuFault: the GPU cannot be measured.
     """
-    lists = [_of_kind(device, kind, buffers) for kind in _KINDS]
+    return _by_instance(_lists(device, buffers))
+
+
+def _lists(device: Device, buffers: dict[type[Structure], Array[Any]]) -> list[list[_Entry] | None]:
+    """Return NVML's entries of each of `_KINDS`."""
+    return [_of_kind(device, kind, buffers) for kind in _KINDS]
+
+
+def _by_instance(
+    lists: list[list[_Entry] | None],
+) -> dict[Instance, tuple[ProcessReading, ...]] | None:
     if lists[0] is None:
         return None
     by_instance: dict[Instance, dict[int, ProcessReading]] = {}
@@ -103,13 +129,9 @@ def list_processes(
         for entry in entries or ():
             if not entry.pid:
                 continue  # a process that this PID namespace does not have
-            instance = (
-                getattr(entry, "gpu_instance", NO_INSTANCE),
-                getattr(entry, "compute_instance", NO_INSTANCE),
-            )
-            memory = None if entry.memory == NOT_AVAILABLE else int(entry.memory)
+            memory = None if entry.memory == NOT_AVAILABLE else entry.memory
             # A process with compute and graphics is in both lists, with the same memory.
-            by_instance.setdefault(instance, {}).setdefault(
+            by_instance.setdefault(entry.instance, {}).setdefault(
                 entry.pid, ProcessReading(pid=entry.pid, memory=memory)
             )
     return {instance: tuple(processes.values()) for instance, processes in by_instance.items()}
@@ -117,16 +139,22 @@ def list_processes(
 
 def _of_kind(
     device: Device, kind: str, buffers: dict[type[Structure], Array[Any]]
-) -> Iterable[Any] | None:
+) -> list[_Entry] | None:
     """Return NVML's entries; None if no function gives them."""
     for version, structure in _VERSIONS:
         name = f"nvmlDeviceGet{kind}RunningProcesses{version}"
         code, entries = _entries(device, name, structure, buffers)
         if code == library.SUCCESS:
-            return entries
+            return [_Entry(entry.pid, entry.memory, _instance(entry)) for entry in entries]
         if device.nvml.has(name):
             return None
     return None
+
+
+def _instance(entry: ProcessInfo | ProcessInfoV1) -> Instance:
+    if isinstance(entry, ProcessInfo):
+        return entry.gpu_instance, entry.compute_instance
+    return WHOLE
 
 
 def _entries(
@@ -136,7 +164,7 @@ def _entries(
     buffers: dict[type[Structure], Array[Any]],
     *arguments: Any,
 ) -> tuple[int, list[Any]]:
-    """Call a function that fills an array; return its code and the entries.
+    """Call a function that fills an array; return its code and the entries, valid until the next.
 
     The number of processes may grow between two calls.
     """

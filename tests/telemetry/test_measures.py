@@ -193,11 +193,33 @@ def test_processes_of_another_pid_namespace_are_left_out(nvml: MakeNvml) -> None
     assert read(mocked.library)[0].processes == (idle(101, MIB),)
 
 
+def test_processes_of_compute_and_of_graphics(nvml: MakeNvml) -> None:
+    mocked = nvml(gpu(0))
+    mocked.values.run("0", 101, memory=MIB)
+    mocked.values.run("0", 102, memory=2 * MIB)
+    mocked.values.run("0", 103, memory=3 * MIB, kind="graphics")
+    assert read(mocked.library)[0].processes == (
+        idle(101, MIB),
+        idle(102, 2 * MIB),
+        idle(103, 3 * MIB),
+    )
+
+
 def test_a_process_with_compute_and_graphics_is_counted_once(nvml: MakeNvml) -> None:
     mocked = nvml(gpu(0))
-    for kind in ("compute", "graphics", "mps"):
+    for kind in ("compute", "graphics"):
         mocked.values.run("0", 101, memory=MIB, kind=kind)
     assert read(mocked.library)[0].processes == (idle(101, MIB),)
+
+
+def test_clients_of_mps_are_not_idle_because_they_have_no_sample(nvml: MakeNvml) -> None:
+    mocked = nvml(gpu(0))
+    mocked.values.run("0", 100, memory=MIB, sm=70)  # the server
+    mocked.values.run("0", 101, memory=MIB, kind="mps")
+    mocked.values.run("0", 102, memory=MIB, sm=20, kind="mps")
+    processes = read(mocked.library)[0].processes
+    assert processes is not None
+    assert [process.utilization for process in processes] == [0.7, None, 0.2]
 
 
 @pytest.mark.parametrize("count", [32, 33, 500])
