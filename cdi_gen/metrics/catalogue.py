@@ -17,8 +17,12 @@ import cdi_specs
 OLD, NEW = "old", "new"
 """Sets of names: ``old`` is dcgm-exporter's up to 4.8, ``new`` is that from 4.9 on."""
 
-GPU, LINK, EVENT = "gpu", "link", "event"
-"""What a field is: a quantity of a GPU (or GPU instance) or of an NVLink, or a number of events."""
+GPU, LINK, LANE, EVENT = "gpu", "link", "lane", "event"
+"""What a field is: a quantity of a GPU (or GPU instance), of an NVLink, of one NVLink as a field of
+the GPU, or a number of events."""
+
+LINKS = 18
+"""NVLinks that have fields of their own, from 0 on."""
 
 
 _EVERY_FLOAT_IS_WHOLE = 2.0**52
@@ -56,7 +60,7 @@ class Field(NamedTuple):
     unit: str
     """Of the quantity."""
     entity: str
-    """``gpu``, ``link`` or ``event``"""
+    """``gpu``, ``link``, ``lane`` or ``event``"""
     mig: bool
     """Whether a GPU instance has it too."""
     default: frozenset[str]
@@ -67,7 +71,17 @@ class Field(NamedTuple):
     nvml: str
     """Where NVML tells it."""
     names: dict[str, Name]
-    """By the set of names."""
+    """By the set of names; of a ``lane`` with ``{link}`` in place of its number."""
+    link: int = -1
+    """The number of the NVLink that the names name."""
+
+    def of_link(self, number: int) -> Field:
+        """Return the field of one NVLink."""
+        names = {
+            set_name: name._replace(name=name.name.replace("{link}", str(number)))
+            for set_name, name in self.names.items()
+        }
+        return self._replace(names=names, link=number)
 
 
 class Label(NamedTuple):
@@ -127,7 +141,7 @@ def _name(entry: dict[str, Any]) -> Name:
 
 @cache
 def fields() -> tuple[Field, ...]:
-    """Return all fields, in the order of the file."""
+    """Return all fields, in the order of the file; fields of single NVLinks once."""
     return tuple(
         Field(
             key=entry["key"],

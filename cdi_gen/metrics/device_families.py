@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from cdi_gen import xids
 from cdi_gen.metrics import labels
-from cdi_gen.metrics.catalogue import EVENT, GPU, SelectedField, Selection
+from cdi_gen.metrics.catalogue import EVENT, GPU, LANE, SelectedField, Selection
 from cdi_gen.metrics.devices import (
     Entity,
     Uses,
@@ -116,6 +116,8 @@ def device_families(
             _add_events(family, selected, gpus, counted)
         elif selected.field.entity == GPU:
             _add_values(family, selected, gpus, is_per_container=is_per_container)
+        elif selected.field.entity == LANE:
+            _add_lanes(family, selected, gpus)
         else:
             _add_values(family, selected, links, is_per_container=False)
         yield family
@@ -145,6 +147,15 @@ def _add_values(
             share = getattr(use, attribute) if attribute else quantity
             if share is not None:
                 family.add(labels.joined(head, workload), name.value(share))
+
+
+def _add_lanes(family: Family, selected: SelectedField, presented: Iterable[_Presented]) -> None:
+    for device in presented:
+        for link in () if device.entity.is_instance else device.entity.gpu.links:
+            quantity = link.quantities.get(selected.field.key)
+            if link.number == selected.field.link and quantity is not None:
+                text = labels.joined(device.head(selected.set_name), device.workload())
+                family.add(text, selected.name.value(quantity))
 
 
 _EVENTS = {

@@ -10,12 +10,15 @@ from __future__ import annotations
 
 import csv
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 
 from cdi_base import files
 from cdi_base.errors import explain, printable
 from cdi_base.findings import Finding
 from cdi_gen.errors import UsageError
 from cdi_gen.metrics.catalogue import (
+    LANE,
+    LINKS,
     NEW,
     OLD,
     Field,
@@ -107,10 +110,12 @@ def parse_fields_file(content: bytes, source: str) -> FieldsFile:
 
 
 def _by_name(set_name: str) -> list[tuple[str, tuple[str, Field]]]:
+    lanes = [field for field in fields() if field.entity == LANE]
+    single = [field.of_link(number) for field in lanes for number in range(LINKS)]
     return [
         (field.names[set_name].name, (set_name, field))
-        for field in fields()
-        if set_name in field.names
+        for field in (*fields(), *single)
+        if set_name in field.names and field not in lanes
     ]
 
 
@@ -168,10 +173,12 @@ def _error(source: str, message: str) -> UsageError:
 
 
 def _skipped(row: _Row, source: str) -> Finding:
-    reasons = {name: absent.reason for absent in absent_fields() for name in absent.names}
-    reason = reasons.get(row.name, "NVML does not give this field, or cdi-gen does not know it")
-    if row.type == LABEL and row.name not in reasons:
+    reason = "NVML does not give this field, or cdi-gen does not know it"
+    if row.type == LABEL:
         reason = "cdi-gen cannot make this field a label"
+    for absent in absent_fields():
+        if any(fnmatchcase(row.name, name) for name in absent.names):
+            reason = absent.reason.rstrip(".")
     name = printable(row.name[:HELP_LIMIT])
     return Finding(
         "CDG-O051",

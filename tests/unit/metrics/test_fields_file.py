@@ -59,6 +59,112 @@ def test_file_chooses_fields_types_and_help() -> None:
     assert b"# HELP DCGM_FI_DEV_SM_CLOCK SM clock frequency (in MHz).\n" in render(made)
 
 
+# The fields of etc/*.csv from release 2.4 to 4.8.4, active or in comments.
+RELEASES = [
+    "DCGM_EXP_CLOCK_EVENTS_COUNT",
+    "DCGM_EXP_CLOCK_EVENTS_TOTAL",
+    "DCGM_EXP_XID_ERRORS_COUNT",
+    "DCGM_EXP_XID_ERRORS_TOTAL",
+    "DCGM_FI_DEV_BOARD_LIMIT_VIOLATION",
+    "DCGM_FI_DEV_CORRECTABLE_REMAPPED_ROWS",
+    "DCGM_FI_DEV_DEC_UTIL",
+    "DCGM_FI_DEV_ECC_DBE_AGG_TOTAL",
+    "DCGM_FI_DEV_ECC_DBE_VOL_TOTAL",
+    "DCGM_FI_DEV_ECC_SBE_AGG_TOTAL",
+    "DCGM_FI_DEV_ECC_SBE_VOL_TOTAL",
+    "DCGM_FI_DEV_ENC_UTIL",
+    "DCGM_FI_DEV_ENFORCED_POWER_LIMIT",
+    "DCGM_FI_DEV_FABRIC_HEALTH_MASK",
+    "DCGM_FI_DEV_FABRIC_HEALTH_SUMMARY",
+    "DCGM_FI_DEV_FB_FREE",
+    "DCGM_FI_DEV_FB_RESERVED",
+    "DCGM_FI_DEV_FB_USED",
+    "DCGM_FI_DEV_GPU_TEMP",
+    "DCGM_FI_DEV_GPU_UTIL",
+    "DCGM_FI_DEV_LOW_UTIL_VIOLATION",
+    "DCGM_FI_DEV_MEMORY_TEMP",
+    "DCGM_FI_DEV_MEM_CLOCK",
+    "DCGM_FI_DEV_MEM_COPY_UTIL",
+    "DCGM_FI_DEV_NVLINK_BANDWIDTH_L0",
+    "DCGM_FI_DEV_NVLINK_BANDWIDTH_TOTAL",
+    "DCGM_FI_DEV_NVLINK_CRC_DATA_ERROR_COUNT_TOTAL",
+    "DCGM_FI_DEV_NVLINK_CRC_FLIT_ERROR_COUNT_TOTAL",
+    "DCGM_FI_DEV_NVLINK_RECOVERY_ERROR_COUNT_TOTAL",
+    "DCGM_FI_DEV_NVLINK_REPLAY_ERROR_COUNT_TOTAL",
+    "DCGM_FI_DEV_PCIE_REPLAY_COUNTER",
+    "DCGM_FI_DEV_PCIE_RX_THROUGHPUT",
+    "DCGM_FI_DEV_PCIE_TX_THROUGHPUT",
+    "DCGM_FI_DEV_POWER_MGMT_LIMIT",
+    "DCGM_FI_DEV_POWER_USAGE",
+    "DCGM_FI_DEV_POWER_VIOLATION",
+    "DCGM_FI_DEV_RELIABILITY_VIOLATION",
+    "DCGM_FI_DEV_RETIRED_DBE",
+    "DCGM_FI_DEV_RETIRED_PENDING",
+    "DCGM_FI_DEV_RETIRED_SBE",
+    "DCGM_FI_DEV_ROW_REMAP_FAILURE",
+    "DCGM_FI_DEV_SM_CLOCK",
+    "DCGM_FI_DEV_SYNC_BOOST_VIOLATION",
+    "DCGM_FI_DEV_THERMAL_VIOLATION",
+    "DCGM_FI_DEV_TOTAL_ENERGY_CONSUMPTION",
+    "DCGM_FI_DEV_UNCORRECTABLE_REMAPPED_ROWS",
+    "DCGM_FI_DEV_VGPU_LICENSE_STATUS",
+    "DCGM_FI_DEV_XID_ERRORS",
+    "DCGM_FI_PROF_DRAM_ACTIVE",
+    "DCGM_FI_PROF_GR_ENGINE_ACTIVE",
+    "DCGM_FI_PROF_PCIE_RX_BYTES",
+    "DCGM_FI_PROF_PCIE_TX_BYTES",
+    "DCGM_FI_PROF_PIPE_FP16_ACTIVE",
+    "DCGM_FI_PROF_PIPE_FP32_ACTIVE",
+    "DCGM_FI_PROF_PIPE_FP64_ACTIVE",
+    "DCGM_FI_PROF_PIPE_TENSOR_ACTIVE",
+    "DCGM_FI_PROF_SM_ACTIVE",
+    "DCGM_FI_PROF_SM_OCCUPANCY",
+]
+RELEASES_LABELS = [
+    "DCGM_FI_DRIVER_VERSION",
+    "DCGM_FI_DEV_SERIAL",
+    "DCGM_FI_DEV_OEM_INFOROM_VER",
+    "DCGM_FI_DEV_ECC_INFOROM_VER",
+    "DCGM_FI_DEV_POWER_INFOROM_VER",
+    "DCGM_FI_DEV_INFOROM_IMAGE_VER",
+    "DCGM_FI_DEV_VBIOS_VERSION",
+]
+NOT_GIVEN = {
+    "DCGM_FI_DEV_NVLINK_CRC_ERROR_TOTAL": "counter",
+    "DCGM_FI_DEV_NVLINK_RECOVERY_TOTAL": "counter",
+    "DCGM_FI_DEV_NVLINK_REPLAY_TOTAL": "counter",
+    "DCGM_EXP_GPU_HEALTH_STATUS": "gauge",
+    "DCGM_EXP_P2P_STATUS": "gauge",
+    "DCGM_FI_DEV_BRAND": "label",
+    "DCGM_FI_NVML_VERSION": "label",
+}
+
+
+def test_every_field_of_the_files_of_releases() -> None:
+    lines = [f"{name}, gauge, x" for name in RELEASES]
+    lines += [f"{name}, label, x" for name in RELEASES_LABELS]
+    lines += [f"{name}, {type_}, x" for name, type_ in NOT_GIVEN.items()]
+    file = parse_fields_file("\n".join(lines).encode(), "f.csv")
+    assert [field.name.name for field in file.selection.fields] == RELEASES
+    assert {label.name for label in file.selection.labels} == set(RELEASES_LABELS)
+    assert len(file.findings) == len(NOT_GIVEN)
+    assert not [finding for finding in file.findings if "does not know" in finding.message]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("DCGM_FI_DEV_NVLINK_BANDWIDTH_L1", 2),
+        ("DCGM_FI_DEV_NVLINK_THROUGHPUT_L1_BYTES_PER_SECOND", 2_048_000),
+    ],
+)
+def test_field_of_one_nvlink(name: str, value: float) -> None:
+    chosen = selection(f"{name},gauge,x")
+    parsed = presented(snapshots.eight(), Options(selection=chosen))
+    assert parsed.value(name, gpu="3", pod="train-2") == value
+    assert len(parsed.values(name)) == 8
+
+
 def test_label_that_the_file_does_not_name_is_absent() -> None:
     (labels,) = shown("DCGM_FI_DEV_SM_CLOCK,gauge,x").labels("DCGM_FI_DEV_SM_CLOCK")
     assert "DCGM_FI_DRIVER_VERSION" not in labels
@@ -98,6 +204,10 @@ def test_both_sets_in_one_file() -> None:
         ("DCGM_EXP_P2P_STATUS,gauge,x", "as DCGM judges it"),
         ("DCGM_FI_DEV_CUDA_COMPUTE_CAPABILITY,label,x", "cannot make this field a label"),
         ("DCGM_FI_DEV_BRAND,label,x", "`modelName` says more"),
+        ("DCGM_FI_DEV_CPU_UTIL_TOTAL,gauge,x", "node_exporter measures them"),
+        ("DCGM_FI_PROF_SM_CYCLES_ACTIVE_TOTAL,counter,x", "no numbers of cycles"),
+        ("DCGM_FI_DEV_NVLINK_BANDWIDTH_L18,gauge,x", "NVML does not give this field"),
+        ("DCGM_FI_DEV_NVLINK_BANDWIDTH_L{link},gauge,x", "NVML does not give this field"),
         ("dcgm_gpu_temp,gauge,x", "NVML does not give this field"),
         ("DCGM_FI_DRIVER_VERSION,gauge,x", "NVML does not give this field"),
         ("\x1b[2J,gauge,x", r"\x1b[2J is skipped"),
