@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple, TypeVar
 
-from cdi_gen.containers.model import Container, Holder, Process
+from cdi_gen.containers.model import REFUSED, Container, HeldDevice, Holder, Process
 from cdi_gen.metrics.snapshot import ContainerUse, HostUse
 from cdi_gen.telemetry.model import ProcessReading, Reading
 
@@ -65,6 +65,16 @@ class Users:
         """Whether NVML lists a process."""
         return process.pid in self._numbers and (
             self._latest_start is None or process.start_time <= self._latest_start
+        )
+
+    def are_on(self, held: HeldDevice, container: Container) -> bool:
+        """Whether a process of a container uses a device that the container has."""
+        numbers = {process.pid for process in container.processes if self.is_listed(process)}
+        return any(
+            process.pid in numbers
+            for device in self.devices
+            if _is_same(held, device)
+            for process in device.processes or ()
         )
 
     def unknown(self, processes: Iterable[Process]) -> set[int]:
@@ -129,11 +139,29 @@ def _devices(reading: Reading, *, is_foreign: bool) -> Iterable[Device]:
             yield Device(mig.index, mig.uuid, True, None if is_foreign else mig.processes)
 
 
-def _holds(holder: Holder, device: Device) -> bool:
+def is_allocated(holder: Holder, uuid: str) -> bool:
+    """Whether the kubelet has allocated a device to a container."""
     return any(
-        held.uuid == device.uuid if held.uuid and device.uuid else held.index == device.name
-        for held in holder.devices
+        name.partition("::")[0] == uuid
+        for allocation in holder.allocations
+        for name in allocation.ids
     )
+
+
+def _holds(holder: Holder, device: Device) -> bool:
+    """Whether a container can use a device.
+
+    It cannot if its control group refuses the node, as of a node that nvidia-smi has made in it.
+    """
+    return any(
+        held.access != REFUSED or is_allocated(holder, held.uuid)
+        for held in holder.devices
+        if _is_same(held, device)
+    )
+
+
+def _is_same(held: HeldDevice, device: Device) -> bool:
+    return held.uuid == device.uuid if held.uuid and device.uuid else held.index == device.name
 
 
 def _own(device: Device, processes: Mapping[int, Process]) -> list[ProcessReading] | None:

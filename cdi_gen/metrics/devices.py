@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from cdi_gen.containers.model import Container, Holder
 from cdi_gen.metrics import labels
+from cdi_gen.metrics.attribution import is_allocated
 from cdi_gen.metrics.snapshot import ContainerUse, Snapshot
 from cdi_gen.telemetry.model import GpuReading, MigReading, Quantities
 
@@ -168,10 +169,4 @@ def _sum(one: int | None, other: int | None) -> int | None:
 
 def _is_own(use: ContainerUse, uuid: str) -> bool:
     """Whether the device counts as the container's own."""
-    if not use.holder.has_all or use.processes:
-        return True
-    return any(
-        name.partition("::")[0] == uuid
-        for allocation in use.holder.allocations
-        for name in allocation.ids
-    )
+    return not use.holder.has_all or bool(use.processes) or is_allocated(use.holder, uuid)

@@ -8,7 +8,16 @@ from dataclasses import replace
 
 from cdi_gen.containers import allocations, holders
 from cdi_gen.containers.allocations import Allocations
-from cdi_gen.containers.model import Container, Holder, Origin, Pod, Process
+from cdi_gen.containers.model import (
+    REFUSED,
+    Allocation,
+    Container,
+    HeldDevice,
+    Holder,
+    Origin,
+    Pod,
+    Process,
+)
 from cdi_gen.inventory import Inventory
 from cdi_gen.metrics.attribution import Users
 
@@ -47,10 +56,30 @@ def _visible(
             is_all = inventory is not None and holders.has_all(container, devices, inventory)
             yield Holder(
                 container=_of_outer(container, by_first),
-                devices=devices,
+                devices=_without_refused(devices, container, users, allocated_to),
                 has_all=is_all,
                 allocations=allocated_to,
             )
+
+
+def _without_refused(
+    devices: Sequence[HeldDevice],
+    container: Container,
+    users: Users,
+    allocated_to: Sequence[Allocation],
+) -> tuple[HeldDevice, ...]:
+    """Return the devices without those that nvidia-smi has only made nodes of in the container.
+
+    Its control group refuses them. A device that it refuses counts if a process still uses it, as
+    after ``systemctl daemon-reload``, or if the kubelet has allocated it. All remain if the
+    container has no other device: it has lost its own.
+    """
+    uuids = {name.partition("::")[0] for item in allocated_to for name in item.ids}
+    return tuple(
+        held
+        for held in devices
+        if held.access != REFUSED or held.uuid in uuids or users.are_on(held, container)
+    ) or tuple(devices)
 
 
 def _of_outer(container: Container, by_first: Mapping[int, Container]) -> Container:

@@ -7,7 +7,16 @@ from dataclasses import replace
 from typing import Any
 
 from cdi_gen.containers.allocations import Allocations
-from cdi_gen.containers.model import Allocation, Container, ContainerNode, Holder, Pod
+from cdi_gen.containers.model import (
+    ALLOWED,
+    REFUSED,
+    UNKNOWN,
+    Allocation,
+    Container,
+    ContainerNode,
+    Holder,
+    Pod,
+)
 from cdi_gen.inventory.json_form import load
 from cdi_gen.metrics.attribution import Users, attribute
 from cdi_gen.metrics.holding import holding_containers
@@ -22,9 +31,9 @@ UUIDS = [gpu.uuid or "" for gpu in EIGHT.gpus]
 POD = Pod(namespace="ml", name="train-0", container="main")
 
 
-def node(minor: int) -> ContainerNode:
+def node(minor: int, access: str = ALLOWED) -> ContainerNode:
     return ContainerNode(
-        path=f"/dev/nvidia{minor}", kind="c", major=195, minor=minor, access="allowed"
+        path=f"/dev/nvidia{minor}", kind="c", major=195, minor=minor, access=access
     )
 
 
@@ -63,6 +72,51 @@ def test_container_with_a_node_a_process_or_an_allocation() -> None:
     assert [holder.container.origin.name for holder in holders] == ["job-1", "job-2", "job-3"]
     assert [[held.index for held in holder.devices] for holder in holders] == [["3"], [], []]
     assert holders[2].allocations == given("x")
+
+
+def with_nodes(**accesses: str) -> Container:
+    """Return the first container, with nodes by the GPUs that they are of: ``gpu0=ALLOWED``."""
+    nodes = tuple(node(int(name[3:]), access) for name, access in accesses.items())
+    return replace(container(1), nodes=nodes)
+
+
+EIGHT_GPUS = [replace(gpu(index), uuid=uuid) for index, uuid in enumerate(UUIDS)]
+
+
+def held_and_used(
+    one: Container, *pids: int, allocated: Allocations | None = None
+) -> tuple[list[str], list[str]]:
+    """Return the devices of a container, and those with series, if processes use GPU 1."""
+    processes = tuple(ProcessReading(pid=pid) for pid in pids)
+    measured = reading(EIGHT_GPUS[0], replace(EIGHT_GPUS[1], processes=processes), EIGHT_GPUS[2])
+    holders = holding(one, measured=measured, allocated=allocated)
+    uses = attribute(Users(measured), holders, ()).uses
+    return [held.index for held in holders[0].devices], [use.device for use in uses]
+
+
+def test_a_node_that_nvidia_smi_made_is_not_a_device() -> None:
+    """Seen on two H200: without a hook it makes the nodes of all GPUs, which are refused."""
+    assert held_and_used(with_nodes(gpu0=ALLOWED, gpu1=REFUSED)) == (["0"], ["0"])
+    assert held_and_used(with_nodes(gpu0=ALLOWED, gpu1=UNKNOWN)) == (["0", "1"], ["0", "1"])
+
+
+def test_a_refused_device_that_is_used_is_one() -> None:
+    """After `systemctl daemon-reload` files that are open go on."""
+    one = with_nodes(gpu0=ALLOWED, gpu1=REFUSED, gpu2=REFUSED)
+    (pid,) = (process.pid for process in one.processes)
+    assert held_and_used(one, pid) == (["0", "1"], ["0", "1"])
+    assert held_and_used(one, pid + 1) == (["0"], ["0"])
+
+
+def test_a_container_that_has_lost_its_gpu_has_no_series_of_it() -> None:
+    assert held_and_used(with_nodes(gpu1=REFUSED)) == (["1"], [])
+
+
+def test_a_refused_device_of_the_kubelet_is_the_pods() -> None:
+    one = with_nodes(gpu1=REFUSED, gpu2=REFUSED)
+    one = replace(one, origin=replace(one.origin, pod=POD))
+    allocated = {KEY: given(f"{UUIDS[1]}::2")}
+    assert held_and_used(one, allocated=allocated) == (["1"], ["1"])
 
 
 def test_host_without_a_known_gpu() -> None:
