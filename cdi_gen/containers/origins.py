@@ -232,10 +232,11 @@ def engine_of(hint: str, bundle: str, state: State | None, configuration: Docume
     annotations = _annotations(configuration)
     if "/moby/" in f"{bundle}/" or (state and "/moby/" in f"{state.directory}/"):
         return "docker"
-    if any(key.startswith(_CRIO) for key in annotations):
-        return "cri-o"
+    # Podman before 5 also has annotations of CRI-O: io.kubernetes.cri-o.TTY.
     if annotations.get("io.container.manager") == "libpod":
         return "podman"
+    if any(key.startswith(_CRIO) for key in annotations):
+        return "cri-o"
     if "nerdctl/namespace" in annotations:
         return "nerdctl"
     if ".task/" in bundle or (state and "/containerd/" in state.directory):

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from cdi_gen.containers.model import Origin, Pod, Process
-from cdi_gen.containers.origins import Finder, conmon, described, docker_directory
+from cdi_gen.containers.origins import Finder, conmon, described, docker_directory, engine_of
 from cdi_gen.containers.records import RecordError, Tree, state_in
 
 ID = "9c2f6c16c3c79b8af6e35d6ff329cb144d72aa20e54c2ef0cc765dee7d81029a"
@@ -73,6 +73,15 @@ def test_docker(root: Root) -> None:
     assert (origin.engine, origin.id, origin.name) == ("docker", ID, "web")
     assert (origin.image, origin.pod, origin.bundle) == ("nvidia/cuda:12.8", None, bundle)
     assert unseen == ()
+
+
+@pytest.mark.parametrize(
+    ("manager", "engine"), [("libpod", "podman"), ("cri-o", "cri-o"), ("", "cri-o")]
+)
+def test_podman_4_has_annotations_of_crio(manager: str, engine: str) -> None:
+    """Of a rootless container, no control group names the engine."""
+    annotations = {"io.kubernetes.cri-o.TTY": "false", "io.container.manager": manager}
+    assert engine_of("", "/bundle", None, {"annotations": annotations}) == engine
 
 
 def test_podman(root: Root) -> None:
