@@ -5,10 +5,11 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from tests.engine.beside_engines import DOCKER
 from tests.engine.matrix.place import USERS_STORAGE
@@ -58,6 +59,13 @@ class EngineHost:
     def __init__(self, inside: Inside, values: NvmlValues) -> None:
         self.inside = inside
         self.values = values
+
+    def version(self, program: str) -> int:
+        """Return the major version of an engine's program."""
+        # Docker version 28.5.2, build …; containerd github.com/containerd/containerd/v2 2.1.9 …
+        number = re.search(r" (\d+)\.", self.inside.run([program, "--version"]).stdout)
+        assert number, program
+        return int(number[1])
 
     def cdi_gen(self, *words: str) -> str:
         """Run cdi-gen; return what it prints."""
@@ -120,9 +128,8 @@ class EngineHost:
 
     def ctr(self, container: str, gpu: str) -> Running:
         """Start a container of containerd; with the node of a GPU, where ctr knows no CDI."""
-        # containerd github.com/containerd/containerd/v2 2.1.9 …
-        version = self.inside.run(["containerd", "--version"]).stdout.split()[2]
-        device = f"/dev/nvidia{gpu}" if version.startswith("1.") else f"nvidia.com/gpu={gpu}"
+        knows_cdi = self.version("containerd") >= 2
+        device = f"nvidia.com/gpu={gpu}" if knows_cdi else f"/dev/nvidia{gpu}"
         options = ("--cpu-shares", "0", "--device", device)
         image = f"{IMAGE}:latest"
         self.inside.run(["ctr", "run", "-d", *options, image, container, *COMMAND])
@@ -193,7 +200,9 @@ def all_engines(host: EngineHost) -> list[Running]:
     cdi = {"Driver": "cdi", "DeviceIDs": ["nvidia.com/gpu=2"]}
     # What `docker run --gpus device=3` sends: Docker before 29 starts the prestart hook for it.
     gpus = {"Driver": "", "DeviceIDs": ["3"], "Capabilities": [["gpu"]]}
-    containers += [host.docker("docker-cdi", "2", **cdi), host.docker("docker-gpus", "3", **gpus)]
+    if host.version("dockerd") >= 25:  # before, Docker has no CDI
+        containers.append(host.docker("docker-cdi", "2", **cdi))
+    containers.append(host.docker("docker-gpus", "3", **gpus))
     host.start_containerd()
     containers.append(host.ctr("by-ctr", "4"))
     containers += [host.alone("runc", "by-runc", "5"), host.alone("crun", "by-crun", "6")]
@@ -202,7 +211,12 @@ def all_engines(host: EngineHost) -> list[Running]:
 
 @contextlib.contextmanager
 def enter(
-    lab: Lab, fake: FakeHost, images: Path, scratch: Path, *programs: Path
+    lab: Lab,
+    fake: FakeHost,
+    images: Path,
+    scratch: Path,
+    *programs: Path,
+    cgroup: Literal["v1", "v2"] = "v2",
 ) -> Iterator[EngineHost]:
     """Enter a fake host of the test's own with the engines of a root, or newer programs."""
     python = fake.root / "usr/bin/python3"
@@ -218,7 +232,7 @@ def enter(
     furniture = gpu_host.furniture(fake)
     furniture["binds"] |= {"/images.tar": images, _VALUES: shown, **prometheus.binds()}
     furniture["binds"] |= {f"/usr/local/bin/{program.name}": program for program in programs}
-    with lab.enter(**furniture, cgroup="v2") as inside:
+    with lab.enter(**furniture, cgroup=cgroup) as inside:
         # Views under /proc forbid rootless containers a /proc of their own, unless there is a
         # mount without views.
         for kind in ("proc", "sysfs"):

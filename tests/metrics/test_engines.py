@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -32,16 +33,19 @@ NOT_HERE = {"Devices for pods", "NVLink"}
 
 
 @pytest.mark.parametrize(
-    ("root", "newer_dockerd"),
+    ("root", "groups", "newer_dockerd"),
     [
-        ("trixie-systemd", False),
-        pytest.param("sid-engines", False, marks=pytest.mark.engines),
+        ("trixie-systemd", "v2", False),
+        pytest.param("trixie-systemd", "v1", False, marks=pytest.mark.engines),
+        pytest.param("bookworm-engines", "v1", False, marks=pytest.mark.engines),
+        pytest.param("sid-engines", "v2", False, marks=pytest.mark.engines),
         # Since Docker 29, --gpus is of CDI, and the prestart hook does not run.
-        pytest.param("sid-engines", True, marks=pytest.mark.engines),
+        pytest.param("sid-engines", "v2", True, marks=pytest.mark.engines),
     ],
 )
 def test_containers_of_every_engine(
     root: str,
+    groups: Literal["v1", "v2"],
     newer_dockerd: bool,
     request: pytest.FixtureRequest,
     lab_of: Callable[[str], Lab],
@@ -54,7 +58,7 @@ def test_containers_of_every_engine(
     prometheus_of(prometheus.NEWEST)
     programs = [request.getfixturevalue("dockerd")] if newer_dockerd else []
     fake, images = own_host("550-8gpu"), image_archives["all"]
-    with engine_host.enter(lab_of(root), fake, images, tmp_path, *programs) as host:
+    with engine_host.enter(lab_of(root), fake, images, tmp_path, *programs, cgroup=groups) as host:
         containers = engine_host.all_engines(host)
         tell(host, containers)
         service = host.metrics()
