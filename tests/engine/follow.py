@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A program for the lab: does steps, and compares `Following` with a fresh look after each.
 
-It reads ``{"steps": [[TITLE, ARGV]…], "age": SECONDS}`` and prints ``[TITLE, EQUAL, CONTAINERS]`` of
-each step. With an age every container is taken for settled, so that only changes are looked at.
+It reads ``{"steps": [[TITLE, ARGV]…], "age": SECONDS}`` and prints ``[TITLE, EQUAL, CONTAINERS,
+DESCRIPTORS]`` of each step, the last the number of its open files. With an age every container is taken for settled, so that only changes are looked at.
 """
 
 from __future__ import annotations
@@ -63,7 +63,9 @@ def main() -> None:
             if is_equal or time.monotonic() > deadline:
                 break
             time.sleep(0.05)
-        print(json.dumps([title, is_equal, [*map(described, again.containers)]]), flush=True)
+        descriptors = len(os.listdir("/proc/self/fd"))
+        containers = [*map(described, again.containers)]
+        print(json.dumps([title, is_equal, containers, descriptors]), flush=True)
 
 
 if __name__ == "__main__":

@@ -48,12 +48,23 @@ def followed(
     plan = json.dumps({"steps": steps, "age": age})
     output = machine.inside.run(PROGRAM, stdin=plan, timeout=300).stdout
     states = {}
+    open_files = set()
     for line in output.splitlines():
-        title, is_equal, containers = json.loads(line)
+        title, is_equal, containers, descriptors = json.loads(line)
         assert is_equal, (title, containers)
+        open_files.add(descriptors)
         states[title] = {container["name"]: container for container in containers}
     assert [*states] == [title for title, _ in steps]
+    assert len(open_files) == 1
     return states
+
+
+def prepare(machine: Machine, runtime: str, user: int = 0) -> None:
+    """Load the image, and remove all containers of a user."""
+    podman = Podman(machine.inside, runtime=runtime, user=user)
+    podman("rm", "-f", "-a", "-t", "0")
+    machine.podman(runtime, user, "first")
+    podman("rm", "-f", "-a", "-t", "0")
 
 
 def as_user(*argv: str) -> list[str]:
@@ -66,7 +77,7 @@ def as_user(*argv: str) -> list[str]:
     ("runtime", "user"), [("crun", 0), ("runc", 0), ("crun", debian.USER)], ids=str
 )
 def test_podman(machine: Machine, runtime: str, user: int, age: int) -> None:
-    machine.podman(runtime, user, "load", "--rm")  # loads the image
+    prepare(machine, runtime, user)
 
     def podman(*argv: str) -> list[str]:
         command = ["podman", "--runtime", runtime, *argv]
@@ -76,7 +87,6 @@ def test_podman(machine: Machine, runtime: str, user: int, age: int) -> None:
         options = ["--name", name, "--device", f"nvidia.com/gpu={number}"]
         return podman("run", "-d", *options, IMAGE, "sleep", "1000")
 
-    Podman(machine.inside, runtime=runtime, user=user)("rm", "-f", "-a", "-t", "0")
     steps = [
         ("first", run("one", 1)),
         ("exec", podman("exec", "-d", "one", "sleep", "999")),
@@ -106,11 +116,10 @@ def test_podman(machine: Machine, runtime: str, user: int, age: int) -> None:
 @pytest.mark.parametrize("machine", ["v1"], indirect=True)
 def test_device_rules_that_change(machine: Machine) -> None:
     """After `systemctl daemon-reload` the control group of a running container has other rules."""
-    Podman(machine.inside, runtime="runc")("rm", "-f", "-a", "-t", "0")
+    prepare(machine, "runc")
     directory = "/sys/fs/cgroup/devices$(sed -n 's/.*:devices://p' /proc/$PID/cgroup)"
     pid = "PID=$(podman --runtime runc inspect -f '{{.State.Pid}}' one)"
     run = ["run", "-d", "--name", "one", "--device", "nvidia.com/gpu=1", IMAGE, "sleep", "1000"]
-    machine.podman("runc", 0, "load", "--rm")
 
     def change(file: str) -> list[str]:
         return ["sh", "-ec", f"{pid}; echo c 195:1 rw >{directory}/devices.{file}"]
@@ -153,6 +162,15 @@ def test_containerd(machine: Machine, age: int) -> None:
     (container,) = states["exec"].values()
     assert (container["engine"], container["id"], container["processes"]) == ("containerd", name, 2)
     assert states["kill"] == {}
+
+
+def test_containers_that_come_and_go(machine: Machine, age: int) -> None:
+    """The short form of `make bench BENCH=following`, where 1,000 do."""
+    prepare(machine, "crun")
+    script = "for n in 1 2 3 4 5; do podman run --rm --network none {image} true; done"
+    step = ["sh", "-ec", script.format(image=IMAGE)]
+    states = followed(machine, age, [(str(number), step) for number in range(3)])
+    assert [*states.values()] == [{}, {}, {}]
 
 
 LABELS = ("engine", "id", "name", "image", "pod", "pids")
