@@ -185,6 +185,7 @@ class Terminal:
             curses.curs_set(0)
         if self._has_colours:
             self._set_colours()
+        self._resize()  # curses believes COLUMNS and LINES, which a shell may have set long ago
 
     def _set_colours(self) -> None:
         curses.start_color()

@@ -7,12 +7,11 @@ import fcntl
 import os
 import pty
 import select
-import signal
 import struct
+import subprocess
 import termios
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 
 import pyte
 
@@ -35,31 +34,30 @@ class Session:
         self.screen = pyte.Screen(columns, rows)
         self._stream = pyte.ByteStream(self.screen)
         self.written = b""
-        self.status: int | None = None
-        """How the program ended, as `os.waitstatus_to_exitcode` says."""
-        begin, go = os.pipe()
-        self.pid, self.master = pty.fork()
-        if self.pid == 0:
-            try:
-                os.read(begin, 1)  # the window has its size
-                os.chdir(cwd)
-                os.execve(words[0], [*words], dict(environment))
-            finally:
-                os._exit(127)
+        self.master, terminal = pty.openpty()
         self.resize(columns, rows)
         self.first_modes = self.modes()
-        os.write(go, b"x")
-        os.close(begin)
-        os.close(go)
+        self._process = subprocess.Popen(
+            ("setsid", "--ctty", *words),
+            stdin=terminal,
+            stdout=terminal,
+            stderr=terminal,
+            env=dict(environment),
+            cwd=cwd,
+        )
+        os.close(terminal)
+
+    @property
+    def pid(self) -> int:
+        """The number of the program's process."""
+        return self._process.pid
 
     def __enter__(self) -> Session:  # noqa: PYI034 - typing.Self is of Python 3.11
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self.status is None:
-            with suppress(ProcessLookupError):
-                os.kill(self.pid, signal.SIGKILL)
-            os.waitpid(self.pid, 0)
+        self._process.kill()
+        self._process.wait()
         os.close(self.master)
 
     def resize(self, columns: int, rows: int) -> None:
@@ -102,21 +100,13 @@ class Session:
 
     def wait_for_end(self) -> int:
         """Follow the program to its end; return its exit code, or minus the signal."""
-        self.wait(self._has_ended, "the end of the program")
-        assert self.status is not None
+        self.wait(lambda: self._process.poll() is not None, "the end of the program")
         self._read(0)
-        return self.status
+        return int(self._process.returncode)
 
     def modes(self) -> list[object]:
         """Return the modes of the terminal."""
         return termios.tcgetattr(self.master)
-
-    def _has_ended(self) -> bool:
-        if self.status is None:
-            pid, status = os.waitpid(self.pid, os.WNOHANG)
-            if pid:
-                self.status = os.waitstatus_to_exitcode(status)
-        return self.status is not None
 
     def _read(self, seconds: float) -> None:
         while select.select([self.master], [], [], seconds)[0]:

@@ -111,7 +111,7 @@ def test_the_window_may_change_its_size(start: Start) -> None:
 
 @pytest.mark.parametrize(("columns", "rows"), [(40, 10), (300, 100)])
 def test_small_and_large_windows(start: Start, columns: int, rows: int) -> None:
-    session = start(columns=columns, rows=rows, until="llama")
+    session = start(columns=columns, rows=rows, until="llama", COLUMNS="77", LINES="33")
     lines = session.lines()
     assert lines[0].startswith("cdi-gen top")
     assert lines[rows - 1].startswith("F1 Help")
