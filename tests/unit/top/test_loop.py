@@ -40,7 +40,7 @@ class Keyboard:
         self._woken.set()
 
     def keys(self, seconds: float) -> list[str]:
-        assert len(self.screens) < 1000, self.screens[-1]
+        assert len(self.screens) < 200, self.screens[-1]
         text, key = self._steps[0]
         if text in self.screens[-1]:
             self._steps.pop(0)
