@@ -30,6 +30,7 @@ from tests.bench import (
     refreshing,
     shim,
     table,
+    top,
     why,
 )
 from tests.bench.contest import Line
@@ -55,6 +56,7 @@ ROWS: dict[str, Callable[[int], Iterator[Line]]] = {
     "following": many_containers.following,
     "metrics": metrics.metrics,
     "exposition": exposition.exposition,
+    "top": top.top,
     "preferred": preferred_allocation.preferred_allocation,
 }
 
