@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import math
 
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cdi_gen.containers.model import Allocation, Holder, Pod
@@ -116,7 +116,8 @@ OPTIONS = st.builds(
 )
 
 
-@settings(max_examples=150)
+# A snapshot has many parts; a loaded machine takes its time to draw one.
+@settings(suppress_health_check=[HealthCheck.too_slow])
 @given(SNAPSHOT, OPTIONS)
 def test_text_has_no_duplicate_no_nan_and_no_negative_counter(
     snapshot: Snapshot, options: Options
