@@ -239,6 +239,7 @@ def command(
         Telemetry(
             lambda: nvml_library(where),
             deadline=DEADLINE_OF_ONCE if once else DEADLINE,
+            groups=options.measured_groups(),
             host_root=where.host_root,
         ) as telemetry,
         examinations,

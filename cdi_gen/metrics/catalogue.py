@@ -204,6 +204,11 @@ def default_selection(set_names: tuple[str, ...]) -> Selection:
     )
 
 
+def groups(selection: Selection) -> frozenset[str]:
+    """Return the groups of the selected fields, which `cdi_gen.telemetry` has to measure."""
+    return frozenset(selected.field.group for selected in selection.fields)
+
+
 @cache
 def keys(entity: str = GPU) -> frozenset[str]:
     """Return the keys of the quantities of a GPU or of an NVLink."""

@@ -13,12 +13,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from cdi_gen.metrics import labels
-from cdi_gen.metrics.catalogue import OLD, Selection, clock_events, default_selection
+from cdi_gen.metrics.catalogue import OLD, Selection, clock_events, default_selection, groups
 from cdi_gen.metrics.device_families import CountedEvents, device_families
 from cdi_gen.metrics.devices import Uses, container_key, select_uses
 from cdi_gen.metrics.events import WINDOW, Totals, totals
 from cdi_gen.metrics.exposition import COUNTER, GAUGE, INFO, Family
 from cdi_gen.metrics.snapshot import ContainerUse, Snapshot
+from cdi_gen.telemetry.groups import PROCESSES, Groups
 from cdi_gen.telemetry.model import GpuReading, MigReading
 
 MAX_CONTAINERS = 1000
@@ -40,6 +41,14 @@ class Options:
     max_containers: int = MAX_CONTAINERS
     """How many containers have samples: those that started first."""
 
+    def selected(self) -> Selection:
+        """Return the fields that are shown."""
+        return self.selection or default_selection(self.names)
+
+    def measured_groups(self) -> Groups:
+        """Return what has to be measured."""
+        return groups(self.selected()) | {PROCESSES}
+
 
 def families(
     snapshot: Snapshot, options: Options | None = None, recent: Totals | None = None
@@ -54,12 +63,11 @@ def families(
     """
     options = options or Options()
     uses = select_uses(snapshot, options.max_containers)
-    selection = options.selection or default_selection(options.names)
     made = [
         *device_families(
             snapshot,
             uses,
-            selection,
+            options.selected(),
             CountedEvents(totals(snapshot.reading), recent, WINDOW),
             hostname=options.hostname,
             is_per_container=options.per_container,

@@ -15,7 +15,10 @@ from cdi_gen.telemetry.library import SUCCESS
 from cdi_gen.telemetry.structures import FieldValue
 
 Request = tuple[int, int]
-"""The number of a field and its scope: 0, or the number of a link."""
+"""The number of a field and its scope: 0, the number of a link, or `ALL_LINKS`."""
+
+ALL_LINKS = 0xFFFFFFFF
+"""The scope of a field of links that asks for the sum."""
 
 _MOST_BUFFERS = 16
 """One for each combination of fields; links come and go."""
@@ -55,6 +58,10 @@ FIELDS: Mapping[str, Mapping[str, Field]] = {
         "row_remap_pending": Field(144),
         "row_remap_failed": Field(145),
     },
+}
+"""By group and key."""
+
+FIELDS_SELDOM: Mapping[str, Mapping[str, Field]] = {
     groups.THROTTLING: {
         "gpu_power_throttle_seconds_total": Field(74, _NANO),
         "gpu_thermal_throttle_seconds_total": Field(75, _NANO),
@@ -66,7 +73,7 @@ FIELDS: Mapping[str, Mapping[str, Field]] = {
         "gpu_base_clocks_throttle_seconds_total": Field(81, _NANO),
     },
 }
-"""By group and key."""
+"""Those that take long, 1 to 5 ms for field 75 of an H200."""
 
 
 class FieldReader:
@@ -74,12 +81,8 @@ class FieldReader:
 
     def __init__(self, device: Device, wanted: Groups) -> None:
         self._device = device
-        self._fields = {
-            key: field
-            for group, fields in FIELDS.items()
-            if group in wanted
-            for key, field in fields.items()
-        }
+        self._each_pass = _of_groups(FIELDS, wanted)
+        self._seldom = _of_groups(FIELDS_SELDOM, wanted)
         self._unsupported: set[Request] = set()
         self._buffers: dict[tuple[Request, ...], Array[FieldValue]] = {}
 
@@ -93,10 +96,21 @@ class FieldReader:
         Raises:
             GpuFault: the GPU cannot be measured.
         """
-        values = self.values((field.number, 0) for field in self._fields.values())
+        return self._quantities(self._each_pass)
+
+    def read_seldom(self) -> dict[str, float]:
+        """Return the quantities of the wanted groups of `FIELDS_SELDOM`.
+
+        Raises:
+            GpuFault: the GPU cannot be measured.
+        """
+        return self._quantities(self._seldom)
+
+    def _quantities(self, fields: Mapping[str, Field]) -> dict[str, float]:
+        values = self.values((field.number, 0) for field in fields.values())
         return {
             key: values[field.number, 0] / field.divisor
-            for key, field in self._fields.items()
+            for key, field in fields.items()
             if (field.number, 0) in values
         }
 
@@ -127,3 +141,8 @@ class FieldReader:
             elif answer.code in LASTING:
                 self._unsupported.add(request)
         return values
+
+
+def _of_groups(table: Mapping[str, Mapping[str, Field]], wanted: Groups) -> dict[str, Field]:
+    """Return the fields of the wanted groups, by key."""
+    return {key: field for group in table if group in wanted for key, field in table[group].items()}

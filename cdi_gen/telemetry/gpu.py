@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import ctypes
-import time
 from collections import Counter
 from collections.abc import Callable
 from ctypes import byref, c_uint, c_void_p
@@ -13,6 +12,7 @@ from typing import NamedTuple
 from cdi_gen.telemetry import (
     clock_events,
     groups,
+    kept,
     memory,
     numbers,
     states,
@@ -25,6 +25,7 @@ from cdi_gen.telemetry.device import Device, GpuFault
 from cdi_gen.telemetry.events import EventWatcher, XidCounts
 from cdi_gen.telemetry.fields import FieldReader
 from cdi_gen.telemetry.groups import Groups
+from cdi_gen.telemetry.kept import Kept
 from cdi_gen.telemetry.library import SUCCESS, Nvml
 from cdi_gen.telemetry.mig import MigDevice, MigDevices
 from cdi_gen.telemetry.model import GpuReading, LinkReading, MigReading, ProcessReading
@@ -33,9 +34,6 @@ from cdi_gen.telemetry.pcie import PcieReader
 from cdi_gen.telemetry.processes import WHOLE, Instance, ProcessReader, list_processes
 from cdi_gen.telemetry.profiling import Profiler
 from cdi_gen.telemetry.structures import PciInfo
-
-_SELDOM_SECONDS = 60.0
-"""How often that is read which only an administrator changes."""
 
 
 class Identity(NamedTuple):
@@ -89,8 +87,9 @@ class Gpu:
         self._processes = ProcessReader(device)
         self._clock_events = ClockEvents(device, self._counts)
         self._generation = 0
-        self._seldom: dict[str, float] = {}
-        self._seldom_time = -_SELDOM_SECONDS
+        self._seldom = Kept(kept.SELDOM, self._read_seldom)
+        self._slowly = Kept(kept.SLOWLY, lambda: numbers.read(device, numbers.SLOWLY, wanted))
+        self._link_total = Kept(kept.SELDOM, self._links.total, until_told=True)
 
     def register(self, events: EventWatcher, clock_changed: Callable[[], None]) -> None:
         """Register for events, if that is needed.
@@ -126,8 +125,9 @@ class Gpu:
         quantities = self._quantities(divided is not None)
         links: tuple[LinkReading, ...] = ()
         if groups.NVLINK in self._wanted:
-            throughput, links = self._links.read()
-            quantities |= throughput
+            quantities |= self._link_total.quantities()
+        if groups.LINKS in self._wanted:
+            links = self._links.each()
         events = self._read_clock_events(quantities)
         by_instance = self._processes.read() if groups.PROCESSES in self._wanted else None
         self._device.end_pass()
@@ -150,14 +150,8 @@ class Gpu:
 
     def _quantities(self, is_divided: bool) -> dict[str, float]:
         device, wanted = self._device, self._wanted
-        now = time.monotonic()
-        if now - self._seldom_time >= _SELDOM_SECONDS:
-            device.forget()
-            self._fields.forget()
-            self._seldom = numbers.read(device, numbers.SELDOM, wanted)
-            self._seldom |= states.read(device, wanted)
-            self._seldom_time = now
-        quantities = self._seldom | numbers.read(device, numbers.EACH_PASS, wanted)
+        quantities = self._seldom.quantities() | self._slowly.quantities()
+        quantities |= numbers.read(device, numbers.EACH_PASS, wanted)
         quantities |= self._fields.read()
         if groups.TEMPERATURE in wanted:
             quantities |= temperature.read(device)
@@ -176,6 +170,16 @@ class Gpu:
         if groups.ERRORS in wanted and self._generation > 0:
             quantities["xid_error"] = self._xids.last(self.identity.uuid)
         return quantities
+
+    def _read_seldom(self) -> dict[str, float]:
+        device, wanted = self._device, self._wanted
+        device.forget()
+        self._fields.forget()
+        return (
+            numbers.read(device, numbers.SELDOM, wanted)
+            | states.read(device, wanted)
+            | self._fields.read_seldom()
+        )
 
     def _read_clock_events(self, quantities: dict[str, float]) -> frozenset[str]:
         if not self._wanted & {groups.CLOCKS, groups.EVENTS}:

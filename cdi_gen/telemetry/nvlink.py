@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reads what goes through the NVLinks of a GPU, from their counters in two passes."""
+"""Reads what goes through the NVLinks of a GPU, from their counters at two times."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import time
 from ctypes import byref, c_uint
 
 from cdi_gen.telemetry.device import Device
-from cdi_gen.telemetry.fields import FieldReader
+from cdi_gen.telemetry.fields import ALL_LINKS, FieldReader
 from cdi_gen.telemetry.model import LinkReading
 
 _MOST_LINKS = 18
@@ -15,48 +15,87 @@ _MOST_LINKS = 18
 _COUNTERS = ((138, 139, 1024), (202, 204, 1))
 """Fields of sent and received data, and their unit in bytes; the second on NVLink 5."""
 
+_Rates = dict[int, tuple[float, float]]
+"""Bytes per second, sent and received, by the number of a link or `ALL_LINKS`."""
+
+
+class _Counters:
+    """Counters of links, of the last time they were read."""
+
+    def __init__(self, fields: FieldReader) -> None:
+        self._fields = fields
+        self._last: dict[int, tuple[float, float]] = {}
+        self._last_time = 0.0
+
+    def rates(self, links: list[int]) -> _Rates:
+        """Return what links have carried since the last time, without those that were reset.
+
+        Raises:
+            GpuFault: the GPU cannot be measured.
+        """
+        counters = self._read(links)
+        now = time.monotonic()
+        seconds, before = now - self._last_time, self._last
+        self._last, self._last_time = counters, now
+        return {
+            link: ((sent - before[link][0]) / seconds, (received - before[link][1]) / seconds)
+            for link, (sent, received) in counters.items()
+            if link in before and sent >= before[link][0] and received >= before[link][1]
+        }
+
+    def _read(self, links: list[int]) -> dict[int, tuple[float, float]]:
+        for sent, received, unit in _COUNTERS:
+            values = self._fields.values(
+                [(field, link) for link in links for field in (sent, received)]
+            )
+            if values:
+                return {
+                    link: (values[sent, link] * unit, values[received, link] * unit)
+                    for link in links
+                    if (sent, link) in values and (received, link) in values
+                }
+        return {}
+
 
 class LinkReader:
     """Reads the NVLinks of one GPU."""
 
     def __init__(self, device: Device, fields: FieldReader) -> None:
         self._device = device
-        self._fields = fields
+        self._of_all = _Counters(fields)
+        self._of_each = _Counters(fields)
         self._state = c_uint()
-        self._last: dict[int, tuple[float, float]] = {}
-        self._last_time = 0.0
 
-    def read(self) -> tuple[dict[str, float], tuple[LinkReading, ...]]:
-        """Return the sum of the throughput, and the active links.
+    def total(self) -> dict[str, float]:
+        """Return the throughput of all links together; nothing the first time.
+
+        Raises:
+            GpuFault: the GPU cannot be measured.
+        """
+        rate = self._of_all.rates([ALL_LINKS]).get(ALL_LINKS)
+        return {} if rate is None else {"nvlink_throughput_bytes_per_second": sum(rate)}
+
+    def each(self) -> tuple[LinkReading, ...]:
+        """Return the active links.
 
         Raises:
             GpuFault: the GPU cannot be measured.
         """
         active = self._active()
-        counters = self._counters(active) if active else {}
-        now = time.monotonic()
-        seconds = now - self._last_time
-        links = []
-        total = 0.0
-        is_known = False
-        for number in active:
-            quantities: dict[str, float] = {}
-            last, counter = self._last.get(number), counters.get(number)
-            if last and counter and counter[0] >= last[0] and counter[1] >= last[1]:
-                sent, received = (
-                    (new - old) / seconds for new, old in zip(counter, last, strict=True)
-                )
-                quantities = {
-                    "nvlink_throughput_bytes_per_second": sent + received,
-                    "nvlink_tx_bytes_per_second": sent,
-                    "nvlink_rx_bytes_per_second": received,
+        rates = self._of_each.rates(active) if active else {}
+        return tuple(
+            LinkReading(
+                number=number,
+                quantities={
+                    "nvlink_throughput_bytes_per_second": sum(rates[number]),
+                    "nvlink_tx_bytes_per_second": rates[number][0],
+                    "nvlink_rx_bytes_per_second": rates[number][1],
                 }
-                total += sent + received
-                is_known = True
-            links.append(LinkReading(number=number, quantities=quantities))
-        self._last, self._last_time = counters, now
-        sums = {"nvlink_throughput_bytes_per_second": total} if is_known else {}
-        return sums, tuple(links)
+                if number in rates
+                else {},
+            )
+            for number in active
+        )
 
     def _active(self) -> list[int]:
         """Return the numbers of the active links."""
@@ -70,16 +109,3 @@ class LinkReader:
             if answered and self._state.value:
                 numbers.append(number)
         return numbers
-
-    def _counters(self, numbers: list[int]) -> dict[int, tuple[float, float]]:
-        """Return the bytes that each link has sent and received."""
-        for sent, received, unit in _COUNTERS:
-            requests = [(field, number) for number in numbers for field in (sent, received)]
-            values = self._fields.values(requests)
-            if values:
-                return {
-                    number: (values[sent, number] * unit, values[received, number] * unit)
-                    for number in numbers
-                    if (sent, number) in values and (received, number) in values
-                }
-        return {}

@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import os
+import time
+from types import SimpleNamespace
 
 import pytest
 
@@ -123,7 +125,8 @@ def test_what_is_not_supported_is_asked_again_after_a_minute(
         mocked.values.set("0", power=1000)
         mocked.values.fields("0", {82: 70})
         assert "board_power_watts" not in telemetry.read().gpus[0].quantities
-        monkeypatch.setattr("cdi_gen.telemetry.gpu._SELDOM_SECONDS", 0)
+        later = time.monotonic() + 61
+        monkeypatch.setattr("cdi_gen.telemetry.kept.time", SimpleNamespace(monotonic=lambda: later))
         quantities = telemetry.read().gpus[0].quantities
     assert (quantities["board_power_watts"], quantities["memory_temp_celsius"]) == (1, 70)
 

@@ -13,6 +13,7 @@ import pytest
 import cdi_specs
 from cdi_gen.telemetry import GpuReading, Telemetry
 from cdi_gen.telemetry.clock_events import REASONS
+from cdi_gen.telemetry.fields import ALL_LINKS
 from cdi_gen.telemetry.groups import ALL
 from tests.fakehost.gpus import A100, H100, gpu, split
 from tests.fakehost.nvml_values import CLOCK_REASONS
@@ -154,22 +155,18 @@ def keys_of_catalogue(entity: str, *, mig: bool = False) -> set[str]:
 @pytest.fixture
 def every_two_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each reading of counters is 2 s after the one before, for the readers of links and PCIe."""
-    for module in ("nvlink", "pcie"):
-        ticks: Iterator[float] = itertools.count(100.0, 2.0)
+    # Links are read twice in a pass: all together, and each.
+    for module, step in (("nvlink", 1.0), ("pcie", 2.0)):
+        ticks: Iterator[float] = itertools.count(100.0, step)
         clock = SimpleNamespace(monotonic=ticks.__next__)
         monkeypatch.setattr(f"cdi_gen.telemetry.{module}.time", clock)
 
 
 def set_links(mocked: Mocked, sent: int, received: int, *fields: int) -> None:
-    """Set the counters of all links."""
-    mocked.values.fields(
-        "0",
-        {
-            f"{field}@{link}" if link else field: value
-            for link in range(18)
-            for field, value in zip(fields, (sent, received), strict=True)
-        },
-    )
+    """Set the counters of all links, and their sum."""
+    for field, value in zip(fields, (sent, received), strict=True):
+        each = {f"{field}@{link}" if link else field: value for link in range(18)}
+        mocked.values.fields("0", {**each, f"{field}@{ALL_LINKS}": 18 * value})
 
 
 def read_twice(mocked: Mocked) -> GpuReading:
@@ -226,7 +223,7 @@ def test_groups_are_those_of_the_catalogue() -> None:
     assert {field["group"] for field in fields} | {"processes"} == ALL
 
 
-@pytest.mark.parametrize("group", sorted(ALL - {"events", "processes"}))
+@pytest.mark.parametrize("group", sorted(ALL - {"events", "links", "processes"}))
 def test_a_group_has_the_keys_that_the_catalogue_says(nvml: MakeNvml, group: str) -> None:
     fields = json.loads(cdi_specs.read_text("metrics.json"))["fields"]
     groups: dict[str, set[str]] = {}
@@ -318,6 +315,39 @@ def test_counters_of_links_that_start_again_give_no_value(
         reading = telemetry.read().gpus[0]
     assert "nvlink_throughput_bytes_per_second" not in reading.quantities
     assert [link.quantities for link in reading.links] == [{}] * 18
+
+
+def test_what_takes_long_is_not_read_in_each_pass(
+    nvml: MakeNvml, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The energy of an H200 takes 3 to 8 ms, a field of throttling 1 to 5."""
+    clock = SimpleNamespace(now=0.0)
+    clock.monotonic = lambda: clock.now
+    monkeypatch.setattr("cdi_gen.telemetry.kept.time", clock)
+    mocked = nvml(gpu(0))
+    energy, throttled = "gpu_energy_joules_total", "gpu_power_throttle_seconds_total"
+
+    def told(telemetry: Telemetry, seconds: float) -> tuple[float, float]:
+        clock.now += seconds
+        quantities = telemetry.read().gpus[0].quantities
+        return quantities[energy], quantities[throttled]
+
+    with Telemetry(str(mocked.library)) as telemetry:
+        mocked.values.set("0", energy=1000)
+        mocked.values.fields("0", {74: 10**9})
+        assert told(telemetry, 0) == (1, 1)
+        mocked.values.set("0", energy=2000)
+        mocked.values.fields("0", {74: 2 * 10**9})
+        assert told(telemetry, 29) == (1, 1)
+        assert told(telemetry, 2) == (2, 1)
+        assert told(telemetry, 30) == (2, 2)
+
+
+def test_links_by_themselves_only_if_wanted(nvml: MakeNvml) -> None:
+    mocked = nvml(gpu(0))
+    mocked.describe((gpu(0),), nvlink=True)
+    with Telemetry(str(mocked.library), groups=ALL - {"links"}) as telemetry:
+        assert not telemetry.read().gpus[0].links
 
 
 def test_a_licence_of_a_virtual_gpu(nvml: MakeNvml) -> None:

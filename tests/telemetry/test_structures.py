@@ -9,7 +9,7 @@ import pynvml
 import pytest
 
 from cdi_gen.telemetry import structures
-from cdi_gen.telemetry.fields import FIELDS
+from cdi_gen.telemetry.fields import FIELDS, FIELDS_SELDOM
 from cdi_gen.telemetry.profiling import METRICS_OF_GPU
 
 NAMES = {
@@ -109,7 +109,8 @@ FIELD_NAMES = {
 
 
 def test_numbers_of_fields_are_those_of_nvml() -> None:
-    numbers = {key: field.number for fields in FIELDS.values() for key, field in fields.items()}
+    tables = (*FIELDS.values(), *FIELDS_SELDOM.values())
+    numbers = {key: field.number for fields in tables for key, field in fields.items()}
     assert numbers == {
         key: getattr(pynvml, f"NVML_FI_DEV_{name}") for key, name in FIELD_NAMES.items()
     }

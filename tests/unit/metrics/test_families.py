@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from cdi_gen.containers.model import Allocation, Holder
-from cdi_gen.metrics.catalogue import NEW, OLD, fields
+from cdi_gen.metrics.catalogue import NEW, OLD, SelectedField, default_selection, fields
 from cdi_gen.metrics.events import RecentEvents
 from cdi_gen.metrics.families import Options, families
 from cdi_gen.metrics.snapshot import ContainerUse, Snapshot
@@ -24,6 +24,7 @@ GPU_0 = {
     "modelName": "NVIDIA H100 80GB HBM3",
 }
 BOTH = (OLD, NEW)
+LINK = "DCGM_FI_DEV_NVLINK_THROUGHPUT_PER_LINK"
 
 
 @pytest.mark.parametrize("set_name", BOTH)
@@ -90,8 +91,11 @@ def test_gpu_instance_has_only_fields_of_its_own() -> None:
 
 
 def test_labels_of_an_nvlink() -> None:
-    parsed = presented(snapshots.eight(), Options(hostname="node-1"))
-    assert parsed.labels("DCGM_FI_DEV_NVLINK_THROUGHPUT_PER_LINK")[1] == {
+    default = default_selection((OLD,))
+    (field,) = (field for field in fields() if OLD in field.names and field.names[OLD].name == LINK)
+    selection = default._replace(fields=(SelectedField(field, OLD, field.names[OLD], field.help),))
+    parsed = presented(snapshots.eight(), Options(hostname="node-1", selection=selection))
+    assert parsed.labels(LINK)[1] == {
         "nvlink": "1",
         "gpu": "0",
         "gpu_uuid": GPU_0["UUID"],
