@@ -57,7 +57,7 @@ def test_containers_of_every_engine(
     """One host for all of it: to start the engines takes the longest."""
     prometheus_of(prometheus.NEWEST)
     programs = [request.getfixturevalue("dockerd")] if newer_dockerd else []
-    fake, images = own_host("550-8gpu"), image_archives["all"]
+    fake, images = own_host("550-8gpu"), image_archives["debian"]
     with engine_host.enter(lab_of(root), fake, images, tmp_path, *programs, cgroup=groups) as host:
         containers = engine_host.all_engines(host)
         tell(host, containers)
@@ -77,6 +77,7 @@ def test_containers_of_every_engine(
             series_of_a_container_end_with_it(server, containers)
 
 
+@pytest.mark.engines
 def test_mig_devices_of_podman(
     lab_of: Callable[[str], Lab],
     own_host: Callable[[str], FakeHost],
@@ -86,7 +87,7 @@ def test_mig_devices_of_podman(
 ) -> None:
     """NVML tells the memory of processes on a MIG device, and nothing of their utilization."""
     prometheus_of(prometheus.NEWEST)
-    fake, images = own_host("550-mig-mixed"), image_archives["all"]
+    fake, images = own_host("550-mig-mixed"), image_archives["debian"]
     with engine_host.enter(lab_of("trixie-systemd"), fake, images, tmp_path) as host:
         for gpu in ("0", "1"):
             set_typical(host.values, gpu)
