@@ -32,6 +32,8 @@ HOOK_PYTHONS = ["3.9", *LIBRARY_PYTHONS]
 """Hooks run on the host's own interpreter: RHEL 9 has 3.9."""
 
 PYTEST = nox.project.dependency_groups(PYPROJECT, "pytest")
+EXTRAS = nox.project.dependency_groups(PYPROJECT, "kubernetes")
+"""What the tests of the library also import, in the newest releases."""
 LIBRARY_TESTS = (
     *("tests/unit", "tests/golden", "tests/architecture", "tests/metrics/test_server.py"),
     *("tests/metrics/test_web_config.py", "-m", "not network"),
@@ -119,7 +121,7 @@ def run_tests(session: nox.Session, *tests: str) -> None:
 @nox.session(python=LIBRARY_PYTHONS)
 def library(session: nox.Session) -> None:
     """Unit, golden and architecture tests with the newest dependencies."""
-    session.install("--editable", ".[metrics]", *PYTEST)
+    session.install("--editable", ".[metrics]", *PYTEST, *EXTRAS)
     run_tests(session, *LIBRARY_TESTS)
 
 
@@ -150,7 +152,7 @@ def hook_processes(session: nox.Session) -> None:
 def lowest(session: nox.Session) -> None:
     """The lowest release of each dependency that pyproject.toml allows."""
     session.install("--resolution=lowest-direct", "--editable", ".[metrics]")
-    session.install(*PYTEST)
+    session.install(*PYTEST, *EXTRAS)
     run_tests(session, *LIBRARY_TESTS)
 
 
@@ -164,5 +166,5 @@ def distributions(session: nox.Session, distribution: str) -> None:
     """The dependencies that a release of Debian or Ubuntu packages, on its Python."""
     _, versions = DISTRIBUTIONS[distribution]
     session.install("--editable", ".[metrics]", *(f"{name}=={at}" for name, at in versions.items()))
-    session.install(*PYTEST)
+    session.install(*PYTEST, *EXTRAS)
     run_tests(session, *LIBRARY_TESTS)
