@@ -23,7 +23,7 @@ UP = b"cdi_gen_metrics_up 0\n"
 
 
 @pytest.fixture
-def host(tmp_path: Path) -> Path:
+def bare_root(tmp_path: Path) -> Path:
     """The root of a host without a driver and without containers."""
     root = tmp_path / "host"
     (root / "proc").mkdir(parents=True)
@@ -52,11 +52,11 @@ class Program:
 
 @contextmanager
 def metrics(
-    host: Path, *options: str, log: Path | None = None, **environment: str
+    bare_root: Path, *options: str, log: Path | None = None, **environment: str
 ) -> Iterator[Program]:
     """The program, when it serves or writes."""
-    log = log or host.parent / "log"
-    command = [*PROGRAM, "metrics", "--host-root", str(host), *options]
+    log = log or bare_root.parent / "log"
+    command = [*PROGRAM, "metrics", "--host-root", str(bare_root), *options]
     with log.open("w") as stream:
         process = subprocess.Popen(
             command,
@@ -76,14 +76,14 @@ def metrics(
         process.wait()
 
 
-def test_once_prints_the_text(host: Path) -> None:
-    result = cdi_gen("metrics", "--once", "--host-root", str(host))
+def test_once_prints_the_text(bare_root: Path) -> None:
+    result = cdi_gen("metrics", "--once", "--host-root", str(bare_root))
     assert result.code == 0
     assert UP.decode() in result.out
 
 
-def test_metrics_are_served_until_sigterm(host: Path) -> None:
-    with metrics(host, "--listen", "127.0.0.1:0") as program:
+def test_metrics_are_served_until_sigterm(bare_root: Path) -> None:
+    with metrics(bare_root, "--listen", "127.0.0.1:0") as program:
         wait_until(lambda: get(program.port(), "/healthz").status == 200)
         assert UP in get(program.port()).body
         assert b"metrics" in get(program.port(), "/").body
@@ -91,17 +91,19 @@ def test_metrics_are_served_until_sigterm(host: Path) -> None:
         assert "Traceback" not in program.log
 
 
-def test_options_come_from_the_environment(host: Path, tmp_path: Path) -> None:
+def test_options_come_from_the_environment(bare_root: Path, tmp_path: Path) -> None:
     path = tmp_path / "metrics.sock"
     addresses = f"127.0.0.1:0 unix:{path}"
-    with metrics(host, CDI_GEN_METRICS_LISTEN=addresses, CDI_GEN_METRICS_INTERVAL="1m") as program:
+    with metrics(
+        bare_root, CDI_GEN_METRICS_LISTEN=addresses, CDI_GEN_METRICS_INTERVAL="1m"
+    ) as program:
         assert path.exists()
         wait_until(lambda: get(program.port()).status == 200)
 
 
-def test_a_unix_socket_is_removed_at_the_end(host: Path, tmp_path: Path) -> None:
+def test_a_unix_socket_is_removed_at_the_end(bare_root: Path, tmp_path: Path) -> None:
     path = tmp_path / "metrics.sock"
-    with metrics(host, "--listen", f"unix:{path}", "--socket-mode", "0600") as program:
+    with metrics(bare_root, "--listen", f"unix:{path}", "--socket-mode", "0600") as program:
         assert path.stat().st_mode & 0o777 == 0o600
         with socket.socket(socket.AF_UNIX) as client:
             client.settimeout(PATIENCE)
@@ -111,11 +113,11 @@ def test_a_unix_socket_is_removed_at_the_end(host: Path, tmp_path: Path) -> None
         assert not path.exists()
 
 
-def test_a_textfile_is_written_and_removed_at_the_end(host: Path, tmp_path: Path) -> None:
+def test_a_textfile_is_written_and_removed_at_the_end(bare_root: Path, tmp_path: Path) -> None:
     directory = tmp_path / "textfiles"
     directory.mkdir()
     path = directory / "cdi-gen.prom"
-    with metrics(host, "--textfile", str(path), "--interval", "1s") as program:
+    with metrics(bare_root, "--textfile", str(path), "--interval", "1s") as program:
         wait_until(path.exists)
         assert UP in path.read_bytes()
         assert path.stat().st_mode & 0o777 == 0o644
@@ -125,19 +127,19 @@ def test_a_textfile_is_written_and_removed_at_the_end(host: Path, tmp_path: Path
     assert [*directory.iterdir()] == []
 
 
-def test_once_writes_a_textfile_that_stays(host: Path, tmp_path: Path) -> None:
+def test_once_writes_a_textfile_that_stays(bare_root: Path, tmp_path: Path) -> None:
     path = tmp_path / "cdi-gen.prom"
-    result = cdi_gen("metrics", "--once", "--textfile", str(path), "--host-root", str(host))
+    result = cdi_gen("metrics", "--once", "--textfile", str(path), "--host-root", str(bare_root))
     assert (result.code, result.out) == (0, "")
     assert UP in path.read_bytes()
 
 
 def test_sighup_reports_a_web_configuration_that_is_not_valid_any_more(
-    host: Path, tmp_path: Path
+    bare_root: Path, tmp_path: Path
 ) -> None:
     path = tmp_path / "web.yml"
     path.write_text("{}\n")
-    with metrics(host, "--listen", "127.0.0.1:0", "--web-config", str(path)) as program:
+    with metrics(bare_root, "--listen", "127.0.0.1:0", "--web-config", str(path)) as program:
         path.write_text("tls: {}\n")
         program.process.send_signal(signal.SIGHUP)
         wait_until(lambda: "CDG-O152" in program.log)
@@ -181,24 +183,24 @@ def test_a_gpu_that_hangs_holds_up_neither_scrapes_nor_the_end(
     ],
 )
 def test_what_cannot_be_served_is_an_error(
-    host: Path, options: tuple[str, ...], code: int, part: str
+    bare_root: Path, options: tuple[str, ...], code: int, part: str
 ) -> None:
-    result = cdi_gen("metrics", "--host-root", str(host), *options)
+    result = cdi_gen("metrics", "--host-root", str(bare_root), *options)
     assert part in failure(result, code)
 
 
 def test_a_web_configuration_that_every_user_may_write_is_refused(
-    host: Path, tmp_path: Path
+    bare_root: Path, tmp_path: Path
 ) -> None:
     path = tmp_path / "web.yml"
     path.write_text("{}\n")
     path.chmod(0o666)
-    result = cdi_gen("metrics", "--host-root", str(host), "--web-config", str(path))
+    result = cdi_gen("metrics", "--host-root", str(bare_root), "--web-config", str(path))
     assert "CDG-O153" in failure(result, 7)
 
 
-def test_a_port_that_is_taken_is_an_error(host: Path) -> None:
+def test_a_port_that_is_taken_is_an_error(bare_root: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
-        result = cdi_gen("metrics", "--host-root", str(host), "--listen", f"127.0.0.1:{port}")
+        result = cdi_gen("metrics", "--host-root", str(bare_root), "--listen", f"127.0.0.1:{port}")
     assert f"sport = :{port}" in failure(result, 1)

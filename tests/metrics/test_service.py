@@ -73,18 +73,18 @@ def notified(tmp_path: Path) -> Iterator[socket.socket]:
 
 
 @pytest.fixture
-def host(
+def service_host(
     tmp_path: Path, notified: socket.socket, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Host]:
     monkeypatch.setattr(services, "STEP_SECONDS", INTERVAL)
     monkeypatch.setattr(services, "GRACE_SECONDS", 0.2)
     variables = {"NOTIFY_SOCKET": notified.getsockname(), "WATCHDOG_USEC": "1000000"}
-    host = Host(tmp_path, ServiceManager(variables))
-    host.thread.start()
-    yield host
-    host.may_continue.set()
-    host.service.stop()
-    host.thread.join()
+    service_host = Host(tmp_path, ServiceManager(variables))
+    service_host.thread.start()
+    yield service_host
+    service_host.may_continue.set()
+    service_host.service.stop()
+    service_host.thread.join()
 
 
 def messages(notified: socket.socket) -> list[str]:
@@ -97,7 +97,7 @@ def messages(notified: socket.socket) -> list[str]:
 
 
 def test_the_service_manager_is_told_that_the_service_works(
-    host: Host, notified: socket.socket
+    service_host: Host, notified: socket.socket
 ) -> None:
     told: list[str] = []
 
@@ -110,30 +110,30 @@ def test_the_service_manager_is_told_that_the_service_works(
 
 
 def test_a_service_that_hangs_gives_no_sign_of_life_and_no_devices(
-    host: Host, notified: socket.socket
+    service_host: Host, notified: socket.socket
 ) -> None:
-    wait_until(host.has_devices)
-    host.may_continue.clear()
-    wait_until(lambda: not host.has_devices())
-    assert host.path.read_bytes().startswith(b"own 1\n")
+    wait_until(service_host.has_devices)
+    service_host.may_continue.clear()
+    wait_until(lambda: not service_host.has_devices())
+    assert service_host.path.read_bytes().startswith(b"own 1\n")
     messages(notified)
     for number in range(1, 4):
-        host.service.reload()
-        wait_until(lambda: host.reloads == number)  # noqa: B023 - called at once
+        service_host.service.reload()
+        wait_until(lambda: service_host.reloads == number)  # noqa: B023 - called at once
     assert messages(notified) == []
-    host.may_continue.set()
-    wait_until(host.has_devices)
+    service_host.may_continue.set()
+    wait_until(service_host.has_devices)
     wait_until(lambda: "WATCHDOG=1" in messages(notified))
 
 
-def test_a_service_that_hangs_ends(host: Host) -> None:
-    wait_until(host.has_devices)
-    host.may_continue.clear()
-    wait_until(lambda: not host.has_devices())
-    host.service.stop()
-    host.thread.join(PATIENCE)
-    assert not host.thread.is_alive()
-    assert not host.path.exists()
+def test_a_service_that_hangs_ends(service_host: Host) -> None:
+    wait_until(service_host.has_devices)
+    service_host.may_continue.clear()
+    wait_until(lambda: not service_host.has_devices())
+    service_host.service.stop()
+    service_host.thread.join(PATIENCE)
+    assert not service_host.thread.is_alive()
+    assert not service_host.path.exists()
 
 
 @pytest.mark.parametrize(
@@ -144,28 +144,28 @@ def test_a_service_that_hangs_ends(host: Host) -> None:
     ],
 )
 def test_a_snapshot_that_fails_is_reported_once_and_taken_again(
-    host: Host, error: Exception, part: str
+    service_host: Host, error: Exception, part: str
 ) -> None:
-    wait_until(host.has_devices)
-    host.error = error
-    before = host.taken
-    wait_until(lambda: host.taken > before + 3)
-    host.error = None
-    wait_until(host.has_devices)
-    (finding,) = host.findings
+    wait_until(service_host.has_devices)
+    service_host.error = error
+    before = service_host.taken
+    wait_until(lambda: service_host.taken > before + 3)
+    service_host.error = None
+    wait_until(service_host.has_devices)
+    (finding,) = service_host.findings
     assert finding.code == "CDG-O154"
     assert part in finding.message
 
 
 def test_a_directory_that_vanishes_is_reported_once(
-    host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    service_host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    wait_until(host.has_devices)
+    wait_until(service_host.has_devices)
     moved = tmp_path.with_name("moved")
     tmp_path.rename(moved)
-    before = host.taken
-    wait_until(lambda: host.taken > before + 3)
+    before = service_host.taken
+    wait_until(lambda: service_host.taken > before + 3)
     moved.rename(tmp_path)
-    wait_until(host.has_devices)
-    assert {finding.code for finding in host.findings} == {"CDG-O156"}
-    assert len(host.findings) == 1
+    wait_until(service_host.has_devices)
+    assert {finding.code for finding in service_host.findings} == {"CDG-O156"}
+    assert len(service_host.findings) == 1

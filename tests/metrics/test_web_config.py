@@ -108,6 +108,15 @@ class TestTls:
         with running(web_config=web_config(text)) as server, tls(server, authority) as client:
             assert client.version() == version
 
+    def test_an_older_version_than_the_lowest_is_refused(
+        self, authority: Authority, web_config: WebConfig
+    ) -> None:
+        client = authority.client()
+        client.maximum_version = ssl.TLSVersion.TLSv1_2
+        refused = pytest.raises((ssl.SSLError, ConnectionError))
+        with running(web_config=web_config(f"{TLS}  min_version: TLS13\n")) as server, refused:
+            get(server.port, tls=client)
+
     def test_cipher_suites_and_curves(self, authority: Authority, web_config: WebConfig) -> None:
         suite = "TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384"
         text = f"{TLS}  max_version: TLS12\n  cipher_suites: [{suite}]\n  curve_preferences: [CurveP384]\n"

@@ -40,91 +40,91 @@ class Host:
 
 
 @pytest.fixture
-def host() -> Host:
+def page_host() -> Host:
     return Host()
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_the_text_ends_with_the_age(host: Host, form: Form) -> None:
-    host.pages.publish(SNAPSHOT)
-    host.now += 1.5
+def test_the_text_ends_with_the_age(page_host: Host, form: Form) -> None:
+    page_host.pages.publish(SNAPSHOT)
+    page_host.now += 1.5
     end = b"cdi_gen_metrics_snapshot_age_seconds 1.500\n" + (
         b"# EOF\n" if form.openmetrics else b""
     )
-    text = host.text(form)
+    text = page_host.text(form)
     assert text.startswith(b"device 1\n# HELP cdi_gen_metrics_snapshot_age_seconds ")
     assert text.endswith(end)
     assert text.count(b"# EOF") == form.openmetrics
 
 
-def test_a_form_is_made_once_for_each_snapshot(host: Host) -> None:
-    host.pages.publish(SNAPSHOT)
-    assert host.rendered == []
+def test_a_form_is_made_once_for_each_snapshot(page_host: Host) -> None:
+    page_host.pages.publish(SNAPSHOT)
+    assert page_host.rendered == []
     for _ in range(3):
         for form in FORMS:
-            host.text(form)
-    assert host.rendered == [(True, False), (True, True)]
+            page_host.text(form)
+    assert page_host.rendered == [(True, False), (True, True)]
 
 
-def test_a_form_that_was_read_is_made_before_the_next_scrape(host: Host) -> None:
-    host.pages.publish(SNAPSHOT)
-    host.text(Form(openmetrics=True, gzip=True))
-    host.rendered.clear()
-    host.pages.publish(SNAPSHOT)
-    assert host.rendered == [(True, True)]
-    host.text(Form(openmetrics=True, gzip=True))
-    assert host.rendered == [(True, True)]
+def test_a_form_that_was_read_is_made_before_the_next_scrape(page_host: Host) -> None:
+    page_host.pages.publish(SNAPSHOT)
+    page_host.text(Form(openmetrics=True, gzip=True))
+    page_host.rendered.clear()
+    page_host.pages.publish(SNAPSHOT)
+    assert page_host.rendered == [(True, True)]
+    page_host.text(Form(openmetrics=True, gzip=True))
+    assert page_host.rendered == [(True, True)]
 
 
-def test_a_form_that_is_not_read_any_more_is_not_made(host: Host) -> None:
-    host.pages.publish(SNAPSHOT)
-    host.text(Form())
-    host.pages.publish(SNAPSHOT)
-    host.rendered.clear()
-    host.pages.publish(SNAPSHOT)
-    assert host.rendered == []
+def test_a_form_that_is_not_read_any_more_is_not_made(page_host: Host) -> None:
+    page_host.pages.publish(SNAPSHOT)
+    page_host.text(Form())
+    page_host.pages.publish(SNAPSHOT)
+    page_host.rendered.clear()
+    page_host.pages.publish(SNAPSHOT)
+    assert page_host.rendered == []
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_a_snapshot_that_is_too_old_has_no_devices(host: Host, form: Form) -> None:
-    host.pages.publish(SNAPSHOT)
-    host.now += 30
-    assert b"device 1" in host.text(form)
-    host.now += 1
-    assert host.text(form).startswith(b"own 1\n")
-    assert b"cdi_gen_metrics_snapshot_age_seconds 31.000" in host.text(form)
-    host.pages.publish(SNAPSHOT)
-    assert b"device 1" in host.text(form)
+def test_a_snapshot_that_is_too_old_has_no_devices(page_host: Host, form: Form) -> None:
+    page_host.pages.publish(SNAPSHOT)
+    page_host.now += 30
+    assert b"device 1" in page_host.text(form)
+    page_host.now += 1
+    assert page_host.text(form).startswith(b"own 1\n")
+    assert b"cdi_gen_metrics_snapshot_age_seconds 31.000" in page_host.text(form)
+    page_host.pages.publish(SNAPSHOT)
+    assert b"device 1" in page_host.text(form)
 
 
-def test_before_the_first_snapshot_there_is_no_text(host: Host) -> None:
-    assert host.pages.text(Form()) is None
-    assert host.pages.age() is None
-    assert host.pages.is_stale
+def test_before_the_first_snapshot_there_is_no_text(page_host: Host) -> None:
+    assert page_host.pages.text(Form()) is None
+    assert page_host.pages.age() is None
+    assert page_host.pages.is_stale
 
 
 Get = Callable[..., messages.Response]
 
 
 @pytest.fixture
-def get(host: Host) -> Get:
+def get(page_host: Host) -> Get:
     def respond(path: str, **headers: str) -> messages.Response:
         pairs = [
             (name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()
         ]
-        return Routes(host.pages).answer(messages.request(b"GET", path.encode(), pairs))
+        return Routes(page_host.pages).answer(messages.request(b"GET", path.encode(), pairs))
 
     return respond
 
 
 @pytest.mark.parametrize("path", ["/healthz", "/health"])
-def test_health(host: Host, get: Get, path: str) -> None:
+def test_health(page_host: Host, get: Get, path: str) -> None:
     answer = get(path)
     assert answer.status == HTTPStatus.SERVICE_UNAVAILABLE
     assert answer.body == (b"the GPUs were last measured: not yet\n",)
-    host.pages.publish(SNAPSHOT)
+    page_host.pages.publish(SNAPSHOT)
     assert get(path).status == HTTPStatus.OK
-    host.now += 40
+    page_host.now += 40
     answer = get(path)
     assert answer.status == HTTPStatus.SERVICE_UNAVAILABLE
     assert answer.body == (b"the GPUs were last measured: 40 s ago\n",)
@@ -163,9 +163,9 @@ def test_metrics_before_the_first_snapshot_are_unavailable(get: Get) -> None:
     ],
 )
 def test_the_form_is_the_one_that_the_client_prefers(
-    host: Host, get: Get, accept: str, is_openmetrics: bool
+    page_host: Host, get: Get, accept: str, is_openmetrics: bool
 ) -> None:
-    host.pages.publish(SNAPSHOT)
+    page_host.pages.publish(SNAPSHOT)
     answer = get("/metrics", accept=accept)
     kind = dict(answer.headers)["Content-Type"]
     assert kind.startswith("application/openmetrics-text; version=1.0.0" if is_openmetrics else "text/plain; version=0.0.4")  # fmt: skip
@@ -178,9 +178,9 @@ def test_the_form_is_the_one_that_the_client_prefers(
      ("*", True), ("identity, *;q=0", False), ("br", False)],
 )  # fmt: skip
 def test_the_text_is_compressed_if_the_client_reads_gzip(
-    host: Host, get: Get, accepted: str, is_compressed: bool
+    page_host: Host, get: Get, accepted: str, is_compressed: bool
 ) -> None:
-    host.pages.publish(SNAPSHOT)
+    page_host.pages.publish(SNAPSHOT)
     answer = get("/metrics", accept_encoding=accepted)
     assert (dict(answer.headers).get("Content-Encoding") == "gzip") == is_compressed
     assert b"".join(answer.body).startswith(b"\x1f\x8b") == is_compressed
