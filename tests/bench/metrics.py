@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,24 @@ LARGE_CONTAINERS = 160
 PASS_INTERVAL = 2.0
 PASS_SECONDS = 60
 MIB = 1 << 20
+LAPS = 5
+MODULES = (
+    "cdi_gen.cli.metrics",
+    "cdi_gen.cli.metrics_serving",
+    "cdi_gen.metrics.collection",
+    "cdi_gen.metrics.families",
+    "cdi_gen.metrics.own.families",
+    "cdi_gen.metrics.own.schedule",
+    "cdi_gen.metrics.routes",
+    "cdi_gen.metrics.web.server",
+    "cdi_gen.telemetry.telemetry",
+)
+_TIMED = """
+import os, subprocess, sys
+subprocess.run(sys.argv[1:], check=True, stdout=subprocess.DEVNULL)
+times = os.times()
+print(times.children_user + times.children_system)
+"""
 
 
 def metrics(runs: int) -> Iterator[Line]:
@@ -45,6 +63,8 @@ def metrics(runs: int) -> Iterator[Line]:
     for count in CONTAINERS:
         with service("550-8gpu", count) as (lab, running):
             case = f"8 GPUs, {count} containers"
+            if count == CONTAINERS[0]:
+                yield _imports(lab)
             yield from _scrapes(lab, running, case)
             yield _idle(lab, running, case)
     hosts.HOSTS.setdefault(
@@ -112,24 +132,29 @@ def _idle(lab: GpuLab, running: Started, case: str) -> Line:
 
 def _examinations(lab: GpuLab) -> float:
     """Return the CPU of one examination of the specs and one by doctor, with compiled modules."""
-    words = ("metrics", "--once", "--examine", "specs", "--examine", "doctor")
-    none = ("metrics", "--once", "--examine", "none")
-    code = (
-        "import os, subprocess, sys; subprocess.run(sys.argv[1:], check=True, stdout=-3);"
-        "times = os.times(); print(times[2] + times[3])"
+    words = ("metrics", "--once", "--examine")
+    both = (*packages.CDI_GEN, *words, "specs", "--examine", "doctor")
+    return min(_cpu_seconds(lab, both)) - min(
+        _cpu_seconds(lab, (*packages.CDI_GEN, *words, "none"))
     )
-    seconds = [
-        min(
-            float(
-                lab.inside.run(
-                    ["python3", "-c", code, *packages.CDI_GEN, *command], env=gpu_lab.ENVIRONMENT
-                ).stdout
-            )
-            for _ in range(5)
-        )
-        for command in (words, none)
+
+
+def _imports(lab: GpuLab) -> Line:
+    """Measure what the service loads, less the interpreter."""
+    python = ("/usr/bin/python3", "-c")
+    modules = "import " + ", ".join(MODULES)
+    laps = [
+        [Lap(0.0, seconds * 1000, 0.0) for seconds in _cpu_seconds(lab, (*python, code))]
+        for code in (modules, "pass")
     ]
-    return seconds[0] - seconds[1]
+    cpu = min(lap.cpu for lap in laps[0]) - min(lap.cpu for lap in laps[1])
+    return Line("metrics", "imports of the service", laps[0], note=f"{cpu:.0f} ms of CPU")
+
+
+def _cpu_seconds(lab: GpuLab, command: Sequence[str]) -> list[float]:
+    """Return the CPU of some runs of a command."""
+    program = ("python3", "-c", _TIMED, *command)
+    return [float(lab.inside.run(program, env=gpu_lab.ENVIRONMENT).stdout) for _ in range(LAPS)]
 
 
 def _passes(lab: GpuLab, running: Started, case: str) -> Line:

@@ -31,7 +31,7 @@ GPUS = 8
 MOST_CONTAINERS = 40
 STEP_SECONDS = 5
 ROW_SECONDS = 60
-SETTLED = 5
+SETTLED = 10
 """Rows at the beginning that do not count: caches fill, and the interpreter's heap grows."""
 GROWTH_KIB = 1024
 SCRAPE_SECONDS = 1.0
