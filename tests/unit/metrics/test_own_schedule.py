@@ -167,11 +167,12 @@ program.wait()
         with pytest.raises(ExaminationError):
             processes.run({}, 1000)
 
-    thread = threading.Thread(target=run)
+    thread = threading.Thread(target=run, daemon=True)
     thread.start()
     wait_until(lambda: file.exists() and file.read_text() != "")
     processes.close()
-    thread.join()
+    thread.join(60)  # the program has the pipes of the process
+    assert not thread.is_alive()
     wait_until(lambda: not _is_running(int(file.read_text())))
 
 

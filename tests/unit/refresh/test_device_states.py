@@ -90,6 +90,13 @@ def test_devices_of_conflicting_files_are_conflicting_and_not_missing() -> None:
     assert states(registry, host_of(spec)) == {"conflicting": 8}
 
 
+def test_a_device_with_a_name_that_engines_resolve_is_usable() -> None:
+    spec = nvidia("8gpu")
+    indices = tuple(device for device in spec.devices if device.name.isdecimal())
+    registry = registry_of(("a", spec), ("b", replace(spec, devices=indices)))
+    assert states(registry, host_of(spec)) == {"usable": 8}
+
+
 def test_a_gpu_without_a_device_is_missing() -> None:
     spec = nvidia("8gpu")
     kept = tuple(

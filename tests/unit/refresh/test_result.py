@@ -19,6 +19,12 @@ def test_a_result_is_read_as_it_was_written(tmp_path: Path) -> None:
     assert last.time == pytest.approx((tmp_path / result.NAME).stat().st_mtime, abs=60)
 
 
+def test_nothing_is_left_of_a_longer_result(tmp_path: Path) -> None:
+    (tmp_path / result.NAME).write_text(" " * 200 + "x")
+    result.write(0, str(tmp_path))
+    assert result.load(str(tmp_path)) is not None
+
+
 def test_no_directory_is_created(tmp_path: Path) -> None:
     result.write(0, str(tmp_path / "state"))
     assert not (tmp_path / "state").exists()
