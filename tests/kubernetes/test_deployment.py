@@ -16,6 +16,7 @@ import pytest
 
 from tests.fakehost.hosts import FakeHost
 from tests.host.looking import REPOSITORY
+from tests.lab import prometheus
 from tests.lab.kubernetes import configuration, control_plane, gpu_host, programs
 from tests.lab.kubernetes.charts import NAMESPACE, Charts, in_lab
 from tests.lab.kubernetes.cluster import Cluster
@@ -23,6 +24,7 @@ from tests.lab.kubernetes.manifests import Manifest, pod
 from tests.lab.kubernetes.network import Api, ApiError
 from tests.lab.kubernetes.process import SHARED as SHARED_FOLDER
 from tests.lab.kubernetes.waiting import until
+from tests.metrics.scraping import cluster_configuration
 from tests.packaging.conftest import shared
 from tools.image.__main__ import build
 
@@ -35,9 +37,15 @@ EnterCluster = Callable[..., AbstractContextManager[Cluster]]
 
 @pytest.fixture(scope="module", params=programs.VERSIONS)
 def cluster(
-    request: pytest.FixtureRequest, enter_cluster: EnterCluster, host: Callable[[str], FakeHost]
+    request: pytest.FixtureRequest,
+    enter_cluster: EnterCluster,
+    host: Callable[[str], FakeHost],
+    prometheus_of: Callable[[str], Path],
 ) -> Iterator[Cluster]:
-    with enter_cluster(request.param, "2.2", **gpu_host.furniture(host("550-8gpu"))) as entered:
+    prometheus_of(prometheus.NEWEST)
+    furniture = gpu_host.furniture(host("550-8gpu"))
+    furniture["binds"] |= prometheus.binds()
+    with enter_cluster(request.param, "2.2", **furniture) as entered:
         entered.kubectl("label", "node", configuration.NODE, "nvidia.com/gpu.present=true")
         yield entered
 
@@ -186,7 +194,20 @@ def test_the_metrics_have_the_pods(cluster: Cluster, charts: Charts, access: str
 
     until(has_pod, f"the pod is in the metrics: {text}", seconds=90)
     assert "\ncdi_gen_metrics_unseen 0\n" in text
+    prometheus_finds_the_pods(cluster)
     cluster.delete("busy")
+
+
+def prometheus_finds_the_pods(cluster: Cluster) -> None:
+    """By deploy/monitoring/prometheus/kubernetes.yml; the labels are those of the pod with the GPU."""
+    scraped = cluster_configuration(control_plane.SERVER, "admin", Path("/opt/cdi-gen"))
+    with prometheus.in_lab(cluster.node.inside, scraped) as server:
+        (sample,) = server.wait_for("cdi_gen_container_gpu_held")
+        names = ("job", "instance", "namespace", "pod", "container")
+        expected = ["cdi-gen", configuration.NODE, "default", "busy", "main"]
+        assert [sample.labels[name] for name in names] == expected
+        (target,) = server.targets()
+        assert target["health"] == "up"
 
 
 def test_the_label_of_the_node_chooses_a_config(cluster: Cluster, charts: Charts) -> None:

@@ -11,6 +11,7 @@ The server runs on this machine, or in the network of a lab (``in_lab``), where 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import re
 import shutil
@@ -48,6 +49,9 @@ with socket.socket() as any:
     fcntl.ioctl(any, 0x8914, struct.pack("16sh14x", b"lo", 0x41))  # SIOCSIFFLAGS: up, running
 """
 """Not every root has a program for it."""
+
+
+_NUMBERS = itertools.count()
 
 
 class Sample(NamedTuple):
@@ -216,10 +220,11 @@ def node_exporter(textfiles: Path, *, suite: str = NEWEST) -> Iterator[int]:
 @contextlib.contextmanager
 def in_lab(inside: Inside, configuration: Mapping[str, Any]) -> Iterator[Server]:
     """Run Prometheus in a lab that was entered with ``binds``; it ends with the lab, if not before."""
-    path, log = "/run/prometheus/prometheus.yml", "/run/prometheus/log"
+    directory = f"/run/prometheus-{next(_NUMBERS)}"
+    path, log = f"{directory}/prometheus.yml", f"{directory}/log"
     inside.write(path, yaml.safe_dump(dict(configuration)))
     bring_up_loopback(inside)
-    command = _command(Path(f"{IN_LAB}/prometheus"), Path(path), Path("/run/prometheus/data"))
+    command = _command(Path(f"{IN_LAB}/prometheus"), Path(path), Path(f"{directory}/data"))
     started = inside.start(command, log=log)
     network = Network(inside.init)
 

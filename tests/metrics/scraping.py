@@ -27,14 +27,34 @@ def configuration(address: str, *, repository: Path = REPOSITORY, **job: Any) ->
         repository: where Prometheus finds the rules.
         job: keys of the job that differ.
     """
-    text = (REPOSITORY / MONITORING / "prometheus/hosts.yml").read_text("utf-8")
-    document: dict[str, Any] = yaml.safe_load(text)
-    document["global"] = {"scrape_interval": "500ms", "evaluation_interval": "500ms"}
-    document["rule_files"] = [f"{repository}/{MONITORING}/rules/*.yml"]
+    document = _fast("hosts", repository)
     (scrape,) = document["scrape_configs"]
     for key in ("scheme", "tls_config", "basic_auth", "file_sd_configs"):
         scrape.pop(key)
     scrape |= {"static_configs": [{"targets": [address]}], **job}
+    return document
+
+
+def cluster_configuration(api: str, token: str, repository: Path) -> dict[str, Any]:
+    """Return ``prometheus/kubernetes.yml`` for a Prometheus that runs on a node.
+
+    Args:
+        api: the URL of the API server.
+        token: of an account that may list pods.
+        repository: where Prometheus finds the rules.
+    """
+    document = _fast("kubernetes", repository)
+    (discovery,) = document["scrape_configs"][0]["kubernetes_sd_configs"]
+    access = {"authorization": {"credentials": token}, "tls_config": {"insecure_skip_verify": True}}
+    discovery |= {"api_server": api, **access}
+    return document
+
+
+def _fast(name: str, repository: Path) -> dict[str, Any]:
+    text = (REPOSITORY / MONITORING / f"prometheus/{name}.yml").read_text("utf-8")
+    document: dict[str, Any] = yaml.safe_load(text)
+    document["global"] = {"scrape_interval": "500ms", "evaluation_interval": "500ms"}
+    document["rule_files"] = [f"{repository}/{MONITORING}/rules/*.yml"]
     return document
 
 
