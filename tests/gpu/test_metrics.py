@@ -3,19 +3,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
 
 from cdi_gen.metrics import catalogue
-from tests.gpu.metrics import commands, comparison, containers, nvidia_smi, phases, sources
+from cdi_gen.metrics.exposition import render
+from cdi_gen.metrics.families import Options, families
+from tests.fakehost.hosts import FakeHost
+from tests.gpu.metrics import commands, comparison, containers, cost, nvidia_smi, phases, sources
 from tests.gpu.metrics.comparison import DIFFERENT, EQUAL, NOT_THERE, NOT_TOLD, ONLY_HERE
-from tests.gpu.metrics.exporter import Sample, Scrape
+from tests.gpu.metrics.exporter import Cost, Exporter, Sample, Scrape, ended_by
 from tests.gpu.metrics.loads import HOOK_FREE, IDLE, MATMUL, SHIM, Load, Loaded
 from tests.gpu.metrics.nvidia_smi import ProcessSample
 from tests.gpu.several import usage
 from tests.gpu.several.gpus import Gpu
+from tests.unit.metrics import snapshots
 
 GPUS = tuple(
     Gpu(index, f"GPU-{index}", f"0000:0{index}:00.0", 195, index + 2) for index in range(3)
@@ -235,6 +239,17 @@ def test_labels() -> None:
     assert containers.label_faults([BUSY], other, series) == [
         "busy: label UUID: 'GPU-1', expected 'GPU-0'"
     ]
+    elsewhere = [
+        *alone,
+        *(sample._replace(labels={**sample.labels, "gpu": "1"}) for sample in alone),
+    ]
+    assert containers.label_faults([BUSY], elsewhere, series) == [
+        "busy has a series of GPU 1, which it was not given"
+    ]
+    unknown = [sample._replace(labels={**sample.labels, "container_id": "f"}) for sample in alone]
+    assert containers.label_faults([BUSY], [*alone, *unknown], series) == [
+        "a series of the container 'f', which was not started here"
+    ]
     assert containers.label_faults([BUSY], [], series) == [
         "busy has no cdi_gen_container_gpu_held for GPU 0"
     ]
@@ -245,7 +260,10 @@ def _who(**changes: Any) -> dict[str, Any]:
         {
             "engine": loaded.engine,
             "id": loaded.id,
-            "devices": [{"uuid": "GPU-0"}],
+            "devices": [
+                {"uuid": "GPU-0", "access": "allowed"},
+                {"uuid": "GPU-1", "access": "refused"},
+            ],
             "uses": [{"pid": pid, "memory": int(MEMORY[pid] * MIB)}],
         }
         | changes
@@ -259,6 +277,10 @@ def test_who_is_compared_with_nvidia_smi() -> None:
     assert len(commands.who_faults(_who(), [BUSY, SLEEPING], {11: 2502, 20: 4600})) == 1
     assert len(commands.who_faults(_who(uses=[]), [BUSY, SLEEPING], MEMORY)) == 4
     assert len(commands.who_faults(_who(devices=[]), [BUSY, SLEEPING], MEMORY)) == 2
+    lost = [{"uuid": "GPU-0", "access": "refused"}]
+    assert len(commands.who_faults(_who(devices=lost), [BUSY, SLEEPING], MEMORY)) == 2
+    both = [{"uuid": f"GPU-{index}", "access": "allowed"} for index in range(2)]
+    assert len(commands.who_faults(_who(devices=both), [BUSY, SLEEPING], MEMORY)) == 2
     assert len(commands.who_faults({"containers": []}, [BUSY, SLEEPING], MEMORY)) == 2
 
 
@@ -294,7 +316,7 @@ def test_why_has_to_say_that_the_container_works() -> None:
         return {
             "id": BUSY.id,
             "pid": 10,
-            "nodes": [{"path": "/dev/nvidia2"}],
+            "nodes": [{"path": "/dev/nvidia2", "state": "allowed"}],
             "libraries": {"versions": ["580.1"]},
             "findings": [],
         } | changes
@@ -308,6 +330,16 @@ def test_why_has_to_say_that_the_container_works() -> None:
     ]
     for changes in mistakes:
         assert len(commands.why_container_faults(document(**changes), BUSY, "580.1")) == 1
+    # The driver's libraries have made a node of another GPU: exactly then it must say so.
+    nodes = [*document()["nodes"], {"path": "/dev/nvidia3", "state": "refused"}]
+    made = [{"code": "CDG-Y214", "message": "/dev/nvidia3 was made in the container"}]
+    assert commands.why_container_faults(document(nodes=nodes, findings=made), BUSY, "580.1") == []
+    assert len(commands.why_container_faults(document(nodes=nodes), BUSY, "580.1")) == 1
+    assert len(commands.why_container_faults(document(findings=made), BUSY, "580.1")) == 1
+    lost = [{"path": "/dev/nvidia2", "state": "refused"}]
+    assert (
+        len(commands.why_container_faults(document(nodes=lost, findings=made), BUSY, "580.1")) == 1
+    )
     answers = {"answers": [{"engine": "podman", "outcome": "works"}]}
     assert commands.why_name_faults(answers, "nvidia.com/gpu=0") == []
     answers["answers"][0]["outcome"] = "fails"
@@ -324,6 +356,82 @@ def test_a_command_that_fails_is_a_fault() -> None:
 def test_a_scrape_is_parsed_by_prometheus_s_parser() -> None:
     text = '# TYPE a gauge\na{gpu="0",container="x\\"y"} 1.5\n'
     assert Scrape(0, 0, text).samples() == [Sample("a", {"gpu": "0", "container": 'x"y'}, 1.5)]
+
+
+def test_every_series_is_read_under_its_name() -> None:
+    """From release 0.26 on the parser renames counters without ``_total``."""
+    text = render(families(snapshots.eight(), Options(names=("old", "new"))))
+    lines = [line for line in text.decode().splitlines() if not line.startswith("#")]
+    counter = "DCGM_FI_DEV_PCIE_REPLAY_COUNTER"
+    assert any(line.startswith(f"{counter}{{") for line in lines)
+    samples = Scrape(0, 0, text.decode()).samples()
+    assert [sample.name for sample in samples] == [
+        line.partition("{")[0].partition(" ")[0] for line in lines
+    ]
+
+
+def test_an_exporter_that_has_ended_costs_nothing() -> None:
+    """Its processor time and memory are no figures."""
+    exporter = Exporter("--no-such-option")
+    with pytest.raises(OSError, match=r"has ended, exit 2: .*no-such-option"), exporter:
+        pass
+    assert ended_by(-11) == "SIGSEGV"
+    assert ended_by(1) == "exit 1"
+
+
+def test_a_running_exporter_is_measured(own_host: Callable[[str], FakeHost]) -> None:
+    host = own_host("550-1gpu")
+    options = ("--host-root", str(host.root), "--examine", "none")
+    with Exporter(*options) as exporter:
+        reading = exporter.cost()
+        assert min(reading.memory, reading.peak, reading.threads, reading.descriptors) > 1
+        assert reading.cpu >= reading.of_process
+        exporter.kill()
+        with pytest.raises(OSError, match="has ended, SIGKILL"):
+            exporter.cost()
+
+
+def test_the_idle_cost_is_that_of_the_window() -> None:
+    before = Cost(cpu=1.5, of_process=1.0, memory=40 << 10, peak=41 << 10, threads=7, descriptors=9)
+    after = before._replace(cpu=1.65, of_process=1.12)
+    (line,), faults = cost.idle_text(before, after, 60)
+    assert "0.25 % of a core (0.20 %" in line
+    assert "40.0 MiB in RAM" in line
+    assert faults == []
+    (_, faults) = cost.idle_text(before, after._replace(cpu=2.1, memory=61 << 10), 60)
+    assert len(faults) == 2
+
+
+def test_summary_of_a_phase() -> None:
+    rows = [
+        _row("gpu_temp_celsius", [60], dmon_gtemp=[60.0]),
+        _row("gpu_temp_celsius", [90], dmon_gtemp=[60.0])._replace(gpu="1"),
+        _row("board_power_watts", [600], dmon_pwr=[600.0]),
+        _row("pcie_replay_total", [], dmon_pci=[0.0]),
+        _row("xid_error", [0]),
+        _row("fan_speed_ratio", []),
+    ]
+    table = _container_rows(busy_processes=2)
+    result = phases.Result("a phase", [], ["a fault"], rows, table, {}, {}, Scrape(0, 0, ""))
+    assert dict(zip(phases.SUMMARY_HEAD, phases.summary(result), strict=True)) == {
+        "phase": "a phase",
+        "series": "5",
+        "equal": "1",
+        "DIFFERENT": "1",
+        "MISSING": "1",
+        "only ours": "1",
+        "of no value": "1",
+        "comparisons": "3",
+        "values of containers": "6",
+        "of these DIFFERENT": "1",
+        "faults": "1",
+    }
+
+
+def test_a_share_above_the_whole_is_none() -> None:
+    assert nvidia_smi.gpm_number(1, "99") == 99
+    assert nvidia_smi.gpm_number(1, "1599830000") is None
+    assert nvidia_smi.gpm_number(20, "1599") == 1599
 
 
 def test_names_of_both_sets_are_known() -> None:

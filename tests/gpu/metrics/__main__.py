@@ -40,10 +40,18 @@ from tests.gpu.programs import machine
 from tests.gpu.programs.container import cdi_gen
 from tests.gpu.programs.forms import environment, form
 from tests.gpu.several.containers import EXCHANGE, Runtime
-from tests.gpu.several.gpus import Gpu, gpus_of
+from tests.gpu.several.gpus import Gpu, gpus_of, markdown_table
 
-OUTPUT_LINES = 60
-LINE_LENGTH = 240
+OUTPUT_LINES = 25
+IN_PAGE = ("cdi-gen who", "cdi-gen top", "cdi-gen why", "messages")
+"""What the transcript has of the outputs; the file beside the page has all."""
+LINE_LENGTH = 200
+FAULTS = 100
+SUMMARY_TEXT = (
+    "Series of the GPUs, under both sets of names. *Equal*: as every source of nvidia-smi says, on "
+    "every GPU; *MISSING*: only nvidia-smi tells it; *only ours*: nvidia-smi does not tell it; *of "
+    "no value*: NVML does not give it on this machine."
+)
 
 
 class Page(NamedTuple):
@@ -54,6 +62,9 @@ class Page(NamedTuple):
     transcript: list[str]
     raw: list[str]
     """All outputs, whole."""
+    summary: list[tuple[str, ...]]
+    """A row for each phase."""
+    cost: list[str]
 
     def add(self, title: str, lines: Sequence[str], faults: Sequence[str]) -> None:
         """Add a chapter."""
@@ -64,7 +75,7 @@ class Page(NamedTuple):
     def quote(self, title: str, output: str) -> None:
         """Add the output of a command to the transcript."""
         self.raw.extend([f"### {title}", output, ""])
-        if output.startswith(("{", "<?xml")):
+        if not title.startswith(IN_PAGE) or output.startswith("{"):
             return
         lines = output.replace("```", "'''").rstrip().splitlines()
         if len(lines) > OUTPUT_LINES:
@@ -74,10 +85,28 @@ class Page(NamedTuple):
     def write(self, path: Path, about: Sequence[str]) -> None:
         """Write the page as Markdown."""
         lines = ["# Metrics beside nvidia-smi", "", *(f"- {line}" for line in about), ""]
-        lines += [f"* **{fault}**" for fault in self.faults] or ["No faults."]
-        lines += [*self.text, "", "## Transcript", "", "```", *self.transcript, "```", ""]
+        lines += [*markdown_table(phases.SUMMARY_HEAD, self.summary), "", SUMMARY_TEXT, ""]
+        lines += ["## Faults", ""]
+        lines += [f"* **{fault}**" for fault in self.faults[:FAULTS]] or ["No faults."]
+        if len(self.faults) > FAULTS:
+            lines.append(f"* {len(self.faults) - FAULTS} faults more, in the file beside this one")
+        lines += [
+            "",
+            "## Cost",
+            "",
+            *self.cost,
+            *self.text,
+            "",
+            "## Transcript",
+            "",
+            "```",
+            *self.transcript,
+            "```",
+            "",
+        ]
         path.write_text("\n".join(lines), encoding="utf-8")
-        path.with_suffix(".raw.txt").write_text("\n".join(self.raw), encoding="utf-8")
+        raw = ["### faults", *self.faults, "", *self.raw]
+        path.with_suffix(".raw.txt").write_text("\n".join(raw), encoding="utf-8")
 
 
 def main() -> None:
@@ -118,7 +147,7 @@ def _options() -> argparse.Namespace:
 
 
 def _all(options: argparse.Namespace, memory: Path, disk: Path) -> int:
-    page = Page([], [], [], [])
+    page = Page([], [], [], [], [], [])
     about = list(_about(options))
     inventory = json.loads(cdi_gen("inventory"))
     gpus, driver = gpus_of(inventory), inventory["driver"]["version"]
@@ -126,8 +155,9 @@ def _all(options: argparse.Namespace, memory: Path, disk: Path) -> int:
     names = _query_names()
     fields = _all_fields(disk)
     requested = frozenset(phases.series_names()) if fields else _default_names()
+    untold: list[str] = []
     with ExitStack() as stack:
-        idle_exporter = stack.enter_context(Exporter("--interval", "15s"))
+        lasting = stack.enter_context(Exporter("--interval", f"{cost.INTERVAL}s"))
         exporter = stack.enter_context(
             Exporter("--interval", "2s", *(fields or ["--names", "both"]))
         )
@@ -137,6 +167,8 @@ def _all(options: argparse.Namespace, memory: Path, disk: Path) -> int:
             try:
                 with loads.running(running) as loaded:
                     result = phases.measure(title, loaded, exporter, seconds, names, requested)
+                    page.summary.append(phases.summary(result))
+                    untold[:] = phases.not_told(result.device_rows)
                     page.add(title, result.text, result.faults)
                     for command, output in result.outputs.items():
                         page.quote(f"nvidia-smi {command}, {title}", output)
@@ -149,21 +181,23 @@ def _all(options: argparse.Namespace, memory: Path, disk: Path) -> int:
                         print(f"{title_of_command}: {len(faults)} faults", *faults, sep="\n  ")
             except (OSError, ValueError, KeyError, subprocess.SubprocessError) as error:
                 page.add(title, (), [f"{title}: ended early: {type(error).__name__}: {error}"])
+            try:
+                lasting.check()
+            except OSError as error:
+                page.faults.append(f"{title}: at an interval of {cost.INTERVAL} s: {error}")
             page.write(options.output, about)
 
         phase("No container", [], max(options.seconds // 2, 5))
-        idle_minute = cost.IdleMinute(idle_exporter)
         for title, running in _phases(gpus, options.gib):
             phase(title, running, options.seconds)
-        lines, faults = cost.parts(
-            [
-                cost.scrapes(exporter),
-                cost.passes(21, 1.0),
-                idle_minute.result(options.idle_seconds, 0),
-            ]
-        )
-        page.add("Cost", lines, faults)
+        lines, faults = cost.parts([cost.scrapes(exporter), cost.passes(21, 1.0)])
         page.quote("messages of cdi-gen metrics", exporter.messages())
+        page.quote(f"messages at an interval of {cost.INTERVAL} s", lasting.messages())
+    idle_lines, idle_faults = cost.idle(options.idle_seconds)
+    page.cost.extend([*idle_lines, "", *lines])
+    page.faults.extend([*faults, *idle_faults])
+    print(*page.cost, *faults, *idle_faults, sep="\n", flush=True)
+    page.text.extend(["", f"Fields of no value in the last phase: {', '.join(untold) or 'none'}."])
     page.write(options.output, about)
     return 1 if page.faults else 0
 

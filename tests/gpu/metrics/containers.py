@@ -126,7 +126,7 @@ def label_faults(
         elif sample.name == f"{PREFIX}held":
             identity = sample.labels.get("container_id", "")
             seen.add((identity, gpu))
-            faults += _container_faults(sample.labels, identity, holders)
+            faults += _container_faults(sample.labels, identity, gpu, loads)
     faults += [
         f"{count} device series of GPU {gpu} have the container {actual!r}, expected {expected!r}"
         for (gpu, actual, expected), count in wrong.items()
@@ -138,11 +138,13 @@ def label_faults(
 
 
 def _container_faults(
-    labels: Mapping[str, str], identity: str, holders: Iterable[Loaded]
+    labels: Mapping[str, str], identity: str, gpu: str, loads: Iterable[Loaded]
 ) -> list[str]:
-    loaded = next((each for each in holders if each.id == identity), None)
+    loaded = next((loaded for loaded in loads if loaded.id == identity), None)
     if loaded is None:
         return [f"a series of the container {identity!r}, which was not started here"]
+    if str(loaded.load.gpu.index) != gpu:
+        return [f"{loaded.load.name} has a series of GPU {gpu}, which it was not given"]
     expected = {"engine": loaded.engine, "UUID": loaded.load.gpu.uuid}
     if loaded.engine == "podman":
         expected["name"] = loaded.load.name

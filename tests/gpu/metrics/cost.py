@@ -17,6 +17,8 @@ from tests.gpu.several.gpus import markdown_table
 
 PASSES = Path(__file__).with_name("inside") / "passes.py"
 SCRAPES = 300
+INTERVAL = 15
+SETTLE_SECONDS = 10
 IDLE_PERCENT, MEMORY_MIB, SCRAPE_MS = 0.5, 60, 50
 """The bars: processor time at an interval of 15 s, memory, the 99th percentile of scrapes."""
 
@@ -68,32 +70,39 @@ def scrapes(exporter: Exporter) -> tuple[list[str], list[str]]:
     return [line], _exceeded("the 99th percentile of scrapes, ms", highest, SCRAPE_MS)
 
 
-class IdleMinute:
-    """The cost of an exporter that nobody scrapes, from now on."""
+def idle(seconds: float) -> tuple[list[str], list[str]]:
+    """Measure an exporter that nobody scrapes, while no container runs.
 
-    def __init__(self, exporter: Exporter) -> None:
-        self._exporter = exporter
-        self._start = time.monotonic()
-        self._before = exporter.cost()
+    The processes that examine the host at the start have ended when the measurement begins.
+    """
+    try:
+        with Exporter("--interval", f"{INTERVAL}s") as exporter:
+            time.sleep(SETTLE_SECONDS)
+            before, start = exporter.cost(), time.monotonic()
+            # Whole intervals: as many passes as there are on average.
+            time.sleep(max(round(seconds / INTERVAL), 1) * INTERVAL)
+            after, wall = exporter.cost(), time.monotonic() - start
+    except OSError as error:
+        return [], [f"idle: {error}"]
+    return idle_text(before, after, wall)
 
-    def result(self, seconds: float, containers: int) -> tuple[list[str], list[str]]:
-        """Wait until so many seconds have passed since the beginning; return lines, and faults."""
-        time.sleep(max(self._start + seconds - time.monotonic(), 0))
-        after: Cost = self._exporter.cost()
-        wall = time.monotonic() - self._start
-        percent = (after.cpu - self._before.cpu) / wall * 100
-        own = (after.of_process - self._before.of_process) / wall * 100
-        memory = after.memory / 1024
-        line = (
-            f"{self._before.cpu:.2f} s of processor time until the first phase had ended; then "
-            f"{wall:.0f} s at an interval of 15 s without a scrape, {containers} containers at the end: "
-            f"{percent:.2f} % of a core ({own:.2f} % without the processes that examine the host), {memory:.1f} MiB in RAM (peak of the process "
-            f"{after.peak / 1024:.1f}), {after.threads} threads, {after.descriptors} descriptors"
-        )
-        return [line], [
-            *_exceeded("processor time, %", percent, IDLE_PERCENT),
-            *_exceeded("memory, MiB", memory, MEMORY_MIB),
-        ]
+
+def idle_text(before: Cost, after: Cost, wall: float) -> tuple[list[str], list[str]]:
+    """Return lines and faults about two readings of an idle exporter."""
+    percent = (after.cpu - before.cpu) / wall * 100
+    own = (after.of_process - before.of_process) / wall * 100
+    memory = after.memory / 1024
+    line = (
+        f"**Idle**: {wall:.0f} s at an interval of {INTERVAL} s without a scrape and without a "
+        f"container: {percent:.2f} % of a core ({own:.2f} % without the processes that examine "
+        f"the host); {memory:.1f} MiB in RAM (peak of the process {after.peak / 1024:.1f}), "
+        f"{after.threads} threads, {after.descriptors} descriptors. Before: {before.cpu:.2f} s of "
+        f"processor time in the first {SETTLE_SECONDS} s."
+    )
+    return [line], [
+        *_exceeded("processor time, %", percent, IDLE_PERCENT),
+        *_exceeded("memory, MiB", memory, MEMORY_MIB),
+    ]
 
 
 def _exceeded(title: str, value: float, bar: float) -> list[str]:

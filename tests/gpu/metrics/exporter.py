@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import http.client
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -37,12 +38,19 @@ class Scrape(NamedTuple):
     text: str
 
     def samples(self) -> list[Sample]:
-        """Parse the text with Prometheus's own parser."""
+        """Parse the text with Prometheus's own parser.
+
+        It does not get the types: from release 0.26 on it renames the samples of a counter whose
+        name does not end in ``_total``, as many of dcgm-exporter's do not.
+        """
         from prometheus_client.parser import text_string_to_metric_families
 
+        samples = "".join(
+            f"{line}\n" for line in self.text.splitlines() if not line.startswith("#")
+        )
         return [
             Sample(sample.name, sample.labels, float(sample.value))
-            for family in text_string_to_metric_families(self.text)
+            for family in text_string_to_metric_families(samples)
             for sample in family.samples
         ]
 
@@ -74,7 +82,8 @@ class Exporter:
         words = ["metrics", "--listen", f"127.0.0.1:{self._port}", *options]
         self._process = subprocess.Popen(
             [sys.executable, "-m", "cdi_gen", *words],
-            env=cdi_gen_environment(),
+            # A fault in a library leaves the stacks of all threads in the messages.
+            env={**cdi_gen_environment(), "PYTHONFAULTHANDLER": "1"},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=self._errors,
@@ -102,12 +111,16 @@ class Exporter:
             self._process.wait()
         self._errors.close()
 
+    def kill(self) -> None:
+        """End the program as the kernel would."""
+        self._process.kill()
+        self._process.wait()
+
     def _wait(self) -> float:
         """Wait for the first measurement; return the seconds that it took."""
         start = time.monotonic()
         while time.monotonic() < start + START_SECONDS:
-            if self._process.poll() is not None:
-                raise OSError(f"cdi-gen metrics has ended: {self.messages()}")
+            self.check()
             try:
                 if "cdi_gen_metrics_up" in self.scrape().text:
                     return time.monotonic() - start
@@ -115,6 +128,16 @@ class Exporter:
                 pass
             time.sleep(0.1)
         raise OSError(f"cdi-gen metrics has not answered: {self.messages()}")
+
+    def check(self) -> None:
+        """Make sure that the program runs.
+
+        Raises:
+            OSError: it has ended.
+        """
+        status = self._process.poll()
+        if status is not None:
+            raise OSError(f"cdi-gen metrics has ended, {ended_by(status)}: {self.messages()}")
 
     def messages(self) -> str:
         """Return what the program has printed."""
@@ -137,16 +160,34 @@ class Exporter:
         return Scrape(end, end - start, text)
 
     def cost(self) -> Cost:
-        """Return what the process and its children have used so far."""
+        """Return what the process and its children have used so far.
+
+        Raises:
+            OSError: the process has ended, or what it uses cannot be read.
+        """
+        self.check()
         pids = [self._process.pid, *_descendants(self._process.pid)]
+        own = _status(self._process.pid)
+        if "VmHWM" not in own:
+            raise OSError("cdi-gen metrics ends")
         return Cost(
             cpu=sum(sum(_cpu_seconds(pid)) for pid in pids),
             of_process=_cpu_seconds(self._process.pid)[0],
-            memory=sum(_status(pid, "VmRSS") for pid in pids),
-            peak=_status(self._process.pid, "VmHWM"),
-            threads=_status(self._process.pid, "Threads"),
+            memory=sum(_status(pid).get("VmRSS", 0) for pid in pids),
+            peak=own["VmHWM"],
+            threads=own["Threads"],
             descriptors=len(os.listdir(f"/proc/{self._process.pid}/fd")),
         )
+
+
+def ended_by(status: int) -> str:
+    """Return how a process has ended: its exit status, or the signal."""
+    if status >= 0:
+        return f"exit {status}"
+    try:
+        return signal.Signals(-status).name
+    except ValueError:
+        return f"signal {-status}"
 
 
 def _descendants(pid: int) -> Iterator[int]:
@@ -171,9 +212,15 @@ def _cpu_seconds(pid: int) -> tuple[float, float]:
     return own, children
 
 
-def _status(pid: int, key: str) -> int:
+def _status(pid: int) -> dict[str, int]:
+    """Return the numbers of a process's status; none if it has ended."""
     try:
         lines = Path(f"/proc/{pid}/status").read_text(encoding="utf-8").splitlines()
     except OSError:
-        return 0
-    return next((int(line.split()[1]) for line in lines if line.startswith(f"{key}:")), 0)
+        return {}
+    fields = (line.split() for line in lines)
+    return {
+        words[0].rstrip(":"): int(words[1])
+        for words in fields
+        if words[1:2] and words[1].isdecimal()
+    }

@@ -56,6 +56,8 @@ class Loaded(NamedTuple):
     """All its processes, by their PID namespace."""
     program: str
     """What its program has printed: the version of PyTorch, and the GPU."""
+    modify_device_files: str = ""
+    """The driver's parameter as the container sees it: 1 lets libraries make nodes of all GPUs."""
 
 
 class Loads(NamedTuple):
@@ -178,7 +180,8 @@ class Loads(NamedTuple):
         if first is None:
             raise OSError(f"the container {load.name} has ended: {self._output(load)}")
         program = ready_file.read_text(encoding="utf-8").strip()
-        return Loaded(load, engine, identity, processes_in(first), program)
+        parameter = modify_device_files(first)
+        return Loaded(load, engine, identity, processes_in(first), program, parameter)
 
     def _first(self, load: Load, engine: str, identity: str) -> int | None:
         """Return its first process; None if it does not run. A shim may still be at work."""
@@ -208,6 +211,18 @@ def _request(load: Load) -> dict[str, str]:
         "NVIDIA_VISIBLE_DEVICES": str(load.gpu.index),
         "NVIDIA_DRIVER_CAPABILITIES": "compute,utility",
     }
+
+
+def modify_device_files(first: int) -> str:
+    """Return the parameter ModifyDeviceFiles of the driver as a process sees it; empty: none."""
+    try:
+        params = Path(f"/proc/{first}/root/proc/driver/nvidia/params").read_text(encoding="utf-8")
+    except OSError:
+        return ""
+    return next(
+        (line.split()[1] for line in params.splitlines() if line.startswith("ModifyDeviceFiles: ")),
+        "",
+    )
 
 
 def processes_in(first: int) -> frozenset[int]:

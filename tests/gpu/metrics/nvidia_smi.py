@@ -22,6 +22,8 @@ WORDS |= {"in progress": 2.0, "prohibited": 2.0, "completed": 3.0, "exclusive_pr
 """Words for numbers, as NVML has them."""
 SECONDS = 20
 """A limit for a single run."""
+FIRST_RATE = 20
+"""Metrics of GPM with lower numbers are in percent, from it on they are in MiB/s."""
 
 Readings = Mapping[str, list[float]]
 """The values of each source of a GPU, in the order of time."""
@@ -133,6 +135,16 @@ def compute_apps(output: str) -> list[ProcessSample]:
     ]
 
 
+def gpm_number(metric: int, text: str) -> float | None:
+    """Return a metric of GPM.
+
+    In a first line nvidia-smi has been seen to print a share of 1,599,830,000 percent.
+    """
+    value = number(text)
+    is_share = metric < FIRST_RATE
+    return None if value is not None and is_share and value > 100 else value
+
+
 def run(*words: str) -> str:
     """Run nvidia-smi, and return what it printed; empty if it failed."""
     process = subprocess.run(
@@ -231,7 +243,7 @@ class Sampler:
         for row in self._monitor("dmon", "-s", "p", *words):
             cells = list(row.values())[-len(metrics) :]
             for metric, text in zip(metrics, cells, strict=True):
-                self._add(row["gpu"], f"gpm {metric}", number(text))
+                self._add(row["gpu"], f"gpm {metric}", gpm_number(metric, text))
 
     def _pmon(self) -> None:
         self.monitored += process_rows(self._monitor("pmon", "-s", "um"))

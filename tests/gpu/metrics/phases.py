@@ -6,12 +6,13 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
 
 from cdi_gen.metrics import catalogue
 from tests.gpu.metrics import comparison, containers, nvidia_smi, sources
+from tests.gpu.metrics.comparison import DIFFERENT, ONLY_HERE
 from tests.gpu.metrics.exporter import Exporter, Sample, Scrape
 from tests.gpu.metrics.loads import Loaded
 from tests.gpu.several.gpus import markdown_table
@@ -19,6 +20,8 @@ from tests.gpu.several.gpus import markdown_table
 SETTLE_SECONDS = 5
 """For the clocks, the power and the averages of NVML."""
 ENERGY = "gpu_energy_joules_total"
+PLACES_LENGTH = 60
+"""Characters of the names of sources in a table."""
 
 
 class Result(NamedTuple):
@@ -28,6 +31,7 @@ class Result(NamedTuple):
     text: list[str]
     faults: list[str]
     device_rows: list[comparison.Row]
+    container_rows: list[containers.Row]
     memory: dict[int, float]
     """MiB of GPU memory by process, by nvidia-smi at the end."""
     outputs: Mapping[str, str]
@@ -121,7 +125,7 @@ def _result(
         f"{row.container}: {row.series}: ours {comparison.span(row.ours)}, "
         f"{row.place} {comparison.span(row.theirs)}, margin {row.margin:g}"
         for row in table
-        if row.verdict == comparison.DIFFERENT
+        if row.verdict == DIFFERENT
     ]
     faults += containers.load_faults(loads, table)
     if samples:
@@ -139,6 +143,7 @@ def _result(
         text,
         [f"{title}: {fault}" for fault in faults],
         rows,
+        table,
         memory,
         sampler.outputs,
         scrapes[-1] if scrapes else Scrape(0, 0, ""),
@@ -159,7 +164,8 @@ def _containers_table(loads: Sequence[Loaded], table: Sequence[containers.Row]) 
         return ["No container runs."]
     lines = [
         f"- {loaded.load.name}: {loaded.load.kind}, {loaded.load.gibibytes:g} GiB, GPU {loaded.load.gpu.index}, "
-        f"{loaded.load.way}, {loaded.engine}; {loaded.program}"
+        f"{loaded.load.way}, {loaded.engine}; {loaded.program}; "
+        f"ModifyDeviceFiles: {loaded.modify_device_files or '-'}"
         for loaded in loads
     ]
     head = ("container", f"`{containers.PREFIX}…`", "ours", "nvidia-smi", "source", "margin", "")
@@ -174,26 +180,77 @@ def _containers_table(loads: Sequence[Loaded], table: Sequence[containers.Row]) 
 
 
 def _device_table(rows: Sequence[comparison.Row]) -> list[str]:
-    """Return the rows of one set of names; the other set has the same quantities in other units."""
-    shown = [row for row in rows if row.ours]
+    """Return a row for each series of one set of names; all comparisons are in the counts.
+
+    The other set has the same quantities in other units.
+    """
     old = {name.name for name in series_names_of(catalogue.OLD)}
-    counts = Counter(row.verdict for row in shown)
-    summary = ", ".join(f"{verdict}: {count}" for verdict, count in counts.items())
-    names = len({row.series for row in shown})
-    head = ("series, names up to 4.8", "GPU", "ours", "nvidia-smi", "source", "margin", "")
-    cells = [
-        (
-            *(f"`{row.series}`", row.gpu, comparison.span(row.ours), comparison.span(row.theirs)),
-            *(row.place, f"{row.margin:.3g}", row.verdict),
+    by_series: dict[str, list[comparison.Row]] = {}
+    for row in rows:
+        if row.ours and (row.series in old or row.verdict == DIFFERENT):
+            by_series.setdefault(row.series, []).append(row)
+    cells, untold = [], []
+    for series, of_series in by_series.items():
+        by_gpu: dict[str, list[comparison.Row]] = {}
+        for row in of_series:
+            by_gpu.setdefault(row.gpu, []).append(row)
+        ours = " · ".join(comparison.span(of_gpu[0].ours) for of_gpu in by_gpu.values())
+        if of_series[0].verdict == ONLY_HERE:
+            untold.append(f"`{series}` {ours}")
+            continue
+        theirs = " · ".join(
+            comparison.span([value for row in of_gpu for value in row.theirs])
+            for of_gpu in by_gpu.values()
         )
-        for row in shown
-        if row.series in old or row.verdict == comparison.DIFFERENT
+        places = ", ".join(dict.fromkeys(row.place for row in of_series))
+        margin = max(row.margin for row in of_series)
+        verdict = verdict_of(of_series)
+        cells.append(
+            (f"`{series}`", ours, theirs, places[:PLACES_LENGTH], f"{margin:.3g}", verdict)
+        )
+    head = ("series, names up to 4.8", "ours", "nvidia-smi", "sources", "margin", "")
+    return [
+        f"GPUs in the order of their index: {' · '.join(sorted({row.gpu for row in rows}))}.",
+        "",
+        *markdown_table(head, cells),
+        "",
+        f"nvidia-smi does not tell: {', '.join(untold) or 'nothing'}.",
     ]
-    line = (
-        f"{names} series of both sets of names, each beside every source of nvidia-smi; {summary}."
+
+
+def verdict_of(rows: Iterable[comparison.Row]) -> str:
+    """Return the worst verdict of several comparisons of a series."""
+    verdicts = {row.verdict for row in rows}
+    order = (DIFFERENT, comparison.NOT_THERE, comparison.EQUAL, ONLY_HERE, comparison.NOT_TOLD)
+    return next(verdict for verdict in order if verdict in verdicts)
+
+
+SUMMARY_HEAD = (
+    *("phase", "series", "equal", "DIFFERENT", "MISSING", "only ours", "of no value"),
+    *("comparisons", "values of containers", "of these DIFFERENT", "faults"),
+)
+
+
+def summary(result: Result) -> tuple[str, ...]:
+    """Return the cells of a phase for the table of `SUMMARY_HEAD`, over both sets of names."""
+    by_series: dict[str, list[comparison.Row]] = {}
+    for row in result.device_rows:
+        by_series.setdefault(row.series, []).append(row)
+    counts = Counter(map(verdict_of, by_series.values()))
+    verdicts = (
+        *(comparison.EQUAL, DIFFERENT, comparison.NOT_THERE),
+        *(ONLY_HERE, comparison.NOT_TOLD),
     )
-    missing = ", ".join(f"`{name}`" for name in not_told(rows)) or "none"
-    return [line, "", *markdown_table(head, cells), "", f"Fields without a series: {missing}"]
+    of_containers = [row.verdict for row in result.container_rows]
+    return (
+        result.title,
+        str(len(by_series)),
+        *(str(counts[verdict]) for verdict in verdicts),
+        str(sum(bool(row.ours and row.theirs) for row in result.device_rows)),
+        str(len(of_containers)),
+        str(of_containers.count(DIFFERENT)),
+        str(len(result.faults)),
+    )
 
 
 def _energy(
