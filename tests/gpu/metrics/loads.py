@@ -216,7 +216,8 @@ def _request(load: Load) -> dict[str, str]:
 def modify_device_files(first: int) -> str:
     """Return the parameter ModifyDeviceFiles of the driver as a process sees it; empty: none."""
     try:
-        params = Path(f"/proc/{first}/root/proc/driver/nvidia/params").read_text(encoding="utf-8")
+        root = Path(f"/proc/{first}/root")
+        params = (root / "proc/driver/nvidia/params").read_text(encoding="utf-8")
     except OSError:
         return ""
     return next(
