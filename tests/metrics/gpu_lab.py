@@ -92,23 +92,37 @@ class GpuLab:
         answer: dict[str, Any] = json.loads(self.inside.run(command, timeout=timeout).stdout)
         return answer
 
-    def run(self, containers: Mapping[str, Sequence[Node]]) -> dict[str, int]:
+    def run(
+        self,
+        containers: Mapping[str, Sequence[Node]],
+        *,
+        refused: Mapping[str, Sequence[Node]] | None = None,
+    ) -> dict[str, int]:
         """Start containers of crun; return the numbers of their first processes.
 
         Args:
             containers: the device nodes of each: name in /dev, major and minor number.
+            refused: the nodes that a container also has and cannot open.
         """
         names = [*containers]
-        self.write_bundles(containers)
+        self.write_bundles(containers, refused=refused)
         started = self.inside.run(["sh", "-c", _START, "sh", *names], timeout=600)
         pids = [int(line) for line in started.stdout.split()]
         if len(pids) != len(names):
             raise RuntimeError(self.inside.read("/var/log/crun.log")[-2000:])
         return dict(zip(names, pids, strict=True))
 
-    def write_bundles(self, containers: Mapping[str, Sequence[Node]]) -> list[str]:
+    def write_bundles(
+        self,
+        containers: Mapping[str, Sequence[Node]],
+        *,
+        refused: Mapping[str, Sequence[Node]] | None = None,
+    ) -> list[str]:
         """Write the bundles of containers, see `run`; return their directories."""
-        bundles = {name: self._bundle(nodes) for name, nodes in containers.items()}
+        bundles = {
+            name: self._bundle(nodes, (refused or {}).get(name, ()))
+            for name, nodes in containers.items()
+        }
         self.inside.run(["python3", "-c", _WRITE_BUNDLES], stdin=json.dumps(bundles))
         return [f"/srv/bundles/{name}" for name in containers]
 
@@ -116,7 +130,7 @@ class GpuLab:
         """End containers."""
         self.inside.run(["sh", "-c", _DELETE, "sh", *names], timeout=600)
 
-    def _bundle(self, nodes: Sequence[Node]) -> dict[str, Any]:
+    def _bundle(self, nodes: Sequence[Node], refused: Sequence[Node]) -> dict[str, Any]:
         if not self._configuration:
             script = "cd /tmp && rm -f config.json && crun spec && cat config.json"
             configuration = json.loads(self.inside.run(["sh", "-ec", script]).stdout)
@@ -124,15 +138,13 @@ class GpuLab:
             configuration["process"].pop("rlimits", None)
             configuration["root"] = {"path": "/srv/rootfs", "readonly": True}
             self._configuration = configuration
-        devices = [
-            {"path": f"/dev/{name}", "type": "c", "major": major, "minor": minor, "fileMode": 0o666}
-            for name, major, minor in (("nvidiactl", 195, 255), *nodes)
-        ]
+        devices = [*map(_device, (("nvidiactl", 195, 255), *nodes))]
         allowed = [
             {"allow": True, "access": "rw"}
             | {key: device[key] for key in ("type", "major", "minor")}
             for device in devices
         ]
+        devices += map(_device, refused)
         rules = [{"allow": False, "access": "rwm"}, *allowed]
         linux = self._configuration["linux"] | {"devices": devices, "resources": {"devices": rules}}
         return self._configuration | {"linux": linux}
@@ -149,6 +161,11 @@ class GpuLab:
             for device in spec["devices"]
             if device["name"].replace(":", "").isdecimal()
         }
+
+
+def _device(node: Node) -> dict[str, Any]:
+    name, major, minor = node
+    return {"path": f"/dev/{name}", "type": "c", "major": major, "minor": minor, "fileMode": 0o666}
 
 
 @contextlib.contextmanager
