@@ -85,9 +85,11 @@ static int take_event(struct event_set *set, struct event_data *data)
     return taken;
 }
 
+enum { EVENT_STEP_MS = 50 }; /* NVML blocks; to look more often would take more CPU than all else */
+
 nvmlReturn_t nvmlEventSetWait_v2(struct event_set *set, struct event_data *data, unsigned ms)
 {
-    for (unsigned waited = 0;; waited += 5) {
+    for (unsigned waited = 0;; waited += EVENT_STEP_MS) {
         if (!host.users)
             return UNINITIALIZED;
         for (int i = 0; i < host.gpus; i++) {
@@ -103,7 +105,7 @@ nvmlReturn_t nvmlEventSetWait_v2(struct event_set *set, struct event_data *data,
             return SUCCESS;
         if (waited >= ms)
             return TIMEOUT;
-        usleep(5000);
+        usleep(EVENT_STEP_MS * 1000);
     }
 }
 
