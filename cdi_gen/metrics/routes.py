@@ -53,7 +53,7 @@ class Routes:
         return messages.text(HTTPStatus.NOT_FOUND)
 
     def _metrics(self, request: Request) -> Response:
-        form = Form(messages.prefers_openmetrics(request), messages.accepts_gzip(request))
+        form = Form(messages.needs_openmetrics(request), messages.accepts_gzip(request))
         parts = self._pages.text(form)
         if parts is None:
             message = "the GPUs have not been measured yet"

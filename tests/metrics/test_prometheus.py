@@ -55,9 +55,7 @@ def test_default_fields_are_those_of_dcgm_exporter(
     with ExitStack() as stack:
         program = stack.enter_context(metrics(fake.root, *FAST, "--names", names))
         address = f"127.0.0.1:{program.port()}"
-        # In OpenMetrics, counters have names that end with _total, which dcgm-exporter's have not.
-        scraped = configuration(address, scrape_protocols=["PrometheusText0.0.4"])
-        server = stack.enter_context(prometheus.running(scraped, tmp_path))
+        server = stack.enter_context(prometheus.running(configuration(address), tmp_path))
         server.wait_for("cdi_gen_metrics_up == 1")
         told.raise_xid("0", 31)
         server.wait_for('{__name__=~"DCGM_FI_DEV_XID_ERRORS?"} == 31')

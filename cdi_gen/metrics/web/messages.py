@@ -85,16 +85,17 @@ def accepts_gzip(request: Request) -> bool:
     return qualities.get("gzip", qualities.get("*", 0)) > 0
 
 
-def prefers_openmetrics(request: Request) -> bool:
-    """Whether the client prefers OpenMetrics 1.0 to the text format of Prometheus.
+def needs_openmetrics(request: Request) -> bool:
+    """Whether the client reads OpenMetrics 1.0 and not the text format of Prometheus.
 
-    A client that accepts neither gets the text format, as from Prometheus's own libraries.
+    Prometheus prefers OpenMetrics, but there dcgm-exporter's counters, whose names do not end with
+    ``_total``, would have no type. A client that accepts neither gets the text format.
     """
     openmetrics = text_format = 0.0
     for element in accepted(request.header(b"accept")):
         version = element.parameters.get("version")
         if element.name == "application/openmetrics-text" and version in {None, "1.0.0", "0.0.1"}:
             openmetrics = max(openmetrics, element.quality)
-        elif element.name == "text/plain" and version in {None, "0.0.4"}:
+        elif element.name in {"text/plain", "text/*", "*/*"} and version in {None, "0.0.4"}:
             text_format = max(text_format, element.quality)
-    return openmetrics > 0 and openmetrics >= text_format
+    return openmetrics > 0 and text_format == 0

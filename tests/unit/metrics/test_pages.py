@@ -144,25 +144,26 @@ def test_metrics_before_the_first_snapshot_are_unavailable(get: Get) -> None:
         ("application/openmetrics-text", True),
         ("application/openmetrics-text;version=2.0.0", False),
         ("application/openmetrics-text; version=1.0.0; q=0, text/plain", False),
-        ("application/openmetrics-text;q=0.3,text/plain;q=0.5", False),
+        ("application/openmetrics-text;q=0.5,text/plain;q=0.3", False),
+        ("application/openmetrics-text;q=0.5,text/plain;version=1.0.0,text/plain;q=0", True),
         ("application/openmetrics-text;q=x", False),
         pytest.param(
             "application/openmetrics-text;version=1.0.0,application/openmetrics-text;"
             "version=0.0.1;q=0.75,text/plain;version=0.0.4;q=0.5,*/*;q=0.1",
-            True,
+            False,
             id="Prometheus 2.42",
         ),
         pytest.param(
             "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,"
             "application/openmetrics-text;version=0.0.1;q=0.5,text/plain;version=1.0.0;"
             "escaping=allow-utf-8;q=0.4,text/plain;version=0.0.4;q=0.3,*/*;q=0.2",
-            True,
+            False,
             id="Prometheus 3",
         ),
         ("," * 10_000 + "application/openmetrics-text", False),
     ],
 )
-def test_the_form_is_the_one_that_the_client_prefers(
+def test_openmetrics_only_for_a_client_that_does_not_read_the_text_format(
     page_host: Host, get: Get, accept: str, is_openmetrics: bool
 ) -> None:
     page_host.pages.publish(SNAPSHOT)
