@@ -14,7 +14,7 @@ from cdi_gen.metrics.families import Options, families
 from tests.fakehost.hosts import FakeHost
 from tests.gpu.metrics import commands, comparison, containers, cost, nvidia_smi, phases, sources
 from tests.gpu.metrics.comparison import DIFFERENT, EQUAL, NOT_THERE, NOT_TOLD, ONLY_HERE
-from tests.gpu.metrics.exporter import Cost, Exporter, Sample, Scrape, ended_by
+from tests.gpu.metrics.exporter import Cost, Exporter, Sample, Scrape, ended_by, kernel_lines
 from tests.gpu.metrics.loads import HOOK_FREE, IDLE, MATMUL, SHIM, Load, Loaded
 from tests.gpu.metrics.nvidia_smi import ProcessSample
 from tests.gpu.several import usage
@@ -375,6 +375,9 @@ def test_an_exporter_that_has_ended_costs_nothing() -> None:
     exporter = Exporter("--no-such-option")
     with pytest.raises(OSError, match=r"has ended, exit 2: .*no-such-option"), exporter:
         pass
+    log = "[1.0] Out of memory: Killed process 77 (python3)\n[2.0] python3[177]: segfault at 0\n"
+    assert kernel_lines(77, log) == ["[1.0] Out of memory: Killed process 77 (python3)"]
+    assert kernel_lines(177, log) == ["[2.0] python3[177]: segfault at 0"]
     assert ended_by(-11) == "SIGSEGV"
     assert ended_by(1) == "exit 1"
 

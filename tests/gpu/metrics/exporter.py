@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import http.client
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -137,7 +138,8 @@ class Exporter:
         """
         status = self._process.poll()
         if status is not None:
-            raise OSError(f"cdi-gen metrics has ended, {ended_by(status)}: {self.messages()}")
+            words = (self.messages(), *kernel_lines(self._process.pid, _kernel_log()))
+            raise OSError(f"cdi-gen metrics has ended, {ended_by(status)}: {'; '.join(words)}")
 
     def messages(self) -> str:
         """Return what the program has printed."""
@@ -178,6 +180,19 @@ class Exporter:
             threads=own["Threads"],
             descriptors=len(os.listdir(f"/proc/{self._process.pid}/fd")),
         )
+
+
+def kernel_lines(pid: int, log: str) -> list[str]:
+    """Return what the kernel's log says of a process: a fault in it, or that memory ran out."""
+    return [line for line in log.splitlines() if re.search(rf"\b{pid}\b", line)][-3:]
+
+
+def _kernel_log() -> str:
+    try:
+        process = subprocess.run(["dmesg"], capture_output=True, text=True, check=False, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return process.stdout
 
 
 def ended_by(status: int) -> str:
