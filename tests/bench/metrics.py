@@ -170,6 +170,6 @@ def _passes(lab: GpuLab, running: Started, case: str) -> Line:
 
 def _sizes(state: dict[str, Any]) -> str:
     return (
-        f"RSS {state['rss'] / 1024:.1f} MiB, of its own {state['private'] / 1024:.1f}, "
+        f"RSS {state['rss'] / 1024:.1f} MiB, of its own {state['anonymous'] / 1024:.1f}, "
         f"{state['threads']} threads, {state['descriptors']} descriptors"
     )

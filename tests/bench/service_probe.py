@@ -50,7 +50,7 @@ def state(pid: str) -> dict[str, float]:
         "rss": int(status["VmRSS"].split()[0]),
         "peak": int(status["VmHWM"].split()[0]),
         "pss": int(sizes["Pss"].split()[0]),
-        "private": int(sizes["Private_Dirty"].split()[0]) + int(sizes["Private_Clean"].split()[0]),
+        "anonymous": int(status["RssAnon"].split()[0]),
         "threads": int(status["Threads"]),
         "descriptors": len(os.listdir(f"/proc/{pid}/fd")),
         "children": len(children.read_text("ascii").split()) if children.exists() else 0,

@@ -197,7 +197,7 @@ def _rows(lab: GpuLab, host: Host, pid: str, seconds: float) -> Iterator[dict[st
 def _line(minute: float, state: dict[str, Any], host: Host) -> str:
     events = " ".join(f"{name}:{count}" for name, count in sorted(host.events.items()))
     return (
-        f"{minute:5.1f} {state['rss']:8} {state['private']:8} {state['descriptors']:4} "
+        f"{minute:5.1f} {state['rss']:8} {state['anonymous']:8} {state['descriptors']:4} "
         f"{state['threads']:7} {state['percent']:6.2f} {state['scrapes']:8} {state['failed']:6} "
         f"{state['p99'] * 1000:7.1f} {state['slowest'] * 1000:7.1f} {host.started:10}  {events}"
     )
@@ -206,7 +206,7 @@ def _line(minute: float, state: dict[str, Any], host: Host) -> str:
 def _growth(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
     settled = rows[SETTLED:] or rows
     quarter = max(1, len(settled) // 4)
-    for key, limit in (("private", GROWTH_KIB), ("descriptors", 1), ("threads", 1)):
+    for key, limit in (("anonymous", GROWTH_KIB), ("descriptors", 1), ("threads", 1)):
         first = median(row[key] for row in settled[:quarter])
         last = median(row[key] for row in settled[-quarter:])
         print(f"{key}: median of the first quarter {first:.0f}, of the last {last:.0f}")

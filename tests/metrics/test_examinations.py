@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from cdi_base.findings import Finding
+from cdi_gen.doctor import checks
 from cdi_gen.metrics.own import specs
 from cdi_gen.metrics.own.model import OwnState
 from cdi_gen.metrics.own.process import COMMAND
@@ -99,6 +100,9 @@ def test_a_host_without_a_driver_is_neither_fresh_nor_stale(tmp_path: Path) -> N
     assert state.device_plugin is None  # no kubelet
     assert state.doctor is not None
     assert state.doctor.checks["fault"] == 0
+    # Without those of the user, whom the service does not serve.
+    expected = [check.name for check in checks.load() if check.group != "rootless"]
+    assert sum(state.doctor.checks.values()) == len(expected) < len(checks.load())
 
 
 def test_the_process_has_the_lowest_priority(tmp_path: Path) -> None:

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Examines the host with all checks of ``cdi-gen doctor``, and counts the findings."""
+"""Examines the host with the checks of ``cdi-gen doctor``, and counts the findings.
+
+The service may run as a user of its own: checks of the user who runs doctor say nothing here.
+"""
 
 from __future__ import annotations
 
@@ -12,10 +15,14 @@ from cdi_gen.doctor.run import run
 from cdi_gen.metrics.own.model import DoctorState, FindingCount
 from cdi_gen.refresh.settings import Layout
 
+OF_USER = "rootless"
+"""The group of checks that examine the user."""
+
 
 def examine(layout: Layout) -> DoctorState:
     """Return the number of findings of each code and severity, and of checks by status."""
-    results = run(checks.load(), Host(layout.where()))
+    of_host = [check for check in checks.load() if check.group != OF_USER]
+    results = run(of_host, Host(layout.where()))
     findings = Counter(
         (finding.code, finding.severity) for result in results for finding in result.findings
     )
