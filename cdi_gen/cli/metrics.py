@@ -58,6 +58,19 @@ class Seconds(click.ParamType):  # type: ignore[type-arg,unused-ignore]  # gener
         return seconds
 
 
+class Url(click.ParamType):  # type: ignore[type-arg,unused-ignore]  # as above
+    """An address of HTTP or HTTPS."""
+
+    name = "url"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return the address."""
+        if not re.match(r"https?://[^/]", str(value)):
+            example = "http://127.0.0.1:9401/metrics"
+            self.fail(f"{value!r} is not an address of HTTP, for example {example}", param, ctx)
+        return str(value)
+
+
 class Mode(click.ParamType):  # type: ignore[type-arg,unused-ignore]  # as above
     """Permissions of a file in octal digits."""
 
@@ -165,7 +178,7 @@ class Mode(click.ParamType):  # type: ignore[type-arg,unused-ignore]  # as above
 )
 @click.option(
     "--device-plugin-metrics",
-    type=TEXT,
+    type=Url(),
     metavar="URL",
     envvar="CDI_GEN_METRICS_DEVICE_PLUGIN",
     help="Where the device plugin of cdi-gen on this host serves its own metrics.  [default: none]",
@@ -201,8 +214,8 @@ def command(
     from cdi_gen.metrics.families import Options  # noqa: PLC0415
     from cdi_gen.metrics.own.schedule import Examinations, settings_of  # noqa: PLC0415
     from cdi_gen.metrics.pages import Pages  # noqa: PLC0415
+    from cdi_gen.metrics.reports import SnapshotReports  # noqa: PLC0415
     from cdi_gen.metrics.textfile import Textfile  # noqa: PLC0415
-    from cdi_gen.metrics.unseen import UnseenReports  # noqa: PLC0415
     from cdi_gen.refresh.settings import Layout  # noqa: PLC0415
     from cdi_gen.telemetry.telemetry import Telemetry  # noqa: PLC0415
 
@@ -219,6 +232,13 @@ def command(
             hint="leave one of them out",
             code="CDG-O155",
             subject="--fields",
+        )
+    if NOTHING in examined and len(set(examined)) > 1:
+        raise UsageError(
+            "--examine none does not fit together with another --examine",
+            hint="leave one of them out",
+            code="CDG-O155",
+            subject="--examine",
         )
     options = Options(
         names=NAMES[names],
@@ -250,7 +270,7 @@ def command(
             if telemetry.read().gpus:
                 time.sleep(BETWEEN_PASSES)
             snapshot = collector.collect()
-            UnseenReports(console.report).note(snapshot.unseen)
+            SnapshotReports(console.report).note(snapshot)
             pages.publish(snapshot)
             print_once(pages, textfile)
             return ExitCode.OK

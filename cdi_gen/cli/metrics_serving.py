@@ -14,10 +14,10 @@ from cdi_gen.cli.output import print_data
 from cdi_gen.errors import CdiGenError
 from cdi_gen.metrics.loop import Loop
 from cdi_gen.metrics.pages import Form, Pages
+from cdi_gen.metrics.reports import SnapshotReports
 from cdi_gen.metrics.service import Service
 from cdi_gen.metrics.snapshot import Snapshot
 from cdi_gen.metrics.textfile import Textfile
-from cdi_gen.metrics.unseen import UnseenReports
 from cdi_gen.service_manager import ServiceManager
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ class Serving:
         self._pages = pages
         self._textfile = textfile
         self._server: Server | None = None
-        self._unseen = UnseenReports(console.report)
+        self._reports = SnapshotReports(console.report)
         self._loop = Loop(collect, self._publish, interval, console.report)
         self._status = f"writing a textfile every {interval:g} s" if textfile else ""
 
@@ -80,7 +80,7 @@ class Serving:
         service.run(self._status)
 
     def _publish(self, snapshot: Snapshot) -> None:
-        self._unseen.note(snapshot.unseen)
+        self._reports.note(snapshot)
         self._pages.publish(snapshot)
         if self._textfile is not None:
             self._textfile.update(self._pages)

@@ -171,6 +171,8 @@ def test_a_gpu_that_hangs_holds_up_neither_scrapes_nor_the_end(
     [
         (("--listen", "9400"), 2, "CDG-O150"),
         (("--listen", "unix:relative"), 2, "CDG-O150"),
+        (("--examine", "none", "--examine", "specs"), 2, "CDG-O155"),
+        (("--device-plugin-metrics", "127.0.0.1:9401/metrics"), 2, "CDG-U001"),
         (("--listen", "[::1:9400"), 2, "CDG-O150"),
         (("--listen", "192.0.2.1:9400"), 1, "CDG-O151"),
         (("--listen", "unix:/nonexistent/socket"), 1, "CDG-O151"),
