@@ -63,7 +63,7 @@ def read_fields_file(path: str) -> FieldsFile:
         content = files.read(path, MAX_BYTES, follow=True)
     except OSError as error:
         raise UsageError(
-            f"{printable(path)} cannot be read: {explain(error)[0]}",
+            f"the file of fields cannot be read: {explain(error)[0]}",
             hint="--fields takes a file of dcgm-exporter, such as default-counters.csv",
             code="CDG-O050",
             subject=path,

@@ -32,7 +32,7 @@ def main() -> None:
     try:
         document = {"state": asdict(_state(request))}
     except CdiGenError as error:
-        document = {"error": {"message": error.message, "code": error.code}}
+        document = {"error": {"message": error.message, "code": error.code, "hint": error.hint}}
     json.dump(document, sys.stdout)
 
 

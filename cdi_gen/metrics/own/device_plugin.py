@@ -130,11 +130,7 @@ def _ask_kubelet(socket: str, allocatable: Counter[str], allocated: Counter[str]
     try:
         from cdi_gen.kubernetes import pod_resources  # noqa: PLC0415 - loads gRPC, an extra
     except ImportError as error:
-        raise CdiGenError(
-            f"the kubelet is not asked for its devices: {error}",
-            hint="pip install 'cdi-gen[kubernetes]'",
-            code="CDG-N001",
-        ) from error
+        raise _missing("the kubelet is not asked for its devices", error) from error
     try:
         allocatable.update(pod_resources.allocatable(socket))
         for devices in pod_resources.allocations(socket):
@@ -145,11 +141,19 @@ def _ask_kubelet(socket: str, allocatable: Counter[str], allocated: Counter[str]
 
 
 def _ask_plugin(address: str, healthy: Counter[str], unhealthy: Counter[str]) -> bool:
-    """Count the devices that the plugin advertises; return whether it answers."""
+    """Count the devices that the plugin advertises; return whether it answers.
+
+    Raises:
+        CdiGenError: prometheus_client is not installed.
+    """
     from urllib.request import ProxyHandler, build_opener  # noqa: PLC0415 - in the process only
 
-    from prometheus_client.parser import text_string_to_metric_families  # noqa: PLC0415 - as above
-
+    try:
+        from prometheus_client.parser import (  # noqa: PLC0415 - an extra
+            text_string_to_metric_families,
+        )
+    except ImportError as error:
+        raise _missing("the metrics of the device plugin are not read", error) from error
     numbers = {"healthy": healthy, "unhealthy": unhealthy}
     try:
         # Not by a proxy of the environment: the address is of this node.
@@ -161,3 +165,13 @@ def _ask_plugin(address: str, healthy: Counter[str], unhealthy: Counter[str]) ->
     except (OSError, ValueError, KeyError):
         return False
     return True
+
+
+def _missing(what: str, error: ImportError) -> CdiGenError:
+    """Return the error that a package of the extra ``kubernetes`` is missing."""
+    return CdiGenError(
+        f"{what}: {error}. The packages of the extra `kubernetes` are needed",
+        hint="after `make install`: make install EXTRAS='kubernetes metrics'; "
+        "with pip: cdi-gen[kubernetes]",
+        code="CDG-N001",
+    )

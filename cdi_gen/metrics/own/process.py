@@ -115,7 +115,8 @@ def _state(output: bytes, errors: bytes, status: int) -> dict[str, Any]:
     try:
         document = json.loads(output)
         if "error" in document:
-            raise ExaminationError(document["error"]["message"], code=document["error"]["code"])
+            error = document["error"]
+            raise ExaminationError(error["message"], code=error["code"], hint=error.get("hint"))
         return dict(document["state"])
     except (ValueError, KeyError, TypeError) as error:
         # Also the answer of another version, after the files of this one were replaced.

@@ -176,12 +176,12 @@ class Examinations:
 
     def _examine(self, task: Task, key: object, progress: _Progress) -> None:
         started = time.monotonic()
-        state, fault = None, ""
+        state, fault, hint = None, "", None
         try:
             request = {"name": task.name, "layout": self._layout._asdict(), **task.options}
             state = task.state_of(self._processes.run(request, task.limit))
         except ExaminationError as error:
-            fault = error.message
+            fault, hint = error.message, error.hint
         except (KeyError, TypeError) as error:
             # The files of cdi-gen were replaced by those of another version.
             fault = f"its answer is of another version: {error}"
@@ -195,7 +195,7 @@ class Examinations:
                     "warning",
                     f"the examination of {TITLES[task.name]} failed: {fault}",
                     subject=task.name,
-                    fix=f"see what it says: {COMMANDS[task.name]}",
+                    fix=hint or f"see what it says: {COMMANDS[task.name]}",
                 )
             )
         progress.ended = time.monotonic()

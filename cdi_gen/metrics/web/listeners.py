@@ -82,8 +82,10 @@ def parse(text: str) -> Address:
             raise _usage(text, f"is a path of more than {LONGEST_PATH} bytes")
         return Address(path=path)
     host, colon, port = text.rpartition(":")
-    if not colon or not port.isascii() or not port.isdigit() or int(port) > 65535:
+    if not colon:
         raise _usage(text, "has no port")
+    if not port.isascii() or not port.isdigit() or int(port) > 65535:
+        raise _usage(text, "has a port that is not a number from 0 to 65535")
     if host.startswith("[") and host.endswith("]"):
         return Address(host=host[1:-1], port=int(port))
     if ":" in host:
