@@ -59,7 +59,7 @@ WIDTH = 120
     help="Show only containers whose engine, name, id, image, pod, owner or commands have all of "
     "these words.",
 )
-@click.option("--once", is_flag=True, help="Measure once, print the tables, and end.")
+@click.option("--once", is_flag=True, help="Print the tables once, and end.")
 @click.option(
     "-o",
     "--output",
@@ -67,7 +67,7 @@ WIDTH = 120
     type=click.Choice(["text", "json"]),
     default="text",
     show_default=True,
-    help="Format of the output; json measures once, prints all that is known, and ends.",
+    help="Format of the output; json prints all that is known once, and ends.",
 )
 @click.option("-C", "--no-color", is_flag=True, help="Use no colours, as with NO_COLOR.")
 @click.option(

@@ -141,7 +141,8 @@ class _Part:
         if len(self.rows) <= height:
             return line
         last = min(pane.first + height, len(self.rows))
-        text = f" {pane.first + 1}-{last}/{len(self.rows)}"
+        seen = f"{pane.first + 1}-{last}" if height > 0 else "0"
+        text = f" {seen}/{len(self.rows)}"
         titles = plain(line)[: max(self._total - len(text), 0)]
         return fitted((Piece(titles + text, Style.HEAD),), self._total, self._glyphs, Style.HEAD)
 

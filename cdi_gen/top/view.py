@@ -161,7 +161,7 @@ def _in_help(view: View, key: str, shown: Shown) -> View:
     if key in steps:
         last = max(0, shown.help_rows - 1)
         return replace(view, help_first=min(max(view.help_first + steps[key], 0), last))
-    return replace(view, is_help=False, help_first=0, has_quit=key in {"q", "f10"})
+    return replace(view, is_help=False, help_first=0)
 
 
 def _moved(view: View, key: str, shown: Shown) -> View | None:

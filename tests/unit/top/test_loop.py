@@ -93,7 +93,10 @@ def test_samples_are_shown_until_q() -> None:
 
 
 def test_a_pass_that_hangs_does_not_keep_keys_waiting() -> None:
-    passes, display = Passes(), Keyboard(("measuring", "?"), ("any key: back", "q"))
+    passes, display = (
+        Passes(),
+        Keyboard(("measuring", "?"), ("any key: back", "x"), ("measuring", "q")),
+    )
     passes.go_on.clear()
     with sampling(passes, display, 0.01) as sampler:
         Loop(display, sampler, View(), UNICODE).run()

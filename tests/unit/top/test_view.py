@@ -107,4 +107,5 @@ def test_help_is_scrolled_and_left() -> None:
         view = pressed(view, "down", shown)
     assert view.help_first == 4
     assert not pressed(view, "x", shown).is_help
-    assert pressed(view, "q", shown).has_quit
+    assert not pressed(view, "q", shown).is_help
+    assert not pressed(view, "q", shown).has_quit
