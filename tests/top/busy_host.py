@@ -209,6 +209,8 @@ def made(path: Path, *, is_mig: bool) -> BusyHost:
     fake = hosts.build("550-mig56" if is_mig else "550-8gpu", path)
     host = BusyHost(fake, MIG_JOBS if is_mig else JOBS)
     host.start_on_host("0:3" if is_mig else "7", "/usr/bin/nvidia-cuda-mps-server", 0.4, 2)
+    if not is_mig:
+        host.values.set("7", utilization_gpu=2, memory_used=GIB // 2, clock_reasons=0)
     return host
 
 
