@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import time
-from ctypes import Array, Structure, byref, c_uint, c_ulonglong
+from ctypes import Array, Structure, byref, c_uint, c_ulonglong, memset, sizeof
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -14,6 +14,7 @@ from cdi_gen.telemetry.model import ProcessReading
 from cdi_gen.telemetry.structures import (
     NO_INSTANCE,
     NOT_AVAILABLE,
+    ProcessDetail,
     ProcessInfo,
     ProcessInfoV1,
     ProcessSample,
@@ -31,6 +32,11 @@ _VERSIONS: tuple[tuple[str, type[Structure]], ...] = (
     ("_v2", ProcessInfo),
     ("", ProcessInfoV1),
 )
+"""Ends of the functions' names, and their entries in most drivers."""
+_LAYOUTS = {sizeof(one): one for one in (ProcessInfoV1, ProcessInfo, ProcessDetail)}
+"""By the size of an entry. Version 3 has them of each size, in 535.54 the largest ones."""
+_UNWRITTEN = b"\xa5"
+"""What no entry ends with: its last byte is the highest one of a small number, or of -1."""
 _FIRST_LENGTH, _LARGEST_LENGTH = 32, 1 << 16
 _SHORTEST = 2.0
 """Seconds; NVML takes more than one sample in it, so that a busy process is not idle by chance."""
@@ -143,18 +149,27 @@ def _of_kind(
     """Return NVML's entries; None if no function gives them."""
     for version, structure in _VERSIONS:
         name = f"nvmlDeviceGet{kind}RunningProcesses{version}"
-        code, entries = _entries(device, name, structure, buffers)
+        # NVML may write the largest entries, whatever the version.
+        code, details = _entries(device, name, ProcessDetail, buffers)
         if code == library.SUCCESS:
+            entries = _in_layout(buffers[ProcessDetail], len(details), structure)
             return [_Entry(entry.pid, entry.memory, _instance(entry)) for entry in entries]
         if device.nvml.has(name):
             return None
     return None
 
 
-def _instance(entry: ProcessInfo | ProcessInfoV1) -> Instance:
-    if isinstance(entry, ProcessInfo):
-        return entry.gpu_instance, entry.compute_instance
-    return WHOLE
+def _in_layout(buffer: Array[Any], count: int, usual: type[Structure]) -> Array[Any]:
+    """Return the entries in the layout that NVML has written, which its version does not tell."""
+    written = len(bytes(buffer).rstrip(_UNWRITTEN))
+    size = written // count if count and written % count == 0 else 0
+    return (_LAYOUTS.get(size, usual) * count).from_buffer(buffer)
+
+
+def _instance(entry: Any) -> Instance:
+    if isinstance(entry, ProcessInfoV1):
+        return WHOLE
+    return entry.gpu_instance, entry.compute_instance
 
 
 def _entries(
@@ -171,6 +186,7 @@ def _entries(
     buffer = buffers.get(structure)
     if buffer is None:
         buffer = buffers[structure] = (structure * _FIRST_LENGTH)()
+    memset(buffer, _UNWRITTEN[0], sizeof(buffer))
     count = c_uint(len(buffer))
     # The order is count, array; of samples it is array, count, time.
     order = (buffer, byref(count)) if arguments else (byref(count), buffer)

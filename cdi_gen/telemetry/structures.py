@@ -91,6 +91,18 @@ class ProcessInfoV1(Structure):
     _fields_ = (("pid", c_uint), ("memory", c_ulonglong))
 
 
+class ProcessDetail(Structure):
+    """Of version 3 of the functions in some drivers, such as 535.54."""
+
+    _fields_ = (
+        ("pid", c_uint),
+        ("memory", c_ulonglong),
+        ("gpu_instance", c_uint),
+        ("compute_instance", c_uint),
+        ("protected_memory", c_ulonglong),
+    )
+
+
 class ProcessSample(Structure):
     """The utilisation of a process, in percent."""
 

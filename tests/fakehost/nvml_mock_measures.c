@@ -162,11 +162,14 @@ struct process_info {
     unsigned pid;
     unsigned long long bytes;
     unsigned gpu_instance, compute_instance;
+    unsigned long long protected_bytes;
 };
 
-/* A GPU lists the processes of its MIG devices too, a MIG device its own. */
-static nvmlReturn_t list_processes(nvmlDevice_t device, char kind, unsigned *count,
-                                   struct process_info *infos)
+/*
+ * A GPU lists the processes of its MIG devices too, a MIG device its own. An entry has 24 bytes;
+ * 535.54 has entries of 32, and a driver with entries of 16 was seen.
+ */
+static nvmlReturn_t list_processes(nvmlDevice_t device, char kind, unsigned *count, char *entries)
 {
     ASK(device);
     struct value answer;
@@ -174,6 +177,7 @@ static nvmlReturn_t list_processes(nvmlDevice_t device, char kind, unsigned *cou
     nvmlReturn_t code = value_of(place, "processes", &answer);
     if (code && code != NOT_SUPPORTED)
         return code;
+    unsigned size = value_of(place, "process_size", &answer) ? 24 : (unsigned)answer.whole;
     unsigned length = *count, wanted = 0;
     lock_values();
     for (int i = 0; i < now.processes; i++) {
@@ -184,8 +188,9 @@ static nvmlReturn_t list_processes(nvmlDevice_t device, char kind, unsigned *cou
         if (wanted++ >= length)
             continue;
         struct mig *mig = whole ? (part ? &gpu->mig[part - 1] : NULL) : as_mig(device);
-        infos[wanted - 1] = (struct process_info){
-            p->pid, (unsigned long long)p->bytes, mig ? mig->gi : ~0u, mig ? mig->ci : ~0u};
+        struct process_info info = {
+            p->pid, (unsigned long long)p->bytes, mig ? mig->gi : ~0u, mig ? mig->ci : ~0u, 0};
+        memcpy(entries + (size_t)size * (wanted - 1), &info, size);
     }
     unlock_values();
     *count = wanted;
@@ -193,9 +198,9 @@ static nvmlReturn_t list_processes(nvmlDevice_t device, char kind, unsigned *cou
 }
 
 #define PROCESSES(function, kind)                                                                  \
-    nvmlReturn_t function(nvmlDevice_t device, unsigned *count, struct process_info *infos)        \
+    nvmlReturn_t function(nvmlDevice_t device, unsigned *count, void *entries)                     \
     {                                                                                              \
-        return list_processes(device, kind, count, infos);                                         \
+        return list_processes(device, kind, count, entries);                                       \
     }
 
 PROCESSES(nvmlDeviceGetComputeRunningProcesses_v3, 'c')

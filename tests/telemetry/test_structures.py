@@ -18,6 +18,7 @@ NAMES = {
     "Memory": "c_nvmlMemory_t",
     "MemoryV2": "c_nvmlMemory_v2_t",
     "ProcessInfo": "c_nvmlProcessInfo_v3_t",
+    "ProcessDetail": "c_nvmlProcessDetail_v1_t",
     "ProcessSample": "c_nvmlProcessUtilizationSample_t",
     "FieldValue": "c_nvmlFieldValue_t",
     "EventData": "c_nvmlEventData_t",
