@@ -34,10 +34,13 @@ class Field(NamedTuple):
 
     number: int
     divisor: float = 1
+    unknown: float | None = None
+    """The value with which NVML says that it does not know."""
 
 
 FIELDS: Mapping[str, Mapping[str, Field]] = {
-    groups.TEMPERATURE: {"memory_temp_celsius": Field(82)},
+    # 0: a memory without a thermometer, as of GeForce GPUs.
+    groups.TEMPERATURE: {"memory_temp_celsius": Field(82, unknown=0)},
     groups.POWER: {"board_power_raw_watts": Field(186, _MILLI)},
     groups.NVLINK: {
         "nvlink_crc_flit_error_total": Field(38),
@@ -111,7 +114,7 @@ class FieldReader:
         return {
             key: values[field.number, 0] / field.divisor
             for key, field in fields.items()
-            if (field.number, 0) in values
+            if values.get((field.number, 0), field.unknown) != field.unknown
         }
 
     def values(self, requests: Iterable[Request]) -> dict[Request, float]:

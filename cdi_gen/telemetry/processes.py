@@ -38,6 +38,7 @@ _LAYOUTS = {sizeof(one): one for one in (ProcessInfoV1, ProcessInfo, ProcessDeta
 _UNWRITTEN = b"\xa5"
 """What no entry ends with: its last byte is the highest one of a small number, or of -1."""
 _FIRST_LENGTH, _LARGEST_LENGTH = 32, 1 << 16
+_PERCENT = 100
 _SHORTEST = 2.0
 """Seconds; NVML takes more than one sample in it, so that a busy process is not idle by chance."""
 
@@ -70,21 +71,23 @@ class ProcessReader:
             return processes
         samples = self._samples()
         if samples is not None:
+            newest, unknown = samples
             # Clients of MPS share the time slices of its server, which has the sample.
-            clients = {entry.pid for entry in lists[_MPS] or ()}
+            unknown |= {entry.pid for entry in lists[_MPS] or ()}
             processes[WHOLE] = tuple(
-                _with_sample(process, samples.get(process.pid))
-                if process.pid in samples or process.pid not in clients
+                _with_sample(process, newest.get(process.pid))
+                if process.pid in newest or process.pid not in unknown
                 else process
                 for process in processes[WHOLE]
             )
         return processes
 
-    def _samples(self) -> dict[int, ProcessSample] | None:
+    def _samples(self) -> tuple[dict[int, ProcessSample], set[int]] | None:
         """Return the newest sample of each process that was not idle since the last pass.
 
-        NVML gives no sample of an idle process; if it has no sample at all it answers that it has
-        found none. None: NVML does not tell.
+        Also the processes of which NVML has told shares that cannot be: some drivers do. It gives
+        no sample of an idle process; if it has no sample at all it answers that it has found none.
+        None: NVML does not tell.
         """
         now = time.monotonic()
         seconds = max(now - self._last, _SHORTEST) if self._last else _SHORTEST
@@ -100,13 +103,17 @@ class ProcessReader:
         if code not in {library.SUCCESS, library.NOT_FOUND}:
             return None
         newest: dict[int, ProcessSample] = {}
+        impossible: set[int] = set()
         for sample in entries:
-            # NVML has been seen to give shares above 100 for processes that have ended.
-            if sample.timestamp >= since and max(sample.sm, sample.memory) <= 100:
-                other = newest.get(sample.pid)
-                if other is None or other.timestamp <= sample.timestamp:
-                    newest[sample.pid] = sample
-        return newest
+            if sample.timestamp < since:
+                continue
+            if max(sample.sm, sample.memory, sample.encoder, sample.decoder) > _PERCENT:
+                impossible.add(sample.pid)
+                continue
+            other = newest.get(sample.pid)
+            if other is None or other.timestamp <= sample.timestamp:
+                newest[sample.pid] = sample
+        return newest, impossible
 
 
 def list_processes(
@@ -211,8 +218,8 @@ def _with_sample(process: ProcessReading, sample: ProcessSample | None) -> Proce
         )
     return replace(
         process,
-        utilization=sample.sm / 100,
-        memory_utilization=sample.memory / 100,
-        encoder_utilization=sample.encoder / 100,
-        decoder_utilization=sample.decoder / 100,
+        utilization=sample.sm / _PERCENT,
+        memory_utilization=sample.memory / _PERCENT,
+        encoder_utilization=sample.encoder / _PERCENT,
+        decoder_utilization=sample.decoder / _PERCENT,
     )

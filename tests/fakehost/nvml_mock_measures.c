@@ -124,7 +124,9 @@ nvmlReturn_t nvmlDeviceGetMemoryInfo_v2(nvmlDevice_t device, struct memory_v2 *m
 {
     ASK(device);
     struct mig *mig = as_mig(device);
-    struct value used = {0}, reserved = {0};
+    struct value used = {0}, reserved = {0}, own;
+    if (!value_of(place_of(device), "memory_own", &own) && !own.whole)
+        return NOT_SUPPORTED; /* it uses the memory of the host, as a GB10 */
     nvmlReturn_t code = value_of(place_of(device), "memory_used", &used);
     value_of(place_of(device), "memory_reserved", &reserved);
     if (code && code != NOT_SUPPORTED)
