@@ -160,10 +160,18 @@ nvmlReturn_t nvmlDeviceGetBAR1MemoryInfo(nvmlDevice_t device, struct memory *mem
 
 /* ---- processes ---- */
 
-struct process_info {
+struct process_info_v1 {
     unsigned pid;
     unsigned long long bytes;
+};
+
+struct process_info {
+    struct process_info_v1 v1;
     unsigned gpu_instance, compute_instance;
+};
+
+struct process_detail {
+    struct process_info info;
     unsigned long long protected_bytes;
 };
 
@@ -190,9 +198,15 @@ static nvmlReturn_t list_processes(nvmlDevice_t device, char kind, unsigned *cou
         if (wanted++ >= length)
             continue;
         struct mig *mig = whole ? (part ? &gpu->mig[part - 1] : NULL) : as_mig(device);
-        struct process_info info = {
-            p->pid, (unsigned long long)p->bytes, mig ? mig->gi : ~0u, mig ? mig->ci : ~0u, 0};
-        memcpy(entries + (size_t)size * (wanted - 1), &info, size);
+        char *entry = entries + (size_t)size * (wanted - 1);
+        *(struct process_info_v1 *)entry = (struct process_info_v1){p->pid, p->bytes};
+        if (size >= 24) {
+            struct process_info *info = (struct process_info *)entry;
+            info->gpu_instance = mig ? mig->gi : ~0u;
+            info->compute_instance = mig ? mig->ci : ~0u;
+        }
+        if (size >= 32)
+            ((struct process_detail *)entry)->protected_bytes = 0;
     }
     unlock_values();
     *count = wanted;

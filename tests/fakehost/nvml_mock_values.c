@@ -127,13 +127,13 @@ static void read_value_line(const char *line)
 /* Takes the lock, and reads the text if it was replaced. */
 static void lock_values(void)
 {
-    char path[PATH_MAX + sizeof "/nvml-mock.values"], line[256];
+    static char path[PATH_MAX + sizeof "/nvml-mock.values"];
+    char line[256];
     struct stat file = {0};
-    static _Thread_local char cached[sizeof path];
-    if (!cached[0])
-        path_of_values(cached, sizeof cached);
     pthread_mutex_lock(&now.lock);
-    if (stat(cached, &file))
+    if (!path[0])
+        path_of_values(path, sizeof path);
+    if (stat(path, &file))
         memset(&file, 0, sizeof file);
     if (file.st_ino == now.file.st_ino && file.st_size == now.file.st_size &&
         file.st_mtim.tv_nsec == now.file.st_mtim.tv_nsec &&
@@ -143,7 +143,7 @@ static void lock_values(void)
     now.processes = now.events = 0;
     for (int i = 0; i <= MAX_DEVICES; i++)
         now.device[i].count = now.device[i].hang = now.device[i].code = 0;
-    FILE *text = fopen(cached, "r");
+    FILE *text = fopen(path, "r");
     while (text && fgets(line, sizeof line, text))
         read_value_line(line);
     if (text)
