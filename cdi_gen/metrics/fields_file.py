@@ -4,6 +4,8 @@
 A line is ``FIELD, type, help``; the type is ``gauge``, ``counter`` or ``label``. dcgm-exporter
 takes the type and the help as they are written. It rejects a file with a field that it does not
 know; here such a line is skipped with a warning, because files list fields that only DCGM gives.
+Published files also have comments that are indented, lines of commas only, and a field twice: a
+spreadsheet and a ConfigMap make them so.
 """
 
 from __future__ import annotations
@@ -81,14 +83,14 @@ def parse_fields_file(content: bytes, source: str) -> FieldsFile:
     Raises:
         UsageError: a line is malformed, or the file chooses no field.
     """
-    rows = _rows(content, source)
+    findings: list[Finding] = []
+    rows = _rows(content, source, findings)
     names = {row.name for row in rows}
     sets = [set_name for set_name in (OLD, NEW) if _only_in(set_name) & names]
     order = (NEW, OLD) if sets == [NEW] else (OLD, NEW)
     known = {name: field for set_name in reversed(order) for name, field in _by_name(set_name)}
     selected: list[SelectedField] = []
     labels: list[SelectedLabel] = []
-    findings: list[Finding] = []
     keys = {name: label.key for label in device_labels() for name in label.names.values()}
     for row in rows:
         if row.type == LABEL and row.name in keys:
@@ -125,7 +127,8 @@ def _only_in(set_name: str) -> set[str]:
     return {name for name, _ in _by_name(set_name)} - {name for name, _ in _by_name(other)}
 
 
-def _rows(content: bytes, source: str) -> list[_Row]:
+def _rows(content: bytes, source: str, findings: list[Finding]) -> list[_Row]:
+    """Return the rows, each field once; add what was skipped to the findings."""
     if len(content) > MAX_BYTES:
         raise _error(source, f"{source} is larger than {MAX_BYTES >> 20} MiB")
     try:
@@ -134,14 +137,12 @@ def _rows(content: bytes, source: str) -> list[_Row]:
         raise _error(source, f"{source} is not UTF-8") from error
     rows: dict[str, _Row] = {}
     for number, line in enumerate(lines, 1):
-        if line.startswith("#") or not line.strip():
+        if line.lstrip().startswith("#") or not line.strip(", \t\r"):
             continue
         row = _row(line.rstrip("\r"), number, source)
-        if row.name in rows:
-            raise _error(
-                source, f"{source}, line {number}: {row.name} is in line {rows[row.name].line} too"
-            )
-        rows[row.name] = row
+        other = rows.setdefault(row.name, row)
+        if other is not row:
+            findings.append(_finding(row, source, f"it is in line {other.line} too"))
     return [*rows.values()]
 
 
@@ -179,6 +180,10 @@ def _skipped(row: _Row, source: str) -> Finding:
     for absent in absent_fields():
         if any(fnmatchcase(row.name, name) for name in absent.names):
             reason = absent.reason.rstrip(".")
+    return _finding(row, source, reason)
+
+
+def _finding(row: _Row, source: str, reason: str) -> Finding:
     name = printable(row.name[:HELP_LIMIT])
     return Finding(
         "CDG-O051",
