@@ -7,8 +7,11 @@ import os
 from collections.abc import Mapping
 
 from cdi_gen.containers.model import Allocation, Container
+from cdi_gen.host.kubelet_directories import DIRECTORIES
+from cdi_gen.host.roots import Root
 
-POD_RESOURCES = "/var/lib/kubelet/pod-resources/kubelet.sock"
+POD_RESOURCES = "pod-resources/kubelet.sock"
+"""In the kubelet's directory."""
 
 Allocations = Mapping[tuple[str, str, str], tuple[Allocation, ...]]
 """By namespace, pod and container."""
@@ -19,8 +22,8 @@ def of_kubelet(host_root: str = "/") -> tuple[Allocations, str]:
 
     Without the extra ``kubernetes``, and on a host without a kubelet, nothing is allocated.
     """
-    socket = f"{host_root.rstrip('/')}{POD_RESOURCES}"
-    if not os.path.exists(socket):
+    socket = _socket(host_root)
+    if socket is None:
         return {}, ""
     try:
         from cdi_gen.kubernetes import pod_resources  # noqa: PLC0415 - loads gRPC, an extra
@@ -41,6 +44,23 @@ def of_kubelet(host_root: str = "/") -> tuple[Allocations, str]:
         )
         for key, by_resource in ids.items()
     }, ""
+
+
+def _socket(host_root: str) -> str | None:
+    """Return the path of the kubelet's socket for this process; None: the host has no kubelet.
+
+    Links lead to files of the host: they are what there is for a kubelet with a directory of its
+    own (``--root-dir``).
+    """
+    root = Root(seen_from=host_root)
+    for directory in DIRECTORIES:
+        try:
+            path = root.open_path(root.resolve(f"{directory}/{POD_RESOURCES}"))
+        except OSError:
+            continue
+        if os.path.exists(path):
+            return path
+    return None
 
 
 def of_container(container: Container, allocations: Allocations) -> tuple[Allocation, ...]:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from cdi_gen.doctor.check import NotApplicable, Unseen
 from cdi_gen.doctor.host import Host
-from cdi_gen.doctor.kubelet_directories import DIRECTORIES
+from cdi_gen.host.kubelet_directories import DIRECTORIES
 from cdi_gen.paths import join
 
 CHECKPOINT = "kubelet_internal_checkpoint"

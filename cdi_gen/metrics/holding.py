@@ -104,17 +104,21 @@ def _allocated_only(
 ) -> Iterator[Holder]:
     """Yield the containers that the kubelet gave GPUs to, and whose processes are not seen.
 
-    They run in another PID namespace than this program, or are between two starts.
+    They run in another PID namespace than this program, or are between two starts. Some kubelets
+    also list pods that have ended, until they are deleted. A device that one of these has had, and
+    a container that is seen has now, is not theirs.
     """
     visible = {
         (pod.namespace, pod.name, pod.container)
         for container in containers
         if (pod := container.origin.pod) is not None
     }
+    taken = {name for key in visible for item in allocated.get(key, ()) for name in item.ids}
     for number, (key, values) in enumerate(allocated.items(), start=1):
         if inventory is None or key in visible:
             continue
-        devices = holders.named_devices((name for item in values for name in item.ids), inventory)
+        names = (name for item in values for name in item.ids if name not in taken)
+        devices = holders.named_devices(names, inventory)
         if devices:
             namespace, name, title = key
             pod = Pod(namespace=namespace, name=name, container=title)

@@ -14,8 +14,8 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from cdi_base import host_fingerprint
-from cdi_gen.doctor.kubelet_directories import DIRECTORIES
 from cdi_gen.errors import CdiGenError
+from cdi_gen.host.kubelet_directories import DIRECTORIES
 from cdi_gen.metrics.own.model import DevicePluginState, ResourceState
 
 if TYPE_CHECKING:
@@ -133,8 +133,13 @@ def _ask_kubelet(socket: str, allocatable: Counter[str], allocated: Counter[str]
         raise _missing("the kubelet is not asked for its devices", error) from error
     try:
         allocatable.update(pod_resources.allocatable(socket))
-        for devices in pod_resources.allocations(socket):
-            allocated[devices.resource] += len(devices.ids)
+        # Some kubelets list a device for the pod that has it and for one that has ended.
+        given = {
+            (devices.resource, name)
+            for devices in pod_resources.allocations(socket)
+            for name in devices.ids
+        }
+        allocated.update(resource for resource, _ in given)
     except pod_resources.KubeletError:
         return False
     return True
