@@ -59,6 +59,22 @@ def test_specs_of_the_host_are_fresh(fresh: tuple[FakeHost, Layout]) -> None:
     assert (state.refreshed, state.refresh_exit_code) == (None, None)
 
 
+def test_links_of_the_host_lead_to_directories_of_the_host(
+    fresh: tuple[FakeHost, Layout],
+) -> None:
+    """/var/run is a link to /run, which is another directory in a container."""
+    fake, layout = fresh
+    (fake.root / "run/cdi").mkdir(parents=True, exist_ok=True)
+    (fake.root / "etc/cdi/nvidia.json").rename(fake.root / "run/cdi/nvidia.json")
+    (fake.root / "var").mkdir(exist_ok=True)
+    (fake.root / "var/run").unlink(missing_ok=True)
+    (fake.root / "var/run").symlink_to("/run")
+    state = examined(layout).specs
+    assert state is not None
+    assert [file.path for file in state.files] == ["/run/cdi/nvidia.json"]
+    assert state.devices["usable"] == 8
+
+
 def test_a_gpu_that_is_gone_is_noticed_and_makes_the_specs_stale(
     fresh: tuple[FakeHost, Layout],
 ) -> None:
