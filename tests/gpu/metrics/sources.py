@@ -6,6 +6,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from cdi_gen.telemetry.kept import SELDOM
+
 MHZ, MIB, MB, PERCENT = 1e6, float(2**20), 1e6, 0.01
 
 
@@ -33,6 +35,13 @@ def _xml(*paths: str, factor: float = 1, margin: float = 1) -> tuple[Source, ...
 
 def _gpm(metric: int, factor: float = PERCENT, margin: float = 10) -> Source:
     return Source(f"gpm {metric}", factor, margin)
+
+
+def _throttled(*reasons: str) -> tuple[Source, ...]:
+    """Times in microseconds, which the service reads once in a minute."""
+    counters = "clocks_event_reasons_counters"
+    paths = (f"{counters}/{counters}_{reason}" for reason in reasons)
+    return _xml(*paths, factor=1e-6, margin=1e6 * (SELDOM + 1))
 
 
 SOURCES: Mapping[str, Sequence[Source]] = {
@@ -169,22 +178,9 @@ SOURCES: Mapping[str, Sequence[Source]] = {
     "ecc_mode": _query("ecc.mode.current", margin=0),
     "ecc_pending": _query("ecc.mode.pending", margin=0),
     "fabric_manager_status": (*_query("fabric.state", margin=0), *_xml("fabric/state", margin=0)),
-    "gpu_power_throttle_seconds_total": _xml(
-        "clocks_event_reasons_counters/clocks_event_reasons_counters_sw_power_cap",
-        factor=1e-6,
-        margin=1e6,
-    ),
-    "gpu_sync_boost_throttle_seconds_total": _xml(
-        "clocks_event_reasons_counters/clocks_event_reasons_counters_sync_boost",
-        factor=1e-6,
-        margin=1e6,
-    ),
-    "gpu_thermal_throttle_seconds_total": _xml(
-        "clocks_event_reasons_counters/clocks_event_reasons_counters_sw_therm_slowdown",
-        "clocks_event_reasons_counters/clocks_event_reasons_counters_sw_thermal_slowdown",
-        factor=1e-6,
-        margin=1e6,
-    ),
+    "gpu_power_throttle_seconds_total": _throttled("sw_power_cap"),
+    "gpu_sync_boost_throttle_seconds_total": _throttled("sync_boost"),
+    "gpu_thermal_throttle_seconds_total": _throttled("sw_therm_slowdown", "sw_thermal_slowdown"),
 }
 """Several sources: the first ones are preferred, and all that nvidia-smi has are compared."""
 
