@@ -57,7 +57,7 @@ WIDTH = 120
     default="",
     metavar="WORDS",
     help="Show only containers whose engine, name, id, image, pod, owner or commands have all of "
-    "these words.",
+    "these words.  [default: all containers]",
 )
 @click.option("--once", is_flag=True, help="Print the tables once, and end.")
 @click.option(

@@ -49,7 +49,7 @@ def test_what_nvml_tells_of_gpus_and_containers_is_on_the_screen(
         pytest.param(lambda session: session.press("q"), 0, id="q"),
         pytest.param(lambda session: session.press("\x1b[21~"), 0, id="F10"),
         pytest.param(lambda session: session.press("\x03"), 0, id="ctrl-c"),
-        pytest.param(lambda session: session.press("?q"), 0, id="q-in-help"),
+        pytest.param(lambda session: session.press("?qq"), 0, id="q-after-help"),
         pytest.param(
             lambda session: os.kill(session.pid, signal.SIGTERM), -signal.SIGTERM, id="sigterm"
         ),
