@@ -251,7 +251,7 @@ def _show(
     except UnknownTerminalError as error:
         kind = os.environ.get("TERM", "")
         raise CdiGenError(
-            f"the terminal's type {kind!r} (TERM) is not known here: {error}",
+            f"the terminal's type {kind!r} (TERM) cannot be used here: {error}",
             hint="try: TERM=xterm-256color cdi-gen top; or use: cdi-gen top --once",
             code="CDG-O301",
             subject=kind,

@@ -86,7 +86,7 @@ _REDRAW = "\x0c"
 
 
 class UnknownTerminalError(Exception):
-    """The terminal's type is not in the database of terminals."""
+    """The terminal's type is not in the database of terminals, or no screen (``dumb``)."""
 
 
 class Terminal:
@@ -111,10 +111,10 @@ class Terminal:
     def __enter__(self) -> Terminal:  # noqa: PYI034 - typing.Self is of Python 3.11
         self._modes = termios.tcgetattr(sys.stdin.fileno())
         try:
-            curses.setupterm(fd=sys.stdout.fileno())
-        except curses.error as error:
+            _look_up_type()
+        except UnknownTerminalError:
             self._close_pipe()
-            raise UnknownTerminalError(str(error)) from error
+            raise
         # Before curses, which then leaves them alone: its own handlers run in any thread.
         self._handlers = {
             number: signal.signal(number, self._note) for number in (*_ENDING, *_OTHERS)
@@ -265,3 +265,17 @@ class Terminal:
             if rows and columns:
                 curses.resize_term(rows, columns)
                 self._screen.clear()
+
+
+def _look_up_type() -> None:
+    """Make curses know what the terminal can do.
+
+    Raises:
+        UnknownTerminalError: that is not known, or too little.
+    """
+    try:
+        curses.setupterm(fd=sys.stdout.fileno())
+    except curses.error as error:
+        raise UnknownTerminalError(str(error)) from error
+    if not curses.tigetstr("cup"):
+        raise UnknownTerminalError("it cannot move its cursor")

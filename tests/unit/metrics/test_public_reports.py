@@ -3,24 +3,35 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import socket
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from cdi_gen.containers import allocations
-from cdi_gen.containers.model import ALLOWED, Allocation, ContainerNode, Pod
+from cdi_gen.containers.model import ALLOWED, Allocation, ContainerNode, Holder, Pod
 from cdi_gen.inventory.json_form import load
 from cdi_gen.metrics.attribution import Users, attribute
+from cdi_gen.metrics.events import RecentEvents
+from cdi_gen.metrics.exposition import render
+from cdi_gen.metrics.families import families
 from cdi_gen.metrics.fields_file import parse_fields_file
 from cdi_gen.metrics.holding import holding_containers
 from cdi_gen.metrics.own import device_plugin
-from cdi_gen.metrics.snapshot import Snapshot
+from cdi_gen.metrics.snapshot import ContainerUse, Snapshot
+from cdi_gen.metrics.web import listeners
 from cdi_gen.refresh.settings import Layout
 from tests.cli.program import GOLDEN
 from tests.unit.metrics import snapshots
-from tests.unit.metrics.parsing import presented
+from tests.unit.metrics.parsing import Parsed, parse, presented
 
+grpc = pytest.importorskip("grpc")
 pod_resources = pytest.importorskip("cdi_gen.kubernetes.pod_resources")
 
 # Of the README of Datadog's check for DCGM: two fields twice, blanks before commas, empty helps.
@@ -154,3 +165,88 @@ def test_a_link_to_the_kubelets_own_directory_is_one_of_the_host(
     link.symlink_to("/opt/kubelet/pod-resources")
     assert len(allocations.of_kubelet(str(tmp_path))[0]) == 2
     assert two_pods_with_one_device == [str(socket)]
+
+
+def test_the_same_xid_again_is_seen_and_an_alert_ends() -> None:
+    """dcgm-exporter 190, 500 and 502, DCGM 277: the last Xid stays, so nobody sees the next one."""
+    recent = RecentEvents()
+
+    def shown(count: int, time: float) -> Parsed:
+        gpu = snapshots.gpu(0, {**snapshots.IDLE, "xid_error": 31}, xids={31: count})
+        reading = snapshots.reading(gpu, time=time)
+        return parse(render(families(Snapshot(reading=reading), None, recent.update(reading))))
+
+    first, second, later = shown(1, 1000), shown(2, 1015), shown(2, 2000)
+    assert [one.value("DCGM_FI_DEV_XID_ERRORS") for one in (first, second, later)] == [31] * 3
+    totals = [one.value("DCGM_EXP_XID_ERRORS_TOTAL", xid="31") for one in (first, second, later)]
+    assert totals == [1, 2, 2]
+    assert second.value("DCGM_EXP_XID_ERRORS_COUNT", xid="31") == 2
+    assert later.values("DCGM_EXP_XID_ERRORS_COUNT") == [0]
+
+
+@pytest.mark.parametrize(
+    ("profile", "shown"),
+    [("1g.12gb", "1g.12gb"), ("1g.12gb+me", "1g.12gb+me"), ("1c.2g.24gb", "2g.24gb")],
+)
+def test_a_pod_of_a_mig_device_has_its_labels_and_its_profile(profile: str, shown: str) -> None:
+    """dcgm-exporter 544, 512 and 577: 1g.11gb of an H100 NVL, no memory, no labels of pods."""
+    device = snapshots.mig_device(0, 0, profile)
+    gpu = snapshots.gpu(0, {}, mig_enabled=True, mig=(device,))
+    holder = Holder(container=snapshots.pod_container(1), devices=(snapshots.held(device),))
+    use = ContainerUse(holder=holder, device="0:0", processes=1)
+    snapshot = Snapshot(reading=snapshots.reading(gpu), holders=(holder,), uses=(use,))
+    (labels,) = presented(snapshot).labels("DCGM_FI_DEV_FB_USED")
+    assert (labels["GPU_I_PROFILE"], labels["GPU_I_ID"]) == (shown, "7")
+    assert (labels["namespace"], labels["pod"]) == ("research", "train-1")
+
+
+@pytest.mark.parametrize("failure", [errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL])
+def test_a_host_without_ipv6_listens_at_all_addresses(
+    monkeypatch: pytest.MonkeyPatch, failure: int
+) -> None:
+    """ping_exporter 20, pg_exporter 2: the kernel has no IPv6, or it is disabled."""
+
+    class OldSocket(socket.socket):
+        def __init__(self, family: int, *arguments: int) -> None:
+            if family == socket.AF_INET6 and failure == errno.EAFNOSUPPORT:
+                raise OSError(failure, os.strerror(failure))
+            super().__init__(family, *arguments)
+
+        def bind(self, address: Any) -> None:
+            if self.family == socket.AF_INET6:
+                raise OSError(failure, os.strerror(failure))
+            super().bind(address)
+
+    monkeypatch.setattr(socket, "socket", OldSocket)
+    with closing(listeners.listen(listeners.parse(":0")).socket) as listener:
+        assert listener.family == socket.AF_INET
+
+
+def test_a_node_with_very_many_pods(tmp_path: Path) -> None:
+    """dcgm-exporter 378, 408 and 509: received message larger than max (4753177 vs. 4194304)."""
+    api = pod_resources.api
+    devices = api.ContainerDevices(resource_name="nvidia.com/gpu", device_ids=["x" * 4000])
+    pods = [
+        api.PodResources(
+            namespace="ml",
+            name=f"pod-{number}",
+            containers=[api.ContainerResources(name="main", devices=[devices])],
+        )
+        for number in range(1200)
+    ]
+    answer = api.ListPodResourcesResponse(pod_resources=pods)
+    assert answer.ByteSize() > 4 << 20
+    handler = grpc.unary_unary_rpc_method_handler(
+        lambda *_: answer, response_serializer=api.ListPodResourcesResponse.SerializeToString
+    )
+    server = grpc.server(ThreadPoolExecutor(1))
+    server.add_generic_rpc_handlers(
+        [grpc.method_handlers_generic_handler("v1.PodResourcesLister", {"List": handler})]
+    )
+    socket_path = f"{tmp_path}/kubelet.sock"
+    server.add_insecure_port(f"unix:{socket_path}")
+    server.start()
+    try:
+        assert len(pod_resources.allocations(socket_path)) == 1200
+    finally:
+        server.stop(None).wait()
