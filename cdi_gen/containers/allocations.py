@@ -64,6 +64,9 @@ def _socket(host_root: str) -> str | None:
 
 
 def of_container(container: Container, allocations: Allocations) -> tuple[Allocation, ...]:
-    """Return what is allocated to a container."""
-    pod = container.origin.pod
+    """Return what is allocated to a container.
+
+    A container in a container is not the kubelet's, whatever its engine wrote there.
+    """
+    pod = container.origin.pod if container.within is None else None
     return allocations.get((pod.namespace, pod.name, pod.container), ()) if pod else ()

@@ -147,7 +147,8 @@ def _mount_id(descriptor: int) -> str:
 def bind_mounted(mounts: list[Mount], host_nodes: Mapping[str, FoundNode]) -> list[FoundNode]:
     """Return the nodes of the host that are bind-mounted into a container's /dev.
 
-    For a container whose files cannot be touched. A rootless engine gives nodes only so.
+    For a container whose files cannot be touched. A rootless engine gives nodes only so, and in a
+    user namespace nobody can create one.
 
     Args:
         mounts: of the container.
@@ -155,8 +156,18 @@ def bind_mounted(mounts: list[Mount], host_nodes: Mapping[str, FoundNode]) -> li
     """
     found = []
     for mount in mounts:
+        if not f"{mount.point}/".startswith("/dev/"):
+            continue
         # /dev is a file system of its own on the host, so the path in it lacks /dev.
         node = host_nodes.get(f"/dev{mount.root}")
-        if node is not None and mount.point.startswith("/dev/"):
+        if node is not None:
             found.append(node._replace(path=mount.point))
+        elif mount.kind == "devtmpfs":
+            # A directory of it, or the whole.
+            above = f"/dev{mount.root}".rstrip("/") + "/"
+            found += [
+                node._replace(path=f"{mount.point}/{path.removeprefix(above)}")
+                for path, node in host_nodes.items()
+                if path.startswith(above)
+            ]
     return found

@@ -89,7 +89,7 @@ def discover(host_root: str = "/", host_nodes: Sequence[FoundNode] = ()) -> Disc
     nodes = {node.path: node for node in host_nodes}
     reader = own_reader()
     containers = []
-    with Finders(host_root, by_pid, proc, groups) as finders:
+    with Finders(host_root, by_pid, proc, groups, host.users) as finders:
         for group in groups:
             sight = look(group, proc, finders, nodes, host.users)
             if sight is not None:
@@ -227,8 +227,11 @@ def look(
             with ProcessDirectory(process.pid, proc) as directory:
                 if not procfs.is_same(directory, process):
                     continue
-                found = _nodes(directory, group.mounts, host_nodes, unseen)
                 is_mapped = directory.link("ns/user") != users
+                if is_mapped and mounts.may_hang(group.mounts):
+                    found = device_nodes.bind_mounted(group.mounts, host_nodes)
+                else:
+                    found = _nodes(directory, group.mounts, host_nodes, unseen)
                 owner = owners.user_of_namespace(directory) if is_mapped else None
         except OSError as error:
             if error.errno not in GONE | DENIED:

@@ -145,7 +145,7 @@ class Following:
         groups, others = discovery.grouped(processes, host, table_of)
         hidden, others = discovery.hidden_containers(others)
         by_pid = {process.pid: process for process in processes}
-        with Finders(self._host_root, by_pid, self._proc, groups) as finders:
+        with Finders(self._host_root, by_pid, self._proc, groups, host.users) as finders:
             nodes = {node.path: node for node in self._host_nodes}
             for group in groups:
                 key = _key(group.first)

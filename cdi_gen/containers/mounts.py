@@ -22,6 +22,9 @@ REMOTE = re.compile(
 """File systems whose files another program or machine serves, and that may not answer."""
 
 
+OVERLAY = "overlay"
+
+
 class Mount(NamedTuple):
     """A mount of a mount namespace."""
 
@@ -73,6 +76,17 @@ def parse(text: str) -> list[Mount]:
 def at(mounts: Sequence[Mount], point: str) -> Mount | None:
     """Return the mount at a mount point that is seen there: the last one."""
     return next((mount for mount in reversed(mounts) if mount.point == point), None)
+
+
+def may_hang(mounts: Sequence[Mount]) -> bool:
+    """Whether a container in a user namespace may have a root or a /dev that never answers.
+
+    Its user can mount an overlay there, whose layers are FUSE; the table does not tell that.
+    """
+    return any(
+        mount.kind == OVERLAY and (mount.point == "/" or f"{mount.point}/".startswith("/dev/"))
+        for mount in mounts
+    )
 
 
 def root_identity(mounts: Sequence[Mount]) -> tuple[str, str] | None:

@@ -2,7 +2,7 @@
 """Finds out which container a container was started in, as by Docker in Docker.
 
 The engine's files are then in the outer container, which may be hostile: they are read below its
-root only, and what they say is a name to print.
+root only, never from a file system that may not answer, and what they say is a name to print.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from typing import NamedTuple
 
+from cdi_base.rootfs.resolve import mount_id
+from cdi_gen.containers import mounts, procfs
 from cdi_gen.containers.model import Origin, Process
 from cdi_gen.containers.mounts import Mount
 from cdi_gen.containers.origins import Finder
@@ -19,8 +21,6 @@ from cdi_gen.containers.procfs import ProcessDirectory
 from cdi_gen.containers.records import Tree
 
 MAX_ANCESTORS = 1000
-
-_ENGINE_DIRECTORIES = frozenset({"/", "/run", "/var", "/var/lib", "/var/lib/docker"})
 
 
 class Group(NamedTuple):
@@ -36,10 +36,16 @@ class Finders:
     """Finders of origins: of the host, and of each container that an engine runs in."""
 
     def __init__(
-        self, host_root: str, processes: Mapping[int, Process], proc: str, groups: Sequence[Group]
+        self,
+        host_root: str,
+        processes: Mapping[int, Process],
+        proc: str,
+        groups: Sequence[Group],
+        users: str,
     ) -> None:
-        """Take the host's processes by number, and those of containers."""
+        """Take the host's processes by number, those of containers, and its user namespace."""
         self._host_root = host_root
+        self._user_namespace = users
         self._processes = processes
         self._proc = proc
         self._group_of = {process.pid: group for group in groups for process in group.processes}
@@ -84,14 +90,25 @@ class Finders:
         try:
             if outer is None:
                 root = os.open(self._host_root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-            elif any(
-                mount.is_remote and mount.point in _ENGINE_DIRECTORIES for mount in outer.mounts
-            ):
-                return None  # it may never answer
             else:
                 with ProcessDirectory(outer.first.pid, self._proc) as directory:
-                    root = directory.root()
+                    return self._inner_finder(directory)
         except OSError:
             return None
         self._open.callback(os.close, root)
-        return Finder(Tree(root), self._processes, self._proc, inner=outer is not None)
+        return Finder(Tree(root), self._processes, self._proc)
+
+    def _inner_finder(self, directory: ProcessDirectory) -> Finder | None:
+        """Return a finder for the files of a container; None if its root may never answer."""
+        table = mounts.parse(directory.text("mountinfo", procfs.MAX_MOUNTINFO))
+        is_mapped = directory.link("ns/user") != self._user_namespace
+        local = frozenset(
+            int(mount.id)
+            for mount in table
+            if not mount.is_remote and not (is_mapped and mount.kind == mounts.OVERLAY)
+        )
+        root = directory.root()
+        self._open.callback(os.close, root)
+        if mount_id(root) not in local:
+            return None
+        return Finder(Tree(root, local), self._processes, self._proc, inner=True)

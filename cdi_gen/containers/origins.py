@@ -24,6 +24,8 @@ SHIM = "containerd-shim"
 CONMON = "conmon"
 
 _LONGEST_NAME = 255
+MAX_USER_BYTES = 16 << 20
+"""Bytes of all states that one user has written. A container has 100 KiB."""
 _CRI = "io.kubernetes.cri."
 _CRIO = "io.kubernetes.cri-o."
 _KUBELET = "io.kubernetes."
@@ -49,10 +51,11 @@ class Finder:
         self._is_inner = inner
         self._directories = records.state_directories(tree)
         self._tasks = records.task_directories(tree)
-        self._states: dict[int, State] | None = None
-        """By number of the first process; in another PID namespace by its start time."""
+        self._states: dict[str, dict[int, State]] = {}
+        """By directory and number of the first process; in another PID namespace its start time."""
         self._stored: dict[str, dict[str, Document]] = {}
         self._users: dict[int, str] = {}
+        self._bytes_of_user: dict[str, int] = {}
 
     def origin(self, first: Process, owner: int | None = None) -> tuple[Origin, tuple[str, ...]]:
         """Return the origin of a container, and what could not be read.
@@ -63,7 +66,8 @@ class Finder:
         """
         unseen: list[str] = []
         hints = group_names.hints(dict(first.groups))
-        state = self._state(first, [hint.id for hint in hints], unseen)
+        user = owner or owners.user_of_groups(dict(first.groups)) or 0
+        state = self._state(first, user, [hint.id for hint in hints], unseen)
         monitor = {} if self._is_inner else self._monitor(first)
         origin_id = monitor.get("id") or (os.path.basename(state.directory) if state else "")
         named = [hint for hint in hints if hint.engine or HEX_ID.fullmatch(hint.id)]
@@ -80,13 +84,13 @@ class Finder:
             bundle=bundle,
             state=state.directory if state else "",
             unit=owners.unit(dict(first.groups)),
-            user=self._user(first, owner),
+            user=self._user(user),
         )
         return self.completed(origin, configuration or {}, unseen), tuple(unseen)
 
     def completed(self, origin: Origin, configuration: Document, unseen: list[str]) -> Origin:
         """Return an origin with name, image and pod, as far as the engine wrote them."""
-        pod, name, image = described(_annotations(configuration))
+        pod, name, image = described(origin.engine, _annotations(configuration))
         if origin.engine == "docker":
             name, image, pod = self._docker(origin, configuration, unseen)
         elif origin.engine in {"podman", "cri-o"} and not pod:
@@ -94,11 +98,12 @@ class Finder:
             names = stored.get("names")
             name = name or (str(names[0]) if isinstance(names, list) and names else "")
             image = image or _image_name(stored)
+        if origin.user and not self._is_inner:
+            pod = None  # the kubelet's engine is root's, and users write what they like
         return replace(origin, name=name or origin.name, image=image, pod=pod)
 
-    def _user(self, first: Process, owner: int | None) -> str:
+    def _user(self, number: int) -> str:
         """Return the user of a rootless engine; empty if root runs the container."""
-        number = owner or owners.user_of_groups(dict(first.groups))
         if not number:
             return ""
         if self._is_inner:
@@ -107,24 +112,37 @@ class Finder:
             self._users[number] = owners.user_name(number, self._tree)
         return self._users[number]
 
-    def _state(self, first: Process, ids: list[str], unseen: list[str]) -> State | None:
-        """Return the runtime's state whose first process this is."""
+    def _state(self, first: Process, user: int, ids: list[str], unseen: list[str]) -> State | None:
+        """Return the runtime's state whose first process this is.
+
+        Only root and the user of a container tell what it is.
+        """
+        directories = self._directories
+        if not self._is_inner:
+            directories = [path for path in directories if records.user_of(path) in {"", str(user)}]
         for container_id in ids:
-            for directory in self._directories:
+            for directory in directories:
                 state = self._read_state(f"{directory}/{container_id}", unseen)
                 if state is not None and self._is_of(state, first):
                     return state
-        if self._states is None:
-            # A container whose control group does not have its name, `crun --cgroup-manager=
-            # disabled` for instance.
-            self._states = {}
-            for directory in self._directories:
-                for name in self._tree.names(directory):
-                    state = self._read_state(f"{directory}/{name}", unseen)
-                    if state is not None:
-                        self._states[state.start_time if self._is_inner else state.pid] = state
-        state = self._states.get(first.start_time if self._is_inner else first.pid)
-        return state if state is not None and self._is_of(state, first) else None
+        # A container whose control group does not have its name, `crun --cgroup-manager=disabled`
+        # for instance.
+        key = first.start_time if self._is_inner else first.pid
+        for directory in directories:
+            state = self._states_in(directory).get(key)
+            if state is not None and self._is_of(state, first):
+                return state
+        return None
+
+    def _states_in(self, directory: str) -> dict[int, State]:
+        """Return all states in a directory; what is no state is not this container's fault."""
+        if directory not in self._states:
+            states = self._states[directory] = {}
+            for name in self._tree.names(directory):
+                state = self._read_state(f"{directory}/{name}", [])
+                if state is not None:
+                    states[state.start_time if self._is_inner else state.pid] = state
+        return self._states[directory]
 
     def _is_of(self, state: State, first: Process) -> bool:
         """Whether a state is of this process, not of an earlier one with its number."""
@@ -136,11 +154,18 @@ class Finder:
         name = os.path.basename(directory)
         if name in {"", ".", ".."} or "\0" in name or len(name) > _LONGEST_NAME:
             return None
+        user = "0" if self._is_inner else records.user_of(directory)
+        if user and self._bytes_of_user.get(user, 0) > MAX_USER_BYTES:
+            return None
+        before = self._tree.bytes_read
         try:
             return records.state_in(self._tree, directory)
         except RecordError as error:
             unseen.append(error.message)
             return None
+        finally:
+            read = self._tree.bytes_read - before
+            self._bytes_of_user[user] = self._bytes_of_user.get(user, 0) + read
 
     def _monitor(self, first: Process) -> dict[str, str]:
         """Return what the command line of the container's monitor says."""
@@ -188,8 +213,13 @@ class Finder:
             unseen.append(error.message)
             document = {}
         settings = _object(document, "Config")
-        pod, _, _ = described(_object(settings, "Labels"))
-        return _text(document, "Name").removeprefix("/"), _text(settings, "Image"), pod
+        name = _text(document, "Name").removeprefix("/")
+        pod, _, _ = described(origin.engine, _object(settings, "Labels"))
+        return (
+            name,
+            _text(settings, "Image"),
+            pod if pod and name.startswith(dockershim(pod)) else None,
+        )
 
     def _stored_container(self, origin: Origin, unseen: list[str]) -> Document:
         """Return what containers/storage has about a container of Podman or CRI-O."""
@@ -244,28 +274,39 @@ def engine_of(hint: str, bundle: str, state: State | None, configuration: Docume
     return state.runtime if state else ""
 
 
-def described(labels: Mapping[str, Any]) -> tuple[Pod | None, str, str]:
-    """Return pod, name and image from annotations of CRI's implementations, or from labels.
+def described(engine: str, labels: Mapping[str, Any]) -> tuple[Pod | None, str, str]:
+    """Return pod, name and image from the annotations or labels that an engine writes.
 
-    containerd, CRI-O and the kubelet (for cri-dockerd) use different keys.
+    Authors of images and pods add annotations and labels of their own, so each engine is asked only
+    for those that it writes itself, over theirs.
     """
 
     def first(*keys: str) -> str:
         values = (labels.get(key) for key in keys)
         return next((value for value in values if isinstance(value, str) and value), "")
 
-    name = first(f"{_CRI}container-name", f"{_KUBELET}container.name", "nerdctl/name")
-    image = first(f"{_CRI}image-name", f"{_CRIO}ImageName", f"{_CRIO}Image")
-    pod_name = first(f"{_CRI}sandbox-name", f"{_KUBELET}pod.name")
+    if engine == "containerd":
+        image = first(f"{_CRI}image-name")
+        keys = [f"{_CRI}{key}" for key in ("container-name", "sandbox-name", "sandbox-namespace")]
+        keys.append(f"{_CRI}sandbox-uid")
+    elif engine in {"cri-o", "docker"}:  # cri-dockerd
+        image = first(f"{_CRIO}ImageName", f"{_CRIO}Image")
+        keys = [f"{_KUBELET}{key}" for key in ("container.name", "pod.name", "pod.namespace")]
+        keys.append(f"{_KUBELET}pod.uid")
+    else:
+        return None, first("nerdctl/name") if engine == "nerdctl" else "", ""
+    name, pod_name, namespace, uid = map(first, keys)
     if not pod_name:
         return None, name, image
-    pod = Pod(
-        namespace=first(f"{_CRI}sandbox-namespace", f"{_KUBELET}pod.namespace"),
-        name=pod_name,
-        container=name,
-        uid=first(f"{_CRI}sandbox-uid", f"{_KUBELET}pod.uid"),
-    )
-    return pod, name, image
+    return Pod(namespace=namespace, name=pod_name, container=name, uid=uid), name, image
+
+
+def dockershim(pod: Pod) -> str:
+    """Return the beginning of the name that cri-dockerd gives to a container of a pod.
+
+    Labels may also be those of an image; the name is not.
+    """
+    return f"k8s_{pod.container}_{pod.name}_{pod.namespace}_{pod.uid}_"
 
 
 def docker_directory(container_id: str, configuration: Document) -> str:

@@ -46,8 +46,13 @@ def unit(groups: Mapping[str, str]) -> str:
 
 
 def user_of_groups(groups: Mapping[str, str]) -> int | None:
-    """Return the user whose manager (``user@1000.service``) a process runs under."""
+    """Return the user whose manager (``user@1000.service``) a process runs under.
+
+    In the group of an engine the names are the container's own, as for `unit`.
+    """
     for name in _names(groups):
+        if group_names.is_of_engine(name):
+            return None
         match = _MANAGER.fullmatch(name)
         if match is not None:
             return int(match[1])

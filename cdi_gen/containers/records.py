@@ -9,7 +9,9 @@ and never from a file system of the kernel.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+from functools import partial
+from itertools import islice
 from typing import Any, NamedTuple
 
 from cdi_base import files, oci_config, strict_json
@@ -23,6 +25,9 @@ MAX_STORAGE = 16 << 20
 """Bytes of the list of containers of a storage: 5,000 containers have 3 MiB."""
 MAX_NAMES = 65_536
 
+USERS = "/run/user"
+"""What is in its directories, users have written."""
+
 Document = dict[str, Any]
 
 
@@ -30,6 +35,12 @@ class RecordError(CdiGenError):
     """A file of an engine cannot be read, or is not what the engine writes."""
 
     code = "CDG-Y201"
+
+
+def user_of(directory: str) -> str:
+    """Return the number of the user who has written a state; empty if it is root's."""
+    above, separator, below = directory.partition(f"{USERS}/")
+    return below.partition("/")[0] if separator and not above else ""
 
 
 class State(NamedTuple):
@@ -50,10 +61,19 @@ class Tree:
     Links resolve within the tree, as its own processes see them.
     """
 
-    def __init__(self, root: int) -> None:
-        """Take an ``O_PATH`` descriptor of the root, which stays the caller's."""
+    def __init__(self, root: int, mounts: Collection[int] | None = None) -> None:
+        """Take the root.
+
+        Args:
+            root: an ``O_PATH`` descriptor, which stays the caller's.
+            mounts: the ids of the mounts that may be touched; None: all.
+        """
         self._root = root
-        self._resolve = resolve.choose(root)
+        self._resolve = (
+            resolve.choose(root) if mounts is None else partial(resolve.by_walking, mounts=mounts)
+        )
+        self.bytes_read = 0
+        """Of all files."""
 
     def read(self, path: str, limit: int) -> bytes | None:
         """Return the content of a regular file; None if the path leads to nothing.
@@ -70,13 +90,15 @@ class Tree:
         try:
             file = open_file(descriptor)
             try:
-                return files.content(file, limit)
+                content = files.content(file, limit)
             finally:
                 os.close(file)
         except OSError as error:
             raise _unreadable(path, error) from error
         finally:
             os.close(descriptor)
+        self.bytes_read += len(content)
+        return content
 
     def exists(self, path: str) -> bool:
         """Whether a path leads to anything; nothing is opened."""
@@ -124,7 +146,8 @@ class Tree:
         finally:
             os.close(descriptor)
         try:
-            return sorted(os.listdir(directory)[:MAX_NAMES])
+            with os.scandir(directory) as entries:
+                return sorted(entry.name for entry in islice(entries, MAX_NAMES))
         except OSError:
             return []
         finally:
@@ -179,8 +202,8 @@ def state_directories(tree: Tree) -> list[str]:
     found = [path for path in fixed if tree.names(path)]
     for base in ("/run/containerd/runc", "/run/containerd/crun"):
         found += [f"{base}/{namespace}" for namespace in tree.names(base)]
-    for user in tree.names("/run/user"):
-        of_user = f"/run/user/{user}"
+    for user in tree.names(USERS):
+        of_user = f"{USERS}/{user}"
         below = {
             name: f"{of_user}/{name}" for name in tree.names(of_user) if name in _USER_DIRECTORIES
         }

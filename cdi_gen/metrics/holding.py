@@ -83,7 +83,10 @@ def _without_refused(
 
 
 def _of_outer(container: Container, by_first: Mapping[int, Container]) -> Container:
-    """Return a container with the pod, unit and user of the container that it runs in."""
+    """Return a container with the pod, unit and user of the container that it runs in.
+
+    What its engine wrote of a pod counts only if the outer one is in none: it may be hostile.
+    """
     origin = container.origin
     outer = container
     for _ in by_first:
@@ -92,7 +95,7 @@ def _of_outer(container: Container, by_first: Mapping[int, Container]) -> Contai
             break
         origin = replace(
             origin,
-            pod=origin.pod or outer.origin.pod,
+            pod=outer.origin.pod or origin.pod,
             unit=origin.unit or outer.origin.unit,
             user=origin.user or outer.origin.user,
         )
@@ -111,7 +114,7 @@ def _allocated_only(
     visible = {
         (pod.namespace, pod.name, pod.container)
         for container in containers
-        if (pod := container.origin.pod) is not None
+        if container.within is None and (pod := container.origin.pod) is not None
     }
     taken = {name for key in visible for item in allocated.get(key, ()) for name in item.ids}
     for number, (key, values) in enumerate(allocated.items(), start=1):

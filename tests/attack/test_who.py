@@ -22,6 +22,7 @@ from tests.cli.program import GOLDEN, cdi_gen
 
 INVENTORY = GOLDEN / "server-550-4gpu-headless/inventory.json"
 ESCAPES = "\x1b[2J\nroot:0:0\t"
+PATIENCE = 60
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to make containers")
 
@@ -132,6 +133,31 @@ def test_file_system_of_another_program_is_not_touched() -> None:
             list(device_nodes.nodes(descriptor, []))
     finally:
         os.close(descriptor)
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/fuse"), reason="needs FUSE")
+def test_root_that_never_answers_stops_nothing(tmp_path: Path) -> None:
+    """An overlay over FUSE: the table of mounts does not tell what its layers are."""
+    script = str(Path(__file__).with_name("silent_root.py"))
+    enter = ["unshare", "-rm", "--propagation", "private"]
+    with subprocess.Popen(
+        [*enter, sys.executable, "-I", "-S", script, str(tmp_path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as container:
+        assert container.stdout is not None
+        assert container.stdout.readline() == "ready\n"
+        look = "from cdi_gen.containers.discovery import discover\n"
+        look += "print([one.first.pid for one in discover().containers])"
+        with subprocess.Popen([sys.executable, "-c", look], stdout=subprocess.PIPE) as looking:
+            try:
+                shown, _ = looking.communicate(timeout=PATIENCE)
+            finally:
+                # First the container: not even SIGKILL ends a process that waits for its answer.
+                container.kill()
+                looking.kill()
+    assert container.pid in json.loads(shown)
 
 
 def test_containers_that_end_meanwhile(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from cdi_base.files import MAX_LINKS, read_beginning
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
     Resolver = Callable[[int, str, bool], int]
 
@@ -53,14 +53,18 @@ def by_kernel(root: int, path: str, stay: bool) -> int:
     return by_walking(root, path, stay)
 
 
-def by_walking(root: int, path: str, stay: bool) -> int:
-    """Resolve one component at a time, and follow links in this function (Linux 2.6.39)."""
+def by_walking(root: int, path: str, stay: bool, mounts: Collection[int] | None = None) -> int:
+    """Resolve one component at a time, and follow links in this function (Linux 2.6.39).
+
+    Of other mounts than those with the ids `mounts`, nothing is touched; entering one is an error
+    (EXDEV).
+    """
     if len(os.fsencode(path)) >= MAX_PATH:
         raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG), path)
     pending = _components(path)[::-1]
     opened = [_open_in(root, ".")]
     links = components = 0
-    root_mount = mount_id(root) if stay else 0
+    mounts = {mount_id(root)} if stay else mounts
     try:
         while pending:
             name = pending.pop()
@@ -76,7 +80,7 @@ def by_walking(root: int, path: str, stay: bool) -> int:
                 continue
             descriptor = _open_in(opened[-1], name)
             opened.append(descriptor)
-            if stay and mount_id(descriptor) != root_mount:
+            if mounts is not None and mount_id(descriptor) not in mounts:
                 raise OSError(errno.EXDEV, os.strerror(errno.EXDEV), path)
             if stat.S_ISLNK(os.fstat(descriptor).st_mode):
                 links += 1

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from cdi_base.rootfs.resolve import mount_id
 from cdi_gen.containers.model import Origin, Pod, Process
 from cdi_gen.containers.origins import Finder, conmon, described, docker_directory, engine_of
 from cdi_gen.containers.records import RecordError, Tree, state_in
@@ -49,8 +50,10 @@ def process(group: str = "/", pid: int = 77, start_time: int = 1000) -> Process:
     )
 
 
-def origin_of(root: Root, first: Process) -> tuple[Origin, tuple[str, ...]]:
-    return Finder(root[1], {first.pid: first}, "/proc").origin(first)
+def origin_of(
+    root: Root, first: Process, owner: int | None = None
+) -> tuple[Origin, tuple[str, ...]]:
+    return Finder(root[1], {first.pid: first}, "/proc").origin(first, owner)
 
 
 def runc_state(pid: int = 77, start: int = 1000, bundle: str = "/bundle") -> dict[str, Any]:
@@ -122,8 +125,87 @@ def test_runc_alone(root: Root) -> None:
 def test_container_without_a_group_is_found_by_its_process(root: Root) -> None:
     """crun with --cgroup-manager=disabled."""
     write(root, "run/user/1000/crun/web/status", {"pid": 77, "process-start-time": 1000})
-    origin, _ = origin_of(root, process("/user.slice"))
+    origin, _ = origin_of(root, process("/user.slice"), owner=1000)
     assert (origin.engine, origin.id) == ("crun", "web")
+
+
+@pytest.mark.parametrize("owner", [None, 1001])
+@pytest.mark.parametrize("name", ["web", "a", "z"])
+def test_state_that_another_user_has_written_does_not_count(
+    root: Root, owner: int | None, name: str
+) -> None:
+    """It names the container of somebody else, by its id or by its process."""
+    status = {"pid": 77, "process-start-time": 1000, "bundle": "/home/eve/bundle"}
+    write(root, f"run/user/1000/crun/{name}/status", status)
+    write(root, "run/user/1001/crun/mine/status", {**status, "bundle": "/mine"})
+    origin, _ = origin_of(root, process("/web"), owner)
+    assert origin.bundle == ("/mine" if owner else "")
+
+
+def test_many_states_of_a_user_are_not_read_to_the_end(root: Root) -> None:
+    """Sparse files cost their author nothing; they are not this container's fault either."""
+    for number in range(8):
+        file = write(root, f"run/user/1000/crun/{number}/status", "")
+        os.truncate(file, 4 << 20)
+    write(root, "run/user/1000/crun/9/status", {"pid": 77, "process-start-time": 1000})
+    write(root, "run/user/1001/crun/1/status", {"pid": 78, "process-start-time": 1000})
+    finder = Finder(root[1], {}, "/proc")
+    assert finder.origin(process(), 1000) == (Origin(user="1000"), ())
+    assert root[1].bytes_read < 5 * (4 << 20) + 1000
+    assert finder.origin(process(pid=78), 1001)[0].id == "1"
+
+
+POD = {
+    "io.kubernetes.pod.name": "payroll",
+    "io.kubernetes.pod.namespace": "prod",
+    "io.kubernetes.pod.uid": "u",
+    "io.kubernetes.container.name": "cuda",
+    "io.kubernetes.cri.sandbox-name": "payroll",
+    "io.kubernetes.cri.sandbox-namespace": "prod",
+    "io.kubernetes.cri.container-name": "cuda",
+    "io.kubernetes.cri.image-name": "good:1",
+    "nerdctl/name": "good",
+}
+"""What the author of an image writes into its annotations or labels."""
+
+
+def test_annotations_of_an_image_are_no_pod_of_podman(root: Root) -> None:
+    bundle = f"/{STORAGE}/{ID}/userdata"
+    status = {"pid": 77, "process-start-time": 1000, "bundle": bundle}
+    write(root, f"run/crun/{ID}/status", status)
+    annotations = {**POD, "io.container.manager": "libpod"}
+    write(root, f"{bundle[1:]}/config.json", {"annotations": annotations})
+    metadata = json.dumps({"image-name": "evil:1"})
+    write(root, f"{STORAGE}/containers.json", [{"id": ID, "names": ["web"], "metadata": metadata}])
+    origin, _ = origin_of(root, process(f"/machine.slice/libpod-{ID}.scope"))
+    assert (origin.name, origin.image, origin.pod) == ("web", "evil:1", None)
+
+
+@pytest.mark.parametrize(
+    ("name", "is_pod"),
+    [("web", False), ("k8s_cuda_payroll_prod_u_0", True), ("k8s_cuda_payroll_prod_v_0", False)],
+)
+def test_labels_of_an_image_are_no_pod_of_docker(root: Root, name: str, *, is_pod: bool) -> None:
+    """cri-dockerd gives the container a name that no image can choose."""
+    settings = {"Image": "evil:1", "Labels": POD}
+    write(
+        root,
+        f"var/lib/docker/containers/{ID}/config.v2.json",
+        {"Name": f"/{name}", "Config": settings},
+    )
+    origin, _ = origin_of(root, process(f"/docker/{ID}"))
+    pod = Pod(namespace="prod", name="payroll", container="cuda", uid="u")
+    assert origin.pod == (pod if is_pod else None)
+
+
+def test_user_has_no_pod(root: Root) -> None:
+    """The kubelet's engine is root's; a user writes what they like into their bundle."""
+    bundle = f"/{TASKS}/k8s.io/{ID}"
+    status = {"pid": 77, "process-start-time": 1000, "bundle": bundle}
+    write(root, f"run/user/1000/crun/{ID}/status", status)
+    write(root, f"{bundle[1:]}/config.json", {"annotations": POD})
+    origin, _ = origin_of(root, process(f"/x/cri-containerd-{ID}.scope"), owner=1000)
+    assert (origin.engine, origin.pod, origin.user) == ("containerd", None, "1000")
 
 
 def test_state_of_an_earlier_process_with_the_same_number_does_not_count(root: Root) -> None:
@@ -133,7 +215,10 @@ def test_state_of_an_earlier_process_with_the_same_number_does_not_count(root: R
 
 
 def test_pod_of_crio() -> None:
+    """CRI-O also passes the annotations of the pod, which its author chooses."""
     annotations = {
+        "io.kubernetes.cri.sandbox-name": "payroll",
+        "io.kubernetes.cri.container-name": "good",
         "io.kubernetes.container.name": "cuda",
         "io.kubernetes.pod.name": "p",
         "io.kubernetes.pod.namespace": "n",
@@ -141,11 +226,11 @@ def test_pod_of_crio() -> None:
         "io.kubernetes.cri-o.ImageName": "quay.io/x:1",
     }
     pod = Pod(namespace="n", name="p", container="cuda", uid="u")
-    assert described(annotations) == (pod, "cuda", "quay.io/x:1")
+    assert described("cri-o", annotations) == (pod, "cuda", "quay.io/x:1")
 
 
 def test_nerdctl_writes_its_labels_as_annotations() -> None:
-    assert described({"nerdctl/name": "web"}) == (None, "web", "")
+    assert described("nerdctl", {"nerdctl/name": "web"}) == (None, "web", "")
 
 
 def test_command_line_of_conmon() -> None:
@@ -203,6 +288,21 @@ def test_file_of_the_kernel_is_not_read() -> None:
     try:
         with pytest.raises(RecordError, match="in a file system of the kernel"):
             Tree(descriptor).read("/proc/self/status", 1000)
+    finally:
+        os.close(descriptor)
+
+
+def test_mount_that_may_not_answer_is_not_entered(root: Root) -> None:
+    write(root, "run/file", "text")
+    descriptor = os.open(root[0], os.O_PATH | os.O_DIRECTORY)
+    try:
+        own = mount_id(descriptor)
+        assert Tree(descriptor, {own}).read("/run/file", 9) == b"text"
+        assert Tree(descriptor, {own}).names("/run") == ["file"]
+        refused = Tree(descriptor, {own + 1})
+        assert (refused.names("/run"), refused.exists("/run/file")) == ([], False)
+        with pytest.raises(RecordError, match="cross-device"):
+            refused.read("/run/file", 9)
     finally:
         os.close(descriptor)
 

@@ -40,6 +40,7 @@ def test_unit(path: str, expected: str) -> None:
     ("path", "expected"),
     [
         (f"{MANAGER}/user.slice/libpod-{ID}.scope", 1000),
+        (f"/machine.slice/libpod-{ID}.scope/container/user@1000.service", None),
         ("/user.slice/user-1000.slice/session-3.scope", None),
         ("/system.slice/user@x.service", None),
     ],

@@ -160,6 +160,19 @@ def test_container_in_a_container_belongs_to_the_outer_ones_pod() -> None:
     assert (origin.pod, origin.unit, origin.user) == (POD, "dind.service", "2000")
 
 
+def test_container_in_a_container_is_not_what_its_engine_says() -> None:
+    """The files of its engine are the outer container's, which may be hostile."""
+    payroll = replace(POD, name="payroll")
+    allocated = {(POD.namespace, "payroll", POD.container): given(UUIDS[5])}
+    inner = container(2, 0, within=1001, pod=payroll)
+    (holder, missing) = holding(container(1, pod=POD), inner, allocated=allocated)
+    assert (holder.container.origin.pod, holder.allocations) == (POD, ())
+    assert missing.container.origin.pod == payroll
+    (holder, missing) = holding(container(1), inner, allocated=allocated)
+    assert (holder.container.origin.pod, holder.allocations) == (payroll, ())
+    assert [held.uuid for held in missing.devices] == [UUIDS[5]]
+
+
 def test_containers_that_seem_to_be_in_each_other() -> None:
     """A parent that ended and whose number was used again."""
     (holder,) = holding(container(1, 0, within=1002), container(2, within=1001))
