@@ -22,7 +22,10 @@ from cdi_gen.containers.model import Container
 
 PATIENCE = 20
 """Seconds: a process may end or start between two looks."""
-NODES = tuple(FoundNode(f"/dev/nvidia{number}", "c", 195, number) for number in range(4))
+NODES = (
+    *(FoundNode(f"/dev/nvidia{number}", "c", 195, number) for number in range(4)),
+    FoundNode("/dev/nvidiactl", "c", 195, 255),
+)
 
 
 def lasting(container: Container) -> Container:

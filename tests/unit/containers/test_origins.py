@@ -134,7 +134,7 @@ def test_container_without_a_group_is_found_by_its_process(root: Root) -> None:
 def test_state_that_another_user_has_written_does_not_count(
     root: Root, owner: int | None, name: str
 ) -> None:
-    """It names the container of somebody else, by its id or by its process."""
+    """It names the container of another user, by its id or by its process."""
     status = {"pid": 77, "process-start-time": 1000, "bundle": "/home/eve/bundle"}
     write(root, f"run/user/1000/crun/{name}/status", status)
     write(root, "run/user/1001/crun/mine/status", {**status, "bundle": "/mine"})
