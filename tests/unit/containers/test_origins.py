@@ -135,7 +135,7 @@ def test_state_that_another_user_has_written_does_not_count(
     root: Root, owner: int | None, name: str
 ) -> None:
     """It names the container of another user, by its id or by its process."""
-    status = {"pid": 77, "process-start-time": 1000, "bundle": "/home/eve/bundle"}
+    status = {"pid": 77, "process-start-time": 1000, "bundle": "/srv/eve"}
     write(root, f"run/user/1000/crun/{name}/status", status)
     write(root, "run/user/1001/crun/mine/status", {**status, "bundle": "/mine"})
     origin, _ = origin_of(root, process("/web"), owner)
