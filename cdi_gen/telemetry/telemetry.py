@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 import time
 from collections.abc import Callable
@@ -59,6 +60,7 @@ class Telemetry:
         self._control: Worker | None = None
         self._opening: Job[Session] | None = None
         self._session: Session | None = None
+        self._has_ended = False
         self._faulty_since: float | None = None
         self._identities: dict[int, Identity] = {}
         self._counts = Counts()
@@ -124,6 +126,11 @@ class Telemetry:
         return ""
 
     def _new_session(self) -> Session:
+        if self._has_ended:
+            # The threads and functions of a session are cycles. Without this, memory would grow by
+            # those of a hundred sessions, until the interpreter looks at its oldest objects.
+            self._has_ended = False
+            gc.collect()
         path = self._find()
         if path is None:
             raise NvmlUnavailable("libnvidia-ml is not installed")
@@ -134,6 +141,7 @@ class Telemetry:
         session, self._session = self._session, None
         if session is None or self._control is None:
             return
+        self._has_ended = True
         if session.stop(until):
             self._control.submit(session.close).wait(until)
 

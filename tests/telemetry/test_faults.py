@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import threading
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ import pytest
 from cdi_gen.errors import CdiGenError
 from cdi_gen.telemetry import GpuReading, Reading, Telemetry
 from cdi_gen.telemetry.gpu import Gpu
+from cdi_gen.telemetry.slot import Slot
 from tests.fakehost.gpus import H100, T4, gpu, several, split
 from tests.fakehost.nvml_mock import DRIVER_NOT_LOADED, GPU_IS_LOST, LIB_RM_VERSION_MISMATCH
 from tests.telemetry.fixtures import MakeNvml
@@ -227,6 +229,24 @@ def test_a_driver_that_is_loaded_later(nvml: MakeNvml, code: int) -> None:
         mocked.values.recover("*")
         reading = telemetry.read()
     assert (reading.error, len(reading.gpus)) == ("", 1)
+
+
+def test_ended_sessions_leave_no_memory(nvml: MakeNvml) -> None:
+    mocked = nvml(*several(2))
+    gc.collect()
+    gc.disable()
+    try:
+        with Telemetry(str(mocked.library), deadline=LONG) as telemetry:
+            for _ in range(5):
+                mocked.values.fail("*", DRIVER_NOT_LOADED)
+                telemetry.read()
+                assert telemetry.read().error
+                mocked.values.recover("*")
+                assert len(telemetry.read().gpus) == 2
+            slots = [value for value in gc.get_objects() if type(value) is Slot]
+            assert len(slots) <= 2 * 2
+    finally:
+        gc.enable()
 
 
 @pytest.mark.parametrize("name", ["missing", "no-library"])
