@@ -283,6 +283,12 @@ def _nodes(
         return device_nodes.bind_mounted(table, host_nodes)
     except (FileNotFoundError, NotADirectoryError):
         return []  # no /dev
+    except OSError as error:
+        if error.errno in GONE:
+            raise
+        # What its user can bring about hides neither the container nor others.
+        unseen.append(f"its /dev: {error.strerror}")
+        return device_nodes.bind_mounted(table, host_nodes)
     finally:
         os.close(root)
 

@@ -53,7 +53,9 @@ def container_key(container: Container) -> tuple[int, int]:
 
 
 def select_uses(snapshot: Snapshot, max_containers: int) -> Uses:
-    """Return the uses of the containers that started first.
+    """Return the uses of the containers that started first, those of root's engines before others.
+
+    Any user can start many containers that have all GPUs.
 
     A privileged container can use each GPU. Only GPUs that it does use, or that the kubelet has
     allocated to it, count as its own.
@@ -68,7 +70,8 @@ def select_uses(snapshot: Snapshot, max_containers: int) -> Uses:
         if use.device in uuids and _is_own(use, uuids[use.device]):
             containers.setdefault(container_key(use.holder.container), use.holder.container)
             uses.append(use)
-    kept = dict(sorted(containers.items())[: max(0, max_containers)])
+    in_order = sorted(containers.items(), key=lambda item: (bool(item[1].origin.user), item[0]))
+    kept = dict(in_order[: max(0, max_containers)])
     by_device: defaultdict[str, list[ContainerUse]] = defaultdict(list)
     count, omitted_uses = 0, 0
     for use in uses:

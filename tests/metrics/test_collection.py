@@ -3,13 +3,17 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import pytest
 
+from cdi_gen.containers import device_nodes
+from cdi_gen.containers.device_nodes import FoundNode
+from cdi_gen.containers.mounts import Mount
 from cdi_gen.host import Where
 from cdi_gen.metrics.collection import Collector
 from cdi_gen.metrics.gpus import Gpus
@@ -121,6 +125,30 @@ def test_mig_devices_are_known_by_the_kernels_numbers(own_host: Hosts) -> None:
     assert (held.index, held.uuid, held.profile) == ("1:3", "MIG-3", "1g.10gb")
     (use,) = snapshot.uses
     assert (use.device, use.memory, use.utilization) == ("1:3", GIB, None)
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EIO, errno.ENOTCONN])
+def test_directory_that_cannot_be_read_hides_no_container(
+    own_host: Hosts, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    host = own_host("550-8gpu")
+    processes = Processes(host.root)
+    processes.start(20, namespace=processes.namespace(("nvidia2", 195, 2)))
+    processes.start(30, namespace=processes.namespace(("nvidia3", 195, 3)))
+    read = device_nodes.nodes
+    answers = iter([OSError(number, os.strerror(number))])
+
+    def failing(root: int, mounts: list[Mount]) -> Iterator[FoundNode]:
+        for error in answers:
+            raise error
+        return read(root, mounts)
+
+    monkeypatch.setattr(device_nodes, "nodes", failing)
+    gpus = list(gpus_of(host))
+    gpus[2] = replace(gpus[2], processes=(process(20),))
+    first, second = collected(host, *gpus).holders
+    assert first.container.unseen == (f"its /dev: {os.strerror(number)}",)
+    assert [device.index for device in second.devices] == ["3"]
 
 
 def test_container_in_a_container_has_the_outer_ones_unit(own_host: Hosts) -> None:

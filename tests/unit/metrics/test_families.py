@@ -327,6 +327,28 @@ def test_containers_that_started_first_have_samples() -> None:
     assert parsed.value("cdi_gen_metrics_shown_containers") == 2
 
 
+def test_users_do_not_displace_containers_of_root() -> None:
+    """A user who starts many containers with all GPUs displaces only those of users."""
+    snapshot = snapshots.many(1, 0, 5)
+    eve = {
+        holder: replace(
+            holder,
+            container=replace(
+                holder.container, origin=replace(holder.container.origin, user="eve")
+            ),
+        )
+        for holder in snapshot.holders[:3]
+    }
+    snapshot = replace(
+        snapshot,
+        holders=tuple(eve.get(holder, holder) for holder in snapshot.holders),
+        uses=tuple(replace(use, holder=eve.get(use.holder, use.holder)) for use in snapshot.uses),
+    )
+    parsed = presented(snapshot, Options(max_containers=3))
+    pods = {labels["pod"] for labels in parsed.labels("cdi_gen_container_info")}
+    assert pods == {"train-0", "train-3", "train-4"}
+
+
 def test_10000_containers_are_bounded() -> None:
     made = families(snapshots.many(8, 7, 180))
     (omitted,) = (f for f in made if f.name == "cdi_gen_metrics_omitted_containers")
