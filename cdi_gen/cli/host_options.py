@@ -17,6 +17,8 @@ from cdi_gen.errors import CdiGenError, UsageError
 if TYPE_CHECKING:
     from typing import Concatenate
 
+    from click.shell_completion import CompletionItem
+
     from cdi_gen.configuration import Settings
     from cdi_gen.host import Where
     from cdi_gen.inventory import Inventory
@@ -59,6 +61,17 @@ class Directory(Text):
         if not value.startswith("/"):
             self.fail(f"{value!r} is not an absolute path", param, ctx)
         return value
+
+    def shell_complete(
+        self,
+        ctx: click.Context,  # noqa: ARG002
+        param: click.Parameter,  # noqa: ARG002
+        incomplete: str,
+    ) -> list[CompletionItem]:
+        """Let the shell complete the names of files and directories."""
+        from click.shell_completion import CompletionItem  # noqa: PLC0415
+
+        return [CompletionItem(incomplete, type="file")]
 
 
 class Program(Directory):

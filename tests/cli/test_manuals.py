@@ -12,6 +12,7 @@ from pathlib import Path
 
 import click
 import pytest
+from click.shell_completion import ShellComplete
 
 from cdi_gen import host, store
 from cdi_gen.cli import COMMANDS, main
@@ -69,6 +70,13 @@ def test_bash_completes(completing: Path, words: list[str], wanted: set[str]) ->
     )  # fmt: skip
     assert set(found.stdout.split()) == wanted
     assert found.stderr == ""
+
+
+@pytest.mark.parametrize("option", ["--textfile", "--web-config", "--fields", "--host-root"])
+def test_the_shell_completes_paths(option: str) -> None:
+    completion = ShellComplete(main, {}, "cdi-gen", "_CDI_GEN_COMPLETE")
+    (item,) = completion.get_completions(["metrics", option], "/e")
+    assert (item.type, item.value) == ("file", "/e")
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
