@@ -161,11 +161,11 @@ def test_a_value_that_one_of_both_does_not_tell() -> None:
 
 
 def test_the_energy_is_what_the_power_tells() -> None:
-    energy = comparison.energy([(0.0, 100.0), (10.0, 6600.0)], [640.0, 660.0])
+    energy = comparison.energy([(0.0, 100.0), (100.0, 65_100.0)], [640.0, 660.0])
     assert energy is not None
     assert energy.is_plausible
     assert not energy._replace(joules=65.0).is_plausible
-    assert not energy._replace(joules=6_500_000.0).is_plausible
+    assert not energy._replace(joules=65_000_000.0).is_plausible
     assert comparison.energy([(0.0, 100.0)], [640.0]) is None
 
 

@@ -8,6 +8,7 @@ from statistics import median
 from typing import NamedTuple
 
 from cdi_gen.metrics.catalogue import Field, Name
+from cdi_gen.telemetry.kept import SLOWLY
 from tests.gpu.metrics.sources import SOURCES, Source
 
 EQUAL, DIFFERENT, NOT_TOLD, NOT_THERE, ONLY_HERE = (
@@ -99,9 +100,10 @@ def energy(counter: Sequence[tuple[float, float]], watts: Sequence[float]) -> En
         return None
     (first_time, first), (last_time, last) = counter[0], counter[-1]
     seconds = last_time - first_time
-    # A second more or less of either reading, and the spread of the power itself.
-    low = min(watts) * max(seconds - 1, 0)
-    return Energy(last - first, low * 0.95, max(watts) * (seconds + 1) * 1.05)
+    # The service reads the energy every 30 s; and the spread of the power itself.
+    margin = SLOWLY + 1
+    low = min(watts) * max(seconds - margin, 0)
+    return Energy(last - first, low * 0.95, max(watts) * (seconds + margin) * 1.05)
 
 
 def faults(rows: Iterable[Row]) -> list[str]:
