@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -25,6 +26,7 @@ from tests.metrics import gpu_lab
 from tests.metrics.gpu_lab import GpuLab
 
 CONTAINERS = (20, 200)
+SETTLE_SECONDS = 60
 IDLE_SECONDS = 180
 IDLE_PERCENT = 0.5
 EXAMINED_EACH = 600
@@ -115,8 +117,10 @@ def _scrapes(lab: GpuLab, running: Started, case: str) -> Iterator[Line]:
 def _idle(lab: GpuLab, running: Started, case: str) -> Line:
     """Measure the passes, and add the examinations of an hour in which nothing changes."""
     pid = str(running.pid)
-    # The first examinations have ended, and nothing is examined again in this time.
+    # The first examinations have ended, and nothing is examined again in this time. New containers
+    # are looked at again in the first passes.
     until(lambda: 'examinations_total{examination="doctor"}' in lab.probe("text")["text"], "doctor")
+    time.sleep(SETTLE_SECONDS)
     answer = lab.probe("idle", pid, str(IDLE_SECONDS))
     before, after = answer["before"], answer["after"]
     passes = 100 * (after["cpu"] - before["cpu"]) / (after["time"] - before["time"])

@@ -85,7 +85,7 @@ static int take_event(struct event_set *set, struct event_data *data)
     return taken;
 }
 
-enum { EVENT_STEP_MS = 50 }; /* NVML blocks; to look more often would take more CPU than all else */
+enum { EVENT_STEP_MS = 100 }; /* NVML blocks; to look more often would take more CPU than all else */
 
 nvmlReturn_t nvmlEventSetWait_v2(struct event_set *set, struct event_data *data, unsigned ms)
 {
