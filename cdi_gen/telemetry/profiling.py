@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Collection
 from ctypes import Structure, byref, c_uint, c_void_p
-from functools import cache
 from typing import Any
 
 from cdi_gen.telemetry.device import Device
@@ -42,22 +41,17 @@ METRICS_OF_GPU = METRICS_OF_INSTANCE | {
 }
 
 
-@cache
-def _request_type(count: int) -> type[Structure]:
-    """Return the type of a request, once: a class is a cycle of many objects."""
+class _Request(Structure):
+    """nvmlGpmMetricsGet_t."""
 
-    class Request(Structure):
-        """nvmlGpmMetricsGet_t with as many metrics as are asked for."""
-
-        _fields_ = (
-            ("version", c_uint),
-            ("count", c_uint),
-            ("first", c_void_p),
-            ("second", c_void_p),
-            ("metrics", GpmMetric * count),
-        )
-
-    return Request
+    _fields_ = (
+        ("version", c_uint),
+        ("count", c_uint),
+        ("first", c_void_p),
+        ("second", c_void_p),
+        ("metrics", GpmMetric * 512),
+    )
+    """Room for as many metrics as NVML knows, 477 in CUDA 13.3, or more: it may write all of them."""
 
 
 class _Metrics:
@@ -65,8 +59,8 @@ class _Metrics:
 
     def __init__(self, metrics: dict[str, tuple[int, float]]) -> None:
         self._keys = tuple((key, factor) for key, (_, factor) in metrics.items())
-        self._request: Any = _request_type(len(metrics))(version=GPM_VERSION, count=len(metrics))
-        for metric, (number, _) in zip(self._request.metrics, metrics.values(), strict=True):
+        self._request: Any = _Request(version=GPM_VERSION, count=len(metrics))
+        for metric, (number, _) in zip(self._request.metrics, metrics.values(), strict=False):
             metric.id = number
 
     def read(self, device: Device, first: c_void_p, second: c_void_p) -> dict[str, float]:
@@ -76,7 +70,7 @@ class _Metrics:
             return {}
         return {
             key: metric.value * factor
-            for (key, factor), metric in zip(self._keys, self._request.metrics, strict=True)
+            for (key, factor), metric in zip(self._keys, self._request.metrics, strict=False)
             if metric.code == SUCCESS and math.isfinite(metric.value)
         }
 
