@@ -51,7 +51,7 @@ class _Request(Structure):
         ("second", c_void_p),
         ("metrics", GpmMetric * 512),
     )
-    """Room for as many metrics as NVML knows, 477 in CUDA 13.3, or more: it may write all of them."""
+    """Room for all metrics that NVML knows, 477 in CUDA 13.3, or more: it may write all of them."""
 
 
 class _Metrics:
