@@ -211,7 +211,11 @@ def compared(headers: Mapping[str, str]) -> list[tuple[str, str]]:
     return sorted(pair for pair in pairs if pair[0] in COMPARED)
 
 
-@pytest.mark.parametrize("text", ["{}\n", USERS, PHP_USERS, USERS + HEADERS, HEADERS])
+@pytest.mark.parametrize(
+    "text",
+    ["{}\n", USERS, PHP_USERS, USERS + HEADERS, HEADERS],
+    ids=["nothing", "users", "users-of-php", "users-and-headers", "headers"],
+)
 def test_both_answer_the_same_clients(
     node_exporter_program: Path, write: Callable[[str], Path], tmp_path: Path, text: str
 ) -> None:
