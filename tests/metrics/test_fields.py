@@ -36,7 +36,8 @@ def test_file_may_be_a_link(host: Path, tmp_path: Path) -> None:
     link = tmp_path / "fields.csv"
     link.symlink_to("target.csv")
     result = cdi_gen("metrics", "--once", "--host-root", str(host), "--fields", str(link))
-    assert (result.code, result.err) == (0, "")
+    assert result.code == 0
+    assert "CDG-O05" not in result.err
 
 
 def fifo(path: Path) -> None:

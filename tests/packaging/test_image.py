@@ -282,6 +282,7 @@ class TestContainers:
             pytest.fail(f"{error}; the log: {entered.read(log)}")
         finally:
             podman("stop", podman.runtime, check=False)
+            (sockets / "web.yml").unlink()
         wait_until(lambda: started.returncode() is not None, 30)
         assert not path.exists()
 
